@@ -1,0 +1,93 @@
+"""A run's interface: everything between raw request and labelled answer that is not the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo import storage
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.datasets.preprocessors import Preprocessor
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Raw requests by input name, and what the data set says is right."""
+
+    requests: Mapping[str, np.ndarray]
+    targets: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Interface:
+    """What the exporter takes beside the model; made by `data.prepare`, saved with the run.
+
+    Attributes:
+        task: name of the task.
+        model: name of the registered model it was made for.
+        class_names: labels in the order of their numbers.
+        preprocessor: raw input to model input.
+        data: name, licence and source of the data.
+        examples: real test examples, from which the exporter makes the golden answers.
+
+    Example:
+        >>> interface = zoo.datasets.load("digits").prepare("cnn").interface
+        >>> interface.save("interface")
+        >>> Interface.load("interface").class_names == interface.class_names
+        True
+    """
+
+    task: str
+    model: str
+    class_names: tuple[str, ...]
+    preprocessor: Preprocessor
+    data: Mapping[str, str]
+    examples: Examples
+
+    def save(self, directory: str | Path) -> None:
+        """Writes interface.json and examples.npz into a folder, made where it is missing."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        packed = storage.pack_arrays({**self.examples.requests, "targets": self.examples.targets})
+        with storage.replacing(directory / "examples.npz") as temporary:
+            np.savez_compressed(temporary, **packed)  # type: ignore[arg-type]
+        content = {
+            "task": self.task,
+            "model": self.model,
+            "class_names": list(self.class_names),
+            "preprocessor": {"kind": self.preprocessor.kind, **self.preprocessor.config()},
+            "data": dict(self.data),
+        }
+        storage.write_json(directory / "interface.json", content)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Interface:
+        """Reads what `save` wrote.
+
+        Raises:
+            UsageError: the folder holds no interface.
+        """
+        from zoo.datasets.preprocessors import PREPROCESSORS
+
+        directory = Path(directory)
+        if not (directory / "interface.json").is_file():
+            raise UsageError(f"{directory} holds no interface.json. Pass the folder of a run that `zoo train` made.")
+        content = storage.read_json(directory / "interface.json")
+        config = dict(content["preprocessor"])
+        with np.load(directory / "examples.npz") as packed:
+            arrays = storage.unpack_arrays(packed)
+        targets = arrays.pop("targets")
+        return cls(
+            task=content["task"],
+            model=content["model"],
+            class_names=tuple(content["class_names"]),
+            preprocessor=PREPROCESSORS[config.pop("kind")](**config),
+            data=content["data"],
+            examples=Examples(requests=arrays, targets=targets),
+        )

@@ -1,0 +1,169 @@
+"""Preprocessors: raw feature in, model input out, from core TensorFlow ops.
+
+One object per run. Training maps it over batches; the exporter traces the same object into the SavedModel, so that what
+is served is what was trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.datasets.data import Feature
+
+
+class Preprocessor(Protocol):
+    """What every preprocessor offers; `PREPROCESSORS` holds them by the name that tasks use."""
+
+    kind: ClassVar[str]
+
+    @classmethod
+    def for_model(
+        cls, feature: Feature, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[Preprocessor, dict[str, Any]]:
+        """Makes one from a data set's feature, the spec's `preprocessing` and the user's builder arguments; returns it
+        with the builder arguments that it fixes."""
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of one model input."""
+
+    @property
+    def requests(self) -> dict[str, tf.TensorSpec]:
+        """The raw inputs of `serving_default` by name, with a batch dimension."""
+
+    def __call__(self, raw: tf.Tensor) -> tf.Tensor:
+        """A batch of the raw feature as a batch of model inputs."""
+
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """A batch of raw requests, as `requests` names them, as a batch of model inputs."""
+
+    def to_requests(self, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Raw features of a data set as a client would send them."""
+
+    def config(self) -> dict[str, Any]:
+        """Everything that it takes to make an equal one: `PREPROCESSORS[kind](**config)`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePreprocessor:
+    """Images of any size, as uint8 arrays or as PNG, JPEG, BMP or GIF bytes, to float32 in 0 to 1.
+
+    Colour is turned to luminance for a model of one channel, grey is repeated for one of three, transparency is dropped;
+    another size is resized bilinearly with anti-aliasing, the aspect ratio not kept.
+
+    Attributes:
+        height: rows of the model's input.
+        width: columns of the model's input.
+        channels: 1 or 3.
+
+    Example:
+        >>> ImagePreprocessor(28, 28, 1)(np.zeros((2, 8, 8, 3), np.uint8)).shape
+        TensorShape([2, 28, 28, 1])
+    """
+
+    kind: ClassVar[str] = "image"
+    height: int
+    width: int
+    channels: int
+
+    @classmethod
+    def for_model(
+        cls, feature: Feature, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[ImagePreprocessor, dict[str, Any]]:
+        """The model's input is what `input_shape` says; else the data's own size where that is fixed and not smaller
+        than the spec's `image_size`; else `image_size`."""
+        shape = arguments.get("input_shape")
+        if shape is None:
+            least = needs["image_size"]
+            own = feature.shape[:2]
+            fits = all(o is not None and o >= n for o, n in zip(own, least, strict=True))
+            shape = (*(own if fits else least), feature.shape[-1] or 3)
+        shape = tuple(shape)
+        if len(shape) != 3 or shape[2] not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise UsageError(
+                f"input_shape is {list(shape)}; expected [height, width, channels] with 1 or 3 channels, "
+                "such as [28, 28, 1]."
+            )
+        return cls(*shape), {"input_shape": shape}
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """Shape of one model input, (height, width, channels)."""
+        return self.height, self.width, self.channels
+
+    @property
+    def requests(self) -> dict[str, tf.TensorSpec]:
+        """`image_bytes`: string (batch,), each a whole PNG, JPEG, BMP or GIF file."""
+        return {"image_bytes": tf.TensorSpec([None], tf.string, "image_bytes")}
+
+    def __call__(self, raw: tf.Tensor) -> tf.Tensor:
+        """Turns images (batch, height, width, channels), uint8, into float32 (batch, *output_shape), 0 to 1."""
+        raw = tf.convert_to_tensor(raw)
+        if raw.dtype != tf.uint8 or raw.shape.rank != 4:
+            raise UsageError(
+                f"An image batch is {raw.dtype.name} of shape {raw.shape}; expected uint8 (batch, height, width, channels)."
+            )
+        images = self._with_channels(tf.cast(raw, tf.float32))
+        size = (self.height, self.width)
+        if raw.shape[1:3].as_list() != list(size):
+            images = tf.cond(
+                tf.reduce_all(tf.equal(tf.shape(raw)[1:3], size)),
+                lambda: images,
+                lambda: tf.image.resize(images, size, antialias=True),
+            )
+        images = tf.ensure_shape(images, [None, *self.output_shape])
+        return images / 255.0
+
+    def _with_channels(self, images: tf.Tensor) -> tf.Tensor:
+        count = images.shape[-1] if images.shape[-1] is not None else tf.shape(images)[-1]
+        colour = count >= 3  # 1: grey, 2: grey and alpha, 3: colour, 4: colour and alpha
+        if self.channels == 1:
+            # Rec. 601 luma weights, as the PNG and JPEG decoders use for a request of one channel.
+            def from_colour() -> tf.Tensor:
+                return tf.reduce_sum(images[..., :3] * tf.constant([0.299, 0.587, 0.114]), axis=-1, keepdims=True)
+
+            def from_grey() -> tf.Tensor:
+                return images[..., :1]
+        else:
+
+            def from_colour() -> tf.Tensor:
+                return images[..., :3]
+
+            def from_grey() -> tf.Tensor:
+                return tf.repeat(images[..., :1], 3, axis=-1)
+
+        if isinstance(colour, bool):
+            return from_colour() if colour else from_grey()
+        return tf.cond(colour, from_colour, from_grey)
+
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Decodes `image_bytes`, string (batch,), to float32 (batch, *output_shape); images may differ in size."""
+
+        def one(content: tf.Tensor) -> tf.Tensor:
+            image = tf.io.decode_image(content, channels=0, expand_animations=False)
+            return self(tf.reshape(image, tf.concat([[1], tf.shape(image)], 0)))[0]
+
+        return tf.map_fn(
+            one, requests["image_bytes"], fn_output_signature=tf.TensorSpec(self.output_shape, tf.float32)
+        )
+
+    def to_requests(self, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Encodes uint8 images as PNG, which loses nothing."""
+        encoded = np.empty(len(raw), object)
+        encoded[:] = [tf.io.encode_png(image).numpy() for image in raw]
+        return {"image_bytes": encoded}
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return dataclasses.asdict(self)
+
+
+PREPROCESSORS: dict[str, Any] = {cls.kind: cls for cls in [ImagePreprocessor]}

@@ -1,0 +1,216 @@
+"""Where data sets come from: embedded in a package that is there anyway, or TensorFlow Datasets' own builders."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+
+from zoo.errors import UsageError, did_you_mean, one_line
+
+if TYPE_CHECKING:
+    from zoo.datasets.data import Data
+
+TESTED = {"fashion_mnist": "MIT", "mnist": "CC BY-SA 3.0"}
+"""Data sets of TensorFlow Datasets that this package has been run on, with their licences, which its builders leave out;
+any other of one image and one class label loads too."""
+
+
+def list_datasets() -> list[str]:
+    """Returns the names that are known to work: the embedded sets, and those of TensorFlow Datasets that were tried.
+
+    Example:
+        >>> zoo.datasets.list_datasets()
+        ['digits', 'fashion_mnist', 'mnist']
+    """
+    return sorted([*EMBEDDED, *TESTED])
+
+
+def load(name: str, *, data_dir: str | None, manual_dir: str | None, memory_limit: int) -> Data:
+    """See `zoo.datasets.load`."""
+    if name in EMBEDDED:
+        if manual_dir is not None:
+            raise UsageError(f"Data set {name!r} is embedded and takes no manual_dir. Leave it out.")
+        return EMBEDDED[name](memory_limit)
+    return _load_tfds(name, data_dir=data_dir, manual_dir=manual_dir, memory_limit=memory_limit)
+
+
+def _load_digits(memory_limit: int) -> Data:
+    """1,797 handwritten digits of 8x8 pixels and 16 grey levels, from scikit-learn.
+
+    They are the test half of UCI's "Optical Recognition of Handwritten Digits" (13 writers), real but small: for tests
+    and a first try. Levels 0 to 16 are spread over 0 to 255. A fifth of every class, drawn once with a fixed seed, is
+    the test split; a tenth of the rest the validation split.
+    """
+    import tensorflow as tf
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    from zoo.datasets.data import Data, Feature, Split
+
+    source = load_digits()
+    images = np.round(source.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
+    labels = source.target.astype(np.int64)
+    rest, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels)
+    train, validation = train_test_split(rest, test_size=0.1, random_state=0, stratify=labels[rest])
+
+    def split(index: np.ndarray) -> Split:
+        index = np.sort(index)
+        arrays = {"image": images[index], "label": labels[index]}
+        return Split(lambda: tf.data.Dataset.from_tensor_slices(arrays), len(index))
+
+    return Data(
+        name="digits",
+        arguments={},
+        task="image_classification",
+        splits={"train": split(train), "validation": split(validation), "test": split(test)},
+        features={"image": Feature((8, 8, 1), "uint8"), "label": Feature((), "int64")},
+        class_names=tuple(str(n) for n in source.target_names),
+        licence="CC BY 4.0",
+        source="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998, "
+        "doi:10.24432/C50P49, as shipped with scikit-learn",
+        memory_limit=memory_limit,
+    )
+
+
+EMBEDDED: dict[str, Callable[[int], Data]] = {"digits": _load_digits}
+
+
+def _load_tfds(name: str, *, data_dir: str | None, manual_dir: str | None, memory_limit: int) -> Data:
+    if manual_dir is not None and not Path(manual_dir).expanduser().is_dir():
+        raise UsageError(f"manual_dir {manual_dir} is not a folder. Pass the folder that holds the original files.")
+    import tensorflow_datasets as tfds
+
+    from zoo.datasets.data import Data, Feature, Split
+
+    tfds.disable_progress_bar()
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.registered.DatasetNotFoundError:
+        known = [*EMBEDDED, *tfds.list_builders()]
+        raise UsageError(
+            f"Unknown data set {name!r}. {did_you_mean(name, known, listing='zoo list')}"
+        ) from None
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"TensorFlow Datasets cannot open {name!r}: {one_line(error)}") from error
+    image, label = _image_and_label(name, builder.info.features)
+    if not builder.data_path.exists():
+        _prepare(builder, manual_dir)
+    names = builder.info.features[label].names
+
+    def split(spec: str) -> Split:
+        def dataset() -> Any:
+            read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+            raw = builder.as_dataset(split=spec, shuffle_files=False, read_config=read)
+            return raw.map(lambda e: {"image": e[image], "label": e[label]}, num_parallel_calls=2, deterministic=True)
+
+        return Split(dataset, builder.info.splits[spec].num_examples)
+
+    arguments = {"data_dir": data_dir, "manual_dir": manual_dir}
+    return Data(
+        name=name,
+        arguments={k: v for k, v in arguments.items() if v is not None},
+        task="image_classification",
+        splits={role: split(spec) for role, spec in _choose_splits(name, list(builder.info.splits)).items()},
+        features={"image": Feature(tuple(builder.info.features[image].shape), "uint8"), "label": Feature((), "int64")},
+        class_names=tuple(names),
+        licence=str(builder.info.redistribution_info.license or "") or TESTED.get(name, "not stated by the source"),
+        source=f"{builder.info.homepage} (TensorFlow Datasets {builder.info.full_name})",
+        memory_limit=memory_limit,
+    )
+
+
+def _image_and_label(name: str, features: Any) -> tuple[str, str]:
+    """Returns the keys of the only image and the only class label among a builder's features."""
+    import tensorflow_datasets as tfds
+
+    flat = features if isinstance(features, tfds.features.FeaturesDict) else {}
+    images = [k for k in flat if type(flat[k]) is tfds.features.Image]
+    labels = [k for k in flat if type(flat[k]) is tfds.features.ClassLabel]
+    if len(images) != 1 or len(labels) != 1 or np.dtype(flat[images[0]].np_dtype) != np.uint8:
+        held = ", ".join(f"{k}: {type(flat[k]).__name__}" for k in flat) or type(features).__name__
+        raise UsageError(
+            f"Data set {name!r} holds {held}; expected exactly one uint8 Image and one ClassLabel. "
+            f"Known to work: {', '.join(list_datasets())}."
+        )
+    return images[0], labels[0]
+
+
+def _choose_splits(name: str, available: list[str]) -> dict[str, str]:
+    """Returns TFDS's split expressions for train, validation and test.
+
+    What the source calls test is the test split; a source with train and validation only has its validation split as
+    our test split, since models are chosen on ours. What is missing is cut from the end of train.
+    """
+    if "train" not in available:
+        raise UsageError(f"Data set {name!r} has the splits {', '.join(available)}; expected one called train.")
+    if "test" in available and "validation" in available:
+        return {"train": "train", "validation": "validation", "test": "test"}
+    held_out = next((s for s in ("test", "validation") if s in available), None)
+    if held_out:
+        return {"train": "train[:90%]", "validation": "train[90%:]", "test": held_out}
+    return {"train": "train[:80%]", "validation": "train[80%:90%]", "test": "train[90%:]"}
+
+
+def _prepare(builder: Any, manual_dir: str | None) -> None:
+    """Runs the builder on downloaded or original files; errors come at once, not after minutes of retries."""
+    import tensorflow_datasets as tfds
+
+    folder = Path(manual_dir).expanduser() if manual_dir else None
+    config = tfds.download.DownloadConfig(
+        manual_dir=folder,
+        # One per data set: TFDS names an extracted file after its archive alone, so fashion_mnist would silently get
+        # the pixels of an mnist that was extracted before it.
+        extract_dir=Path(builder.data_dir).parents[1] / "downloads" / "extracted" / builder.info.full_name.replace("/", "-"),
+        try_download_gcs=False,
+        verify_ssl=True,
+    )
+    print(f"Preparing {builder.info.full_name} in {builder.data_dir} (once) ...", flush=True)
+    try:
+        with _refuse_hopeless_downloads(builder.name, folder):
+            builder.download_and_prepare(download_config=config)
+    except tfds.download.download_manager.NonMatchingChecksumError as error:
+        raise UsageError(
+            f"An original file of {builder.name!r} is damaged or of another version: {one_line(error)} "
+            "Replace it with the published one."
+        ) from error
+    except AssertionError as error:  # TFDS asserts that manual instructions were followed
+        raise UsageError(
+            f"Data set {builder.name!r} needs files that are downloaded by hand: {one_line(error)} "
+            "Pass their folder with --data.manual_dir FOLDER."
+        ) from error
+
+
+@contextlib.contextmanager
+def _refuse_hopeless_downloads(name: str, folder: Path | None) -> Iterator[None]:
+    """Makes a download that cannot succeed fail at once: TFDS retries an unreachable host for minutes."""
+    import requests
+    from tensorflow_datasets.core.download import download_manager
+
+    original = download_manager.DownloadManager._download
+
+    def download(self: Any, resource: Any) -> Any:
+        url = resource.url
+        beside = url.rsplit("/", 1)[0] + "/"
+        wanted = {u: i.filename for u, i in self._url_infos.items() if u.startswith(beside)} or {url: url.rsplit("/", 1)[1]}
+        if folder is not None:
+            missing = [f"{filename} (from {u})" for u, filename in wanted.items() if not (folder / filename).exists()]
+            raise UsageError(
+                f"manual_dir {folder} lacks original files of {name!r}: {'; '.join(missing)}. "
+                "Put them there under these names, or leave manual_dir out to download them."
+            )
+        try:
+            requests.head(url, timeout=10, allow_redirects=True)
+        except requests.RequestException as error:
+            raise UsageError(
+                f"Cannot reach {url} to download {name!r} ({type(error).__name__}). On a machine without network put "
+                f"{', '.join(wanted.values())} from {beside} into a folder and pass --data.manual_dir FOLDER."
+            ) from error
+        return original(self, resource)
+
+    with mock.patch.object(download_manager.DownloadManager, "_download", download):
+        yield

@@ -1,0 +1,61 @@
+"""savedmodel-zoo: from raw data to a verified SavedModel that takes raw input and answers in labels.
+
+    >>> import zoo
+    >>> result = zoo.run("cnn", "digits", run_directory="runs/digits-cnn")
+
+`import zoo` is instant: TensorFlow and Keras come in with the first call that needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from zoo._version import __version__
+from zoo.config import TrainConfig
+from zoo.errors import UsageError
+from zoo.registry import ModelSpec, build, get_spec, list_models, register_model
+
+if TYPE_CHECKING:
+    from zoo import datasets, export
+    from zoo.evaluation import evaluate
+    from zoo.pipeline import run
+    from zoo.training import strategy, train
+
+__all__ = [
+    "ModelSpec",
+    "TrainConfig",
+    "UsageError",
+    "__version__",
+    "build",
+    "datasets",
+    "evaluate",
+    "export",
+    "get_spec",
+    "list_models",
+    "register_model",
+    "run",
+    "strategy",
+    "train",
+]
+
+_LAZY = {
+    "evaluate": "zoo.evaluation",
+    "run": "zoo.pipeline",
+    "strategy": "zoo.training",
+    "train": "zoo.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("datasets", "export"):
+        return importlib.import_module(f"zoo.{name}")
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name.startswith("build_") and name.endswith("_model"):
+        return get_spec(name.removeprefix("build_").removesuffix("_model")).builder
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *(f"build_{name}_model" for name in list_models())])

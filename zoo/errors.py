@@ -1,0 +1,46 @@
+"""Errors that are the user's to mend, and the sentence that offers the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """Something that was asked for cannot be done as asked.
+
+    The message says what came, what was expected and what to type next, in one line. The command line prints it
+    without a traceback and leaves with exit status 2.
+
+    Example:
+        >>> raise UsageError("epochs is 0; expected at least 1. Try --config.epochs 1.")
+        Traceback (most recent call last):
+        zoo.errors.UsageError: epochs is 0; expected at least 1. Try --config.epochs 1.
+    """
+
+
+def one_line(error: BaseException, limit: int = 400) -> str:
+    """Returns an exception's message as one line of at most `limit` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def did_you_mean(name: str, known: Iterable[str], *, listing: str | None = None) -> str:
+    """Returns a sentence that names the nearest of the `known` names, or all of them where none is near.
+
+    Args:
+        name: what came.
+        known: the valid names.
+        listing: a command that prints all valid names, added where there are too many to print here.
+
+    Example:
+        >>> did_you_mean("cn", ["cnn", "mlp"])
+        "Did you mean 'cnn'?"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    if near:
+        return "Did you mean " + " or ".join(repr(n) for n in near) + "?"
+    if len(names) <= 12 or listing is None:
+        return "Valid: " + ", ".join(names) + "."
+    return f"`{listing}` prints the {len(names)} valid names."

@@ -1,0 +1,344 @@
+"""How good a classifier is: accuracy beside its baseline, calibration, and every class's figures, as one plain dict.
+
+Works on NumPy arrays and whatever converts to one, with one class per example or one per step (tagging).
+Every figure can be recomputed from the targets and probabilities alone; nothing is averaged over batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LOG_LOSS_CLIP = 1e-7
+CALIBRATION_BINS = 15
+SUM_TOLERANCE = 1e-3
+
+
+def classification_report(
+    targets: ArrayLike,
+    probabilities: ArrayLike,
+    class_names: Sequence[str],
+    *,
+    weights: ArrayLike | None = None,
+    train_class_counts: ArrayLike | None = None,
+) -> dict[str, Any]:
+    """Measure predicted class probabilities against the true classes.
+
+    The predicted class is the most probable one, the first of them where several tie.
+
+    Args:
+        targets: integers, shape `(n,)`, or `(n, steps)` with one class per step.
+        probabilities: floats of any precision, shape `targets.shape + (num_classes,)`, each row non-negative with sum
+        1.
+        class_names: `num_classes` different strings, in the order of the columns.
+        weights: non-negative numbers (or booleans) in the shape of `targets`. Weight 0 marks what is not a real
+            element, such as padding: it is dropped unread and counts nowhere. Other weights weigh every figure, and
+            counts are then sums of weights.
+        train_class_counts: numbers of shape `(num_classes,)`, how often each class occurs in the training split.
+
+    Returns:
+        A dict of plain strings, numbers and lists that `json.dumps(report, allow_nan=False)` accepts:
+
+        - `num_examples`: real elements (steps, where there is one class per step), each counted once whatever its
+        weight;
+        - `accuracy`; `log_loss`: mean negative natural logarithm of the true class's probability, clipped at 1e-7;
+        - `expected_calibration_error`: mean distance between confidence (the top probability) and accuracy, over 15
+          bins of equal width `(lower, upper]`, and `reliability`, those bins: `lower`, `upper`, `count`,
+          `mean_confidence`, `accuracy` (the last two None in an empty bin);
+        - `macro`, `weighted`: `precision`, `recall` and `f1`, averaged over the classes that occur among targets or
+          predictions (as scikit-learn does by default), alike or by their support;
+        - `per_class`: for every class `class_name`, `precision`, `recall`, `f1` and `support`, its number of targets.
+          An undefined figure, such as the precision of a class that was never predicted, is 0.0, as with
+          scikit-learn's `zero_division=0`;
+        - `confusion_matrix`: rows are true classes, columns predicted ones; `class_names`;
+        - `baseline`: what knowing only the class frequencies achieves: `accuracy` of always predicting `class_name`,
+          the most frequent class, and `log_loss` of always predicting the frequencies. `from` is "training split", or
+          "evaluated targets" where no `train_class_counts` are given; the latter is a little too good, as it has seen
+          the targets.
+
+    Raises:
+        ValueError: shapes that disagree, nothing to measure, targets that are no class, probabilities that are not
+            finite or no distribution (logits), class names that do not fit the columns, or impossible weights or
+            counts.
+
+    Calibration error: Naeini, Cooper, Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning",
+    AAAI 2015; bins as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+
+    Example:
+        >>> report = classification_report([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], ["cat", "dog"])
+        >>> round(report["accuracy"], 3), report["confusion_matrix"]
+        (0.667, [[1, 0], [1, 1]])
+    """
+    # scikit-learn takes a second to import; a program that only lists models must not pay for it.
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    true, probable, weight = _real_elements(np.asarray(targets), np.asarray(probabilities), weights)
+    num_classes = probable.shape[1]
+    names = _checked_names(class_names, num_classes)
+
+    predicted = probable.argmax(axis=1)
+    confidence = probable[np.arange(len(true)), predicted]
+    correct = predicted == true
+    classes = np.arange(num_classes)
+    confusion = confusion_matrix(true, predicted, labels=classes, sample_weight=weight)
+    support = confusion.sum(axis=1)
+    occurs = (support + confusion.sum(axis=0)) > 0
+    figures = dict(
+        zip(
+            ("precision", "recall", "f1"),
+            precision_recall_fscore_support(true, predicted, labels=classes, sample_weight=weight, zero_division=0)[:3],
+            strict=True,
+        )
+    )
+    reliability, calibration_error = _calibration(confidence, correct, weight)
+    return {
+        "num_examples": len(true),
+        "accuracy": float(np.average(correct, weights=weight)),
+        "log_loss": _log_loss(probable[np.arange(len(true)), true], weight),
+        "expected_calibration_error": calibration_error,
+        "macro": {name: float(values[occurs].mean()) for name, values in figures.items()},
+        "weighted": {name: float(np.average(values, weights=support)) for name, values in figures.items()},
+        "per_class": [
+            {
+                "class_name": names[index],
+                **{name: float(values[index]) for name, values in figures.items()},
+                "support": _number(support[index]),
+            }
+            for index in range(num_classes)
+        ],
+        "confusion_matrix": [[_number(count) for count in row] for row in confusion],
+        "class_names": names,
+        "reliability": reliability,
+        "baseline": _baseline(true, weight, names, train_class_counts),
+    }
+
+
+def summary(report: dict[str, Any]) -> str:
+    """Say the most important figures of a `classification_report` in a few lines of text for the terminal.
+
+    Args:
+        report: what `classification_report` returned, or the same read back from JSON.
+
+    Returns:
+        Lines without a final newline: accuracy and log loss beside their baselines, macro F1, calibration error, and
+        up to three of the most frequent confusions.
+
+    Example:
+        >>> print(summary(classification_report([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], ["cat", "dog"])))
+        accuracy           0.6667  (baseline 0.6667: always "dog", from the evaluated targets)
+        macro F1           0.6667
+        log loss           0.5108  (baseline 0.6365)
+        calibration error  0.3333
+        measured on        3 examples, 2 classes
+        confused most often
+          dog answered as cat: 1 time
+    """
+    baseline, names = report["baseline"], report["class_names"]
+    lines = [
+        f"accuracy           {report['accuracy']:.4f}  (baseline {baseline['accuracy']:.4f}: "
+        f'always "{baseline["class_name"]}", from the {baseline["from"]})',
+        f"macro F1           {report['macro']['f1']:.4f}",
+        f"log loss           {report['log_loss']:.4f}  (baseline {baseline['log_loss']:.4f})",
+        f"calibration error  {report['expected_calibration_error']:.4f}",
+        f"measured on        {report['num_examples']:,} example{'s' * (report['num_examples'] != 1)}, "
+        f"{len(names)} classes",
+    ]
+    confusions = [
+        (count, names[row], names[column])
+        for row, counts in enumerate(report["confusion_matrix"])
+        for column, count in enumerate(counts)
+        if row != column and count > 0
+    ]
+    confusions.sort(key=lambda confusion: -confusion[0])  # stable: ties stay in the order of the classes
+    lines.append("confused most often" if confusions else "no confusions")
+    for count, true_name, answered_name in confusions[:3]:
+        times = f"{count:,}" if isinstance(count, int) else f"{count:,.2f}"
+        lines.append(f"  {true_name} answered as {answered_name}: {times} time{'s' * (count != 1)}")
+    return "\n".join(lines)
+
+
+def _real_elements(
+    targets: NDArray[Any], probabilities: NDArray[Any], weights: ArrayLike | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Check and flatten: targets `(m,)`, probabilities `(m, num_classes)` and weights `(m,)` of what has a weight."""
+    if targets.size == 0 and probabilities.size == 0:
+        raise ValueError("Nothing to evaluate: targets and probabilities are empty. Check that the split has examples.")
+    if targets.ndim == 0 or probabilities.ndim < 2 or probabilities.shape[:-1] != targets.shape:
+        if targets.shape == probabilities.shape and targets.ndim > 1:
+            hint = "One-hot targets become class numbers with targets.argmax(axis=-1)."
+        else:
+            hint = "Pass one class number per row of probabilities."
+        raise ValueError(
+            f"targets of shape {targets.shape} and probabilities of shape {probabilities.shape} do not fit: expected "
+            f"targets (n,) with probabilities (n, num_classes), or (n, steps) with (n, steps, num_classes). {hint}"
+        )
+    if probabilities.shape[-1] < 2:
+        raise ValueError(
+            f"probabilities have shape {probabilities.shape}, expected at least 2 columns, one per class. A single "
+            "sigmoid output p becomes two columns with numpy.concatenate([1 - p, p], axis=-1)."
+        )
+    if not np.issubdtype(targets.dtype, np.integer):
+        raise ValueError(
+            f"targets have dtype {targets.dtype}, expected integers that number the columns of probabilities. "
+            "Map names with class_names.index, or convert whole numbers with targets.astype('int64')."
+        )
+    weight = np.ones(targets.shape) if weights is None else np.asarray(weights, dtype=np.float64)
+    if weight.shape != targets.shape:
+        raise ValueError(
+            f"weights have shape {weight.shape}, expected the shape of targets, {targets.shape}: one weight for each "
+            "element, 0 where it is padding."
+        )
+    bad = ~(np.isfinite(weight) & (weight >= 0)).ravel()
+    if bad.any():
+        first = int(bad.argmax())
+        raise ValueError(
+            f"weights hold {weight.ravel()[first]} at index {_index(first, weight.shape)}, expected finite numbers "
+            "that are not negative: 0 for padding, 1 for what counts."
+        )
+    real = np.flatnonzero(weight)
+    if real.size == 0:
+        raise ValueError(
+            f"Nothing to evaluate: all {weight.size} weights are 0. Weight 0 marks padding; "
+            "give real elements weight 1."
+        )
+    return (
+        _checked_targets(targets, real, probabilities.shape[-1]),
+        _checked_probabilities(probabilities, real),
+        weight.ravel()[real],
+    )
+
+
+def _checked_targets(targets: NDArray[Any], real: NDArray[np.intp], num_classes: int) -> NDArray[np.int64]:
+    true = targets.ravel()[real]
+    bad = (true < 0) | (true >= num_classes)
+    if bad.any():
+        first = int(bad.argmax())
+        raise ValueError(
+            f"targets hold {true[first]} at index {_index(real[first], targets.shape)}, expected 0 to "
+            f"{num_classes - 1}, as probabilities have {num_classes} columns ({int(bad.sum())} target(s) are outside). "
+            "If it marks padding, give it weight 0; otherwise the model was built for other classes."
+        )
+    return true.astype(np.int64)
+
+
+def _checked_probabilities(probabilities: NDArray[Any], real: NDArray[np.intp]) -> NDArray[np.float64]:
+    num_classes = probabilities.shape[-1]
+    probable = probabilities.reshape(-1, num_classes)[real].astype(np.float64)
+    bad = ~np.isfinite(probable)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        first = int(real[row]) * num_classes + int(column)
+        raise ValueError(
+            f"probabilities hold {probable[row, column]} at index {_index(first, probabilities.shape)}, expected "
+            "finite numbers. The model diverged or was fed such values: look for the first epoch whose loss is not "
+            "finite."
+        )
+    sums = probable.sum(axis=1)
+    no_distribution = (abs(sums - 1) > SUM_TOLERANCE) | (probable.min(axis=1) < -SUM_TOLERANCE)
+    if no_distribution.any():
+        row = int(no_distribution.argmax())
+        raise ValueError(
+            f"probabilities at index {_index(real[row], probabilities.shape[:-1])} sum to {sums[row]:.4g} with "
+            f"smallest value {probable[row].min():.4g}, expected non-negative values that sum to 1 (tolerance "
+            f"{SUM_TOLERANCE}). These look like logits: apply a softmax, or build the model with "
+            "classifier_activation='softmax'."
+        )
+    return probable.clip(0.0, 1.0)
+
+
+def _checked_names(class_names: Sequence[str], num_classes: int) -> list[str]:
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
+        raise ValueError(
+            f"class_names is {class_names!r}, expected a list of strings, one per class. "
+            "Convert numbers with [str(name) for name in class_names], bytes with name.decode()."
+        )
+    names = [str(name) for name in class_names]  # NumPy's strings become Python's
+    if len(names) != num_classes:
+        raise ValueError(
+            f"class_names has {len(names)} names, but probabilities have {num_classes} columns: expected one name per "
+            "column. Pass the names of the data set that the model was built for."
+        )
+    seen: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if name in seen:
+            raise ValueError(
+                f"class_names holds {name!r} twice, at {seen[name]} and {index}: expected different names, or the "
+                "report could not tell the classes apart. Rename one of them."
+            )
+        seen[name] = index
+    return names
+
+
+def _log_loss(probability_of_truth: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    loss = np.average(-np.log(np.maximum(probability_of_truth, LOG_LOSS_CLIP)), weights=weight)
+    return float(loss) + 0.0  # turns the -0.0 of perfect predictions into 0.0
+
+
+def _calibration(
+    confidence: NDArray[np.float64], correct: NDArray[np.bool_], weight: NDArray[np.float64]
+) -> tuple[list[dict[str, Any]], float]:
+    """Reliability bins `(lower, upper]` and the expected calibration error over them."""
+    edges = np.arange(CALIBRATION_BINS + 1) / CALIBRATION_BINS
+    bin_of = np.searchsorted(edges, confidence, side="left") - 1  # a confidence is at least 1/num_classes, so never -1
+    bins: list[dict[str, Any]] = []
+    error = 0.0
+    for index in range(CALIBRATION_BINS):
+        inside = bin_of == index
+        count = weight[inside].sum()
+        mean_confidence = accuracy = None
+        if count > 0:
+            mean_confidence = float(np.average(confidence[inside], weights=weight[inside]))
+            accuracy = float(np.average(correct[inside], weights=weight[inside]))
+            error += float(count / weight.sum()) * abs(accuracy - mean_confidence)
+        bins.append(
+            {
+                "lower": float(edges[index]),
+                "upper": float(edges[index + 1]),
+                "count": _number(count),
+                "mean_confidence": mean_confidence,
+                "accuracy": accuracy,
+            }
+        )
+    return bins, error
+
+
+def _baseline(
+    true: NDArray[np.int64], weight: NDArray[np.float64], names: list[str], train_class_counts: ArrayLike | None
+) -> dict[str, Any]:
+    if train_class_counts is None:
+        counts = np.bincount(true, weights=weight, minlength=len(names))
+    else:
+        counts = np.asarray(train_class_counts, dtype=np.float64)
+        if counts.shape != (len(names),):
+            raise ValueError(
+                f"train_class_counts has shape {counts.shape}, expected ({len(names)},), one count per class. "
+                f"Count with numpy.bincount(train_targets, minlength={len(names)})."
+            )
+        if not np.isfinite(counts).all() or counts.min() < 0 or counts.sum() == 0:
+            raise ValueError(
+                f"train_class_counts is {counts.tolist()}, expected counts that are not negative and not all 0. "
+                "Count the training split's targets, or leave the argument out."
+            )
+    frequencies = counts / counts.sum()
+    majority = int(counts.argmax())
+    return {
+        "from": "evaluated targets" if train_class_counts is None else "training split",
+        "class_name": names[majority],
+        "accuracy": float(np.average(true == majority, weights=weight)),
+        "log_loss": _log_loss(frequencies[true], weight),
+    }
+
+
+def _number(count: float) -> int | float:
+    """A count for JSON: 3 rather than 3.0, and 2.5 where weights are no whole numbers."""
+    count = float(count)
+    return int(count) if count.is_integer() else count
+
+
+def _index(flat: int | np.intp, shape: tuple[int, ...]) -> str:
+    """Where element number `flat` of an array of this shape stands: '7', or '(2, 5)'."""
+    index = [int(i) for i in np.unravel_index(int(flat), shape)]
+    return str(index[0]) if len(index) == 1 else str(tuple(index))

@@ -1,0 +1,1 @@
+"""Keras layers and blocks that families share."""

@@ -1,0 +1,221 @@
+"""The registry: what is known of every model, once.
+
+A family is a file in `zoo/models/`; `@register_model` on its builder is all that it takes to appear in
+`zoo list`, the command line, training, export, the tests and README. Nothing here imports TensorFlow, and a
+family's file imports Keras inside its builder, so that listing and `--help` are instant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zoo.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import keras
+
+Builder = Callable[..., "keras.Model"]
+BuilderT = TypeVar("BuilderT", bound=Builder)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """What is known of a model. Every other part of the package reads it here and asks nobody else.
+
+    Attributes:
+        name: the registered name; `build_NAME_model` is the builder.
+        builder: pure function that returns an uncompiled Functional model with named inputs and layers.
+        tasks: the names of the tasks (`zoo.tasks`) that the family serves.
+        reference: where the architecture comes from.
+        features_layer: the layer whose output is the `features` signature; None where there is no such signature.
+        preprocessing: what the model asks of its preprocessor: `image_size` (height, width) for data of another or
+            of varying size, later a vocabulary size or a maximum length.
+        data_arguments: the builder's arguments that the data decides (classes, vocabulary), never the user.
+        tiny: the smallest valid arguments, for tests.
+        golden: arguments and the exact number of parameters that they must give, as (arguments, count) pairs.
+    """
+
+    name: str
+    builder: Builder
+    tasks: tuple[str, ...]
+    reference: str
+    features_layer: str | None = None
+    preprocessing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data_arguments: tuple[str, ...] = ("num_classes",)
+    tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    golden: tuple[tuple[Mapping[str, Any], int], ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The first line of the builder's docstring."""
+        return (inspect.getdoc(self.builder) or "").split("\n", 1)[0]
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The builder's parameters by name, in order."""
+        return inspect.signature(self.builder).parameters
+
+
+_SPECS: dict[str, ModelSpec] = {}
+
+
+def register_model(
+    *,
+    tasks: tuple[str, ...],
+    reference: str,
+    features_layer: str | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    data_arguments: tuple[str, ...] = ("num_classes",),
+    tiny: Mapping[str, Any] | None = None,
+    golden: tuple[tuple[Mapping[str, Any], int], ...] = (),
+) -> Callable[[BuilderT], BuilderT]:
+    """Registers `build_NAME_model` as NAME; see `ModelSpec` for the arguments.
+
+    The builder that comes back records its name and full arguments on every model that it makes
+    (`zoo.registry.describe_build(model)`), so that an artifact can say what it is.
+
+    Raises:
+        ValueError: the function's name is not `build_NAME_model`, or NAME is registered already.
+
+    Example:
+        >>> @register_model(tasks=("image_classification",), reference="none", tiny={"num_classes": 2})
+        ... def build_constant_model(num_classes):
+        ...     ...
+    """
+
+    def decorate(builder: BuilderT) -> BuilderT:
+        title = builder.__name__
+        name = title.removeprefix("build_").removesuffix("_model")
+        if title != f"build_{name}_model" or not name:
+            raise ValueError(f"A builder is called build_NAME_model; received {title}. Rename the function.")
+        if name in _SPECS:
+            first = _SPECS[name].builder.__module__
+            raise ValueError(
+                f"Model {name!r} is registered twice: by {first} and by {builder.__module__}. Rename one builder."
+            )
+
+        @functools.wraps(builder)
+        def recording(*args: Any, **kwargs: Any) -> Any:
+            bound = inspect.signature(builder).bind(*args, **kwargs)
+            bound.apply_defaults()
+            model = builder(*args, **kwargs)
+            record = {"name": name, "arguments": {k: plain(v) for k, v in bound.arguments.items()}}
+            object.__setattr__(model, "_zoo_build", record)  # past Keras's attribute tracking, which would wrap it
+            return model
+
+        _SPECS[name] = ModelSpec(
+            name=name,
+            builder=recording,
+            tasks=tasks,
+            reference=reference,
+            features_layer=features_layer,
+            preprocessing=MappingProxyType(dict(preprocessing or {})),
+            data_arguments=data_arguments,
+            tiny=MappingProxyType(dict(tiny or {})),
+            golden=golden,
+        )
+        return recording  # type: ignore[return-value]
+
+    return decorate
+
+
+def plain(value: Any) -> Any:
+    """Returns the value in the types that YAML and JSON know: a tuple becomes a list."""
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    return value
+
+
+@functools.cache
+def _scan() -> None:
+    """Imports every module of `zoo/models/`, which registers what they hold."""
+    package = importlib.import_module("zoo.models")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"zoo.models.{module.name}")
+
+
+def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
+    """Returns the names of the registered models, sorted.
+
+    Args:
+        pattern: shell-style pattern on the name, such as `"*transformer*"`.
+        task: only models that serve this task, such as `"image_classification"`.
+
+    Raises:
+        UsageError: no model at all serves the task.
+
+    Example:
+        >>> zoo.list_models("c*", task="image_classification")
+        ['cnn']
+    """
+    _scan()
+    known = {t for spec in _SPECS.values() for t in spec.tasks}
+    if task is not None and task not in known:
+        raise UsageError(f"No model serves the task {task!r}. {did_you_mean(task, known)}")
+    return sorted(
+        name for name, spec in _SPECS.items() if fnmatch.fnmatchcase(name, pattern) and (task is None or task in spec.tasks)
+    )
+
+
+def get_spec(name: str) -> ModelSpec:
+    """Returns the spec of a registered model.
+
+    Raises:
+        UsageError: no such model; the message offers the nearest name.
+
+    Example:
+        >>> zoo.get_spec("cnn").features_layer
+        'features'
+    """
+    _scan()
+    if name not in _SPECS:
+        raise UsageError(f"Unknown model {name!r}. {did_you_mean(name, _SPECS, listing='zoo list')}")
+    return _SPECS[name]
+
+
+def build(name: str, /, **arguments: Any) -> keras.Model:
+    """Builds a registered model: `build("cnn", ...)` is `build_cnn_model(...)`.
+
+    Raises:
+        UsageError: unknown model, an argument that its builder does not have (the nearest is offered), or one that
+            is missing.
+
+    Example:
+        >>> zoo.build("cnn", input_shape=(28, 28, 1), num_classes=10).count_params()
+        688138
+    """
+    spec = get_spec(name)
+    check_arguments(spec, arguments)
+    missing = [
+        n for n, p in spec.parameters.items() if p.default is p.empty and n not in arguments and p.kind is not p.VAR_KEYWORD
+    ]
+    if missing:
+        raise UsageError(
+            f"Model {name!r} needs {', '.join(missing)}; received {', '.join(arguments) or 'no arguments'}. "
+            f"Call zoo.build({name!r}, {', '.join(f'{m}=...' for m in missing)})."
+        )
+    return spec.builder(**arguments)
+
+
+def check_arguments(spec: ModelSpec, arguments: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for the first argument that the spec's builder does not have."""
+    for argument in arguments:
+        if argument not in spec.parameters:
+            raise UsageError(
+                f"Model {spec.name!r} has no argument {argument!r}. {did_you_mean(argument, spec.parameters)}"
+            )
+
+
+def describe_build(model: keras.Model) -> dict[str, Any] | None:
+    """Returns {"name": ..., "arguments": {...}} of a model that a registered builder made, else None."""
+    return getattr(model, "_zoo_build", None)

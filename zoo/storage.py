@@ -1,0 +1,125 @@
+"""Files written whole or not at all, byte strings without pickle, hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; on leaving without an error it takes `path`'s place in one step.
+
+    Example:
+        >>> with replacing("history.csv") as temporary:
+        ...     temporary.write_text("epoch,loss")
+    """
+    path = Path(path)
+    # The suffix stays last: some writers (Keras, Matplotlib) choose the format by it.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that nobody else may read
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes a JSON file whole or not at all; NaN and infinity are refused, other readers choke on them."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def pack_strings(strings: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns byte strings as one uint8 array and int64 offsets, (total,) and (n + 1,).
+
+    NumPy's own string type drops trailing zero bytes, and object arrays need pickle to be read back.
+    """
+    import numpy as np
+
+    offsets = np.zeros(len(strings) + 1, np.int64)
+    offsets[1:] = np.cumsum([len(s) for s in strings], dtype=np.int64)
+    return np.frombuffer(b"".join(strings), np.uint8), offsets
+
+
+def unpack_strings(data: np.ndarray, offsets: np.ndarray) -> list[bytes]:
+    """The inverse of `pack_strings`."""
+    return [data[a:b].tobytes() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+
+
+def pack_arrays(arrays: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the arrays as `numpy.savez` can keep them: an array of byte strings NAME becomes NAME.bytes, NAME.offsets.
+
+    String arrays of more than one dimension keep their shape in NAME.shape.
+    """
+    import numpy as np
+
+    packed: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        array = np.asarray(array)
+        if array.dtype.kind in "OSU":
+            flat = [s if isinstance(s, bytes) else str(s).encode() for s in array.ravel().tolist()]
+            packed[f"{name}.bytes"], packed[f"{name}.offsets"] = pack_strings(flat)
+            packed[f"{name}.shape"] = np.asarray(array.shape, np.int64)
+        else:
+            packed[name] = array
+    return packed
+
+
+def unpack_arrays(packed: Any) -> dict[str, np.ndarray]:
+    """The inverse of `pack_arrays`; takes what `numpy.load` gives."""
+    import numpy as np
+
+    arrays: dict[str, np.ndarray] = {}
+    for key in packed:
+        if key.endswith(".bytes"):
+            name = key.removesuffix(".bytes")
+            flat = unpack_strings(packed[key], packed[f"{name}.offsets"])
+            array = np.empty(len(flat), object)
+            array[:] = flat
+            arrays[name] = array.reshape(packed[f"{name}.shape"])
+        elif not key.endswith((".offsets", ".shape")):
+            arrays[key] = packed[key]
+    return arrays
+
+
+def sha256(path: str | Path) -> str:
+    """Returns the SHA-256 of a file in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_tree(path: str | Path) -> None:
+    """Removes a folder and everything in it; nothing happens where there is none."""
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,89 @@
+"""Checkpoints: a folder each, complete or not there at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from zoo import storage
+from zoo.errors import UsageError, one_line
+
+
+class Checkpoints:
+    """Saves and restores variables and the loop's own state.
+
+    A checkpoint is written into a temporary folder and renamed, so a kill at any moment leaves the one before intact.
+
+    Args:
+        directory: where they are kept.
+        variables: every Keras variable of model, optimizer and metrics, by group. Keras's seed generators are among the
+            model's `variables`, though `tf.train.Checkpoint(model=...)` would leave them out.
+        keep: how many stay.
+    """
+
+    def __init__(self, directory: Path, variables: Mapping[str, Sequence[keras.Variable]], keep: int) -> None:
+        self._directory = directory
+        self._keep = keep
+        groups = {group: [v.value for v in members] for group, members in variables.items()}
+        self._checkpoint = tf.train.Checkpoint(**groups)
+        self._layout = {g: [[v.path, list(v.shape), str(v.dtype)] for v in members] for g, members in variables.items()}
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Writes the checkpoint of a step with the loop's state, then deletes the oldest beyond `keep`."""
+        target = self._directory / f"step-{step:09d}"
+        if target.exists():
+            return
+        temporary = self._directory / f".writing-{os.getpid()}"
+        storage.remove_tree(temporary)
+        try:
+            temporary.mkdir(parents=True)
+            self._checkpoint.write(str(temporary / "variables"))
+            storage.write_json(temporary / "state.json", {**state, "step": step, "layout": self._layout})
+            os.rename(temporary, target)
+        except (OSError, tf.errors.OpError) as error:
+            raise UsageError(
+                f"Cannot write a checkpoint to {self._directory}: {one_line(error)}. The checkpoint before it is intact; "
+                "make room and start the same command again to go on from there."
+            ) from error
+        finally:
+            storage.remove_tree(temporary)
+        for old in self._all()[: -self._keep]:
+            storage.remove_tree(old)
+
+    def _all(self) -> list[Path]:
+        return sorted(self._directory.glob("step-*"))
+
+    def restore(self) -> dict[str, Any] | None:
+        """Restores the newest checkpoint that is whole and returns its state, or None where there is none.
+
+        Raises:
+            UsageError: the newest belongs to another model.
+        """
+        for stale in self._directory.glob(".writing-*"):
+            storage.remove_tree(stale)
+        for path in reversed(self._all()):
+            try:
+                state: dict[str, Any] = storage.read_json(path / "state.json")
+                self._refuse_other_layout(path, state["layout"])
+                self._checkpoint.read(str(path / "variables")).assert_consumed()
+                return state
+            except UsageError:
+                raise
+            except (OSError, ValueError, KeyError, AssertionError, tf.errors.OpError) as error:
+                print(f"Checkpoint {path} is damaged ({one_line(error, 120)}); trying the one before.", flush=True)
+        return None
+
+    def _refuse_other_layout(self, path: Path, layout: Mapping[str, Any]) -> None:
+        for group, members in self._layout.items():
+            old = [tuple(map(str, m[1:])) for m in layout.get(group, [])]
+            new = [tuple(map(str, m[1:])) for m in members]
+            if old != new:
+                raise UsageError(
+                    f"Checkpoint {path} belongs to another {group}: it holds {len(old)} variables, this one has "
+                    f"{len(new)}, or their shapes differ. Pass another --run_directory."
+                )

@@ -1,0 +1,135 @@
+"""A run directory: everything needed to understand a run, to repeat it, and to go on where it was killed."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from zoo import storage
+from zoo.config import read_yaml, to_yaml
+from zoo.errors import UsageError
+
+
+class RunDirectory:
+    """Owns a run's folder while it trains.
+
+    Opening one that exists goes on with its run, provided that the settings are the same; it is locked against a
+    second trainer until `close`.
+
+    Args:
+        path: the folder; made where it is missing.
+        settings: the run's `model`, `data` and `config` sections.
+        overwrite: throws away the run that is there and starts anew.
+
+    Raises:
+        UsageError: the path exists and is no run, holds a run with other settings, is in use by another process, or
+            cannot be written.
+    """
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self._lock: IO[str] | None = None
+        existing = self._existing()
+        if existing is not None and not overwrite:
+            _refuse_other_settings(self.path, existing, settings)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            if overwrite and existing is not None:
+                self._clear()
+            storage.write_text(self.config_file, _CONFIG_HEAD + to_yaml(settings))
+        except OSError as error:
+            raise UsageError(
+                f"Cannot write the run directory {self.path}: {error.strerror}. Pass another --run_directory."
+            ) from error
+
+    def _existing(self) -> dict[str, Any] | None:
+        """Returns the settings of the run that is there, or None for a new or empty folder."""
+        if not self.path.exists():
+            return None
+        if not self.path.is_dir():
+            raise UsageError(f"{self.path} exists and is not a folder. Pass another --run_directory.")
+        if self.config_file.is_file():
+            return read_yaml(self.config_file)
+        if any(self.path.iterdir()):
+            raise UsageError(
+                f"{self.path} exists and is not a run: it holds files but no config.yaml. "
+                "Pass another --run_directory; nothing was changed."
+            )
+        return None
+
+    def _take_lock(self) -> None:
+        lock = (self.path / ".lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            lock.close()
+            raise UsageError(
+                f"{self.path} is in use by another trainer (process {owner}). Wait for it, or pass another "
+                "--run_directory."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+
+    def _clear(self) -> None:
+        for entry in sorted(self.path.iterdir()):
+            if entry.name != ".lock":
+                storage.remove_tree(entry) if entry.is_dir() else entry.unlink()
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def config_file(self) -> Path:
+        """The complete settings, which `zoo train --config` repeats."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def model_file(self) -> Path:
+        """The trained model as Keras keeps it; there once training is finished."""
+        return self.path / "model.keras"
+
+    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Writes history.csv: a row per epoch."""
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        storage.write_text(self.path / "history.csv", text.getvalue())
+
+
+_CONFIG_HEAD = "# All settings of this run. `zoo train --config config.yaml` repeats it.\n"
+
+
+def _refuse_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raises for the first setting in which a run that is there differs; more epochs at a constant rate are welcome."""
+    for section in ("model", "data", "config"):
+        old, new = dict(existing.get(section) or {}), dict(wanted[section])
+        for key in sorted({*old, *new}):
+            if old.get(key) == new.get(key):
+                continue
+            longer = section == "config" and key == "epochs" and new[key] > old.get(key, 0)
+            if longer and new.get("schedule") == "constant":
+                continue
+            raise UsageError(
+                f"{path} holds a run with {section}.{key}={old.get(key)!r}; this one has {new.get(key)!r}. Pass another "
+                "--run_directory, the same settings to go on, or --overwrite true to start anew."
+            )

@@ -1,0 +1,87 @@
+"""Learning-rate schedules with warm-up, and optimizers by name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.config import TrainConfig
+from zoo.errors import UsageError, did_you_mean
+
+
+@keras.saving.register_keras_serializable("zoo")
+class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear rise from zero over the first steps, then constant, linear or cosine decay to zero at the last step.
+
+    Source of the cosine form: Loshchilov and Hutter, SGDR, ICLR 2017 (one cycle, no restart).
+
+    Args:
+        learning_rate: the highest learning rate.
+        kind: constant, linear or cosine.
+        warmup_steps: steps of the rise.
+        total_steps: all steps of the run, the rise included.
+
+    Example:
+        >>> float(WarmupSchedule(0.1, "linear", 0, 10)(5))
+        0.05
+    """
+
+    def __init__(self, learning_rate: float, kind: str, warmup_steps: int, total_steps: int) -> None:
+        self.learning_rate = learning_rate
+        self.kind = kind
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the learning rate of a step, counted from 0, as a float32 scalar."""
+        step = ops.cast(step, "float32")
+        progress = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+        progress = ops.clip(progress, 0.0, 1.0)
+        if self.kind == "constant":
+            factor = ops.ones_like(progress)
+        elif self.kind == "linear":
+            factor = 1.0 - progress
+        else:
+            factor = 0.5 * (1.0 + ops.cos(math.pi * progress))
+        if self.warmup_steps:
+            # Step 0 already moves: (step + 1) / warmup reaches the full rate on the last step of the rise.
+            factor = ops.where(step < self.warmup_steps, (step + 1.0) / self.warmup_steps, factor)
+        return self.learning_rate * factor
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            "learning_rate": self.learning_rate,
+            "kind": self.kind,
+            "warmup_steps": self.warmup_steps,
+            "total_steps": self.total_steps,
+        }
+
+
+def make_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Optimizer:
+    """Makes the optimizer that a config names.
+
+    Raises:
+        UsageError: Keras has no optimizer of that name (the nearest is offered).
+    """
+    classes = {
+        name.lower(): cls
+        for name, cls in vars(keras.optimizers).items()
+        if isinstance(cls, type)
+        and issubclass(cls, keras.optimizers.Optimizer)
+        and cls not in (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer)
+    }
+    if config.optimizer.lower() not in classes:
+        raise UsageError(f"Unknown optimizer {config.optimizer!r}. {did_you_mean(config.optimizer.lower(), classes)}")
+    rate: Any = config.learning_rate
+    if config.schedule != "constant" or config.warmup_steps:
+        if config.warmup_steps >= total_steps:
+            raise UsageError(
+                f"warmup_steps={config.warmup_steps} leaves nothing of the {total_steps} steps of this run. "
+                f"Pass fewer, such as {max(1, total_steps // 10)}."
+            )
+        rate = WarmupSchedule(config.learning_rate, config.schedule, config.warmup_steps, total_steps)
+    return classes[config.optimizer.lower()](learning_rate=rate)

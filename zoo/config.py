@@ -141,4 +141,8 @@ def to_yaml(content: Mapping[str, Any]) -> str:
     """Returns the mapping as YAML, keys in the order given."""
     import yaml
 
-    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, default_flow_style=None)
+    class Dumper(yaml.SafeDumper):
+        """Sections one key a line, lists in one line."""
+
+    Dumper.add_representer(list, lambda d, v: d.represent_sequence("tag:yaml.org,2002:seq", v, flow_style=True))
+    return yaml.dump(dict(content), Dumper=Dumper, sort_keys=False, allow_unicode=True)

@@ -31,8 +31,7 @@ def classification_report(
 
     Args:
         targets: integers, shape `(n,)`, or `(n, steps)` with one class per step.
-        probabilities: floats of any precision, shape `targets.shape + (num_classes,)`, each row non-negative with sum
-        1.
+        probabilities: floats of any precision, shape `targets.shape + (num_classes,)`, rows non-negative, sum 1.
         class_names: `num_classes` different strings, in the order of the columns.
         weights: non-negative numbers (or booleans) in the shape of `targets`. Weight 0 marks what is not a real
             element, such as padding: it is dropped unread and counts nowhere. Other weights weigh every figure, and
@@ -43,7 +42,7 @@ def classification_report(
         A dict of plain strings, numbers and lists that `json.dumps(report, allow_nan=False)` accepts:
 
         - `num_examples`: real elements (steps, where there is one class per step), each counted once whatever its
-        weight;
+          weight;
         - `accuracy`; `log_loss`: mean negative natural logarithm of the true class's probability, clipped at 1e-7;
         - `expected_calibration_error`: mean distance between confidence (the top probability) and accuracy, over 15
           bins of equal width `(lower, upper]`, and `reliability`, those bins: `lower`, `upper`, `count`,

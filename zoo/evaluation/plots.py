@@ -159,7 +159,8 @@ def plot_reliability(report: dict[str, Any], path: str | os.PathLike[str]) -> Pa
     upper.set_title(
         f"{_heading(report)}\nexpected calibration error {report['expected_calibration_error']:.4f}", fontsize=12
     )
-    upper.legend(loc="upper left", fontsize=10, framealpha=0.95)
+    # Outside: any corner of the diagram may hold bars.
+    figure.legend(loc="outside lower center", ncols=3, fontsize=10, frameon=False, columnspacing=1.2)
 
     lower.bar(middles, counts, width, color=GREY, edgecolor="white", linewidth=0.8)
     for middle, count in zip(middles, counts, strict=True):

@@ -11,13 +11,14 @@ from zoo.errors import UsageError
 
 
 def classifier(x: keras.KerasTensor, num_classes: int, activation: str | None) -> keras.KerasTensor:
-    """The last layer of a classifier: `probabilities` (softmax) or `logits` (no activation), always float32.
+    """The last layer of a classifier: `probabilities` (softmax) or `logits` (no activation), float32 or better.
 
-    Float32 whatever the precision policy is: half-precision probabilities do not sum to one, and other runtimes read
+    Never less, whatever the precision policy is: half-precision probabilities do not sum to one, and other runtimes read
     a bfloat16 output as float16 without a word.
     """
     name = "logits" if activation is None else "probabilities"
-    return layers.Dense(num_classes, activation=activation, dtype="float32", name=name)(x)
+    dtype = "float64" if keras.config.floatx() == "float64" else "float32"
+    return layers.Dense(num_classes, activation=activation, dtype=dtype, name=name)(x)
 
 
 def check_positive(**sizes: int | Sequence[int] | None) -> None:

@@ -66,7 +66,8 @@ class Checkpoints:
         """
         for stale in self._directory.glob(".writing-*"):
             storage.remove_tree(stale)
-        for path in reversed(self._all()):
+        paths = self._all()
+        for path in reversed(paths):
             try:
                 state: dict[str, Any] = storage.read_json(path / "state.json")
                 self._refuse_other_layout(path, state["layout"])
@@ -76,6 +77,11 @@ class Checkpoints:
                 raise
             except (OSError, ValueError, KeyError, AssertionError, tf.errors.OpError) as error:
                 print(f"Checkpoint {path} is damaged ({one_line(error, 120)}); trying the one before.", flush=True)
+        if paths:  # a failed read may have changed some variables: going on from here would be silently wrong
+            raise UsageError(
+                f"Every checkpoint in {self._directory} is damaged. Start anew with --overwrite true, or pass another "
+                "--run_directory."
+            )
         return None
 
     def _refuse_other_layout(self, path: Path, layout: Mapping[str, Any]) -> None:

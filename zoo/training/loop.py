@@ -1,0 +1,397 @@
+"""The training loop: one for every strategy, single device included.
+
+Keras's `fit` clips gradients per replica, loses steps when it resumes and refuses several steps per call on more than
+one device. This loop runs a Keras model, optimizer and metrics on `strategy.run` and keeps Keras's callbacks, history
+and progress bar. The loss of a step is the sum over all replicas divided by the number of real elements in the global
+batch; gradients are summed over the replicas first and clipped then. So the numbers do not depend on the devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import tensorflow as tf
+
+from zoo import storage
+from zoo.config import TrainConfig
+from zoo.errors import UsageError, one_line
+from zoo.tasks import Task
+from zoo.training.checkpoints import Checkpoints
+from zoo.training.plots import plot_history
+from zoo.training.run_directory import RunDirectory
+from zoo.training.schedules import make_optimizer
+
+
+class TrainingData(Protocol):
+    """What the loop asks of its data; `data.prepare(...)` returns it."""
+
+    task: Task
+
+    def describe(self) -> dict[str, Any]:
+        """The `model` and `data` sections of config.yaml."""
+
+    def num_examples(self, split: str) -> int:
+        """Number of examples of a split."""
+
+    def batches(
+        self, split: str, batch_size: int, *, seed: int | None = None, epoch: int = 0, start: int = 0
+    ) -> tf.data.Dataset:
+        """Batches (input, target[, weights]) whose order is a function of (seed, epoch)."""
+
+    @property
+    def interface(self) -> Any:
+        """What the exporter needs; has `save(directory)`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What a training run gives back.
+
+    Attributes:
+        history: a dict per epoch, as in history.csv.
+        run_directory: where the run is kept, None where none was asked for.
+        resumed_at: (epoch, step) at which this call went on, None for a run from the start.
+    """
+
+    history: list[dict[str, float]]
+    run_directory: Path | None
+    resumed_at: tuple[int, int] | None
+
+
+def train(
+    model: keras.Model,
+    data: TrainingData,
+    config: TrainConfig | None = None,
+    *,
+    run_directory: str | Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 1,
+    overwrite: bool = False,
+) -> TrainResult:
+    """Trains a model under the strategy that it was built under.
+
+    With a run directory the run is checkpointed, and the same call after a kill goes on where it was.
+
+    Args:
+        model: a Functional Keras model; its weights change.
+        data: what `data.prepare(...)` returned.
+        config: how to train.
+        run_directory: where config, history, checkpoints, plots and the trained model go; None keeps nothing.
+        callbacks: Keras callbacks.
+        verbose: 1 for Keras's progress bar, 2 for a line per epoch, 0 for silence.
+        overwrite: throws away the run that is in the directory.
+
+    Returns:
+        The history and where the run is.
+
+    Raises:
+        UsageError: settings that contradict the strategy or the run that is there, a run directory that cannot be
+            used, a loss that is not finite.
+
+    Example:
+        >>> prepared = zoo.datasets.load("digits").prepare("cnn")
+        >>> with zoo.strategy("one_device").scope():
+        ...     model = prepared.build()
+        >>> zoo.train(model, prepared, zoo.TrainConfig(epochs=5), run_directory="runs/digits-cnn").history[-1]
+    """
+    config = config or TrainConfig()
+    _check_strategy(model, config)
+    if run_directory is None:
+        return _Loop(model, data, config, None, callbacks, verbose).run()
+    settings = {**data.describe(), "config": config.to_dict()}
+    directory = RunDirectory(run_directory, settings, overwrite=overwrite)
+    try:
+        data.interface.save(directory.path / "interface")
+        return _Loop(model, data, config, directory, callbacks, verbose).run()
+    except OSError as error:
+        raise UsageError(
+            f"Cannot write to {directory.path}: {one_line(error)}. Make room and start the same command again to go on."
+        ) from error
+    finally:
+        directory.close()
+
+
+def _check_strategy(model: keras.Model, config: TrainConfig) -> None:
+    strategy = model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+    mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
+    if (config.strategy == "mirrored" and not mirrored) or (config.strategy == "one_device" and replicas > 1):
+        raise UsageError(
+            f"The model was built under {type(strategy).__name__} with {replicas} replica(s), the config says "
+            f"strategy={config.strategy!r}. Build it in `with zoo.strategy({config.strategy!r}).scope():`."
+        )
+    if config.replicas is not None and config.replicas != replicas:
+        raise UsageError(
+            f"The model was built under {replicas} replica(s), the config says replicas={config.replicas}. "
+            f"Build it in `with zoo.strategy('mirrored', replicas={config.replicas}).scope():`."
+        )
+    if config.batch_size < replicas:
+        raise UsageError(
+            f"batch_size={config.batch_size} is smaller than the {replicas} replicas. Pass at least {replicas}."
+        )
+    if config.jit_compile and replicas > 1:
+        raise UsageError(f"jit_compile works on one device; the model was built under {replicas}. Leave it out.")
+
+
+class _Loop:
+    """One call of `train`: the traced functions, and the position in the run."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        data: TrainingData,
+        config: TrainConfig,
+        directory: RunDirectory | None,
+        callbacks: Sequence[keras.callbacks.Callback],
+        verbose: int,
+    ) -> None:
+        self.model, self.data, self.config, self.directory = model, data, config, directory
+        self.strategy = model.distribute_strategy
+        self.has_validation = data.num_examples("validation") > 0
+        self.steps = math.ceil(data.num_examples("train") / config.batch_size)
+        if not self.steps:
+            raise UsageError("The train split is empty. Choose another data set or split.")
+        with self.strategy.scope():
+            self.loss = data.task.loss(model)
+            self.optimizer = make_optimizer(config, self.steps * config.epochs)
+            # Eagerly, in scope: variables made while a replica's step is traced raise.
+            self.optimizer.build(model.trainable_variables)
+            # Keras's callbacks (checkpointing, learning rate) expect a compiled model.
+            model.compile(optimizer=self.optimizer, loss=self.loss, jit_compile=config.jit_compile)
+            self.metrics = [keras.metrics.Mean(name="loss"), *data.task.metrics()]
+            self._build_metrics()
+        self._reduce_once(self.optimizer)
+        self.train_steps = self._trace(self._train_step)
+        self.test_steps = self._trace(self._test_step)
+        self.verbose = verbose
+        self.epoch, self.step = 0, 0
+        self.rows: list[dict[str, float]] = []
+        self.checkpoints = None
+        if directory is not None:
+            variables = {
+                "model": model.variables,
+                "optimizer": self.optimizer.variables,
+                "metrics": [v for m in self.metrics for v in m.variables],
+            }
+            self.checkpoints = Checkpoints(directory.checkpoints, variables, config.keep_checkpoints)
+        self.callbacks = keras.callbacks.CallbackList(
+            list(callbacks),
+            add_history=True,
+            add_progbar=verbose > 0,
+            model=model,
+            epochs=config.epochs,
+            steps=self.steps,
+            verbose=verbose,
+        )
+
+    def _build_metrics(self) -> None:
+        """Makes the metrics' variables now: a metric that makes them while traced cannot be restored first."""
+        batch = next(iter(self.data.batches("train", 1)))
+        output = self.model(batch[0], training=False)
+        for metric in self.metrics[1:]:
+            metric.update_state(batch[1], output)
+        self._reset_metrics()
+
+    @staticmethod
+    def _reduce_once(optimizer: keras.optimizers.Optimizer) -> None:
+        """Tells the optimizer that gradients arrive summed over the replicas.
+
+        Keras sums them when it updates the variables, that is, after clipping: every replica then clips its own part,
+        and the result depends on the number of devices. `_train_step` sums first, so Keras must not do it again.
+        """
+        if not hasattr(optimizer, "_all_reduce_sum_gradients"):
+            raise RuntimeError(f"Keras {keras.__version__} reduces gradients in another place; install keras 3.15.")
+        optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
+
+    def _trace(self, step: Any) -> Any:
+        """Compiles a function that takes an iterator and runs a number of steps from it."""
+        replica_step = tf.function(step, jit_compile=True) if self.config.jit_compile else step
+
+        @tf.function(reduce_retracing=True)
+        def run(iterator: Any, count: tf.Tensor) -> None:
+            for _ in tf.range(count):
+                self.strategy.run(replica_step, args=next(iterator))
+
+        return run
+
+    def _losses(self, inputs: Any, targets: Any, weights: Any, training: bool) -> tuple[Any, Any, Any]:
+        """Returns outputs, the sum of this replica's weighted losses, and its number of real elements."""
+        outputs = self.model(inputs, training=training)
+        losses = self.loss(targets, outputs)
+        if weights is None:
+            return outputs, tf.reduce_sum(losses), tf.cast(tf.size(losses), losses.dtype)
+        weights = tf.cast(weights, losses.dtype)
+        return outputs, tf.reduce_sum(losses * weights), tf.cast(tf.math.count_nonzero(weights), losses.dtype)
+
+    def _train_step(self, inputs: Any, targets: Any, weights: Any = None) -> None:
+        replica = tf.distribute.get_replica_context()
+        with tf.GradientTape() as tape:
+            outputs, total, count = self._losses(inputs, targets, weights, training=True)
+            everywhere = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
+            objective = tf.math.divide_no_nan(total, everywhere)
+            penalty = tf.add_n(self.model.losses) if self.model.losses else tf.zeros_like(objective)
+            objective += penalty / replica.num_replicas_in_sync
+        variables = self.model.trainable_variables
+        gradients = tape.gradient(objective, [v.value for v in variables])
+        pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, [g for g, _ in pairs])
+        if self.config.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm)
+        self.optimizer.apply(gradients, [v for _, v in pairs])
+        self._update_metrics(outputs, targets, weights, total, count, penalty)
+
+    def _test_step(self, inputs: Any, targets: Any, weights: Any = None) -> None:
+        outputs, total, count = self._losses(inputs, targets, weights, training=False)
+        penalty = tf.add_n(self.model.losses) if self.model.losses else tf.zeros_like(total)
+        self._update_metrics(outputs, targets, weights, total, count, penalty)
+
+    def _update_metrics(self, outputs: Any, targets: Any, weights: Any, total: Any, count: Any, penalty: Any) -> None:
+        # Weighted by the number of elements, so that a smaller last batch, or a replica's smaller part, counts as it should.
+        self.metrics[0].update_state(tf.math.divide_no_nan(total, count) + penalty, sample_weight=count)
+        for metric in self.metrics[1:]:
+            metric.update_state(targets, outputs, sample_weight=weights)
+
+    def _reset_metrics(self) -> None:
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def _logs(self, prefix: str = "") -> dict[str, float]:
+        return {prefix + metric.name: float(metric.result()) for metric in self.metrics}
+
+    def _iterator(self, dataset: tf.data.Dataset) -> Any:
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        return iter(self.strategy.experimental_distribute_dataset(dataset.with_options(options)))
+
+    def run(self) -> TrainResult:
+        resumed = self._resume()
+        self.model.stop_training = False
+        if self.epoch < self.config.epochs:
+            self.callbacks.on_train_begin()
+            logs: dict[str, float] = {}
+            while self.epoch < self.config.epochs and not self.model.stop_training:
+                logs = self._run_epoch()
+            self.callbacks.on_train_end(logs)
+        self._finish()
+        path = self.directory.path if self.directory else None
+        return TrainResult(history=self.rows, run_directory=path, resumed_at=resumed)
+
+    def _resume(self) -> tuple[int, int] | None:
+        state = self.checkpoints.restore() if self.checkpoints else None
+        if state is None:
+            return None
+        self.epoch, self.step, self.rows = state["epoch"], state["step_in_epoch"], state["history"]
+        if self.verbose:
+            if self.epoch >= self.config.epochs:
+                where = f"all {self.config.epochs} epochs are done"
+            else:
+                where = f"going on in epoch {self.epoch + 1} of {self.config.epochs}, step {self.step + 1} of {self.steps}"
+            print(f"Found the run in {self.directory.path if self.directory else ''}: {where}.", flush=True)
+        return self.epoch, self.step
+
+    def _save(self) -> None:
+        if self.checkpoints:
+            state = {"epoch": self.epoch, "step_in_epoch": self.step, "history": self.rows}
+            done = self.epoch * self.steps + self.step
+            self.checkpoints.save(done, state)
+
+    def _run_epoch(self) -> dict[str, float]:
+        epoch, config = self.epoch, self.config
+        self.callbacks.on_epoch_begin(epoch)
+        if self.step == 0:
+            self._reset_metrics()
+        started, first = time.perf_counter(), self.step
+        batches = self.data.batches("train", config.batch_size, seed=config.seed, epoch=epoch, start=self.step)
+        iterator = self._iterator(batches)
+        logs: dict[str, float] = {}
+        while self.step < self.steps and not self.model.stop_training:
+            count = self._steps_until_next_stop()
+            self.callbacks.on_train_batch_begin(self.step)
+            self.train_steps(iterator, tf.constant(count, tf.int32))
+            self.step += count
+            logs = self._logs()
+            self._refuse_non_finite(logs)
+            self.callbacks.on_train_batch_end(self.step - 1, logs)
+            if config.checkpoint_steps and self.step % config.checkpoint_steps == 0 and self.step < self.steps:
+                self._save()
+        seconds = time.perf_counter() - started
+        examples = min(self.step * config.batch_size, self.data.num_examples("train")) - first * config.batch_size
+        logs.update(self._validate())
+        self.rows.append(
+            {
+                "epoch": epoch + 1,
+                **logs,
+                "learning_rate": float(tf.convert_to_tensor(self.optimizer.learning_rate)),
+                "seconds": round(seconds, 3),
+                "examples_per_second": round(examples / seconds, 1),
+            }
+        )
+        self.epoch, self.step = epoch + 1, 0
+        self._keep_epoch()
+        self.callbacks.on_epoch_end(epoch, logs)
+        return logs
+
+    def _steps_until_next_stop(self) -> int:
+        """Steps of the next call: it ends at the epoch's end and at a checkpoint at the latest."""
+        stops = [self.steps - self.step, self.config.steps_per_call]
+        if self.config.checkpoint_steps:
+            stops.append(self.config.checkpoint_steps - self.step % self.config.checkpoint_steps)
+        return min(stops)
+
+    def _validate(self) -> dict[str, float]:
+        if not self.has_validation:
+            return {}
+        self.callbacks.on_test_begin()
+        self._reset_metrics()
+        size = max(self.config.batch_size, 256)
+        count = math.ceil(self.data.num_examples("validation") / size)
+        self.test_steps(self._iterator(self.data.batches("validation", size)), tf.constant(count, tf.int32))
+        logs = self._logs("val_")
+        self._reset_metrics()
+        self.callbacks.on_test_end({key.removeprefix("val_"): value for key, value in logs.items()})
+        return logs
+
+    def _refuse_non_finite(self, logs: dict[str, float]) -> None:
+        if not math.isfinite(logs["loss"]):
+            self.model.stop_training = True
+            kept = f" The last checkpoint is in {self.directory.checkpoints}." if self.directory else ""
+            raise UsageError(
+                f"The loss is {logs['loss']} at step {self.step} of epoch {self.epoch + 1}.{kept} "
+                "Try a lower learning_rate, or clip_norm=1.0."
+            )
+
+    def _keep_epoch(self) -> None:
+        if self.directory is None:
+            return
+        self._save()
+        self.directory.write_history(self.rows)
+        self._write_scalars(self.rows[-1:])
+
+    def _write_scalars(self, rows: Iterable[dict[str, float]]) -> None:
+        """Adds the rows to tensorboard/, training and validation as runs of their own, so that they share a chart."""
+        assert self.directory is not None
+        for prefix, name in (("", "train"), ("val_", "validation")):
+            writer = tf.summary.create_file_writer(str(self.directory.path / "tensorboard" / name))
+            with writer.as_default():
+                for row in rows:
+                    for key, value in row.items():
+                        if key != "epoch" and key.startswith("val_") == bool(prefix):
+                            tf.summary.scalar(key.removeprefix("val_"), value, step=int(row["epoch"]))
+            writer.close()
+
+    def _finish(self) -> None:
+        if self.directory is None:
+            return
+        self.directory.write_history(self.rows)
+        plots = self.directory.path / "plots"
+        plots.mkdir(exist_ok=True)
+        if self.rows:
+            plot_history(self.rows, plots / "history.png")
+        with storage.replacing(self.directory.model_file) as temporary:
+            self.model.save(temporary)

@@ -263,7 +263,7 @@ class Prepared:
         if self._interface is None:
             self._interface = Interface(
                 task=self.task.name,
-                model=self.model,
+                build={"name": self.model, "arguments": registry.plain(self.arguments)},
                 class_names=self.data.class_names,
                 preprocessor=self.preprocessor,
                 data={"name": self.data.name, "licence": self.data.licence, "source": self.data.source},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import storage
+from zoo import registry, storage
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Interface:
 
     Attributes:
         task: name of the task.
-        model: name of the registered model it was made for.
+        build: name and arguments of the registered model it was made for.
         class_names: labels in the order of their numbers.
         preprocessor: raw input to model input.
         data: name, licence and source of the data.
@@ -44,7 +44,7 @@ class Interface:
     """
 
     task: str
-    model: str
+    build: Mapping[str, Any]
     class_names: tuple[str, ...]
     preprocessor: Preprocessor
     data: Mapping[str, str]
@@ -59,7 +59,7 @@ class Interface:
             np.savez_compressed(temporary, **packed)  # type: ignore[arg-type]
         content = {
             "task": self.task,
-            "model": self.model,
+            "build": registry.plain(self.build),
             "class_names": list(self.class_names),
             "preprocessor": {"kind": self.preprocessor.kind, **self.preprocessor.config()},
             "data": dict(self.data),
@@ -85,7 +85,7 @@ class Interface:
         targets = arrays.pop("targets")
         return cls(
             task=content["task"],
-            model=content["model"],
+            build=content["build"],
             class_names=tuple(content["class_names"]),
             preprocessor=PREPROCESSORS[config.pop("kind")](**config),
             data=content["data"],

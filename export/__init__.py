@@ -1,0 +1,22 @@
+"""Export: SavedModels that take raw input, answer in labels, and prove that they compute what was trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.export.artifact import save
+    from zoo.export.serving import load
+    from zoo.export.verification import verify
+
+__all__ = ["load", "save", "verify"]
+
+_HOMES = {"save": "artifact", "load": "serving", "verify": "verification"}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"zoo.export.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'zoo.export' has no attribute {name!r}")

@@ -64,6 +64,7 @@ class Task:
         answers: the outputs of `serving_default` by name, with what each holds (for README and the model card).
         loss: makes the Keras loss for a model, without reduction: one value per element of the target.
         metrics: makes fresh Keras metrics; they are updated with (target, output, weights).
+        prediction: what the report judges, from the model's outputs by name, such as probabilities from logits.
         answer: makes the named outputs of `serving_default`, inside the graph, from core TensorFlow ops.
         monitor: the metric of the validation split by which one model is better than another, and its direction.
         needs_class_names: whether targets are class numbers with names.
@@ -77,6 +78,7 @@ class Task:
     answers: Mapping[str, str]
     loss: Callable[[keras.Model], keras.losses.Loss]
     metrics: Callable[[], list[keras.metrics.Metric]]
+    prediction: Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
     answer: Callable[[Served], dict[str, tf.Tensor]]
     monitor: tuple[str, str] = ("val_loss", "min")
     needs_class_names: bool = True
@@ -102,11 +104,16 @@ def _classification_metrics() -> list[keras.metrics.Metric]:
     return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
 
+def _class_probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    import tensorflow as tf
+
+    return outputs["probabilities"] if "probabilities" in outputs else tf.nn.softmax(outputs["logits"])
+
+
 def _classification_answer(served: Served) -> dict[str, tf.Tensor]:
     import tensorflow as tf
 
-    outputs = served.outputs
-    probabilities = outputs["probabilities"] if "probabilities" in outputs else tf.nn.softmax(outputs["logits"])
+    probabilities = _class_probabilities(served.outputs)
     best = tf.argmax(probabilities, axis=-1, output_type=tf.int64)
     return {"class_name": served.label(best), "probabilities": probabilities}
 
@@ -120,6 +127,7 @@ _CLASSIFIER: dict[str, Any] = {
     },
     "loss": _classification_loss,
     "metrics": _classification_metrics,
+    "prediction": _class_probabilities,
     "answer": _classification_answer,
     "monitor": ("val_accuracy", "max"),
 }

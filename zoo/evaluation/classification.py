@@ -272,8 +272,7 @@ def _checked_names(class_names: Sequence[str], num_classes: int) -> list[str]:
 
 
 def _log_loss(probability_of_truth: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
-    loss = np.average(-np.log(np.maximum(probability_of_truth, LOG_LOSS_CLIP)), weights=weight)
-    return float(loss) + 0.0  # turns the -0.0 of perfect predictions into 0.0
+    return float(np.average(-np.log(np.maximum(probability_of_truth, LOG_LOSS_CLIP)), weights=weight))
 
 
 def _calibration(

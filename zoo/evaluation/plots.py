@@ -24,7 +24,7 @@ MAX_LABEL_LENGTH = 32
 SKY_BLUE, VERMILION, GREY = "#56B4E9", "#D55E00", "#595959"
 
 
-def plot_confusion_matrix(report: dict[str, Any], path: str | os.PathLike[str]) -> Path:
+def plot_confusion_matrix(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw the confusion matrix of a `classification_report` into a PNG file.
 
     Rows are true classes, columns predicted ones. Colour is a row's share, so that rare classes show as well as
@@ -37,17 +37,13 @@ def plot_confusion_matrix(report: dict[str, Any], path: str | os.PathLike[str]) 
         report: what `zoo.evaluation.classification.classification_report` returned, or the same read back from JSON.
         path: the file to write, ending in `.png`. Missing folders are made; an older file is replaced in one step.
 
-    Returns:
-        The path of the file.
-
     Raises:
         ValueError: `path` does not end in `.png`.
 
     Example:
         >>> from zoo.evaluation.classification import classification_report
         >>> report = classification_report([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], ["cat", "dog"])
-        >>> plot_confusion_matrix(report, "plots/confusion.png").name
-        'confusion.png'
+        >>> plot_confusion_matrix(report, "plots/confusion.png")
     """
     path = _png_path(path)
     from matplotlib import colormaps
@@ -104,10 +100,9 @@ def plot_confusion_matrix(report: dict[str, Any], path: str | os.PathLike[str]) 
     bar.set_label("share of the true class", fontsize=heading_size - 1)
     bar.ax.tick_params(labelsize=heading_size - 2)
     _write(figure, path)
-    return path
 
 
-def plot_reliability(report: dict[str, Any], path: str | os.PathLike[str]) -> Path:
+def plot_reliability(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw the reliability diagram of a `classification_report` into a PNG file.
 
     Above, each confidence bin's accuracy and its gap to the mean confidence: on the dashed diagonal a classifier is
@@ -118,17 +113,13 @@ def plot_reliability(report: dict[str, Any], path: str | os.PathLike[str]) -> Pa
         report: what `zoo.evaluation.classification.classification_report` returned, or the same read back from JSON.
         path: the file to write, ending in `.png`. Missing folders are made; an older file is replaced in one step.
 
-    Returns:
-        The path of the file.
-
     Raises:
         ValueError: `path` does not end in `.png`.
 
     Example:
         >>> from zoo.evaluation.classification import classification_report
         >>> report = classification_report([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], ["cat", "dog"])
-        >>> plot_reliability(report, "plots/reliability.png").name
-        'reliability.png'
+        >>> plot_reliability(report, "plots/reliability.png")
     """
     path = _png_path(path)
     from matplotlib.figure import Figure
@@ -184,7 +175,6 @@ def plot_reliability(report: dict[str, Any], path: str | os.PathLike[str]) -> Pa
         axes.yaxis.label.set_size(11)
     figure.align_ylabels()
     _write(figure, path)
-    return path
 
 
 def _write_counts(axes: Any, counts: np.ndarray, shares: np.ndarray, cell: float) -> None:

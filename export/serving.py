@@ -1,0 +1,103 @@
+"""Using an artifact as a client would: nothing but the SavedModel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.export import layout
+
+
+class LoadedModel:
+    """A SavedModel in this process; made by `zoo.export.load`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._model = tf.saved_model.load(str(path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise UsageError(f"{path} cannot be loaded: {one_line(error)}. `zoo verify {path}` says what is wrong.") from error
+
+    def inputs(self, signature: str = "serving_default") -> list[str]:
+        """Returns the names of a signature's inputs."""
+        return list(self._function(signature).structured_input_signature[1])
+
+    def _function(self, signature: str) -> Any:
+        names = list(self._model.signatures)
+        if signature not in names:
+            raise UsageError(f"{self.path} has no signature {signature!r}. {did_you_mean(signature, names)}")
+        return self._model.signatures[signature]
+
+    def __call__(self, inputs: Mapping[str, Any], signature: str = "serving_default") -> dict[str, np.ndarray]:
+        """Answers a batch of requests.
+
+        Args:
+            inputs: arrays or lists by input name, batch first; strings as bytes or str.
+            signature: which of the artifact's functions.
+
+        Returns:
+            The named outputs as arrays; strings as bytes.
+
+        Raises:
+            UsageError: wrong input names, or a request that the graph refuses.
+        """
+        function = self._function(signature)
+        specs = function.structured_input_signature[1]
+        if set(inputs) != set(specs):
+            raise UsageError(f"{signature} takes {', '.join(specs)}; received {', '.join(inputs) or 'nothing'}.")
+        try:
+            tensors = {name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
+            return {name: value.numpy() for name, value in function(**tensors).items()}
+        except (ValueError, TypeError, tf.errors.OpError) as error:
+            raise UsageError(f"{signature} refused the request: {one_line(error, 200)}") from error
+
+    def predict_files(self, files: Sequence[str | Path]) -> list[dict[str, Any]]:
+        """Answers files, one request each, for a model whose `serving_default` takes a file's bytes.
+
+        Returns:
+            A dict per file: the named outputs, strings as str.
+
+        Raises:
+            UsageError: a file that is missing or is not what the model takes; which one is said.
+        """
+        names = self.inputs()
+        if len(names) != 1 or not names[0].endswith("_bytes"):
+            raise UsageError(f"{self.path} takes {', '.join(names)}, not files.")
+        answers = []
+        for file in files:
+            try:
+                content = Path(file).read_bytes()
+            except OSError as error:
+                raise UsageError(f"Cannot read {file}: {error.strerror}. Pass a file.") from error
+            try:
+                outputs = self({names[0]: [content]})
+            except UsageError as error:
+                raise UsageError(f"{file} is not a file that the model understands: {error}") from error
+            answers.append({k: v[0].decode() if isinstance(v[0], bytes) else v[0] for k, v in outputs.items()})
+        return answers
+
+    def labels(self) -> list[str]:
+        """Returns the class names of the artifact, in the order of its probabilities; empty where it has none."""
+        file = self.path / "assets" / "labels.txt"
+        return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+
+
+def load(path: str | Path) -> LoadedModel:
+    """Loads a SavedModel for prediction; neither Keras nor the code that built the model is used.
+
+    Args:
+        path: a version folder, the folder above it (then the newest version counts), or a run.
+
+    Raises:
+        UsageError: there is no SavedModel, or it cannot be loaded.
+
+    Example:
+        >>> zoo.export.load("runs/digits-cnn").predict_files(["seven.png"])[0]["class_name"]
+        '7'
+    """
+    return LoadedModel(layout.find(path))

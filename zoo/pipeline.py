@@ -1,0 +1,171 @@
+"""From a model's name and a data set's name to a verified SavedModel, in one call."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import registry, storage
+from zoo.config import TrainConfig, read_yaml
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.datasets.data import Prepared
+    from zoo.export.verification import Verification
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """What a run gives back.
+
+    Attributes:
+        run_directory: everything about the run.
+        history: a dict per epoch.
+        report: the evaluation on the test split.
+        saved_model: the version folder of the verified SavedModel, None where export was not asked for.
+        verification: the verdict on it, None likewise.
+    """
+
+    run_directory: Path
+    history: list[dict[str, float]]
+    report: dict[str, Any]
+    saved_model: Path | None
+    verification: Verification | None
+
+
+def run(
+    model: str,
+    data: str,
+    *,
+    config: TrainConfig | None = None,
+    model_arguments: Mapping[str, Any] | None = None,
+    data_arguments: Mapping[str, Any] | None = None,
+    run_directory: str | Path | None = None,
+    export: bool = True,
+    overwrite: bool = False,
+    verbose: int = 1,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> RunResult:
+    """Trains, evaluates, exports and verifies. The same call after a kill goes on where it was.
+
+    Args:
+        model: a registered model's name.
+        data: a data set's name.
+        config: how to train.
+        model_arguments: arguments of the model's builder.
+        data_arguments: arguments of `zoo.datasets.load`.
+        run_directory: where everything goes; None for runs/DATA-MODEL.
+        export: whether to write and verify a SavedModel, into RUN_DIRECTORY/saved_model.
+        overwrite: throws away the run that is in the directory.
+        verbose: 1 for progress bar and reports, 2 for a line per epoch, 0 for silence.
+        callbacks: Keras callbacks for training.
+
+    Raises:
+        UsageError: anything that was asked for and cannot be done; the message says what to type next.
+
+    Example:
+        >>> result = zoo.run("cnn", "digits", config=zoo.TrainConfig(epochs=15))
+        >>> result.report["accuracy"], result.saved_model
+        (0.98..., PosixPath('runs/digits-cnn/saved_model/1'))
+    """
+    config = config or TrainConfig()
+    registry.check_arguments(registry.get_spec(model), model_arguments or {})
+    directory = Path(run_directory) if run_directory else Path("runs") / f"{data.replace('/', '-')}-{model}"
+
+    import keras
+    import tensorflow as tf
+
+    from zoo import datasets, evaluation, training
+
+    strategy = training.strategy(config.strategy, replicas=config.replicas)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(config.seed)
+    prepared = datasets.load(data, **(data_arguments or {})).prepare(model, **(model_arguments or {}))
+    with strategy.scope():
+        network = prepared.build()
+    if verbose:
+        print(f"{model}: {network.count_params():,} parameters on {data}, run directory {directory}", flush=True)
+    trained = training.train(
+        network, prepared, config, run_directory=directory, overwrite=overwrite, verbose=verbose, callbacks=callbacks
+    )
+    report = evaluation.evaluate(network, prepared, directory=directory)
+    if verbose:
+        print(evaluation.summarize(report), flush=True)
+    saved = verification = None
+    if export:
+        saved, verification = _export(network, prepared.interface, directory, report, verbose)
+    return RunResult(directory, trained.history, report, saved, verification)
+
+
+def _export(
+    network: keras.Model, interface: Any, directory: Path, report: Mapping[str, Any], verbose: int
+) -> tuple[Path, Verification]:
+    """Exports into the run and verifies; a version that holds these very weights already is verified again instead."""
+    from zoo.export import artifact, layout, verify
+
+    base = directory / "saved_model"
+    numbers = layout.versions(base)
+    newest = base / str(numbers[-1]) if numbers else None
+    facts = storage.read_json(newest / layout.EXTRA / "zoo.json") if newest else {}
+    if newest is None or facts.get("weights_sha256") != artifact.weights_hash(network):
+        newest = artifact.save(network, interface, base, report=report)
+        (directory / "README.md").write_bytes((newest / "README.md").read_bytes())
+    verification = verify(newest)
+    if verbose:
+        print(verification.table(), flush=True)
+    return newest, verification
+
+
+def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str, Any]]:
+    """Opens a finished run: its trained model, its data prepared in the same way, and its settings.
+
+    Raises:
+        UsageError: the folder is no run, or its training has not finished.
+
+    Example:
+        >>> model, prepared, settings = open_run("runs/digits-cnn")
+    """
+    import keras
+
+    from zoo import datasets
+
+    model_file, settings = _finished(run_directory)
+    arguments = dict(settings["model"])
+    source = dict(settings["data"])
+    prepared = datasets.load(source.pop("name"), **source).prepare(arguments.pop("name"), **arguments)
+    return keras.saving.load_model(model_file, compile=False), prepared, settings
+
+
+def export_run(run_directory: str | Path, path: str | Path) -> Path:
+    """Exports a finished run once more, elsewhere; neither the data set nor a network is needed.
+
+    Raises:
+        UsageError: as `open_run` and `zoo.export.save`.
+    """
+    import keras
+
+    from zoo.datasets.interface import Interface
+    from zoo.export import artifact
+
+    model_file, _ = _finished(run_directory)
+    report_file = Path(run_directory) / "evaluation.json"
+    report = storage.read_json(report_file) if report_file.is_file() else None
+    interface = Interface.load(Path(run_directory) / "interface")
+    return artifact.save(keras.saving.load_model(model_file, compile=False), interface, path, report=report)
+
+
+def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any]]:
+    directory = Path(run_directory)
+    if not (directory / "config.yaml").is_file():
+        raise UsageError(f"{directory} is not a run: it holds no config.yaml. Pass a folder that `zoo train` made.")
+    if not (directory / "model.keras").is_file():
+        raise UsageError(
+            f"The run in {directory} has not finished training. `zoo train --config {directory / 'config.yaml'} "
+            f"--run_directory {directory}` goes on with it."
+        )
+    return directory / "model.keras", read_yaml(directory / "config.yaml")

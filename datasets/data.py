@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-
-from zoo import registry, tasks
 from zoo.datasets.interface import Examples, Interface
 from zoo.datasets.preprocessors import PREPROCESSORS
+
+from zoo import registry, tasks
 from zoo.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import keras
-
     from zoo.datasets.preprocessors import Preprocessor
 
 SPLITS = ("train", "validation", "test")
@@ -99,6 +98,8 @@ class Data:
         """
         spec = registry.get_spec(model)
         registry.check_arguments(spec, arguments)
+        chosen = arguments
+        arguments = {n: p.default for n, p in spec.parameters.items() if p.default is not p.empty} | arguments
         if self.task not in spec.tasks:
             raise UsageError(
                 f"Model {model!r} serves {', '.join(spec.tasks)}; data set {self.name!r} is for {self.task}. "
@@ -107,9 +108,9 @@ class Data:
         task = tasks.get_task(self.task)
         decided: dict[str, Any] = {"num_classes": len(self.class_names)} if task.needs_class_names else {}
         for name in spec.data_arguments:
-            if name in arguments and arguments[name] != decided.get(name):
+            if name in chosen and chosen[name] != decided.get(name):
                 raise UsageError(
-                    f"{name}={arguments[name]!r} contradicts data set {self.name!r}, which has {decided.get(name)}. "
+                    f"{name}={chosen[name]!r} contradicts data set {self.name!r}, which has {decided.get(name)}. "
                     f"Leave {name} out."
                 )
         make = PREPROCESSORS[task.preprocessor].for_model
@@ -162,7 +163,9 @@ class Prepared:
 
     def _split(self, name: str) -> Split:
         if name not in self.data.splits:
-            raise UsageError(f"Data set {self.data.name!r} has no split {name!r}. {did_you_mean(name, self.data.splits)}")
+            raise UsageError(
+                f"Data set {self.data.name!r} has no split {name!r}. {did_you_mean(name, self.data.splits)}"
+            )
         return self.data.splits[name]
 
     def batches(
@@ -194,9 +197,7 @@ class Prepared:
 
         return positions.map(gather, num_parallel_calls=2, deterministic=True).prefetch(8)
 
-    def _stream(
-        self, raw: Split, batch_size: int, seed: int | None, epoch: int, start: int
-    ) -> tf.data.Dataset:
+    def _stream(self, raw: Split, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
         dataset = raw.dataset()
         if seed is not None:
             # One number from (seed, epoch): tf.data's own reshuffling cannot start in the middle of a run.
@@ -275,7 +276,7 @@ class Prepared:
         """At least `count` test examples, the first of every class before the second of any."""
         key, target = self.task.feature, self.task.target
         dataset = self._split("test").dataset().take(scan)
-        targets = np.array([t for t in dataset.map(lambda e: e[target]).as_numpy_iterator()])
+        targets = np.array(list(dataset.map(lambda e: e[target]).as_numpy_iterator()))
         if self.task.needs_class_names:
             seen: dict[int, int] = {}
             rank = []

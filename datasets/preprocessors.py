@@ -151,9 +151,7 @@ class ImagePreprocessor:
             image = tf.io.decode_image(content, channels=0, expand_animations=False)
             return self(tf.reshape(image, tf.concat([[1], tf.shape(image)], 0)))[0]
 
-        return tf.map_fn(
-            one, requests["image_bytes"], fn_output_signature=tf.TensorSpec(self.output_shape, tf.float32)
-        )
+        return tf.map_fn(one, requests["image_bytes"], fn_output_signature=tf.TensorSpec(self.output_shape, tf.float32))
 
     def to_requests(self, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Encodes uint8 images as PNG, which loses nothing."""

@@ -49,7 +49,6 @@ def _load_digits(memory_limit: int) -> Data:
     import tensorflow as tf
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
-
     from zoo.datasets.data import Data, Feature, Split
 
     source = load_digits()
@@ -84,7 +83,6 @@ def _load_tfds(name: str, *, data_dir: str | None, manual_dir: str | None, memor
     if manual_dir is not None and not Path(manual_dir).expanduser().is_dir():
         raise UsageError(f"manual_dir {manual_dir} is not a folder. Pass the folder that holds the original files.")
     import tensorflow_datasets as tfds
-
     from zoo.datasets.data import Data, Feature, Split
 
     tfds.disable_progress_bar()
@@ -92,9 +90,7 @@ def _load_tfds(name: str, *, data_dir: str | None, manual_dir: str | None, memor
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError:
         known = [*EMBEDDED, *tfds.list_builders()]
-        raise UsageError(
-            f"Unknown data set {name!r}. {did_you_mean(name, known, listing='zoo list')}"
-        ) from None
+        raise UsageError(f"Unknown data set {name!r}. {did_you_mean(name, known, listing='zoo list')}") from None
     except (ValueError, ImportError) as error:
         raise UsageError(f"TensorFlow Datasets cannot open {name!r}: {one_line(error)}") from error
     image, label = _image_and_label(name, builder.info.features)
@@ -110,10 +106,10 @@ def _load_tfds(name: str, *, data_dir: str | None, manual_dir: str | None, memor
 
         return Split(dataset, builder.info.splits[spec].num_examples)
 
-    arguments = {"data_dir": data_dir, "manual_dir": manual_dir}
+    places = {"data_dir": data_dir, "manual_dir": manual_dir}
     return Data(
         name=name,
-        arguments={k: v for k, v in arguments.items() if v is not None},
+        arguments={k: str(Path(v).expanduser().resolve()) for k, v in places.items() if v is not None},
         task="image_classification",
         splits={role: split(spec) for role, spec in _choose_splits(name, list(builder.info.splits)).items()},
         features={"image": Feature(tuple(builder.info.features[image].shape), "uint8"), "label": Feature((), "int64")},
@@ -165,7 +161,10 @@ def _prepare(builder: Any, manual_dir: str | None) -> None:
         manual_dir=folder,
         # One per data set: TFDS names an extracted file after its archive alone, so fashion_mnist would silently get
         # the pixels of an mnist that was extracted before it.
-        extract_dir=Path(builder.data_dir).parents[1] / "downloads" / "extracted" / builder.info.full_name.replace("/", "-"),
+        extract_dir=Path(builder.data_dir).parents[1]
+        / "downloads"
+        / "extracted"
+        / builder.info.full_name.replace("/", "-"),
         try_download_gcs=False,
         verify_ssl=True,
     )
@@ -196,7 +195,9 @@ def _refuse_hopeless_downloads(name: str, folder: Path | None) -> Iterator[None]
     def download(self: Any, resource: Any) -> Any:
         url = resource.url
         beside = url.rsplit("/", 1)[0] + "/"
-        wanted = {u: i.filename for u, i in self._url_infos.items() if u.startswith(beside)} or {url: url.rsplit("/", 1)[1]}
+        wanted = {u: i.filename for u, i in self._url_infos.items() if u.startswith(beside)} or {
+            url: url.rsplit("/", 1)[1]
+        }
         if folder is not None:
             missing = [f"{filename} (from {u})" for u, filename in wanted.items() if not (folder / filename).exists()]
             raise UsageError(

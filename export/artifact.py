@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import tensorflow as tf
-
-from zoo import storage, tasks
-from zoo._version import __version__
-from zoo.errors import UsageError, one_line
 from zoo.export import layout
 from zoo.export.card import model_card
 from zoo.export.signatures import ServedModel, heads, model_input
 from zoo.export.verification import Verification, check
+
+from zoo import storage, tasks
+from zoo._version import __version__
+from zoo.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -62,7 +62,9 @@ def save(
             _write(temporary, model, interface, report or {})
             verification = check(temporary, sums=False)
             if not verification.passed:
-                raise UsageError(f"The SavedModel was not published, it failed its verification: {verification.failures}.")
+                raise UsageError(
+                    f"The SavedModel was not published, it failed its verification: {verification.failures}."
+                )
             _seal(temporary, verification)
             return _publish(temporary, base)
         finally:

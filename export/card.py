@@ -20,7 +20,7 @@ def model_card(facts: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     lines = [
         f"# {name} for {data['name']}",
         "",
-        f"A {facts['task'].replace('_', ' ')} model of {facts['parameters']:,} parameters, exported by savedmodel-zoo "
+        f"For {facts['task'].replace('_', ' ')}, {facts['parameters']:,} parameters; exported by savedmodel-zoo "
         f"{facts['written_by']['savedmodel-zoo']} with TensorFlow {facts['written_by']['tensorflow']}.",
         "",
         f"- Architecture: `{name}` with " + ", ".join(f"`{k}={v}`" for k, v in facts["model"]["arguments"].items()),
@@ -58,7 +58,12 @@ def model_card(facts: Mapping[str, Any], report: Mapping[str, Any]) -> str:
 
 def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
     metrics, baseline = facts["metrics"], facts["baseline"] or {}
-    lines = [f"## Measured on the {metrics.get('split', 'test')} split", "", "| metric | model | baseline |", "|---|---|---|"]
+    lines = [
+        f"## Measured on the {metrics.get('split', 'test')} split",
+        "",
+        "| metric | model | baseline |",
+        "|---|---|---|",
+    ]
     for key, value in metrics.items():
         if isinstance(value, float):
             beside = f"{baseline[key]:.4f}" if isinstance(baseline.get(key), float) else ""
@@ -73,11 +78,11 @@ def _signature_section(facts: Mapping[str, Any], answers: Mapping[str, str]) -> 
     for name, signature in facts["signatures"].items():
         cells = []
         for side in ("inputs", "outputs"):
-            shown = [
-                f"`{key}`: {spec['dtype']} ({', '.join('batch' if i == 0 else str(n or 'any') for i, n in enumerate(spec['shape']))})"
-                + (f", {answers[key]}" if side == "outputs" and name == "serving_default" and key in answers else "")
-                for key, spec in signature[side].items()
-            ]
+            shown = []
+            for key, spec in signature[side].items():
+                shape = ", ".join(["batch", *(str(size or "any") for size in spec["shape"][1:])])
+                text = answers.get(key) if side == "outputs" and name == "serving_default" else None
+                shown.append(f"`{key}`: {spec['dtype']} ({shape})" + (f", {text}" if text else ""))
             cells.append("<br>".join(shown))
         lines.append(f"| `{name}` | {cells[0]} | {cells[1]} |")
     return [*lines, ""]

@@ -6,6 +6,7 @@ It stands alone on purpose: what it shows holds for a stranger who has nothing b
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from typing import Any
@@ -21,7 +22,7 @@ def _unpack(golden: Any) -> dict[str, Any]:
         if key.endswith(".bytes"):
             name = key[: -len(".bytes")]
             data, offsets = golden[key], golden[name + ".offsets"]
-            strings = [data[a:b].tobytes() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+            strings = [data[a:b].tobytes() for a, b in itertools.pairwise(offsets)]
             array = np.empty(len(strings), object)
             array[:] = strings
             arrays[name] = array.reshape(golden[name + ".shape"])
@@ -47,7 +48,9 @@ def _compare(expected: dict[str, Any], got: dict[str, Any], tolerance: float) ->
             wrong = np.flatnonzero((have != want).ravel())
             ties = _ties(expected, got, wrong, tolerance)
             detail = f"{len(wrong)} of {want.size} differ" + (f", {ties} of them ties" if ties else "")
-            rows.append({"output": name, "passed": len(wrong) == ties, "difference": float(len(wrong)), "detail": detail})
+            rows.append(
+                {"output": name, "passed": len(wrong) == ties, "difference": float(len(wrong)), "detail": detail}
+            )
         else:
             gap = np.abs(have.astype(np.float64) - want.astype(np.float64))
             allowed = tolerance * np.maximum(1.0, np.abs(want.astype(np.float64)))
@@ -89,7 +92,8 @@ def _empty_batch(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     import tensorflow as tf
 
     empty = {
-        k: tf.zeros([0], tf.string) if v.dtype == object else tf.zeros([0, *v.shape[1:]], v.dtype) for k, v in inputs.items()
+        k: tf.zeros([0], tf.string) if v.dtype == object else tf.zeros([0, *v.shape[1:]], v.dtype)
+        for k, v in inputs.items()
     }
     try:
         answer = function(**empty)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from zoo.export import layout
 
 from zoo.errors import UsageError, did_you_mean, one_line
-from zoo.export import layout
 
 
 class LoadedModel:
@@ -21,7 +21,9 @@ class LoadedModel:
         try:
             self._model = tf.saved_model.load(str(path))
         except (OSError, ValueError, tf.errors.OpError) as error:
-            raise UsageError(f"{path} cannot be loaded: {one_line(error)}. `zoo verify {path}` says what is wrong.") from error
+            raise UsageError(
+                f"{path} cannot be loaded: {one_line(error)}. `zoo verify {path}` says what is wrong."
+            ) from error
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs."""

@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import UsageError
 from zoo.export import layout
+
+from zoo import storage
+from zoo.errors import UsageError
 
 TOLERANCE = 1e-5
 """Largest difference, relative to the larger of 1 and the value, between the live model and TensorFlow on the artifact."""
@@ -64,6 +66,12 @@ class Verification:
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "checks": [dataclasses.asdict(check) for check in self.checks],
         }
+
+    @classmethod
+    def read(cls, directory: Path) -> Verification:
+        """Reads the verdict that was reached when the artifact was written, without checking anything again."""
+        content = storage.read_json(directory / layout.EXTRA / "verification.json")
+        return cls(directory, tuple(Check(**check) for check in content["checks"]), content["runtime"])
 
     def table(self) -> str:
         """Returns the verdict as a table for a terminal."""
@@ -121,14 +129,18 @@ def check(directory: Path, *, sums: bool) -> Verification:
         detail = f"artifact {artifact:.4f}, live model {live:.4f}"
         checks.append(Check("accuracy on the golden examples", artifact == live, detail=detail))
     checks += _check_contract(directory)
-    return Verification(directory, tuple(checks), {"tensorflow": replayed["tensorflow"], "python": sys.version.split()[0]})
+    return Verification(
+        directory, tuple(checks), {"tensorflow": replayed["tensorflow"], "python": sys.version.split()[0]}
+    )
 
 
 def _check_sums(directory: Path) -> Check:
     if not (directory / layout.EXTRA / layout.SUMS).is_file():
         return Check(layout.SUMS, False, detail="missing")
     wrong = layout.check_sums(directory)
-    return Check(layout.SUMS, not wrong, detail="; ".join(wrong[:3]) or f"{len(layout.files(directory))} files unchanged")
+    return Check(
+        layout.SUMS, not wrong, detail="; ".join(wrong[:3]) or f"{len(layout.files(directory))} files unchanged"
+    )
 
 
 def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
@@ -140,7 +152,9 @@ def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
         for batch, rows in seen["batches"].items():
             for row in rows:
                 title = f"{name} {row['output']}, batch {batch}"
-                checks.append(Check(title, row["passed"], row["difference"] if not row["detail"] else None, row["detail"]))
+                checks.append(
+                    Check(title, row["passed"], row["difference"] if not row["detail"] else None, row["detail"])
+                )
         checks.append(Check(f"{name}, empty batch", seen["empty"]["passed"], detail=seen["empty"]["detail"]))
     return checks
 
@@ -177,11 +191,15 @@ def _check_contract(directory: Path) -> list[Check]:
                 dtype = dtypes.as_dtype(info.dtype).name
                 if dtype not in _EDGE_TYPES:
                     wrong.append(f"{kind} {key} of {name} is {dtype}, expected one of {', '.join(_EDGE_TYPES)}")
-                if not info.tensor_shape.unknown_rank and (not info.tensor_shape.dim or info.tensor_shape.dim[0].size != -1):
+                if not info.tensor_shape.unknown_rank and (
+                    not info.tensor_shape.dim or info.tensor_shape.dim[0].size != -1
+                ):
                     wrong.append(f"{kind} {key} of {name} has a fixed batch")
     if "serving_default" not in graph.signature_def:
         wrong.append("there is no serving_default")
-    signatures = Check("signature contract", not wrong, detail="; ".join(wrong[:3]) or "named, dynamic batch, plain types")
+    signatures = Check(
+        "signature contract", not wrong, detail="; ".join(wrong[:3]) or "named, dynamic batch, plain types"
+    )
     ops = {node.op for node in graph.graph_def.node}
     ops |= {node.op for function in graph.graph_def.library.function for node in function.node_def}
     refused = sorted(ops & set(_REFUSED_OPS))

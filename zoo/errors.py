@@ -38,6 +38,8 @@ def did_you_mean(name: str, known: Iterable[str], *, listing: str | None = None)
         "Did you mean 'cnn'?"
     """
     names = sorted(known)
+    if not names:
+        return "There is none."
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     if near:
         return "Did you mean " + " or ".join(repr(n) for n in near) + "?"

@@ -106,7 +106,8 @@ def _export(
     network: keras.Model, interface: Any, directory: Path, report: Mapping[str, Any], verbose: int
 ) -> tuple[Path, Verification]:
     """Exports into the run and verifies; a version that holds these very weights already is verified again instead."""
-    from zoo.export import artifact, layout, verify
+    from zoo.export import artifact, layout
+    from zoo.export.verification import Verification, verify
 
     base = directory / "saved_model"
     numbers = layout.versions(base)
@@ -114,8 +115,10 @@ def _export(
     facts = storage.read_json(newest / layout.EXTRA / "zoo.json") if newest else {}
     if newest is None or facts.get("weights_sha256") != artifact.weights_hash(network):
         newest = artifact.save(network, interface, base, report=report)
-        (directory / "README.md").write_bytes((newest / "README.md").read_bytes())
-    verification = verify(newest)
+        storage.write_text(directory / "README.md", (newest / "README.md").read_text(encoding="utf-8"))
+        verification = Verification.read(newest)  # it was verified before it was published, moments ago
+    else:
+        verification = verify(newest)
     if verbose:
         print(verification.table(), flush=True)
     return newest, verification

@@ -163,7 +163,9 @@ def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
     if task is not None and task not in known:
         raise UsageError(f"No model serves the task {task!r}. {did_you_mean(task, known)}")
     return sorted(
-        name for name, spec in _SPECS.items() if fnmatch.fnmatchcase(name, pattern) and (task is None or task in spec.tasks)
+        name
+        for name, spec in _SPECS.items()
+        if fnmatch.fnmatchcase(name, pattern) and (task is None or task in spec.tasks)
     )
 
 
@@ -197,7 +199,9 @@ def build(name: str, /, **arguments: Any) -> keras.Model:
     spec = get_spec(name)
     check_arguments(spec, arguments)
     missing = [
-        n for n, p in spec.parameters.items() if p.default is p.empty and n not in arguments and p.kind is not p.VAR_KEYWORD
+        n
+        for n, p in spec.parameters.items()
+        if p.default is p.empty and n not in arguments and p.kind is not p.VAR_KEYWORD
     ]
     if missing:
         raise UsageError(

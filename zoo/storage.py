@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -75,7 +76,7 @@ def pack_strings(strings: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
 
 def unpack_strings(data: np.ndarray, offsets: np.ndarray) -> list[bytes]:
     """The inverse of `pack_strings`."""
-    return [data[a:b].tobytes() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [data[a:b].tobytes() for a, b in itertools.pairwise(offsets)]
 
 
 def pack_arrays(arrays: dict[str, Any]) -> dict[str, np.ndarray]:

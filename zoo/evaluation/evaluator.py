@@ -33,7 +33,7 @@ REPORTS: dict[str, ReportKind] = {
     "classification": ReportKind(
         compute=classification.classification_report,
         summary=classification.summary,
-        plots={"confusion_matrix.png": plots.plot_confusion_matrix, "reliability.png": plots.plot_reliability},
+        plots={"confusion_matrix": plots.plot_confusion_matrix, "reliability": plots.plot_reliability},
     ),
 }
 """The kinds of report by the name that a task's `report` uses."""
@@ -54,7 +54,8 @@ def evaluate(
         data: what `data.prepare(...)` returned.
         split: train, validation or test.
         batch_size: examples per forward pass; it does not change the figures.
-        directory: where evaluation.json and plots/*.png go, usually the run directory; None writes nothing.
+        directory: where evaluation.json and plots/*.png go (evaluation-SPLIT.json for another split than test), usually
+            the run directory; None writes nothing.
 
     Returns:
         The report as plain numbers, lists and strings; see `zoo.evaluation.classification.classification_report`.
@@ -85,11 +86,14 @@ def evaluate(
         directory = Path(directory)
         try:
             (directory / "plots").mkdir(parents=True, exist_ok=True)
-            storage.write_json(directory / "evaluation.json", report)
+            suffix = "" if split == "test" else f"-{split}"
+            storage.write_json(directory / f"evaluation{suffix}.json", report)
             for name, draw in kind.plots.items():
-                draw(report, directory / "plots" / name)
+                draw(report, directory / "plots" / f"{name}{suffix}.png")
         except OSError as error:
-            raise UsageError(f"Cannot write the report to {directory}: {one_line(error)}. Pass another folder.") from error
+            raise UsageError(
+                f"Cannot write the report to {directory}: {one_line(error)}. Pass another folder."
+            ) from error
     return report
 
 

@@ -27,4 +27,6 @@ def check_positive(**sizes: int | Sequence[int] | None) -> None:
         values = value if isinstance(value, (list, tuple)) else [value]
         for number in values:
             if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-                raise UsageError(f"{name} is {value!r}; expected positive integers. Pass {name} with sizes of 1 or more.")
+                raise UsageError(
+                    f"{name} is {value!r}; expected positive integers. Pass {name} with sizes of 1 or more."
+                )

@@ -79,7 +79,7 @@ class Checkpoints:
                 print(f"Checkpoint {path} is damaged ({one_line(error, 120)}); trying the one before.", flush=True)
         if paths:  # a failed read may have changed some variables: going on from here would be silently wrong
             raise UsageError(
-                f"Every checkpoint in {self._directory} is damaged. Start anew with --overwrite true, or pass another "
+                f"Every checkpoint in {self._directory} is damaged. Start anew with --overwrite, or pass another "
                 "--run_directory."
             )
         return None

@@ -291,7 +291,9 @@ class _Loop:
             if self.epoch >= self.config.epochs:
                 where = f"all {self.config.epochs} epochs are done"
             else:
-                where = f"going on in epoch {self.epoch + 1} of {self.config.epochs}, step {self.step + 1} of {self.steps}"
+                where = (
+                    f"going on in epoch {self.epoch + 1} of {self.config.epochs}, step {self.step + 1} of {self.steps}"
+                )
             print(f"Found the run in {self.directory.path if self.directory else ''}: {where}.", flush=True)
         return self.epoch, self.step
 

@@ -28,7 +28,9 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: str | Path) -> None:
         for key, label, colour in ((name, "training", "#0072B2"), (f"val_{name}", "validation", "#D55E00")):
             points = [(row["epoch"], row[key]) for row in rows if key in row]
             if points:
-                axes.plot(*zip(*points, strict=True), color=colour, label=label, marker="o", markersize=3, linewidth=1.4)
+                axes.plot(
+                    *zip(*points, strict=True), color=colour, label=label, marker="o", markersize=3, linewidth=1.4
+                )
         axes.set_xlabel("epoch")
         axes.set_title(name.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -124,12 +124,13 @@ def _refuse_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapp
     for section in ("model", "data", "config"):
         old, new = dict(existing.get(section) or {}), dict(wanted[section])
         for key in sorted({*old, *new}):
-            if old.get(key) == new.get(key):
+            place = section == "data" and key.endswith("_dir")  # where files lie changes no number
+            if old.get(key) == new.get(key) or place:
                 continue
             longer = section == "config" and key == "epochs" and new[key] > old.get(key, 0)
             if longer and new.get("schedule") == "constant":
                 continue
             raise UsageError(
                 f"{path} holds a run with {section}.{key}={old.get(key)!r}; this one has {new.get(key)!r}. Pass another "
-                "--run_directory, the same settings to go on, or --overwrite true to start anew."
+                "--run_directory, the same settings to go on, or --overwrite to start anew."
             )

@@ -1,0 +1,126 @@
+"""What every command shares: parsers made from signatures, one-line errors, exit statuses."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NoReturn
+
+import docstring_parser
+import jsonargparse
+
+from zoo.errors import UsageError, did_you_mean, one_line
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """An argument parser whose errors are one line and offer the nearest valid option."""
+
+    def __init__(self, command: str, description: str, **settings: Any) -> None:
+        super().__init__(prog=f"zoo {command}", description=description, allow_abbrev=False, **settings)
+        self.expected: dict[str, str] = {}
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises instead of printing the usage: an error is one line."""
+        found = re.search(r'Parser key "([^"]+)"', message)
+        if found and found[1] in self.expected:
+            came = re.search(r"Got value: (.*)", message)
+            value = f" is {came[1].strip()}" if came else " has a wrong value"
+            raise UsageError(f"--{found[1]}{value}; expected {self.expected[found[1]]}.")
+        raise UsageError(f"{one_line(ValueError(message))} `{self.prog} --help` shows the options.")
+
+    def parse(self, argv: Sequence[str]) -> jsonargparse.Namespace:
+        """Parses the command line; an unknown option is answered with the nearest valid one."""
+        known = [o for action in self._actions for o in action.option_strings if not o.endswith("+")]
+        for word in argv:
+            option = word.split("=", 1)[0]
+            if option.startswith("--") and len(option) > 2 and option.removesuffix("+") not in known:
+                raise UsageError(
+                    f"Unknown option {option}. {did_you_mean(option, known, listing=f'{self.prog} --help')}"
+                )
+        return self.parse_args(list(argv))
+
+    def add_signature(
+        self, prefix: str, source: Callable[..., Any], title: str, *, skip: Collection[str], values: Mapping[str, Any]
+    ) -> None:
+        """Adds an option `--PREFIX.NAME` for every parameter, with its type, default and docstring.
+
+        Args:
+            prefix: the section of a configuration file, such as `model`.
+            source: a function or a dataclass.
+            title: heading of the options in `--help`.
+            skip: parameters that are no options.
+            values: defaults that come from a configuration file.
+        """
+        texts = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(source) or "").params}
+        names = vars(sys.modules[source.__module__])
+        group = self.add_argument_group(title)
+        parameters = {n: p for n, p in inspect.signature(source).parameters.items() if n not in skip}
+        for name in values:
+            if name not in parameters:
+                raise UsageError(f"The configuration's {prefix}.{name} is unknown. {did_you_mean(name, parameters)}")
+        for name, parameter in parameters.items():
+            default = None if parameter.default is parameter.empty else parameter.default
+            # One by one: a return type that only the type checker imports must not be looked up.
+            hint = eval(parameter.annotation, names) if isinstance(parameter.annotation, str) else parameter.annotation
+            hint = hint | None if default is None else hint
+            example = f", such as {_shown(default)}" if default is not None else ""
+            self.expected[f"{prefix}.{name}"] = _type_name(hint) + example
+            text = " ".join((texts.get(name) or "").split())
+            group.add_argument(f"--{prefix}.{name}", type=hint, default=values.get(name, default), help=text)
+
+
+def _shown(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _type_name(hint: Any) -> str:
+    """Returns a type in the words of the command line."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " or ".join(str(a) for a in arguments)
+    if origin is not None and arguments and type(None) in arguments:
+        return " or ".join([*(_type_name(a) for a in arguments if a is not type(None)), "null"])
+    if origin is not None and arguments:
+        return f"a list of {_type_name(arguments[0]).removeprefix('a ')}s"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """Takes `--NAME VALUE` or `--NAME=VALUE` out of a command line; the last one counts.
+
+    The model, the data set and the configuration file decide which other options there are, so they are read first.
+    """
+    value, rest = None, []
+    words = iter(argv)
+    for word in words:
+        if word == f"--{name}":
+            value = next(words, None)
+            if value is None or value.startswith("--"):
+                raise UsageError(f"--{name} came without a value. Pass --{name} NAME.")
+        elif word.startswith(f"--{name}="):
+            value = word.split("=", 1)[1]
+        else:
+            rest.append(word)
+    return value, rest
+
+
+def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 2 with one line on standard error for what the user can mend."""
+    # TensorFlow greets with a dozen lines about devices; a user who wants them sets the variable.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        return main(list(sys.argv[1:] if argv is None else argv)) or 0
+    except UsageError as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("zoo: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

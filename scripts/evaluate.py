@@ -1,0 +1,26 @@
+"""Evaluate a finished run: `zoo evaluate runs/digits-cnn`."""
+
+from __future__ import annotations
+
+import sys
+
+from zoo.scripts.console import Parser, run_command
+
+
+def command(argv: list[str]) -> int:
+    """Parses, evaluates, prints."""
+    parser = Parser("evaluate", "Evaluate a finished run and write evaluation.json and plots into it.")
+    parser.add_argument("run_directory", help="A folder that `zoo train` made.")
+    parser.add_argument("--split", default="test", help="train, validation or test.")
+    options = parser.parse(argv)
+
+    from zoo import evaluation, pipeline
+
+    model, prepared, _ = pipeline.open_run(options.run_directory)
+    report = evaluation.evaluate(model, prepared, split=options.split, directory=options.run_directory)
+    print(evaluation.summarize(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(command))

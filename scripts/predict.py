@@ -1,0 +1,40 @@
+"""Answer files with a SavedModel: `zoo predict exports/digits seven.png`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from zoo.scripts.console import Parser, run_command
+
+
+def command(argv: list[str]) -> int:
+    """Parses, predicts from the SavedModel alone, prints a line per file."""
+    parser = Parser("predict", "Answer files with a SavedModel; nothing but the SavedModel is used.")
+    parser.add_argument("path", help="A version folder, the folder above it, or a run.")
+    parser.add_argument("files", nargs="+", help="Files, such as PNG or JPEG images.")
+    parser.add_argument("--top", type=int, default=1, help="How many labels to show.")
+    parser.add_argument("--json", action="store_true", help="One JSON object a line, with every probability.")
+    options = parser.parse(argv)
+
+    from zoo.export import load
+
+    model = load(options.path)
+    labels = model.labels()
+    for file, answer in zip(options.files, model.predict_files(options.files), strict=True):
+        if options.json:
+            print(json.dumps({"file": file, **{k: _plain(v) for k, v in answer.items()}}, ensure_ascii=False))
+            continue
+        probabilities = answer["probabilities"]
+        best = probabilities.argsort()[::-1][: max(1, options.top)]
+        print(f"{file}: " + ", ".join(f"{labels[i]} {probabilities[i]:.4f}" for i in best))
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else value.tolist()
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(command))

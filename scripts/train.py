@@ -1,0 +1,136 @@
+"""Train a model, evaluate it, write and verify its SavedModel: `zoo train --model cnn --data digits`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from zoo.scripts.console import Parser, run_command, take_option
+
+from zoo import datasets
+from zoo.config import TrainConfig, read_yaml
+from zoo.errors import UsageError, did_you_mean
+from zoo.registry import get_spec, list_models
+
+RECIPES = Path(__file__).with_name("recipes")
+_SECTIONS = ("model", "data", "config")
+
+_DESCRIPTION = """Train a model, evaluate it on the test split, write its SavedModel and verify it.
+The same command after a kill goes on where the run was.
+
+--model NAME     a model: {models}
+--data NAME      a data set: {data}, or another of TensorFlow Datasets with one image and one class label
+--config FILE    repeat a run from its config.yaml, or a recipe by its name: {recipes}
+                 (options on the command line win)
+"""
+
+
+def recipes() -> list[str]:
+    """Returns the names of the recipes that come with the package."""
+    return sorted(file.stem for file in RECIPES.glob("*.yaml"))
+
+
+def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
+    """Returns the model, data and config sections of a file or of a recipe, empty ones for None."""
+    sections: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    if name is None:
+        return sections
+    if not Path(name).exists() and name not in recipes():
+        raise UsageError(
+            f"--config {name} is neither a file nor a recipe. {did_you_mean(name, recipes())} Pass the config.yaml of a "
+            "run; a single setting is an option such as --config.epochs 10."
+        )
+    content = read_yaml(name if Path(name).exists() else RECIPES / f"{name}.yaml")
+    for section, values in content.items():
+        if section not in sections:
+            raise UsageError(f"{name} has a section {section!r}. {did_you_mean(str(section), _SECTIONS)}")
+        if not isinstance(values, dict):
+            raise UsageError(f"The section {section!r} of {name} is {values!r}; expected settings by name.")
+        sections[section] = dict(values)
+    return sections
+
+
+def command(argv: list[str]) -> int:
+    """Parses, runs, prints where things are."""
+    model, argv = take_option(argv, "model")
+    data, argv = take_option(argv, "data")
+    file, argv = take_option(argv, "config")
+    sections = read_sections(file)
+    named = {section: sections[section].pop("name", None) for section in ("model", "data")}
+    if model is not None and model != named["model"]:
+        sections["model"] = {}  # the arguments of another model
+    if data is not None and data != named["data"]:
+        sections["data"] = {}
+    model, data = model or named["model"], data or named["data"]
+
+    parser = Parser(
+        "train",
+        _DESCRIPTION.format(
+            models=", ".join(list_models()),
+            data=", ".join(datasets.list_datasets()),
+            recipes=", ".join(recipes()) or "none",
+        ),
+        usage="zoo train --model NAME --data NAME [options]",
+        formatter_class=_formatter(),
+    )
+    parser.add_argument(
+        "--run_directory", "--run-directory", help="Where the run is kept; runs/DATA-MODEL if left out."
+    )
+    parser.add_argument("--no-export", action="store_true", help="Stop after the evaluation.")
+    parser.add_argument("--overwrite", action="store_true", help="Throw away the run that is in the run directory.")
+    parser.add_argument("--quiet", action="store_true", help="A line per epoch instead of a progress bar.")
+    if model is not None:
+        spec = get_spec(model)
+        title = f"model {model}: {spec.summary}"
+        parser.add_signature("model", spec.builder, title, skip=spec.data_arguments, values=sections["model"])
+    parser.add_signature("data", datasets.load, f"data {data or ''}".strip(), skip=("name",), values=sections["data"])
+    parser.add_signature("config", TrainConfig, "config: how to train", skip=(), values=sections["config"])
+    if model is None and not {"-h", "--help"} & set(argv):
+        raise UsageError(f"No model was given. Pass --model with one of {', '.join(list_models())}.")
+    options = parser.parse(argv)
+    if data is None:
+        raise UsageError(f"No data set was given. Pass --data with one of {', '.join(datasets.list_datasets())}.")
+
+    config = TrainConfig.from_dict(options.config.as_dict())
+    import zoo  # only now: everything above answers without TensorFlow
+
+    result = zoo.run(
+        str(model),
+        data,
+        config=config,
+        model_arguments={k: v for k, v in options.model.as_dict().items() if v is not None or _optional(model, k)},
+        data_arguments={k: v for k, v in options.data.as_dict().items() if v is not None},
+        run_directory=options.run_directory,
+        export=not options.no_export,
+        overwrite=options.overwrite,
+        verbose=2 if options.quiet else 1,
+    )
+    print(f"Run:        {result.run_directory}")
+    if result.saved_model is None or result.verification is None:
+        print(f"Next:       zoo export {result.run_directory} exports/{data}-{model}")
+        return 0
+    print(f"SavedModel: {result.saved_model}")
+    print(f"Next:       zoo predict {result.run_directory} FILE")
+    return 0 if result.verification.passed else 1
+
+
+def _optional(model: str | None, argument: str) -> bool:
+    """Whether null is a value of the argument, and not the sign that the data decides."""
+    parameter = get_spec(str(model)).parameters[argument]
+    return parameter.default is not parameter.empty
+
+
+def _formatter() -> type:
+    import argparse
+
+    import jsonargparse
+
+    class Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        """Keeps the line breaks of the description."""
+
+    return Formatter
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(command))

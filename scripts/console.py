@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import sys
+import tempfile
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
@@ -109,10 +110,33 @@ def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
     return value, rest
 
 
+def import_tensorflow() -> None:
+    """Imports TensorFlow without its greeting: a dozen lines about devices that would bury a one-line error.
+
+    The first ones are written by C++ before any setting of TensorFlow's counts, so the file descriptor itself is turned
+    away; if the import fails, what was written is shown. `TF_CPP_MIN_LOG_LEVEL=0` shows all of it.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # looks for GPUs, which is worth another line
+        except BaseException:
+            written.seek(0)
+            os.write(kept, written.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 2 with one line on standard error for what the user can mend."""
-    # TensorFlow greets with a dozen lines about devices; a user who wants them sets the variable.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return main(list(sys.argv[1:] if argv is None else argv)) or 0
     except UsageError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from zoo.scripts.console import Parser, run_command
+from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 
 def command(argv: list[str]) -> int:
@@ -14,6 +14,7 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--split", default="test", help="train, validation or test.")
     options = parser.parse(argv)
 
+    import_tensorflow()
     from zoo import evaluation, pipeline
 
     model, prepared, _ = pipeline.open_run(options.run_directory)

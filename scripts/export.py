@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from zoo.scripts.console import Parser, run_command
+from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 
 def command(argv: list[str]) -> int:
@@ -14,6 +14,7 @@ def command(argv: list[str]) -> int:
     parser.add_argument("path", help="Folder of the model: PATH/1, then PATH/2, as TensorFlow Serving watches it.")
     options = parser.parse(argv)
 
+    import_tensorflow()
     from zoo.export.verification import Verification
 
     from zoo import pipeline

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from zoo.scripts.console import Parser, run_command
+from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 
 def command(argv: list[str]) -> int:
@@ -18,6 +18,7 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="One JSON object a line, with every probability.")
     options = parser.parse(argv)
 
+    import_tensorflow()
     from zoo.export import load
 
     model = load(options.path)

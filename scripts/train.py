@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.scripts.console import Parser, run_command, take_option
+from zoo.scripts.console import Parser, import_tensorflow, run_command, take_option
 
 from zoo import datasets
 from zoo.config import TrainConfig, read_yaml
@@ -93,7 +93,8 @@ def command(argv: list[str]) -> int:
         raise UsageError(f"No data set was given. Pass --data with one of {', '.join(datasets.list_datasets())}.")
 
     config = TrainConfig.from_dict(options.config.as_dict())
-    import zoo  # only now: everything above answers without TensorFlow
+    import_tensorflow()  # only now: everything above answers without it
+    import zoo
 
     result = zoo.run(
         str(model),

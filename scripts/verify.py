@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from zoo.scripts.console import Parser, run_command
+from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 
 def command(argv: list[str]) -> int:
@@ -13,6 +13,7 @@ def command(argv: list[str]) -> int:
     parser.add_argument("path", help="A version folder, the folder above it, or a run.")
     options = parser.parse(argv)
 
+    import_tensorflow()
     from zoo.export import verify
 
     verification = verify(options.path)

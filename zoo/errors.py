@@ -20,8 +20,12 @@ class UsageError(ValueError):
 
 
 def one_line(error: BaseException, limit: int = 400) -> str:
-    """Returns an exception's message as one line of at most `limit` characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """Returns an exception's message as one line of at most `limit` characters.
+
+    Of an error inside a TensorFlow graph only the sentence stays, not where in the graph it arose.
+    """
+    text = str(error).rsplit("<stack traces unavailable>", 1)[-1].split("[[{{node", 1)[0]
+    text = " ".join(text.split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -162,8 +162,10 @@ class _Loop:
             self.optimizer = make_optimizer(config, self.steps * config.epochs)
             # Eagerly, in scope: variables made while a replica's step is traced raise.
             self.optimizer.build(model.trainable_variables)
-            # Keras's callbacks (checkpointing, learning rate) expect a compiled model.
-            model.compile(optimizer=self.optimizer, loss=self.loss, jit_compile=config.jit_compile)
+            # Keras's callbacks expect a compiled model: they look up its optimizer and which way a metric is better.
+            model.compile(
+                optimizer=self.optimizer, loss=self.loss, metrics=data.task.metrics(), jit_compile=config.jit_compile
+            )
             self.metrics = [keras.metrics.Mean(name="loss"), *data.task.metrics()]
             self._build_metrics()
         self._reduce_once(self.optimizer)
@@ -197,6 +199,8 @@ class _Loop:
         for metric in self.metrics[1:]:
             metric.update_state(batch[1], output)
         self._reset_metrics()
+        self.model.compute_metrics(batch[0], batch[1], output)
+        self.model.reset_metrics()
 
     @staticmethod
     def _reduce_once(optimizer: keras.optimizers.Optimizer) -> None:
@@ -270,9 +274,9 @@ class _Loop:
         return iter(self.strategy.experimental_distribute_dataset(dataset.with_options(options)))
 
     def run(self) -> TrainResult:
-        resumed = self._resume()
         self.model.stop_training = False
-        if self.epoch < self.config.epochs:
+        resumed = self._resume()
+        if not self.model.stop_training and self.epoch < self.config.epochs:
             self.callbacks.on_train_begin()
             logs: dict[str, float] = {}
             while self.epoch < self.config.epochs and not self.model.stop_training:
@@ -287,9 +291,11 @@ class _Loop:
         if state is None:
             return None
         self.epoch, self.step, self.rows = state["epoch"], state["step_in_epoch"], state["history"]
+        # A run that a callback ended stays ended, unless it is given more epochs than it was stopped under.
+        self.model.stop_training = state["stopped"] and self.config.epochs <= state["epochs"]
         if self.verbose:
-            if self.epoch >= self.config.epochs:
-                where = f"all {self.config.epochs} epochs are done"
+            if self.model.stop_training or self.epoch >= self.config.epochs:
+                where = f"training is done, after {self.epoch} epochs"
             else:
                 where = (
                     f"going on in epoch {self.epoch + 1} of {self.config.epochs}, step {self.step + 1} of {self.steps}"
@@ -299,7 +305,13 @@ class _Loop:
 
     def _save(self) -> None:
         if self.checkpoints:
-            state = {"epoch": self.epoch, "step_in_epoch": self.step, "history": self.rows}
+            state = {
+                "epoch": self.epoch,
+                "step_in_epoch": self.step,
+                "history": self.rows,
+                "epochs": self.config.epochs,
+                "stopped": self.model.stop_training,
+            }
             done = self.epoch * self.steps + self.step
             self.checkpoints.save(done, state)
 
@@ -335,8 +347,9 @@ class _Loop:
             }
         )
         self.epoch, self.step = epoch + 1, 0
-        self._keep_epoch()
+        # Before the checkpoint: a callback that lowers the learning rate or ends the run has its say in what is kept.
         self.callbacks.on_epoch_end(epoch, logs)
+        self._keep_epoch()
         return logs
 
     def _steps_until_next_stop(self) -> int:

@@ -1,0 +1,451 @@
+"""The training loop against NumPy, against itself on other devices, and against kill -9."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from zoo.config import read_yaml
+from zoo.training.schedules import WarmupSchedule, make_optimizer
+
+TIMES = ("seconds", "examples_per_second")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return zoo.datasets.load("digits")
+
+
+@pytest.fixture
+def prepared(digits):
+    return digits.prepare("mlp", hidden_units=[8], input_shape=[8, 8, 1])
+
+
+def build(prepared, seed=0):
+    keras.utils.set_random_seed(seed)
+    with zoo.strategy("one_device").scope():
+        return prepared.build()
+
+
+def without_times(rows):
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+def softmax_regression(weights, bias, batches, learning_rate, clip_norm=None):
+    """Plain NumPy: gradient descent on the mean cross-entropy; returns the weights and the mean loss seen on the way."""
+    total = count = 0.0
+    for x, y in batches:
+        x = x.reshape(len(x), -1).astype(np.float64)
+        scores = x @ weights + bias
+        scores -= scores.max(1, keepdims=True)
+        p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        total -= np.log(p[np.arange(len(y)), y]).sum()
+        count += len(y)
+        error = (p - np.eye(p.shape[1])[y]) / len(y)
+        gradients = [x.T @ error, error.sum(0)]
+        if clip_norm is not None:
+            norm = math.sqrt(sum((g**2).sum() for g in gradients))
+            gradients = [g * clip_norm / max(norm, clip_norm) for g in gradients]
+        weights = weights - learning_rate * gradients[0]
+        bias = bias - learning_rate * gradients[1]
+    return weights, bias, total / count
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_an_epoch_equals_numpy(digits, clip_norm):
+    prepared = digits.prepare("mlp", hidden_units=[], input_shape=[8, 8, 1])
+    model = build(prepared)
+    weights, bias = (w.astype(np.float64) for w in model.get_weights())
+    batches = list(prepared.batches("train", 50, seed=3, epoch=0).as_numpy_iterator())
+    assert len(batches[-1][1]) not in (0, 50), "the last batch must be a smaller one"
+    weights, bias, loss = softmax_regression(weights, bias, batches, 0.5, clip_norm)
+    config = zoo.TrainConfig(
+        epochs=1, batch_size=50, optimizer="sgd", learning_rate=0.5, clip_norm=clip_norm, seed=3, steps_per_call=7
+    )
+    result = zoo.train(model, prepared, config, verbose=0)
+    np.testing.assert_allclose(model.get_weights()[0], weights, atol=1e-5)
+    np.testing.assert_allclose(model.get_weights()[1], bias, atol=1e-5)
+    assert result.history[0]["loss"] == pytest.approx(loss, abs=1e-5)
+
+
+def test_validation_figures_equal_numpy(prepared):
+    model = build(prepared)
+    row = zoo.train(model, prepared, zoo.TrainConfig(epochs=1, batch_size=100), verbose=0).history[0]
+    outputs, targets = [], []
+    for x, y in prepared.batches("validation", 1000):
+        outputs.append(model(x).numpy().astype(np.float64))
+        targets.append(y.numpy())
+    probabilities, labels = np.concatenate(outputs), np.concatenate(targets)
+    assert row["val_accuracy"] == pytest.approx((probabilities.argmax(1) == labels).mean(), abs=1e-6)
+    assert row["val_loss"] == pytest.approx(-np.log(probabilities[np.arange(len(labels)), labels]).mean(), abs=1e-5)
+
+
+ON_DEVICES = """
+import json, sys
+import keras, numpy as np
+import zoo
+strategy, replicas, model, arguments, out = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4]), sys.argv[5]
+keras.backend.set_floatx("float64")
+scope = zoo.strategy(strategy, replicas=int(replicas) or None).scope()
+keras.utils.set_random_seed(0)
+prepared = zoo.datasets.load("digits").prepare(model, **arguments)
+with scope:
+    network = prepared.build()
+config = zoo.TrainConfig(epochs=3, batch_size=50, clip_norm=0.3, schedule="cosine", warmup_steps=5, steps_per_call=8)
+result = zoo.train(network, prepared, config, verbose=0)
+np.savez(out, *network.get_weights())
+print("HISTORY", json.dumps(result.history))
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments"),
+    [
+        ("mlp", {"hidden_units": [16], "input_shape": [8, 8, 1]}),
+        ("cnn", {"filters": [4, 6], "dense_units": 8, "input_shape": [12, 12, 1]}),
+    ],
+)
+def test_two_replicas_equal_one_device(run_python, tmp_path, model, arguments):
+    """Float64, Adam, clipping, a schedule, and a last batch of 43 that two replicas cannot share evenly."""
+    histories, weights = [], []
+    for strategy, replicas in (("one_device", 0), ("mirrored", 2)):
+        done = run_python(ON_DEVICES, strategy, replicas, model, json.dumps(arguments), tmp_path / f"{strategy}.npz")
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("HISTORY ")]
+        histories.append(without_times(json.loads(line.removeprefix("HISTORY "))))
+        with np.load(tmp_path / f"{strategy}.npz") as file:
+            weights.append([file[name] for name in file.files])
+    assert weights[0][0].dtype == np.float64
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-9)
+    for one, two in zip(*histories, strict=True):
+        assert one == pytest.approx(two, abs=1e-9)
+
+
+KILLED = """
+import os, sys
+import keras
+import zoo
+kill_at, directory = int(sys.argv[1]), sys.argv[2]
+
+class Kill(keras.callbacks.Callback):
+    calls = 0
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls += 1
+        if self.calls == kill_at:
+            os.kill(os.getpid(), 9)
+
+config = zoo.TrainConfig(epochs=3, deterministic=True, batch_size=64, checkpoint_steps=8, steps_per_call=3, seed=5)
+arguments = {"filters": [4, 6], "dense_units": 8, "dropout": 0.3, "input_shape": [12, 12, 1]}
+zoo.run("cnn", "digits", config=config, model_arguments=arguments, run_directory=directory, export=False, verbose=0,
+        callbacks=[Kill()])
+"""
+
+
+def run_facts(directory: Path):
+    """What must be the same in two equal runs: the bits of the weights, and the history but for its times."""
+    weights = keras.saving.load_model(directory / "model.keras", compile=False).get_weights()
+    header, *rows = [line.split(",") for line in (directory / "history.csv").read_text().splitlines()]
+    keep = [i for i, name in enumerate(header) if name not in TIMES]
+    return [w.tobytes() for w in weights], [[row[i] for i in keep] for row in rows]
+
+
+def test_a_killed_run_ends_in_the_same_bits(run_python, tmp_path):
+    """Three kills: before any checkpoint, within an epoch, and again after going on. Dropout draws on, too."""
+    run_python(KILLED, 0, tmp_path / "whole")
+    for kill_at in (2, 6, 7):
+        done = run_python(KILLED, kill_at, tmp_path / "killed", check=False)
+        assert done.returncode == -9
+        assert not (tmp_path / "killed" / "model.keras").exists()
+    run_python(KILLED, 0, tmp_path / "killed")
+    assert run_facts(tmp_path / "killed") == run_facts(tmp_path / "whole")
+
+
+def test_the_run_directory_holds_the_run(prepared, tmp_path):
+    run = tmp_path / "run"
+    result = zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=2), run_directory=run, verbose=0)
+    assert result.run_directory == run
+    names = {"config.yaml", "history.csv", "model.keras", "tensorboard", "checkpoints", "plots", "interface"}
+    assert names <= {p.name for p in run.iterdir()}
+    settings = read_yaml(run / "config.yaml")
+    assert settings["model"]["name"] == "mlp" and settings["model"]["hidden_units"] == [8]
+    assert zoo.TrainConfig.from_dict(settings["config"]) == zoo.TrainConfig(epochs=2)
+    header, *rows = (run / "history.csv").read_text().splitlines()
+    assert header.split(",")[:5] == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"] and len(rows) == 2
+    assert (run / "plots" / "history.png").read_bytes().startswith(b"\x89PNG")
+    scalars = [e for f in (run / "tensorboard" / "validation").iterdir() for e in tf.compat.v1.train.summary_iterator(str(f))]
+    assert {v.tag for e in scalars for v in e.summary.value} == {"loss", "accuracy"}
+    assert len(list((run / "checkpoints").iterdir())) == 2
+
+
+def test_a_finished_run_is_not_trained_again(prepared, tmp_path, capsys):
+    config = zoo.TrainConfig(epochs=2)
+    first = build(prepared)
+    zoo.train(first, prepared, config, run_directory=tmp_path / "run", verbose=0)
+    second = build(prepared, seed=1)
+    result = zoo.train(second, prepared, config, run_directory=tmp_path / "run")
+    assert "training is done, after 2 epochs" in capsys.readouterr().out
+    assert len(result.history) == 2 and result.resumed_at == (2, 0)
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_more_epochs_go_on(prepared, tmp_path):
+    whole = build(prepared)
+    zoo.train(whole, prepared, zoo.TrainConfig(epochs=3), verbose=0)
+    for epochs in (1, 3):
+        model = build(prepared)
+        zoo.train(model, prepared, zoo.TrainConfig(epochs=epochs), run_directory=tmp_path / "run", verbose=0)
+    for a, b in zip(whole.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rate": 0.5}, r"config\.learning_rate=0\.001; this one has 0\.5.*--overwrite"),
+        ({"epochs": 1}, r"config\.epochs=2; this one has 1"),
+        ({"epochs": 3, "schedule": "cosine"}, r"config\.epochs=2; this one has 3"),
+    ],
+)
+def test_other_settings_are_refused_and_nothing_changes(prepared, tmp_path, change, message):
+    run = tmp_path / "run"
+    zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=2), run_directory=run, verbose=0)
+    before = (run / "config.yaml").read_text(), (run / "history.csv").read_text()
+    with pytest.raises(zoo.UsageError, match=message):
+        config = zoo.TrainConfig(**{"epochs": 2, **change})
+        zoo.train(build(prepared), prepared, config, run_directory=run, verbose=0)
+    assert before == ((run / "config.yaml").read_text(), (run / "history.csv").read_text())
+
+
+def test_overwrite_starts_anew(prepared, tmp_path):
+    run = tmp_path / "run"
+    zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=2), run_directory=run, verbose=0)
+    config = zoo.TrainConfig(epochs=1, learning_rate=0.01)
+    result = zoo.train(build(prepared), prepared, config, run_directory=run, verbose=0, overwrite=True)
+    assert result.resumed_at is None and len(result.history) == 1
+
+
+def test_a_folder_that_is_no_run_is_refused(prepared, tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to-grandmother.txt").write_text("dear")
+    config = zoo.TrainConfig(epochs=1)
+    for overwrite in (False, True):
+        with pytest.raises(zoo.UsageError, match=r"letters exists and is not a run.*nothing was changed"):
+            zoo.train(build(prepared), prepared, config, run_directory=tmp_path / "letters", overwrite=overwrite, verbose=0)
+    assert [p.name for p in (tmp_path / "letters").iterdir()] == ["to-grandmother.txt"]
+    with pytest.raises(zoo.UsageError, match=r"is not a folder"):
+        zoo.train(build(prepared), prepared, config, run_directory=tmp_path / "letters" / "to-grandmother.txt", verbose=0)
+
+
+def test_a_second_trainer_is_refused(prepared, tmp_path):
+    class Intruder(keras.callbacks.Callback):
+        message = ""
+
+        def on_epoch_end(self, epoch, logs=None):
+            with pytest.raises(zoo.UsageError, match=rf"in use by another trainer \(process {os.getpid()}\)") as caught:
+                zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), run_directory=tmp_path / "run", verbose=0)
+            self.message = str(caught.value)
+
+    intruder = Intruder()
+    config = zoo.TrainConfig(epochs=1)
+    zoo.train(build(prepared), prepared, config, run_directory=tmp_path / "run", callbacks=[intruder], verbose=0)
+    assert "another --run_directory" in intruder.message
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(prepared, tmp_path, capsys):
+    config = zoo.TrainConfig(epochs=3)
+    whole = build(prepared)
+    zoo.train(whole, prepared, config, verbose=0)
+    run = tmp_path / "run"
+    zoo.train(build(prepared), prepared, config, run_directory=run, verbose=0)
+    newest = max((run / "checkpoints").iterdir())
+    data = newest / "variables.data-00000-of-00001"
+    data.write_bytes(bytes(b ^ 255 for b in data.read_bytes()))
+    model = build(prepared)
+    result = zoo.train(model, prepared, config, run_directory=run, verbose=0)
+    assert f"{newest} is damaged" in capsys.readouterr().out and result.resumed_at == (2, 0)
+    for a, b in zip(whole.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    for checkpoint in (run / "checkpoints").iterdir():
+        (checkpoint / "state.json").write_text("{")
+    with pytest.raises(zoo.UsageError, match=r"Every checkpoint in .* is damaged.*--overwrite"):
+        zoo.train(build(prepared), prepared, config, run_directory=run, verbose=0)
+
+
+def test_a_checkpoint_of_another_model_is_refused(digits, prepared, tmp_path):
+    run, other = tmp_path / "run", digits.prepare("mlp", hidden_units=[9], input_shape=[8, 8, 1])
+    zoo.train(build(other), other, zoo.TrainConfig(epochs=1), run_directory=run, verbose=0)
+    text = (run / "config.yaml").read_text().replace("[9]", "[8]")
+    (run / "config.yaml").write_text(text)
+    with pytest.raises(zoo.UsageError, match=r"belongs to another model"):
+        zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), run_directory=run, verbose=0)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(prepared, tmp_path):
+    config = zoo.TrainConfig(epochs=5, optimizer="sgd", learning_rate=1e30)
+    with pytest.raises(zoo.UsageError, match=r"The loss is (nan|inf) at step \d+ of epoch \d.*learning_rate"):
+        zoo.train(build(prepared), prepared, config, run_directory=tmp_path / "run", verbose=0)
+
+
+def test_keras_callbacks_see_what_fit_shows_them(prepared, tmp_path):
+    class Recorder(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def on_train_begin(self, logs=None):
+            self.seen.append("train begin")
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.seen.append(f"epoch {epoch} begin")
+
+        def on_train_batch_end(self, batch, logs=None):
+            assert set(logs) == {"loss", "accuracy"}
+            self.seen.append(batch)
+
+        def on_test_end(self, logs=None):
+            assert set(logs) == {"loss", "accuracy"}
+            self.seen.append("test end")
+
+        def on_epoch_end(self, epoch, logs=None):
+            assert set(logs) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+            self.seen.append(f"epoch {epoch} end")
+
+        def on_train_end(self, logs=None):
+            self.seen.append("train end")
+
+    recorder, best = Recorder(), tmp_path / "best.keras"
+    model = build(prepared)
+    callbacks = [recorder, keras.callbacks.ModelCheckpoint(best, monitor="val_accuracy", save_best_only=True)]
+    zoo.train(model, prepared, zoo.TrainConfig(epochs=1, steps_per_call=9), callbacks=callbacks, verbose=0)
+    assert recorder.seen == ["train begin", "epoch 0 begin", 8, 17, 20, "test end", "epoch 0 end", "train end"]
+    saved = keras.saving.load_model(best, compile=False)
+    np.testing.assert_array_equal(saved.get_weights()[0], model.get_weights()[0])
+
+
+def test_early_stopping_stays_stopped(prepared, tmp_path):
+    def stop():
+        return [keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=1)]
+
+    config = zoo.TrainConfig(epochs=6)
+    for _ in range(2):
+        result = zoo.train(build(prepared), prepared, config, run_directory=tmp_path, callbacks=stop(), verbose=0)
+        assert len(result.history) == 2
+
+
+def test_a_callback_may_change_the_learning_rate(prepared, tmp_path):
+    rates = [0.01, 0.005, 0.002]
+    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: rates[epoch])
+    result = zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=3), callbacks=[scheduler], verbose=0)
+    assert [row["learning_rate"] for row in result.history] == pytest.approx(rates)
+
+
+def test_the_progress_bar_is_keras_own(prepared, capsys):
+    zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=2), verbose=1)
+    shown = capsys.readouterr().out
+    assert "Epoch 2/2" in shown and "21/21" in shown and "val_accuracy" in shown
+
+
+def test_a_stream_trains_like_memory(digits, prepared):
+    """With no room in memory, batches come from a stream: other shuffling, the same examples, the same figures."""
+    stream = dataclasses.replace(digits, memory_limit=0).prepare("mlp", hidden_units=[8], input_shape=[8, 8, 1])
+    rows = []
+    for data in (prepared, stream):
+        rows.append(zoo.train(build(data), data, zoo.TrainConfig(epochs=1, optimizer="sgd", learning_rate=1e-12), verbose=0))
+    one, two = (result.history[0] for result in rows)
+    assert without_times([one])[0] == pytest.approx(without_times([two])[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["constant", "linear", "cosine"])
+def test_schedule_equals_its_formula(kind):
+    warmup, total, peak = 4, 20, 0.3
+    schedule = WarmupSchedule(peak, kind, warmup, total)
+    for step in range(total + 3):
+        progress = min(1.0, (step - warmup) / (total - warmup))
+        after = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[kind]
+        expected = peak * ((step + 1) / warmup if step < warmup else after)
+        assert float(schedule(step)) == pytest.approx(expected, abs=1e-7)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert float(again(7)) == float(schedule(7))
+
+
+def test_optimizers_come_by_name():
+    assert isinstance(make_optimizer(zoo.TrainConfig(optimizer="AdamW"), 10), keras.optimizers.AdamW)
+    with pytest.raises(zoo.UsageError, match=r"Unknown optimizer 'adan'. Did you mean 'adam'"):
+        make_optimizer(zoo.TrainConfig(optimizer="adan"), 10)
+    with pytest.raises(zoo.UsageError, match=r"warmup_steps=10 leaves nothing of the 10 steps.*such as 1"):
+        make_optimizer(zoo.TrainConfig(warmup_steps=10), 10)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"strategy": "mirrored"}, r"built under OneDeviceStrategy with 1 replica\(s\), the config says strategy='mirrored'"),
+        ({"strategy": "mirrored", "replicas": 2}, r"the config says strategy='mirrored'"),
+    ],
+)
+def test_a_config_that_contradicts_the_strategy_is_refused(prepared, config, message):
+    with pytest.raises(zoo.UsageError, match=message):
+        zoo.train(build(prepared), prepared, zoo.TrainConfig(**config), verbose=0)
+
+
+def test_strategy_messages(run_python):
+    with pytest.raises(zoo.UsageError, match=r"Unknown strategy 'miror'. Did you mean 'mirrored'"):
+        zoo.strategy("miror")
+    late = """
+    import tensorflow as tf, zoo
+    tf.constant(1) + 1
+    try:
+        zoo.strategy("mirrored", replicas=2)
+    except zoo.UsageError as error:
+        print(error)
+    """
+    assert "before any other TensorFlow operation" in run_python(late, CUDA_VISIBLE_DEVICES="-1").stdout
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MB; needs the right to mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not shutil.which("mount") or subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("mounting a small tmpfs is not allowed here")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_after(digits, small_disk):
+    prepared = digits.prepare("mlp", hidden_units=[300], input_shape=[8, 8, 1])  # about 0.3 MB a checkpoint, with Adam's slots
+    config = zoo.TrainConfig(epochs=4, keep_checkpoints=1)
+    whole = build(prepared)
+    zoo.train(whole, prepared, config, verbose=0)
+    ballast = small_disk / "ballast"
+
+    class Fill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+                ballast.write_bytes(b"\0" * (free - 100_000))
+
+    with pytest.raises(zoo.UsageError, match=r"Cannot write .*The checkpoint before it is intact; make room"):
+        zoo.train(build(prepared), prepared, config, run_directory=small_disk / "run", callbacks=[Fill()], verbose=0)
+    assert len(list((small_disk / "run" / "checkpoints").iterdir())) == 1
+    ballast.unlink()
+    model = build(prepared)
+    result = zoo.train(model, prepared, config, run_directory=small_disk / "run", verbose=0)
+    assert result.resumed_at == (2, 0)
+    for a, b in zip(whole.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)

@@ -43,13 +43,15 @@ class Data:
 
     Attributes:
         name: the name that `load` got.
-        arguments: what `load` was called with beside the name, so that a run can be repeated.
+        arguments: the places that `load` was called with, so that a run can be repeated.
         task: the task it is for.
         splits: raw splits by name: train, validation, test.
         features: what an example holds.
         class_names: the labels in the order of their numbers, empty where the task has none.
         licence: terms of the data, as its source states them.
         source: where the data comes from.
+        memory_limit: bytes that a split's model inputs may take in memory; a larger split is read as a stream, which is
+            shuffled in another order.
     """
 
     name: str
@@ -103,7 +105,7 @@ class Data:
         if self.task not in spec.tasks:
             raise UsageError(
                 f"Model {model!r} serves {', '.join(spec.tasks)}; data set {self.name!r} is for {self.task}. "
-                f"Models for it: {', '.join(registry.list_models(task=self.task))}."
+                f"Choose a model for it: {', '.join(registry.list_models(task=self.task))}."
             )
         task = tasks.get_task(self.task)
         decided: dict[str, Any] = {"num_classes": len(self.class_names)} if task.needs_class_names else {}
@@ -154,7 +156,11 @@ class Prepared:
         chosen = {k: v for k, v in self.arguments.items() if k not in registry.get_spec(self.model).data_arguments}
         return {
             "model": {"name": self.model, **registry.plain(chosen)},
-            "data": {"name": self.data.name, **registry.plain(dict(self.data.arguments))},
+            "data": {
+                "name": self.data.name,
+                **registry.plain(dict(self.data.arguments)),
+                "memory_limit": self.data.memory_limit,  # it decides the order of the examples
+            },
         }
 
     def num_examples(self, split: str) -> int:
@@ -184,8 +190,8 @@ class Prepared:
             start: number of batches to leave out at the beginning.
         """
         raw = self._split(split)
-        if self._bytes(raw) > self.data.memory_limit:
-            return self._stream(raw, batch_size, seed, epoch, start)
+        if self._bytes_per_example() * raw.num_examples > self.data.memory_limit:
+            return self._stream(split, batch_size, seed, epoch, start)
         inputs, targets = self._tensors(split)
         order = np.arange(raw.num_examples)
         if seed is not None:
@@ -197,14 +203,28 @@ class Prepared:
 
         return positions.map(gather, num_parallel_calls=2, deterministic=True).prefetch(8)
 
-    def _stream(self, raw: Split, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
-        dataset = raw.dataset()
+    def _stream(self, split: str, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
+        dataset = self._split(split).dataset()
         if seed is not None:
             # One number from (seed, epoch): tf.data's own reshuffling cannot start in the middle of a run.
             state = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-            dataset = dataset.shuffle(min(raw.num_examples, 10_000), seed=state, reshuffle_each_iteration=False)
+            # Whole images wait in the buffer, so large ones get a smaller one.
+            buffer = min(10_000, max(1_000, self.data.memory_limit // self._bytes_per_example()))
+            dataset = dataset.shuffle(buffer, seed=state, reshuffle_each_iteration=False)
         dataset = dataset.skip(start * batch_size)
-        return self._preprocessed(dataset, batch_size).prefetch(tf.data.AUTOTUNE)
+        classes = len(self.data.class_names)
+        message = f"Split {split!r} of data set {self.data.name!r} has a label outside 0 to {classes - 1}."
+
+        def checked(inputs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # A GPU's cross-entropy answers such a label with NaN, which looks like a learning rate that is too high.
+            known = tf.reduce_all((targets >= 0) & (targets < classes))
+            with tf.control_dependencies([tf.debugging.Assert(known, [message])]):
+                return inputs, tf.identity(targets)
+
+        batches = self._preprocessed(dataset, batch_size)
+        if self.task.needs_class_names:
+            batches = batches.map(checked)
+        return batches.prefetch(tf.data.AUTOTUNE)
 
     def _preprocessed(self, dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """Batches of (model input, target) from raw examples."""
@@ -220,9 +240,8 @@ class Prepared:
             return dataset.map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch_size)
         return dataset.batch(batch_size).map(many, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
-    def _bytes(self, raw: Split) -> int:
-        shape = self.preprocessor.output_shape
-        return 4 * raw.num_examples * int(np.prod(shape))
+    def _bytes_per_example(self) -> int:
+        return 4 * int(np.prod(self.preprocessor.output_shape))
 
     def _tensors(self, split: str) -> tuple[tf.Tensor, tf.Tensor]:
         """The whole split as model inputs and targets, made once and kept: an epoch then costs no preprocessing."""
@@ -246,17 +265,15 @@ class Prepared:
         if wrong.size:
             raise UsageError(
                 f"Split {split!r} of data set {self.data.name!r} has the label {targets.ravel()[wrong[0]]} at example "
-                f"{wrong[0]}; expected 0 to {classes - 1}. An unlabelled split cannot be used here."
+                f"{wrong[0]}; expected 0 to {classes - 1}. Choose a data set whose splits are all labelled."
             )
 
     def target_counts(self, split: str) -> np.ndarray | None:
         """Returns how often each class occurs in a split, int64 (num_classes,); None for tasks without classes."""
         if not self.task.needs_class_names:
             return None
-        counts = np.zeros(len(self.data.class_names), np.int64)
-        for _, targets in self.batches(split, 4096):
-            counts += np.bincount(targets.numpy().ravel(), minlength=len(counts))
-        return counts
+        targets = np.concatenate([t.numpy().ravel() for _, t in self.batches(split, 4096)])
+        return np.bincount(targets, minlength=len(self.data.class_names))
 
     @property
     def interface(self) -> Interface:
@@ -277,6 +294,7 @@ class Prepared:
         key, target = self.task.feature, self.task.target
         dataset = self._split("test").dataset().take(scan)
         targets = np.array(list(dataset.map(lambda e: e[target]).as_numpy_iterator()))
+        self._check_targets("test", targets)
         if self.task.needs_class_names:
             seen: dict[int, int] = {}
             rank = []

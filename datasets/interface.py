@@ -77,7 +77,9 @@ class Interface:
 
         directory = Path(directory)
         if not (directory / "interface.json").is_file():
-            raise UsageError(f"{directory} holds no interface.json. Pass the folder of a run that `zoo train` made.")
+            raise UsageError(
+                f"{directory} holds no interface.json. Pass the folder `interface` of a run that `zoo train` made."
+            )
         content = storage.read_json(directory / "interface.json")
         config = dict(content["preprocessor"])
         with np.load(directory / "examples.npz") as packed:

@@ -85,14 +85,14 @@ class ImagePreprocessor:
             least = needs["image_size"]
             own = feature.shape[:2]
             fits = all(o is not None and o >= n for o, n in zip(own, least, strict=True))
-            shape = (*(own if fits else least), feature.shape[-1] or 3)
-        shape = tuple(shape)
-        if len(shape) != 3 or shape[2] not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
+            shape = (*(own if fits else least), 1 if feature.shape[-1] in (1, 2) else 3)
+        valid = isinstance(shape, (list, tuple)) and len(shape) == 3 and all(isinstance(n, int) for n in shape)
+        if not valid or min(shape) < 1 or shape[2] not in (1, 3):
             raise UsageError(
-                f"input_shape is {list(shape)}; expected [height, width, channels] with 1 or 3 channels, "
-                "such as [28, 28, 1]."
+                f"input_shape is {shape!r}; expected [height, width, channels] with 1 or 3 channels. "
+                "Pass input_shape=[28, 28, 1], say, or leave it out."
             )
-        return cls(*shape), {"input_shape": shape}
+        return cls(*shape), {"input_shape": tuple(shape)}
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
@@ -109,7 +109,8 @@ class ImagePreprocessor:
         raw = tf.convert_to_tensor(raw)
         if raw.dtype != tf.uint8 or raw.shape.rank != 4:
             raise UsageError(
-                f"An image batch is {raw.dtype.name} of shape {raw.shape}; expected uint8 (batch, height, width, channels)."
+                f"An image batch is {raw.dtype.name} of shape {raw.shape}; expected uint8 (batch, height, width, channels). "
+                "Pass images with levels 0 to 255, one alone as image[None]."
             )
         images = self._with_channels(tf.cast(raw, tf.float32))
         size = (self.height, self.width)
@@ -120,7 +121,8 @@ class ImagePreprocessor:
                 lambda: tf.image.resize(images, size, antialias=True),
             )
         images = tf.ensure_shape(images, [None, *self.output_shape])
-        return images / 255.0
+        # Not divided by 255: some graphs do that by this factor, others not, and the last bit would differ.
+        return images * np.float32(1 / 255)
 
     def _with_channels(self, images: tf.Tensor) -> tf.Tensor:
         count = images.shape[-1] if images.shape[-1] is not None else tf.shape(images)[-1]
@@ -151,7 +153,17 @@ class ImagePreprocessor:
             image = tf.io.decode_image(content, channels=0, expand_animations=False)
             return self(tf.reshape(image, tf.concat([[1], tf.shape(image)], 0)))[0]
 
-        return tf.map_fn(one, requests["image_bytes"], fn_output_signature=tf.TensorSpec(self.output_shape, tf.float32))
+        contents = requests["image_bytes"]
+        # TensorFlow takes the palette numbers of a BMP file for grey levels: right for a grey palette only.
+        head = tf.strings.join([tf.strings.substr(contents, 0, 1078), tf.constant(bytes(1078))])
+        numbers = (tf.strings.substr(head, 0, 2) == b"BM") & (tf.strings.substr(head, 28, 2) == b"\x08\x00")
+        other_palette = numbers & (
+            tf.strings.substr(head, 54, 1024) != bytes(b for n in range(256) for b in (n, n, n, 0))
+        )
+        message = "A BMP file with a palette of colours cannot be read. Send it as PNG."
+        with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(other_palette), [message])]):
+            contents = tf.identity(contents)
+        return tf.map_fn(one, contents, fn_output_signature=tf.TensorSpec(self.output_shape, tf.float32))
 
     def to_requests(self, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Encodes uint8 images as PNG, which loses nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,15 +89,16 @@ def _load_tfds(name: str, *, data_dir: str | None, manual_dir: str | None, memor
     tfds.disable_progress_bar()
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.registered.DatasetNotFoundError:
+    except (ValueError, AssertionError, ImportError) as error:
         known = [*EMBEDDED, *tfds.list_builders()]
-        raise UsageError(f"Unknown data set {name!r}. {did_you_mean(name, known, listing='zoo list')}") from None
-    except (ValueError, ImportError) as error:
-        raise UsageError(f"TensorFlow Datasets cannot open {name!r}: {one_line(error)}") from error
+        base = re.split("[:/]", name)[0]
+        if base not in known:
+            nearest = did_you_mean(name.lower(), known, listing="tensorflow_datasets.list_builders()")
+            raise UsageError(f"Unknown data set {name!r}. {nearest}") from None
+        raise UsageError(f"Cannot open data set {name!r}: {one_line(error)} Try {base!r} alone.") from error
     image, label = _image_and_label(name, builder.info.features)
     if not builder.data_path.exists():
         _prepare(builder, manual_dir)
-    names = builder.info.features[label].names
 
     def split(spec: str) -> Split:
         def dataset() -> Any:
@@ -106,14 +108,18 @@ def _load_tfds(name: str, *, data_dir: str | None, manual_dir: str | None, memor
 
         return Split(dataset, builder.info.splits[spec].num_examples)
 
+    splits = {role: split(spec) for role, spec in _choose_splits(name, list(builder.info.splits)).items()}
+    sizes = {role: part.num_examples for role, part in splits.items()}
+    if not all(sizes.values()):
+        raise UsageError(f"Data set {name!r} is too small to divide: {sizes}. Choose one with more examples.")
     places = {"data_dir": data_dir, "manual_dir": manual_dir}
     return Data(
         name=name,
         arguments={k: str(Path(v).expanduser().resolve()) for k, v in places.items() if v is not None},
         task="image_classification",
-        splits={role: split(spec) for role, spec in _choose_splits(name, list(builder.info.splits)).items()},
+        splits=splits,
         features={"image": Feature(tuple(builder.info.features[image].shape), "uint8"), "label": Feature((), "int64")},
-        class_names=tuple(names),
+        class_names=tuple(builder.info.features[label].names),
         licence=str(builder.info.redistribution_info.license or "") or TESTED.get(name, "not stated by the source"),
         source=f"{builder.info.homepage} (TensorFlow Datasets {builder.info.full_name})",
         memory_limit=memory_limit,
@@ -143,7 +149,10 @@ def _choose_splits(name: str, available: list[str]) -> dict[str, str]:
     our test split, since models are chosen on ours. What is missing is cut from the end of train.
     """
     if "train" not in available:
-        raise UsageError(f"Data set {name!r} has the splits {', '.join(available)}; expected one called train.")
+        held = ", ".join(available) or "none"
+        raise UsageError(
+            f"Data set {name!r} has the splits {held}; expected one called train. Choose another data set."
+        )
     if "test" in available and "validation" in available:
         return {"train": "train", "validation": "validation", "test": "test"}
     held_out = next((s for s in ("test", "validation") if s in available), None)
@@ -155,63 +164,77 @@ def _choose_splits(name: str, available: list[str]) -> dict[str, str]:
 def _prepare(builder: Any, manual_dir: str | None) -> None:
     """Runs the builder on downloaded or original files; errors come at once, not after minutes of retries."""
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.extractor import ExtractError
+    from tensorflow_datasets.core.download.util import DownloadError
 
     folder = Path(manual_dir).expanduser() if manual_dir else None
-    config = tfds.download.DownloadConfig(
-        manual_dir=folder,
-        # One per data set: TFDS names an extracted file after its archive alone, so fashion_mnist would silently get
-        # the pixels of an mnist that was extracted before it.
-        extract_dir=Path(builder.data_dir).parents[1]
-        / "downloads"
-        / "extracted"
-        / builder.info.full_name.replace("/", "-"),
-        try_download_gcs=False,
-        verify_ssl=True,
-    )
+    # One per data set: TFDS names an extracted file after its archive alone, so fashion_mnist would silently get the
+    # pixels of an mnist that was extracted before it.
+    extract_dir = Path(builder.data_dir_root) / "downloads" / "extracted" / builder.info.full_name.replace("/", "-")
+    config = tfds.download.DownloadConfig(manual_dir=folder, extract_dir=extract_dir, try_download_gcs=False)
     print(f"Preparing {builder.info.full_name} in {builder.data_dir} (once) ...", flush=True)
     try:
         with _refuse_hopeless_downloads(builder.name, folder):
             builder.download_and_prepare(download_config=config)
     except tfds.download.download_manager.NonMatchingChecksumError as error:
+        what = " ".join(str(error).split("To debug")[0].split())
         raise UsageError(
-            f"An original file of {builder.name!r} is damaged or of another version: {one_line(error)} "
-            "Replace it with the published one."
+            f"An original file of {builder.name!r} is damaged or of another version: {what}. Replace it with the "
+            "published one."
         ) from error
-    except AssertionError as error:  # TFDS asserts that manual instructions were followed
+    except AssertionError as error:
+        if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            raise
         raise UsageError(
-            f"Data set {builder.name!r} needs files that are downloaded by hand: {one_line(error)} "
+            f"Data set {builder.name!r} needs files that are downloaded by hand: {one_line(error, 1000)} "
             "Pass their folder with --data.manual_dir FOLDER."
+        ) from error
+    except (OSError, DownloadError, ExtractError) as error:
+        raise UsageError(
+            f"Cannot prepare {builder.name!r} in {builder.data_dir_root}: {one_line(error)}. Check that the folder can be "
+            "written and has room, or pass another --data.data_dir, and try again."
         ) from error
 
 
 @contextlib.contextmanager
 def _refuse_hopeless_downloads(name: str, folder: Path | None) -> Iterator[None]:
-    """Makes a download that cannot succeed fail at once: TFDS retries an unreachable host for minutes."""
-    import requests
-    from tensorflow_datasets.core.download import download_manager
+    """Makes downloads that cannot succeed fail at once and together: TFDS retries an unreachable host for minutes.
 
-    original = download_manager.DownloadManager._download
+    With a folder of original files nothing is downloaded: what TFDS has not found there is missing.
+    """
+    import requests
+    from promise import Promise
+    from tensorflow_datasets.core.download.download_manager import DownloadManager
+
+    original = DownloadManager._download
+    absent: dict[str, str] = {}
 
     def download(self: Any, resource: Any) -> Any:
         url = resource.url
-        beside = url.rsplit("/", 1)[0] + "/"
-        wanted = {u: i.filename for u, i in self._url_infos.items() if u.startswith(beside)} or {
-            url: url.rsplit("/", 1)[1]
-        }
-        if folder is not None:
-            missing = [f"{filename} (from {u})" for u, filename in wanted.items() if not (folder / filename).exists()]
-            raise UsageError(
-                f"manual_dir {folder} lacks original files of {name!r}: {'; '.join(missing)}. "
-                "Put them there under these names, or leave manual_dir out to download them."
-            )
-        try:
-            requests.head(url, timeout=10, allow_redirects=True)
-        except requests.RequestException as error:
-            raise UsageError(
-                f"Cannot reach {url} to download {name!r} ({type(error).__name__}). On a machine without network put "
-                f"{', '.join(wanted.values())} from {beside} into a folder and pass --data.manual_dir FOLDER."
-            ) from error
-        return original(self, resource)
+        if folder is None and not absent:
+            try:
+                if url.startswith("http"):
+                    requests.head(url, timeout=10, allow_redirects=True)
+                return original(self, resource)
+            except requests.RequestException:
+                pass
+        known = self._url_infos.get(url)
+        absent[url] = (known and known.filename) or url.rsplit("/", 1)[1]
+        return Promise.reject(FileNotFoundError(url))  # raised once all files of this call have been asked for
 
-    with mock.patch.object(download_manager.DownloadManager, "_download", download):
-        yield
+    try:
+        with mock.patch.object(DownloadManager, "_download", download):
+            yield
+    except FileNotFoundError as error:
+        if not absent:
+            raise
+        files = "; ".join(f"{filename} (from {url})" for url, filename in absent.items())
+        if folder is not None:
+            raise UsageError(
+                f"manual_dir {folder} lacks original files of {name!r}: {files}. Put them there under these names, or "
+                "leave manual_dir out to download them."
+            ) from error
+        raise UsageError(
+            f"Cannot reach {next(iter(absent))} to download {name!r}. On a machine without network put the original "
+            f"files into a folder and pass --data.manual_dir FOLDER: {files}."
+        ) from error

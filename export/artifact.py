@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import fcntl
 import hashlib
+import math
 import os
 import platform
+import re
 import shutil
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +21,10 @@ import numpy as np
 import tensorflow as tf
 from zoo.export import layout
 from zoo.export.card import model_card
-from zoo.export.signatures import ServedModel, heads, model_input
+from zoo.export.signatures import heads, model_input, served_model
 from zoo.export.verification import Verification, check
 
-from zoo import storage, tasks
+from zoo import registry, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError, one_line
 
@@ -43,23 +49,21 @@ def save(
         The version folder, such as `PATH/1`.
 
     Raises:
-        UsageError: the folder holds something else, cannot be written, the disk is full, the model cannot be exported,
-            or what was written does not compute what the model computes. Nothing is left behind.
+        UsageError: the folder holds something else, cannot be written, the disk is full, model and interface do not
+            belong together, the model cannot be exported, or what was written does not compute what the model computes.
+            Nothing is left behind.
 
     Example:
         >>> zoo.export.save(model, prepared.interface, "exports/digits")
         PosixPath('exports/digits/1')
     """
     base = Path(path)
-    _refuse_other_folder(base)
+    _check_folder(base)
+    interface = _fitting(model, interface)
+    golden = _golden(model, interface)
     try:
-        base.mkdir(parents=True, exist_ok=True)
-        _remove_stale(base)
-        temporary = base / f"{_WRITING}{os.getpid()}"
-        storage.remove_tree(temporary)
-        try:
-            temporary.mkdir()
-            _write(temporary, model, interface, report or {})
+        with _hidden_folder(base) as temporary:
+            _write(temporary, model, interface, golden, report or {})
             verification = check(temporary, sums=False)
             if not verification.passed:
                 raise UsageError(
@@ -67,8 +71,6 @@ def save(
                 )
             _seal(temporary, verification)
             return _publish(temporary, base)
-        finally:
-            storage.remove_tree(temporary)
     except (OSError, tf.errors.OpError) as error:
         raise UsageError(
             f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published; make room or pass another "
@@ -85,12 +87,48 @@ def weights_hash(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _refuse_other_folder(base: Path) -> None:
+def _fitting(model: keras.Model, interface: Interface) -> Interface:
+    """Refuses a model and an interface that do not belong together; returns the interface as made for this very model."""
+    if tf.distribute.has_strategy():
+        raise UsageError(
+            "A SavedModel is written outside any strategy. Call zoo.export.save after strategy.scope(), not inside it."
+        )
+    if not hasattr(model, "output_names"):
+        raise UsageError(
+            f"Export takes a Functional Keras model, whose inputs and outputs have names; received a "
+            f"{type(model).__name__}. A Sequential becomes one by keras.Model(model.inputs, model.outputs)."
+        )
+    takes, gives = model_input(model).shape[1:], interface.preprocessor.output_shape
+    if not takes.is_compatible_with(gives):
+        raise UsageError(
+            f"Model {model.name!r} takes {takes.as_list()}, the interface's preprocessor makes {list(gives)}. "
+            "Pass the interface of the data that the model was trained on."
+        )
+    tasks.output_name(model)  # refuses several outputs
+    classes, names = model.output_shape[-1], len(interface.class_names)
+    if tasks.get_task(interface.task).needs_class_names and classes != names:
+        raise UsageError(
+            f"Model {model.name!r} answers {classes} classes, the interface names {names}. "
+            "Pass the interface of the data that the model was trained on."
+        )
+    if not len(interface.examples.targets):
+        raise UsageError(
+            "The interface holds no examples, so that nothing could be verified. Use data with a test split."
+        )
+    return dataclasses.replace(interface, build=registry.describe_build(model) or interface.build)
+
+
+def _check_folder(base: Path) -> None:
+    if re.search(r"[*?\[\\]", str(base.absolute())):
+        raise UsageError(
+            f"{base.absolute()} has one of * ? [ \\ in it, which TensorFlow takes for a pattern when it loads. "
+            "Pass another folder to export to."
+        )
     if not base.exists():
         return
     if not base.is_dir():
         raise UsageError(f"{base} exists and is not a folder. Pass another folder to export to.")
-    others = [p.name for p in base.iterdir() if not p.name.isdecimal() and not p.name.startswith(".")]
+    others = [p.name for p in base.iterdir() if not layout.is_version(p.name) and not p.name.startswith(".")]
     if others:
         raise UsageError(
             f"{base} exists and holds {', '.join(sorted(others)[:3])}, no versions of a SavedModel. Pass a new folder, "
@@ -98,18 +136,57 @@ def _refuse_other_folder(base: Path) -> None:
         )
 
 
-def _remove_stale(base: Path) -> None:
-    """Removes what an export that was killed left behind; a folder of a living process stays."""
-    for folder in base.glob(f"{_WRITING}*"):
-        owner = folder.name.removeprefix(_WRITING)
-        if not (owner.isdecimal() and Path(f"/proc/{owner}").exists()):
-            storage.remove_tree(folder)
+@contextlib.contextmanager
+def _hidden_folder(base: Path) -> Iterator[Path]:
+    """Gives a new folder in `base` that is locked while this process lives; it is removed if it is still there at the end.
+
+    A folder without a lock is what an export that was killed left behind: it is removed too. The lock, not a process
+    number, tells: numbers mean nothing to another container or host that writes into the same folder.
+    """
+    is_new = not base.exists()
+    name = uuid.uuid4().hex[:12]
+    unlocked, folder = base / f".{name}", base / f"{_WRITING}{name}"
+    lock = None
+    try:
+        unlocked.mkdir(parents=True)
+        with contextlib.suppress(OSError):  # a disk that knows no locks: then nobody's leftovers are removed
+            lock = _lock(unlocked)
+        unlocked.rename(folder)  # it gets the name that others look for only when it is locked
+        for other in base.glob(f"{_WRITING}*"):
+            with contextlib.suppress(OSError):  # in use, or gone meanwhile
+                os.close(_lock(other))
+                storage.remove_tree(other)
+        yield folder
+    finally:
+        storage.remove_tree(unlocked)
+        storage.remove_tree(folder)
+        if lock is not None:
+            os.close(lock)
+        if is_new:
+            with contextlib.suppress(OSError):  # not empty: something was published
+                base.rmdir()
 
 
-def _write(directory: Path, model: keras.Model, interface: Interface, report: Mapping[str, Any]) -> None:
+def _lock(folder: Path) -> int:
+    """Locks a folder until the returned file descriptor is closed or this process ends, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _write(
+    directory: Path,
+    model: keras.Model,
+    interface: Interface,
+    golden: Mapping[str, np.ndarray],
+    report: Mapping[str, Any],
+) -> None:
     labels = _labels_file(directory, interface)
-    served = ServedModel(model, interface, labels)
-    signatures = served.signatures()
+    served, signatures = served_model(model, interface, labels)
     # Without custom gradients: nobody trains a served function, and their ops are dead weight in every loader.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
@@ -117,7 +194,7 @@ def _write(directory: Path, model: keras.Model, interface: Interface, report: Ma
         shutil.rmtree(labels.parent)
     extra = directory / layout.EXTRA
     extra.mkdir(exist_ok=True)
-    np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(_golden(model, interface)))  # type: ignore[arg-type]
+    np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(golden))  # type: ignore[arg-type]
     facts = _facts(model, interface, signatures, report)
     storage.write_json(extra / "zoo.json", facts)
     storage.write_text(directory / "README.md", model_card(facts, report))
@@ -143,25 +220,40 @@ def _golden(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
     Made by the model itself, not by its copy in the artifact, and with the labels taken from the list, not from the
     lookup table: an error in copying, tracing or labelling shows as a difference.
     """
+    # A GPU multiplies with ten bits of mantissa where that is allowed, which is no answer to compare float32 with.
+    shortened = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        return _live_answers(model, interface)
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(shortened)
+
+
+def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
     task = tasks.get_task(interface.task)
-    requests = dict(interface.examples.requests)
-    inputs = interface.preprocessor.serve({k: tf.constant(v.tolist()) for k, v in requests.items()})
     live = heads(model, interface)
     names = np.array([name.encode() for name in interface.class_names], object)
 
     def label(numbers: tf.Tensor) -> tf.Tensor:
         return tf.constant(names[numbers.numpy()].tolist())
 
-    answers = {"predict": live["predict"](inputs)}
-    answers["serving_default"] = task.answer(tasks.Served(outputs=answers["predict"], label=label))
-    if "features" in live:
-        answers["features"] = live["features"](inputs)
-    golden: dict[str, np.ndarray] = {"targets": interface.examples.targets}
-    for signature, outputs in answers.items():
-        given = {model_input(model).name: inputs.numpy()} if signature == "predict" else requests
-        golden.update({f"{signature}/in/{name}": value for name, value in given.items()})
-        golden.update({f"{signature}/out/{name}": value.numpy() for name, value in outputs.items()})
-    return golden
+    def answer(requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        inputs = interface.preprocessor.serve({k: tf.constant(v.tolist()) for k, v in requests.items()})
+        outputs = {"predict": live["predict"](inputs)}
+        outputs["serving_default"] = task.answer(tasks.Served(outputs=outputs["predict"], label=label))
+        if "features" in live:
+            outputs["features"] = live["features"](inputs)
+        flat = {}
+        for signature, tensors in outputs.items():
+            given = {model_input(model).name: inputs.numpy()} if signature == "predict" else requests
+            flat.update({f"{signature}/in/{name}": value for name, value in given.items()})
+            flat.update({f"{signature}/out/{name}": value.numpy() for name, value in tensors.items()})
+        return flat
+
+    # 64 at a time, as they are replayed: there are more where there are more classes.
+    requests, targets = interface.examples.requests, interface.examples.targets
+    parts = [answer({k: v[i : i + 64] for k, v in requests.items()}) for i in range(0, len(targets), 64)]
+    return {"targets": targets, **{key: np.concatenate([part[key] for part in parts]) for key in parts[0]}}
 
 
 def _facts(
@@ -177,7 +269,7 @@ def _facts(
         "data": dict(interface.data),
         "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},
         "signatures": {name: _describe(function) for name, function in signatures.items()},
-        "metrics": {k: v for k, v in report.items() if isinstance(v, (int, float, str))},
+        "metrics": {k: v for k, v in report.items() if isinstance(v, (int, str)) or _is_finite(v)},
         "baseline": report.get("baseline"),
         "weights_sha256": weights_hash(model),
         "written_by": {
@@ -187,6 +279,10 @@ def _facts(
             "python": platform.python_version(),
         },
     }
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _describe(function: Any) -> dict[str, dict[str, Any]]:
@@ -202,6 +298,9 @@ def _describe(function: Any) -> dict[str, dict[str, Any]]:
 
 def _seal(directory: Path, verification: Verification) -> None:
     storage.write_json(directory / layout.EXTRA / "verification.json", verification.to_dict())
+    for file in layout.files(directory):  # on disk before the rename is, and full disks speak up at the latest here
+        with (directory / file).open("rb") as written:
+            os.fsync(written.fileno())
     layout.write_sums(directory)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from zoo import storage
@@ -11,11 +12,16 @@ EXTRA = "assets.extra"
 SUMS = "SHA256SUMS"
 
 
+def is_version(name: str) -> bool:
+    """Returns whether a folder of this name is a version: a number as `str` writes it, so that it can be found again."""
+    return re.fullmatch(r"0|[1-9][0-9]*", name) is not None
+
+
 def versions(base: Path) -> list[int]:
     """Returns the version numbers in a folder, ascending."""
     if not base.is_dir():
         return []
-    return sorted(int(p.name) for p in base.iterdir() if p.name.isdecimal() and (p / "saved_model.pb").is_file())
+    return sorted(int(p.name) for p in base.iterdir() if is_version(p.name) and (p / "saved_model.pb").is_file())
 
 
 def find(path: str | Path) -> Path:
@@ -49,8 +55,11 @@ def write_sums(directory: Path) -> None:
 
 def check_sums(directory: Path) -> list[str]:
     """Returns what is wrong with an artifact's files: changed, missing or unlisted ones."""
+    sums = directory / EXTRA / SUMS
+    if not sums.is_file():
+        return [f"{EXTRA}/{SUMS} is missing"]
     listed = {}
-    for line in (directory / EXTRA / SUMS).read_text(encoding="utf-8").splitlines():
+    for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         listed[Path(name)] = digest
     present = set(files(directory))

@@ -6,6 +6,7 @@ It stands alone on purpose: what it shows holds for a stranger who has nothing b
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import sys
@@ -31,47 +32,53 @@ def _unpack(golden: Any) -> dict[str, Any]:
     return arrays
 
 
-def _compare(expected: dict[str, Any], got: dict[str, Any], tolerance: float) -> list[dict[str, Any]]:
+def _compare(
+    expected: dict[str, Any], got: dict[str, Any], labels: list[bytes], tolerance: float
+) -> list[dict[str, Any]]:
     """Returns a row per output: the largest difference of numbers, the number of differing strings."""
     import numpy as np
 
     rows = []
-    for name, want in expected.items():
-        if name not in got:
-            rows.append({"output": name, "passed": False, "difference": None, "detail": "missing in the answer"})
+    for name in sorted({*expected, *got}):
+        row: dict[str, Any] = {"output": name, "passed": False, "difference": None, "detail": ""}
+        rows.append(row)
+        if name not in got or name not in expected:
+            row["detail"] = "missing in the answer" if name not in got else "golden.npz holds nothing for it"
             continue
-        have = got[name]
-        if have.shape != want.shape:
-            detail = f"shape {list(have.shape)}, expected {list(want.shape)}"
-            rows.append({"output": name, "passed": False, "difference": None, "detail": detail})
-        elif want.dtype.kind in "OS":
+        want, have = expected[name], got[name]
+        if have.shape != want.shape or have.dtype != want.dtype:
+            shown = [f"{a.dtype.name} {list(a.shape)}" for a in (have, want)]
+            row["detail"] = f"{shown[0]}, expected {shown[1]}"
+        elif want.dtype == object:
             wrong = np.flatnonzero((have != want).ravel())
-            ties = _ties(expected, got, wrong, tolerance)
-            detail = f"{len(wrong)} of {want.size} differ" + (f", {ties} of them ties" if ties else "")
-            rows.append(
-                {"output": name, "passed": len(wrong) == ties, "difference": float(len(wrong)), "detail": detail}
-            )
+            ties = _ties(want.ravel()[wrong], have.ravel()[wrong], wrong, got, labels, tolerance)
+            row["passed"] = len(wrong) == ties
+            row["detail"] = f"{len(wrong)} of {want.size} differ" + (f", {ties} of them ties" if ties else "")
+        elif not (np.all(np.isfinite(want)) and np.all(np.isfinite(have))):
+            row["detail"] = "holds values that are not finite"
         else:
-            gap = np.abs(have.astype(np.float64) - want.astype(np.float64))
-            allowed = tolerance * np.maximum(1.0, np.abs(want.astype(np.float64)))
-            passed = bool(np.all(gap <= allowed))  # NaN compares false, so it fails
-            worst = float(np.max(gap)) if gap.size else 0.0
-            finite = bool(np.isfinite(worst))
-            rows.append({"output": name, "passed": passed, "difference": worst if finite else None, "detail": ""})
+            want, have = want.astype(np.float64), have.astype(np.float64)
+            gap = np.abs(have - want)
+            row["passed"] = bool(np.all(gap <= tolerance * np.maximum(1.0, np.abs(want))))
+            row["difference"] = float(np.max(gap, initial=0.0))
     return rows
 
 
-def _ties(expected: dict[str, Any], got: dict[str, Any], wrong: Any, tolerance: float) -> int:
-    """Counts differing labels whose two probabilities are equal within the tolerance."""
+def _ties(want: Any, have: Any, where: Any, got: dict[str, Any], labels: list[bytes], tolerance: float) -> int:
+    """Counts differing labels that are excused: the answer names its own most probable class, and the expected one is as
+    probable within the tolerance."""
     import numpy as np
 
-    if "probabilities" not in expected or not len(wrong):
+    if "probabilities" not in got or not labels:
         return 0
-    classes = expected["probabilities"].shape[-1]
-    want = expected["probabilities"].reshape(-1, classes)[wrong]
-    have = got["probabilities"].reshape(-1, classes)[wrong]
-    chosen = np.take_along_axis(have, want.argmax(-1)[:, None], -1)[:, 0]
-    return int(np.sum(have.max(-1) - chosen <= 2 * tolerance))
+    rows = got["probabilities"].reshape(-1, len(labels))
+    if not len(where) or where[-1] >= len(rows):
+        return 0
+    count = 0
+    for wanted, given, row in zip(want, have, rows[where], strict=True):
+        near = {label for label, p in zip(labels, row, strict=True) if row.max() - p <= 2 * tolerance}
+        count += given == labels[np.argmax(row)] and wanted in near
+    return count
 
 
 def _answer(function: Any, inputs: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
@@ -99,9 +106,45 @@ def _empty_batch(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         answer = function(**empty)
     except tf.errors.InvalidArgumentError as error:
         clear = "empty batch" in str(error)
-        return {"passed": clear, "detail": "refused with a sentence" if clear else str(error).splitlines()[0][:200]}
+        return {"passed": clear, "detail": "refused with a sentence" if clear else str(error)}
     sizes = {int(value.shape[0]) for value in answer.values()}
     return {"passed": sizes == {0}, "detail": f"answered {sorted(sizes)} rows"}
+
+
+def _replay_signature(function: Any, golden: dict[str, Any], name: str, labels: list[bytes], tolerance: float) -> Any:
+    """Replays all examples in batches of 64, and some of them three at a time."""
+    inputs, expected = _part(golden, f"{name}/in/"), _part(golden, f"{name}/out/")
+    if not inputs or not expected:
+        return {"error": "golden.npz holds nothing for it"}
+    count = len(next(iter(inputs.values())))
+    batches = {}
+    for batch, some in ((min(count, 64), count), (3, min(count, 16))):
+        got, want = _replay(function, inputs, batch, some), {k: v[:some] for k, v in expected.items()}
+        batches[str(batch)] = rows = _compare(want, got, labels, tolerance)
+        for row in rows:
+            if row["output"] == "class_name" and row["passed"]:
+                artifact, live = (_count_right(a["class_name"], golden["targets"], labels) for a in (got, want))
+                row["detail"] += f"; {artifact} right, live model {live}"
+    return {"batches": batches, "empty": _empty_batch(function, inputs)}
+
+
+def _part(golden: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {key[len(prefix) :]: value for key, value in golden.items() if key.startswith(prefix)}
+
+
+def _count_right(names: Any, targets: Any, labels: list[bytes]) -> int:
+    return sum(name == labels[target] for name, target in zip(names.ravel(), targets.ravel(), strict=False))
+
+
+def _weights(loaded: Any) -> dict[str, Any]:
+    """Returns the SHA-256 over all weights in order, by the same rule as the exporter over the live model's."""
+    import numpy as np
+
+    digest, weights = hashlib.sha256(), [variable.numpy() for variable in loaded.model_weights]
+    for weight in weights:
+        digest.update(str((weight.dtype, weight.shape)).encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return {"sha256": digest.hexdigest(), "count": len(weights)}
 
 
 def main(directory: str, tolerance: float) -> dict[str, Any]:
@@ -112,27 +155,21 @@ def main(directory: str, tolerance: float) -> dict[str, Any]:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(directory)
-    with np.load(os.path.join(directory, "assets.extra", "golden.npz")) as file:
+    extra = os.path.join(directory, "assets.extra")
+    with np.load(os.path.join(extra, "golden.npz")) as file:
         golden = _unpack(file)
-    result: dict[str, Any] = {"tensorflow": tf.__version__, "signatures": {}, "extra": {}}
-    for name, function in loaded.signatures.items():
-        inputs = {k.split("/in/")[1]: v for k, v in golden.items() if k.startswith(f"{name}/in/")}
-        expected = {k.split("/out/")[1]: v for k, v in golden.items() if k.startswith(f"{name}/out/")}
-        if not inputs or not expected:
-            result["signatures"][name] = {"error": "golden.npz holds nothing for it"}
+    with open(os.path.join(extra, "zoo.json"), encoding="utf-8") as facts:
+        labels = [name.encode() for name in json.load(facts)["class_names"]]
+    signatures: dict[str, Any] = {}
+    for name in sorted({*loaded.signatures, *(key.split("/")[0] for key in golden if "/" in key)}):
+        if name not in loaded.signatures:
+            signatures[name] = {"error": "missing in the SavedModel"}
             continue
-        count = len(next(iter(inputs.values())))
-        runs = {}
-        for batch in (count, 3):
-            some = count if batch == count else min(count, 16)
-            got = _replay(function, inputs, batch, some)
-            runs[str(batch)] = _compare({k: v[:some] for k, v in expected.items()}, got, tolerance)
-        result["signatures"][name] = {"batches": runs, "empty": _empty_batch(function, inputs), "examples": count}
-        if name == "serving_default" and "probabilities" in expected and golden["targets"].ndim == 1:
-            right = _replay(function, inputs, count, count)["probabilities"].argmax(-1) == golden["targets"]
-            live = expected["probabilities"].argmax(-1) == golden["targets"]
-            result["accuracy"] = {"artifact": float(right.mean()), "live": float(live.mean())}
-    return result
+        try:
+            signatures[name] = _replay_signature(loaded.signatures[name], golden, name, labels, tolerance)
+        except Exception as error:  # whatever it is, it is the verdict on this signature
+            signatures[name] = {"error": f"{type(error).__name__}: {error}"}
+    return {"tensorflow": tf.__version__, "signatures": signatures, "weights": _weights(loaded)}
 
 
 if __name__ == "__main__":
@@ -140,6 +177,9 @@ if __name__ == "__main__":
         # None makes every import of it fail. `import tensorflow` tries Keras itself and goes on without, so that a look
         # at sys.modules after the import would prove nothing.
         sys.modules[module] = None  # type: ignore[assignment]
-    outcome = main(sys.argv[1], float(sys.argv[2]))
+    try:
+        outcome = main(sys.argv[1], float(sys.argv[2]))
+    except Exception as error:  # likewise: an artifact that cannot be loaded or read
+        outcome = {"error": f"{type(error).__name__}: {error}"}
     leaked = sorted(m for m, held in sys.modules.items() if m.split(".")[0] in BLOCKED and held is not None)
     print("REPLAY " + json.dumps({**outcome, "leaked": leaked}), flush=True)

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from zoo import registry, tasks
-from zoo.errors import UsageError
+from zoo.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 Tensors = dict[str, tf.Tensor]
 
 
-class ServedModel(tf.Module):
-    """What is saved: the model's variables, its labels, and a function per signature.
+def served_model(
+    model: keras.Model, interface: Interface, labels_file: Path | None
+) -> tuple[tf.Module, dict[str, Any]]:
+    """Returns what is saved: variables and labels, and a traced function per signature, each with a dynamic batch.
 
     The model is rebuilt from its config on the CPU, outside any strategy, with the weights copied: mirrored variables
     and kernels for one kind of device stay behind.
@@ -29,54 +31,51 @@ class ServedModel(tf.Module):
         interface: the run's interface.
         labels_file: the class names, one a line; it becomes an asset. None for tasks without classes.
     """
+    task, preprocessor = tasks.get_task(interface.task), interface.preprocessor
+    with tf.device("/cpu:0"):
+        network = portable_copy(model)
+    functions = heads(network, interface)
+    tensor = model_input(network)
 
-    def __init__(self, model: keras.Model, interface: Interface, labels_file: Path | None) -> None:
-        super().__init__(name="served_model")
-        self._task = tasks.get_task(interface.task)
-        self._preprocessor = interface.preprocessor
-        with tf.device("/cpu:0"):
-            self._network = portable_copy(model)
-        self._heads = heads(self._network, interface)
-        # Tracked as plain variables: a Keras object would have its own loading code looked up in the other process.
-        self.model_variables = [v.value for v in self._network.variables]
-        self.labels = None
-        if labels_file is not None:
-            by_line = tf.lookup.TextFileInitializer(
-                str(labels_file),
-                tf.int64,
-                tf.lookup.TextFileIndex.LINE_NUMBER,
-                tf.string,
-                tf.lookup.TextFileIndex.WHOLE_LINE,
-            )
-            self.labels = tf.lookup.StaticHashTable(by_line, default_value="")
+    module = tf.Module(name="served_model")
+    # Plain variables alone, not the Keras model: it would be saved and loaded beside them, every weight twice.
+    module.model_weights = [v.value for v in network.weights]
+    module.model_variables = [v.value for v in network.variables]
+    module.labels = None if labels_file is None else _label_table(labels_file)
 
-    def _label(self, numbers: tf.Tensor) -> tf.Tensor:
-        assert self.labels is not None
-        return self.labels.lookup(numbers)
+    def label(numbers: tf.Tensor) -> tf.Tensor:
+        return module.labels.lookup(numbers)
 
-    def signatures(self) -> dict[str, Any]:
-        """Returns the traced functions by signature name, each with a dynamic batch."""
-        requests = self._preprocessor.requests
-        tensor = model_input(self._network)
+    def answer(**request: tf.Tensor) -> Tensors:
+        outputs = functions["predict"](preprocessor.serve(_filled(request)))
+        return task.answer(tasks.Served(outputs=outputs, label=label))
 
-        def answer(**request: tf.Tensor) -> Tensors:
-            outputs = self._heads["predict"](self._preprocessor.serve(_filled(request)))
-            return self._task.answer(tasks.Served(outputs=outputs, label=self._label))
+    def predict(**inputs: tf.Tensor) -> Tensors:
+        (value,) = _filled(inputs).values()
+        return functions["predict"](value)
 
-        def predict(**inputs: tf.Tensor) -> Tensors:
-            (value,) = _filled(inputs).values()
-            return self._heads["predict"](value)
+    def features(**request: tf.Tensor) -> Tensors:
+        return functions["features"](preprocessor.serve(_filled(request)))
 
-        def features(**request: tf.Tensor) -> Tensors:
-            return self._heads["features"](self._preprocessor.serve(_filled(request)))
+    traced = {
+        "serving_default": tf.function(answer).get_concrete_function(**preprocessor.requests),
+        "predict": tf.function(predict).get_concrete_function(**{tensor.name: tensor}),
+    }
+    if "features" in functions:
+        traced["features"] = tf.function(features).get_concrete_function(**preprocessor.requests)
+    return module, traced
 
-        traced = {
-            "serving_default": tf.function(answer).get_concrete_function(**requests),
-            "predict": tf.function(predict).get_concrete_function(**{tensor.name: tensor}),
-        }
-        if "features" in self._heads:
-            traced["features"] = tf.function(features).get_concrete_function(**requests)
-        return traced
+
+def _label_table(file: Path) -> tf.lookup.StaticHashTable:
+    """Returns the table from line number to line."""
+    by_line = tf.lookup.TextFileInitializer(
+        str(file),
+        tf.int64,
+        tf.lookup.TextFileIndex.LINE_NUMBER,
+        tf.string,
+        tf.lookup.TextFileIndex.WHOLE_LINE,
+    )
+    return tf.lookup.StaticHashTable(by_line, default_value="")
 
 
 def portable_copy(model: keras.Model) -> keras.Model:
@@ -90,20 +89,30 @@ def portable_copy(model: keras.Model) -> keras.Model:
         copy.set_weights(model.get_weights())
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UsageError(
-            f"Model {model.name!r} cannot be rebuilt from its config ({error}). Export needs a Functional Keras model "
-            "whose layers have get_config()."
+            f"Model {model.name!r} cannot be rebuilt from its config ({one_line(error, 200)}). Export needs a Functional "
+            "Keras model whose layers have get_config()."
         ) from error
     return copy
 
 
 def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[tf.Tensor], Tensors]]:
-    """Returns functions from a batch of model inputs to named outputs: `predict`, and `features` where the spec has it."""
+    """Returns functions from a batch of model inputs to named outputs: `predict`, and `features` where the spec has it.
+
+    Raises:
+        UsageError: the model has several outputs, or lacks the layer that its spec names.
+    """
     name = tasks.output_name(model)
     functions: dict[str, Callable[[tf.Tensor], Tensors]] = {"predict": lambda x: {name: model(x, training=False)}}
-    layer = registry.get_spec(interface.build["name"]).features_layer
-    if layer is not None:
-        inner = keras.Model(model.inputs, model.get_layer(layer).output)
-        functions["features"] = lambda x: {"features": inner(x, training=False)}
+    spec = registry.get_spec(interface.build["name"])
+    if spec.features_layer is not None:
+        if spec.features_layer not in [layer.name for layer in model.layers]:
+            raise UsageError(
+                f"Model {model.name!r} has no layer {spec.features_layer!r}, which every {spec.name!r} has. "
+                f"Pass the model that prepared.build() or zoo.build({spec.name!r}, ...) made."
+            )
+        inner = keras.Model(model.inputs, model.get_layer(spec.features_layer).output)
+        # Under a mixed precision policy the layer answers in half precision, which other runtimes misread.
+        functions["features"] = lambda x: {"features": tf.cast(inner(x, training=False), tf.float32)}
     return functions
 
 
@@ -118,6 +127,6 @@ def model_input(model: keras.Model) -> tf.TensorSpec:
 def _filled(request: Tensors) -> Tensors:
     """Refuses an empty batch with a sentence: some CPU kernels answer it with an error about primitives."""
     name, value = next(iter(request.items()))
-    message = f"{name} is an empty batch; expected at least one example."
-    with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(value)[0], message=message)]):
+    message = f"{name} is an empty batch; expected at least one example"
+    with tf.control_dependencies([tf.debugging.Assert(tf.shape(value)[0] > 0, [message])]):
         return {k: tf.identity(v) for k, v in request.items()}

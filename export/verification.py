@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 from zoo.export import layout
 
 from zoo import storage
-from zoo.errors import UsageError
+from zoo.errors import UsageError, one_line
 
 TOLERANCE = 1e-5
 """Largest difference, relative to the larger of 1 and the value, between the live model and TensorFlow on the artifact."""
@@ -68,9 +69,20 @@ class Verification:
         }
 
     @classmethod
-    def read(cls, directory: Path) -> Verification:
-        """Reads the verdict that was reached when the artifact was written, without checking anything again."""
-        content = storage.read_json(directory / layout.EXTRA / "verification.json")
+    def read(cls, path: str | Path) -> Verification:
+        """Reads the verdict that was reached when the artifact was written, without checking anything again.
+
+        Args:
+            path: a version folder, the folder above it (then the newest version counts), or a run.
+
+        Raises:
+            UsageError: there is no SavedModel, or it carries no verdict.
+        """
+        directory = layout.find(path)
+        file = directory / layout.EXTRA / "verification.json"
+        if not file.is_file():
+            raise UsageError(f"{directory} carries no verdict. `zoo export` writes SavedModels that carry one.")
+        content = storage.read_json(file)
         return cls(directory, tuple(Check(**check) for check in content["checks"]), content["runtime"])
 
     def table(self) -> str:
@@ -91,7 +103,8 @@ def verify(path: str | Path) -> Verification:
     """Checks a published artifact against its own proof; nothing in it is changed.
 
     Its files are compared with SHA256SUMS. Then a clean process, in which neither Keras nor this package can be imported,
-    loads it and replays its golden examples through every signature at two batch sizes.
+    loads it and replays its golden examples through every signature at two batch sizes; the weights that it loaded and
+    the labels are compared with zoo.json.
 
     Args:
         path: a version folder, the folder above it (then the newest version counts), or a run.
@@ -100,7 +113,7 @@ def verify(path: str | Path) -> Verification:
         The verdict; `passed` says whether all of it held.
 
     Raises:
-        UsageError: there is no SavedModel, or it carries no golden examples.
+        UsageError: there is no SavedModel, or it carries no golden examples or no zoo.json.
 
     Example:
         >>> print(zoo.export.verify("exports/digits").table())
@@ -110,52 +123,62 @@ def verify(path: str | Path) -> Verification:
 
 def check(directory: Path, *, sums: bool) -> Verification:
     """Verifies a version folder; `sums=False` while it is being written and its sums are still to come."""
-    if not (directory / layout.EXTRA / "golden.npz").is_file():
-        raise UsageError(
-            f"{directory} carries no {layout.EXTRA}/golden.npz, so there is nothing to compare with. "
-            "`zoo export` writes SavedModels that carry it."
-        )
+    for name in ("golden.npz", "zoo.json"):
+        if not (directory / layout.EXTRA / name).is_file():
+            raise UsageError(
+                f"{directory} carries no {layout.EXTRA}/{name}, so there is nothing to compare with. "
+                "`zoo export` writes SavedModels that carry it."
+            )
     checks = [_check_sums(directory)] if sums else []
+    runtime = {"python": sys.version.split()[0]}
     replayed = _replay(directory)
     if "error" in replayed:
-        checks.append(Check("loads in a clean process", False, detail=replayed["error"]))
-        return Verification(directory, tuple(checks), {"python": sys.version.split()[0]})
+        checks.append(Check("replay in a clean process", False, detail=replayed["error"]))
+        return Verification(directory, tuple(checks), runtime)
     leaked = replayed["leaked"]
     detail = f"imported {', '.join(leaked[:3])}" if leaked else "neither keras nor zoo can be imported there"
     checks.append(Check("clean process", not leaked, detail=detail))
     checks += _check_signatures(replayed["signatures"])
-    if "accuracy" in replayed:
-        artifact, live = replayed["accuracy"]["artifact"], replayed["accuracy"]["live"]
-        detail = f"artifact {artifact:.4f}, live model {live:.4f}"
-        checks.append(Check("accuracy on the golden examples", artifact == live, detail=detail))
+    checks += _check_facts(directory, replayed["weights"])
     checks += _check_contract(directory)
-    return Verification(
-        directory, tuple(checks), {"tensorflow": replayed["tensorflow"], "python": sys.version.split()[0]}
-    )
+    return Verification(directory, tuple(checks), {"tensorflow": replayed["tensorflow"], **runtime})
+
+
+def _check_facts(directory: Path, weights: dict[str, Any]) -> list[Check]:
+    """Checks what zoo.json says of the model: by the examples alone, a weight or a label that none of them needs could be
+    wrong unseen."""
+    facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
+    same = weights["sha256"] == facts.get("weights_sha256")
+    detail = "bit by bit the live model's" if same else "not those of the live model"
+    checks = [Check("weights", same, detail=f"{weights['count']} tensors, {detail}")]
+    names = facts["class_names"]
+    if names:
+        file = directory / "assets" / "labels.txt"
+        held = file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if file.is_file() else []
+        pairs = enumerate(itertools.zip_longest(held, names), 1)
+        wrong = [f"line {i} is {a!r}, expected {b!r}" for i, (a, b) in pairs if a != b]
+        checks.append(Check("labels", not wrong, detail="; ".join(wrong[:3]) or f"{len(names)}, in the model's order"))
+    return checks
 
 
 def _check_sums(directory: Path) -> Check:
-    if not (directory / layout.EXTRA / layout.SUMS).is_file():
-        return Check(layout.SUMS, False, detail="missing")
     wrong = layout.check_sums(directory)
-    return Check(
-        layout.SUMS, not wrong, detail="; ".join(wrong[:3]) or f"{len(layout.files(directory))} files unchanged"
-    )
+    detail = "; ".join(wrong[:3]) or f"{len(layout.files(directory))} files unchanged"
+    return Check(layout.SUMS, not wrong, detail=detail)
 
 
 def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
     checks = []
     for name, seen in sorted(signatures.items(), key=lambda item: item[0] != "serving_default"):
         if "error" in seen:
-            checks.append(Check(name, False, detail=seen["error"]))
+            checks.append(Check(name, False, detail=one_line(RuntimeError(seen["error"]), 300)))
             continue
         for batch, rows in seen["batches"].items():
             for row in rows:
                 title = f"{name} {row['output']}, batch {batch}"
-                checks.append(
-                    Check(title, row["passed"], row["difference"] if not row["detail"] else None, row["detail"])
-                )
-        checks.append(Check(f"{name}, empty batch", seen["empty"]["passed"], detail=seen["empty"]["detail"]))
+                checks.append(Check(title, row["passed"], row["difference"], row["detail"]))
+        detail = one_line(RuntimeError(seen["empty"]["detail"]), 300)
+        checks.append(Check(f"{name}, empty batch", seen["empty"]["passed"], detail=detail))
     return checks
 
 
@@ -164,13 +187,15 @@ def _replay(directory: Path) -> dict[str, Any]:
     script = Path(__file__).with_name("replay.py")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_FORCE_")}
     environment |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1"}
-    command = [sys.executable, str(script), str(directory.resolve()), str(TOLERANCE)]
+    command = [sys.executable, str(script), str(directory.absolute()), str(TOLERANCE)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     answer = [line for line in done.stdout.splitlines() if line.startswith("REPLAY ")]
     if done.returncode or not answer:
         last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no message"]
         return {"error": f"exit status {done.returncode}: {last[0].strip()[:300]}"}
     result: dict[str, Any] = json.loads(answer[0].removeprefix("REPLAY "))
+    if "error" in result:
+        result["error"] = one_line(RuntimeError(result["error"]), 300)
     return result
 
 

@@ -1,8 +1,10 @@
 # Sourced by the other scripts: a virtual environment with this package, made once and brought up to date after a change.
-# Takes the extras to install as $1, such as "test"; sets $python.
+# Takes the extras to install as $1, such as "test"; sets $bin, the folder of its commands.
+# VENV names another place for it; INSTALL=no uses what is there as it is.
 
-if ! command -v "${PYTHON:=python3}" >/dev/null; then
-    echo "python3 was not found. Install Python 3.11 or newer, or pass PYTHON=/path/to/python." >&2
+: "${PYTHON:=python3}"
+if ! command -v "$PYTHON" >/dev/null; then
+    echo "$PYTHON was not found. Install Python 3.11 or newer, or pass PYTHON=/path/to/python." >&2
     exit 2
 fi
 if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
@@ -10,12 +12,13 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     exit 2
 fi
 environment=${VENV:-$root/.venv}
-python=$environment/bin/python
+bin=$environment/bin
 # What is installed depends on these files alone: the package itself is installed as a link to the checkout.
-wanted="$(cat "$root/setup.cfg" "$root/pyproject.toml" | cksum) $1"
-if [ "$(cat "$environment/installed" 2>/dev/null)" != "$wanted" ]; then
-    echo "Installing into $environment (TensorFlow is about 600 MB) ..."
+stamp="$environment/installed-${1:-base}"
+wanted=$(cat "$root/setup.cfg" "$root/pyproject.toml" | cksum)
+if [ "${INSTALL:-yes}" = yes ] && [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    echo "Installing into $environment (about 3 GB with TensorFlow) ..."
     "$PYTHON" -m venv "$environment"
-    "$python" -m pip install --quiet --disable-pip-version-check --editable "$root[$1]"
-    echo "$wanted" >"$environment/installed"
+    "$bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root${1:+[$1]}"
+    echo "$wanted" >"$stamp"
 fi

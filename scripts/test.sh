@@ -10,12 +10,13 @@ if [ "${1:-}" = "--slow" ]; then
     selection=()
     shift
 fi
-"$python" -m ruff check --config .ci/ruff.toml .
-"$python" -m ruff format --config .ci/ruff.toml --check .
+"$bin/python" -m ruff check --config .ci/ruff.toml .
+"$bin/python" -m ruff format --config .ci/ruff.toml --check .
 # mypy reads folders, not setup.cfg's package_dir: it gets the installed layout as links.
 rm -rf build/types
 mkdir -p build/types/zoo
 ln -s "$root"/zoo/* "$root/datasets" "$root/export" "$root/scripts" build/types/zoo/
-"$python" -m mypy
+"$bin/python" -m mypy
 # -P: from the repository's root, `import datasets` would find this project's folder instead of Hugging Face's package.
-exec "$python" -P -m pytest "${selection[@]}" "$@"
+# Two processes, a file at a time: fixtures are shared within a file.
+exec "$bin/python" -P -m pytest --numprocesses 2 --dist loadfile "${selection[@]}" "$@"

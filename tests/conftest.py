@@ -18,9 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs source code in a process of its own, as a user's script would run; arguments arrive in sys.argv."""
 
-    def run(
-        source: str, *arguments: object, check: bool = True, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(source: str, *arguments: object, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
             env={**os.environ, **variables},

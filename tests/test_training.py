@@ -183,7 +183,9 @@ def test_the_run_directory_holds_the_run(prepared, tmp_path):
     header, *rows = (run / "history.csv").read_text().splitlines()
     assert header.split(",")[:5] == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"] and len(rows) == 2
     assert (run / "plots" / "history.png").read_bytes().startswith(b"\x89PNG")
-    scalars = [e for f in (run / "tensorboard" / "validation").iterdir() for e in tf.compat.v1.train.summary_iterator(str(f))]
+    scalars = [
+        e for f in (run / "tensorboard" / "validation").iterdir() for e in tf.compat.v1.train.summary_iterator(str(f))
+    ]
     assert {v.tag for e in scalars for v in e.summary.value} == {"loss", "accuracy"}
     assert len(list((run / "checkpoints").iterdir())) == 2
 
@@ -228,6 +230,19 @@ def test_other_settings_are_refused_and_nothing_changes(prepared, tmp_path, chan
     assert before == ((run / "config.yaml").read_text(), (run / "history.csv").read_text())
 
 
+def test_refused_settings_leave_nothing_behind(prepared, tmp_path):
+    with pytest.raises(zoo.UsageError, match="Unknown optimizer"):
+        config = zoo.TrainConfig(optimizer="adan")
+        zoo.train(build(prepared), prepared, config, run_directory=tmp_path / "run", verbose=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_before_the_first_checkpoint_settings_may_change(prepared, tmp_path):
+    (tmp_path / "config.yaml").write_text("model: {name: cnn}\ndata: {name: digits}\nconfig: {epochs: 7}\n")
+    result = zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), run_directory=tmp_path, verbose=0)
+    assert len(result.history) == 1 and read_yaml(tmp_path / "config.yaml")["model"]["name"] == "mlp"
+
+
 def test_overwrite_starts_anew(prepared, tmp_path):
     run = tmp_path / "run"
     zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=2), run_directory=run, verbose=0)
@@ -242,10 +257,14 @@ def test_a_folder_that_is_no_run_is_refused(prepared, tmp_path):
     config = zoo.TrainConfig(epochs=1)
     for overwrite in (False, True):
         with pytest.raises(zoo.UsageError, match=r"letters exists and is not a run.*nothing was changed"):
-            zoo.train(build(prepared), prepared, config, run_directory=tmp_path / "letters", overwrite=overwrite, verbose=0)
+            zoo.train(
+                build(prepared), prepared, config, run_directory=tmp_path / "letters", overwrite=overwrite, verbose=0
+            )
     assert [p.name for p in (tmp_path / "letters").iterdir()] == ["to-grandmother.txt"]
     with pytest.raises(zoo.UsageError, match=r"is not a folder"):
-        zoo.train(build(prepared), prepared, config, run_directory=tmp_path / "letters" / "to-grandmother.txt", verbose=0)
+        zoo.train(
+            build(prepared), prepared, config, run_directory=tmp_path / "letters" / "to-grandmother.txt", verbose=0
+        )
 
 
 def test_a_second_trainer_is_refused(prepared, tmp_path):
@@ -254,7 +273,9 @@ def test_a_second_trainer_is_refused(prepared, tmp_path):
 
         def on_epoch_end(self, epoch, logs=None):
             with pytest.raises(zoo.UsageError, match=rf"in use by another trainer \(process {os.getpid()}\)") as caught:
-                zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), run_directory=tmp_path / "run", verbose=0)
+                zoo.train(
+                    build(prepared), prepared, zoo.TrainConfig(epochs=1), run_directory=tmp_path / "run", verbose=0
+                )
             self.message = str(caught.value)
 
     intruder = Intruder()
@@ -362,7 +383,9 @@ def test_a_stream_trains_like_memory(digits, prepared):
     stream = dataclasses.replace(digits, memory_limit=0).prepare("mlp", hidden_units=[8], input_shape=[8, 8, 1])
     rows = []
     for data in (prepared, stream):
-        rows.append(zoo.train(build(data), data, zoo.TrainConfig(epochs=1, optimizer="sgd", learning_rate=1e-12), verbose=0))
+        rows.append(
+            zoo.train(build(data), data, zoo.TrainConfig(epochs=1, optimizer="sgd", learning_rate=1e-12), verbose=0)
+        )
     one, two = (result.history[0] for result in rows)
     assert without_times([one])[0] == pytest.approx(without_times([two])[0], abs=1e-5)
 
@@ -391,7 +414,10 @@ def test_optimizers_come_by_name():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"strategy": "mirrored"}, r"built under OneDeviceStrategy with 1 replica\(s\), the config says strategy='mirrored'"),
+        (
+            {"strategy": "mirrored"},
+            r"built under OneDeviceStrategy with 1 replica\(s\), the config says strategy='mirrored'",
+        ),
         ({"strategy": "mirrored", "replicas": 2}, r"the config says strategy='mirrored'"),
     ],
 )
@@ -419,16 +445,21 @@ def small_disk(tmp_path):
     """A file system of 3 MB; needs the right to mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if not shutil.which("mount") or subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True, check=False
-    ).returncode:
+    if (
+        not shutil.which("mount")
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("mounting a small tmpfs is not allowed here")
     yield disk
     subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_after(digits, small_disk):
-    prepared = digits.prepare("mlp", hidden_units=[300], input_shape=[8, 8, 1])  # about 0.3 MB a checkpoint, with Adam's slots
+    prepared = digits.prepare(
+        "mlp", hidden_units=[300], input_shape=[8, 8, 1]
+    )  # about 0.3 MB a checkpoint, with Adam's slots
     config = zoo.TrainConfig(epochs=4, keep_checkpoints=1)
     whole = build(prepared)
     zoo.train(whole, prepared, config, verbose=0)

@@ -71,12 +71,22 @@ class TrainConfig:
             value = getattr(self, name)
             optional = name in ("replicas", "checkpoint_steps") and value is None
             if not optional and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise UsageError(f"{name} is {value!r}; expected a whole number of at least {least}.")
+                raise UsageError(
+                    f"{name} is {value!r}; expected a whole number of at least {least}. Pass {name}={max(1, least)}, say."
+                )
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)
             optional = name == "clip_norm" and value is None
-            if not optional and not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-                raise UsageError(f"{name} is {value!r}; expected a number above 0, such as {name}=0.001.")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not optional and not (number and math.isfinite(value) and value > 0):
+                raise UsageError(f"{name} is {value!r}; expected a number above 0. Pass {name}=0.001, say.")
+        for name in ("deterministic", "jit_compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} is {getattr(self, name)!r}; expected a truth value. Pass true or false.")
+        if not isinstance(self.optimizer, str):
+            raise UsageError(f"optimizer is {self.optimizer!r}; expected a name. Pass optimizer='adam', say.")
+        if self.seed >= 2**32:
+            raise UsageError(f"seed is {self.seed}; expected 32 bits. Pass a number below {2**32}.")
         for name, valid in {
             "schedule": ("constant", "linear", "cosine"),
             "strategy": ("auto", "one_device", "mirrored"),
@@ -108,7 +118,7 @@ class TrainConfig:
         known = [f.name for f in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
-                raise UsageError(f"TrainConfig has no field {name!r}. {did_you_mean(name, known)}")
+                raise UsageError(f"TrainConfig has no field {name!r}. {did_you_mean(str(name), known)}")
         return cls(**values)
 
 
@@ -116,24 +126,33 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Reads a YAML file that holds a mapping.
 
     Raises:
-        UsageError: no such file, not YAML, or not a mapping at its top.
+        UsageError: no such file, not YAML, a key that is there twice, or not a mapping at its top.
     """
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML 1.1 takes 1e-3 for text; everybody who writes it means the number."""
+        """Takes 1e-3 for a number, and refuses what PyYAML would read without a word: the last of two equal keys."""
 
-    number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789."))
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                name = str(key.value)
+                if name in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{name!r} is there twice", problem_mark=key.start_mark)
+                seen.add(name)
+            return super().construct_mapping(node, deep)
+
+    _know_exponents(Loader)
     path = Path(path)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}. Pass the config.yaml of a run.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}. Correct it and try again.") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{path} holds a {type(content).__name__}; expected `model:`, `data:` and `config:` sections.")
+        held = "nothing" if content is None else f"a {type(content).__name__}"
+        raise UsageError(f"{path} holds {held}. Put a mapping there, with `model:`, `data:` and `config:` sections.")
     return content
 
 
@@ -144,5 +163,12 @@ def to_yaml(content: Mapping[str, Any]) -> str:
     class Dumper(yaml.SafeDumper):
         """Sections one key a line, lists in one line."""
 
+    _know_exponents(Dumper)  # so that the text 1e3 is quoted
     Dumper.add_representer(list, lambda d, v: d.represent_sequence("tag:yaml.org,2002:seq", v, flow_style=True))
     return yaml.dump(dict(content), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _know_exponents(kind: Any) -> None:
+    """YAML 1.1 takes 1e-3 for text; everybody who writes it means the number."""
+    number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+    kind.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789."))

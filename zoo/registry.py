@@ -83,7 +83,7 @@ def register_model(
     (`zoo.registry.describe_build(model)`), so that an artifact can say what it is.
 
     Raises:
-        ValueError: the function's name is not `build_NAME_model`, or NAME is registered already.
+        ValueError: the function's name is not `build_NAME_model`, or another module has registered NAME.
 
     Example:
         >>> @register_model(tasks=("image_classification",), reference="none", tiny={"num_classes": 2})
@@ -96,17 +96,17 @@ def register_model(
         name = title.removeprefix("build_").removesuffix("_model")
         if title != f"build_{name}_model" or not name:
             raise ValueError(f"A builder is called build_NAME_model; received {title}. Rename the function.")
-        if name in _SPECS:
-            first = _SPECS[name].builder.__module__
+        first = _SPECS[name].builder.__module__ if name in _SPECS else None
+        if first not in (None, builder.__module__):  # the same module again is a reload, or a notebook's cell run twice
             raise ValueError(
                 f"Model {name!r} is registered twice: by {first} and by {builder.__module__}. Rename one builder."
             )
 
         @functools.wraps(builder)
         def recording(*args: Any, **kwargs: Any) -> Any:
+            model = builder(*args, **kwargs)  # first: Python's message for a wrong argument names the builder
             bound = inspect.signature(builder).bind(*args, **kwargs)
             bound.apply_defaults()
-            model = builder(*args, **kwargs)
             record = {"name": name, "arguments": {k: plain(v) for k, v in bound.arguments.items()}}
             object.__setattr__(model, "_zoo_build", record)  # past Keras's attribute tracking, which would wrap it
             return model

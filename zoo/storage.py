@@ -8,8 +8,8 @@ import itertools
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,23 +27,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # The suffix stays last: some writers (Keras, Matplotlib) choose the format by it.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:12]}{path.suffix}")
+    temporary.touch(exist_ok=False)  # not mkstemp: its files are readable by their owner alone
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that nobody else may read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -79,22 +71,34 @@ def unpack_strings(data: np.ndarray, offsets: np.ndarray) -> list[bytes]:
     return [data[a:b].tobytes() for a, b in itertools.pairwise(offsets)]
 
 
-def pack_arrays(arrays: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the arrays as `numpy.savez` can keep them: an array of byte strings NAME becomes NAME.bytes, NAME.offsets.
+_PARTS = (".bytes", ".offsets", ".shape")
 
-    String arrays of more than one dimension keep their shape in NAME.shape.
+
+def pack_arrays(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the arrays as `numpy.savez` can keep them: an array of strings NAME becomes NAME.bytes, NAME.offsets and
+    NAME.shape. Text is kept as UTF-8.
+
+    Raises:
+        TypeError: an array of other objects than strings, which would need pickle.
+        ValueError: a name that ends as the parts of a packed array do.
     """
     import numpy as np
 
     packed: dict[str, np.ndarray] = {}
-    for name, array in arrays.items():
-        array = np.asarray(array)
-        if array.dtype.kind in "OSU":
-            flat = [s if isinstance(s, bytes) else str(s).encode() for s in array.ravel().tolist()]
-            packed[f"{name}.bytes"], packed[f"{name}.offsets"] = pack_strings(flat)
-            packed[f"{name}.shape"] = np.asarray(array.shape, np.int64)
-        else:
+    for name, value in arrays.items():
+        if name.endswith(_PARTS):
+            raise ValueError(f"{name!r} ends in one of {', '.join(_PARTS)}, as packed strings do. Choose another name.")
+        array = np.asarray(value)
+        if array.dtype.kind not in "OSU":
             packed[name] = array
+            continue
+        # As objects from the start: NumPy's own string type has dropped trailing zero bytes already.
+        flat = np.asarray(value, object).ravel().tolist()
+        if wrong := [s for s in flat if not isinstance(s, (bytes, str))]:
+            raise TypeError(f"{name!r} holds {wrong[0]!r}; expected bytes or str.")
+        encoded = [s.encode() if isinstance(s, str) else s for s in flat]
+        packed[f"{name}.bytes"], packed[f"{name}.offsets"] = pack_strings(encoded)
+        packed[f"{name}.shape"] = np.asarray(array.shape, np.int64)
     return packed
 
 
@@ -110,7 +114,7 @@ def unpack_arrays(packed: Any) -> dict[str, np.ndarray]:
             array = np.empty(len(flat), object)
             array[:] = flat
             arrays[name] = array.reshape(packed[f"{name}.shape"])
-        elif not key.endswith((".offsets", ".shape")):
+        elif not key.endswith(_PARTS):
             arrays[key] = packed[key]
     return arrays
 

@@ -15,7 +15,7 @@ How the tasks to come fit, so that none needs a branch elsewhere:
   outputs through `Served.extras`.
 - Forecasting (regression): `loss` becomes the squared error, metrics MAE and RMSE, report "regression" (against naive
   forecasts, which are the task's baseline), answer `forecast`: the preprocessor fitted the scaling on the training split
-  and inverts it, `Served.interface.preprocessor.restore(outputs)`. No class names: `needs_class_names=False`.
+  and inverts it; `Served` gets it as one more attribute. No class names: `needs_class_names=False`.
 - Sequence to sequence: inputs `source` and the target shifted right, targets the target, weights 0 on padding. The
   answer is not read off one forward pass: the spec's named function `decode` runs the model inside the graph, and the
   task's `answer` turns its token ids into `text`. Report "translation" (BLEU).
@@ -88,7 +88,9 @@ def output_name(model: keras.Model) -> str:
     """Returns the name of a single-output model's output: its last layer's, such as `probabilities` or `logits`."""
     names = list(model.output_names)
     if len(names) != 1:
-        raise UsageError(f"Model {model.name!r} has the outputs {names}; this task expects exactly one output.")
+        raise UsageError(
+            f"Model {model.name!r} has the outputs {names}; this task expects one. Build it with one output."
+        )
     return str(names[0])
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, did_you_mean
 
 
 def classifier(x: keras.KerasTensor, num_classes: int, activation: str | None) -> keras.KerasTensor:
@@ -16,17 +17,63 @@ def classifier(x: keras.KerasTensor, num_classes: int, activation: str | None) -
     Never less, whatever the precision policy is: half-precision probabilities do not sum to one, and other runtimes read
     a bfloat16 output as float16 without a word.
     """
+    check_positive(num_classes=num_classes)
+    if num_classes == 1:
+        raise UsageError("num_classes is 1: the answer would always be the same. Pass at least 2.")
+    if activation not in ("softmax", None):
+        raise UsageError(
+            f"classifier_activation is {activation!r}. Pass 'softmax' for probabilities, or None for logits."
+        )
     name = "logits" if activation is None else "probabilities"
     dtype = "float64" if keras.config.floatx() == "float64" else "float32"
     return layers.Dense(num_classes, activation=activation, dtype=dtype, name=name)(x)
 
 
-def check_positive(**sizes: int | Sequence[int] | None) -> None:
-    """Raises UsageError for the first size that is not a positive integer; None means "none" and passes."""
+def check_positive(**sizes: int) -> None:
+    """Raises UsageError for the first size that is not a positive integer."""
     for name, value in sizes.items():
-        values = value if isinstance(value, (list, tuple)) else [value]
-        for number in values:
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-                raise UsageError(
-                    f"{name} is {value!r}; expected positive integers. Pass {name} with sizes of 1 or more."
-                )
+        if not _is_positive(value):
+            raise UsageError(
+                f"{name} is {value!r}; expected a whole number of at least 1. Pass {name}=10, or int(...) of a NumPy number."
+            )
+
+
+def check_each_positive(**sizes: Sequence[int]) -> None:
+    """Raises UsageError for the first argument that is not a list or tuple of positive integers; it may be empty."""
+    for name, values in sizes.items():
+        if not isinstance(values, (list, tuple)) or not all(_is_positive(value) for value in values):
+            raise UsageError(
+                f"{name} is {values!r}; expected whole numbers of at least 1. Pass a list, {name}=[32, 64]."
+            )
+
+
+def check_image_shape(input_shape: Sequence[int]) -> None:
+    """Raises UsageError where `input_shape` is not (height, width, channels)."""
+    shape = input_shape if isinstance(input_shape, (list, tuple)) else ()
+    if len(shape) != 3 or not all(_is_positive(size) for size in shape):
+        raise UsageError(
+            f"input_shape is {input_shape!r}; expected (height, width, channels). Pass input_shape=(28, 28, 1), say."
+        )
+
+
+def check_fraction(**fractions: float) -> None:
+    """Raises UsageError for the first value that is not a number of at least 0 and below 1."""
+    for name, value in fractions.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+            raise UsageError(f"{name} is {value!r}; expected a fraction. Pass at least 0 and less than 1.")
+
+
+def check_activation(**activations: str) -> None:
+    """Raises UsageError for the first name that is not a Keras activation."""
+    for name, value in activations.items():
+        try:
+            known = isinstance(value, str) and keras.activations.get(value) is not None
+        except ValueError:
+            known = False
+        if not known:
+            names = [n for n in vars(keras.activations) if n.islower() and n not in ("get", "serialize", "deserialize")]
+            raise UsageError(f"{name} is {value!r}. {did_you_mean(str(value), names)}")
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

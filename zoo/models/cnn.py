@@ -47,7 +47,8 @@ def build_cnn_model(
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
-        UsageError: a size that is not positive, or an image too small for that many convolutions.
+        UsageError: a size that is not positive, a fraction out of range, or an image too small for that many
+            convolutions.
 
     Example:
         >>> zoo.build_cnn_model(input_shape=(28, 28, 1), num_classes=10).count_params()
@@ -58,7 +59,10 @@ def build_cnn_model(
 
     from zoo.layers import blocks
 
-    blocks.check_positive(input_shape=input_shape, num_classes=num_classes, filters=filters, dense_units=dense_units)
+    blocks.check_image_shape(input_shape)
+    blocks.check_each_positive(filters=filters)
+    blocks.check_positive(dense_units=1 if dense_units is None else dense_units)
+    blocks.check_fraction(dropout=dropout)
     _check_image_size(input_shape, filters)
     inputs = x = keras.Input(tuple(input_shape), name="image")
     for i, count in enumerate(filters, start=1):
@@ -79,11 +83,8 @@ def build_cnn_model(
 
 def _check_image_size(input_shape: Sequence[int], filters: Sequence[int]) -> None:
     """Raises where a convolution would get less than its 3x3 window: Keras's own message names no cure."""
-    if len(input_shape) != 3 or not filters:
-        raise UsageError(
-            f"input_shape is {tuple(input_shape)} and filters {tuple(filters)}; expected (height, width, channels) and "
-            "at least one number of filters. Pass input_shape=(28, 28, 1), filters=(32, 64)."
-        )
+    if not filters:
+        raise UsageError("filters is empty; expected one number per convolution. Pass filters=[32, 64].")
 
     def smallest(convolutions: int) -> int:
         size = 3
@@ -91,13 +92,12 @@ def _check_image_size(input_shape: Sequence[int], filters: Sequence[int]) -> Non
             size = 2 * size + 2
         return size
 
-    side = min(input_shape[0], input_shape[1])
-    if side < smallest(len(filters)):
+    side, least = min(input_shape[0], input_shape[1]), smallest(len(filters))
+    if side < least:
         fit = max((n for n in range(1, len(filters)) if smallest(n) <= side), default=0)
-        cure = f"Pass at most {fit} filters" if fit else "Pass a larger input_shape"
+        cure = f", or at most {fit} filters" if fit else ""
         raise UsageError(
             f"An image of {input_shape[0]}x{input_shape[1]} is too small for filters={list(filters)}: "
             f"{len(filters)} convolutions with {len(filters) - 1} pooling stages between them need at least "
-            f"{smallest(len(filters))}x{smallest(len(filters))}. {cure}, or images of that size "
-            f"(input_shape=[{smallest(len(filters))}, {smallest(len(filters))}, {input_shape[2]}])."
+            f"{least}x{least}. Pass larger images, input_shape=[{least}, {least}, {input_shape[2]}]{cure}."
         )

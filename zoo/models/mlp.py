@@ -45,7 +45,7 @@ def build_mlp_model(
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
-        UsageError: a size that is not positive.
+        UsageError: a size that is not positive, a fraction out of range, or an unknown activation.
 
     Example:
         >>> zoo.build_mlp_model(input_shape=(28, 28, 1), num_classes=10).count_params()
@@ -56,7 +56,10 @@ def build_mlp_model(
 
     from zoo.layers import blocks
 
-    blocks.check_positive(input_shape=input_shape, num_classes=num_classes, hidden_units=hidden_units)
+    blocks.check_image_shape(input_shape)
+    blocks.check_each_positive(hidden_units=hidden_units)
+    blocks.check_activation(activation=activation)
+    blocks.check_fraction(dropout=dropout)
     inputs = keras.Input(tuple(input_shape), name="image")
     x = layers.Flatten(name="flatten")(inputs)
     for i, units in enumerate(hidden_units, start=1):

@@ -102,13 +102,16 @@ def train(
     """
     config = config or TrainConfig()
     _check_strategy(model, config)
+    loop = _Loop(model, data, config, callbacks, verbose)
     if run_directory is None:
-        return _Loop(model, data, config, None, callbacks, verbose).run()
+        return loop.run()
+    # Only now, when nothing of the settings can be refused any more, is anything written.
     settings = {**data.describe(), "config": config.to_dict()}
     directory = RunDirectory(run_directory, settings, overwrite=overwrite)
     try:
         data.interface.save(directory.path / "interface")
-        return _Loop(model, data, config, directory, callbacks, verbose).run()
+        loop.keep_in(directory)
+        return loop.run()
     except OSError as error:
         raise UsageError(
             f"Cannot write to {directory.path}: {one_line(error)}. Make room and start the same command again to go on."
@@ -147,11 +150,12 @@ class _Loop:
         model: keras.Model,
         data: TrainingData,
         config: TrainConfig,
-        directory: RunDirectory | None,
         callbacks: Sequence[keras.callbacks.Callback],
         verbose: int,
     ) -> None:
-        self.model, self.data, self.config, self.directory = model, data, config, directory
+        self.model, self.data, self.config = model, data, config
+        self.directory: RunDirectory | None = None
+        self.checkpoints: Checkpoints | None = None
         self.strategy = model.distribute_strategy
         self.has_validation = data.num_examples("validation") > 0
         self.steps = math.ceil(data.num_examples("train") / config.batch_size)
@@ -174,14 +178,6 @@ class _Loop:
         self.verbose = verbose
         self.epoch, self.step = 0, 0
         self.rows: list[dict[str, float]] = []
-        self.checkpoints = None
-        if directory is not None:
-            variables = {
-                "model": model.variables,
-                "optimizer": self.optimizer.variables,
-                "metrics": [v for m in self.metrics for v in m.variables],
-            }
-            self.checkpoints = Checkpoints(directory.checkpoints, variables, config.keep_checkpoints)
         self.callbacks = keras.callbacks.CallbackList(
             list(callbacks),
             add_history=True,
@@ -191,6 +187,16 @@ class _Loop:
             steps=self.steps,
             verbose=verbose,
         )
+
+    def keep_in(self, directory: RunDirectory) -> None:
+        """Keeps the run in a directory, and goes on with what is there."""
+        self.directory = directory
+        variables = {
+            "model": self.model.variables,
+            "optimizer": self.optimizer.variables,
+            "metrics": [v for m in self.metrics for v in m.variables],
+        }
+        self.checkpoints = Checkpoints(directory.checkpoints, variables, self.config.keep_checkpoints)
 
     def _build_metrics(self) -> None:
         """Makes the metrics' variables now: a metric that makes them while traced cannot be restored first."""

@@ -35,7 +35,8 @@ class RunDirectory:
         self.path = Path(path)
         self._lock: IO[str] | None = None
         existing = self._existing()
-        if existing is not None and not overwrite:
+        # Without a checkpoint there is nothing to lose, and nothing that other settings could be mixed with.
+        if existing is not None and not overwrite and any(self.checkpoints.glob("step-*")):
             _refuse_other_settings(self.path, existing, settings)
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,302 @@
+"""The command line as a user meets it: real processes, exit statuses, and every message read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from zoo.config import TrainConfig, read_yaml
+from zoo.registry import get_spec, list_models
+from zoo.scripts import cli, train
+
+ZOO = [sys.executable, "-m", "zoo.scripts.cli"]
+FAST = ["--model.filters", "[4, 6]", "--model.dense_units", "8", "--model.input_shape", "[12, 12, 1]"]
+TRAIN = ["train", "--model", "cnn", "--data", "digits", *FAST, "--config.epochs", "2"]
+
+WITHOUT_TENSORFLOW = """
+import sys
+sys.modules["tensorflow"] = None
+sys.modules["keras"] = None
+from zoo.scripts import cli
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def run_zoo(*words, cwd=None, check=True, timeout=None, **variables):
+    words = [*ZOO, *map(str, words)]
+    environment = {**os.environ, **variables}
+    done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=timeout)
+    assert not check or done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run, by the command line."""
+    directory = tmp_path_factory.mktemp("run") / "digits"
+    done = run_zoo(*TRAIN, "--run_directory", directory)
+    return directory, done
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--help"], ["train", "predict", "zoo COMMAND --help"]),
+        (["--version"], ["savedmodel-zoo 0."]),
+        (["list"], [*list_models(), "digits (embedded)"]),
+        (["list", "c*", "--task", "image_classification"], ["cnn"]),
+        (["train", "--help"], ["--config.epochs", "--data.manual_dir", "--no-export", "cnn_digits"]),
+        (["train", "--model", "cnn", "--help"], ["--model.filters", "Filters of each convolution", "--config.seed"]),
+        (["verify", "--help"], ["path"]),
+        (["predict", "--help"], ["files"]),
+        (["evaluate", "--help"], ["--split"]),
+        (["export", "--help"], ["PATH/1"]),
+    ],
+)
+def test_help_and_listing_need_no_tensorflow(run_python, words, expected):
+    shown = run_python(WITHOUT_TENSORFLOW, *words).stdout
+    for text in expected:
+        assert text in shown
+
+
+@pytest.mark.parametrize("model", list_models())
+def test_every_builder_argument_is_an_option(run_python, model):
+    spec = get_spec(model)
+    shown = run_python(WITHOUT_TENSORFLOW, "train", "--model", model, "--help").stdout
+    for name in spec.parameters:
+        assert (f"--model.{name} " in shown) == (name not in spec.data_arguments), name
+
+
+BAD = {
+    "no command": ([], r"^usage: zoo COMMAND"),
+    "unknown command": (["trian"], r"Unknown command 'trian'. Did you mean 'train'"),
+    "unknown model": (["train", "--model", "cn", "--data", "digits"], r"Unknown model 'cn'. Did you mean 'cnn'"),
+    "no model": (["train", "--data", "digits"], r"No model was given. Pass --model with one of cnn"),
+    "no data": (["train", "--model", "cnn"], r"No data set was given. Pass --data with one of digits"),
+    "model without name": (["train", "--model"], r"--model came without a value"),
+    "unknown option": (
+        [*TRAIN, "--model.filtres", "3"],
+        r"Unknown option --model\.filtres. Did you mean '--model\.filters'",
+    ),
+    "option of another model": (
+        ["train", "--model", "mlp", "--data", "digits", "--model.filters", "[3]"],
+        r"Unknown option --model\.filters",
+    ),
+    "wrong type": (
+        [*TRAIN, "--config.epochs", "many"],
+        r"--config\.epochs is many; expected a whole number, such as 10",
+    ),
+    "wrong list": ([*TRAIN, "--model.filters", "[3, x]"], r"--model\.filters is x; expected a list of whole numbers"),
+    "wrong choice": (
+        [*TRAIN, "--config.schedule", "cosin"],
+        r"--config\.schedule is cosin; expected constant or linear",
+    ),
+    "out of range": ([*TRAIN, "--config.epochs", "0"], r"epochs is 0; expected a whole number of at least 1"),
+    "contradiction": ([*TRAIN, "--config.replicas", "2"], r"replicas=2 goes with strategy='mirrored'"),
+    "unknown task": (
+        ["list", "--task", "image_clasification"],
+        r"No model serves .* Did you mean 'image_classification'",
+    ),
+    "no such config": (["train", "--config", "cnn_digit"], r"neither a file nor a recipe. Did you mean 'cnn_digits'"),
+    "evaluate no run": (["evaluate", "/"], r"/ is not a run: it holds no config.yaml"),
+    "verify nothing": (["verify", "/nowhere"], r"/nowhere does not exist. Pass a folder with saved_model.pb"),
+    "verify without path": (["verify"], r"required: path `zoo verify --help`"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_words_get_one_line_and_status_2(case, tmp_path, capsys, monkeypatch):
+    words, message = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    captured = capsys.readouterr()
+    said = captured.err if words else captured.out
+    assert re.search(message, said)
+    assert "Traceback" not in said and (not words or said.count("\n") == 1)
+    assert list(tmp_path.iterdir()) == [], "something was half-written"
+
+
+LATE = {
+    "unknown data set": (["--data", "digit"], r"Unknown data set 'digit'. Did you mean 'digits'"),
+    "four pooling stages": (
+        ["--data", "digits", "--model.filters", "[4, 4, 4, 4, 4]"],
+        r"28x28 is too small for filters=\[4, 4, 4, 4, 4\].*4 pooling stages.*at least 78x78. Pass .*at most 3 filters",
+    ),
+    "missing originals": (
+        ["--data", "mnist", "--data.manual_dir", "."],
+        r"lacks original files of 'mnist'.*train-images-idx3-ubyte.gz \(from http.*Put them there",
+    ),
+    "no folder": (["--data", "mnist", "--data.manual_dir", "nowhere"], r"manual_dir nowhere is not a folder"),
+    "unknown optimizer": (["--data", "digits", "--config.optimizer", "adaam"], r"Did you mean 'adam'"),
+    "no run": (["--data", "digits", "--run_directory", "letters"], r"letters exists and is not a run"),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_what_only_the_work_can_find_is_one_line_too(case, tmp_path):
+    words, message = LATE[case]
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "letter.txt").write_text("dear")
+    before = sorted(tmp_path.rglob("*"))
+    # The time-out is for the retries of an unreachable host, which take more than three minutes.
+    words = ["train", "--model", "cnn", *words]
+    done = run_zoo(*words, cwd=tmp_path, check=False, timeout=120, TFDS_DATA_DIR=str(tmp_path.parent / "tfds"))
+    assert done.returncode == 2
+    assert re.search(message, done.stderr)
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert sorted(tmp_path.rglob("*")) == before, "something was half-written"
+
+
+def test_one_command_from_data_to_a_verified_savedmodel(run):
+    directory, done = run
+    assert f"SavedModel: {directory}/saved_model/1" in done.stdout
+    assert "verified (tensorflow" in done.stdout and "accuracy" in done.stdout
+    assert done.stderr == ""
+    report = json.loads((directory / "evaluation.json").read_text())
+    assert report["num_examples"] == 360 and report["split"] == "test"
+    for name in ("history.png", "confusion_matrix.png", "reliability.png"):
+        assert (directory / "plots" / name).read_bytes().startswith(b"\x89PNG")
+    assert "## Signatures" in (directory / "README.md").read_text()
+    settings = read_yaml(directory / "config.yaml")
+    assert settings["model"]["filters"] == [4, 6] and TrainConfig.from_dict(settings["config"]).epochs == 2
+
+
+def test_the_same_command_again_trains_nothing_and_exports_nothing(run):
+    directory, _ = run
+    done = run_zoo(*TRAIN, "--run_directory", directory)
+    assert "training is done, after 2 epochs" in done.stdout and "Epoch" not in done.stdout
+    assert [p.name for p in (directory / "saved_model").iterdir()] == ["1"]
+
+
+def test_a_run_is_repeated_from_its_config(run, tmp_path):
+    directory, _ = run
+    run_zoo("train", "--config", directory / "config.yaml", "--run_directory", tmp_path / "again", "--no-export")
+    assert read_yaml(tmp_path / "again" / "config.yaml") == read_yaml(directory / "config.yaml")
+    assert not (tmp_path / "again" / "saved_model").exists()
+
+    def losses(path):
+        return [line.split(",")[1] for line in (path / "history.csv").read_text().splitlines()[1:]]
+
+    assert [float(x) for x in losses(tmp_path / "again")] == pytest.approx(
+        [float(x) for x in losses(directory)], abs=1e-4
+    )
+
+
+def test_options_win_over_a_config(run, tmp_path):
+    directory, _ = run
+    words = ["--config", directory / "config.yaml", "--config.epochs", "1", "--model.dense_units", "null"]
+    run_zoo("train", *words, "--run_directory", tmp_path / "other", "--no-export", "--quiet")
+    settings = read_yaml(tmp_path / "other" / "config.yaml")
+    assert settings["config"]["epochs"] == 1 and settings["model"]["dense_units"] is None
+    assert settings["model"]["filters"] == [4, 6]
+
+
+def test_a_config_with_a_wrong_key_is_refused(run, tmp_path, capsys):
+    text = (run[0] / "config.yaml").read_text()
+    for old, new, message in [
+        ("epochs:", "epoch:", r"config\.epoch is unknown. Did you mean 'epochs'"),
+        ("filters:", "filter:", r"model\.filter is unknown. Did you mean 'filters'"),
+        ("config:", "confg:", r"has a section 'confg'. Did you mean 'config'"),
+    ]:
+        (tmp_path / "config.yaml").write_text(text.replace(old, new))
+        assert cli.main(["train", "--config", str(tmp_path / "config.yaml")]) == 2
+        assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.fixture(scope="module")
+def image(run, tmp_path_factory):
+    """A test image as a file, and what it shows."""
+    from zoo.datasets.interface import Interface
+
+    examples = Interface.load(run[0] / "interface").examples
+    file = tmp_path_factory.mktemp("image") / "digit.png"
+    file.write_bytes(examples.requests["image_bytes"][0])
+    return file
+
+
+def test_predict_answers_from_the_savedmodel_alone(run, image, tmp_path):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    os.rename(run[0] / "saved_model" / "1", moved / "1")
+    try:
+        line = run_zoo("predict", moved, image, "--top", "3").stdout
+        assert re.fullmatch(rf"{re.escape(str(image))}: \d [01]\.\d{{4}}, \d 0\.\d{{4}}, \d 0\.\d{{4}}\n", line)
+        answer = json.loads(run_zoo("predict", moved / "1", image, "--json").stdout)
+        assert len(answer["probabilities"]) == 10
+        assert int(answer["class_name"]) == max(range(10), key=answer["probabilities"].__getitem__)
+    finally:
+        os.rename(moved / "1", run[0] / "saved_model" / "1")
+
+
+def test_a_file_that_is_no_image_is_named(run, image, tmp_path):
+    text = tmp_path / "letter.txt"
+    text.write_text("dear")
+    done = run_zoo("predict", run[0], image, text, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert re.fullmatch(r"zoo: \S*letter.txt is not .*Unknown image file format.*\n", done.stderr)
+    done = run_zoo("predict", run[0], tmp_path / "none.png", check=False)
+    assert done.returncode == 2 and "none.png: No such file" in done.stderr
+
+
+def test_export_evaluate_and_verify(run, tmp_path):
+    directory, _ = run
+    for version in (1, 2):
+        done = run_zoo("export", directory, tmp_path / "exports")
+        assert f"SavedModel: {tmp_path}/exports/{version}" in done.stdout
+    assert "verified" in run_zoo("verify", tmp_path / "exports").stdout
+    before = (directory / "evaluation.json").read_text()
+    assert "measured on        144 examples" in run_zoo("evaluate", directory, "--split", "validation").stdout
+    assert (directory / "evaluation.json").read_text() == before
+    assert json.loads((directory / "evaluation-validation.json").read_text())["split"] == "validation"
+    variables = tmp_path / "exports" / "2" / "variables" / "variables.data-00000-of-00001"
+    content = bytearray(variables.read_bytes())
+    content[len(content) // 2] ^= 1
+    variables.write_bytes(content)
+    done = run_zoo("verify", tmp_path / "exports", check=False)
+    assert done.returncode == 1
+    assert "variables/variables.data-00000-of-00001 was changed" in done.stdout and "NOT VERIFIED" in done.stdout
+
+
+def test_a_run_killed_midway_goes_on_with_the_same_command(tmp_path):
+    words = [*TRAIN, "--config.epochs", "8", "--config.checkpoint_steps", "5", "--run_directory", tmp_path / "run"]
+    process = subprocess.Popen([*ZOO, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("run/checkpoints/step-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -9, "it ended before it could be killed"
+    done = run_zoo("evaluate", tmp_path / "run", check=False)
+    assert done.returncode == 2 and "has not finished training. `zoo train --config" in done.stderr
+    done = run_zoo(*words)
+    assert re.search(r"Found the run in .*: going on in epoch \d of 8, step \d+ of 21", done.stdout)
+    assert "verified (tensorflow" in done.stdout
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 9
+
+
+def test_the_scripts_are_the_commands(run):
+    scripts = Path(train.__file__).parent
+    for script, words in (("list_models.py", ["c*"]), ("verify.py", [run[0]])):
+        done = subprocess.run(
+            [sys.executable, scripts / script, *words], capture_output=True, text=True, cwd=run[0], check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert "verified" in done.stdout
+
+
+@pytest.mark.parametrize("name", train.recipes())
+def test_every_recipe_is_valid(name, run_python):
+    text = (train.RECIPES / f"{name}.yaml").read_text()
+    assert text.startswith(f"# zoo train --config {name}"), "its head says the command"
+    assert "# Expected:" in text and "# Time:" in text
+    done = run_python(WITHOUT_TENSORFLOW, "train", "--config", name, "--help")
+    assert "--config.epochs" in done.stdout
+    sections = train.read_sections(name)
+    TrainConfig.from_dict(sections["config"])
+    get_spec(sections["model"]["name"])

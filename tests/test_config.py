@@ -1,0 +1,241 @@
+"""TrainConfig: every check reads its message once; YAML takes and gives back what people write."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+
+import docstring_parser
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import zoo
+from zoo.config import TrainConfig, read_yaml, to_yaml
+
+FIELDS = [field.name for field in dataclasses.fields(TrainConfig)]
+
+
+def test_the_defaults_pass():
+    config = TrainConfig()
+    assert (config.epochs, config.batch_size, config.optimizer, config.learning_rate) == (10, 64, "adam", 1e-3)
+    assert zoo.TrainConfig is TrainConfig
+
+
+def test_it_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().epochs = 3
+
+
+WHOLE = {
+    "epochs": 1,
+    "batch_size": 1,
+    "warmup_steps": 0,
+    "seed": 0,
+    "replicas": 1,
+    "steps_per_call": 1,
+    "checkpoint_steps": 1,
+    "keep_checkpoints": 1,
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_numbers(name):
+    least = WHOLE[name]
+    for wrong in (least - 1, 2.5, 3.0, "3", True, [3]):
+        with pytest.raises(zoo.UsageError) as caught:
+            TrainConfig(**{name: wrong})
+        assert str(caught.value).startswith(
+            f"{name} is {wrong!r}; expected a whole number of at least {least}. Pass {name}="
+        )
+    strategy = {"strategy": "mirrored"} if name == "replicas" else {}
+    assert getattr(TrainConfig(**{name: max(least, 1)}, **strategy), name) == max(least, 1)
+
+
+@pytest.mark.parametrize("name", [n for n in WHOLE if n not in ("replicas", "checkpoint_steps")])
+def test_none_is_no_whole_number(name):
+    with pytest.raises(zoo.UsageError, match=f"^{name} is None; expected a whole number"):
+        TrainConfig(**{name: None})
+
+
+def test_none_where_it_means_something():
+    config = TrainConfig(replicas=None, checkpoint_steps=None, clip_norm=None)
+    assert config == TrainConfig()
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "clip_norm"])
+@pytest.mark.parametrize("wrong", [0, -1e-3, math.inf, math.nan, "1e-3", True, [0.1]])
+def test_positive_numbers(name, wrong):
+    with pytest.raises(zoo.UsageError) as caught:
+        TrainConfig(**{name: wrong})
+    assert str(caught.value) == f"{name} is {wrong!r}; expected a number above 0. Pass {name}=0.001, say."
+
+
+def test_whole_learning_rates_pass():
+    assert TrainConfig(learning_rate=1, clip_norm=5).clip_norm == 5
+    with pytest.raises(zoo.UsageError, match="learning_rate is None"):
+        TrainConfig(learning_rate=None)
+
+
+@pytest.mark.parametrize("name", ["deterministic", "jit_compile"])
+@pytest.mark.parametrize("wrong", ["no", 0, None])
+def test_truth_values(name, wrong):
+    """The text "no" is true in Python."""
+    with pytest.raises(zoo.UsageError, match=f"^{name} is {wrong!r}; expected a truth value. Pass true or false.$"):
+        TrainConfig(**{name: wrong})
+
+
+def test_seeds_have_32_bits():
+    assert TrainConfig(seed=2**32 - 1).seed == 2**32 - 1
+    with pytest.raises(
+        zoo.UsageError, match=r"^seed is 4294967296; expected 32 bits. Pass a number below 4294967296.$"
+    ):
+        TrainConfig(seed=2**32)
+
+
+def test_the_optimizer_is_a_name():
+    with pytest.raises(zoo.UsageError, match=r"^optimizer is None; expected a name. Pass optimizer='adam', say.$"):
+        TrainConfig(optimizer=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("schedule", "cosin", r"^schedule is 'cosin'. Did you mean 'cosine'\?$"),
+        ("schedule", "step", r"^schedule is 'step'. Valid: constant, cosine, linear.$"),
+        ("schedule", None, r"^schedule is None. (Valid|Did you mean)"),
+        ("strategy", "miror", r"^strategy is 'miror'. Did you mean 'mirrored'\?$"),
+        ("strategy", "gpu", r"^strategy is 'gpu'. Valid: auto, mirrored, one_device.$"),
+        ("strategy", ["auto"], r"^strategy is \['auto'\]. Did you mean 'auto'"),
+    ],
+)
+def test_choices(name, wrong, message):
+    with pytest.raises(zoo.UsageError, match=message):
+        TrainConfig(**{name: wrong})
+
+
+def test_replicas_go_with_mirrored():
+    message = "^replicas=2 goes with strategy='mirrored'; received strategy='auto'. Pass both, or leave replicas out.$"
+    with pytest.raises(zoo.UsageError, match=message):
+        TrainConfig(replicas=2)
+    assert TrainConfig(replicas=2, strategy="mirrored").replicas == 2
+
+
+def test_every_replica_gets_an_example():
+    with pytest.raises(
+        zoo.UsageError, match=r"^batch_size=3 is smaller than replicas=4: a device would get nothing. Pass"
+    ):
+        TrainConfig(replicas=4, strategy="mirrored", batch_size=3)
+    assert TrainConfig(replicas=4, strategy="mirrored", batch_size=4).batch_size == 4
+
+
+def test_errors_are_value_errors():
+    with pytest.raises(ValueError, match="epochs is 0"):
+        TrainConfig(epochs=0)
+
+
+def test_an_unknown_key_offers_the_nearest():
+    with pytest.raises(zoo.UsageError, match=r"^TrainConfig has no field 'epoch'. Did you mean 'epochs'\?$"):
+        TrainConfig.from_dict({"epoch": 3})
+    with pytest.raises(zoo.UsageError, match=r"no field 'learnign_rate'. Did you mean 'learning_rate'"):
+        TrainConfig.from_dict({"epochs": 2, "learnign_rate": 0.1})
+    with pytest.raises(zoo.UsageError, match=r"^TrainConfig has no field 5. Valid: .*batch_size"):
+        TrainConfig.from_dict({5: 3})
+
+
+def test_what_is_left_out_keeps_its_default():
+    assert TrainConfig.from_dict({}) == TrainConfig()
+    assert TrainConfig.from_dict({"epochs": 3}) == TrainConfig(epochs=3)
+
+
+def test_every_field_is_told():
+    told = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(TrainConfig) or "").params}
+    assert list(told) == FIELDS
+    assert all(told.values())
+
+
+configs = st.builds(
+    TrainConfig,
+    epochs=st.integers(1, 10**6),
+    batch_size=st.integers(64, 10**6),
+    optimizer=st.sampled_from(["adam", "sgd", "null", "1e3", "yes", "a: b", "ümlaut"]),
+    learning_rate=st.floats(1e-300, 1e300),
+    schedule=st.sampled_from(["constant", "linear", "cosine"]),
+    clip_norm=st.none() | st.floats(1e-12, 1e12),
+    seed=st.integers(0, 2**32 - 1),
+    deterministic=st.booleans(),
+    strategy=st.just("mirrored"),
+    replicas=st.none() | st.integers(1, 64),
+    checkpoint_steps=st.none() | st.integers(1, 10**9),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(configs)
+def test_yaml_gives_back_what_it_was_given(tmp_path_factory, config):
+    file = tmp_path_factory.getbasetemp() / "config.yaml"
+    file.write_text(to_yaml({"config": config.to_dict()}), encoding="utf-8")
+    again = read_yaml(file)
+    assert again == {"config": config.to_dict()}
+    assert TrainConfig.from_dict(again["config"]) == config
+
+
+def test_yaml_looks_as_people_write_it():
+    content = {"model": {"name": "cnn", "filters": [32, 64], "dense_units": None}, "config": {"seed": 0}}
+    assert to_yaml(content) == "model:\n  name: cnn\n  filters: [32, 64]\n  dense_units: null\nconfig:\n  seed: 0\n"
+    assert to_yaml({"source": "Größe"}) == "source: Größe\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 0.001), ("1E-3", 0.001), ("3e4", 3e4), ("+1e3", 1e3), (".5e1", 5.0), ("2.e-1", 0.2), ("-1e-3", -0.001)],
+)
+def test_numbers_with_an_exponent(tmp_path, text, value):
+    """YAML 1.1, which PyYAML follows, takes 1e-3 for text."""
+    (tmp_path / "c.yaml").write_text(f"learning_rate: {text}\nlist: [{text}]\n")
+    content = read_yaml(tmp_path / "c.yaml")
+    assert content == {"learning_rate": value, "list": [value]}
+    assert isinstance(content["learning_rate"], float)
+
+
+@pytest.mark.parametrize("text", ["e3", "1e", "1e-", "1e3x", "v1e3", '"1e3"', "1e3 4"])
+def test_texts_that_look_like_numbers(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(f"name: {text}\n")
+    assert read_yaml(tmp_path / "c.yaml") == {"name": text.strip('"')}
+
+
+def test_reading_what_is_not_there(tmp_path):
+    with pytest.raises(
+        zoo.UsageError, match=r"^Cannot read .*none.yaml: No such file.*\. Pass the config.yaml of a run.$"
+    ):
+        read_yaml(tmp_path / "none.yaml")
+    with pytest.raises(zoo.UsageError, match=r"^Cannot read .*: Is a directory\. Pass"):
+        read_yaml(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"a: [1, 2", b"a: b: c", b"\xff\xfe\x00\x01", b"a: !!python/object:os.system x", b"? [a, b]\n: c"]
+)
+def test_reading_what_is_not_yaml(tmp_path, content):
+    (tmp_path / "c.yaml").write_bytes(content)
+    with pytest.raises(zoo.UsageError, match=r"^[^\n]*c.yaml is not YAML: [^\n]*$"):
+        read_yaml(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "held"), [("", "nothing"), ("- a\n- b", "a list"), ("5", "a int"), ("text", "a str")]
+)
+def test_reading_yaml_that_is_no_mapping(tmp_path, content, held):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(
+        zoo.UsageError, match=f"c.yaml holds {held}. Put a mapping there, with `model:`, `data:` and `con"
+    ):
+        read_yaml(str(tmp_path / "c.yaml"))
+
+
+def test_a_key_that_is_there_twice(tmp_path):
+    """PyYAML takes the last one without a word."""
+    (tmp_path / "c.yaml").write_text("config:\n  epochs: 5\n  seed: 1\n  epochs: 50\n")
+    with pytest.raises(zoo.UsageError, match=r"c.yaml is not YAML: .*'epochs' is there twice.*line 4"):
+        read_yaml(tmp_path / "c.yaml")

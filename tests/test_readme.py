@@ -1,0 +1,81 @@
+"""What README says is run, and what it lists is compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo.scripts.list_models import model_table
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_model_table_is_current():
+    shown = re.search(r"<!-- models: .*? -->\n(.*?)\n?<!-- /models -->", README, re.DOTALL)
+    assert shown and shown[1] == model_table(), (
+        "README's model table is stale. Put the output of `zoo list --markdown` between its two comments."
+    )
+
+
+def test_every_link_and_picture_is_there():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).is_file(), target
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+def environment():
+    """The commands of the environment that the tests run in, `zoo` among them."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_the_shell_commands_work(workplace):
+    """All of them but the test suite, which would run itself; the quick start has a test of its own."""
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    assert {"bash scripts/quickstart.sh", "bash scripts/test.sh"} <= set(lines)
+    for line in lines:
+        if not line.startswith("bash scripts/"):
+            done = subprocess.run(line, shell=True, cwd=workplace, env=environment(), capture_output=True, text=True)
+            assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
+def test_the_python_blocks_work(workplace):
+    """In one process, in order, as somebody would paste them."""
+    script = "\n".join(blocks("python"))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=workplace, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "688138" in done.stdout and "True" in done.stdout and "verified (tensorflow" in done.stdout
+
+
+def test_the_quick_start_works(tmp_path):
+    """In a copy of the checkout, with the environment that is there; `bash scripts/quickstart.sh` makes its own."""
+    if not (Path(sys.prefix) / "bin" / "zoo").exists():
+        pytest.skip("the package is not installed in a virtual environment here")
+    copy = tmp_path / "checkout"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    words = ["bash", "scripts/quickstart.sh", "--config.epochs", "2"]
+    variables = {**environment(), "VENV": sys.prefix, "INSTALL": "no"}
+    done = subprocess.run(words, cwd=copy, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    assert re.search(r"The image shows a \d\n.*test-image.png: \d [01]\.\d{4}\n", done.stdout)
+    for path in re.findall(r"runs/quickstart/\S+?(?=,|\s|$)", done.stdout):
+        assert (copy / path).exists(), path

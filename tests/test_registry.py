@@ -1,0 +1,237 @@
+"""The registry: names, builders, messages, and that neither importing nor listing needs TensorFlow."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import zoo
+from zoo import registry
+
+
+@pytest.fixture
+def scratch(monkeypatch):
+    """A registry that a test may fill: what it registers is gone afterwards."""
+    zoo.list_models()  # everything is scanned before the copy is made
+    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+
+
+def builder(title: str = "build_thing_model", module: str = "somewhere.things", **namespace):
+    """Makes a builder function of that name and module."""
+    exec(f"def {title}(size, depth=2):\n    '''Things.\n\n    More.\n    '''\n    return make(size, depth)", namespace)
+    function = namespace[title]
+    function.__module__ = module
+    return function
+
+
+def register(function, **arguments):
+    return zoo.register_model(**{"tasks": ("image_classification",), "reference": "none", **arguments})(function)
+
+
+def test_list_is_sorted_and_every_name_has_a_spec():
+    names = zoo.list_models()
+    assert names == sorted(names)
+    assert {"cnn", "mlp"} <= set(names)
+    for name in names:
+        spec = zoo.get_spec(name)
+        assert spec.name == name
+        assert spec.builder.__name__ == f"build_{name}_model"
+
+
+def test_list_by_pattern():
+    assert zoo.list_models("c*n") == ["cnn"]
+    assert zoo.list_models("C*") == []
+    assert zoo.list_models("no such model") == []
+
+
+def test_list_by_task(scratch):
+    register(builder(), tasks=("tagging",))
+    assert zoo.list_models(task="tagging") == ["thing"]
+    assert "thing" not in zoo.list_models(task="image_classification")
+    assert zoo.list_models("c*", task="tagging") == []
+
+
+def test_a_task_that_no_model_serves():
+    with pytest.raises(zoo.UsageError, match=r"No model serves the task 'image_clasification'. Did you mean 'image_c"):
+        zoo.list_models(task="image_clasification")
+
+
+def test_every_task_of_every_model_exists():
+    from zoo.tasks import TASKS
+
+    for name in zoo.list_models():
+        assert set(zoo.get_spec(name).tasks) <= set(TASKS)
+
+
+def test_unknown_model_offers_the_nearest():
+    with pytest.raises(zoo.UsageError, match=r"^Unknown model 'cn'. Did you mean 'cnn'\?$"):
+        zoo.get_spec("cn")
+    with pytest.raises(zoo.UsageError, match=r"Unknown model 'zzz'. Valid: .*cnn.*mlp"):
+        zoo.build("zzz")
+
+
+def test_many_names_are_not_printed(scratch):
+    for i in range(13):
+        register(builder(f"build_thing{i}_model"))
+    with pytest.raises(zoo.UsageError, match=r"Unknown model 'zzzzz'. `zoo list` prints the \d+ valid names.$"):
+        zoo.get_spec("zzzzz")
+
+
+def test_two_nearest_names_are_offered(scratch):
+    register(builder("build_cnn2_model"))
+    with pytest.raises(zoo.UsageError, match="Did you mean 'cnn2' or 'cnn'"):
+        zoo.get_spec("cnn2d")
+
+
+def test_a_name_registered_by_two_modules(scratch):
+    register(builder(module="first.module"))
+    with pytest.raises(ValueError, match=r"'thing' is registered twice: by first.module and by other.module. Rename"):
+        register(builder(module="other.module"))
+    assert zoo.get_spec("thing").builder.__module__ == "first.module"
+
+
+def test_a_module_may_register_again(scratch):
+    """A reload, or a notebook's cell that is run twice."""
+    register(builder(), reference="before")
+    register(builder(), reference="after")
+    assert zoo.get_spec("thing").reference == "after"
+
+
+@pytest.mark.parametrize("title", ["make_thing_model", "build_thing", "thing", "build_model", "build__model"])
+def test_a_builder_has_the_right_name(scratch, title):
+    with pytest.raises(ValueError, match=f"A builder is called build_NAME_model; received {title}. Rename"):
+        register(builder(title))
+
+
+def test_build_passes_the_arguments_and_records_all_of_them(scratch):
+    made = {}
+
+    def make(size, depth):
+        made.update(size=size, depth=depth)
+        return types.SimpleNamespace()
+
+    register(builder(make=make))
+    model = zoo.build("thing", size=(3, 4))
+    assert made == {"size": (3, 4), "depth": 2}
+    assert registry.describe_build(model) == {"name": "thing", "arguments": {"size": [3, 4], "depth": 2}}
+    assert registry.describe_build(zoo.build_thing_model(5, depth=1))["arguments"] == {"size": 5, "depth": 1}
+
+
+def test_describe_build_of_another_object():
+    assert registry.describe_build(types.SimpleNamespace()) is None
+
+
+def test_unknown_argument_offers_the_nearest(scratch):
+    register(builder())
+    with pytest.raises(zoo.UsageError, match=r"^Model 'thing' has no argument 'dept'. Did you mean 'depth'\?$"):
+        zoo.build("thing", size=1, dept=3)
+
+
+def test_missing_argument_says_what_to_call(scratch):
+    register(builder())
+    with pytest.raises(zoo.UsageError, match=r"needs size; received depth. Call zoo.build\('thing', size=...\)"):
+        zoo.build("thing", depth=1)
+    with pytest.raises(zoo.UsageError, match="needs size; received no arguments"):
+        zoo.build("thing")
+
+
+def test_python_names_the_builder_when_it_is_called_wrongly(scratch):
+    register(builder(make=lambda size, depth: None))
+    with pytest.raises(TypeError, match=r"build_thing_model\(\) missing 1 required positional argument: 'size'"):
+        zoo.build_thing_model()
+    with pytest.raises(TypeError, match=r"build_thing_model.. got an unexpected keyword argument 'dept'"):
+        zoo.build_thing_model(1, dept=3)
+
+
+def test_builders_are_attributes_of_the_package():
+    assert zoo.build_cnn_model is zoo.get_spec("cnn").builder
+    for name in zoo.list_models():
+        assert f"build_{name}_model" in dir(zoo)
+    with pytest.raises(AttributeError, match="module 'zoo' has no attribute 'trian'"):
+        _ = zoo.trian
+    with pytest.raises(Exception, match="Did you mean 'cnn'"):
+        _ = zoo.build_cn_model
+
+
+def test_a_spec_cannot_be_changed():
+    spec = zoo.get_spec("cnn")
+    with pytest.raises(AttributeError):
+        spec.name = "other"
+    with pytest.raises(TypeError):
+        spec.tiny["num_classes"] = 5
+    with pytest.raises(TypeError):
+        spec.preprocessing["image_size"] = (1, 1)
+
+
+def test_spec_reads_the_builder(scratch):
+    register(builder())
+    spec = zoo.get_spec("thing")
+    assert spec.summary == "Things."
+    assert list(spec.parameters) == ["size", "depth"]
+    assert spec.parameters["depth"].default == 2
+
+
+def test_plain_holds_what_yaml_knows():
+    assert registry.plain({"a": (1, [2, (3,)]), 4: "x"}) == {"a": [1, [2, [3]]], "4": "x"}
+
+
+NEW_FAMILY = '''
+from zoo.registry import register_model
+
+@register_model(tasks=("image_classification",), reference="none")
+def build_dropped_in_model(num_classes):
+    """Came with its file."""
+'''
+
+
+def test_a_file_dropped_into_the_folder_is_found(run_python, tmp_path):
+    copy = shutil.copytree(Path(zoo.__file__).parent, tmp_path / "zoo", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "models" / "dropped_in.py").write_text(NEW_FAMILY)
+    done = run_python(
+        """
+        import sys
+        import zoo
+        assert zoo.__file__.startswith(sys.argv[1]), zoo.__file__
+        assert "tensorflow" not in sys.modules
+        print(zoo.list_models("drop*"), zoo.build_dropped_in_model.__doc__)
+        """,
+        tmp_path,
+        PYTHONPATH=str(tmp_path),
+    )
+    assert done.stdout == "['dropped_in'] Came with its file.\n"
+    assert "dropped_in" not in zoo.list_models()
+
+
+def test_importing_and_listing_need_no_tensorflow(run_python):
+    done = run_python(
+        """
+        import sys
+        sys.modules["tensorflow"] = sys.modules["keras"] = None  # importing either raises
+        import zoo
+        import zoo.export
+        from zoo.scripts import cli
+        for name in zoo.list_models():
+            print(zoo.get_spec(name).summary)
+        zoo.TrainConfig(epochs=3).to_dict()
+        assert "digits" in zoo.datasets.list_datasets()
+        assert "build_cnn_model" in dir(zoo)
+        assert zoo.build_cnn_model.__name__ == "build_cnn_model"
+        assert cli.main(["list"]) == 0
+        try:
+            zoo.build("cnn", input_shape=(28, 28, 1), num_classes=10)
+        except ImportError:
+            print("and building does")
+        """
+    )
+    assert "digits" in done.stdout
+    assert done.stdout.endswith("and building does\n")
+
+
+def test_this_file_sees_the_real_registry():
+    """The fixture gave the registry back."""
+    assert "thing" not in zoo.list_models()
+    assert "zoo.models.cnn" in sys.modules

@@ -1,0 +1,158 @@
+"""Files whole or not at all, byte strings without pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zoo import storage
+
+
+def permissions(path):
+    return path.stat().st_mode & 0o777
+
+
+@pytest.fixture
+def umask():
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def through_a_file(arrays, path):
+    np.savez_compressed(path, **storage.pack_arrays(arrays))
+    with np.load(path, allow_pickle=False) as packed:
+        return storage.unpack_arrays(packed)
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("old")
+    with storage.replacing(path) as temporary:
+        assert temporary.parent == path.parent  # a rename within one file system
+        assert temporary.suffix == ".csv"  # some writers choose the format by it
+        assert temporary.name.startswith(".")
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_while_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), storage.replacing(path) as temporary:
+        temporary.write_text("ne")
+        raise RuntimeError("half way")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_have_the_usual_permissions(tmp_path, umask):
+    storage.write_text(tmp_path / "a.txt", "a")
+    assert permissions(tmp_path / "a.txt") == 0o666 & ~umask
+    before = os.umask(0o027)
+    try:
+        storage.write_json(tmp_path / "b.json", {})
+    finally:
+        os.umask(before)
+    assert permissions(tmp_path / "b.json") == 0o640
+
+
+def test_writers_at_once_each_write_a_whole_file(tmp_path):
+    path = tmp_path / "state.json"
+    contents = [{"writer": n, "filling": "x" * 10_000} for n in range(8)]
+    threads = [threading.Thread(target=storage.write_json, args=(path, content)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert storage.read_json(path) in contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        storage.write_text(tmp_path / "missing" / "a.txt", "a")
+
+
+def test_text_and_json_are_utf_8_and_finite(tmp_path):
+    storage.write_json(tmp_path / "a.json", {"name": "漢字", "value": 0.1, "none": None})
+    assert "漢字" in (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert storage.read_json(tmp_path / "a.json") == {"name": "漢字", "value": 0.1, "none": None}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        storage.write_json(tmp_path / "a.json", {"loss": math.nan})
+    assert storage.read_json(tmp_path / "a.json")["value"] == 0.1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_sha256(tmp_path):
+    file = tmp_path / "file"
+    content = bytes(range(256)) * 5000
+    file.write_bytes(content)
+    assert storage.sha256(file) == hashlib.sha256(content).hexdigest()
+    file.write_bytes(b"")
+    assert storage.sha256(file) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_remove_tree(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").touch()
+    storage.remove_tree(tmp_path / "a")
+    storage.remove_tree(tmp_path / "a")  # nothing happens where there is none
+    assert not (tmp_path / "a").exists()
+
+
+# ---------------------------------------------------------------- strings
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_strings_come_back(strings):
+    data, offsets = storage.pack_strings(strings)
+    assert (data.dtype, offsets.dtype, len(offsets)) == (np.uint8, np.int64, len(strings) + 1)
+    assert storage.unpack_strings(data, offsets) == strings
+
+
+def test_arrays_come_back_through_a_file(tmp_path):
+    strings = np.empty((2, 2), object)
+    strings[:] = [[b"a\0\0", b""], [b"\0", b"\xff\xfe"]]
+    arrays = {
+        "image_bytes": strings,
+        "values": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "empty": np.empty((0, 3), np.int64),
+        "no strings": np.empty(0, object),
+        "scalar": np.array(3),
+    }
+    read = through_a_file(arrays, tmp_path / "arrays.npz")
+    assert read.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert read[name].shape == array.shape
+        assert read[name].dtype == array.dtype
+        assert read[name].tolist() == array.tolist()
+
+
+def test_trailing_zero_bytes_survive_in_plain_lists_and_scalars_too(tmp_path):
+    # np.asarray of these has NumPy's own string type, which drops them: TensorFlow gives a scalar as plain bytes.
+    read = through_a_file({"list": [b"a\0", b"b"], "scalar": b"c\0\0", "text": ["é\0"]}, tmp_path / "arrays.npz")
+    assert read["list"].tolist() == [b"a\0", b"b"]
+    assert (read["scalar"].shape, read["scalar"].item()) == ((), b"c\0\0")
+    assert read["text"].tolist() == ["é\0".encode()]
+
+
+def test_objects_and_names_that_would_not_come_back_are_refused():
+    with pytest.raises(TypeError, match=r"'sizes' holds None; expected bytes or str"):
+        storage.pack_arrays({"sizes": np.array(["a", None], object)})
+    for name in ("image.bytes", "image.offsets", "image.shape"):
+        with pytest.raises(ValueError, match=rf"'{name}' ends in one of \.bytes, \.offsets, \.shape"):
+            storage.pack_arrays({name: np.zeros(2)})

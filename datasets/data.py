@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-from zoo.datasets.interface import Examples, Interface
-from zoo.datasets.preprocessors import PREPROCESSORS
 
 from zoo import registry, tasks
+from zoo.datasets.interface import Examples, Interface
+from zoo.datasets.preprocessors import PREPROCESSORS
 from zoo.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import keras
+
     from zoo.datasets.preprocessors import Preprocessor
 
 SPLITS = ("train", "validation", "test")

@@ -50,6 +50,7 @@ def _load_digits(memory_limit: int) -> Data:
     import tensorflow as tf
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
+
     from zoo.datasets.data import Data, Feature, Split
 
     source = load_digits()
@@ -84,6 +85,7 @@ def _load_tfds(name: str, *, data_dir: str | None, manual_dir: str | None, memor
     if manual_dir is not None and not Path(manual_dir).expanduser().is_dir():
         raise UsageError(f"manual_dir {manual_dir} is not a folder. Pass the folder that holds the original files.")
     import tensorflow_datasets as tfds
+
     from zoo.datasets.data import Data, Feature, Split
 
     tfds.disable_progress_bar()

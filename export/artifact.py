@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import tensorflow as tf
-from zoo.export import layout
-from zoo.export.card import model_card
-from zoo.export.signatures import heads, model_input, served_model
-from zoo.export.verification import Verification, check
 
 from zoo import registry, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError, one_line
+from zoo.export import layout
+from zoo.export.card import model_card
+from zoo.export.signatures import heads, model_input, served_model
+from zoo.export.verification import Verification, check
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -58,7 +58,7 @@ def save(
         PosixPath('exports/digits/1')
     """
     base = Path(path)
-    _check_folder(base)
+    check_folder(base)
     interface = _fitting(model, interface)
     golden = _golden(model, interface)
     try:
@@ -118,7 +118,8 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
     return dataclasses.replace(interface, build=registry.describe_build(model) or interface.build)
 
 
-def _check_folder(base: Path) -> None:
+def check_folder(base: Path) -> None:
+    """Raises `UsageError` where no versions can be exported to: before a training whose result would have no place."""
     if re.search(r"[*?\[\\]", str(base.absolute())):
         raise UsageError(
             f"{base.absolute()} has one of * ? [ \\ in it, which TensorFlow takes for a pattern when it loads. "

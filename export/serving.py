@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from zoo.export import layout
 
 from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.export import layout
 
 
 class LoadedModel:

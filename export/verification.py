@@ -12,10 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.export import layout
-
 from zoo import storage
 from zoo.errors import UsageError, one_line
+from zoo.export import layout
 
 TOLERANCE = 1e-5
 """Largest difference, relative to the larger of 1 and the value, between the live model and TensorFlow on the artifact."""

@@ -6,10 +6,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from zoo.scripts.console import run_command
-
 from zoo._version import __version__
 from zoo.errors import UsageError, did_you_mean
+from zoo.scripts.console import run_command
 
 COMMANDS = {
     "train": "train a model, evaluate it, write and verify its SavedModel",

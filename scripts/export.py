@@ -15,9 +15,8 @@ def command(argv: list[str]) -> int:
     options = parser.parse(argv)
 
     import_tensorflow()
-    from zoo.export.verification import Verification
-
     from zoo import pipeline
+    from zoo.export.verification import Verification
 
     saved = pipeline.export_run(options.run_directory, options.path)
     print(Verification.read(saved).table())

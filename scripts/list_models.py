@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from zoo.scripts.console import Parser, run_command
-
 from zoo import datasets
 from zoo.registry import get_spec, list_models
+from zoo.scripts.console import Parser, run_command
 
 
 def model_table() -> str:

@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.scripts.console import Parser, import_tensorflow, run_command, take_option
-
 from zoo import datasets
 from zoo.config import TrainConfig, read_yaml
 from zoo.errors import UsageError, did_you_mean
 from zoo.registry import get_spec, list_models
+from zoo.scripts.console import Parser, import_tensorflow, run_command, take_option
 
 RECIPES = Path(__file__).with_name("recipes")
 _SECTIONS = ("model", "data", "config")

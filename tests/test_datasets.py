@@ -21,12 +21,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn.datasets import load_digits
-from zoo.datasets.data import Feature
-from zoo.datasets.interface import Interface
-from zoo.datasets.preprocessors import PREPROCESSORS, ImagePreprocessor
 
 import zoo
 from zoo import registry
+from zoo.datasets.data import Feature
+from zoo.datasets.interface import Interface
+from zoo.datasets.preprocessors import PREPROCESSORS, ImagePreprocessor
 
 SPLITS = ("train", "validation", "test")
 

@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from zoo.export import artifact, layout, replay, signatures
-from zoo.export.verification import Verification, check, verify
 
 import zoo
 from zoo import storage
 from zoo._version import __version__
 from zoo.errors import UsageError
+from zoo.export import artifact, layout, replay, signatures
+from zoo.export.verification import Verification, check, verify
 
 
 @pytest.fixture(scope="module")

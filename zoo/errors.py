@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -25,6 +26,7 @@ def one_line(error: BaseException, limit: int = 400) -> str:
     Of an error inside a TensorFlow graph only the sentence stays, not where in the graph it arose.
     """
     text = str(error).rsplit("<stack traces unavailable>", 1)[-1].split("[[{{node", 1)[0]
+    text = re.sub(r"\{\{function_node .*?\}\} ?", "", text)
     text = " ".join(text.split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
 

@@ -80,7 +80,10 @@ def run(
     import tensorflow as tf
 
     from zoo import datasets, evaluation, training
+    from zoo.export import artifact
 
+    if export:
+        artifact.check_folder(directory / "saved_model")
     strategy = training.strategy(config.strategy, replicas=config.replicas)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -111,9 +114,10 @@ def _export(
 
     base = directory / "saved_model"
     numbers = layout.versions(base)
-    newest = base / str(numbers[-1]) if numbers else None
-    facts = storage.read_json(newest / layout.EXTRA / "zoo.json") if newest else {}
-    if newest is None or facts.get("weights_sha256") != artifact.weights_hash(network):
+    newest = base / str(numbers[-1] if numbers else 1)
+    facts_file = newest / layout.EXTRA / "zoo.json"
+    facts = storage.read_json(facts_file) if facts_file.is_file() else {}
+    if facts.get("weights_sha256") != artifact.weights_hash(network):
         newest = artifact.save(network, interface, base, report=report)
         storage.write_text(directory / "README.md", (newest / "README.md").read_text(encoding="utf-8"))
         verification = Verification.read(newest)  # it was verified before it was published, moments ago

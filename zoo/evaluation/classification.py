@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zoo.errors import UsageError
+
 LOG_LOSS_CLIP = 1e-7
 CALIBRATION_BINS = 15
 SUM_TOLERANCE = 1e-3
@@ -59,7 +61,7 @@ def classification_report(
           the targets.
 
     Raises:
-        ValueError: shapes that disagree, nothing to measure, targets that are no class, probabilities that are not
+        UsageError: shapes that disagree, nothing to measure, targets that are no class, probabilities that are not
             finite or no distribution (logits), class names that do not fit the columns, or impossible weights or
             counts.
 
@@ -164,42 +166,42 @@ def _real_elements(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Check and flatten: targets `(m,)`, probabilities `(m, num_classes)` and weights `(m,)` of what has a weight."""
     if targets.size == 0 and probabilities.size == 0:
-        raise ValueError("Nothing to evaluate: targets and probabilities are empty. Check that the split has examples.")
+        raise UsageError("Nothing to evaluate: targets and probabilities are empty. Check that the split has examples.")
     if targets.ndim == 0 or probabilities.ndim < 2 or probabilities.shape[:-1] != targets.shape:
         if targets.shape == probabilities.shape and targets.ndim > 1:
             hint = "One-hot targets become class numbers with targets.argmax(axis=-1)."
         else:
             hint = "Pass one class number per row of probabilities."
-        raise ValueError(
+        raise UsageError(
             f"targets of shape {targets.shape} and probabilities of shape {probabilities.shape} do not fit: expected "
             f"targets (n,) with probabilities (n, num_classes), or (n, steps) with (n, steps, num_classes). {hint}"
         )
     if probabilities.shape[-1] < 2:
-        raise ValueError(
+        raise UsageError(
             f"probabilities have shape {probabilities.shape}, expected at least 2 columns, one per class. A single "
             "sigmoid output p becomes two columns with numpy.concatenate([1 - p, p], axis=-1)."
         )
     if not np.issubdtype(targets.dtype, np.integer):
-        raise ValueError(
+        raise UsageError(
             f"targets have dtype {targets.dtype}, expected integers that number the columns of probabilities. "
             "Map names with class_names.index, or convert whole numbers with targets.astype('int64')."
         )
     weight = np.ones(targets.shape) if weights is None else np.asarray(weights, dtype=np.float64)
     if weight.shape != targets.shape:
-        raise ValueError(
+        raise UsageError(
             f"weights have shape {weight.shape}, expected the shape of targets, {targets.shape}: one weight for each "
             "element, 0 where it is padding."
         )
     bad = ~(np.isfinite(weight) & (weight >= 0)).ravel()
     if bad.any():
         first = int(bad.argmax())
-        raise ValueError(
+        raise UsageError(
             f"weights hold {weight.ravel()[first]} at index {_index(first, weight.shape)}, expected finite numbers "
             "that are not negative: 0 for padding, 1 for what counts."
         )
     real = np.flatnonzero(weight)
     if real.size == 0:
-        raise ValueError(
+        raise UsageError(
             f"Nothing to evaluate: all {weight.size} weights are 0. Weight 0 marks padding; "
             "give real elements weight 1."
         )
@@ -215,7 +217,7 @@ def _checked_targets(targets: NDArray[Any], real: NDArray[np.intp], num_classes:
     bad = (true < 0) | (true >= num_classes)
     if bad.any():
         first = int(bad.argmax())
-        raise ValueError(
+        raise UsageError(
             f"targets hold {true[first]} at index {_index(real[first], targets.shape)}, expected 0 to "
             f"{num_classes - 1}, as probabilities have {num_classes} columns ({int(bad.sum())} target(s) are outside). "
             "If it marks padding, give it weight 0; otherwise the model was built for other classes."
@@ -230,7 +232,7 @@ def _checked_probabilities(probabilities: NDArray[Any], real: NDArray[np.intp]) 
     if bad.any():
         row, column = np.argwhere(bad)[0]
         first = int(real[row]) * num_classes + int(column)
-        raise ValueError(
+        raise UsageError(
             f"probabilities hold {probable[row, column]} at index {_index(first, probabilities.shape)}, expected "
             "finite numbers. The model diverged or was fed such values: look for the first epoch whose loss is not "
             "finite."
@@ -239,7 +241,7 @@ def _checked_probabilities(probabilities: NDArray[Any], real: NDArray[np.intp]) 
     no_distribution = (abs(sums - 1) > SUM_TOLERANCE) | (probable.min(axis=1) < -SUM_TOLERANCE)
     if no_distribution.any():
         row = int(no_distribution.argmax())
-        raise ValueError(
+        raise UsageError(
             f"probabilities at index {_index(real[row], probabilities.shape[:-1])} sum to {sums[row]:.4g} with "
             f"smallest value {probable[row].min():.4g}, expected non-negative values that sum to 1 (tolerance "
             f"{SUM_TOLERANCE}). These look like logits: apply a softmax, or build the model with "
@@ -250,20 +252,20 @@ def _checked_probabilities(probabilities: NDArray[Any], real: NDArray[np.intp]) 
 
 def _checked_names(class_names: Sequence[str], num_classes: int) -> list[str]:
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
-        raise ValueError(
+        raise UsageError(
             f"class_names is {class_names!r}, expected a list of strings, one per class. "
             "Convert numbers with [str(name) for name in class_names], bytes with name.decode()."
         )
     names = [str(name) for name in class_names]  # NumPy's strings become Python's
     if len(names) != num_classes:
-        raise ValueError(
+        raise UsageError(
             f"class_names has {len(names)} names, but probabilities have {num_classes} columns: expected one name per "
             "column. Pass the names of the data set that the model was built for."
         )
     seen: dict[str, int] = {}
     for index, name in enumerate(names):
         if name in seen:
-            raise ValueError(
+            raise UsageError(
                 f"class_names holds {name!r} twice, at {seen[name]} and {index}: expected different names, or the "
                 "report could not tell the classes apart. Rename one of them."
             )
@@ -311,12 +313,12 @@ def _baseline(
     else:
         counts = np.asarray(train_class_counts, dtype=np.float64)
         if counts.shape != (len(names),):
-            raise ValueError(
+            raise UsageError(
                 f"train_class_counts has shape {counts.shape}, expected ({len(names)},), one count per class. "
                 f"Count with numpy.bincount(train_targets, minlength={len(names)})."
             )
         if not np.isfinite(counts).all() or counts.min() < 0 or counts.sum() == 0:
-            raise ValueError(
+            raise UsageError(
                 f"train_class_counts is {counts.tolist()}, expected counts that are not negative and not all 0. "
                 "Count the training split's targets, or leave the argument out."
             )

@@ -67,7 +67,8 @@ def save(
             verification = check(temporary, sums=False)
             if not verification.passed:
                 raise UsageError(
-                    f"The SavedModel was not published, it failed its verification: {verification.failures}."
+                    f"The SavedModel was not published, it failed its verification: {verification.failures}. Check "
+                    "layers of your own: what they answer must depend on inputs and weights alone."
                 )
             _seal(temporary, verification)
             return _publish(temporary, base)
@@ -96,7 +97,7 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
     if not hasattr(model, "output_names"):
         raise UsageError(
             f"Export takes a Functional Keras model, whose inputs and outputs have names; received a "
-            f"{type(model).__name__}. A Sequential becomes one by keras.Model(model.inputs, model.outputs)."
+            f"{type(model).__name__}. Pass keras.Model(model.inputs, model.outputs) for a Sequential."
         )
     takes, gives = model_input(model).shape[1:], interface.preprocessor.output_shape
     if not takes.is_compatible_with(gives):
@@ -207,7 +208,9 @@ def _labels_file(directory: Path, interface: Interface) -> Path | None:
         return None
     for name in interface.class_names:
         if not name or "\n" in name or "\r" in name:
-            raise UsageError(f"The class name {name!r} is empty or has a line break; labels.txt holds one name a line.")
+            raise UsageError(
+                f"The class name {name!r} is empty or has a line break. Rename it: labels.txt holds one name a line."
+            )
     folder = directory / "labels"
     folder.mkdir()
     file = folder / "labels.txt"

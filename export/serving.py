@@ -48,15 +48,19 @@ class LoadedModel:
         Raises:
             UsageError: wrong input names, or a request that the graph refuses.
         """
-        function = self._function(signature)
+        function, names = self._function(signature), " and ".join(self.inputs(signature))
         specs = function.structured_input_signature[1]
         if set(inputs) != set(specs):
-            raise UsageError(f"{signature} takes {', '.join(specs)}; received {', '.join(inputs) or 'nothing'}.")
+            raise UsageError(
+                f"{signature} takes {', '.join(specs)}; received {', '.join(inputs) or 'nothing'}. Pass these names."
+            )
         try:
             tensors = {name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
             return {name: value.numpy() for name, value in function(**tensors).items()}
         except (ValueError, TypeError, tf.errors.OpError) as error:
-            raise UsageError(f"{signature} refused the request: {one_line(error, 200)}") from error
+            raise UsageError(
+                f"{signature} refused the request: {one_line(error, 200).rstrip('.')}. Send what {names} takes."
+            ) from error
 
     def predict_files(self, files: Sequence[str | Path]) -> list[dict[str, Any]]:
         """Answers files, one request each, for a model whose `serving_default` takes a file's bytes.
@@ -69,7 +73,7 @@ class LoadedModel:
         """
         names = self.inputs()
         if len(names) != 1 or not names[0].endswith("_bytes"):
-            raise UsageError(f"{self.path} takes {', '.join(names)}, not files.")
+            raise UsageError(f"{self.path} takes {', '.join(names)}, not files. Call it with inputs by name.")
         answers = []
         for file in files:
             try:
@@ -79,7 +83,7 @@ class LoadedModel:
             try:
                 outputs = self({names[0]: [content]})
             except UsageError as error:
-                raise UsageError(f"{file} is not a file that the model understands: {error}") from error
+                raise UsageError(f"Cannot answer {file}: {one_line(error)} Pass another file.") from error
             answers.append({k: v[0].decode() if isinstance(v[0], bytes) else v[0] for k, v in outputs.items()})
         return answers
 

@@ -89,8 +89,8 @@ def portable_copy(model: keras.Model) -> keras.Model:
         copy.set_weights(model.get_weights())
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UsageError(
-            f"Model {model.name!r} cannot be rebuilt from its config ({one_line(error, 200)}). Export needs a Functional "
-            "Keras model whose layers have get_config()."
+            f"Model {model.name!r} cannot be rebuilt from its config ({one_line(error, 200)}). Pass a Functional Keras "
+            "model whose layers have get_config()."
         ) from error
     return copy
 
@@ -119,7 +119,9 @@ def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[tf.Te
 def model_input(model: keras.Model) -> tf.TensorSpec:
     """Returns the model's only input under its name, with a dynamic batch."""
     if len(model.inputs) != 1:
-        raise UsageError(f"Model {model.name!r} has {len(model.inputs)} inputs; this task expects exactly one.")
+        raise UsageError(
+            f"Model {model.name!r} has {len(model.inputs)} inputs; this task expects one. Build it with one input."
+        )
     tensor = model.inputs[0]
     return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, tensor.name)
 

@@ -30,7 +30,7 @@ class Parser(jsonargparse.ArgumentParser):
         if found and found[1] in self.expected:
             came = re.search(r"Got value: (.*)", message)
             value = f" is {came[1].strip()}" if came else " has a wrong value"
-            raise UsageError(f"--{found[1]}{value}; expected {self.expected[found[1]]}.")
+            raise UsageError(f"--{found[1]}{value}. Pass {self.expected[found[1]]}.")
         raise UsageError(f"{one_line(ValueError(message))} `{self.prog} --help` shows the options.")
 
     def parse(self, argv: Sequence[str]) -> jsonargparse.Namespace:

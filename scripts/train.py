@@ -45,7 +45,7 @@ def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
         if section not in sections:
             raise UsageError(f"{name} has a section {section!r}. {did_you_mean(str(section), _SECTIONS)}")
         if not isinstance(values, dict):
-            raise UsageError(f"The section {section!r} of {name} is {values!r}; expected settings by name.")
+            raise UsageError(f"The section {section!r} of {name} is {values!r}. Put settings by name in it.")
         sections[section] = dict(values)
     return sections
 

@@ -283,7 +283,7 @@ def test_a_missing_docstring_is_found():
 # --- Messages --------------------------------------------------------------------------------------------------------
 
 HINT = re.compile(
-    r"\b(pass|try|call|choose|leave|install|put|use|give|rename|replace|check|build|remove|start|send|wait|correct|make)\b"
+    r"\b(pass|try|call|choose|leave|install|put|use|give|rename|replace|check|convert|map|count|look|apply|build|remove|start|send|wait|correct|make)\b"
     r"|known to work|`",
     re.IGNORECASE,
 )
@@ -308,6 +308,10 @@ def is_sentence(piece: str | ast.expr, tree: ast.AST) -> bool:
         return ast.unparse(piece.func).endswith("did_you_mean")
     if not isinstance(piece, ast.Name):
         return False
+    handlers = [n for n in ast.walk(tree) if isinstance(n, ast.ExceptHandler) and n.name == piece.id and n.type]
+    around = [h for h in handlers if h.lineno <= piece.lineno <= h.end_lineno]
+    if around and ast.unparse(around[-1].type) == "UsageError":
+        return True  # a message of our own, passed on
     values = [n.value for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == piece.id]
     last = [(pieces(value) or [value])[-1] for value in values]
     return bool(last) and all(p.endswith((".", "?")) if isinstance(p, str) else is_sentence(p, tree) for p in last)
@@ -355,6 +359,7 @@ def test_errors_say_what_came_and_what_to_do(name):
         ('raise UsageError(f"There is no {name}.")', "does not say what to do"),
         ('raise ValueError("It is wrong.")', "does not say what to do"),
         ('raise UsageError(f"{a} is {b!r}; expected more.")', "does not say what to do"),
+        ('try:\n    f()\nexcept OSError as error:\n    raise UsageError(f"Pass {error}")', "does not end like a sent"),
         ("raise UsageError()", "does not end like a sentence"),
         ("raise UsageError(message)", "put together elsewhere"),
     ],
@@ -371,6 +376,7 @@ def test_a_bad_message_is_found(source, complaint):
         'raise UsageError(f"{a} is {b!r}; expected more than {c}. " "Pass 3, say.") from error',
         'raise ValueError("No run. `zoo train` makes one.")',
         'raise TypeError(f"{a} is {b!r}; expected bytes.")',
+        'try:\n    f()\nexcept UsageError as error:\n    raise UsageError(f"In {file}: {error}") from error',
         "raise AttributeError(name)",
         "raise",
     ],
@@ -425,8 +431,8 @@ TEXTS = [
     file
     for folder in (*FOLDERS, "tests", ".ci", ".")
     for file in sorted((ROOT / folder).glob("*" if folder == "." else "**/*"))
-    if file.suffix in (".py", ".sh", ".md", ".cfg", ".toml", ".yaml", ".yml", ".txt", "") and file.is_file()
-    if not file.name.startswith(".git")
+    if file.suffix in (".py", ".sh", ".md", ".cfg", ".toml", ".yaml", ".yml", ".txt") or file.parent.name == ".ci"
+    if file.is_file()
 ]
 
 

@@ -91,12 +91,12 @@ BAD = {
     ),
     "wrong type": (
         [*TRAIN, "--config.epochs", "many"],
-        r"--config\.epochs is many; expected a whole number, such as 10",
+        r"--config\.epochs is many. Pass a whole number, such as 10",
     ),
-    "wrong list": ([*TRAIN, "--model.filters", "[3, x]"], r"--model\.filters is x; expected a list of whole numbers"),
+    "wrong list": ([*TRAIN, "--model.filters", "[3, x]"], r"--model\.filters is x. Pass a list of whole numbers"),
     "wrong choice": (
         [*TRAIN, "--config.schedule", "cosin"],
-        r"--config\.schedule is cosin; expected constant or linear",
+        r"--config\.schedule is cosin. Pass constant or linear",
     ),
     "out of range": ([*TRAIN, "--config.epochs", "0"], r"epochs is 0; expected a whole number of at least 1"),
     "contradiction": ([*TRAIN, "--config.replicas", "2"], r"replicas=2 goes with strategy='mirrored'"),
@@ -240,7 +240,9 @@ def test_a_file_that_is_no_image_is_named(run, image, tmp_path):
     text.write_text("dear")
     done = run_zoo("predict", run[0], image, text, check=False)
     assert done.returncode == 2 and done.stdout == ""
-    assert re.fullmatch(r"zoo: \S*letter.txt is not .*Unknown image file format.*\n", done.stderr)
+    assert re.fullmatch(
+        r"zoo: Cannot answer \S*letter.txt: .*Unknown image file format.*Pass another file\.\n", done.stderr
+    )
     done = run_zoo("predict", run[0], tmp_path / "none.png", check=False)
     assert done.returncode == 2 and "none.png: No such file" in done.stderr
 

@@ -68,8 +68,8 @@ def test_the_quick_start_works(tmp_path):
     if not (Path(sys.prefix) / "bin" / "zoo").exists():
         pytest.skip("the package is not installed in a virtual environment here")
     copy = tmp_path / "checkout"
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, tracked.split("\0")):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, copy / name)
     words = ["bash", "scripts/quickstart.sh", "--config.epochs", "2"]
@@ -77,5 +77,7 @@ def test_the_quick_start_works(tmp_path):
     done = subprocess.run(words, cwd=copy, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
     assert re.search(r"The image shows a \d\n.*test-image.png: \d [01]\.\d{4}\n", done.stdout)
-    for path in re.findall(r"runs/quickstart/\S+?(?=,|\s|$)", done.stdout):
+    listed = re.findall(r"^(?:SavedModel|Proof|Report|Plots|Model card)  +(\S+)$", done.stdout, re.MULTILINE)
+    assert len(listed) == 5
+    for path in listed:
         assert (copy / path).exists(), path

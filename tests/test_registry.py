@@ -235,3 +235,11 @@ def test_this_file_sees_the_real_registry():
     """The fixture gave the registry back."""
     assert "thing" not in zoo.list_models()
     assert "zoo.models.cnn" in sys.modules
+
+
+def test_an_unknown_builder_is_an_attribute_error():
+    import zoo
+
+    assert not hasattr(zoo, "build_nothing_model")
+    with pytest.raises(AttributeError, match="Unknown model 'cn'. Did you mean 'cnn'"):
+        _ = zoo.build_cn_model

@@ -480,3 +480,10 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_after(digits, small_dis
     assert result.resumed_at == (2, 0)
     for a, b in zip(whole.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_batch_that_is_refused_is_one_sentence(digits):
+    stream = dataclasses.replace(digits, memory_limit=0, class_names=digits.class_names[:9])
+    prepared = stream.prepare("mlp", hidden_units=[8], input_shape=[8, 8, 1])
+    with pytest.raises(zoo.UsageError, match=r"A batch was refused: .*has a label outside 0 to 8\. Check the data set"):
+        zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), verbose=0)

@@ -53,7 +53,10 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     if name.startswith("build_") and name.endswith("_model"):
-        return get_spec(name.removeprefix("build_").removesuffix("_model")).builder
+        try:
+            return get_spec(name.removeprefix("build_").removesuffix("_model")).builder
+        except UsageError as error:
+            raise AttributeError(str(error)) from None
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 

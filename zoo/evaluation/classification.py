@@ -178,8 +178,8 @@ def _real_elements(
         )
     if probabilities.shape[-1] < 2:
         raise UsageError(
-            f"probabilities have shape {probabilities.shape}, expected at least 2 columns, one per class. A single "
-            "sigmoid output p becomes two columns with numpy.concatenate([1 - p, p], axis=-1)."
+            f"probabilities have shape {probabilities.shape}, expected at least 2 columns, one per class. "
+            "Pass numpy.concatenate([1 - p, p], axis=-1) for a single sigmoid output p."
         )
     if not np.issubdtype(targets.dtype, np.integer):
         raise UsageError(
@@ -189,15 +189,15 @@ def _real_elements(
     weight = np.ones(targets.shape) if weights is None else np.asarray(weights, dtype=np.float64)
     if weight.shape != targets.shape:
         raise UsageError(
-            f"weights have shape {weight.shape}, expected the shape of targets, {targets.shape}: one weight for each "
-            "element, 0 where it is padding."
+            f"weights have shape {weight.shape}, expected the shape of targets, {targets.shape}. Pass one weight for "
+            "each element, 0 where it is padding."
         )
     bad = ~(np.isfinite(weight) & (weight >= 0)).ravel()
     if bad.any():
         first = int(bad.argmax())
         raise UsageError(
             f"weights hold {weight.ravel()[first]} at index {_index(first, weight.shape)}, expected finite numbers "
-            "that are not negative: 0 for padding, 1 for what counts."
+            "that are not negative. Pass 0 for padding, 1 for what counts."
         )
     real = np.flatnonzero(weight)
     if real.size == 0:

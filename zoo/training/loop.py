@@ -286,7 +286,10 @@ class _Loop:
             self.callbacks.on_train_begin()
             logs: dict[str, float] = {}
             while self.epoch < self.config.epochs and not self.model.stop_training:
-                logs = self._run_epoch()
+                try:
+                    logs = self._run_epoch()
+                except tf.errors.InvalidArgumentError as error:
+                    raise UsageError(f"A batch was refused: {one_line(error)} Check the data set.") from error
             self.callbacks.on_train_end(logs)
         self._finish()
         path = self.directory.path if self.directory else None

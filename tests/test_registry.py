@@ -241,5 +241,5 @@ def test_an_unknown_builder_is_an_attribute_error():
     import zoo
 
     assert not hasattr(zoo, "build_nothing_model")
-    with pytest.raises(AttributeError, match="Unknown model 'cn'. Did you mean 'cnn'"):
+    with pytest.raises(AttributeError, match=r"Unknown model 'cn'. Did you mean 'cnn'"):
         _ = zoo.build_cn_model

@@ -27,6 +27,7 @@ def one_line(error: BaseException, limit: int = 400) -> str:
     """
     text = str(error).rsplit("<stack traces unavailable>", 1)[-1].split("[[{{node", 1)[0]
     text = re.sub(r"\{\{function_node .*?\}\} ?", "", text)
+    text = re.sub(r".*assertion failed: \[(.*?)\].*", r"\1", text, flags=re.DOTALL).replace("\\'", "'")
     text = " ".join(text.split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
 

@@ -117,7 +117,11 @@ class Data:
                     f"Leave {name} out."
                 )
         make = PREPROCESSORS[task.preprocessor].for_model
-        preprocessor, fixed = make(self.features[task.feature], spec.preprocessing, arguments)
+
+        def train() -> tf.data.Dataset:
+            return self.train.map(lambda example: example[task.feature])
+
+        preprocessor, fixed = make(self.features[task.feature], spec.preprocessing, arguments, train)
         return Prepared(
             data=self, model=model, task=task, preprocessor=preprocessor, arguments={**arguments, **decided, **fixed}
         )
@@ -200,7 +204,7 @@ class Prepared:
         positions = tf.data.Dataset.from_tensor_slices(order[start * batch_size :]).batch(batch_size)
 
         def gather(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return tf.gather(inputs, index), tf.gather(targets, index)
+            return self.preprocessor.trim(tf.gather(inputs, index)), tf.gather(targets, index)
 
         return positions.map(gather, num_parallel_calls=2, deterministic=True).prefetch(8)
 
@@ -253,10 +257,17 @@ class Prepared:
                     f"Split {split!r} of data set {self.data.name!r} is empty. Choose another split or data set."
                 )
             with tf.device("CPU"):
-                inputs, targets = (tf.concat(column, axis=0) for column in zip(*parts, strict=True))
+                inputs = tf.concat([self._padded(inputs) for inputs, _ in parts], axis=0)
+                targets = tf.concat([targets for _, targets in parts], axis=0)
             self._check_targets(split, targets.numpy())
             self._cache[split] = inputs, targets
         return self._cache[split]
+
+    def _padded(self, inputs: tf.Tensor) -> tf.Tensor:
+        """A batch of inputs padded with zeros to the longest that there can be; inputs of a fixed shape as they are."""
+        longest = self.preprocessor.output_shape
+        missing = [[0, most - size] for most, size in zip(longest, inputs.shape[1:], strict=True)]
+        return tf.pad(inputs, [[0, 0], *missing]) if any(gap for _, gap in missing) else inputs
 
     def _check_targets(self, split: str, targets: np.ndarray) -> None:
         if not self.task.needs_class_names:

@@ -7,12 +7,14 @@ is served is what was trained on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from zoo.datasets.text import TextPreprocessor
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,10 +28,14 @@ class Preprocessor(Protocol):
 
     @classmethod
     def for_model(
-        cls, feature: Feature, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+        cls,
+        feature: Feature,
+        needs: Mapping[str, Any],
+        arguments: Mapping[str, Any],
+        train: Callable[[], tf.data.Dataset],
     ) -> tuple[Preprocessor, dict[str, Any]]:
-        """Makes one from a data set's feature, the spec's `preprocessing` and the user's builder arguments; returns it
-        with the builder arguments that it fixes."""
+        """Makes one from a data set's feature, the spec's `preprocessing`, the user's builder arguments and what `train`
+        gives, the feature's values in the training split; returns it with the builder arguments that it fixes."""
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -42,11 +48,18 @@ class Preprocessor(Protocol):
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
         """A batch of the raw feature as a batch of model inputs."""
 
+    def trim(self, inputs: tf.Tensor) -> tf.Tensor:
+        """A batch of model inputs without what is padding in all of them."""
+
     def serve(self, requests: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """A batch of raw requests, as `requests` names them, as a batch of model inputs."""
 
     def to_requests(self, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Raw features of a data set as a client would send them."""
+
+    def for_export(self, directory: Path) -> tuple[Preprocessor, list[Any]]:
+        """An equal one that reads its vocabularies from files, which it writes into a folder, and what must be saved with
+        it; the files become the artifact's assets."""
 
     def config(self) -> dict[str, Any]:
         """Everything that it takes to make an equal one: `PREPROCESSORS[kind](**config)`."""
@@ -76,7 +89,11 @@ class ImagePreprocessor:
 
     @classmethod
     def for_model(
-        cls, feature: Feature, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+        cls,
+        feature: Feature,
+        needs: Mapping[str, Any],
+        arguments: Mapping[str, Any],
+        train: Callable[[], tf.data.Dataset],
     ) -> tuple[ImagePreprocessor, dict[str, Any]]:
         """The model's input is what `input_shape` says; else the data's own size where that is fixed and not smaller
         than the spec's `image_size`; else `image_size`."""
@@ -171,9 +188,17 @@ class ImagePreprocessor:
         encoded[:] = [tf.io.encode_png(image).numpy() for image in raw]
         return {"image_bytes": encoded}
 
+    def trim(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Images have no padding."""
+        return inputs
+
+    def for_export(self, directory: Path) -> tuple[ImagePreprocessor, list[Any]]:
+        """Images need no vocabulary."""
+        return self, []
+
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return dataclasses.asdict(self)
 
 
-PREPROCESSORS: dict[str, Any] = {cls.kind: cls for cls in [ImagePreprocessor]}
+PREPROCESSORS: dict[str, Any] = {cls.kind: cls for cls in (ImagePreprocessor, TextPreprocessor)}

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
 
+from zoo.datasets.embedded import EMBEDDED
 from zoo.errors import UsageError, did_you_mean, one_line
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
 
-TESTED = {"fashion_mnist": "MIT", "mnist": "CC BY-SA 3.0"}
-"""Data sets of TensorFlow Datasets that this package has been run on, with their licences, which its builders leave out;
-any other of one image and one class label loads too."""
+TESTED = {"clinc_oos": "CC BY 3.0", "fashion_mnist": "MIT", "mnist": "CC BY-SA 3.0", "sms_spam": "CC BY 4.0"}
+"""Data sets of TensorFlow Datasets, and of this package's builders for it, that this package has been run on, with their
+licences, which the builders leave out; any other of one image or text and one class label loads too."""
+
+_NUMBERED = {"clinc_oos": ("text", "intent", "intent_name")}
+"""Text sets whose labels are plain numbers: the keys of the text, the number and its name."""
 
 
 def list_datasets() -> list[str]:
@@ -26,7 +31,7 @@ def list_datasets() -> list[str]:
 
     Example:
         >>> zoo.datasets.list_datasets()
-        ['digits', 'fashion_mnist', 'mnist']
+        ['clinc_oos', 'commands', 'digits', 'fashion_mnist', 'mnist', 'sms_spam']
     """
     return sorted([*EMBEDDED, *TESTED])
 
@@ -40,54 +45,15 @@ def load(name: str, *, data_dir: str | None, manual_dir: str | None, memory_limi
     return _load_tfds(name, data_dir=data_dir, manual_dir=manual_dir, memory_limit=memory_limit)
 
 
-def _load_digits(memory_limit: int) -> Data:
-    """1,797 handwritten digits of 8x8 pixels and 16 grey levels, from scikit-learn.
-
-    They are the test half of UCI's "Optical Recognition of Handwritten Digits" (13 writers), real but small: for tests
-    and a first try. Levels 0 to 16 are spread over 0 to 255. A fifth of every class, drawn once with a fixed seed, is
-    the test split; a tenth of the rest the validation split.
-    """
-    import tensorflow as tf
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    from zoo.datasets.data import Data, Feature, Split
-
-    source = load_digits()
-    images = np.round(source.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
-    labels = source.target.astype(np.int64)
-    rest, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels)
-    train, validation = train_test_split(rest, test_size=0.1, random_state=0, stratify=labels[rest])
-
-    def split(index: np.ndarray) -> Split:
-        index = np.sort(index)
-        arrays = {"image": images[index], "label": labels[index]}
-        return Split(lambda: tf.data.Dataset.from_tensor_slices(arrays), len(index))
-
-    return Data(
-        name="digits",
-        arguments={},
-        task="image_classification",
-        splits={"train": split(train), "validation": split(validation), "test": split(test)},
-        features={"image": Feature((8, 8, 1), "uint8"), "label": Feature((), "int64")},
-        class_names=tuple(str(n) for n in source.target_names),
-        licence="CC BY 4.0",
-        source="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998, "
-        "doi:10.24432/C50P49, as shipped with scikit-learn",
-        memory_limit=memory_limit,
-    )
-
-
-EMBEDDED: dict[str, Callable[[int], Data]] = {"digits": _load_digits}
-
-
 def _load_tfds(name: str, *, data_dir: str | None, manual_dir: str | None, memory_limit: int) -> Data:
     if manual_dir is not None and not Path(manual_dir).expanduser().is_dir():
         raise UsageError(f"manual_dir {manual_dir} is not a folder. Pass the folder that holds the original files.")
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     from zoo.datasets.data import Data, Feature, Split
 
+    importlib.import_module("zoo.datasets.builders")  # registers them with TensorFlow Datasets
     tfds.disable_progress_bar()
     try:
         builder = tfds.builder(name, data_dir=data_dir)
@@ -98,7 +64,7 @@ def _load_tfds(name: str, *, data_dir: str | None, manual_dir: str | None, memor
             nearest = did_you_mean(name.lower(), known, listing="tensorflow_datasets.list_builders()")
             raise UsageError(f"Unknown data set {name!r}. {nearest}") from None
         raise UsageError(f"Cannot open data set {name!r}: {one_line(error)} Try {base!r} alone.") from error
-    image, label = _image_and_label(name, builder.info.features)
+    task, feature, key, label = _features(name, builder.info.features)
     if not builder.data_path.exists():
         _prepare(builder, manual_dir)
 
@@ -106,7 +72,11 @@ def _load_tfds(name: str, *, data_dir: str | None, manual_dir: str | None, memor
         def dataset() -> Any:
             read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
             raw = builder.as_dataset(split=spec, shuffle_files=False, read_config=read)
-            return raw.map(lambda e: {"image": e[image], "label": e[label]}, num_parallel_calls=2, deterministic=True)
+            return raw.map(
+                lambda e: {feature: e[key], "label": tf.cast(e[label], tf.int64)},
+                num_parallel_calls=2,
+                deterministic=True,
+            )
 
         return Split(dataset, builder.info.splits[spec].num_examples)
 
@@ -115,33 +85,50 @@ def _load_tfds(name: str, *, data_dir: str | None, manual_dir: str | None, memor
     if not all(sizes.values()):
         raise UsageError(f"Data set {name!r} is too small to divide: {sizes}. Choose one with more examples.")
     places = {"data_dir": data_dir, "manual_dir": manual_dir}
+    held = builder.info.features[key]
     return Data(
         name=name,
         arguments={k: str(Path(v).expanduser().resolve()) for k, v in places.items() if v is not None},
-        task="image_classification",
+        task=task,
         splits=splits,
-        features={"image": Feature(tuple(builder.info.features[image].shape), "uint8"), "label": Feature((), "int64")},
-        class_names=tuple(builder.info.features[label].names),
+        features={feature: Feature(tuple(held.shape), np.dtype(held.np_dtype).name), "label": Feature((), "int64")},
+        class_names=_class_names(builder, label),
         licence=str(builder.info.redistribution_info.license or "") or TESTED.get(name, "not stated by the source"),
         source=f"{builder.info.homepage} (TensorFlow Datasets {builder.info.full_name})",
         memory_limit=memory_limit,
     )
 
 
-def _image_and_label(name: str, features: Any) -> tuple[str, str]:
-    """Returns the keys of the only image and the only class label among a builder's features."""
+def _features(name: str, features: Any) -> tuple[str, str, str, str]:
+    """Returns the task that a builder's features fit, the name of its feature, and the keys of feature and label."""
     import tensorflow_datasets as tfds
 
+    if name in _NUMBERED:
+        return "text_classification", "text", *_NUMBERED[name][:2]
     flat = features if isinstance(features, tfds.features.FeaturesDict) else {}
-    images = [k for k in flat if type(flat[k]) is tfds.features.Image]
+    images = [k for k in flat if type(flat[k]) is tfds.features.Image and np.dtype(flat[k].np_dtype) == np.uint8]
+    texts = [k for k in flat if type(flat[k]) is tfds.features.Text]
     labels = [k for k in flat if type(flat[k]) is tfds.features.ClassLabel]
-    if len(images) != 1 or len(labels) != 1 or np.dtype(flat[images[0]].np_dtype) != np.uint8:
-        held = ", ".join(f"{k}: {type(flat[k]).__name__}" for k in flat) or type(features).__name__
-        raise UsageError(
-            f"Data set {name!r} holds {held}; expected exactly one uint8 Image and one ClassLabel. "
-            f"Known to work: {', '.join(list_datasets())}."
-        )
-    return images[0], labels[0]
+    if len(labels) == 1 and len(images) == 1:
+        return "image_classification", "image", images[0], labels[0]
+    if len(labels) == 1 and len(texts) == 1 and not any(type(f) is tfds.features.Image for f in flat.values()):
+        return "text_classification", "text", texts[0], labels[0]
+    held = ", ".join(f"{k}: {type(flat[k]).__name__}" for k in flat) or type(features).__name__
+    raise UsageError(
+        f"Data set {name!r} holds {held}; expected one uint8 Image or one Text, and one ClassLabel. "
+        f"Known to work: {', '.join(list_datasets())}."
+    )
+
+
+def _class_names(builder: Any, label: str) -> tuple[str, ...]:
+    """Returns the names of the labels; for plain numbers they are read off the training split."""
+    if builder.name not in _NUMBERED:
+        return tuple(builder.info.features[label].names)
+    _, number, name = _NUMBERED[builder.name]
+    names = {int(e[number]): e[name].decode() for e in builder.as_dataset(split="train").as_numpy_iterator()}
+    if sorted(names) != list(range(len(names))):
+        raise UsageError(f"The labels of {builder.name!r} are not numbered from 0. Choose another data set.")
+    return tuple(names[i] for i in range(len(names)))
 
 
 def _choose_splits(name: str, available: list[str]) -> dict[str, str]:

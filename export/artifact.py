@@ -187,13 +187,13 @@ def _write(
     golden: Mapping[str, np.ndarray],
     report: Mapping[str, Any],
 ) -> None:
-    labels = _labels_file(directory, interface)
-    served, signatures = served_model(model, interface, labels)
+    assets = directory / "sources"  # saving copies from here into assets/
+    assets.mkdir()
+    served, signatures = served_model(model, interface, assets, _labels_file(assets, interface))
     # Without custom gradients: nobody trains a served function, and their ops are dead weight in every loader.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
-    if labels is not None:
-        shutil.rmtree(labels.parent)
+    shutil.rmtree(assets)
     extra = directory / layout.EXTRA
     extra.mkdir(exist_ok=True)
     np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(golden))  # type: ignore[arg-type]
@@ -203,7 +203,7 @@ def _write(
 
 
 def _labels_file(directory: Path, interface: Interface) -> Path | None:
-    """Writes labels.txt where saving finds it and copies it into assets/."""
+    """Writes labels.txt into a folder, for a task that has labels."""
     if not interface.class_names:
         return None
     for name in interface.class_names:
@@ -211,9 +211,7 @@ def _labels_file(directory: Path, interface: Interface) -> Path | None:
             raise UsageError(
                 f"The class name {name!r} is empty or has a line break. Rename it: labels.txt holds one name a line."
             )
-    folder = directory / "labels"
-    folder.mkdir()
-    file = folder / "labels.txt"
+    file = directory / "labels.txt"
     file.write_text("".join(f"{name}\n" for name in interface.class_names), encoding="utf-8")
     return file
 
@@ -257,7 +255,16 @@ def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndar
     # 64 at a time, as they are replayed: there are more where there are more classes.
     requests, targets = interface.examples.requests, interface.examples.targets
     parts = [answer({k: v[i : i + 64] for k, v in requests.items()}) for i in range(0, len(targets), 64)]
-    return {"targets": targets, **{key: np.concatenate([part[key] for part in parts]) for key in parts[0]}}
+    return {"targets": targets, **{key: _joined([part[key] for part in parts]) for key in parts[0]}}
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Concatenates batches; sequences that were padded to different lengths are padded with zeros to the longest."""
+    if parts[0].ndim > 1:
+        longest = max(part.shape[1] for part in parts)
+        rest = [(0, 0)] * (parts[0].ndim - 2)
+        parts = [np.pad(part, [(0, 0), (0, longest - part.shape[1]), *rest]) for part in parts]
+    return np.concatenate(parts)
 
 
 def _facts(

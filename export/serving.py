@@ -84,13 +84,32 @@ class LoadedModel:
                 outputs = self({names[0]: [content]})
             except UsageError as error:
                 raise UsageError(f"Cannot answer {file}: {one_line(error)} Pass another file.") from error
-            answers.append({k: v[0].decode() if isinstance(v[0], bytes) else v[0] for k, v in outputs.items()})
+            answers.append(_row(outputs, 0))
         return answers
+
+    def predict_texts(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Answers texts, all in one batch, for a model whose `serving_default` takes `text`.
+
+        Returns:
+            A dict per text: the named outputs, strings as str.
+
+        Raises:
+            UsageError: the model takes something else.
+        """
+        if self.inputs() != ["text"]:
+            raise UsageError(f"{self.path} takes {', '.join(self.inputs())}, not texts. Call it with inputs by name.")
+        # A shell hands bytes that are not UTF-8 over as lone surrogates; they go into the graph as the bytes they were.
+        outputs = self({"text": [text.encode("utf-8", "surrogateescape") for text in texts]})
+        return [_row(outputs, i) for i in range(len(texts))]
 
     def labels(self) -> list[str]:
         """Returns the class names of the artifact, in the order of its probabilities; empty where it has none."""
         file = self.path / "assets" / "labels.txt"
         return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+
+
+def _row(outputs: Mapping[str, np.ndarray], i: int) -> dict[str, Any]:
+    return {k: v[i].decode() if isinstance(v[i], bytes) else v[i] for k, v in outputs.items()}
 
 
 def load(path: str | Path) -> LoadedModel:

@@ -19,7 +19,7 @@ Tensors = dict[str, tf.Tensor]
 
 
 def served_model(
-    model: keras.Model, interface: Interface, labels_file: Path | None
+    model: keras.Model, interface: Interface, assets: Path, labels_file: Path | None
 ) -> tuple[tf.Module, dict[str, Any]]:
     """Returns what is saved: variables and labels, and a traced function per signature, each with a dynamic batch.
 
@@ -29,9 +29,11 @@ def served_model(
     Args:
         model: the trained Functional model.
         interface: the run's interface.
+        assets: a folder for files that become assets, such as a vocabulary; it must stay until all is saved.
         labels_file: the class names, one a line; it becomes an asset. None for tasks without classes.
     """
-    task, preprocessor = tasks.get_task(interface.task), interface.preprocessor
+    task = tasks.get_task(interface.task)
+    preprocessor, resources = interface.preprocessor.for_export(assets)
     with tf.device("/cpu:0"):
         network = portable_copy(model)
     functions = heads(network, interface)
@@ -41,6 +43,7 @@ def served_model(
     # Plain variables alone, not the Keras model: it would be saved and loaded beside them, every weight twice.
     module.model_weights = [v.value for v in network.weights]
     module.model_variables = [v.value for v in network.variables]
+    module.resources = resources
     module.labels = None if labels_file is None else _label_table(labels_file)
 
     def label(numbers: tf.Tensor) -> tf.Tensor:

@@ -15,7 +15,7 @@ COMMANDS = {
     "evaluate": "evaluate a finished run",
     "export": "write and verify the SavedModel of a finished run elsewhere",
     "verify": "check a SavedModel against the proof that it carries",
-    "predict": "answer files with a SavedModel",
+    "predict": "answer files or texts with a SavedModel",
     "list": "list models and data sets",
 }
 

@@ -1,4 +1,4 @@
-"""Answer files with a SavedModel: `zoo predict exports/digits seven.png`."""
+"""Answer files or texts with a SavedModel: `zoo predict exports/digits seven.png`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 def command(argv: list[str]) -> int:
     """Parses, predicts from the SavedModel alone, prints a line per file."""
-    parser = Parser("predict", "Answer files with a SavedModel; nothing but the SavedModel is used.")
+    parser = Parser("predict", "Answer files or texts with a SavedModel; nothing but the SavedModel is used.")
     parser.add_argument("path", help="A version folder, the folder above it, or a run.")
-    parser.add_argument("files", nargs="+", help="Files, such as PNG or JPEG images.")
+    parser.add_argument(
+        "inputs", nargs="+", help="Image files for a model of images, quoted texts for a model of texts."
+    )
     parser.add_argument("--top", type=int, default=1, help="How many labels to show.")
     parser.add_argument("--json", action="store_true", help="One JSON object a line, with every probability.")
     options = parser.parse(argv)
@@ -23,13 +25,15 @@ def command(argv: list[str]) -> int:
 
     model = load(options.path)
     labels = model.labels()
-    for file, answer in zip(options.files, model.predict_files(options.files), strict=True):
+    answer_all = model.predict_texts if model.inputs() == ["text"] else model.predict_files
+    for item, answer in zip(options.inputs, answer_all(options.inputs), strict=True):
         if options.json:
-            print(json.dumps({"file": file, **{k: _plain(v) for k, v in answer.items()}}, ensure_ascii=False))
+            print(json.dumps({"input": item, **{k: _plain(v) for k, v in answer.items()}}, ensure_ascii=False))
             continue
         probabilities = answer["probabilities"]
         best = probabilities.argsort()[::-1][: max(1, options.top)]
-        print(f"{file}: " + ", ".join(f"{labels[i]} {probabilities[i]:.4f}" for i in best))
+        item = item.encode("utf-8", "replace").decode()  # what is not UTF-8 cannot be printed
+        print(f"{item}: " + ", ".join(f"{labels[i]} {probabilities[i]:.4f}" for i in best))
     return 0
 
 

@@ -19,7 +19,7 @@ _DESCRIPTION = """Train a model, evaluate it on the test split, write its SavedM
 The same command after a kill goes on where the run was.
 
 --model NAME     a model: {models}
---data NAME      a data set: {data}, or another of TensorFlow Datasets with one image and one class label
+--data NAME      a data set: {data}, or another of TensorFlow Datasets with one image or text and one class label
 --config FILE    repeat a run from its config.yaml, or a recipe by its name: {recipes}
                  (options on the command line win)
 """
@@ -111,7 +111,7 @@ def command(argv: list[str]) -> int:
         print(f"Next:       zoo export {result.run_directory} exports/{data}-{model}")
         return 0
     print(f"SavedModel: {result.saved_model}")
-    print(f"Next:       zoo predict {result.run_directory} FILE")
+    print(f"Next:       zoo predict {result.run_directory} FILE (or 'a text')")
     return 0 if result.verification.passed else 1
 
 

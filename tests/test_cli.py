@@ -55,7 +55,7 @@ def run(tmp_path_factory):
         (["train", "--help"], ["--config.epochs", "--data.manual_dir", "--no-export", "cnn_digits"]),
         (["train", "--model", "cnn", "--help"], ["--model.filters", "Filters of each convolution", "--config.seed"]),
         (["verify", "--help"], ["path"]),
-        (["predict", "--help"], ["files"]),
+        (["predict", "--help"], ["inputs"]),
         (["evaluate", "--help"], ["--split"]),
         (["export", "--help"], ["PATH/1"]),
     ],

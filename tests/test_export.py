@@ -300,7 +300,7 @@ def test_a_stranger_without_keras_gets_label_and_probabilities(base, digits, mod
         tmp_path,
         request.replace("image.png", str(tmp_path / "0.png")),
     )
-    assert "{'class_name': array([b'" in done.stdout
+    assert "'class_name': array([b'" in done.stdout
     names, probabilities = json.loads(done.stdout.splitlines()[-1])
     pixels = np.stack([np.asarray(Image.open(tmp_path / f"{i}.png")) for i in range(20)])
     kernel_1, bias_1, kernel_2, bias_2 = (w.astype(np.float64) for w in model.get_weights())

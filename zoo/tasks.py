@@ -7,8 +7,8 @@ and at most one new preprocessor in `zoo.datasets` and one new report in `zoo.ev
 
 How the tasks to come fit, so that none needs a branch elsewhere:
 
-- Text classification, series classification: the same loss, metrics, report and answer as images (`_CLASSIFIER`); another
-  feature, another preprocessor ("text", "series"), another raw input (`text`: string, `series`: float32 of any length).
+- Series classification: the same loss, metrics, report and answer as images and texts (`_CLASSIFIER`); another feature,
+  another preprocessor ("series"), another raw input (`series`: float32 of any length).
 - An answer at every step, tagging: targets (batch, steps); the preprocessor's batches carry weights (batch, steps) that
   are 0 on padding, by which the loss, every metric and the report already leave padding out. The answer maps every step
   to its label (`tokens`, `tags`), so it reads the preprocessor's tokens: `answer` gets the model inputs' side
@@ -138,6 +138,7 @@ TASKS: dict[str, Task] = {
     task.name: task
     for task in [
         Task(name="image_classification", feature="image", preprocessor="image", **_CLASSIFIER),
+        Task(name="text_classification", feature="text", preprocessor="text", **_CLASSIFIER),
     ]
 }
 

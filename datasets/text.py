@@ -1,0 +1,148 @@
+"""Text: words to numbers inside the graph, with core TensorFlow string ops only."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.datasets.data import Feature
+
+PADDING, UNKNOWN = 0, 1
+FIRST_WORD = 2
+_VOCABULARY_FILE = "vocabulary.txt"
+_MIN_COUNT = 2
+"""Words that occur once in training are unknown words: that is where the model learns what an unknown word means."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TextPreprocessor:
+    """Texts to word numbers, int32 (batch, tokens): 0 is padding, 1 an unknown word, words from 2 by falling frequency.
+
+    Lower-cases, makes every punctuation mark and symbol (emoji too) a word of its own, splits at white space. A text without
+    a word is one unknown word; one of more than `max_length` words is cut; what is not UTF-8 becomes U+FFFD, an unknown word.
+
+    Attributes:
+        vocabulary: the known words.
+        max_length: most words of a text.
+
+    Example:
+        >>> TextPreprocessor(("hello", "!"), 5)(["Hello, world!", ""]).numpy().tolist()
+        [[2, 1, 1, 3], [1, 0, 0, 0]]
+    """
+
+    kind: ClassVar[str] = "text"
+    vocabulary: tuple[str, ...]
+    max_length: int
+    _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
+    _tables: list[tf.lookup.StaticHashTable] = dataclasses.field(default_factory=list, compare=False, repr=False)
+
+    @classmethod
+    def for_model(
+        cls,
+        feature: Feature,
+        needs: Mapping[str, Any],
+        arguments: Mapping[str, Any],
+        train: Callable[[], tf.data.Dataset],
+    ) -> tuple[TextPreprocessor, dict[str, Any]]:
+        """Takes the most frequent words of the training split, as many as the builder's `vocab_size` has room for."""
+        most, longest = (
+            arguments.get("vocab_size", needs["vocab_size"]),
+            arguments.get("max_length", needs["max_length"]),
+        )
+        for name, value in (("vocab_size", most), ("max_length", longest)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 3:
+                raise UsageError(
+                    f"{name} is {value!r}; expected a whole number of at least 3. Pass {name}={needs[name]}."
+                )
+        counts: collections.Counter[bytes] = collections.Counter()
+        for texts in train().batch(1024):
+            counts.update(words(texts).flat_values.numpy().tolist())
+        ranked = sorted(((-n, w) for w, n in counts.items() if n >= _MIN_COUNT))[: most - FIRST_WORD]
+        vocabulary = tuple(word.decode() for _, word in ranked)
+        return cls(vocabulary, longest), {"vocab_size": len(vocabulary) + FIRST_WORD}
+
+    @property
+    def output_shape(self) -> tuple[int]:
+        """Shape of the longest model input, (max_length,)."""
+        return (self.max_length,)
+
+    @property
+    def requests(self) -> dict[str, tf.TensorSpec]:
+        """`text`: string (batch,), UTF-8."""
+        return {"text": tf.TensorSpec([None], tf.string, "text")}
+
+    def _table(self) -> tf.lookup.StaticHashTable:
+        if not self._tables:
+            with tf.init_scope():  # also when first asked for while a tf.data function is traced
+                if self._file is None:
+                    numbers = tf.range(FIRST_WORD, FIRST_WORD + len(self.vocabulary), dtype=tf.int64)
+                    source = tf.lookup.KeyValueTensorInitializer(tf.constant(self.vocabulary, tf.string), numbers)
+                else:
+                    by_line, whole = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
+                    source = tf.lookup.TextFileInitializer(str(self._file), tf.string, whole, tf.int64, by_line)
+                # In the file, line 0 and 1 are padding and unknown words, so that a line's number is the word's.
+                self._tables.append(tf.lookup.StaticHashTable(source, default_value=UNKNOWN))
+        return self._tables[0]
+
+    def __call__(self, raw: tf.Tensor) -> tf.Tensor:
+        """Turns texts, string (batch,), into int32 (batch, tokens), padded to the longest text of the batch."""
+        raw = tf.convert_to_tensor(raw)
+        if raw.dtype != tf.string or raw.shape.rank != 1:
+            raise UsageError(
+                f"A text batch is {raw.dtype.name} of shape {raw.shape}; expected string (batch,). Pass a list."
+            )
+        found = words(raw)[:, : self.max_length]
+        numbers = found.with_flat_values(tf.cast(self._table().lookup(found.flat_values), tf.int32))
+        empty = tf.cast(numbers.row_lengths() == 0, tf.int64)
+        filler = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(empty)], UNKNOWN), empty)
+        return tf.concat([numbers, filler], axis=1).to_tensor(PADDING)
+
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Turns `text`, string (batch,), into int32 (batch, tokens)."""
+        return self(requests["text"])
+
+    def trim(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Cuts the columns that are padding in every row: short texts then cost what short texts cost."""
+        used = tf.reduce_max(tf.reduce_sum(tf.cast(inputs != PADDING, tf.int32), axis=1))
+        return inputs[:, :used]
+
+    def to_requests(self, raw: Sequence[bytes]) -> dict[str, np.ndarray]:
+        """Texts of a data set as a client sends them."""
+        texts = np.empty(len(raw), object)
+        texts[:] = list(raw)
+        return {"text": texts}
+
+    def for_export(self, directory: Path) -> tuple[TextPreprocessor, list[Any]]:
+        """Returns an equal preprocessor whose vocabulary is a file in `directory`, and what must be saved with it."""
+        file = directory / _VOCABULARY_FILE
+        file.write_text("".join(f"{word}\n" for word in ("[PAD]", "[UNK]", *self.vocabulary)), encoding="utf-8")
+        served = dataclasses.replace(self, _file=file, _tables=[])
+        return served, [served._table()]
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"vocabulary": list(self.vocabulary), "max_length": self.max_length}
+
+
+def words(texts: tf.Tensor) -> tf.RaggedTensor:
+    """Splits texts, string (batch,), into words, ragged string (batch, words).
+
+    Example:
+        >>> words(tf.constant(["It's 5 o'clock!"])).to_list()
+        [[b'it', b"'", b's', b'5', b'o', b"'", b'clock', b'!']]
+    """
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    # Before lower-casing, which silently ends a text at its first NUL.
+    texts = tf.strings.regex_replace(texts, r"[\pZ\pC]+", " ")
+    texts = tf.strings.lower(texts, encoding="utf-8")
+    texts = tf.strings.regex_replace(texts, r"([\p{P}\p{S}])", r" \1 ")
+    return tf.strings.split(texts)

@@ -1,0 +1,70 @@
+"""Embedding and LSTM: the classic text classifier."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from zoo.registry import register_model
+
+if TYPE_CHECKING:
+    import keras
+
+
+@register_model(
+    tasks=("text_classification",),
+    reference="Hochreiter and Schmidhuber, Long short-term memory, Neural Computation 9(8), 1997",
+    features_layer="features",
+    preprocessing={"vocab_size": 10_000, "max_length": 128},
+    data_arguments=("num_classes",),
+    tiny={"vocab_size": 12, "embedding_dim": 6, "lstm_units": 5, "num_classes": 3},
+    golden=(({"vocab_size": 10_000, "embedding_dim": 128, "lstm_units": 64, "num_classes": 10}, 1_330_058),),
+)
+def build_embedding_lstm_model(
+    vocab_size: int,
+    num_classes: int,
+    embedding_dim: int = 128,
+    lstm_units: int = 64,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    classifier_activation: Literal["softmax"] | None = "softmax",
+) -> keras.Model:
+    """Word embeddings, an LSTM over the words, a softmax on its last state.
+
+    Use it for short texts and small data. Input `token_ids`: int32 (batch, tokens), 0 is padding, which changes nothing.
+    Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes).
+
+    Args:
+        vocab_size: Number of token ids, padding and unknown words included; data with fewer words lowers it.
+        num_classes: Number of classes.
+        embedding_dim: Channels of a word's vector.
+        lstm_units: Units of the LSTM, of each direction.
+        bidirectional: Whether a second LSTM reads the text backwards.
+        dropout: Fraction of the embeddings and of the classifier's inputs that training drops.
+        classifier_activation: Activation of the last layer, null for logits.
+
+    Raises:
+        UsageError: a size that is not positive.
+
+    Example:
+        >>> zoo.build_embedding_lstm_model(vocab_size=10000, num_classes=10).count_params()
+        1330058
+    """
+    import keras
+    from keras import layers
+
+    from zoo.layers import blocks
+
+    blocks.check_positive(
+        vocab_size=vocab_size, num_classes=num_classes, embedding_dim=embedding_dim, lstm_units=lstm_units
+    )
+    inputs = keras.Input((None,), dtype="int32", name="token_ids")
+    x = layers.Embedding(vocab_size, embedding_dim, mask_zero=True, name="embedding")(inputs)
+    if dropout:
+        x = layers.Dropout(dropout, name="embedding_dropout")(x)
+    lstm = layers.LSTM(lstm_units, name="lstm")
+    x = (layers.Bidirectional(lstm, name="bidirectional") if bidirectional else lstm)(x)
+    x = layers.Identity(name="features")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="classifier_dropout")(x)
+    outputs = blocks.classifier(x, num_classes, classifier_activation)
+    return keras.Model(inputs, outputs, name="embedding_lstm")

@@ -1,0 +1,90 @@
+"""Transformer encoder: attention over all words at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from zoo.registry import register_model
+
+if TYPE_CHECKING:
+    import keras
+
+
+@register_model(
+    tasks=("text_classification",),
+    reference="Vaswani et al., Attention is all you need, NeurIPS 2017",
+    features_layer="features",
+    preprocessing={"vocab_size": 10_000, "max_length": 128},
+    tiny={
+        "vocab_size": 12,
+        "num_classes": 3,
+        "max_length": 9,
+        "embedding_dim": 6,
+        "num_heads": 2,
+        "feed_forward_dim": 7,
+        "num_layers": 2,
+        "dropout": 0.0,
+    },
+    # Embedding 10,000 x 64; a block: attention 4 (64 x 64 + 64), feed-forward 64 x 512 + 512 and 512 x 64 + 64, two norms of
+    # 128; the classifier 64 x 10 + 10. test_models.py has the formula.
+    golden=(({"vocab_size": 10_000, "num_classes": 10}, 640_000 + 2 * (4 * 4_160 + 33_280 + 32_832 + 2 * 128) + 650),),
+)
+def build_transformer_model(
+    vocab_size: int,
+    num_classes: int,
+    max_length: int = 128,
+    embedding_dim: int = 64,
+    num_heads: int = 8,
+    feed_forward_dim: int = 512,
+    num_layers: int = 2,
+    dropout: float = 0.1,
+    classifier_activation: Literal["softmax"] | None = "softmax",
+) -> keras.Model:
+    """Word embeddings with sinusoidal positions, encoder blocks, the mean over the words, a softmax.
+
+    Use it where word order and distant words matter. Input `token_ids`: int32 (batch, tokens), 0 is padding, which changes
+    nothing. Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes).
+
+    Args:
+        vocab_size: Number of token ids, padding and unknown words included; data with fewer words lowers it.
+        num_classes: Number of classes.
+        max_length: Longest text in tokens; the preprocessor cuts longer ones.
+        embedding_dim: Channels of a word's vector, divisible by num_heads.
+        num_heads: Attention heads of a block.
+        feed_forward_dim: Units of a block's inner dense layer.
+        num_layers: Number of blocks.
+        dropout: Fraction of the embeddings, and of what attention and dense layers add, that training drops.
+        classifier_activation: Activation of the last layer, null for logits.
+
+    Raises:
+        UsageError: a size that is not positive, or an embedding that the heads cannot share.
+
+    Example:
+        >>> zoo.build_transformer_model(vocab_size=10000, num_classes=10).output_shape
+        (None, 10)
+    """
+    import keras
+    from keras import layers
+
+    from zoo.layers import blocks, sequences
+
+    blocks.check_positive(
+        vocab_size=vocab_size,
+        num_classes=num_classes,
+        max_length=max_length,
+        embedding_dim=embedding_dim,
+        num_heads=num_heads,
+        feed_forward_dim=feed_forward_dim,
+        num_layers=num_layers,
+    )
+    inputs = keras.Input((None,), dtype="int32", name="token_ids")
+    x = layers.Embedding(vocab_size, embedding_dim, mask_zero=True, name="embedding")(inputs)
+    # Scaled up, as the paper does: else the positions would drown the words.
+    x = layers.Rescaling(embedding_dim**0.5, name="scale")(x)
+    x = sequences.PositionalEncoding(max_length, name="positions")(x)
+    x = layers.Dropout(dropout, name="embedding_dropout")(x)
+    for i in range(1, num_layers + 1):
+        x = sequences.EncoderBlock(num_heads, feed_forward_dim, dropout, name=f"block_{i}")(x)
+    x = sequences.MaskedMean(name="features")(x)
+    outputs = blocks.classifier(x, num_classes, classifier_activation)
+    return keras.Model(inputs, outputs, name="transformer")

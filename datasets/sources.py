@@ -115,7 +115,7 @@ def _features(name: str, features: Any) -> tuple[str, str, str, str]:
         return "text_classification", "text", texts[0], labels[0]
     held = ", ".join(f"{k}: {type(flat[k]).__name__}" for k in flat) or type(features).__name__
     raise UsageError(
-        f"Data set {name!r} holds {held}; expected one uint8 Image or one Text, and one ClassLabel. "
+        f"Data set {name!r} holds {held}; expected exactly one uint8 Image or one Text, and one ClassLabel. "
         f"Known to work: {', '.join(list_datasets())}."
     )
 

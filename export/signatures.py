@@ -82,7 +82,7 @@ def _label_table(file: Path) -> tf.lookup.StaticHashTable:
 
 
 def portable_copy(model: keras.Model) -> keras.Model:
-    """Returns an equal model outside any strategy.
+    """Returns an equal model outside any strategy, without kernels for one kind of device.
 
     Raises:
         UsageError: the model cannot be rebuilt from its config, as a subclassed one cannot.
@@ -95,6 +95,10 @@ def portable_copy(model: keras.Model) -> keras.Model:
             f"Model {model.name!r} cannot be rebuilt from its config ({one_line(error, 200)}). Pass a Functional Keras "
             "model whose layers have get_config()."
         ) from error
+    for layer in copy._flatten_layers():
+        if hasattr(layer, "use_cudnn"):
+            # Where a GPU is in sight a recurrent layer is traced into a kernel that runs on no CPU and converts to nothing.
+            layer.use_cudnn = False
     return copy
 
 

@@ -20,7 +20,10 @@ TOLERANCE = 1e-5
 """Largest difference, relative to the larger of 1 and the value, between the live model and TensorFlow on the artifact."""
 
 _EDGE_TYPES = ("float32", "int32", "int64", "string")
-_REFUSED_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile")
+_REFUSED_OPS = (
+    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile"),
+    *("CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"),  # run on no CPU
+)
 
 
 @dataclasses.dataclass(frozen=True)

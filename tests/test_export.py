@@ -1129,3 +1129,9 @@ def test_the_public_names_are_there():
     assert (zoo.export.save, zoo.export.verify) == (artifact.save, verify)
     with pytest.raises(AttributeError, match=r"module 'zoo.export' has no attribute 'sav'"):
         zoo.export.sav  # noqa: B018
+
+
+def test_recurrent_layers_are_exported_without_cudnn():
+    model = zoo.build_embedding_lstm_model(vocab_size=9, num_classes=2, bidirectional=True)
+    layers = [layer for layer in signatures.portable_copy(model)._flatten_layers() if hasattr(layer, "use_cudnn")]
+    assert len(layers) >= 2 and not any(layer.use_cudnn for layer in layers)

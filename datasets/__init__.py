@@ -18,9 +18,10 @@ __all__ = ["EMBEDDED", "TESTED", "list_datasets", "load"]
 def load(name: str, *, data_dir: str | None = None, manual_dir: str | None = None, memory_limit: int = 2 << 30) -> Data:
     """Loads a data set by its name.
 
-    `digits` is embedded and needs no network. Every other name is one of TensorFlow Datasets whose features are one
-    image and one class label, such as `mnist` or `fashion_mnist`: prepared in `data_dir` already, downloaded, or made
-    from the original files in `manual_dir`, which are checked against TensorFlow Datasets' checksums.
+    `digits` (images) and `commands` (texts) are embedded and need no network. Every other name is one of TensorFlow
+    Datasets whose features are one image or one text, and one class label, such as `mnist` or `clinc_oos`:
+    prepared in `data_dir` already, downloaded, or made from the original files in `manual_dir`, which are checked
+    against TensorFlow Datasets' checksums.
 
     Args:
         name: Name of the data set.

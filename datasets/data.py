@@ -123,7 +123,12 @@ class Data:
 
         preprocessor, fixed = make(self.features[task.feature], spec.preprocessing, arguments, train)
         return Prepared(
-            data=self, model=model, task=task, preprocessor=preprocessor, arguments={**arguments, **decided, **fixed}
+            data=self,
+            model=model,
+            task=task,
+            preprocessor=preprocessor,
+            requested={k: v for k, v in arguments.items() if k not in spec.data_arguments},
+            arguments={**arguments, **decided, **fixed},
         )
 
 
@@ -136,31 +141,42 @@ class Prepared:
         model: the registered model's name.
         task: the task's meaning.
         preprocessor: fitted on the training split; the same object is baked into the SavedModel.
-        arguments: the builder's arguments, complete.
+        requested: the builder's arguments that were chosen, or left at their defaults.
+        arguments: the builder's arguments, complete with what the data decides.
     """
 
     data: Data
     model: str
     task: tasks.Task
     preprocessor: Preprocessor
+    requested: dict[str, Any]
     arguments: dict[str, Any]
     _cache: dict[str, tuple[tf.Tensor, tf.Tensor]] = dataclasses.field(default_factory=dict, repr=False)
     _interface: Interface | None = dataclasses.field(default=None, repr=False)
 
-    def build(self) -> keras.Model:
+    def build(self, *, seed: int | None = None) -> keras.Model:
         """Builds the model; call it inside the strategy's scope.
+
+        Args:
+            seed: seeds Python, NumPy and Keras first, and with them the initial weights and dropout.
 
         Example:
             >>> with zoo.strategy("one_device").scope():
             ...     model = zoo.datasets.load("digits").prepare("mlp").build()
         """
+        import keras
+
+        if seed is not None:
+            keras.utils.set_random_seed(seed)
         return registry.build(self.model, **self.arguments)
 
     def describe(self) -> dict[str, Any]:
-        """Returns the `model` and `data` sections of a run's config.yaml."""
-        chosen = {k: v for k, v in self.arguments.items() if k not in registry.get_spec(self.model).data_arguments}
+        """Returns the `model` and `data` sections of a run's config.yaml.
+
+        What the data decided is left out: another data set, given beside that file, decides anew.
+        """
         return {
-            "model": {"name": self.model, **registry.plain(chosen)},
+            "model": {"name": self.model, **registry.plain(self.requested)},
             "data": {
                 "name": self.data.name,
                 **registry.plain(dict(self.data.arguments)),
@@ -284,7 +300,9 @@ class Prepared:
         """Returns how often each class occurs in a split, int64 (num_classes,); None for tasks without classes."""
         if not self.task.needs_class_names:
             return None
-        targets = np.concatenate([t.numpy().ravel() for _, t in self.batches(split, 4096)])
+        key = self.task.target
+        batches = self._split(split).dataset().map(lambda example: example[key]).batch(4096)
+        targets = np.concatenate([batch.ravel() for batch in batches.as_numpy_iterator()])
         return np.bincount(targets, minlength=len(self.data.class_names))
 
     @property

@@ -45,6 +45,9 @@ class TextPreprocessor:
     _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
     _tables: list[tf.lookup.StaticHashTable] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vocabulary", tuple(self.vocabulary))  # a list, when it comes from a file
+
     @classmethod
     def for_model(
         cls,

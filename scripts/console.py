@@ -36,7 +36,7 @@ class Parser(jsonargparse.ArgumentParser):
     def parse(self, argv: Sequence[str]) -> jsonargparse.Namespace:
         """Parses the command line; an unknown option is answered with the nearest valid one."""
         known = [o for action in self._actions for o in action.option_strings if not o.endswith("+")]
-        for word in argv:
+        for word in argv[: argv.index("--") if "--" in argv else None]:
             option = word.split("=", 1)[0]
             if option.startswith("--") and len(option) > 2 and option.removesuffix("+") not in known:
                 raise UsageError(
@@ -137,13 +137,15 @@ def import_tensorflow() -> None:
 
 def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 2 with one line on standard error for what the user can mend."""
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return main(list(sys.argv[1:] if argv is None else argv)) or 0
+        return main(words) or 0
     except UsageError as error:
         print(f"zoo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("zoo: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        going_on = " The same command goes on from the last checkpoint." if "train" in words[:1] else ""
+        print(f"zoo: interrupted.{going_on}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

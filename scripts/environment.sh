@@ -15,7 +15,7 @@ environment=${VENV:-$root/.venv}
 bin=$environment/bin
 # What is installed depends on these files alone: the package itself is installed as a link to the checkout.
 stamp="$environment/installed-${1:-base}"
-wanted=$(cat "$root/setup.cfg" "$root/pyproject.toml" | cksum)
+wanted=$( (echo "$root" && cat "$root/setup.cfg" "$root/pyproject.toml") | cksum)
 if [ "${INSTALL:-yes}" = yes ] && [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing into $environment (about 3 GB with TensorFlow) ..."
     "$PYTHON" -m venv "$environment"

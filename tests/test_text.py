@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from zoo.config import read_yaml
 from zoo.datasets.text import TextPreprocessor, words
 from zoo.layers import sequences
 
@@ -217,6 +218,22 @@ def test_a_stranger_gets_labels_for_any_text(run, run_python):
     texts = ["TURN the oven ON", "is the oven on?", *AWKWARD[:9], "\udcff\udcfe not UTF-8"]
     answers = json.loads(run_python(STRANGER, run.saved_model, json.dumps(texts)).stdout.splitlines()[-1])
     assert answers[:2] == ["switch on", "ask"] and len(answers) == len(texts)
+
+
+def test_a_run_is_evaluated_and_exported_in_another_process(run, run_python, tmp_path):
+    again = """
+    import sys
+    from zoo.scripts import cli
+    assert cli.main(["evaluate", sys.argv[1], "--split", "validation"]) == 0
+    assert cli.main(["export", sys.argv[1], sys.argv[2]]) == 0
+    """
+    shown = run_python(again, run.run_directory, tmp_path / "exports").stdout
+    assert "measured on        100 examples" in shown and "verified" in shown
+
+
+def test_another_data_set_beside_a_config_decides_anew(run, tmp_path):
+    settings = read_yaml(run.run_directory / "config.yaml")["model"]
+    assert "vocab_size" not in settings and "num_classes" not in settings
 
 
 def test_predict_answers_texts_and_refuses_files(run):

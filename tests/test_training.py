@@ -17,6 +17,7 @@ import tensorflow as tf
 
 import zoo
 from zoo.config import read_yaml
+from zoo.training.run_directory import _CONFIG_HEAD
 from zoo.training.schedules import WarmupSchedule, make_optimizer
 
 TIMES = ("seconds", "examples_per_second")
@@ -99,10 +100,12 @@ strategy, replicas, model, arguments, out = sys.argv[1], sys.argv[2], sys.argv[3
 keras.backend.set_floatx("float64")
 scope = zoo.strategy(strategy, replicas=int(replicas) or None).scope()
 keras.utils.set_random_seed(0)
-prepared = zoo.datasets.load("digits").prepare(model, **arguments)
+data = "commands" if model == "embedding_lstm" else "digits"
+prepared = zoo.datasets.load(data).prepare(model, **arguments)
 with scope:
     network = prepared.build()
-config = zoo.TrainConfig(epochs=3, batch_size=50, clip_norm=0.3, schedule="cosine", warmup_steps=5, steps_per_call=8)
+size = min(range(30, 80), key=lambda b: prepared.num_examples("train") % b or b)  # the smallest last batch there is
+config = zoo.TrainConfig(epochs=3, batch_size=size, clip_norm=0.3, schedule="cosine", warmup_steps=5, steps_per_call=8)
 result = zoo.train(network, prepared, config, verbose=0)
 np.savez(out, *network.get_weights())
 print("HISTORY", json.dumps(result.history))
@@ -114,10 +117,11 @@ print("HISTORY", json.dumps(result.history))
     [
         ("mlp", {"hidden_units": [16], "input_shape": [8, 8, 1]}),
         ("cnn", {"filters": [4, 6], "dense_units": 8, "input_shape": [12, 12, 1]}),
+        ("embedding_lstm", {"embedding_dim": 5, "lstm_units": 4}),
     ],
 )
 def test_two_replicas_equal_one_device(run_python, tmp_path, model, arguments):
-    """Float64, Adam, clipping, a schedule, and a last batch of 43 that two replicas cannot share evenly."""
+    """Float64, Adam, clipping, a schedule, and the smallest last batch there is, of one image or five texts."""
     histories, weights = [], []
     for strategy, replicas in (("one_device", 0), ("mirrored", 2)):
         done = run_python(ON_DEVICES, strategy, replicas, model, json.dumps(arguments), tmp_path / f"{strategy}.npz")
@@ -238,7 +242,9 @@ def test_refused_settings_leave_nothing_behind(prepared, tmp_path):
 
 
 def test_before_the_first_checkpoint_settings_may_change(prepared, tmp_path):
-    (tmp_path / "config.yaml").write_text("model: {name: cnn}\ndata: {name: digits}\nconfig: {epochs: 7}\n")
+    (tmp_path / "config.yaml").write_text(
+        f"{_CONFIG_HEAD}model: {{name: cnn}}\ndata: {{name: digits}}\nconfig: {{epochs: 7}}\n"
+    )
     result = zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), run_directory=tmp_path, verbose=0)
     assert len(result.history) == 1 and read_yaml(tmp_path / "config.yaml")["model"]["name"] == "mlp"
 
@@ -487,3 +493,74 @@ def test_a_batch_that_is_refused_is_one_sentence(digits):
     prepared = stream.prepare("mlp", hidden_units=[8], input_shape=[8, 8, 1])
     with pytest.raises(zoo.UsageError, match=r"A batch was refused: .*has a label outside 0 to 8\. Check the data set"):
         zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), verbose=0)
+
+
+def test_repeated_words_count_as_one_gradient():
+    """Adam on an embedding, by hand: rows of one word are added up before they are squared."""
+    data = zoo.datasets.load("commands")
+    prepared = data.prepare("embedding_lstm", embedding_dim=4, lstm_units=3)
+    model = build(prepared)
+    before = model.get_layer("embedding").get_weights()[0].astype(np.float64)
+    ids, targets = next(iter(prepared.batches("train", 720, seed=0)))
+    with tf.GradientTape() as tape:
+        value = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(targets, model(ids, training=True)))
+    sparse = tape.gradient(value, model.get_layer("embedding").embeddings.value)
+    gradient = np.zeros_like(before)
+    np.add.at(gradient, sparse.indices.numpy(), sparse.values.numpy())
+    config = zoo.TrainConfig(epochs=1, batch_size=720, learning_rate=0.1, steps_per_call=1)
+    zoo.train(model, prepared, config, verbose=0)
+    expected = before - 0.1 * gradient / (np.abs(gradient) + 1e-7 / np.sqrt(0.001))  # Adam's first step, bias corrected
+    changed = np.abs(gradient) > 1e-4
+    assert changed.sum() > 50
+    np.testing.assert_allclose(model.get_layer("embedding").get_weights()[0][changed], expected[changed], atol=1e-5)
+
+
+def test_a_folder_with_another_programs_config_is_no_run(prepared, tmp_path):
+    (tmp_path / "config.yaml").write_text("database: postgres\n")
+    (tmp_path / "thesis.txt").write_text("four years")
+    for overwrite in (False, True):
+        with pytest.raises(zoo.UsageError, match=r"is not a run: it holds files, but no config.yaml of a run"):
+            config = zoo.TrainConfig(epochs=1)
+            zoo.train(build(prepared), prepared, config, run_directory=tmp_path, overwrite=overwrite, verbose=0)
+    assert (tmp_path / "thesis.txt").read_text() == "four years"
+    assert (tmp_path / "config.yaml").read_text() == "database: postgres\n"
+
+
+def test_a_finished_run_without_checkpoints_is_not_replaced(prepared, tmp_path):
+    zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), run_directory=tmp_path, verbose=0)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(zoo.UsageError, match=r"config\.learning_rate=0\.001; this one has 0\.5"):
+        config = zoo.TrainConfig(epochs=1, learning_rate=0.5)
+        zoo.train(build(prepared), prepared, config, run_directory=tmp_path, verbose=0)
+
+
+def test_best_weights_stay_when_the_run_is_called_again(prepared, tmp_path):
+    config = zoo.TrainConfig(epochs=6, learning_rate=0.5)
+    weights = []
+    for _ in range(2):
+        best = keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=True)
+        model = build(prepared)
+        zoo.train(model, prepared, config, run_directory=tmp_path, callbacks=[best], verbose=0)
+        weights.append([w.tobytes() for w in model.get_weights()])
+    assert weights[0] == weights[1]
+
+
+def test_a_damaged_checkpoint_is_replaced(prepared, tmp_path, capsys):
+    config = zoo.TrainConfig(epochs=2)
+    zoo.train(build(prepared), prepared, config, run_directory=tmp_path, verbose=0)
+    newest = max((tmp_path / "checkpoints").glob("step-*"))
+    (newest / "state.json").write_text("{")
+    zoo.train(build(prepared), prepared, config, run_directory=tmp_path, verbose=0)
+    assert "is damaged" in capsys.readouterr().out
+    result = zoo.train(build(prepared), prepared, config, run_directory=tmp_path, verbose=0)
+    assert "is damaged" not in capsys.readouterr().out and result.resumed_at == (2, 0)
+    newest.rename(newest.with_name(f".replaced-{newest.name}"))  # as a kill between two renames leaves it
+    result = zoo.train(build(prepared), prepared, config, run_directory=tmp_path, verbose=0)
+    assert result.resumed_at == (2, 0)
+
+
+def test_weights_that_overflow_stop_the_run(prepared, tmp_path):
+    config = zoo.TrainConfig(epochs=2, optimizer="sgd", learning_rate=1e38, batch_size=2000)
+    with pytest.raises(zoo.UsageError, match=r"The \w+ is (nan|inf) at step 1 of epoch 1"):
+        zoo.train(build(prepared), prepared, config, run_directory=tmp_path, verbose=0)
+    assert not list(tmp_path.glob("checkpoints/step-*"))

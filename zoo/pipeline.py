@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,15 +139,16 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     Example:
         >>> model, prepared, settings = open_run("runs/digits-cnn")
     """
-    import keras
-
     from zoo import datasets
+    from zoo.datasets.interface import Interface
 
     model_file, settings = _finished(run_directory)
     arguments = dict(settings["model"])
     source = dict(settings["data"])
     prepared = datasets.load(source.pop("name"), **source).prepare(arguments.pop("name"), **arguments)
-    return keras.saving.load_model(model_file, compile=False), prepared, settings
+    # Fitted anew it would be the same, unless the source of the data has changed since.
+    prepared.preprocessor = Interface.load(Path(run_directory) / "interface").preprocessor
+    return _load_model(model_file), prepared, settings
 
 
 def export_run(run_directory: str | Path, path: str | Path) -> Path:
@@ -154,8 +157,6 @@ def export_run(run_directory: str | Path, path: str | Path) -> Path:
     Raises:
         UsageError: as `open_run` and `zoo.export.save`.
     """
-    import keras
-
     from zoo.datasets.interface import Interface
     from zoo.export import artifact
 
@@ -163,13 +164,28 @@ def export_run(run_directory: str | Path, path: str | Path) -> Path:
     report_file = Path(run_directory) / "evaluation.json"
     report = storage.read_json(report_file) if report_file.is_file() else None
     interface = Interface.load(Path(run_directory) / "interface")
-    return artifact.save(keras.saving.load_model(model_file, compile=False), interface, path, report=report)
+    return artifact.save(_load_model(model_file), interface, path, report=report)
+
+
+def _load_model(file: Path) -> keras.Model:
+    """Loads a run's model, once the layers that it may be made of are registered with Keras."""
+    import keras
+
+    import zoo.layers
+
+    for module in pkgutil.iter_modules(zoo.layers.__path__):
+        importlib.import_module(f"zoo.layers.{module.name}")
+    return keras.saving.load_model(file, compile=False)
 
 
 def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any]]:
+    from zoo.training.run_directory import is_run
+
     directory = Path(run_directory)
-    if not (directory / "config.yaml").is_file():
-        raise UsageError(f"{directory} is not a run: it holds no config.yaml. Pass a folder that `zoo train` made.")
+    if not is_run(directory):
+        raise UsageError(
+            f"{directory} is not a run: it holds no config.yaml of one. Pass a folder that `zoo train` made."
+        )
     if not (directory / "model.keras").is_file():
         raise UsageError(
             f"The run in {directory} has not finished training. `zoo train --config {directory / 'config.yaml'} "

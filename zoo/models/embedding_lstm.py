@@ -30,7 +30,8 @@ def build_embedding_lstm_model(
 ) -> keras.Model:
     """Word embeddings, an LSTM over the words, a softmax on its last state.
 
-    Use it for short texts and small data. Input `token_ids`: int32 (batch, tokens), 0 is padding, which changes nothing.
+    Use it for short texts and small data; what is beyond 128 words is cut.
+    Input `token_ids`: int32 (batch, tokens), 0 is padding, which changes nothing.
     Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes).
 
     Args:
@@ -43,7 +44,7 @@ def build_embedding_lstm_model(
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
-        UsageError: a size that is not positive.
+        UsageError: a size that is not positive, or a fraction out of range.
 
     Example:
         >>> zoo.build_embedding_lstm_model(vocab_size=10000, num_classes=10).count_params()
@@ -57,6 +58,7 @@ def build_embedding_lstm_model(
     blocks.check_positive(
         vocab_size=vocab_size, num_classes=num_classes, embedding_dim=embedding_dim, lstm_units=lstm_units
     )
+    blocks.check_fraction(dropout=dropout)
     inputs = keras.Input((None,), dtype="int32", name="token_ids")
     x = layers.Embedding(vocab_size, embedding_dim, mask_zero=True, name="embedding")(inputs)
     if dropout:

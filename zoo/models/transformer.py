@@ -57,7 +57,7 @@ def build_transformer_model(
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
-        UsageError: a size that is not positive, or an embedding that the heads cannot share.
+        UsageError: a size that is not positive, a fraction out of range, or an embedding that the heads cannot share.
 
     Example:
         >>> zoo.build_transformer_model(vocab_size=10000, num_classes=10).output_shape
@@ -77,6 +77,7 @@ def build_transformer_model(
         feed_forward_dim=feed_forward_dim,
         num_layers=num_layers,
     )
+    blocks.check_fraction(dropout=dropout)
     inputs = keras.Input((None,), dtype="int32", name="token_ids")
     x = layers.Embedding(vocab_size, embedding_dim, mask_zero=True, name="embedding")(inputs)
     # Scaled up, as the paper does: else the positions would drown the words.

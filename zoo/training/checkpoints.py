@@ -13,6 +13,8 @@ import tensorflow as tf
 from zoo import storage
 from zoo.errors import UsageError, one_line
 
+_REPLACED = ".replaced-"
+
 
 class Checkpoints:
     """Saves and restores variables and the loop's own state.
@@ -34,17 +36,23 @@ class Checkpoints:
         self._layout = {g: [[v.path, list(v.shape), str(v.dtype)] for v in members] for g, members in variables.items()}
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Writes the checkpoint of a step with the loop's state, then deletes the oldest beyond `keep`."""
+        """Writes the checkpoint of a step with the loop's state, then deletes the oldest beyond `keep`.
+
+        One of the same step is replaced: it is a damaged one that `restore` passed over, or the end of a run whose
+        callbacks changed the weights once more.
+        """
         target = self._directory / f"step-{step:09d}"
-        if target.exists():
-            return
+        replaced = self._directory / f"{_REPLACED}{target.name}"
         temporary = self._directory / f".writing-{os.getpid()}"
         storage.remove_tree(temporary)
         try:
             temporary.mkdir(parents=True)
             self._checkpoint.write(str(temporary / "variables"))
             storage.write_json(temporary / "state.json", {**state, "step": step, "layout": self._layout})
+            if target.exists():
+                os.rename(target, replaced)  # `restore` takes it back if this is as far as it goes
             os.rename(temporary, target)
+            storage.remove_tree(replaced)
         except (OSError, tf.errors.OpError) as error:
             raise UsageError(
                 f"Cannot write a checkpoint to {self._directory}: {one_line(error)}. The checkpoint before it is intact; "
@@ -66,6 +74,9 @@ class Checkpoints:
         """
         for stale in self._directory.glob(".writing-*"):
             storage.remove_tree(stale)
+        for replaced in self._directory.glob(f"{_REPLACED}*"):
+            target = self._directory / replaced.name.removeprefix(_REPLACED)
+            storage.remove_tree(replaced) if target.exists() else os.rename(replaced, target)
         paths = self._all()
         for path in reversed(paths):
             try:

@@ -3,15 +3,17 @@
 Keras's `fit` clips gradients per replica, loses steps when it resumes and refuses several steps per call on more than
 one device. This loop runs a Keras model, optimizer and metrics on `strategy.run` and keeps Keras's callbacks, history
 and progress bar. The loss of a step is the sum over all replicas divided by the number of real elements in the global
-batch; gradients are summed over the replicas first and clipped then. So the numbers do not depend on the devices.
+batch; gradients are summed over the replicas first and clipped then. So the numbers do not depend on the devices, but
+for the masks of dropout, which every replica still draws alike.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,7 +85,8 @@ def train(
         data: what `data.prepare(...)` returned.
         config: how to train.
         run_directory: where config, history, checkpoints, plots and the trained model go; None keeps nothing.
-        callbacks: Keras callbacks.
+        callbacks: Keras callbacks. What they remember themselves, such as the patience of EarlyStopping, starts anew when
+            a killed run goes on.
         verbose: 1 for Keras's progress bar, 2 for a line per epoch, 0 for silence.
         overwrite: throws away the run that is in the directory.
 
@@ -102,6 +105,8 @@ def train(
     """
     config = config or TrainConfig()
     _check_strategy(model, config)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     loop = _Loop(model, data, config, callbacks, verbose)
     if run_directory is None:
         return loop.run()
@@ -109,15 +114,23 @@ def train(
     settings = {**data.describe(), "config": config.to_dict()}
     directory = RunDirectory(run_directory, settings, overwrite=overwrite)
     try:
-        data.interface.save(directory.path / "interface")
+        with _writing(directory.path):
+            data.interface.save(directory.path / "interface")
         loop.keep_in(directory)
         return loop.run()
-    except OSError as error:
-        raise UsageError(
-            f"Cannot write to {directory.path}: {one_line(error)}. Make room and start the same command again to go on."
-        ) from error
     finally:
         directory.close()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a run is written into a sentence; a callback's own error is not meant."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"Cannot write to {path}: {one_line(error)}. Make room and start the same command again to go on."
+        ) from error
 
 
 def _check_strategy(model: keras.Model, config: TrainConfig) -> None:
@@ -249,7 +262,9 @@ class _Loop:
             objective += penalty / replica.num_replicas_in_sync
         variables = self.model.trainable_variables
         gradients = tape.gradient(objective, [v.value for v in variables])
-        pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+        # Dense: of an embedding's sparse gradient Keras's optimizers square every repeated row before they add it up, and
+        # clipping measures repeated rows apart; both are silently wrong. Replicas cannot sum sparse ones of two sizes.
+        pairs = [(tf.convert_to_tensor(g), v) for g, v in zip(gradients, variables, strict=True) if g is not None]
         gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, [g for g, _ in pairs])
         if self.config.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm)
@@ -275,9 +290,23 @@ class _Loop:
         return {prefix + metric.name: float(metric.result()) for metric in self.metrics}
 
     def _iterator(self, dataset: tf.data.Dataset) -> Any:
+        if self.strategy.num_replicas_in_sync > 1:
+            dataset = dataset.map(self._fill)
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         return iter(self.strategy.experimental_distribute_dataset(dataset.with_options(options)))
+
+    def _fill(self, inputs: Any, targets: Any, weights: Any = None) -> tuple[Any, Any, Any]:
+        """Repeats the first row, with weight 0, until every replica gets as many: some kernels refuse an empty batch."""
+        missing = -tf.shape(targets)[0] % self.strategy.num_replicas_in_sync
+        if weights is None:
+            weights = tf.ones_like(targets, keras.config.floatx())
+
+        def longer(rows: Any) -> Any:
+            return tf.concat([rows, tf.repeat(rows[:1], missing, axis=0)], axis=0)
+
+        nothing = tf.zeros_like(tf.repeat(weights[:1], missing, axis=0))
+        return tf.nest.map_structure(longer, inputs), longer(targets), tf.concat([weights, nothing], axis=0)
 
     def run(self) -> TrainResult:
         self.model.stop_training = False
@@ -289,8 +318,11 @@ class _Loop:
                 try:
                     logs = self._run_epoch()
                 except tf.errors.InvalidArgumentError as error:
+                    if "assertion failed" not in str(error):
+                        raise
                     raise UsageError(f"A batch was refused: {one_line(error)} Check the data set.") from error
             self.callbacks.on_train_end(logs)
+            self._save()  # a callback may have put the best weights back
         self._finish()
         path = self.directory.path if self.directory else None
         return TrainResult(history=self.rows, run_directory=path, resumed_at=resumed)
@@ -346,6 +378,7 @@ class _Loop:
         seconds = time.perf_counter() - started
         examples = min(self.step * config.batch_size, self.data.num_examples("train")) - first * config.batch_size
         logs.update(self._validate())
+        self._refuse_non_finite(logs)
         self.rows.append(
             {
                 "epoch": epoch + 1,
@@ -382,11 +415,11 @@ class _Loop:
         return logs
 
     def _refuse_non_finite(self, logs: dict[str, float]) -> None:
-        if not math.isfinite(logs["loss"]):
-            self.model.stop_training = True
+        wrong = next((key for key, value in logs.items() if not math.isfinite(value)), None)
+        if wrong is not None:
             kept = f" The last checkpoint is in {self.directory.checkpoints}." if self.directory else ""
             raise UsageError(
-                f"The loss is {logs['loss']} at step {self.step} of epoch {self.epoch + 1}.{kept} "
+                f"The {wrong} is {logs[wrong]} at step {self.step} of epoch {self.epoch + 1}.{kept} "
                 "Try a lower learning_rate, or clip_norm=1.0."
             )
 
@@ -394,8 +427,9 @@ class _Loop:
         if self.directory is None:
             return
         self._save()
-        self.directory.write_history(self.rows)
-        self._write_scalars(self.rows[-1:])
+        with _writing(self.directory.path):
+            self.directory.write_history(self.rows)
+            self._write_scalars(self.rows[-1:])
 
     def _write_scalars(self, rows: Iterable[dict[str, float]]) -> None:
         """Adds the rows to tensorboard/, training and validation as runs of their own, so that they share a chart."""
@@ -412,10 +446,11 @@ class _Loop:
     def _finish(self) -> None:
         if self.directory is None:
             return
-        self.directory.write_history(self.rows)
-        plots = self.directory.path / "plots"
-        plots.mkdir(exist_ok=True)
-        if self.rows:
-            plot_history(self.rows, plots / "history.png")
-        with storage.replacing(self.directory.model_file) as temporary:
-            self.model.save(temporary)
+        with _writing(self.directory.path):
+            self.directory.write_history(self.rows)
+            plots = self.directory.path / "plots"
+            plots.mkdir(exist_ok=True)
+            if self.rows:
+                plot_history(self.rows, plots / "history.png")
+            with storage.replacing(self.directory.model_file) as temporary:
+                self.model.save(temporary)

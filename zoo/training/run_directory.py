@@ -35,8 +35,9 @@ class RunDirectory:
         self.path = Path(path)
         self._lock: IO[str] | None = None
         existing = self._existing()
-        # Without a checkpoint there is nothing to lose, and nothing that other settings could be mixed with.
-        if existing is not None and not overwrite and any(self.checkpoints.glob("step-*")):
+        # Before the first checkpoint there is nothing to lose, and nothing that other settings could be mixed with.
+        begun = any(self.checkpoints.glob("step-*")) or self.model_file.is_file()
+        if existing is not None and not overwrite and begun:
             _refuse_other_settings(self.path, existing, settings)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -55,11 +56,11 @@ class RunDirectory:
             return None
         if not self.path.is_dir():
             raise UsageError(f"{self.path} exists and is not a folder. Pass another --run_directory.")
-        if self.config_file.is_file():
+        if is_run(self.path):
             return read_yaml(self.config_file)
-        if any(self.path.iterdir()):
+        if any(entry.name != ".lock" for entry in self.path.iterdir()):
             raise UsageError(
-                f"{self.path} exists and is not a run: it holds files but no config.yaml. "
+                f"{self.path} exists and is not a run: it holds files, but no config.yaml of a run. "
                 "Pass another --run_directory; nothing was changed."
             )
         return None
@@ -118,6 +119,12 @@ class RunDirectory:
 
 
 _CONFIG_HEAD = "# All settings of this run. `zoo train --config config.yaml` repeats it.\n"
+
+
+def is_run(path: Path) -> bool:
+    """Returns whether a folder holds a run: many programs call a file config.yaml, so its first line decides."""
+    file = path / "config.yaml"
+    return file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith(_CONFIG_HEAD)
 
 
 def _refuse_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -30,6 +30,10 @@ def strategy(name: str = "auto", *, replicas: int | None = None) -> tf.distribut
     """
     if name not in NAMES:
         raise UsageError(f"Unknown strategy {name!r}. {did_you_mean(name, NAMES)}")
+    if replicas is not None and name != "mirrored":
+        raise UsageError(
+            f"replicas={replicas} goes with 'mirrored'; received {name!r}. Pass 'mirrored', or no replicas."
+        )
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         with contextlib.suppress(RuntimeError):  # already in use: growth can no longer be chosen

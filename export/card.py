@@ -90,7 +90,7 @@ def _signature_section(facts: Mapping[str, Any], answers: Mapping[str, str]) -> 
 
 def _request(facts: Mapping[str, Any]) -> list[str]:
     (key,) = facts["signatures"]["serving_default"]["inputs"]
-    value = {"image_bytes": 'open("image.png", "rb").read()', "text": '"a text"'}.get(key, "...")
+    value = {"image_bytes": 'open("/path/to/image.png", "rb").read()', "text": '"a text"'}.get(key, "...")
     return [
         f'answer = model.signatures["serving_default"]({key}=tf.constant([{value}]))',
         "print({name: value.numpy() for name, value in answer.items()})",

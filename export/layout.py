@@ -37,6 +37,11 @@ def find(path: str | Path) -> Path:
         numbers = versions(base)
         if numbers:
             return base / str(numbers[-1])
+    if (path / "config.yaml").is_file():
+        raise UsageError(
+            f"The run {path} has no SavedModel yet. `zoo train --config {path / 'config.yaml'} --run_directory {path}` goes "
+            "on with it and writes one."
+        )
     what = "does not exist" if not path.exists() else "holds no SavedModel"
     raise UsageError(f"{path} {what}. Pass a folder with saved_model.pb, one with versions 1, 2, ..., or a run.")
 

@@ -20,7 +20,7 @@ class LoadedModel:
         self.path = path
         try:
             self._model = tf.saved_model.load(str(path))
-        except (OSError, ValueError, tf.errors.OpError) as error:
+        except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
             raise UsageError(
                 f"{path} cannot be loaded: {one_line(error)}. `zoo verify {path}` says what is wrong."
             ) from error
@@ -83,7 +83,9 @@ class LoadedModel:
             try:
                 outputs = self({names[0]: [content]})
             except UsageError as error:
-                raise UsageError(f"Cannot answer {file}: {one_line(error)} Pass another file.") from error
+                raise UsageError(
+                    f"Cannot answer {file}: {one_line(error.__cause__ or error)} Pass another file."
+                ) from error
             answers.append(_row(outputs, 0))
         return answers
 

@@ -144,7 +144,9 @@ def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | N
         print(f"zoo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        going_on = " The same command goes on from the last checkpoint." if "train" in words[:1] else ""
+        going_on = (
+            " The same command goes on from the last checkpoint, if there is one." if "train" in words[:1] else ""
+        )
         print(f"zoo: interrupted.{going_on}", file=sys.stderr)
         return 130
     except BrokenPipeError:

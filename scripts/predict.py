@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -25,7 +26,11 @@ def command(argv: list[str]) -> int:
 
     model = load(options.path)
     labels = model.labels()
-    answer_all = model.predict_texts if model.inputs() == ["text"] else model.predict_files
+    takes_text = model.inputs() == ["text"]
+    for item in options.inputs if takes_text else ():
+        if os.path.isfile(item):
+            print(f"zoo: {item} is a file; this model takes texts, and its name was taken for one.", file=sys.stderr)
+    answer_all = model.predict_texts if takes_text else model.predict_files
     for item, answer in zip(options.inputs, answer_all(options.inputs), strict=True):
         if options.json:
             print(json.dumps({"input": item, **{k: _plain(v) for k, v in answer.items()}}, ensure_ascii=False))

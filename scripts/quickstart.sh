@@ -13,12 +13,14 @@ image=$run/test-image.png
 "$bin/python" - "$run" "$image" <<'PYTHON'
 import sys
 
-from zoo.datasets.interface import Interface
+import numpy as np
 
-examples = Interface.load(f"{sys.argv[1]}/interface").examples  # of the test split, never trained on
+from zoo.storage import unpack_arrays
+
+examples = unpack_arrays(np.load(f"{sys.argv[1]}/interface/examples.npz"))  # of the test split, never trained on
 with open(sys.argv[2], "wb") as file:
-    file.write(examples.requests["image_bytes"][0])
-print("The image shows a", examples.targets[0])
+    file.write(examples["image_bytes"][0])
+print("The image shows a", examples["targets"][0])
 PYTHON
 "$bin/zoo" predict "$run" "$image"
 
@@ -29,4 +31,6 @@ Proof       $run/saved_model/1/assets.extra/verification.json
 Report      $run/evaluation.json
 Plots       $run/plots/
 Model card  $run/README.md
+
+\`source $bin/activate\` brings the command \`zoo\` into this shell.
 END

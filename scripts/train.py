@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,11 +108,13 @@ def command(argv: list[str]) -> int:
         verbose=2 if options.quiet else 1,
     )
     print(f"Run:        {result.run_directory}")
+    place = shlex.quote(str(result.run_directory))
     if result.saved_model is None or result.verification is None:
-        print(f"Next:       zoo export {result.run_directory} exports/{data}-{model}")
+        print(f"Next:       zoo export {place} exports/{data}-{model}")
         return 0
     print(f"SavedModel: {result.saved_model}")
-    print(f"Next:       zoo predict {result.run_directory} FILE (or 'a text')")
+    example = '"a text"' if result.report["task"].startswith("text") else "FILE"
+    print(f"Next:       zoo predict {place} {example}")
     return 0 if result.verification.passed else 1
 
 

@@ -564,3 +564,12 @@ def test_weights_that_overflow_stop_the_run(prepared, tmp_path):
     with pytest.raises(zoo.UsageError, match=r"The \w+ is (nan|inf) at step 1 of epoch 1"):
         zoo.train(build(prepared), prepared, config, run_directory=tmp_path, verbose=0)
     assert not list(tmp_path.glob("checkpoints/step-*"))
+
+
+def test_an_edited_config_is_no_way_around_the_refusal(prepared, tmp_path):
+    zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), run_directory=tmp_path, verbose=0)
+    file = tmp_path / "config.yaml"
+    file.write_text(file.read_text().replace("learning_rate: 0.001", "learning_rate: 0.5"))
+    with pytest.raises(zoo.UsageError, match=r"config\.learning_rate=0\.001; this one has 0\.5"):
+        config = zoo.TrainConfig(epochs=1, learning_rate=0.5)
+        zoo.train(build(prepared), prepared, config, run_directory=tmp_path, verbose=0)

@@ -121,7 +121,10 @@ def _export(
     facts = storage.read_json(facts_file) if facts_file.is_file() else {}
     if facts.get("weights_sha256") != artifact.weights_hash(network):
         newest = artifact.save(network, interface, base, report=report)
-        storage.write_text(directory / "README.md", (newest / "README.md").read_text(encoding="utf-8"))
+        card = (newest / "README.md").read_text(encoding="utf-8")
+        place = newest.relative_to(directory).as_posix()
+        card = card.replace('load(".")', f'load("{place}")').replace("`assets.extra/", f"`{place}/assets.extra/")
+        storage.write_text(directory / "README.md", card.replace("`sha256sum", f"`cd {place} && sha256sum"))
         verification = Verification.read(newest)  # it was verified before it was published, moments ago
     else:
         verification = verify(newest)

@@ -45,6 +45,7 @@ class RunDirectory:
             if overwrite and existing is not None:
                 self._clear()
             storage.write_text(self.config_file, _CONFIG_HEAD + to_yaml(settings))
+            storage.write_json(self._settings_file, settings)
         except OSError as error:
             raise UsageError(
                 f"Cannot write the run directory {self.path}: {error.strerror}. Pass another --run_directory."
@@ -57,7 +58,9 @@ class RunDirectory:
         if not self.path.is_dir():
             raise UsageError(f"{self.path} exists and is not a folder. Pass another --run_directory.")
         if is_run(self.path):
-            return read_yaml(self.config_file)
+            # Not config.yaml where it can be helped: that one a user may have edited since.
+            kept = self._settings_file
+            return storage.read_json(kept) if kept.is_file() else read_yaml(self.config_file)
         if any(entry.name != ".lock" for entry in self.path.iterdir()):
             raise UsageError(
                 f"{self.path} exists and is not a run: it holds files, but no config.yaml of a run. "
@@ -97,6 +100,10 @@ class RunDirectory:
     def config_file(self) -> Path:
         """The complete settings, which `zoo train --config` repeats."""
         return self.path / "config.yaml"
+
+    @property
+    def _settings_file(self) -> Path:
+        return self.path / ".settings.json"
 
     @property
     def checkpoints(self) -> Path:

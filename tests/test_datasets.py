@@ -337,12 +337,12 @@ def test_a_run_can_be_repeated_from_its_description(digits):
     described = prepared.describe()
     assert described["model"] == {
         "name": "mlp",
-        "input_shape": [28, 28, 1],
         "hidden_units": [3, 4],
         "activation": "relu",
         "dropout": 0.0,
         "classifier_activation": "softmax",
     }
+    # What the data decided, input_shape, is left out: another data set decides anew.
     # A stream is shuffled in another order: the limit belongs to what decides a run's numbers.
     assert described["data"] == {"name": "digits", "memory_limit": 0}
     source, model = dict(described["data"]), dict(described["model"])

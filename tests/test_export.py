@@ -298,7 +298,7 @@ def test_a_stranger_without_keras_gets_label_and_probabilities(base, digits, mod
         """,
         base / "1",
         tmp_path,
-        request.replace("image.png", str(tmp_path / "0.png")),
+        request.replace("/path/to/image.png", str(tmp_path / "0.png")),
     )
     assert "'class_name': array([b'" in done.stdout
     names, probabilities = json.loads(done.stdout.splitlines()[-1])

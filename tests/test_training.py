@@ -313,6 +313,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(prepared, tmp_
 def test_a_checkpoint_of_another_model_is_refused(digits, prepared, tmp_path):
     run, other = tmp_path / "run", digits.prepare("mlp", hidden_units=[9], input_shape=[8, 8, 1])
     zoo.train(build(other), other, zoo.TrainConfig(epochs=1), run_directory=run, verbose=0)
+    (run / ".settings.json").unlink()
     text = (run / "config.yaml").read_text().replace("[9]", "[8]")
     (run / "config.yaml").write_text(text)
     with pytest.raises(zoo.UsageError, match=r"belongs to another model"):

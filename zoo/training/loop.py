@@ -28,6 +28,7 @@ from zoo.training.checkpoints import Checkpoints
 from zoo.training.plots import plot_history
 from zoo.training.run_directory import RunDirectory
 from zoo.training.schedules import make_optimizer
+from zoo.training.strategies import check_strategy
 
 
 class TrainingData(Protocol):
@@ -104,7 +105,7 @@ def train(
         >>> zoo.train(model, prepared, zoo.TrainConfig(epochs=5), run_directory="runs/digits-cnn").history[-1]
     """
     config = config or TrainConfig()
-    _check_strategy(model, config)
+    check_strategy(model, config)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     loop = _Loop(model, data, config, callbacks, verbose)
@@ -131,28 +132,6 @@ def _writing(path: Path) -> Iterator[None]:
         raise UsageError(
             f"Cannot write to {path}: {one_line(error)}. Make room and start the same command again to go on."
         ) from error
-
-
-def _check_strategy(model: keras.Model, config: TrainConfig) -> None:
-    strategy = model.distribute_strategy
-    replicas = strategy.num_replicas_in_sync
-    mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
-    if (config.strategy == "mirrored" and not mirrored) or (config.strategy == "one_device" and replicas > 1):
-        raise UsageError(
-            f"The model was built under {type(strategy).__name__} with {replicas} replica(s), the config says "
-            f"strategy={config.strategy!r}. Build it in `with zoo.strategy({config.strategy!r}).scope():`."
-        )
-    if config.replicas is not None and config.replicas != replicas:
-        raise UsageError(
-            f"The model was built under {replicas} replica(s), the config says replicas={config.replicas}. "
-            f"Build it in `with zoo.strategy('mirrored', replicas={config.replicas}).scope():`."
-        )
-    if config.batch_size < replicas:
-        raise UsageError(
-            f"batch_size={config.batch_size} is smaller than the {replicas} replicas. Pass at least {replicas}."
-        )
-    if config.jit_compile and replicas > 1:
-        raise UsageError(f"jit_compile works on one device; the model was built under {replicas}. Leave it out.")
 
 
 class _Loop:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
+import keras
 import tensorflow as tf
 
+from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
 
 NAMES = ("auto", "one_device", "mirrored")
@@ -63,3 +65,26 @@ def _divide_cpu(count: int) -> list[str]:
                 f"replicas={count}) before any other TensorFlow operation."
             ) from None
     return [f"/cpu:{i}" for i in range(count)]
+
+
+def check_strategy(model: keras.Model, config: TrainConfig) -> None:
+    """Raises `UsageError` where a config contradicts the strategy that the model was built under."""
+    strategy = model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+    mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
+    if (config.strategy == "mirrored" and not mirrored) or (config.strategy == "one_device" and replicas > 1):
+        raise UsageError(
+            f"The model was built under {type(strategy).__name__} with {replicas} replica(s), the config says "
+            f"strategy={config.strategy!r}. Build it in `with zoo.strategy({config.strategy!r}).scope():`."
+        )
+    if config.replicas is not None and config.replicas != replicas:
+        raise UsageError(
+            f"The model was built under {replicas} replica(s), the config says replicas={config.replicas}. "
+            f"Build it in `with zoo.strategy('mirrored', replicas={config.replicas}).scope():`."
+        )
+    if config.batch_size < replicas:
+        raise UsageError(
+            f"batch_size={config.batch_size} is smaller than the {replicas} replicas. Pass at least {replicas}."
+        )
+    if config.jit_compile and replicas > 1:
+        raise UsageError(f"jit_compile works on one device; the model was built under {replicas}. Leave it out.")

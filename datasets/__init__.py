@@ -15,19 +15,43 @@ if TYPE_CHECKING:
 __all__ = ["EMBEDDED", "TESTED", "list_datasets", "load"]
 
 
-def load(name: str, *, data_dir: str | None = None, manual_dir: str | None = None, memory_limit: int = 2 << 30) -> Data:
+def load(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    memory_limit: int = 2 << 30,
+    columns: dict[str, str | list[str]] | None = None,
+    window: int | None = None,
+    horizon: int | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+) -> Data:
     """Loads a data set by its name.
 
-    `digits` (images) and `commands` (texts) are embedded and need no network. Every other name is one of TensorFlow
-    Datasets whose features are one image or one text, and one class label, such as `mnist` or `clinc_oos`:
-    prepared in `data_dir` already, downloaded, or made from the original files in `manual_dir`, which are checked
-    against TensorFlow Datasets' checksums.
+    Embedded, without network, and never evidence for a result: `digits` (images), `commands` (texts), `digit_rows`
+    (series), `seasons` (a series to forecast), `tagged_commands` (tokens with tags), `number_words` (translation) and
+    `tastes` (ratings).
+
+    Own files: `csv:PATH` (any task, see `zoo.datasets.tables`), `images:FOLDER` with FOLDER/class/*.png, `text:FOLDER`
+    with FOLDER/class/*.txt. What has no splits of its own is divided by its content, 80 to 10 to 10, equal examples
+    together.
+
+    Every other name is one of TensorFlow Datasets, or of this package's builders for it: prepared in `data_dir` already,
+    downloaded, or made from the original files in `manual_dir`, which are checked against TensorFlow Datasets'
+    checksums.
 
     Args:
         name: Name of the data set.
         data_dir: Where prepared data sets are kept, null for TensorFlow Datasets' own folder.
-        manual_dir: Folder with the original files, for machines without network.
+        manual_dir: Folder with the original files, for machines without network; own files are looked for from here.
         memory_limit: Bytes that the model's view of one split may take in memory; a larger one is read as a stream.
+        columns: Of a CSV file, the column or columns of every key, such as {"text": "message", "label": "kind"}; null
+            where columns are named like the keys.
+        window: Steps of history that a forecast is made from, null for the data set's own.
+        horizon: Steps to forecast, null for the data set's own.
+        folds: Joins the splits and divides all examples into this many parts, of which one is the test split.
+        fold: Which of the folds is the test split, from 0.
 
     Returns:
         The raw `train`, `validation` and `test` splits with features, class names and licence; see
@@ -35,7 +59,8 @@ def load(name: str, *, data_dir: str | None = None, manual_dir: str | None = Non
 
     Raises:
         UsageError: unknown name (the nearest is offered), features that no task fits, missing or damaged original
-            files (each is named, with where to get it), no network.
+            files (each is named, with where to get it), no network, an option that the data set does not take, or what
+            is wrong with a file (with its row).
 
     Example:
         >>> data = zoo.datasets.load("digits")
@@ -44,4 +69,12 @@ def load(name: str, *, data_dir: str | None = None, manual_dir: str | None = Non
     """
     from zoo.datasets import sources
 
-    return sources.load(name, data_dir=data_dir, manual_dir=manual_dir, memory_limit=memory_limit)
+    return sources.load(
+        name,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        memory_limit=memory_limit,
+        options={"columns": columns, "window": window, "horizon": horizon},
+        folds=folds,
+        fold=fold,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from zoo.datasets.preprocessors import Preprocessor
 
 SPLITS = ("train", "validation", "test")
+Batch = tuple[Any, ...]
+"""Model inputs, targets, and weights where there are any."""
+
+_MISSING: dict[tf.DType, Any] = {tf.string: b"", tf.float32: float("nan"), tf.int64: 0}
+"""What raw examples of unequal length are filled up with, by dtype: no token, no value, and 0, which weights leave out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Data:
         source: where the data comes from.
         memory_limit: bytes that a split's model inputs may take in memory; a larger split is read as a stream, which is
             shuffled in another order.
+        about: further plain facts that a task needs, such as the titles of items.
     """
 
     name: str
@@ -64,6 +70,7 @@ class Data:
     licence: str
     source: str
     memory_limit: int = 2 << 30
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def train(self) -> tf.data.Dataset:
@@ -109,26 +116,28 @@ class Data:
                 f"Choose a model for it: {', '.join(registry.list_models(task=self.task))}."
             )
         task = tasks.get_task(self.task)
-        decided: dict[str, Any] = {"num_classes": len(self.class_names)} if task.needs_class_names else {}
-        for name in spec.data_arguments:
-            if name in chosen and chosen[name] != decided.get(name):
+        decided: dict[str, Any] = {k: v for k, v in task.arguments.items() if k in spec.parameters}
+        if task.needs_class_names:
+            decided["num_classes"] = len(self.class_names)
+        preprocessor, fixed = PREPROCESSORS[task.preprocessor].for_model(
+            self, spec.preprocessing, {**arguments, **decided}
+        )
+        complete = {**arguments, **decided, **fixed}
+        for name in {*spec.data_arguments, *decided}:
+            default = spec.parameters[name].default if name in spec.parameters else None
+            asked = registry.plain(chosen.get(name, default))
+            if name in chosen and asked not in (registry.plain(default), registry.plain(complete[name])):
                 raise UsageError(
-                    f"{name}={chosen[name]!r} contradicts data set {self.name!r}, which has {decided.get(name)}. "
+                    f"{name}={chosen[name]!r} contradicts data set {self.name!r}, which asks for {complete[name]!r}. "
                     f"Leave {name} out."
                 )
-        make = PREPROCESSORS[task.preprocessor].for_model
-
-        def train() -> tf.data.Dataset:
-            return self.train.map(lambda example: example[task.feature])
-
-        preprocessor, fixed = make(self.features[task.feature], spec.preprocessing, arguments, train)
         return Prepared(
             data=self,
             model=model,
             task=task,
             preprocessor=preprocessor,
-            requested={k: v for k, v in arguments.items() if k not in spec.data_arguments},
-            arguments={**arguments, **decided, **fixed},
+            requested={k: v for k, v in arguments.items() if k not in {*spec.data_arguments, *decided}},
+            arguments=complete,
         )
 
 
@@ -151,7 +160,7 @@ class Prepared:
     preprocessor: Preprocessor
     requested: dict[str, Any]
     arguments: dict[str, Any]
-    _cache: dict[str, tuple[tf.Tensor, tf.Tensor]] = dataclasses.field(default_factory=dict, repr=False)
+    _cache: dict[str, Batch] = dataclasses.field(default_factory=dict, repr=False)
     _interface: Interface | None = dataclasses.field(default=None, repr=False)
 
     def build(self, *, seed: int | None = None) -> keras.Model:
@@ -196,9 +205,16 @@ class Prepared:
         return self.data.splits[name]
 
     def batches(
-        self, split: str, batch_size: int, *, seed: int | None = None, epoch: int = 0, start: int = 0
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        start: int = 0,
+        group_by_length: bool = False,
     ) -> tf.data.Dataset:
-        """Returns a split as batches (model input, target), the last one smaller where it does not divide.
+        """Returns a split as batches (model input, target[, weights]), the last one smaller where it does not divide.
 
         The order is a function of (seed, epoch) alone, so a run that was killed goes on at batch `start` with exactly
         the batches that it had not seen.
@@ -209,18 +225,32 @@ class Prepared:
             seed: shuffles with this seed; None keeps the split's own order.
             epoch: which pass this is; every epoch has an order of its own.
             start: number of batches to leave out at the beginning.
+            group_by_length: shuffles so that a batch holds sequences of like length, which costs less padding.
+
+        Raises:
+            UsageError: unknown split, a split without examples or with labels that are none, or grouping of what is not
+                held in memory.
         """
         raw = self._split(split)
         if self._bytes_per_example() * raw.num_examples > self.data.memory_limit:
+            if group_by_length:
+                raise UsageError(
+                    f"group_by_length needs the {split} split in memory; it takes more than memory_limit="
+                    f"{self.data.memory_limit}. Raise --data.memory_limit, or leave group_by_length out."
+                )
             return self._stream(split, batch_size, seed, epoch, start)
-        inputs, targets = self._tensors(split)
+        rows = self._tensors(split)
         order = np.arange(raw.num_examples)
         if seed is not None:
-            order = np.random.default_rng([seed, epoch]).permutation(raw.num_examples)
+            generator = np.random.default_rng([seed, epoch])
+            order = generator.permutation(raw.num_examples)
+            if group_by_length:
+                order = _grouped(order, _lengths(rows[0]), batch_size, generator)
         positions = tf.data.Dataset.from_tensor_slices(order[start * batch_size :]).batch(batch_size)
 
-        def gather(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return self.preprocessor.trim(tf.gather(inputs, index)), tf.gather(targets, index)
+        def gather(index: tf.Tensor) -> Batch:
+            inputs, targets, *weights = tf.nest.map_structure(lambda column: tf.gather(column, index), rows)
+            return _present(self.preprocessor.trim(inputs, targets, weights[0] if weights else None))
 
         return positions.map(gather, num_parallel_calls=2, deterministic=True).prefetch(8)
 
@@ -236,11 +266,11 @@ class Prepared:
         classes = len(self.data.class_names)
         message = f"Split {split!r} of data set {self.data.name!r} has a label outside 0 to {classes - 1}."
 
-        def checked(inputs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def checked(inputs: Any, targets: tf.Tensor, *weights: tf.Tensor) -> Batch:
             # A GPU's cross-entropy answers such a label with NaN, which looks like a learning rate that is too high.
             known = tf.reduce_all((targets >= 0) & (targets < classes))
             with tf.control_dependencies([tf.debugging.Assert(known, [message])]):
-                return inputs, tf.identity(targets)
+                return (inputs, tf.identity(targets), *weights)
 
         batches = self._preprocessed(dataset, batch_size)
         if self.task.needs_class_names:
@@ -248,42 +278,50 @@ class Prepared:
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _preprocessed(self, dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-        """Batches of (model input, target) from raw examples."""
-        key, target = self.task.feature, self.task.target
+        """Batches of (model input, target[, weights]) from raw examples."""
 
-        def one(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            return self.preprocessor(example[key][tf.newaxis])[0], example[target]
+        def encode(examples: dict[str, tf.Tensor]) -> Batch:
+            return _present(self.preprocessor.encode(examples))
 
-        def many(examples: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            return self.preprocessor(examples[key]), examples[target]
+        def one(example: dict[str, tf.Tensor]) -> Batch:
+            row = encode({key: value[tf.newaxis] for key, value in example.items()})
+            return tf.nest.map_structure(lambda column: column[0], row)
 
-        if None in self.data.features[key].shape:
+        spec = dataset.element_spec
+        varying = [part for part in spec.values() if None in part.shape]
+        if any(part.dtype == tf.uint8 for part in varying):  # images of several sizes make no batch
             return dataset.map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch_size)
-        return dataset.batch(batch_size).map(many, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        if varying:
+            filler = {key: tf.constant(_MISSING[part.dtype], part.dtype) for key, part in spec.items()}
+            dataset = dataset.padded_batch(batch_size, padding_values=filler)
+        else:
+            dataset = dataset.batch(batch_size)
+        return dataset.map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def _bytes_per_example(self) -> int:
-        return 4 * int(np.prod(self.preprocessor.output_shape))
+        shape = self.preprocessor.output_shape
+        return sum(4 * int(np.prod(part)) for part in (shape.values() if isinstance(shape, dict) else [shape]))
 
-    def _tensors(self, split: str) -> tuple[tf.Tensor, tf.Tensor]:
+    def _tensors(self, split: str) -> Batch:
         """The whole split as model inputs and targets, made once and kept: an epoch then costs no preprocessing."""
         if split not in self._cache:
-            parts = list(self._preprocessed(self._split(split).dataset(), 256))
-            if not parts:
+            if not self.num_examples(split):
                 raise UsageError(
                     f"Split {split!r} of data set {self.data.name!r} is empty. Choose another split or data set."
                 )
-            with tf.device("CPU"):
-                inputs = tf.concat([self._padded(inputs) for inputs, _ in parts], axis=0)
-                targets = tf.concat([targets for _, targets in parts], axis=0)
-            self._check_targets(split, targets.numpy())
-            self._cache[split] = inputs, targets
+            rows = self._collect(self._split(split).dataset())
+            self._check_targets(split, rows[1].numpy())
+            self._cache[split] = rows
         return self._cache[split]
 
-    def _padded(self, inputs: tf.Tensor) -> tf.Tensor:
-        """A batch of inputs padded with zeros to the longest that there can be; inputs of a fixed shape as they are."""
-        longest = self.preprocessor.output_shape
-        missing = [[0, most - size] for most, size in zip(longest, inputs.shape[1:], strict=True)]
-        return tf.pad(inputs, [[0, 0], *missing]) if any(gap for _, gap in missing) else inputs
+    def _collect(self, dataset: tf.data.Dataset) -> Batch:
+        """All of a dataset as one batch."""
+        parts = list(self._preprocessed(dataset, 256))
+        with tf.device("CPU"):
+            inputs = tf.nest.map_structure(
+                lambda *columns: _joined(columns, self.preprocessor.padding), *(part[0] for part in parts)
+            )
+            return (inputs, *(_joined(columns, 0) for columns in zip(*(part[1:] for part in parts), strict=True)))
 
     def _check_targets(self, split: str, targets: np.ndarray) -> None:
         if not self.task.needs_class_names:
@@ -301,8 +339,9 @@ class Prepared:
         if not self.task.needs_class_names:
             return None
         key = self.task.target
-        batches = self._split(split).dataset().map(lambda example: example[key]).batch(4096)
-        targets = np.concatenate([batch.ravel() for batch in batches.as_numpy_iterator()])
+        targets = np.concatenate(
+            [e.ravel() for e in self._split(split).dataset().map(lambda e: e[key]).as_numpy_iterator()]
+        )
         return np.bincount(targets, minlength=len(self.data.class_names))
 
     @property
@@ -321,20 +360,70 @@ class Prepared:
 
     def _pick_examples(self, count: int = 64, scan: int = 10_000) -> Examples:
         """At least `count` test examples, the first of every class before the second of any."""
-        key, target = self.task.feature, self.task.target
+        key = self.task.target
+        # A request may be refused that training takes, such as one for the rating of an unknown item.
+        accepts = getattr(self.preprocessor, "accepts", lambda example: True)
         dataset = self._split("test").dataset().take(scan)
-        targets = np.array(list(dataset.map(lambda e: e[target]).as_numpy_iterator()))
-        self._check_targets("test", targets)
-        if self.task.needs_class_names:
+        targets = list(dataset.map(lambda e: e[key]).as_numpy_iterator())
+        answered = [i for i, example in enumerate(dataset.as_numpy_iterator()) if accepts(example)]
+        if self.task.needs_class_names and np.ndim(targets[0]) == 0:
+            self._check_targets("test", np.array(targets))
             seen: dict[int, int] = {}
             rank = []
-            for t in targets.tolist():
-                rank.append(seen.get(t, 0))
-                seen[t] = rank[-1] + 1
+            for t in targets:
+                rank.append(seen.get(int(t), 0))
+                seen[int(t)] = rank[-1] + 1
             order = np.lexsort((np.arange(len(targets)), np.array(rank)))
             chosen = np.sort(order[: max(count, len(self.data.class_names))])
         else:
-            chosen = np.arange(min(count, len(targets)))
-        wanted = set(chosen.tolist())
-        raw = [e[key] for i, e in enumerate(dataset.as_numpy_iterator()) if i in wanted]
-        return Examples(requests=self.preprocessor.to_requests(raw), targets=targets[chosen])
+            chosen = np.array(answered[:count])
+        numbers = tf.constant(chosen)
+        raw = dataset.enumerate().filter(lambda i, _: tf.reduce_any(i == numbers)).map(lambda _, example: example)
+        requests = self.preprocessor.to_requests(list(raw.as_numpy_iterator()))
+        inputs, *_ = self._collect(raw)
+        arrays = {k: v.numpy() for k, v in (inputs if isinstance(inputs, dict) else {"input": inputs}).items()}
+        return Examples(requests, _rectangular([targets[i] for i in chosen]), arrays)
+
+
+def _lengths(inputs: Any) -> np.ndarray:
+    """How many real elements each example has, over all of its inputs."""
+    columns = [part.numpy() for part in tf.nest.flatten(inputs)]
+    real = [~np.isnan(part) if part.dtype.kind == "f" else part != 0 for part in columns]
+    return np.sum([part.reshape(len(part), -1).sum(axis=1) for part in real], axis=0)
+
+
+def _grouped(order: np.ndarray, lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> np.ndarray:
+    """Sorts a shuffled order by length within stretches of 50 batches, and shuffles the full batches again."""
+    stretch = 50 * batch_size
+    parts = [order[i : i + stretch] for i in range(0, len(order), stretch)]
+    order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
+    full = len(order) // batch_size
+    batches = order[: full * batch_size].reshape(full, batch_size)
+    return np.concatenate([batches[generator.permutation(full)].ravel(), order[full * batch_size :]])
+
+
+def _present(batch: Batch) -> Batch:
+    return tuple(part for part in batch if part is not None)
+
+
+def _joined(parts: Sequence[tf.Tensor], padding: float) -> tf.Tensor:
+    """Concatenates batches; sequences are filled up at the end to the longest."""
+    if parts[0].shape.rank > 1:
+        longest = max(part.shape[1] for part in parts)
+        rest = [[0, 0]] * (parts[0].shape.rank - 2)
+        filler = padding if parts[0].dtype.is_floating else 0
+        parts = [
+            tf.pad(part, [[0, 0], [0, longest - part.shape[1]], *rest], constant_values=tf.constant(filler, part.dtype))
+            for part in parts
+        ]
+    return tf.concat(parts, axis=0)
+
+
+def _rectangular(targets: Sequence[Any]) -> np.ndarray:
+    """Stacks targets; sequences of classes get -1 behind their end, texts become objects."""
+    if isinstance(targets[0], bytes):
+        return np.array([*targets, None], object)[:-1]  # None: else NumPy would make fixed-width strings of them
+    if np.ndim(targets[0]) == 0 or len({np.shape(t) for t in targets}) == 1:
+        return np.array(targets)
+    longest = max(len(t) for t in targets)
+    return np.array([np.pad(t, (0, longest - len(t)), constant_values=-1) for t in targets])

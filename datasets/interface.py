@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Raw requests by input name, and what the data set says is right."""
+    """Raw requests by input name, what the data set says is right, and the same examples as model inputs by name; an only
+    input is called `input`."""
 
     requests: Mapping[str, np.ndarray]
     targets: np.ndarray
+    inputs: Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Interface:
         """Writes interface.json and examples.npz into a folder, made where it is missing."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        packed = storage.pack_arrays({**self.examples.requests, "targets": self.examples.targets})
+        arrays = {f"requests/{k}": v for k, v in self.examples.requests.items()}
+        arrays |= {f"inputs/{k}": v for k, v in self.examples.inputs.items()}
+        packed = storage.pack_arrays({**arrays, "targets": self.examples.targets})
         with storage.replacing(directory / "examples.npz") as temporary:
             np.savez_compressed(temporary, **packed)  # type: ignore[arg-type]
         content = {
@@ -84,12 +88,15 @@ class Interface:
         config = dict(content["preprocessor"])
         with np.load(directory / "examples.npz") as packed:
             arrays = storage.unpack_arrays(packed)
-        targets = arrays.pop("targets")
+        requests, inputs = (
+            {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}
+            for kind in ("requests/", "inputs/")
+        )
         return cls(
             task=content["task"],
             build=content["build"],
             class_names=tuple(content["class_names"]),
             preprocessor=PREPROCESSORS[config.pop("kind")](**config),
             data=content["data"],
-            examples=Examples(requests=arrays, targets=targets),
+            examples=Examples(requests, arrays["targets"], inputs),
         )

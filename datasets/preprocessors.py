@@ -7,55 +7,57 @@ is served is what was trained on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from zoo.datasets.interactions import InteractionPreprocessor
+from zoo.datasets.series import SeriesPreprocessor
+from zoo.datasets.tagging import TaggingPreprocessor
 from zoo.datasets.text import TextPreprocessor
+from zoo.datasets.translation import TranslationPreprocessor
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Feature
+    from zoo.datasets.data import Batch, Data
 
 
 class Preprocessor(Protocol):
     """What every preprocessor offers; `PREPROCESSORS` holds them by the name that tasks use."""
 
     kind: ClassVar[str]
+    padding: ClassVar[float]
+    """What sequences of numbers are filled up with at their end; integers get 0."""
 
     @classmethod
     def for_model(
-        cls,
-        feature: Feature,
-        needs: Mapping[str, Any],
-        arguments: Mapping[str, Any],
-        train: Callable[[], tf.data.Dataset],
+        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[Preprocessor, dict[str, Any]]:
-        """Makes one from a data set's feature, the spec's `preprocessing`, the user's builder arguments and what `train`
-        gives, the feature's values in the training split; returns it with the builder arguments that it fixes."""
+        """Makes one from a data set (fitted on its training split), the spec's `preprocessing` and the builder arguments
+        so far; returns it with the builder arguments that it fixes."""
 
     @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of one model input."""
+    def output_shape(self) -> tuple[int | None, ...] | dict[str, tuple[int | None, ...]]:
+        """Shape of the longest model input there is; by input name where there are several."""
 
     @property
     def requests(self) -> dict[str, tf.TensorSpec]:
-        """The raw inputs of `serving_default` by name, with a batch dimension."""
+        """All raw inputs that signatures take, by name, with a batch dimension."""
 
-    def __call__(self, raw: tf.Tensor) -> tf.Tensor:
-        """A batch of the raw feature as a batch of model inputs."""
+    def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
+        """A batch of raw examples as model inputs, targets and weights, which are None or 0 on padding."""
 
-    def trim(self, inputs: tf.Tensor) -> tf.Tensor:
-        """A batch of model inputs without what is padding in all of them."""
+    def trim(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor | None) -> Batch:
+        """A batch without what is padding in all of its rows."""
 
-    def serve(self, requests: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """A batch of raw requests, as `requests` names them, as a batch of model inputs."""
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[Any, dict[str, tf.Tensor]]:
+        """A batch of raw requests, some of `requests`, as model inputs, and side products that an answer may show."""
 
-    def to_requests(self, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """Raw features of a data set as a client would send them."""
+    def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Raw examples of a data set as a client would send them, every input of `requests`."""
 
     def for_export(self, directory: Path) -> tuple[Preprocessor, list[Any]]:
         """An equal one that reads its vocabularies from files, which it writes into a folder, and what must be saved with
@@ -76,6 +78,8 @@ class ImagePreprocessor:
         height: rows of the model's input.
         width: columns of the model's input.
         channels: 1 or 3.
+        rows_as_steps: whether a model of sequences reads the image row by row.
+        every_step: whether that model answers after every row.
 
     Example:
         >>> ImagePreprocessor(28, 28, 1)(np.zeros((2, 8, 8, 3), np.uint8)).shape
@@ -83,21 +87,23 @@ class ImagePreprocessor:
     """
 
     kind: ClassVar[str] = "image"
+    padding: ClassVar[float] = 0
     height: int
     width: int
     channels: int
+    rows_as_steps: bool = False
+    every_step: bool = False
 
     @classmethod
     def for_model(
-        cls,
-        feature: Feature,
-        needs: Mapping[str, Any],
-        arguments: Mapping[str, Any],
-        train: Callable[[], tf.data.Dataset],
+        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[ImagePreprocessor, dict[str, Any]]:
         """The model's input is what `input_shape` says; else the data's own size where that is fixed and not smaller
-        than the spec's `image_size`; else `image_size`."""
-        shape = arguments.get("input_shape")
+        than the spec's `image_size`; else `image_size`. A model of sequences, whose spec says `rows_as_steps`, gets
+        (rows, columns x channels)."""
+        shape, feature = arguments.get("input_shape"), data.features["image"]
+        if needs.get("rows_as_steps"):
+            shape = (*shape, 1) if isinstance(shape, (list, tuple)) and len(shape) == 2 else shape
         if shape is None:
             least = needs["image_size"]
             own = feature.shape[:2]
@@ -109,11 +115,16 @@ class ImagePreprocessor:
                 f"input_shape is {shape!r}; expected [height, width, channels] with 1 or 3 channels. "
                 "Pass input_shape=[28, 28, 1], say, or leave it out."
             )
+        if needs.get("rows_as_steps"):
+            made = cls(*shape, rows_as_steps=True, every_step=bool(arguments.get("return_sequences")))
+            return made, {"input_shape": made.output_shape}
         return cls(*shape), {"input_shape": tuple(shape)}
 
     @property
-    def output_shape(self) -> tuple[int, int, int]:
-        """Shape of one model input, (height, width, channels)."""
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of one model input: (height, width, channels), or (height, width x channels) for rows as steps."""
+        if self.rows_as_steps:
+            return self.height, self.width * self.channels
         return self.height, self.width, self.channels
 
     @property
@@ -137,9 +148,17 @@ class ImagePreprocessor:
                 lambda: images,
                 lambda: tf.image.resize(images, size, antialias=True),
             )
-        images = tf.ensure_shape(images, [None, *self.output_shape])
+        images = tf.ensure_shape(images, [None, self.height, self.width, self.channels])
         # Not divided by 255: some graphs do that by this factor, others not, and the last bit would differ.
-        return images * np.float32(1 / 255)
+        return tf.reshape(images * np.float32(1 / 255), [-1, *self.output_shape])
+
+    def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
+        """Turns `image` and `label` into model inputs and targets; a label for every row where every row is answered."""
+        labels = examples["label"]
+        if not self.every_step:
+            return self(examples["image"]), labels, None
+        labels = tf.repeat(labels[:, tf.newaxis], self.height, axis=1)
+        return self(examples["image"]), labels, tf.ones_like(labels, tf.float32)
 
     def _with_channels(self, images: tf.Tensor) -> tf.Tensor:
         count = images.shape[-1] if images.shape[-1] is not None else tf.shape(images)[-1]
@@ -163,7 +182,7 @@ class ImagePreprocessor:
             return from_colour() if colour else from_grey()
         return tf.cond(colour, from_colour, from_grey)
 
-    def serve(self, requests: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Decodes `image_bytes`, string (batch,), to float32 (batch, *output_shape); images may differ in size."""
 
         def one(content: tf.Tensor) -> tf.Tensor:
@@ -180,17 +199,18 @@ class ImagePreprocessor:
         message = "A BMP file with a palette of colours cannot be read. Send it as PNG."
         with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(other_palette), [message])]):
             contents = tf.identity(contents)
-        return tf.map_fn(one, contents, fn_output_signature=tf.TensorSpec(self.output_shape, tf.float32))
+        images = tf.map_fn(one, contents, fn_output_signature=tf.TensorSpec(self.output_shape, tf.float32))
+        return images, {"lengths": tf.fill([tf.shape(contents)[0]], self.height)}
 
-    def to_requests(self, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Encodes uint8 images as PNG, which loses nothing."""
-        encoded = np.empty(len(raw), object)
-        encoded[:] = [tf.io.encode_png(image).numpy() for image in raw]
+        encoded = np.empty(len(examples), object)
+        encoded[:] = [tf.io.encode_png(example["image"]).numpy() for example in examples]
         return {"image_bytes": encoded}
 
-    def trim(self, inputs: tf.Tensor) -> tf.Tensor:
+    def trim(self, inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None) -> Batch:
         """Images have no padding."""
-        return inputs
+        return inputs, targets, weights
 
     def for_export(self, directory: Path) -> tuple[ImagePreprocessor, list[Any]]:
         """Images need no vocabulary."""
@@ -201,4 +221,12 @@ class ImagePreprocessor:
         return dataclasses.asdict(self)
 
 
-PREPROCESSORS: dict[str, Any] = {cls.kind: cls for cls in (ImagePreprocessor, TextPreprocessor)}
+_KINDS: tuple[Any, ...] = (
+    ImagePreprocessor,
+    InteractionPreprocessor,
+    SeriesPreprocessor,
+    TaggingPreprocessor,
+    TextPreprocessor,
+    TranslationPreprocessor,
+)
+PREPROCESSORS: dict[str, Any] = {cls.kind: cls for cls in _KINDS}

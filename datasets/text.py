@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Feature
+    from zoo.datasets.data import Batch, Data
 
 PADDING, UNKNOWN = 0, 1
 FIRST_WORD = 2
@@ -40,6 +40,7 @@ class TextPreprocessor:
     """
 
     kind: ClassVar[str] = "text"
+    padding: ClassVar[float] = 0
     vocabulary: tuple[str, ...]
     max_length: int
     _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
@@ -50,24 +51,19 @@ class TextPreprocessor:
 
     @classmethod
     def for_model(
-        cls,
-        feature: Feature,
-        needs: Mapping[str, Any],
-        arguments: Mapping[str, Any],
-        train: Callable[[], tf.data.Dataset],
+        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[TextPreprocessor, dict[str, Any]]:
         """Takes the most frequent words of the training split, as many as the builder's `vocab_size` has room for."""
-        most, longest = (
-            arguments.get("vocab_size", needs["vocab_size"]),
-            arguments.get("max_length", needs["max_length"]),
-        )
+        most = arguments.get("vocab_size")
+        most = needs["vocab_size"] if most is None else most
+        longest = arguments.get("max_length", needs["max_length"])
         for name, value in (("vocab_size", most), ("max_length", longest)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 3:
                 raise UsageError(
                     f"{name} is {value!r}; expected a whole number of at least 3. Pass {name}={needs[name]}."
                 )
         counts: collections.Counter[bytes] = collections.Counter()
-        for texts in train().batch(1024):
+        for texts in data.train.map(lambda example: example["text"]).batch(1024):
             counts.update(words(texts).flat_values.numpy().tolist())
         ranked = sorted(((-n, w) for w, n in counts.items() if n >= _MIN_COUNT))[: most - FIRST_WORD]
         vocabulary = tuple(word.decode() for _, word in ranked)
@@ -103,25 +99,37 @@ class TextPreprocessor:
             raise UsageError(
                 f"A text batch is {raw.dtype.name} of shape {raw.shape}; expected string (batch,). Pass a list."
             )
+        return self._numbers(self._words(raw))
+
+    def _words(self, raw: tf.Tensor) -> tf.RaggedTensor:
+        """The words of texts; an empty one for a text without a word."""
         found = words(raw)[:, : self.max_length]
+        empty = tf.cast(found.row_lengths() == 0, tf.int64)
+        filler = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(empty)], ""), empty)
+        return tf.concat([found, filler], axis=1)
+
+    def _numbers(self, found: tf.RaggedTensor) -> tf.Tensor:
         numbers = found.with_flat_values(tf.cast(self._table().lookup(found.flat_values), tf.int32))
-        empty = tf.cast(numbers.row_lengths() == 0, tf.int64)
-        filler = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(empty)], UNKNOWN), empty)
-        return tf.concat([numbers, filler], axis=1).to_tensor(PADDING)
+        return numbers.to_tensor(PADDING)
 
-    def serve(self, requests: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Turns `text`, string (batch,), into int32 (batch, tokens)."""
-        return self(requests["text"])
+    def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
+        """Turns `text` and `label` into model inputs and targets."""
+        return self(examples["text"]), examples["label"], None
 
-    def trim(self, inputs: tf.Tensor) -> tf.Tensor:
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Turns `text`, string (batch,), into int32 (batch, tokens), and `tokens`, the words as strings of that shape."""
+        found = self._words(requests["text"])
+        return self._numbers(found), {"tokens": found.to_tensor("")}
+
+    def trim(self, inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None) -> Batch:
         """Cuts the columns that are padding in every row: short texts then cost what short texts cost."""
         used = tf.reduce_max(tf.reduce_sum(tf.cast(inputs != PADDING, tf.int32), axis=1))
-        return inputs[:, :used]
+        return inputs[:, :used], targets, weights
 
-    def to_requests(self, raw: Sequence[bytes]) -> dict[str, np.ndarray]:
+    def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Texts of a data set as a client sends them."""
-        texts = np.empty(len(raw), object)
-        texts[:] = list(raw)
+        texts = np.empty(len(examples), object)
+        texts[:] = [example["text"] for example in examples]
         return {"text": texts}
 
     def for_export(self, directory: Path) -> tuple[TextPreprocessor, list[Any]]:

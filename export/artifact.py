@@ -12,7 +12,7 @@ import platform
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +25,14 @@ from zoo._version import __version__
 from zoo.errors import UsageError, one_line
 from zoo.export import layout
 from zoo.export.card import model_card
-from zoo.export.signatures import heads, model_input, served_model
+from zoo.export.signatures import as_model_input, heads, model_inputs, served_model
 from zoo.export.verification import Verification, check
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
 
 _WRITING = ".writing-"
+Tensors = Mapping[str, tf.Tensor]
 
 
 def save(
@@ -99,10 +100,15 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
             f"Export takes a Functional Keras model, whose inputs and outputs have names; received a "
             f"{type(model).__name__}. Pass keras.Model(model.inputs, model.outputs) for a Sequential."
         )
-    takes, gives = model_input(model).shape[1:], interface.preprocessor.output_shape
-    if not takes.is_compatible_with(gives):
+    gives = interface.preprocessor.output_shape
+    takes = {name: spec.shape[1:] for name, spec in model_inputs(model).items()}
+    given = gives if isinstance(gives, dict) else dict.fromkeys(list(takes)[:1], gives)
+    if set(given) != set(takes) or not all(takes[name].is_compatible_with(given[name]) for name in takes):
+        shown = [{k: list(v) for k, v in shapes.items()} for shapes in (takes, given)]
+        if len(takes) == 1:
+            shown = [list(shapes.values())[0] for shapes in shown]
         raise UsageError(
-            f"Model {model.name!r} takes {takes.as_list()}, the interface's preprocessor makes {list(gives)}. "
+            f"Model {model.name!r} takes {shown[0]}, the interface's preprocessor makes {shown[1]}. "
             "Pass the interface of the data that the model was trained on."
         )
     tasks.output_name(model)  # refuses several outputs
@@ -232,38 +238,56 @@ def _golden(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
 
 
 def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
-    task = tasks.get_task(interface.task)
+    task, preprocessor = tasks.get_task(interface.task), interface.preprocessor
     live = heads(model, interface)
     names = np.array([name.encode() for name in interface.class_names], object)
+    signatures = dict(task.signatures)
+    if "features" in live:
+        first = task.signatures["serving_default"].requests
+        signatures["features"] = tasks.Signature(first, lambda served: dict(served.outputs), {}, head="features")
 
     def label(numbers: tf.Tensor) -> tf.Tensor:
-        return tf.constant(names[numbers.numpy()].tolist())
+        return tf.constant(names[numbers.numpy()].tolist(), tf.string)
 
-    def answer(requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        inputs = interface.preprocessor.serve({k: tf.constant(v.tolist()) for k, v in requests.items()})
-        outputs = {"predict": live["predict"](inputs)}
-        outputs["serving_default"] = task.answer(tasks.Served(outputs=outputs["predict"], label=label))
-        if "features" in live:
-            outputs["features"] = live["features"](inputs)
-        flat = {}
-        for signature, tensors in outputs.items():
-            given = {model_input(model).name: inputs.numpy()} if signature == "predict" else requests
-            flat.update({f"{signature}/in/{name}": value for name, value in given.items()})
-            flat.update({f"{signature}/out/{name}": value.numpy() for name, value in tensors.items()})
-        return flat
+    def answering(signature: tasks.Signature) -> Callable[[Tensors], Tensors]:
+        def answer(requests: Tensors) -> Tensors:
+            inputs, extras = preprocessor.serve(requests)
+            outputs = live[signature.head](inputs, extras)
+            return signature.answer(tasks.Served(outputs, label, extras, preprocessor))
 
-    # 64 at a time, as they are replayed: there are more where there are more classes.
-    requests, targets = interface.examples.requests, interface.examples.targets
-    parts = [answer({k: v[i : i + 64] for k, v in requests.items()}) for i in range(0, len(targets), 64)]
-    return {"targets": targets, **{key: _joined([part[key] for part in parts]) for key in parts[0]}}
+        return answer
+
+    def predict(inputs: Tensors) -> Tensors:
+        return live["predict"](as_model_input(model, inputs), {})
+
+    examples = interface.examples
+    inputs = dict(zip(model_inputs(model), examples.inputs.values(), strict=True))
+    if len(model.inputs) > 1:
+        inputs = dict(examples.inputs)
+    golden = {"targets": examples.targets, **_recorded("predict", inputs, predict)}
+    for name, signature in signatures.items():
+        golden |= _recorded(name, {k: examples.requests[k] for k in signature.requests}, answering(signature))
+    return golden
+
+
+def _recorded(
+    name: str, given: Mapping[str, np.ndarray], function: Callable[[Tensors], Tensors]
+) -> dict[str, np.ndarray]:
+    """What a signature is asked and what the live model answers, 64 at a time, as it is replayed."""
+    tensors = {k: tf.constant(v.tolist(), tf.string) if v.dtype == object else tf.constant(v) for k, v in given.items()}
+    count = len(next(iter(given.values())))
+    parts = [function({k: v[i : i + 64] for k, v in tensors.items()}) for i in range(0, count, 64)]
+    answers = {k: _joined([part[k].numpy() for part in parts]) for k in parts[0]}
+    return {f"{name}/in/{k}": v for k, v in given.items()} | {f"{name}/out/{k}": v for k, v in answers.items()}
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Concatenates batches; sequences that were padded to different lengths are padded with zeros to the longest."""
+    """Concatenates batches; answers for every step are filled up to the longest, as padding is answered: with 0 or ""."""
     if parts[0].ndim > 1:
         longest = max(part.shape[1] for part in parts)
         rest = [(0, 0)] * (parts[0].ndim - 2)
-        parts = [np.pad(part, [(0, 0), (0, longest - part.shape[1]), *rest]) for part in parts]
+        filler = b"" if parts[0].dtype == object else 0
+        parts = [np.pad(p, [(0, 0), (0, longest - p.shape[1]), *rest], constant_values=filler) for p in parts]
     return np.concatenate(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.tasks import get_task
+from zoo.tasks import Task, get_task
 
 
 def model_card(facts: Mapping[str, Any], report: Mapping[str, Any]) -> str:
@@ -30,7 +30,7 @@ def model_card(facts: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     ]
     if facts["metrics"]:
         lines += _metrics_section(facts)
-    lines += _signature_section(facts, task.answers)
+    lines += _signature_section(facts, task)
     lines += [
         "## Request",
         "",
@@ -73,7 +73,7 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _signature_section(facts: Mapping[str, Any], answers: Mapping[str, str]) -> list[str]:
+def _signature_section(facts: Mapping[str, Any], task: Task) -> list[str]:
     lines = ["## Signatures", "", "| signature | inputs | outputs |", "|---|---|---|"]
     for name, signature in facts["signatures"].items():
         cells = []
@@ -81,17 +81,30 @@ def _signature_section(facts: Mapping[str, Any], answers: Mapping[str, str]) -> 
             shown = []
             for key, spec in signature[side].items():
                 shape = ", ".join(["batch", *(str(size or "any") for size in spec["shape"][1:])])
-                text = answers.get(key) if side == "outputs" and name == "serving_default" else None
+                answers = task.signatures[name].answers if name in task.signatures else {}
+                text = answers.get(key) if side == "outputs" else None
                 shown.append(f"`{key}`: {spec['dtype']} ({shape})" + (f", {text}" if text else ""))
             cells.append("<br>".join(shown))
         lines.append(f"| `{name}` | {cells[0]} | {cells[1]} |")
     return [*lines, ""]
 
 
+_REQUESTS = {
+    "image_bytes": 'open("/path/to/image.png", "rb").read()',
+    "text": '"a text"',
+    "user_id": '"an id"',
+    "item_id": '"an id"',
+}
+
+
 def _request(facts: Mapping[str, Any]) -> list[str]:
-    (key,) = facts["signatures"]["serving_default"]["inputs"]
-    value = {"image_bytes": 'open("/path/to/image.png", "rb").read()', "text": '"a text"'}.get(key, "...")
+    """An example for every input; of numbers one request of zeros in the right shape, two steps of a series."""
+    arguments = []
+    for key, spec in facts["signatures"]["serving_default"]["inputs"].items():
+        shape = [1, *(size or 2 for size in spec["shape"][1:])]
+        value = f"tf.constant([{_REQUESTS[key]}])" if key in _REQUESTS else f"tf.zeros({shape}, tf.{spec['dtype']})"
+        arguments.append(f"{key}={value}")
     return [
-        f'answer = model.signatures["serving_default"]({key}=tf.constant([{value}]))',
+        f'answer = model.signatures["serving_default"]({", ".join(arguments)})',
         "print({name: value.numpy() for name, value in answer.items()})",
     ]

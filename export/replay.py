@@ -51,7 +51,8 @@ def _compare(
             row["detail"] = f"{shown[0]}, expected {shown[1]}"
         elif want.dtype == object:
             wrong = np.flatnonzero((have != want).ravel())
-            ties = _ties(want.ravel()[wrong], have.ravel()[wrong], wrong, got, labels, tolerance)
+            beside = [v for v in got.values() if v.dtype != object and v.shape == (*have.shape, len(labels))]
+            ties = _ties(want.ravel()[wrong], have.ravel()[wrong], wrong, beside, labels, tolerance)
             row["passed"] = len(wrong) == ties
             row["detail"] = f"{len(wrong)} of {want.size} differ" + (f", {ties} of them ties" if ties else "")
         elif not (np.all(np.isfinite(want)) and np.all(np.isfinite(have))):
@@ -64,16 +65,26 @@ def _compare(
     return rows
 
 
-def _ties(want: Any, have: Any, where: Any, got: dict[str, Any], labels: list[bytes], tolerance: float) -> int:
+def _widened(parts: list[Any], dynamic: bool) -> list[Any]:
+    """Fills answers for every step, whose number is dynamic, up to the longest, as padding is answered: with 0 or ""."""
+    import numpy as np
+
+    if not dynamic or len({part.ndim for part in parts}) > 1:
+        return parts
+    longest = max(part.shape[1] for part in parts)
+    gaps = [[(0, 0), (0, longest - p.shape[1]), *[(0, 0)] * (p.ndim - 2)] for p in parts]
+    filler = b"" if parts[0].dtype == object else 0
+    return [np.pad(p, gap, constant_values=filler) for p, gap in zip(parts, gaps, strict=True)]
+
+
+def _ties(want: Any, have: Any, where: Any, beside: list[Any], labels: list[bytes], tolerance: float) -> int:
     """Counts differing labels that are excused: the answer names its own most probable class, and the expected one is as
     probable within the tolerance."""
     import numpy as np
 
-    if "probabilities" not in got or not labels:
+    if not beside or not labels or not len(where):
         return 0
-    rows = got["probabilities"].reshape(-1, len(labels))
-    if not len(where) or where[-1] >= len(rows):
-        return 0
+    rows = beside[0].reshape(-1, len(labels))
     count = 0
     for wanted, given, row in zip(want, have, rows[where], strict=True):
         near = {label for label, p in zip(labels, row, strict=True) if row.max() - p <= 2 * tolerance}
@@ -92,7 +103,14 @@ def _replay(function: Any, inputs: dict[str, Any], batch: int, count: int) -> di
     import numpy as np
 
     parts = [_answer(function, inputs, i, min(i + batch, count)) for i in range(0, count, batch)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    dynamic = _dynamic(function)
+    return {name: np.concatenate(_widened([part[name] for part in parts], name in dynamic)) for name in parts[0]}
+
+
+def _dynamic(function: Any) -> set[str]:
+    """The outputs that have as many columns as there are steps."""
+    shapes = {name: tensor.shape for name, tensor in function.structured_outputs.items()}
+    return {name for name, shape in shapes.items() if len(shape) > 1 and shape[1] is None}
 
 
 def _empty_batch(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +138,8 @@ def _replay_signature(function: Any, golden: dict[str, Any], name: str, labels: 
     batches = {}
     for batch, some in ((min(count, 64), count), (3, min(count, 16))):
         got, want = _replay(function, inputs, batch, some), {k: v[:some] for k, v in expected.items()}
+        for key in _dynamic(function) & got.keys() & want.keys():
+            want[key], got[key] = _widened([want[key], got[key]], True)
         batches[str(batch)] = rows = _compare(want, got, labels, tolerance)
         for row in rows:
             if row["output"] == "class_name" and row["passed"]:

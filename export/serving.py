@@ -62,47 +62,38 @@ class LoadedModel:
                 f"{signature} refused the request: {one_line(error, 200).rstrip('.')}. Send what {names} takes."
             ) from error
 
-    def predict_files(self, files: Sequence[str | Path]) -> list[dict[str, Any]]:
-        """Answers files, one request each, for a model whose `serving_default` takes a file's bytes.
+    def predict(self, items: Sequence[str | Path], signature: str = "serving_default") -> list[dict[str, Any]]:
+        """Answers requests as a person types them, one for each.
+
+        An item is the path of a file for a model that takes a file's bytes; the path of a CSV file for one that takes a
+        series, with a row a step, a column a channel and perhaps a line of names; else the text, or the id, itself.
 
         Returns:
-            A dict per file: the named outputs, strings as str.
+            A dict per item: the named outputs, strings as str.
 
         Raises:
-            UsageError: a file that is missing or is not what the model takes; which one is said.
+            UsageError: the signature takes several inputs, a file that cannot be read, or a request that is refused; which
+                one is said.
         """
-        names = self.inputs()
-        if len(names) != 1 or not names[0].endswith("_bytes"):
-            raise UsageError(f"{self.path} takes {', '.join(names)}, not files. Call it with inputs by name.")
+        names = self.inputs(signature)
+        if len(names) != 1:
+            raise UsageError(f"{signature} takes {' and '.join(names)}. Call the loaded model with inputs by name.")
+        spec = self._function(signature).structured_input_signature[1][names[0]]
+        takes_file = names[0].endswith("_bytes") or spec.dtype != tf.string
         answers = []
-        for file in files:
+        for item in items:
+            # A shell hands bytes that are not UTF-8 over as lone surrogates; they become the bytes they were.
+            value = str(item).encode("utf-8", "surrogateescape")
+            if takes_file:
+                value = _read_file(Path(item)) if spec.dtype == tf.string else _read_series(Path(item))
             try:
-                content = Path(file).read_bytes()
-            except OSError as error:
-                raise UsageError(f"Cannot read {file}: {error.strerror}. Pass a file.") from error
-            try:
-                outputs = self({names[0]: [content]})
+                answers.append(_row(self({names[0]: [value]}, signature)))
             except UsageError as error:
+                what = "file" if takes_file else names[0].replace("_", " ")
                 raise UsageError(
-                    f"Cannot answer {file}: {one_line(error.__cause__ or error)} Pass another file."
+                    f"Cannot answer {item}: {one_line(error.__cause__ or error)} Pass another {what}."
                 ) from error
-            answers.append(_row(outputs, 0))
         return answers
-
-    def predict_texts(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """Answers texts, all in one batch, for a model whose `serving_default` takes `text`.
-
-        Returns:
-            A dict per text: the named outputs, strings as str.
-
-        Raises:
-            UsageError: the model takes something else.
-        """
-        if self.inputs() != ["text"]:
-            raise UsageError(f"{self.path} takes {', '.join(self.inputs())}, not texts. Call it with inputs by name.")
-        # A shell hands bytes that are not UTF-8 over as lone surrogates; they go into the graph as the bytes they were.
-        outputs = self({"text": [text.encode("utf-8", "surrogateescape") for text in texts]})
-        return [_row(outputs, i) for i in range(len(texts))]
 
     def labels(self) -> list[str]:
         """Returns the class names of the artifact, in the order of its probabilities; empty where it has none."""
@@ -110,8 +101,40 @@ class LoadedModel:
         return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
 
 
-def _row(outputs: Mapping[str, np.ndarray], i: int) -> dict[str, Any]:
-    return {k: v[i].decode() if isinstance(v[i], bytes) else v[i] for k, v in outputs.items()}
+def _read_file(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Cannot read {file}: {error.strerror}. Pass a file.") from error
+
+
+def _read_series(file: Path) -> np.ndarray:
+    """Reads a CSV file of numbers as float32 (steps, channels); an empty cell is a missing value."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(file, header=None, skipinitialspace=True)
+        first = pd.to_numeric(table.iloc[0], errors="coerce")
+        if first.isna().all():  # names
+            table = table.iloc[1:]
+        return table.apply(pd.to_numeric).to_numpy(np.float32)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"Cannot read {file}: {one_line(error, 200)} Pass a CSV file with a row of numbers for each step."
+        ) from error
+
+
+def _row(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {key: _text(value[0]) for key, value in outputs.items()}
+
+
+def _text(value: Any) -> Any:
+    """Bytes, also an array of them, as text."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return np.array([_text(part) for part in value], object)
+    return value
 
 
 def load(path: str | Path) -> LoadedModel:
@@ -124,7 +147,7 @@ def load(path: str | Path) -> LoadedModel:
         UsageError: there is no SavedModel, or it cannot be loaded.
 
     Example:
-        >>> zoo.export.load("runs/digits-cnn").predict_files(["seven.png"])[0]["class_name"]
+        >>> zoo.export.load("runs/digits-cnn").predict(["seven.png"])[0]["class_name"]
         '7'
     """
     return LoadedModel(layout.find(path))

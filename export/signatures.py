@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,6 @@ def served_model(
     with tf.device("/cpu:0"):
         network = portable_copy(model)
     functions = heads(network, interface)
-    tensor = model_input(network)
 
     module = tf.Module(name="served_model")
     # Plain variables alone, not the Keras model: it would be saved and loaded beside them, every weight twice.
@@ -49,23 +48,31 @@ def served_model(
     def label(numbers: tf.Tensor) -> tf.Tensor:
         return module.labels.lookup(numbers)
 
-    def answer(**request: tf.Tensor) -> Tensors:
-        outputs = functions["predict"](preprocessor.serve(_filled(request)))
-        return task.answer(tasks.Served(outputs=outputs, label=label))
+    def answering(signature: tasks.Signature) -> Callable[..., Tensors]:
+        def answer(**request: tf.Tensor) -> Tensors:
+            inputs, extras = preprocessor.serve(_filled(request))
+            outputs = functions[signature.head](inputs, extras)
+            return signature.answer(tasks.Served(outputs, label, extras, preprocessor))
+
+        return answer
 
     def predict(**inputs: tf.Tensor) -> Tensors:
-        (value,) = _filled(inputs).values()
-        return functions["predict"](value)
+        return functions["predict"](as_model_input(network, _filled(inputs)), {})
 
     def features(**request: tf.Tensor) -> Tensors:
-        return functions["features"](preprocessor.serve(_filled(request)))
+        return functions["features"](*preprocessor.serve(_filled(request)))
 
+    def trace(function: Callable[..., Tensors], specs: Mapping[str, tf.TensorSpec]) -> Any:
+        return tf.function(function).get_concrete_function(**specs)
+
+    raw = preprocessor.requests
     traced = {
-        "serving_default": tf.function(answer).get_concrete_function(**preprocessor.requests),
-        "predict": tf.function(predict).get_concrete_function(**{tensor.name: tensor}),
+        name: trace(answering(signature), {key: raw[key] for key in signature.requests})
+        for name, signature in task.signatures.items()
     }
+    traced["predict"] = trace(predict, model_inputs(network))
     if "features" in functions:
-        traced["features"] = tf.function(features).get_concrete_function(**preprocessor.requests)
+        traced["features"] = trace(features, {key: raw[key] for key in task.signatures["serving_default"].requests})
     return module, traced
 
 
@@ -102,40 +109,54 @@ def portable_copy(model: keras.Model) -> keras.Model:
     return copy
 
 
-def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[tf.Tensor], Tensors]]:
-    """Returns functions from a batch of model inputs to named outputs: `predict`, and `features` where the spec has it.
+def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Any, Tensors], Tensors]]:
+    """Returns functions from a batch of model inputs, and the preprocessor's extras, to named outputs: `predict`,
+    `features` where the spec has it, and the spec's own.
 
     Raises:
         UsageError: the model has several outputs, or lacks the layer that its spec names.
     """
     name = tasks.output_name(model)
-    functions: dict[str, Callable[[tf.Tensor], Tensors]] = {"predict": lambda x: {name: model(x, training=False)}}
     spec = registry.get_spec(interface.build["name"])
+    layers = {layer.name: layer for layer in model.layers}
+    aside = {side: layers[side].output for side in spec.side_outputs if side in layers}
+    network = keras.Model(model.inputs, {name: model.output, **aside}) if aside else model
+
+    def predict(inputs: Any, extras: Tensors) -> Tensors:
+        outputs = network(inputs, training=False)
+        return outputs if aside else {name: outputs}
+
+    functions: dict[str, Callable[[Any, Tensors], Tensors]] = {"predict": predict}
     if spec.features_layer is not None:
-        if spec.features_layer not in [layer.name for layer in model.layers]:
+        if spec.features_layer not in layers:
             raise UsageError(
                 f"Model {model.name!r} has no layer {spec.features_layer!r}, which every {spec.name!r} has. "
                 f"Pass the model that prepared.build() or zoo.build({spec.name!r}, ...) made."
             )
-        inner = keras.Model(model.inputs, model.get_layer(spec.features_layer).output)
+        inner = keras.Model(model.inputs, layers[spec.features_layer].output)
         # Under a mixed precision policy the layer answers in half precision, which other runtimes misread.
-        functions["features"] = lambda x: {"features": tf.cast(inner(x, training=False), tf.float32)}
-    return functions
+        functions["features"] = lambda x, _: {"features": tf.cast(inner(x, training=False), tf.float32)}
+    return functions | {key: make(model) for key, make in spec.functions.items()}
 
 
-def model_input(model: keras.Model) -> tf.TensorSpec:
-    """Returns the model's only input under its name, with a dynamic batch."""
-    if len(model.inputs) != 1:
-        raise UsageError(
-            f"Model {model.name!r} has {len(model.inputs)} inputs; this task expects one. Build it with one input."
-        )
-    tensor = model.inputs[0]
-    return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, tensor.name)
+def model_inputs(model: keras.Model) -> dict[str, tf.TensorSpec]:
+    """Returns the model's inputs by name, with a dynamic batch."""
+    return {t.name: tf.TensorSpec((None, *t.shape[1:]), t.dtype, t.name) for t in model.inputs}
+
+
+def as_model_input(model: keras.Model, inputs: Tensors) -> Any:
+    """Returns named tensors as the model takes them: by name where there are several, else the only one."""
+    return inputs if len(model.inputs) > 1 else next(iter(inputs.values()))
 
 
 def _filled(request: Tensors) -> Tensors:
-    """Refuses an empty batch with a sentence: some CPU kernels answer it with an error about primitives."""
-    name, value = next(iter(request.items()))
+    """Refuses an empty batch with a sentence: some CPU kernels answer it with an error about primitives. Several inputs
+    must have as many rows each."""
+    (name, value), *others = request.items()
     message = f"{name} is an empty batch; expected at least one example"
-    with tf.control_dependencies([tf.debugging.Assert(tf.shape(value)[0] > 0, [message])]):
+    checks = [tf.debugging.Assert(tf.shape(value)[0] > 0, [message])]
+    for other, rows in others:
+        unequal = f"{name} and {other} have different numbers of rows; expected as many of each"
+        checks.append(tf.debugging.Assert(tf.equal(tf.shape(rows)[0], tf.shape(value)[0]), [unequal]))
+    with tf.control_dependencies(checks):
         return {k: tf.identity(v) for k, v in request.items()}

@@ -15,13 +15,15 @@ COMMANDS = {
     "evaluate": "evaluate a finished run",
     "export": "write and verify the SavedModel of a finished run elsewhere",
     "verify": "check a SavedModel against the proof that it carries",
-    "predict": "answer files or texts with a SavedModel",
+    "predict": "answer files, texts, series or ids with a SavedModel",
+    "cross-validate": "train once for every fold, report mean and deviation",
+    "results": "run the recipes, collect their figures as CSV",
     "list": "list models and data sets",
 }
 
 
 def _help() -> str:
-    lines = [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<16}{text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: zoo COMMAND [options]",
@@ -44,7 +46,7 @@ def _dispatch(argv: list[str]) -> int | None:
         return 0
     if argv[0] not in COMMANDS:
         raise UsageError(f"Unknown command {argv[0]!r}. {did_you_mean(argv[0], COMMANDS)}")
-    name = "list_models" if argv[0] == "list" else argv[0]
+    name = "list_models" if argv[0] == "list" else argv[0].replace("-", "_")
     status: int | None = importlib.import_module(f"zoo.scripts.{name}").command(argv[1:])
     return status
 

@@ -1,45 +1,75 @@
-"""Answer files or texts with a SavedModel: `zoo predict exports/digits seven.png`."""
+"""Answer files, texts, series or ids with a SavedModel: `zoo predict exports/digits seven.png`."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from zoo.errors import UsageError
 from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 
 def command(argv: list[str]) -> int:
-    """Parses, predicts from the SavedModel alone, prints a line per file."""
-    parser = Parser("predict", "Answer files or texts with a SavedModel; nothing but the SavedModel is used.")
+    """Parses, predicts from the SavedModel alone, prints a line per input."""
+    parser = Parser("predict", "Answer requests with a SavedModel; nothing but the SavedModel is used.")
     parser.add_argument("path", help="A version folder, the folder above it, or a run.")
     parser.add_argument(
-        "inputs", nargs="+", help="Image files for a model of images, quoted texts for a model of texts."
+        "inputs",
+        nargs="+",
+        help="Image files for a model of images, quoted texts for one of texts, CSV files with a row a step for one of "
+        "series, ids for one that recommends.",
     )
     parser.add_argument("--top", type=int, default=1, help="How many labels to show.")
-    parser.add_argument("--json", action="store_true", help="One JSON object a line, with every probability.")
+    parser.add_argument("--signature", default="serving_default", help="Which function of the SavedModel answers.")
+    parser.add_argument("--json", action="store_true", help="One JSON object a line, with every output.")
     options = parser.parse(argv)
+    if options.top < 1:
+        raise UsageError(f"--top is {options.top}; expected at least 1. Pass --top 3, say.")
 
     import_tensorflow()
     from zoo.export import load
 
     model = load(options.path)
     labels = model.labels()
-    takes_text = model.inputs() == ["text"]
-    for item in options.inputs if takes_text else ():
-        if os.path.isfile(item):
-            print(f"zoo: {item} is a file; this model takes texts, and its name was taken for one.", file=sys.stderr)
-    answer_all = model.predict_texts if takes_text else model.predict_files
-    for item, answer in zip(options.inputs, answer_all(options.inputs), strict=True):
+    if model.inputs(options.signature) == ["text"]:
+        for item in options.inputs:
+            if os.path.isfile(item):
+                print(
+                    f"zoo: {item} is a file; this model takes texts, and its name was taken for one.", file=sys.stderr
+                )
+    for item, answer in zip(options.inputs, model.predict(options.inputs, options.signature), strict=True):
         if options.json:
             print(json.dumps({"input": item, **{k: _plain(v) for k, v in answer.items()}}, ensure_ascii=False))
             continue
-        probabilities = answer["probabilities"]
-        best = probabilities.argsort()[::-1][: max(1, options.top)]
         item = item.encode("utf-8", "replace").decode()  # what is not UTF-8 cannot be printed
-        print(f"{item}: " + ", ".join(f"{labels[i]} {probabilities[i]:.4f}" for i in best))
+        print(f"{item}: {describe_answer(answer, labels, options.top)}")
     return 0
+
+
+def describe_answer(answer: Mapping[str, Any], labels: Sequence[str], top: int) -> str:
+    """Returns an answer in one line: the best labels, tagged words, or every output as it is."""
+    if "class_name" in answer:
+        probabilities = answer["probabilities"]
+        best = probabilities.argsort()[::-1][:top]
+        return ", ".join(f"{labels[i]} {probabilities[i]:.4f}" for i in best)
+    if "tags" in answer:
+        return " ".join(f"{word}/{tag}" for word, tag in zip(answer["tokens"], answer["tags"], strict=True) if tag)
+    if "title" in answer:
+        rows = zip(answer["item_id"], answer["title"], answer["score"], strict=True)
+        return "; ".join(f"{title or item} {score:.2f}" for item, title, score in rows if item)
+    if "text" in answer:
+        return str(answer["text"])
+    return ", ".join(f"{name} {_shown(value)}" for name, value in answer.items())
+
+
+def _shown(value: Any) -> str:
+    array = np.atleast_1d(value)
+    return " ".join(f"{v:.4g}" if isinstance(v, (float, np.floating)) else str(v) for v in array.ravel())
 
 
 def _plain(value: Any) -> Any:

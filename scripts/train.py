@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ from zoo.config import TrainConfig, read_yaml
 from zoo.errors import UsageError, did_you_mean
 from zoo.registry import get_spec, list_models
 from zoo.scripts.console import Parser, import_tensorflow, run_command, take_option
+from zoo.tasks import get_task
 
 RECIPES = Path(__file__).with_name("recipes")
 _SECTIONS = ("model", "data", "config")
 
 _DESCRIPTION = """Train a model, evaluate it on the test split, write its SavedModel and verify it.
 The same command after a kill goes on where the run was.
-
+"""
+_NAMES = """
 --model NAME     a model: {models}
---data NAME      a data set: {data}, or another of TensorFlow Datasets with one image or text and one class label
+--data NAME      a data set: {data}, csv:FILE, images:FOLDER, text:FOLDER,
+                 or another of TensorFlow Datasets with one image or text and one class label
 --config FILE    repeat a run from its config.yaml, or a recipe by its name: {recipes}
                  (options on the command line win)
 """
@@ -51,8 +55,16 @@ def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def command(argv: list[str]) -> int:
-    """Parses, runs, prints where things are."""
+def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Parser, dict[str, str | None], list[str]]:
+    """Makes the parser of a command that trains: the model, the data set and the configuration decide its options.
+
+    Args:
+        argv: the command line.
+        parser_of: makes the command's own parser, from the text that lists models, data sets and recipes.
+
+    Returns:
+        The parser, the names of model and data set where they are given, and what is left of the command line.
+    """
     model, argv = take_option(argv, "model")
     data, argv = take_option(argv, "data")
     file, argv = take_option(argv, "config")
@@ -64,15 +76,12 @@ def command(argv: list[str]) -> int:
         sections["data"] = {}
     model, data = model or named["model"], data or named["data"]
 
-    parser = Parser(
-        "train",
-        _DESCRIPTION.format(
+    parser = parser_of(
+        _NAMES.format(
             models=", ".join(list_models()),
             data=", ".join(datasets.list_datasets()),
             recipes=", ".join(recipes()) or "none",
-        ),
-        usage="zoo train --model NAME --data NAME [options]",
-        formatter_class=_formatter(),
+        )
     )
     parser.add_argument(
         "--run_directory", "--run-directory", help="Where the run is kept; runs/DATA-MODEL if left out."
@@ -86,34 +95,51 @@ def command(argv: list[str]) -> int:
         parser.add_signature("model", spec.builder, title, skip=spec.data_arguments, values=sections["model"])
     parser.add_signature("data", datasets.load, f"data {data or ''}".strip(), skip=("name",), values=sections["data"])
     parser.add_signature("config", TrainConfig, "config: how to train", skip=(), values=sections["config"])
+    return parser, {"model": model, "data": data}, argv
+
+
+def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[str]) -> tuple[dict[str, Any], Any]:
+    """Parses what is left of the command line; returns the arguments of `zoo.run`, and all options."""
+    model, data = names["model"], names["data"]
     if model is None and not {"-h", "--help"} & set(argv):
         raise UsageError(f"No model was given. Pass --model with one of {', '.join(list_models())}.")
     options = parser.parse(argv)
     if data is None:
         raise UsageError(f"No data set was given. Pass --data with one of {', '.join(datasets.list_datasets())}.")
+    arguments = {
+        "model": str(model),
+        "data": data,
+        "config": TrainConfig.from_dict(options.config.as_dict()),
+        "model_arguments": {k: v for k, v in options.model.as_dict().items() if v is not None or _optional(model, k)},
+        "data_arguments": {k: v for k, v in options.data.as_dict().items() if v is not None},
+        "run_directory": options.run_directory,
+        "export": not options.no_export,
+        "overwrite": options.overwrite,
+        "verbose": 2 if options.quiet else 1,
+    }
+    return arguments, options
 
-    config = TrainConfig.from_dict(options.config.as_dict())
+
+def command(argv: list[str]) -> int:
+    """Parses, runs, prints where things are."""
+
+    def parser_of(names: str) -> Parser:
+        usage = "zoo train --model NAME --data NAME [options]"
+        return Parser("train", _DESCRIPTION + names, usage=usage, formatter_class=formatter())
+
+    arguments, _ = run_arguments(*run_parser(argv, parser_of))
     import_tensorflow()  # only now: everything above answers without it
     import zoo
 
-    result = zoo.run(
-        str(model),
-        data,
-        config=config,
-        model_arguments={k: v for k, v in options.model.as_dict().items() if v is not None or _optional(model, k)},
-        data_arguments={k: v for k, v in options.data.as_dict().items() if v is not None},
-        run_directory=options.run_directory,
-        export=not options.no_export,
-        overwrite=options.overwrite,
-        verbose=2 if options.quiet else 1,
-    )
+    result = zoo.run(**arguments)
     print(f"Run:        {result.run_directory}")
     place = shlex.quote(str(result.run_directory))
     if result.saved_model is None or result.verification is None:
-        print(f"Next:       zoo export {place} exports/{data}-{model}")
+        print(f"Next:       zoo export {place} exports/{result.run_directory.name}")
         return 0
     print(f"SavedModel: {result.saved_model}")
-    example = '"a text"' if result.report["task"].startswith("text") else "FILE"
+    takes = get_task(result.report["task"]).signatures["serving_default"].requests[0]
+    example = {"text": '"a text"', "user_id": "ID", "series": "FILE.csv"}.get(takes, "FILE")
     print(f"Next:       zoo predict {place} {example}")
     return 0 if result.verification.passed else 1
 
@@ -124,7 +150,8 @@ def _optional(model: str | None, argument: str) -> bool:
     return parameter.default is not parameter.empty
 
 
-def _formatter() -> type:
+def formatter() -> type:
+    """Returns the help's formatter."""
     import argparse
 
     import jsonargparse

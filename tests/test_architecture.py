@@ -74,9 +74,10 @@ def imports(name: str, tree: ast.AST, *, lazy: bool = True, typing: bool = False
 
 
 BASICS = {"errors", "storage", "_version"}
-CORE = {"registry", "tasks", "config", *BASICS}
+CORE = {"registry", "tasks", "config", "metrics", *BASICS}
 KNOWS: dict[str, set[str]] = {
     **dict.fromkeys(CORE, BASICS),
+    "tasks": {*BASICS, "metrics"},
     "layers": {*BASICS, "layers"},
     "models": {*BASICS, "registry", "layers", "models"},
     **{part: {*CORE, part} for part in ("training", "evaluation", "datasets", "export")},
@@ -146,7 +147,7 @@ SLOW = {"tensorflow", "keras", "tensorflow_datasets", "matplotlib", "sklearn", "
 INSTANT = [
     name
     for name in FILES
-    if part_of(name) in {"", "models", "scripts", *CORE}
+    if part_of(name) in {"", "models", "scripts", *CORE} - {"metrics"}
     or name in ("zoo.datasets", "zoo.datasets.sources", "zoo.export")
 ]
 

@@ -210,12 +210,12 @@ def test_what_is_no_batch_of_images(wrong, message):
 def test_requests_are_served_as_training_saw_them(channels):
     preprocessor = ImagePreprocessor(12, 11, channels)
     images = [noise(h, w, c, seed=h) for h, w, c in [(12, 11, 1), (30, 9, 3), (5, 40, 1), (12, 11, 3), (8, 8, 4)]]
-    requests_ = preprocessor.to_requests(images)
+    requests_ = preprocessor.to_requests([{"image": image} for image in images])
     assert list(requests_) == list(preprocessor.requests) == ["image_bytes"]
-    served = preprocessor.serve({k: tf.constant(v.tolist()) for k, v in requests_.items()})
+    served, _ = preprocessor.serve({k: tf.constant(v.tolist()) for k, v in requests_.items()})
     trained = np.concatenate([preprocessor(image[np.newaxis]) for image in images])
     np.testing.assert_array_equal(served, trained)
-    graph = tf.function(preprocessor.serve).get_concrete_function(preprocessor.requests)
+    graph = tf.function(lambda r: preprocessor.serve(r)[0]).get_concrete_function(preprocessor.requests)
     np.testing.assert_array_equal(graph(tf.constant(requests_["image_bytes"].tolist())), trained)
     assert served.shape == (5, 12, 11, channels)
 
@@ -235,7 +235,7 @@ def test_image_files_of_many_kinds_are_served(kind, mode, tmp_path):
         ):
             preprocessor.serve({"image_bytes": content})
         return
-    served = preprocessor.serve({"image_bytes": content}).numpy()
+    served = preprocessor.serve({"image_bytes": content})[0].numpy()
     assert served.shape == (2, 20, 30, 1)
     expected = np.asarray(picture.convert("RGB")).astype(float) @ [0.299, 0.587, 0.114] / 255
     # Only JPEG and GIF's palette of 256 colours lose anything.
@@ -303,7 +303,7 @@ def test_an_input_shape_that_is_none(digits, wrong):
 
 
 def test_the_data_decides_the_classes(digits):
-    message = r"^num_classes=12 contradicts data set 'digits', which has 10. Leave num_classes out.$"
+    message = r"^num_classes=12 contradicts data set 'digits', which asks for 10. Leave num_classes out.$"
     with pytest.raises(zoo.UsageError, match=message):
         digits.prepare("cnn", num_classes=12)
     assert digits.prepare("cnn", num_classes=10).arguments["num_classes"] == 10
@@ -653,7 +653,7 @@ def test_tfds_varying_sizes_get_the_models_size(data_dir):
     prepared = zoo.datasets.load("drawn_varying", data_dir=data_dir).prepare("mlp")
     assert prepared.arguments["input_shape"] == (28, 28, 1)
     requests_ = prepared.interface.examples.requests
-    served = prepared.preprocessor.serve({k: tf.constant(v.tolist()) for k, v in requests_.items()})
+    served, _ = prepared.preprocessor.serve({k: tf.constant(v.tolist()) for k, v in requests_.items()})
     assert served.shape == (20, 28, 28, 1), "all there are, where there are fewer than 64"
 
 
@@ -686,7 +686,7 @@ def test_tfds_splits(data_dir, name, sizes, origins):
         ),
         (
             "drawn_nameless",
-            r"holds image: Image; expected exactly one .* ClassLabel. Known to work: clinc_oos, commands",
+            r"holds image: Image; expected exactly one .* ClassLabel. Known to work: bike_sharing, clinc_oos, commands",
         ),
         ("drawn_deep", r"holds image: Image, label: ClassLabel; expected exactly one uint8 Image or"),
         ("drawn_test_only", r"has the splits test; expected one called train. Choose another data set.$"),

@@ -182,7 +182,7 @@ def test_zoo_json_says_what_it_is(base, model, report):
     assert facts["class_names"] == [str(n) for n in range(10)]
     assert facts["data"]["name"] == "digits"
     assert facts["data"]["licence"] == "CC BY 4.0"
-    assert facts["preprocessor"] == {"kind": "image", "height": 8, "width": 8, "channels": 1}
+    assert facts["preprocessor"].items() >= {"kind": "image", "height": 8, "width": 8, "channels": 1}.items()
     request = {"image_bytes": {"dtype": "string", "shape": [None]}}
     probabilities = {"dtype": "float32", "shape": [None, 10]}
     assert facts["signatures"] == {
@@ -625,7 +625,7 @@ def test_models_that_cannot_be_exported(prepared, tmp_path):
         keras.Model([image, keras.Input((8, 8, 1))], first),
         prepared.interface,
         tmp_path / "new",
-        "has 2 inputs; this task expects one",
+        r"takes {'image': \[8, 8, 1\], .*}, the interface's preprocessor makes {'image': \[8, 8, 1\]}",
     )
     refuse(
         keras.Model(image, [first, second]),
@@ -952,17 +952,17 @@ def test_files_are_answered_and_a_bad_one_is_named(base, grey, tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(content["serving_default/in/image_bytes"][i])
     (tmp_path / "letter.txt").write_text("Dear all")
-    answers = grey.predict_files([tmp_path / f"{i}.png" for i in range(3)])
+    answers = grey.predict([tmp_path / f"{i}.png" for i in range(3)])
     assert [a["class_name"] for a in answers] == [n.decode() for n in content["serving_default/out/class_name"][:3]]
     np.testing.assert_allclose(
         [a["probabilities"] for a in answers], content["serving_default/out/probabilities"][:3], atol=1e-6
     )
     with pytest.raises(UsageError, match=r"Cannot answer .*letter.txt: .*Unknown image file format"):
-        grey.predict_files([tmp_path / "0.png", tmp_path / "letter.txt"])
+        grey.predict([tmp_path / "0.png", tmp_path / "letter.txt"])
     with pytest.raises(UsageError, match=r"Cannot read .*missing.png: No such file or directory. Pass a file"):
-        grey.predict_files([tmp_path / "missing.png"])
+        grey.predict([tmp_path / "missing.png"])
     with pytest.raises(UsageError, match=r"Cannot read .*: Is a directory"):
-        grey.predict_files([str(tmp_path)])
+        grey.predict([str(tmp_path)])
 
 
 def test_requests_that_the_contract_does_not_know(grey):
@@ -988,8 +988,6 @@ def test_a_saved_model_of_other_make_loads_too(tmp_path):
     served = zoo.export.load(tmp_path / "other")
     assert served({"x": [1.0, 2.0]})["y"].tolist() == [2, 4]
     assert served.labels() == []
-    with pytest.raises(UsageError, match=r"other takes x, not files"):
-        served.predict_files(["a.png"])
     with pytest.raises(UsageError, match=r"carries no assets.extra/golden.npz, so there is nothing to compare with"):
         verify(tmp_path / "other")
 
@@ -1064,7 +1062,7 @@ def test_a_model_of_two_replicas(run_python, tmp_path):
                 print("inside:", error)
         print("mirrored:", type(model.weights[0].value).__name__)
         print(zoo.export.save(model, prepared.interface, sys.argv[1]))
-        print(zoo.export.load(sys.argv[1]).predict_files([sys.argv[2]]))
+        print(zoo.export.load(sys.argv[1]).predict([sys.argv[2]]))
         """,
         tmp_path / "digits",
         write_picture(tmp_path / "picture.png"),

@@ -236,12 +236,10 @@ def test_another_data_set_beside_a_config_decides_anew(run, tmp_path):
     assert "vocab_size" not in settings and "num_classes" not in settings
 
 
-def test_predict_answers_texts_and_refuses_files(run):
+def test_predict_answers_texts(run):
     served = zoo.export.load(run.run_directory)
-    answers = served.predict_texts(["switch off the fan", "switch on the fan"])
+    answers = served.predict(["switch off the fan", "switch on the fan"])
     assert [a["class_name"] for a in answers] == ["switch off", "switch on"]
-    with pytest.raises(zoo.UsageError, match=r"takes text, not files"):
-        served.predict_files(["fan.png"])
 
 
 def test_sms_spam_from_its_original_file(tmp_path):

@@ -32,6 +32,8 @@ class TrainConfig:
         jit_compile: Whether XLA compiles the step; worth trying on dense models, harmful to convolutions on a CPU.
         checkpoint_steps: Steps between checkpoints within an epoch, null for one at each epoch's end only.
         keep_checkpoints: How many checkpoints stay.
+        group_by_length: Whether a batch holds sequences of like length, which costs less padding.
+        closed_form: Whether the weights are solved for at once instead of trained, for models that can be.
 
     Raises:
         UsageError: a value out of range or two that contradict each other.
@@ -56,6 +58,8 @@ class TrainConfig:
     jit_compile: bool = False
     checkpoint_steps: int | None = None
     keep_checkpoints: int = 2
+    group_by_length: bool = False
+    closed_form: bool = False
 
     def __post_init__(self) -> None:
         for name, least in {
@@ -80,7 +84,7 @@ class TrainConfig:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not optional and not (number and math.isfinite(value) and value > 0):
                 raise UsageError(f"{name} is {value!r}; expected a number above 0. Pass {name}=0.001, say.")
-        for name in ("deterministic", "jit_compile"):
+        for name in ("deterministic", "jit_compile", "group_by_length", "closed_form"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} is {getattr(self, name)!r}; expected a truth value. Pass true or false.")
         if not isinstance(self.optimizer, str):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
+import re
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +78,7 @@ def run(
     """
     config = config or TrainConfig()
     registry.check_arguments(registry.get_spec(model), model_arguments or {})
-    directory = Path(run_directory) if run_directory else Path("runs") / f"{data.replace('/', '-')}-{model}"
+    directory = Path(run_directory) if run_directory else default_directory(model, data)
 
     import keras
     import tensorflow as tf
@@ -105,6 +107,82 @@ def run(
     if export:
         saved, verification = _export(network, prepared.interface, directory, report, verbose)
     return RunResult(directory, trained.history, report, saved, verification)
+
+
+def default_directory(model: str, data: str) -> Path:
+    """Returns where a run goes that was given no directory: runs/DATA-MODEL, in letters that every file system takes.
+
+    Example:
+        >>> default_directory("cnn", "images:/photos/cats and dogs")
+        PosixPath('runs/images-photos-cats-and-dogs-cnn')
+    """
+    return Path("runs") / f"{re.sub(r'[^0-9A-Za-z_.]+', '-', data).strip('-')}-{model}"
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossValidation:
+    """What `cross_validate` gives back.
+
+    Attributes:
+        directory: holds a run for each fold, and cross_validation.json with the figures.
+        folds: the figures of each fold by name, those of the baselines too.
+        passed: whether every fold's SavedModel was verified; True where none was asked for.
+    """
+
+    directory: Path
+    folds: tuple[Mapping[str, float], ...]
+    passed: bool
+
+    @property
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Mean and standard deviation over the folds of every figure that each of them has."""
+        shared = [name for name in self.folds[0] if all(name in fold for fold in self.folds)]
+        values = {name: [fold[name] for fold in self.folds] for name in shared}
+        return {k: {"mean": statistics.fmean(v), "deviation": statistics.pstdev(v)} for k, v in values.items()}
+
+    def table(self) -> str:
+        """Returns the summary as a table for a terminal."""
+        width = max(map(len, self.summary))
+        lines = [f"{k:<{width}}  {v['mean']:10.4f}  +- {v['deviation']:.4f}" for k, v in self.summary.items()]
+        return "\n".join([f"{len(self.folds)} folds, mean and standard deviation", *lines])
+
+
+def cross_validate(model: str, data: str, *, folds: int = 5, **arguments: Any) -> CrossValidation:
+    """Trains a model once for every fold: each example is in the test split of one.
+
+    Args:
+        model: a registered model's name.
+        data: a data set's name.
+        folds: how many, at least 2.
+        **arguments: as `run`; every fold is a run in `RUN_DIRECTORY/fold-K`.
+
+    Raises:
+        UsageError: as `run`, and for data whose splits follow time.
+
+    Example:
+        >>> zoo.pipeline.cross_validate("lstm", "digit_rows", folds=5).summary["accuracy"]["mean"]
+    """
+    from zoo import evaluation
+
+    first = default_directory(model, data)
+    directory = Path(arguments.pop("run_directory", None) or first.with_name(f"{first.name}-folds"))
+    load = dict(arguments.pop("data_arguments", None) or {})
+    results = [
+        run(
+            model,
+            data,
+            data_arguments={**load, "folds": folds, "fold": fold},
+            run_directory=directory / f"fold-{fold}",
+            **arguments,
+        )
+        for fold in range(folds)
+    ]
+    figures = tuple(evaluation.figures(result.report) for result in results)
+    passed = all(result.verification is None or result.verification.passed for result in results)
+    done = CrossValidation(directory, figures, passed)
+    content = {"folds": [dict(fold) for fold in done.folds], "summary": done.summary, "verified": passed}
+    storage.write_json(directory / "cross_validation.json", content)
+    return done
 
 
 def _export(

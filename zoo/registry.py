@@ -37,10 +37,14 @@ class ModelSpec:
         reference: where the architecture comes from.
         features_layer: the layer whose output is the `features` signature; None where there is no such signature.
         preprocessing: what the model asks of its preprocessor: `image_size` (height, width) for data of another or
-            of varying size, later a vocabulary size or a maximum length.
+            of varying size, a vocabulary size, a maximum length.
         data_arguments: the builder's arguments that the data decides (classes, vocabulary), never the user.
         tiny: the smallest valid arguments, for tests.
         golden: arguments and the exact number of parameters that they must give, as (arguments, count) pairs.
+        functions: named functions beside the forward pass, such as `beam`: each makes, from a model, a function of model
+            inputs and the preprocessor's extras that answers named tensors; they become part of the SavedModel.
+        side_outputs: the layers whose output is answered beside the model's own, where a model has such a layer.
+        closed_form: sets a model's weights from all training inputs and targets at once, instead of gradient steps.
     """
 
     name: str
@@ -52,6 +56,9 @@ class ModelSpec:
     data_arguments: tuple[str, ...] = ("num_classes",)
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     golden: tuple[tuple[Mapping[str, Any], int], ...] = ()
+    functions: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    side_outputs: tuple[str, ...] = ()
+    closed_form: Callable[..., None] | None = None
 
     @property
     def summary(self) -> str:
@@ -76,6 +83,9 @@ def register_model(
     data_arguments: tuple[str, ...] = ("num_classes",),
     tiny: Mapping[str, Any] | None = None,
     golden: tuple[tuple[Mapping[str, Any], int], ...] = (),
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    side_outputs: tuple[str, ...] = (),
+    closed_form: Callable[..., None] | None = None,
 ) -> Callable[[BuilderT], BuilderT]:
     """Registers `build_NAME_model` as NAME; see `ModelSpec` for the arguments.
 
@@ -121,6 +131,9 @@ def register_model(
             data_arguments=data_arguments,
             tiny=MappingProxyType(dict(tiny or {})),
             golden=golden,
+            functions=MappingProxyType(dict(functions or {})),
+            side_outputs=side_outputs,
+            closed_form=closed_form,
         )
         return recording  # type: ignore[return-value]
 

@@ -1,26 +1,9 @@
 """What a task means, once, for every part of the package.
 
-A task says which features of a data set it reads, which preprocessor makes them model inputs, how an answer is judged
-while training (loss, metrics) and afterwards (the report), and what a SavedModel takes and answers. The trainer, the
-evaluator and the exporter look these up; none of them knows a task by name, so a new task is one entry in `TASKS`,
+A task says which preprocessor makes model inputs of a data set's examples, how an answer is judged while training (loss,
+metrics) and afterwards (the report), and which signatures a SavedModel has: what each takes and answers. The trainer,
+the evaluator and the exporter look these up; none of them knows a task by name, so a new task is one entry in `TASKS`,
 and at most one new preprocessor in `zoo.datasets` and one new report in `zoo.evaluation`.
-
-How the tasks to come fit, so that none needs a branch elsewhere:
-
-- Series classification: the same loss, metrics, report and answer as images and texts (`_CLASSIFIER`); another feature,
-  another preprocessor ("series"), another raw input (`series`: float32 of any length).
-- An answer at every step, tagging: targets (batch, steps); the preprocessor's batches carry weights (batch, steps) that
-  are 0 on padding, by which the loss, every metric and the report already leave padding out. The answer maps every step
-  to its label (`tokens`, `tags`), so it reads the preprocessor's tokens: `answer` gets the model inputs' side
-  outputs through `Served.extras`.
-- Forecasting (regression): `loss` becomes the squared error, metrics MAE and RMSE, report "regression" (against naive
-  forecasts, which are the task's baseline), answer `forecast`: the preprocessor fitted the scaling on the training split
-  and inverts it; `Served` gets it as one more attribute. No class names: `needs_class_names=False`.
-- Sequence to sequence: inputs `source` and the target shifted right, targets the target, weights 0 on padding. The
-  answer is not read off one forward pass: the spec's named function `decode` runs the model inside the graph, and the
-  task's `answer` turns its token ids into `text`. Report "translation" (BLEU).
-- Recommendation: inputs `user_id`, `item_id`, target `rating`, loss squared error; `serving_default` takes `user_id` and
-  answers from the spec's named function `top_k`; report "ranking" (hit rate, NDCG beside most-popular).
 """
 
 from __future__ import annotations
@@ -41,14 +24,35 @@ class Served:
     """What an answer is made from, inside the served graph.
 
     Attributes:
-        outputs: the model's outputs by name, such as {"probabilities": (batch, classes)}.
+        outputs: what the signature's head answers by name, such as {"probabilities": (batch, classes)}.
         label: maps int64 class numbers of any shape to string tensors, from the artifact's `assets/labels.txt`.
-        extras: side products of the preprocessor that an answer may show, such as the tokens of a text.
+        extras: side products of the preprocessor that an answer may show, such as the tokens of a text, or the
+            `lengths` of sequences, int32 (batch,).
+        preprocessor: the run's preprocessor, which turns numbers back into what a client reads: a forecast into its
+            unit, token ids into text.
     """
 
     outputs: Mapping[str, tf.Tensor]
     label: Callable[[tf.Tensor], tf.Tensor]
     extras: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
+    preprocessor: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """A function of the SavedModel that takes raw requests.
+
+    Attributes:
+        requests: the names of the raw inputs that it takes, of those that the preprocessor knows.
+        answer: makes the named outputs, inside the graph, from core TensorFlow ops.
+        answers: the outputs by name, with what each holds (for README and the model card).
+        head: what runs the model: its forward pass, `predict`, or a named function of its spec, such as `beam`.
+    """
+
+    requests: tuple[str, ...]
+    answer: Callable[[Served], dict[str, tf.Tensor]]
+    answers: Mapping[str, str]
+    head: str = "predict"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,31 +61,29 @@ class Task:
 
     Attributes:
         name: the name that specs and data sets use.
-        feature: the key of a data set's examples that the model reads.
-        target: the key of what it should answer.
-        preprocessor: the entry of `zoo.datasets`'s preprocessors that turns the feature into model inputs.
+        target: the key of a data set's examples that holds what is right.
+        preprocessor: the entry of `zoo.datasets`'s preprocessors that turns examples into model inputs and targets.
         report: the entry of `zoo.evaluation`'s reports.
-        answers: the outputs of `serving_default` by name, with what each holds (for README and the model card).
+        signatures: the SavedModel's functions of raw requests; one is `serving_default`.
         loss: makes the Keras loss for a model, without reduction: one value per element of the target.
         metrics: makes fresh Keras metrics; they are updated with (target, output, weights).
         prediction: what the report judges, from the model's outputs by name, such as probabilities from logits.
-        answer: makes the named outputs of `serving_default`, inside the graph, from core TensorFlow ops.
         monitor: the metric of the validation split by which one model is better than another, and its direction.
         needs_class_names: whether targets are class numbers with names.
+        arguments: arguments that the task decides for every builder that has them.
     """
 
     name: str
-    feature: str
     target: str
     preprocessor: str
     report: str
-    answers: Mapping[str, str]
+    signatures: Mapping[str, Signature]
     loss: Callable[[keras.Model], keras.losses.Loss]
     metrics: Callable[[], list[keras.metrics.Metric]]
     prediction: Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
-    answer: Callable[[Served], dict[str, tf.Tensor]]
     monitor: tuple[str, str] = ("val_loss", "min")
     needs_class_names: bool = True
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def output_name(model: keras.Model) -> str:
@@ -94,16 +96,36 @@ def output_name(model: keras.Model) -> str:
     return str(names[0])
 
 
-def _classification_loss(model: keras.Model) -> keras.losses.Loss:
+def _cross_entropy(model: keras.Model) -> keras.losses.Loss:
     import keras
 
     return keras.losses.SparseCategoricalCrossentropy(from_logits=output_name(model) == "logits", reduction=None)
 
 
-def _classification_metrics() -> list[keras.metrics.Metric]:
+def _squared_error(model: keras.Model) -> keras.losses.Loss:
+    from zoo.metrics import SquaredError
+
+    return SquaredError(reduction=None)
+
+
+def _accuracy() -> list[keras.metrics.Metric]:
     import keras
 
     return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+
+
+def _last_step_accuracy() -> list[keras.metrics.Metric]:
+    from zoo.metrics import LastStepAccuracy
+
+    return [LastStepAccuracy(name="accuracy")]
+
+
+def _errors() -> list[keras.metrics.Metric]:
+    import keras
+
+    from zoo.metrics import AbsoluteError
+
+    return [AbsoluteError(name="mae"), keras.metrics.RootMeanSquaredError(name="rmse")]
 
 
 def _class_probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -112,33 +134,173 @@ def _class_probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
     return outputs["probabilities"] if "probabilities" in outputs else tf.nn.softmax(outputs["logits"])
 
 
+def _values(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    (values,) = outputs.values()
+    return values
+
+
+def _best_labels(served: Served, probabilities: tf.Tensor) -> tf.Tensor:
+    import tensorflow as tf
+
+    return served.label(tf.argmax(probabilities, axis=-1, output_type=tf.int64))
+
+
+def _every_step(served: Served, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the label and the probabilities of every step, (batch, steps) and (batch, steps, classes), with nothing
+    in the steps that are padding."""
+    import tensorflow as tf
+
+    real = tf.sequence_mask(served.extras["lengths"], tf.shape(probabilities)[1])
+    labels = tf.where(real, _best_labels(served, probabilities), "")
+    return labels, tf.where(real[..., tf.newaxis], probabilities, 0.0)
+
+
 def _classification_answer(served: Served) -> dict[str, tf.Tensor]:
     import tensorflow as tf
 
-    probabilities = _class_probabilities(served.outputs)
-    best = tf.argmax(probabilities, axis=-1, output_type=tf.int64)
-    return {"class_name": served.label(best), "probabilities": probabilities}
+    probabilities, answer = _class_probabilities(served.outputs), {}
+    if probabilities.shape.rank == 3:  # an answer at every step; the last one has seen all of them
+        answer["step_class_name"], answer["step_probabilities"] = _every_step(served, probabilities)
+        last = tf.maximum(served.extras["lengths"] - 1, 0)
+        probabilities = tf.gather(probabilities, last, axis=1, batch_dims=1)
+    aside = {name: value for name, value in served.outputs.items() if name not in ("probabilities", "logits")}
+    if aside and "tokens" in served.extras:
+        aside["tokens"] = served.extras["tokens"]  # what the weights weigh
+    return {"class_name": _best_labels(served, probabilities), "probabilities": probabilities, **answer, **aside}
 
 
-_CLASSIFIER: dict[str, Any] = {
-    "target": "label",
-    "report": "classification",
-    "answers": {
-        "class_name": "the most probable label",
-        "probabilities": "of every label, in the order of assets/labels.txt",
+def _tagging_answer(served: Served) -> dict[str, tf.Tensor]:
+    tags, probabilities = _every_step(served, _class_probabilities(served.outputs))
+    return {"tokens": served.extras["tokens"], "tags": tags, "probabilities": probabilities}
+
+
+def _forecast_answer(served: Served) -> dict[str, tf.Tensor]:
+    return {"forecast": served.preprocessor.unscale(_values(served.outputs))}
+
+
+def _translation_answer(served: Served) -> dict[str, tf.Tensor]:
+    return {"text": served.preprocessor.to_text(served.outputs["token_ids"]), "score": served.outputs["score"]}
+
+
+def _top_items_answer(served: Served) -> dict[str, tf.Tensor]:
+    ids, titles = served.preprocessor.items(served.outputs["item_ids"])
+    return {"item_id": ids, "title": titles, "score": served.outputs["score"]}
+
+
+def _rating_answer(served: Served) -> dict[str, tf.Tensor]:
+    return {"rating": _values(served.outputs)}
+
+
+_CLASS_ANSWERS = {
+    "class_name": "the most probable label",
+    "probabilities": "of every label, in the order of assets/labels.txt",
+    "step_class_name": "the most probable label after each step, empty on padding",
+    "step_probabilities": "of every label after each step, 0 on padding",
+    "attention_weights": "how much each step counted, 0 on padding",
+    "tokens": "the words of the text, empty on padding",
+}
+
+
+def _classifier(*requests: str) -> dict[str, Any]:
+    return {
+        "target": "label",
+        "report": "classification",
+        "signatures": {"serving_default": Signature(requests, _classification_answer, _CLASS_ANSWERS)},
+        "loss": _cross_entropy,
+        "metrics": _accuracy,
+        "prediction": _class_probabilities,
+        "monitor": ("val_accuracy", "max"),
+    }
+
+
+_TAGGER = Signature(
+    requests=("text",),
+    answer=_tagging_answer,
+    answers={
+        "tokens": "the words of the text, empty on padding",
+        "tags": "the most probable tag of each word, empty on padding",
+        "probabilities": "of every tag for each word, in the order of assets/labels.txt, 0 on padding",
     },
-    "loss": _classification_loss,
-    "metrics": _classification_metrics,
-    "prediction": _class_probabilities,
-    "answer": _classification_answer,
-    "monitor": ("val_accuracy", "max"),
+)
+_FORECASTER = Signature(
+    requests=("series",),
+    answer=_forecast_answer,
+    answers={"forecast": "the next steps of the first channel, in its own unit"},
+)
+_TRANSLATION = {"text": "the translation", "score": "its log-probability, by length"}
+_RECOMMENDATION = {
+    "item_id": "the best items that the user has not rated, the most popular ones for an unknown user",
+    "title": "of each item",
+    "score": "the rating that the model predicts; an unknown user's items come by popularity instead",
 }
 
 TASKS: dict[str, Task] = {
     task.name: task
     for task in [
-        Task(name="image_classification", feature="image", preprocessor="image", **_CLASSIFIER),
-        Task(name="text_classification", feature="text", preprocessor="text", **_CLASSIFIER),
+        Task(
+            name="image_classification",
+            preprocessor="image",
+            **(_classifier("image_bytes") | {"metrics": _last_step_accuracy}),
+        ),
+        Task(name="text_classification", preprocessor="text", **_classifier("text")),
+        Task(
+            name="series_classification",
+            preprocessor="series",
+            **(_classifier("series") | {"metrics": _last_step_accuracy}),
+        ),
+        Task(
+            name="forecasting",
+            target="forecast",
+            preprocessor="series",
+            report="regression",
+            signatures={"serving_default": _FORECASTER},
+            loss=_squared_error,
+            metrics=_errors,
+            prediction=_values,
+            needs_class_names=False,
+            arguments={"classifier_activation": "linear", "return_sequences": False},
+        ),
+        Task(
+            name="tagging",
+            target="tags",
+            preprocessor="tagging",
+            report="tagging",
+            signatures={"serving_default": _TAGGER},
+            loss=_cross_entropy,
+            metrics=_accuracy,
+            prediction=_class_probabilities,
+            monitor=("val_accuracy", "max"),
+        ),
+        Task(
+            name="translation",
+            target="translation",
+            preprocessor="translation",
+            report="translation",
+            signatures={
+                "serving_default": Signature(("text",), _translation_answer, _TRANSLATION, head="beam"),
+                "greedy": Signature(("text",), _translation_answer, _TRANSLATION, head="greedy"),
+            },
+            loss=_cross_entropy,
+            metrics=_accuracy,
+            prediction=_class_probabilities,
+            needs_class_names=False,
+        ),
+        Task(
+            name="recommendation",
+            target="rating",
+            preprocessor="interactions",
+            report="ranking",
+            signatures={
+                "serving_default": Signature(("user_id",), _top_items_answer, _RECOMMENDATION, head="top_k"),
+                "rating": Signature(
+                    ("user_id", "item_id"), _rating_answer, {"rating": "what the user would give the item"}
+                ),
+            },
+            loss=_squared_error,
+            metrics=_errors,
+            prediction=_values,
+            needs_class_names=False,
+        ),
     ]
 }
 
@@ -150,8 +312,8 @@ def get_task(name: str) -> Task:
         UsageError: no such task; the message offers the nearest.
 
     Example:
-        >>> get_task("image_classification").feature
-        'image'
+        >>> get_task("image_classification").target
+        'label'
     """
     if name not in TASKS:
         raise UsageError(f"Unknown task {name!r}. {did_you_mean(name, TASKS)}")

@@ -1,42 +1,19 @@
-"""Runs a model over a split and reports what its task asks for."""
+"""Evaluates a model on a split as its task asks, and keeps the report."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import storage
 from zoo.errors import UsageError, one_line
-from zoo.evaluation import classification, plots
-from zoo.tasks import get_task, output_name
+from zoo.evaluation.reports import REPORTS, Figure, Report
+from zoo.tasks import get_task
 
 if TYPE_CHECKING:
     import keras
 
     from zoo.datasets.data import Prepared
-
-Report = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class ReportKind:
-    """How a kind of report is made, told in a few lines, and drawn."""
-
-    compute: Callable[..., Report]
-    summary: Callable[[Report], str]
-    plots: dict[str, Callable[[Report, Path], None]]
-
-
-REPORTS: dict[str, ReportKind] = {
-    "classification": ReportKind(
-        compute=classification.classification_report,
-        summary=classification.summary,
-        plots={"confusion_matrix": plots.plot_confusion_matrix, "reliability": plots.plot_reliability},
-    ),
-}
-"""The kinds of report by the name that a task's `report` uses."""
 
 
 def evaluate(
@@ -58,7 +35,8 @@ def evaluate(
             the run directory; None writes nothing.
 
     Returns:
-        The report as plain numbers, lists and strings; see `zoo.evaluation.classification.classification_report`.
+        The report as plain numbers, lists and strings; what it holds depends on the task, see the reports in
+        `zoo.evaluation`: `classification`, `tagging`, `regression`, `translation`, `ranking`.
 
     Raises:
         UsageError: unknown or empty split, or a directory that cannot be written.
@@ -68,19 +46,14 @@ def evaluate(
         >>> report["accuracy"], report["baseline"]["accuracy"]
         (0.9888..., 0.1027...)
     """
-    targets, predictions, weights = _predict(model, data, split, batch_size)
+    if not data.num_examples(split):
+        raise UsageError(f"Split {split!r} of data set {data.data.name!r} is empty. Choose another split.")
     kind = REPORTS[data.task.report]
     report = {
         "task": data.task.name,
         "data": data.data.name,
         "split": split,
-        **kind.compute(
-            targets,
-            predictions,
-            data.data.class_names,
-            weights=weights,
-            train_class_counts=data.target_counts("train"),
-        ),
+        **kind.compute(model, data, split, batch_size),
     }
     if directory is not None:
         directory = Path(directory)
@@ -102,23 +75,16 @@ def summarize(report: Report) -> str:
     return REPORTS[get_task(report["task"]).report].summary(report)
 
 
-def _predict(model: keras.Model, data: Prepared, split: str, batch_size: int) -> tuple[Any, Any, Any]:
-    """Returns targets, predictions and weights (None where there are none) of a whole split as arrays."""
-    import numpy as np
-    import tensorflow as tf
+def headline(report: Report) -> list[Figure]:
+    """Returns the figures of a report that a table of results shows, each beside its baseline's."""
+    return REPORTS[get_task(report["task"]).report].headline(report)
 
-    if not data.num_examples(split):
-        raise UsageError(f"Split {split!r} of data set {data.data.name!r} is empty. Choose another split.")
-    name = output_name(model)
 
-    # Traced over a dynamic batch: Keras's own evaluation of a fixed one counts a phantom batch.
-    @tf.function(reduce_retracing=True)
-    def forward(inputs: Any) -> Any:
-        return data.task.prediction({name: model(inputs, training=False)})
-
-    columns: list[list[Any]] = [[], [], []]
-    for inputs, targets, *weights in data.batches(split, batch_size):
-        for column, part in zip(columns, (targets, forward(inputs), *weights), strict=False):
-            column.append(np.asarray(part))
-    targets, predictions, weights = (np.concatenate(c) if c else None for c in columns)
-    return targets, predictions, weights
+def figures(report: Report) -> dict[str, Any]:
+    """Returns the headline as plain numbers by name; a baseline's stands under "METRIC, BASELINE"."""
+    found = {}
+    for figure in headline(report):
+        found[figure.metric] = figure.value
+        if figure.baseline_value is not None:
+            found[f"{figure.metric}, {figure.baseline}"] = figure.baseline_value
+    return found

@@ -12,21 +12,22 @@ from zoo.errors import UsageError, did_you_mean
 
 
 def classifier(x: keras.KerasTensor, num_classes: int, activation: str | None) -> keras.KerasTensor:
-    """The last layer of a classifier: `probabilities` (softmax) or `logits` (no activation), float32 or better.
+    """The last layer: `probabilities` (softmax), `logits` (no activation) or `values` (linear: numbers to forecast).
 
-    Never less, whatever the precision policy is: half-precision probabilities do not sum to one, and other runtimes read
-    a bfloat16 output as float16 without a word.
+    Always float32 or better, whatever the precision policy is: half-precision probabilities do not sum to one, and other
+    runtimes read a bfloat16 output as float16 without a word.
     """
     check_positive(num_classes=num_classes)
-    if num_classes == 1:
-        raise UsageError("num_classes is 1: the answer would always be the same. Pass at least 2.")
-    if activation not in ("softmax", None):
+    names = {"softmax": "probabilities", None: "logits", "linear": "values"}
+    if activation not in names:
         raise UsageError(
-            f"classifier_activation is {activation!r}. Pass 'softmax' for probabilities, or None for logits."
+            f"classifier_activation is {activation!r}. Pass 'softmax' for probabilities, None for logits, "
+            "or 'linear' for numbers."
         )
-    name = "logits" if activation is None else "probabilities"
+    if num_classes == 1 and activation != "linear":
+        raise UsageError("num_classes is 1: the answer would always be the same. Pass at least 2.")
     dtype = "float64" if keras.config.floatx() == "float64" else "float32"
-    return layers.Dense(num_classes, activation=activation, dtype=dtype, name=name)(x)
+    return layers.Dense(num_classes, activation=activation, dtype=dtype, name=names[activation])(x)
 
 
 def check_positive(**sizes: int) -> None:

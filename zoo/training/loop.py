@@ -9,24 +9,25 @@ for the masks of dropout, which every replica still draws alike.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from zoo import storage
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, one_line
+from zoo.registry import describe_build, get_spec, list_models
 from zoo.tasks import Task
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.plots import plot_history
-from zoo.training.run_directory import RunDirectory
+from zoo.training.run_directory import RunDirectory, writing
 from zoo.training.schedules import make_optimizer
 from zoo.training.strategies import check_strategy
 
@@ -43,7 +44,14 @@ class TrainingData(Protocol):
         """Number of examples of a split."""
 
     def batches(
-        self, split: str, batch_size: int, *, seed: int | None = None, epoch: int = 0, start: int = 0
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        start: int = 0,
+        group_by_length: bool = False,
     ) -> tf.data.Dataset:
         """Batches (input, target[, weights]) whose order is a function of (seed, epoch)."""
 
@@ -105,6 +113,8 @@ def train(
         >>> zoo.train(model, prepared, zoo.TrainConfig(epochs=5), run_directory="runs/digits-cnn").history[-1]
     """
     config = config or TrainConfig()
+    if config.closed_form:
+        config = dataclasses.replace(config, epochs=1)
     check_strategy(model, config)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -115,7 +125,7 @@ def train(
     settings = {**data.describe(), "config": config.to_dict()}
     directory = RunDirectory(run_directory, settings, overwrite=overwrite)
     try:
-        with _writing(directory.path):
+        with writing(directory.path):
             data.interface.save(directory.path / "interface")
         loop.keep_in(directory)
         return loop.run()
@@ -123,15 +133,15 @@ def train(
         directory.close()
 
 
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while a run is written into a sentence; a callback's own error is not meant."""
-    try:
-        yield
-    except OSError as error:
+def _closed_form(model: keras.Model) -> Callable[..., None]:
+    build = describe_build(model)
+    solve = get_spec(build["name"]).closed_form if build else None
+    if solve is None:
+        able = [name for name in list_models() if get_spec(name).closed_form]
         raise UsageError(
-            f"Cannot write to {path}: {one_line(error)}. Make room and start the same command again to go on."
-        ) from error
+            f"Model {model.name!r} has no closed form; only {', '.join(able)} can be solved. Leave closed_form out."
+        )
+    return solve
 
 
 class _Loop:
@@ -149,6 +159,7 @@ class _Loop:
         self.directory: RunDirectory | None = None
         self.checkpoints: Checkpoints | None = None
         self.strategy = model.distribute_strategy
+        self.closed_form = _closed_form(model) if config.closed_form else None
         self.has_validation = data.num_examples("validation") > 0
         self.steps = math.ceil(data.num_examples("train") / config.batch_size)
         if not self.steps:
@@ -279,7 +290,7 @@ class _Loop:
         """Repeats the first row, with weight 0, until every replica gets as many: some kernels refuse an empty batch."""
         missing = -tf.shape(targets)[0] % self.strategy.num_replicas_in_sync
         if weights is None:
-            weights = tf.ones_like(targets, keras.config.floatx())
+            weights = tf.ones(tf.shape(targets)[:1], keras.config.floatx())
 
         def longer(rows: Any) -> Any:
             return tf.concat([rows, tf.repeat(rows[:1], missing, axis=0)], axis=0)
@@ -341,9 +352,10 @@ class _Loop:
         if self.step == 0:
             self._reset_metrics()
         started, first = time.perf_counter(), self.step
-        batches = self.data.batches("train", config.batch_size, seed=config.seed, epoch=epoch, start=self.step)
+        order = {"seed": config.seed, "epoch": epoch, "group_by_length": config.group_by_length}
+        batches = self.data.batches("train", config.batch_size, start=self.step, **order)
         iterator = self._iterator(batches)
-        logs: dict[str, float] = {}
+        logs = self._solve() if self.closed_form else {}
         while self.step < self.steps and not self.model.stop_training:
             count = self._steps_until_next_stop()
             self.callbacks.on_train_batch_begin(self.step)
@@ -380,16 +392,28 @@ class _Loop:
             stops.append(self.config.checkpoint_steps - self.step % self.config.checkpoint_steps)
         return min(stops)
 
+    def _solve(self) -> dict[str, float]:
+        """Sets the weights from the whole training split at once; the logs are measured on it afterwards."""
+        assert self.closed_form is not None
+        inputs, targets, *_ = next(iter(self.data.batches("train", self.data.num_examples("train"))))
+        self.closed_form(self.model, tf.nest.map_structure(np.asarray, inputs), np.asarray(targets))
+        self.step = self.steps
+        return self._measure("train")
+
+    def _measure(self, split: str, prefix: str = "") -> dict[str, float]:
+        self._reset_metrics()
+        size = max(self.config.batch_size, 256)
+        count = math.ceil(self.data.num_examples(split) / size)
+        self.test_steps(self._iterator(self.data.batches(split, size)), tf.constant(count, tf.int32))
+        logs = self._logs(prefix)
+        self._reset_metrics()
+        return logs
+
     def _validate(self) -> dict[str, float]:
         if not self.has_validation:
             return {}
         self.callbacks.on_test_begin()
-        self._reset_metrics()
-        size = max(self.config.batch_size, 256)
-        count = math.ceil(self.data.num_examples("validation") / size)
-        self.test_steps(self._iterator(self.data.batches("validation", size)), tf.constant(count, tf.int32))
-        logs = self._logs("val_")
-        self._reset_metrics()
+        logs = self._measure("validation", "val_")
         self.callbacks.on_test_end({key.removeprefix("val_"): value for key, value in logs.items()})
         return logs
 
@@ -406,26 +430,14 @@ class _Loop:
         if self.directory is None:
             return
         self._save()
-        with _writing(self.directory.path):
+        with writing(self.directory.path):
             self.directory.write_history(self.rows)
-            self._write_scalars(self.rows[-1:])
-
-    def _write_scalars(self, rows: Iterable[dict[str, float]]) -> None:
-        """Adds the rows to tensorboard/, training and validation as runs of their own, so that they share a chart."""
-        assert self.directory is not None
-        for prefix, name in (("", "train"), ("val_", "validation")):
-            writer = tf.summary.create_file_writer(str(self.directory.path / "tensorboard" / name))
-            with writer.as_default():
-                for row in rows:
-                    for key, value in row.items():
-                        if key != "epoch" and key.startswith("val_") == bool(prefix):
-                            tf.summary.scalar(key.removeprefix("val_"), value, step=int(row["epoch"]))
-            writer.close()
+            self.directory.write_scalars(self.rows[-1:])
 
     def _finish(self) -> None:
         if self.directory is None:
             return
-        with _writing(self.directory.path):
+        with writing(self.directory.path):
             self.directory.write_history(self.rows)
             plots = self.directory.path / "plots"
             plots.mkdir(exist_ok=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from zoo import storage
 from zoo.config import read_yaml, to_yaml
-from zoo.errors import UsageError
+from zoo.errors import UsageError, one_line
 
 
 class RunDirectory:
@@ -123,6 +124,30 @@ class RunDirectory:
         writer.writeheader()
         writer.writerows(rows)
         storage.write_text(self.path / "history.csv", text.getvalue())
+
+    def write_scalars(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Adds the rows to tensorboard/, training and validation as runs of their own, so that they share a chart."""
+        import tensorflow as tf
+
+        for prefix, name in (("", "train"), ("val_", "validation")):
+            writer = tf.summary.create_file_writer(str(self.path / "tensorboard" / name))
+            with writer.as_default():
+                for row in rows:
+                    for key, value in row.items():
+                        if key != "epoch" and key.startswith("val_") == bool(prefix):
+                            tf.summary.scalar(key.removeprefix("val_"), value, step=int(row["epoch"]))
+            writer.close()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a run is written into a sentence; a callback's own error is not meant."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"Cannot write to {path}: {one_line(error)}. Make room and start the same command again to go on."
+        ) from error
 
 
 _CONFIG_HEAD = "# All settings of this run. `zoo train --config config.yaml` repeats it.\n"

@@ -1,0 +1,150 @@
+"""How examples are divided: by what they hold, never by the order of the rows, so that equal examples stay together."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+SHARES = (0.8, 0.1, 0.1)
+"""Train, validation and test, where a source has no splits of its own."""
+
+
+def digest(*parts: bytes | str) -> bytes:
+    """Returns the SHA-256 of an example's content; parts are kept apart, so ("ab", "c") is not ("a", "bc").
+
+    Example:
+        >>> digest("ab", "c") == digest("a", "bc")
+        False
+    """
+    whole = hashlib.sha256()
+    for part in parts:
+        content = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        whole.update(len(content).to_bytes(8, "big") + content)
+    return whole.digest()
+
+
+def _ranked(digests: Sequence[bytes], strata: Sequence[Hashable] | None) -> list[list[list[int]]]:
+    """Examples as stratum, group, position: groups share a digest and are in its order, strata in theirs.
+
+    A group that is in two strata belongs to the first.
+    """
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for position, content in enumerate(digests):
+        groups[content].append(position)
+    held: dict[str, list[bytes]] = defaultdict(list)
+    for content in sorted(groups):
+        held[min(repr(strata[i]) for i in groups[content]) if strata is not None else ""].append(content)
+    return [[groups[content] for content in held[stratum]] for stratum in sorted(held)]
+
+
+def divide(
+    digests: Sequence[bytes], strata: Sequence[Hashable] | None = None, shares: Sequence[float] = SHARES
+) -> np.ndarray:
+    """Divides examples by their content: the same set gives the same parts, in whatever order its rows are.
+
+    Args:
+        digests: of every example; examples of one digest stay together.
+        strata: what is to be spread evenly, such as the labels; a stratum with as many groups as there are parts is in
+            all of them.
+        shares: of every part; the first part gets what rounding leaves.
+
+    Returns:
+        The number of every example's part, int64.
+
+    Example:
+        >>> np.bincount(divide([digest(str(i)) for i in range(100)])).tolist()
+        [80, 10, 10]
+    """
+    parts = np.zeros(len(digests), np.int64)
+    for groups in _ranked(digests, strata):
+        start = 0
+        for part, share in enumerate(shares[1:], 1):
+            stop = start + max(round(len(groups) * share), int(len(groups) >= len(shares)))
+            parts[[i for group in groups[start:stop] for i in group]] = part
+            start = stop
+    return parts
+
+
+def deal(digests: Sequence[bytes], strata: Sequence[Hashable] | None, folds: int) -> np.ndarray:
+    """Deals examples to folds of equal size, as cards are dealt: stratum after stratum, in the order of the digests.
+
+    Args:
+        digests: of every example; examples of one digest stay together.
+        strata: what is to be spread evenly.
+        folds: how many folds.
+
+    Returns:
+        The number of every example's fold, int64.
+    """
+    numbers = np.zeros(len(digests), np.int64)
+    dealt = 0
+    for groups in _ranked(digests, strata):
+        for group in groups:
+            numbers[group] = dealt % folds
+            dealt += 1
+    return numbers
+
+
+def divide_users_by_time(users: Sequence[str], times: Sequence[int], least: int = 5) -> np.ndarray:
+    """Divides ratings user by user in time: a fifth at the end is test, a tenth before it validation, the rest train.
+
+    A user's test part is n // 5 ratings, the validation part n // 10 but at least 1. Who has fewer than `least` ratings
+    is in train only. Ratings of the same second keep the order that they came in.
+
+    Example:
+        >>> divide_users_by_time(["a"] * 5 + ["b"], [50, 10, 20, 30, 40, 0]).tolist()
+        [2, 0, 0, 0, 1, 0]
+    """
+    parts = np.zeros(len(users), np.int64)
+    rated: dict[str, list[int]] = defaultdict(list)
+    for position in np.argsort(np.asarray(times), kind="stable").tolist():
+        rated[users[position]].append(position)
+    for positions in rated.values():
+        count = len(positions)
+        if count >= max(least, 3):
+            test = max(1, count // 5)
+            parts[positions[-test:]] = 2
+            parts[positions[-test - max(1, count // 10) : -test]] = 1
+    return parts
+
+
+def normalised(sentence: str) -> str:
+    """Returns a sentence without case, punctuation and spacing, to tell whether two are the same.
+
+    Example:
+        >>> normalised("Really?  “YES”, he said…")
+        'really yes he said'
+    """
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", sentence).casefold()).strip() or sentence
+
+
+def sentence_groups(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
+    """Returns a digest for every pair of sentences: pairs that share a sentence of either language share it.
+
+    Sharing goes on: a pair with the first one's English and another one's French brings the two together. Sentences are
+    compared without case, punctuation and spacing. The digest is that of the group's first sentence in sorting order, so
+    it does not depend on the order of the pairs.
+    """
+    above: dict[tuple[int, str], tuple[int, str]] = {}
+
+    def root(node: tuple[int, str]) -> tuple[int, str]:
+        while above.setdefault(node, node) != node:
+            above[node] = above[above[node]]
+            node = above[node]
+        return node
+
+    keys = [((0, normalised(text)), (1, normalised(translation))) for text, translation in pairs]
+    for text_key, translation_key in keys:
+        one, other = sorted((root(text_key), root(translation_key)))
+        above[other] = one  # the smallest of a group is its root
+    return [digest(root(text_key)[1]) for text_key, _ in keys]
+
+
+def duplicates(digests: Sequence[bytes]) -> int:
+    """Returns how many examples have an equal one before them."""
+    return len(digests) - len(Counter(digests))

@@ -1,0 +1,264 @@
+"""Interactions: ids of users and items to numbers and back, and what every user has seen, from core TensorFlow ops."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.datasets.data import Data
+
+UNKNOWN = 0
+_USERS_FILE, _ITEMS_FILE, _TITLES_FILE = "users.txt", "items.txt", "titles.txt"
+_LONGEST_SHOWN_ID = 60
+_BLANK = " "
+"""The line of a file that says nothing: TensorFlow refuses empty ones. No id looks like it."""
+
+Tensors = dict[str, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class InteractionPreprocessor:
+    """Ids of users and items, strings, to int32 numbers: 0 is an unknown one, known ones count from 1 in sorted order.
+
+    Known are the users and items of the training split; what a user has seen, and how popular an item is, comes from
+    there alone. Ids are compared byte by byte.
+
+    Attributes:
+        user_ids: ids of the known users; user number n is `user_ids[n - 1]`.
+        item_ids: ids of the known items.
+        titles: a title for every item, "" where there is none.
+        seen_splits: where each user's seen items begin and end: those of user n are
+            `seen_items[seen_splits[n - 1]:seen_splits[n]]`; users + 1 numbers.
+        seen_items: numbers of the seen items, user after user.
+
+    Example:
+        >>> preprocessor = InteractionPreprocessor(("ann", "bob"), ("a", "b"), ("Alien", "Brazil"), (0, 1, 3), (2, 1, 2))
+        >>> inputs, extras = preprocessor.serve({"user_id": tf.constant(["bob", "nobody"])})
+        >>> inputs["user_ids"].numpy().tolist(), extras["seen_items"].numpy().tolist()
+        ([2, 0], [[1, 2], [0, 0]])
+    """
+
+    kind: ClassVar[str] = "interactions"
+    padding: ClassVar[float] = 0
+    user_ids: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    titles: tuple[str, ...]
+    seen_splits: tuple[int, ...]
+    seen_items: tuple[int, ...]
+    _directory: Path | None = dataclasses.field(default=None, compare=False, repr=False)
+    _resources: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for field in ("user_ids", "item_ids", "titles", "seen_splits", "seen_items"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))  # a list, when it comes from a file
+
+    @classmethod
+    def for_model(
+        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[InteractionPreprocessor, dict[str, Any]]:
+        """Numbers the users and items of the training split, and keeps who has seen what.
+
+        Returns:
+            The preprocessor, and the builder's arguments: `num_users`, `num_items`, and, where the builder has them and
+            the user leaves them open, `num_ratings`, `rating_mean` and `rating_range`.
+
+        Raises:
+            UsageError: an empty training split, an id that cannot stand in a line of a file, or a rating that is no number.
+        """
+        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for batch in data.train.batch(4096).as_numpy_iterator():
+            parts.append((batch["user_id"], batch["item_id"], batch["rating"]))
+        if not parts:
+            raise UsageError(f"The training split of {data.name!r} holds no ratings. Choose another data set.")
+        user_ids, item_ids, ratings = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if not np.isfinite(ratings).all():
+            wrong = int(np.flatnonzero(~np.isfinite(ratings))[0])
+            raise UsageError(
+                f"Rating {wrong} of {data.name!r} is {ratings[wrong]}. Remove ratings that are no numbers."
+            )
+        # As Python's bytes: NumPy's own byte strings lose NULs at their end.
+        users, user_numbers = np.unique(user_ids.astype(object), return_inverse=True)
+        items, item_numbers = np.unique(item_ids.astype(object), return_inverse=True)
+        pairs = np.unique(np.stack([user_numbers, item_numbers + 1]), axis=1)  # sorted by user, then by item
+        titles = data.about.get("titles", {})
+        names = {"user_id": _texts("user_id", users), "item_id": _texts("item_id", items)}
+        preprocessor = cls(
+            user_ids=names["user_id"],
+            item_ids=names["item_id"],
+            titles=tuple(" ".join(str(titles.get(item, "")).split()) for item in names["item_id"]),
+            seen_splits=tuple(np.searchsorted(pairs[0], np.arange(len(users) + 1)).tolist()),
+            seen_items=tuple(pairs[1].tolist()),
+        )
+        limits = data.about.get("rating_range")
+        found = {
+            "num_ratings": len(ratings),
+            "rating_mean": float(ratings.mean(dtype=np.float64)),
+            "rating_range": None if limits is None else tuple(float(limit) for limit in limits),
+        }
+        open_ = {name: value for name, value in found.items() if name in arguments and arguments[name] is None}
+        return preprocessor, {"num_users": len(users), "num_items": len(items), **open_}
+
+    @property
+    def output_shape(self) -> dict[str, tuple[int, ...]]:
+        """One number for each input: shape ()."""
+        return {"user_ids": (), "item_ids": ()}
+
+    @property
+    def requests(self) -> dict[str, tf.TensorSpec]:
+        """`user_id` and `item_id`: string (batch,)."""
+        return {name: tf.TensorSpec([None], tf.string, name) for name in ("user_id", "item_id")}
+
+    @property
+    def popularity(self) -> np.ndarray:
+        """How many users of the training split have seen each item, int32 (items,)."""
+        return np.bincount(self.seen_items, minlength=len(self.item_ids) + 1)[1:].astype(np.int32)
+
+    def _made(self, name: str) -> Any:
+        """A table or tensor by name, made when it is first asked for: in a file's form where there is a directory."""
+        if name not in self._resources:
+            with tf.init_scope():  # also when first asked for while a tf.data function is traced
+                self._resources[name] = self._make(name)
+        return self._resources[name]
+
+    def _make(self, name: str) -> Any:
+        arrays = {"seen_splits": self.seen_splits, "seen_items": self.seen_items, "popularity": self.popularity}
+        if name in arrays:
+            value = np.asarray(arrays[name], np.int32)
+            # As a variable it is saved beside the graph, not in it, however large it is.
+            return tf.constant(value) if self._directory is None else tf.Variable(value, trainable=False, name=name)
+        strings, file, to_number = {
+            "user_numbers": (self.user_ids, _USERS_FILE, True),
+            "item_numbers": (self.item_ids, _ITEMS_FILE, True),
+            "item_names": (self.item_ids, _ITEMS_FILE, False),
+            "item_titles": (self.titles, _TITLES_FILE, False),
+        }[name]
+        if self._directory is not None:
+            line = tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+            text = tf.string, tf.lookup.TextFileIndex.WHOLE_LINE
+            columns = (*text, *line) if to_number else (*line, *text)
+            source = tf.lookup.TextFileInitializer(str(self._directory / file), *columns)
+        else:
+            numbers = tf.range(1, len(strings) + 1, dtype=tf.int64)
+            texts = tf.constant(strings, tf.string, shape=[len(strings)])
+            source = tf.lookup.KeyValueTensorInitializer(*((texts, numbers) if to_number else (numbers, texts)))
+        return tf.lookup.StaticHashTable(source, default_value=UNKNOWN if to_number else "")
+
+    def _numbers(self, name: str, ids: tf.Tensor) -> tf.Tensor:
+        """Ids, string (batch,), to int32 (batch,)."""
+        ids = tf.convert_to_tensor(ids)
+        if ids.dtype != tf.string or ids.shape.rank != 1:
+            raise UsageError(
+                f"{name} is {ids.dtype.name} of shape {ids.shape}; expected string (batch,). Pass a list of strings."
+            )
+        return tf.cast(self._made("user_numbers" if name == "user_id" else "item_numbers").lookup(ids), tf.int32)
+
+    def encode(self, examples: Mapping[str, tf.Tensor]) -> tuple[Tensors, tf.Tensor, None]:
+        """Turns a raw batch into ({"user_ids", "item_ids"}: int32 (batch,), ratings float32 (batch,), no weights); users
+        and items that training did not know get number 0."""
+        inputs = {
+            "user_ids": self._numbers("user_id", examples["user_id"]),
+            "item_ids": self._numbers("item_id", examples["item_id"]),
+        }
+        return inputs, tf.cast(examples["rating"], tf.float32), None
+
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[Tensors, Tensors]:
+        """Turns requests into model inputs and side tensors.
+
+        With `user_id` alone, for a list of items: {"user_ids"}, and {"seen_items": int32 (batch, most seen), 0 at the end
+        of shorter rows; "popularity": int32 (items,)}. With `item_id` beside it, for a rating: {"user_ids", "item_ids"} and
+        nothing else. An unknown user is number 0; an unknown item has no rating, so it raises InvalidArgumentError.
+        """
+        users = self._numbers("user_id", requests["user_id"])
+        if "item_id" not in requests:
+            splits, values = self._made("seen_splits"), self._made("seen_items")
+            start = tf.gather(splits, tf.maximum(users - 1, 0))
+            places = tf.ragged.range(start, tf.where(users > 0, tf.gather(splits, users), start))
+            seen = places.with_flat_values(tf.gather(values, places.flat_values))
+            popularity = tf.identity(self._made("popularity"))
+            return {"user_ids": users}, {"seen_items": seen.to_tensor(UNKNOWN), "popularity": popularity}
+        items = self._numbers("item_id", requests["item_id"])
+        return {"user_ids": users, "item_ids": self._known(requests["item_id"], items)}, {}
+
+    def _known(self, ids: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        """The numbers, where none is 0; else an error that names the first such id, shortened."""
+        # Without quotation marks: TensorFlow shows them with a backslash.
+        wrong = tf.concat([tf.boolean_mask(ids, numbers == UNKNOWN), [""]], axis=0)[0]
+        shown = tf.strings.unicode_transcode(wrong, "UTF-8", "UTF-8", errors="replace", replace_control_characters=True)
+        shown = tf.strings.substr(shown, 0, _LONGEST_SHOWN_ID, unit="UTF8_CHAR")
+        ending = f"> is not one of the {len(self.item_ids)} known items. Send an id of {_ITEMS_FILE}."
+        message = tf.strings.join(["item_id <", shown, ending])
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(numbers != UNKNOWN), [message])]):
+            return tf.identity(numbers)
+
+    def items(self, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turns item numbers of any shape into their ids and titles, strings; number 0 into ""."""
+        numbers = tf.cast(numbers, tf.int64)
+        ids = tf.where(numbers > UNKNOWN, self._made("item_names").lookup(numbers), "")
+        return ids, tf.strings.strip(self._made("item_titles").lookup(numbers))
+
+    def trim(self, inputs: Tensors, targets: tf.Tensor, weights: None) -> tuple[Tensors, tf.Tensor, None]:
+        """Returns what it gets: nothing is padded."""
+        return inputs, targets, weights
+
+    def accepts(self, example: Mapping[str, Any]) -> bool:
+        """Whether a raw example of a data set is answered when it is sent as a request: its item is known."""
+        if "known" not in self._resources:
+            self._resources["known"] = frozenset(item.encode() for item in self.item_ids)
+        return bytes(example["item_id"]) in self._resources["known"]
+
+    def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Raw examples as a client sends them: `user_id` and `item_id`, object arrays of bytes."""
+        requests = {name: np.empty(len(examples), object) for name in ("user_id", "item_id")}
+        for name, column in requests.items():
+            column[:] = [example[name] for example in examples]
+        return requests
+
+    def for_export(self, directory: Path) -> tuple[InteractionPreprocessor, list[Any]]:
+        """Returns an equal preprocessor whose ids and titles are files in `directory`, and what must be saved with it.
+
+        Line 0 of each file is the unknown one's, so that a line's number is the user's or item's.
+        """
+        for file, lines in ((_USERS_FILE, self.user_ids), (_ITEMS_FILE, self.item_ids), (_TITLES_FILE, self.titles)):
+            text = "".join(f"{line or _BLANK}\n" for line in ("", *lines))
+            (directory / file).write_text(text, encoding="utf-8", newline="\n")
+        served = dataclasses.replace(self, _directory=directory, _resources={})
+        tables = (
+            "user_numbers",
+            "item_numbers",
+            "item_names",
+            "item_titles",
+            "seen_splits",
+            "seen_items",
+            "popularity",
+        )
+        return served, [served._made(name) for name in tables]
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        fields = ("user_ids", "item_ids", "titles", "seen_splits", "seen_items")
+        return {field: list(getattr(self, field)) for field in fields}
+
+
+def _texts(name: str, ids: np.ndarray) -> tuple[str, ...]:
+    """Ids as text; what no line of a file can hold is refused."""
+    texts = []
+    for value in ids.tolist():
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            text = ""
+        if not text.strip() or any(c in text for c in "\n\r\0"):
+            raise UsageError(
+                f"The training split holds the {name} {value[:_LONGEST_SHOWN_ID]!r}; expected UTF-8 text, not blank, "
+                "without line breaks and NUL. Rename it."
+            )
+        texts.append(text)
+    return tuple(texts)

@@ -1,0 +1,234 @@
+"""Series: numbers in their own units to standardised model inputs, and forecasts back into the unit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.datasets.data import Data
+
+_FARTHEST = 1e6
+"""Standard deviations from the training split's mean beyond which a value is refused: no such number was meant, and sums
+of such numbers inside a model overflow."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SeriesPreprocessor:
+    """Series, float32 (batch, steps, channels) in their own units, to standardised ones; NaN is missing and stays NaN.
+
+    Steps at the end that are NaN in every channel are padding. A series without any value counts as one step. Numbers to
+    forecast are standardised as channel 0 is.
+
+    Attributes:
+        means: mean of every channel's values in the training split.
+        deviations: their standard deviation, 1 for a channel that never changes.
+        longest: steps of the longest series of the data; a request may have more.
+        every_step: whether a label is the target of every step, else of the whole series.
+        forecasts: whether the target is numbers to forecast, else a label.
+
+    Example:
+        >>> preprocess = SeriesPreprocessor(means=(5.0,), deviations=(2.0,), longest=3)
+        >>> preprocess.serve({"series": [[[7.0], [float("nan")], [1.0]]]})[0].numpy().tolist()
+        [[[1.0], [nan], [-2.0]]]
+    """
+
+    kind: ClassVar[str] = "series"
+    padding: ClassVar[float] = float("nan")
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+    longest: int
+    every_step: bool = False
+    forecasts: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "means", tuple(self.means))  # lists, when they come from a file
+        object.__setattr__(self, "deviations", tuple(self.deviations))
+
+    @classmethod
+    def for_model(
+        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[SeriesPreprocessor, dict[str, Any]]:
+        """Measures every channel in the training split; a forecaster's outputs are as many numbers as the data asks for.
+
+        Raises:
+            UsageError: an `input_shape` that is not the data's, an infinite value, or a forecaster's activation for labels.
+        """
+        channels = data.features["series"].shape[-1]
+        if channels is None:
+            raise UsageError(
+                f"Data set {data.name!r} has series whose number of channels varies. Choose one with fixed channels."
+            )
+        fixed: dict[str, Any] = {"input_shape": (None, channels)}
+        asked = arguments.get("input_shape")
+        if asked is not None and (len(asked) != 2 or asked[1] != channels or asked[0] is not None):
+            raise UsageError(
+                f"input_shape={asked!r} contradicts data set {data.name!r}, whose series have the shape (None, {channels}). "
+                "Leave input_shape out."
+            )
+        forecasts = data.task == "forecasting"
+        if forecasts:
+            horizon = data.features["forecast"].shape[0]
+            fixed |= {"num_classes": horizon, "classifier_activation": "linear", "return_sequences": False}
+        elif arguments.get("classifier_activation") == "linear":
+            raise UsageError(
+                f"classifier_activation is 'linear' for the labels of data set {data.name!r}. Leave it out."
+            )
+        every_step = not forecasts and bool(arguments.get("return_sequences", False))
+        means, deviations = _measure(data.train.map(lambda example: example["series"]), channels)
+        return cls(means, deviations, _longest(data), every_step, forecasts), fixed
+
+    @property
+    def output_shape(self) -> tuple[int, int]:
+        """Shape of the longest model input, (longest, channels)."""
+        return self.longest, len(self.means)
+
+    @property
+    def requests(self) -> dict[str, tf.TensorSpec]:
+        """`series`: float32 (batch, steps, channels), NaN where a value is missing."""
+        return {"series": tf.TensorSpec([None, None, len(self.means)], tf.float32, "series")}
+
+    def encode(self, examples: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        """Turns a raw batch into inputs, targets and weights.
+
+        Returns:
+            Inputs float32 (batch, steps, channels). Targets: labels (batch,), or with `every_step` (batch, steps), or
+            standardised numbers (batch, horizon). Weights: with `every_step` float32 (batch, steps), 0 at padding; else None.
+        """
+        inputs = self._standardised(tf.convert_to_tensor(examples["series"]))
+        if self.forecasts:
+            return inputs, (examples["forecast"] - self._means[0]) / self._deviations[0], None
+        labels = tf.convert_to_tensor(examples["label"])
+        if not self.every_step:
+            return inputs, labels, None
+        steps = tf.shape(inputs)[1]
+        weights = tf.sequence_mask(lengths(inputs), steps, dtype=tf.float32)
+        return inputs, tf.repeat(labels[:, tf.newaxis], steps, axis=1), weights
+
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Turns `series` into model inputs, with `lengths`, int32 (batch,): real steps of every series, at least 1.
+
+        A series of no steps at all, or with a value that is infinite or absurdly large, is refused with a sentence.
+        """
+        raw = tf.convert_to_tensor(requests["series"], tf.float32)
+        if raw.shape.rank != 3 or raw.shape[-1] != len(self.means):
+            raise UsageError(
+                f"A series batch has the shape {raw.shape}; expected (batch, steps, {len(self.means)}). "
+                "Pass one alone as series[None]."
+            )
+        with tf.control_dependencies(
+            [
+                tf.debugging.Assert(
+                    tf.shape(raw)[1] > 0, ["series has no steps; expected at least one. Send a step of NaN for none."]
+                )
+            ]
+        ):
+            inputs = self._standardised(raw)
+        message = (
+            f"series holds a value that is infinite or more than {_FARTHEST:,.0f} standard deviations from the "
+            "training data's mean. Send numbers in the training data's units, NaN where one is missing."
+        )
+        near = tf.reduce_all(tf.math.is_nan(raw) | (tf.abs(inputs) <= _FARTHEST))
+        with tf.control_dependencies([tf.debugging.Assert(near, [message])]):
+            return tf.identity(inputs), {"lengths": lengths(raw)}
+
+    def unscale(self, values: tf.Tensor) -> tf.Tensor:
+        """Turns a model's standardised forecasts into channel 0's unit."""
+        return values * self._deviations[0] + self._means[0]
+
+    def trim(
+        self, inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        """Cuts the steps at the end that are padding in every series: short series then cost what short series cost."""
+        used = tf.reduce_max(lengths(inputs))
+        if not self.every_step:
+            return inputs[:, :used], targets, weights
+        return inputs[:, :used], targets[:, :used], None if weights is None else weights[:, :used]
+
+    def to_requests(self, examples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Series of a data set as a client sends them: one array, padded with NaN to the longest."""
+        steps = max((len(e["series"]) for e in examples), default=1)
+        padded = np.full((len(examples), max(steps, 1), len(self.means)), np.nan, np.float32)
+        for row, example in zip(padded, examples, strict=True):
+            row[: len(example["series"])] = example["series"]
+        return {"series": padded}
+
+    def for_export(self, directory: Path) -> tuple[SeriesPreprocessor, list[Any]]:
+        """Series need no vocabulary."""
+        return self, []
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**dataclasses.asdict(self), "means": list(self.means), "deviations": list(self.deviations)}
+
+    @property
+    def _means(self) -> np.ndarray:
+        return np.asarray(self.means, np.float32)
+
+    @property
+    def _deviations(self) -> np.ndarray:
+        return np.asarray(self.deviations, np.float32)
+
+    def _standardised(self, raw: tf.Tensor) -> tf.Tensor:
+        return (raw - self._means) / self._deviations
+
+
+def lengths(series: tf.Tensor) -> tf.Tensor:
+    """Counts the steps of each series up to its last one with any value, int32 (batch,), at least 1.
+
+    Example:
+        >>> lengths(tf.constant([[[1.0], [float("nan")], [2.0], [float("nan")]]])).numpy().tolist()
+        [3]
+    """
+    known = tf.reduce_any(~tf.math.is_nan(series), axis=-1)
+    numbers = tf.range(1, tf.shape(series)[1] + 1)
+    return tf.maximum(tf.reduce_max(tf.where(known, numbers, 0), axis=1), 1)
+
+
+def _longest(data: Data) -> int:
+    """Steps of the longest series of any split: room in memory, which changes no number."""
+    steps = data.features["series"].shape[0]
+    if steps is not None:
+        return max(steps, 1)
+    counts = (
+        split.dataset().map(lambda example: tf.shape(example["series"])[0]).reduce(1, tf.maximum)
+        for split in data.splits.values()
+    )
+    return int(max(int(count) for count in counts))
+
+
+def _measure(train: tf.data.Dataset, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every channel's values in float64, NaN left out, in one pass.
+
+    Batches are merged as Chan, Golub and LeVeque do, Algorithms for computing the sample variance, 1983: sums of squares
+    would cancel for a channel far from zero.
+    """
+    count, mean, squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
+    for batch in train.padded_batch(256, [None, channels], np.float32("nan")).as_numpy_iterator():
+        values = batch.reshape(-1, channels).astype(np.float64)
+        if np.isinf(values).any():
+            channel = int(np.isinf(values).any(axis=0).argmax())
+            raise UsageError(
+                f"The training split holds an infinite value in channel {channel}. Pass NaN where a value is missing."
+            )
+        real = ~np.isnan(values)
+        new = real.sum(axis=0)
+        some = np.maximum(new, 1)
+        batch_mean = np.where(real, values, 0.0).sum(axis=0) / some
+        batch_squares = np.where(real, (values - batch_mean) ** 2, 0.0).sum(axis=0)
+        total = np.maximum(count + new, 1)
+        shift = batch_mean - mean
+        squares += batch_squares + shift**2 * count * new / total
+        mean += shift * new / total
+        count += new
+    deviations = np.sqrt(squares / np.maximum(count, 1))
+    # Not exactly 0 where a constant such as 0.1 was added up: what is left is rounding, not a signal.
+    deviations[deviations <= 1e-7 * np.abs(mean)] = 1.0
+    return tuple(mean.tolist()), tuple(deviations.tolist())

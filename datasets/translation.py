@@ -1,0 +1,365 @@
+"""Translation: pairs of texts to piece numbers and back inside the graph, with core TensorFlow string ops only.
+
+A text is cut into chunks (a word with the space before it, a digit, a punctuation mark), a chunk into the longest known
+pieces from its start. All chunks together are the text: nothing is lower-cased or dropped, so that an answer comes back with
+its case and spaces. Words that are rare or new are written in parts, so that no word is unknown, only a character can be.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import heapq
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.datasets.data import Data
+
+PADDING, UNKNOWN, START, END = 0, 1, 2, 3
+FIRST_PIECE = 4
+MARK = "\u2581"
+"""Stands for a space in a piece, so that a vocabulary file shows it; in a text it is read as a space."""
+_SPECIAL = ("[PAD]", "[UNK]", "[START]", "[END]")
+_MIN_COUNT = 2
+_LONGEST = 20
+"""Most characters of a piece."""
+
+# Apostrophes stay with the letters before them, as in elisions (l', qu'); a no-break space with the mark after it. Other
+# symbols (\p{So}), the mark itself among them, are chunks of their own.
+_CHUNK = (
+    rf"({MARK}?[\pL\pM]+['\x{{2019}}]?|{MARK}?\pN|"
+    rf"[{MARK}\x{{a0}}\x{{202f}}]?[\pP\p{{Sm}}\p{{Sc}}\p{{Sk}}]|(?s:.))"
+)
+_CUT = "\x01"
+
+
+@dataclasses.dataclass(frozen=True)
+class TranslationPreprocessor:
+    """Texts and their translations to numbers of pieces, int32 (batch, pieces), and numbers of pieces to texts.
+
+    0 is padding, 1 an unknown character, 2 the start of a target, 3 its end, pieces from 4 by falling frequency. Control
+    characters become spaces, what is not UTF-8 becomes U+FFFD; all else is kept. An empty text is one piece, a space.
+
+    Attributes:
+        source_vocabulary: the known pieces of the texts.
+        target_vocabulary: the known pieces of the translations.
+        max_length: most pieces of a text; what is beyond is cut, and the end of a cut translation with it.
+
+    Example:
+        >>> p = TranslationPreprocessor(("\u2581Go", "."), ("\u2581Va", "\u2581!"), 9)
+        >>> inputs, targets, _ = p.encode({"text": tf.constant(["Go."]), "translation": tf.constant(["Va !"])})
+        >>> inputs["source_ids"].numpy().tolist(), inputs["target_ids"].numpy().tolist(), targets.numpy().tolist()
+        ([[4, 5]], [[2, 4, 5]], [[4, 5, 3]])
+        >>> p.to_text(targets).numpy().tolist()
+        [b'Va !']
+    """
+
+    kind: ClassVar[str] = "translation"
+    padding: ClassVar[float] = PADDING
+    source_vocabulary: tuple[str, ...]
+    target_vocabulary: tuple[str, ...]
+    max_length: int
+    _directory: Path | None = dataclasses.field(default=None, compare=False, repr=False)
+    _tables: dict[str, tf.lookup.StaticHashTable] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("source_vocabulary", "target_vocabulary"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list, when it comes from a file
+
+    @classmethod
+    def for_model(
+        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[TranslationPreprocessor, dict[str, Any]]:
+        """Learns pieces of the training split, as many as `source_vocab_size` and `target_vocab_size` have room for.
+
+        Raises:
+            UsageError: a size or length that is too small or not a whole number.
+        """
+        sizes = {name: arguments.get(name, needs["vocab_size"]) for name in ("source_vocab_size", "target_vocab_size")}
+        sizes["max_length"] = arguments.get("max_length", needs["max_length"])
+        for name, value in sizes.items():
+            least, usual = (3, needs["max_length"]) if name == "max_length" else (8, needs["vocab_size"])
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(
+                    f"{name} is {value!r}; expected a whole number of at least {least}. Pass {name}={usual}."
+                )
+        counts: dict[str, collections.Counter[bytes]] = {key: collections.Counter() for key in ("text", "translation")}
+        for batch in data.train.batch(1024):
+            for key, count in counts.items():
+                count.update(chunks(batch[key]).flat_values.numpy().tolist())
+        source = learn_pieces(_decoded(counts["text"]), sizes["source_vocab_size"] - FIRST_PIECE)
+        target = learn_pieces(_decoded(counts["translation"]), sizes["target_vocab_size"] - FIRST_PIECE)
+        fixed = {
+            "source_vocab_size": len(source) + FIRST_PIECE,
+            "target_vocab_size": len(target) + FIRST_PIECE,
+            "max_length": sizes["max_length"],
+        }
+        return cls(tuple(source), tuple(target), sizes["max_length"]), fixed
+
+    @property
+    def output_shape(self) -> dict[str, tuple[int, ...]]:
+        """Shape of the longest model inputs, (max_length,) each."""
+        return {"source_ids": (self.max_length,), "target_ids": (self.max_length,)}
+
+    @property
+    def requests(self) -> dict[str, tf.TensorSpec]:
+        """`text`: string (batch,), UTF-8."""
+        return {"text": tf.TensorSpec([None], tf.string, "text")}
+
+    def encode(self, examples: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Turns `text` and `translation`, string (batch,), into a training batch.
+
+        Returns:
+            `source_ids` and `target_ids`, int32 (batch, pieces), the latter behind the start; what follows each of these,
+            int32 of the same shape, the end last; float32 weights of that shape, 0 on padding.
+        """
+        found = self._numbers(examples["translation"], "target")
+        rows = tf.ones([found.nrows(), 1], tf.int32)
+        inputs = tf.concat([START * rows, found], axis=1)[:, : self.max_length].to_tensor(PADDING)
+        targets = tf.concat([found, END * rows], axis=1)[:, : self.max_length].to_tensor(PADDING)
+        sources = self.serve(examples)[0]
+        return {**sources, "target_ids": inputs}, targets, tf.cast(targets != PADDING, tf.float32)
+
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Turns `text`, string (batch,), into {"source_ids": int32 (batch, pieces)}; there are no extras."""
+        return {"source_ids": self._numbers(requests["text"], "source").to_tensor(PADDING)}, {}
+
+    def to_text(self, ids: tf.Tensor) -> tf.Tensor:
+        """Turns target piece numbers, int (batch, pieces), into texts, string (batch,).
+
+        Padding, start and end give nothing; an unknown piece, and a number that there is not, give U+FFFD.
+        """
+        found = self._table("pieces").lookup(tf.cast(ids, tf.int64))
+        found = tf.where(ids >= FIRST_PIECE, found, tf.where(ids == UNKNOWN, "\ufffd", ""))
+        text = tf.strings.regex_replace(tf.strings.reduce_join(found, axis=1), MARK, " ")
+        return tf.strings.regex_replace(text, "^ ", "")
+
+    def trim(
+        self, inputs: Mapping[str, tf.Tensor], targets: Any, weights: Any
+    ) -> tuple[dict[str, tf.Tensor], Any, Any]:
+        """Cuts the columns that are padding in every row, of the source and of the target each."""
+        used = {name: tf.reduce_max(tf.math.count_nonzero(ids, axis=1)) for name, ids in inputs.items()}
+        trimmed = {name: ids[:, : used[name]] for name, ids in inputs.items()}
+        if targets is None:
+            return trimmed, None, None
+        return trimmed, targets[:, : used["target_ids"]], None if weights is None else weights[:, : used["target_ids"]]
+
+    def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Texts of a data set as a client sends them."""
+        texts = np.empty(len(examples), object)
+        texts[:] = [_bytes(example["text"]) for example in examples]
+        return {"text": texts}
+
+    def for_export(self, directory: Path) -> tuple[TranslationPreprocessor, list[Any]]:
+        """Returns an equal preprocessor whose vocabularies are files in `directory`, and what must be saved with it."""
+        for side, pieces in (("source", self.source_vocabulary), ("target", self.target_vocabulary)):
+            text = "".join(f"{piece}\n" for piece in (*_SPECIAL, *pieces))
+            (directory / f"{side}_vocabulary.txt").write_text(text, encoding="utf-8")
+        served = dataclasses.replace(self, _directory=directory, _tables={})
+        return served, [served._table("source"), served._table("pieces")]
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            "source_vocabulary": list(self.source_vocabulary),
+            "target_vocabulary": list(self.target_vocabulary),
+            "max_length": self.max_length,
+        }
+
+    def _numbers(self, texts: tf.Tensor, side: str) -> tf.RaggedTensor:
+        """Returns the numbers of a text's pieces, ragged int32 (batch, 1 to max_length)."""
+        texts = tf.convert_to_tensor(texts)
+        if texts.dtype != tf.string or texts.shape.rank != 1:
+            raise UsageError(
+                f"A text batch is {texts.dtype.name} of shape {texts.shape}; expected string (batch,). Pass a list."
+            )
+        found = chunks(texts, most=self.max_length)
+        different, which = tf.unique(found.flat_values)
+        pieces = longest_pieces(different, self._table(side))
+        nested = found.with_flat_values(tf.gather(pieces, which))
+        return nested.merge_dims(1, 2)[:, : self.max_length]
+
+    def _table(self, name: str) -> tf.lookup.StaticHashTable:
+        """`source` and `target` know the numbers of pieces, `pieces` the target's pieces by number."""
+        if name not in self._tables:
+            side = "target" if name == "pieces" else name
+            with tf.init_scope():  # also when first asked for while a tf.data function is traced
+                if self._directory is None:
+                    pieces = self.source_vocabulary if side == "source" else self.target_vocabulary
+                    numbers = tf.range(FIRST_PIECE, FIRST_PIECE + len(pieces), dtype=tf.int64)
+                    words = tf.constant(pieces, tf.string, shape=[len(pieces)])
+                    both = (numbers, words) if name == "pieces" else (words, numbers)
+                    source = tf.lookup.KeyValueTensorInitializer(*both)
+                else:
+                    by_line, whole = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
+                    file = str(self._directory / f"{side}_vocabulary.txt")
+                    kinds = [tf.string, whole, tf.int64, by_line]
+                    source = tf.lookup.TextFileInitializer(
+                        file, *(kinds[2:] + kinds[:2] if name == "pieces" else kinds)
+                    )
+                default = "\ufffd" if name == "pieces" else UNKNOWN
+                self._tables[name] = tf.lookup.StaticHashTable(source, default_value=default)
+        return self._tables[name]
+
+
+def chunks(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
+    """Cuts texts, string (batch,), into chunks, ragged string (batch, at least 1); joined they are the text again.
+
+    Args:
+        texts: UTF-8.
+        most: how many pieces of a text are wanted at most; what is surely beyond is not looked at.
+
+    Example:
+        >>> [c.decode() for c in chunks(tf.constant(["J'ai 19 ans !"]))[0].numpy()]
+        ["\u2581J'", 'ai', '\u25811', '9', '\u2581ans', '\u2581!']
+    """
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    if most is not None:
+        texts = tf.strings.substr(texts, 0, most * _LONGEST, unit="UTF8_CHAR")
+    texts = tf.strings.regex_replace(texts, r"[\p{Cc}\x{2028}\x{2029} ]", MARK)
+    texts = tf.strings.join([MARK, texts])  # a word at the start is the same piece as within
+    cut = tf.strings.regex_replace(texts, _CHUNK, rf"{_CUT}\1")
+    return tf.strings.split(tf.strings.substr(cut, 1, 2**31 - 1), _CUT)
+
+
+def longest_pieces(texts: tf.Tensor, table: tf.lookup.StaticHashTable) -> tf.RaggedTensor:
+    """Cuts chunks, string (n,), into the longest pieces that a table knows, from the start on: ragged int32 (n, at least 1).
+
+    A character that the table does not know is one unknown piece.
+    """
+    characters = tf.strings.unicode_split(texts, "UTF-8").to_tensor("")  # (n, longest)
+    whole = tf.cast(table.lookup(texts), tf.int32)
+    rest = tf.where(whole == UNKNOWN)[:, 0]  # most chunks are a piece
+    characters = tf.gather(characters, rest)
+    present = characters != ""
+    width = tf.shape(characters)[1]
+    places = tf.range(width)
+
+    def longer(size: tf.Tensor, candidates: tf.Tensor, sizes: tf.Tensor, numbers: tf.Tensor) -> Any:
+        """Of every place, the number of the longest known piece that starts there, among those of up to `size`."""
+        known = tf.cast(table.lookup(candidates), tf.int32)
+        fits = (known != UNKNOWN) & (places + size <= tf.reduce_sum(tf.cast(present, tf.int32), axis=1, keepdims=True))
+        sizes, numbers = tf.where(fits, size, sizes), tf.where(fits, known, numbers)
+        following = tf.concat([characters[:, size:], tf.fill([tf.shape(rest)[0], size], "")], axis=1)
+        return size + 1, tf.strings.join([candidates, following]), sizes, numbers
+
+    ones = tf.ones_like(characters, tf.int32)
+    _, _, sizes, numbers = tf.while_loop(
+        lambda size, *_: (size <= tf.minimum(width, _LONGEST)) & (tf.shape(rest)[0] > 0),
+        longer,
+        (tf.constant(1), characters, ones, ones * UNKNOWN),
+        shape_invariants=(tf.TensorShape([]), *[tf.TensorShape([None, None])] * 3),
+    )
+
+    def follow(place: tf.Tensor, at: tf.Tensor, taken: tf.Tensor) -> Any:
+        """Marks the places where a piece starts: `at` is where the next one does."""
+        here = at == place
+        taken |= here[:, tf.newaxis] & (places == place)
+        return place + 1, tf.where(here, place + sizes[:, place], at), taken
+
+    _, _, taken = tf.while_loop(
+        lambda place, *_: (place < width) & (tf.shape(rest)[0] > 0),
+        follow,
+        (tf.constant(0), tf.zeros_like(rest, tf.int32), tf.zeros_like(present)),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([None, None])),
+    )
+    parts = tf.ragged.boolean_mask(numbers, taken & present)
+    # Whole chunks and cut ones, back in their order.
+    ordered = tf.where(whole != UNKNOWN)[:, 0]
+    both = tf.concat([tf.RaggedTensor.from_tensor(tf.gather(whole, ordered)[:, tf.newaxis]), parts], axis=0)
+    return tf.gather(both, tf.argsort(tf.concat([ordered, rest], axis=0)))
+
+
+def learn_pieces(words: Mapping[str, int], size: int) -> list[str]:
+    """Returns at most `size` pieces to write words with, the most frequent first.
+
+    Starts from the characters and joins the most frequent pair of neighbours until there are enough. Pairs that occur once
+    are not joined. Source: Sennrich et al., Neural machine translation of rare words with subword units, ACL 2016.
+
+    Args:
+        words: how often each chunk occurs.
+        size: number of pieces.
+
+    Example:
+        >>> learn_pieces({"\u2581an": 5, "\u2581on": 3}, 5)
+        ['\u2581an', '\u2581on', 'n', '\u2581', 'a']
+    """
+    alphabet: collections.Counter[str] = collections.Counter()
+    for word, count in words.items():
+        for character in word:
+            alphabet[character] += count
+    alphabet[MARK] += _MIN_COUNT  # whatever the texts: it is what an empty one is
+    known = [c for c, n in sorted(alphabet.items(), key=lambda item: (-item[1], item[0])) if n >= _MIN_COUNT][:size]
+    spelled = [(list(word), count) for word, count in sorted(words.items()) if count >= _MIN_COUNT]
+    known += _joined_pairs(spelled, size - len(known), set(known))
+    frequency: collections.Counter[str] = collections.Counter(dict.fromkeys(known, 0))
+    for spelling, count in spelled:
+        for piece in spelling:
+            frequency[piece] += count
+    order = {piece: (-frequency[piece], -alphabet[piece], i) for i, piece in enumerate(known)}
+    return sorted(known, key=order.__getitem__)
+
+
+def _joined_pairs(spelled: list[tuple[list[str], int]], most: int, known: set[str]) -> list[str]:
+    """Joins pairs in the spellings, in place, until `most` new pieces came of it; returns these."""
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    where: dict[tuple[str, str], set[int]] = collections.defaultdict(set)
+    for i, (spelling, count) in enumerate(spelled):
+        for pair in itertools.pairwise(spelling):
+            counts[pair] += count
+            where[pair].add(i)
+    waiting = [(-count, pair) for pair, count in counts.items()]
+    heapq.heapify(waiting)
+    made: list[str] = []
+    while waiting and len(made) < most:
+        count, pair = heapq.heappop(waiting)
+        joined = "".join(pair)
+        if counts[pair] != -count or -count < _MIN_COUNT or len(joined) > _LONGEST:
+            continue  # too long, or an outdated entry: the pair is in the heap again with its count of now
+        if joined not in known:  # another pair may have given it
+            known.add(joined)
+            made.append(joined)
+        changed: set[tuple[str, str]] = set()
+        for i in sorted(where.pop(pair)):
+            spelling, times = spelled[i]
+            for old in itertools.pairwise(spelling):
+                counts[old] -= times
+                changed.add(old)
+            spelling[:] = _join(spelling, pair, joined)
+            for new in itertools.pairwise(spelling):
+                counts[new] += times
+                where[new].add(i)
+                changed.add(new)
+        for other in changed:
+            if counts[other] >= _MIN_COUNT:
+                heapq.heappush(waiting, (-counts[other], other))
+    return made
+
+
+def _join(spelling: list[str], pair: tuple[str, str], joined: str) -> list[str]:
+    result: list[str] = []
+    i = 0
+    while i < len(spelling):
+        if (spelling[i], *spelling[i + 1 : i + 2]) == pair:
+            result.append(joined)
+            i += 2
+        else:
+            result.append(spelling[i])
+            i += 1
+    return result
+
+
+def _decoded(counts: Mapping[bytes, int]) -> dict[str, int]:
+    return {chunk.decode(): count for chunk, count in counts.items()}
+
+
+def _bytes(text: Any) -> bytes:
+    return text.encode() if isinstance(text, str) else bytes(text)

@@ -1,0 +1,137 @@
+"""Run the recipes and collect their figures: `zoo results --manual_root originals --output results.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from zoo import storage
+from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.scripts.console import Parser, import_tensorflow, run_command
+from zoo.scripts.train import RECIPES, read_sections, recipes
+
+COLUMNS = [
+    *("recipe", "model", "data", "examples", "metric", "value", "baseline", "baseline_value"),
+    *("parameters", "minutes", "verified"),
+]
+
+_DESCRIPTION = """Run recipes, each by the command in its first line, and write their figures as CSV: one line for every figure, with
+the figure of a baseline beside it. A run that is there already is not repeated but gone on with, so the command can be
+killed and started again.
+"""
+
+
+def command(argv: list[str]) -> int:
+    """Parses, runs the recipes one after the other, writes the table after each."""
+    parser = Parser("results", _DESCRIPTION)
+    parser.add_argument("recipes", nargs="*", help="Names of recipes; all of them if left out.")
+    parser.add_argument("--runs", default="runs/recipes", help="Where the runs are kept, a folder for each recipe.")
+    parser.add_argument("--output", default="results.csv", help="The CSV file; lines of other recipes in it stay.")
+    parser.add_argument("--data_dir", "--data-dir", help="Where prepared data sets are kept.")
+    parser.add_argument(
+        "--manual_root", "--manual-root", help="Folder with a folder of original files for each data set, by its name."
+    )
+    options = parser.parse(argv)
+    names = options.recipes or recipes()
+    for name in names:
+        if name not in recipes():
+            raise UsageError(f"Unknown recipe {name!r}. {did_you_mean(name, recipes())}")
+    import_tensorflow()
+    failed = []
+    for name in names:
+        directory = Path(options.runs) / name
+        words = [*recipe_command(name), *_places(name, options.data_dir, options.manual_root)]
+        print(f"{name}: {shlex.join(words)}", flush=True)
+        script = Path(__file__).with_name("cli.py")
+        words = [sys.executable, str(script), *words[1:], "--quiet", "--run_directory", str(directory)]
+        # In a process of its own: a recipe's strategy, seeds and memory are its own.
+        if subprocess.run(words, env={**os.environ, "PYTHONSAFEPATH": "1"}, check=False).returncode:
+            failed.append(name)
+            continue
+        write_rows(Path(options.output), name, rows(name, directory))
+    print(f"Results: {options.output}")
+    if failed:
+        print(
+            f"zoo: these recipes did not end well: {', '.join(failed)}. Start the same command again.", file=sys.stderr
+        )
+    return 1 if failed else 0
+
+
+def recipe_command(name: str) -> list[str]:
+    """Returns the words of the command in a recipe's first line, such as ["zoo", "train", "--config", NAME]."""
+    first = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").split("\n", 1)[0]
+    words = shlex.split(first.removeprefix("#"))
+    if words[:1] != ["zoo"] or name not in words:
+        raise UsageError(
+            f"The first line of {name}.yaml is {first!r}. Write its command there: # zoo train --config {name}"
+        )
+    return words
+
+
+def _places(name: str, data_dir: str | None, manual_root: str | None) -> list[str]:
+    words = ["--data.data_dir", data_dir] if data_dir else []
+    originals = str(read_sections(name)["data"]["name"]).replace("/", "_")
+    if manual_root and (Path(manual_root) / originals).is_dir():
+        words += ["--data.manual_dir", str(Path(manual_root) / originals)]
+    return words
+
+
+def rows(name: str, directory: Path) -> list[dict[str, Any]]:
+    """Returns a row for every figure of a recipe's run, or of the runs of its folds."""
+    from zoo import evaluation
+
+    sections = read_sections(name)
+    runs = sorted(directory.glob("fold-*")) or [directory]
+    try:
+        reports = [storage.read_json(run / "evaluation.json") for run in runs]
+        facts = [storage.read_json(run / "saved_model" / "1" / "assets.extra" / "zoo.json") for run in runs]
+        verdicts = [storage.read_json(run / "saved_model" / "1" / "assets.extra" / "verification.json") for run in runs]
+        seconds = [float(row["seconds"]) for run in runs for row in csv.DictReader((run / "history.csv").open())]
+    except OSError as error:
+        raise UsageError(
+            f"The run of {name} in {directory} is not complete: {one_line(error)}. Run it again."
+        ) from error
+    headlines = [evaluation.headline(report) for report in reports]
+    found = []
+    for figures in zip(*headlines, strict=True):
+        values = [figure.value for figure in figures]
+        beside = [figure.baseline_value for figure in figures if figure.baseline_value is not None]
+        found.append(
+            {
+                "recipe": name,
+                "model": sections["model"]["name"],
+                "data": sections["data"]["name"],
+                "examples": sum(report["num_examples"] for report in reports),
+                "metric": figures[0].metric + (f", mean of {len(runs)} folds" if len(runs) > 1 else ""),
+                "value": f"{sum(values) / len(values):.4f}",
+                "baseline": figures[0].baseline,
+                "baseline_value": f"{sum(beside) / len(beside):.4f}" if beside else "",
+                "parameters": facts[0]["parameters"],
+                "minutes": f"{sum(seconds) / 60:.1f}",
+                "verified": "yes" if all(verdict["passed"] for verdict in verdicts) else "no",
+            }
+        )
+    return found
+
+
+def write_rows(file: Path, name: str, found: list[dict[str, Any]]) -> None:
+    """Puts a recipe's rows into the CSV file, in the place of its older ones."""
+    others = []
+    if file.is_file():
+        with file.open(encoding="utf-8", newline="") as lines:
+            others = [row for row in csv.DictReader(lines) if row["recipe"] != name]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted([*others, *found], key=lambda row: row["recipe"]))  # stable: a recipe's rows stay in order
+    storage.write_text(file, text.getvalue())
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(command))

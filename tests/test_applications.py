@@ -1,0 +1,308 @@
+"""The architectures of `keras.applications`: the same parameters, the same scaling, the same answers from the same file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo.layers.images import ImageNetScaling
+
+applications = keras.applications
+
+# name: (the model in keras.applications, its own scaling of 0 to 255, further arguments of both)
+FAMILIES = {
+    "resnet50": (applications.ResNet50, applications.resnet50.preprocess_input, {}),
+    "vgg16": (applications.VGG16, applications.vgg16.preprocess_input, {}),
+    "mobilenet_v2": (applications.MobileNetV2, applications.mobilenet_v2.preprocess_input, {"alpha": 0.35}),
+    "densenet121": (applications.DenseNet121, applications.densenet.preprocess_input, {}),
+    # Its own scaling is inside the model of keras.applications too.
+    "efficientnet_v2_b0": (applications.EfficientNetV2B0, applications.efficientnet_v2.preprocess_input, {}),
+}
+every_family = pytest.mark.parametrize("name", FAMILIES)
+
+
+@pytest.fixture(autouse=True)
+def same_start():
+    keras.utils.set_random_seed(0)
+
+
+def theirs(name: str, size: int = 32, classes: int = 4, **changes) -> keras.Model:
+    build, _, arguments = FAMILIES[name]
+    return build(weights=None, input_shape=(size, size, 3), classes=classes, **arguments, **changes)
+
+
+def settle(model: keras.Model, images: np.ndarray) -> None:
+    """Makes the statistics of every normalisation those of the images; as drawn, they let next to nothing through."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(images, training=True)
+
+
+def ours(name: str, size: int = 32, num_classes: int = 4, channels: int = 3, **changes) -> keras.Model:
+    arguments = {**FAMILIES[name][2], **changes}
+    return zoo.build(name, input_shape=(size, size, channels), num_classes=num_classes, **arguments)
+
+
+def levels(size: int = 32, channels: int = 3, batch: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (batch, size, size, channels)).astype(np.float32)
+
+
+def answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return np.asarray(model(images, training=False))
+
+
+def same_layer(a: keras.Model, b: keras.Model, name: str, other: str | None = None) -> bool:
+    first, second = a.get_layer(name).get_weights(), b.get_layer(other or name).get_weights()
+    return len(first) == len(second) and all(np.array_equal(x, y) for x, y in zip(first, second, strict=True))
+
+
+# --- Scaling ----------------------------------------------------------------------------------------------------------
+
+IMAGENET = applications.imagenet_utils.preprocess_input
+
+
+@pytest.mark.parametrize("mode", ["caffe", "tf", "torch"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_scaling_is_that_of_keras(mode, channels):
+    images = levels(5, channels)
+    expected = IMAGENET(np.repeat(images, 3 // channels, axis=-1), mode=mode)
+    found = np.asarray(ImageNetScaling(mode)(images / 255))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=3e-5 if mode == "caffe" else 1e-6)
+
+
+@every_family
+def test_every_family_scales_as_its_own_preprocessing_does(name):
+    images = levels(32)
+    build, preprocess, _ = FAMILIES[name]
+    expected = preprocess(images.copy())
+    if name == "efficientnet_v2_b0":
+        inside = build(weights=None, input_shape=(32, 32, 3), classes=2)
+        last = next(layer for layer in inside.layers if isinstance(layer, keras.layers.Normalization))
+        expected = np.asarray(keras.Model(inside.input, last.output)(expected))
+    model = ours(name)
+    found = keras.Model(model.input, model.get_layer("scaling").output)(images / 255)
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-6, atol=3e-5)
+
+
+def test_scaling_survives_its_config_and_half_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        layer = ImageNetScaling("caffe", name="scaling")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    again = ImageNetScaling.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    images = levels(4)
+    np.testing.assert_array_equal(np.asarray(layer(images / 255)), np.asarray(again(images / 255)))
+    assert (
+        len(np.unique(np.asarray(layer(np.arange(256, dtype=np.float32).reshape(1, 16, 16, 1) / 255))[..., 0])) == 256
+    )
+
+
+def test_scaling_of_what_is_no_image():
+    with pytest.raises(zoo.UsageError, match=r"^mode is 'cafe'. Did you mean 'caffe'\?$"):
+        ImageNetScaling("cafe")
+    with pytest.raises(zoo.UsageError, match=r"have 4 channels; expected 1 \(grey\) or 3 .* Pass one of them\.$"):
+        ImageNetScaling("tf")(np.zeros((1, 8, 8, 4)))
+
+
+# --- The same model ---------------------------------------------------------------------------------------------------
+
+
+@every_family
+def test_as_many_parameters_as_keras_counts(name):
+    model = ours(name, num_classes=11, channels=1)
+    assert model.count_params() == theirs(name, classes=11).count_params(), "grey is repeated, the architecture stays"
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert bool(norms) == ("batch_norm_momentum" in zoo.get_spec(name).parameters)
+    assert all(norm.synchronized and norm.momentum == 0.9 for norm in norms)
+
+
+# As users have them: the weights alone, the whole model, the whole model as Keras 2 wrote it.
+FILES = {
+    "resnet50": "theirs.weights.h5",
+    "vgg16": "theirs.weights.h5",
+    "mobilenet_v2": "theirs.h5",
+    "densenet121": "theirs.keras",
+    "efficientnet_v2_b0": "theirs.weights.h5",
+}
+
+
+def write(model: keras.Model, file: Path) -> str:
+    (model.save_weights if file.name.endswith(".weights.h5") else model.save)(file)
+    return str(file)
+
+
+@every_family
+def test_a_file_of_keras_gives_the_answers_of_keras(name, tmp_path):
+    images = levels()
+    # Both get the very same numbers: where three images hardly vary in a channel, the last bit would decide the answer.
+    fresh = ours(name)
+    scaling = keras.Model(fresh.input, fresh.get_layer("scaling").output)
+    scaled = images if name == "efficientnet_v2_b0" else np.asarray(scaling(images / 255))
+    source = theirs(name)
+    settle(source, scaled)
+    expected = answers(source, scaled)
+    assert expected.std(axis=0).max() > 0.001, "the answers to different images differ"
+    model = ours(name, weights=write(source, tmp_path / FILES[name]))
+    np.testing.assert_allclose(answers(model, images / 255), expected, atol=1e-4)
+
+
+def test_grey_is_repeated(tmp_path):
+    file = write(theirs("mobilenet_v2"), tmp_path / "theirs.weights.h5")
+    images = levels(channels=1) / 255
+    expected = answers(ours("mobilenet_v2", weights=file), np.repeat(images, 3, axis=-1))
+    np.testing.assert_allclose(answers(ours("mobilenet_v2", channels=1, weights=file), images), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
+def test_files_of_every_format_are_the_same(suffix, tmp_path):
+    source = theirs("mobilenet_v2")
+    model = ours("mobilenet_v2", weights=write(source, tmp_path / f"theirs{suffix}"))
+    assert same_layer(model, source, "Conv1")
+    assert same_layer(model, source, "block_16_project_BN")
+    assert same_layer(model, source, "probabilities", "predictions")
+
+
+def test_other_classes_take_all_but_the_last_layer(tmp_path):
+    source = theirs("mobilenet_v2", classes=9)
+    source.save_weights(tmp_path / "nine.weights.h5")
+    keras.utils.set_random_seed(3)
+    fresh = ours("mobilenet_v2")
+    keras.utils.set_random_seed(3)
+    model = ours("mobilenet_v2", weights=str(tmp_path / "nine.weights.h5"))
+    assert model.output_shape == (None, 4)
+    for layer in source.layers[:-1]:
+        if layer.weights:
+            assert same_layer(source, model, layer.name), layer.name
+    assert same_layer(fresh, model, "probabilities"), "drawn anew, by the seed"
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
+def test_a_file_without_the_top(suffix, tmp_path):
+    source = theirs("mobilenet_v2", include_top=False)
+    model = ours("mobilenet_v2", weights=write(source, tmp_path / f"body{suffix}"))
+    assert all(same_layer(source, model, layer.name) for layer in source.layers if layer.weights)
+
+
+def test_dense_layers_of_another_image_size_are_drawn_anew(tmp_path):
+    source = theirs("vgg16", size=32)
+    source.save_weights(tmp_path / "small.weights.h5")
+    model = ours("vgg16", size=64, weights=str(tmp_path / "small.weights.h5"))
+    assert same_layer(source, model, "block1_conv1")
+    assert same_layer(source, model, "block5_conv3")
+    assert not same_layer(source, model, "fc2"), "what reads new features starts anew too"
+
+
+def test_a_model_of_this_package_is_a_source_too(tmp_path):
+    first = ours("mobilenet_v2", num_classes=3, channels=1)
+    first.save(tmp_path / "model.keras")
+    again = ours("mobilenet_v2", num_classes=3, weights=str(tmp_path / "model.keras"))
+    assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), again.get_weights(), strict=True))
+
+
+def test_a_file_of_weights_that_is_none(tmp_path):
+    (tmp_path / "text.h5").write_text("no weights")
+    with pytest.raises(zoo.UsageError, match=r"text.h5 is not a file of Keras weights \(.*\)\. Pass a \.weights\.h5"):
+        ours("mobilenet_v2", weights=str(tmp_path / "text.h5"))
+    with pytest.raises(
+        zoo.UsageError, match=r"^weights: there is no file 'imagenet', and nothing is downloaded. Call save_"
+    ):
+        ours("mobilenet_v2", weights="imagenet")
+    with pytest.raises(zoo.UsageError, match=r"^weights is .*; expected the path of a file as text. Pass weights='"):
+        ours("mobilenet_v2", weights=tmp_path / "text.h5")
+
+
+def test_a_file_of_another_architecture(tmp_path):
+    theirs("mobilenet_v2").save_weights(tmp_path / "mobile.weights.h5")
+    file = str(tmp_path / "mobile.weights.h5")
+    with pytest.raises(
+        zoo.UsageError, match=r"holds 105 layers of weights; vgg16 has 16, 13 without those on top. Pass a"
+    ):
+        ours("vgg16", weights=file)
+    message = (
+        r"mobile.weights.h5 does not fit mobilenet_v2: Conv1 is \[\(3, 3, 3, 16\)\], Conv1 is \[\(3, 3, 3, 24\)\]. Pass"
+    )
+    with pytest.raises(zoo.UsageError, match=message):
+        ours("mobilenet_v2", weights=file, alpha=0.75)
+
+
+# --- Settings ---------------------------------------------------------------------------------------------------------
+
+
+@every_family
+def test_an_image_that_is_too_small(name):
+    message = (
+        r"^An image of 32x31 is too small: it is halved five times, which takes at least 32x32\. "
+        r"Pass input_shape=\[32, 32, 1\], say\.$"
+    )
+    with pytest.raises(zoo.UsageError, match=message):
+        zoo.build(name, input_shape=(32, 31, 1), num_classes=3)
+    with pytest.raises(zoo.UsageError, match="Images have 2 channels; expected 1"):
+        zoo.build(name, input_shape=(32, 32, 2), num_classes=3)
+
+
+@every_family
+def test_the_smallest_image_of_keras_is_the_same(name):
+    with pytest.raises(ValueError, match="at least 32x32"):
+        FAMILIES[name][0](weights=None, include_top=False, input_shape=(31, 31, 3))
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, "wide", None, True])
+def test_an_alpha_that_is_none(wrong):
+    with pytest.raises(zoo.UsageError, match=r"^alpha is .*; expected a factor above 0\. Pass alpha=1\.0, say\.$"):
+        ours("mobilenet_v2", alpha=wrong)
+
+
+def test_normalisation_keeps_its_settings():
+    model = ours("mobilenet_v2", batch_norm_momentum=0.8)
+    again = type(model).from_config(model.get_config())
+    norms = [layer for layer in again.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert len(norms) > 40
+    assert all(norm.synchronized and norm.momentum == 0.8 for norm in norms)
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(answers(again, levels() / 255), answers(model, levels() / 255))
+
+
+def test_a_momentum_that_is_none():
+    with pytest.raises(zoo.UsageError, match=r"momentum is 1\.0; expected a fraction"):
+        ours("mobilenet_v2", batch_norm_momentum=1.0)
+
+
+SYNCHRONISED = """
+import numpy as np
+import keras
+import tensorflow as tf
+import zoo
+
+strategy = zoo.strategy("mirrored", replicas=2)
+images = np.random.default_rng(0).uniform(size=(8, 32, 32, 1)).astype("float32")
+
+
+def statistics(strategy, parts):
+    with strategy.scope():
+        keras.utils.set_random_seed(0)
+        model = zoo.build_mobilenet_v2_model((32, 32, 1), 3, alpha=0.1)
+    each = strategy.experimental_distribute_values_from_function(lambda c: parts[c.replica_id_in_sync_group])
+    tf.function(lambda: strategy.run(lambda x: model(x, training=True), (each,)))()
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return [np.asarray(norm.moving_mean) for norm in norms]
+
+
+two = statistics(strategy, [tf.constant(images[:4]), tf.constant(images[4:])])
+one = statistics(tf.distribute.OneDeviceStrategy("/cpu:0"), [tf.constant(images)])
+assert any(mean.any() for mean in one)
+print(max(float(abs(a - b).max()) for a, b in zip(one, two, strict=True)))
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas_normalise_as_one_device_does(run_python):
+    done = run_python(SYNCHRONISED, TF_CPP_MIN_LOG_LEVEL="3")
+    assert float(done.stdout.splitlines()[-1]) < 1e-5

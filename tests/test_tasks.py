@@ -1,0 +1,110 @@
+"""Every model on every task that it serves: from embedded raw data to a verified SavedModel, and what that answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from zoo import tasks
+from zoo.datasets.embedded import EMBEDDED
+from zoo.scripts import cli
+
+PAIRS = [(name, task) for name in zoo.list_models() for task in zoo.get_spec(name).tasks]
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    """An embedded data set's name for every task."""
+    found: dict[str, str] = {}
+    for name in sorted(EMBEDDED):
+        found.setdefault(zoo.datasets.load(name).task, name)
+    return found
+
+
+def small(name: str, task: str) -> dict:
+    """The smallest arguments of a model that do not contradict a data set."""
+    spec = zoo.get_spec(name)
+    decided = {"num_classes", *spec.data_arguments, *tasks.get_task(task).arguments}
+    decided |= {"input_shape"} if task != "image_classification" or name == "lstm" else set()
+    decided |= {"vocab_size"} if task == "series_classification" else set()
+    return {k: v for k, v in spec.tiny.items() if k not in decided and not k.endswith(("vocab_size", "max_length"))}
+
+
+def test_every_task_has_embedded_data_and_a_model(embedded):
+    assert set(embedded) == set(tasks.TASKS) == {task for _, task in PAIRS}
+
+
+@pytest.fixture(scope="module", params=PAIRS, ids=lambda pair: "-".join(pair))
+def run(request, embedded, tmp_path_factory):
+    name, task = request.param
+    directory = tmp_path_factory.mktemp(name) / "run"
+    config = zoo.TrainConfig(epochs=1, batch_size=64, learning_rate=0.01)
+    arguments = small(name, task)
+    result = zoo.run(name, embedded[task], config=config, model_arguments=arguments, run_directory=directory, verbose=0)
+    keras.backend.clear_session()
+    return result
+
+
+def test_the_savedmodel_is_verified_and_the_report_says_something(run):
+    assert run.verification.passed, run.verification.table()
+    names = [check.name for check in run.verification.checks]
+    task = tasks.get_task(run.report["task"])
+    for signature in (*task.signatures, "predict"):
+        assert any(name.startswith(f"{signature} ") for name in names), f"{signature} was not replayed"
+    figures = zoo.evaluation.figures(run.report)
+    assert figures and all(np.isfinite(value) for value in figures.values())
+    assert any(beside for beside in figures if ", " in beside), "no figure without a baseline"
+    json.dumps(run.report, allow_nan=False)
+    assert (run.run_directory / "evaluation.json").is_file()
+    assert {p.name for p in (run.run_directory / "plots").iterdir()} > {"history.png"} or task.report == "translation"
+
+
+def test_the_answers_are_the_ones_that_the_task_promises(run):
+    task = tasks.get_task(run.report["task"])
+    loaded = tf.saved_model.load(str(run.saved_model))
+    card = (run.saved_model / "README.md").read_text(encoding="utf-8")
+    for name, signature in task.signatures.items():
+        function = loaded.signatures[name]
+        assert set(function.structured_input_signature[1]) == set(signature.requests)
+        assert set(function.structured_outputs) <= set(signature.answers), "an answer that no document explains"
+        assert all(f"`{key}`: " in card for key in function.structured_outputs)
+
+
+def test_a_finished_run_is_evaluated_and_exported_again(run, tmp_path):
+    model, prepared, _ = zoo.pipeline.open_run(run.run_directory)
+    again = zoo.evaluate(model, prepared)
+    for key, value in zoo.evaluation.figures(run.report).items():
+        assert zoo.evaluation.figures(again)[key] == pytest.approx(value, abs=1e-5), key
+
+
+def requests_of(run, tmp_path) -> list[str]:
+    """The first test example as a person would type it."""
+    _, prepared, _ = zoo.pipeline.open_run(run.run_directory)
+    signature = tasks.get_task(run.report["task"]).signatures["serving_default"]
+    (name,) = signature.requests
+    value = prepared.interface.examples.requests[name][0]
+    if name == "image_bytes":
+        (tmp_path / "image.png").write_bytes(value)
+        return [str(tmp_path / "image.png")]
+    if isinstance(value, bytes):
+        return [value.decode()]
+    with (tmp_path / "series.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["" if np.isnan(v) else v for v in step] for step in value.tolist()])
+    return [str(tmp_path / "series.csv")]
+
+
+def test_predict_answers_what_a_person_types(run, tmp_path, capsys):
+    (item,) = requests_of(run, tmp_path)
+    assert cli.main(["predict", str(run.run_directory), item]) == 0
+    line = capsys.readouterr().out.strip()
+    assert line.startswith(f"{item}: ") and len(line) > len(item) + 3
+    assert cli.main(["predict", str(run.run_directory), item, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    task = tasks.get_task(run.report["task"])
+    assert set(answer) - {"input"} <= set(task.signatures["serving_default"].answers)

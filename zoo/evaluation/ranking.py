@@ -1,0 +1,283 @@
+"""How good a recommender is: rating errors beside mean and biases, ranking figures beside the most popular items.
+
+Works on NumPy arrays and a function that scores items, and knows nothing of the model behind it. Users and items are
+numbers from 1; 0 is one that training did not know. Every figure has its baseline: two biases rate well already, and to
+foresee what a user chooses next, "most popular" is hard to beat, above all for a model that was trained on ratings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zoo.errors import UsageError
+
+TOP_K = 10
+CURVE_LENGTH = 50
+ERROR_BINS = 40
+CELLS_AT_ONCE = 4_000_000
+"""Scores of users by items that are looked at together: 32 MB."""
+
+Array = NDArray[np.float64]
+Numbers = NDArray[np.int64]
+Scores = Callable[[Numbers], ArrayLike]
+
+
+def ranking_report(
+    targets: ArrayLike,
+    predictions: ArrayLike,
+    *,
+    user_ids: ArrayLike,
+    item_ids: ArrayLike,
+    train: Mapping[str, ArrayLike],
+    scores: Scores,
+    num_users: int,
+    num_items: int,
+    rating_range: Sequence[float] | None = None,
+    bias_damping: float = 2.0,
+) -> dict[str, Any]:
+    """Measures predicted ratings and rankings of unseen items against what users chose and how they rated it.
+
+    Rankings: the candidates of a user are all known items that are not among the user's training ratings; relevant are
+    the user's held-out known items, whatever their rating. Users and items that training did not know cannot be ranked
+    and are left out there (not of the rating errors). Ties go to the lower item number.
+
+    Args:
+        targets: the held-out ratings, shape `(n,)`.
+        predictions: the ratings that the model predicts, shape `(n,)`.
+        user_ids: whole numbers `(n,)`, 0 to num_users.
+        item_ids: whole numbers `(n,)`, 0 to num_items.
+        train: the training ratings, {"user_ids", "item_ids", "ratings"}, each `(m,)`.
+        scores: from user numbers `(b,)` to the scores `(b, num_items)` of items 1 to num_items, higher is better; it is
+            called with as many users as make a few million scores.
+        num_users: number of known users.
+        num_items: number of known items.
+        rating_range: lowest and highest rating; the baselines' predictions are clipped to it.
+        bias_damping: how strongly the baseline's biases are pulled to zero, in ratings.
+
+    Returns:
+        A dict of plain strings, numbers and lists that `json.dumps(report, allow_nan=False)` accepts:
+
+        - `num_examples`; `unknown_users`, `unknown_items`: of how many of them user or item is unknown;
+        - `rmse`, `mae`: of the predicted ratings;
+        - `num_users`, how many users were ranked, and `num_candidates`, how many items there are;
+        - `hit_rate`: the share of ranked users with a relevant item among their first 10;
+        - `ndcg`: normalised discounted cumulative gain at 10, with binary relevance, mean over the ranked users;
+        - `coverage`: the share of all items that are among the first 10 of anybody ranked;
+        - `baseline`: `global_mean` and `biases` (user's and item's, regularised, fitted on the training ratings), each with
+          `rmse` and `mae`; `most_popular` (most training ratings, seen ones left out) with `hit_rate`, `ndcg`, `coverage`;
+        - `hit_rate_by_k`: `k` from 1 to at most 50, and the hit rate of `model` and `most_popular`;
+        - `errors`: a histogram of prediction minus target: `edges`, and the counts of `model` and `biases`.
+
+        Ranking figures are None where there is no user to rank.
+
+    Raises:
+        UsageError: shapes that disagree, nothing to measure, numbers out of range, or scores or ratings that are not
+            finite.
+
+    NDCG: Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, ACM TOIS 20(4), 2002. Biases: Koren,
+    Factorization meets the neighborhood, KDD 2008, section 2.1.
+
+    Example:
+        >>> train = {"user_ids": [1, 1, 2], "item_ids": [1, 2, 1], "ratings": [8, 6, 10]}
+        >>> report = ranking_report([7], [7.5], user_ids=[2], item_ids=[2], train=train, num_users=2, num_items=2,
+        ...                         scores=lambda users: np.ones((len(users), 2)))
+        >>> report["rmse"], report["hit_rate"], report["baseline"]["global_mean"]["rmse"]
+        (0.5, 1.0, 1.0)
+    """
+    sizes = num_users, num_items
+    users, items, true = _ratings("held-out", user_ids, item_ids, targets, sizes)
+    known = _ratings("training", train["user_ids"], train["item_ids"], train["ratings"], sizes)
+    guessed = np.asarray(predictions, np.float64)
+    if guessed.shape != true.shape or not np.isfinite(guessed).all():
+        raise UsageError(
+            f"predictions have shape {guessed.shape}, targets {true.shape}; expected finite numbers of the same shape. "
+            "Look for the first epoch whose loss is not finite."
+        )
+
+    def clipped(ratings: Array) -> Array:
+        return ratings if rating_range is None else np.clip(ratings, rating_range[0], rating_range[1])
+
+    mean = known[2].mean()
+    user_bias, item_bias = fit_biases(*known, sizes, bias_damping)
+    biased = clipped(mean + user_bias[users] + item_bias[items])
+    popularity = np.bincount(known[1], minlength=num_items + 1)[1:].astype(np.float64)
+    seen = known[0] * (num_items + 1) + known[1]  # a pair as one number
+    held = np.unique((users * (num_items + 1) + items)[(users > 0) & (items > 0)])
+    held = held[~np.isin(held, seen)]
+    pairs = held // (num_items + 1), held % (num_items + 1)
+    seen = np.unique(seen[(known[0] > 0) & (known[1] > 0)])
+    model = _ranked(pairs, seen, scores, num_items)
+    popular = _ranked(pairs, seen, lambda asked: np.broadcast_to(popularity, (len(asked), num_items)), num_items)
+    curve = {"model": model.pop("curve"), "most_popular": popular.pop("curve")}
+    return {
+        "num_examples": len(true),
+        "unknown_users": int(np.sum(users == 0)),
+        "unknown_items": int(np.sum(items == 0)),
+        **_errors(guessed - true),
+        "num_users": len(np.unique(pairs[0])),
+        "num_candidates": num_items,
+        **model,
+        "baseline": {
+            "global_mean": _errors(mean - true),
+            "biases": {**_errors(biased - true), "damping": bias_damping},
+            "most_popular": popular,
+        },
+        "hit_rate_by_k": {"k": list(range(1, len(curve["model"]) + 1)), **curve},
+        "errors": _histogram({"model": guessed - true, "biases": biased - true}),
+    }
+
+
+def fit_biases(
+    users: Numbers, items: Numbers, ratings: Array, sizes: tuple[int, int], damping: float
+) -> tuple[Array, Array]:
+    """Returns biases of users (users + 1,) and items (items + 1,) around the ratings' mean, those of number 0 being 0.
+
+    They minimise sum((rating - mean - user's - item's)^2) + damping * (sum of their squares), found by fitting one side
+    with the other held until nothing moves.
+
+    Example:
+        >>> users, items = np.array([1, 2]), np.array([1, 1])
+        >>> fit_biases(users, items, np.array([6.0, 8.0]), (2, 1), damping=1.0)
+        (array([ 0. , -0.5,  0.5]), array([0., 0.]))
+    """
+    offsets = ratings - ratings.mean()
+    biases = [np.zeros(sizes[0] + 1), np.zeros(sizes[1] + 1)]
+    numbers = [users, items]
+    weights = [np.bincount(part, minlength=size + 1) + damping for part, size in zip(numbers, sizes, strict=True)]
+    for _ in range(1_000):
+        moved = 0.0
+        for side, other in ((1, 0), (0, 1)):
+            sums = np.bincount(numbers[side], offsets - biases[other][numbers[other]], sizes[side] + 1)
+            fitted = np.divide(sums, weights[side], out=np.zeros_like(sums), where=weights[side] > 0)
+            fitted[0] = 0.0
+            moved = max(moved, float(np.abs(fitted - biases[side]).max()))
+            biases[side] = fitted
+        if moved < 1e-9:
+            break
+    return biases[0], biases[1]
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Says the most important figures of a `ranking_report` in a few lines of text for the terminal.
+
+    Example:
+        >>> train = {"user_ids": [1, 1, 2], "item_ids": [1, 2, 1], "ratings": [8, 6, 10]}
+        >>> report = ranking_report([7], [7.5], user_ids=[2], item_ids=[2], train=train, num_users=2, num_items=2,
+        ...                         scores=lambda users: np.ones((len(users), 2)))
+        >>> print(summary(report))
+        RMSE         0.5000  (user and item biases 1.0000, global mean 1.0000)
+        MAE          0.5000  (1.0000, 1.0000)
+        hit rate@10  1.0000  (most popular 1.0000)
+        NDCG@10      1.0000  (1.0000)
+        coverage     0.5000  (0.5000)
+        measured on  1 rating; 1 user ranked over 2 items
+    """
+    base = report["baseline"]
+    biases, mean, popular = base["biases"], base["global_mean"], base["most_popular"]
+    lines = [
+        f"RMSE         {report['rmse']:.4f}  (user and item biases {biases['rmse']:.4f}, global mean {mean['rmse']:.4f})",
+        f"MAE          {report['mae']:.4f}  ({biases['mae']:.4f}, {mean['mae']:.4f})",
+    ]
+    if report["num_users"]:
+        lines += [
+            f"hit rate@10  {report['hit_rate']:.4f}  (most popular {popular['hit_rate']:.4f})",
+            f"NDCG@10      {report['ndcg']:.4f}  ({popular['ndcg']:.4f})",
+            f"coverage     {report['coverage']:.4f}  ({popular['coverage']:.4f})",
+        ]
+    count, ranked = report["num_examples"], report["num_users"]
+    lines.append(
+        f"measured on  {count:,} rating{'s' * (count != 1)}; {ranked:,} user{'s' * (ranked != 1)} ranked over "
+        f"{report['num_candidates']:,} items"
+    )
+    return "\n".join(lines)
+
+
+def _errors(error: Array) -> dict[str, float]:
+    return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.abs(error).mean())}
+
+
+def _histogram(errors: Mapping[str, Array]) -> dict[str, list[float]]:
+    widest = max(float(np.abs(error).max()) for error in errors.values()) or 1.0
+    edges = np.linspace(-widest, widest, ERROR_BINS + 1)
+    counts = {name: np.histogram(error, edges)[0].tolist() for name, error in errors.items()}
+    return {"edges": edges.tolist(), **counts}
+
+
+def _ranked(pairs: tuple[Numbers, Numbers], seen: Numbers, scores: Scores, num_items: int) -> dict[str, Any]:
+    """Hit rate, NDCG, coverage and the hit rate's curve of the relevant (users, items), sorted by user."""
+    length = min(CURVE_LENGTH, num_items)
+    asked, first, relevant = np.unique(pairs[0], return_index=True, return_counts=True)
+    if not len(asked):
+        return {"hit_rate": None, "ndcg": None, "coverage": None, "curve": [0.0] * length}
+    ranks = np.empty(len(pairs[0]), np.int64)  # 0 is best
+    recommended = np.zeros(num_items, bool)
+    at_once = max(1, CELLS_AT_ONCE // num_items)
+    for start in range(0, len(asked), at_once):
+        users = asked[start : start + at_once]
+        table = _scored(users, seen, scores, num_items)
+        recommended |= _best(table, min(TOP_K, num_items)).any(axis=0)
+        last = min(start + at_once, len(asked)) - 1
+        for place in range(first[start], first[last] + relevant[last]):
+            row, column = table[np.searchsorted(users, pairs[0][place])], pairs[1][place] - 1
+            ranks[place] = np.sum(row > row[column]) + np.sum(row[:column] == row[column])
+    best = np.minimum.reduceat(ranks, first)
+    hits = np.bincount(np.minimum(best, length), minlength=length + 1)[:length].cumsum() / len(asked)
+    gains = np.where(ranks < TOP_K, 1 / np.log2(ranks + 2), 0.0)
+    ideal = np.cumsum(1 / np.log2(np.arange(TOP_K) + 2))[np.minimum(relevant, TOP_K) - 1]
+    return {
+        "hit_rate": float(np.mean(best < TOP_K)),
+        "ndcg": float(np.mean(np.add.reduceat(gains, first) / ideal)),
+        "coverage": float(recommended.mean()),
+        "curve": [float(share) for share in hits],
+    }
+
+
+def _scored(users: Numbers, seen: Numbers, scores: Scores, num_items: int) -> Array:
+    """Scores (users, items), minus infinity for what a user has seen."""
+    table = np.array(scores(users), np.float64)
+    if table.shape != (len(users), num_items) or not np.isfinite(table).all():
+        raise UsageError(
+            f"The scores of {len(users)} users have shape {table.shape}; expected finite numbers of shape "
+            f"{(len(users), num_items)}. Give a score for every item from 1 on."
+        )
+    width = num_items + 1
+    for row, user in enumerate(users):
+        begin, end = np.searchsorted(seen, [user * width, (user + 1) * width])
+        table[row, seen[begin:end] % width - 1] = -np.inf
+    return table
+
+
+def _best(table: Array, k: int) -> NDArray[np.bool_]:
+    """Marks each row's k largest, of equal ones the first; what is minus infinity is nobody's best."""
+    least = np.partition(table, -k, axis=1)[:, -k, np.newaxis]
+    above, level = table > least, table == least
+    room = k - above.sum(axis=1)
+    for row in np.flatnonzero(level.sum(axis=1) > room):
+        level[row, np.flatnonzero(level[row])[room[row] :]] = False
+    return (above | level) & (table > -np.inf)
+
+
+def _ratings(
+    what: str, user_ids: ArrayLike, item_ids: ArrayLike, ratings: ArrayLike, sizes: tuple[int, int]
+) -> tuple[Numbers, Numbers, Array]:
+    users, items, values = np.asarray(user_ids), np.asarray(item_ids), np.asarray(ratings, np.float64)
+    if values.ndim != 1 or not values.size or users.shape != values.shape or items.shape != values.shape:
+        raise UsageError(
+            f"The {what} ratings have user_ids {users.shape}, item_ids {items.shape} and ratings {values.shape}; expected "
+            "three arrays of one length, at least 1. Check that the split has examples."
+        )
+    for name, numbers, most in (("user_ids", users, sizes[0]), ("item_ids", items, sizes[1])):
+        if not np.issubdtype(numbers.dtype, np.integer) or numbers.min() < 0 or numbers.max() > most:
+            raise UsageError(
+                f"The {what} {name} run from {numbers.min()} to {numbers.max()} ({numbers.dtype}); expected whole numbers "
+                f"from 0 to {most}. Pass the numbers that the preprocessor gives."
+            )
+    if not np.isfinite(values).all():
+        raise UsageError(
+            f"The {what} ratings hold {values[~np.isfinite(values)][0]}. Remove ratings that are no numbers."
+        )
+    return users.astype(np.int64), items.astype(np.int64), values

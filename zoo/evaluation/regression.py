@@ -1,0 +1,210 @@
+"""How good a forecast is: errors in the quantity's own unit, at every step ahead, beside naive forecasts.
+
+Works on NumPy arrays and whatever converts to one. A forecast that does not beat "as it was a week ago" is worth nothing,
+however small its error looks; so the naive ones stand in every report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zoo.errors import UsageError
+
+Array = NDArray[np.float64]
+
+
+def regression_report(
+    targets: ArrayLike,
+    predictions: ArrayLike,
+    *,
+    naive: Mapping[str, ArrayLike] | None = None,
+    unit: str = "",
+    channel: str = "",
+) -> dict[str, Any]:
+    """Measures forecasts of a number of steps against what came.
+
+    Args:
+        targets: what came, in its original unit, shape `(n, horizon)`, or `(n,)` for one step.
+        predictions: the forecasts, in the same shape and unit.
+        naive: naive forecasts by name, each in the same shape, such as `naive_forecasts` makes.
+        unit: of the quantity, such as "bikes per hour".
+        channel: the name of the quantity.
+
+    Returns:
+        A dict of plain strings, numbers and lists that `json.dumps(report, allow_nan=False)` accepts:
+
+        - `num_examples`, `horizon`, `unit`, `channel`;
+        - `mae`, `rmse`: mean absolute and root mean squared error over all steps; `mean_error`: of prediction minus
+          target, what the forecasts are too high by;
+        - `mape`: mean of |error| / |target|, None where a target is 0; `smape`: mean of 2 |error| / (|target| +
+          |prediction|), 0 where both are 0, at most 2; both as fractions;
+        - `r2`: 1 - squared error / squared distance of the targets from their mean, None where all targets are equal;
+        - `mae_per_step`: for 1 to horizon steps ahead;
+        - `naive`: for every naive forecast `name`, `mae`, `rmse` and `mae_per_step`, the best by `mae` first;
+        - `skill`: 1 - mae / the best naive mae: 0 is no better than it, 1 is perfect; None without a naive forecast or where
+          that is perfect itself.
+
+    Raises:
+        UsageError: shapes that disagree, nothing to measure, or numbers that are not finite.
+
+    sMAPE: Makridakis, Accuracy measures: theoretical and practical concerns, International Journal of Forecasting 9(4),
+    1993.
+
+    Example:
+        >>> report = regression_report([[10, 12], [8, 6]], [[11, 12], [8, 5]], naive={"last": [[9, 9], [9, 9]]})
+        >>> report["mae"], report["mae_per_step"], report["skill"]
+        (0.5, [0.5, 0.5], 0.75)
+    """
+    true = _array("targets", targets)
+    if true.ndim not in (1, 2) or not true.size:
+        raise UsageError(
+            f"targets have shape {true.shape}; expected (n, horizon) with at least one of each. Check that the split "
+            "has examples."
+        )
+    guessed = _array("predictions", predictions, true.shape)
+    baselines = {name: _array(f"naive[{name!r}]", values, true.shape) for name, values in (naive or {}).items()}
+    true, guessed = (part.reshape(len(part), -1) for part in (true, guessed))
+    error = guessed - true
+    distance = np.abs(true) + np.abs(guessed)
+    spread = float(np.sum((true - true.mean()) ** 2))
+    simple = sorted(
+        ({"name": name, **_sizes(part.reshape(true.shape) - true)} for name, part in baselines.items()),
+        key=lambda figures: figures["mae"],
+    )
+    sizes = _sizes(error)
+    best = simple[0]["mae"] if simple else 0.0
+    return {
+        "num_examples": len(true),
+        "horizon": true.shape[1],
+        "unit": unit,
+        "channel": channel,
+        **sizes,
+        "mean_error": float(error.mean()),
+        "mape": float(np.mean(np.abs(error) / np.abs(true))) if np.all(true != 0) else None,
+        "smape": float(np.mean(np.divide(2 * np.abs(error), distance, out=np.zeros_like(error), where=distance > 0))),
+        "r2": 1 - float(np.sum(error**2)) / spread if spread > 0 else None,
+        "naive": simple,
+        "skill": 1 - sizes["mae"] / best if best > 0 else None,
+    }
+
+
+def naive_forecasts(series: ArrayLike, lags: Mapping[str, int], horizon: int) -> dict[str, Array]:
+    """Makes the forecasts that need no model: as it was a period ago.
+
+    Step h ahead gets the latest value of the window that lies a whole number of periods before it. A missing value (NaN)
+    is replaced by the one a period earlier, as long as the window lasts, then by the window's last known value, then by
+    the mean of all known values.
+
+    Args:
+        series: the quantity's windows, shape `(n, window)`, in the forecast's unit.
+        lags: the period in steps, by a name such as "same hour yesterday".
+        horizon: how many steps are forecast.
+
+    Returns:
+        By name, float64 `(n, horizon)`.
+
+    Raises:
+        UsageError: a window that is shorter than a lag, a lag or horizon below 1, or nothing but missing values.
+
+    Example:
+        >>> naive_forecasts([[1, 2, 3, 4, 5]], {"last": 1, "two ago": 2}, horizon=3)
+        {'last': array([[5., 5., 5.]]), 'two ago': array([[4., 5., 4.]])}
+    """
+    windows = np.asarray(series, np.float64)
+    if windows.ndim != 2:
+        raise UsageError(f"series have shape {windows.shape}; expected (n, window). Pass the first channel alone.")
+    for name, count in {"horizon": horizon, **lags}.items():
+        if count < 1:
+            raise UsageError(f"{name} is {count}; expected at least 1 step. Pass {name!r} as a positive whole number.")
+    length = windows.shape[1]
+    for name, lag in lags.items():
+        if lag > length:
+            raise UsageError(
+                f"The naive forecast {name!r} looks {lag} steps back; the window has {length}. Pass a window of at least "
+                f"{lag} steps, or leave that forecast out."
+            )
+    known = np.isfinite(windows)
+    if windows.size and not known.any():
+        raise UsageError("Every value of the series is missing. Check the data set's first channel.")
+    last = np.where(known, np.arange(length), -1).max(axis=1, initial=-1)  # (n,), -1 where nothing is known
+    rest = np.where(last >= 0, windows[np.arange(len(windows)), last], windows[known].mean() if known.any() else 0.0)
+    forecasts = {}
+    for name, lag in lags.items():
+        steps = np.empty((len(windows), horizon))
+        for ahead in range(1, horizon + 1):
+            latest = length - 1 + ahead - lag * math.ceil(ahead / lag)
+            value = np.full(len(windows), np.nan)
+            for place in range(latest, -1, -lag):
+                value = np.where(np.isfinite(value), value, windows[:, place])
+            steps[:, ahead - 1] = np.where(np.isfinite(value), value, rest)
+        forecasts[name] = steps
+    return forecasts
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Says the most important figures of a `regression_report` in a few lines of text for the terminal.
+
+    Example:
+        >>> naive = {"last": [[9, 9], [9, 9]]}
+        >>> print(summary(regression_report([[10, 12], [8, 6]], [[11, 12], [8, 5]], naive=naive, unit="bikes")))
+        MAE          0.5 bikes  (best naive 2: last)
+        RMSE         0.7071 bikes  (2.236)
+        skill        75.0 % less error than the best naive forecast
+        R2           0.9000
+        MAPE         6.7 %
+        sMAPE        6.9 %
+        per step     0.5 one step ahead, 0.5 at step 2
+        measured on  2 windows
+    """
+    unit = f" {report['unit']}" if report["unit"] else ""
+    best = report["naive"][0] if report["naive"] else None
+    lines = [
+        f"MAE          {report['mae']:.4g}{unit}"
+        + (f"  (best naive {best['mae']:.4g}: {best['name']})" if best else ""),
+        f"RMSE         {report['rmse']:.4g}{unit}" + (f"  ({best['rmse']:.4g})" if best else ""),
+    ]
+    if report["skill"] is not None:
+        word = "less" if report["skill"] >= 0 else "more"
+        lines.append(f"skill        {abs(report['skill']):.1%} {word} error than the best naive forecast")
+    if report["r2"] is not None:
+        lines.append(f"R2           {report['r2']:.4f}")
+    lines += [
+        f"{label:13}{report[key]:.1%}"
+        for label, key in (("MAPE", "mape"), ("sMAPE", "smape"))
+        if report[key] is not None
+    ]
+    steps = report["mae_per_step"]
+    if len(steps) > 1:
+        lines.append(f"per step     {steps[0]:.4g} one step ahead, {steps[-1]:.4g} at step {len(steps)}")
+    count = report["num_examples"]
+    lines.append(f"measured on  {count:,} window{'s' * (count != 1)}")
+    return "\n".join(lines).replace("%", " %")
+
+
+def _sizes(error: Array) -> dict[str, Any]:
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt(np.mean(error**2))),
+        "mae_per_step": [float(step) for step in np.abs(error).mean(axis=0)],
+    }
+
+
+def _array(name: str, values: ArrayLike, shape: tuple[int, ...] | None = None) -> Array:
+    array = np.asarray(values, np.float64)
+    if shape is not None and array.shape != shape:
+        raise UsageError(
+            f"{name} have shape {array.shape}, targets {shape}. Pass one forecast for every step of every window."
+        )
+    bad = ~np.isfinite(array)
+    if bad.any():
+        place = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise UsageError(
+            f"{name} hold {array[place]} at index {list(place)}; expected finite numbers. Look for missing values in the "
+            "data, or for the first epoch whose loss is not finite."
+        )
+    return array

@@ -1,0 +1,149 @@
+"""How good a tagger is beside a dictionary: accuracy on known and unknown words, and the most-frequent-tag baseline.
+
+Works on plain lists: sentences as sequences of words, and tags of the same lengths. The figures of every tag come from
+`zoo.evaluation.classification`, which takes one class per step.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from zoo.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class MostFrequentTag:
+    """The tagger that a dictionary is: every word gets the tag that it had most often in training.
+
+    Attributes:
+        tags: the most frequent tag of every word of the training split; of those that tie, the smallest.
+        unknown: the tag of every other word: the most frequent one of words that training saw once.
+
+    Example:
+        >>> dictionary = MostFrequentTag.fit([["the", "dog"], ["the", "cat"]], [[0, 1], [0, 1]])
+        >>> dictionary.tag(["the", "cow"])
+        [0, 1]
+    """
+
+    tags: Mapping[str, int]
+    unknown: int
+
+    @classmethod
+    def fit(cls, tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> MostFrequentTag:
+        """Counts the tags of every word of the training split.
+
+        Raises:
+            UsageError: sentences and tags of different lengths, or no word at all.
+        """
+        counts: dict[str, collections.Counter[int]] = collections.defaultdict(collections.Counter)
+        for word, tag in _pairs(tokens, tags):
+            counts[word][tag] += 1
+        if not counts:
+            raise UsageError("The training sentences hold no word. Pass the tokens and tags of the training split.")
+        once = collections.Counter(next(iter(c)) for c in counts.values() if c.total() == 1)
+        every = sum(counts.values(), collections.Counter())
+        return cls({word: _most_frequent(c) for word, c in counts.items()}, _most_frequent(once or every))
+
+    def tag(self, words: Iterable[str]) -> list[int]:
+        """Returns a tag for every word."""
+        return [self.tags.get(word, self.unknown) for word in words]
+
+
+def word_report(
+    tokens: Sequence[Sequence[str]],
+    tags: Sequence[Sequence[int]],
+    predicted: Sequence[Sequence[int]],
+    dictionary: MostFrequentTag,
+) -> dict[str, Any]:
+    """Measures predicted tags on words that training knew and on words that it did not.
+
+    Args:
+        tokens: words of every evaluated sentence, without padding.
+        tags: the true tag numbers, as long as the words.
+        predicted: the predicted tag numbers, of which those beyond a sentence's words are left out.
+        dictionary: the baseline, fitted on the training split.
+
+    Returns:
+        A dict that JSON takes: `all`, `known`, `unknown`, each with `num_words`, `accuracy` and `baseline_accuracy` (None
+        where there is no such word); `sentences_right`: the fraction of sentences without any error.
+
+    Raises:
+        UsageError: lengths that do not fit, or nothing to measure.
+
+    Example:
+        >>> dictionary = MostFrequentTag.fit([["the", "dog"]], [[0, 1]])
+        >>> word_report([["the", "cow"]], [[0, 1]], [[0, 1]], dictionary)["unknown"]["accuracy"]
+        1.0
+    """
+    if len(predicted) != len(tokens):
+        raise UsageError(
+            f"Predictions for {len(predicted)} sentences came for {len(tokens)} sentences. Pass one row per sentence."
+        )
+    short = [i for i, (words, row) in enumerate(zip(tokens, predicted, strict=True)) if len(row) < len(words)]
+    if short:
+        raise UsageError(
+            f"Sentence {short[0]} has {len(tokens[short[0]])} words and {len(predicted[short[0]])} predicted tags. "
+            "Pass a tag for every word."
+        )
+    cut = [list(row[: len(words)]) for words, row in zip(tokens, predicted, strict=True)]
+    # Per kind of word: how many there are, how many the model and how many the dictionary has right.
+    counts = {kind: [0, 0, 0] for kind in ("all", "known", "unknown")}
+    for (word, tag), (_, answer) in zip(_pairs(tokens, tags), _pairs(tokens, cut), strict=True):
+        guess = dictionary.tags.get(word, dictionary.unknown)
+        for kind in ("all", "known" if word in dictionary.tags else "unknown"):
+            for i, one in enumerate((1, answer == tag, guess == tag)):
+                counts[kind][i] += int(one)
+    if not counts["all"][0]:
+        raise UsageError("There is no word to evaluate. Pass sentences of at least one word.")
+    right = [all(t == a for t, a in zip(row, answer, strict=True)) for row, answer in zip(tags, cut, strict=True)]
+    return {
+        **{
+            kind: {
+                "num_words": n,
+                "accuracy": correct / n if n else None,
+                "baseline_accuracy": guessed / n if n else None,
+            }
+            for kind, (n, correct, guessed) in counts.items()
+        },
+        "sentences_right": sum(right) / len(right),
+    }
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Says a `word_report` in a few lines of text for the terminal.
+
+    Example:
+        >>> dictionary = MostFrequentTag.fit([["the", "dog"]], [[0, 1]])
+        >>> print(summary(word_report([["the", "cow"]], [[0, 1]], [[0, 1]], dictionary)))
+        words              1.0000 of 2 right  (most frequent tag of each word: 1.0000)
+        known words        1.0000 of 1 right  (most frequent tag of each word: 1.0000)
+        unknown words      1.0000 of 1 right  (most frequent tag of each word: 1.0000)
+        sentences          1.0000 without any error
+    """
+    lines = []
+    for kind, title in (("all", "words"), ("known", "known words"), ("unknown", "unknown words")):
+        figures = report[kind]
+        if figures["num_words"]:
+            lines.append(
+                f"{title:<19}{figures['accuracy']:.4f} of {figures['num_words']:,} right  "
+                f"(most frequent tag of each word: {figures['baseline_accuracy']:.4f})"
+            )
+    lines.append(f"sentences          {report['sentences_right']:.4f} without any error")
+    return "\n".join(lines)
+
+
+def _most_frequent(counts: collections.Counter[int]) -> int:
+    return min(counts, key=lambda tag: (-counts[tag], tag))
+
+
+def _pairs(tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> Iterable[tuple[str, int]]:
+    """Every word with its tag; raises UsageError where the lengths differ."""
+    if len(tokens) != len(tags):
+        raise UsageError(f"There are {len(tokens)} sentences and {len(tags)} rows of tags. Pass one row per sentence.")
+    for i, (words, row) in enumerate(zip(tokens, tags, strict=True)):
+        if len(words) != len(row):
+            raise UsageError(f"Sentence {i} has {len(words)} words and {len(row)} tags. Pass a tag for every word.")
+        yield from ((word, int(tag)) for word, tag in zip(words, row, strict=True))

@@ -1,0 +1,139 @@
+"""The report of translations: BLEU and chrF, beside those of answering with a known sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import UsageError
+
+_CHUNK = 256
+
+
+def translation_report(
+    sources: Sequence[str],
+    references: Sequence[str],
+    answers: Sequence[str],
+    *,
+    train_sources: Sequence[str],
+    train_references: Sequence[str],
+    num_samples: int = 8,
+) -> dict[str, Any]:
+    """Compares answers with references, and both with a baseline that only remembers.
+
+    The baseline, `nearest`, answers with the translation of the training sentence whose words and letters are most like the
+    source's: what a model does not beat it has not learned to translate. BLEU and chrF are those of sacrebleu as it comes
+    (cased, tokens of mteval-v13a, one reference), 0 to 100. Sources: Papineni et al., BLEU, ACL 2002; Popović, chrF, WMT
+    2015; Post, A call for clarity in reporting BLEU scores, WMT 2018.
+
+    Args:
+        sources: texts that were translated.
+        references: how people translated them.
+        answers: how the model did.
+        train_sources: texts that the model learned from; empty for a report without the baseline.
+        train_references: their translations.
+        num_samples: how many examples to show, spread evenly over all.
+
+    Returns:
+        `bleu` and `chrf`, `exact_match` (share of answers that are the reference, but for white space at the ends),
+        `num_examples`, `signature` (sacrebleu's, which says how BLEU was counted), `samples` (source, reference, answer), and
+        `baseline`: {"name": "nearest", "bleu", "chrf", "exact_match"}, None without training sentences.
+
+    Raises:
+        UsageError: lists of different lengths, or nothing to compare.
+
+    Example:
+        >>> report = translation_report(["Go."], ["Va !"], ["Va !"], train_sources=["Go!"], train_references=["Allez !"])
+        >>> report["exact_match"], report["baseline"]["exact_match"]
+        (1.0, 0.0)
+    """
+    if not sources:
+        raise UsageError("There is no translation to compare. Pass at least one example.")
+    if not len(sources) == len(references) == len(answers):
+        raise UsageError(
+            f"{len(sources)} sources, {len(references)} references and {len(answers)} answers came; expected as many of "
+            "each. Pass lists of the same length."
+        )
+    if len(train_sources) != len(train_references):
+        raise UsageError(
+            f"{len(train_sources)} training sources and {len(train_references)} references came; expected as many of each. "
+            "Pass lists of the same length."
+        )
+    from sacrebleu.metrics import BLEU  # type: ignore[attr-defined]
+
+    bleu = BLEU()
+    scores = _scores(references, answers)
+    bleu.corpus_score(list(answers), [list(references)])
+    baseline = None
+    if train_sources:
+        nearest = nearest_answers(sources, train_sources, train_references)
+        baseline = {"name": "nearest", **_scores(references, nearest)}
+    shown = np.unique(np.linspace(0, len(sources) - 1, num_samples).round().astype(int)) if num_samples else []
+    samples = [{"source": sources[i], "reference": references[i], "answer": answers[i]} for i in shown]
+    return {
+        **scores,
+        "num_examples": len(sources),
+        "signature": str(bleu.get_signature()),
+        "baseline": baseline,
+        "samples": samples,
+    }
+
+
+def _scores(references: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
+    from sacrebleu.metrics import BLEU, CHRF  # type: ignore[attr-defined]
+
+    same = [a.strip() == r.strip() for a, r in zip(answers, references, strict=True)]
+    return {
+        "bleu": float(BLEU().corpus_score(list(answers), [list(references)]).score),
+        "chrf": float(CHRF().corpus_score(list(answers), [list(references)]).score),
+        "exact_match": float(np.mean(same)),
+    }
+
+
+def nearest_answers(sources: Sequence[str], train_sources: Sequence[str], train_references: Sequence[str]) -> list[str]:
+    """Returns, for every source, the translation of the nearest training sentence, of equally near ones the first.
+
+    Near is the cosine of TF-IDF vectors: of words, and of two to four letters within words, both to the same weight.
+
+    Example:
+        >>> nearest_answers(["I run."], ["I ran.", "You eat."], ["J'ai couru.", "Tu manges."])
+        ["J'ai couru."]
+    """
+    from scipy import sparse
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    first = dict(zip(reversed(train_sources), reversed(train_references), strict=True))
+    known = list(dict.fromkeys(train_sources))
+    # Punctuation is a word, so that a sentence of nothing else is near to something, and a question to questions.
+    vectorizers = [
+        TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", dtype=np.float32),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32),
+    ]
+    try:
+        table = sparse.hstack([v.fit_transform(known) for v in vectorizers]).T.tocsr()
+    except ValueError:  # no training sentence has a word: all are equally near
+        return [first[known[0]]] * len(sources)
+    answers = []
+    for i in range(0, len(sources), _CHUNK):
+        rows = sparse.hstack([v.transform(sources[i : i + _CHUNK]) for v in vectorizers]).tocsr()
+        likeness = (rows @ table).toarray()
+        answers += [first[known[j]] for j in likeness.argmax(axis=1)]
+    return answers
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Returns a line that says how good the translations are.
+
+    Example:
+        >>> summary({"bleu": 41.3, "chrf": 60.2, "exact_match": 0.3, "num_examples": 500, "baseline": None})
+        'BLEU 41.3, chrF 60.2, 30.0 % exactly the reference, on 500 examples'
+    """
+    text = (
+        f"BLEU {report['bleu']:.1f}, chrF {report['chrf']:.1f}, {100 * report['exact_match']:.1f} % exactly the reference, "
+        f"on {report['num_examples']} examples"
+    )
+    if (baseline := report.get("baseline")) is not None:
+        text += f" (nearest training sentence: BLEU {baseline['bleu']:.1f}, chrF {baseline['chrf']:.1f})"
+    return text

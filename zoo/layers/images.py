@@ -1,0 +1,72 @@
+"""Layers for images: from the preprocessor's 0 to 1 to what published architectures were trained on."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zoo.errors import UsageError, did_you_mean
+
+# The statistics of ImageNet by which the published weights were trained, red, green, blue, on images of 0 to 1; those of
+# Caffe are blue, green, red, on 0 to 255.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CAFFE_MEAN = (103.939, 116.779, 123.68)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class ImageNetScaling(layers.Layer):
+    """Turns images (batch, height, width, 1 or 3) of 0 to 1 into (batch, height, width, 3) as an architecture expects them.
+
+    Equal to `keras.applications.imagenet_utils.preprocess_input` on images of 0 to 255; grey is repeated for red, green and
+    blue first. No weights. It computes in float32 under mixed precision too: bfloat16 cannot tell 255 levels apart.
+
+    Args:
+        mode: `caffe` (blue, green, red, 0 to 255 less the mean), `tf` (-1 to 1) or `torch` (less the mean, divided by the
+            deviation).
+
+    Raises:
+        UsageError: another mode, or images of neither one nor three channels.
+
+    Example:
+        >>> ImageNetScaling("tf")(keras.ops.ones((2, 8, 8, 1))).shape
+        TensorShape([2, 8, 8, 3])
+    """
+
+    def __init__(self, mode: Literal["caffe", "tf", "torch"], **kwargs: Any) -> None:
+        super().__init__(**{"dtype": keras.config.floatx(), **kwargs})
+        if mode not in ("caffe", "tf", "torch"):
+            raise UsageError(f"mode is {mode!r}. {did_you_mean(str(mode), ('caffe', 'tf', 'torch'))}")
+        self.mode = mode
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Checks the channels and fixes factor and shift of each."""
+        if input_shape[-1] not in (1, 3):
+            raise UsageError(
+                f"Images have {input_shape[-1]} channels; expected 1 (grey) or 3 (red, green, blue). Pass one of them."
+            )
+        factor, shift = {
+            "caffe": (np.full(3, 255.0), -np.array(_CAFFE_MEAN)),
+            "tf": (np.full(3, 2.0), np.full(3, -1.0)),
+            "torch": (1 / np.array(_DEVIATION), -np.array(_MEAN) / np.array(_DEVIATION)),
+        }[self.mode]
+        self._factor, self._shift = factor, shift
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the scaled images, of the inputs' height and width."""
+        images = ops.repeat(inputs, 3, axis=-1) if inputs.shape[-1] == 1 else inputs
+        if self.mode == "caffe":
+            images = ops.flip(images, axis=-1)
+        return images * ops.convert_to_tensor(self._factor, images.dtype) + ops.convert_to_tensor(
+            self._shift, images.dtype
+        )
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Three channels, whatever came."""
+        return (*input_shape[:-1], 3)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "mode": self.mode}

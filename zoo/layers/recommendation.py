@@ -1,0 +1,88 @@
+"""Layers for recommenders: what is learned of every user and item, and the rating that it adds up to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("zoo")
+class KnownEmbedding(layers.Layer):
+    """A vector for every number from 1 to `count`; number 0, the unknown one, has the vector of zeros.
+
+    It has no weight for number 0, so training can put nothing there. int32 (batch,) becomes (batch, dim).
+
+    Args:
+        count: how many are known.
+        dim: channels of a vector.
+        deviation: standard deviation of the initial vectors; 0 starts at zero.
+        l2: weight of the sum of squares of the whole table in the loss.
+
+    Example:
+        >>> layer = KnownEmbedding(count=2, dim=3, deviation=1.0)
+        >>> layer(np.array([0, 2, 1])).shape, layer.count_params()
+        (TensorShape([3, 3]), 6)
+    """
+
+    def __init__(self, count: int, dim: int, deviation: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.count, self.dim, self.deviation, self.l2 = count, dim, deviation, l2
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the table (count, dim)."""
+        self.table = self.add_weight(
+            shape=(self.count, self.dim),
+            initializer=keras.initializers.RandomNormal(stddev=self.deviation) if self.deviation else "zeros",
+            regularizer=keras.regularizers.L2(self.l2) if self.l2 else None,
+            name="table",
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the vectors, in the layer's compute dtype."""
+        rows = ops.take(self.table, ops.maximum(inputs - 1, 0), axis=0)
+        return rows * ops.cast(ops.expand_dims(inputs > 0, -1), self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        own = {"count": self.count, "dim": self.dim, "deviation": self.deviation, "l2": self.l2}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Rating(layers.Layer):
+    """A learned mean plus a list of parts, each (batch, 1): the rating, (batch,).
+
+    Where a range is given an answer is clipped to it, but not in training: there a clipped rating would have no gradient.
+
+    Args:
+        mean: where the mean starts.
+        rating_range: lowest and highest rating, None for no limits.
+
+    Example:
+        >>> Rating(mean=7.0, rating_range=(0, 10))([np.array([[1.0], [4.0]])]).numpy()
+        array([ 8., 10.], dtype=float32)
+    """
+
+    def __init__(self, mean: float = 0.0, rating_range: Sequence[float] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.start, self.rating_range = mean, None if rating_range is None else tuple(rating_range)
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the mean."""
+        self.mean = self.add_weight(shape=(), initializer=keras.initializers.Constant(self.start), name="mean")
+
+    def call(self, inputs: Sequence[Any], training: bool = False) -> Any:
+        """Returns the ratings."""
+        total = sum((ops.squeeze(ops.cast(part, self.compute_dtype), -1) for part in inputs), start=self.mean)
+        return total if training else self.clipped(total)
+
+    def clipped(self, ratings: Any) -> Any:
+        """Returns ratings of any shape, moved into the range."""
+        return ratings if self.rating_range is None else ops.clip(ratings, *self.rating_range)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "mean": self.start, "rating_range": self.rating_range}

@@ -1,0 +1,172 @@
+"""Layers for series and windows: missing values, convolutions and pooling that leave padding out.
+
+Every layer honours Keras's mask (batch, steps), true where a step is real: what is padded never changes an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from zoo.errors import UsageError
+
+
+def check_series_shape(input_shape: Any) -> tuple[int | None, int]:
+    """Returns `input_shape` as a tuple; raises UsageError where it is not (steps or None, channels)."""
+    shape = tuple(input_shape) if isinstance(input_shape, (list, tuple)) else ()
+    sizes = [size for i, size in enumerate(shape) if not (i == 0 and size is None)]
+    if len(shape) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes):
+        raise UsageError(
+            f"input_shape is {input_shape!r}; expected (steps or None, channels). Pass input_shape=(None, 4), say."
+        )
+    return shape
+
+
+def _full_precision() -> str:
+    """Returns the type of what must stay exact under a mixed precision policy."""
+    return "float64" if keras.config.floatx() == "float64" else "float32"
+
+
+@keras.saving.register_keras_serializable("zoo")
+class FillMissing(layers.Layer):
+    """Replaces NaN in (batch, steps, channels) by 0 and says in its mask which steps are real.
+
+    A series is real up to its last step that has any value; what comes after is padding. NaN before that is a missing
+    value and becomes 0, which is the mean of a standardised channel. A series without any value counts as one step of
+    missing values, so that every answer is finite.
+
+    Example:
+        >>> series = keras.ops.array([[[1.0], [float("nan")], [3.0], [float("nan")]]])
+        >>> FillMissing()(series)[0, :, 0]._keras_mask is None, FillMissing().compute_mask(series).numpy().tolist()
+        (True, [[True, True, True, False]])
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the values, of the inputs' shape and dtype."""
+        return ops.where(ops.isnan(inputs), ops.zeros_like(inputs), inputs)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Returns bool (batch, steps); the first step is always real."""
+        known = ops.any(ops.logical_not(ops.isnan(inputs)), axis=-1)
+        ones = ops.ones_like(known, dtype="int32")
+        numbers = ops.cumsum(ones, axis=1)  # 1, 2, ...: a symbolic tensor has no length to count to
+        last = ops.max(ops.where(known, numbers, ones), axis=1, keepdims=True)
+        return ops.less_equal(numbers, last)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class MaskedConv1D(layers.Conv1D):
+    """Keras's Conv1D with padded steps as zeros in every window, and the mask handed on.
+
+    Keras's own reads whatever stands at padding, such as the vector of token 0, and drops the mask. With
+    `padding="same"` and stride 1, steps stay where they are.
+
+    Example:
+        >>> MaskedConv1D(4, 3, padding="same")(keras.ops.ones((2, 5, 3))).shape
+        TensorShape([2, 5, 4])
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Returns (batch, steps, filters); what stands at padding means nothing."""
+        if mask is not None:
+            inputs = ops.where(ops.expand_dims(mask, -1), inputs, ops.zeros_like(inputs))
+        return super().call(inputs)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class AttentionWeights(layers.Layer):
+    """Softmax over the real steps of scores (batch, steps, heads): weights of the same shape, exactly 0 at padding.
+
+    Always float32 or better, so that the weights of a long sequence sum to one; all 0 where no step is real.
+
+    Example:
+        >>> AttentionWeights()(keras.ops.zeros((1, 4, 1)))[0, :, 0].numpy().tolist()
+        [0.25, 0.25, 0.25, 0.25]
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", _full_precision())
+        super().__init__(**kwargs)
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Returns the weights."""
+        if mask is None:
+            return ops.softmax(inputs, axis=1)
+        real = ops.expand_dims(mask, -1)
+        # The largest real score becomes 0: no exponential overflows, and one of them is 1.
+        highest = ops.max(ops.where(real, inputs, -3e38), axis=1, keepdims=True)
+        powers = ops.exp(ops.where(real, inputs - highest, 0.0)) * ops.cast(real, inputs.dtype)
+        return powers / ops.maximum(ops.sum(powers, axis=1, keepdims=True), 1e-30)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """Weights say themselves what counts."""
+
+
+@keras.saving.register_keras_serializable("zoo")
+class MeanHead(layers.Layer):
+    """Mean over the heads of weights (batch, steps, heads): one weight a step, (batch, steps), that people can read.
+
+    Example:
+        >>> MeanHead()(keras.ops.ones((1, 2, 4))).numpy().tolist()
+        [[1.0, 1.0]]
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", _full_precision())
+        super().__init__(**kwargs)
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the mean."""
+        return ops.mean(inputs, axis=-1)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class WeightedSum(layers.Layer):
+    """Sums over the steps of (batch, steps, dim), one per head, side by side: (batch, heads * dim).
+
+    Example:
+        >>> WeightedSum()([keras.ops.ones((1, 4, 3)), keras.ops.ones((1, 4)) / 4]).numpy().tolist()
+        [[1.0, 1.0, 1.0]]
+    """
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        """Returns the sums; `inputs` are values, then weights of one head (batch, steps) or of several (..., heads)."""
+        values, *parts = inputs
+        weights = ops.concatenate([w if len(w.shape) == 3 else ops.expand_dims(w, -1) for w in parts], axis=-1)
+        sums = ops.einsum("bsd,bsh->bhd", values, ops.cast(weights, values.dtype))
+        return ops.reshape(sums, (-1, weights.shape[-1] * values.shape[-1]))
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """The steps are gone, and the mask with them."""
+
+
+@keras.saving.register_keras_serializable("zoo")
+class MaskedMax(layers.Layer):
+    """Largest value of every channel over the real steps of (batch, steps, dim): (batch, dim); 0 without a real step.
+
+    Example:
+        >>> MaskedMax()(keras.ops.ones((1, 4, 3))).numpy().tolist()
+        [[1.0, 1.0, 1.0]]
+    """
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Returns the maximum."""
+        if mask is None:
+            return ops.max(inputs, axis=1)
+        real = ops.expand_dims(mask, -1)
+        highest = ops.max(ops.where(real, inputs, ops.full_like(inputs, -3e38)), axis=1)
+        return ops.where(ops.any(real, axis=1), highest, ops.zeros_like(highest))
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """The steps are gone, and the mask with them."""

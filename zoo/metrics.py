@@ -1,0 +1,76 @@
+"""Losses and metrics that Keras has not, or that go wrong there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+
+def _per_example(values: Any) -> Any:
+    """The mean over all axes but the first: (batch,). Keras takes it over the last one always, the batch included."""
+    axes = tuple(range(1, len(values.shape)))
+    return ops.mean(values, axis=axes) if axes else values
+
+
+@keras.saving.register_keras_serializable("zoo")
+class SquaredError(keras.losses.Loss):
+    """Mean squared error of every example, (batch,), for targets (batch,) or (batch, numbers).
+
+    Keras's own gives one number for targets (batch,), so that nothing could be weighted or counted.
+
+    Example:
+        >>> SquaredError(reduction=None)([1.0, 2.0], [1.0, 4.0]).numpy().tolist()
+        [0.0, 4.0]
+    """
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the errors."""
+        return _per_example(ops.square(y_true - y_pred))
+
+
+@keras.saving.register_keras_serializable("zoo")
+class AbsoluteError(keras.metrics.Mean):
+    """Mean absolute error of targets (batch,) or (batch, numbers), with weights (batch,).
+
+    Example:
+        >>> metric = AbsoluteError()
+        >>> metric.update_state([1.0, 2.0], [1.0, 4.0], sample_weight=[1, 0])
+        >>> float(metric.result())
+        0.0
+    """
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Adds a batch."""
+        errors = ops.abs(ops.cast(y_true, self.dtype) - ops.cast(y_pred, self.dtype))
+        return super().update_state(_per_example(errors), sample_weight=sample_weight)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class LastStepAccuracy(keras.metrics.SparseCategoricalAccuracy):
+    """Accuracy of the answer after the last real step, where a model answers at every step; plain accuracy elsewhere.
+
+    Targets (batch, steps) with outputs (batch, steps, classes) and weights (batch, steps), 0 on padding, which stands at
+    the end; or (batch,) with (batch, classes).
+
+    Example:
+        >>> metric = LastStepAccuracy()
+        >>> metric.update_state([[1, 1]], [[[0.9, 0.1], [0.2, 0.8]]])
+        >>> float(metric.result())
+        1.0
+    """
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Adds a batch."""
+        outputs, targets = tf.convert_to_tensor(y_pred), tf.convert_to_tensor(y_true)
+        if outputs.shape.rank == 3:
+            weights = tf.ones_like(targets, outputs.dtype) if sample_weight is None else sample_weight
+            weights = tf.convert_to_tensor(weights)
+            steps = tf.range(1, tf.shape(weights)[1] + 1)
+            last = tf.reduce_max(tf.where(weights > 0, steps, 1), axis=1) - 1
+            outputs, targets, sample_weight = (
+                tf.gather(part, last, axis=1, batch_dims=1) for part in (outputs, targets, weights)
+            )
+        return super().update_state(targets, outputs, sample_weight=sample_weight)

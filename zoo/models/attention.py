@@ -1,0 +1,113 @@
+"""Convolution windows and attention over the steps: a small classifier that shows what it looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from zoo.errors import UsageError
+from zoo.registry import register_model
+
+if TYPE_CHECKING:
+    import keras
+
+
+@register_model(
+    tasks=("text_classification", "series_classification"),
+    reference="Bahdanau, Cho and Bengio, Neural machine translation by jointly learning to align and translate, ICLR 2015; "
+    "windows as in Kim, Convolutional neural networks for sentence classification, EMNLP 2014",
+    features_layer="features",
+    preprocessing={"vocab_size": 10_000, "max_length": 128},
+    tiny={"vocab_size": 12, "num_classes": 3, "embedding_dim": 6, "filters": 5, "dense_units": 7, "dropout": 0.0},
+    # Embedding 10,000 x 128; windows 3 x 128 x 64 + 64; scores 64 x 64 + 64 and 64; dense 64 x 64 + 64; 64 x 10 + 10.
+    golden=(
+        ({"vocab_size": 10_000, "num_classes": 10}, 1_280_000 + 24_640 + 4_160 + 64 + 4_160 + 650),
+        ({"input_shape": (None, 4), "num_classes": 2, "pooling": "max"}, 832 + 4_160 + 130),
+    ),
+    side_outputs=("attention_weights",),
+)
+def build_attention_model(
+    input_shape: Sequence[int | None] | None = None,
+    num_classes: int = 0,
+    vocab_size: int | None = None,
+    embedding_dim: int = 128,
+    filters: int = 64,
+    kernel_size: int = 3,
+    pooling: Literal["attention", "max"] = "attention",
+    num_heads: int = 1,
+    dense_units: int = 64,
+    dropout: float = 0.3,
+    classifier_activation: Literal["softmax"] | None = "softmax",
+) -> keras.Model:
+    """Convolution windows over words or steps, attention over the windows, a dense layer, a softmax.
+
+    Use it for short texts, and for series where a short pattern decides; its attention weights show which steps it read.
+    Input `token_ids`: int32 (batch, tokens), 0 is padding, where `vocab_size` is given; else `series`: float32
+    (batch, steps, channels), where trailing steps of NaN are padding and other NaN is missing. Padding changes nothing.
+    Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes). Layer
+    `attention_weights`: float32 (batch, steps), sum 1, 0 at padding.
+
+    Args:
+        input_shape: Shape of a series, (steps or null, channels); null for texts.
+        num_classes: Number of classes.
+        vocab_size: Number of token ids, padding and unknown words included; null for series.
+        embedding_dim: Channels of a word's vector.
+        filters: Filters of the convolution.
+        kernel_size: Steps that one window sees.
+        pooling: How windows become one vector, attention or max.
+        num_heads: Attention heads; with several, each and their mean give one summary.
+        dense_units: Units of the dense layer before the classifier.
+        dropout: Fraction of the embeddings, of the pooled windows and of the classifier's inputs that training drops.
+        classifier_activation: Activation of the last layer, null for logits.
+
+    Raises:
+        UsageError: neither or both of `input_shape` and `vocab_size`, a size that is not positive, a fraction out of
+            range, or another pooling.
+
+    Example:
+        >>> zoo.build_attention_model(vocab_size=10000, num_classes=10).get_layer("attention_weights").output.shape
+        (None, None)
+    """
+    import keras
+    from keras import layers
+
+    from zoo.layers import blocks, series
+
+    blocks.check_positive(num_classes=num_classes, filters=filters, kernel_size=kernel_size, dense_units=dense_units)
+    blocks.check_fraction(dropout=dropout)
+    if pooling not in ("attention", "max"):
+        raise UsageError(f"pooling is {pooling!r}; expected 'attention' or 'max'. Pass pooling='attention'.")
+    if (input_shape is None) == (vocab_size is None):
+        raise UsageError(
+            f"input_shape is {input_shape!r} and vocab_size is {vocab_size!r}; expected one of them. "
+            "Pass vocab_size=10000 for texts, or input_shape=(None, 4) for series of four channels."
+        )
+    if vocab_size is not None:
+        blocks.check_positive(vocab_size=vocab_size, embedding_dim=embedding_dim)
+        inputs = keras.Input((None,), dtype="int32", name="token_ids")
+        x = layers.Embedding(vocab_size, embedding_dim, mask_zero=True, name="embedding")(inputs)
+        if dropout:
+            x = layers.Dropout(dropout, name="embedding_dropout")(x)
+    else:
+        inputs = keras.Input(series.check_series_shape(input_shape), name="series")
+        x = series.FillMissing(name="filled")(inputs)
+    # "same": a window belongs to the step in its middle, so that a weight belongs to a word.
+    x = series.MaskedConv1D(filters, kernel_size, padding="same", activation="relu", name="windows")(x)
+    if pooling == "attention":
+        scores = layers.Dense(filters, activation="tanh", name="attention_hidden")(x)
+        # No bias: the softmax would not see it.
+        scores = layers.Dense(num_heads, use_bias=False, name="attention_scores")(scores)
+        heads = series.AttentionWeights(name="head_weights")(scores)
+        weights = series.MeanHead(name="attention_weights")(heads)
+        # The mean head reads too: a Functional model keeps only layers that its output depends on.
+        x = series.WeightedSum(name="pooled")([x, weights] if num_heads == 1 else [x, weights, heads])
+    else:
+        x = series.MaskedMax(name="pooled")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="pooled_dropout")(x)
+    x = layers.Dense(dense_units, activation="relu", name="dense")(x)
+    x = layers.Identity(name="features")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="classifier_dropout")(x)
+    outputs = blocks.classifier(x, num_classes, classifier_activation)
+    return keras.Model(inputs, outputs, name="attention")

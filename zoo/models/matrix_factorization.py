@@ -1,0 +1,284 @@
+"""Matrix factorization: a rating from the biases and factors of a user and an item."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UsageError
+from zoo.registry import register_model
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+TOP_K = 10
+_RATINGS_PER_USER = 10
+_DEVIATION = 0.1
+
+
+Function = Callable[[Mapping[str, Any], Mapping[str, Any]], "dict[str, tf.Tensor]"]
+
+
+def make_scores(model: keras.Model) -> Function:
+    """Returns a function from `inputs` {"user_ids": int32 (batch,)} to {"score": float32 (batch, items)}: the rating that the
+    model predicts for every item, the first column for item 1, not clipped.
+
+    Args:
+        model: what `build_matrix_factorization_model` made.
+
+    Example:
+        >>> scores = make_scores(zoo.build_matrix_factorization_model(num_users=3, num_items=20))
+        >>> scores({"user_ids": tf.constant([0, 2])}, {})["score"].shape
+        TensorShape([2, 20])
+    """
+    import tensorflow as tf
+
+    layers = {name: model.get_layer(name) for name in ("user_bias", "user_factors", "item_bias", "item_factors")}
+    mean = model.get_layer("rating").mean
+
+    def scores(inputs: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        users = inputs["user_ids"]
+        factors = tf.cast(layers["user_factors"](users), tf.float32)
+        products = tf.linalg.matmul(factors, layers["item_factors"].table.value, transpose_b=True)
+        biases = layers["item_bias"].table.value[:, 0] + tf.cast(layers["user_bias"](users), tf.float32)
+        return {"score": products + biases + mean.value}
+
+    return scores
+
+
+def make_top_k(model: keras.Model) -> Function:
+    """Returns a function that scores every item for a user inside the graph and keeps the ten best.
+
+    It takes `inputs` {"user_ids": int32 (batch,)} and `extras` {"seen_items": int32 (batch, n), 0 for none; "popularity":
+    (num_items,), how often each item was chosen}, and returns {"item_ids": int32 (batch, 10), best first; "score": float32
+    (batch, 10)}. Seen items are left out. A score is the rating that the model predicts. Users with number 0, of whom
+    nothing is known, get the most popular items, most popular first, also with their predicted ratings. Ties go to the
+    lower item number; where fewer than ten items are left, the rest is item 0 with score 0.
+
+    Args:
+        model: what `build_matrix_factorization_model` made.
+
+    Example:
+        >>> top_k = make_top_k(zoo.build_matrix_factorization_model(num_users=3, num_items=20))
+        >>> extras = {"seen_items": tf.constant([[1, 0]]), "popularity": tf.range(20)}
+        >>> top_k({"user_ids": tf.constant([0])}, extras)["item_ids"].numpy()[0, :3].tolist()
+        [20, 19, 18]
+    """
+    import tensorflow as tf
+
+    score_all, rating = make_scores(model), model.get_layer("rating")
+    num_items = model.get_layer("item_bias").count
+
+    def top_k(inputs: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        users, seen = inputs["user_ids"], extras["seen_items"]
+        scores = score_all(inputs, {})["score"]
+        popularity = tf.cast(extras["popularity"], tf.float32)
+        order = tf.where((users > 0)[:, tf.newaxis], scores, popularity)
+        # Column 0 takes the zeros that fill up a row of seen items, and is cut off.
+        rows = tf.repeat(tf.range(tf.shape(seen)[0]), tf.shape(seen)[1])
+        places = tf.stack([rows, tf.reshape(seen, [-1])], axis=1)
+        order = tf.concat([tf.zeros_like(order[:, :1]), order], axis=1)
+        order = tf.tensor_scatter_nd_update(order, places, tf.fill(tf.shape(rows), -math.inf))[:, 1:]
+        k = min(TOP_K, num_items)
+        best, places = tf.math.top_k(order, k)
+        there = best > -math.inf
+        items = tf.where(there, places + 1, 0)
+        score = tf.where(there, rating.clipped(tf.gather(scores, places, batch_dims=1)), 0.0)
+        missing = [[0, 0], [0, TOP_K - k]]
+        return {"item_ids": tf.pad(items, missing), "score": tf.pad(score, missing)}
+
+    return top_k
+
+
+def closed_form(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: np.ndarray) -> None:
+    """Fills a model without training: regularised biases, then the truncated SVD of what they leave over.
+
+    The mean is that of the ratings; the biases minimise the same penalised squared error as training does (solved jointly
+    by LSQR); the matrix of users by items that holds each known rating's residual, and 0 where there is none, is cut to its
+    `embedding_dim` largest singular values, whose square roots go to both sides. Users and items with number 0 take no
+    part. Of several ratings for one pair the residuals' mean counts. The result is the same in every run.
+
+    Args:
+        model: what `build_matrix_factorization_model` made; its weights are set.
+        inputs: {"user_ids": int (n,), "item_ids": int (n,)}, the training ratings' users and items.
+        targets: the ratings, float (n,).
+
+    Raises:
+        UsageError: no ratings, ratings that are not finite, or shapes that differ.
+
+    Source: Paterek, Improving regularized singular value decomposition for collaborative filtering, KDD Cup 2007.
+
+    Example:
+        >>> model = zoo.build_matrix_factorization_model(num_users=2, num_items=2, embedding_dim=1)
+        >>> inputs = {"user_ids": np.array([1, 1, 2]), "item_ids": np.array([1, 2, 1])}
+        >>> closed_form(model, inputs, np.array([8.0, 6.0, 10.0]))
+    """
+    import numpy as np
+
+    users, items = (np.asarray(inputs[name]).astype(np.int64) for name in ("user_ids", "item_ids"))
+    ratings = np.asarray(targets, np.float64)
+    if not ratings.size or ratings.ndim != 1 or users.shape != ratings.shape or items.shape != ratings.shape:
+        raise UsageError(
+            f"user_ids {users.shape}, item_ids {items.shape} and ratings {ratings.shape} do not fit. "
+            "Pass three arrays of one length, one entry for each rating."
+        )
+    if not np.isfinite(ratings).all():
+        raise UsageError(f"A rating is {ratings[~np.isfinite(ratings)][0]}; expected numbers. Remove such ratings.")
+    tables = {name: model.get_layer(name) for name in ("user_bias", "item_bias", "user_factors", "item_factors")}
+    counts = tables["user_bias"].count, tables["item_bias"].count
+    # Training adds l2 times the squares to the mean of the squared errors; here it is their sum.
+    damping = [tables[name].l2 * len(ratings) for name in ("user_bias", "item_bias")]
+    mean = ratings.mean()
+    biases = _biases(users, items, ratings - mean, counts, damping)
+    known = (users > 0) & (items > 0)
+    residuals = (ratings - mean - biases[0][users] - biases[1][items])[known]
+    left, right = _factors(users[known] - 1, items[known] - 1, residuals, counts, tables["user_factors"].dim)
+    model.get_layer("rating").mean.assign(mean)
+    tables["user_bias"].table.assign(biases[0][1:, np.newaxis])
+    tables["item_bias"].table.assign(biases[1][1:, np.newaxis])
+    tables["user_factors"].table.assign(left)
+    tables["item_factors"].table.assign(right)
+
+
+def _biases(
+    users: np.ndarray, items: np.ndarray, offsets: np.ndarray, counts: tuple[int, int], damping: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Biases of users (users + 1,) and items (items + 1,), number 0's being 0, that minimise
+    sum((offset - user's - item's)^2) + damping[0] sum(user's^2) + damping[1] sum(item's^2)."""
+    import numpy as np
+    import scipy.sparse
+    import scipy.sparse.linalg
+
+    ones = []
+    for numbers, count in ((users, counts[0]), (items, counts[1])):
+        rows = np.flatnonzero(numbers)
+        entries = (np.ones(len(rows)), (rows, numbers[rows] - 1))
+        ones.append(scipy.sparse.csr_matrix(entries, shape=(len(offsets), count)))
+    # The penalty as further equations: sqrt(damping) * bias = 0. Without any, LSQR finds the smallest solution.
+    penalty = scipy.sparse.diags(np.sqrt(np.repeat(damping, counts)))
+    system = scipy.sparse.vstack([scipy.sparse.hstack(ones), penalty]).tocsr()
+    goal = np.concatenate([offsets, np.zeros(sum(counts))])
+    solution = scipy.sparse.linalg.lsqr(system, goal, atol=1e-12, btol=1e-12, iter_lim=10_000)[0]
+    user, item = np.split(solution, [counts[0]])
+    return np.concatenate([[0.0], user]), np.concatenate([[0.0], item])
+
+
+def _factors(
+    rows: np.ndarray, columns: np.ndarray, residuals: np.ndarray, shape: tuple[int, int], dim: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Factors (rows, dim) and (columns, dim) whose product is the best approximation of that rank of the matrix."""
+    import numpy as np
+    import scipy.sparse
+    import scipy.sparse.linalg
+
+    matrix = scipy.sparse.csr_matrix((residuals, (rows, columns)), shape=shape)  # adds up what is there twice
+    times = scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
+    matrix.data /= times.data
+    rank = min(dim, *shape)
+    if not matrix.data.any():
+        left, values, right = np.zeros((shape[0], rank)), np.zeros(rank), np.zeros((rank, shape[1]))
+    elif rank == min(shape):  # more than the iterative method can find; one side is no longer than dim
+        left, values, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
+    else:
+        start = np.random.default_rng(0).normal(size=min(shape))
+        left, values, right = scipy.sparse.linalg.svds(matrix, k=rank, v0=start)
+    largest_first = np.argsort(-values, kind="stable")
+    left, values, right = left[:, largest_first], values[largest_first], right[largest_first]
+    # A pair of singular vectors is known up to its sign: the item's entry of largest size becomes positive.
+    signs = np.sign(right[np.arange(rank), np.abs(right).argmax(axis=1)])
+    scale = signs * np.sqrt(values), np.sqrt(values)
+    pad = ((0, 0), (0, dim - rank))
+    return np.pad(left * scale[0], pad), np.pad(right.T * signs * scale[1], pad)
+
+
+@register_model(
+    tasks=("recommendation",),
+    reference="Koren, Bell and Volinsky, Matrix factorization techniques for recommender systems, Computer 42(8), 2009",
+    preprocessing={},
+    data_arguments=("num_users", "num_items"),
+    tiny={"num_users": 7, "num_items": 6, "embedding_dim": 4},
+    # (1,000 + 500) x (50 factors + 1 bias) and the mean.
+    golden=(({"num_users": 1_000, "num_items": 500}, 1_500 * 51 + 1),),
+    functions={"scores": make_scores, "top_k": make_top_k},
+    closed_form=closed_form,
+)
+def build_matrix_factorization_model(
+    num_users: int,
+    num_items: int,
+    embedding_dim: int = 50,
+    bias_regularization: float = 2.0,
+    factor_regularization: float = 22.0,
+    num_ratings: int | None = None,
+    rating_mean: float | None = None,
+    rating_range: Sequence[float] | None = None,
+) -> keras.Model:
+    """Mean, biases of user and item, and the product of their factors: the rating that a user would give an item.
+
+    Use it for explicit ratings of known users and items. It learns how an item would be rated, not which one is chosen
+    next: its best items are those it expects the highest ratings for. Inputs `user_ids` and `item_ids`: int32 (batch,),
+    numbers from 1; number 0 is an unknown user or item, whose bias and factors are zero. Output `rating`: float32
+    (batch,). Regularization is a penalty on all weights but the mean, in the unit of ratings: 2.0 pulls a bias toward
+    zero as two ratings without any bias would, so that users and items with few ratings stay near the mean.
+
+    Args:
+        num_users: Number of known users.
+        num_items: Number of known items.
+        embedding_dim: Factors of a user and of an item.
+        bias_regularization: How strongly biases are pulled to zero, in ratings.
+        factor_regularization: How strongly factors are pulled to zero, in ratings.
+        num_ratings: Number of training ratings, by which the penalty is divided as the loss is; null assumes ten for
+            every user, and a data set knows it.
+        rating_mean: Where the learned mean of all ratings starts, null for 0; a data set knows it.
+        rating_range: Lowest and highest rating, to which answers are clipped (not in training); null for no limits.
+
+    Raises:
+        UsageError: a size that is not positive, a negative regularization, or a range that is none.
+
+    Example:
+        >>> zoo.build_matrix_factorization_model(num_users=1000, num_items=500).count_params()
+        76501
+    """
+    import keras
+    from keras import layers
+
+    from zoo.layers import blocks, recommendation
+
+    blocks.check_positive(num_users=num_users, num_items=num_items, embedding_dim=embedding_dim)
+    ratings = _RATINGS_PER_USER * num_users if num_ratings is None else num_ratings
+    blocks.check_positive(num_ratings=ratings)
+    _check_numbers(bias_regularization, factor_regularization, rating_mean, rating_range)
+    users = keras.Input((), dtype="int32", name="user_ids")
+    items = keras.Input((), dtype="int32", name="item_ids")
+    l2 = factor_regularization / ratings
+    user_factors = recommendation.KnownEmbedding(num_users, embedding_dim, _DEVIATION, l2, name="user_factors")(users)
+    item_factors = recommendation.KnownEmbedding(num_items, embedding_dim, _DEVIATION, l2, name="item_factors")(items)
+    l2 = bias_regularization / ratings
+    parts = [
+        recommendation.KnownEmbedding(num_users, 1, l2=l2, name="user_bias")(users),
+        recommendation.KnownEmbedding(num_items, 1, l2=l2, name="item_bias")(items),
+        layers.Dot(axes=1, name="interaction")([user_factors, item_factors]),
+    ]
+    # Never half precision, as with the last layer of a classifier.
+    dtype = "float64" if keras.config.floatx() == "float64" else "float32"
+    outputs = recommendation.Rating(rating_mean or 0.0, rating_range, dtype=dtype, name="rating")(parts)
+    return keras.Model([users, items], outputs, name="matrix_factorization")
+
+
+def _check_numbers(bias: Any, factor: Any, mean: Any, limits: Any) -> None:
+    for name, value in {"bias_regularization": bias, "factor_regularization": factor}.items():
+        if not _is_number(value) or value < 0:
+            raise UsageError(f"{name} is {value!r}; expected a number of at least 0. Pass {name}=5.0, say.")
+    if mean is not None and not _is_number(mean):
+        raise UsageError(f"rating_mean is {mean!r}; expected a number. Pass the mean of the training ratings.")
+    if limits is None:
+        return
+    pair = isinstance(limits, (list, tuple)) and len(limits) == 2 and all(map(_is_number, limits))
+    if not pair or limits[0] >= limits[1]:
+        raise UsageError(f"rating_range is {limits!r}; expected [lowest, highest]. Pass rating_range=[1, 5], say.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

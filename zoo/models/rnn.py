@@ -1,0 +1,91 @@
+"""Word embeddings and GRUs: a label for every word of a sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from zoo.registry import register_model
+
+if TYPE_CHECKING:
+    import keras
+
+
+@register_model(
+    tasks=("tagging",),
+    reference="Cho, van Merrienboer, Gulcehre et al., Learning phrase representations using RNN encoder-decoder for "
+    "statistical machine translation, EMNLP 2014; dropout between steps: Gal and Ghahramani, NeurIPS 2016",
+    features_layer="features",
+    preprocessing={"vocab_size": 20_000, "max_length": 256},
+    tiny={
+        "vocab_size": 12,
+        "embedding_dim": 6,
+        "rnn_units": 5,
+        "num_classes": 3,
+        "dropout": 0.0,
+        "recurrent_dropout": 0.0,
+    },
+    # Embedding 10,000 x 128; a GRU of u units over c channels, two biases: 3 ((c + u) u + 2 u), twice; 256 x 17 + 17.
+    golden=(
+        ({"vocab_size": 10_000, "num_classes": 17}, 1_280_000 + 2 * 99_072 + 4_369),
+        (
+            {
+                "vocab_size": 10_000,
+                "embedding_dim": 64,
+                "rnn_units": 64,
+                "num_classes": 10,
+                "bidirectional": False,
+            },
+            640_000 + 24_960 + 650,
+        ),
+    ),
+)
+def build_rnn_model(
+    vocab_size: int,
+    embedding_dim: int = 128,
+    rnn_units: int = 128,
+    num_classes: int = 0,
+    bidirectional: bool = True,
+    dropout: float = 0.1,
+    recurrent_dropout: float = 0.1,
+    classifier_activation: Literal["softmax"] | None = "softmax",
+) -> keras.Model:
+    """Word embeddings, a GRU in both directions, a softmax at every word.
+
+    Use it to tag the words of sentences; what is beyond 256 words is cut. Input `token_ids`: int32 (batch, tokens), 0 is
+    padding, which changes nothing. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
+    (batch, tokens, num_classes).
+
+    Args:
+        vocab_size: Number of token ids, padding and unknown words included; data with fewer words lowers it.
+        embedding_dim: Channels of a word's vector.
+        rnn_units: Units of the GRU, of each direction.
+        num_classes: Number of tags.
+        bidirectional: Whether a second GRU reads the sentence backwards, so that a tag may depend on what follows.
+        dropout: Fraction of the GRU's inputs that training drops, the same channels at every word.
+        recurrent_dropout: Fraction of the GRU's state that training drops between words; above 0 no fused kernel runs, and
+            training takes longer.
+        classifier_activation: Activation of the last layer, null for logits.
+
+    Raises:
+        UsageError: a size that is not positive, or a fraction out of range.
+
+    Example:
+        >>> zoo.build_rnn_model(vocab_size=10000, embedding_dim=128, rnn_units=128, num_classes=17).output_shape
+        (None, None, 17)
+    """
+    import keras
+    from keras import layers
+
+    from zoo.layers import blocks
+
+    blocks.check_positive(
+        vocab_size=vocab_size, num_classes=num_classes, embedding_dim=embedding_dim, rnn_units=rnn_units
+    )
+    blocks.check_fraction(dropout=dropout, recurrent_dropout=recurrent_dropout)
+    inputs = keras.Input((None,), dtype="int32", name="token_ids")
+    x = layers.Embedding(vocab_size, embedding_dim, mask_zero=True, name="embedding")(inputs)
+    gru = layers.GRU(rnn_units, return_sequences=True, dropout=dropout, recurrent_dropout=recurrent_dropout, name="gru")
+    x = (layers.Bidirectional(gru, name="bidirectional") if bidirectional else gru)(x)
+    x = layers.Identity(name="features")(x)
+    outputs = blocks.classifier(x, num_classes, classifier_activation)
+    return keras.Model(inputs, outputs, name="rnn")

@@ -1,0 +1,127 @@
+"""Transformer encoder and decoder: sequence to sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from zoo.registry import register_model
+
+if TYPE_CHECKING:
+    import keras
+
+
+def make_greedy(model: keras.Model) -> Callable[..., dict[str, Any]]:
+    """Returns greedy search through a model: f({"source_ids"}, extras) -> {"token_ids", "score"}."""
+    from zoo.layers import decoding
+
+    return decoding.greedy(decoding.TransformerStepper(model))
+
+
+def make_beam(model: keras.Model) -> Callable[..., dict[str, Any]]:
+    """Returns beam search of width 4 through a model: f({"source_ids"}, extras) -> {"token_ids", "score"}."""
+    from zoo.layers import decoding
+
+    return decoding.beam(decoding.TransformerStepper(model))
+
+
+@register_model(
+    tasks=("translation",),
+    reference="Vaswani et al., Attention is all you need, NeurIPS 2017",
+    preprocessing={"vocab_size": 8_000, "max_length": 40},
+    data_arguments=(),
+    functions={"greedy": make_greedy, "beam": make_beam},
+    tiny={
+        "source_vocab_size": 12,
+        "target_vocab_size": 11,
+        "max_length": 9,
+        "embedding_dim": 6,
+        "num_heads": 2,
+        "feed_forward_dim": 7,
+        "num_layers": 2,
+        "dropout": 0.0,
+    },
+    # Tables 2 x 8,000 x 256 and a bias of 8,000; an attention is 4 (256 x 256 + 256), a feed-forward net 256 x 1,024 + 1,024
+    # and 1,024 x 256 + 256, a norm 512. Encoder blocks have one, one and two of them, decoder blocks two, one and three.
+    golden=(
+        (
+            {"source_vocab_size": 8_000, "target_vocab_size": 8_000},
+            2 * 2_048_000 + 8_000 + 2 * (3 * 263_168 + 2 * 525_568 + 5 * 512),
+        ),
+    ),
+)
+def build_seq2seq_transformer_model(
+    source_vocab_size: int,
+    target_vocab_size: int,
+    max_length: int = 40,
+    embedding_dim: int = 256,
+    num_heads: int = 8,
+    feed_forward_dim: int = 1024,
+    num_layers: int = 2,
+    dropout: float = 0.1,
+    classifier_activation: Literal["softmax"] | None = "softmax",
+) -> keras.Model:
+    """Encoder blocks read the source, decoder blocks write the target with attention to it.
+
+    Use it where there is much data, or long sentences. Every block normalises after its residual sum, so training wants a
+    warm-up. Target words have one table for what goes in and what comes out.
+    Inputs `source_ids`: int32 (batch, source tokens), and `target_ids`: int32 (batch, target tokens), the target shifted
+    right behind the start; 0 is padding, which changes nothing.
+    Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, target tokens,
+    target_vocab_size), of the token after each.
+
+    Args:
+        source_vocab_size: Number of source token ids, padding and unknown included; data with fewer words lowers it.
+        target_vocab_size: Number of target token ids, padding, unknown, start and end included.
+        max_length: Longest source and target in tokens; the preprocessor cuts longer ones, decoding ends there.
+        embedding_dim: Channels of a token's vector, divisible by num_heads.
+        num_heads: Attention heads of a block.
+        feed_forward_dim: Units of a block's inner dense layer.
+        num_layers: Number of encoder blocks, and of decoder blocks.
+        dropout: Fraction of the embeddings, and of what attention and dense layers add, that training drops.
+        classifier_activation: Activation of the last layer, null for logits.
+
+    Raises:
+        UsageError: a size that is not positive, a fraction out of range, or an embedding that the heads cannot share.
+
+    Example:
+        >>> zoo.build_seq2seq_transformer_model(source_vocab_size=8000, target_vocab_size=9000).output_shape
+        (None, None, 9000)
+    """
+    import keras
+    from keras import layers
+
+    from zoo.layers import blocks, decoder, sequences
+
+    blocks.check_positive(
+        source_vocab_size=source_vocab_size,
+        target_vocab_size=target_vocab_size,
+        max_length=max_length,
+        embedding_dim=embedding_dim,
+        num_heads=num_heads,
+        feed_forward_dim=feed_forward_dim,
+        num_layers=num_layers,
+    )
+    blocks.check_fraction(dropout=dropout)
+
+    def with_positions(x: keras.KerasTensor, side: str) -> keras.KerasTensor:
+        # Scaled up, as the paper does: else the positions would drown the words.
+        x = layers.Rescaling(embedding_dim**0.5, name=f"{side}_scale")(x)
+        x = sequences.PositionalEncoding(max_length, name=f"{side}_positions")(x)
+        return layers.Dropout(dropout, name=f"{side}_dropout")(x)
+
+    source_ids = keras.Input((None,), dtype="int32", name="source_ids")
+    target_ids = keras.Input((None,), dtype="int32", name="target_ids")
+    start = keras.initializers.RandomNormal(stddev=embedding_dim**-0.5)
+    memory = layers.Embedding(
+        source_vocab_size, embedding_dim, embeddings_initializer=start, mask_zero=True, name="source_embedding"
+    )(source_ids)
+    memory = with_positions(memory, "source")
+    for i in range(1, num_layers + 1):
+        memory = sequences.EncoderBlock(num_heads, feed_forward_dim, dropout, name=f"encoder_{i}")(memory)
+    table = decoder.TiedEmbedding(target_vocab_size, embedding_dim, max_length, name="target_embedding")
+    x = with_positions(table(target_ids), "target")
+    for i in range(1, num_layers + 1):
+        x = decoder.DecoderBlock(num_heads, feed_forward_dim, dropout, name=f"decoder_{i}")(x, memory)
+    outputs = decoder.tied_classifier(x, table, classifier_activation)
+    return keras.Model([source_ids, target_ids], outputs, name="seq2seq_transformer")

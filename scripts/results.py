@@ -37,7 +37,11 @@ def command(argv: list[str]) -> int:
     parser.add_argument(
         "--manual_root", "--manual-root", help="Folder with a folder of original files for each data set, by its name."
     )
+    parser.add_argument("--markdown", action="store_true", help="Print the CSV file as a table, and run nothing.")
     options = parser.parse(argv)
+    if options.markdown:
+        print(markdown(Path(options.output)))
+        return 0
     names = options.recipes or recipes()
     for name in names:
         if name not in recipes():
@@ -69,7 +73,7 @@ def recipe_command(name: str) -> list[str]:
     words = shlex.split(first.removeprefix("#"))
     if words[:1] != ["zoo"] or name not in words:
         raise UsageError(
-            f"The first line of {name}.yaml is {first!r}. Write its command there: # zoo train --config {name}"
+            f"The first line of {name}.yaml is {first!r}. Write its command there, `# zoo train --config {name}`."
         )
     return words
 
@@ -95,7 +99,7 @@ def rows(name: str, directory: Path) -> list[dict[str, Any]]:
         seconds = [float(row["seconds"]) for run in runs for row in csv.DictReader((run / "history.csv").open())]
     except OSError as error:
         raise UsageError(
-            f"The run of {name} in {directory} is not complete: {one_line(error)}. Run it again."
+            f"The run of {name} in {directory} is not complete: {one_line(error)}. Pass the recipe to `zoo results` again."
         ) from error
     headlines = [evaluation.headline(report) for report in reports]
     found = []
@@ -131,6 +135,27 @@ def write_rows(file: Path, name: str, found: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(sorted([*others, *found], key=lambda row: row["recipe"]))  # stable: a recipe's rows stay in order
     storage.write_text(file, text.getvalue())
+
+
+def markdown(file: Path) -> str:
+    """Returns the CSV file as a Markdown table.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    if not file.is_file():
+        raise UsageError(f"{file} does not exist. Run `zoo results --output {file}` first.")
+    lines = [
+        "| recipe | metric | test split | beside | parameters | minutes | verified |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    with file.open(encoding="utf-8", newline="") as text:
+        for row in csv.DictReader(text):
+            beside = f"{row['baseline_value']} {row['baseline']}" if row["baseline_value"] else ""
+            value = f"{row['value']} of {int(row['examples']):,}"
+            cells = [f"`{row['recipe']}`", row["metric"], value, beside, f"{int(row['parameters']):,}", row["minutes"]]
+            lines.append("| " + " | ".join([*cells, row["verified"]]) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -459,3 +459,12 @@ def test_data_that_cannot_be_used_is_refused():
     examples[7]["series"][0, 2] = np.inf
     with pytest.raises(zoo.UsageError, match=r"an infinite value in channel 2. Pass NaN where"):
         SeriesPreprocessor.for_model(some_data(examples), {}, {})
+
+
+@pytest.mark.parametrize(("name", "arguments", "padding"), EVERY)
+def test_keras_file_gives_the_same_model(name, arguments, padding, tmp_path):
+    model = zoo.build(name, num_classes=3, **arguments)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    rows = padded(ragged_inputs(padding), 7, padding)
+    np.testing.assert_array_equal(model(rows), again(rows))

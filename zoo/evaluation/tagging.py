@@ -118,9 +118,9 @@ def summary(report: Mapping[str, Any]) -> str:
     Example:
         >>> dictionary = MostFrequentTag.fit([["the", "dog"]], [[0, 1]])
         >>> print(summary(word_report([["the", "cow"]], [[0, 1]], [[0, 1]], dictionary)))
-        words              1.0000 of 2 right  (most frequent tag of each word: 1.0000)
+        words              1.0000 of 2 right  (most frequent tag of each word: 0.5000)
         known words        1.0000 of 1 right  (most frequent tag of each word: 1.0000)
-        unknown words      1.0000 of 1 right  (most frequent tag of each word: 1.0000)
+        unknown words      1.0000 of 1 right  (most frequent tag of each word: 0.0000)
         sentences          1.0000 without any error
     """
     lines = []

@@ -40,8 +40,8 @@ class FillMissing(layers.Layer):
 
     Example:
         >>> series = keras.ops.array([[[1.0], [float("nan")], [3.0], [float("nan")]]])
-        >>> FillMissing()(series)[0, :, 0]._keras_mask is None, FillMissing().compute_mask(series).numpy().tolist()
-        (True, [[True, True, True, False]])
+        >>> FillMissing()(series)[0, :, 0].numpy().tolist(), FillMissing().compute_mask(series).numpy().tolist()
+        ([1.0, 0.0, 3.0, 0.0], [[True, True, True, False]])
     """
 
     def __init__(self, **kwargs: Any) -> None:

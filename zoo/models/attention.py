@@ -18,11 +18,25 @@ if TYPE_CHECKING:
     "windows as in Kim, Convolutional neural networks for sentence classification, EMNLP 2014",
     features_layer="features",
     preprocessing={"vocab_size": 10_000, "max_length": 128},
-    tiny={"vocab_size": 12, "num_classes": 3, "embedding_dim": 6, "filters": 5, "dense_units": 7, "dropout": 0.0},
-    # Embedding 10,000 x 128; windows 3 x 128 x 64 + 64; scores 64 x 64 + 64 and 64; dense 64 x 64 + 64; 64 x 10 + 10.
+    tiny={
+        "vocab_size": 12,
+        "num_classes": 3,
+        "embedding_dim": 6,
+        "filters": 5,
+        "num_heads": 2,
+        "dense_units": 7,
+        "dropout": 0.0,
+        "word_dropout": 0.0,
+    },
+    # Embedding 10,000 x 128; windows 3 x 128 x 128 + 128; scores 128 x 128 + 128 and 128 x 4; dense 5 x 128 x 256 + 256 for
+    # four heads and their mean; 256 x 10 + 10.
     golden=(
-        ({"vocab_size": 10_000, "num_classes": 10}, 1_280_000 + 24_640 + 4_160 + 64 + 4_160 + 650),
-        ({"input_shape": (None, 4), "num_classes": 2, "pooling": "max"}, 832 + 4_160 + 130),
+        ({"vocab_size": 10_000, "num_classes": 10}, 1_280_000 + 49_280 + 16_512 + 512 + 164_096 + 2_570),
+        (
+            {"vocab_size": 10_000, "num_classes": 10, "filters": 64, "num_heads": 1, "dense_units": 64},
+            1_280_000 + 24_640 + 4_160 + 64 + 4_160 + 650,
+        ),
+        ({"input_shape": (None, 4), "num_classes": 2, "pooling": "max"}, 1_664 + 33_024 + 514),
     ),
     side_outputs=("attention_weights",),
 )
@@ -31,12 +45,13 @@ def build_attention_model(
     num_classes: int = 0,
     vocab_size: int | None = None,
     embedding_dim: int = 128,
-    filters: int = 64,
+    filters: int = 128,
     kernel_size: int = 3,
     pooling: Literal["attention", "max"] = "attention",
-    num_heads: int = 1,
-    dense_units: int = 64,
-    dropout: float = 0.3,
+    num_heads: int = 4,
+    dense_units: int = 256,
+    dropout: float = 0.4,
+    word_dropout: float = 0.2,
     classifier_activation: Literal["softmax"] | None = "softmax",
 ) -> keras.Model:
     """Convolution windows over words or steps, attention over the windows, a dense layer, a softmax.
@@ -57,7 +72,8 @@ def build_attention_model(
         pooling: How windows become one vector, attention or max.
         num_heads: Attention heads; with several, each and their mean give one summary.
         dense_units: Units of the dense layer before the classifier.
-        dropout: Fraction of the embeddings, of the pooled windows and of the classifier's inputs that training drops.
+        dropout: Fraction of the pooled windows and of the classifier's inputs that training drops.
+        word_dropout: Fraction of the words that training drops whole, so that no single word decides.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
@@ -74,7 +90,7 @@ def build_attention_model(
     from zoo.layers import blocks, series
 
     blocks.check_positive(num_classes=num_classes, filters=filters, kernel_size=kernel_size, dense_units=dense_units)
-    blocks.check_fraction(dropout=dropout)
+    blocks.check_fraction(dropout=dropout, word_dropout=word_dropout)
     if pooling not in ("attention", "max"):
         raise UsageError(f"pooling is {pooling!r}; expected 'attention' or 'max'. Pass pooling='attention'.")
     if (input_shape is None) == (vocab_size is None):
@@ -86,8 +102,8 @@ def build_attention_model(
         blocks.check_positive(vocab_size=vocab_size, embedding_dim=embedding_dim)
         inputs = keras.Input((None,), dtype="int32", name="token_ids")
         x = layers.Embedding(vocab_size, embedding_dim, mask_zero=True, name="embedding")(inputs)
-        if dropout:
-            x = layers.Dropout(dropout, name="embedding_dropout")(x)
+        if word_dropout:
+            x = layers.Dropout(word_dropout, noise_shape=(None, None, 1), name="word_dropout")(x)
     else:
         inputs = keras.Input(series.check_series_shape(input_shape), name="series")
         x = series.FillMissing(name="filled")(inputs)

@@ -40,7 +40,12 @@ def test_every_task_has_embedded_data_and_a_model(embedded):
     assert set(embedded) == set(tasks.TASKS) == {task for _, task in PAIRS}
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids=lambda pair: "-".join(pair))
+def cases():
+    for name, task in PAIRS:
+        yield pytest.param((name, task), id=f"{name}-{task}", marks=[pytest.mark.slow] * zoo.get_spec(name).heavy)
+
+
+@pytest.fixture(scope="module", params=cases())
 def run(request, embedded, tmp_path_factory):
     name, task = request.param
     directory = tmp_path_factory.mktemp(name) / "run"

@@ -40,6 +40,7 @@ class ModelSpec:
             of varying size, a vocabulary size, a maximum length.
         data_arguments: the builder's arguments that the data decides (classes, vocabulary), never the user.
         tiny: the smallest valid arguments, for tests.
+        heavy: whether even the smallest model is large, so that tests that train it are marked slow.
         golden: arguments and the exact number of parameters that they must give, as (arguments, count) pairs.
         functions: named functions beside the forward pass, such as `beam`: each makes, from a model, a function of model
             inputs and the preprocessor's extras that answers named tensors; they become part of the SavedModel.
@@ -59,6 +60,7 @@ class ModelSpec:
     functions: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
     side_outputs: tuple[str, ...] = ()
     closed_form: Callable[..., None] | None = None
+    heavy: bool = False
 
     @property
     def summary(self) -> str:
@@ -86,6 +88,7 @@ def register_model(
     functions: Mapping[str, Callable[..., Any]] | None = None,
     side_outputs: tuple[str, ...] = (),
     closed_form: Callable[..., None] | None = None,
+    heavy: bool = False,
 ) -> Callable[[BuilderT], BuilderT]:
     """Registers `build_NAME_model` as NAME; see `ModelSpec` for the arguments.
 
@@ -134,6 +137,7 @@ def register_model(
             functions=MappingProxyType(dict(functions or {})),
             side_outputs=side_outputs,
             closed_form=closed_form,
+            heavy=heavy,
         )
         return recording  # type: ignore[return-value]
 

@@ -61,7 +61,7 @@ def translation_report(
             f"{len(train_sources)} training sources and {len(train_references)} references came; expected as many of each. "
             "Pass lists of the same length."
         )
-    from sacrebleu.metrics import BLEU  # type: ignore[attr-defined]
+    from sacrebleu.metrics import BLEU
 
     bleu = BLEU()
     scores = _scores(references, answers)
@@ -70,7 +70,7 @@ def translation_report(
     if train_sources:
         nearest = nearest_answers(sources, train_sources, train_references)
         baseline = {"name": "nearest", **_scores(references, nearest)}
-    shown = np.unique(np.linspace(0, len(sources) - 1, num_samples).round().astype(int)) if num_samples else []
+    shown = np.unique(np.linspace(0, len(sources) - 1, num_samples).round().astype(int))
     samples = [{"source": sources[i], "reference": references[i], "answer": answers[i]} for i in shown]
     return {
         **scores,
@@ -82,7 +82,7 @@ def translation_report(
 
 
 def _scores(references: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
-    from sacrebleu.metrics import BLEU, CHRF  # type: ignore[attr-defined]
+    from sacrebleu.metrics import BLEU, CHRF
 
     same = [a.strip() == r.strip() for a, r in zip(answers, references, strict=True)]
     return {

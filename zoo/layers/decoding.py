@@ -145,8 +145,8 @@ _ALPHA = 0.6
 def beam(stepper: Stepper, width: int = 4, alpha: float = _ALPHA) -> Callable[..., Answer]:
     """Returns a function that keeps the `width` best beginnings at every step: f(inputs, extras) -> token_ids, score.
 
-    An answer that ends among a step's `width` best is kept; a row is done when it has `width` of them, or when none that
-    goes on can become better than the best of them. Of equal scores the earlier wins. Scores are log probabilities over
+    An answer that ends among a step's best, as many of them as the row still lacks of `width` answers, is kept; a row is done
+    when it has `width`, or when none that goes on can become better than the best of them. Scores are log probabilities over
     ((5 + length) / 6) ** alpha, the end counted; an answer cut at max_length counts only where a row has no other. Source: Wu
     et al., Google's neural machine translation system, 2016, section 7. Width 1 is `greedy`.
 
@@ -206,7 +206,9 @@ def _advance(
     place = tf.range(2 * width)
 
     # The first of the best that ends: its length, and so its penalty, is that of all others of this step.
-    ended = ends & possible & (place < width) & ~now["done"][:, tf.newaxis]
+    # Only among as many as are still missing: else bad answers that end early would end the search before a good one.
+    missing = width - now["count"][:, tf.newaxis]
+    ended = ends & possible & (place < missing) & ~now["done"][:, tf.newaxis]
     some, first = tf.reduce_any(ended, axis=1), tf.argmax(ended, axis=1, output_type=tf.int32)
     score = tf.gather(scores, first, batch_dims=1) / _penalty(step + 1, alpha)
     better = some & (score > now["best_score"])

@@ -1,5 +1,4 @@
-"""Published architectures for images, as `keras.applications` has them: ResNet-50, VGG-16, MobileNetV2, DenseNet-121,
-EfficientNetV2-B0.
+"""Published architectures for images, as `keras.applications` has them: ResNet-50, VGG-16, MobileNetV2.
 
 Every builder takes images of 0 to 1, grey or colour, and scales them inside the model as the architecture's published
 weights expect it. Nothing is downloaded: `weights` is a file, such as
@@ -20,7 +19,7 @@ from zoo.registry import register_model
 if TYPE_CHECKING:
     import keras
 
-# All five halve the image five times.
+# All of them halve the image five times.
 _SMALLEST = 32
 
 
@@ -30,6 +29,7 @@ _SMALLEST = 32
     features_layer="features",
     preprocessing={"image_size": (32, 32)},
     tiny={"input_shape": (32, 32, 1), "num_classes": 3},
+    heavy=True,
     golden=(
         ({"input_shape": (224, 224, 3), "num_classes": 1000}, 25_636_712),
         ({"input_shape": (32, 32, 1), "num_classes": 10}, 23_608_202),
@@ -83,6 +83,7 @@ def build_resnet50_model(
     features_layer="features",
     preprocessing={"image_size": (32, 32)},
     tiny={"input_shape": (32, 32, 1), "num_classes": 3},
+    heavy=True,
     golden=(({"input_shape": (32, 32, 3), "num_classes": 10}, 33_638_218),),
 )
 def build_vgg16_model(
@@ -135,6 +136,7 @@ def build_vgg16_model(
     features_layer="features",
     preprocessing={"image_size": (32, 32)},
     tiny={"input_shape": (32, 32, 1), "num_classes": 3, "alpha": 0.1},
+    heavy=True,
     golden=(
         ({"input_shape": (224, 224, 3), "num_classes": 1000}, 3_538_984),
         ({"input_shape": (32, 32, 1), "num_classes": 10, "alpha": 0.35}, 423_018),
@@ -184,117 +186,6 @@ def build_mobilenet_v2_model(
     _normalise_for_training(body, batch_norm_momentum)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(body.output)
     return _with_classifier("mobilenet_v2", body, x, num_classes, dropout, classifier_activation, weights)
-
-
-@register_model(
-    tasks=("image_classification",),
-    reference="Huang, Liu, van der Maaten and Weinberger, Densely connected convolutional networks, CVPR 2017, "
-    "arXiv:1608.06993",
-    features_layer="features",
-    preprocessing={"image_size": (32, 32)},
-    tiny={"input_shape": (32, 32, 1), "num_classes": 3},
-    golden=(
-        ({"input_shape": (224, 224, 3), "num_classes": 1000}, 8_062_504),
-        ({"input_shape": (32, 32, 1), "num_classes": 10}, 7_047_754),
-    ),
-)
-def build_densenet121_model(
-    input_shape: Sequence[int],
-    num_classes: int,
-    weights: str | None = None,
-    dropout: float = 0.0,
-    batch_norm_momentum: float = 0.9,
-    classifier_activation: Literal["softmax"] | None = "softmax",
-) -> keras.Model:
-    """DenseNet-121: every convolution reads all earlier ones of its block, the mean over the image, a softmax.
-
-    Use it where few parameters should do much; common for medical images. Input `image`: float32 (batch, *input_shape), 0
-    to 1, at least 32x32, grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
-    (batch, num_classes).
-
-    Args:
-        input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
-        num_classes: Number of classes.
-        weights: Path of a file of keras.applications.DenseNet121, null for random weights. The last layer is taken from
-            it only if it is there and has as many classes.
-        dropout: Fraction of the classifier's inputs that training drops.
-        batch_norm_momentum: How much of their past the means and variances used for prediction keep per training step.
-        classifier_activation: Activation of the last layer, null for logits.
-
-    Raises:
-        UsageError: a size that is not positive, a fraction out of range, an image below 32x32 or of other channels, or a
-            file of weights that is missing or of another architecture.
-
-    Example:
-        >>> zoo.build_densenet121_model(input_shape=(32, 32, 3), num_classes=10).count_params()
-        7047754
-    """
-    import keras
-    from keras import layers
-
-    x = _scaled_image("torch", input_shape, num_classes, dropout)
-    body = keras.applications.DenseNet121(include_top=False, weights=None, input_tensor=x, input_shape=x.shape[1:])
-    # The two that Keras leaves unnamed would be numbered through the process.
-    unnamed = [layer for layer in body.layers if isinstance(layer, layers.ZeroPadding2D)]
-    for layer, name in zip(unnamed, ("conv1_pad", "pool1_pad"), strict=True):
-        layer.name = name
-    _normalise_for_training(body, batch_norm_momentum)
-    x = layers.GlobalAveragePooling2D(name="avg_pool")(body.output)
-    return _with_classifier("densenet121", body, x, num_classes, dropout, classifier_activation, weights)
-
-
-@register_model(
-    tasks=("image_classification",),
-    reference="Tan and Le, EfficientNetV2: Smaller models and faster training, ICML 2021, arXiv:2104.00298",
-    features_layer="features",
-    preprocessing={"image_size": (32, 32)},
-    tiny={"input_shape": (32, 32, 1), "num_classes": 3},
-    golden=(
-        ({"input_shape": (224, 224, 3), "num_classes": 1000}, 7_200_312),
-        ({"input_shape": (32, 32, 1), "num_classes": 10}, 5_932_122),
-    ),
-)
-def build_efficientnet_v2_b0_model(
-    input_shape: Sequence[int],
-    num_classes: int,
-    weights: str | None = None,
-    dropout: float = 0.2,
-    batch_norm_momentum: float = 0.9,
-    classifier_activation: Literal["softmax"] | None = "softmax",
-) -> keras.Model:
-    """EfficientNetV2-B0: fused and inverted residual blocks with squeeze-and-excitation, the mean over the image, a softmax.
-
-    Use it with published weights, where accuracy per computation counts; whole blocks are dropped at random while it
-    trains. Input `image`: float32 (batch, *input_shape), 0 to 1, at least 32x32, grey or colour. Output `probabilities`
-    (or `logits` with `classifier_activation=None`): float32 (batch, num_classes).
-
-    Args:
-        input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
-        num_classes: Number of classes.
-        weights: Path of a file of keras.applications.EfficientNetV2B0, null for random weights. The last layer is taken
-            from it only if it is there and has as many classes.
-        dropout: Fraction of the classifier's inputs that training drops.
-        batch_norm_momentum: How much of their past the means and variances used for prediction keep per training step.
-        classifier_activation: Activation of the last layer, null for logits.
-
-    Raises:
-        UsageError: a size that is not positive, a fraction out of range, an image below 32x32 or of other channels, or a
-            file of weights that is missing or of another architecture.
-
-    Example:
-        >>> zoo.build_efficientnet_v2_b0_model(input_shape=(32, 32, 3), num_classes=10).count_params()
-        5932122
-    """
-    import keras
-    from keras import layers
-
-    x = _scaled_image("torch", input_shape, num_classes, dropout)
-    body = keras.applications.EfficientNetV2B0(
-        include_top=False, weights=None, input_tensor=x, input_shape=x.shape[1:], include_preprocessing=False
-    )
-    _normalise_for_training(body, batch_norm_momentum)
-    x = layers.GlobalAveragePooling2D(name="avg_pool")(body.output)
-    return _with_classifier("efficientnet_v2_b0", body, x, num_classes, dropout, classifier_activation, weights)
 
 
 # --- What they share --------------------------------------------------------------------------------------------------
@@ -355,7 +246,7 @@ def _with_classifier(
     x = layers.Identity(name="features")(x)
     if dropout:
         x = layers.Dropout(dropout, name="classifier_dropout")(x)
-    model = keras.Model(body.input, blocks.classifier(x, num_classes, activation), name=name)
+    model = keras.Model(body.inputs[0], blocks.classifier(x, num_classes, activation), name=name)
     if weights is not None:
         _load(model, body, weights)
     return model

@@ -60,9 +60,9 @@ def build_seq2seq_rnn_model(
 ) -> keras.Model:
     """A bidirectional GRU reads the source, a GRU writes the target with attention to what was read.
 
-    Use it for short sentences and little time: it learns faster than the Transformer, and needs no warm-up. Attention is the
-    scaled product of the decoder's output and the encoder's (Luong's "general" score), after the recurrence, so that the GRU
-    runs over a whole target in one call. Target words have one table for what goes in and what comes out.
+    Use it for short sentences; it needs no warm-up. Attention is the product of the decoder's outputs, through a dense layer,
+    and the encoder's (Luong's "general" score). It comes after the recurrence, so that the GRU runs over a whole target in one
+    call. Target words have one table for what goes in and what comes out.
     Inputs `source_ids`: int32 (batch, source tokens), and `target_ids`: int32 (batch, target tokens), the target shifted
     right behind the start; 0 is padding, which changes nothing.
     Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, target tokens,
@@ -120,7 +120,6 @@ def build_seq2seq_rnn_model(
         x = layers.Dropout(dropout, name=f"decoder_dropout_{i}")(x)
         x = layers.GRU(rnn_units, return_sequences=True, name=f"decoder_{i}")(x, initial_state=state)
     query = layers.Dense(rnn_units, name="query")(x)
-    # Keras's attention scales by a weight, if at all; the query's weights learn that as well.
     read = layers.Attention(name="attention")([query, memory])
     x = layers.Concatenate(name="joined")([x, read])
     x = layers.Dense(embedding_dim, activation="tanh", name="combined")(x)

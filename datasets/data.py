@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -300,7 +301,8 @@ class Prepared:
 
     def _bytes_per_example(self) -> int:
         shape = self.preprocessor.output_shape
-        return sum(4 * int(np.prod(part)) for part in (shape.values() if isinstance(shape, dict) else [shape]))
+        parts = shape.values() if isinstance(shape, dict) else [shape]
+        return sum(4 * math.prod(size or 1 for size in part) for part in parts)
 
     def _tensors(self, split: str) -> Batch:
         """The whole split as model inputs and targets, made once and kept: an epoch then costs no preprocessing."""

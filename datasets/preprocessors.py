@@ -116,7 +116,9 @@ class ImagePreprocessor:
                 "Pass input_shape=[28, 28, 1], say, or leave it out."
             )
         if needs.get("rows_as_steps"):
-            made = cls(*shape, rows_as_steps=True, every_step=bool(arguments.get("return_sequences")))
+            height, width, channels = shape
+            every_step = bool(arguments.get("return_sequences"))
+            made = cls(height, width, channels, rows_as_steps=True, every_step=every_step)
             return made, {"input_shape": made.output_shape}
         return cls(*shape), {"input_shape": tuple(shape)}
 

@@ -104,9 +104,9 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
     takes = {name: spec.shape[1:] for name, spec in model_inputs(model).items()}
     given = gives if isinstance(gives, dict) else dict.fromkeys(list(takes)[:1], gives)
     if set(given) != set(takes) or not all(takes[name].is_compatible_with(given[name]) for name in takes):
-        shown = [{k: list(v) for k, v in shapes.items()} for shapes in (takes, given)]
+        shown: list[Any] = [{k: list(v) for k, v in shapes.items()} for shapes in (takes, given)]
         if len(takes) == 1:
-            shown = [list(shapes.values())[0] for shapes in shown]
+            shown = [next(iter(shapes.values())) for shapes in shown]
         raise UsageError(
             f"Model {model.name!r} takes {shown[0]}, the interface's preprocessor makes {shown[1]}. "
             "Pass the interface of the data that the model was trained on."

@@ -83,7 +83,7 @@ class LoadedModel:
         answers = []
         for item in items:
             # A shell hands bytes that are not UTF-8 over as lone surrogates; they become the bytes they were.
-            value = str(item).encode("utf-8", "surrogateescape")
+            value: Any = str(item).encode("utf-8", "surrogateescape")
             if takes_file:
                 value = _read_file(Path(item)) if spec.dtype == tf.string else _read_series(Path(item))
             try:

@@ -144,9 +144,9 @@ def model_inputs(model: keras.Model) -> dict[str, tf.TensorSpec]:
     return {t.name: tf.TensorSpec((None, *t.shape[1:]), t.dtype, t.name) for t in model.inputs}
 
 
-def as_model_input(model: keras.Model, inputs: Tensors) -> Any:
+def as_model_input(model: keras.Model, inputs: Mapping[str, tf.Tensor]) -> Any:
     """Returns named tensors as the model takes them: by name where there are several, else the only one."""
-    return inputs if len(model.inputs) > 1 else next(iter(inputs.values()))
+    return dict(inputs) if len(model.inputs) > 1 else next(iter(inputs.values()))
 
 
 def _filled(request: Tensors) -> Tensors:

@@ -21,9 +21,9 @@ COLUMNS = [
     *("parameters", "minutes", "verified"),
 ]
 
-_DESCRIPTION = """Run recipes, each by the command in its first line, and write their figures as CSV: one line for every figure, with
-the figure of a baseline beside it. A run that is there already is not repeated but gone on with, so the command can be
-killed and started again.
+_DESCRIPTION = """Run recipes, each by the command in its first line, and write their figures as CSV: one line
+for every figure, with the figure of a baseline beside it. A run that is there already is not
+repeated but gone on with, so the command can be killed and started again.
 """
 
 

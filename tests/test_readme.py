@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from zoo.scripts import results
 from zoo.scripts.list_models import model_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,14 @@ def test_the_model_table_is_current():
     shown = re.search(r"<!-- models: .*? -->\n(.*?)\n?<!-- /models -->", README, re.DOTALL)
     assert shown and shown[1] == model_table(), (
         "README's model table is stale. Put the output of `zoo list --markdown` between its two comments."
+    )
+
+
+def test_the_results_are_those_of_the_csv_file():
+    shown = re.search(r"<!-- results: .*? -->\n(.*?)\n?<!-- /results -->", README, re.DOTALL)
+    assert shown and shown[1] == results.markdown(results.RECIPES / "results.csv"), (
+        "README's results are stale. Put the output of `zoo results --markdown --output scripts/recipes/results.csv` "
+        "between its two comments."
     )
 
 

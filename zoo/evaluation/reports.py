@@ -55,7 +55,7 @@ class ReportKind:
 
     compute: Callable[[keras.Model, Prepared, str, int], Report]
     summary: Callable[[Mapping[str, Any]], str]
-    plots: dict[str, Callable[[Report, Path], None]]
+    plots: Mapping[str, Callable[[Report, Path], None]]
     headline: Callable[[Report], list[Figure]]
 
 
@@ -162,7 +162,8 @@ def _tagging_headline(report: Report) -> list[Figure]:
 
 def _regression(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
     _, scaled, _ = predict_split(model, data, split, batch_size)
-    predictions = np.asarray(data.preprocessor.unscale(scaled))
+    preprocessor: Any = data.preprocessor
+    predictions = np.asarray(preprocessor.unscale(scaled))
     examples = list(raw_examples(data, split))
     targets = np.stack([e["forecast"] for e in examples])
     history = np.stack([e["series"][:, 0] for e in examples])
@@ -193,11 +194,12 @@ def _regression_headline(report: Report) -> list[Figure]:
 
 def _translation(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
     # What `serving_default` answers is judged, not the next word given the right ones.
+    preprocessor: Any = data.preprocessor
     head = get_spec(data.model).functions[get_task(data.task.name).signatures["serving_default"].head](model)
 
     @tf.function(reduce_retracing=True, input_signature=[tf.TensorSpec([None], tf.string)])
     def translate(texts: tf.Tensor) -> tf.Tensor:
-        return data.preprocessor.to_text(head(*data.preprocessor.serve({"text": texts}))["token_ids"])
+        return preprocessor.to_text(head(*preprocessor.serve({"text": texts}))["token_ids"])
 
     def pairs(name: str) -> tuple[list[str], list[str]]:
         examples = list(raw_examples(data, name))

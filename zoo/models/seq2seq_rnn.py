@@ -61,8 +61,8 @@ def build_seq2seq_rnn_model(
     """A bidirectional GRU reads the source, a GRU writes the target with attention to what was read.
 
     Use it for short sentences; it needs no warm-up. Attention is the product of the decoder's outputs, through a dense layer,
-    and the encoder's (Luong's "general" score). It comes after the recurrence, so that the GRU runs over a whole target in one
-    call. Target words have one table for what goes in and what comes out.
+    and the encoder's (Luong's "general" score). It comes after the recurrence, so that the GRU runs over a whole target in
+    one call. Target words have one table for what goes in and what comes out.
     Inputs `source_ids`: int32 (batch, source tokens), and `target_ids`: int32 (batch, target tokens), the target shifted
     right behind the start; 0 is padding, which changes nothing.
     Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, target tokens,

@@ -352,7 +352,7 @@ class _Loop:
         if self.step == 0:
             self._reset_metrics()
         started, first = time.perf_counter(), self.step
-        order = {"seed": config.seed, "epoch": epoch, "group_by_length": config.group_by_length}
+        order: dict[str, Any] = {"seed": config.seed, "epoch": epoch, "group_by_length": config.group_by_length}
         batches = self.data.batches("train", config.batch_size, start=self.step, **order)
         iterator = self._iterator(batches)
         logs = self._solve() if self.closed_form else {}

@@ -24,15 +24,19 @@ of such numbers inside a model overflow."""
 class SeriesPreprocessor:
     """Series, float32 (batch, steps, channels) in their own units, to standardised ones; NaN is missing and stays NaN.
 
-    Steps at the end that are NaN in every channel are padding. A series without any value counts as one step. Numbers to
-    forecast are standardised as channel 0 is.
+    Steps at the end that are NaN in every channel are padding. A series without any value counts as one step. Of numbers to
+    forecast the model learns by how much they differ from channel 0 a season before, in its standard deviations: level and
+    rhythm need not be learned, and may change after training. A further channel tells the same difference for every step
+    whose season before is in the series.
 
     Attributes:
         means: mean of every channel's values in the training split.
         deviations: their standard deviation, 1 for a channel that never changes.
         longest: steps of the longest series of the data; a request may have more.
         every_step: whether a label is the target of every step, else of the whole series.
-        forecasts: whether the target is numbers to forecast, else a label.
+        horizon: how many steps are forecast, 0 where the target is a label.
+        season: steps from each of them back to the known value that it is compared with, such as a week's; 0 for none, then
+            it is compared with the mean.
 
     Example:
         >>> preprocess = SeriesPreprocessor(means=(5.0,), deviations=(2.0,), longest=3)
@@ -46,7 +50,8 @@ class SeriesPreprocessor:
     deviations: tuple[float, ...]
     longest: int
     every_step: bool = False
-    forecasts: bool = False
+    horizon: int = 0
+    season: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "means", tuple(self.means))  # lists, when they come from a file
@@ -61,34 +66,36 @@ class SeriesPreprocessor:
         Raises:
             UsageError: an `input_shape` that is not the data's, an infinite value, or a forecaster's activation for labels.
         """
+        # The longest rhythm that is named: a week knows what day it is, a day does not.
+        season = max(data.about.get("naive", {}).values(), default=0) if data.task == "forecasting" else 0
         channels = data.features["series"].shape[-1]
         if channels is None:
             raise UsageError(
                 f"Data set {data.name!r} has series whose number of channels varies. Choose one with fixed channels."
             )
-        fixed: dict[str, Any] = {"input_shape": (None, channels)}
+        fixed: dict[str, Any] = {"input_shape": (None, channels + bool(season))}
         asked = arguments.get("input_shape")
         if asked is not None and (len(asked) != 2 or asked[1] != channels or asked[0] is not None):
             raise UsageError(
                 f"input_shape={asked!r} contradicts data set {data.name!r}, whose series have the shape (None, {channels}). "
                 "Leave input_shape out."
             )
-        forecasts = data.task == "forecasting"
-        if forecasts:
-            horizon = data.features["forecast"].shape[0]
+        horizon = 0
+        if data.task == "forecasting":
+            horizon = int(data.features["forecast"].shape[0] or 0)
             fixed |= {"num_classes": horizon, "classifier_activation": "linear", "return_sequences": False}
         elif arguments.get("classifier_activation") == "linear":
             raise UsageError(
                 f"classifier_activation is 'linear' for the labels of data set {data.name!r}. Leave it out."
             )
-        every_step = not forecasts and bool(arguments.get("return_sequences", False))
+        every_step = not horizon and bool(arguments.get("return_sequences", False))
         means, deviations = _measure(data.train.map(lambda example: example["series"]), channels)
-        return cls(means, deviations, _longest(data), every_step, forecasts), fixed
+        return cls(means, deviations, _longest(data), every_step, horizon, season), fixed
 
     @property
     def output_shape(self) -> tuple[int, int]:
         """Shape of the longest model input, (longest, channels)."""
-        return self.longest, len(self.means)
+        return self.longest, len(self.means) + bool(self.season)
 
     @property
     def requests(self) -> dict[str, tf.TensorSpec]:
@@ -103,8 +110,9 @@ class SeriesPreprocessor:
             standardised numbers (batch, horizon). Weights: with `every_step` float32 (batch, steps), 0 at padding; else None.
         """
         inputs = self._standardised(tf.convert_to_tensor(examples["series"]))
-        if self.forecasts:
-            return inputs, (examples["forecast"] - self._means[0]) / self._deviations[0], None
+        if self.horizon:
+            start = self._start(tf.convert_to_tensor(examples["series"]))
+            return inputs, (examples["forecast"] - start) / self._deviations[0], None
         labels = tf.convert_to_tensor(examples["label"])
         if not self.every_step:
             return inputs, labels, None
@@ -113,7 +121,8 @@ class SeriesPreprocessor:
         return inputs, tf.repeat(labels[:, tf.newaxis], steps, axis=1), weights
 
     def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Turns `series` into model inputs, with `lengths`, int32 (batch,): real steps of every series, at least 1.
+        """Turns `series` into model inputs, with `lengths`, int32 (batch,): real steps of every series, at least 1; for a
+        forecast also with `start`, float32 (batch, horizon): the values that it is compared with.
 
         A series of no steps at all, or with a value that is infinite or absurdly large, is refused with a sentence.
         """
@@ -137,11 +146,22 @@ class SeriesPreprocessor:
         )
         near = tf.reduce_all(tf.math.is_nan(raw) | (tf.abs(inputs) <= _FARTHEST))
         with tf.control_dependencies([tf.debugging.Assert(near, [message])]):
-            return tf.identity(inputs), {"lengths": lengths(raw)}
+            extras = {"lengths": lengths(raw)}
+            if self.horizon:
+                extras["start"] = self._start(raw)
+            return tf.identity(inputs), extras
 
-    def unscale(self, values: tf.Tensor) -> tf.Tensor:
-        """Turns a model's standardised forecasts into channel 0's unit."""
-        return values * self._deviations[0] + self._means[0]
+    def unscale(self, values: tf.Tensor, extras: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Turns a model's standardised differences (batch, horizon) into forecasts in channel 0's unit."""
+        return values * self._deviations[0] + extras["start"]
+
+    def _start(self, series: tf.Tensor) -> tf.Tensor:
+        """Channel 0 a season before each step of the forecast, (batch, horizon); its mean where that is not known."""
+        mean = tf.constant(self._means[0])
+        places = lengths(series)[:, tf.newaxis] - self.season + tf.range(self.horizon)
+        known = (places >= 0) & (places < lengths(series)[:, tf.newaxis])
+        values = tf.gather(series[..., 0], tf.where(known, places, 0), axis=1, batch_dims=1)
+        return tf.where(known & ~tf.math.is_nan(values), values, mean)
 
     def trim(
         self, inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None
@@ -177,7 +197,13 @@ class SeriesPreprocessor:
         return np.asarray(self.deviations, np.float32)
 
     def _standardised(self, raw: tf.Tensor) -> tf.Tensor:
-        return (raw - self._means) / self._deviations
+        inputs = (raw - self._means) / self._deviations
+        if not self.season:
+            return inputs
+        values = raw[:, :, :1]
+        gap = tf.fill([tf.shape(raw)[0], tf.minimum(self.season, tf.shape(raw)[1]), 1], np.float32("nan"))
+        before = tf.concat([gap, values[:, : tf.maximum(tf.shape(raw)[1] - self.season, 0)]], axis=1)
+        return tf.concat([inputs, (values - before) / self._deviations[0]], axis=-1)
 
 
 def lengths(series: tf.Tensor) -> tf.Tensor:

@@ -399,7 +399,25 @@ def test_forecasts_go_to_the_model_and_back():
     _, targets, weights = preprocess.encode(batch)
     assert weights is None
     np.testing.assert_allclose(targets, (batch["forecast"] - preprocess.means[0]) / preprocess.deviations[0], rtol=1e-4)
-    np.testing.assert_allclose(preprocess.unscale(targets), batch["forecast"], rtol=1e-6)
+    _, extras = preprocess.serve({"series": batch["series"]})
+    np.testing.assert_allclose(preprocess.unscale(targets, extras), batch["forecast"], rtol=1e-6)
+
+
+def test_forecasts_start_from_a_season_before_and_return_to_the_unit():
+    preprocess = SeriesPreprocessor((10.0,), (2.0,), longest=5, horizon=2, season=3)
+    series = np.float32([[[1], [2], [3], [4], [NAN]], [[7], [8], [9], [10], [11]], [[5], [NAN], [NAN], [NAN], [NAN]]])
+    forecast = np.float32([[20, 30], [40, 50], [60, 70]])
+    inputs, targets, _ = preprocess.encode({"series": series, "forecast": forecast})
+    # By hand: what stands three steps before each forecast, counted from the last real step; the mean where nothing does.
+    start = np.float32([[2, 3], [9, 10], [10, 10]])
+    np.testing.assert_allclose(targets, (forecast - start) / 2)
+    np.testing.assert_allclose(inputs[..., 0], (series[..., 0] - 10) / 2)
+    np.testing.assert_allclose(inputs[:, :, 1], [[NAN] * 3 + [1.5, NAN], [NAN] * 3 + [1.5, 1.5], [NAN] * 5])
+    served, extras = preprocess.serve({"series": series})
+    np.testing.assert_array_equal(served, inputs)
+    np.testing.assert_allclose(extras["start"], start)
+    np.testing.assert_allclose(preprocess.unscale(targets, extras), forecast)
+    assert inputs.shape[1:] == preprocess.output_shape and preprocess.requests["series"].shape[-1] == 1
 
 
 def test_requests_are_padded_with_nan():

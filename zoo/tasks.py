@@ -175,7 +175,7 @@ def _tagging_answer(served: Served) -> dict[str, tf.Tensor]:
 
 
 def _forecast_answer(served: Served) -> dict[str, tf.Tensor]:
-    return {"forecast": served.preprocessor.unscale(_values(served.outputs))}
+    return {"forecast": served.preprocessor.unscale(_values(served.outputs), served.extras)}
 
 
 def _translation_answer(served: Served) -> dict[str, tf.Tensor]:

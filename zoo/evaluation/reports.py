@@ -163,10 +163,11 @@ def _tagging_headline(report: Report) -> list[Figure]:
 def _regression(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
     _, scaled, _ = predict_split(model, data, split, batch_size)
     preprocessor: Any = data.preprocessor
-    predictions = np.asarray(preprocessor.unscale(scaled))
     examples = list(raw_examples(data, split))
     targets = np.stack([e["forecast"] for e in examples])
-    history = np.stack([e["series"][:, 0] for e in examples])
+    series = np.stack([e["series"] for e in examples])
+    _, extras = preprocessor.serve({"series": tf.constant(series)})
+    predictions, history = np.asarray(preprocessor.unscale(scaled, extras)), series[..., 0]
     about = data.data.about
     lags = {k: n for k, n in about.get("naive", {"the last value": 1}).items() if n <= history.shape[1]}
     facts = {"unit": about.get("unit", ""), "channel": next(iter(about.get("channels", [""])))}

@@ -144,7 +144,7 @@ class SeriesPreprocessor:
             f"series holds a value that is infinite or more than {_FARTHEST:,.0f} standard deviations from the "
             "training data's mean. Send numbers in the training data's units, NaN where one is missing."
         )
-        near = tf.reduce_all(tf.math.is_nan(raw) | (tf.abs(inputs) <= _FARTHEST))
+        near = tf.reduce_all(tf.math.is_nan(inputs) | (tf.abs(inputs) <= _FARTHEST))
         with tf.control_dependencies([tf.debugging.Assert(near, [message])]):
             extras = {"lengths": lengths(raw)}
             if self.horizon:

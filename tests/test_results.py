@@ -1,0 +1,95 @@
+"""`zoo cross-validate` and `zoo results`, on embedded data."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+import zoo
+from zoo.scripts import cli, results, train
+
+RECIPE = """# zoo {command} --config tiny
+# Expected: an answer
+model:
+  name: attention
+  filters: 8
+data:
+  name: digit_rows
+config:
+  epochs: 1
+  learning_rate: 0.01
+"""
+
+
+@pytest.fixture
+def recipes(tmp_path, monkeypatch):
+    """A folder of recipes of our own."""
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    for module in (train, results):
+        monkeypatch.setattr(module, "RECIPES", folder)
+    return folder
+
+
+def read(file):
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.parametrize("name", train.recipes())
+def test_the_first_line_of_every_recipe_is_its_command(name):
+    words = results.recipe_command(name)
+    assert words[1] in cli.COMMANDS and words[words.index("--config") + 1] == name
+
+
+def test_the_shipped_results_are_of_shipped_recipes():
+    rows = read(results.RECIPES / "results.csv")
+    assert rows and list(rows[0]) == results.COLUMNS
+    assert {row["recipe"] for row in rows} <= set(train.recipes())
+    assert {row["verified"] for row in rows} == {"yes"}
+    for row in rows:
+        assert all(float(row[column]) >= 0 for column in ("value", "parameters", "minutes", "examples"))
+        assert bool(row["baseline"]) == bool(row["baseline_value"])
+
+
+def test_folds_are_runs_and_their_figures_are_rows(recipes, tmp_path, capsys):
+    (recipes / "tiny.yaml").write_text(RECIPE.format(command="cross-validate"))
+    runs = tmp_path / "runs" / "tiny"
+    words = ["cross-validate", "--config", str(recipes / "tiny.yaml"), "--folds", "2", "--run_directory", str(runs)]
+    assert cli.main([*words, "--quiet"]) == 0
+    assert "2 folds, mean and standard deviation" in capsys.readouterr().out
+    kept = json.loads((runs / "cross_validation.json").read_text())
+    assert kept["verified"] is True and len(kept["folds"]) == 2
+    values = [json.loads((runs / f"fold-{k}" / "evaluation.json").read_text()) for k in (0, 1)]
+    assert kept["summary"]["accuracy"]["mean"] == pytest.approx(sum(v["accuracy"] for v in values) / 2)
+    assert sum(v["num_examples"] for v in values) == 1797, "every example is in the test split of one fold"
+
+    (row,) = results.rows("tiny", runs)
+    assert row["metric"] == "accuracy, mean of 2 folds" and row["verified"] == "yes" and row["examples"] == 1797
+    assert float(row["value"]) == pytest.approx(kept["summary"]["accuracy"]["mean"], abs=1e-4)
+    output = tmp_path / "results.csv"
+    results.write_rows(output, "tiny", [row])
+    results.write_rows(output, "another", [{**row, "recipe": "another"}])
+    results.write_rows(output, "tiny", [{**row, "value": "0.5000"}])
+    assert [(r["recipe"], r["value"]) for r in read(output)] == [("another", row["value"]), ("tiny", "0.5000")]
+    assert cli.main(["results", "--markdown", "--output", str(output)]) == 0
+    assert "| `tiny` | accuracy, mean of 2 folds | 0.5000 of 1,797 |" in capsys.readouterr().out
+
+
+def test_what_is_wrong_is_said_in_one_line(recipes, tmp_path, capsys):
+    (recipes / "tiny.yaml").write_text("# nothing\n" + RECIPE)
+    with pytest.raises(zoo.UsageError, match=r"The first line of tiny.yaml is '# nothing'. Write its command there"):
+        results.recipe_command("tiny")
+    with pytest.raises(
+        zoo.UsageError, match=r"The run of tiny in .* is not complete: .*Pass the recipe to `zoo results`"
+    ):
+        results.rows("tiny", tmp_path / "none")
+    assert cli.main(["results", "tyni"]) == 2
+    assert "Unknown recipe 'tyni'. Did you mean 'tiny'?" in capsys.readouterr().err
+    assert cli.main(["results", "--markdown", "--output", str(tmp_path / "none.csv")]) == 2
+    assert "does not exist. Run `zoo results --output" in capsys.readouterr().err
+    words = ["cross-validate", "--model", "lstm", "--data", "seasons", "--run_directory", str(tmp_path / "folds")]
+    assert cli.main(words) == 2
+    assert "is divided in time, and folds would train on what comes after the test" in capsys.readouterr().err

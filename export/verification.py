@@ -17,7 +17,8 @@ from zoo.errors import UsageError, one_line
 from zoo.export import layout
 
 TOLERANCE = 1e-5
-"""Largest difference, relative to the larger of 1 and the output's largest value, between the live model and TensorFlow on the artifact."""
+"""Largest difference between the live model and TensorFlow on the artifact, relative to the larger of 1 and the output's
+largest value."""
 
 _EDGE_TYPES = ("float32", "int32", "int64", "string")
 _REFUSED_OPS = (

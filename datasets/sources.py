@@ -132,6 +132,9 @@ def _load_files(
     _check_options(name, options, list(inspect.signature(read).parameters))
     base = Path(manual_dir or ".").expanduser().resolve()
     data = read(name, base / Path(path).expanduser(), memory_limit, **options)
+    if columns := data.about.get("columns"):
+        told = (f"{column} {facts['dtype']}, {facts['missing']} missing" for column, facts in columns.items())
+        print(f"Columns of {name}: {'; '.join(told)}", flush=True)
     for what, count in data.about.get("left_out", {}).items():
         print(f"Left out of {name}: {count} {what}", flush=True)
     relative = not Path(path).expanduser().is_absolute()

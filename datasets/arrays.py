@@ -94,7 +94,7 @@ def window_splits(
 
     The timeline is divided, not the windows: what train sees lies wholly before the first bound; what validation
     forecasts lies between the bounds, what test forecasts behind the second. Their histories may reach back. Every step
-    begins a window. Windows whose forecast has a missing value (NaN) are left out.
+    begins a window. Windows whose forecast has a missing value (NaN), or whose last step has no value, are left out.
 
     Args:
         name: of the data set, for messages.
@@ -117,6 +117,8 @@ def window_splits(
     def split(starts: np.ndarray) -> Split:
         starts = starts[starts >= window]
         starts = starts[bad[starts + horizon] == bad[starts]]
+        # A history that ends in steps without any value would pass for a shorter one, and its forecast for an earlier one.
+        starts = starts[~np.isnan(values[starts - 1]).all(axis=1)]
 
         def example(start: tf.Tensor) -> dict[str, tf.Tensor]:
             series = held[start - window : start]

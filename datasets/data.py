@@ -378,7 +378,12 @@ class Prepared:
             order = np.lexsort((np.arange(len(targets)), np.array(rank)))
             chosen = np.sort(order[: max(count, len(self.data.class_names))])
         else:
-            chosen = np.array(answered[:count])
+            chosen = np.array(answered[:count], np.int64)
+        if not len(chosen):
+            raise UsageError(
+                f"No test example of data set {self.data.name!r} can be sent as a request: training has seen none of what "
+                "they hold. Choose another split of the data."
+            )
         numbers = tf.constant(chosen)
         raw = dataset.enumerate().filter(lambda i, _: tf.reduce_any(i == numbers)).map(lambda _, example: example)
         requests = self.preprocessor.to_requests(list(raw.as_numpy_iterator()))

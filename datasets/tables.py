@@ -197,7 +197,13 @@ def _parsed(path: Path, content: bytes) -> pd.DataFrame:
         raise UsageError(f"{path} has two columns called {twice[0]!r}. Rename one of them.")
     try:
         frame = pd.read_csv(
-            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, na_filter=False, index_col=None
+            io.StringIO(text.rstrip("\r\n") + "\n"),
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            na_filter=False,
+            index_col=None,
+            skip_blank_lines=len(header) > 1,  # in a file of one column an empty line is an empty cell
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UsageError(f"{path} cannot be read as CSV: {one_line(error, 200)} Correct that line.") from error

@@ -306,6 +306,7 @@ def _facts(
         "signatures": {name: _describe(function) for name, function in signatures.items()},
         "metrics": {k: v for k, v in report.items() if isinstance(v, (int, str)) or _is_finite(v)},
         "baseline": report.get("baseline"),
+        "headline": report.get("headline", []),
         "weights_sha256": weights_hash(model),
         "written_by": {
             "savedmodel-zoo": __version__,

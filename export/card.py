@@ -64,6 +64,10 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
         "| metric | model | baseline |",
         "|---|---|---|",
     ]
+    for figure in facts.get("headline", []):
+        beside = figure["baseline_value"]
+        told = "" if beside is None else f"{beside:.4f}, {figure['baseline']}"
+        lines.append(f"| **{figure['metric']}** | {figure['value']:.4f} | {told} |")
     for key, value in metrics.items():
         if isinstance(value, float):
             beside = f"{baseline[key]:.4f}" if isinstance(baseline.get(key), float) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,12 @@ class LoadedModel:
         if len(names) != 1:
             raise UsageError(f"{signature} takes {' and '.join(names)}. Call the loaded model with inputs by name.")
         spec = self._function(signature).structured_input_signature[1][names[0]]
-        takes_file = names[0].endswith("_bytes") or spec.dtype != tf.string
+        takes_file = names[0].endswith("_bytes") or names == ["series"]
+        if signature == "predict" or not (takes_file or spec.dtype == tf.string):
+            raise UsageError(
+                f"{signature} takes {names[0]} as numbers, which nobody types. Leave the signature out, or call the loaded "
+                "model with inputs by name."
+            )
         answers = []
         for item in items:
             # A shell hands bytes that are not UTF-8 over as lone surrogates; they become the bytes they were.
@@ -113,9 +119,11 @@ def _read_series(file: Path) -> np.ndarray:
     import pandas as pd
 
     try:
-        table = pd.read_csv(file, header=None, skipinitialspace=True)
-        first = pd.to_numeric(table.iloc[0], errors="coerce")
-        if first.isna().all():  # names
+        text = file.read_text(encoding="utf-8-sig").rstrip("\r\n") + "\n"
+        one_column = "," not in text  # there an empty line is a missing value
+        table = pd.read_csv(io.StringIO(text), header=None, skipinitialspace=True, skip_blank_lines=not one_column)
+        first = table.iloc[0].dropna()
+        if len(first) and pd.to_numeric(first, errors="coerce").isna().all():  # names
             table = table.iloc[1:]
         return table.apply(pd.to_numeric).to_numpy(np.float32)
     except (OSError, ValueError) as error:

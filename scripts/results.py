@@ -80,7 +80,7 @@ def recipe_command(name: str) -> list[str]:
 
 def _places(name: str, data_dir: str | None, manual_root: str | None) -> list[str]:
     words = ["--data.data_dir", data_dir] if data_dir else []
-    originals = str(read_sections(name)["data"]["name"]).replace("/", "_")
+    originals = str(read_sections(str(RECIPES / f"{name}.yaml"))["data"]["name"]).replace("/", "_")
     if manual_root and (Path(manual_root) / originals).is_dir():
         words += ["--data.manual_dir", str(Path(manual_root) / originals)]
     return words
@@ -89,32 +89,39 @@ def _places(name: str, data_dir: str | None, manual_root: str | None) -> list[st
 def rows(name: str, directory: Path) -> list[dict[str, Any]]:
     """Returns a row for every figure of a recipe's run, or of the runs of its folds."""
     from zoo import evaluation
+    from zoo.export import layout
 
-    sections = read_sections(name)
-    runs = sorted(directory.glob("fold-*")) or [directory]
+    sections = read_sections(str(RECIPES / f"{name}.yaml"))
+    folds = directory / "cross_validation.json"
     try:
+        count = len(storage.read_json(folds)["folds"]) if folds.is_file() else 0
+        runs = [directory / f"fold-{k}" for k in range(count)] or [directory]
         reports = [storage.read_json(run / "evaluation.json") for run in runs]
-        facts = [storage.read_json(run / "saved_model" / "1" / "assets.extra" / "zoo.json") for run in runs]
-        verdicts = [storage.read_json(run / "saved_model" / "1" / "assets.extra" / "verification.json") for run in runs]
+        places = [layout.find(run) / layout.EXTRA for run in runs]
+        facts = [storage.read_json(place / "zoo.json") for place in places]
+        verdicts = [storage.read_json(place / "verification.json") for place in places]
         seconds = [float(row["seconds"]) for run in runs for row in csv.DictReader((run / "history.csv").open())]
     except OSError as error:
         raise UsageError(
             f"The run of {name} in {directory} is not complete: {one_line(error)}. Pass the recipe to `zoo results` again."
         ) from error
-    headlines = [evaluation.headline(report) for report in reports]
+    kinds: dict[tuple[str, str], list[tuple[Any, int]]] = {}
+    for report in reports:
+        for figure in evaluation.headline(report):
+            pair = figure, report["num_examples"] if figure.count is None else figure.count
+            kinds.setdefault((figure.metric, figure.baseline), []).append(pair)
     found = []
-    for figures in zip(*headlines, strict=True):
-        values = [figure.value for figure in figures]
-        beside = [figure.baseline_value for figure in figures if figure.baseline_value is not None]
+    for (metric, baseline), figures in kinds.items():
+        beside = [figure.baseline_value for figure, _ in figures if figure.baseline_value is not None]
         found.append(
             {
                 "recipe": name,
                 "model": sections["model"]["name"],
                 "data": sections["data"]["name"],
-                "examples": sum(report["num_examples"] for report in reports),
-                "metric": figures[0].metric + (f", mean of {len(runs)} folds" if len(runs) > 1 else ""),
-                "value": f"{sum(values) / len(values):.4f}",
-                "baseline": figures[0].baseline,
+                "examples": sum(number for _, number in figures),
+                "metric": metric + (f", mean of {len(runs)} folds" if len(runs) > 1 else ""),
+                "value": f"{sum(figure.value for figure, _ in figures) / len(figures):.4f}",
+                "baseline": baseline,
                 "baseline_value": f"{sum(beside) / len(beside):.4f}" if beside else "",
                 "parameters": facts[0]["parameters"],
                 "minutes": f"{sum(seconds) / 60:.1f}",

@@ -40,12 +40,12 @@ def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
     sections: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
     if name is None:
         return sections
-    if not Path(name).exists() and name not in recipes():
+    if not Path(name).is_file() and name not in recipes():
         raise UsageError(
             f"--config {name} is neither a file nor a recipe. {did_you_mean(name, recipes())} Pass the config.yaml of a "
             "run; a single setting is an option such as --config.epochs 10."
         )
-    content = read_yaml(name if Path(name).exists() else RECIPES / f"{name}.yaml")
+    content = read_yaml(name if Path(name).is_file() else RECIPES / f"{name}.yaml")
     for section, values in content.items():
         if section not in sections:
             raise UsageError(f"{name} has a section {section!r}. {did_you_mean(str(section), _SECTIONS)}")

@@ -164,6 +164,8 @@ def cross_validate(model: str, data: str, *, folds: int = 5, **arguments: Any) -
     """
     from zoo import evaluation
 
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+        raise UsageError(f"folds is {folds!r}; expected a whole number of at least 2. Pass folds=5, say.")
     first = default_directory(model, data)
     directory = Path(arguments.pop("run_directory", None) or first.with_name(f"{first.name}-folds"))
     load = dict(arguments.pop("data_arguments", None) or {})

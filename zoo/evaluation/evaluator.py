@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ def evaluate(
         "split": split,
         **kind.compute(model, data, split, batch_size),
     }
+    report["headline"] = [dataclasses.asdict(figure) for figure in kind.headline(report)]
     if directory is not None:
         directory = Path(directory)
         try:

@@ -41,12 +41,14 @@ class Figure:
         value: the model's.
         baseline: what it is compared with, empty where there is nothing.
         baseline_value: the figure of that, None likewise.
+        count: how many examples it is the mean of, None for all of the report's.
     """
 
     metric: str
     value: float
     baseline: str = ""
     baseline_value: float | None = None
+    count: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,8 @@ def _linear_baseline(data: Prepared, split: str) -> Report:
         counts = [np.maximum((~np.isnan(e["series"])).sum(axis=0), 1) for e in examples]
         return np.array(sums) / np.array(counts), np.array([e["label"] for e in examples])
 
+    if len(data.data.class_names) < 2:
+        return {}
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(*means("train"))
     return {
         "linear_baseline": {"name": "logistic regression on channel means", "accuracy": linear.score(*means(split))}
@@ -104,7 +108,7 @@ def _linear_baseline(data: Prepared, split: str) -> Report:
 
 def _classification_headline(report: Report) -> list[Figure]:
     base = report["baseline"]
-    figures = [Figure("accuracy", report["accuracy"], f"always {base['class_name']!r}", base["accuracy"])]
+    figures = [Figure("accuracy", report["accuracy"], "the most frequent class", base["accuracy"])]
     if "linear_baseline" in report:
         linear = report["linear_baseline"]
         figures = [Figure("accuracy", report["accuracy"], linear["name"], linear["accuracy"])]
@@ -153,7 +157,11 @@ def _tagging_headline(report: Report) -> list[Figure]:
     figures = [Figure("token accuracy", report["accuracy"], name, words["all"]["baseline_accuracy"])]
     if words["unknown"]["num_words"]:
         unknown = words["unknown"]
-        figures.append(Figure("unknown word accuracy", unknown["accuracy"], name, unknown["baseline_accuracy"]))
+        figures.append(
+            Figure(
+                "unknown word accuracy", unknown["accuracy"], name, unknown["baseline_accuracy"], unknown["num_words"]
+            )
+        )
     return figures
 
 
@@ -264,7 +272,7 @@ def _ranking_headline(report: Report) -> list[Figure]:
     popular = base["most_popular"]
     for metric, key in (("hit rate at 10", "hit_rate"), ("NDCG at 10", "ndcg")):
         if report[key] is not None:
-            figures.append(Figure(metric, report[key], "most popular items", popular[key]))
+            figures.append(Figure(metric, report[key], "most popular items", popular[key], report["num_users"]))
     return figures
 
 

@@ -527,7 +527,7 @@ def test_a_series_to_forecast_of_a_csv(tmp_path):
     hole = write(tmp_path / "d.csv", "\n".join(["count", *(str(h) if h != 20 else "NaN" for h in range(200))]))
     data = zoo.datasets.load(hole, columns={"forecast": "count"}, window=10, horizon=5)
     assert data.about["left_out"] == {"missing values to forecast, and the windows with them": 1}
-    assert data.splits["train"].num_examples == 126 - 5
+    assert data.splits["train"].num_examples == 126 - 5 - 1, "five windows forecast it, the history of one ends with it"
 
 
 def test_series_with_a_label_of_a_csv(tmp_path):

@@ -19,7 +19,7 @@ from zoo.storage import unpack_arrays
 
 examples = unpack_arrays(np.load(f"{sys.argv[1]}/interface/examples.npz"))  # of the test split, never trained on
 with open(sys.argv[2], "wb") as file:
-    file.write(examples["image_bytes"][0])
+    file.write(examples["requests/image_bytes"][0])
 print("The image shows a", examples["targets"][0])
 PYTHON
 "$bin/zoo" predict "$run" "$image"

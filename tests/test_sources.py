@@ -153,7 +153,8 @@ def test_windows_whose_forecast_is_missing_are_left_out():
     splits = window_splits("s", values, 5, 3)
     forecasts = [e["forecast"] for s in splits.values() for e in s.dataset().as_numpy_iterator()]
     assert not np.isnan(forecasts).any()
-    assert sum(s.num_examples for s in splits.values()) == (65 - 2 - 3) + 8 + (20 - 2 - 1)
+    # What is left out: three forecasts of each, and the history that ends with it.
+    assert sum(s.num_examples for s in splits.values()) == (65 - 2 - 3 - 1) + 8 + (20 - 2 - 1 - 1)
 
 
 # --- Embedded sets ---------------------------------------------------------------------------------------------------

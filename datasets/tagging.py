@@ -5,19 +5,17 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 
-from zoo.datasets.text import FIRST_WORD, PADDING, UNKNOWN
+from zoo.datasets.text import FIRST_WORD, PADDING, UNKNOWN, VocabularyPreprocessor, vocabulary_sizes
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
 
-_VOCABULARY_FILE = "vocabulary.txt"
 _MIN_COUNT = 2
 """Words that occur once in training are unknown words: that is where the model learns what an unknown word's form means."""
 _MIN_FORM_COUNT = 3
@@ -25,7 +23,7 @@ _SUFFIXES = (3, 2, 1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
-class TaggingPreprocessor:
+class TaggingPreprocessor(VocabularyPreprocessor):
     """Words to numbers, int32 (batch, words): 0 is padding, 1 a word of which nothing is known.
 
     A word is looked up as it is written, then in lower case, then by its form: whether it begins with a capital, is all
@@ -46,54 +44,19 @@ class TaggingPreprocessor:
 
     kind: ClassVar[str] = "tagging"
     padding: ClassVar[float] = PADDING
-    vocabulary: tuple[str, ...]
-    max_length: int
-    _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
-    _tables: list[tf.lookup.StaticHashTable] = dataclasses.field(default_factory=list, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "vocabulary", tuple(self.vocabulary))  # a list, when it comes from a file
 
     @classmethod
     def for_model(
         cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[TaggingPreprocessor, dict[str, Any]]:
         """Takes the most frequent words and forms of the training split, as many as `vocab_size` has room for."""
-        sizes = {name: arguments.get(name) or needs[name] for name in ("vocab_size", "max_length")}
-        for name, value in sizes.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 3:
-                raise UsageError(
-                    f"{name} is {value!r}; expected a whole number of at least 3. Pass {name}={needs[name]}."
-                )
+        most, longest = vocabulary_sizes(needs, arguments)
         counts: collections.Counter[bytes] = collections.Counter()
         for batch in data.train.map(lambda example: example["tokens"]).padded_batch(1024, [None]):
             counts.update(_clean(tf.reshape(batch, [-1])).numpy().tolist())
         del counts[b""]
-        vocabulary = _most_frequent(counts)[: sizes["vocab_size"] - FIRST_WORD]
-        return cls(vocabulary, sizes["max_length"]), {"vocab_size": len(vocabulary) + FIRST_WORD}
-
-    @property
-    def output_shape(self) -> tuple[int]:
-        """Shape of the longest model input, (max_length,)."""
-        return (self.max_length,)
-
-    @property
-    def requests(self) -> dict[str, tf.TensorSpec]:
-        """`text`: string (batch,), UTF-8, each a sentence."""
-        return {"text": tf.TensorSpec([None], tf.string, "text")}
-
-    def _table(self) -> tf.lookup.StaticHashTable:
-        if not self._tables:
-            with tf.init_scope():  # also when first asked for while a tf.data function is traced
-                if self._file is None:
-                    numbers = tf.range(FIRST_WORD, FIRST_WORD + len(self.vocabulary), dtype=tf.int64)
-                    source = tf.lookup.KeyValueTensorInitializer(tf.constant(self.vocabulary, tf.string), numbers)
-                else:
-                    by_line, whole = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
-                    source = tf.lookup.TextFileInitializer(str(self._file), tf.string, whole, tf.int64, by_line)
-                # In the file, line 0 and 1 are padding and unknown words, so that a line's number is the word's.
-                self._tables.append(tf.lookup.StaticHashTable(source, default_value=UNKNOWN))
-        return self._tables[0]
+        vocabulary = _most_frequent(counts)[: most - FIRST_WORD]
+        return cls(vocabulary, longest), {"vocab_size": len(vocabulary) + FIRST_WORD}
 
     def numbers(self, words: tf.Tensor) -> tf.Tensor:
         """Turns words, string of any shape, into int32 of the same shape; none of them is padding."""
@@ -145,17 +108,6 @@ class TaggingPreprocessor:
         texts = np.empty(len(examples), object)
         texts[:] = [e["text"] if e.get("text") else b" ".join(t for t in e["tokens"] if t) for e in examples]
         return {"text": texts}
-
-    def for_export(self, directory: Path) -> tuple[TaggingPreprocessor, list[Any]]:
-        """Returns an equal preprocessor whose vocabulary is a file in `directory`, and what must be saved with it."""
-        file = directory / _VOCABULARY_FILE
-        file.write_text("".join(f"{word}\n" for word in ("[PAD]", "[UNK]", *self.vocabulary)), encoding="utf-8")
-        served = dataclasses.replace(self, _file=file, _tables=[])
-        return served, [served._table()]
-
-    def config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {"vocabulary": list(self.vocabulary), "max_length": self.max_length}
 
 
 def forms(words: tf.Tensor) -> list[tf.Tensor]:

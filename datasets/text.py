@@ -6,7 +6,7 @@ import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
@@ -24,23 +24,14 @@ _MIN_COUNT = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class TextPreprocessor:
-    """Texts to word numbers, int32 (batch, tokens): 0 is padding, 1 an unknown word, words from 2 by falling frequency.
-
-    Lower-cases, makes every punctuation mark and symbol (emoji too) a word of its own, splits at white space. A text without
-    a word is one unknown word; one of more than `max_length` words is cut; what is not UTF-8 becomes U+FFFD, an unknown word.
+class VocabularyPreprocessor:
+    """What preprocessors share that look words up in one vocabulary: its table, its file, and the request `text`.
 
     Attributes:
-        vocabulary: the known words.
+        vocabulary: the known words; the first one's number is 2.
         max_length: most words of a text.
-
-    Example:
-        >>> TextPreprocessor(("hello", "!"), 5)(["Hello, world!", ""]).numpy().tolist()
-        [[2, 1, 1, 3], [1, 0, 0, 0]]
     """
 
-    kind: ClassVar[str] = "text"
-    padding: ClassVar[float] = 0
     vocabulary: tuple[str, ...]
     max_length: int
     _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
@@ -48,26 +39,6 @@ class TextPreprocessor:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", tuple(self.vocabulary))  # a list, when it comes from a file
-
-    @classmethod
-    def for_model(
-        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
-    ) -> tuple[TextPreprocessor, dict[str, Any]]:
-        """Takes the most frequent words of the training split, as many as the builder's `vocab_size` has room for."""
-        most = arguments.get("vocab_size")
-        most = needs["vocab_size"] if most is None else most
-        longest = arguments.get("max_length", needs["max_length"])
-        for name, value in (("vocab_size", most), ("max_length", longest)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 3:
-                raise UsageError(
-                    f"{name} is {value!r}; expected a whole number of at least 3. Pass {name}={needs[name]}."
-                )
-        counts: collections.Counter[bytes] = collections.Counter()
-        for texts in data.train.map(lambda example: example["text"]).batch(1024):
-            counts.update(words(texts).flat_values.numpy().tolist())
-        ranked = sorted(((-n, w) for w, n in counts.items() if n >= _MIN_COUNT))[: most - FIRST_WORD]
-        vocabulary = tuple(word.decode() for _, word in ranked)
-        return cls(vocabulary, longest), {"vocab_size": len(vocabulary) + FIRST_WORD}
 
     @property
     def output_shape(self) -> tuple[int]:
@@ -91,6 +62,66 @@ class TextPreprocessor:
                 # In the file, line 0 and 1 are padding and unknown words, so that a line's number is the word's.
                 self._tables.append(tf.lookup.StaticHashTable(source, default_value=UNKNOWN))
         return self._tables[0]
+
+    def for_export(self, directory: Path) -> tuple[Self, list[Any]]:
+        """Returns an equal preprocessor whose vocabulary is a file in `directory`, and what must be saved with it."""
+        file = directory / _VOCABULARY_FILE
+        file.write_text("".join(f"{word}\n" for word in ("[PAD]", "[UNK]", *self.vocabulary)), encoding="utf-8")
+        served = dataclasses.replace(self, _file=file, _tables=[])
+        return served, [served._table()]
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"vocabulary": list(self.vocabulary), "max_length": self.max_length}
+
+
+def vocabulary_sizes(needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns vocabulary size and longest text: the builder's arguments, else what the spec needs.
+
+    Raises:
+        UsageError: one of them is no whole number of at least 3.
+    """
+    sizes = []
+    for name in ("vocab_size", "max_length"):
+        value = arguments.get(name)
+        value = needs[name] if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int) or value < 3:
+            raise UsageError(f"{name} is {value!r}; expected a whole number of at least 3. Pass {name}={needs[name]}.")
+        sizes.append(value)
+    return sizes[0], sizes[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextPreprocessor(VocabularyPreprocessor):
+    """Texts to word numbers, int32 (batch, tokens): 0 is padding, 1 an unknown word, words from 2 by falling frequency.
+
+    Lower-cases, makes every punctuation mark and symbol (emoji too) a word of its own, splits at white space. A text without
+    a word is one unknown word; one of more than `max_length` words is cut; what is not UTF-8 becomes U+FFFD, an unknown word.
+
+    Attributes:
+        vocabulary: the known words.
+        max_length: most words of a text.
+
+    Example:
+        >>> TextPreprocessor(("hello", "!"), 5)(["Hello, world!", ""]).numpy().tolist()
+        [[2, 1, 1, 3], [1, 0, 0, 0]]
+    """
+
+    kind: ClassVar[str] = "text"
+    padding: ClassVar[float] = 0
+
+    @classmethod
+    def for_model(
+        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[TextPreprocessor, dict[str, Any]]:
+        """Takes the most frequent words of the training split, as many as the builder's `vocab_size` has room for."""
+        most, longest = vocabulary_sizes(needs, arguments)
+        counts: collections.Counter[bytes] = collections.Counter()
+        for texts in data.train.map(lambda example: example["text"]).batch(1024):
+            counts.update(words(texts).flat_values.numpy().tolist())
+        ranked = sorted(((-n, w) for w, n in counts.items() if n >= _MIN_COUNT))[: most - FIRST_WORD]
+        vocabulary = tuple(word.decode() for _, word in ranked)
+        return cls(vocabulary, longest), {"vocab_size": len(vocabulary) + FIRST_WORD}
 
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
         """Turns texts, string (batch,), into int32 (batch, tokens), padded to the longest text of the batch."""
@@ -131,17 +162,6 @@ class TextPreprocessor:
         texts = np.empty(len(examples), object)
         texts[:] = [example["text"] for example in examples]
         return {"text": texts}
-
-    def for_export(self, directory: Path) -> tuple[TextPreprocessor, list[Any]]:
-        """Returns an equal preprocessor whose vocabulary is a file in `directory`, and what must be saved with it."""
-        file = directory / _VOCABULARY_FILE
-        file.write_text("".join(f"{word}\n" for word in ("[PAD]", "[UNK]", *self.vocabulary)), encoding="utf-8")
-        served = dataclasses.replace(self, _file=file, _tables=[])
-        return served, [served._table()]
-
-    def config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {"vocabulary": list(self.vocabulary), "max_length": self.max_length}
 
 
 def words(texts: tf.Tensor) -> tf.RaggedTensor:

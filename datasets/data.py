@@ -347,6 +347,11 @@ class Prepared:
         return np.bincount(targets, minlength=len(self.data.class_names))
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The labels in the order of their numbers, empty where the task has none."""
+        return self.data.class_names
+
+    @property
     def interface(self) -> Interface:
         """What an artifact needs beside the model: task, preprocessor, labels, and examples from the test split."""
         if self._interface is None:

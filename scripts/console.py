@@ -143,12 +143,10 @@ def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | N
     except UsageError as error:
         print(f"zoo: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        going_on = (
-            " The same command goes on from the last checkpoint, if there is one." if "train" in words[:1] else ""
-        )
-        print(f"zoo: interrupted.{going_on}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        # Training says itself how to go on, and which signal came.
+        print(f"zoo: {error or 'interrupted.'}", file=sys.stderr)
+        return int(getattr(error, "status", 130))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -89,6 +89,12 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
     parser.add_argument("--no-export", action="store_true", help="Stop after the evaluation.")
     parser.add_argument("--overwrite", action="store_true", help="Throw away the run that is in the run directory.")
     parser.add_argument("--quiet", action="store_true", help="A line per epoch instead of a progress bar.")
+    parser.add_argument(
+        "--cluster", help="host:port of every worker, with commas between them, the same on all of them."
+    )
+    parser.add_argument("--task-index", type=int, help="The number of this worker; 0 is the chief.")
+    parser.add_argument("--cluster-timeout", type=float, default=300.0, help="Seconds to wait for the other workers.")
+    parser.add_argument("--gpu-memory-limit", type=int, help="Most memory of each GPU that is used, in MiB.")
     if model is not None:
         spec = get_spec(model)
         title = f"model {model}: {spec.summary}"
@@ -116,6 +122,10 @@ def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[st
         "export": not options.no_export,
         "overwrite": options.overwrite,
         "verbose": 2 if options.quiet else 1,
+        "cluster": options.cluster,
+        "task_index": options.task_index,
+        "cluster_timeout": options.cluster_timeout,
+        "gpu_memory_limit": options.gpu_memory_limit,
     }
     return arguments, options
 
@@ -132,6 +142,8 @@ def command(argv: list[str]) -> int:
     import zoo
 
     result = zoo.run(**arguments)
+    if not result.report:
+        return 0  # a worker whose chief does the rest
     print(f"Run:        {result.run_directory}")
     place = shlex.quote(str(result.run_directory))
     if result.saved_model is None or result.verification is None:

@@ -18,7 +18,8 @@ import tensorflow as tf
 import zoo
 from zoo.config import read_yaml
 from zoo.training.run_directory import _CONFIG_HEAD
-from zoo.training.schedules import WarmupSchedule, make_optimizer
+from zoo.training.optimizers import make_optimizer
+from zoo.training.schedules import WarmupSchedule
 
 TIMES = ("seconds", "examples_per_second")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zoo import datasets, export
     from zoo.evaluation import evaluate
     from zoo.pipeline import run
-    from zoo.training import strategy, train
+    from zoo.training import precision, strategy, train
 
 __all__ = [
     "ModelSpec",
@@ -33,6 +33,7 @@ __all__ = [
     "export",
     "get_spec",
     "list_models",
+    "precision",
     "register_model",
     "run",
     "strategy",
@@ -41,6 +42,7 @@ __all__ = [
 
 _LAZY = {
     "evaluate": "zoo.evaluation",
+    "precision": "zoo.training",
     "run": "zoo.pipeline",
     "strategy": "zoo.training",
     "train": "zoo.training",

@@ -5,11 +5,40 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from zoo.errors import UsageError, did_you_mean
+
+AUGMENTATIONS = ("flip", "crop", "rand_augment", "mixup", "cutmix")
+_WHOLE = {
+    "epochs": 1,
+    "batch_size": 1,
+    "accumulation_steps": 1,
+    "warmup_steps": 0,
+    "patience": 1,
+    "keep_best": 0,
+    "seed": 0,
+    "replicas": 1,
+    "steps_per_call": 1,
+    "checkpoint_steps": 1,
+    "keep_checkpoints": 1,
+}
+_OPTIONAL = (
+    "clip_norm",
+    "weight_decay",
+    "ema_momentum",
+    "monitor",
+    "patience",
+    "replicas",
+    "checkpoint_steps",
+)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,22 +47,38 @@ class TrainConfig:
 
     Args:
         epochs: Passes over the training split.
-        batch_size: Examples per step over all devices together.
+        batch_size: Examples per step over all devices, workers and accumulated parts together.
+        accumulation_steps: Parts that each device computes its share of a batch in, one after the other; costs time, saves
+            memory, and changes no number but the statistics of batch normalisation.
         optimizer: A Keras optimizer by name, such as adam, adamw, sgd or rmsprop.
         learning_rate: The optimizer's learning rate, the highest one where a schedule varies it.
         schedule: How the learning rate goes on after the warm-up, down to zero at the last step unless constant.
         warmup_steps: Steps over which the learning rate rises linearly from zero.
+        weight_decay: Fraction of each weight, times the learning rate, that a step takes away; biases and the weights of
+            normalisation layers are left out. Null for the optimizer's own, which is none but for adamw.
         clip_norm: Largest global norm of the gradients of a step, null for no clipping.
-        seed: Seed of initial weights, shuffling and dropout.
+        ema_momentum: Momentum of the moving average of the weights, which is then evaluated and exported; null for none.
+        label_smoothing: Share of every label that is spread over all classes.
+        class_weights: Factor of each class's loss by class name, such as {spam: 4}, or balanced; null for equal ones.
+        augmentation: What is done to training images: flip, crop, rand_augment, mixup, cutmix.
+        precision: Type of the computation; weights and the last layer stay float32. Auto takes bfloat16 where the device
+            computes it faster. A mixed one ends in a float32 model.
+        monitor: The metric by which epochs are compared, such as val_loss; null for the task's own.
+        patience: Epochs without improvement after which training stops, null for never.
+        min_delta: The least change of the monitored metric that is an improvement.
+        keep_best: How many of the best epochs' weights are kept; with 1 or more the best ones are evaluated and exported.
+        seed: Seed of initial weights, shuffling, dropout and augmentation.
         deterministic: Whether TensorFlow must use deterministic ops only, which makes two runs equal bit for bit.
-        strategy: Which devices share a step; auto takes every visible GPU, else the CPU.
+        strategy: Which devices share a step; auto takes every visible GPU, or the cluster's workers, else the CPU.
         replicas: Number of devices for mirrored, null for all; on a machine without GPUs the CPU is divided.
-        steps_per_call: Steps that run inside one compiled call; callbacks and the progress bar see every such call.
-        jit_compile: Whether XLA compiles the step; worth trying on dense models, harmful to convolutions on a CPU.
+        steps_per_call: Most steps that run inside one compiled call; a call takes about a second at most, and callbacks and
+            the progress bar see every one.
+        jit_compile: Whether XLA compiles the step; auto where the model is known to gain by it on a CPU.
         checkpoint_steps: Steps between checkpoints within an epoch, null for one at each epoch's end only.
         keep_checkpoints: How many checkpoints stay.
         group_by_length: Whether a batch holds sequences of like length, which costs less padding.
         closed_form: Whether the weights are solved for at once instead of trained, for models that can be.
+        histograms: Whether tensorboard/ gets the distribution of every weight after every epoch.
 
     Raises:
         UsageError: a value out of range or two that contradict each other.
@@ -45,58 +90,101 @@ class TrainConfig:
 
     epochs: int = 10
     batch_size: int = 64
+    accumulation_steps: int = 1
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = 0
+    weight_decay: float | None = None
     clip_norm: float | None = None
+    ema_momentum: float | None = None
+    label_smoothing: float = 0.0
+    class_weights: dict[str, float] | Literal["balanced"] | None = None
+    augmentation: list[str] = dataclasses.field(default_factory=list)
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"] = "float32"
+    monitor: str | None = None
+    patience: int | None = None
+    min_delta: float = 0.0
+    keep_best: int = 0
     seed: int = 0
     deterministic: bool = False
-    strategy: Literal["auto", "one_device", "mirrored"] = "auto"
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker", "tpu"] = "auto"
     replicas: int | None = None
     steps_per_call: int = 32
-    jit_compile: bool = False
+    jit_compile: bool | Literal["auto"] = "auto"
     checkpoint_steps: int | None = None
     keep_checkpoints: int = 2
     group_by_length: bool = False
     closed_form: bool = False
+    histograms: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in {
-            "epochs": 1,
-            "batch_size": 1,
-            "warmup_steps": 0,
-            "seed": 0,
-            "replicas": 1,
-            "steps_per_call": 1,
-            "checkpoint_steps": 1,
-            "keep_checkpoints": 1,
-        }.items():
+        self._check_numbers()
+        self._check_choices()
+        self._check_combinations()
+
+    def _check_numbers(self) -> None:
+        for name, least in _WHOLE.items():
             value = getattr(self, name)
-            optional = name in ("replicas", "checkpoint_steps") and value is None
+            optional = name in _OPTIONAL and value is None
             if not optional and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise UsageError(
                     f"{name} is {value!r}; expected a whole number of at least {least}. Pass {name}={max(1, least)}, say."
                 )
-        for name in ("learning_rate", "clip_norm"):
-            value = getattr(self, name)
-            optional = name == "clip_norm" and value is None
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not optional and not (number and math.isfinite(value) and value > 0):
-                raise UsageError(f"{name} is {value!r}; expected a number above 0. Pass {name}=0.001, say.")
-        for name in ("deterministic", "jit_compile", "group_by_length", "closed_form"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name} is {getattr(self, name)!r}; expected a truth value. Pass true or false.")
-        if not isinstance(self.optimizer, str):
-            raise UsageError(f"optimizer is {self.optimizer!r}; expected a name. Pass optimizer='adam', say.")
         if self.seed >= 2**32:
             raise UsageError(f"seed is {self.seed}; expected 32 bits. Pass a number below {2**32}.")
-        for name, valid in {
-            "schedule": ("constant", "linear", "cosine"),
-            "strategy": ("auto", "one_device", "mirrored"),
-        }.items():
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if not (name in _OPTIONAL and value is None) and not (_is_finite(value) and value > 0):
+                raise UsageError(f"{name} is {value!r}; expected a number above 0. Pass {name}=0.001, say.")
+        for name in ("weight_decay", "min_delta"):
+            value = getattr(self, name)
+            if not (name in _OPTIONAL and value is None) and not (_is_finite(value) and value >= 0):
+                raise UsageError(f"{name} is {value!r}; expected a number of at least 0. Pass {name}=0.01, say.")
+        for name, example in {"ema_momentum": 0.99, "label_smoothing": 0.1}.items():
+            value = getattr(self, name)
+            if not (name in _OPTIONAL and value is None) and not (_is_finite(value) and 0 <= value < 1):
+                raise UsageError(
+                    f"{name} is {value!r}; expected at least 0 and less than 1. Pass {name}={example}, say."
+                )
+
+    def _check_choices(self) -> None:
+        for name in ("deterministic", "group_by_length", "closed_form", "histograms"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} is {getattr(self, name)!r}; expected a truth value. Pass true or false.")
+        for name in ("optimizer", "monitor"):
+            value = getattr(self, name)
+            if not (name in _OPTIONAL and value is None) and not (isinstance(value, str) and value):
+                example = {"optimizer": "adam", "monitor": "val_loss"}[name]
+                raise UsageError(f"{name} is {value!r}; expected a name. Pass {name}={example!r}, say.")
+        for name in ("schedule", "strategy", "precision"):
+            valid = typing.get_args(typing.get_type_hints(type(self))[name])
             if getattr(self, name) not in valid:
                 raise UsageError(f"{name} is {getattr(self, name)!r}. {did_you_mean(str(getattr(self, name)), valid)}")
+        if self.jit_compile != "auto" and not isinstance(self.jit_compile, bool):
+            raise UsageError(f"jit_compile is {self.jit_compile!r}. Pass true, false or auto.")
+        names = self.augmentation
+        if not isinstance(names, (list, tuple)):
+            raise UsageError(f"augmentation is {names!r}; expected a list of names. Pass augmentation=['flip'], say.")
+        for place, name in enumerate(names):
+            if name not in AUGMENTATIONS:
+                raise UsageError(f"augmentation has {name!r}. {did_you_mean(str(name), AUGMENTATIONS)}")
+            if name in names[:place]:
+                raise UsageError(f"augmentation has {name!r} twice. Pass it once.")
+        object.__setattr__(self, "augmentation", list(names))
+        weights = self.class_weights
+        if isinstance(weights, Mapping):
+            for name, value in weights.items():
+                if not isinstance(name, str) or not (_is_finite(value) and value >= 0):
+                    raise UsageError(
+                        f"class_weights has {name!r}: {value!r}; expected a class's name and a number of at least 0. "
+                        "Pass class_weights={'spam': 4.0}, say."
+                    )
+            object.__setattr__(self, "class_weights", dict(weights))
+        elif weights not in (None, "balanced"):
+            raise UsageError(f"class_weights is {weights!r}. Pass 'balanced', or {{'spam': 4.0}}, say.")
+
+    def _check_combinations(self) -> None:
         if self.replicas is not None and self.strategy != "mirrored":
             raise UsageError(
                 f"replicas={self.replicas} goes with strategy='mirrored'; received strategy={self.strategy!r}. "
@@ -107,6 +195,28 @@ class TrainConfig:
                 f"batch_size={self.batch_size} is smaller than replicas={self.replicas}: a device would get nothing. "
                 f"Pass batch_size of at least {self.replicas}."
             )
+        if self.batch_size < self.accumulation_steps:
+            raise UsageError(
+                f"batch_size={self.batch_size} cannot be divided into accumulation_steps={self.accumulation_steps} parts. "
+                f"Pass batch_size of at least {self.accumulation_steps}, or fewer parts."
+            )
+        if self.jit_compile is True and self.accumulation_steps > 1:
+            raise UsageError(
+                f"jit_compile=true does not go with accumulation_steps={self.accumulation_steps}. Leave one of them out."
+            )
+        if self.min_delta and self.patience is None and not self.keep_best:
+            raise UsageError(
+                f"min_delta={self.min_delta} means nothing without patience or keep_best. Pass patience=3, say."
+            )
+        if self.closed_form:
+            default = TrainConfig()
+            idle = ("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best")
+            for name in idle:
+                if getattr(self, name) != getattr(default, name):
+                    raise UsageError(
+                        f"{name}={getattr(self, name)!r} means nothing with closed_form=true: nothing is trained. "
+                        f"Leave {name} out."
+                    )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all fields by name, in the types that YAML and JSON know."""

@@ -16,6 +16,44 @@ def _per_example(values: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable("zoo")
+class CrossEntropy(keras.losses.Loss):
+    """Cross-entropy of class numbers (batch,) or (batch, steps), or of shares of classes, which have one axis more.
+
+    Keras has a loss for each, and smooths the labels of the second alone. Source of the smoothing: Szegedy et al.,
+    Rethinking the inception architecture, CVPR 2016, section 7.
+
+    Args:
+        from_logits: whether outputs are logits, not probabilities.
+        label_smoothing: share of every label that is spread over all classes.
+
+    Example:
+        >>> CrossEntropy(reduction=None)([1], [[0.5, 0.5]]).numpy().round(3).tolist()
+        [0.693]
+    """
+
+    def __init__(
+        self, from_logits: bool = False, label_smoothing: float = 0.0, name: str = "cross_entropy", **kwargs: Any
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.from_logits, self.label_smoothing = from_logits, label_smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns one value per label."""
+        numbers = len(y_true.shape) < len(y_pred.shape)
+        if numbers and not self.label_smoothing:
+            return ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=self.from_logits)
+        classes = y_pred.shape[-1]
+        shares = ops.one_hot(ops.cast(y_true, "int32"), classes, dtype=y_pred.dtype) if numbers else y_true
+        shares = (1 - self.label_smoothing) * shares + self.label_smoothing / classes
+        return ops.categorical_crossentropy(shares, y_pred, from_logits=self.from_logits)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        own = {"from_logits": self.from_logits, "label_smoothing": self.label_smoothing}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class SquaredError(keras.losses.Loss):
     """Mean squared error of every example, (batch,), for targets (batch,) or (batch, numbers).
 

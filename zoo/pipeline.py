@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from zoo.datasets.data import Prepared
     from zoo.export.verification import Verification
+    from zoo.training.cluster import Workers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +54,11 @@ def run(
     overwrite: bool = False,
     verbose: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    **devices: Any,
 ) -> RunResult:
     """Trains, evaluates, exports and verifies. The same call after a kill goes on where it was.
+
+    Of several workers each makes this call; worker 0 alone evaluates, exports and writes.
 
     Args:
         model: a registered model's name.
@@ -67,6 +71,7 @@ def run(
         overwrite: throws away the run that is in the directory.
         verbose: 1 for progress bar and reports, 2 for a line per epoch, 0 for silence.
         callbacks: Keras callbacks for training.
+        **devices: further arguments of `zoo.strategy`: cluster, task_index, cluster_timeout, gpu_memory_limit.
 
     Raises:
         UsageError: anything that was asked for and cannot be done; the message says what to type next.
@@ -83,30 +88,53 @@ def run(
     import keras
     import tensorflow as tf
 
-    from zoo import datasets, evaluation, training
+    from zoo import evaluation, training
     from zoo.export import artifact
+    from zoo.training.cluster import Workers
+    from zoo.training.run_directory import in_use
 
     if export:
         artifact.check_folder(directory / "saved_model")
-    strategy = training.strategy(config.strategy, replicas=config.replicas)
+    strategy = training.strategy(config.strategy, replicas=config.replicas, **devices)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    workers = Workers(strategy)
+    verbose = verbose if workers.chief else 0
+    prepared = _prepare(model, data, model_arguments or {}, data_arguments or {}, workers)
     keras.utils.set_random_seed(config.seed)
-    prepared = datasets.load(data, **(data_arguments or {})).prepare(model, **(model_arguments or {}))
-    with strategy.scope():
+    with strategy.scope(), training.precision(config.precision):
         network = prepared.build()
     if verbose:
-        print(f"{model}: {network.count_params():,} parameters on {data}, run directory {directory}", flush=True)
+        where = f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else ""
+        print(f"{model}: {network.count_params():,} parameters on {data}{where}, run directory {directory}", flush=True)
     trained = training.train(
         network, prepared, config, run_directory=directory, overwrite=overwrite, verbose=verbose, callbacks=callbacks
     )
-    report = evaluation.evaluate(network, prepared, directory=directory)
-    if verbose:
-        print(evaluation.summarize(report), flush=True)
-    saved = verification = None
-    if export:
-        saved, verification = _export(network, prepared.interface, directory, report, verbose)
+    if not workers.chief:
+        return RunResult(directory, trained.history, {}, None, None)
+    network = trained.model
+    with in_use(directory):
+        report = evaluation.evaluate(network, prepared, directory=directory)
+        if verbose:
+            print(evaluation.summarize(report), flush=True)
+        saved = verification = None
+        if export:
+            saved, verification = _export(network, prepared.interface, directory, report, verbose)
     return RunResult(directory, trained.history, report, saved, verification)
+
+
+def _prepare(
+    model: str, data: str, model_arguments: Mapping[str, Any], data_arguments: Mapping[str, Any], workers: Workers
+) -> Prepared:
+    """Loads and prepares the data, on the chief first: workers of one machine may share the folder it is written to."""
+    from zoo import datasets
+
+    if not workers.chief:
+        workers.wait()
+    prepared = datasets.load(data, **data_arguments).prepare(model, **model_arguments)
+    if workers.chief:
+        workers.wait()
+    return prepared
 
 
 def default_directory(model: str, data: str) -> Path:

@@ -65,7 +65,8 @@ class Task:
         preprocessor: the entry of `zoo.datasets`'s preprocessors that turns examples into model inputs and targets.
         report: the entry of `zoo.evaluation`'s reports.
         signatures: the SavedModel's functions of raw requests; one is `serving_default`.
-        loss: makes the Keras loss for a model, without reduction: one value per element of the target.
+        loss: makes the Keras loss for a model and a label smoothing, without reduction: one value per element of the
+            target.
         metrics: makes fresh Keras metrics; they are updated with (target, output, weights).
         prediction: what the report judges, from the model's outputs by name, such as probabilities from logits.
         monitor: the metric of the validation split by which one model is better than another, and its direction.
@@ -78,7 +79,7 @@ class Task:
     preprocessor: str
     report: str
     signatures: Mapping[str, Signature]
-    loss: Callable[[keras.Model], keras.losses.Loss]
+    loss: Callable[[keras.Model, float], keras.losses.Loss]
     metrics: Callable[[], list[keras.metrics.Metric]]
     prediction: Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
     monitor: tuple[str, str] = ("val_loss", "min")
@@ -96,15 +97,20 @@ def output_name(model: keras.Model) -> str:
     return str(names[0])
 
 
-def _cross_entropy(model: keras.Model) -> keras.losses.Loss:
-    import keras
+def _cross_entropy(model: keras.Model, label_smoothing: float = 0.0) -> keras.losses.Loss:
+    from zoo.metrics import CrossEntropy
 
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=output_name(model) == "logits", reduction=None)
+    logits = output_name(model) == "logits"
+    return CrossEntropy(from_logits=logits, label_smoothing=label_smoothing, reduction=None)
 
 
-def _squared_error(model: keras.Model) -> keras.losses.Loss:
+def _squared_error(model: keras.Model, label_smoothing: float = 0.0) -> keras.losses.Loss:
     from zoo.metrics import SquaredError
 
+    if label_smoothing:
+        raise UsageError(
+            f"label_smoothing={label_smoothing} goes with classes; this task predicts numbers. Leave label_smoothing out."
+        )
     return SquaredError(reduction=None)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     tasks=("image_classification",),
     reference="Rumelhart, Hinton and Williams, Learning representations by back-propagating errors, Nature 323, 1986",
     features_layer="features",
+    jit_compile=True,
     preprocessing={"image_size": (28, 28)},
     tiny={"input_shape": (6, 5, 1), "num_classes": 3, "hidden_units": (4,)},
     golden=(

@@ -1,6 +1,9 @@
 """Training: strategies, the loop, checkpoints and resume, history and plots."""
 
-from zoo.training.loop import TrainResult, train
+from zoo.training.interruption import Interrupted
+from zoo.training.loop import TrainResult
+from zoo.training.precision import precision
 from zoo.training.strategies import strategy
+from zoo.training.trainer import train
 
-__all__ = ["TrainResult", "strategy", "train"]
+__all__ = ["Interrupted", "TrainResult", "precision", "strategy", "train"]

@@ -8,47 +8,85 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from zoo import storage
 from zoo.errors import UsageError, one_line
 
 _REPLACED = ".replaced-"
+Values = Mapping[str, Sequence[np.ndarray]]
+"""Values of variables, by group."""
 
 
 class Checkpoints:
-    """Saves and restores variables and the loop's own state.
+    """Saves and restores values of variables, and the loop's own state.
 
     A checkpoint is written into a temporary folder and renamed, so a kill at any moment leaves the one before intact.
+    The values are in TensorFlow's checkpoint format, whose checksums find a damaged file.
 
     Args:
         directory: where they are kept.
-        variables: every Keras variable of model, optimizer and metrics, by group. Keras's seed generators are among the
-            model's `variables`, though `tf.train.Checkpoint(model=...)` would leave them out.
         keep: how many stay.
     """
 
-    def __init__(self, directory: Path, variables: Mapping[str, Sequence[keras.Variable]], keep: int) -> None:
+    def __init__(self, directory: Path, keep: int) -> None:
         self._directory = directory
         self._keep = keep
-        groups = {group: [v.value for v in members] for group, members in variables.items()}
-        self._checkpoint = tf.train.Checkpoint(**groups)
-        self._layout = {g: [[v.path, list(v.shape), str(v.dtype)] for v in members] for g, members in variables.items()}
 
-    def save(self, step: int, state: Mapping[str, Any]) -> None:
+    def save(self, step: int, values: Values, state: Mapping[str, Any]) -> None:
         """Writes the checkpoint of a step with the loop's state, then deletes the oldest beyond `keep`.
 
         One of the same step is replaced: it is a damaged one that `restore` passed over, or the end of a run whose
         callbacks changed the weights once more.
+
+        Raises:
+            UsageError: the disk is full, or the folder cannot be written.
         """
-        target = self._directory / f"step-{step:09d}"
-        replaced = self._directory / f"{_REPLACED}{target.name}"
+        self._write(f"step-{step:09d}", values, {**state, "step": step})
+        for old in self._all()[: -self._keep]:
+            storage.remove_tree(old)
+
+    def save_best(self, epoch: int, weights: Sequence[np.ndarray], kept: Sequence[int]) -> None:
+        """Writes the weights of one of the best epochs, and deletes those of epochs that are not `kept`."""
+        self._write(f"best-{epoch:06d}", {"model": weights}, {"epoch": epoch})
+        for old in self._directory.glob("best-*"):
+            if int(old.name.removeprefix("best-")) not in kept:
+                storage.remove_tree(old)
+
+    def read_best(self, epoch: int, like: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns the weights of one of the best epochs.
+
+        Raises:
+            UsageError: they are damaged or gone.
+        """
+        path = self._directory / f"best-{epoch:06d}"
+        try:
+            return list(_read(path, {"model": like})["model"])
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise UsageError(
+                f"The weights of the best epoch, {path}, cannot be read: {one_line(error, 120)}. Start anew with "
+                "--overwrite, or pass another --run_directory."
+            ) from error
+
+    def _write(self, name: str, values: Values, state: Mapping[str, Any]) -> None:
+        target = self._directory / name
+        replaced = self._directory / f"{_REPLACED}{name}"
         temporary = self._directory / f".writing-{os.getpid()}"
         storage.remove_tree(temporary)
+        layout = {group: [[list(v.shape), str(v.dtype)] for v in members] for group, members in values.items()}
+        names, arrays = _flat(values)
         try:
             temporary.mkdir(parents=True)
-            self._checkpoint.write(str(temporary / "variables"))
-            storage.write_json(temporary / "state.json", {**state, "step": step, "layout": self._layout})
+            with tf.device("CPU"):
+                tensors = [tf.constant(a) for a in arrays]
+                tf.raw_ops.SaveV2(
+                    prefix=str(temporary / "variables"),
+                    tensor_names=names,
+                    shape_and_slices=[""] * len(names),
+                    tensors=tensors,
+                )
+            storage.write_json(temporary / "state.json", {**state, "layout": layout})
             if target.exists():
                 os.rename(target, replaced)  # `restore` takes it back if this is as far as it goes
             os.rename(temporary, target)
@@ -60,17 +98,18 @@ class Checkpoints:
             ) from error
         finally:
             storage.remove_tree(temporary)
-        for old in self._all()[: -self._keep]:
-            storage.remove_tree(old)
 
     def _all(self) -> list[Path]:
         return sorted(self._directory.glob("step-*"))
 
-    def restore(self) -> dict[str, Any] | None:
-        """Restores the newest checkpoint that is whole and returns its state, or None where there is none.
+    def restore(self, like: Values) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]] | None:
+        """Returns the values and the state of the newest checkpoint that is whole, or None where there is none.
+
+        Args:
+            like: values of the same shapes and dtypes.
 
         Raises:
-            UsageError: the newest belongs to another model.
+            UsageError: the newest belongs to another model, or all are damaged.
         """
         for stale in self._directory.glob(".writing-*"):
             storage.remove_tree(stale)
@@ -81,26 +120,56 @@ class Checkpoints:
         for path in reversed(paths):
             try:
                 state: dict[str, Any] = storage.read_json(path / "state.json")
-                self._refuse_other_layout(path, state["layout"])
-                self._checkpoint.read(str(path / "variables")).assert_consumed()
-                return state
+                _refuse_other_layout(path, state["layout"], like)
+                return _read(path, like), state
             except UsageError:
                 raise
-            except (OSError, ValueError, KeyError, AssertionError, tf.errors.OpError) as error:
+            except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
                 print(f"Checkpoint {path} is damaged ({one_line(error, 120)}); trying the one before.", flush=True)
-        if paths:  # a failed read may have changed some variables: going on from here would be silently wrong
+        if paths:
             raise UsageError(
                 f"Every checkpoint in {self._directory} is damaged. Start anew with --overwrite, or pass another "
                 "--run_directory."
             )
         return None
 
-    def _refuse_other_layout(self, path: Path, layout: Mapping[str, Any]) -> None:
-        for group, members in self._layout.items():
-            old = [tuple(map(str, m[1:])) for m in layout.get(group, [])]
-            new = [tuple(map(str, m[1:])) for m in members]
-            if old != new:
-                raise UsageError(
-                    f"Checkpoint {path} belongs to another {group}: it holds {len(old)} variables, this one has "
-                    f"{len(new)}, or their shapes differ. Pass another --run_directory."
-                )
+
+def _flat(values: Values) -> tuple[list[str], list[np.ndarray]]:
+    names = [f"{group}/{i}" for group, members in values.items() for i in range(len(members))]
+    return names, [array for members in values.values() for array in members]
+
+
+def _read(path: Path, like: Values) -> dict[str, list[np.ndarray]]:
+    names, arrays = _flat(like)
+    with tf.device("CPU"):
+        tensors = tf.raw_ops.RestoreV2(
+            prefix=str(path / "variables"),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            dtypes=[a.dtype for a in arrays],
+        )
+    read = iter([t.numpy() for t in tensors])
+    return {group: [next(read) for _ in members] for group, members in like.items()}
+
+
+def _refuse_other_layout(path: Path, layout: Mapping[str, Any], like: Values) -> None:
+    for group, members in like.items():
+        old = [tuple(map(str, m[-2:])) for m in layout.get(group, [])]
+        new = [(str(list(a.shape)), str(a.dtype)) for a in members]
+        if old != new:
+            raise UsageError(
+                f"Checkpoint {path} belongs to another {group}: it holds {len(old)} variables, this one has "
+                f"{len(new)}, or their shapes differ. Pass another --run_directory."
+            )
+
+
+def read_values(variables: Mapping[str, Sequence[keras.Variable]]) -> dict[str, list[np.ndarray]]:
+    """Returns the values of Keras variables by group; under several workers all of them must call it."""
+    return {group: [v.numpy() for v in members] for group, members in variables.items()}
+
+
+def assign_values(variables: Mapping[str, Sequence[keras.Variable]], values: Values) -> None:
+    """The inverse of `read_values`."""
+    for group, members in variables.items():
+        for variable, value in zip(members, values[group], strict=True):
+            variable.assign(value)

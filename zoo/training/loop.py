@@ -2,17 +2,17 @@
 
 Keras's `fit` clips gradients per replica, loses steps when it resumes and refuses several steps per call on more than
 one device. This loop runs a Keras model, optimizer and metrics on `strategy.run` and keeps Keras's callbacks, history
-and progress bar. The loss of a step is the sum over all replicas divided by the number of real elements in the global
-batch; gradients are summed over the replicas first and clipped then. So the numbers do not depend on the devices, but
-for the masks of dropout, which every replica still draws alike.
+and progress bar. What a step computes stands in `zoo.training.step`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,13 +23,21 @@ import tensorflow as tf
 from zoo import storage
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, one_line
-from zoo.registry import describe_build, get_spec, list_models
 from zoo.tasks import Task
-from zoo.training.checkpoints import Checkpoints
+from zoo.training.augmentation import augment, check_augmentation
+from zoo.training.callback_state import get_states, set_states
+from zoo.training.checkpoints import Checkpoints, assign_values, read_values
+from zoo.training.cluster import Workers
+from zoo.training.interruption import SIGNALS, Interrupted, Interruption
+from zoo.training.optimizers import Update, make_optimizer
 from zoo.training.plots import plot_history
+from zoo.training.precision import plain_model, policy_of
 from zoo.training.run_directory import RunDirectory, writing
-from zoo.training.schedules import make_optimizer
-from zoo.training.strategies import check_strategy
+from zoo.training.selection import Selection
+from zoo.training.setup import class_factors, closed_form_of, is_compiled
+from zoo.training.step import Steps, different_dropout, divide
+
+_CALL_SECONDS = 1.0  # about how long one compiled call may take, so that signals are obeyed and progress is seen
 
 
 class TrainingData(Protocol):
@@ -55,9 +63,16 @@ class TrainingData(Protocol):
     ) -> tf.data.Dataset:
         """Batches (input, target[, weights]) whose order is a function of (seed, epoch)."""
 
+    def target_counts(self, split: str) -> np.ndarray | None:
+        """How often each class occurs, (classes,); None where targets are no classes."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The labels in the order of their numbers, empty where targets are no classes."""
+
     @property
     def interface(self) -> Any:
-        """What the exporter needs; has `save(directory)`."""
+        """What the exporter needs; has `save(directory)`. None for data that cannot be exported with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,84 +83,20 @@ class TrainResult:
         history: a dict per epoch, as in history.csv.
         run_directory: where the run is kept, None where none was asked for.
         resumed_at: (epoch, step) at which this call went on, None for a run from the start.
+        model: the trained model, in float32 on one device: what is to be evaluated and exported. It is the model that was
+            trained unless that one computes in half precision or on several devices.
+        chief: whether this process is the one that prints and writes, where several train together.
     """
 
     history: list[dict[str, float]]
     run_directory: Path | None
     resumed_at: tuple[int, int] | None
+    model: keras.Model
+    chief: bool = True
 
 
-def train(
-    model: keras.Model,
-    data: TrainingData,
-    config: TrainConfig | None = None,
-    *,
-    run_directory: str | Path | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    verbose: int = 1,
-    overwrite: bool = False,
-) -> TrainResult:
-    """Trains a model under the strategy that it was built under.
-
-    With a run directory the run is checkpointed, and the same call after a kill goes on where it was.
-
-    Args:
-        model: a Functional Keras model; its weights change.
-        data: what `data.prepare(...)` returned.
-        config: how to train.
-        run_directory: where config, history, checkpoints, plots and the trained model go; None keeps nothing.
-        callbacks: Keras callbacks. What they remember themselves, such as the patience of EarlyStopping, starts anew when
-            a killed run goes on.
-        verbose: 1 for Keras's progress bar, 2 for a line per epoch, 0 for silence.
-        overwrite: throws away the run that is in the directory.
-
-    Returns:
-        The history and where the run is.
-
-    Raises:
-        UsageError: settings that contradict the strategy or the run that is there, a run directory that cannot be
-            used, a loss that is not finite.
-
-    Example:
-        >>> prepared = zoo.datasets.load("digits").prepare("cnn")
-        >>> with zoo.strategy("one_device").scope():
-        ...     model = prepared.build()
-        >>> zoo.train(model, prepared, zoo.TrainConfig(epochs=5), run_directory="runs/digits-cnn").history[-1]
-    """
-    config = config or TrainConfig()
-    if config.closed_form:
-        config = dataclasses.replace(config, epochs=1)
-    check_strategy(model, config)
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    loop = _Loop(model, data, config, callbacks, verbose)
-    if run_directory is None:
-        return loop.run()
-    # Only now, when nothing of the settings can be refused any more, is anything written.
-    settings = {**data.describe(), "config": config.to_dict()}
-    directory = RunDirectory(run_directory, settings, overwrite=overwrite)
-    try:
-        with writing(directory.path):
-            data.interface.save(directory.path / "interface")
-        loop.keep_in(directory)
-        return loop.run()
-    finally:
-        directory.close()
-
-
-def _closed_form(model: keras.Model) -> Callable[..., None]:
-    build = describe_build(model)
-    solve = get_spec(build["name"]).closed_form if build else None
-    if solve is None:
-        able = [name for name in list_models() if get_spec(name).closed_form]
-        raise UsageError(
-            f"Model {model.name!r} has no closed form; only {', '.join(able)} can be solved. Leave closed_form out."
-        )
-    return solve
-
-
-class _Loop:
-    """One call of `train`: the traced functions, and the position in the run."""
+class Loop:
+    """One call of `train`: the compiled functions, and the position in the run."""
 
     def __init__(
         self,
@@ -159,47 +110,51 @@ class _Loop:
         self.directory: RunDirectory | None = None
         self.checkpoints: Checkpoints | None = None
         self.strategy = model.distribute_strategy
-        self.closed_form = _closed_form(model) if config.closed_form else None
+        self.workers = Workers(self.strategy)
+        self.verbose = verbose if self.workers.chief else 0
+        self.closed_form = closed_form_of(model) if config.closed_form else None
         self.has_validation = data.num_examples("validation") > 0
         self.steps = math.ceil(data.num_examples("train") / config.batch_size)
         if not self.steps:
             raise UsageError("The train split is empty. Choose another data set or split.")
+        self.selection = Selection(config, data.task.monitor)
+        factors = class_factors(config, data)
+        if config.augmentation:
+            check_augmentation(config.augmentation, data.batches("train", config.batch_size).element_spec)
         with self.strategy.scope():
-            self.loss = data.task.loss(model)
-            self.optimizer = make_optimizer(config, self.steps * config.epochs)
-            # Eagerly, in scope: variables made while a replica's step is traced raise.
-            self.optimizer.build(model.trainable_variables)
+            loss = data.task.loss(model, config.label_smoothing)
+            self.optimizer = getattr(data, "optimizer", None) or make_optimizer(config, self.steps * config.epochs)
+            scaled = policy_of(model) == "mixed_float16"
+            self.update = Update(self.optimizer, model.trainable_variables, config, scaled=scaled)
             # Keras's callbacks expect a compiled model: they look up its optimizer and which way a metric is better.
-            model.compile(
-                optimizer=self.optimizer, loss=self.loss, metrics=data.task.metrics(), jit_compile=config.jit_compile
-            )
+            model.compile(optimizer=self.optimizer, loss=loss, metrics=data.task.metrics())
             self.metrics = [keras.metrics.Mean(name="loss"), *data.task.metrics()]
             self._build_metrics()
-        self._reduce_once(self.optimizer)
-        self.train_steps = self._trace(self._train_step)
-        self.test_steps = self._trace(self._test_step)
-        self.verbose = verbose
+        compiled = is_compiled(model, config)
+        self.calls = Steps(model, loss, self.metrics, self.update, config, class_factors=factors, jit_compile=compiled)
         self.epoch, self.step = 0, 0
+        self.step_seconds: float | None = None
         self.rows: list[dict[str, float]] = []
+        self.user_callbacks = list(callbacks)
         self.callbacks = keras.callbacks.CallbackList(
-            list(callbacks),
+            self.user_callbacks,
             add_history=True,
-            add_progbar=verbose > 0,
+            add_progbar=self.verbose > 0,
             model=model,
             epochs=config.epochs,
             steps=self.steps,
-            verbose=verbose,
+            verbose=self.verbose,
         )
+        self.variables = {
+            "model": model.variables,
+            "optimizer": self.update.variables,
+            "metrics": [v for m in self.metrics for v in m.variables],
+        }
 
     def keep_in(self, directory: RunDirectory) -> None:
         """Keeps the run in a directory, and goes on with what is there."""
         self.directory = directory
-        variables = {
-            "model": self.model.variables,
-            "optimizer": self.optimizer.variables,
-            "metrics": [v for m in self.metrics for v in m.variables],
-        }
-        self.checkpoints = Checkpoints(directory.checkpoints, variables, self.config.keep_checkpoints)
+        self.checkpoints = Checkpoints(directory.checkpoints, self.config.keep_checkpoints)
 
     def _build_metrics(self) -> None:
         """Makes the metrics' variables now: a metric that makes them while traced cannot be restored first."""
@@ -211,67 +166,6 @@ class _Loop:
         self.model.compute_metrics(batch[0], batch[1], output)
         self.model.reset_metrics()
 
-    @staticmethod
-    def _reduce_once(optimizer: keras.optimizers.Optimizer) -> None:
-        """Tells the optimizer that gradients arrive summed over the replicas.
-
-        Keras sums them when it updates the variables, that is, after clipping: every replica then clips its own part,
-        and the result depends on the number of devices. `_train_step` sums first, so Keras must not do it again.
-        """
-        if not hasattr(optimizer, "_all_reduce_sum_gradients"):
-            raise RuntimeError(f"Keras {keras.__version__} reduces gradients in another place; install keras 3.15.")
-        optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
-
-    def _trace(self, step: Any) -> Any:
-        """Compiles a function that takes an iterator and runs a number of steps from it."""
-        replica_step = tf.function(step, jit_compile=True) if self.config.jit_compile else step
-
-        @tf.function(reduce_retracing=True)
-        def run(iterator: Any, count: tf.Tensor) -> None:
-            for _ in tf.range(count):
-                self.strategy.run(replica_step, args=next(iterator))
-
-        return run
-
-    def _losses(self, inputs: Any, targets: Any, weights: Any, training: bool) -> tuple[Any, Any, Any]:
-        """Returns outputs, the sum of this replica's weighted losses, and its number of real elements."""
-        outputs = self.model(inputs, training=training)
-        losses = self.loss(targets, outputs)
-        if weights is None:
-            return outputs, tf.reduce_sum(losses), tf.cast(tf.size(losses), losses.dtype)
-        weights = tf.cast(weights, losses.dtype)
-        return outputs, tf.reduce_sum(losses * weights), tf.cast(tf.math.count_nonzero(weights), losses.dtype)
-
-    def _train_step(self, inputs: Any, targets: Any, weights: Any = None) -> None:
-        replica = tf.distribute.get_replica_context()
-        with tf.GradientTape() as tape:
-            outputs, total, count = self._losses(inputs, targets, weights, training=True)
-            everywhere = replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
-            objective = tf.math.divide_no_nan(total, everywhere)
-            penalty = tf.add_n(self.model.losses) if self.model.losses else tf.zeros_like(objective)
-            objective += penalty / replica.num_replicas_in_sync
-        variables = self.model.trainable_variables
-        gradients = tape.gradient(objective, [v.value for v in variables])
-        # Dense: of an embedding's sparse gradient Keras's optimizers square every repeated row before they add it up, and
-        # clipping measures repeated rows apart; both are silently wrong. Replicas cannot sum sparse ones of two sizes.
-        pairs = [(tf.convert_to_tensor(g), v) for g, v in zip(gradients, variables, strict=True) if g is not None]
-        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, [g for g, _ in pairs])
-        if self.config.clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm)
-        self.optimizer.apply(gradients, [v for _, v in pairs])
-        self._update_metrics(outputs, targets, weights, total, count, penalty)
-
-    def _test_step(self, inputs: Any, targets: Any, weights: Any = None) -> None:
-        outputs, total, count = self._losses(inputs, targets, weights, training=False)
-        penalty = tf.add_n(self.model.losses) if self.model.losses else tf.zeros_like(total)
-        self._update_metrics(outputs, targets, weights, total, count, penalty)
-
-    def _update_metrics(self, outputs: Any, targets: Any, weights: Any, total: Any, count: Any, penalty: Any) -> None:
-        # Weighted by the number of elements, so that a smaller last batch, or a replica's smaller part, counts as it should.
-        self.metrics[0].update_state(tf.math.divide_no_nan(total, count) + penalty, sample_weight=count)
-        for metric in self.metrics[1:]:
-            metric.update_state(targets, outputs, sample_weight=weights)
-
     def _reset_metrics(self) -> None:
         for metric in self.metrics:
             metric.reset_state()
@@ -279,49 +173,68 @@ class _Loop:
     def _logs(self, prefix: str = "") -> dict[str, float]:
         return {prefix + metric.name: float(metric.result()) for metric in self.metrics}
 
-    def _iterator(self, dataset: tf.data.Dataset) -> Any:
-        if self.strategy.num_replicas_in_sync > 1:
-            dataset = dataset.map(self._fill)
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        return iter(self.strategy.experimental_distribute_dataset(dataset.with_options(options)))
-
-    def _fill(self, inputs: Any, targets: Any, weights: Any = None) -> tuple[Any, Any, Any]:
-        """Repeats the first row, with weight 0, until every replica gets as many: some kernels refuse an empty batch."""
-        missing = -tf.shape(targets)[0] % self.strategy.num_replicas_in_sync
-        if weights is None:
-            weights = tf.ones(tf.shape(targets)[:1], keras.config.floatx())
-
-        def longer(rows: Any) -> Any:
-            return tf.concat([rows, tf.repeat(rows[:1], missing, axis=0)], axis=0)
-
-        nothing = tf.zeros_like(tf.repeat(weights[:1], missing, axis=0))
-        return tf.nest.map_structure(longer, inputs), longer(targets), tf.concat([weights, nothing], axis=0)
-
     def run(self) -> TrainResult:
+        """Trains to the end, or until a signal comes."""
         self.model.stop_training = False
-        resumed = self._resume()
-        if not self.model.stop_training and self.epoch < self.config.epochs:
-            self.callbacks.on_train_begin()
-            logs: dict[str, float] = {}
-            while self.epoch < self.config.epochs and not self.model.stop_training:
-                try:
-                    logs = self._run_epoch()
-                except tf.errors.InvalidArgumentError as error:
-                    if "assertion failed" not in str(error):
-                        raise
-                    raise UsageError(f"A batch was refused: {one_line(error)} Check the data set.") from error
-            self.callbacks.on_train_end(logs)
-            self._save()  # a callback may have put the best weights back
-        self._finish()
+        resumed, states = self._resume()
+        with Interruption() as interruption, different_dropout(self.model), self._explained():
+            if not self.model.stop_training and self.epoch < self.config.epochs:
+                self.callbacks.on_train_begin()
+                set_states(self.user_callbacks, states)  # after on_train_begin, which makes them forget
+                logs: dict[str, float] = {}
+                while self.epoch < self.config.epochs and not self.model.stop_training:
+                    logs = self._run_epoch(interruption)
+                self.callbacks.on_train_end(logs)
+                self._save()  # a callback may have put the best weights back
+            self._settle()
+        model = plain_model(self.model)
+        self._finish(model)
         path = self.directory.path if self.directory else None
-        return TrainResult(history=self.rows, run_directory=path, resumed_at=resumed)
+        return TrainResult(self.rows, path, resumed, model, self.workers.chief)
 
-    def _resume(self) -> tuple[int, int] | None:
-        state = self.checkpoints.restore() if self.checkpoints else None
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns TensorFlow's errors that a user can mend into a sentence."""
+        try:
+            yield
+        except tf.errors.InvalidArgumentError as error:
+            if "assertion failed" not in str(error):
+                raise
+            raise UsageError(f"A batch was refused: {one_line(error)} Check the data set.") from error
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            config = self.config
+            parts = 2 * config.accumulation_steps
+            cure = (
+                f"Pass accumulation_steps={parts}, which computes the same batch in smaller parts."
+                if config.batch_size >= parts * self.strategy.num_replicas_in_sync
+                else "Pass a smaller model."
+            )
+            raise UsageError(
+                f"Out of memory with batch_size={config.batch_size}, accumulation_steps={config.accumulation_steps} on "
+                f"{self.strategy.num_replicas_in_sync} device(s). {cure}"
+            ) from error
+        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+            if self.workers.count == 1:
+                raise
+            raise UsageError(
+                f"Another worker is gone: {one_line(error, 200)} Start every worker again with the same command; the run "
+                "goes on from its last checkpoint."
+            ) from error
+
+    def _resume(self) -> tuple[tuple[int, int] | None, list[Any]]:
+        """Restores the newest checkpoint on every worker; returns where the run goes on, and the callbacks' states."""
+        values = read_values(self.variables)
+        found = self.checkpoints.restore(values) if self.checkpoints else None
+        state = json.loads(self.workers.text_from_chief(json.dumps(found[1] if found else None)))
         if state is None:
-            return None
+            return None, []
+        if self.workers.count > 1:
+            held = found[0] if found else values
+            found = ({g: [self._from_chief(a) for a in arrays] for g, arrays in held.items()}, state)
+        assert found is not None
+        assign_values(self.variables, found[0])
         self.epoch, self.step, self.rows = state["epoch"], state["step_in_epoch"], state["history"]
+        self.selection.restore(state["selection"])
         # A run that a callback ended stays ended, unless it is given more epochs than it was stopped under.
         self.model.stop_training = state["stopped"] and self.config.epochs <= state["epochs"]
         if self.verbose:
@@ -332,44 +245,45 @@ class _Loop:
                     f"going on in epoch {self.epoch + 1} of {self.config.epochs}, step {self.step + 1} of {self.steps}"
                 )
             print(f"Found the run in {self.directory.path if self.directory else ''}: {where}.", flush=True)
-        return self.epoch, self.step
+        return (self.epoch, self.step), state["callbacks"]
+
+    def _from_chief(self, array: np.ndarray) -> np.ndarray:
+        wide = array.astype(np.int64) if array.dtype.kind in "ub" else array  # what can be summed over workers
+        return self.workers.from_chief(wide).astype(array.dtype)
 
     def _save(self) -> None:
-        if self.checkpoints:
-            state = {
-                "epoch": self.epoch,
-                "step_in_epoch": self.step,
-                "history": self.rows,
-                "epochs": self.config.epochs,
-                "stopped": self.model.stop_training,
-            }
-            done = self.epoch * self.steps + self.step
-            self.checkpoints.save(done, state)
+        if self.workers.count == 1 and self.checkpoints is None:
+            return
+        values = read_values(self.variables)  # on every worker: a metric is the sum over all of them
+        if self.checkpoints is None:
+            return
+        state = {
+            "epoch": self.epoch,
+            "step_in_epoch": self.step,
+            "history": self.rows,
+            "epochs": self.config.epochs,
+            "stopped": self.model.stop_training,
+            "selection": self.selection.state(),
+            "callbacks": get_states(self.user_callbacks),
+        }
+        self.checkpoints.save(self.epoch * self.steps + self.step, values, state)
 
-    def _run_epoch(self) -> dict[str, float]:
+    def _run_epoch(self, interruption: Interruption) -> dict[str, float]:
         epoch, config = self.epoch, self.config
         self.callbacks.on_epoch_begin(epoch)
         if self.step == 0:
             self._reset_metrics()
         started, first = time.perf_counter(), self.step
-        order: dict[str, Any] = {"seed": config.seed, "epoch": epoch, "group_by_length": config.group_by_length}
-        batches = self.data.batches("train", config.batch_size, start=self.step, **order)
-        iterator = self._iterator(batches)
+        iterator = iter(divide(self._batches(), self.strategy, config.accumulation_steps))
         logs = self._solve() if self.closed_form else {}
         while self.step < self.steps and not self.model.stop_training:
-            count = self._steps_until_next_stop()
-            self.callbacks.on_train_batch_begin(self.step)
-            self.train_steps(iterator, tf.constant(count, tf.int32))
-            self.step += count
-            logs = self._logs()
-            self._refuse_non_finite(logs)
-            self.callbacks.on_train_batch_end(self.step - 1, logs)
-            if config.checkpoint_steps and self.step % config.checkpoint_steps == 0 and self.step < self.steps:
-                self._save()
+            logs = self._call(iterator, interruption)
         seconds = time.perf_counter() - started
         examples = min(self.step * config.batch_size, self.data.num_examples("train")) - first * config.batch_size
-        logs.update(self._validate())
-        self._refuse_non_finite(logs)
+        with self._averaged():
+            logs.update(self._validate())
+            self._refuse_non_finite(logs)
+            self._select(epoch + 1, logs)
         self.rows.append(
             {
                 "epoch": epoch + 1,
@@ -382,15 +296,78 @@ class _Loop:
         self.epoch, self.step = epoch + 1, 0
         # Before the checkpoint: a callback that lowers the learning rate or ends the run has its say in what is kept.
         self.callbacks.on_epoch_end(epoch, logs)
+        self.model.stop_training = self.model.stop_training or self.selection.exhausted
         self._keep_epoch()
+        self._obey(interruption)
         return logs
 
-    def _steps_until_next_stop(self) -> int:
-        """Steps of the next call: it ends at the epoch's end and at a checkpoint at the latest."""
+    def _batches(self) -> tf.data.Dataset:
+        config = self.config
+        dataset = self.data.batches(
+            "train",
+            config.batch_size,
+            seed=config.seed,
+            epoch=self.epoch,
+            start=self.step,
+            group_by_length=config.group_by_length,
+        )
+        if not config.augmentation:
+            return dataset
+        return augment(
+            dataset,
+            config.augmentation,
+            seed=config.seed,
+            epoch=self.epoch,
+            start=self.step,
+            num_classes=self.model.output_shape[-1],
+        )
+
+    def _call(self, iterator: Any, interruption: Interruption) -> dict[str, float]:
+        """Runs a number of steps in one compiled call."""
+        count = self._steps_of_next_call()
+        self.callbacks.on_train_batch_begin(self.step)
+        started = time.perf_counter()
+        done, loss = self.calls.train(iterator, tf.constant(count, tf.int32))
+        done = int(done)
+        # The first call traces, and says nothing of the speed.
+        self.step_seconds = 0.0 if self.step_seconds is None else (time.perf_counter() - started) / max(1, done)
+        self.step += done
+        self._refuse_non_finite({"loss": float(loss)})
+        logs = self._logs()
+        self._refuse_non_finite(logs)
+        self.callbacks.on_train_batch_end(self.step - 1, logs)
+        if self.step < self.steps:
+            every = self.config.checkpoint_steps
+            if every and self.step % every == 0:
+                self._save()
+            self._obey(interruption)
+        return logs
+
+    def _obey(self, interruption: Interruption) -> None:
+        """Saves and leaves if a signal has come, to this worker or to another one."""
+        came = self.workers.sum(np.array([interruption.number == n for n in SIGNALS], np.int64))
+        if not came.any() or self.epoch >= self.config.epochs:
+            return
+        self._save()
+        where = f"epoch {self.epoch + 1}, step {self.step + 1}"
+        kept = (
+            f"the same command goes on from {where}, from {self.directory.checkpoints}"
+            if self.directory
+            else "the run had no run directory, so nothing of it is kept; pass run_directory to keep it next time"
+        )
+        raise Interrupted(SIGNALS[int(np.argmax(came > 0))], f"Training was interrupted; {kept}.")
+
+    def _steps_of_next_call(self) -> int:
+        """One at first, then as many as take about a second: the call ends at the epoch's end and at a checkpoint."""
         stops = [self.steps - self.step, self.config.steps_per_call]
         if self.config.checkpoint_steps:
             stops.append(self.config.checkpoint_steps - self.step % self.config.checkpoint_steps)
-        return min(stops)
+        count = 1
+        if self.step_seconds is not None:
+            count = max(1, min(stops[1], int(_CALL_SECONDS / max(self.step_seconds, 1e-6))))
+        if self.workers.count > 1:
+            count = int(self.workers.from_chief(np.array([count], np.int64))[0])
+        return min(*stops, count)
 
     def _solve(self) -> dict[str, float]:
         """Sets the weights from the whole training split at once; the logs are measured on it afterwards."""
@@ -404,7 +381,7 @@ class _Loop:
         self._reset_metrics()
         size = max(self.config.batch_size, 256)
         count = math.ceil(self.data.num_examples(split) / size)
-        self.test_steps(self._iterator(self.data.batches(split, size)), tf.constant(count, tf.int32))
+        self.calls.test(iter(divide(self.data.batches(split, size), self.strategy)), tf.constant(count, tf.int32))
         logs = self._logs(prefix)
         self._reset_metrics()
         return logs
@@ -417,31 +394,73 @@ class _Loop:
         self.callbacks.on_test_end({key.removeprefix("val_"): value for key, value in logs.items()})
         return logs
 
-    def _refuse_non_finite(self, logs: dict[str, float]) -> None:
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Puts the moving average in the place of the weights while the block runs."""
+        weights, averages = self.model.trainable_variables, self.update.averages
+        kept = [v.numpy() for v in weights] if averages else []
+        for weight, average in zip(weights, averages, strict=False):
+            weight.assign(average.numpy())
+        yield
+        for weight, value in zip(weights, kept, strict=False):
+            weight.assign(value)
+
+    def _select(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Notes how good the epoch was, and keeps its weights if it is among the best."""
+        if self.selection.add(epoch, logs):
+            weights = [v.numpy() for v in self.model.weights]
+            if self.selection.chosen == epoch:
+                self.best_weights = epoch, weights
+            if self.checkpoints:
+                self.checkpoints.save_best(epoch, weights, [kept for kept, _ in self.selection.best])
+
+    def _settle(self) -> None:
+        """Ends in the weights of the best epoch, or in the moving average, where one of them was asked for."""
+        epoch = self.selection.chosen
+        if epoch is not None:
+            weights = [v.numpy() for v in self.model.weights]
+            if getattr(self, "best_weights", (None, []))[0] == epoch:
+                weights = self.best_weights[1]
+            elif self.checkpoints:
+                weights = self.checkpoints.read_best(epoch, weights)
+            if self.workers.count > 1:
+                weights = [self._from_chief(w) for w in weights]
+            for variable, value in zip(self.model.weights, weights, strict=True):
+                variable.assign(value)
+        else:
+            for weight, average in zip(self.model.trainable_variables, self.update.averages, strict=False):
+                weight.assign(average.numpy())
+
+    def _refuse_non_finite(self, logs: Mapping[str, float]) -> None:
         wrong = next((key for key, value in logs.items() if not math.isfinite(value)), None)
         if wrong is not None:
-            kept = f" The last checkpoint is in {self.directory.checkpoints}." if self.directory else ""
+            kept = f" The last good checkpoint is in {self.directory.checkpoints}." if self.directory else ""
             raise UsageError(
                 f"The {wrong} is {logs[wrong]} at step {self.step} of epoch {self.epoch + 1}.{kept} "
-                "Try a lower learning_rate, or clip_norm=1.0."
+                "Try a lower learning_rate, a warm-up, or clip_norm=1.0."
             )
 
     def _keep_epoch(self) -> None:
+        self._save()
         if self.directory is None:
             return
-        self._save()
         with writing(self.directory.path):
             self.directory.write_history(self.rows)
             self.directory.write_scalars(self.rows[-1:])
+            self._plot()
 
-    def _finish(self) -> None:
+    def _plot(self) -> None:
+        assert self.directory is not None
+        plots = self.directory.path / "plots"
+        plots.mkdir(exist_ok=True)
+        plot_history(self.rows, plots / "history.png")
+
+    def _finish(self, model: keras.Model) -> None:
         if self.directory is None:
             return
         with writing(self.directory.path):
             self.directory.write_history(self.rows)
-            plots = self.directory.path / "plots"
-            plots.mkdir(exist_ok=True)
             if self.rows:
-                plot_history(self.rows, plots / "history.png")
+                self._plot()
             with storage.replacing(self.directory.model_file) as temporary:
-                self.model.save(temporary)
+                model.save(temporary)

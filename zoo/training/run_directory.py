@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from zoo import storage
-from zoo.config import read_yaml, to_yaml
+from zoo.config import TrainConfig, read_yaml, to_yaml
 from zoo.errors import UsageError, one_line
 
 
@@ -70,21 +70,7 @@ class RunDirectory:
         return None
 
     def _take_lock(self) -> None:
-        lock = (self.path / ".lock").open("a+")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            lock.close()
-            raise UsageError(
-                f"{self.path} is in use by another trainer (process {owner}). Wait for it, or pass another "
-                "--run_directory."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._lock = lock
+        self._lock = _locked(self.path)
 
     def _clear(self) -> None:
         for entry in sorted(self.path.iterdir()):
@@ -139,6 +125,35 @@ class RunDirectory:
             writer.close()
 
 
+def _locked(path: Path) -> IO[str]:
+    """Returns the open lock file of a run; closing it gives the lock back."""
+    lock = (path / ".lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise UsageError(
+            f"{path} is in use by another trainer (process {owner}). Wait for it, or pass another --run_directory."
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+@contextlib.contextmanager
+def in_use(path: Path) -> Iterator[None]:
+    """Keeps a run from other trainers while the block evaluates or exports it.
+
+    Raises:
+        UsageError: another process has it.
+    """
+    with _locked(path):
+        yield
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turns what goes wrong while a run is written into a sentence; a callback's own error is not meant."""
@@ -159,13 +174,20 @@ def is_run(path: Path) -> bool:
     return file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith(_CONFIG_HEAD)
 
 
+_NO_NUMBERS = ("steps_per_call", "checkpoint_steps", "keep_checkpoints", "histograms")
+"""Settings that change no number of a run."""
+
+
 def _refuse_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raises for the first setting in which a run that is there differs; more epochs at a constant rate are welcome."""
     for section in ("model", "data", "config"):
-        old, new = dict(existing.get(section) or {}), dict(wanted[section])
+        defaults = (
+            TrainConfig().to_dict() if section == "config" else {}
+        )  # a run of an earlier version has fewer fields
+        old, new = {**defaults, **(existing.get(section) or {})}, dict(wanted[section])
         for key in sorted({*old, *new}):
             place = section == "data" and key.endswith("_dir")  # where files lie changes no number
-            if old.get(key) == new.get(key) or place:
+            if old.get(key) == new.get(key) or place or (section == "config" and key in _NO_NUMBERS):
                 continue
             longer = section == "config" and key == "epochs" and new[key] > old.get(key, 0)
             if longer and new.get("schedule") == "constant":

@@ -1,4 +1,4 @@
-"""Learning-rate schedules with warm-up, and optimizers by name."""
+"""Learning-rate schedules with warm-up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from zoo.config import TrainConfig
-from zoo.errors import UsageError, did_you_mean
+from zoo.errors import UsageError
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -61,27 +61,17 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def make_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    """Makes the optimizer that a config names.
+def make_learning_rate(config: TrainConfig, total_steps: int) -> float | WarmupSchedule:
+    """Returns the learning rate of a config: a number, or a schedule over all steps.
 
     Raises:
-        UsageError: Keras has no optimizer of that name (the nearest is offered).
+        UsageError: the warm-up is longer than the run.
     """
-    classes = {
-        name.lower(): cls
-        for name, cls in vars(keras.optimizers).items()
-        if isinstance(cls, type)
-        and issubclass(cls, keras.optimizers.Optimizer)
-        and cls not in (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer)
-    }
-    if config.optimizer.lower() not in classes:
-        raise UsageError(f"Unknown optimizer {config.optimizer!r}. {did_you_mean(config.optimizer.lower(), classes)}")
-    rate: Any = config.learning_rate
-    if config.schedule != "constant" or config.warmup_steps:
-        if config.warmup_steps >= total_steps:
-            raise UsageError(
-                f"warmup_steps={config.warmup_steps} leaves nothing of the {total_steps} steps of this run. "
-                f"Pass fewer, such as {max(1, total_steps // 10)}."
-            )
-        rate = WarmupSchedule(config.learning_rate, config.schedule, config.warmup_steps, total_steps)
-    return classes[config.optimizer.lower()](learning_rate=rate)
+    if config.schedule == "constant" and not config.warmup_steps:
+        return config.learning_rate
+    if config.warmup_steps >= total_steps:
+        raise UsageError(
+            f"warmup_steps={config.warmup_steps} leaves nothing of the {total_steps} steps of this run. "
+            f"Pass fewer, such as {max(1, total_steps // 10)}."
+        )
+    return WarmupSchedule(config.learning_rate, config.schedule, config.warmup_steps, total_steps)

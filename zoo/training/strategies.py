@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from zoo.config import TrainConfig
-from zoo.errors import UsageError, did_you_mean
+from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.training.cluster import Cluster, find_cluster, meet
 
-NAMES = ("auto", "one_device", "mirrored")
+NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
-def strategy(name: str = "auto", *, replicas: int | None = None) -> tf.distribute.Strategy:
+def strategy(
+    name: str = "auto",
+    *,
+    replicas: int | None = None,
+    cluster: str | Sequence[str] | None = None,
+    task_index: int | None = None,
+    cluster_timeout: float = 300.0,
+    gpu_memory_limit: int | None = None,
+) -> tf.distribute.Strategy:
     """Returns a `tf.distribute.Strategy`; build the model in its scope, and `zoo.train` uses it.
 
-    Call it before any other TensorFlow operation: devices cannot be divided later.
+    Call it before any other TensorFlow operation: devices cannot be divided later, nor workers joined. A GPU's memory is
+    taken as it is needed, not all at once.
 
     Args:
         name: `one_device` (the first GPU, else the CPU), `mirrored` (every GPU, or the CPU divided into `replicas`
-            logical devices on a machine without), or `auto`: mirrored where there are several GPUs.
+            logical devices on a machine without), `multi_worker` (every GPU, else the CPU, of each process of a cluster),
+            `tpu` (constructed as TensorFlow documents it, never tested), or `auto`: multi_worker where there is a cluster,
+            mirrored where there are several GPUs, one_device otherwise.
         replicas: number of devices for `mirrored`, None for every GPU.
+        cluster: host:port of every worker, in the same order on all of them; None reads TF_CONFIG, if there is one.
+        task_index: the number of this worker; worker 0 is the chief, which prints and writes.
+        cluster_timeout: seconds to wait for the other workers.
+        gpu_memory_limit: most memory of each GPU that is used, in MiB; None sets no limit.
 
     Raises:
-        UsageError: unknown name, more replicas than GPUs, or TensorFlow has divided its devices otherwise already.
+        UsageError: unknown name, more replicas than GPUs, TensorFlow has divided its devices otherwise already, or a
+            worker that does not answer.
 
     Example:
         >>> with zoo.strategy("one_device").scope():
@@ -36,20 +55,76 @@ def strategy(name: str = "auto", *, replicas: int | None = None) -> tf.distribut
         raise UsageError(
             f"replicas={replicas} goes with 'mirrored'; received {name!r}. Pass 'mirrored', or no replicas."
         )
+    # Looked for only where it counts: TF_CONFIG may stand in the environment for another program.
+    found = find_cluster(cluster, task_index) if name in ("auto", "multi_worker") else None
+    if found is None and (cluster is not None or task_index is not None):
+        raise UsageError(f"A cluster goes with 'multi_worker'; received {name!r}. Pass 'multi_worker', or no cluster.")
+    if name == "multi_worker" and found is None:
+        raise UsageError(
+            "multi_worker needs to know the workers. Pass --cluster one:2222,two:2222 --task-index 0, or set TF_CONFIG."
+        )
     gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        with contextlib.suppress(RuntimeError):  # already in use: growth can no longer be chosen
-            tf.config.experimental.set_memory_growth(gpu, True)
+    _prepare_gpus(gpus, gpu_memory_limit)
+    if name == "tpu":
+        return _tpu()
+    if found is not None and (name == "multi_worker" or len(found.addresses) > 1):
+        return _multi_worker(found, cluster_timeout)
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 else "one_device"
     if name == "one_device":
         return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
     if gpus:
-        count = replicas or len(gpus)
-        if count > len(gpus):
-            raise UsageError(f"replicas={count}, but this machine has {len(gpus)} GPUs. Pass at most {len(gpus)}.")
+        have = len(tf.config.list_logical_devices("GPU"))  # a card may have been divided
+        count = replicas or have
+        if count > have:
+            raise UsageError(f"replicas={count}, but this machine has {have} GPUs. Pass at most {have}.")
         return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(count)])
     return tf.distribute.MirroredStrategy(_divide_cpu(replicas or 1))
+
+
+def _prepare_gpus(gpus: Sequence[Any], memory_limit: int | None) -> None:
+    if memory_limit is not None and (
+        isinstance(memory_limit, bool) or not isinstance(memory_limit, int) or memory_limit < 1
+    ):
+        raise UsageError(f"gpu_memory_limit is {memory_limit!r}; expected MiB. Pass gpu_memory_limit=8192, say.")
+    if memory_limit is not None and not gpus:
+        raise UsageError(f"gpu_memory_limit={memory_limit}, but TensorFlow sees no GPU. Leave it out.")
+    for gpu in gpus:
+        try:
+            if memory_limit is None:
+                if not tf.config.get_logical_device_configuration(gpu):  # divided cards have limits, and cannot grow
+                    tf.config.experimental.set_memory_growth(gpu, True)
+            else:
+                limit = tf.config.LogicalDeviceConfiguration(memory_limit=memory_limit)
+                tf.config.set_logical_device_configuration(gpu, [limit])
+        except RuntimeError as error:  # already in use
+            if memory_limit is not None:
+                raise UsageError(
+                    f"gpu_memory_limit={memory_limit} comes too late: TensorFlow uses the GPU already. Call zoo.strategy "
+                    "before any other TensorFlow operation."
+                ) from error
+
+
+def _multi_worker(cluster: Cluster, timeout: float) -> tf.distribute.Strategy:
+    meet(cluster, timeout)
+    os.environ["TF_CONFIG"] = cluster.to_tf_config()  # where TensorFlow looks for it
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise UsageError(
+            f"The workers cannot be joined any more: {one_line(error, 120)} Call zoo.strategy('multi_worker') before any "
+            "other TensorFlow operation."
+        ) from error
+
+
+def _tpu() -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise UsageError(f"No TPU was found: {one_line(error, 120)} Pass another strategy.") from error
 
 
 def _divide_cpu(count: int) -> list[str]:
@@ -71,8 +146,13 @@ def check_strategy(model: keras.Model, config: TrainConfig) -> None:
     """Raises `UsageError` where a config contradicts the strategy that the model was built under."""
     strategy = model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
-    mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)
-    if (config.strategy == "mirrored" and not mirrored) or (config.strategy == "one_device" and replicas > 1):
+    kinds = {
+        "one_device": replicas == 1 and not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy),
+        "mirrored": isinstance(strategy, tf.distribute.MirroredStrategy),
+        "multi_worker": isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy),
+        "tpu": isinstance(strategy, tf.distribute.TPUStrategy),
+    }
+    if not kinds.get(config.strategy, True):
         raise UsageError(
             f"The model was built under {type(strategy).__name__} with {replicas} replica(s), the config says "
             f"strategy={config.strategy!r}. Build it in `with zoo.strategy({config.strategy!r}).scope():`."
@@ -82,9 +162,11 @@ def check_strategy(model: keras.Model, config: TrainConfig) -> None:
             f"The model was built under {replicas} replica(s), the config says replicas={config.replicas}. "
             f"Build it in `with zoo.strategy('mirrored', replicas={config.replicas}).scope():`."
         )
-    if config.batch_size < replicas:
+    if config.batch_size < replicas * config.accumulation_steps:
+        parts = f" x {config.accumulation_steps} accumulation steps" if config.accumulation_steps > 1 else ""
         raise UsageError(
-            f"batch_size={config.batch_size} is smaller than the {replicas} replicas. Pass at least {replicas}."
+            f"batch_size={config.batch_size} is smaller than the {replicas} replicas{parts}: a device would get nothing. "
+            f"Pass at least {replicas * config.accumulation_steps}."
         )
-    if config.jit_compile and replicas > 1:
+    if config.jit_compile is True and replicas > 1:
         raise UsageError(f"jit_compile works on one device; the model was built under {replicas}. Leave it out.")

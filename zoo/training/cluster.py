@@ -1,0 +1,257 @@
+"""Several machines: who they are, waiting for all of them, and what they tell each other.
+
+TensorFlow waits for a missing worker for an hour and cannot be interrupted meanwhile, so the workers look for each
+other here first, with plain sockets, and say which address does not answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The addresses of all workers, in an order that all of them know, and which one this process is.
+
+    Attributes:
+        addresses: host:port of every worker; the first is the chief, which prints and writes.
+        index: the number of this worker.
+    """
+
+    addresses: tuple[str, ...]
+    index: int
+
+    def __post_init__(self) -> None:
+        for address in self.addresses:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise UsageError(
+                    f"The cluster has the address {address!r}; expected host:port. Pass --cluster one:2222,two:2222, say."
+                )
+        if len(set(self.addresses)) != len(self.addresses):
+            raise UsageError(f"The cluster {','.join(self.addresses)} has an address twice. Pass each worker's own.")
+        if isinstance(self.index, bool) or not isinstance(self.index, int):
+            raise UsageError(f"The task index is {self.index!r}; expected a whole number. Pass --task-index 0, say.")
+        if not 0 <= self.index < len(self.addresses):
+            raise UsageError(
+                f"The task index is {self.index}; the cluster has the workers 0 to {len(self.addresses) - 1}. "
+                "Pass each worker's own --task-index."
+            )
+
+    def to_tf_config(self) -> str:
+        """Returns what TensorFlow expects in the environment variable TF_CONFIG."""
+        task = {"type": "worker", "index": self.index}
+        return json.dumps({"cluster": {"worker": list(self.addresses)}, "task": task})
+
+
+def find_cluster(addresses: str | Sequence[str] | None, index: int | None) -> Cluster | None:
+    """Returns the cluster of this process, from arguments or from TF_CONFIG; None where neither says one.
+
+    Args:
+        addresses: host:port of every worker, as a list or with commas between them.
+        index: the number of this worker.
+
+    Raises:
+        UsageError: one without the other, an address that is none, or a TF_CONFIG that cannot be read.
+
+    Example:
+        >>> find_cluster("one:2222,two:2222", 1).addresses
+        ('one:2222', 'two:2222')
+    """
+    if addresses is None and index is None:
+        return _from_environment(os.environ.get("TF_CONFIG", ""))
+    if addresses is None or index is None:
+        given, other = ("--cluster", "--task-index") if index is None else ("--task-index", "--cluster")
+        raise UsageError(f"{given} came without {other}. Pass both, or set TF_CONFIG.")
+    names = addresses.split(",") if isinstance(addresses, str) else addresses
+    return Cluster(tuple(name.strip() for name in names), index)
+
+
+def _from_environment(text: str) -> Cluster | None:
+    if not text.strip():
+        return None
+    try:
+        content = json.loads(text)
+        workers, task = content.get("cluster", {}), content.get("task", {})
+        if not workers:
+            return None
+        if set(workers) != {"worker"} or task.get("type") != "worker":
+            raise ValueError(f"it names {', '.join(workers)} and the task {task.get('type')!r}")
+        return Cluster(tuple(map(str, workers["worker"])), task.get("index"))
+    except UsageError:
+        raise
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"TF_CONFIG cannot be used: {error}. Write "
+            '{"cluster": {"worker": ["one:2222", "two:2222"]}, "task": {"type": "worker", "index": 0}}, or unset it.'
+        ) from error
+
+
+def meet(cluster: Cluster, timeout: float = 300.0) -> None:
+    """Returns once every worker of the cluster is there.
+
+    Each one listens at its own address until it has heard from all the others, and calls on each of them until it is
+    answered. The port is free again afterwards, for TensorFlow.
+
+    Args:
+        cluster: all workers, and this one.
+        timeout: seconds to wait.
+
+    Raises:
+        UsageError: a worker that does not answer, one that was told of another cluster, or an address of this worker
+            that it cannot listen at.
+    """
+    deadline = time.monotonic() + timeout
+    mine = cluster.addresses[cluster.index]
+    family = socket.AF_INET6 if mine.count(":") > 1 else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", int(mine.rpartition(":")[2])))
+            listener.listen(len(cluster.addresses))
+        except OSError as error:
+            raise UsageError(
+                f"Worker {cluster.index} cannot listen at {mine}: {error.strerror}. Stop what uses the port, or pass "
+                "another one to every worker."
+            ) from error
+        listener.settimeout(0.2)
+        _Meeting(cluster, listener, deadline, timeout).hold()
+
+
+class _Meeting:
+    """One worker's part: a thread that listens, and calls to all others."""
+
+    def __init__(self, cluster: Cluster, listener: socket.socket, deadline: float, timeout: float) -> None:
+        self.cluster, self.listener, self.deadline, self.timeout = cluster, listener, deadline, timeout
+        self.others = {i for i in range(len(cluster.addresses)) if i != cluster.index}
+        self.heard: set[int] = set()
+        self.reached: set[int] = set()
+        self.stranger: str | None = None
+        self.over = False
+        self.word = hashlib.sha256(",".join(cluster.addresses).encode()).hexdigest()[:16]
+
+    def hold(self) -> None:
+        thread = threading.Thread(target=self._listen, daemon=True)
+        thread.start()
+        try:
+            while self.reached != self.others or self.heard != self.others:
+                for other in sorted(self.others - self.reached):
+                    self._call(other)
+                if self.stranger:
+                    raise UsageError(self.stranger)
+                if time.monotonic() > self.deadline:
+                    missing = [self.cluster.addresses[i] for i in sorted(self.others - (self.reached & self.heard))]
+                    raise UsageError(
+                        f"No answer from {', '.join(missing)} within {self.timeout:g} seconds. Start every worker with "
+                        "the same --cluster and its own --task-index, and open the port between the machines."
+                    )
+                time.sleep(0.05)
+        finally:
+            self.over = True
+            thread.join()
+
+    def _listen(self) -> None:
+        while not self.over:
+            with contextlib.suppress(OSError):
+                connection, _ = self.listener.accept()
+                with connection:
+                    connection.settimeout(2)
+                    word, _, index = connection.recv(64).decode("ascii", "replace").partition(" ")
+                    if word == self.word and index.isdigit() and int(index) in self.others:
+                        connection.sendall(b"welcome")
+                        connection.recv(1)  # the caller closes first: this port stays free of waiting states
+                        self.heard.add(int(index))
+                    else:
+                        connection.sendall(b"stranger")
+
+    def _call(self, other: int) -> None:
+        host, _, port = self.cluster.addresses[other].rpartition(":")
+        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), 2) as connection:
+            connection.settimeout(2)
+            connection.sendall(f"{self.word} {self.cluster.index}".encode())
+            answer = connection.recv(16)
+            if answer == b"welcome":
+                self.reached.add(other)
+            elif answer == b"stranger":
+                self.stranger = (
+                    f"The worker at {self.cluster.addresses[other]} was told of another cluster, or has this worker's "
+                    f"index {self.cluster.index}. Start every worker with the same --cluster and its own --task-index."
+                )
+
+
+class Workers:
+    """What the processes of a run tell each other; on a single process every answer is its own.
+
+    Every worker must make the same calls in the same order.
+
+    Args:
+        strategy: the strategy of the run.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self._strategy = strategy
+        resolver = getattr(strategy, "cluster_resolver", None)
+        workers = resolver.cluster_spec().as_dict().get("worker", []) if resolver else []
+        self.count = max(1, len(workers))
+        self.index = int(resolver.task_id or 0) if self.count > 1 else 0
+        self._sum: Any = None
+
+    @property
+    def chief(self) -> bool:
+        """Whether this is the process that prints and writes."""
+        return self.index == 0
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Returns the sum over all workers of equally shaped numbers."""
+        import tensorflow as tf
+
+        if self.count == 1:
+            return np.asarray(values)
+        if self._sum is None:
+
+            @tf.function(reduce_retracing=True)
+            def over_all(value: tf.Tensor) -> tf.Tensor:
+                def replica(value: tf.Tensor) -> tf.Tensor:
+                    context = tf.distribute.get_replica_context()
+                    first = tf.equal(context.replica_id_in_sync_group % local, 0)  # one replica speaks for a worker
+                    return context.all_reduce("SUM", tf.where(first, value, tf.zeros_like(value)))
+
+                return self._strategy.experimental_local_results(self._strategy.run(replica, args=(value,)))[0]
+
+            local = self._strategy.num_replicas_in_sync // self.count
+            self._sum = over_all
+        total: np.ndarray = self._sum(tf.constant(values)).numpy()
+        return total
+
+    def from_chief(self, values: np.ndarray) -> np.ndarray:
+        """Returns the chief's numbers on every worker; the others pass any of the same shape and dtype."""
+        return self.sum(values if self.chief else np.zeros_like(values))
+
+    def text_from_chief(self, text: str) -> str:
+        """Returns the chief's text on every worker."""
+        if self.count == 1:
+            return text
+        content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+        size = int(self.from_chief(np.array([content.size], np.int64))[0])
+        padded = content if self.chief else np.zeros(size, np.int32)
+        return self.from_chief(padded).astype(np.uint8).tobytes().decode()
+
+    def wait(self) -> None:
+        """Returns once every worker is here."""
+        self.sum(np.zeros(1, np.int64))

@@ -1,0 +1,392 @@
+"""Losses and metrics of a compiled model, in the form in which the loop needs them.
+
+`Model.fit` wants one number of a loss and hands metrics what the model answers. The loop wants one number for every
+element, so that batches of any size, several devices and examples that are not real (weight 0) give exact means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.metrics import SquaredError
+
+_KINDS = {
+    keras.losses.sparse_categorical_crossentropy: "sparse",
+    keras.losses.categorical_crossentropy: "one_hot",
+    keras.losses.categorical_focal_crossentropy: "one_hot",
+    keras.losses.categorical_hinge: "one_hot",
+    keras.losses.kl_divergence: "one_hot",
+    keras.losses.binary_crossentropy: "binary",
+    keras.losses.binary_focal_crossentropy: "binary",
+    keras.losses.cosine_similarity: "vectors",
+    **dict.fromkeys(
+        (
+            keras.losses.mean_squared_error,
+            keras.losses.mean_absolute_error,
+            keras.losses.mean_absolute_percentage_error,
+            keras.losses.mean_squared_logarithmic_error,
+            keras.losses.huber,
+            keras.losses.log_cosh,
+            keras.losses.poisson,
+            keras.losses.hinge,
+            keras.losses.squared_hinge,
+        ),
+        "numbers",
+    ),
+}
+_SMOOTHED = (keras.losses.sparse_categorical_crossentropy, keras.losses.categorical_crossentropy)
+_PROBABILITIES = (*_SMOOTHED, keras.losses.binary_crossentropy, keras.losses.binary_focal_crossentropy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A loss, and what it asks of targets.
+
+    Attributes:
+        loss: a Keras loss, or a function of (target, output).
+        name: how messages call it.
+        kind: sparse (class numbers), one_hot, binary (0 to 1), numbers (the mean over the last axis), vectors (one number
+            for all of the last axis), or own, of which nothing is known.
+        function: Keras's function behind the loss, None where there is none.
+    """
+
+    loss: Any
+    name: str
+    kind: str
+    function: Callable[..., Any] | None = None
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """Returns an argument of the loss, such as from_logits."""
+        return getattr(self.loss, name, default)
+
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether outputs below 0 make no sense."""
+        return self.function in _PROBABILITIES and not self.option("from_logits", False)
+
+    def per_element(self, elementwise: bool = False, label_smoothing: float = 0.0) -> PerElement:
+        """Returns the loss as the loop calls it.
+
+        Raises:
+            UsageError: label_smoothing with a loss that has none, or has its own already.
+        """
+        if label_smoothing and self.function not in _SMOOTHED:
+            raise UsageError(
+                f"label_smoothing={label_smoothing} goes with sparse or categorical cross-entropy; the loss is "
+                f"{self.name}. Leave label_smoothing out."
+            )
+        if label_smoothing and self.option("label_smoothing", 0.0):
+            raise UsageError(
+                f"label_smoothing={label_smoothing} is asked for, and the loss has label_smoothing="
+                f"{self.option('label_smoothing')} already. Leave one of them out."
+            )
+        return PerElement(self.loss, elementwise=elementwise, label_smoothing=label_smoothing)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the loss's name and arguments in the types that YAML and JSON know."""
+        config: dict[str, Any] = {}
+        if isinstance(self.loss, keras.losses.Loss):
+            # A loss of the user's may leave its configuration incomplete.
+            config = {
+                k: v for k, v in vars(self.loss).items() if k[0] != "_" and isinstance(v, (bool, int, float, str))
+            }
+            config |= {k: v for k, v in self.loss.get_config().items() if k != "fn"}
+        config = {k: v for k, v in config.items() if k not in ("name", "reduction")}
+        return {"name": without_number(self.name), **plain(config)}
+
+
+def aligned(targets: Any, outputs: Any, elementwise: bool = False) -> tuple[Any, Any]:
+    """Returns targets and outputs with the axes that Keras's losses and metrics expect.
+
+    Targets (batch,) beside outputs (batch, 1) would broadcast to (batch, batch), and of two tensors (batch,) the mean over
+    the last axis is one number for the whole batch: an axis of size 1 is added where it is missing.
+
+    Args:
+        targets: (batch, ...).
+        outputs: (batch, ...).
+        elementwise: adds the axis to equal shapes of any rank, so that a mean over the last axis leaves every element.
+    """
+    targets, outputs = ops.convert_to_tensor(targets), ops.convert_to_tensor(outputs)
+    rank, other = len(targets.shape), len(outputs.shape)
+    if rank == other - 1 and outputs.shape[-1] == 1:
+        return ops.expand_dims(targets, -1), outputs
+    if rank == other + 1 and targets.shape[-1] == 1:
+        outputs, rank = ops.expand_dims(outputs, -1), other
+        return targets, outputs
+    if rank == other and (rank == 1 or elementwise):
+        return ops.expand_dims(targets, -1), ops.expand_dims(outputs, -1)
+    return targets, outputs
+
+
+@keras.saving.register_keras_serializable("zoo")
+class PerElement(keras.losses.Loss):
+    """A loss without reduction: (batch,), or (batch, steps) for targets that have steps.
+
+    Args:
+        loss: a Keras loss, or a function of (target, output).
+        elementwise: whether every number of a target counts on its own; see `aligned`.
+        label_smoothing: the part of the probability that is spread evenly over all classes; cross-entropy only.
+        name: of the loss.
+
+    Source of label smoothing: Szegedy et al., Rethinking the Inception architecture for computer vision, CVPR 2016.
+
+    Example:
+        >>> loss = PerElement(keras.losses.MeanSquaredError())
+        >>> loss([1.0, 2.0], [[1.0], [4.0]]).numpy().tolist()
+        [0.0, 4.0]
+    """
+
+    def __init__(
+        self,
+        loss: Any,
+        elementwise: bool = False,
+        label_smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
+        dtype = loss.dtype if isinstance(loss, keras.losses.Loss) else None
+        super().__init__(name=name or _name(loss), reduction=None, dtype=dtype)
+        self.loss, self.elementwise, self.label_smoothing = loss, elementwise, label_smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the losses."""
+        if self.label_smoothing:
+            return self._smoothed(y_true, y_pred)
+        targets, outputs = aligned(y_true, y_pred, self.elementwise)
+        # Not the loss itself, which would reduce; nor a copy of it, which Keras makes from an incomplete configuration.
+        function = self.loss.call if isinstance(self.loss, keras.losses.Loss) else self.loss
+        losses = ops.convert_to_tensor(function(targets, outputs))
+        added = len(losses.shape) == len(targets.shape) > 1 and losses.shape[-1] == 1
+        return ops.squeeze(losses, -1) if added else losses  # a function that takes no mean over the last axis
+
+    def _smoothed(self, targets: Any, outputs: Any) -> Any:
+        ignored = getattr(self.loss, "ignore_class", None)
+        if _kind(self.loss)[0] == "sparse":
+            if len(targets.shape) == len(outputs.shape):
+                targets = ops.squeeze(targets, -1)
+            numbers = ops.cast(targets, "int32")
+            targets = ops.one_hot(numbers, outputs.shape[-1], dtype=outputs.dtype)
+        from_logits = getattr(self.loss, "from_logits", False)
+        losses = keras.losses.categorical_crossentropy(
+            targets, outputs, from_logits=from_logits, label_smoothing=self.label_smoothing
+        )
+        if ignored is None:
+            return losses
+        return ops.where(ops.equal(numbers, ignored), ops.zeros_like(losses), losses)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            "loss": keras.saving.serialize_keras_object(self.loss),
+            "elementwise": self.elementwise,
+            "label_smoothing": self.label_smoothing,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> PerElement:
+        """Makes the loss from what `get_config` gave."""
+        return cls(**{**config, "loss": keras.losses.get(config["loss"])})
+
+
+@keras.saving.register_keras_serializable("zoo")
+class PerElementMetric(keras.metrics.Metric):
+    """A metric that is fed as Keras feeds it, but never with what is not real.
+
+    Args:
+        metric: the metric.
+        weighted: whether weights count as they are; else only whether they are 0, as `metrics` of `Model.compile` ask.
+        elementwise: see `aligned`.
+        name: the metric's own by default.
+
+    Example:
+        >>> metric = PerElementMetric(keras.metrics.MeanAbsoluteError(), weighted=False)
+        >>> metric.update_state([1.0, 2.0, 3.0], [2.0, 2.0, 9.0], sample_weight=[5.0, 1.0, 0.0])
+        >>> float(metric.result())
+        0.5
+    """
+
+    def __init__(
+        self, metric: keras.metrics.Metric, weighted: bool = True, elementwise: bool = False, name: str | None = None
+    ) -> None:
+        super().__init__(name=name or metric.name, dtype=metric.dtype)
+        self.metric, self.weighted, self.elementwise = metric, weighted, elementwise
+        if hasattr(metric, "_direction"):
+            self._direction = metric._direction  # by which Keras's callbacks know what is better
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Adds a batch."""
+        if sample_weight is not None and not self.weighted:
+            sample_weight = ops.cast(ops.not_equal(sample_weight, 0), self.dtype)
+        targets, outputs = aligned(y_true, y_pred, self.elementwise)
+        return self.metric.update_state(targets, outputs, sample_weight=sample_weight)
+
+    def result(self) -> Any:
+        """Returns the metric's value."""
+        return self.metric.result()
+
+    def reset_state(self) -> None:
+        """Starts anew."""
+        self.metric.reset_state()
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            "metric": keras.saving.serialize_keras_object(self.metric),
+            "weighted": self.weighted,
+            "elementwise": self.elementwise,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> PerElementMetric:
+        """Makes the metric from what `get_config` gave."""
+        return cls(**{**config, "metric": keras.metrics.get(config["metric"])})
+
+
+def resolve_loss(identifier: Any, target_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Objective:
+    """Returns what `Model.compile(loss=...)` of a model with one output means.
+
+    Args:
+        identifier: a name, a function, a class, a Loss, or a list or dict with one of them.
+        target_shape: of some examples.
+        output_shape: of their outputs.
+
+    Raises:
+        UsageError: no loss of that name, several losses, or one that adds up instead of taking the mean.
+    """
+    identifier = only(identifier, "loss")
+    if isinstance(identifier, PerElement):
+        identifier = identifier.loss
+    if str(identifier).lower() in ("crossentropy", "ce"):
+        choice = _by_shapes(target_shape, output_shape)
+        identifier = {"binary": "binary", "sparse": "sparse_categorical", "one_hot": "categorical"}[choice]
+        identifier += "_crossentropy"
+    try:
+        loss = keras.losses.get(identifier)
+    except ValueError as error:
+        known = [function.__name__ for function in _KINDS]
+        raise UsageError(f"Unknown loss {identifier!r}. {did_you_mean(str(identifier), known)}") from error
+    if isinstance(loss, keras.losses.Loss) and loss.reduction == "sum":
+        raise UsageError(
+            f"The loss {loss.name} has reduction='sum'; here the loss of a step is the mean over its real examples. "
+            "Compile it with the default reduction, and pass a higher learning rate if you need one."
+        )
+    kind, function = _kind(loss)
+    return Objective(loss, _name(loss), kind, function)
+
+
+def only(value: Any, what: str) -> Any:
+    """Returns the one entry of a list or dict, or the value itself.
+
+    Raises:
+        UsageError: several entries.
+    """
+    if not isinstance(value, (list, tuple, Mapping)) or _is_config(value):
+        return value
+    entries = list(value.values()) if isinstance(value, Mapping) else list(value)
+    if len(entries) != 1:
+        raise UsageError(
+            f"The model is compiled with {len(entries)} entries in {what}; expected one. Compile it with one."
+        )
+    return only(entries[0], what)
+
+
+def _is_config(value: Any) -> bool:
+    return isinstance(value, Mapping) and "class_name" in value
+
+
+def _kind(loss: Any) -> tuple[str, Callable[..., Any] | None]:
+    """Returns what is known of a loss: its kind, and Keras's function behind it."""
+    function = loss
+    if isinstance(loss, keras.losses.Loss):
+        if isinstance(loss, SquaredError):
+            return "example", None
+        keras_own = type(loss).call is keras.losses.MeanSquaredError.call  # what every loss of Keras inherits
+        function = getattr(loss, "fn", None) if keras_own else None
+        if getattr(loss, "_fn_kwargs", {}).get("axis", -1) != -1:
+            function = None
+    kind = _KINDS.get(function) if callable(function) and getattr(function, "__hash__", None) else None
+    return (kind, function) if kind else ("own", None)
+
+
+def _name(loss: Any) -> str:
+    return str(getattr(loss, "name", None) or getattr(loss, "__name__", type(loss).__name__))
+
+
+def _by_shapes(target_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
+    """What Keras takes "accuracy" and "crossentropy" for."""
+    if output_shape[-1] == 1:
+        return "binary"
+    sparse = len(target_shape) < len(output_shape) or (target_shape[-1] == 1 and output_shape[-1] > 1)
+    return "sparse" if sparse else "one_hot"
+
+
+def make_metric(identifier: Any, target_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> keras.metrics.Metric:
+    """Returns a fresh metric for an entry of `Model.compile(metrics=[...])`.
+
+    Args:
+        identifier: a name, a function, a class or a Metric, which is copied.
+        target_shape: of some examples, as `aligned` gives them.
+        output_shape: of their outputs, likewise.
+
+    Raises:
+        UsageError: no metric of that name, or one that cannot be copied.
+    """
+    if isinstance(identifier, PerElementMetric):
+        identifier = identifier.metric
+    if isinstance(identifier, str) and identifier.lower() in ("accuracy", "acc"):
+        choice = _by_shapes(target_shape, output_shape)
+        metrics = keras.metrics
+        classes = {
+            "binary": metrics.BinaryAccuracy,
+            "sparse": metrics.SparseCategoricalAccuracy,
+            "one_hot": metrics.CategoricalAccuracy,
+        }
+        return classes[choice](name=identifier)
+    if isinstance(identifier, keras.metrics.Metric):
+        return _copied(identifier)
+    try:
+        found = keras.metrics.get(identifier)
+    except (ValueError, TypeError) as error:
+        known = [n for n in dir(keras.metrics) if not n.startswith("_")]
+        raise UsageError(f"Unknown metric {identifier!r}. {did_you_mean(str(identifier), known)}") from error
+    if not isinstance(found, keras.metrics.Metric):
+        found = keras.metrics.MeanMetricWrapper(found, name=_name(found))
+    if isinstance(identifier, str):
+        found.name = identifier
+    return found
+
+
+def _copied(metric: keras.metrics.Metric) -> keras.metrics.Metric:
+    """A new metric with the same arguments, and none of the state."""
+    advice = "Give its class a get_config that returns every argument of its constructor."
+    try:
+        fresh = type(metric).from_config(metric.get_config())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise UsageError(f"Metric {metric.name!r} cannot be copied: {one_line(error, 150)} {advice}") from error
+    for key, value in vars(metric).items():
+        told = isinstance(value, (bool, int, float, str)) and not key.startswith("_")
+        if told and getattr(fresh, key, value) != value:
+            raise UsageError(
+                f"Metric {metric.name!r} has {key}={value!r}, a copy of it {getattr(fresh, key)!r}: its configuration "
+                f"leaves {key} out. {advice}"
+            )
+    return fresh
+
+
+def without_number(name: str) -> str:
+    """Returns a name without the number that Keras adds where a name is there twice in a process."""
+    return re.sub(r"_\d+$", "", name)
+
+
+def plain(value: Any) -> Any:
+    """Returns a Keras configuration in the types that YAML and JSON know; of what they do not know, the type's name."""
+    return json.loads(json.dumps(value, default=lambda other: type(other).__name__, allow_nan=True))

@@ -1,0 +1,110 @@
+"""The type of the computation, and the plain model that a run ends in."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from zoo.errors import UsageError, did_you_mean
+
+NAMES = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
+
+
+def resolve(name: str) -> str:
+    """Returns the Keras dtype policy of a precision's name; auto looks at the device.
+
+    Auto takes bfloat16 on a CPU with matrix units for it (AMX) and on a GPU of compute capability 8 or more, float16
+    on one of 7, and float32 elsewhere.
+
+    Raises:
+        UsageError: no such precision.
+
+    Example:
+        >>> resolve("mixed_bfloat16")
+        'mixed_bfloat16'
+    """
+    if name not in NAMES:
+        raise UsageError(f"precision is {name!r}. {did_you_mean(name, NAMES)}")
+    if name != "auto":
+        return name
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
+        return "mixed_bfloat16" if capability >= 8 else "mixed_float16" if capability >= 7 else "float32"
+    cpu = Path("/proc/cpuinfo")
+    flags = cpu.read_text(encoding="utf-8") if cpu.is_file() else ""
+    return "mixed_bfloat16" if re.search(r"\bamx_bf16\b", flags) else "float32"
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[str]:
+    """Builds models in a precision: layers made in the block compute in it.
+
+    Raises:
+        UsageError: no such precision.
+
+    Example:
+        >>> with zoo.strategy("auto").scope(), precision("mixed_bfloat16"):
+        ...     model = zoo.build_cnn_model(input_shape=(28, 28, 1), num_classes=10)
+    """
+    policy = resolve(name)
+    before = keras.config.dtype_policy()
+    if policy != "float32":  # else whatever the user has set, such as float64
+        keras.config.set_dtype_policy(policy)
+    try:
+        yield policy
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def policy_of(model: keras.Model) -> str:
+    """Returns the mixed policy that a model was built under, else the name of its layers' type, such as float32."""
+    names = {layer.dtype_policy.name for layer in model._flatten_layers()}
+    return next((n for n in sorted(names) if n.startswith("mixed_")), model.dtype_policy.name)
+
+
+def check_precision(model: keras.Model, name: str) -> None:
+    """Raises UsageError where a config asks for another precision than the model was built under."""
+    wanted, has = resolve(name), policy_of(model)
+    if wanted.startswith("mixed_") and has != wanted:
+        raise UsageError(
+            f"The model computes in {has}, the config says precision={name!r}. Build it in "
+            f"`with zoo.precision({name!r}):`."
+        )
+
+
+def plain_model(model: keras.Model) -> keras.Model:
+    """Returns a model of the same weights that computes in float32 on one device; the model itself where it does so.
+
+    What is evaluated and exported is this one: a serving process needs no half-precision kernels, and its answers do not
+    depend on the batch that a request came in.
+    """
+    alone = model.distribute_strategy.num_replicas_in_sync == 1 and not isinstance(
+        model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy
+    )
+    if alone and not policy_of(model).startswith("mixed_"):
+        return model
+    # Without the strategy's scope: variables of its own, on the first device.
+    copy = type(model).from_config(_in_float32(model.get_config()))
+    copy.set_weights(model.get_weights())
+    build = getattr(model, "_zoo_build", None)
+    if build is not None:
+        object.__setattr__(copy, "_zoo_build", build)
+    return copy
+
+
+def _in_float32(config: Any) -> Any:
+    """The configuration with every mixed policy replaced."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy" and str(config["config"]["name"]).startswith("mixed_"):
+            return {**config, "config": {**config["config"], "name": "float32"}}
+        return {key: _in_float32(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_in_float32(value) for value in config)
+    return "float32" if isinstance(config, str) and config in ("mixed_bfloat16", "mixed_float16") else config

@@ -1,0 +1,106 @@
+"""`zoo.train`: what it takes and what it gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from zoo.config import TrainConfig
+from zoo.errors import UsageError
+from zoo.training.loop import Loop, TrainingData, TrainResult
+from zoo.training.precision import check_precision
+from zoo.training.run_directory import RunDirectory, writing
+from zoo.training.strategies import check_strategy
+from zoo.training.user_data import wrap
+
+
+def train(
+    model: keras.Model,
+    data: Any,
+    config: TrainConfig | None = None,
+    *,
+    validation: Any = None,
+    run_directory: str | Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 1,
+    overwrite: bool = False,
+) -> TrainResult:
+    """Trains a model under the strategy that it was built under.
+
+    With a run directory the run is checkpointed, and the same call after a kill goes on where it was. Ctrl-C and SIGTERM
+    save, and raise `Interrupted`. Of several workers only the chief, worker 0, needs the run directory.
+
+    Args:
+        model: a Keras model with one output; its weights change.
+        data: what `data.prepare(...)` returned, or (x, y), (x, y, sample_weight), or a `tf.data.Dataset` of such. With the
+            latter a model brings the loss, metrics and optimizer that it is compiled with; a registered one that is not
+            compiled is trained for its first task.
+        config: how to train.
+        validation: the same for after every epoch; what was prepared has its own.
+        run_directory: where config, history, checkpoints, plots and the trained model go; None keeps nothing.
+        callbacks: Keras callbacks. A killed run that goes on gives them back what they remembered: those of Keras that stop
+            early, lower the learning rate or keep the best model, and every one that has `get_state` and `set_state`.
+        verbose: 1 for a progress bar, 2 for a line per epoch, 0 for silence.
+        overwrite: throws away the run that is in the directory.
+
+    Returns:
+        The history, where the run is, and the model to export.
+
+    Raises:
+        UsageError: settings that contradict the strategy, the model or the run that is there, a run directory that
+            cannot be used, a loss that is not finite, memory that does not suffice, a worker that is gone.
+        Interrupted: SIGTERM or Ctrl-C came; what was done is saved.
+
+    Example:
+        >>> prepared = zoo.datasets.load("digits").prepare("cnn")
+        >>> with zoo.strategy("one_device").scope():
+        ...     model = prepared.build()
+        >>> zoo.train(model, prepared, zoo.TrainConfig(epochs=5), run_directory="runs/digits-cnn").history[-1]
+        >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> zoo.train(model, (images, labels), zoo.TrainConfig(epochs=5)).history[-1]
+    """
+    config = config or TrainConfig()
+    data = _training_data(model, data, validation, config)
+    if config.closed_form:
+        config = dataclasses.replace(config, epochs=1)
+    check_strategy(model, config)
+    check_precision(model, config.precision)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    loop = Loop(model, data, config, callbacks, verbose)
+    if run_directory is None or not loop.workers.chief:
+        return loop.run()
+    # Only now, when nothing of the settings can be refused any more, is anything written.
+    settings = {**data.describe(), "config": config.to_dict()}
+    directory = RunDirectory(run_directory, settings, overwrite=overwrite)
+    try:
+        if data.interface is not None:
+            with writing(directory.path):
+                data.interface.save(directory.path / "interface")
+        loop.keep_in(directory)
+        return loop.run()
+    finally:
+        directory.close()
+
+
+def _training_data(model: keras.Model, data: Any, validation: Any, config: TrainConfig) -> TrainingData:
+    """Returns what was prepared as it is, and arrays and datasets in the same form."""
+    if hasattr(data, "batches") and hasattr(data, "task"):
+        if validation is not None:
+            raise UsageError("validation came with prepared data, which has its own. Leave validation out.")
+        return data  # type: ignore[no-any-return]
+    wrapped = wrap(model, data, validation)
+    default = TrainConfig()
+    if wrapped.optimizer is not None:
+        for name in ("optimizer", "learning_rate", "schedule", "warmup_steps"):
+            if getattr(config, name) != getattr(default, name):
+                raise UsageError(
+                    f"The config says {name}={getattr(config, name)!r}, and the model is compiled with an optimizer of its "
+                    f"own. Set it there, and leave {name} out."
+                )
+    return wrapped

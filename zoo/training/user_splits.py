@@ -1,0 +1,362 @@
+"""A user's own arrays and datasets as splits: checked once, then batches in an order that can be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import UsageError, did_you_mean
+
+Shapes = dict[str, tuple[int | None, ...]]
+
+
+class Inputs:
+    """What a model declares of its inputs, and how what came is handed to it.
+
+    Args:
+        model: a Keras model. A subclassed one declares nothing: it gets what came.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        declared = getattr(model, "inputs", None) or None
+        if declared is not None and not isinstance(model, keras.Sequential):
+            declared = model.input  # in the structure that the model is called with
+        self.shapes: Shapes | None = None
+        self.dtypes: dict[str, str] = {}
+        self.named = isinstance(declared, Mapping)
+        if declared is not None:
+            tensors = declared if isinstance(declared, Mapping) else {t.name: t for t in tf.nest.flatten(declared)}
+            self.shapes = {name: tuple(t.shape[1:]) for name, t in tensors.items()}
+            self.dtypes = {name: t.dtype for name, t in tensors.items()}
+            self.named = self.named or len(tensors) > 1
+
+    def columns(self, x: Any, where: str) -> dict[str, Any]:
+        """Returns the inputs by name; by "" what a subclassed model gets as one.
+
+        Raises:
+            UsageError: a name that the model has not, or one that is missing.
+        """
+        if self.shapes is None:
+            return dict(x) if _is_dict(x) else {"": x}
+        names = list(self.shapes)
+        if _is_dict(x):
+            for name in x:
+                if name not in names:
+                    raise UsageError(
+                        f"{where} has {name!r}; the model has no such input. {did_you_mean(str(name), names)}"
+                    )
+            if missing := [name for name in names if name not in x]:
+                raise UsageError(f"{where} lacks {missing[0]!r}; the model takes {', '.join(names)}. Pass all of them.")
+            return {name: x[name] for name in names}
+        if len(names) == 1:
+            return {names[0]: x}
+        if isinstance(x, (list, tuple)) and len(x) == len(names):
+            return dict(zip(names, x, strict=True))
+        raise UsageError(f"The model takes {', '.join(names)}; {where} is one array. Pass a dict with these names.")
+
+    def joined(self, columns: Mapping[str, Any]) -> Any:
+        """The inverse of `columns`: what the model is called with."""
+        if self.shapes is None and "" in columns:
+            return columns[""]
+        return dict(columns) if self.named or self.shapes is None else next(iter(columns.values()))
+
+    def check(self, shapes: Shapes, where: str) -> None:
+        """Raises `UsageError` for inputs, without their batch axis, that the model does not take."""
+        for name, shape in shapes.items() if self.shapes is not None else ():
+            expected = (self.shapes or {})[name]
+            if not fits(shape, expected):
+                label = f"{where}[{name!r}]" if len(shapes) > 1 else where
+                raise UsageError(
+                    f"{label} has examples of shape {shown(shape)}; the model takes {shown(expected)}. "
+                    f"Pass an array of shape {shown(('examples', *expected))}."
+                )
+
+
+def _is_dict(x: Any) -> bool:
+    return isinstance(x, Mapping)
+
+
+def shown(shape: Sequence[Any]) -> str:
+    """Returns a shape as Python writes it, without quotes around names."""
+    return str(tuple(shape)).replace("'", "")
+
+
+def fits(shape: Sequence[int | None], expected: Sequence[int | None], exact: bool = False) -> bool:
+    """Returns whether a shape is that of an input; like Keras, unless `exact`, it lets an axis of size 1 at the end come
+    or go."""
+    shape, expected = tuple(shape), tuple(expected)
+    if not exact and len(shape) == len(expected) - 1 and expected[-1] == 1:
+        expected = expected[:-1]
+    elif not exact and len(shape) == len(expected) + 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return len(shape) == len(expected) and all(
+        a == b or a is None or b is None for a, b in zip(shape, expected, strict=True)
+    )
+
+
+def make_split(data: Any, inputs: Inputs, prefix: str = "") -> Arrays | Stream:
+    """Returns a split for (x, y), (x, y, sample_weight) or a dataset of such.
+
+    Args:
+        data: what came.
+        inputs: the model's.
+        prefix: goes before names in messages, such as "validation ".
+
+    Raises:
+        UsageError: anything else, or what does not fit the model's inputs.
+    """
+    if isinstance(data, tf.data.Dataset):
+        return Stream(data, inputs, prefix)
+    endless = inspect.isgenerator(data) or hasattr(data, "__next__") or isinstance(data, keras.utils.PyDataset)
+    if endless or inspect.isgeneratorfunction(data):
+        raise UsageError(
+            f"The {prefix}data is a {type(data).__name__}; expected arrays (x, y) or a tf.data.Dataset. "
+            "Pass tf.data.Dataset.from_generator(lambda: ..., output_signature=...)."
+        )
+    if isinstance(data, tuple) and len(data) in (2, 3):
+        return Arrays(data, inputs, prefix)
+    came = f"a tuple of {len(data)}" if isinstance(data, tuple) else f"a {type(data).__name__}"
+    raise UsageError(
+        f"The {prefix}data is {came}; expected (x, y), (x, y, sample_weight) or a tf.data.Dataset of such. "
+        "Pass a tuple (x, y)."
+    )
+
+
+class Arrays:
+    """Arrays in memory.
+
+    Args:
+        data: (x, y) or (x, y, sample_weight); x may be a dict of arrays.
+        inputs: the model's.
+        prefix: goes before names in messages.
+
+    Raises:
+        UsageError: what is no array of numbers, unequal lengths, no examples, shapes that the model does not take.
+    """
+
+    def __init__(self, data: Sequence[Any], inputs: Inputs, prefix: str) -> None:
+        self.x, self.y = f"{prefix}x", f"{prefix}y"
+        columns = inputs.columns(data[0], self.x)
+        self.inputs = {}
+        for name, value in columns.items():
+            dtype = inputs.dtypes.get(name)
+            array = _array(value, f"{self.x}[{name!r}]" if len(columns) > 1 else self.x, text=dtype == "string")
+            # What Keras would do at every step anyway.
+            self.inputs[name] = array.astype(np.float32) if (array.dtype, dtype) == (np.float64, "float32") else array
+        if _is_dict(data[1]):
+            raise UsageError(f"{self.y} is a dict; expected one array, as the model has one output. Pass the array.")
+        self.targets = _array(data[1], self.y)
+        given = data[2] if len(data) == 3 else None
+        self.weights = None if given is None else _array(given, f"{prefix}sample_weight")
+        lengths = {self.x: len(next(iter(self.inputs.values())))}
+        lengths |= {f"{self.x}[{name!r}]": len(array) for name, array in list(self.inputs.items())[1:]}
+        lengths[self.y] = len(self.targets)
+        lengths |= {f"{prefix}sample_weight": len(self.weights)} if self.weights is not None else {}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise UsageError(f"Arrays of unequal length: {told}. Pass one entry for every example in each.")
+        self.num_examples = lengths[self.x]
+        if not self.num_examples:
+            raise UsageError(f"{self.x} and {self.y} hold no example. Pass at least one.")
+        inputs.check({name: array.shape[1:] for name, array in self.inputs.items()}, self.x)
+        self._rows: Any = None
+
+    def first(self) -> tuple[dict[str, Any], np.ndarray, np.ndarray | None]:
+        """Returns all inputs, targets and weights."""
+        return self.inputs, self.targets, self.weights
+
+    def batches(self, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
+        """Returns batches (inputs by name, targets[, weights]); the order is a function of (seed, epoch)."""
+        order = np.arange(self.num_examples)
+        if seed is not None:
+            order = np.random.default_rng([seed, epoch]).permutation(self.num_examples)
+        if self._rows is None:
+            with tf.device("CPU"):  # a whole data set has no place on an accelerator
+                parts = (self.inputs, self.targets) + (() if self.weights is None else (self.weights,))
+                self._rows = tf.nest.map_structure(tf.convert_to_tensor, parts)
+        rows = self._rows
+        positions = tf.data.Dataset.from_tensor_slices(order[start * batch_size :]).batch(batch_size)
+
+        @tf.autograph.experimental.do_not_convert
+        def gather(index: tf.Tensor) -> Any:
+            return tf.nest.map_structure(lambda column: tf.gather(column, index), rows)
+
+        return positions.map(gather, num_parallel_calls=2, deterministic=True)
+
+    def labels(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yields targets and weights, all of them once."""
+        yield self.targets, self.weights
+
+    def describe(self) -> dict[str, Any]:
+        """Returns facts that two equal splits share: shapes, types, and a hash of the contents."""
+        several = len(self.inputs) > 1  # the name of a single input may be one that Keras has counted up
+        parts = {f"x[{name}]" if several else "x": array for name, array in self.inputs.items()} | {"y": self.targets}
+        if self.weights is not None:
+            parts["sample_weight"] = self.weights
+        digest = hashlib.sha256()
+        for array in parts.values():
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
+        return {
+            "arrays": {name: f"{array.dtype} {shown(array.shape)}" for name, array in parts.items()},
+            "sha256": digest.hexdigest(),
+        }
+
+
+def _array(value: Any, where: str, text: bool = False) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{where} is no array: its rows differ in length. Pad them to one length.") from error
+    if array.ndim == 0:
+        raise UsageError(f"{where} is a {type(value).__name__}, without an axis of examples. Pass an array.")
+    if array.dtype.kind not in ("US" if text else "biuf"):
+        held = "text" if array.dtype.kind in "US" else f"the type {array.dtype}"
+        wanted = "text" if text else "numbers"
+        cure = "np.asarray(x, dtype=str)" if text else "np.unique(labels, return_inverse=True)[1] or .astype('float32')"
+        raise UsageError(f"{where} holds {held}; expected {wanted}. Convert it, such as by {cure}.")
+    return array
+
+
+class Stream:
+    """A `tf.data.Dataset` of (x, y) or (x, y, sample_weight), batched or not.
+
+    Its order is the user's: a run that is resumed is exactly the uninterrupted one only where the dataset yields the same
+    order every time, such as with `shuffle(..., reshuffle_each_iteration=False)`.
+
+    Args:
+        dataset: finite; batches may be of any size. A subclassed model's must be batched, as for `Model.fit`.
+        inputs: the model's.
+        prefix: goes before names in messages.
+
+    Raises:
+        UsageError: no tuples, no plain tensors, an endless or empty dataset, shapes that vary or that the model does not
+            take.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, inputs: Inputs, prefix: str) -> None:
+        self.x, self.y = f"{prefix}x", f"{prefix}y"
+        spec = dataset.element_spec
+        if not isinstance(spec, tuple) or len(spec) not in (2, 3) or not isinstance(spec[1], tf.TypeSpec):
+            raise UsageError(
+                f"The {prefix}dataset yields {_told(spec)}; expected (x, y) or (x, y, sample_weight). "
+                "Map it to such a tuple: dataset.map(lambda e: (e['x'], e['y']))."
+            )
+        for part in tf.nest.flatten(spec):
+            if not isinstance(part, tf.TensorSpec) or part.shape.rank is None:
+                raise UsageError(
+                    f"The {prefix}dataset yields {_told(part)}; expected tensors of known rank. Map ragged or sparse ones "
+                    "to dense ones, and set shapes by tf.ensure_shape or output_signature."
+                )
+        if not (spec[1].dtype.is_floating or spec[1].dtype.is_integer or spec[1].dtype.is_bool):
+            raise UsageError(f"{self.y} is of {spec[1].dtype.name}; expected numbers. Map labels to numbers from 0.")
+        columns = inputs.columns(spec[0], self.x)
+        self.element_spec, self.names = spec, list(columns)
+        self.batched = self._is_batched(columns, inputs)
+        self.dataset = dataset.map(lambda x, *rest: (inputs.columns(x, self.x), *rest))
+        self.num_examples = self._count(prefix)
+        self.cardinality = int(dataset.cardinality())
+        self._first: Any = None
+
+    def _is_batched(self, columns: Mapping[str, Any], inputs: Inputs) -> bool:
+        if inputs.shapes is None:
+            return True
+        expected, shapes = inputs.shapes, {name: tuple(part.shape) for name, part in columns.items()}
+        for exact in (True, False):
+            for batched in (True, False):
+                if all(
+                    len(shape) >= batched and fits(shape[batched:], expected[name], exact)
+                    for name, shape in shapes.items()
+                ):
+                    return batched
+        name, shape = next(
+            (n, s) for n, s in shapes.items() if not fits(s, expected[n]) and not fits(s[1:], expected[n])
+        )
+        raise UsageError(
+            f"{self.x} yields {name!r} of shape {shown(shape)}; the model takes {shown(expected[name])}, or batches of it. "
+            "Map the dataset to that shape."
+        )
+
+    def _count(self, prefix: str) -> int:
+        """The number of examples: known, or counted in one pass."""
+        cardinality = int(self.dataset.cardinality())
+        if cardinality == tf.data.INFINITE_CARDINALITY:
+            raise UsageError(f"The {prefix}dataset never ends. Pass dataset.take(n), or leave repeat() out.")
+        parts = tf.nest.flatten(self.dataset.element_spec)
+        inner = [part.shape[1:] if self.batched else part.shape for part in parts]
+        size = parts[0].shape[0] if self.batched else 1
+        if cardinality >= 0 and size is not None and all(shape.is_fully_defined() for shape in inner):
+            count = cardinality * int(size)
+        else:
+            count = self._counted(prefix)
+        if not count:
+            raise UsageError(f"The {prefix}dataset is empty. Pass one with at least one example.")
+        return count
+
+    def _counted(self, prefix: str) -> int:
+        """Counts in a pass, which also finds examples that cannot share a batch."""
+        shapes = self.dataset.map(lambda *element: tf.concat([tf.shape(part) for part in tf.nest.flatten(element)], 0))
+        ranks = [part.shape.rank for part in tf.nest.flatten(self.dataset.element_spec)]
+        leading = np.cumsum([0, *ranks[:-1]]) if self.batched else np.array([], np.int64)
+        started, seen, first = time.monotonic(), 0, None
+        for block in shapes.batch(64).as_numpy_iterator():
+            seen += int(block[:, leading[0]].sum()) if self.batched else len(block)
+            rest = np.delete(block, leading, axis=1)
+            first = rest[0] if first is None else first
+            if (other := np.flatnonzero((rest != first).any(axis=1))).size:
+                raise UsageError(
+                    f"The {prefix}dataset yields examples of several sizes, {shown(first.tolist())} and "
+                    f"{shown(rest[other[0]].tolist())}: they make no batch. Pad all of them to one size."
+                )
+        if (seconds := time.monotonic() - started) > 2:
+            print(f"Counted {seen} examples of the {prefix}dataset in {seconds:.0f} s.", flush=True)
+        return seen
+
+    def first(self) -> tuple[dict[str, Any], np.ndarray, np.ndarray | None]:
+        """Returns the inputs, targets and weights of the first batch, or of the first example as a batch of one."""
+        if self._first is None:
+            element = next(iter(self.dataset.take(1)))
+            columns, targets, *weights = tf.nest.map_structure(
+                lambda part: part.numpy() if self.batched else part.numpy()[np.newaxis], element
+            )
+            self._first = columns, targets, weights[0] if weights else None
+        return self._first
+
+    def batches(self, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
+        """Returns batches (inputs by name, targets[, weights]) in the dataset's own order."""
+        batches = self.dataset.rebatch(batch_size) if self.batched else self.dataset.batch(batch_size)
+        return batches.skip(start)
+
+    def labels(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yields targets and weights, batch by batch."""
+        for targets, *weights in self.dataset.map(lambda x, *rest: rest).as_numpy_iterator():
+            yield (
+                (targets, weights[0] if weights else None)
+                if self.batched
+                else (
+                    np.asarray(targets)[np.newaxis],
+                    np.asarray(weights[0])[np.newaxis] if weights else None,
+                )
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Returns facts that two equal splits share: what an element is, and how many there are."""
+        return {"elements": str(self.element_spec), "cardinality": self.cardinality, "examples": self.num_examples}
+
+
+def _told(spec: Any) -> str:
+    """What a dataset's element is, in short."""
+    if isinstance(spec, tuple):
+        return f"tuples of {len(spec)}"
+    if isinstance(spec, Mapping):
+        return f"dicts with {', '.join(map(str, spec))}"
+    return f"a {type(spec).__name__}" + (
+        " of unknown shape" if getattr(spec, "shape", ...) == tf.TensorShape(None) else ""
+    )

@@ -180,7 +180,7 @@ def _single_precision() -> Iterator[None]:
         keras.config.set_floatx(before)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=16)
 def _change_batch(names: tuple[str, ...], shape: tuple[int, int, int], num_classes: int) -> Callable[..., Any]:
     """Returns the function that augments a batch; it is kept, so that not every epoch traces it again.
 

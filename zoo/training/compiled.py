@@ -6,17 +6,18 @@ element, so that batches of any size, several devices and examples that are not 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
 from zoo.errors import UsageError, did_you_mean, one_line
-from zoo.metrics import SquaredError
+from zoo.metrics import CrossEntropy, SquaredError
 
 _KINDS = {
     keras.losses.sparse_categorical_crossentropy: "sparse",
@@ -54,7 +55,7 @@ class Objective:
         loss: a Keras loss, or a function of (target, output).
         name: how messages call it.
         kind: sparse (class numbers), one_hot, binary (0 to 1), numbers (the mean over the last axis), vectors (one number
-            for all of the last axis), or own, of which nothing is known.
+            for all of the last axis), example (one for all axes but the first), or own, of which nothing is known.
         function: Keras's function behind the loss, None where there is none.
     """
 
@@ -157,29 +158,26 @@ class PerElement(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the losses."""
-        if self.label_smoothing:
-            return self._smoothed(y_true, y_pred)
-        targets, outputs = aligned(y_true, y_pred, self.elementwise)
+        sparse = _kind(self.loss)[0] == "sparse"
+        if sparse and len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == 1:
+            y_true = ops.squeeze(y_true, -1)
+        if self.label_smoothing or (sparse and len(y_true.shape) == len(y_pred.shape)):
+            return self._cross_entropy(y_true, y_pred)
+        targets, outputs = (y_true, y_pred) if sparse else aligned(y_true, y_pred, self.elementwise)
         # Not the loss itself, which would reduce; nor a copy of it, which Keras makes from an incomplete configuration.
         function = self.loss.call if isinstance(self.loss, keras.losses.Loss) else self.loss
         losses = ops.convert_to_tensor(function(targets, outputs))
         added = len(losses.shape) == len(targets.shape) > 1 and losses.shape[-1] == 1
         return ops.squeeze(losses, -1) if added else losses  # a function that takes no mean over the last axis
 
-    def _smoothed(self, targets: Any, outputs: Any) -> Any:
+    def _cross_entropy(self, targets: Any, outputs: Any) -> Any:
+        """With smoothed labels, and of shares of classes, which mixing examples makes of class numbers."""
+        loss = CrossEntropy(getattr(self.loss, "from_logits", False), self.label_smoothing)
+        losses = loss.call(targets, outputs)
         ignored = getattr(self.loss, "ignore_class", None)
-        if _kind(self.loss)[0] == "sparse":
-            if len(targets.shape) == len(outputs.shape):
-                targets = ops.squeeze(targets, -1)
-            numbers = ops.cast(targets, "int32")
-            targets = ops.one_hot(numbers, outputs.shape[-1], dtype=outputs.dtype)
-        from_logits = getattr(self.loss, "from_logits", False)
-        losses = keras.losses.categorical_crossentropy(
-            targets, outputs, from_logits=from_logits, label_smoothing=self.label_smoothing
-        )
-        if ignored is None:
+        if ignored is None or len(targets.shape) == len(outputs.shape):
             return losses
-        return ops.where(ops.equal(numbers, ignored), ops.zeros_like(losses), losses)
+        return ops.where(ops.equal(targets, ignored), ops.zeros_like(losses), losses)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -277,7 +275,7 @@ def resolve_loss(identifier: Any, target_shape: tuple[int, ...], output_shape: t
     if isinstance(loss, keras.losses.Loss) and loss.reduction == "sum":
         raise UsageError(
             f"The loss {loss.name} has reduction='sum'; here the loss of a step is the mean over its real examples. "
-            "Compile it with the default reduction, and pass a higher learning rate if you need one."
+            "Leave reduction out, and pass a higher learning rate if you need one."
         )
     kind, function = _kind(loss)
     return Objective(loss, _name(loss), kind, function)
@@ -293,9 +291,7 @@ def only(value: Any, what: str) -> Any:
         return value
     entries = list(value.values()) if isinstance(value, Mapping) else list(value)
     if len(entries) != 1:
-        raise UsageError(
-            f"The model is compiled with {len(entries)} entries in {what}; expected one. Compile it with one."
-        )
+        raise UsageError(f"The model is compiled with {len(entries)} entries in {what}; expected one. Pass one.")
     return only(entries[0], what)
 
 
@@ -309,6 +305,8 @@ def _kind(loss: Any) -> tuple[str, Callable[..., Any] | None]:
     if isinstance(loss, keras.losses.Loss):
         if isinstance(loss, SquaredError):
             return "example", None
+        if isinstance(loss, CrossEntropy):
+            return "sparse", keras.losses.sparse_categorical_crossentropy
         keras_own = type(loss).call is keras.losses.MeanSquaredError.call  # what every loss of Keras inherits
         function = getattr(loss, "fn", None) if keras_own else None
         if getattr(loss, "_fn_kwargs", {}).get("axis", -1) != -1:
@@ -380,6 +378,37 @@ def _copied(metric: keras.metrics.Metric) -> keras.metrics.Metric:
                 f"leaves {key} out. {advice}"
             )
     return fresh
+
+
+def compile_arguments(model: keras.Model) -> dict[str, Any] | None:
+    """Returns what `Model.compile` was called with, None for a model that is not compiled."""
+    if not model.compiled:
+        return None
+    if not hasattr(model, "_compile_config"):
+        raise RuntimeError(f"Keras {keras.__version__} keeps what compile got in another place; install keras 3.15.")
+    return dict(model._compile_config.config)
+
+
+@contextlib.contextmanager
+def keep_compiled(model: keras.Model) -> Iterator[None]:
+    """Gives a model back as compiled as it came, whatever happens to it in the block.
+
+    The loop compiles a model for Keras's callbacks, with losses without reduction: `Model.evaluate` and `Model.fit` would
+    take those for the user's own, and so would the next call of `zoo.train`.
+
+    Example:
+        >>> with keep_compiled(model):
+        ...     model.compile(optimizer, PerElement(keras.losses.MeanSquaredError()))
+    """
+    arguments = compile_arguments(model)
+    try:
+        yield
+    finally:
+        if arguments is not None:
+            model.compile(**arguments)
+        elif model.compiled:
+            model.compiled, model.loss, model.optimizer = False, None, None
+            model._compile_loss = model._compile_metrics = model._loss_tracker = None
 
 
 def without_number(name: str) -> str:

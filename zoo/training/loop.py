@@ -35,7 +35,7 @@ from zoo.training.precision import plain_model, policy_of
 from zoo.training.run_directory import RunDirectory, writing
 from zoo.training.selection import Selection
 from zoo.training.setup import class_factors, closed_form_of, is_compiled
-from zoo.training.step import Steps, different_dropout, divide
+from zoo.training.step import Steps, divide, replicated
 
 _CALL_SECONDS = 1.0  # about how long one compiled call may take, so that signals are obeyed and progress is seen
 
@@ -176,8 +176,8 @@ class Loop:
     def run(self) -> TrainResult:
         """Trains to the end, or until a signal comes."""
         self.model.stop_training = False
-        resumed, states = self._resume()
-        with Interruption() as interruption, different_dropout(self.model), self._explained():
+        with Interruption() as interruption, replicated(self.model), self._explained():
+            resumed, states = self._resume()
             if not self.model.stop_training and self.epoch < self.config.epochs:
                 self.callbacks.on_train_begin()
                 set_states(self.user_callbacks, states)  # after on_train_begin, which makes them forget
@@ -217,9 +217,11 @@ class Loop:
             if self.workers.count == 1:
                 raise
             raise UsageError(
-                f"Another worker is gone: {one_line(error, 200)} Start every worker again with the same command; the run "
-                "goes on from its last checkpoint."
+                f"Another worker is gone: {one_line(error, 200)} Start every worker again with the same command; the run goes on "
+                "from its last checkpoint."
             ) from error
+        finally:
+            self.update.release()
 
     def _resume(self) -> tuple[tuple[int, int] | None, list[Any]]:
         """Restores the newest checkpoint on every worker; returns where the run goes on, and the callbacks' states."""

@@ -130,7 +130,8 @@ class Update:
         self.optimizer = optimizer
         # Eagerly, in scope: variables made while a replica's step is traced raise.
         optimizer.build(weights)
-        decay = optimizer.weight_decay if config.weight_decay is None else config.weight_decay
+        self._own_decay = optimizer.weight_decay
+        decay = self._own_decay if config.weight_decay is None else config.weight_decay
         optimizer.weight_decay = None  # applied here, so that a skipped step skips it
         self._decay = [float(decay or 0) if is_decayed(v) else 0.0 for v in weights]
         self._momentum = config.ema_momentum
@@ -148,6 +149,12 @@ class Update:
         self._finite: Any = None
         optimizer._all_reduce_sum_gradients = lambda pairs: pairs
         optimizer._distributed_tf_update_step = self._update_all
+
+    def release(self) -> None:
+        """Gives the optimizer back as it came."""
+        self.optimizer.weight_decay = self._own_decay
+        for name in ("_all_reduce_sum_gradients", "_distributed_tf_update_step"):
+            self.optimizer.__dict__.pop(name, None)
 
     @property
     def variables(self) -> list[keras.Variable]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
@@ -59,6 +60,6 @@ def is_compiled(model: keras.Model, config: TrainConfig) -> bool:
     if config.jit_compile != "auto":
         return bool(config.jit_compile)
     build = describe_build(model)
-    devices = model.distribute_strategy.extended.worker_devices
-    alone = len(devices) == 1 and "GPU" not in devices[0] and config.accumulation_steps == 1
-    return bool(alone and build and get_spec(build["name"]).jit_compile)
+    alone = model.distribute_strategy.num_replicas_in_sync == 1 and config.accumulation_steps == 1
+    on_cpu = not tf.config.list_physical_devices("GPU")
+    return bool(alone and on_cpu and build and get_spec(build["name"]).jit_compile)

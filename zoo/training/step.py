@@ -226,7 +226,8 @@ def divide(
 
 
 def _has_gpu(strategy: tf.distribute.Strategy) -> bool:
-    return any("GPU" in device for device in strategy.extended.worker_devices)
+    """Whether batches are to be copied to a GPU while the one before them is computed."""
+    return isinstance(strategy, tf.distribute.OneDeviceStrategy) and "GPU" in strategy.extended.worker_devices[0]
 
 
 def _filled(least: int, inputs: Any, targets: Any, weights: Any = None) -> tuple[Any, Any, Any]:
@@ -242,30 +243,40 @@ def _filled(least: int, inputs: Any, targets: Any, weights: Any = None) -> tuple
 
 
 @contextlib.contextmanager
-def different_dropout(model: keras.Model) -> Iterator[None]:
-    """Makes every replica draw numbers of its own while the block runs; Keras lets all of them draw the same masks.
+def replicated(model: keras.Model) -> Iterator[None]:
+    """Mends, while the block runs, what Keras does wrong without a word where several replicas share a batch.
 
-    The replica's number goes into the seed, so the draws are still a function of the run's seed and the step.
+    Every replica draws dropout masks of its own; Keras lets all of them draw the same. The replica's number goes into the
+    seed, so the draws are still a function of the run's seed and the step. And batch normalisation takes its statistics
+    over all replicas; Keras does so only where a layer was made with `synchronized=True`, and lets the moving statistics
+    of others drift apart.
     """
-    generators = {id(g): g for layer in model._flatten_layers() for g in layer._seed_generators}
-    if model.distribute_strategy.num_replicas_in_sync == 1:
-        generators = {}
-
-    def folded(draw: Callable[..., Any]) -> Callable[..., Any]:
-        def draw_for_replica(ordered: bool = True) -> Any:
-            seed = draw(ordered)
-            context = tf.distribute.get_replica_context()
-            if context is None:
-                return seed
-            replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
-            return seed + tf.stack([replica * tf.constant(_FOLD, seed.dtype), tf.zeros_like(replica)])
-
-        return draw_for_replica
-
+    layers = model._flatten_layers() if model.distribute_strategy.num_replicas_in_sync > 1 else []
+    layers = list(layers)
+    norms = [n for n in layers if isinstance(n, keras.layers.BatchNormalization) and not n.synchronized]
+    generators = {id(g): g for layer in layers for g in layer._seed_generators}
+    for norm in norms:
+        norm.synchronized = True
     for generator in generators.values():
-        generator.next = folded(generator.next)
+        generator.next = _folded(generator.next)
     try:
         yield
     finally:
+        for norm in norms:
+            norm.synchronized = False
         for generator in generators.values():
             del generator.next
+
+
+def _folded(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """A seed generator's `next` with the number of the replica in the seed."""
+
+    def draw_for_replica(ordered: bool = True) -> Any:
+        seed = draw(ordered)
+        context = tf.distribute.get_replica_context()
+        if context is None:
+            return seed
+        replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
+        return seed + tf.stack([replica * tf.constant(_FOLD, seed.dtype), tf.zeros_like(replica)])
+
+    return draw_for_replica

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
+from zoo.training.compiled import keep_compiled
 from zoo.training.loop import Loop, TrainingData, TrainResult
 from zoo.training.precision import check_precision
 from zoo.training.run_directory import RunDirectory, writing
@@ -72,20 +73,21 @@ def train(
     check_precision(model, config.precision)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    loop = Loop(model, data, config, callbacks, verbose)
-    if run_directory is None or not loop.workers.chief:
-        return loop.run()
-    # Only now, when nothing of the settings can be refused any more, is anything written.
-    settings = {**data.describe(), "config": config.to_dict()}
-    directory = RunDirectory(run_directory, settings, overwrite=overwrite)
-    try:
-        if data.interface is not None:
-            with writing(directory.path):
-                data.interface.save(directory.path / "interface")
-        loop.keep_in(directory)
-        return loop.run()
-    finally:
-        directory.close()
+    with keep_compiled(model):
+        loop = Loop(model, data, config, callbacks, verbose)
+        if run_directory is None or not loop.workers.chief:
+            return loop.run()
+        # Only now, when nothing of the settings can be refused any more, is anything written.
+        settings = {**data.describe(), "config": config.to_dict()}
+        directory = RunDirectory(run_directory, settings, overwrite=overwrite)
+        try:
+            if data.interface is not None:
+                with writing(directory.path):
+                    data.interface.save(directory.path / "interface")
+            loop.keep_in(directory)
+            return loop.run()
+        finally:
+            directory.close()
 
 
 def _training_data(model: keras.Model, data: Any, validation: Any, config: TrainConfig) -> TrainingData:

@@ -37,11 +37,6 @@ def check_model(model: Any) -> None:
                 f"{kind} has a {name} of its own, which would not run here. Remove it and give model.compile the loss, or "
                 "call model.fit."
             )
-    if isinstance(getattr(model, "optimizer", None), keras.optimizers.LossScaleOptimizer):
-        raise UsageError(
-            "The optimizer scales losses for float16, which would not happen here. Use the policy mixed_bfloat16, or "
-            "compile with auto_scale_loss=False."
-        )
 
 
 def check_shapes(objective: Objective, targets: Shape, outputs: Shape, where: str) -> None:
@@ -88,8 +83,8 @@ def loss_rank(objective: Objective, loss: PerElement, targets: np.ndarray, outpu
     name, least = objective.name, float(tf.reduce_min(output))
     if objective.takes_probabilities and least < 0:
         raise UsageError(
-            f"The loss {name} takes probabilities; the model answers {least:.3g}. Compile the loss with from_logits=True, or "
-            "let the model end in softmax or sigmoid."
+            f"The loss {name} takes probabilities; the model answers {least:.3g}. Pass from_logits=True to the loss, or let "
+            "the model end in softmax or sigmoid."
         )
     shapes = f"{shown(('examples', *targets.shape[1:]))} with outputs {shown(('examples', *output.shape[1:]))}"
     try:  # zeros: values are checked elsewhere, and the shape is all that counts here
@@ -101,11 +96,11 @@ def loss_rank(objective: Objective, loss: PerElement, targets: np.ndarray, outpu
     if not shape or shape[0] != len(targets):
         raise UsageError(
             f"The loss {name} gives {shown(shape)} for {len(targets)} examples; expected a number for each, which weights "
-            "multiply. Let it take the mean over the last axis only: keras.ops.mean(..., axis=-1)."
+            "multiply. Call keras.ops.mean(..., axis=-1) in it, which leaves one for each."
         )
     if shape[1:] != targets.shape[1 : len(shape)]:
         raise UsageError(
-            f"The loss {name} gives {shown(('examples', *shape[1:]))} for {where} {shapes}. Let it give one number for each "
+            f"The loss {name} gives {shown(('examples', *shape[1:]))} for {where} {shapes}. Make it give one number for each "
             "example, or for each step of the targets."
         )
     return len(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from zoo.training.compiled import (
     Objective,
     PerElementMetric,
     aligned,
+    compile_arguments,
     make_metric,
     only,
     plain,
@@ -80,6 +82,8 @@ class UserData:
 
     def __init__(self, model: keras.Model, inputs: Inputs, splits: Mapping[str, Arrays | Stream]) -> None:
         self.optimizer: keras.optimizers.Optimizer | None = model.optimizer if model.compiled else None
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            self.optimizer = self.optimizer.inner_optimizer  # where float16 needs a scaled loss, the loop scales it
         self._inputs, self._splits = inputs, splits
         targets, output = splits["train"].first()[1][:_PROBED], self._probe(model, "train")
         self._objective = _objective(model, targets, output)
@@ -87,7 +91,7 @@ class UserData:
         self._elementwise = any(self._weighs_elements(split, output) for split in splits.values())
         self._mask = _mask_model(model)
         self._rank = 1
-        for name in reversed(splits):  # the training split last: its rank stays
+        for name in sorted(splits, reverse=True):  # the training split last: its rank stays
             self._check(name, self._probe(model, name))
         self._metrics = _metrics(model, *aligned(targets, output, self._elementwise))
         self.task = Task(
@@ -96,7 +100,7 @@ class UserData:
             preprocessor="",
             report="",
             signatures={},
-            loss=lambda model, label_smoothing=0.0: self._objective.per_element(self._elementwise, label_smoothing),
+            loss=self._loss,
             metrics=self._fresh_metrics,
             prediction=lambda outputs: next(iter(outputs.values())),
             monitor=("val_loss", "min"),
@@ -149,6 +153,9 @@ class UserData:
         elif self._rank > 1 and self._mask is None and getattr(output, "_keras_mask", None) is not None:
             raise UsageError(f"The model masks steps; {where} is missing. Pass weights, 0 where a step is padding.")
         checks.check_values(self._objective, targets, weights, self._classes, split.y)
+
+    def _loss(self, model: keras.Model, label_smoothing: float = 0.0) -> keras.losses.Loss:
+        return self._objective.per_element(self._elementwise, label_smoothing)
 
     def _fresh_metrics(self) -> list[keras.metrics.Metric]:
         return [PerElementMetric(make(), weighted, self._elementwise, name) for make, weighted, name in self._metrics]
@@ -256,11 +263,16 @@ class UserData:
                 whole = tf.cast(targets, tf.int32)
                 known = (whole >= 0) & (whole < classes) & (tf.cast(whole, targets.dtype) == targets)
                 with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), [message])]):
-                    targets = tf.identity(whole)
+                    targets = tf.reshape(whole, shape)  # (batch, 1) becomes (batch,)
             needed = given or rank > 1 or ignored is not None
             return (inputs, targets, weights) if needed else (inputs, targets)
 
         return finish
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The class numbers as text, 0 first; empty where targets are no class numbers."""
+        return tuple(map(str, range(self._classes)))
 
     def target_counts(self, split: str) -> np.ndarray | None:
         """Returns how often each class is a target, int64 (classes,), where targets are class numbers (examples,).
@@ -288,7 +300,7 @@ def _mask_model(model: keras.Model) -> keras.Model | None:
 
 def _objective(model: keras.Model, targets: np.ndarray, output: tf.Tensor) -> Objective:
     """The compiled loss, or that of a registered model's first task whose output the model has."""
-    config = _compile_config(model)
+    config = compile_arguments(model) or {}
     if config.get("loss") is not None:
         factor = only(config.get("loss_weights"), "loss_weights")
         if factor not in (None, 1):
@@ -303,14 +315,6 @@ def _objective(model: keras.Model, targets: np.ndarray, output: tf.Tensor) -> Ob
             f"The model {model.name!r} has no loss. Call model.compile(optimizer=..., loss=..., metrics=[...]) first."
         )
     return resolve_loss(task.loss(model, 0.0), targets.shape, tuple(output.shape))
-
-
-def _compile_config(model: keras.Model) -> dict[str, Any]:
-    if not model.compiled:
-        return {}
-    if not hasattr(model, "_compile_config"):
-        raise RuntimeError(f"Keras {keras.__version__} keeps what compile got in another place; install keras 3.15.")
-    return dict(model._compile_config.config)
 
 
 def _registered_task(model: keras.Model, output: tf.Tensor) -> Task | None:
@@ -329,7 +333,7 @@ def _metrics(
     model: keras.Model, targets: tf.Tensor, output: tf.Tensor
 ) -> list[tuple[Callable[[], keras.metrics.Metric], bool, str]]:
     """Makers of the metrics, whether weights count, and names that are there once."""
-    config, shapes = _compile_config(model), (tuple(targets.shape), tuple(output.shape))
+    config, shapes = compile_arguments(model) or {}, (tuple(targets.shape), tuple(output.shape))
     found: list[tuple[Any, bool]] = []
     for key in ("metrics", "weighted_metrics"):
         entries = config.get(key)
@@ -337,7 +341,8 @@ def _metrics(
         found += [(entry, key != "metrics") for entry in keras.tree.flatten(entries) if entry is not None]
     task = _registered_task(model, output) if config.get("loss") is None and not found else None
     found += [(metric, True) for metric in (task.metrics() if task else [])]
-    makers, names = [], ["loss"]
+    makers: list[tuple[Callable[[], keras.metrics.Metric], bool, str]] = []
+    names = ["loss"]
     for entry, weighted in found:
         weighted = entry.weighted if isinstance(entry, PerElementMetric) else weighted
         name = base = make_metric(entry, *shapes).name
@@ -346,7 +351,7 @@ def _metrics(
         while name in names:
             name = f"{base}_{sum(n.startswith(base) for n in names)}"
         names.append(name)
-        makers.append((lambda entry=entry: make_metric(entry, *shapes), weighted, name))
+        makers.append((functools.partial(make_metric, entry, *shapes), weighted, name))
     return makers
 
 
@@ -360,7 +365,7 @@ def _describe_model(model: keras.Model, objective: Objective, metrics: list[str]
         text = json.dumps([_numbered(_config(model)), shapes], sort_keys=True)
         facts = {"name": without_number(model.name), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     optimizer = None
-    if model.compiled and model.optimizer:
+    if model.compiled:
         optimizer = plain(model.optimizer.get_config())
         optimizer["name"] = without_number(optimizer["name"])
     names = [without_number(name) for name in metrics]

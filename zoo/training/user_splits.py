@@ -214,7 +214,7 @@ def _array(value: Any, where: str, text: bool = False) -> np.ndarray:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{where} is no array: its rows differ in length. Pad them to one length.") from error
+        raise UsageError(f"{where} is no array: its rows differ in length. Make them one length by padding.") from error
     if array.ndim == 0:
         raise UsageError(f"{where} is a {type(value).__name__}, without an axis of examples. Pass an array.")
     if array.dtype.kind not in ("US" if text else "biuf"):
@@ -313,7 +313,7 @@ class Stream:
             if (other := np.flatnonzero((rest != first).any(axis=1))).size:
                 raise UsageError(
                     f"The {prefix}dataset yields examples of several sizes, {shown(first.tolist())} and "
-                    f"{shown(rest[other[0]].tolist())}: they make no batch. Pad all of them to one size."
+                    f"{shown(rest[other[0]].tolist())}: they make no batch. Make them one size by padding."
                 )
         if (seconds := time.monotonic() - started) > 2:
             print(f"Counted {seen} examples of the {prefix}dataset in {seconds:.0f} s.", flush=True)

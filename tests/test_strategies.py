@@ -1,0 +1,350 @@
+"""One device, two replicas and two worker processes compute the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo.training.cluster import Cluster, find_cluster, meet
+
+TIMES = ("seconds", "examples_per_second")
+
+# All models of one strategy in one process: only one strategy may live in a process.
+RUNS = """
+import json, os, sys
+import keras, numpy as np, tensorflow as tf
+import zoo
+
+name, out = sys.argv[1], sys.argv[2]
+strategy = zoo.strategy(name, replicas=2 if name == "mirrored" else None)
+FULL = dict(
+    epochs=3, clip_norm=0.3, schedule="cosine", warmup_steps=5, ema_momentum=0.9, weight_decay=0.01, optimizer="adamw",
+    steps_per_call=8, learning_rate=0.003,
+)
+
+def smallest_rest(count):
+    return min(range(100, 180), key=lambda size: count % size or size)
+
+def registered(model, data, config, **arguments):
+    keras.utils.set_random_seed(0)
+    prepared = zoo.datasets.load(data).prepare(model, **arguments)
+    with strategy.scope():
+        network = prepared.build()
+    size = smallest_rest(prepared.num_examples("train"))
+    result = zoo.train(network, prepared, zoo.TrainConfig(batch_size=size, **config), verbose=0)
+    return result
+
+def own_convolutions(config):
+    keras.utils.set_random_seed(0)
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(201, 8, 8, 1)), generator.integers(0, 3, 201)
+    with strategy.scope():
+        inputs = keras.Input((8, 8, 1))
+        h = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
+        h = keras.layers.BatchNormalization(synchronized=True)(h)
+        h = keras.layers.Conv2D(4, 3)(h)
+        h = keras.layers.BatchNormalization()(h)  # the loop's business
+        h = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(h))
+        model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(h))
+        model.compile(optimizer=keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    own = {k: v for k, v in config.items() if k not in ("optimizer", "learning_rate", "schedule", "warmup_steps")}
+    return zoo.train(model, (x, y), zoo.TrainConfig(batch_size=49, **own), validation=(x[:50], y[:50]), verbose=0)
+
+PARTS = dict(accumulation_steps=3)
+JOBS = {
+    "mlp": lambda c: registered("mlp", "digits", {**c, **PARTS, "class_weights": {"3": 2.5, "7": 0.5}}, hidden_units=[8],
+                                input_shape=[8, 8, 1]),
+    "cnn": own_convolutions,
+    "lstm": lambda c: registered("lstm", "digit_rows", {**c, **PARTS}, units=[5]),
+    "transformer": lambda c: registered("transformer", "commands", {**c, **PARTS, "class_weights": "balanced"},
+                                        embedding_dim=4, num_heads=2, feed_forward_dim=5, num_layers=1, dropout=0.0),
+}
+results = {}
+for floatx, kind, config in [("float64", "adam", FULL), ("float32", "sgd", {**FULL, "optimizer": "sgd", "epochs": 1}),
+                             ("float32", "adam", {**FULL, "epochs": 1})]:
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(floatx)
+    for model, job in JOBS.items():
+        if floatx == "float64" or model in ("mlp", "transformer"):
+            results[floatx + " " + kind + " " + model] = result = job(config)
+            assert result.model.get_weights()[0].dtype == floatx
+if os.environ.get("ZOO_TEST_CHIEF", "0") == "0":
+    arrays = {f"{key}/{i:03d}": w for key, r in results.items() for i, w in enumerate(r.model.get_weights())}
+    np.savez(out, **arrays)
+    print("HISTORY", json.dumps({key: r.history for key, r in results.items()}))
+"""
+
+
+def free_ports(count):
+    """Ports that nobody uses now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def start(source, *arguments, **variables):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", **variables}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=Path(sys.executable).anchor,
+    )
+
+
+def start_workers(source, *arguments, count=2):
+    """Starts the workers of a cluster on this machine."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+    return [
+        start(
+            source,
+            *arguments,
+            TF_CONFIG=Cluster(tuple(addresses), index).to_tf_config(),
+            ZOO_TEST_CHIEF=str(index),
+        )
+        for index in range(count)
+    ]
+
+
+def finish(process, seconds=300):
+    try:
+        text, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        text, _ = process.communicate()
+        pytest.fail(f"no end after {seconds} seconds:\n{text[-3000:]}")
+    return text
+
+
+def run_everywhere(strategy, out):
+    """The jobs' weights and histories under a strategy."""
+    if strategy == "multi_worker":
+        workers = start_workers(RUNS, strategy, out)
+    else:
+        workers = [start(RUNS, strategy, out)]
+    texts = [finish(worker) for worker in workers]
+    for worker, text in zip(workers, texts, strict=True):
+        assert worker.returncode == 0, text[-4000:]
+    (line,) = [line for line in texts[0].splitlines() if line.startswith("HISTORY ")]
+    with np.load(out) as file:
+        return {name: file[name] for name in file.files}, json.loads(line.removeprefix("HISTORY "))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("strategies")
+    return {name: run_everywhere(name, folder / f"{name}.npz") for name in ("one_device", "mirrored", "multi_worker")}
+
+
+def numbers(rows):
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+@pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
+@pytest.mark.parametrize("model", ["mlp", "cnn", "lstm", "transformer"])
+def test_every_strategy_computes_the_same_run(runs, strategy, model):
+    """Float64, AdamW, clipping, accumulation, moving average, decay, class weights, a schedule, a last batch that does
+    not divide, masked sequences: weights and history to 1e-9."""
+    (weights, history), (other_weights, other_history) = runs["one_device"], runs[strategy]
+    key = f"float64 adam {model}"
+    names = [name for name in weights if name.startswith(f"{key}/")]
+    assert len(names) >= 4 and len(history[key]) == 3
+    for name in names:
+        np.testing.assert_allclose(weights[name], other_weights[name], rtol=0, atol=1e-9)
+    for one, two in zip(numbers(history[key]), numbers(other_history[key]), strict=True):
+        assert one == pytest.approx(two, abs=1e-9)
+
+
+@pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
+@pytest.mark.parametrize("model", ["mlp", "transformer"])
+def test_float32_stays_close(runs, strategy, model):
+    """Adam amplifies rounding where a weight has no gradient, so its weights are not compared."""
+    (weights, history), (other_weights, other_history) = runs["one_device"], runs[strategy]
+    names = [name for name in weights if name.startswith(f"float32 sgd {model}/")]
+    assert names
+    for name in names:
+        np.testing.assert_allclose(weights[name], other_weights[name], rtol=0, atol=1e-5)
+    key = f"float32 adam {model}"
+    assert history[key][-1]["loss"] == pytest.approx(other_history[key][-1]["loss"], abs=1e-3)
+
+
+DRAWS = """
+import sys
+import keras, numpy as np, tensorflow as tf
+import zoo
+
+strategy = zoo.strategy("mirrored", replicas=2)
+x = np.ones((4, 1000), "float32")
+with strategy.scope():
+    inputs = keras.Input((1000,))
+    model = keras.Model(inputs, keras.layers.Dropout(0.5, seed=1)(inputs))
+
+from zoo.training.step import replicated
+
+@tf.function
+def masks():
+    return strategy.run(lambda: model(x, training=True)[0])
+
+first, second = (np.asarray(m) for m in strategy.experimental_local_results(masks()))
+print("STOCK", bool((first == second).all()))
+with replicated(model):
+    masks = tf.function(masks.python_function)
+    first, second = (np.asarray(m) for m in strategy.experimental_local_results(masks()))
+    print("REPLICATED", float((first == second).mean()), float((first > 0).mean()), float((second > 0).mean()))
+    again, _ = (np.asarray(m) for m in strategy.experimental_local_results(masks()))
+    print("NEXT", float((again == first).mean()))
+print("GONE", "next" not in vars(model.layers[-1].seed_generator))
+"""
+
+
+def test_replicas_draw_different_masks(run_python):
+    out = run_python(DRAWS, CUDA_VISIBLE_DEVICES="-1").stdout
+    found = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.split()[0].isupper()}
+    assert found["STOCK"] == ["True"], "Keras draws different masks by now: `replicated` can go"
+    same, first, second = map(float, found["REPLICATED"])
+    assert 0.4 < same < 0.6 and 0.4 < first < 0.6 and 0.4 < second < 0.6
+    assert 0.4 < float(found["NEXT"][0]) < 0.6 and found["GONE"] == ["True"]
+
+
+def test_a_cluster_is_read_from_arguments_and_environment(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert find_cluster(None, None) is None
+    assert find_cluster("one:22, two:22", 1) == Cluster(("one:22", "two:22"), 1)
+    monkeypatch.setenv("TF_CONFIG", Cluster(("one:22", "two:22"), 1).to_tf_config())
+    assert find_cluster(None, None) == Cluster(("one:22", "two:22"), 1)
+    assert find_cluster(["three:22"], 0) == Cluster(("three:22",), 0)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "index", "message"),
+    [
+        ("one:22", None, r"--cluster came without --task-index. Pass both"),
+        (None, 0, r"--task-index came without --cluster"),
+        ("one", 0, r"the address 'one'; expected host:port"),
+        ("one:x", 0, r"the address 'one:x'; expected host:port"),
+        ("one:22,one:22", 0, r"has an address twice"),
+        ("one:22,two:22", 2, r"The task index is 2; the cluster has the workers 0 to 1"),
+    ],
+)
+def test_a_cluster_that_is_none_is_refused(addresses, index, message):
+    with pytest.raises(zoo.UsageError, match=message):
+        find_cluster(addresses, index)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}', '{"cluster": {"worker": ["a:1"]}, "task": 3}'],
+)
+def test_a_tf_config_that_cannot_be_used_is_refused(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(zoo.UsageError, match=r"TF_CONFIG cannot be used: .*or unset it"):
+        find_cluster(None, None)
+
+
+def test_a_worker_that_never_comes_is_named():
+    here, gone = free_ports(2)
+    began = time.monotonic()
+    with pytest.raises(zoo.UsageError, match=rf"No answer from 127\.0\.0\.1:{gone} within 1 seconds"):
+        meet(Cluster((f"127.0.0.1:{here}", f"127.0.0.1:{gone}"), 0), timeout=1)
+    assert time.monotonic() - began < 10
+
+
+def test_a_port_in_use_is_named():
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(zoo.UsageError, match=rf"Worker 0 cannot listen at 127\.0\.0\.1:{port}"):
+            meet(Cluster((f"127.0.0.1:{port}", "127.0.0.1:9"), 0), timeout=1)
+
+
+WORKER = """
+import sys
+import zoo
+from zoo.training.cluster import Cluster, meet
+try:
+    meet(Cluster(tuple(sys.argv[1].split(",")), int(sys.argv[2])), timeout=20)
+    print("MET")
+except zoo.UsageError as error:
+    print("REFUSED", error)
+"""
+
+
+def test_workers_that_were_told_different_things_notice():
+    one, two, three = (f"127.0.0.1:{port}" for port in free_ports(3))
+    workers = [start(WORKER, f"{one},{two}", 0), start(WORKER, f"{one},{two},{three}", 1)]
+    texts = [finish(worker, 60) for worker in workers]
+    assert any("was told of another cluster" in text for text in texts), texts
+    workers = [start(WORKER, f"{one},{two}", index) for index in (0, 1)]
+    assert all("MET" in finish(worker, 60) for worker in workers)
+
+
+KILLED = """
+import os, sys
+import keras
+import zoo
+
+class Kill(keras.callbacks.Callback):
+    calls = 0
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls += 1
+        if self.calls == int(sys.argv[2]) and os.environ["ZOO_TEST_CHIEF"] == "1":
+            os.kill(os.getpid(), int(sys.argv[3]))
+
+config = zoo.TrainConfig(epochs=3, deterministic=True, batch_size=64, checkpoint_steps=8, steps_per_call=3, seed=5,
+                         strategy="multi_worker", ema_momentum=0.9)
+arguments = {"filters": [4, 6], "dense_units": 8, "dropout": 0.3, "input_shape": [12, 12, 1]}
+try:
+    zoo.run("cnn", "digits", config=config, model_arguments=arguments, run_directory=sys.argv[1], export=False, verbose=0,
+            callbacks=[Kill()])
+except zoo.UsageError as error:
+    print("REFUSED", error)
+    os._exit(2)
+except KeyboardInterrupt as error:
+    print("LEFT", error)
+    os._exit(error.status)
+"""
+
+
+def trained(directory):
+    import keras
+
+    return keras.saving.load_model(directory / "model.keras", compile=False).get_weights()
+
+
+def test_two_workers_go_on_after_a_kill_and_after_sigterm(tmp_path):
+    """One worker is killed: the other says so. One is asked to leave: both save. Then the run ends as it would have."""
+    for worker in start_workers(KILLED, tmp_path / "whole", 0, 9):
+        text = finish(worker)
+        assert worker.returncode == 0, text[-3000:]
+    chief, killed = start_workers(KILLED, tmp_path / "run", 5, int(signal.SIGKILL))
+    text = finish(chief)
+    finish(killed)
+    assert killed.returncode == -9 and chief.returncode == 2
+    assert "Another worker is gone" in text and "the run goes on from its last checkpoint" in text
+    workers = start_workers(KILLED, tmp_path / "run", 3, int(signal.SIGTERM))
+    texts = [finish(worker) for worker in workers]
+    assert [worker.returncode for worker in workers] == [143, 143]
+    assert all("LEFT Training was interrupted" in text for text in texts)
+    for worker in start_workers(KILLED, tmp_path / "run", 0, 9):
+        text = finish(worker)
+        assert worker.returncode == 0, text[-3000:]
+    for one, two in zip(trained(tmp_path / "whole"), trained(tmp_path / "run"), strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)

@@ -17,6 +17,7 @@ COMMANDS = {
     "verify": "check a SavedModel against the proof that it carries",
     "predict": "answer files, texts, series or ids with a SavedModel",
     "cross-validate": "train once for every fold, report mean and deviation",
+    "launch-local": "start N workers of a command on this machine",
     "results": "run the recipes, collect their figures as CSV",
     "list": "list models and data sets",
 }

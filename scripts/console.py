@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import re
@@ -60,11 +61,14 @@ class Parser(jsonargparse.ArgumentParser):
         names = vars(sys.modules[source.__module__])
         group = self.add_argument_group(title)
         parameters = {n: p for n, p in inspect.signature(source).parameters.items() if n not in skip}
+        fields = dataclasses.fields(source) if dataclasses.is_dataclass(source) else ()
+        # A signature shows <factory> in the place of a default that is made anew each time, such as a list.
+        made = {f.name: f.default_factory() for f in fields if f.default_factory is not dataclasses.MISSING}
         for name in values:
             if name not in parameters:
                 raise UsageError(f"The configuration's {prefix}.{name} is unknown. {did_you_mean(name, parameters)}")
         for name, parameter in parameters.items():
-            default = None if parameter.default is parameter.empty else parameter.default
+            default = None if parameter.default is parameter.empty else made.get(name, parameter.default)
             # One by one: a return type that only the type checker imports must not be looked up.
             hint = eval(parameter.annotation, names) if isinstance(parameter.annotation, str) else parameter.annotation
             hint = hint | None if default is None else hint

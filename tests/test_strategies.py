@@ -29,7 +29,7 @@ import zoo
 name, out = sys.argv[1], sys.argv[2]
 strategy = zoo.strategy(name, replicas=2 if name == "mirrored" else None)
 FULL = dict(
-    epochs=3, clip_norm=0.3, schedule="cosine", warmup_steps=5, ema_momentum=0.9, weight_decay=0.01, optimizer="adamw",
+    epochs=3, clip_norm=0.3, schedule="cosine", warmup_steps=3, ema_momentum=0.9, weight_decay=0.01, optimizer="adamw",
     steps_per_call=8, learning_rate=0.003,
 )
 
@@ -250,7 +250,11 @@ def test_a_cluster_that_is_none_is_refused(addresses, index, message):
 
 @pytest.mark.parametrize(
     "text",
-    ["{", '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}', '{"cluster": {"worker": ["a:1"]}, "task": 3}'],
+    [
+        "{",
+        '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": 3}',
+    ],
 )
 def test_a_tf_config_that_cannot_be_used_is_refused(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)

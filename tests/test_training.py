@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,8 +15,8 @@ import tensorflow as tf
 
 import zoo
 from zoo.config import read_yaml
-from zoo.training.run_directory import _CONFIG_HEAD
 from zoo.training.optimizers import make_optimizer
+from zoo.training.run_directory import _CONFIG_HEAD
 from zoo.training.schedules import WarmupSchedule
 
 TIMES = ("seconds", "examples_per_second")
@@ -91,89 +89,6 @@ def test_validation_figures_equal_numpy(prepared):
     probabilities, labels = np.concatenate(outputs), np.concatenate(targets)
     assert row["val_accuracy"] == pytest.approx((probabilities.argmax(1) == labels).mean(), abs=1e-6)
     assert row["val_loss"] == pytest.approx(-np.log(probabilities[np.arange(len(labels)), labels]).mean(), abs=1e-5)
-
-
-ON_DEVICES = """
-import json, sys
-import keras, numpy as np
-import zoo
-strategy, replicas, model, arguments, out = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4]), sys.argv[5]
-keras.backend.set_floatx("float64")
-scope = zoo.strategy(strategy, replicas=int(replicas) or None).scope()
-keras.utils.set_random_seed(0)
-data = "commands" if model == "embedding_lstm" else "digits"
-prepared = zoo.datasets.load(data).prepare(model, **arguments)
-with scope:
-    network = prepared.build()
-size = min(range(30, 80), key=lambda b: prepared.num_examples("train") % b or b)  # the smallest last batch there is
-config = zoo.TrainConfig(epochs=3, batch_size=size, clip_norm=0.3, schedule="cosine", warmup_steps=5, steps_per_call=8)
-result = zoo.train(network, prepared, config, verbose=0)
-np.savez(out, *network.get_weights())
-print("HISTORY", json.dumps(result.history))
-"""
-
-
-@pytest.mark.parametrize(
-    ("model", "arguments"),
-    [
-        ("mlp", {"hidden_units": [16], "input_shape": [8, 8, 1]}),
-        ("cnn", {"filters": [4, 6], "dense_units": 8, "input_shape": [12, 12, 1]}),
-        ("embedding_lstm", {"embedding_dim": 5, "lstm_units": 4}),
-    ],
-)
-def test_two_replicas_equal_one_device(run_python, tmp_path, model, arguments):
-    """Float64, Adam, clipping, a schedule, and the smallest last batch there is, of one image or five texts."""
-    histories, weights = [], []
-    for strategy, replicas in (("one_device", 0), ("mirrored", 2)):
-        done = run_python(ON_DEVICES, strategy, replicas, model, json.dumps(arguments), tmp_path / f"{strategy}.npz")
-        (line,) = [line for line in done.stdout.splitlines() if line.startswith("HISTORY ")]
-        histories.append(without_times(json.loads(line.removeprefix("HISTORY "))))
-        with np.load(tmp_path / f"{strategy}.npz") as file:
-            weights.append([file[name] for name in file.files])
-    assert weights[0][0].dtype == np.float64
-    for one, two in zip(*weights, strict=True):
-        np.testing.assert_allclose(one, two, rtol=0, atol=1e-9)
-    for one, two in zip(*histories, strict=True):
-        assert one == pytest.approx(two, abs=1e-9)
-
-
-KILLED = """
-import os, sys
-import keras
-import zoo
-kill_at, directory = int(sys.argv[1]), sys.argv[2]
-
-class Kill(keras.callbacks.Callback):
-    calls = 0
-    def on_train_batch_end(self, batch, logs=None):
-        self.calls += 1
-        if self.calls == kill_at:
-            os.kill(os.getpid(), 9)
-
-config = zoo.TrainConfig(epochs=3, deterministic=True, batch_size=64, checkpoint_steps=8, steps_per_call=3, seed=5)
-arguments = {"filters": [4, 6], "dense_units": 8, "dropout": 0.3, "input_shape": [12, 12, 1]}
-zoo.run("cnn", "digits", config=config, model_arguments=arguments, run_directory=directory, export=False, verbose=0,
-        callbacks=[Kill()])
-"""
-
-
-def run_facts(directory: Path):
-    """What must be the same in two equal runs: the bits of the weights, and the history but for its times."""
-    weights = keras.saving.load_model(directory / "model.keras", compile=False).get_weights()
-    header, *rows = [line.split(",") for line in (directory / "history.csv").read_text().splitlines()]
-    keep = [i for i, name in enumerate(header) if name not in TIMES]
-    return [w.tobytes() for w in weights], [[row[i] for i in keep] for row in rows]
-
-
-def test_a_killed_run_ends_in_the_same_bits(run_python, tmp_path):
-    """Three kills: before any checkpoint, within an epoch, and again after going on. Dropout draws on, too."""
-    run_python(KILLED, 0, tmp_path / "whole")
-    for kill_at in (2, 6, 7):
-        done = run_python(KILLED, kill_at, tmp_path / "killed", check=False)
-        assert done.returncode == -9
-        assert not (tmp_path / "killed" / "model.keras").exists()
-    run_python(KILLED, 0, tmp_path / "killed")
-    assert run_facts(tmp_path / "killed") == run_facts(tmp_path / "whole")
 
 
 def test_the_run_directory_holds_the_run(prepared, tmp_path):

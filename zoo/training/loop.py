@@ -32,6 +32,7 @@ from zoo.training.interruption import SIGNALS, Interrupted, Interruption
 from zoo.training.optimizers import Update, make_optimizer
 from zoo.training.plots import plot_history
 from zoo.training.precision import plain_model, policy_of
+from zoo.training.progress import ProgressBar
 from zoo.training.run_directory import RunDirectory, writing
 from zoo.training.selection import Selection
 from zoo.training.setup import class_factors, closed_form_of, is_compiled
@@ -136,14 +137,16 @@ class Loop:
         self.step_seconds: float | None = None
         self.rows: list[dict[str, float]] = []
         self.user_callbacks = list(callbacks)
+        self.bar = ProgressBar(
+            config.epochs,
+            self.steps,
+            config.batch_size,
+            self._learning_rate,
+            self.verbose,
+            num_examples=data.num_examples("train"),
+        )
         self.callbacks = keras.callbacks.CallbackList(
-            self.user_callbacks,
-            add_history=True,
-            add_progbar=self.verbose > 0,
-            model=model,
-            epochs=config.epochs,
-            steps=self.steps,
-            verbose=self.verbose,
+            [*self.user_callbacks, self.bar], add_history=True, model=model, epochs=config.epochs, steps=self.steps
         )
         self.variables = {
             "model": model.variables,
@@ -166,6 +169,9 @@ class Loop:
         self.model.compute_metrics(batch[0], batch[1], output)
         self.model.reset_metrics()
 
+    def _learning_rate(self) -> float:
+        return float(tf.convert_to_tensor(self.optimizer.learning_rate))
+
     def _reset_metrics(self) -> None:
         for metric in self.metrics:
             metric.reset_state()
@@ -187,6 +193,7 @@ class Loop:
                 self.callbacks.on_train_end(logs)
                 self._save()  # a callback may have put the best weights back
             self._settle()
+            self._write_graph()
         model = plain_model(self.model)
         self._finish(model)
         path = self.directory.path if self.directory else None
@@ -217,10 +224,11 @@ class Loop:
             if self.workers.count == 1:
                 raise
             raise UsageError(
-                f"Another worker is gone: {one_line(error, 200)} Start every worker again with the same command; the run goes on "
-                "from its last checkpoint."
+                f"Another worker is gone: {one_line(error, 200)} Start every worker again with the same command; the run "
+                "goes on from its last checkpoint."
             ) from error
         finally:
+            self.bar.close()
             self.update.release()
 
     def _resume(self) -> tuple[tuple[int, int] | None, list[Any]]:
@@ -290,7 +298,7 @@ class Loop:
             {
                 "epoch": epoch + 1,
                 **logs,
-                "learning_rate": float(tf.convert_to_tensor(self.optimizer.learning_rate)),
+                "learning_rate": self._learning_rate(),
                 "seconds": round(seconds, 3),
                 "examples_per_second": round(examples / seconds, 1),
             }
@@ -448,8 +456,19 @@ class Loop:
             return
         with writing(self.directory.path):
             self.directory.write_history(self.rows)
-            self.directory.write_scalars(self.rows[-1:])
+            self.directory.write_scalars(self.rows)
+            if self.config.histograms:
+                self.directory.write_histograms(self.model, self.epoch)
             self._plot()
+
+    def _write_graph(self) -> None:
+        """Adds the forward pass to TensorBoard, as training made it."""
+        if self.directory is None:
+            return
+        batch = next(iter(self.data.batches("train", 1)))
+        traced = tf.function(lambda inputs: self.model(inputs, training=False)).get_concrete_function(batch[0])
+        with writing(self.directory.path):
+            self.directory.write_graph(traced)
 
     def _plot(self) -> None:
         assert self.directory is not None

@@ -9,11 +9,17 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from zoo import storage
 from zoo.config import TrainConfig, read_yaml, to_yaml
 from zoo.errors import UsageError, one_line
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from zoo.training.tensorboard import TensorBoard
 
 
 class RunDirectory:
@@ -35,6 +41,7 @@ class RunDirectory:
     def __init__(self, path: str | Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.path = Path(path)
         self._lock: IO[str] | None = None
+        self._tensorboard: TensorBoard | None = None
         existing = self._existing()
         # Before the first checkpoint there is nothing to lose, and nothing that other settings could be mixed with.
         begun = any(self.checkpoints.glob("step-*")) or self.model_file.is_file()
@@ -78,7 +85,9 @@ class RunDirectory:
                 storage.remove_tree(entry) if entry.is_dir() else entry.unlink()
 
     def close(self) -> None:
-        """Gives the lock back."""
+        """Closes the files of TensorBoard and gives the lock back."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -112,17 +121,23 @@ class RunDirectory:
         storage.write_text(self.path / "history.csv", text.getvalue())
 
     def write_scalars(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Adds the rows to tensorboard/, training and validation as runs of their own, so that they share a chart."""
-        import tensorflow as tf
+        """Adds the rows to tensorboard/ that are not there yet; see `TensorBoard.write_scalars`."""
+        self._board().write_scalars(rows)
 
-        for prefix, name in (("", "train"), ("val_", "validation")):
-            writer = tf.summary.create_file_writer(str(self.path / "tensorboard" / name))
-            with writer.as_default():
-                for row in rows:
-                    for key, value in row.items():
-                        if key != "epoch" and key.startswith("val_") == bool(prefix):
-                            tf.summary.scalar(key.removeprefix("val_"), value, step=int(row["epoch"]))
-            writer.close()
+    def write_histograms(self, model: keras.Model, epoch: int) -> None:
+        """Adds the weights after an epoch, counted from 1, to tensorboard/; see `TensorBoard.write_histograms`."""
+        self._board().write_histograms(model, epoch)
+
+    def write_graph(self, traced: tf.types.experimental.ConcreteFunction | tf.Graph) -> None:
+        """Adds the graph of the model's forward pass to tensorboard/, once; see `TensorBoard.write_graph`."""
+        self._board().write_graph(traced)
+
+    def _board(self) -> TensorBoard:
+        if self._tensorboard is None:
+            from zoo.training.tensorboard import TensorBoard
+
+            self._tensorboard = TensorBoard(self.path / "tensorboard")
+        return self._tensorboard
 
 
 def _locked(path: Path) -> IO[str]:

@@ -1,0 +1,361 @@
+"""Check training on a GPU, family by family, against the numbers of the processor: `bash scripts/gpu_check.sh`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import UsageError
+from zoo.registry import get_spec, list_models
+from zoo.scripts.console import Parser, import_tensorflow, run_command
+from zoo.tasks import get_task
+
+WARM_UP, STEPS = 10, 6
+"""Steps after which the weights are set back, so that float16 has found its loss scale, and those that are compared."""
+_NO_GPU = "no GPU is visible to TensorFlow"
+_REFERENCE = "reference"
+_FAMILIES = "Only families that match this shell-style pattern."
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One way to train a family, and how far it may be from the processor's float32.
+
+    Attributes:
+        name: what the line says.
+        config: fields of TrainConfig beside those that all checks share.
+        weights: largest difference of the trained weights from the reference's, as a fraction of how far the reference has
+            moved them; both as Euclidean norms.
+        loss: largest difference of the losses of training and validation, as a fraction.
+        cudnn: whether recurrent layers use cuDNN; None leaves the choice to Keras.
+        tensor_float_32: whether the GPU may round the factors of products to 11 bits, as TensorFlow does by default.
+        recurrent: whether it says something only of families with recurrent layers.
+        gpu_only: why there is nothing to rehearse without a GPU, empty where there is.
+    """
+
+    name: str
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weights: float = 1e-3
+    loss: float = 1e-4
+    cudnn: bool | None = None
+    tensor_float_32: bool = False
+    recurrent: bool = False
+    gpu_only: str = ""
+
+
+CHECKS = (
+    # 24 bits. Sums are added up in another order, which moves the last bits; the steps after it amplify that.
+    Check("float32"),
+    Check("xla", {"jit_compile": True}),
+    Check("mirrored", {"strategy": "mirrored", "replicas": 2}),
+    Check("cudnn on", cudnn=True, recurrent=True, gpu_only="cuDNN runs on GPUs alone"),
+    Check("cudnn off", cudnn=False, recurrent=True),
+    # 11 bits in products, 24 in sums.
+    Check("tensorfloat-32", weights=0.05, loss=5e-3, tensor_float_32=True, gpu_only="TensorFloat-32 is a GPU's"),
+    # 8 bits everywhere but in the weights and the last layer.
+    Check("mixed_bfloat16", {"precision": "mixed_bfloat16"}, weights=0.25, loss=3e-2, tensor_float_32=True),
+    # 11 bits, but small numbers vanish; steps of the warm-up are left out until the loss scale fits.
+    Check("mixed_float16", {"precision": "mixed_float16"}, weights=0.1, loss=3e-2, tensor_float_32=True),
+    Check("export", tensor_float_32=True),
+)
+_SHARED = {"epochs": 50, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.05, "steps_per_call": 1}
+
+
+def command(argv: list[str]) -> int:
+    """Parses, runs every check in a process of its own, prints a line for each; returns 1 if one failed."""
+    parser = Parser("gpu-check", "Train every family on a GPU and compare it with the processor.")
+    parser.prog = "python -m zoo.scripts.gpu_check"
+    parser.add_argument("pattern", nargs="?", default="*", help=_FAMILIES)
+    parser.add_argument("--check", help="Only this check.")
+    parser.add_argument("--device", choices=["gpu", "cpu"], default="gpu", help="What is checked; cpu is a rehearsal.")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 4), help="Processes at a time.")
+    parser.add_argument("--limit", type=float, default=300.0, help="Seconds that a process may take.")
+    options = parser.parse(argv)
+    checks = [check for check in CHECKS if options.check in (None, check.name)]
+    models = list_models(options.pattern)
+    if not checks:
+        raise UsageError(f"Unknown check {options.check!r}. Pass one of {', '.join(c.name for c in CHECKS)}.")
+    if not models:
+        raise UsageError(f"No model matches {options.pattern!r}. Pass a name that `zoo list` prints.")
+    if options.jobs < 1 or options.limit <= 0:
+        raise UsageError(f"--jobs {options.jobs} --limit {options.limit:g} allow nothing. Pass numbers above 0.")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
+        runner = Runner(Path(folder), options.device, options.jobs, options.limit)
+        verdicts = [_print(*line) for line in runner.run(models, checks)]
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in ("passed", "failed", "skipped")]
+    print(f"{len(verdicts)} checks on {options.device}: {', '.join(counts)} in {time.monotonic() - started:.0f} s")
+    return 1 if "failed" in verdicts else 0
+
+
+def _print(model: str, check: Check, verdict: str, detail: str) -> str:
+    print(f"{model:<22}{check.name:<16}{verdict}: {detail}", flush=True)
+    return verdict
+
+
+class Runner:
+    """Runs checks side by side, each in a process of its own.
+
+    Args:
+        folder: where the processes leave their numbers.
+        device: `gpu` or `cpu`.
+        jobs: processes at a time.
+        limit: seconds that a process may take.
+    """
+
+    def __init__(self, folder: Path, device: str, jobs: int, limit: float) -> None:
+        self.folder, self.device, self.jobs, self.limit = folder, device, jobs, limit
+
+    def run(self, models: Sequence[str], checks: Sequence[Check]) -> Iterator[tuple[str, Check, str, str]]:
+        """Yields model, check, verdict and reason, in order, as they are known."""
+        pairs = [(model, check) for model in models for check in checks]
+        if self.device == "gpu" and not self._sees_gpu():
+            yield from ((model, check, "skipped", _NO_GPU) for model, check in pairs)
+            return
+        with ThreadPoolExecutor(self.jobs) as pool:
+            references = {model: pool.submit(self._train, model, None) for model in models}
+
+            def judge(pair: tuple[str, Check]) -> tuple[str, str]:
+                model, check = pair
+                problem = references[model].result()
+                return ("failed", f"no reference: {problem}") if problem else self._judge(model, check)
+
+            for (model, check), (verdict, detail) in zip(pairs, pool.map(judge, pairs), strict=True):
+                yield model, check, verdict, detail
+
+    def _sees_gpu(self) -> bool:
+        source = "import tensorflow as tf; print('GPUs', len(tf.config.list_physical_devices('GPU')))"
+        done = self._process(["-c", source], "gpu", "sees-gpu")
+        return done == "" and "GPUs 0" not in (self.folder / "sees-gpu.log").read_text(encoding="utf-8")
+
+    def _judge(self, model: str, check: Check) -> tuple[str, str]:
+        reference = read_run(self.folder / f"{model}-{_REFERENCE}")
+        if check.recurrent and not reference["recurrent"]:
+            return "skipped", "no recurrent layer"
+        if check.gpu_only and self.device == "cpu":
+            return "skipped", check.gpu_only
+        problem = self._train(model, check)
+        if problem:
+            return "failed", problem
+        if check.name == "export":
+            return self._verify(model, check)
+        return judge(reference, read_run(self.folder / f"{model}-{check.name}"), check, self.device)
+
+    def _train(self, model: str, check: Check | None) -> str:
+        """Trains in a process; returns what went wrong, or nothing."""
+        name = f"{model}-{check.name if check else _REFERENCE}"
+        device = self.device if check else "cpu"
+        job = {
+            "model": model,
+            "config": {**_SHARED, "strategy": "one_device", "jit_compile": False, **(check.config if check else {})},
+            "device": device,
+            "cudnn": check.cudnn if check else None,
+            "tensor_float_32": bool(check and check.tensor_float_32),
+            "export": bool(check and check.name == "export"),
+            "folder": str(self.folder / name),
+            "initial": str(self.folder / f"{model}-{_REFERENCE}") if check else None,
+        }
+        return self._process(["-m", "zoo.scripts.gpu_check", "--job", json.dumps(job)], device, name)
+
+    def _verify(self, model: str, check: Check) -> tuple[str, str]:
+        """Replays what was exported in a process that sees no GPU."""
+        name = f"{model}-{check.name}"
+        words = ["-m", "zoo.scripts.cli", "verify", str(self.folder / name / "run")]
+        problem = self._process(words, "cpu", f"{name}-verify")
+        text = (self.folder / f"{name}-verify.log").read_text(encoding="utf-8")
+        verdict = next((line for line in text.splitlines() if "verified" in line.lower()), "")
+        return ("failed", problem) if problem else ("passed", f"without a GPU {verdict.rsplit(': ', 1)[-1]}")
+
+    def _process(self, words: Sequence[str], device: str, name: str) -> str:
+        """Runs Python with the words; returns an empty text, or what went wrong in one line."""
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
+        if device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = "-1"
+        log = self.folder / f"{name}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-P", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+            try:
+                status = process.wait(self.limit)
+            except subprocess.TimeoutExpired:
+                return f"took more than {self.limit:g} s"
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)  # its own children too
+                    process.wait()
+        if not status:
+            return ""
+        lines = [
+            line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+        ]
+        return f"exit status {status}: {lines[-1][:300] if lines else 'it said nothing'}"
+
+
+def judge(reference: Mapping[str, Any], run: Mapping[str, Any], check: Check, device: str) -> tuple[str, str]:
+    """Compares a run with the reference; returns the verdict and its reason.
+
+    Args:
+        reference: what `read_run` gave for the processor's float32.
+        run: what it gave for the check's.
+        check: what was checked.
+        device: where it was to run.
+    """
+    import numpy as np
+
+    if device == "gpu" and not all("GPU" in place for place in run["devices"]):
+        return "failed", f"the weights are on {', '.join(run['devices'])}, not on the GPU"
+    if check.cudnn is not None and run["cudnn_ops"] != check.cudnn:
+        return "failed", f"the graph has {'' if run['cudnn_ops'] else 'no '}cuDNN ops"
+    if run["steps"] != reference["steps"]:
+        return "failed", f"took {run['steps']} steps, not {reference['steps']}"
+    if not all(np.isfinite(value) for value in run["losses"].values()):
+        return "failed", f"the losses are {run['losses']}"
+    start, ends = reference["start"], (reference["end"], run["end"])
+    moved = np.sqrt(sum(float(np.sum((b - a) ** 2)) for a, b in zip(start, ends[0], strict=True)))
+    size = np.sqrt(sum(float(np.sum(a**2)) for a in start))
+    apart = np.sqrt(sum(float(np.sum((b - a) ** 2)) for a, b in zip(*ends, strict=True)))
+    if not moved:
+        return "failed", "the reference has not moved its weights"
+    weights = apart / moved
+    loss = max(abs(run["losses"][k] - v) / max(abs(v), 1e-3) for k, v in reference["losses"].items())
+    # Beside the fraction: every step rounds every weight to 24 bits, however little it moves.
+    most = check.weights + STEPS * 2**-24 * size / moved
+    detail = f"weights {weights:.1e} (at most {most:.1e}), loss {loss:.1e} (at most {check.loss:.1e})"
+    return "passed" if weights <= most and loss <= check.loss else "failed", detail
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Reads what a process left: facts, and the trainable weights at the start and at the end as float64 arrays."""
+    import numpy as np
+
+    facts: dict[str, Any] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    for part in ("start", "end"):
+        with np.load(folder / f"{part}.npz") as file:
+            facts[part] = [file[name].astype(np.float64) for name in file.files]
+    return facts
+
+
+# --- In the process of a check ---------------------------------------------------------------------------------------
+
+
+def small_arguments(model: str, task: str) -> dict[str, Any]:
+    """Returns the smallest arguments of a family that do not contradict a data set."""
+    spec = get_spec(model)
+    decided = {"num_classes", *spec.data_arguments, *get_task(task).arguments}
+    if task != "image_classification":
+        decided.add("input_shape")
+    if task == "series_classification":
+        decided.add("vocab_size")
+    return {k: v for k, v in spec.tiny.items() if k not in decided and not k.endswith(("vocab_size", "max_length"))}
+
+
+def work(job: Mapping[str, Any]) -> None:
+    """Trains a few steps and writes start.npz, end.npz, all.npz and facts.json into the job's folder."""
+    import_tensorflow()
+    import tensorflow as tf
+
+    import zoo
+    from zoo.datasets.embedded import EMBEDDED
+
+    tf.config.experimental.enable_tensor_float_32_execution(job["tensor_float_32"])
+    if replicas := job["config"].get("replicas"):
+        # Before the data sets are looked at, which uses TensorFlow: devices cannot be divided later.
+        card = tf.config.list_physical_devices(job["device"].upper())[0]
+        part = tf.config.LogicalDeviceConfiguration(memory_limit=4096 if job["device"] == "gpu" else None)
+        tf.config.set_logical_device_configuration(card, [part] * replicas)
+    task = get_spec(job["model"]).tasks[0]
+    data = next(name for name in sorted(EMBEDDED) if zoo.datasets.load(name).task == task)
+    recorder = _recorder(job)
+    folder = Path(job["folder"])
+    folder.mkdir()
+    result = zoo.run(
+        job["model"],
+        data,
+        config=zoo.TrainConfig(**job["config"]),
+        model_arguments=small_arguments(job["model"], task),
+        run_directory=folder / "run",
+        export=job["export"],
+        verbose=0,
+        callbacks=[recorder],
+    )
+    losses = {key: value for key, value in result.history[-1].items() if key in ("loss", "val_loss")}
+    facts = {**recorder.facts, "losses": losses}
+    (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _recorder(job: Mapping[str, Any]) -> Any:
+    """Makes the callback that sets the stage before the first step, ends the run, and keeps its weights."""
+    import keras
+    import numpy as np
+
+    folder = Path(job["folder"])
+
+    class Recorder(keras.callbacks.Callback):
+        """Weights, devices and ops of the run."""
+
+        facts: dict[str, Any]
+        initial: list[Any]
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            """Starts from the reference's weights: on a GPU the random numbers of some initialisers differ."""
+            if job["initial"]:
+                with np.load(Path(job["initial"]) / "all.npz") as file:
+                    self.model.set_weights([file[name] for name in file.files])
+            self.initial = self.model.get_weights()
+            recurrent = [layer for layer in self.model._flatten_layers() if hasattr(layer, "use_cudnn")]
+            for layer in recurrent:
+                layer.use_cudnn = layer.use_cudnn if job["cudnn"] is None else "auto" if job["cudnn"] else False
+            self.facts = {"recurrent": bool(recurrent), "steps": 0}
+            np.savez(folder / "all.npz", *self.initial)
+            self._keep("start")
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            """Sets the weights back after the warm-up, and ends the run after a few steps more."""
+            self.facts["steps"] += 1
+            if self.facts["steps"] == WARM_UP:
+                self.model.set_weights(self.initial)
+            self.model.stop_training = self.facts["steps"] >= WARM_UP + STEPS
+
+        def on_train_end(self, logs: Any = None) -> None:
+            """Keeps what is compared."""
+            self._keep("end")
+            self.facts["devices"] = sorted({str(v.value.device) for v in self.model.trainable_variables})
+            self.facts["cudnn_ops"] = job["cudnn"] is not None and _has_cudnn_ops(self.model)
+
+        def _keep(self, name: str) -> None:
+            np.savez(folder / f"{name}.npz", *[keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables])
+
+    return Recorder()
+
+
+def _has_cudnn_ops(model: Any) -> bool:
+    import tensorflow as tf
+
+    specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), model.input)
+    graph = tf.function(lambda inputs: model(inputs, training=True)).get_concrete_function(specs).graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return any("CudnnRNN" in node.op for node in nodes)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--job"]:
+        work(json.loads(sys.argv[2]))
+        sys.exit(0)
+    sys.exit(run_command(command))

@@ -1,0 +1,136 @@
+"""The check of training on GPUs, rehearsed on the processor: what it compares, and that it can fail."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo.registry import check_arguments, get_spec, list_models
+from zoo.scripts import gpu_check
+from zoo.scripts.gpu_check import CHECKS, STEPS, Check, Runner, judge, small_arguments
+
+CHECK = Check("float32", weights=0.01, loss=0.02)
+START = [np.zeros((2, 2)), np.zeros(3)]
+END = [np.array([[3.0, 0.0], [0.0, 0.0]]), np.array([4.0, 0.0, 0.0])]  # a movement of 5
+
+
+def made(end=END, **facts):
+    losses = {"loss": 2.0, "val_loss": 1.0}
+    facts = {"devices": ["/device:GPU:0"], "cudnn_ops": False, "steps": STEPS, "losses": losses, **facts}
+    return {"start": START, "end": end, "recurrent": False, **facts}
+
+
+@pytest.mark.parametrize(
+    ("run", "check", "verdict", "detail"),
+    [
+        (made(), CHECK, "passed", r"weights 0\.0e\+00 \(at most 1\.0e-02\), loss 0\.0e\+00"),
+        (made([END[0], np.array([4.0, 0.0, 0.049])]), CHECK, "passed", r"weights 9\.8e-03"),
+        (made([END[0], np.array([4.0, 0.0, 0.051])]), CHECK, "failed", r"weights 1\.0e-02 \(at most"),
+        (made(START), CHECK, "failed", r"weights 1\.0e\+00"),
+        (made(losses={"loss": 2.03, "val_loss": 1.0}), CHECK, "passed", r"loss 1\.5e-02"),
+        (made(losses={"loss": 2.0, "val_loss": 0.97}), CHECK, "failed", r"loss 3\.0e-02 \(at most 2\.0e-02\)"),
+        (made(losses={"loss": float("nan"), "val_loss": 1.0}), CHECK, "failed", r"the losses are .*nan"),
+        (made(steps=3), CHECK, "failed", rf"took 3 steps, not {STEPS}"),
+        (made(devices=["/device:CPU:0"]), CHECK, "failed", r"the weights are on /device:CPU:0, not on the GPU"),
+        (made(), Check("cudnn on", cudnn=True), "failed", r"the graph has no cuDNN ops"),
+        (made(cudnn_ops=True), Check("cudnn on", cudnn=True), "passed", r"weights"),
+        (made(cudnn_ops=True), Check("cudnn off", cudnn=False), "failed", r"the graph has cuDNN ops"),
+    ],
+)
+def test_the_verdict_on_numbers(run, check, verdict, detail):
+    got = judge(made(), run, check, "gpu")
+    assert got[0] == verdict and re.search(detail, got[1]), got
+
+
+def test_weights_that_did_not_move_prove_nothing():
+    assert judge(made(START), made(START), CHECK, "gpu") == ("failed", "the reference has not moved its weights")
+
+
+def test_rounding_of_large_weights_is_not_held_against_a_small_movement():
+    start = [np.full(4, 1000.0)]
+    reference = {**made(), "start": start, "end": [np.full(4, 1000.001)]}
+    run = {**made(), "start": start, "end": [np.full(4, 1000.001 + 3e-4)]}
+    assert judge(reference, run, Check("float32"), "cpu")[0] == "passed"
+    assert judge(reference, {**run, "end": [np.full(4, 1000.003)]}, Check("float32"), "cpu")[0] == "failed"
+
+
+def test_without_a_gpu_every_line_is_skipped(monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert gpu_check.command([]) == 0
+    *lines, summary = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(list_models()) * len(CHECKS)
+    assert all(line.endswith("skipped: no GPU is visible to TensorFlow") for line in lines)
+    assert re.match(rf"{len(lines)} checks on gpu: 0 passed, 0 failed, {len(lines)} skipped in \d+ s", summary)
+
+
+def test_every_family_has_arguments_for_the_first_task_that_it_serves():
+    for model in list_models():
+        arguments = small_arguments(model, get_spec(model).tasks[0])
+        check_arguments(get_spec(model), arguments)
+        assert not set(arguments) & {"num_classes", *get_spec(model).data_arguments}
+        assert all(value == 0 for name, value in arguments.items() if "dropout" in name), "masks differ by device"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--check", "flaot32"], r"Unknown check 'flaot32'\. Pass one of float32, xla,.*export\."),
+        (["nothing*"], r"No model matches 'nothing\*'\. Pass a name that `zoo list` prints\."),
+        (["--jobs", "0"], r"--jobs 0 --limit 300 allow nothing\. Pass numbers above 0\."),
+        (["--device", "tpu"], r"--device|invalid choice"),
+    ],
+)
+def test_words_that_cannot_be_meant(words, message):
+    with pytest.raises(zoo.UsageError, match=message):
+        gpu_check.command(words)
+
+
+def test_a_process_that_takes_too_long_is_killed_with_its_children(tmp_path):
+    source = (
+        (
+            "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', "
+            f"'import time, pathlib; time.sleep(2); pathlib.Path({str(tmp_path / 'alive')!r}).touch()']); time.sleep(60)"
+        )
+        .replace("'import", '"import')
+        .replace("touch()'", 'touch()"')
+    )
+    assert Runner(tmp_path, "cpu", 1, 0.7)._process(["-c", source], "cpu", "slow") == "took more than 0.7 s"
+    time.sleep(2.5)
+    assert not (tmp_path / "alive").exists()
+
+
+def test_what_a_process_died_of_is_told(tmp_path):
+    runner = Runner(tmp_path, "cpu", 1, 60)
+    source = "import os; print(os.environ['CUDA_VISIBLE_DEVICES']); raise ValueError('no such thing')"
+    assert runner._process(["-c", source], "cpu", "bad") == "exit status 1: ValueError: no such thing"
+    assert (tmp_path / "bad.log").read_text().startswith("-1\n")
+    assert (
+        runner._process(["-c", "import os; os.kill(os.getpid(), 9)"], "cpu", "dead")
+        == "exit status -9: it said nothing"
+    )
+    assert runner._process(["-c", "pass"], "cpu", "good") == ""
+
+
+@pytest.mark.slow
+def test_a_rehearsal_on_the_processor():
+    """A family with a recurrent layer goes through every check that needs no GPU."""
+    words = [sys.executable, "-P", "-m", "zoo.scripts.gpu_check", "embedding_lstm", "--device", "cpu", "--jobs", "1"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    verdicts = dict(re.findall(r"^embedding_lstm +(\S+(?: \S+)?) +(\w+): ", done.stdout, re.MULTILINE))
+    assert list(verdicts) == [check.name for check in CHECKS]
+    for check in CHECKS:
+        assert verdicts[check.name] == ("skipped" if check.gpu_only else "passed"), done.stdout
+    assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_another_learning_rate_would_be_found(tmp_path):
+    wrong = Check("float32", {"learning_rate": 0.052})
+    ((_, _, verdict, detail),) = Runner(tmp_path, "cpu", 1, 300).run(["mlp"], [wrong])
+    assert verdict == "failed" and re.match(r"weights [34]\.\de-02 \(at most 1\.0e-03\)", detail)

@@ -1,0 +1,138 @@
+"""Runs that are asked to leave, and runs that are killed at random moments, in real processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import keras
+import pytest
+
+import zoo
+from zoo.training.interruption import Interrupted, Interruption
+
+TIMES = ("seconds", "examples_per_second")
+TRAIN = [
+    *("train", "--model", "cnn", "--data", "digits", "--no-export", "--quiet"),
+    *("--model.filters", "[4, 6]", "--model.dense_units", "8", "--model.input_shape", "[12, 12, 1]"),
+    *("--model.dropout", "0.3", "--config.deterministic", "true", "--config.steps_per_call", "3"),
+    *("--config.ema_momentum", "0.9", "--config.keep_best", "2", "--config.augmentation", "[crop]"),
+]
+
+
+def start(directory, *words):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "zoo.scripts.cli", *TRAIN, "--run_directory", str(directory), *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=Path(sys.executable).anchor,
+    )
+
+
+def facts(directory):
+    """What must be equal in two equal runs: the bits of the weights, and the history but for its times."""
+    weights = keras.saving.load_model(directory / "model.keras", compile=False).get_weights()
+    header, *rows = [line.split(",") for line in (directory / "history.csv").read_text().splitlines()]
+    keep = [i for i, name in enumerate(header) if name not in TIMES]
+    return [w.tobytes() for w in weights], [[row[i] for i in keep] for row in rows]
+
+
+def wait_for(condition, process, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path):
+    """SIGTERM first, Ctrl-C when it has gone on, then kill -9; it ends in the bits of a run that was left alone."""
+    words = ("--config.epochs", "40", "--config.checkpoint_steps", "7")
+    history = tmp_path / "run" / "history.csv"
+    for number, status, rows in ((signal.SIGTERM, 143, 4), (signal.SIGINT, 130, 12), (signal.SIGKILL, -9, 20)):
+        process = start(tmp_path / "run", *words)
+        wait_for(lambda rows=rows: history.exists() and len(history.read_text().splitlines()) > rows, process)
+        began = time.monotonic()
+        process.send_signal(number)
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode == status, text[-2000:]
+        assert time.monotonic() - began < 20
+        if status > 0:
+            assert "zoo: Training was interrupted; the same command goes on from epoch" in text, text[-2000:]
+        assert "Traceback" not in text and not (tmp_path / "run" / "model.keras").exists()
+    for name in ("run", "whole"):
+        process = start(tmp_path / name, *words)
+        text, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, text[-2000:]
+        assert ("going on in epoch" in text) == (name == "run")
+    assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_change_no_bit(tmp_path):
+    """Checkpoints after every other step: many kills fall into the writing of one."""
+    words = ("--config.epochs", "4", "--config.checkpoint_steps", "2", "--config.keep_checkpoints", "3")
+    whole = start(tmp_path / "whole", *words)
+    text, _ = whole.communicate(timeout=300)
+    assert whole.returncode == 0, text[-2000:]
+    checkpoints, moments, kills = tmp_path / "run" / "checkpoints", random.Random(0), 0
+    while True:
+        process = start(tmp_path / "run", *words)
+        if kills < 10:
+            before = sorted(checkpoints.glob("step-*"))
+            wait_for(lambda before=before: sorted(checkpoints.glob("step-*")) != before, process)
+            time.sleep(moments.uniform(0, 0.25))
+            process.kill()
+        text, _ = process.communicate(timeout=300)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -9, text[-2000:]
+        kills += 1
+    print(f"{kills} kills")
+    assert kills >= 5
+    assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+
+
+def test_signals_are_given_back():
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert interruption.number == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):  # a second one is obeyed at once
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_thread_trains_without_handlers():
+    found = []
+
+    def run():
+        with Interruption() as interruption:
+            found.append(interruption.number)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [0]
+
+
+def test_without_a_run_directory_the_message_says_what_is_lost():
+    prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[4], input_shape=[8, 8, 1])
+    model = prepared.build(seed=0)
+
+    class Leave(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=r"no run directory, so nothing of it is kept; pass run_directory") as caught:
+        zoo.train(model, prepared, zoo.TrainConfig(epochs=2, steps_per_call=4), callbacks=[Leave()], verbose=0)
+    assert caught.value.status == 130

@@ -135,10 +135,8 @@ def finish(process, seconds=300):
 
 def run_everywhere(strategy, out):
     """The jobs' weights and histories under a strategy."""
-    if strategy == "multi_worker":
-        workers = start_workers(RUNS, strategy, out)
-    else:
-        workers = [start(RUNS, strategy, out)]
+    several = strategy == "multi_worker"
+    workers = start_workers(RUNS, strategy, out) if several else [start(RUNS, strategy, out)]
     texts = [finish(worker) for worker in workers]
     for worker, text in zip(workers, texts, strict=True):
         assert worker.returncode == 0, text[-4000:]

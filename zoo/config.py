@@ -73,7 +73,7 @@ class TrainConfig:
         replicas: Number of devices for mirrored, null for all; on a machine without GPUs the CPU is divided.
         steps_per_call: Most steps that run inside one compiled call; a call takes about a second at most, and callbacks and
             the progress bar see every one.
-        jit_compile: Whether XLA compiles the step; auto where the model is known to gain by it on a CPU.
+        jit_compile: Whether XLA compiles the step; auto in long runs of a model that is known to gain by it on a CPU.
         checkpoint_steps: Steps between checkpoints within an epoch, null for one at each epoch's end only.
         keep_checkpoints: How many checkpoints stay.
         group_by_length: Whether a batch holds sequences of like length, which costs less padding.

@@ -12,6 +12,7 @@ import keras
 from keras import layers, ops
 
 from zoo.errors import UsageError
+from zoo.layers import dot_product
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -99,9 +100,10 @@ class MultiHead(layers.Layer):
 
     def keys_values(self, memory: Any) -> tuple[Any, Any]:
         """Returns keys and values of (batch, steps, dim), each (batch, heads, steps, dim / heads)."""
-        return self._split(self.key_dense(memory)), self._split(self.value_dense(memory))
+        split = dot_product.split_heads
+        return split(self.key_dense(memory), self.num_heads), split(self.value_dense(memory), self.num_heads)
 
-    def call(self, queries: Any, keys: Any, values: Any, reachable: Any = None) -> Any:
+    def call(self, queries: Any, keys: Any, values: Any, reachable: Any = None, training: bool | None = None) -> Any:
         """Returns (batch, steps, dim); `reachable` is true where a query may read a key.
 
         Args:
@@ -109,20 +111,15 @@ class MultiHead(layers.Layer):
             keys: (batch, heads, key steps, dim / heads), as `keys_values` gives them.
             values: as the keys.
             reachable: (batch or 1, 1, steps or 1, key steps); None where all keys may be read.
+            training: whether gradients will be asked for.
         """
-        split = self._split(self.query_dense(queries))
-        scores = ops.matmul(split * split.shape[-1] ** -0.5, ops.transpose(keys, (0, 1, 3, 2)))
-        if reachable is not None:
-            least = -1e9 if keras.backend.standardize_dtype(scores.dtype) != "float16" else -6e4
-            scores = ops.where(reachable, scores, ops.cast(least, scores.dtype))
-        read = ops.transpose(ops.matmul(ops.softmax(scores), values), (0, 2, 1, 3))
-        return self.output_dense(ops.reshape(read, ops.shape(queries)))
+        split = dot_product.split_heads(self.query_dense(queries), self.num_heads)
+        read = dot_product.attend(split, keys, values, reachable, training)
+        return self.output_dense(dot_product.join_heads(read))
 
-    def _split(self, x: Any) -> Any:
-        batch, steps, dim = ops.shape(x)
-        return ops.transpose(ops.reshape(x, (batch, steps, self.num_heads, dim // self.num_heads)), (0, 2, 1, 3))
-
-    def compute_output_spec(self, queries: Any, keys: Any, values: Any, reachable: Any = None) -> keras.KerasTensor:
+    def compute_output_spec(
+        self, queries: Any, keys: Any, values: Any, reachable: Any = None, **_: Any
+    ) -> keras.KerasTensor:
         """Shape and dtype of what `call` returns."""
         return keras.KerasTensor(queries.shape, dtype=self.compute_dtype)
 
@@ -211,8 +208,8 @@ class DecoderBlock(layers.Layer):
         self, x: Any, seen: tuple[Any, Any], reachable: Any, source: tuple[Any, Any, Any], training: Any
     ) -> Any:
         parts = (
-            lambda x: self.self_attention(x, *seen, reachable),
-            lambda x: self.source_attention(x, *source),
+            lambda x: self.self_attention(x, *seen, reachable, training=training),
+            lambda x: self.source_attention(x, *source, training=training),
             lambda x: self.outer(self.inner(x)),
         )
         for part, dropout, norm in zip(parts, self.dropouts, self.norms, strict=True):

@@ -12,6 +12,7 @@ import numpy as np
 from keras import layers, ops
 
 from zoo.errors import UsageError
+from zoo.layers import dot_product
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -96,11 +97,29 @@ class EncoderBlock(layers.Layer):
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         """Returns (batch, steps, dim)."""
-        reachable = None if mask is None else ops.expand_dims(mask, 1)  # (batch, 1, steps): which keys may be read
-        attended = self.attention(inputs, inputs, attention_mask=reachable, training=training)
-        x = self.attention_norm(inputs + self.attention_dropout(attended, training=training))
-        fed = self.outer(self.inner(x))
+        x = self.attention_norm(
+            inputs + self.attention_dropout(self._attend(inputs, mask, training), training=training)
+        )
+        # As rows: only then does TensorFlow add the bias and cut at zero inside the product.
+        fed = ops.reshape(self.outer(self.inner(ops.reshape(x, (-1, x.shape[-1])))), ops.shape(x))
         return self.feed_forward_norm(x + self.feed_forward_dropout(fed, training=training))
+
+    def _attend(self, inputs: Any, mask: Any, training: bool | None) -> Any:
+        """What `self.attention` computes, with one product for queries, keys and values."""
+        parts = (self.attention.query_dense, self.attention.key_dense, self.attention.value_dense)
+        dim, rows = inputs.shape[-1], ops.reshape(inputs, (-1, inputs.shape[-1]))
+        kernel = ops.concatenate([ops.reshape(part.kernel, (dim, dim)) for part in parts], axis=1)
+        bias = ops.concatenate([ops.reshape(part.bias, (dim,)) for part in parts], axis=0)
+        batch, steps = ops.shape(inputs)[0], ops.shape(inputs)[1]
+        split = ops.reshape(ops.matmul(rows, kernel) + bias, (batch, steps, 3, self.num_heads, dim // self.num_heads))
+        queries, keys, values = ops.unstack(ops.transpose(split, (2, 0, 3, 1, 4)))
+        reachable = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, steps): which keys may be read
+        read = ops.transpose(dot_product.attend(queries, keys, values, reachable, training), (0, 2, 1, 3))
+        output = self.attention.output_dense
+        return ops.reshape(
+            ops.matmul(ops.reshape(read, (-1, dim)), ops.reshape(output.kernel, (dim, dim))) + output.bias,
+            ops.shape(inputs),
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

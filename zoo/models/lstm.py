@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     reference="Hochreiter and Schmidhuber, Long short-term memory, Neural Computation 9(8), 1997; forget gates: Gers, "
     "Schmidhuber and Cummins, Learning to forget, Neural Computation 12(10), 2000",
     features_layer="features",
+    jit_compile=True,  # for series of one length; of any length nothing is compiled
     preprocessing={"image_size": (28, 28), "rows_as_steps": True},
     tiny={"input_shape": (None, 3), "num_classes": 3, "units": (16, 12)},
     # A layer of u units over c channels: 4 ((c + u) u + u).
@@ -61,7 +62,7 @@ def build_lstm_model(
     import keras
     from keras import layers
 
-    from zoo.layers import blocks, series
+    from zoo.layers import blocks, recurrent, series
 
     blocks.check_each_positive(units=units)
     if not units:
@@ -70,7 +71,7 @@ def build_lstm_model(
     inputs = keras.Input(series.check_series_shape(input_shape), name="series")
     x = series.FillMissing(name="filled")(inputs)
     for i, count in enumerate(units, start=1):
-        lstm = layers.LSTM(count, return_sequences=return_sequences or i < len(units), name=f"lstm_{i}")
+        lstm = recurrent.LSTM(count, return_sequences=return_sequences or i < len(units), name=f"lstm_{i}")
         x = (layers.Bidirectional(lstm, name=f"bidirectional_{i}") if bidirectional else lstm)(x)
         if dropout:
             x = layers.Dropout(dropout, name=f"dropout_{i}")(x)

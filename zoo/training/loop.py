@@ -131,7 +131,7 @@ class Loop:
             model.compile(optimizer=self.optimizer, loss=loss, metrics=data.task.metrics())
             self.metrics = [keras.metrics.Mean(name="loss"), *data.task.metrics()]
             self._build_metrics()
-        compiled = is_compiled(model, config)
+        compiled = is_compiled(model, config, self.steps * config.epochs)
         self.calls = Steps(model, loss, self.metrics, self.update, config, class_factors=factors, jit_compile=compiled)
         self.epoch, self.step = 0, 0
         self.step_seconds: float | None = None

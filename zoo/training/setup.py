@@ -55,11 +55,19 @@ def class_factors(config: TrainConfig, data: Any) -> list[float] | None:
     return [float(wanted.get(name, 1.0)) for name in names]
 
 
-def is_compiled(model: keras.Model, config: TrainConfig) -> bool:
-    """Whether XLA compiles the step: where it was asked for, or where the model is known to gain by it on a CPU."""
+_XLA_PAYS = 2000
+"""Steps from which on the second or two that XLA compiles for are won back."""
+
+
+def is_compiled(model: keras.Model, config: TrainConfig, total_steps: int) -> bool:
+    """Returns whether XLA compiles the step: where it was asked for, or where it pays, which is in long enough runs, on a
+    CPU, of a model that is known to gain by it."""
     if config.jit_compile != "auto":
         return bool(config.jit_compile)
     build = describe_build(model)
     alone = model.distribute_strategy.num_replicas_in_sync == 1 and config.accumulation_steps == 1
     on_cpu = not tf.config.list_physical_devices("GPU")
-    return bool(alone and on_cpu and build and get_spec(build["name"]).jit_compile)
+    gains = build is not None and get_spec(build["name"]).jit_compile
+    # Of one shape: XLA compiles anew for every length of a text or series, which takes longer than it saves.
+    fixed = all(size is not None for tensor in model.inputs or () for size in tensor.shape[1:])
+    return bool(gains and alone and on_cpu and fixed and total_steps >= _XLA_PAYS)

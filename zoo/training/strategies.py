@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -78,8 +79,8 @@ def strategy(
         count = replicas or have
         if count > have:
             raise UsageError(f"replicas={count}, but this machine has {have} GPUs. Pass at most {have}.")
-        return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(count)])
-    return tf.distribute.MirroredStrategy(_divide_cpu(replicas or 1))
+        return _mirrored(tuple(f"/gpu:{i}" for i in range(count)))
+    return _mirrored(tuple(_divide_cpu(replicas or 1)))
 
 
 def _prepare_gpus(gpus: Sequence[Any], memory_limit: int | None) -> None:
@@ -105,6 +106,16 @@ def _prepare_gpus(gpus: Sequence[Any], memory_limit: int | None) -> None:
                 ) from error
 
 
+# A process has one strategy of these two: a second MirroredStrategy with batch normalisation over its replicas aborts,
+# and workers can be joined only once.
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(list(devices))
+
+
+@functools.cache
 def _multi_worker(cluster: Cluster, timeout: float) -> tf.distribute.Strategy:
     meet(cluster, timeout)
     os.environ["TF_CONFIG"] = cluster.to_tf_config()  # where TensorFlow looks for it

@@ -1,0 +1,246 @@
+"""A contender of `zoo benchmark training`: PyTorch or Lightning, in any Python that has them. Needs nothing of zoo.
+
+The parameters come as Keras orders them, one array after the other, in the file that the contender zoo has written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def say(**answer: Any) -> None:
+    """Answers the process that measures."""
+    print("@@" + json.dumps(answer), flush=True)
+
+
+def make_module(family: str, weights: Iterator[Any]) -> Any:
+    """Returns the family's module with the given weights; it answers logits, classes last."""
+    import torch
+    from torch import nn
+
+    def dense(flatten: tuple[int, ...] = ()) -> Any:
+        kernel, bias = next(weights), next(weights)
+        if flatten:  # what is flattened comes channels last in Keras, first in PyTorch
+            kernel = kernel.reshape(*flatten, -1).transpose(2, 0, 1, 3).reshape(-1, kernel.shape[-1])
+        layer = nn.Linear(*kernel.shape)
+        return _filled(layer, weight=kernel.T, bias=bias)
+
+    def convolution() -> Any:
+        kernel, bias = next(weights), next(weights)
+        return _filled(nn.Conv2d(kernel.shape[2], kernel.shape[3], 3), weight=kernel.transpose(3, 2, 0, 1), bias=bias)
+
+    def embedding() -> Any:
+        table = next(weights)
+        return _filled(nn.Embedding(*table.shape), weight=table)
+
+    class Network(nn.Module):
+        """Embedding or not, then recurrent layers, then the classifier at every step or the last."""
+
+        def __init__(self, first: Any, recurrent: list[Any], last_only: bool) -> None:
+            super().__init__()
+            self.first, self.recurrent, self.last_only = first, nn.ModuleList(recurrent), last_only
+            self.classifier = dense()
+
+        def forward(self, x: Any) -> Any:
+            """Returns logits."""
+            x = self.first(x)
+            for layer in self.recurrent:
+                x, _ = layer(x)
+            return self.classifier(x[:, -1] if self.last_only else x)
+
+    if family == "mlp":
+        return nn.Sequential(nn.Flatten(), dense(), nn.ReLU(), dense(), nn.ReLU(), dense())
+    if family == "cnn":
+        parts: list[Any] = [convolution(), nn.ReLU(), nn.MaxPool2d(2), convolution(), nn.ReLU(), nn.MaxPool2d(2)]
+        return nn.Sequential(*parts, convolution(), nn.ReLU(), nn.Flatten(), dense((3, 3, 64)))
+    if family == "transformer":
+        return _transformer(embedding(), weights, dense, torch)
+    table = nn.Identity() if family == "lstm" else embedding()
+    layers = [_recurrent(nn.GRU if family == "rnn" else nn.LSTM, weights) for _ in range(2 if family == "lstm" else 1)]
+    return Network(table, layers, family == "embedding_lstm")
+
+
+def _filled(module: Any, **arrays: Any) -> Any:
+    import numpy as np
+    import torch
+
+    with torch.no_grad():
+        for name, array in arrays.items():
+            getattr(module, name).copy_(torch.from_numpy(np.array(array)))
+    return module
+
+
+def _recurrent(kind: Any, weights: Iterator[Any]) -> Any:
+    """Returns an LSTM or GRU; Keras's GRU has the update gate first, PyTorch's the reset gate."""
+    import numpy as np
+
+    kernel, recurrent_kernel, bias = next(weights), next(weights), next(weights)
+    units = recurrent_kernel.shape[0]
+    layer = kind(kernel.shape[0], units, batch_first=True)
+    if bias.ndim == 1:
+        # One bias is enough for an LSTM: Keras has one, and the other stays 0.
+        layer.bias_hh_l0.requires_grad_(False)
+        arrays = [kernel.T, recurrent_kernel.T, bias, np.zeros_like(bias)]
+    else:
+        order = np.r_[units : 2 * units, :units, 2 * units : 3 * units]
+        arrays = [kernel.T[order], recurrent_kernel.T[order], bias[0][order], bias[1][order]]
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    return _filled(layer, **dict(zip(names, arrays, strict=True)))
+
+
+def _transformer(table: Any, weights: Iterator[Any], dense: Any, torch: Any) -> Any:
+    import numpy as np
+    from torch import nn
+
+    dim = table.weight.shape[1]
+
+    def block() -> Any:
+        layer = nn.TransformerEncoderLayer(dim, 8, 512, dropout=0.1, batch_first=True)
+        layer.dropout.p = layer.self_attn.dropout = 0.0  # dropped is only what both halves add
+        kernels, biases = [], []
+        for _ in range(3):
+            kernels.append(next(weights).reshape(dim, dim).T)
+            biases.append(next(weights).reshape(dim))
+        _filled(layer.self_attn, in_proj_weight=np.concatenate(kernels), in_proj_bias=np.concatenate(biases))
+        _filled(layer.self_attn.out_proj, weight=next(weights).reshape(dim, dim).T, bias=next(weights))
+        _filled(layer.norm1, weight=next(weights), bias=next(weights))
+        layer.linear1, layer.linear2 = dense(), dense()
+        _filled(layer.norm2, weight=next(weights), bias=next(weights))
+        return layer
+
+    rates = 10_000.0 ** (-(np.arange(dim) // 2 * 2) / dim)
+    angles = np.arange(128)[:, np.newaxis] * rates
+    positions = np.where(np.arange(dim) % 2 == 0, np.sin(angles), np.cos(angles)).astype("float32")
+
+    class Transformer(nn.Module):
+        """Embedding with positions, two blocks, the mean over the words, the classifier."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.dropout = table, nn.Dropout(0.1)
+            self.register_buffer("positions", torch.from_numpy(positions), persistent=False)
+            self.blocks = nn.ModuleList([block(), block()])
+            self.classifier = dense()
+
+        def forward(self, x: Any) -> Any:
+            """Returns logits."""
+            padding = x == 0
+            h = self.dropout(self.table(x) * math.sqrt(dim) + self.positions[: x.shape[1]])
+            for layer in self.blocks:
+                h = layer(h, src_key_padding_mask=padding)
+            real = (~padding).unsqueeze(-1).to(h.dtype)
+            return self.classifier((h * real).sum(1) / real.sum(1))
+
+    return Transformer()
+
+
+def run_torch(job: dict[str, Any], module: Any, loader: Any, ordered: Any) -> None:
+    """Trains in a loop as PyTorch's tutorials write it."""
+    import torch
+
+    optimizer = torch.optim.Adam(module.parameters(), 1e-3, eps=1e-7)
+    criterion = torch.nn.CrossEntropyLoss()
+
+    def epoch(batches: Any) -> float:
+        total = 0.0
+        for x, y in batches:
+            optimizer.zero_grad()
+            logits = module(x)
+            loss = criterion(logits.reshape(-1, logits.shape[-1]), y.reshape(-1))
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        return total / len(batches)
+
+    module.train()
+    count = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    say(parameters=count, loss=epoch(ordered))
+    while sys.stdin.readline().strip() == "round":
+        started = time.perf_counter()
+        epoch(loader)
+        say(seconds=time.perf_counter() - started, examples=len(loader.dataset))
+
+
+def run_lightning(job: dict[str, Any], module: Any, loader: Any, ordered: Any) -> None:
+    """Trains through Lightning's Trainer, without logs, bars and checkpoints."""
+    import lightning
+    import torch
+
+    class Task(lightning.LightningModule):
+        """What Lightning asks for."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.module, self.total = module, 0.0
+
+        def training_step(self, batch: Any, _: int) -> Any:
+            """Returns the loss."""
+            logits = self.module(batch[0])
+            loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), batch[1].reshape(-1))
+            self.total += loss.item()
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            """Returns Adam."""
+            return torch.optim.Adam(self.parameters(), 1e-3, eps=1e-7)
+
+    class Rounds(lightning.Callback):
+        """Waits, measures, answers."""
+
+        started = 0.0
+
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            """Waits for the request."""
+            if sys.stdin.readline().strip() != "round":
+                sys.exit(0)
+            self.started = time.perf_counter()
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            """Answers how long it took."""
+            say(seconds=time.perf_counter() - self.started, examples=len(loader.dataset))
+
+    task = Task()
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    lightning.Trainer(max_epochs=1, accelerator="cpu", **quiet).fit(task, ordered)
+    count = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    say(parameters=count, loss=task.total / len(ordered))
+    lightning.Trainer(max_epochs=-1, accelerator="cpu", callbacks=[Rounds()], **quiet).fit(task, loader)
+
+
+def main(job: dict[str, Any]) -> None:
+    """Runs one contender until it is told to stop; says what is missing where something is."""
+    try:
+        import numpy as np
+        import torch
+
+        if job["contender"] == "lightning":
+            import lightning  # noqa: F401
+    except ImportError as error:
+        say(skipped=f"{error.name} is not installed; pip install torch lightning, or pass --torch-python")
+        return
+    torch.manual_seed(0)
+    torch.set_num_threads(job["threads"])
+    with np.load(Path(job["folder"]) / "start.npz") as start:
+        x, y = start["x"], start["y"].astype("int64")
+        weights = iter([start[name] for name in sorted(start.files) if name.startswith("w")])
+    if job["family"] == "cnn":
+        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    data = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+    loaders = [torch.utils.data.DataLoader(data, job["batch_size"], shuffle=shuffle) for shuffle in (True, False)]
+    run = run_torch if job["contender"] == "torch" else run_lightning
+    run(job, make_module(job["family"], weights), *loaders)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

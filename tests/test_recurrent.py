@@ -1,0 +1,217 @@
+"""The zoo's LSTM and GRU against Keras's: outputs, states and every gradient, for every mask and option."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from zoo.layers import recurrent
+
+PAIRS = {"LSTM": (recurrent.LSTM, keras.layers.LSTM), "GRU": (recurrent.GRU, keras.layers.GRU)}
+every_kind = pytest.mark.parametrize("kind", sorted(PAIRS))
+BATCH, STEPS, CHANNELS, UNITS = 5, 7, 3, 4
+
+MASKS = {
+    "none": None,
+    "padded behind": np.arange(STEPS) < np.array([[7], [3], [1], [6], [2]]),
+    "padded in front": np.arange(STEPS) >= np.array([[0], [3], [1], [6], [2]]),
+    "holes": np.random.default_rng(5).uniform(size=(BATCH, STEPS)) < 0.6,
+    "a row without any step": np.arange(STEPS) < np.array([[7], [0], [1], [0], [2]]),
+}
+
+
+def pair(kind, dtype="float64", **options):
+    """Returns the zoo's layer and Keras's with the same random weights."""
+    layers = [cls(UNITS, dtype=dtype, **options) for cls in PAIRS[kind]]
+    rng = np.random.default_rng(1)
+    for layer in layers:
+        layer.build((None, None, CHANNELS))
+    values = [rng.normal(size=w.shape) * 0.5 for w in layers[0].weights]  # biases too: zeros would hide an error
+    for layer in layers:
+        layer.set_weights(values)
+    assert [w.path.split("/", 1)[1] for w in layers[0].weights] == [w.path.split("/", 1)[1] for w in layers[1].weights]
+    return layers
+
+
+def inputs(dtype="float64"):
+    return np.random.default_rng(2).normal(size=(BATCH, STEPS, CHANNELS)).astype(dtype)
+
+
+def outputs_and_gradients(layer, x, mask, training, start=None, graph=False):
+    """Returns everything that a layer answers, and the gradients of inputs, weights and initial states."""
+
+    def run(x):
+        begin = None if start is None else [tf.constant(s) for s in start]
+        with tf.GradientTape() as tape:
+            tape.watch([x, *(begin or [])])
+            answers = tf.nest.flatten(layer(x, mask=mask, training=training, initial_state=begin))
+            # Of every value another factor: gradients that are summed or mixed up would show.
+            total = tf.add_n([tf.reduce_sum(tf.sin(a * (i + 1)) * tf.cos(a)) for i, a in enumerate(answers)])
+        sources = [x, *(begin or []), *(v.value for v in layer.trainable_variables)]
+        return answers, [tf.convert_to_tensor(g) for g in tape.gradient(total, sources)]
+
+    if graph:  # of unknown batch and length
+        run = tf.function(run, input_signature=[tf.TensorSpec([None, None, CHANNELS], x.dtype)])
+    return tf.nest.map_structure(lambda t: t.numpy(), run(tf.constant(x)))
+
+
+def assert_same(kind, dtype, tolerance, mask=None, training=True, start=None, graph=False, **options):
+    ours, keras_layer = pair(kind, dtype, **options)
+    got = outputs_and_gradients(ours, inputs(dtype), mask, training, start, graph)
+    expected = outputs_and_gradients(keras_layer, inputs(dtype), mask, training, start)
+    for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@every_kind
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_equals_keras_for_every_mask(kind, mask, backwards):
+    options = {"return_sequences": True, "return_state": True, "go_backwards": backwards}
+    assert_same(kind, "float64", 1e-10, MASKS[mask], **options)
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("training", "mask"), [(False, "a row without any step"), (True, "padded behind"), (True, "holes")]
+)
+def test_equals_keras_in_a_graph_in_float32_from_given_states(kind, mask, training):
+    states = 2 if kind == "LSTM" else 1
+    start = np.random.default_rng(3).normal(size=(states, BATCH, UNITS)).astype("float32")
+    assert_same(kind, "float32", 1e-5, MASKS[mask], training, start, graph=True, return_state=True)
+
+
+@every_kind
+@pytest.mark.parametrize("options", [{}, {"return_sequences": True}, {"use_bias": False}, {"dropout": 0.4, "seed": 3}])
+def test_options_of_keras(kind, options):
+    """With dropout too: from the same seed both draw the same mask."""
+    assert_same(kind, "float64", 1e-10, MASKS["padded behind"], **options)
+
+
+@every_kind
+@pytest.mark.parametrize(
+    "options",
+    [{"recurrent_dropout": 0.3, "seed": 3}, {"activation": "relu"}, {"unroll": True}, {"zero_output_for_mask": True}],
+)
+def test_what_the_loops_do_not_know_is_left_to_keras(kind, options):
+    ours, theirs = pair(kind, "float64", return_sequences=True, **options)
+    mask = MASKS["holes"]
+    np.testing.assert_array_equal(ours(inputs(), mask=mask, training=True), theirs(inputs(), mask=mask, training=True))
+
+
+def test_the_reset_gate_before_the_product_is_left_to_keras():
+    ours, theirs = pair("GRU", reset_after=False)
+    np.testing.assert_array_equal(ours(inputs(), training=True), theirs(inputs(), training=True))
+
+
+@every_kind
+def test_the_loops_are_used_at_all(kind, monkeypatch):
+    """Else every comparison above would compare Keras with itself."""
+
+    def forbidden(*_, **__):
+        raise AssertionError("Keras's own loop")
+
+    monkeypatch.setattr(keras.layers.RNN, "inner_loop", forbidden)
+    for training in (False, True):
+        assert pair(kind)[0](inputs(), mask=MASKS["holes"], training=training).shape == (BATCH, UNITS)
+    with pytest.raises(AssertionError, match="Keras's own loop"):
+        pair(kind)[1](inputs())
+
+
+@every_kind
+def test_both_directions_and_back_from_a_config(kind):
+    ours, theirs = (keras.layers.Bidirectional(layer) for layer in pair(kind, return_sequences=True))
+    again = keras.layers.Bidirectional.from_config(ours.get_config())
+    assert type(again.forward_layer) is PAIRS[kind][0]
+    mask = MASKS["padded behind"]
+    for layer in (ours, theirs, again):
+        layer.build((None, None, CHANNELS))
+    values = [np.random.default_rng(1).normal(size=w.shape) for w in ours.weights]
+    for layer in (ours, theirs, again):
+        layer.set_weights(values)
+    for layer in (ours, again):
+        np.testing.assert_allclose(layer(inputs(), mask=mask), theirs(inputs(), mask=mask), atol=1e-10)
+
+
+@every_kind
+def test_states_are_carried_from_batch_to_batch(kind):
+    ours, theirs = (cls(UNITS, stateful=True, dtype="float64") for cls in PAIRS[kind])
+    x = inputs()
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+    theirs.set_weights(ours.get_weights())
+    for _ in range(2):
+        first, second = ours(x), theirs(x)
+        np.testing.assert_allclose(first, second, atol=1e-10)
+    ours.reset_state()
+    assert not np.allclose(first, ours(x)), "the second batch started where the first had"
+
+
+@every_kind
+def test_half_precision_is_nearer_to_the_truth_than_keras(kind):
+    exact = pair(kind, "float64", return_sequences=True)[0](inputs()).numpy()
+    ours, theirs = (layer(inputs()) for layer in pair(kind, "mixed_bfloat16", return_sequences=True))
+    assert ours.dtype == theirs.dtype == tf.bfloat16
+    errors = [np.abs(tf.cast(y, tf.float64) - exact).max() for y in (ours, theirs)]
+    assert errors[0] <= errors[1] < 0.1
+
+
+@every_kind
+def test_gradients_of_gradients_raise_or_are_right(kind):
+    """In training the loops keep values that a second gradient would take for constants: silently wrong."""
+
+    def second(layer, training):
+        x = tf.constant(inputs())
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = tf.reduce_sum(layer(x, training=training) ** 2)
+            slope = tf.reduce_sum(inner.gradient(y, x) ** 2)
+        return outer.gradient(slope, x)
+
+    ours, theirs = pair(kind)
+    with pytest.raises(NotImplementedError, match=r"Call it with training=False\.$"):
+        second(ours, True)
+    np.testing.assert_allclose(second(ours, False), second(theirs, False), atol=1e-10)
+
+
+@every_kind
+def test_several_steps_inside_one_call_compiled_by_xla_too(kind):
+    ours, theirs = pair(kind, "float32")
+
+    def slope(layer, x):
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(layer(x, training=True) ** 2)
+        return tape.gradient(total, layer.trainable_variables[0].value)
+
+    @tf.function
+    def run(layer, x):
+        total = tf.zeros(layer.trainable_variables[0].shape)
+        for _ in tf.range(3):
+            total += slope(layer, x)
+        return total
+
+    x = tf.constant(inputs("float32"))
+    expected = run(theirs, x)
+    np.testing.assert_allclose(run(ours, x), expected, rtol=1e-4, atol=1e-5)
+    compiled = tf.function(lambda x: slope(ours, x), jit_compile=True)
+    np.testing.assert_allclose(3 * compiled(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@every_kind
+def test_a_saved_model_of_core_ops(kind, tmp_path):
+    layer = pair(kind, "float32", return_sequences=True)[0]
+    layer_inputs = keras.Input((None, CHANNELS))
+    model = keras.Model(layer_inputs, layer(keras.layers.Masking()(layer_inputs)))
+    model.export(tmp_path / "model", verbose=False)
+    x = inputs("float32")
+    x[1, 4:] = 0.0
+    loaded = tf.saved_model.load(tmp_path / "model")
+    np.testing.assert_allclose(loaded.serve(x), model(x), atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(x), model(x))

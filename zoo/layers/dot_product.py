@@ -1,0 +1,103 @@
+"""Scaled dot-product attention that goes over its largest tensor, (batch, heads, steps, steps), as seldom as it can.
+
+On a CPU that tensor does not fit in any cache, and every pass over it takes as long as a product. The padding's mask rides
+on the product that makes the scores; the gradient is written out by hand with one pass between its products. Core
+TensorFlow ops.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+
+def attend(queries: Any, keys: Any, values: Any, reachable: Any = None, training: bool | None = None) -> tf.Tensor:
+    """Returns the values that every query reads: softmax(queries keys^T / sqrt(dim)) values.
+
+    Args:
+        queries: (batch, heads, steps, dim).
+        keys: (batch, heads, key steps, dim).
+        values: (batch, heads, key steps, dim).
+        reachable: bool (batch or 1, 1, steps or 1, key steps), true where a query may read a key; None where all may. A
+            query that may read none reads all alike.
+        training: true takes the gradient written by hand, whose own gradient raises.
+
+    Returns:
+        (batch, heads, steps, dim), of the queries' dtype.
+
+    Example:
+        >>> import keras
+        >>> attend(keras.ops.ones((1, 2, 5, 4)), keras.ops.ones((1, 2, 7, 4)), keras.ops.ones((1, 2, 7, 4))).shape
+        TensorShape([1, 2, 5, 4])
+    """
+    queries = queries * queries.shape[-1] ** -0.5
+    if training:
+        return tf.custom_gradient(lambda q, k, v: _with_gradient(q, k, v, reachable))(queries, keys, values)
+    return tf.matmul(_weights(queries, keys, reachable), values)
+
+
+def split_heads(x: Any, num_heads: int) -> tf.Tensor:
+    """Returns (batch, steps, dim) as (batch, heads, steps, dim / heads)."""
+    batch, steps = tf.shape(x)[0], tf.shape(x)[1]
+    return tf.transpose(tf.reshape(x, [batch, steps, num_heads, x.shape[-1] // num_heads]), [0, 2, 1, 3])
+
+
+def join_heads(x: Any) -> tf.Tensor:
+    """Returns (batch, heads, steps, dim / heads) as (batch, steps, dim)."""
+    batch, steps = tf.shape(x)[0], tf.shape(x)[2]
+    return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [batch, steps, x.shape[1] * x.shape[3]])
+
+
+def _weights(queries: tf.Tensor, keys: tf.Tensor, reachable: Any) -> tf.Tensor:
+    """Returns the softmax over the keys, in float32 or better inside, exactly 0 where a key is out of reach."""
+    least = tf.constant(-6e4 if queries.dtype == tf.float16 else -1e9, queries.dtype)
+    if reachable is not None and reachable.shape[2] == 1:
+        # One more channel, 1 in every query and 0 or `least` in the keys, adds the mask without a pass of its own.
+        blocked = tf.where(reachable, tf.zeros_like(least), least)[:, :, 0, :, tf.newaxis]
+        blocked = tf.broadcast_to(blocked, tf.shape(keys[..., :1]))
+        keys = tf.concat([keys, blocked], axis=-1)
+        queries = tf.concat([queries, tf.ones_like(queries[..., :1])], axis=-1)
+        reachable = None
+    scores = tf.matmul(queries, keys, transpose_b=True)
+    if reachable is not None:
+        scores = tf.where(reachable, scores, least)
+    if queries.dtype in (tf.float16, tf.bfloat16):
+        return tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32)), queries.dtype)
+    return tf.nn.softmax(scores)
+
+
+def _with_gradient(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, reachable: Any) -> Any:
+    weights = _weights(queries, keys, reachable)
+    read = tf.matmul(weights, values)
+
+    def gradient(d_read: tf.Tensor) -> Any:
+        # The softmax's gradient is weights * (d_weights - sum(weights * d_weights)), and that sum is read . d_read.
+        mean = tf.reduce_sum(d_read * read, axis=-1, keepdims=True)
+        d_scores = weights * (tf.matmul(d_read, values, transpose_b=True) - mean)
+        # The large tensor on the right and as it is: nothing of its size is transposed.
+        d_keys = tf.matmul(queries, d_scores, transpose_a=True)
+        d_values = tf.matmul(d_read, weights, transpose_a=True)
+        return once(tf.matmul(d_scores, keys), tf.transpose(d_keys, [0, 1, 3, 2]), tf.transpose(d_values, [0, 1, 3, 2]))
+
+    return read, gradient
+
+
+@tf.custom_gradient
+def once(*gradients: tf.Tensor) -> Any:
+    """Passes gradients on, and refuses to be differentiated: they were made of values that were taken for constant.
+
+    Raises:
+        NotImplementedError: a gradient of these gradients is asked for.
+
+    Example:
+        >>> once(tf.ones(3), tf.zeros(2))[0].shape
+        TensorShape([3])
+    """
+
+    def refuse(*_: tf.Tensor) -> Any:
+        raise NotImplementedError(
+            "Gradients of gradients of a layer in training are not known. Call it with training=False."
+        )
+
+    return tuple(tf.identity(g) for g in gradients), refuse

@@ -1,0 +1,390 @@
+"""LSTM and GRU with Keras's weights, numbers and options, in loops that do less at every step.
+
+Keras multiplies the inputs with their weights at every step, and adds up the gradients of all weights at every step. Here one
+product before the loop serves all steps, one after the loop of the gradient gives the weights' gradients, and a step is
+left with the state's own small product. Masks need nothing inside the loop either: real steps are brought to the front,
+which changes no answer, because a masked step hands the state on as it is.
+
+All of it is core TensorFlow ops of any length, batch and float type, so that it trains on several devices and runs where a
+SavedModel is served. What these loops do not know (other activations, dropout between steps, `reset_after=False`), and what
+has a kernel of its own on a GPU, goes the way of Keras's layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from zoo.layers.dot_product import once
+
+Tensors = tuple[tf.Tensor, ...]
+
+
+@keras.saving.register_keras_serializable("zoo")
+class LSTM(layers.LSTM):
+    """Keras's LSTM, faster on a CPU: (batch, steps, channels) to (batch, units), or of all steps.
+
+    Arguments, weights, their names, masks, states and numbers are those of `keras.layers.LSTM`. In half precision the steps
+    run in float32. Gradients of gradients raise where `training=True`. Source: Hochreiter and Schmidhuber, Long short-term
+    memory, Neural Computation 9(8), 1997.
+
+    Example:
+        >>> LSTM(4, return_sequences=True)(keras.ops.zeros((2, 5, 3))).shape
+        TensorShape([2, 5, 4])
+    """
+
+    def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
+        """Returns last output, all outputs and states, as Keras's layer does."""
+        if not _has_a_loop(self, training):
+            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+        weights = [self.cell.kernel, self.cell.recurrent_kernel]
+        kernel, recurrent_kernel = (_full(tf.convert_to_tensor(w)) for w in weights)
+        steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
+        projected = steps.projected(kernel, self.cell.bias)
+        h, c = (_full(state) for state in initial_state)
+        loop = (_lstm_training if _needs_states(self) else _lstm_training_outputs) if training else _lstm
+        outputs, carries = loop(projected, recurrent_kernel, h, c)
+        return steps.results(outputs, self.return_sequences, [(outputs, h), (carries, c)], _needs_states(self))
+
+
+@keras.saving.register_keras_serializable("zoo")
+class GRU(layers.GRU):
+    """Keras's GRU, faster on a CPU: (batch, steps, channels) to (batch, units), or of all steps.
+
+    Arguments, weights, their names, masks, states and numbers are those of `keras.layers.GRU`. In half precision the steps
+    run in float32. Gradients of gradients raise where `training=True`. Source: Cho et al., Learning phrase representations
+    using RNN encoder-decoder for statistical machine translation, EMNLP 2014; the reset gate after the product.
+
+    Example:
+        >>> GRU(4, return_sequences=True)(keras.ops.zeros((2, 5, 3))).shape
+        TensorShape([2, 5, 4])
+    """
+
+    def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
+        """Returns last output, all outputs and states, as Keras's layer does."""
+        if not _has_a_loop(self, training) or not self.reset_after:
+            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+        weights = [self.cell.kernel, self.cell.recurrent_kernel]
+        kernel, recurrent_kernel = (_full(tf.convert_to_tensor(w)) for w in weights)
+        input_bias = recurrent_bias = tf.zeros_like(kernel[0])
+        if self.use_bias:
+            input_bias, recurrent_bias = tf.unstack(_full(tf.convert_to_tensor(self.cell.bias)))
+        steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
+        projected = steps.projected(kernel, input_bias)
+        h = _full(tf.nest.flatten(initial_state)[0])
+        loop = _gru_training if training else _gru
+        outputs = loop(projected, recurrent_kernel, recurrent_bias, h)
+        return steps.results(outputs, self.return_sequences, [(outputs, h)], _needs_states(self))
+
+
+def _has_a_loop(layer: Any, training: Any) -> bool:
+    """Whether a layer, used in this way, is one that the loops below compute."""
+    return (
+        isinstance(training, (bool, type(None)))
+        and layer.activation is keras.activations.tanh
+        and layer.recurrent_activation is keras.activations.sigmoid
+        and not (training and layer.recurrent_dropout)
+        and not layer.unroll
+        and not layer.zero_output_for_mask
+        and layer.use_cudnn is not True
+        and not tf.config.list_logical_devices("GPU")
+    )
+
+
+def _needs_states(layer: Any) -> bool:
+    return bool(layer.return_state or layer.stateful)
+
+
+def _full(x: tf.Tensor) -> tf.Tensor:
+    """Returns half precision as float32: 100 roundings of a state one after the other are worth avoiding."""
+    return tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x
+
+
+def _dropped(layer: Any, sequences: tf.Tensor, training: Any) -> tf.Tensor:
+    """Returns the inputs with Keras's dropout on them: one mask (batch, channels) for all steps."""
+    if training and layer.dropout:
+        mask = layer.cell.get_dropout_mask(sequences[:, 0, :])
+        # A cell that may drop states too holds a mask per gate, and one cannot be had for all of them.
+        sequences = sequences * tf.expand_dims(mask, 1)
+    return _full(sequences)
+
+
+class _Steps:
+    """The steps of a batch in the order in which a loop reads them: the real ones first.
+
+    Args:
+        inputs: (batch, steps, channels).
+        mask: bool (batch, steps), true where a step is real, or None.
+        backwards: whether the last step is read first.
+    """
+
+    def __init__(self, inputs: tf.Tensor, mask: Any, backwards: bool) -> None:
+        self.backwards = backwards
+        mask = tf.nest.flatten(mask)[0] if mask is not None else None
+        self.mask = None if mask is None else tf.cast(mask, tf.bool)
+        if self.mask is None:
+            self.inputs = tf.reverse(inputs, [1]) if backwards else inputs
+            return
+        self.read = tf.reverse(self.mask, [1]) if backwards else self.mask
+        self.lengths = tf.reduce_sum(tf.cast(self.mask, tf.int32), axis=1)
+        usual = tf.sequence_mask(self.lengths, tf.shape(self.mask)[1])
+        # Padding behind the end, as nearly always: then nothing is sorted, and forwards nothing is moved.
+        self.padded_behind = tf.reduce_all(tf.equal(self.mask, usual))
+        self.inputs = tf.cond(
+            self.padded_behind,
+            lambda: tf.reverse_sequence(inputs, self.lengths, seq_axis=1) if backwards else tf.identity(inputs),
+            lambda: self._real_first(tf.reverse(inputs, [1]) if backwards else inputs),
+        )
+        self.inputs.set_shape(inputs.shape)
+
+    def _real_first(self, inputs: tf.Tensor) -> tf.Tensor:
+        order = tf.argsort(tf.cast(tf.logical_not(self.read), tf.int32), axis=1, stable=True)
+        return tf.gather(inputs, order, batch_dims=1)
+
+    def projected(self, kernel: tf.Tensor, bias: Any) -> tf.Tensor:
+        """Returns the inputs times `kernel`, plus the bias, time first: (steps, batch, gates)."""
+        x = tf.transpose(self.inputs, [1, 0, 2])
+        flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
+        if bias is not None:
+            flat = tf.nn.bias_add(flat, _full(tf.convert_to_tensor(bias)))
+        projected = tf.reshape(flat, tf.concat([tf.shape(x)[:2], [kernel.shape[1]]], axis=0))
+        projected.set_shape([*x.shape[:2], kernel.shape[1]])
+        return projected
+
+    def results(
+        self, outputs: tf.Tensor, all_outputs: bool, states: Sequence[tuple[tf.Tensor, tf.Tensor]], needs_states: bool
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Returns last output (batch, units), outputs (batch, steps or 1, units) and last states, as Keras orders them.
+
+        Args:
+            outputs: of the loop, (steps, batch, units).
+            all_outputs: whether all outputs are wanted.
+            states: for each state its values after every step, (steps, batch, units), and the initial one.
+            needs_states: whether the states are wanted; else the initial ones are returned.
+        """
+        last = self._last(outputs, None)
+        ends = [self._last(values, start) if needs_states else start for values, start in states]
+        if not all_outputs:
+            return last, tf.expand_dims(last, 1), ends
+        return last, self._in_place(tf.transpose(outputs, [1, 0, 2]), last), ends
+
+    def _last(self, values: tf.Tensor, start: tf.Tensor | None) -> tf.Tensor:
+        """Returns the values after the last real step; where there is none, `start`, by default 0."""
+        if self.mask is None:
+            return values[-1]
+        rows = tf.range(tf.shape(self.lengths)[0])
+        last = tf.gather_nd(values, tf.stack([tf.maximum(self.lengths - 1, 0), rows], axis=1))
+        return tf.where(self.lengths[:, tf.newaxis] > 0, last, tf.zeros_like(last) if start is None else start)
+
+    def _in_place(self, values: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+        """Returns values (batch, steps, units) at the steps that they belong to; a masked step repeats the one before."""
+        if self.mask is None:
+            return values
+        at = self.mask[..., tf.newaxis]
+
+        def usual() -> tf.Tensor:
+            if not self.backwards:
+                return tf.where(at, values, last[:, tf.newaxis])
+            there = tf.reverse_sequence(values, self.lengths, seq_axis=1)
+            return tf.reverse(tf.where(at, there, tf.zeros_like(there)), [1])
+
+        def any_order() -> tf.Tensor:
+            seen = tf.cumsum(tf.cast(self.read, tf.int32), axis=1)  # real steps up to and with this one
+            found = tf.gather(values, tf.maximum(seen - 1, 0), batch_dims=1)
+            return tf.where(seen[..., tf.newaxis] > 0, found, tf.zeros_like(found))
+
+        outputs = tf.cond(self.padded_behind, usual, any_order)
+        outputs.set_shape(values.shape)
+        return outputs
+
+
+# --- Loops over the steps ------------------------------------------------------------------------------------------
+
+
+def _loop(
+    count: Any,
+    body: Callable[..., tuple[Tensors, Tensors]],
+    states: Tensors,
+    kept: Sequence[Any],
+    backwards: bool = False,
+) -> tuple[Tensors, tuple[tf.TensorArray, ...]]:
+    """Runs `body(step, *states) -> states, values` for every step; returns the last states, and arrays of the values."""
+
+    @tf.autograph.experimental.do_not_convert
+    def step(done: tf.Tensor, states: Tensors, arrays: Any) -> Any:
+        t = count - 1 - done if backwards else done
+        states, values = body(t, *states)
+        return done + 1, states, tuple(a.write(t, v) for a, v in zip(arrays, values, strict=True))
+
+    arrays = tuple(tf.TensorArray(dtype, size=count, element_shape=shape) for dtype, shape in kept)
+    start = (tf.constant(0), states, arrays)
+    ends: tuple[Any, Tensors, tuple[tf.TensorArray, ...]] = tf.while_loop(
+        lambda done, *_: done < count, step, start, parallel_iterations=1, maximum_iterations=count
+    )
+    return ends[1:]
+
+
+def _length(values: tf.Tensor) -> Any:
+    return values.shape[0] if values.shape[0] is not None else tf.shape(values)[0]
+
+
+def _flat_product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Returns the sum over all steps and rows of the outer products of (steps, batch, n) and (steps, batch, m)."""
+    return tf.matmul(tf.reshape(a, [-1, a.shape[-1]]), tf.reshape(b, [-1, b.shape[-1]]), transpose_a=True)
+
+
+def _before(values: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    """Returns what a state was before every step."""
+    return tf.concat([start[tf.newaxis], values[:-1]], axis=0)
+
+
+def _lstm(projected: tf.Tensor, kernel: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns outputs and carries of all steps, (steps, batch, units); gates in Keras's order: i, f, candidate, o."""
+
+    def body(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[Tensors, Tensors]:
+        *_, h, c = _lstm_step(projected[t], kernel, h, c)
+        return (h, c), (h, c)
+
+    kept = (h.dtype, h.shape)
+    _, (outputs, carries) = _loop(_length(projected), body, (h, c), [kept, kept])
+    return _stacked(outputs, projected, h), _stacked(carries, projected, h)
+
+
+def _lstm_step(x: tf.Tensor, kernel: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> Tensors:
+    i, f, new, o = tf.split(x + tf.matmul(h, kernel), 4, axis=1)
+    i, f, new, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(new), tf.sigmoid(o)
+    c = f * c + i * new
+    squashed = tf.tanh(c)
+    return i, f, new, o, squashed, o * squashed, c
+
+
+@tf.custom_gradient
+def _lstm_training(projected: tf.Tensor, kernel: tf.Tensor, start_h: tf.Tensor, start_c: tf.Tensor) -> Any:
+    """`_lstm`, with a gradient that keeps the gates instead of computing them again."""
+    return _lstm_and_gradient(projected, kernel, start_h, start_c)
+
+
+def _lstm_training_outputs(projected: tf.Tensor, kernel: tf.Tensor, start_h: tf.Tensor, start_c: tf.Tensor) -> Any:
+    """`_lstm_training` where nobody reads the carries, so that no gradient comes from them: returns the outputs twice."""
+
+    @tf.custom_gradient
+    def outputs_only(*inputs: tf.Tensor) -> Any:
+        (outputs, _), gradient = _lstm_and_gradient(*inputs)
+        return outputs, lambda d_outputs: gradient(d_outputs, None)
+
+    outputs = outputs_only(projected, kernel, start_h, start_c)
+    return outputs, outputs
+
+
+def _lstm_and_gradient(projected: tf.Tensor, kernel: tf.Tensor, start_h: tf.Tensor, start_c: tf.Tensor) -> Any:
+    count, kept = _length(projected), (start_h.dtype, start_h.shape)
+
+    def forward(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[Tensors, Tensors]:
+        *gates, h, new_c = _lstm_step(projected[t], kernel, h, c)
+        return (h, new_c), (*gates, h, new_c)
+
+    _, (*gates, outputs, carries) = _loop(count, forward, (start_h, start_c), [kept] * 7)
+    outputs, carries = _stacked(outputs, projected, start_h), _stacked(carries, projected, start_h)
+
+    def gradient(d_outputs: tf.Tensor, d_carries: tf.Tensor | None) -> Any:
+        turned, c_before = tf.transpose(kernel), _before(carries, start_c)
+
+        def backward(t: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[Tensors, Tensors]:
+            i, f, new, o, squashed = (gate.read(t) for gate in gates)
+            dh += d_outputs[t]
+            dc += _d_tanh(squashed, dh * o)
+            if d_carries is not None:
+                dc += d_carries[t]
+            d_gates = tf.concat(
+                [
+                    _d_sigmoid(i, dc * new),
+                    _d_sigmoid(f, dc * c_before[t]),
+                    _d_tanh(new, dc * i),
+                    _d_sigmoid(o, dh * squashed),
+                ],
+                axis=1,
+            )
+            dh, dc = tf.matmul(d_gates, turned), dc * f
+            return (dh, dc), (d_gates,)
+
+        zeros = tf.zeros_like(start_h)
+        kept_gates = (start_h.dtype, projected.shape[1:])
+        (dh, dc), (d_gates,) = _loop(count, backward, (zeros, zeros), [kept_gates], backwards=True)
+        d_projected = d_gates.stack()
+        return once(d_projected, _flat_product(_before(outputs, start_h), d_projected), dh, dc)
+
+    return (outputs, carries), gradient
+
+
+def _gru(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
+    """Returns the outputs of all steps, (steps, batch, units); gates in Keras's order: update, reset, candidate."""
+
+    def body(t: tf.Tensor, h: tf.Tensor) -> tuple[Tensors, Tensors]:
+        *_, h = _gru_step(projected[t], kernel, bias, h)
+        return (h,), (h,)
+
+    _, (outputs,) = _loop(_length(projected), body, (h,), [(h.dtype, h.shape)])
+    return _stacked(outputs, projected, h)
+
+
+def _gru_step(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor) -> Tensors:
+    x_z, x_r, x_new = tf.split(x, 3, axis=1)
+    z, r, inner = tf.split(tf.nn.bias_add(tf.matmul(h, kernel), bias), 3, axis=1)
+    z, r = tf.sigmoid(x_z + z), tf.sigmoid(x_r + r)
+    new = tf.tanh(x_new + r * inner)
+    return z, r, inner, new, h - new, new + z * (h - new)
+
+
+@tf.custom_gradient
+def _gru_training(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, start: tf.Tensor) -> Any:
+    """`_gru`, with a gradient that keeps the gates instead of computing them again."""
+    count, kept = _length(projected), (start.dtype, start.shape)
+
+    def forward(t: tf.Tensor, h: tf.Tensor) -> tuple[Tensors, Tensors]:
+        *gates, h = _gru_step(projected[t], kernel, bias, h)
+        return (h,), (*gates, h)
+
+    _, (*gates, outputs) = _loop(count, forward, (start,), [kept] * 6)
+    outputs = _stacked(outputs, projected, start)
+
+    def gradient(d_outputs: tf.Tensor) -> Any:
+        turned = tf.transpose(kernel)
+
+        def backward(t: tf.Tensor, dh: tf.Tensor) -> tuple[Tensors, Tensors]:
+            z, r, inner, new, change = (gate.read(t) for gate in gates)
+            dh += d_outputs[t]
+            kept_part = dh * z
+            d_new = _d_tanh(new, dh - kept_part)
+            d_z, d_r = _d_sigmoid(z, dh * change), _d_sigmoid(r, d_new * inner)
+            d_gates = tf.concat([d_z, d_r, d_new * r], axis=1)
+            dh = kept_part + tf.matmul(d_gates, turned)
+            return (dh,), (d_gates, tf.concat([d_z, d_r, d_new], axis=1))
+
+        kept_gates = (start.dtype, projected.shape[1:])
+        begin = (tf.zeros_like(start),)
+        (dh,), arrays = _loop(count, backward, begin, [kept_gates, kept_gates], backwards=True)
+        d_gates, d_projected = (array.stack() for array in arrays)
+        d_kernel = _flat_product(_before(outputs, start), d_gates)
+        return once(d_projected, d_kernel, tf.reduce_sum(d_gates, axis=[0, 1]), dh)
+
+    return outputs, gradient
+
+
+def _stacked(array: tf.TensorArray, projected: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
+    values = array.stack()
+    values.set_shape([*projected.shape[:2], state.shape[-1]])
+    return values
+
+
+def _d_sigmoid(y: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+    """Gradient of sigmoid's input, from its output: one op instead of three."""
+    return tf.raw_ops.SigmoidGrad(y=y, dy=dy)
+
+
+def _d_tanh(y: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+    """Gradient of tanh's input, from its output."""
+    return tf.raw_ops.TanhGrad(y=y, dy=dy)

@@ -108,7 +108,7 @@ def run_zoo(job: dict[str, Any], x: np.ndarray, y: np.ndarray) -> None:
     import tensorflow as tf
 
     import zoo
-    from zoo.training.precision import precision
+    from zoo.training.policies import precision
 
     def config(epochs: int) -> zoo.TrainConfig:
         return zoo.TrainConfig(epochs=epochs, batch_size=job["batch_size"], precision=job["precision"])

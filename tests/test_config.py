@@ -78,7 +78,7 @@ def test_whole_learning_rates_pass():
         TrainConfig(learning_rate=None)
 
 
-@pytest.mark.parametrize("name", ["deterministic", "jit_compile"])
+@pytest.mark.parametrize("name", ["deterministic", "histograms"])
 @pytest.mark.parametrize("wrong", ["no", 0, None])
 def test_truth_values(name, wrong):
     """The text "no" is true in Python."""
@@ -106,7 +106,9 @@ def test_the_optimizer_is_a_name():
         ("schedule", "step", r"^schedule is 'step'. Valid: constant, cosine, linear.$"),
         ("schedule", None, r"^schedule is None. (Valid|Did you mean)"),
         ("strategy", "miror", r"^strategy is 'miror'. Did you mean 'mirrored'\?$"),
-        ("strategy", "gpu", r"^strategy is 'gpu'. Valid: auto, mirrored, one_device.$"),
+        ("strategy", "cuda", r"^strategy is 'cuda'. Valid: auto, mirrored, multi_worker, one_device, tpu.$"),
+        ("jit_compile", "no", r"^jit_compile is 'no'. Pass true, false or auto.$"),
+        ("jit_compile", 0, r"^jit_compile is 0. Pass true, false or auto.$"),
         ("strategy", ["auto"], r"^strategy is \['auto'\]. Did you mean 'auto'"),
     ],
 )

@@ -92,13 +92,16 @@ def _from_environment(text: str) -> Cluster | None:
         if not workers:
             return None
         if set(workers) != {"worker"} or task.get("type") != "worker":
-            raise ValueError(f"it names {', '.join(workers)} and the task {task.get('type')!r}")
+            raise UsageError(
+                f"TF_CONFIG names {', '.join(workers)} and the task {task.get('type')!r}; only workers train here. Pass all "
+                "addresses under worker, or unset TF_CONFIG."
+            )
         return Cluster(tuple(map(str, workers["worker"])), task.get("index"))
     except UsageError:
         raise
     except (ValueError, AttributeError, TypeError) as error:
         raise UsageError(
-            f"TF_CONFIG cannot be used: {error}. Write "
+            f"TF_CONFIG cannot be used: {error}. Pass "
             '{"cluster": {"worker": ["one:2222", "two:2222"]}, "task": {"type": "worker", "index": 0}}, or unset it.'
         ) from error
 
@@ -153,8 +156,11 @@ class _Meeting:
             while self.reached != self.others or self.heard != self.others:
                 for other in sorted(self.others - self.reached):
                     self._call(other)
-                if self.stranger:
-                    raise UsageError(self.stranger)
+                if self.stranger is not None:
+                    raise UsageError(
+                        f"The worker at {self.stranger} was told of another cluster, or has this worker's index "
+                        f"{self.cluster.index}. Start every worker with the same --cluster and its own --task-index."
+                    )
                 if time.monotonic() > self.deadline:
                     missing = [self.cluster.addresses[i] for i in sorted(self.others - (self.reached & self.heard))]
                     raise UsageError(
@@ -189,10 +195,7 @@ class _Meeting:
             if answer == b"welcome":
                 self.reached.add(other)
             elif answer == b"stranger":
-                self.stranger = (
-                    f"The worker at {self.cluster.addresses[other]} was told of another cluster, or has this worker's "
-                    f"index {self.cluster.index}. Start every worker with the same --cluster and its own --task-index."
-                )
+                self.stranger = self.cluster.addresses[other]
 
 
 class Workers:
@@ -209,7 +212,7 @@ class Workers:
         resolver = getattr(strategy, "cluster_resolver", None)
         workers = resolver.cluster_spec().as_dict().get("worker", []) if resolver else []
         self.count = max(1, len(workers))
-        self.index = int(resolver.task_id or 0) if self.count > 1 else 0
+        self.index = int(getattr(resolver, "task_id", 0) or 0) if self.count > 1 else 0
         self._sum: Any = None
 
     @property

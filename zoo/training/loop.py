@@ -8,13 +8,11 @@ and progress bar. What a step computes stands in `zoo.training.step`.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,78 +20,24 @@ import tensorflow as tf
 
 from zoo import storage
 from zoo.config import TrainConfig
-from zoo.errors import UsageError, one_line
-from zoo.tasks import Task
+from zoo.errors import UsageError
 from zoo.training.augmentation import augment, check_augmentation
 from zoo.training.callback_state import get_states, set_states
 from zoo.training.checkpoints import Checkpoints, assign_values, read_values
 from zoo.training.cluster import Workers
+from zoo.training.failures import explained
 from zoo.training.interruption import SIGNALS, Interrupted, Interruption
 from zoo.training.optimizers import Update, make_optimizer
 from zoo.training.plots import plot_history
-from zoo.training.precision import plain_model, policy_of
+from zoo.training.policies import plain_model, policy_of
 from zoo.training.progress import ProgressBar
+from zoo.training.protocols import TrainingData, TrainResult
 from zoo.training.run_directory import RunDirectory, writing
 from zoo.training.selection import Selection
 from zoo.training.setup import class_factors, closed_form_of, is_compiled
 from zoo.training.step import Steps, divide, replicated
 
 _CALL_SECONDS = 1.0  # about how long one compiled call may take, so that signals are obeyed and progress is seen
-
-
-class TrainingData(Protocol):
-    """What the loop asks of its data; `data.prepare(...)` returns it."""
-
-    task: Task
-
-    def describe(self) -> dict[str, Any]:
-        """The `model` and `data` sections of config.yaml."""
-
-    def num_examples(self, split: str) -> int:
-        """Number of examples of a split."""
-
-    def batches(
-        self,
-        split: str,
-        batch_size: int,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        start: int = 0,
-        group_by_length: bool = False,
-    ) -> tf.data.Dataset:
-        """Batches (input, target[, weights]) whose order is a function of (seed, epoch)."""
-
-    def target_counts(self, split: str) -> np.ndarray | None:
-        """How often each class occurs, (classes,); None where targets are no classes."""
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """The labels in the order of their numbers, empty where targets are no classes."""
-
-    @property
-    def interface(self) -> Any:
-        """What the exporter needs; has `save(directory)`. None for data that cannot be exported with."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainResult:
-    """What a training run gives back.
-
-    Attributes:
-        history: a dict per epoch, as in history.csv.
-        run_directory: where the run is kept, None where none was asked for.
-        resumed_at: (epoch, step) at which this call went on, None for a run from the start.
-        model: the trained model, in float32 on one device: what is to be evaluated and exported. It is the model that was
-            trained unless that one computes in half precision or on several devices.
-        chief: whether this process is the one that prints and writes, where several train together.
-    """
-
-    history: list[dict[str, float]]
-    run_directory: Path | None
-    resumed_at: tuple[int, int] | None
-    model: keras.Model
-    chief: bool = True
 
 
 class Loop:
@@ -182,7 +126,12 @@ class Loop:
     def run(self) -> TrainResult:
         """Trains to the end, or until a signal comes."""
         self.model.stop_training = False
-        with Interruption() as interruption, replicated(self.model), self._explained():
+        with (
+            self._ending(),
+            Interruption() as interruption,
+            replicated(self.model),
+            explained(self.config, self.strategy),
+        ):
             resumed, states = self._resume()
             if not self.model.stop_training and self.epoch < self.config.epochs:
                 self.callbacks.on_train_begin()
@@ -200,33 +149,9 @@ class Loop:
         return TrainResult(self.rows, path, resumed, model, self.workers.chief)
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns TensorFlow's errors that a user can mend into a sentence."""
+    def _ending(self) -> Iterator[None]:
         try:
             yield
-        except tf.errors.InvalidArgumentError as error:
-            if "assertion failed" not in str(error):
-                raise
-            raise UsageError(f"A batch was refused: {one_line(error)} Check the data set.") from error
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            config = self.config
-            parts = 2 * config.accumulation_steps
-            cure = (
-                f"Pass accumulation_steps={parts}, which computes the same batch in smaller parts."
-                if config.batch_size >= parts * self.strategy.num_replicas_in_sync
-                else "Pass a smaller model."
-            )
-            raise UsageError(
-                f"Out of memory with batch_size={config.batch_size}, accumulation_steps={config.accumulation_steps} on "
-                f"{self.strategy.num_replicas_in_sync} device(s). {cure}"
-            ) from error
-        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-            if self.workers.count == 1:
-                raise
-            raise UsageError(
-                f"Another worker is gone: {one_line(error, 200)} Start every worker again with the same command; the run "
-                "goes on from its last checkpoint."
-            ) from error
         finally:
             self.bar.close()
             self.update.release()

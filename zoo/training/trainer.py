@@ -13,8 +13,9 @@ import tensorflow as tf
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
 from zoo.training.compiled import keep_compiled
-from zoo.training.loop import Loop, TrainingData, TrainResult
-from zoo.training.precision import check_precision
+from zoo.training.loop import Loop
+from zoo.training.policies import check_precision
+from zoo.training.protocols import TrainingData, TrainResult
 from zoo.training.run_directory import RunDirectory, writing
 from zoo.training.strategies import check_strategy
 from zoo.training.user_data import wrap
@@ -95,7 +96,8 @@ def _training_data(model: keras.Model, data: Any, validation: Any, config: Train
     if hasattr(data, "batches") and hasattr(data, "task"):
         if validation is not None:
             raise UsageError("validation came with prepared data, which has its own. Leave validation out.")
-        return data  # type: ignore[no-any-return]
+        prepared: TrainingData = data
+        return prepared
     wrapped = wrap(model, data, validation)
     default = TrainConfig()
     if wrapped.optimizer is not None:

@@ -1,0 +1,50 @@
+"""TensorFlow's errors that a user can mend, as one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from zoo.config import TrainConfig
+from zoo.errors import UsageError, one_line
+
+
+@contextlib.contextmanager
+def explained(config: TrainConfig, strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Raises UsageError in the place of what TensorFlow says of bad batches, of memory, and of workers that are gone.
+
+    Args:
+        config: of the run in the block.
+        strategy: of the run in the block.
+
+    Raises:
+        UsageError: what went wrong and what to try.
+    """
+    replicas = strategy.num_replicas_in_sync
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if "assertion failed" not in str(error):
+            raise
+        raise UsageError(f"A batch was refused: {one_line(error)} Check the data set.") from error
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        parts = config.accumulation_steps
+        more = 2 * parts if config.batch_size >= 2 * parts * replicas else parts
+        cure = (
+            f"accumulation_steps={more}, which computes the same batch in smaller parts"
+            if more > parts
+            else "less data"
+        )
+        raise UsageError(
+            f"Out of memory with batch_size={config.batch_size}, accumulation_steps={parts} on {replicas} device(s). "
+            f"Pass {cure}, or a smaller model."
+        ) from error
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise
+        raise UsageError(
+            f"Another worker is gone: {one_line(error, 200)} Start every worker again with the same command; the run goes "
+            "on from its last checkpoint."
+        ) from error

@@ -1,0 +1,69 @@
+"""What training takes and gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo.tasks import Task
+
+
+class TrainingData(Protocol):
+    """What the loop asks of its data; `data.prepare(...)` returns it."""
+
+    task: Task
+
+    def describe(self) -> dict[str, Any]:
+        """The `model` and `data` sections of config.yaml."""
+
+    def num_examples(self, split: str) -> int:
+        """Number of examples of a split."""
+
+    def batches(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        start: int = 0,
+        group_by_length: bool = False,
+    ) -> tf.data.Dataset:
+        """Batches (input, target[, weights]) whose order is a function of (seed, epoch)."""
+
+    def target_counts(self, split: str) -> np.ndarray | None:
+        """How often each class occurs, (classes,); None where targets are no classes."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The labels in the order of their numbers, empty where targets are no classes."""
+
+    @property
+    def interface(self) -> Any:
+        """What the exporter needs; has `save(directory)`. None for data that cannot be exported with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What a training run gives back.
+
+    Attributes:
+        history: a dict per epoch, as in history.csv.
+        run_directory: where the run is kept, None where none was asked for.
+        resumed_at: (epoch, step) at which this call went on, None for a run from the start.
+        model: the trained model, in float32 on one device: what is to be evaluated and exported. It is the model that was
+            trained unless that one computes in half precision or on several devices.
+        chief: whether this process is the one that prints and writes, where several train together.
+    """
+
+    history: list[dict[str, float]]
+    run_directory: Path | None
+    resumed_at: tuple[int, int] | None
+    model: keras.Model
+    chief: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,10 @@ import tensorflow as tf
 
 from zoo import registry, tasks
 from zoo.datasets.interface import Examples, Interface
+from zoo.datasets.order import shuffled
 from zoo.datasets.preprocessors import PREPROCESSORS
 from zoo.errors import UsageError, did_you_mean
+from zoo.resident import Resident
 
 if TYPE_CHECKING:
     import keras
@@ -233,7 +236,7 @@ class Prepared:
                 held in memory.
         """
         raw = self._split(split)
-        if self._bytes_per_example() * raw.num_examples > self.data.memory_limit:
+        if self._is_streamed(split):
             if group_by_length:
                 raise UsageError(
                     f"group_by_length needs the {split} split in memory; it takes more than memory_limit="
@@ -243,17 +246,27 @@ class Prepared:
         rows = self._tensors(split)
         order = np.arange(raw.num_examples)
         if seed is not None:
-            generator = np.random.default_rng([seed, epoch])
-            order = generator.permutation(raw.num_examples)
-            if group_by_length:
-                order = _grouped(order, _lengths(rows[0]), batch_size, generator)
+            order = shuffled(rows, seed, epoch, batch_size, group_by_length)
         positions = tf.data.Dataset.from_tensor_slices(order[start * batch_size :]).batch(batch_size)
 
         def gather(index: tf.Tensor) -> Batch:
-            inputs, targets, *weights = tf.nest.map_structure(lambda column: tf.gather(column, index), rows)
-            return _present(self.preprocessor.trim(inputs, targets, weights[0] if weights else None))
+            return self._trimmed(*tf.nest.map_structure(lambda column: tf.gather(column, index), rows))
 
         return positions.map(gather, num_parallel_calls=2, deterministic=True).prefetch(8)
+
+    def _trimmed(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor | None = None) -> Batch:
+        """A batch from rows that are padded to the longest of the split."""
+        return _present(self.preprocessor.trim(inputs, targets, weights))
+
+    def resident(self, split: str) -> Resident | None:
+        """Returns a split as it is held in memory, None where it is too large and read as a stream."""
+        if self._is_streamed(split):
+            return None
+        rows = self._tensors(split)
+        return Resident(rows, functools.partial(shuffled, rows), self._trimmed)
+
+    def _is_streamed(self, split: str) -> bool:
+        return self._bytes_per_example() * self.num_examples(split) > self.data.memory_limit
 
     def _stream(self, split: str, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
         dataset = self._split(split).dataset()
@@ -395,23 +408,6 @@ class Prepared:
         inputs, *_ = self._collect(raw)
         arrays = {k: v.numpy() for k, v in (inputs if isinstance(inputs, dict) else {"input": inputs}).items()}
         return Examples(requests, _rectangular([targets[i] for i in chosen]), arrays)
-
-
-def _lengths(inputs: Any) -> np.ndarray:
-    """How many real elements each example has, over all of its inputs."""
-    columns = [part.numpy() for part in tf.nest.flatten(inputs)]
-    real = [~np.isnan(part) if part.dtype.kind == "f" else part != 0 for part in columns]
-    return np.sum([part.reshape(len(part), -1).sum(axis=1) for part in real], axis=0)
-
-
-def _grouped(order: np.ndarray, lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> np.ndarray:
-    """Sorts a shuffled order by length within stretches of 50 batches, and shuffles the full batches again."""
-    stretch = 50 * batch_size
-    parts = [order[i : i + stretch] for i in range(0, len(order), stretch)]
-    order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
-    full = len(order) // batch_size
-    batches = order[: full * batch_size].reshape(full, batch_size)
-    return np.concatenate([batches[generator.permutation(full)].ravel(), order[full * batch_size :]])
 
 
 def _present(batch: Batch) -> Batch:

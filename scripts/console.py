@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import tempfile
+import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
@@ -87,8 +88,12 @@ def _type_name(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return " or ".join(str(a) for a in arguments)
-    if origin is not None and arguments and type(None) in arguments:
-        return " or ".join([*(_type_name(a) for a in arguments if a is not type(None)), "null"])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(
+            [_type_name(a) for a in arguments if a is not type(None)] + ["null"] * (type(None) in arguments)
+        )
+    if origin is dict:
+        return f"a mapping of names to {_type_name(arguments[1]).removeprefix('a ')}s, such as '{{name: 2}}'"
     if origin is not None and arguments:
         return f"a list of {_type_name(arguments[0]).removeprefix('a ')}s"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -149,7 +154,7 @@ def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | N
         return 2
     except KeyboardInterrupt as error:
         # Training says itself how to go on, and which signal came.
-        print(f"zoo: {error or 'interrupted.'}", file=sys.stderr)
+        print(f"zoo: {str(error) or 'interrupted.'}", file=sys.stderr)
         return int(getattr(error, "status", 130))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

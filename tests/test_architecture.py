@@ -74,7 +74,7 @@ def imports(name: str, tree: ast.AST, *, lazy: bool = True, typing: bool = False
 
 
 BASICS = {"errors", "storage", "_version"}
-CORE = {"registry", "tasks", "config", "metrics", *BASICS}
+CORE = {"registry", "tasks", "config", "metrics", "resident", *BASICS}
 KNOWS: dict[str, set[str]] = {
     **dict.fromkeys(CORE, BASICS),
     "tasks": {*BASICS, "metrics"},

@@ -55,7 +55,7 @@ class TrainConfig:
         schedule: How the learning rate goes on after the warm-up, down to zero at the last step unless constant.
         warmup_steps: Steps over which the learning rate rises linearly from zero.
         weight_decay: Fraction of each weight, times the learning rate, that a step takes away; biases and the weights of
-            normalisation layers are left out. Null for the optimizer's own, which is none but for adamw.
+            normalisation layers are left out. Null for the optimizer's own, which is 0 for most.
         clip_norm: Largest global norm of the gradients of a step, null for no clipping.
         ema_momentum: Momentum of the moving average of the weights, which is then evaluated and exported; null for none.
         label_smoothing: Share of every label that is spread over all classes.
@@ -65,7 +65,7 @@ class TrainConfig:
             computes it faster. A mixed one ends in a float32 model.
         monitor: The metric by which epochs are compared, such as val_loss; null for the task's own.
         patience: Epochs without improvement after which training stops, null for never.
-        min_delta: The least change of the monitored metric that is an improvement.
+        min_delta: The least change of the monitored metric that counts against the patience as an improvement.
         keep_best: How many of the best epochs' weights are kept; with 1 or more the best ones are evaluated and exported.
         seed: Seed of initial weights, shuffling, dropout and augmentation.
         deterministic: Whether TensorFlow must use deterministic ops only, which makes two runs equal bit for bit.
@@ -204,10 +204,8 @@ class TrainConfig:
             raise UsageError(
                 f"jit_compile=true does not go with accumulation_steps={self.accumulation_steps}. Leave one of them out."
             )
-        if self.min_delta and self.patience is None and not self.keep_best:
-            raise UsageError(
-                f"min_delta={self.min_delta} means nothing without patience or keep_best. Pass patience=3, say."
-            )
+        if self.min_delta and self.patience is None:
+            raise UsageError(f"min_delta={self.min_delta} means nothing without patience. Pass patience=3, say.")
         if self.closed_form:
             default = TrainConfig()
             idle = ("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best")

@@ -80,6 +80,10 @@ class AbsoluteError(keras.metrics.Mean):
         0.0
     """
 
+    def __init__(self, name: str = "mean_absolute_error", dtype: Any = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self._direction = "down"  # by which Keras's callbacks, too, know what is better
+
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Adds a batch."""
         errors = ops.abs(ops.cast(y_true, self.dtype) - ops.cast(y_pred, self.dtype))

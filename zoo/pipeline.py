@@ -164,7 +164,7 @@ class CrossValidation:
     @property
     def summary(self) -> dict[str, dict[str, float]]:
         """Mean and standard deviation over the folds of every figure that each of them has."""
-        shared = [name for name in self.folds[0] if all(name in fold for fold in self.folds)]
+        shared = [name for name in (self.folds or [{}])[0] if all(name in fold for fold in self.folds)]
         values = {name: [fold[name] for fold in self.folds] for name in shared}
         return {k: {"mean": statistics.fmean(v), "deviation": statistics.pstdev(v)} for k, v in values.items()}
 
@@ -207,6 +207,8 @@ def cross_validate(model: str, data: str, *, folds: int = 5, **arguments: Any) -
         )
         for fold in range(folds)
     ]
+    if not results[0].report:  # a worker whose chief does the rest
+        return CrossValidation(directory, (), True)
     figures = tuple(evaluation.figures(result.report) for result in results)
     passed = all(result.verification is None or result.verification.passed for result in results)
     done = CrossValidation(directory, figures, passed)

@@ -46,13 +46,20 @@ class Checkpoints:
         self._write(f"step-{step:09d}", values, {**state, "step": step})
         for old in self._all()[: -self._keep]:
             storage.remove_tree(old)
-
-    def save_best(self, epoch: int, weights: Sequence[np.ndarray], kept: Sequence[int]) -> None:
-        """Writes the weights of one of the best epochs, and deletes those of epochs that are not `kept`."""
-        self._write(f"best-{epoch:06d}", {"model": weights}, {"epoch": epoch})
-        for old in self._directory.glob("best-*"):
-            if int(old.name.removeprefix("best-")) not in kept:
+        best = list(self._directory.glob("best-*"))
+        named = self._named() if best else set()
+        for old in best:
+            if int(old.name.removeprefix("best-")) not in named:
                 storage.remove_tree(old)
+
+    def save_best(self, epoch: int, weights: Sequence[np.ndarray]) -> None:
+        """Writes the weights of one of the best epochs; `save` deletes them when no checkpoint names the epoch any more."""
+        self._write(f"best-{epoch:06d}", {"model": weights}, {"epoch": epoch})
+
+    def _named(self) -> set[int]:
+        """The best epochs that the checkpoints name, of which each may be gone on from."""
+        states = [storage.read_json(path / "state.json") for path in self._all() if (path / "state.json").is_file()]
+        return {int(epoch) for state in states for epoch, _ in state.get("selection", {}).get("best", [])}
 
     def read_best(self, epoch: int, like: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Returns the weights of one of the best epochs.

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -258,3 +258,32 @@ class Workers:
     def wait(self) -> None:
         """Returns once every worker is here."""
         self.sum(np.zeros(1, np.int64))
+
+
+def agree(workers: Workers, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises UsageError on every worker if one was told anything else than the chief.
+
+    They would compute nonsense, or wait for each other for ever. Where files lie may differ.
+
+    Args:
+        workers: all of them make this call.
+        facts: by section and name, as JSON knows them.
+    """
+    mine = {
+        f"{section}.{name}": json.dumps(value, sort_keys=True, default=str)
+        for section, values in facts.items()
+        for name, value in values.items()
+        if not name.endswith("_dir")
+    }
+    chief = json.loads(workers.text_from_chief(json.dumps(mine)))
+    wrong = sorted(name for name in {*mine, *chief} if mine.get(name) != chief.get(name))
+    differing = np.zeros(workers.count, np.int64)
+    differing[workers.index] = bool(wrong)
+    differing = workers.sum(differing)
+    if differing.any():
+        which = ", ".join(str(i) for i in np.flatnonzero(differing))
+        what = f": {wrong[0]} is {mine.get(wrong[0])}, the chief has {chief.get(wrong[0])}" if wrong else ""
+        raise UsageError(
+            f"Worker {which} trains something else than the chief{what}. Start every worker with the same command and "
+            "the same data; each takes its part of every batch."
+        )

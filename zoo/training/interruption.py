@@ -43,9 +43,9 @@ class Interruption:
         return self
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.number:
+        if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.number = number
+        self.number = self.number or number
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

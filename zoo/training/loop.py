@@ -7,11 +7,10 @@ and progress bar. What a step computes stands in `zoo.training.step`.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,7 +20,7 @@ import tensorflow as tf
 from zoo import storage
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
-from zoo.training.augmentation import augment, check_augmentation
+from zoo.training.augmentation import augment
 from zoo.training.callback_state import get_states, set_states
 from zoo.training.checkpoints import Checkpoints, assign_values, read_values
 from zoo.training.cluster import Workers
@@ -33,11 +32,18 @@ from zoo.training.policies import plain_model, policy_of
 from zoo.training.progress import ProgressBar
 from zoo.training.protocols import TrainingData, TrainResult
 from zoo.training.run_directory import RunDirectory, writing
-from zoo.training.selection import Selection
-from zoo.training.setup import class_factors, closed_form_of, is_compiled
+from zoo.training.selection import Selection, directions
+from zoo.training.setup import check_images, class_factors, closed_form_of, is_compiled, takes_rows
 from zoo.training.step import Steps, divide, replicated
+from zoo.training.weights import Weights
 
 _CALL_SECONDS = 1.0  # about how long one compiled call may take, so that signals are obeyed and progress is seen
+
+
+class _LeaveValidation(Exception):
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class Loop:
@@ -62,23 +68,38 @@ class Loop:
         self.steps = math.ceil(data.num_examples("train") / config.batch_size)
         if not self.steps:
             raise UsageError("The train split is empty. Choose another data set or split.")
-        self.selection = Selection(config, data.task.monitor)
         factors = class_factors(config, data)
-        if config.augmentation:
-            check_augmentation(config.augmentation, data.batches("train", config.batch_size).element_spec)
+        check_images(config, data, model)
+        plain_model(model)  # what cannot be done at the end is better known at the beginning
+        brought = getattr(data, "optimizer", None)
         with self.strategy.scope():
             loss = data.task.loss(model, config.label_smoothing)
-            self.optimizer = getattr(data, "optimizer", None) or make_optimizer(config, self.steps * config.epochs)
-            scaled = policy_of(model) == "mixed_float16"
-            self.update = Update(self.optimizer, model.trainable_variables, config, scaled=scaled)
+            self.optimizer = brought or make_optimizer(config, self.steps * config.epochs)
+            self.metrics = [keras.metrics.Mean(name="loss"), *data.task.metrics()]
+            selection = Selection(config, data.task.monitor, directions(self.metrics, validation=self.has_validation))
             # Keras's callbacks expect a compiled model: they look up its optimizer and which way a metric is better.
             model.compile(optimizer=self.optimizer, loss=loss, metrics=data.task.metrics())
-            self.metrics = [keras.metrics.Mean(name="loss"), *data.task.metrics()]
             self._build_metrics()
         compiled = is_compiled(model, config, self.steps * config.epochs)
-        self.calls = Steps(model, loss, self.metrics, self.update, config, class_factors=factors, jit_compile=compiled)
+        self.resident = data.resident("train") if takes_rows(model, config) else None
+        with self.strategy.scope():  # late: what the optimizer is changed by here, `close` takes back
+            scaled = policy_of(model) == "mixed_float16"
+            self.update = Update(
+                self.optimizer, model.trainable_variables, config, scaled=scaled, brought=brought is not None
+            )
+        self.weights = Weights(model, self.update.averages, selection)
+        self.calls = Steps(
+            model,
+            loss,
+            self.metrics,
+            self.update,
+            config,
+            class_factors=factors,
+            jit_compile=compiled,
+            finish=self.resident.finish if self.resident else None,
+        )
         self.epoch, self.step = 0, 0
-        self.step_seconds: float | None = None
+        self.traced, self.step_seconds = False, math.inf
         self.rows: list[dict[str, float]] = []
         self.user_callbacks = list(callbacks)
         self.bar = ProgressBar(
@@ -101,7 +122,7 @@ class Loop:
     def keep_in(self, directory: RunDirectory) -> None:
         """Keeps the run in a directory, and goes on with what is there."""
         self.directory = directory
-        self.checkpoints = Checkpoints(directory.checkpoints, self.config.keep_checkpoints)
+        self.checkpoints = self.weights.checkpoints = Checkpoints(directory.checkpoints, self.config.keep_checkpoints)
 
     def _build_metrics(self) -> None:
         """Makes the metrics' variables now: a metric that makes them while traced cannot be restored first."""
@@ -126,12 +147,7 @@ class Loop:
     def run(self) -> TrainResult:
         """Trains to the end, or until a signal comes."""
         self.model.stop_training = False
-        with (
-            self._ending(),
-            Interruption() as interruption,
-            replicated(self.model),
-            explained(self.config, self.strategy),
-        ):
+        with Interruption() as interruption, replicated(self.model), explained(self.config, self.strategy):
             resumed, states = self._resume()
             if not self.model.stop_training and self.epoch < self.config.epochs:
                 self.callbacks.on_train_begin()
@@ -141,20 +157,19 @@ class Loop:
                     logs = self._run_epoch(interruption)
                 self.callbacks.on_train_end(logs)
                 self._save()  # a callback may have put the best weights back
-            self._settle()
+            self.weights.settle(self._from_chief if self.workers.count > 1 else None)
             self._write_graph()
-        model = plain_model(self.model)
-        self._finish(model)
+            model = plain_model(self.model)
+            self._finish(model)
+            if interruption.number:
+                raise Interrupted(interruption.number, "Interrupted after training; the same command does the rest.")
         path = self.directory.path if self.directory else None
         return TrainResult(self.rows, path, resumed, model, self.workers.chief)
 
-    @contextlib.contextmanager
-    def _ending(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self.bar.close()
-            self.update.release()
+    def close(self) -> None:
+        """Ends the line of the progress bar, and gives the optimizer back as it came."""
+        self.bar.close()
+        self.update.release()
 
     def _resume(self) -> tuple[tuple[int, int] | None, list[Any]]:
         """Restores the newest checkpoint on every worker; returns where the run goes on, and the callbacks' states."""
@@ -169,7 +184,7 @@ class Loop:
         assert found is not None
         assign_values(self.variables, found[0])
         self.epoch, self.step, self.rows = state["epoch"], state["step_in_epoch"], state["history"]
-        self.selection.restore(state["selection"])
+        self.weights.selection.restore(state["selection"])
         # A run that a callback ended stays ended, unless it is given more epochs than it was stopped under.
         self.model.stop_training = state["stopped"] and self.config.epochs <= state["epochs"]
         if self.verbose:
@@ -198,7 +213,7 @@ class Loop:
             "history": self.rows,
             "epochs": self.config.epochs,
             "stopped": self.model.stop_training,
-            "selection": self.selection.state(),
+            "selection": self.weights.selection.state(),
             "callbacks": get_states(self.user_callbacks),
         }
         self.checkpoints.save(self.epoch * self.steps + self.step, values, state)
@@ -209,16 +224,21 @@ class Loop:
         if self.step == 0:
             self._reset_metrics()
         started, first = time.perf_counter(), self.step
-        iterator = iter(divide(self._batches(), self.strategy, config.accumulation_steps))
-        logs = self._solve() if self.closed_form else {}
+        source = self._source()
+        logs = self._solve() if self.closed_form else self._logs()
         while self.step < self.steps and not self.model.stop_training:
-            logs = self._call(iterator, interruption)
+            logs = self._call(source, interruption)
         seconds = time.perf_counter() - started
-        examples = min(self.step * config.batch_size, self.data.num_examples("train")) - first * config.batch_size
-        with self._averaged():
-            logs.update(self._validate())
-            self._refuse_non_finite(logs)
-            self._select(epoch + 1, logs)
+        whole = self.data.num_examples("train")
+        examples = min(self.step * config.batch_size, whole) - min(first * config.batch_size, whole)
+        try:
+            with self.weights.averaged():
+                logs.update(self._validate(interruption))
+                self._refuse_non_finite(logs)
+                self.weights.judge(epoch + 1, logs)
+        except _LeaveValidation as leave:
+            self._save()  # of the weights that are trained on, not of their average
+            self._leave(leave.number)
         self.rows.append(
             {
                 "epoch": epoch + 1,
@@ -231,10 +251,28 @@ class Loop:
         self.epoch, self.step = epoch + 1, 0
         # Before the checkpoint: a callback that lowers the learning rate or ends the run has its say in what is kept.
         self.callbacks.on_epoch_end(epoch, logs)
-        self.model.stop_training = self.model.stop_training or self.selection.exhausted
+        self.model.stop_training = self.model.stop_training or self.weights.selection.exhausted
         self._keep_epoch()
         self._obey(interruption)
         return logs
+
+    def _source(self) -> Callable[[int], Any]:
+        """Returns what runs a number of steps from here on, in the order of this epoch."""
+        config = self.config
+        if self.resident is None:
+            iterator = iter(divide(self._batches(), self.strategy, config.accumulation_steps))
+            return lambda count: self.calls.train(iterator, tf.constant(count, tf.int32))
+        numbers = self.resident.order(config.seed, self.epoch, config.batch_size, config.group_by_length)
+        order, columns, examples = tf.constant(numbers, tf.int32), self.resident.columns, len(numbers)
+
+        def run(count: int) -> Any:
+            first = self.step * config.batch_size
+            size = min(config.batch_size, examples - first)
+            full = max(1, (examples - first) // config.batch_size)  # the last, smaller one is a call of its own
+            numbers = (tf.constant(n, tf.int32) for n in (first, min(count, full)))
+            return self.calls.train_rows(columns, order, *numbers, size)
+
+        return run
 
     def _batches(self) -> tf.data.Dataset:
         config = self.config
@@ -257,15 +295,16 @@ class Loop:
             num_classes=self.model.output_shape[-1],
         )
 
-    def _call(self, iterator: Any, interruption: Interruption) -> dict[str, float]:
+    def _call(self, source: Callable[[int], Any], interruption: Interruption) -> dict[str, float]:
         """Runs a number of steps in one compiled call."""
         count = self._steps_of_next_call()
         self.callbacks.on_train_batch_begin(self.step)
         started = time.perf_counter()
-        done, loss = self.calls.train(iterator, tf.constant(count, tf.int32))
+        done, loss = source(count)
         done = int(done)
-        # The first call traces, and says nothing of the speed.
-        self.step_seconds = 0.0 if self.step_seconds is None else (time.perf_counter() - started) / max(1, done)
+        if self.traced:  # the first call traces, and says nothing of the speed
+            self.step_seconds = (time.perf_counter() - started) / max(1, done)
+        self.traced = True
         self.step += done
         self._refuse_non_finite({"loss": float(loss)})
         logs = self._logs()
@@ -279,30 +318,29 @@ class Loop:
         return logs
 
     def _obey(self, interruption: Interruption) -> None:
-        """Saves and leaves if a signal has come, to this worker or to another one."""
-        came = self.workers.sum(np.array([interruption.number == n for n in SIGNALS], np.int64))
-        if not came.any() or self.epoch >= self.config.epochs:
-            return
-        self._save()
-        where = f"epoch {self.epoch + 1}, step {self.step + 1}"
+        """Saves and leaves if a signal has come, to this worker or to another one; all stop where a callback of one does."""
+        flags = [*(interruption.number == n for n in SIGNALS), self.model.stop_training]
+        *came, stopped = self.workers.sum(np.array(flags, np.int64))
+        self.model.stop_training = bool(stopped)
+        if any(came) and self.epoch < self.config.epochs:
+            self._save()
+            self._leave(SIGNALS[int(np.argmax(np.array(came) > 0))])
+
+    def _leave(self, number: int) -> None:
         kept = (
-            f"the same command goes on from {where}, from {self.directory.checkpoints}"
+            f"the same command goes on from epoch {self.epoch + 1}, step {self.step + 1}, with {self.directory.path}"
             if self.directory
             else "the run had no run directory, so nothing of it is kept; pass run_directory to keep it next time"
         )
-        raise Interrupted(SIGNALS[int(np.argmax(came > 0))], f"Training was interrupted; {kept}.")
+        raise Interrupted(number, f"Training was interrupted; {kept}.")
 
     def _steps_of_next_call(self) -> int:
         """One at first, then as many as take about a second: the call ends at the epoch's end and at a checkpoint."""
         stops = [self.steps - self.step, self.config.steps_per_call]
         if self.config.checkpoint_steps:
             stops.append(self.config.checkpoint_steps - self.step % self.config.checkpoint_steps)
-        count = 1
-        if self.step_seconds is not None:
-            count = max(1, min(stops[1], int(_CALL_SECONDS / max(self.step_seconds, 1e-6))))
-        if self.workers.count > 1:
-            count = int(self.workers.from_chief(np.array([count], np.int64))[0])
-        return min(*stops, count)
+        count = max(1, min(stops[1], int(_CALL_SECONDS / max(self.step_seconds, 1e-6))))
+        return min(*stops, self._agreed(count))
 
     def _solve(self) -> dict[str, float]:
         """Sets the weights from the whole training split at once; the logs are measured on it afterwards."""
@@ -312,59 +350,41 @@ class Loop:
         self.step = self.steps
         return self._measure("train")
 
-    def _measure(self, split: str, prefix: str = "") -> dict[str, float]:
+    def _measure(self, split: str, interruption: Interruption | None = None) -> dict[str, float]:
         self._reset_metrics()
         size = max(self.config.batch_size, 256)
-        count = math.ceil(self.data.num_examples(split) / size)
-        self.calls.test(iter(divide(self.data.batches(split, size), self.strategy)), tf.constant(count, tf.int32))
-        logs = self._logs(prefix)
+        batches = math.ceil(self.data.num_examples(split) / size)
+        iterator = iter(divide(self.data.batches(split, size), self.strategy))
+        # A validation step takes less than a training step, but its batch may be larger.
+        seconds = self.step_seconds * size / self.config.batch_size if math.isfinite(self.step_seconds) else 0.0
+        most = max(1, int(self._agreed(min(batches, int(_CALL_SECONDS / max(seconds, 1e-6))))))
+        for first in range(0, batches, most):
+            self.calls.test(iterator, tf.constant(min(most, batches - first), tf.int32))
+            if interruption is not None:
+                self._obey_while_validating(interruption)
+        logs = self._logs()
         self._reset_metrics()
         return logs
 
-    def _validate(self) -> dict[str, float]:
+    def _agreed(self, count: int) -> int:
+        """The chief's number: workers measure different times, and must make the same calls."""
+        return int(self.workers.from_chief(np.array([count], np.int64))[0])
+
+    def _validate(self, interruption: Interruption) -> dict[str, float]:
         if not self.has_validation:
             return {}
         self.callbacks.on_test_begin()
-        logs = self._measure("validation", "val_")
-        self.callbacks.on_test_end({key.removeprefix("val_"): value for key, value in logs.items()})
-        return logs
+        self.trained_metrics = read_values({"metrics": self.variables["metrics"]})
+        logs = self._measure("validation", interruption)
+        self.callbacks.on_test_end(logs)
+        return {f"val_{name}": value for name, value in logs.items()}
 
-    @contextlib.contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Puts the moving average in the place of the weights while the block runs."""
-        weights, averages = self.model.trainable_variables, self.update.averages
-        kept = [v.numpy() for v in weights] if averages else []
-        for weight, average in zip(weights, averages, strict=False):
-            weight.assign(average.numpy())
-        yield
-        for weight, value in zip(weights, kept, strict=False):
-            weight.assign(value)
-
-    def _select(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Notes how good the epoch was, and keeps its weights if it is among the best."""
-        if self.selection.add(epoch, logs):
-            weights = [v.numpy() for v in self.model.weights]
-            if self.selection.chosen == epoch:
-                self.best_weights = epoch, weights
-            if self.checkpoints:
-                self.checkpoints.save_best(epoch, weights, [kept for kept, _ in self.selection.best])
-
-    def _settle(self) -> None:
-        """Ends in the weights of the best epoch, or in the moving average, where one of them was asked for."""
-        epoch = self.selection.chosen
-        if epoch is not None:
-            weights = [v.numpy() for v in self.model.weights]
-            if getattr(self, "best_weights", (None, []))[0] == epoch:
-                weights = self.best_weights[1]
-            elif self.checkpoints:
-                weights = self.checkpoints.read_best(epoch, weights)
-            if self.workers.count > 1:
-                weights = [self._from_chief(w) for w in weights]
-            for variable, value in zip(self.model.weights, weights, strict=True):
-                variable.assign(value)
-        else:
-            for weight, average in zip(self.model.trainable_variables, self.update.averages, strict=False):
-                weight.assign(average.numpy())
+    def _obey_while_validating(self, interruption: Interruption) -> None:
+        """Saves the end of the epoch's training, from where the validation begins anew."""
+        came = self.workers.sum(np.array([interruption.number == n for n in SIGNALS], np.int64))
+        if came.any():
+            assign_values({"metrics": self.variables["metrics"]}, self.trained_metrics)
+            raise _LeaveValidation(SIGNALS[int(np.argmax(came > 0))])
 
     def _refuse_non_finite(self, logs: Mapping[str, float]) -> None:
         wrong = next((key for key, value in logs.items() if not math.isfinite(value)), None)

@@ -12,6 +12,7 @@ from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
 from zoo.training.schedules import make_learning_rate
 
+_REPLACED = ("_all_reduce_sum_gradients", "_apply_weight_decay", "_distributed_tf_update_step")
 _SCALE = 2.0**15
 _SCALE_GROWTH_STEPS = 2000
 
@@ -114,6 +115,7 @@ class Update:
         weights: the trainable variables.
         config: weight decay and the moving average's momentum.
         scaled: whether the loss is scaled, as float16 needs it.
+        brought: whether the user has made the optimizer, which then says itself what it decays.
     """
 
     def __init__(
@@ -123,44 +125,44 @@ class Update:
         config: TrainConfig,
         *,
         scaled: bool = False,
+        brought: bool = False,
     ) -> None:
-        for name in ("_all_reduce_sum_gradients", "_distributed_tf_update_step"):
+        for name in _REPLACED:
             if not hasattr(optimizer, name):
                 raise RuntimeError(f"Keras {keras.__version__} updates weights in another place; install keras 3.15.")
         self.optimizer = optimizer
         # Eagerly, in scope: variables made while a replica's step is traced raise.
         optimizer.build(weights)
-        self._own_decay = optimizer.weight_decay
-        decay = self._own_decay if config.weight_decay is None else config.weight_decay
-        optimizer.weight_decay = None  # applied here, so that a skipped step skips it
-        self._decay = [float(decay or 0) if is_decayed(v) else 0.0 for v in weights]
+        own = optimizer.weight_decay if config.weight_decay is None else config.weight_decay
+        applies = optimizer._use_weight_decay if brought and config.weight_decay is None else is_decayed
+        self._decay = [float(own or 0) if applies(v) else 0.0 for v in weights]
         self._momentum = config.ema_momentum
         self.averages: list[keras.Variable] = []
         if self._momentum is not None:
             self.averages = [
-                optimizer.add_variable_from_reference(v, name="average", initializer=_value_of(v)) for v in weights
+                keras.Variable(_value_of(v), shape=v.shape, dtype=v.dtype, trainable=False, name="average")
+                for v in weights
             ]
         self._scale: list[keras.Variable] = []
         if scaled:
             self._scale = [
                 keras.Variable(_SCALE, trainable=False, dtype="float32", name="loss_scale", aggregation="none"),
-                keras.Variable(0, trainable=False, dtype="int32", name="finite_steps", aggregation="none"),
+                keras.Variable(0, trainable=False, dtype="int64", name="finite_steps", aggregation="none"),
             ]
         self._finite: Any = None
         optimizer._all_reduce_sum_gradients = lambda pairs: pairs
+        optimizer._apply_weight_decay = lambda variables: None  # applied here, so that a skipped step skips it
         optimizer._distributed_tf_update_step = self._update_all
 
     def release(self) -> None:
         """Gives the optimizer back as it came."""
-        self.optimizer.weight_decay = self._own_decay
-        for name in ("_all_reduce_sum_gradients", "_distributed_tf_update_step"):
+        for name in _REPLACED:
             self.optimizer.__dict__.pop(name, None)
 
     @property
     def variables(self) -> list[keras.Variable]:
         """Everything that a checkpoint must hold."""
-        own = list(self.optimizer.variables)
-        return [*own, *(a for a in self.averages if all(a is not v for v in own)), *self._scale]
+        return [*self.optimizer.variables, *self.averages, *self._scale]
 
     def scale(self) -> Any:
         """Returns the factor of the loss, float32 scalar, or None where it is not scaled."""
@@ -172,13 +174,16 @@ class Update:
             self._finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
         self.optimizer.apply(gradients, weights)
         if self._scale:
+            # A step that was skipped was none.
+            count = self.optimizer._iterations
+            count.assign_add(tf.cast(self._finite, count.dtype) - 1)
             self._adapt_scale(self._finite)
 
     def _adapt_scale(self, finite: Any) -> None:
         """Halves the scale after an overflow, doubles it after many steps without one."""
         scale, count = (tf.convert_to_tensor(v.value) for v in self._scale)
         grown = finite & (count + 1 >= _SCALE_GROWTH_STEPS)
-        steps = tf.where(finite & ~grown, count + 1, 0)
+        steps = tf.where(finite & ~grown, count + 1, tf.zeros_like(count))
         factor = tf.where(grown, 2.0, tf.where(finite, 1.0, 0.5))
         values = [tf.maximum(scale * factor, 1.0), steps]
 

@@ -90,13 +90,23 @@ def plain_model(model: keras.Model) -> keras.Model:
     )
     if alone and not policy_of(model).startswith("mixed_"):
         return model
-    # Without the strategy's scope: variables of its own, on the first device.
-    copy = type(model).from_config(_in_float32(model.get_config()))
+    if not hasattr(model, "inputs") or not model.inputs:
+        raise UsageError(
+            f"Model {model.name!r} is subclassed: no float32 copy for one device can be made of it. Build it as a Functional "
+            "model, or train it on one device in float32."
+        )
+    # Layer by layer, so that a user's own classes need no registration; outside of the strategy's scope, so that the
+    # variables are plain ones.
+    copy = keras.models.clone_model(model, clone_function=_plain_layer, recursive=True)
     copy.set_weights(model.get_weights())
     build = getattr(model, "_zoo_build", None)
     if build is not None:
         object.__setattr__(copy, "_zoo_build", build)
     return copy
+
+
+def _plain_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    return type(layer).from_config(_in_float32(layer.get_config()))
 
 
 def _in_float32(config: Any) -> Any:

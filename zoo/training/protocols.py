@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.resident import Resident
 from zoo.tasks import Task
 
 
@@ -36,6 +37,9 @@ class TrainingData(Protocol):
         group_by_length: bool = False,
     ) -> tf.data.Dataset:
         """Batches (input, target[, weights]) whose order is a function of (seed, epoch)."""
+
+    def resident(self, split: str) -> Resident | None:
+        """The split in memory, None where it is read as a stream."""
 
     def target_counts(self, split: str) -> np.ndarray | None:
         """How often each class occurs, (classes,); None where targets are no classes."""

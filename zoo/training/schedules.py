@@ -68,10 +68,10 @@ def make_learning_rate(config: TrainConfig, total_steps: int) -> float | WarmupS
         UsageError: the warm-up is longer than the run.
     """
     if config.schedule == "constant" and not config.warmup_steps:
-        return config.learning_rate
+        return float(config.learning_rate)  # Keras takes no whole numbers
     if config.warmup_steps >= total_steps:
         raise UsageError(
             f"warmup_steps={config.warmup_steps} leaves nothing of the {total_steps} steps of this run. "
             f"Pass fewer, such as {max(1, total_steps // 10)}."
         )
-    return WarmupSchedule(config.learning_rate, config.schedule, config.warmup_steps, total_steps)
+    return WarmupSchedule(float(config.learning_rate), config.schedule, config.warmup_steps, total_steps)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import keras
 
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
-
-_LESS_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "perplexity", "divergence")
 
 
 class Selection:
@@ -17,19 +18,36 @@ class Selection:
     Args:
         config: the metric's name, the patience, the least change, and how many epochs are kept.
         default: the task's own metric and its direction.
+        known: the names that an epoch's figures will have, with whether more is better, less, or nobody knows: max, min or
+            None.
 
     Attributes:
         best: the kept epochs, (epoch, value), the best one first.
         waited: epochs since the last improvement.
+
+    Raises:
+        UsageError: the metric is none of the figures, or it is not known which way it is better.
     """
 
-    def __init__(self, config: TrainConfig, default: tuple[str, str]) -> None:
+    def __init__(self, config: TrainConfig, default: tuple[str, str], known: Mapping[str, str | None]) -> None:
         self.monitor = config.monitor or default[0]
-        direction = default[1] if self.monitor == default[0] else _direction(self.monitor)
-        self._sign = 1.0 if direction == "max" else -1.0
         self._config = config
+        self._sign = 1.0
+        if self.active:
+            if self.monitor not in known:
+                raise UsageError(
+                    f"monitor is {self.monitor!r}, which no epoch of this run has. {did_you_mean(self.monitor, known)}"
+                )
+            direction = default[1] if self.monitor == default[0] else known[self.monitor]
+            if direction is None:
+                raise UsageError(
+                    f"monitor is {self.monitor!r}; whether more of it is better is not known. Choose the loss, or one of "
+                    "Keras's metrics."
+                )
+            self._sign = 1.0 if direction == "max" else -1.0
         self.best: list[tuple[int, float]] = []
         self.waited = 0
+        self._reference: float | None = None
 
     @property
     def active(self) -> bool:
@@ -37,18 +55,16 @@ class Selection:
         return bool(self._config.keep_best or self._config.patience)
 
     def add(self, epoch: int, logs: Mapping[str, float]) -> bool:
-        """Takes the figures of an epoch, counted from 1; returns whether its weights are among those to keep.
-
-        Raises:
-            UsageError: the metric is not among the figures.
-        """
+        """Takes the figures of an epoch, counted from 1; returns whether its weights are among those to keep."""
         if not self.active:
             return False
-        if self.monitor not in logs:
-            raise UsageError(f"monitor is {self.monitor!r}, which no epoch has. {did_you_mean(self.monitor, logs)}")
         value = float(logs[self.monitor])
-        gain = self._sign * (value - self.best[0][1]) if self.best else float("inf")
-        self.waited = 0 if gain > self._config.min_delta else self.waited + 1
+        # Compared with the last improvement, not with the last best: many small gains are one large one.
+        gain = math.inf if self._reference is None else self._sign * (value - self._reference)
+        if gain > self._config.min_delta:
+            self.waited, self._reference = 0, value
+        else:
+            self.waited += 1
         ranked = sorted([*self.best, (epoch, value)], key=lambda pair: (-self._sign * pair[1], pair[0]))
         self.best = ranked[: max(1, self._config.keep_best)]
         return bool(self._config.keep_best) and any(kept == epoch for kept, _ in self.best)
@@ -65,13 +81,23 @@ class Selection:
 
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps."""
-        return {"best": [list(pair) for pair in self.best], "waited": self.waited}
+        return {"best": [list(pair) for pair in self.best], "waited": self.waited, "reference": self._reference}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         self.best = [(int(epoch), float(value)) for epoch, value in state["best"]]
-        self.waited = int(state["waited"])
+        self.waited, self._reference = int(state["waited"]), state["reference"]
 
 
-def _direction(monitor: str) -> str:
-    return "min" if any(part in monitor.removeprefix("val_").split("_") for part in _LESS_IS_BETTER) else "max"
+def directions(metrics: Iterable[keras.metrics.Metric], *, validation: bool) -> dict[str, str | None]:
+    """Returns the names of an epoch's figures, with the direction in which each is better, as far as its metric says.
+
+    Args:
+        metrics: the mean loss first.
+        validation: whether there is a validation split.
+    """
+    ways = {"up": "max", "down": "min"}
+    first, *others = metrics
+    known: dict[str, str | None] = {first.name: "min"}
+    known |= {metric.name: ways.get(getattr(metric, "_direction", None) or "") for metric in others}
+    return known | ({f"val_{name}": way for name, way in known.items()} if validation else {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +11,8 @@ import tensorflow as tf
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
 from zoo.registry import describe_build, get_spec, list_models
+from zoo.training.augmentation import MIXING, check_augmentation
+from zoo.training.protocols import TrainingData
 
 
 def closed_form_of(model: keras.Model) -> Callable[..., None]:
@@ -30,7 +31,7 @@ def closed_form_of(model: keras.Model) -> Callable[..., None]:
     return solve
 
 
-def class_factors(config: TrainConfig, data: Any) -> list[float] | None:
+def class_factors(config: TrainConfig, data: TrainingData) -> list[float] | None:
     """Returns the factor of each class's loss, None for equal ones.
 
     Balanced ones are examples / (classes x examples of the class), so that every class weighs the same in all.
@@ -69,5 +70,34 @@ def is_compiled(model: keras.Model, config: TrainConfig, total_steps: int) -> bo
     on_cpu = not tf.config.list_physical_devices("GPU")
     gains = build is not None and get_spec(build["name"]).jit_compile
     # Of one shape: XLA compiles anew for every length of a text or series, which takes longer than it saves.
-    fixed = all(size is not None for tensor in model.inputs or () for size in tensor.shape[1:])
+    fixed = all(size is not None for tensor in getattr(model, "inputs", None) or () for size in tensor.shape[1:])
     return bool(gains and alone and on_cpu and fixed and total_steps >= _XLA_PAYS)
+
+
+def takes_rows(model: keras.Model, config: TrainConfig) -> bool:
+    """Returns whether the compiled loop may take its batches from memory itself: on one CPU, of batches that are neither
+    changed nor divided before."""
+    strategy = model.distribute_strategy
+    alone = strategy.num_replicas_in_sync == 1 and not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    whole = not config.augmentation and config.accumulation_steps == 1 and not config.closed_form
+    return alone and whole and not tf.config.list_physical_devices("GPU")
+
+
+def check_images(config: TrainConfig, data: TrainingData, model: keras.Model) -> None:
+    """Raises UsageError where training images cannot be changed as asked: shape, range, or targets that cannot be mixed."""
+    if not config.augmentation:
+        return
+    batches = data.batches("train", config.batch_size)
+    check_augmentation(config.augmentation, batches.element_spec)
+    images = next(iter(batches))[0]
+    least, most = float(tf.reduce_min(images)), float(tf.reduce_max(images))
+    if not 0 <= least <= most <= 1:
+        raise UsageError(
+            f"augmentation takes images from 0 to 1; these reach from {least:g} to {most:g}. Pass them divided by 255, say."
+        )
+    mixing = [name for name in config.augmentation if name in MIXING]
+    if mixing and (not data.class_names or model.output_shape[-1] < 2):
+        raise UsageError(
+            f"augmentation {mixing[0]!r} mixes class numbers; this model has none, or one output only. Leave {mixing[0]!r} "
+            "out, or build a model with an output per class."
+        )

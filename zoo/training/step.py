@@ -26,6 +26,8 @@ class Steps:
     Attributes:
         train: takes an iterator and a number of steps; runs them, or up to the first whose loss is not finite; returns
             how many were run, and the last one's loss.
+        train_rows: takes columns in memory, the order of their rows, the first place in it, a number of steps and the size
+            of a batch; the same for those who need no input pipeline, which on a CPU competes with the model.
         test: takes an iterator and a number of steps; updates the metrics.
 
     Args:
@@ -35,7 +37,8 @@ class Steps:
         update: what applies gradients.
         config: clipping and accumulation.
         class_factors: factor of each class's loss, (classes,), None for equal ones.
-        jit_compile: whether XLA compiles a step.
+        jit_compile: whether XLA compiles a step; with `train_rows` it compiles all steps of a call as one program.
+        finish: makes a batch from the rows of columns in memory.
     """
 
     def __init__(
@@ -48,15 +51,17 @@ class Steps:
         *,
         class_factors: Sequence[float] | None = None,
         jit_compile: bool = False,
+        finish: Callable[..., tuple[Any, ...]] | None = None,
     ) -> None:
         self.model, self.loss, self.metrics, self.update = model, loss, metrics, update
         self.config, self.class_factors = config, class_factors
         self.strategy = model.distribute_strategy
-        self.train = self._trace(self._train_step, jit_compile)
-        self.test = self._trace(self._test_step, jit_compile)
+        self.train = self._trace_train(jit_compile)
+        self.train_rows: Any = self._trace_rows(finish, jit_compile) if finish else None
+        self.test = self._trace_test(jit_compile)
 
-    def _trace(self, step: Callable[..., tf.Tensor], jit_compile: bool) -> Any:
-        replica_step = tf.function(step, jit_compile=True) if jit_compile else step
+    def _trace_train(self, jit_compile: bool) -> Any:
+        replica_step = tf.function(self._train_step, jit_compile=True) if jit_compile else self._train_step
         dtype = keras.config.floatx()
 
         @tf.function(reduce_retracing=True)
@@ -64,6 +69,32 @@ class Steps:
             done, loss = tf.constant(0, tf.int32), tf.constant(0, dtype)
             while done < count and tf.math.is_finite(loss):
                 losses = self.strategy.run(replica_step, args=next(iterator))
+                loss = tf.cast(self.strategy.experimental_local_results(losses)[0], dtype)
+                done += 1
+            return done, loss
+
+        return run
+
+    def _trace_test(self, jit_compile: bool) -> Any:
+        replica_step = tf.function(self._test_step, jit_compile=True) if jit_compile else self._test_step
+
+        @tf.function(reduce_retracing=True)
+        def run(iterator: Any, count: tf.Tensor) -> None:
+            # To the end whatever the loss: each worker sees its own part of it only, and none may leave the others.
+            for _ in tf.range(count):
+                self.strategy.run(replica_step, args=next(iterator))
+
+        return run
+
+    def _trace_rows(self, finish: Callable[..., tuple[Any, ...]], jit_compile: bool) -> Any:
+        dtype = keras.config.floatx()
+
+        @tf.function(reduce_retracing=True, jit_compile=jit_compile or None)
+        def run(columns: Any, order: tf.Tensor, first: tf.Tensor, count: tf.Tensor, size: int) -> Any:
+            done, loss = tf.constant(0, tf.int32), tf.constant(0, dtype)
+            while done < count and tf.math.is_finite(loss):
+                batch = finish(*_gathered(columns, tf.slice(order, [first + done * size], [size])))
+                losses = self.strategy.run(self._train_step, args=batch)
                 loss = tf.cast(self.strategy.experimental_local_results(losses)[0], dtype)
                 done += 1
             return done, loss
@@ -167,10 +198,9 @@ class Steps:
             return tf.linalg.matvec(tf.cast(targets, dtype), factors)
         return tf.gather(factors, targets)
 
-    def _test_step(self, inputs: Any, targets: Any, weights: Any = None) -> tf.Tensor:
+    def _test_step(self, inputs: Any, targets: Any, weights: Any = None) -> None:
         outputs, total, count = self._losses(inputs, targets, weights, training=False)
         self._update_metrics(outputs, targets, weights, total, count, self._penalty(total))
-        return tf.math.divide_no_nan(total, count)
 
     def _update_metrics(self, outputs: Any, targets: Any, weights: Any, total: Any, count: Any, penalty: Any) -> None:
         # Weighted by the number of elements, so that a smaller last batch, or a replica's smaller part, counts as it should.
@@ -183,6 +213,10 @@ class Steps:
     def _has_classes(self, targets: tf.Tensor) -> bool:
         """Whether targets are shares of classes, as mixing images makes them of class numbers."""
         return any(name in ("mixup", "cutmix") for name in self.config.augmentation)
+
+
+def _gathered(columns: Any, rows: tf.Tensor) -> Any:
+    return tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
 
 
 def divide(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
+from zoo.training.cluster import agree
 from zoo.training.compiled import keep_compiled
 from zoo.training.loop import Loop
 from zoo.training.policies import check_precision
@@ -41,7 +43,7 @@ def train(
         model: a Keras model with one output; its weights change.
         data: what `data.prepare(...)` returned, or (x, y), (x, y, sample_weight), or a `tf.data.Dataset` of such. With the
             latter a model brings the loss, metrics and optimizer that it is compiled with; a registered one that is not
-            compiled is trained for its first task.
+            compiled is trained for its first task. Every worker is given the whole data, and takes its part of each batch.
         config: how to train.
         validation: the same for after every epoch; what was prepared has its own.
         run_directory: where config, history, checkpoints, plots and the trained model go; None keeps nothing.
@@ -76,19 +78,34 @@ def train(
         tf.config.experimental.enable_op_determinism()
     with keep_compiled(model):
         loop = Loop(model, data, config, callbacks, verbose)
-        if run_directory is None or not loop.workers.chief:
-            return loop.run()
-        # Only now, when nothing of the settings can be refused any more, is anything written.
-        settings = {**data.describe(), "config": config.to_dict()}
-        directory = RunDirectory(run_directory, settings, overwrite=overwrite)
         try:
-            if data.interface is not None:
-                with writing(directory.path):
-                    data.interface.save(directory.path / "interface")
-            loop.keep_in(directory)
-            return loop.run()
+            settings = {**data.describe(), "config": config.to_dict()}
+            if loop.workers.count > 1:
+                agree(loop.workers, {**settings, "examples": _examples(data, config)})
+            if run_directory is None or not loop.workers.chief:
+                return loop.run()
+            # Only now, when nothing of the settings can be refused any more, is anything written.
+            directory = RunDirectory(run_directory, settings, overwrite=overwrite)
+            try:
+                if data.interface is not None:
+                    with writing(directory.path):
+                        data.interface.save(directory.path / "interface")
+                loop.keep_in(directory)
+                return loop.run()
+            finally:
+                directory.close()
         finally:
-            directory.close()
+            loop.close()
+
+
+def _examples(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
+    """What workers must have in common of their examples: each takes its part of every batch."""
+    batch = next(iter(data.batches("train", config.batch_size, seed=config.seed)))
+    digest = hashlib.sha256()
+    for part in tf.nest.flatten(batch):
+        digest.update(part.numpy().tobytes())
+    counts = {split: data.num_examples(split) for split in ("train", "validation")}
+    return {**counts, "first_batch": digest.hexdigest()}
 
 
 def _training_data(model: keras.Model, data: Any, validation: Any, config: TrainConfig) -> TrainingData:
@@ -101,6 +118,7 @@ def _training_data(model: keras.Model, data: Any, validation: Any, config: Train
     wrapped = wrap(model, data, validation)
     default = TrainConfig()
     if wrapped.optimizer is not None:
+        _check_optimizer(wrapped.optimizer, model)
         for name in ("optimizer", "learning_rate", "schedule", "warmup_steps"):
             if getattr(config, name) != getattr(default, name):
                 raise UsageError(
@@ -108,3 +126,23 @@ def _training_data(model: keras.Model, data: Any, validation: Any, config: Train
                     f"own. Set it there, and leave {name} out."
                 )
     return wrapped
+
+
+def _check_optimizer(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> None:
+    """Raises UsageError for settings of a compiled optimizer that training does itself, and for one made elsewhere."""
+    for name, field in {
+        "use_ema": "ema_momentum",
+        "gradient_accumulation_steps": "accumulation_steps",
+        "loss_scale_factor": "precision='mixed_float16'",
+    }.items():
+        value = getattr(optimizer, name, None)
+        if value:
+            raise UsageError(
+                f"The model is compiled with {name}={value!r}, which the training loop does itself. Leave it out, and pass "
+                f"{field} to TrainConfig."
+            )
+    if optimizer._distribution_strategy is not model.distribute_strategy:
+        raise UsageError(
+            "The model was built under a strategy, and compiled outside of its scope. Call model.compile in "
+            "`with strategy.scope():`, too."
+        )

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.registry import describe_build, get_spec
+from zoo.resident import Resident
 from zoo.tasks import Task, get_task, output_name
 from zoo.training import user_checks as checks
 from zoo.training.compiled import (
@@ -224,14 +225,27 @@ class UserData:
             UsageError: unknown split, or group_by_length.
         """
         if group_by_length:
-            raise UsageError(
-                "group_by_length goes with data that is padded batch by batch; arrays and datasets are taken as they come. "
-                "Leave group_by_length out."
-            )
-        found = self._split(split)
-        finish = self._finisher(f"{found.y} has a label that is no whole number from 0 to {self._classes - 1}.")
+            _refuse_groups()
+        found, finish = self._split(split), self._finish(split)
         batches = found.batches(batch_size, seed, epoch, start)
         return batches.map(finish, num_parallel_calls=2, deterministic=True).prefetch(8)
+
+    def resident(self, split: str) -> Resident | None:
+        """Returns arrays as they are in memory; None for a dataset."""
+        found = self._split(split)
+        if not isinstance(found, Arrays):
+            return None
+
+        def order(seed: int, epoch: int, batch_size: int, group_by_length: bool) -> np.ndarray:
+            if group_by_length:
+                _refuse_groups()
+            return found.order(seed, epoch)
+
+        return Resident(found.columns(), order, self._finish(split))
+
+    def _finish(self, split: str) -> Callable[..., tuple[Any, ...]]:
+        y = self._split(split).y
+        return self._finisher(f"{y} has a label that is no whole number from 0 to {self._classes - 1}.")
 
     def _finisher(self, message: str) -> Callable[..., tuple[Any, ...]]:
         """Makes the function that turns columns, targets and weights into what the loop takes."""
@@ -289,6 +303,13 @@ class UserData:
             real &= True if ignored is None else labels != ignored
             counts += np.bincount(labels[real].astype(np.int64), minlength=self._classes)
         return counts
+
+
+def _refuse_groups() -> None:
+    raise UsageError(
+        "group_by_length goes with data that is padded batch by batch; arrays and datasets are taken as they come. "
+        "Leave group_by_length out."
+    )
 
 
 def _mask_model(model: keras.Model) -> keras.Model | None:

@@ -174,14 +174,8 @@ class Arrays:
 
     def batches(self, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
         """Returns batches (inputs by name, targets[, weights]); the order is a function of (seed, epoch)."""
-        order = np.arange(self.num_examples)
-        if seed is not None:
-            order = np.random.default_rng([seed, epoch]).permutation(self.num_examples)
-        if self._rows is None:
-            with tf.device("CPU"):  # a whole data set has no place on an accelerator
-                parts = (self.inputs, self.targets) + (() if self.weights is None else (self.weights,))
-                self._rows = tf.nest.map_structure(tf.convert_to_tensor, parts)
-        rows = self._rows
+        order = np.arange(self.num_examples) if seed is None else self.order(seed, epoch)
+        rows = self.columns()
         positions = tf.data.Dataset.from_tensor_slices(order[start * batch_size :]).batch(batch_size)
 
         @tf.autograph.experimental.do_not_convert
@@ -189,6 +183,19 @@ class Arrays:
             return tf.nest.map_structure(lambda column: tf.gather(column, index), rows)
 
         return positions.map(gather, num_parallel_calls=2, deterministic=True)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """Returns the numbers of the examples, shuffled."""
+        return np.random.default_rng([seed, epoch]).permutation(self.num_examples)
+
+    def columns(self) -> tuple[Any, ...]:
+        """Returns inputs by name, targets, and weights where there are any, as tensors."""
+        if self._rows is None:
+            with tf.device("CPU"):  # a whole data set has no place on an accelerator
+                parts = (self.inputs, self.targets) + (() if self.weights is None else (self.weights,))
+                self._rows = tf.nest.map_structure(tf.convert_to_tensor, parts)
+        rows: tuple[Any, ...] = self._rows
+        return rows
 
     def labels(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yields targets and weights, all of them once."""

@@ -1,0 +1,44 @@
+"""In which order an epoch goes through a split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def shuffled(rows: tuple[Any, ...], seed: int, epoch: int, batch_size: int, group_by_length: bool) -> np.ndarray:
+    """Returns the numbers of a split's examples, int64 (examples,), in an order that depends on (seed, epoch) alone.
+
+    Args:
+        rows: the split's inputs and targets.
+        seed: of the run.
+        epoch: number of the pass.
+        batch_size: examples per batch.
+        group_by_length: whether a batch holds sequences of like length.
+
+    Example:
+        >>> shuffled((tf.zeros([4, 2]), tf.zeros([4])), seed=0, epoch=0, batch_size=2, group_by_length=False)
+        array([2, 0, 1, 3])
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(rows[1]))
+    return _grouped(order, _lengths(rows[0]), batch_size, generator) if group_by_length else order
+
+
+def _lengths(inputs: Any) -> np.ndarray:
+    """How many real elements each example has, over all of its inputs."""
+    columns = [part.numpy() for part in tf.nest.flatten(inputs)]
+    real = [~np.isnan(part) if part.dtype.kind == "f" else part != 0 for part in columns]
+    return np.sum([part.reshape(len(part), -1).sum(axis=1) for part in real], axis=0)
+
+
+def _grouped(order: np.ndarray, lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> np.ndarray:
+    """Sorts a shuffled order by length within stretches of 50 batches, and shuffles the full batches again."""
+    stretch = 50 * batch_size
+    parts = [order[i : i + stretch] for i in range(0, len(order), stretch)]
+    order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
+    full = len(order) // batch_size
+    batches = order[: full * batch_size].reshape(full, batch_size)
+    return np.concatenate([batches[generator.permutation(full)].ravel(), order[full * batch_size :]])

@@ -20,10 +20,11 @@ from zoo.registry import get_spec, list_models
 from zoo.scripts.console import Parser, import_tensorflow, run_command
 from zoo.tasks import get_task
 
-WARM_UP, STEPS = 10, 6
-"""Steps after which the weights are set back, so that float16 has found its loss scale, and those that are compared."""
+WARM_UP, STEPS = 15, 1
+"""Steps after each of which the weights are set back, so that float16 finds its loss scale, and the one that is compared:
+an untrained deep network doubles any difference again and again with every further one."""
 _NO_GPU = "no GPU is visible to TensorFlow"
-_REFERENCE = "reference"
+_REFERENCE, _ROUNDED, _ROUNDED_BITS = "reference", "rounded", 20
 _FAMILIES = "Only families that match this shell-style pattern."
 
 
@@ -34,8 +35,10 @@ class Check:
     Attributes:
         name: what the line says.
         config: fields of TrainConfig beside those that all checks share.
+        bits: of the numbers that it computes with.
         weights: largest difference of the trained weights from the reference's, as a fraction of how far the reference has
-            moved them; both as Euclidean norms.
+            moved them; both as Euclidean norms. More is allowed to a family whose training multiplies rounding, as deep
+            ones with batch normalisation do: it is measured on the processor, from weights rounded to 20 bits.
         loss: largest difference of the losses of training and validation, as a fraction.
         cudnn: whether recurrent layers use cuDNN; None leaves the choice to Keras.
         tensor_float_32: whether the GPU may round the factors of products to 11 bits, as TensorFlow does by default.
@@ -45,6 +48,7 @@ class Check:
 
     name: str
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    bits: int = 24
     weights: float = 1e-3
     loss: float = 1e-4
     cudnn: bool | None = None
@@ -54,21 +58,31 @@ class Check:
 
 
 CHECKS = (
-    # 24 bits. Sums are added up in another order, which moves the last bits; the steps after it amplify that.
+    # Sums are added up in another order, which moves the last bits; every layer behind amplifies that.
     Check("float32"),
     Check("xla", {"jit_compile": True}),
-    Check("mirrored", {"strategy": "mirrored", "replicas": 2}),
+    # Batch normalisation over replicas takes the variance as E[x^2] - E[x]^2, which costs bits.
+    Check("mirrored", {"strategy": "mirrored", "replicas": 2}, 18),
     Check("cudnn on", cudnn=True, recurrent=True, gpu_only="cuDNN runs on GPUs alone"),
     Check("cudnn off", cudnn=False, recurrent=True),
     # 11 bits in products, 24 in sums.
-    Check("tensorfloat-32", weights=0.05, loss=5e-3, tensor_float_32=True, gpu_only="TensorFloat-32 is a GPU's"),
+    Check(
+        "tensorfloat-32", {}, 11, weights=0.05, loss=5e-3, tensor_float_32=True, gpu_only="TensorFloat-32 is a GPU's"
+    ),
     # 8 bits everywhere but in the weights and the last layer.
-    Check("mixed_bfloat16", {"precision": "mixed_bfloat16"}, weights=0.25, loss=3e-2, tensor_float_32=True),
-    # 11 bits, but small numbers vanish; steps of the warm-up are left out until the loss scale fits.
-    Check("mixed_float16", {"precision": "mixed_float16"}, weights=0.1, loss=3e-2, tensor_float_32=True),
+    Check("mixed_bfloat16", {"precision": "mixed_bfloat16"}, 8, weights=0.15, loss=3e-2, tensor_float_32=True),
+    # 11 bits, but small numbers vanish; a step whose gradients overflow is left out, which the warm-up is for.
+    Check("mixed_float16", {"precision": "mixed_float16"}, 11, 0.05, loss=3e-2, tensor_float_32=True),
     Check("export", tensor_float_32=True),
 )
-_SHARED = {"epochs": 50, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.05, "steps_per_call": 1}
+_SHARED = {
+    "epochs": 50,
+    "batch_size": 64,
+    "optimizer": "sgd",
+    "learning_rate": 0.25,
+    "clip_norm": 0.2,
+    "steps_per_call": 1,
+}
 
 
 def command(argv: list[str]) -> int:
@@ -123,14 +137,14 @@ class Runner:
             yield from ((model, check, "skipped", _NO_GPU) for model, check in pairs)
             return
         with ThreadPoolExecutor(self.jobs) as pool:
-            references = {model: pool.submit(self._train, model, None) for model in models}
+            references = {model: pool.submit(self._references, model) for model in models}
 
-            def judge(pair: tuple[str, Check]) -> tuple[str, str]:
+            def verdict_on(pair: tuple[str, Check]) -> tuple[str, str]:
                 model, check = pair
                 problem = references[model].result()
                 return ("failed", f"no reference: {problem}") if problem else self._judge(model, check)
 
-            for (model, check), (verdict, detail) in zip(pairs, pool.map(judge, pairs), strict=True):
+            for (model, check), (verdict, detail) in zip(pairs, pool.map(verdict_on, pairs), strict=True):
                 yield model, check, verdict, detail
 
     def _sees_gpu(self) -> bool:
@@ -139,7 +153,7 @@ class Runner:
         return done == "" and "GPUs 0" not in (self.folder / "sees-gpu.log").read_text(encoding="utf-8")
 
     def _judge(self, model: str, check: Check) -> tuple[str, str]:
-        reference = read_run(self.folder / f"{model}-{_REFERENCE}")
+        reference, rounded = (read_run(self.folder / f"{model}-{name}") for name in (_REFERENCE, _ROUNDED))
         if check.recurrent and not reference["recurrent"]:
             return "skipped", "no recurrent layer"
         if check.gpu_only and self.device == "cpu":
@@ -149,11 +163,16 @@ class Runner:
             return "failed", problem
         if check.name == "export":
             return self._verify(model, check)
-        return judge(reference, read_run(self.folder / f"{model}-{check.name}"), check, self.device)
+        run = read_run(self.folder / f"{model}-{check.name}")
+        return judge(reference, run, check, self.device, distance(reference, rounded))
 
-    def _train(self, model: str, check: Check | None) -> str:
+    def _references(self, model: str) -> str:
+        """Trains in float32 on the processor, twice; returns what went wrong, or nothing."""
+        return self._train(model, None) or self._train(model, None, rounded=True)
+
+    def _train(self, model: str, check: Check | None, *, rounded: bool = False) -> str:
         """Trains in a process; returns what went wrong, or nothing."""
-        name = f"{model}-{check.name if check else _REFERENCE}"
+        name = f"{model}-{check.name if check else _ROUNDED if rounded else _REFERENCE}"
         device = self.device if check else "cpu"
         job = {
             "model": model,
@@ -163,7 +182,8 @@ class Runner:
             "tensor_float_32": bool(check and check.tensor_float_32),
             "export": bool(check and check.name == "export"),
             "folder": str(self.folder / name),
-            "initial": str(self.folder / f"{model}-{_REFERENCE}") if check else None,
+            "initial": str(self.folder / f"{model}-{_REFERENCE}") if check or rounded else None,
+            "rounded": rounded,
         }
         return self._process(["-m", "zoo.scripts.gpu_check", "--job", json.dumps(job)], device, name)
 
@@ -208,7 +228,24 @@ class Runner:
         return f"exit status {status}: {lines[-1][:300] if lines else 'it said nothing'}"
 
 
-def judge(reference: Mapping[str, Any], run: Mapping[str, Any], check: Check, device: str) -> tuple[str, str]:
+def distance(reference: Mapping[str, Any], run: Mapping[str, Any]) -> float:
+    """Returns how far a run's weights moved otherwise than the reference's, as a fraction of how far those moved.
+
+    Args:
+        reference: what `read_run` gave for the processor's float32.
+        run: what it gave for another run, whose start may differ a little.
+    """
+    import numpy as np
+
+    wanted, got = (
+        np.concatenate([np.ravel(b - a) for a, b in zip(r["start"], r["end"], strict=True)]) for r in (reference, run)
+    )
+    return float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
+
+
+def judge(
+    reference: Mapping[str, Any], run: Mapping[str, Any], check: Check, device: str, sensitivity: float = 0.0
+) -> tuple[str, str]:
     """Compares a run with the reference; returns the verdict and its reason.
 
     Args:
@@ -216,6 +253,7 @@ def judge(reference: Mapping[str, Any], run: Mapping[str, Any], check: Check, de
         run: what it gave for the check's.
         check: what was checked.
         device: where it was to run.
+        sensitivity: distance of a run of the processor's that started from weights rounded to 20 bits.
     """
     import numpy as np
 
@@ -227,16 +265,16 @@ def judge(reference: Mapping[str, Any], run: Mapping[str, Any], check: Check, de
         return "failed", f"took {run['steps']} steps, not {reference['steps']}"
     if not all(np.isfinite(value) for value in run["losses"].values()):
         return "failed", f"the losses are {run['losses']}"
-    start, ends = reference["start"], (reference["end"], run["end"])
-    moved = np.sqrt(sum(float(np.sum((b - a) ** 2)) for a, b in zip(start, ends[0], strict=True)))
-    size = np.sqrt(sum(float(np.sum(a**2)) for a in start))
-    apart = np.sqrt(sum(float(np.sum((b - a) ** 2)) for a, b in zip(*ends, strict=True)))
+    pairs = list(zip(reference["start"], reference["end"], strict=True))
+    moved = np.sqrt(sum(float(np.sum((b - a) ** 2)) for a, b in pairs))
+    size = np.sqrt(sum(float(np.sum(a**2)) for a, _ in pairs))
     if not moved:
         return "failed", "the reference has not moved its weights"
-    weights = apart / moved
+    weights = distance(reference, run)
     loss = max(abs(run["losses"][k] - v) / max(abs(v), 1e-3) for k, v in reference["losses"].items())
-    # Beside the fraction: every step rounds every weight to 24 bits, however little it moves.
-    most = check.weights + STEPS * 2**-24 * size / moved
+    # Every operation rounds, not only the start: a factor of 8 for that. Beside it the step itself rounds every weight to
+    # 24 bits, however little it moves.
+    most = max(check.weights, 8 * sensitivity * 2.0 ** (_ROUNDED_BITS - check.bits)) + 2**-24 * size / moved
     detail = f"weights {weights:.1e} (at most {most:.1e}), loss {loss:.1e} (at most {check.loss:.1e})"
     return "passed" if weights <= most and loss <= check.loss else "failed", detail
 
@@ -318,6 +356,8 @@ def _recorder(job: Mapping[str, Any]) -> Any:
             if job["initial"]:
                 with np.load(Path(job["initial"]) / "all.npz") as file:
                     self.model.set_weights([file[name] for name in file.files])
+            if job["rounded"]:
+                self.model.set_weights([round_to(weight, _ROUNDED_BITS) for weight in self.model.get_weights()])
             self.initial = self.model.get_weights()
             recurrent = [layer for layer in self.model._flatten_layers() if hasattr(layer, "use_cudnn")]
             for layer in recurrent:
@@ -327,9 +367,9 @@ def _recorder(job: Mapping[str, Any]) -> Any:
             self._keep("start")
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            """Sets the weights back after the warm-up, and ends the run after a few steps more."""
+            """Sets the weights back, but for the last step."""
             self.facts["steps"] += 1
-            if self.facts["steps"] == WARM_UP:
+            if self.facts["steps"] <= WARM_UP:
                 self.model.set_weights(self.initial)
             self.model.stop_training = self.facts["steps"] >= WARM_UP + STEPS
 
@@ -343,6 +383,16 @@ def _recorder(job: Mapping[str, Any]) -> Any:
             np.savez(folder / f"{name}.npz", *[keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables])
 
     return Recorder()
+
+
+def round_to(weight: Any, bits: int) -> Any:
+    """Rounds float32 numbers to the nearest that has so many bits; bfloat16 has 8. Other types stay."""
+    import numpy as np
+
+    if weight.dtype != np.float32:
+        return weight
+    fraction, exponent = np.frexp(weight)
+    return np.ldexp(np.round(fraction * 2**bits) / 2**bits, exponent).astype(np.float32)
 
 
 def _has_cudnn_ops(model: Any) -> bool:

@@ -224,7 +224,8 @@ def _pump(index: int, source: IO[bytes], target: IO[str]) -> None:
             _printing,
             contextlib.suppress(OSError, ValueError),
         ):  # whoever listened has gone: read on, or the worker waits
-            print(f"{start}[worker {index}] {text}", file=target, flush=True)
+            target.write(f"{start}[worker {index}] {text}\n")  # in one piece: worker 0 writes to the same place
+            target.flush()
 
 
 if __name__ == "__main__":

@@ -18,5 +18,5 @@ mkdir -p build/types/zoo
 ln -s "$root"/zoo/* "$root/datasets" "$root/export" "$root/scripts" build/types/zoo/
 "$bin/python" -m mypy
 # -P: from the repository's root, `import datasets` would find this project's folder instead of Hugging Face's package.
-# Two processes, a file at a time: fixtures are shared within a file.
-exec "$bin/python" -P -m pytest --numprocesses 2 --dist loadfile "${selection[@]}" "$@"
+# Two processes, a file at a time: fixtures are shared within a file. In the order of conftest.py, the longest first.
+exec "$bin/python" -P -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder "${selection[@]}" "$@"

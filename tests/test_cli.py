@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +63,12 @@ def test_help_and_listing_need_no_tensorflow(run_python, words, expected):
     shown = run_python(WITHOUT_TENSORFLOW, *words).stdout
     for text in expected:
         assert text in shown
+
+
+def test_an_option_whose_default_is_a_list_shows_it_and_takes_another(run_python):
+    shown = run_python(WITHOUT_TENSORFLOW, "train", "--help").stdout
+    assert "<factory>" not in shown
+    assert "--config.augmentation" in shown and "default: []" in shown
 
 
 @pytest.mark.parametrize("model", list_models())
@@ -264,22 +269,6 @@ def test_export_evaluate_and_verify(run, tmp_path):
     done = run_zoo("verify", tmp_path / "exports", check=False)
     assert done.returncode == 1
     assert "variables/variables.data-00000-of-00001 was changed" in done.stdout and "NOT VERIFIED" in done.stdout
-
-
-def test_a_run_killed_midway_goes_on_with_the_same_command(tmp_path):
-    words = [*TRAIN, "--config.epochs", "8", "--config.checkpoint_steps", "5", "--run_directory", tmp_path / "run"]
-    process = subprocess.Popen([*ZOO, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("run/checkpoints/step-*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.kill()
-    assert process.wait() == -9, "it ended before it could be killed"
-    done = run_zoo("evaluate", tmp_path / "run", check=False)
-    assert done.returncode == 2 and "has not finished training. `zoo train --config" in done.stderr
-    done = run_zoo(*words)
-    assert re.search(r"Found the run in .*: going on in epoch \d of 8, step \d+ of 21", done.stdout)
-    assert "verified (tensorflow" in done.stdout
-    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 9
 
 
 def test_the_scripts_are_the_commands(run):

@@ -37,7 +37,7 @@ def launch(*sources, patience=30.0):
 
 def test_lines_of_the_others_get_a_prefix():
     status, out, err = launch(
-        "print('chief'); print('[no prefix]')",
+        "import os; os.write(1, b'chief\\n[no prefix]\\n')",
         "import sys; print('one'); print('no end', end=''); print('trouble', file=sys.stderr)",
         "import sys; sys.stdout.buffer.write(b'\\xff broken\\n')",
     )
@@ -50,7 +50,7 @@ def test_lines_of_the_others_get_a_prefix():
 def test_the_first_worker_has_the_terminal_and_none_reads_it():
     """A pseudo-terminal stands for the user's: worker 0 sees it, the others see a pipe."""
     master, slave = os.openpty()
-    source = "import sys; print(sys.stdout.isatty(), repr(sys.stdin.read()))"
+    source = "import os, sys; os.write(1, f'{sys.stdout.isatty()} {sys.stdin.read()!r}\\n'.encode())"
     words = [sys.executable, "-c", LAUNCHER, "30", source, source]
     process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
@@ -62,17 +62,18 @@ def test_the_first_worker_has_the_terminal_and_none_reads_it():
 
 
 SLEEP = "import time; time.sleep(60)"
-# Says that it is ready, then how often each signal came, and leaves as `zoo` does.
+# Says that it is ready, then how often each signal came, and leaves as `zoo` does. A line is one call of the system: two
+# processes write here.
 COUNTING = """
-import signal, sys, time
+import os, signal, sys, time
 seen = []
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, lambda n, f: seen.append(n))
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 while not seen:
     time.sleep(0.01)
 time.sleep(0.5)
-print("seen", *seen, flush=True)
+os.write(1, ("seen " + " ".join(map(str, map(int, seen))) + "\\n").encode())
 sys.exit(128 + seen[0])
 """
 
@@ -130,7 +131,7 @@ def test_the_first_failure_is_the_status_and_the_others_are_ended(source, status
 
 
 def test_the_others_have_time_to_notice():
-    noticing = "import time, sys; time.sleep(1.5); print('saved'); sys.exit(5)"
+    noticing = "import os, time, sys; time.sleep(1.5); os.write(1, b'saved\\n'); sys.exit(5)"
     code, out, err = launch(noticing, "import sys; sys.exit(3)", noticing, patience=30)
     assert sorted(out.splitlines()) == ["[worker 2] saved", "saved"]
     assert code == 3 and "worker 1 ended with status 3; 2 others have 30 s" in err
@@ -232,3 +233,21 @@ def test_the_shell_script_is_the_command():
     )
     assert done.returncode == 2 and done.stderr.startswith("zoo: The number of workers is 0")
     assert cli.main(["launch-local", "--help"]) == 0
+
+
+@pytest.mark.slow
+def test_two_workers_train_are_ended_and_go_on(tmp_path):
+    words = ["train", "--model", "mlp", "--data", "digits", "--model.hidden_units", "[8]", "--config.epochs", "12"]
+    words += ["--config.batch_size", "256", "--run_directory", str(tmp_path / "run"), "--no-export"]
+    launcher = [sys.executable, "-P", "-m", "zoo.scripts.cli", "launch-local", "2", "--", *words]
+    process = subprocess.Popen(launcher, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob("run/checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    shown, _ = process.communicate(timeout=120)
+    assert process.returncode == 143, shown
+    done = subprocess.run(launcher, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on in epoch" in done.stdout and "2 replicas" in done.stdout
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 13

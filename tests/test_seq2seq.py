@@ -826,6 +826,7 @@ def reversals() -> tuple[list[str], list[str]]:
     return [" ".join(c) + "!" for c in told], [" ".join(reversed(c)) + "\u202f!" for c in told]
 
 
+@pytest.mark.slow
 @every_model
 def test_a_trained_model_answers_texts_in_a_saved_model(name, tmp_path):
     texts, translations = reversals()

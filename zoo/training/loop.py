@@ -111,7 +111,7 @@ class Loop:
             num_examples=data.num_examples("train"),
         )
         self.callbacks = keras.callbacks.CallbackList(
-            [*self.user_callbacks, self.bar], add_history=True, model=model, epochs=config.epochs, steps=self.steps
+            [self.bar, *self.user_callbacks], add_history=True, model=model, epochs=config.epochs, steps=self.steps
         )
         self.variables = {
             "model": model.variables,

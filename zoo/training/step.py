@@ -37,7 +37,7 @@ class Steps:
         update: what applies gradients.
         config: clipping and accumulation.
         class_factors: factor of each class's loss, (classes,), None for equal ones.
-        jit_compile: whether XLA compiles a step; with `train_rows` it compiles all steps of a call as one program.
+        jit_compile: whether XLA compiles a step.
         finish: makes a batch from the rows of columns in memory.
     """
 
@@ -87,14 +87,16 @@ class Steps:
         return run
 
     def _trace_rows(self, finish: Callable[..., tuple[Any, ...]], jit_compile: bool) -> Any:
+        # XLA compiles the step alone: a whole loop of it would copy the columns at every step.
+        replica_step = tf.function(self._train_step, jit_compile=True) if jit_compile else self._train_step
         dtype = keras.config.floatx()
 
-        @tf.function(reduce_retracing=True, jit_compile=jit_compile or None)
+        @tf.function(reduce_retracing=True)
         def run(columns: Any, order: tf.Tensor, first: tf.Tensor, count: tf.Tensor, size: int) -> Any:
             done, loss = tf.constant(0, tf.int32), tf.constant(0, dtype)
             while done < count and tf.math.is_finite(loss):
                 batch = finish(*_gathered(columns, tf.slice(order, [first + done * size], [size])))
-                losses = self.strategy.run(self._train_step, args=batch)
+                losses = self.strategy.run(replica_step, args=batch)
                 loss = tf.cast(self.strategy.experimental_local_results(losses)[0], dtype)
                 done += 1
             return done, loss

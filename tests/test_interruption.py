@@ -136,3 +136,24 @@ def test_without_a_run_directory_the_message_says_what_is_lost():
     with pytest.raises(Interrupted, match=r"no run directory, so nothing of it is kept; pass run_directory") as caught:
         zoo.train(model, prepared, zoo.TrainConfig(epochs=2, steps_per_call=4), callbacks=[Leave()], verbose=0)
     assert caught.value.status == 130
+
+
+def test_a_signal_while_validating_keeps_the_epochs_training(tmp_path):
+    """The epoch's training is saved with its metrics; validation begins anew, and the run ends as it would have."""
+
+    class Leave(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[4], input_shape=[8, 8, 1])
+    config = zoo.TrainConfig(epochs=2, ema_momentum=0.9, deterministic=True)
+    whole = zoo.train(prepared.build(seed=0), prepared, config, verbose=0)
+    with pytest.raises(Interrupted, match=r"goes on from epoch 1, step 22") as caught:
+        zoo.train(prepared.build(seed=0), prepared, config, run_directory=tmp_path, callbacks=[Leave()], verbose=0)
+    assert caught.value.status == 143
+    result = zoo.train(prepared.build(seed=1), prepared, config, run_directory=tmp_path, verbose=0)
+    assert result.resumed_at == (0, 21)
+    for one, two in zip(whole.history, result.history, strict=True):
+        assert {k: v for k, v in one.items() if k not in TIMES} == {k: v for k, v in two.items() if k not in TIMES}
+    for one, two in zip(whole.model.get_weights(), result.model.get_weights(), strict=True):
+        assert one.tobytes() == two.tobytes()

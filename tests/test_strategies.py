@@ -351,3 +351,27 @@ def test_two_workers_go_on_after_a_kill_and_after_sigterm(tmp_path):
         assert worker.returncode == 0, text[-3000:]
     for one, two in zip(trained(tmp_path / "whole"), trained(tmp_path / "run"), strict=True):
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)
+
+
+UNLIKE = """
+import os
+import numpy as np
+import zoo
+
+strategy = zoo.strategy("multi_worker")
+index = int(os.environ["ZOO_TEST_CHIEF"])
+prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[4], input_shape=[8, 8, 1])
+with strategy.scope():
+    model = prepared.build(seed=0)
+try:
+    zoo.train(model, prepared, zoo.TrainConfig(epochs=1, batch_size=64 + index), verbose=0)
+except zoo.UsageError as error:
+    print("REFUSED", error)
+"""
+
+
+@pytest.mark.slow
+def test_workers_that_train_unlike_things_are_refused():
+    texts = [finish(worker) for worker in start_workers(UNLIKE)]
+    assert all("REFUSED Worker 1 trains something else than the chief" in text for text in texts), texts
+    assert "config.batch_size is 65, the chief has 64" in texts[1]

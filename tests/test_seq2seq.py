@@ -481,6 +481,7 @@ def test_reserved_ids_are_never_answered(name):
             assert (row[np.count_nonzero(row) :] == 0).all(), "0 only behind the end"
 
 
+@pytest.mark.slow
 @every_model
 def test_saved_and_rebuilt_models_decode_alike(name, tmp_path):
     model, source = wild(name), some_sources()

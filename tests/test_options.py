@@ -396,8 +396,9 @@ def test_memory_that_does_not_suffice_is_one_sentence():
         ({"jit_compile": True, "accumulation_steps": 2}, r"jit_compile=true does not go with accumulation_steps=2"),
         ({"min_delta": 0.1}, r"min_delta=0.1 means nothing without patience"),
         ({"closed_form": True, "ema_momentum": 0.9}, r"ema_momentum=0.9 means nothing with closed_form=true"),
-        ({"augmentation": ["mixup", "mixup"]}, r"augmentation has 'mixup' twice"),
-        ({"augmentation": ["flop"]}, r"augmentation has 'flop'\. Did you mean 'flip'"),
+        ({"augmentation": ["mixup", "mixup"]}, r"augmentation names 'mixup' twice; expected it once. Remove one"),
+        ({"augmentation": ["flop"]}, r"Unknown augmentation 'flop'\. Did you mean 'flip'"),
+        ({"augmentation": ["mixup", "flip"]}, r"augmentation has 'flip' after what mixes images.*Put 'flip' before"),
         ({"class_weights": "equal"}, r"class_weights is 'equal'\. Pass 'balanced'"),
         (
             {"class_weights": {"3": -1}},

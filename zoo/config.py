@@ -6,13 +6,14 @@ import dataclasses
 import math
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from zoo.errors import UsageError, did_you_mean
 
 AUGMENTATIONS = ("flip", "crop", "rand_augment", "mixup", "cutmix")
+MIXING = ("mixup", "cutmix")  # they mix the targets too
 _WHOLE = {
     "epochs": 1,
     "batch_size": 1,
@@ -35,6 +36,22 @@ _OPTIONAL = (
     "replicas",
     "checkpoint_steps",
 )
+
+
+def check_augmentation_names(names: Sequence[str]) -> None:
+    """Raises UsageError for what is no list of augmentations: an unknown name, one twice, or one after what mixes images."""
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise UsageError(f"augmentation is {names!r}; expected a list of names. Pass augmentation=['flip'], say.")
+    for index, name in enumerate(names):
+        if name not in AUGMENTATIONS:
+            raise UsageError(f"Unknown augmentation {name!r}. {did_you_mean(str(name), AUGMENTATIONS)}")
+        if name in names[:index]:
+            raise UsageError(f"augmentation names {name!r} twice; expected it once. Remove one of the two.")
+        if name not in MIXING and set(names[:index]) & set(MIXING):
+            raise UsageError(
+                f"augmentation has {name!r} after what mixes images: {list(names)}; expected 'mixup' and 'cutmix' last. "
+                f"Put {name!r} before them."
+            )
 
 
 def _is_finite(value: Any) -> bool:
@@ -163,15 +180,8 @@ class TrainConfig:
                 raise UsageError(f"{name} is {getattr(self, name)!r}. {did_you_mean(str(getattr(self, name)), valid)}")
         if self.jit_compile != "auto" and not isinstance(self.jit_compile, bool):
             raise UsageError(f"jit_compile is {self.jit_compile!r}. Pass true, false or auto.")
-        names = self.augmentation
-        if not isinstance(names, (list, tuple)):
-            raise UsageError(f"augmentation is {names!r}; expected a list of names. Pass augmentation=['flip'], say.")
-        for place, name in enumerate(names):
-            if name not in AUGMENTATIONS:
-                raise UsageError(f"augmentation has {name!r}. {did_you_mean(str(name), AUGMENTATIONS)}")
-            if name in names[:place]:
-                raise UsageError(f"augmentation has {name!r} twice. Pass it once.")
-        object.__setattr__(self, "augmentation", list(names))
+        check_augmentation_names(self.augmentation)
+        object.__setattr__(self, "augmentation", list(self.augmentation))
         weights = self.class_weights
         if isinstance(weights, Mapping):
             for name, value in weights.items():

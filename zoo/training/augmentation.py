@@ -19,10 +19,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.errors import UsageError, did_you_mean
-
-NAMES = ("flip", "crop", "rand_augment", "mixup", "cutmix")
-MIXING = ("mixup", "cutmix")  # they mix the targets too
+from zoo.config import AUGMENTATIONS as NAMES
+from zoo.config import MIXING, check_augmentation_names
+from zoo.errors import UsageError
 
 _MIXUP_ALPHA = 0.2  # what the paper took for ImageNet
 _OPERATIONS_PER_IMAGE = 2
@@ -66,18 +65,7 @@ def check_augmentation(names: Sequence[str], element_spec: Any) -> None:
         Traceback (most recent call last):
         zoo.errors.UsageError: Unknown augmentation 'flop'. Did you mean 'flip'?
     """
-    if isinstance(names, str) or not isinstance(names, Sequence):
-        raise UsageError(f"augmentation is {names!r}; expected a list of names. Pass augmentation=['flip'], say.")
-    for index, name in enumerate(names):
-        if name not in NAMES:
-            raise UsageError(f"Unknown augmentation {name!r}. {did_you_mean(str(name), NAMES)}")
-        if name in names[:index]:
-            raise UsageError(f"augmentation names {name!r} twice; expected it once. Remove one of the two.")
-        if name not in MIXING and set(names[:index]) & set(MIXING):
-            raise UsageError(
-                f"augmentation has {name!r} after what mixes images: {list(names)}; expected 'mixup' and 'cutmix' last. "
-                f"Put {name!r} before them."
-            )
+    check_augmentation_names(names)
     if not names:
         return
     inputs, targets = element_spec[:2]

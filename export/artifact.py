@@ -25,7 +25,7 @@ from zoo._version import __version__
 from zoo.errors import UsageError, one_line
 from zoo.export import layout
 from zoo.export.card import model_card
-from zoo.export.signatures import as_model_input, heads, model_inputs, served_model
+from zoo.export.signatures import PORTABLE, as_model_input, heads, model_inputs, served_model
 from zoo.export.verification import Verification, check
 
 if TYPE_CHECKING:
@@ -202,7 +202,11 @@ def _write(
     shutil.rmtree(assets)
     extra = directory / layout.EXTRA
     extra.mkdir(exist_ok=True)
-    np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(golden))  # type: ignore[arg-type]
+    # A signature that is asked what serving_default is asked has answers of its own alone.
+    asked = {k.rsplit("/", 1)[-1]: v for k, v in golden.items() if k.startswith("serving_default/in/")}
+    again = [k for k, v in golden.items() if "/in/" in k and asked.get(k.rsplit("/", 1)[-1]) is v]
+    stored = {k: v for k, v in golden.items() if k not in again or k.startswith("serving_default/")}
+    np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(stored))  # type: ignore[arg-type]
     facts = _facts(model, interface, signatures, report)
     storage.write_json(extra / "zoo.json", facts)
     storage.write_text(directory / "README.md", model_card(facts, report))
@@ -303,6 +307,7 @@ def _facts(
         "class_names": list(interface.class_names),
         "data": dict(interface.data),
         "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},
+        "portable_signature": PORTABLE if PORTABLE in signatures else "predict",
         "signatures": {name: _describe(function) for name, function in signatures.items()},
         "metrics": {k: v for k, v in report.items() if isinstance(v, (int, str)) or _is_finite(v)},
         "baseline": report.get("baseline"),

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, tf.Tensor]
 
+PORTABLE = "predict_portable"
+"""`predict` once more, where the fastest ops of TensorFlow are ones that other runtimes do not know."""
+
 
 def served_model(
     model: keras.Model, interface: Interface, assets: Path, labels_file: Path | None
@@ -37,8 +40,11 @@ def served_model(
     with tf.device("/cpu:0"):
         network = portable_copy(model)
     functions = heads(network, interface)
+    folding = {layer: layer.fold_weights() for layer in network._flatten_layers() if hasattr(layer, "fold_weights")}
+    folding = {layer: variables for layer, variables in folding.items() if variables}
 
     module = tf.Module(name="served_model")
+    module.folded_weights = list(folding.values())
     # Plain variables alone, not the Keras model: it would be saved and loaded beside them, every weight twice.
     module.model_weights = [v.value for v in network.weights]
     module.model_variables = [v.value for v in network.variables]
@@ -66,6 +72,8 @@ def served_model(
         return tf.function(function).get_concrete_function(**specs)
 
     raw = preprocessor.requests
+    for layer, variables in folding.items():
+        layer.folded = variables
     traced = {
         name: trace(answering(signature), {key: raw[key] for key in signature.requests})
         for name, signature in task.signatures.items()
@@ -73,6 +81,10 @@ def served_model(
     traced["predict"] = trace(predict, model_inputs(network))
     if "features" in functions:
         traced["features"] = trace(features, {key: raw[key] for key in task.signatures["serving_default"].requests})
+    if folding:
+        for layer in folding:
+            layer.folded = None
+        traced[PORTABLE] = trace(predict, model_inputs(network))
     return module, traced
 
 

@@ -195,7 +195,15 @@ def test_zoo_json_says_what_it_is(base, model, report):
             "outputs": {"probabilities": probabilities},
         },
         "features": {"inputs": request, "outputs": {"features": {"dtype": "float32", "shape": [None, 16]}}},
+        "top_k": {
+            "inputs": request,
+            "outputs": {
+                "class_name": {"dtype": "string", "shape": [None, 5]},
+                "probability": {"dtype": "float32", "shape": [None, 5]},
+            },
+        },
     }
+    assert facts["portable_signature"] == "predict", "the same ops are the fastest here"
     assert facts["weights_sha256"] == artifact.weights_hash(model)
     assert facts["metrics"]["accuracy"] == report["accuracy"]
     assert facts["baseline"]["accuracy"] == report["baseline"]["accuracy"]
@@ -247,7 +255,6 @@ def test_every_weight_is_stored_once(base, model):
 def test_golden_examples_are_real_and_cover_every_class(base, digits):
     content = golden(base / "1")
     assert sorted(content) == [
-        "features/in/image_bytes",
         "features/out/features",
         "predict/in/image",
         "predict/out/probabilities",
@@ -255,8 +262,11 @@ def test_golden_examples_are_real_and_cover_every_class(base, digits):
         "serving_default/out/class_name",
         "serving_default/out/probabilities",
         "targets",
+        "top_k/out/class_name",
+        "top_k/out/probability",
     ]
     assert all(len(value) == 64 for value in content.values())
+    assert all(content["top_k/out/class_name"][:, 0] == content["serving_default/out/class_name"])
     assert set(content["targets"].tolist()) == set(range(10))
     assert set(content["serving_default/out/class_name"].tolist()) == {str(n).encode() for n in range(10)}
     test = {(e["image"].tobytes(), int(e["label"])) for e in digits.test.as_numpy_iterator()}
@@ -412,7 +422,7 @@ def test_replay_finds_labels_in_another_order(copy):
     layout.write_sums(copy)
     wrong = failed(check(copy, sums=True))
     assert wrong.pop("labels") == "line 2 is '2', expected '1'; line 3 is '1', expected '2'"
-    assert sorted(wrong) == ["serving_default class_name, batch 3", "serving_default class_name, batch 64"]
+    assert sorted(wrong) == [f"{name} class_name, batch {n}" for name in ("serving_default", "top_k") for n in (3, 64)]
 
 
 def test_a_flipped_byte_is_found(copy):

@@ -11,6 +11,7 @@ from zoo.layers import recurrent
 
 PAIRS = {"LSTM": (recurrent.LSTM, keras.layers.LSTM), "GRU": (recurrent.GRU, keras.layers.GRU)}
 every_kind = pytest.mark.parametrize("kind", sorted(PAIRS))
+ZEROS = {"return_sequences": True, "zero_output_for_mask": True}
 BATCH, STEPS, CHANNELS, UNITS = 5, 7, 3, 4
 
 MASKS = {
@@ -85,16 +86,25 @@ def test_equals_keras_in_a_graph_in_float32_from_given_states(kind, mask, traini
 
 
 @every_kind
-@pytest.mark.parametrize("options", [{}, {"return_sequences": True}, {"use_bias": False}, {"dropout": 0.4, "seed": 3}])
+@pytest.mark.parametrize(
+    "options", [{}, {"return_sequences": True}, {"use_bias": False}, {"dropout": 0.4, "seed": 3}, ZEROS]
+)
 def test_options_of_keras(kind, options):
     """With dropout too: from the same seed both draw the same mask."""
-    assert_same(kind, "float64", 1e-10, MASKS["padded behind"], **options)
+    for mask in ("padded behind", "holes") if options == ZEROS else ("padded behind",):
+        for training in (True, False):
+            assert_same(kind, "float64", 1e-10, MASKS[mask], training, **options)
 
 
 @every_kind
 @pytest.mark.parametrize(
     "options",
-    [{"recurrent_dropout": 0.3, "seed": 3}, {"activation": "relu"}, {"unroll": True}, {"zero_output_for_mask": True}],
+    [
+        {"recurrent_dropout": 0.3, "seed": 3},
+        {"activation": "relu"},
+        {"unroll": True},
+        {"recurrent_activation": "hard_sigmoid"},
+    ],
 )
 def test_what_the_loops_do_not_know_is_left_to_keras(kind, options):
     ours, theirs = pair(kind, "float64", return_sequences=True, **options)
@@ -126,14 +136,14 @@ def test_both_directions_and_back_from_a_config(kind):
     ours, theirs = (keras.layers.Bidirectional(layer) for layer in pair(kind, return_sequences=True))
     again = keras.layers.Bidirectional.from_config(ours.get_config())
     assert type(again.forward_layer) is PAIRS[kind][0]
-    mask = MASKS["padded behind"]
     for layer in (ours, theirs, again):
         layer.build((None, None, CHANNELS))
     values = [np.random.default_rng(1).normal(size=w.shape) for w in ours.weights]
     for layer in (ours, theirs, again):
         layer.set_weights(values)
-    for layer in (ours, again):
-        np.testing.assert_allclose(layer(inputs(), mask=mask), theirs(inputs(), mask=mask), atol=1e-10)
+    for mask in MASKS.values():  # both directions answer a masked step with zeros
+        for layer in (ours, again):
+            np.testing.assert_allclose(layer(inputs(), mask=mask), theirs(inputs(), mask=mask), atol=1e-10)
 
 
 @every_kind
@@ -215,3 +225,42 @@ def test_a_saved_model_of_core_ops(kind, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(again(x), model(x))
+
+
+@every_kind
+@pytest.mark.parametrize("steps", [1, 8, 9, 16, 17, 24])
+@pytest.mark.parametrize("known", [False, True])
+def test_lengths_around_those_of_an_iteration(kind, steps, known):
+    """Short series without a loop, known lengths by a divisor, unknown ones filled up."""
+    ours, theirs = pair(kind, return_sequences=True, return_state=True)
+    x = np.random.default_rng(2).normal(size=(2, steps, CHANNELS))
+    run = tf.function(
+        lambda x: ours(x), input_signature=[tf.TensorSpec([None, steps if known else None, CHANNELS], tf.float64)]
+    )
+    for got, expected in zip(run(x), theirs(x), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(
+    "options", [{}, {"return_sequences": True, "return_state": True}, {"use_bias": False}, {"unroll": True}]
+)
+def test_the_fused_op_is_the_same_lstm(mask, options):
+    ours, theirs = pair("LSTM", "float32", **options)
+    ours.folded = ours.fold_weights()
+    start = list(np.random.default_rng(3).normal(size=(2, BATCH, UNITS)).astype("float32"))
+    run = tf.function(lambda x: ours(x, mask=MASKS[mask], initial_state=start))
+    x = tf.constant(inputs("float32"))
+    assert "BlockLSTM" in {op.type for op in run.get_concrete_function(x).graph.get_operations()}
+    expected = theirs(x, mask=MASKS[mask], initial_state=start)
+    for got, right in zip(tf.nest.flatten(run(x)), tf.nest.flatten(expected), strict=True):
+        np.testing.assert_allclose(got, right, atol=1e-6)
+    assert "BlockLSTM" not in {
+        op.type for op in tf.function(lambda x: ours(x, training=True)).get_concrete_function(x).graph.get_operations()
+    }, "its gradient is not that of training"
+
+
+@pytest.mark.parametrize("options", [{"activation": "relu"}, {"recurrent_activation": "hard_sigmoid"}])
+def test_what_the_fused_op_does_not_compute_is_not_folded(options):
+    assert pair("LSTM", "float32", **options)[0].fold_weights() == ()
+    assert pair("LSTM", "float64")[0].fold_weights() == (), "its kernel knows no float64"

@@ -161,14 +161,31 @@ def _every_step(served: Served, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf
     return labels, tf.where(real[..., tf.newaxis], probabilities, 0.0)
 
 
-def _classification_answer(served: Served) -> dict[str, tf.Tensor]:
+def _whole(served: Served) -> tf.Tensor:
+    """Returns the probabilities of the whole example, (batch, classes): where every step is answered, the last one has
+    seen all of them."""
     import tensorflow as tf
 
-    probabilities, answer = _class_probabilities(served.outputs), {}
-    if probabilities.shape.rank == 3:  # an answer at every step; the last one has seen all of them
-        answer["step_class_name"], answer["step_probabilities"] = _every_step(served, probabilities)
-        last = tf.maximum(served.extras["lengths"] - 1, 0)
-        probabilities = tf.gather(probabilities, last, axis=1, batch_dims=1)
+    probabilities = _class_probabilities(served.outputs)
+    if probabilities.shape.rank < 3:
+        return probabilities
+    last = tf.maximum(served.extras["lengths"] - 1, 0)
+    return tf.gather(probabilities, last, axis=1, batch_dims=1)
+
+
+def _top_answer(served: Served) -> dict[str, tf.Tensor]:
+    import tensorflow as tf
+
+    probabilities = _whole(served)
+    best, numbers = tf.math.top_k(probabilities, min(_TOP, probabilities.shape[-1]))
+    return {"class_name": served.label(tf.cast(numbers, tf.int64)), "probability": best}
+
+
+def _classification_answer(served: Served) -> dict[str, tf.Tensor]:
+    probabilities, answer = _whole(served), {}
+    every = _class_probabilities(served.outputs)
+    if every.shape.rank == 3:
+        answer["step_class_name"], answer["step_probabilities"] = _every_step(served, every)
     aside = {name: value for name, value in served.outputs.items() if name not in ("probabilities", "logits")}
     if aside and "tokens" in served.extras:
         aside["tokens"] = served.extras["tokens"]  # what the weights weigh
@@ -197,6 +214,11 @@ def _rating_answer(served: Served) -> dict[str, tf.Tensor]:
     return {"rating": _values(served.outputs)}
 
 
+_TOP = 5
+_TOP_ANSWERS = {
+    "class_name": f"the {_TOP} most probable labels, all where there are fewer, the best first",
+    "probability": "of each of them",
+}
 _CLASS_ANSWERS = {
     "class_name": "the most probable label",
     "probabilities": "of every label, in the order of assets/labels.txt",
@@ -211,7 +233,10 @@ def _classifier(*requests: str) -> dict[str, Any]:
     return {
         "target": "label",
         "report": "classification",
-        "signatures": {"serving_default": Signature(requests, _classification_answer, _CLASS_ANSWERS)},
+        "signatures": {
+            "serving_default": Signature(requests, _classification_answer, _CLASS_ANSWERS),
+            "top_k": Signature(requests, _top_answer, _TOP_ANSWERS),
+        },
         "loss": _cross_entropy,
         "metrics": _accuracy,
         "prediction": _class_probabilities,

@@ -54,7 +54,8 @@ def _weights(queries: tf.Tensor, keys: tf.Tensor, reachable: Any) -> tf.Tensor:
     least = tf.constant(-6e4 if queries.dtype == tf.float16 else -1e9, queries.dtype)
     if reachable is not None and reachable.shape[2] == 1:
         # One more channel, 1 in every query and 0 or `least` in the keys, adds the mask without a pass of its own.
-        blocked = tf.where(reachable, tf.zeros_like(least), least)[:, :, 0, :, tf.newaxis]
+        # Not by a slice: LiteRT converts no slice that adds an axis behind others.
+        blocked = tf.transpose(tf.where(reachable, tf.zeros_like(least), least), [0, 1, 3, 2])
         blocked = tf.broadcast_to(blocked, tf.shape(keys[..., :1]))
         keys = tf.concat([keys, blocked], axis=-1)
         queries = tf.concat([queries, tf.ones_like(queries[..., :1])], axis=-1)

@@ -19,6 +19,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from zoo.layers import recurrent_inference
 from zoo.layers.dot_product import once
 
 Tensors = tuple[tf.Tensor, ...]
@@ -37,8 +38,30 @@ class LSTM(layers.LSTM):
         TensorShape([2, 5, 4])
     """
 
+    folded: tuple[Any, Any] | None = None
+    """Weights in the layout of TensorFlow's fused op; where they are set, that op answers outside training."""
+
+    def fold_weights(self) -> tuple[tf.Variable, ...]:
+        """Returns variables that hold the layer's weights as TensorFlow's fused op takes them, to be set as `folded`; none
+        where that op does not compute this layer."""
+        if (
+            not _is_usual(self)
+            or (self.zero_output_for_mask and not self.return_sequences)
+            or self.compute_dtype != "float32"
+        ):
+            return ()
+        weights = [self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias]
+        folded = recurrent_inference.folded(*(None if w is None else tf.convert_to_tensor(w) for w in weights))
+        return tuple(tf.Variable(values, trainable=False, name="folded") for values in folded)
+
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
         """Returns last output, all outputs and states, as Keras's layer does."""
+        if self.folded is not None and not training:
+            steps = _Steps(sequences, mask, self.go_backwards)
+            x = tf.transpose(steps.inputs, [1, 0, 2])
+            outputs, carries = recurrent_inference.block_lstm(x, *self.folded, *initial_state)
+            states = list(zip((outputs, carries), initial_state, strict=True))
+            return steps.results(self, outputs, states)
         if not _has_a_loop(self, training):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         weights = [self.cell.kernel, self.cell.recurrent_kernel]
@@ -46,9 +69,12 @@ class LSTM(layers.LSTM):
         steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
         projected = steps.projected(kernel, self.cell.bias)
         h, c = (_full(state) for state in initial_state)
-        loop = (_lstm_training if _needs_states(self) else _lstm_training_outputs) if training else _lstm
-        outputs, carries = loop(projected, recurrent_kernel, h, c)
-        return steps.results(outputs, self.return_sequences, [(outputs, h), (carries, c)], _needs_states(self))
+        if training:
+            loop = _lstm_training if _needs_states(self) else _lstm_training_outputs
+            outputs, carries = loop(projected, recurrent_kernel, h, c)
+        else:
+            outputs, carries = recurrent_inference.lstm(projected, recurrent_kernel, h, c, _needs_states(self))
+        return steps.results(self, outputs, [(outputs, h), (carries, c)])
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -76,23 +102,27 @@ class GRU(layers.GRU):
         steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
         projected = steps.projected(kernel, input_bias)
         h = _full(tf.nest.flatten(initial_state)[0])
-        loop = _gru_training if training else _gru
+        loop = _gru_training if training else recurrent_inference.gru
         outputs = loop(projected, recurrent_kernel, recurrent_bias, h)
-        return steps.results(outputs, self.return_sequences, [(outputs, h)], _needs_states(self))
+        return steps.results(self, outputs, [(outputs, h)])
 
 
 def _has_a_loop(layer: Any, training: Any) -> bool:
     """Whether a layer, used in this way, is one that the loops below compute."""
     return (
         isinstance(training, (bool, type(None)))
-        and layer.activation is keras.activations.tanh
-        and layer.recurrent_activation is keras.activations.sigmoid
+        and _is_usual(layer)
         and not (training and layer.recurrent_dropout)
         and not layer.unroll
-        and not layer.zero_output_for_mask
+        and (layer.return_sequences or not layer.zero_output_for_mask)
         and layer.use_cudnn is not True
         and not tf.config.list_logical_devices("GPU")
     )
+
+
+def _is_usual(layer: Any) -> bool:
+    tanh, sigmoid = keras.activations.tanh, keras.activations.sigmoid
+    return layer.activation is tanh and layer.recurrent_activation is sigmoid
 
 
 def _needs_states(layer: Any) -> bool:
@@ -156,21 +186,21 @@ class _Steps:
         return projected
 
     def results(
-        self, outputs: tf.Tensor, all_outputs: bool, states: Sequence[tuple[tf.Tensor, tf.Tensor]], needs_states: bool
+        self, layer: Any, outputs: tf.Tensor, states: Sequence[tuple[tf.Tensor, tf.Tensor]]
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         """Returns last output (batch, units), outputs (batch, steps or 1, units) and last states, as Keras orders them.
 
         Args:
+            layer: tells whether all outputs are wanted, whether states are (else the initial ones are returned), and whether
+                a masked step is answered with zeros.
             outputs: of the loop, (steps, batch, units).
-            all_outputs: whether all outputs are wanted.
             states: for each state its values after every step, (steps, batch, units), and the initial one.
-            needs_states: whether the states are wanted; else the initial ones are returned.
         """
         last = self._last(outputs, None)
-        ends = [self._last(values, start) if needs_states else start for values, start in states]
-        if not all_outputs:
+        ends = [self._last(values, start) if _needs_states(layer) else start for values, start in states]
+        if not layer.return_sequences:
             return last, tf.expand_dims(last, 1), ends
-        return last, self._in_place(tf.transpose(outputs, [1, 0, 2]), last), ends
+        return last, self._in_place(tf.transpose(outputs, [1, 0, 2]), last, layer.zero_output_for_mask), ends
 
     def _last(self, values: tf.Tensor, start: tf.Tensor | None) -> tf.Tensor:
         """Returns the values after the last real step; where there is none, `start`, by default 0."""
@@ -180,22 +210,24 @@ class _Steps:
         last = tf.gather_nd(values, tf.stack([tf.maximum(self.lengths - 1, 0), rows], axis=1))
         return tf.where(self.lengths[:, tf.newaxis] > 0, last, tf.zeros_like(last) if start is None else start)
 
-    def _in_place(self, values: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
-        """Returns values (batch, steps, units) at the steps that they belong to; a masked step repeats the one before."""
+    def _in_place(self, values: tf.Tensor, last: tf.Tensor, zeros: bool) -> tf.Tensor:
+        """Returns values (batch, steps, units) at the steps that they belong to; a masked step is 0 or repeats the one
+        before."""
         if self.mask is None:
             return values
-        at = self.mask[..., tf.newaxis]
+        at = tf.expand_dims(self.mask, -1)  # not by a slice: LiteRT converts no slice that adds a last axis
 
         def usual() -> tf.Tensor:
             if not self.backwards:
-                return tf.where(at, values, last[:, tf.newaxis])
+                return tf.where(at, values, tf.zeros_like(values) if zeros else last[:, tf.newaxis])
             there = tf.reverse_sequence(values, self.lengths, seq_axis=1)
             return tf.reverse(tf.where(at, there, tf.zeros_like(there)), [1])
 
         def any_order() -> tf.Tensor:
             seen = tf.cumsum(tf.cast(self.read, tf.int32), axis=1)  # real steps up to and with this one
             found = tf.gather(values, tf.maximum(seen - 1, 0), batch_dims=1)
-            return tf.where(seen[..., tf.newaxis] > 0, found, tf.zeros_like(found))
+            reached = self.read if zeros else seen > 0
+            return tf.where(tf.expand_dims(reached, -1), found, tf.zeros_like(found))
 
         outputs = tf.cond(self.padded_behind, usual, any_order)
         outputs.set_shape(values.shape)
@@ -242,18 +274,6 @@ def _before(values: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     return tf.concat([start[tf.newaxis], values[:-1]], axis=0)
 
 
-def _lstm(projected: tf.Tensor, kernel: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns outputs and carries of all steps, (steps, batch, units); gates in Keras's order: i, f, candidate, o."""
-
-    def body(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[Tensors, Tensors]:
-        *_, h, c = _lstm_step(projected[t], kernel, h, c)
-        return (h, c), (h, c)
-
-    kept = (h.dtype, h.shape)
-    _, (outputs, carries) = _loop(_length(projected), body, (h, c), [kept, kept])
-    return _stacked(outputs, projected, h), _stacked(carries, projected, h)
-
-
 def _lstm_step(x: tf.Tensor, kernel: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> Tensors:
     i, f, new, o = tf.split(x + tf.matmul(h, kernel), 4, axis=1)
     i, f, new, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(new), tf.sigmoid(o)
@@ -264,7 +284,7 @@ def _lstm_step(x: tf.Tensor, kernel: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> T
 
 @tf.custom_gradient
 def _lstm_training(projected: tf.Tensor, kernel: tf.Tensor, start_h: tf.Tensor, start_c: tf.Tensor) -> Any:
-    """`_lstm`, with a gradient that keeps the gates instead of computing them again."""
+    """Outputs and carries of all steps, with a gradient that keeps the gates instead of computing them again."""
     return _lstm_and_gradient(projected, kernel, start_h, start_c)
 
 
@@ -320,17 +340,6 @@ def _lstm_and_gradient(projected: tf.Tensor, kernel: tf.Tensor, start_h: tf.Tens
     return (outputs, carries), gradient
 
 
-def _gru(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
-    """Returns the outputs of all steps, (steps, batch, units); gates in Keras's order: update, reset, candidate."""
-
-    def body(t: tf.Tensor, h: tf.Tensor) -> tuple[Tensors, Tensors]:
-        *_, h = _gru_step(projected[t], kernel, bias, h)
-        return (h,), (h,)
-
-    _, (outputs,) = _loop(_length(projected), body, (h,), [(h.dtype, h.shape)])
-    return _stacked(outputs, projected, h)
-
-
 def _gru_step(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor) -> Tensors:
     x_z, x_r, x_new = tf.split(x, 3, axis=1)
     z, r, inner = tf.split(tf.nn.bias_add(tf.matmul(h, kernel), bias), 3, axis=1)
@@ -341,7 +350,7 @@ def _gru_step(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor) ->
 
 @tf.custom_gradient
 def _gru_training(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, start: tf.Tensor) -> Any:
-    """`_gru`, with a gradient that keeps the gates instead of computing them again."""
+    """The outputs of all steps, with a gradient that keeps the gates instead of computing them again."""
     count, kept = _length(projected), (start.dtype, start.shape)
 
     def forward(t: tf.Tensor, h: tf.Tensor) -> tuple[Tensors, Tensors]:

@@ -1,4 +1,4 @@
-"""Measure training side by side with other frameworks: `zoo benchmark training --families mlp lstm`."""
+"""Measure side by side with other frameworks: `zoo benchmark training --families mlp lstm`, `zoo benchmark serving`."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def write(rows: Sequence[Row], file: Path) -> None:
 
 def _parser() -> Parser:
     parser = Parser("benchmark", _DESCRIPTION)
-    parser.add_argument("what", choices=["training"], help="What to measure.")
+    parser.add_argument("what", choices=["training", "serving"], help="What to measure; each has options of its own.")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), help="Families of models.")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), help="Whom to compare; zoo is always one.")
     parser.add_argument("--seconds", type=float, default=10.0, help="Seconds that each contender is measured for.")
@@ -273,6 +273,10 @@ def _all_rows(options: Any, skipped: dict[str, str]) -> Iterator[Row]:
 
 def command(argv: list[str]) -> int:
     """Parses, measures, prints the table."""
+    if argv[:1] == ["serving"]:
+        from zoo.scripts import benchmark_serving
+
+        return benchmark_serving.command(argv[1:])
     options = _checked(_parser().parse(argv))
     skipped: dict[str, str] = {}
     rows: list[Row] = []

@@ -1,4 +1,4 @@
-"""A contender of `zoo benchmark training`: PyTorch or Lightning, in any Python that has them. Needs nothing of zoo.
+"""A contender of `zoo benchmark`: PyTorch or Lightning, in any Python that has them. Needs nothing of zoo.
 
 The parameters come as Keras orders them, one array after the other, in the file that the contender zoo has written.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -218,6 +219,37 @@ def run_lightning(job: dict[str, Any], module: Any, loader: Any, ordered: Any) -
     lightning.Trainer(max_epochs=-1, accelerator="cpu", callbacks=[Rounds()], **quiet).fit(task, loader)
 
 
+def run_serving(job: dict[str, Any]) -> None:
+    """Measures calls as it is asked to, a line with batch size and seconds; as `serve` of benchmark_servers.py does."""
+    import numpy as np
+    import torch
+
+    with np.load(Path(job["folder"]) / "start.npz") as start:
+        (x,) = (start[name] for name in start.files if name.startswith("x_"))
+        weights = iter([start[name] for name in sorted(start.files) if name.startswith("w")])
+        expected = start["answer"]
+    if job["family"] == "cnn":
+        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    module: Any = torch.nn.Sequential(make_module(job["family"], weights), torch.nn.Softmax(-1)).eval()
+    with torch.inference_mode():
+        if job["contender"] == "torch_traced":
+            module = torch.jit.freeze(torch.jit.trace(module, torch.from_numpy(x[:8])))
+        gap = float(np.max(np.abs(module(torch.from_numpy(x[:8])).numpy() - expected)))
+        if gap > 1e-4:
+            raise ValueError(f"The answer differs from the Keras model's by {gap:.2g}.")
+        say(difference=gap)
+        for line in sys.stdin:
+            batch, seconds = line.split()
+            part = np.ascontiguousarray(x[: int(batch)])
+            times: list[float] = []
+            end = time.perf_counter() + float(seconds)
+            while len(times) < 3 or time.perf_counter() < end:
+                started = time.perf_counter()
+                module(torch.from_numpy(part)).numpy()
+                times.append(time.perf_counter() - started)
+            say(milliseconds=1000 * statistics.median(times))
+
+
 def main(job: dict[str, Any]) -> None:
     """Runs one contender until it is told to stop; says what is missing where something is."""
     try:
@@ -231,6 +263,9 @@ def main(job: dict[str, Any]) -> None:
         return
     torch.manual_seed(0)
     torch.set_num_threads(job["threads"])
+    if job.get("serving"):
+        run_serving(job)
+        return
     with np.load(Path(job["folder"]) / "start.npz") as start:
         x, y = start["x"], start["y"].astype("int64")
         weights = iter([start[name] for name in sorted(start.files) if name.startswith("w")])

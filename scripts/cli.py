@@ -19,7 +19,7 @@ COMMANDS = {
     "cross-validate": "train once for every fold, report mean and deviation",
     "launch-local": "start N workers of a command on this machine",
     "results": "run the recipes, collect their figures as CSV",
-    "benchmark": "measure training side by side with Keras, PyTorch and Lightning",
+    "benchmark": "measure training or serving side by side with other frameworks",
     "list": "list models and data sets",
 }
 

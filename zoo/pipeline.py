@@ -261,7 +261,7 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     prepared = datasets.load(source.pop("name"), **source).prepare(arguments.pop("name"), **arguments)
     # Fitted anew it would be the same, unless the source of the data has changed since.
     prepared.preprocessor = Interface.load(Path(run_directory) / "interface").preprocessor
-    return _load_model(model_file), prepared, settings
+    return load_model(model_file), prepared, settings
 
 
 def export_run(run_directory: str | Path, path: str | Path) -> Path:
@@ -277,11 +277,11 @@ def export_run(run_directory: str | Path, path: str | Path) -> Path:
     report_file = Path(run_directory) / "evaluation.json"
     report = storage.read_json(report_file) if report_file.is_file() else None
     interface = Interface.load(Path(run_directory) / "interface")
-    return artifact.save(_load_model(model_file), interface, path, report=report)
+    return artifact.save(load_model(model_file), interface, path, report=report)
 
 
-def _load_model(file: Path) -> keras.Model:
-    """Loads a run's model, once the layers that it may be made of are registered with Keras."""
+def load_model(file: Path) -> keras.Model:
+    """Loads a model that a run or `model.save` wrote, once the layers that it may be made of are registered with Keras."""
     import keras
 
     import zoo.layers

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.scripts.benchmark_keras import plain_keras, say
 
 if TYPE_CHECKING:
+    import keras
     import numpy as np
 
 Call = Callable[[dict[str, Any]], Any]

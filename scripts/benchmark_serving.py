@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError, did_you_mean
+from zoo.scripts import benchmark
 from zoo.scripts.benchmark import Worker
 from zoo.scripts.console import Parser, run_command
 
@@ -34,9 +35,6 @@ CONTENDERS = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
 }
-TENSORFLOW = ("keras_export", "keras_predict", "keras_call", "keras_xla")
-TORCH_FAMILIES = ("mlp", "cnn", "lstm", "embedding_lstm", "rnn", "transformer")
-
 _TEXT = {"data": "commands", "length": 100}
 FAMILIES: dict[str, dict[str, Any]] = {
     "mlp": {"data": "digits", "model": {"input_shape": [28, 28, 1]}},
@@ -102,7 +100,7 @@ def measure(family: str, threads: int, options: Any, skipped: dict[str, str]) ->
                     "folder": folder,
                     "rows": max(options.batch_sizes),
                 }
-                if contender.startswith("torch") and family not in TORCH_FAMILIES:
+                if contender.startswith("torch") and family not in benchmark.FAMILIES:  # not written in PyTorch
                     continue
                 worker = Worker(_command(contender, options.torch_python), job)
                 workers[contender] = worker

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.scripts import benchmark, benchmark_keras, cli
+from zoo.scripts import benchmark, benchmark_keras, benchmark_servers, benchmark_serving, cli
 
 WORDS = ["benchmark", "training", "--families", "mlp", "--steps", "2", "--seconds", "0.01", "--threads", "1"]
 
@@ -113,3 +114,57 @@ def test_the_worker_of_pytorch_runs_without_this_package(tmp_path):
         [sys.executable, "-S", "-E", str(file), job], capture_output=True, text=True, env=environment, check=True
     )
     assert json.loads(done.stdout.removeprefix("@@"))["skipped"].startswith("numpy is not installed; pip install")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--families", "cn"], r"--families has 'cn'. Did you mean 'cnn'\?"),
+        (["--batch_sizes", "0"], r"--batch_sizes has 0; expected 1 to 100000. Pass --batch_sizes 1, say"),
+    ],
+)
+def test_wrong_options_of_serving_are_named(words, message, capsys):
+    assert cli.main(["benchmark", "serving", *words]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_serving_knows_every_family():
+    assert sorted(benchmark_serving.FAMILIES) == zoo.list_models()
+
+
+@pytest.mark.slow
+def test_serving_compares_the_answers_before_it_measures(tmp_path, capsys):
+    file = tmp_path / "figures.csv"
+    words = [
+        "--families",
+        "mlp",
+        "--threads",
+        "1",
+        "--batch_sizes",
+        "1",
+        "5",
+        "--seconds",
+        "0.05",
+        "--output",
+        str(file),
+    ]
+    assert cli.main(["benchmark", "serving", *words]) == 0
+    shown = capsys.readouterr().out
+    rows = list(csv.DictReader(file.open()))
+    measured = {row["contender"] for row in rows}
+    assert measured >= {"zoo", "keras_export", "keras_predict", "keras_call", "keras_xla", "onnxruntime", "openvino"}
+    assert {(row["family"], row["batch"], row["threads"]) for row in rows} == {("mlp", "1", "1"), ("mlp", "5", "1")}
+    assert all(float(row["milliseconds"]) > 0 and row["rounds"] == "5" for row in rows)
+    assert "| `mlp` | 5 | 1 | " in shown
+
+
+@pytest.mark.slow
+def test_a_contender_that_answers_otherwise_is_not_measured(tmp_path):
+    job = {"family": "mlp", "data": "digits", "contender": "zoo", "threads": 1, "folder": str(tmp_path), "rows": 8}
+    benchmark_servers.write_artifact({**job, "model": {"hidden_units": [4]}})
+    with np.load(tmp_path / "start.npz") as start:
+        inputs = {k.removeprefix("x_"): start[k] for k in start.files if k.startswith("x_")}
+        expected = start["answer"]
+    call = benchmark_servers.zoo_call(job)
+    with pytest.raises(ValueError, match=r"differs from the Keras model.s by 0\.5"):
+        benchmark_servers.serve(call, inputs, expected + 0.5)

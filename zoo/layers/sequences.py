@@ -113,7 +113,9 @@ class EncoderBlock(layers.Layer):
         batch, steps = ops.shape(inputs)[0], ops.shape(inputs)[1]
         split = ops.reshape(ops.matmul(rows, kernel) + bias, (batch, steps, 3, self.num_heads, dim // self.num_heads))
         queries, keys, values = ops.unstack(ops.transpose(split, (2, 0, 3, 1, 4)))
-        reachable = None if mask is None else mask[:, None, None, :]  # (batch, 1, 1, steps): which keys may be read
+        reachable = (
+            None if mask is None else ops.expand_dims(mask, (1, 2))
+        )  # (batch, 1, 1, steps): which keys may be read
         read = ops.transpose(dot_product.attend(queries, keys, values, reachable, training), (0, 2, 1, 3))
         output = self.attention.output_dense
         return ops.reshape(

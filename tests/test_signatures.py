@@ -1,0 +1,131 @@
+"""What every SavedModel offers: top_k beside serving_default, recurrent layers in a fast form and in a portable one."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from zoo import storage
+from zoo.export import replay, signatures
+
+TINY = {"embedding_dim": 6, "lstm_units": 5}
+
+
+def exported(model, interface, folder):
+    path = zoo.export.save(model, interface, folder / "saved")
+    return tf.saved_model.load(str(path)), storage.read_json(path / "assets.extra" / "zoo.json")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A bidirectional text LSTM, as loaded, with the model and its data."""
+    prepared = zoo.datasets.load("commands").prepare("embedding_lstm", bidirectional=True, **TINY)
+    model = prepared.build(seed=1)
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])  # biases too: zeros would hide an error
+    loaded, facts = exported(model, prepared.interface, tmp_path_factory.mktemp("text"))
+    return loaded, facts, model, prepared
+
+
+def ops_of(function):
+    graph = function.graph.as_graph_def()
+    return {node.op for node in [*graph.node, *(n for f in graph.library.function for n in f.node_def)]}
+
+
+def test_the_fast_form_serves_and_the_portable_one_is_named(text):
+    loaded, facts, *_ = text
+    assert facts["portable_signature"] == "predict_portable"
+    for name, function in loaded.signatures.items():
+        assert ("BlockLSTM" in ops_of(function)) == (name != "predict_portable"), name
+    both = [facts["signatures"][name] for name in ("predict", "predict_portable")]
+    assert both[0] == both[1]
+    refused = {op for name in loaded.signatures for op in ops_of(loaded.signatures[name]) if "Cudnn" in op}
+    assert not refused
+
+
+def test_both_forms_are_the_lstm_of_keras(text):
+    """Any length, any batch, padding and holes: as the same architecture of Keras's own layers answers."""
+    loaded, _, model, _ = text
+    ids = np.random.default_rng(3).integers(0, 20, (7, 23)).astype("int32")
+    ids[:, 0] = 1
+    plain = keras.Sequential(
+        [
+            keras.layers.Embedding(*model.get_weights()[0].shape, mask_zero=True),
+            keras.layers.Bidirectional(keras.layers.LSTM(5)),
+            keras.layers.Dense(model.output_shape[-1], activation="softmax"),
+        ]
+    )
+    plain(ids)
+    plain.set_weights(model.get_weights())
+    for name in ("predict", "predict_portable"):
+        for rows, steps in ((7, 23), (1, 4)):
+            got = loaded.signatures[name](token_ids=tf.constant(ids[:rows, :steps]))["probabilities"]
+            np.testing.assert_allclose(got, plain(ids[:rows, :steps]), atol=1e-5)
+
+
+def test_top_k_is_the_best_of_serving_default(text):
+    loaded, _, _, prepared = text
+    texts = tf.constant(["turn the light on", "play music", "nothing that anyone knows"])
+    every = loaded.signatures["serving_default"](text=texts)
+    best = loaded.signatures["top_k"](text=texts)
+    probabilities, names = every["probabilities"].numpy(), np.array(prepared.interface.class_names, object)
+    order = np.argsort(-probabilities, axis=1)[:, :5]
+    assert best["class_name"].shape == (3, min(5, len(names)))
+    assert [[n.decode() for n in row] for row in best["class_name"].numpy()] == names[order].tolist()
+    np.testing.assert_allclose(best["probability"], np.take_along_axis(probabilities, order, 1), atol=1e-6)
+    np.testing.assert_array_equal(best["class_name"][:, 0], every["class_name"])
+
+
+def test_where_every_step_is_answered_top_k_is_of_the_last(tmp_path):
+    prepared = zoo.datasets.load("digit_rows").prepare("lstm", units=(6,))
+    loaded, facts = exported(prepared.build(seed=0), prepared.interface, tmp_path)
+    assert facts["portable_signature"] == "predict_portable"
+    series = tf.constant(prepared.interface.examples.requests["series"][:4])
+    every, best = (loaded.signatures[name](series=series) for name in ("serving_default", "top_k"))
+    assert every["step_probabilities"].shape.rank == 3 and best["class_name"].shape == (4, 5)
+    np.testing.assert_array_equal(best["class_name"][:, 0], every["class_name"])
+    np.testing.assert_allclose(best["probability"][:, 0], tf.reduce_max(every["probabilities"], axis=1), atol=1e-6)
+
+
+def test_a_gru_has_one_form_for_all(tmp_path):
+    prepared = zoo.datasets.load("tagged_commands").prepare("rnn", embedding_dim=6, rnn_units=5)
+    loaded, facts = exported(prepared.build(seed=0), prepared.interface, tmp_path)
+    assert facts["portable_signature"] == "predict" and "predict_portable" not in loaded.signatures
+    assert "top_k" not in loaded.signatures, "labels of words have no best five"
+
+
+def test_wrong_weights_in_the_fast_form_alone_are_found(text, tmp_path, monkeypatch):
+    """Both forms are replayed, each against the live model."""
+    _, _, model, prepared = text
+    honest = signatures.portable_copy
+
+    def changed(model):
+        copy = honest(model)
+        for layer in copy._flatten_layers():
+            if hasattr(layer, "fold_weights"):
+                fold = layer.fold_weights
+                layer.fold_weights = lambda fold=fold: tuple(tf.Variable(w * 1.01) for w in fold())
+        return copy
+
+    monkeypatch.setattr(signatures, "portable_copy", changed)
+    with pytest.raises(zoo.UsageError, match=r"was not published.*predict probabilities, batch 64: ") as error:
+        zoo.export.save(model, prepared.interface, tmp_path / "saved")
+    assert "predict_portable" not in str(error.value)
+    assert not (tmp_path / "saved").exists()
+
+
+def test_labels_that_are_as_probable_may_change_places():
+    labels = [b"a", b"b", b"c"]
+    known = np.array([[0.5, 0.25, 0.25 + 1e-7], [0.6, 0.3, 0.1]])
+
+    def row(have):
+        want = {"class_name": np.array([[b"a", b"c"], [b"a", b"b"]], object)}
+        return replay._compare(want, {"class_name": np.array(have, object)}, labels, 1e-5, known)[0]
+
+    assert row([[b"a", b"b"], [b"a", b"b"]])["passed"]
+    assert row([[b"a", b"b"], [b"a", b"b"]])["detail"] == "1 of 4 differ, 1 of them ties"
+    assert not row([[b"b", b"a"], [b"a", b"b"]])["passed"]
+    assert not row([[b"a", b"c"], [b"a", b"x"]])["passed"], "no label at all"

@@ -1,0 +1,120 @@
+"""A runtime for MLServer that serves a SavedModel with TensorFlow alone, by the V2 inference protocol.
+
+`scripts/serve_mlserver.md` tells how to start it. Neither Keras nor savedmodel-zoo is needed where it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from mlserver import MLModel, types
+from mlserver.errors import InferenceError
+from mlserver.utils import get_model_uri
+
+_DATATYPES = {tf.float32: "FP32", tf.int32: "INT32", tf.int64: "INT64", tf.string: "BYTES"}
+
+
+class SavedModelRuntime(MLModel):
+    """Answers requests from the signatures of a SavedModel; `serving_default` where a request names none.
+
+    The model's `uri` is a version folder, or the folder above it: then the newest version is served. A request names
+    another signature in its `parameters`: {"signature_name": "features"}.
+    """
+
+    async def load(self) -> bool:
+        """Loads the SavedModel and tells its inputs and outputs to the server's metadata."""
+        folder = newest_version(Path(await get_model_uri(self.settings)))
+        self._model = await asyncio.to_thread(tf.saved_model.load, str(folder))
+        function = self._model.signatures["serving_default"]
+        self.inputs = _metadata(function.structured_input_signature[1])
+        self.outputs = _metadata(function.structured_outputs)
+        return True
+
+    async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
+        """Answers one request; what it lacks, and what the graph refuses, is answered with status 400 and a sentence."""
+        name = getattr(payload.parameters, "signature_name", None) or "serving_default"
+        if name not in self._model.signatures:
+            known = ", ".join(self._model.signatures)
+            raise InferenceError(f"There is no signature {name!r}; the SavedModel has {known}. Send one of these.")
+        function = self._model.signatures[name]
+        specs = function.structured_input_signature[1]
+        given = {item.name: item for item in payload.inputs}
+        if set(given) != set(specs):
+            raise InferenceError(f"{name} takes {', '.join(specs)}; received {', '.join(given)}. Send these names.")
+        inputs = {key: _tensor(item, specs[key]) for key, item in given.items()}
+        try:
+            answer = await asyncio.to_thread(lambda: function(**inputs))
+        except tf.errors.OpError as error:
+            raise InferenceError(f"{name} refused the request: {_sentence(error)}") from error
+        outputs = [_output(key, value.numpy()) for key, value in answer.items()]
+        return types.InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)
+
+
+def newest_version(path: Path) -> Path:
+    """Returns the folder itself where it is a SavedModel, else that of the highest number in it."""
+    if (path / "saved_model.pb").is_file():
+        return path
+    numbers = [int(p.name) for p in path.glob("[0-9]*") if p.name.isdecimal() and (p / "saved_model.pb").is_file()]
+    if not numbers:
+        raise FileNotFoundError(f"{path} holds no SavedModel; expected saved_model.pb, or versions 1, 2, ...")
+    return path / str(max(numbers))
+
+
+def _tensor(given: types.RequestInput, spec: tf.TensorSpec) -> tf.Tensor:
+    """An input of a request as the tensor that a signature takes."""
+    expected, came = _DATATYPES[spec.dtype], types.Datatype(given.datatype).value
+    if came != expected:
+        raise InferenceError(f"{given.name} is {came}; expected {expected}. Send it in this datatype.")
+    try:
+        values = _strings(given) if expected == "BYTES" else np.array(given.data.root, spec.dtype.as_numpy_dtype)
+        array = np.asarray(values).reshape(given.shape)
+    except (ValueError, TypeError) as error:
+        raise InferenceError(f"{given.name} cannot be read: {error}. Send data that fits its shape.") from error
+    if not spec.shape.is_compatible_with(array.shape):
+        raise InferenceError(f"{given.name} has the shape {list(array.shape)}; expected {spec.shape}. Send that shape.")
+    return tf.constant(array.tolist() if array.dtype == object else array, spec.dtype, array.shape)
+
+
+def _strings(given: types.RequestInput) -> np.ndarray:
+    """Strings of a request as bytes: text is UTF-8; base64 where `content_type` says so, and in JSON, which holds no bytes,
+    for every input that is called NAME_bytes."""
+    kind = given.parameters.content_type if given.parameters else None
+    data = given.data.root if isinstance(given.data.root, list) else [given.data.root]
+    values = np.empty(len(data), object)
+    for i, value in enumerate(data):
+        if not isinstance(value, str | bytes):
+            raise TypeError(f"element {i} is {value!r}, no string")
+        encoded = kind == "base64" or (kind is None and isinstance(value, str) and given.name.endswith("_bytes"))
+        try:
+            values[i] = base64.b64decode(value, validate=True) if encoded else value
+        except binascii.Error as error:
+            raise ValueError(f"element {i} is not base64 ({error})") from error
+        if isinstance(values[i], str):
+            values[i] = values[i].encode()
+    return values
+
+
+def _output(name: str, value: np.ndarray) -> types.ResponseOutput:
+    kind = _DATATYPES[tf.as_dtype(value.dtype)]
+    parameters = types.Parameters(content_type="str") if kind == "BYTES" else None
+    data: list[Any] = value.ravel().tolist()
+    return types.ResponseOutput(name=name, shape=list(value.shape), datatype=kind, data=data, parameters=parameters)
+
+
+def _metadata(tensors: dict[str, Any]) -> list[types.MetadataTensor]:
+    return [
+        types.MetadataTensor(name=key, datatype=_DATATYPES[t.dtype], shape=[size or -1 for size in t.shape])
+        for key, t in tensors.items()
+    ]
+
+
+def _sentence(error: tf.errors.OpError) -> str:
+    """What the graph said, without where in the graph it was said."""
+    text = str(error.message).split("[[{{node", 1)[0].split("}} ", 1)[-1]
+    return " ".join(text.split())[:400]

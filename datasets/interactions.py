@@ -117,6 +117,15 @@ class InteractionPreprocessor:
         return {name: tf.TensorSpec([None], tf.string, name) for name in ("user_id", "item_id")}
 
     @property
+    def limits(self) -> tuple[str, ...]:
+        """Who and what is known, and what becomes of the others."""
+        return (
+            f"Known are {len(self.user_ids):,} users and {len(self.item_ids):,} items, by their ids letter for letter.",
+            "An unknown user is answered as one who has rated nothing; an unknown item is refused, and the whole batch "
+            "with it. What a user has rated since training is not known.",
+        )
+
+    @property
     def popularity(self) -> np.ndarray:
         """How many users of the training split have seen each item, int32 (items,)."""
         return np.bincount(self.seen_items, minlength=len(self.item_ids) + 1)[1:].astype(np.int32)

@@ -47,6 +47,10 @@ class Preprocessor(Protocol):
     def requests(self) -> dict[str, tf.TensorSpec]:
         """All raw inputs that signatures take, by name, with a batch dimension."""
 
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What it refuses, what it cuts and what it makes of unknown input, in sentences for the model card."""
+
     def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
         """A batch of raw examples as model inputs, targets and weights, which are None or 0 on padding."""
 
@@ -133,6 +137,17 @@ class ImagePreprocessor:
     def requests(self) -> dict[str, tf.TensorSpec]:
         """`image_bytes`: string (batch,), each a whole PNG, JPEG, BMP or GIF file."""
         return {"image_bytes": tf.TensorSpec([None], tf.string, "image_bytes")}
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What is decoded, what becomes of other sizes and colours, and what is refused."""
+        colours = "grey; colour becomes luminance" if self.channels == 1 else "colour; grey is repeated"
+        return (
+            f"Images of any size are resized to {self.height} x {self.width}, the aspect ratio not kept, in {colours}; "
+            "transparency is dropped, and of an animation the first frame counts.",
+            "PNG, JPEG, BMP, GIF and WebP are decoded. What cannot be decoded, and a BMP file with a palette of colours, "
+            "is refused, and the whole batch with it.",
+        )
 
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
         """Turns images (batch, height, width, channels), uint8, into float32 (batch, *output_shape), 0 to 1."""

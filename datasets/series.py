@@ -102,6 +102,17 @@ class SeriesPreprocessor:
         """`series`: float32 (batch, steps, channels), NaN where a value is missing."""
         return {"series": tf.TensorSpec([None, None, len(self.means)], tf.float32, "series")}
 
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What a series may hold, what is refused, and how long those of the data were."""
+        channels = f"{len(self.means)} channel{'s' * (len(self.means) != 1)}"
+        return (
+            f"A series has {channels} in the units of the data, and any number of steps from 1 on; the longest of the "
+            f"data has {self.longest:,}. NaN stands for a missing value, steps of NaN alone at the end for none.",
+            f"A series of no steps is refused, so is a value that is infinite or more than {_FARTHEST:,.0f} standard "
+            "deviations from the mean of the data, and the whole batch with it.",
+        )
+
     def encode(self, examples: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         """Turns a raw batch into inputs, targets and weights.
 

@@ -50,6 +50,15 @@ class VocabularyPreprocessor:
         """`text`: string (batch,), UTF-8."""
         return {"text": tf.TensorSpec([None], tf.string, "text")}
 
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """How much of a text counts, and what becomes of unknown words."""
+        return (
+            f"Of a text the first {self.max_length:,} words count; what follows is cut off without a word.",
+            f"The model knows the {len(self.vocabulary):,} entries of `assets/{_VOCABULARY_FILE}`. All others count as one "
+            "unknown word; so does a text without a word, and what is not UTF-8. Nothing is refused.",
+        )
+
     def _table(self) -> tf.lookup.StaticHashTable:
         if not self._tables:
             with tf.init_scope():  # also when first asked for while a tf.data function is traced

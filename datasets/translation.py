@@ -114,6 +114,16 @@ class TranslationPreprocessor:
         """`text`: string (batch,), UTF-8."""
         return {"text": tf.TensorSpec([None], tf.string, "text")}
 
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """How much of a text counts, and what becomes of unknown letters."""
+        return (
+            f"Of a text the first {self.max_length:,} pieces of words count, and an answer has no more; what follows is "
+            "cut off without a word.",
+            "A letter that the training data did not have is an unknown piece. Nothing is refused: a text in another "
+            "language gets an answer too, and a wrong one.",
+        )
+
     def encode(self, examples: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         """Turns `text` and `translation`, string (batch,), into a training batch.
 

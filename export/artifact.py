@@ -24,9 +24,11 @@ from zoo import registry, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError, one_line
 from zoo.export import layout
-from zoo.export.card import model_card
+from zoo.export.card import check_figures, model_card
+from zoo.export.requests import c_program
 from zoo.export.signatures import PORTABLE, as_model_input, heads, model_inputs, served_model
 from zoo.export.verification import Verification, check
+from zoo.export.warmup import write_warmup
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -36,7 +38,12 @@ Tensors = Mapping[str, tf.Tensor]
 
 
 def save(
-    model: keras.Model, interface: Interface, path: str | Path, *, report: Mapping[str, Any] | None = None
+    model: keras.Model,
+    interface: Interface,
+    path: str | Path,
+    *,
+    report: Mapping[str, Any] | None = None,
+    figures: Mapping[str, str | Path] | None = None,
 ) -> Path:
     """Writes the next version of a SavedModel, verifies it, and only then makes it visible.
 
@@ -45,6 +52,7 @@ def save(
         interface: what `data.prepare(...)` made: preprocessor, labels, golden examples.
         path: folder of the model; the SavedModel goes to its next version, `PATH/1` in a new folder.
         report: what `zoo.evaluate` returned, for the model card and zoo.json.
+        figures: PNG files for the model card by the name that they get in assets.extra, such as `confusion_matrix`.
 
     Returns:
         The version folder, such as `PATH/1`.
@@ -61,10 +69,11 @@ def save(
     base = Path(path)
     check_folder(base)
     interface = _fitting(model, interface)
+    check_figures(figures or {})
     golden = _golden(model, interface)
     try:
         with _hidden_folder(base) as temporary:
-            _write(temporary, model, interface, golden, report or {})
+            _write(temporary, model, interface, golden, report or {}, figures or {})
             verification = check(temporary, sums=False)
             if not verification.passed:
                 raise UsageError(
@@ -192,6 +201,7 @@ def _write(
     interface: Interface,
     golden: Mapping[str, np.ndarray],
     report: Mapping[str, Any],
+    figures: Mapping[str, str | Path],
 ) -> None:
     assets = directory / "sources"  # saving copies from here into assets/
     assets.mkdir()
@@ -209,7 +219,11 @@ def _write(
     np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(stored))  # type: ignore[arg-type]
     facts = _facts(model, interface, signatures, report)
     storage.write_json(extra / "zoo.json", facts)
-    storage.write_text(directory / "README.md", model_card(facts, report))
+    write_warmup(directory, facts["model"]["name"], signatures, golden)
+    for name, file in figures.items():
+        shutil.copyfile(file, extra / f"{name}.png")
+    storage.write_text(extra / "request.c", c_program(directory))
+    storage.write_text(directory / "README.md", model_card(directory, report))
 
 
 def _labels_file(directory: Path, interface: Interface) -> Path | None:
@@ -307,6 +321,7 @@ def _facts(
         "class_names": list(interface.class_names),
         "data": dict(interface.data),
         "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},
+        "limits": list(interface.preprocessor.limits),
         "portable_signature": PORTABLE if PORTABLE in signatures else "predict",
         "signatures": {name: _describe(function) for name, function in signatures.items()},
         "metrics": {k: v for k, v in report.items() if isinstance(v, (int, str)) or _is_finite(v)},

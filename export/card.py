@@ -1,59 +1,87 @@
-"""The model card: what a stranger needs to know, generated from what is recorded."""
+"""The model card: what a stranger needs to know, generated from what is recorded in the artifact."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from zoo.tasks import Task, get_task
+from zoo import storage
+from zoo.errors import UsageError
+from zoo.export import layout, requests
+from zoo.tasks import get_task
+
+_MOST_CLASSES = 10
+_MOST_CONFUSIONS = 10
 
 
-def model_card(facts: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+def check_figures(figures: Mapping[str, str | Path]) -> None:
+    """Raises `UsageError` where a figure is no PNG file, or has a name that cannot be a file's."""
+    for name, file in figures.items():
+        if not re.fullmatch(r"[a-z0-9_]+", name):
+            raise UsageError(f"The figure's name {name!r} is no name of a file. Use small letters, digits and _.")
+        if not Path(file).is_file() or Path(file).read_bytes()[:8] != b"\x89PNG\r\n\x1a\n":
+            raise UsageError(f"The figure {name} is {str(file)!r}, which is no PNG file. Pass one, or leave it out.")
+
+
+def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -> str:
     """Returns the README.md of an artifact as Markdown.
 
     Args:
-        facts: the contents of zoo.json.
+        directory: the version folder, in which everything but the card and the proof is written.
         report: what `zoo.evaluate` returned; may be empty.
+        place: for a card that stands elsewhere: the version folder as seen from there, such as `saved_model/1`.
+
+    Example:
+        >>> print(model_card(Path("exports/digits/1"), report).splitlines()[0])
+        # mlp for digits
     """
-    task = get_task(facts["task"])
-    name, data = facts["model"]["name"], facts["data"]
+    facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
+    golden = requests.golden_examples(directory)
+    extra = f"{place}/{layout.EXTRA}" if place else layout.EXTRA
     lines = [
+        *_head(facts),
+        *(_metrics_section(facts) if facts["metrics"] else []),
+        *_confusion_section(report),
+        *_figures_section(directory, extra),
+        *_signature_section(facts),
+        *_request_section(facts, golden, place),
+        *_limits_section(facts),
+        "## Proof",
+        "",
+        f"`{extra}/golden.npz` holds real test examples with the answers of the model that was trained. Before this "
+        "folder became visible, a process without Keras and without savedmodel-zoo replayed them through every signature: "
+        f"`{extra}/verification.json`. `zoo verify {place or '.'}` does it again; "
+        f"`{f'cd {place} && ' if place else ''}sha256sum --check {layout.EXTRA}/{layout.SUMS}` shows that no file has "
+        "changed since.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _head(facts: Mapping[str, Any]) -> list[str]:
+    name, data, written_by = facts["model"]["name"], facts["data"], facts["written_by"]
+    default = facts["signatures"]["serving_default"]
+    takes, answers = (" and ".join(f"`{key}`" for key in default[side]) for side in ("inputs", "outputs"))
+    labels, labelled = facts["class_names"], []
+    if labels:
+        shown = ", ".join(_escaped(label) for label in labels[:_MOST_CLASSES])
+        more = f" and {len(labels) - _MOST_CLASSES:,} more" if len(labels) > _MOST_CLASSES else ""
+        labelled = [f"- Labels: {shown}{more}, in the order of `assets/labels.txt`"]
+    return [
         f"# {name} for {data['name']}",
         "",
         f"For {facts['task'].replace('_', ' ')}, {facts['parameters']:,} parameters; exported by savedmodel-zoo "
-        f"{facts['written_by']['savedmodel-zoo']} with TensorFlow {facts['written_by']['tensorflow']}.",
+        f"{written_by['savedmodel-zoo']} with TensorFlow {written_by['tensorflow']}. It takes {takes} and answers {answers}.",
         "",
         f"- Architecture: `{name}` with " + ", ".join(f"`{k}={v}`" for k, v in facts["model"]["arguments"].items()),
         f"- Data: {data['name']}, {data['source']}",
         f"- Licence of the data: {data['licence']}",
+        *labelled,
+        f"- Needs TensorFlow {written_by['tensorflow']}, with which it was written and verified, or a newer one; older ones "
+        "have not been tried. All of its ops are TensorFlow's own: no Keras, no savedmodel-zoo, no library of custom ops.",
         "",
     ]
-    if facts["metrics"]:
-        lines += _metrics_section(facts)
-    lines += _signature_section(facts, task)
-    lines += [
-        "## Request",
-        "",
-        "```python",
-        "import tensorflow as tf",
-        "",
-        'model = tf.saved_model.load(".")',
-        *_request(facts),
-        "```",
-        "",
-        "## Proof",
-        "",
-        "`assets.extra/golden.npz` holds real test examples with the answers of the model that was trained. Before this "
-        "folder became visible, a process without Keras and without savedmodel-zoo replayed them through every signature: "
-        "`assets.extra/verification.json`. `zoo verify .` does it again; `sha256sum --check assets.extra/SHA256SUMS` "
-        "shows that no file has changed since.",
-        "",
-        "## Limits",
-        "",
-        "The figures hold for inputs like those of the data set above. The model answers any input, also one that shows "
-        "nothing of what it knows.",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
@@ -77,7 +105,41 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _signature_section(facts: Mapping[str, Any], task: Task) -> list[str]:
+def _confusion_section(report: Mapping[str, Any]) -> list[str]:
+    """The confusion matrix of a report that has one: all of it, or what was confused most often."""
+    if "confusion_matrix" not in report:
+        return []
+    matrix, names = report["confusion_matrix"], [_escaped(name) for name in report["class_names"]]
+    if len(names) <= _MOST_CLASSES:
+        rows = [
+            f"| **{name}** | {' | '.join(_count(n) for n in row)} |" for name, row in zip(names, matrix, strict=True)
+        ]
+        head = [f"| is \\ answered | {' | '.join(names)} |", "|---" + "|---:" * len(names) + "|"]
+        return ["Rows are what an example is, columns what was answered:", "", *head, *rows, ""]
+    confusions = [
+        (count, i, j) for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j and count > 0
+    ]
+    confusions.sort(key=lambda confusion: -confusion[0])
+    if not confusions:
+        return ["Nothing was confused.", ""]
+    rows = [
+        f"| {names[i]} | {names[j]} | {_count(count)} of {_count(sum(matrix[i]))} |"
+        for count, i, j in confusions[:_MOST_CONFUSIONS]
+    ]
+    return ["Confused most often:", "", "| is | answered | times |", "|---|---|---|", *rows, ""]
+
+
+def _figures_section(directory: Path, extra: str) -> list[str]:
+    files = sorted((directory / layout.EXTRA).glob("*.png"))
+    return [
+        line
+        for file in files
+        for line in (f"![{file.stem.replace('_', ' ').capitalize()}]({extra}/{file.name})", "")
+    ]
+
+
+def _signature_section(facts: Mapping[str, Any]) -> list[str]:
+    task = get_task(facts["task"])
     lines = ["## Signatures", "", "| signature | inputs | outputs |", "|---|---|---|"]
     for name, signature in facts["signatures"].items():
         cells = []
@@ -93,22 +155,74 @@ def _signature_section(facts: Mapping[str, Any], task: Task) -> list[str]:
     return [*lines, ""]
 
 
-_REQUESTS = {
-    "image_bytes": 'open("/path/to/image.png", "rb").read()',
-    "text": '"a text"',
-    "user_id": '"an id"',
-    "item_id": '"an id"',
-}
-
-
-def _request(facts: Mapping[str, Any]) -> list[str]:
-    """An example for every input; of numbers one request of zeros in the right shape, two steps of a series."""
-    arguments = []
-    for key, spec in facts["signatures"]["serving_default"]["inputs"].items():
-        shape = [1, *(size or 2 for size in spec["shape"][1:])]
-        value = f"tf.constant([{_REQUESTS[key]}])" if key in _REQUESTS else f"tf.zeros({shape}, tf.{spec['dtype']})"
-        arguments.append(f"{key}={value}")
-    return [
-        f'answer = model.signatures["serving_default"]({", ".join(arguments)})',
-        "print({name: value.numpy() for name, value in answer.items()})",
+def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place: str) -> list[str]:
+    signatures, name = facts["signatures"], facts["model"]["name"]
+    asked = [
+        f'print(ask("{key}", {requests.python_request(key, signature["inputs"], golden)}))'
+        for key, signature in signatures.items()
     ]
+    url = f"localhost:8501/v1/models/{name}:predict"
+    kinds: dict[tuple[str, ...], str] = {}  # a request for every set of inputs
+    for key, signature in signatures.items():
+        command = requests.rest_request(key, signature["inputs"], golden, url)
+        if command is not None:
+            kinds.setdefault(tuple(sorted(signature["inputs"])), command)
+    where = f"`{place}`: `cd {place}`" if place else "this folder"
+    return [
+        "## Request",
+        "",
+        f"The commands of this section are run in {where}. In Python:",
+        "",
+        "```python",
+        "import tensorflow as tf",
+        "",
+        'model = tf.saved_model.load(".")',
+        "",
+        "",
+        "def ask(signature, **inputs):",
+        "    answer = model.signatures[signature](**inputs)",
+        "    return {name: value.numpy() for name, value in answer.items()}",
+        "",
+        "",
+        *asked,
+        "```",
+        "",
+        "Over HTTP, from TensorFlow Serving, which sends the requests of "
+        f"`{layout.EXTRA}/tf_serving_warmup_requests` to a version before any client's; `signature_name` chooses "
+        f"among {', '.join(f'`{key}`' for key in signatures)}:",
+        "",
+        "```sh",
+        f'tensorflow_model_server --rest_api_port=8501 --model_name={name} --model_base_path="$(realpath ..)" &',
+        *kinds.values(),
+        "```",
+        "",
+        f"In C, with the headers and libraries of TensorFlow's Python package; `{layout.EXTRA}/request.c` knows the "
+        "operations behind the inputs and outputs of `serving_default`:",
+        "",
+        "```sh",
+        'TF=$(python -c "import importlib.util as u; '
+        "print(u.find_spec('tensorflow').submodule_search_locations[0])\")",
+        f'cc -O2 -I"$TF/include" {layout.EXTRA}/request.c -o /tmp/request -L"$TF" -l:libtensorflow_cc.so.2 '
+        '-l:libtensorflow_framework.so.2 -Wl,-rpath,"$TF"',
+        f"/tmp/request . {requests.c_arguments(signatures['serving_default']['inputs'], golden)}",
+        "```",
+        "",
+    ]
+
+
+def _limits_section(facts: Mapping[str, Any]) -> list[str]:
+    limits = [
+        "The figures hold for inputs like those of the data set above. The model answers any input that is not refused, "
+        "also one that shows nothing of what it knows.",
+        *facts["limits"],
+        "A batch has at least one example; an empty one is refused. TensorFlow's error is InvalidArgument, HTTP's status 400.",
+    ]
+    return ["## Limits", "", *(f"- {limit}" for limit in limits), ""]
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
+
+
+def _count(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.2f}"

@@ -221,7 +221,9 @@ def _export(
     network: keras.Model, interface: Any, directory: Path, report: Mapping[str, Any], verbose: int
 ) -> tuple[Path, Verification]:
     """Exports into the run and verifies; a version that holds these very weights already is verified again instead."""
+    from zoo import evaluation
     from zoo.export import artifact, layout
+    from zoo.export.card import model_card
     from zoo.export.verification import Verification, verify
 
     base = directory / "saved_model"
@@ -230,11 +232,10 @@ def _export(
     facts_file = newest / layout.EXTRA / "zoo.json"
     facts = storage.read_json(facts_file) if facts_file.is_file() else {}
     if facts.get("weights_sha256") != artifact.weights_hash(network):
-        newest = artifact.save(network, interface, base, report=report)
-        card = (newest / "README.md").read_text(encoding="utf-8")
+        figures = evaluation.plot_files(report, directory)
+        newest = artifact.save(network, interface, base, report=report, figures=figures)
         place = newest.relative_to(directory).as_posix()
-        card = card.replace('load(".")', f'load("{place}")').replace("`assets.extra/", f"`{place}/assets.extra/")
-        storage.write_text(directory / "README.md", card.replace("`sha256sum", f"`cd {place} && sha256sum"))
+        storage.write_text(directory / "README.md", model_card(newest, report, place=place))
         verification = Verification.read(newest)  # it was verified before it was published, moments ago
     else:
         verification = verify(newest)
@@ -270,6 +271,7 @@ def export_run(run_directory: str | Path, path: str | Path) -> Path:
     Raises:
         UsageError: as `open_run` and `zoo.export.save`.
     """
+    from zoo import evaluation
     from zoo.datasets.interface import Interface
     from zoo.export import artifact
 
@@ -277,7 +279,8 @@ def export_run(run_directory: str | Path, path: str | Path) -> Path:
     report_file = Path(run_directory) / "evaluation.json"
     report = storage.read_json(report_file) if report_file.is_file() else None
     interface = Interface.load(Path(run_directory) / "interface")
-    return artifact.save(load_model(model_file), interface, path, report=report)
+    figures = evaluation.plot_files(report, run_directory) if report else {}
+    return artifact.save(load_model(model_file), interface, path, report=report, figures=figures)
 
 
 def load_model(file: Path) -> keras.Model:

@@ -1,6 +1,6 @@
 """Evaluation: how good is a trained model, and where is it wrong."""
 
-from zoo.evaluation.evaluator import evaluate, figures, headline, summarize
+from zoo.evaluation.evaluator import evaluate, figures, headline, plot_files, summarize
 from zoo.evaluation.reports import Figure
 
-__all__ = ["Figure", "evaluate", "figures", "headline", "summarize"]
+__all__ = ["Figure", "evaluate", "figures", "headline", "plot_files", "summarize"]

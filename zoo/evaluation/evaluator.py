@@ -72,6 +72,14 @@ def evaluate(
     return report
 
 
+def plot_files(report: Report, directory: str | Path) -> dict[str, Path]:
+    """Returns the pictures of a run by name, for its model card: its curves, and what `evaluate` drew of this report."""
+    plots = Path(directory) / "plots"
+    suffix = "" if report["split"] == "test" else f"-{report['split']}"
+    drawn = {name: plots / f"{name}{suffix}.png" for name in REPORTS[get_task(report["task"]).report].plots}
+    return {name: file for name, file in {"curves": plots / "history.png", **drawn}.items() if file.is_file()}
+
+
 def summarize(report: Report) -> str:
     """Returns a report as a few lines for a terminal."""
     return REPORTS[get_task(report["task"]).report].summary(report)

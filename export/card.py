@@ -116,9 +116,7 @@ def _confusion_section(report: Mapping[str, Any]) -> list[str]:
         ]
         head = [f"| is \\ answered | {' | '.join(names)} |", "|---" + "|---:" * len(names) + "|"]
         return ["Rows are what an example is, columns what was answered:", "", *head, *rows, ""]
-    confusions = [
-        (count, i, j) for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j and count > 0
-    ]
+    confusions = [(count, i, j) for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j and count > 0]
     confusions.sort(key=lambda confusion: -confusion[0])
     if not confusions:
         return ["Nothing was confused.", ""]
@@ -132,9 +130,7 @@ def _confusion_section(report: Mapping[str, Any]) -> list[str]:
 def _figures_section(directory: Path, extra: str) -> list[str]:
     files = sorted((directory / layout.EXTRA).glob("*.png"))
     return [
-        line
-        for file in files
-        for line in (f"![{file.stem.replace('_', ' ').capitalize()}]({extra}/{file.name})", "")
+        line for file in files for line in (f"![{file.stem.replace('_', ' ').capitalize()}]({extra}/{file.name})", "")
     ]
 
 
@@ -215,7 +211,8 @@ def _limits_section(facts: Mapping[str, Any]) -> list[str]:
         "The figures hold for inputs like those of the data set above. The model answers any input that is not refused, "
         "also one that shows nothing of what it knows.",
         *facts["limits"],
-        "A batch has at least one example; an empty one is refused. TensorFlow's error is InvalidArgument, HTTP's status 400.",
+        "A batch has at least one example; an empty one is refused. What is refused is answered with the error "
+        "InvalidArgument and a sentence.",
     ]
     return ["## Limits", "", *(f"- {limit}" for limit in limits), ""]
 

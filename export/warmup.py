@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from zoo.export import layout
+
+if TYPE_CHECKING:
+    from tensorflow.core.framework import tensor_pb2
 
 NAME = "tf_serving_warmup_requests"
 _ROWS = 4
@@ -21,9 +25,7 @@ _BYTES = 256 * 1024
 """At most so many examples, and so many bytes, in the request of a signature; but one example at least."""
 
 
-def write_warmup(
-    directory: Path, model_name: str, signatures: Iterable[str], golden: Mapping[str, np.ndarray]
-) -> Path:
+def write_warmup(directory: Path, model_name: str, signatures: Iterable[str], golden: Mapping[str, np.ndarray]) -> Path:
     """Writes a request for every signature, of the first golden examples, into a version folder's assets.extra.
 
     Args:
@@ -61,7 +63,7 @@ def write_warmup(
     return file
 
 
-def _tensor(value: np.ndarray) -> tf.compat.v1.TensorProto:
+def _tensor(value: np.ndarray) -> tensor_pb2.TensorProto:
     return tf.make_tensor_proto(value.tolist() if value.dtype == object else value, shape=value.shape)
 
 

@@ -1,0 +1,327 @@
+"""The model card: what it says of figures, confusions, pictures and limits, where it links to; its programs, really run.
+
+Most of it is written from a few recorded facts alone. The slow tests make an artifact of every task, and run its card's
+Python, its curl commands' JSON and its C program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo import storage
+from zoo.errors import UsageError
+from zoo.export import requests
+from zoo.export.card import check_figures, model_card
+
+PNG = b"\x89PNG\r\n\x1a\n"
+FACTS = {
+    "model": {"name": "some_model", "arguments": {"units": 3}},
+    "parameters": 1234,
+    "task": "text_classification",
+    "class_names": ["a|b", "*c*", "d"],
+    "data": {"name": "letters", "source": "the post", "licence": "CC0"},
+    "limits": ["Of a text the first 7 words count."],
+    "signatures": {
+        "serving_default": {
+            "inputs": {"text": {"dtype": "string", "shape": [None]}},
+            "outputs": {
+                "class_name": {"dtype": "string", "shape": [None]},
+                "probabilities": {"dtype": "float32", "shape": [None, 3]},
+            },
+        },
+        "predict": {
+            "inputs": {"token_ids": {"dtype": "int32", "shape": [None, None]}},
+            "outputs": {"probabilities": {"dtype": "float32", "shape": [None, 3]}},
+        },
+    },
+    "metrics": {"split": "test", "accuracy": 0.75, "num_examples": 1200},
+    "baseline": {"accuracy": 0.5},
+    "headline": [{"metric": "F1 of d", "value": 0.25, "baseline": "", "baseline_value": None}],
+    "written_by": {"savedmodel-zoo": "9.8", "tensorflow": "2.21.0"},
+}
+GOLDEN = {
+    "serving_default/in/text": np.array(['it\'s "so" – $HOME'.encode(), b"b"], object),
+    "predict/in/token_ids": np.array([[5, 6, 7, 0], [1, 0, 0, 0]], np.int32),
+}
+
+
+def folder(path, facts=FACTS, golden=GOLDEN, figures=()):
+    extra = path / "assets.extra"
+    extra.mkdir(parents=True)
+    storage.write_json(extra / "zoo.json", facts)
+    np.savez(extra / "golden.npz", **storage.pack_arrays(golden))
+    for name in figures:
+        (extra / f"{name}.png").write_bytes(PNG)
+    return path
+
+
+def section(card, title):
+    return re.search(rf"^## {title}\n\n(.*?)(?=^## |\Z)", card, re.DOTALL | re.MULTILINE)[1]
+
+
+# ---------------------------------------------------------------- what it says
+
+
+def test_it_says_what_the_model_is(tmp_path):
+    card = model_card(folder(tmp_path), {})
+    assert card.startswith(
+        "# some_model for letters\n\nFor text classification, 1,234 parameters; exported by savedmodel-zoo 9.8 with "
+        "TensorFlow 2.21.0. It takes `text` and answers `class_name` and `probabilities`.\n"
+    )
+    for line in (
+        "- Data: letters, the post",
+        "- Licence of the data: CC0",
+        r"- Labels: a\|b, \*c\*, d, in the order of `assets/labels.txt`",
+        "- Of a text the first 7 words count.",
+    ):
+        assert line in card.splitlines()
+    assert "with which it was written and verified" in card
+    measured = section(card, "Measured on the test split")
+    assert measured == "| metric | model | baseline |\n|---|---|---|\n| **F1 of d** | 0.2500 |  |\n" + (
+        "| accuracy | 0.7500 | 0.5000 |\n\n1,200 examples.\n\n"
+    )
+    assert not re.search(r"confused|!\[", card)
+
+
+def test_a_small_confusion_matrix_is_shown_whole(tmp_path):
+    report = {"confusion_matrix": [[1200, 0, 0.5], [0, 2, 0], [1, 0, 3]], "class_names": ["a|b", "*c*", "d"]}
+    card = model_card(folder(tmp_path), report)
+    assert section(card, "Measured on the test split").endswith(
+        "Rows are what an example is, columns what was answered:\n\n"
+        "| is \\ answered | a\\|b | \\*c\\* | d |\n|---|---:|---:|---:|\n"
+        "| **a\\|b** | 1,200 | 0 | 0.50 |\n| **\\*c\\*** | 0 | 2 | 0 |\n| **d** | 1 | 0 | 3 |\n\n"
+    )
+
+
+def test_of_a_large_one_the_most_frequent_confusions(tmp_path):
+    matrix = np.diag(np.full(12, 50))
+    matrix[3, 4], matrix[4, 3] = 7, 9
+    for column in range(1, 12):
+        matrix[0, column] = 2
+    names = [f"n{i}" for i in range(12)]
+    card = model_card(folder(tmp_path / "a"), {"confusion_matrix": matrix.tolist(), "class_names": names})
+    table = re.search(r"Confused most often:\n\n(.*?)\n\n", card, re.DOTALL)[1].splitlines()
+    assert table[:5] == [
+        "| is | answered | times |",
+        "|---|---|---|",
+        "| n4 | n3 | 9 of 59 |",
+        "| n3 | n4 | 7 of 57 |",
+        "| n0 | n1 | 2 of 72 |",
+    ]
+    assert len(table) == 12
+    card = model_card(
+        folder(tmp_path / "b"), {"confusion_matrix": np.eye(12, dtype=int).tolist(), "class_names": names}
+    )
+    assert "Nothing was confused." in card
+
+
+def test_pictures_and_paths_are_right_from_where_the_card_stands(tmp_path):
+    version = folder(tmp_path / "saved_model" / "1", figures=["curves", "confusion_matrix"])
+    for card, place, base in (
+        (model_card(version, {}), "this folder", version),
+        (model_card(version, {}, place="saved_model/1"), "`saved_model/1`: `cd saved_model/1`", tmp_path),
+    ):
+        links = re.findall(r"!\[(.*?)\]\((.*?)\)", card)
+        assert [name for name, _ in links] == ["Confusion matrix", "Curves"]
+        assert all((base / link).is_file() for _, link in links)
+        assert f"The commands of this section are run in {place}." in card
+        assert (base / re.search(r"`([\w./]+golden.npz)`", card)[1]).is_file()
+    assert "`zoo verify saved_model/1`" in card
+    assert "`cd saved_model/1 && sha256sum --check assets.extra/SHA256SUMS`" in card
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("curves", None, r"The figure curves is '.*', which is no PNG file. Pass one, or leave it out"),
+        ("curves", b"GIF89a", r"The figure curves is '.*', which is no PNG file"),
+        ("../curves", PNG, r"The figure's name '../curves' is no name of a file. Use small letters, digits and _"),
+    ],
+)
+def test_figures_that_are_none_are_refused(tmp_path, name, content, message):
+    file = tmp_path / "figure.png"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        check_figures({name: file})
+
+
+# ---------------------------------------------------------------- the requests it shows
+
+
+def test_requests_hold_the_first_golden_example(tmp_path):
+    card = section(model_card(folder(tmp_path), {}), "Request")
+    assert 'ask("serving_default", text=tf.constant(["it\'s \\"so\\" – $HOME"]))' in card
+    assert 'ask("predict", token_ids=tf.constant([[5, 6, 7]], tf.int32))' in card
+    commands = re.findall(r"^curl .*$", card, re.MULTILINE)
+    bodies = [shlex.split(command)[2] for command in commands]
+    assert [json.loads(body) for body in bodies] == [
+        {"signature_name": "serving_default", "instances": ['it\'s "so" – $HOME']},
+        {"signature_name": "predict", "instances": [[5, 6, 7]]},
+    ]
+    assert {shlex.split(command)[3] for command in commands} == {"localhost:8501/v1/models/some_model:predict"}
+    run = re.search(r"^/tmp/request .*$", card, re.MULTILINE)[0]
+    assert shlex.split(run) == ["/tmp/request", ".", 'it\'s "so" – $HOME']
+
+
+def test_several_inputs_are_named_and_bytes_alone_are_base64():
+    golden = {"s/in/a": np.array([b"x"], object), "s/in/b": np.array([3])}
+    named = {"a": {"dtype": "string", "shape": [None]}, "b": {"dtype": "int64", "shape": [None]}}
+    body = shlex.split(requests.rest_request("s", named, golden, "url"))[2]
+    assert json.loads(body) == {"signature_name": "s", "instances": [{"a": "x", "b": 3}]}
+    files = {"image_bytes": {"dtype": "string", "shape": [None]}, "b": {"dtype": "int64", "shape": [None]}}
+    golden = {"s/in/image_bytes": np.array([b"\x89PNG"], object), "s/in/b": np.array([3])}
+    words = shlex.split(requests.rest_request("s", files, golden, "url"))
+    assert json.loads(words[1] % "aW1hZ2U=") == {
+        "signature_name": "s",
+        "instances": [{"image_bytes": {"b64": "aW1hZ2U="}, "b": 3}],
+    }
+
+
+def test_long_values_are_cut_or_left_out():
+    words = " ".join(["word"] * 40)
+    golden = {
+        "s/in/text": np.array([words.encode()], object),
+        "s/in/id": np.array([b"i" * 300], object),
+        "s/in/image": np.zeros((1, 28, 28, 1), np.float32),
+        "s/in/series": np.full((1, 90, 3), 1 / 3, np.float32),
+    }
+    golden["s/in/series"][0, 1, 2] = np.nan
+
+    def shown(name, dtype, shape):
+        return requests.python_request("s", {name: {"dtype": dtype, "shape": shape}}, golden)
+
+    text = re.fullmatch(r'text=tf.constant\(\["(.*)"\]\)', shown("text", "string", [None]))[1]
+    assert words.startswith(text) and text.endswith("word") and 100 < len(text) <= 120
+    assert "i" * 300 in shown("id", "string", [None])
+    assert shown("image", "float32", [None, 28, 28, 1]) == "image=tf.zeros([1, 28, 28, 1], tf.float32)"
+    series = "series=tf.constant([[[0.3333, 0.3333, 0.3333], [0.3333, 0.3333, 0.0]]], tf.float32)"
+    assert shown("series", "float32", [None, None, 3]) == series
+    image = {"image": {"dtype": "float32", "shape": [None, 28, 28, 1]}}
+    assert requests.rest_request("s", image, golden, "url") is None
+
+
+# ---------------------------------------------------------------- real artifacts of every task
+
+TASKS = {
+    "digits": ("cnn", {"filters": (4,), "dense_units": None, "input_shape": (8, 8, 1)}),
+    "commands": ("transformer", {}),
+    "digit_rows": ("lstm", {}),
+    "seasons": ("lstm", {}),
+    "tagged_commands": ("rnn", {}),
+    "number_words": ("seq2seq_rnn", {}),
+    "tastes": ("matrix_factorization", {}),
+}
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def run(request, tmp_path_factory):
+    """A run of one epoch: its directory, with card, pictures and SavedModel."""
+    model, arguments = TASKS[request.param]
+    return zoo.run(
+        model,
+        request.param,
+        model_arguments=arguments,
+        config=zoo.TrainConfig(epochs=1),
+        run_directory=tmp_path_factory.mktemp("runs") / request.param,
+        verbose=0,
+    )
+
+
+@pytest.fixture
+def image(run, tmp_path):
+    golden = requests.golden_examples(run.saved_model)
+    if "serving_default/in/image_bytes" in golden:
+        (tmp_path / "image.png").write_bytes(golden["serving_default/in/image_bytes"][0])
+    return tmp_path / "image.png"
+
+
+def blocks(card, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", card, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_a_runs_card_leads_to_its_pictures(run):
+    for file in (run.run_directory / "README.md", run.saved_model / "README.md"):
+        links = re.findall(r"!\[.*?\]\((.*?)\)", file.read_text(encoding="utf-8"))
+        assert any(link.endswith("assets.extra/curves.png") for link in links)
+        assert all((file.parent / link).is_file() for link in links)
+    drawn = {p.stem for p in (run.run_directory / "plots").glob("*.png")} - {"history"}
+    assert {Path(link).stem for link in links} == {"curves", *drawn}
+    again = zoo.pipeline.export_run(run.run_directory, run.run_directory / "again")
+    assert {p.stem for p in (again / "assets.extra").glob("*.png")} == {"curves", *drawn}
+
+
+@pytest.mark.slow
+def test_a_cards_python_runs(run, image):
+    (source,) = blocks((run.saved_model / "README.md").read_text(encoding="utf-8"), "python")
+    signatures = storage.read_json(run.saved_model / "assets.extra" / "zoo.json")["signatures"]
+    printed = io.StringIO()
+    with contextlib.chdir(run.saved_model), contextlib.redirect_stdout(printed):
+        exec(source.replace("/path/to/image.png", str(image)), {})
+    for signature in signatures.values():
+        assert all(f"'{name}': array(" in printed.getvalue() for name in signature["outputs"])
+
+
+@pytest.mark.slow
+def test_a_cards_json_fits_the_signatures(run):
+    import tensorflow as tf
+
+    card = (run.saved_model / "README.md").read_text(encoding="utf-8")
+    bodies = [json.loads(shlex.split(line)[2]) for line in re.findall(r"^curl .*$", card, re.MULTILINE)]
+    model = tf.saved_model.load(str(run.saved_model))
+    for body in bodies:
+        function = model.signatures[body["signature_name"]]
+        specs = function.structured_input_signature[1]
+        (row,) = body["instances"]
+        row = row if len(specs) > 1 else {next(iter(specs)): row}
+        answer = function(**{key: tf.constant([row[key]], spec.dtype) for key, spec in specs.items()})
+        assert all(value.shape[0] == 1 for value in answer.values())
+    assert bodies or "image_bytes" in card
+
+
+@pytest.mark.slow
+def test_a_cards_c_program_compiles_and_answers(run, image, tmp_path):
+    """With every warning an error, and the numbers of the same request in Python."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    card = (run.saved_model / "README.md").read_text(encoding="utf-8")
+    (block,) = (block for block in blocks(card, "sh") if "request.c" in block)
+    block = block.replace("/tmp/request", str(tmp_path / "request")).replace("cc -O2", "cc -Wall -Wextra -Werror -O2")
+    block = block.replace("/path/to/image.png", str(image))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where `python` has TensorFlow
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(["bash", "-ec", block], cwd=run.saved_model, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    golden = requests.golden_examples(run.saved_model)
+    specs = storage.read_json(run.saved_model / "assets.extra" / "zoo.json")["signatures"]["serving_default"]
+    import tensorflow as tf
+
+    source = requests.python_request("serving_default", specs["inputs"], golden)
+    signatures = tf.saved_model.load(str(run.saved_model)).signatures
+    call = f'signatures["serving_default"]({source})'.replace("/path/to/image.png", str(image))
+    expected = eval(call, {"tf": tf, "signatures": signatures})
+    assert set(answers) == set(expected)
+    for name, value in expected.items():
+        want = value.numpy().ravel()[:20]
+        if want.dtype == object:
+            assert answers[name] == " ".join(text.decode() for text in want)
+        else:
+            got = np.array(answers[name].split(" ... ")[0].split(), np.float64)
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    wrong = subprocess.run([tmp_path / "request", "nowhere", "1"], capture_output=True, text=True)
+    assert wrong.returncode == 1

@@ -17,11 +17,13 @@ import re
 import shutil
 import subprocess
 import threading
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
@@ -31,11 +33,13 @@ from tensorflow_serving.apis import (
     prediction_log_pb2,
     prediction_service_pb2_grpc,
 )
+from tensorflow_serving.config import model_server_config_pb2
 
 import zoo
 from zoo import storage
 from zoo.export import artifact, warmup
 
+ROOT = Path(__file__).resolve().parents[1]
 MODELS = {
     "digits": ("mlp", {"hidden_units": (8,), "input_shape": (8, 8, 1)}),
     "commands": ("attention", {"embedding_dim": 8}),
@@ -157,14 +161,19 @@ class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 @pytest.fixture(scope="module")
-def stub(versions, loaded):
+def address(versions, loaded):
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Servicer(versions, loaded), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    yield f"127.0.0.1:{port}"
     server.stop(None)
+
+
+@pytest.fixture(scope="module")
+def stub(address):
+    with grpc.insecure_channel(address) as channel:
+        yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
 
 def request(model, inputs, signature=""):
@@ -396,3 +405,45 @@ def test_the_cards_python_runs_and_asks_every_signature(versions, goldens, name,
     expected = goldens[name]["serving_default/out/class_name"][0]
     assert f"'class_name': array([{expected!r}]" in printed.getvalue()
     assert printed.getvalue().count("array(") >= len(facts["signatures"])
+
+
+# ---------------------------------------------------------------- README
+
+
+def readme_blocks(language):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def test_readmes_grpc_client_works(address, goldens, tmp_path, capsys):
+    (source,) = readme_blocks("py")
+    (tmp_path / "seven.png").write_bytes(goldens["digits"]["serving_default/in/image_bytes"][0])
+    with contextlib.chdir(tmp_path):
+        exec(source.replace("localhost:8500", address), {})
+    assert capsys.readouterr().out.strip() == f"[{goldens['digits']['serving_default/out/class_name'][0]!r}]"
+
+
+def test_readmes_model_config_is_what_tensorflow_serving_reads():
+    (source,) = readme_blocks("proto")
+    (config,) = text_format.Parse(source, model_server_config_pb2.ModelServerConfig()).model_config_list.config
+    assert (config.name, config.base_path, config.model_platform) == ("digits", "/models/digits", "tensorflow")
+    assert list(config.model_version_policy.specific.versions) == [1, 2]
+    assert dict(config.version_labels) == {"stable": 1, "canary": 2}
+
+
+# ---------------------------------------------------------------- C
+
+
+def test_the_c_program_is_correct_c_for_the_wheels_headers(versions):
+    """Linking takes seconds: compiled and run it is in the slow tests of the model card."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    for version in versions.values():
+        words = ["cc", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", f"-I{tf.sysconfig.get_include()}"]
+        done = subprocess.run(
+            [*words, version / "assets.extra" / "request.c"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    program = (versions["digits"] / "assets.extra" / "request.c").read_text()
+    assert '{"image_bytes", "serving_default_image_bytes", 0}' in program and "file_tensor(next(" in program
+    assert "$" not in program

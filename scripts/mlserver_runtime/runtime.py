@@ -116,5 +116,5 @@ def _metadata(tensors: dict[str, Any]) -> list[types.MetadataTensor]:
 
 def _sentence(error: tf.errors.OpError) -> str:
     """What the graph said, without where in the graph it was said."""
-    text = str(error.message).split("[[{{node", 1)[0].split("}} ", 1)[-1]
+    text = str(error.message).rsplit("<stack traces unavailable>", 1)[-1].split("[[{{", 1)[0].split("}} ", 1)[-1]
     return " ".join(text.split())[:400]

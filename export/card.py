@@ -20,7 +20,7 @@ def check_figures(figures: Mapping[str, str | Path]) -> None:
     """Raises `UsageError` where a figure is no PNG file, or has a name that cannot be a file's."""
     for name, file in figures.items():
         if not re.fullmatch(r"[a-z0-9_]+", name):
-            raise UsageError(f"The figure's name {name!r} is no name of a file. Use small letters, digits and _.")
+            raise UsageError(f"The figure's name {name!r} is no name of a file. Use small letters, numbers and _.")
         if not Path(file).is_file() or Path(file).read_bytes()[:8] != b"\x89PNG\r\n\x1a\n":
             raise UsageError(f"The figure {name} is {str(file)!r}, which is no PNG file. Pass one, or leave it out.")
 
@@ -167,7 +167,7 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
     return [
         "## Request",
         "",
-        f"The commands of this section are run in {where}. In Python:",
+        f"What follows in this section is run in {where}. In Python:",
         "",
         "```python",
         "import tensorflow as tf",

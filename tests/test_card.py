@@ -137,7 +137,7 @@ def test_pictures_and_paths_are_right_from_where_the_card_stands(tmp_path):
         links = re.findall(r"!\[(.*?)\]\((.*?)\)", card)
         assert [name for name, _ in links] == ["Confusion matrix", "Curves"]
         assert all((base / link).is_file() for _, link in links)
-        assert f"The commands of this section are run in {place}." in card
+        assert f"What follows in this section is run in {place}." in card
         assert (base / re.search(r"`([\w./]+golden.npz)`", card)[1]).is_file()
     assert "`zoo verify saved_model/1`" in card
     assert "`cd saved_model/1 && sha256sum --check assets.extra/SHA256SUMS`" in card
@@ -148,7 +148,7 @@ def test_pictures_and_paths_are_right_from_where_the_card_stands(tmp_path):
     [
         ("curves", None, r"The figure curves is '.*', which is no PNG file. Pass one, or leave it out"),
         ("curves", b"GIF89a", r"The figure curves is '.*', which is no PNG file"),
-        ("../curves", PNG, r"The figure's name '../curves' is no name of a file. Use small letters, digits and _"),
+        ("../curves", PNG, r"The figure's name '../curves' is no name of a file. Use small letters, numbers and _"),
     ],
 )
 def test_figures_that_are_none_are_refused(tmp_path, name, content, message):

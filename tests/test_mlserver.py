@@ -159,9 +159,13 @@ def test_wrong_requests_get_a_sentence_and_the_next_one_is_right(address, golden
     for inputs, parameters, sentence in (
         ([{**image, "name": "image"}], {}, "serving_default takes image_bytes; received image. Send these names."),
         ([image], {"signature_name": "nothing"}, r"There is no signature 'nothing'; the SavedModel has .*serving_def"),
-        ([{**image, "data": ["?"]}], {}, "image_bytes cannot be read: element 0 is not base64"),
-        ([{**image, "data": [7]}], {}, "image_bytes cannot be read: element 0 is 7, no string"),
-        ([{**image, "shape": [2]}], {}, r"image_bytes cannot be read: cannot reshape .* Send data that fits its shape"),
+        ([{**image, "data": ["?"]}], {}, "image_bytes is not base64 at element 0 "),
+        ([{**image, "data": [7]}], {}, "image_bytes has 7 as element 0, no string. Send strings."),
+        (
+            [{**image, "shape": [2]}],
+            {},
+            r"image_bytes cannot be read: cannot reshape .* Send as much data as its shape says",
+        ),
         ([{**image, "shape": [1, 1]}], {}, r"image_bytes has the shape \[1, 1\]; expected \(None,\)"),
         ([{**image, "datatype": "FP32", "data": [1]}], {}, "image_bytes is FP32; expected BYTES"),
         ([{**image, "data": ["bm90aGluZw=="]}], {}, "serving_default refused the request: Unknown image file"),

@@ -75,7 +75,7 @@ def _tensor(given: types.RequestInput, spec: tf.TensorSpec) -> tf.Tensor:
         values = _strings(given) if expected == "BYTES" else np.array(given.data.root, spec.dtype.as_numpy_dtype)
         array = np.asarray(values).reshape(given.shape)
     except (ValueError, TypeError) as error:
-        raise InferenceError(f"{given.name} cannot be read: {error}. Send data that fits its shape.") from error
+        raise InferenceError(f"{given.name} cannot be read: {error}. Send as much data as its shape says.") from error
     if not spec.shape.is_compatible_with(array.shape):
         raise InferenceError(f"{given.name} has the shape {list(array.shape)}; expected {spec.shape}. Send that shape.")
     return tf.constant(array.tolist() if array.dtype == object else array, spec.dtype, array.shape)
@@ -89,12 +89,12 @@ def _strings(given: types.RequestInput) -> np.ndarray:
     values = np.empty(len(data), object)
     for i, value in enumerate(data):
         if not isinstance(value, str | bytes):
-            raise TypeError(f"element {i} is {value!r}, no string")
+            raise InferenceError(f"{given.name} has {value!r} as element {i}, no string. Send strings.")
         encoded = kind == "base64" or (kind is None and isinstance(value, str) and given.name.endswith("_bytes"))
         try:
             values[i] = base64.b64decode(value, validate=True) if encoded else value
         except binascii.Error as error:
-            raise ValueError(f"element {i} is not base64 ({error})") from error
+            raise InferenceError(f"{given.name} is not base64 at element {i} ({error}). Send base64.") from error
         if isinstance(values[i], str):
             values[i] = values[i].encode()
     return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def evaluate(
     return report
 
 
-def plot_files(report: Report, directory: str | Path) -> dict[str, Path]:
+def plot_files(report: Mapping[str, Any], directory: str | Path) -> dict[str, Path]:
     """Returns the pictures of a run by name, for its model card: its curves, and what `evaluate` drew of this report."""
     plots = Path(directory) / "plots"
     suffix = "" if report["split"] == "test" else f"-{report['split']}"

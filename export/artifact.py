@@ -25,7 +25,7 @@ from zoo._version import __version__
 from zoo.errors import UsageError, one_line
 from zoo.export import layout
 from zoo.export.card import check_figures, model_card
-from zoo.export.requests import c_program
+from zoo.export.requests import c_program, golden_inputs
 from zoo.export.signatures import PORTABLE, as_model_input, heads, model_inputs, served_model
 from zoo.export.verification import Verification, check
 from zoo.export.warmup import write_warmup
@@ -219,7 +219,8 @@ def _write(
     np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(stored))  # type: ignore[arg-type]
     facts = _facts(model, interface, signatures, report)
     storage.write_json(extra / "zoo.json", facts)
-    write_warmup(directory, facts["model"]["name"], signatures, golden)
+    examples = {name: golden_inputs(golden, name, facts["portable_signature"]) for name in signatures}
+    write_warmup(directory, facts["model"]["name"], examples)
     for name, file in figures.items():
         shutil.copyfile(file, extra / f"{name}.png")
     storage.write_text(extra / "request.c", c_program(directory))

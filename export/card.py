@@ -153,14 +153,15 @@ def _signature_section(facts: Mapping[str, Any]) -> list[str]:
 
 def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place: str) -> list[str]:
     signatures, name = facts["signatures"], facts["model"]["name"]
+    examples = {key: requests.golden_inputs(golden, key, facts["portable_signature"]) for key in signatures}
     asked = [
-        f'print(ask("{key}", {requests.python_request(key, signature["inputs"], golden)}))'
+        f'print(ask("{key}", {requests.python_request(signature["inputs"], examples[key])}))'
         for key, signature in signatures.items()
     ]
     url = f"localhost:8501/v1/models/{name}:predict"
     kinds: dict[tuple[str, ...], str] = {}  # a request for every set of inputs
     for key, signature in signatures.items():
-        command = requests.rest_request(key, signature["inputs"], golden, url)
+        command = requests.rest_request(key, signature["inputs"], examples[key], url)
         if command is not None:
             kinds.setdefault(tuple(sorted(signature["inputs"])), command)
     where = f"`{place}`: `cd {place}`" if place else "this folder"
@@ -200,7 +201,7 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
         "print(u.find_spec('tensorflow').submodule_search_locations[0])\")",
         f'cc -O2 -I"$TF/include" {layout.EXTRA}/request.c -o /tmp/request -L"$TF" -l:libtensorflow_cc.so.2 '
         '-l:libtensorflow_framework.so.2 -Wl,-rpath,"$TF"',
-        f"/tmp/request . {requests.c_arguments(signatures['serving_default']['inputs'], golden)}",
+        f"/tmp/request . {requests.c_arguments(signatures['serving_default']['inputs'], examples['serving_default'])}",
         "```",
         "",
     ]

@@ -34,6 +34,19 @@ def golden_examples(directory: Path) -> dict[str, np.ndarray]:
         return storage.unpack_arrays(packed)
 
 
+def golden_inputs(golden: Mapping[str, np.ndarray], signature: str, portable: str) -> dict[str, np.ndarray]:
+    """Returns what a signature is asked, by input name, from arrays by SIGNATURE/in/NAME.
+
+    Not held twice is what serving_default is asked too, and what the portable form of `predict` is asked.
+    """
+
+    def part(name: str) -> dict[str, np.ndarray]:
+        prefix = f"{name}/in/"
+        return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
+
+    return part("predict" if signature == portable else signature) or part("serving_default")
+
+
 def tensor_names(directory: Path, signature: str = "serving_default") -> dict[str, dict[str, tuple[str, int]]]:
     """Returns what runtimes without names of inputs need, such as C: the operation and output number behind each name.
 
@@ -56,11 +69,16 @@ def tensor_names(directory: Path, signature: str = "serving_default") -> dict[st
     return names
 
 
-def python_request(signature: str, specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
-    """Returns the inputs of a signature as keyword arguments in Python, for one example."""
+def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
+    """Returns a request as keyword arguments in Python, for one example.
+
+    Args:
+        specs: the inputs by name, as zoo.json describes them.
+        golden: examples of each.
+    """
     arguments = []
     for key, spec in specs.items():
-        value = _example(golden.get(f"{signature}/in/{key}"), spec)
+        value = _example(golden.get(key), spec)
         if key.endswith("_bytes"):
             arguments.append(f'{key}=tf.constant([open("{FILE}", "rb").read()])')
         elif spec["dtype"] == "string":
@@ -81,7 +99,7 @@ def rest_request(signature: str, specs: Specs, golden: Mapping[str, np.ndarray],
     """
     row: dict[str, Any] = {}
     for key, spec in specs.items():
-        value = _example(golden.get(f"{signature}/in/{key}"), spec)
+        value = _example(golden.get(key), spec)
         if value is None or not spec["shape"]:
             return None
         row[key] = {"b64": "%s"} if key.endswith("_bytes") else value[0]
@@ -137,7 +155,7 @@ def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
     """Returns the words for the C program's command line, for one example."""
     words = []
     for key, spec in specs.items():
-        value = _example(golden.get(f"serving_default/in/{key}"), spec)
+        value = _example(golden.get(key), spec)
         if key.endswith("_bytes"):
             words.append(FILE)
         elif spec["dtype"] == "string":

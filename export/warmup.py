@@ -7,7 +7,7 @@ loads a version, and sends clients to that version only afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,21 +25,20 @@ _BYTES = 256 * 1024
 """At most so many examples, and so many bytes, in the request of a signature; but one example at least."""
 
 
-def write_warmup(directory: Path, model_name: str, signatures: Iterable[str], golden: Mapping[str, np.ndarray]) -> Path:
+def write_warmup(directory: Path, model_name: str, examples: Mapping[str, Mapping[str, np.ndarray]]) -> Path:
     """Writes a request for every signature, of the first golden examples, into a version folder's assets.extra.
 
     Args:
         directory: the version folder.
         model_name: what `model_spec.name` says; a server takes the name that it knows the folder by instead.
-        signatures: the names of the signatures.
-        golden: arrays by SIGNATURE/in/NAME, batch first; strings as objects.
+        examples: for every signature its inputs by name, batch first; strings as objects.
 
     Raises:
-        KeyError: a signature without golden examples.
+        KeyError: a signature without examples.
         OSError: the file cannot be written; also as `tf.errors.OpError`.
 
     Example:
-        >>> write_warmup(Path("exports/digits/1"), "digits", ["predict"], {"predict/in/image": np.zeros((1, 8, 8, 1))})
+        >>> write_warmup(Path("exports/digits/1"), "digits", {"predict": {"image": np.zeros((1, 8, 8, 1))}})
         PosixPath('exports/digits/1/assets.extra/tf_serving_warmup_requests')
     """
     # Here, not above: the messages are a package of their own, which nothing but an export needs.
@@ -47,11 +46,9 @@ def write_warmup(directory: Path, model_name: str, signatures: Iterable[str], go
 
     file = directory / layout.EXTRA / NAME
     with tf.io.TFRecordWriter(str(file)) as records:
-        for signature in signatures:
-            prefix = f"{signature}/in/"
-            inputs = {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
+        for signature, inputs in examples.items():
             if not inputs:
-                raise KeyError(f"There are no golden examples for {signature!r}; expected arrays named {prefix}NAME.")
+                raise KeyError(f"There are no examples for {signature!r}; expected an array for each of its inputs.")
             rows = _rows(inputs)
             request = predict_pb2.PredictRequest()
             request.model_spec.name, request.model_spec.signature_name = model_name, signature

@@ -33,6 +33,7 @@ FACTS = {
     "task": "text_classification",
     "class_names": ["a|b", "*c*", "d"],
     "data": {"name": "letters", "source": "the post", "licence": "CC0"},
+    "portable_signature": "predict",
     "limits": ["Of a text the first 7 words count."],
     "signatures": {
         "serving_default": {
@@ -177,13 +178,20 @@ def test_requests_hold_the_first_golden_example(tmp_path):
     assert shlex.split(run) == ["/tmp/request", ".", 'it\'s "so" – $HOME']
 
 
+def test_examples_that_are_not_held_twice_are_found():
+    golden = {"serving_default/in/series": 1, "predict/in/series": 2, "rating/in/item_id": 3, "top_k/out/x": 4}
+    found = {name: requests.golden_inputs(golden, name, "predict_portable") for name in ("top_k", "predict_portable")}
+    assert found == {"top_k": {"series": 1}, "predict_portable": {"series": 2}}
+    assert requests.golden_inputs(golden, "rating", "predict") == {"item_id": 3}
+
+
 def test_several_inputs_are_named_and_bytes_alone_are_base64():
-    golden = {"s/in/a": np.array([b"x"], object), "s/in/b": np.array([3])}
+    golden = {"a": np.array([b"x"], object), "b": np.array([3])}
     named = {"a": {"dtype": "string", "shape": [None]}, "b": {"dtype": "int64", "shape": [None]}}
     body = shlex.split(requests.rest_request("s", named, golden, "url"))[2]
     assert json.loads(body) == {"signature_name": "s", "instances": [{"a": "x", "b": 3}]}
     files = {"image_bytes": {"dtype": "string", "shape": [None]}, "b": {"dtype": "int64", "shape": [None]}}
-    golden = {"s/in/image_bytes": np.array([b"\x89PNG"], object), "s/in/b": np.array([3])}
+    golden = {"image_bytes": np.array([b"\x89PNG"], object), "b": np.array([3])}
     words = shlex.split(requests.rest_request("s", files, golden, "url"))
     assert json.loads(words[1] % "aW1hZ2U=") == {
         "signature_name": "s",
@@ -194,15 +202,15 @@ def test_several_inputs_are_named_and_bytes_alone_are_base64():
 def test_long_values_are_cut_or_left_out():
     words = " ".join(["word"] * 40)
     golden = {
-        "s/in/text": np.array([words.encode()], object),
-        "s/in/id": np.array([b"i" * 300], object),
-        "s/in/image": np.zeros((1, 28, 28, 1), np.float32),
-        "s/in/series": np.full((1, 90, 3), 1 / 3, np.float32),
+        "text": np.array([words.encode()], object),
+        "id": np.array([b"i" * 300], object),
+        "image": np.zeros((1, 28, 28, 1), np.float32),
+        "series": np.full((1, 90, 3), 1 / 3, np.float32),
     }
-    golden["s/in/series"][0, 1, 2] = np.nan
+    golden["series"][0, 1, 2] = np.nan
 
     def shown(name, dtype, shape):
-        return requests.python_request("s", {name: {"dtype": dtype, "shape": shape}}, golden)
+        return requests.python_request({name: {"dtype": dtype, "shape": shape}}, golden)
 
     text = re.fullmatch(r'text=tf.constant\(\["(.*)"\]\)', shown("text", "string", [None]))[1]
     assert words.startswith(text) and text.endswith("word") and 100 < len(text) <= 120
@@ -307,11 +315,11 @@ def test_a_cards_c_program_compiles_and_answers(run, image, tmp_path):
     done = subprocess.run(["bash", "-ec", block], cwd=run.saved_model, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     answers = dict(line.split(": ", 1) for line in done.stdout.splitlines())
-    golden = requests.golden_examples(run.saved_model)
+    golden = requests.golden_inputs(requests.golden_examples(run.saved_model), "serving_default", "predict")
     specs = storage.read_json(run.saved_model / "assets.extra" / "zoo.json")["signatures"]["serving_default"]
     import tensorflow as tf
 
-    source = requests.python_request("serving_default", specs["inputs"], golden)
+    source = requests.python_request(specs["inputs"], golden)
     signatures = tf.saved_model.load(str(run.saved_model)).signatures
     call = f'signatures["serving_default"]({source})'.replace("/path/to/image.png", str(image))
     expected = eval(call, {"tf": tf, "signatures": signatures})

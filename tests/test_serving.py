@@ -37,7 +37,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 import zoo
 from zoo import storage
-from zoo.export import artifact, warmup
+from zoo.export import artifact, requests, warmup
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {
@@ -79,13 +79,17 @@ def part(arrays, prefix):
     return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
 
 
+def asked(arrays, signature):
+    return requests.golden_inputs(arrays, signature, "predict_portable")
+
+
 def tensor(array):
     return tf.constant(array.tolist(), tf.string) if array.dtype == object else tf.constant(array)
 
 
 def assert_golden(answer, arrays, signature, rows):
     """Outputs by name against the golden ones of the first rows, which may be longer: padding."""
-    expected = part(arrays, f"{signature}/out/")
+    expected = part(arrays, f"{signature.removesuffix('_portable')}/out/")
     assert set(answer) == set(expected)
     for name, got in answer.items():
         want = expected[name][:rows]
@@ -198,7 +202,7 @@ def test_every_signature_answers_the_stock_client_with_the_live_models_numbers(s
     arrays = goldens[name]
     assert {"serving_default", "predict", "features"} <= set(facts["signatures"])
     for signature in facts["signatures"]:
-        inputs = {key: value[:5] for key, value in part(arrays, f"{signature}/in/").items()}
+        inputs = {key: value[:5] for key, value in asked(arrays, signature).items()}
         assert_golden(answered(stub.Predict(request(name, inputs, signature))), arrays, signature, 5)
 
 
@@ -263,16 +267,16 @@ def test_warm_up_requests_ask_every_signature_for_golden_answers(versions, loade
     file = versions[name] / "assets.extra" / "tf_serving_warmup_requests"
     assert file.stat().st_size < 1_000_000
     facts = storage.read_json(versions[name] / "assets.extra" / "zoo.json")
-    asked = []
+    seen = []
     for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
         log = prediction_log_pb2.PredictionLog.FromString(record)
         assert log.WhichOneof("log_type") == "predict_log"
         message = log.predict_log.request
         assert message.model_spec.name == MODELS[name][0]
         signature = message.model_spec.signature_name
-        asked.append(signature)
+        seen.append(signature)
         inputs = {key: tf.make_ndarray(value) for key, value in message.inputs.items()}
-        given = part(goldens[name], f"{signature}/in/")
+        given = asked(goldens[name], signature)
         assert set(inputs) == set(given)
         rows = {len(value) for value in inputs.values()}
         assert rows == {4}
@@ -280,8 +284,8 @@ def test_warm_up_requests_ask_every_signature_for_golden_answers(versions, loade
             assert value.tolist() == given[key][:4].tolist()
         answer = loaded[name].signatures[signature](**{key: tensor(value) for key, value in inputs.items()})
         assert_golden({key: value.numpy() for key, value in answer.items()}, goldens[name], signature, 4)
-    assert asked == list(facts["signatures"])
-    assert sorted(asked) == sorted(loaded[name].signatures)
+    assert seen == list(facts["signatures"])
+    assert sorted(seen) == sorted(loaded[name].signatures)
 
 
 def test_warm_up_requests_are_small_and_hold_one_example_at_least(tmp_path):
@@ -290,20 +294,18 @@ def test_warm_up_requests_are_small_and_hold_one_example_at_least(tmp_path):
     file = warmup.write_warmup(
         tmp_path,
         "m",
-        ["large", "middle", "several"],
         {
-            "large/in/image": np.zeros((3, 300, 300, 3), np.float32),
-            "middle/in/file": strings,
-            "several/in/a": strings,
-            "several/in/b": np.zeros((5, 20_000), np.float32),
+            "large": {"image": np.zeros((3, 300, 300, 3), np.float32)},
+            "middle": {"file": strings},
+            "several": {"a": strings, "b": np.zeros((5, 20_000), np.float32)},
         },
     )
     logs = [prediction_log_pb2.PredictionLog.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(file))]
-    requests = [log.predict_log.request for log in logs]
-    shapes = [{k: [d.size for d in v.tensor_shape.dim] for k, v in r.inputs.items()} for r in requests]
+    inputs = [log.predict_log.request.inputs for log in logs]
+    shapes = [{k: [d.size for d in v.tensor_shape.dim] for k, v in each.items()} for each in inputs]
     assert shapes == [{"image": [1, 300, 300, 3]}, {"file": [2]}, {"a": [1], "b": [1, 20_000]}]
-    with pytest.raises(KeyError, match="no golden examples for 'other'; expected arrays named other/in/NAME"):
-        warmup.write_warmup(tmp_path, "m", ["other"], {"large/in/image": np.zeros(1)})
+    with pytest.raises(KeyError, match="no examples for 'other'; expected an array for each of its inputs"):
+        warmup.write_warmup(tmp_path, "m", {"other": {}})
 
 
 # ---------------------------------------------------------------- HTTP, as the model card shows it

@@ -136,6 +136,8 @@ def test_versions_and_layout(base):
             "README.md",
             "assets/labels.txt",
             "assets.extra/golden.npz",
+            "assets.extra/request.c",
+            "assets.extra/tf_serving_warmup_requests",
             "assets.extra/verification.json",
             "assets.extra/zoo.json",
             "fingerprint.pb",
@@ -154,7 +156,7 @@ def test_sums_are_read_by_sha256sum(base):
         ["sha256sum", "--check", "--strict", "assets.extra/SHA256SUMS"], cwd=base / "1", capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(": OK\n") == 9
+    assert done.stdout.count(": OK\n") == 11
 
 
 def test_permissions_are_the_usual_ones(base):
@@ -340,7 +342,7 @@ def test_the_verdict_on_a_published_artifact(base):
         (golden(base / "1")["serving_default/out/class_name"].astype(int) == golden(base / "1")["targets"]).sum()
     )
     for line in (
-        "ok SHA256SUMS 9 files unchanged",
+        "ok SHA256SUMS 11 files unchanged",
         "ok clean process neither keras nor zoo can be imported there",
         f"ok serving_default class_name, batch 64 0 of 64 differ; {right} right, live model {right}",
         "ok serving_default probabilities, batch 64 largest difference N",

@@ -199,7 +199,12 @@ def test_from_raw_texts_to_a_verified_savedmodel(run):
     assert signatures["predict"]["inputs"] == {"token_ids": {"dtype": "int32", "shape": [None, None]}}
     lines = (run.saved_model / "assets" / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
     assert lines[:2] == ["[PAD]", "[UNK]"] and len(lines) == len(set(lines)) > 40
-    assert 'tf.constant(["a text"])' in (run.run_directory / "README.md").read_text()
+    card = (run.run_directory / "README.md").read_text()
+    assert 'print(ask("serving_default", text=tf.constant(["' in card
+    assert (
+        "](saved_model/1/assets.extra/confusion_matrix.png)" in card
+        and "](saved_model/1/assets.extra/curves.png)" in card
+    )
 
 
 STRANGER = """

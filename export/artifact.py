@@ -58,9 +58,9 @@ def save(
         The version folder, such as `PATH/1`.
 
     Raises:
-        UsageError: the folder holds something else, cannot be written, the disk is full, model and interface do not
-            belong together, the model cannot be exported, or what was written does not compute what the model computes.
-            Nothing is left behind.
+        UsageError: the folder holds something else, cannot be written, the disk is full, a figure is no PNG file, model
+            and interface do not belong together, the model cannot be exported, or what was written does not compute
+            what the model computes. Nothing is left behind.
 
     Example:
         >>> zoo.export.save(model, prepared.interface, "exports/digits")

@@ -59,20 +59,25 @@ static inline TF_Tensor *file_tensor(const char *path) {
     return tensor;
 }
 
-/* All words that are left are numbers; a size of -1 is as large as they make it. */
-static inline TF_Tensor *number_tensor(int argc, char **argv, int *at, int64_t *shape, int rank) {
-    const int64_t count = argc - *at;
-    int64_t known = 1;
+/* Takes as many numbers as the shape says; a size of -1 takes all that are left. */
+static inline TF_Tensor *number_tensor(int argc, char **argv, int *at, TF_DataType type, int64_t *shape, int rank) {
+    const int64_t left = argc - *at;
+    int64_t count = 1;
     int open = -1;
     for (int i = 0; i < rank; i++) {
         if (shape[i] < 0) open = i;
-        else known *= shape[i];
+        else count *= shape[i];
     }
-    if (open >= 0) shape[open] = count / known;
-    if (count == 0 || count != known * (open >= 0 ? shape[open] : 1)) fail("usage", "too few or too many numbers");
-    TF_Tensor *tensor = TF_AllocateTensor($number_type, shape, rank, (size_t)count * sizeof($number));
-    $number *values = TF_TensorData(tensor);
-    for (int64_t i = 0; i < count; i++) values[i] = ($number)strtod(argv[(*at)++], NULL);
+    if (open >= 0) count *= shape[open] = left / count;
+    if (count == 0 || count > left) fail("usage", "too few numbers");
+    TF_Tensor *tensor = TF_AllocateTensor(type, shape, rank, (size_t)count * TF_DataTypeSize(type));
+    void *data = TF_TensorData(tensor);
+    for (int64_t i = 0; i < count; i++) {
+        const char *word = argv[(*at)++];
+        if (type == TF_FLOAT) ((float *)data)[i] = strtof(word, NULL);
+        else if (type == TF_INT32) ((int32_t *)data)[i] = (int32_t)strtol(word, NULL, 10);
+        else ((int64_t *)data)[i] = strtoll(word, NULL, 10);
+    }
     return tensor;
 }
 
@@ -101,6 +106,7 @@ int main(int argc, char **argv) {
     const char *folder = next(argc, argv, &at);
     TF_Tensor *values[NUM_INPUTS], *answers[NUM_OUTPUTS] = {0};
     $values
+    if (at < argc) fail("usage", "too many words: request FOLDER $arguments");
 
     TF_Status *status = TF_NewStatus();
     TF_Graph *graph = TF_NewGraph();

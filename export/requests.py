@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from zoo import storage
+from zoo.errors import UsageError
 from zoo.export import layout
 
 FILE = "/path/to/image.png"
@@ -22,7 +23,7 @@ FILE = "/path/to/image.png"
 
 _MOST_NUMBERS = 32
 _LONGEST_TEXT = 120
-_C_TYPES = {"float32": "float", "int32": "int32_t", "int64": "int64_t"}
+_C_TYPES = {"float32": "TF_FLOAT", "int32": "TF_INT32", "int64": "TF_INT64"}
 _TEMPLATE = Path(__file__).parent / "request.c"
 
 Specs = Mapping[str, Mapping[str, Any]]
@@ -119,7 +120,7 @@ def c_program(directory: Path) -> str:
     It is compiled against the headers and libraries of TensorFlow's own wheel, and knows the operations of this graph.
 
     Raises:
-        KeyError: an input of a type that it does not know.
+        UsageError: an input of another type than float32, int32, int64 and string.
     """
     specs = storage.read_json(directory / layout.EXTRA / "zoo.json")["signatures"]["serving_default"]
     names, made = tensor_names(directory), []
@@ -128,12 +129,15 @@ def c_program(directory: Path) -> str:
             made.append(f"values[{i}] = file_tensor(next(argc, argv, &at));")
         elif spec["dtype"] == "string":
             made.append(f"values[{i}] = text_tensor(next(argc, argv, &at));")
-        else:
+        elif spec["dtype"] in _C_TYPES:
             sizes = [1, *(size or -1 for size in spec["shape"][1:])]
-            shape = ", ".join(map(str, sizes))
-            made.append(f"values[{i}] = number_tensor(argc, argv, &at, (int64_t[]){{{shape}}}, {len(sizes)});")
-    numbers = {spec["dtype"] for spec in specs["inputs"].values()} - {"string"} or {"float32"}
-    kind = numbers.pop()
+            shape = f"(int64_t[]){{{', '.join(map(str, sizes))}}}, {len(sizes)}"
+            made.append(f"values[{i}] = number_tensor(argc, argv, &at, {_C_TYPES[spec['dtype']]}, {shape});")
+        else:
+            raise UsageError(
+                f"Input {key} of serving_default is {spec['dtype']}; expected one of {', '.join(_C_TYPES)}, string. "
+                "Give the preprocessor's request one of these types, and cast it inside the graph."
+            )
     rows = {
         side: ",\n".join(
             f"    {{{json.dumps(key)}, {json.dumps(names[side][key][0])}, {names[side][key][1]}}}"
@@ -146,8 +150,6 @@ def c_program(directory: Path) -> str:
         outputs=rows["outputs"],
         values="\n    ".join(made),
         arguments=" ".join(_argument(key, spec) for key, spec in specs["inputs"].items()),
-        number=_C_TYPES[kind],
-        number_type={"float32": "TF_FLOAT", "int32": "TF_INT32", "int64": "TF_INT64"}[kind],
     )
 
 

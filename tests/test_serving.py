@@ -37,6 +37,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 import zoo
 from zoo import storage
+from zoo.errors import UsageError
 from zoo.export import artifact, requests, warmup
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -407,6 +408,17 @@ def test_the_cards_python_runs_and_asks_every_signature(versions, goldens, name,
     expected = goldens[name]["serving_default/out/class_name"][0]
     assert f"'class_name': array([{expected!r}]" in printed.getvalue()
     assert printed.getvalue().count("array(") >= len(facts["signatures"])
+
+
+def test_a_c_program_is_not_written_for_types_that_it_does_not_know(versions, tmp_path):
+    copy = tmp_path / "1"
+    shutil.copytree(versions["digits"], copy)
+    file = copy / "assets.extra" / "zoo.json"
+    facts = storage.read_json(file)
+    facts["signatures"]["serving_default"]["inputs"] = {"image": {"dtype": "uint8", "shape": [None, 8, 8]}}
+    storage.write_json(file, facts)
+    with pytest.raises(UsageError, match="Input image of serving_default is uint8; expected one of float32, int32"):
+        requests.c_program(copy)
 
 
 # ---------------------------------------------------------------- README

@@ -212,11 +212,7 @@ def _write(
     shutil.rmtree(assets)
     extra = directory / layout.EXTRA
     extra.mkdir(exist_ok=True)
-    # A signature that is asked what serving_default is asked has answers of its own alone.
-    asked = {k.rsplit("/", 1)[-1]: v for k, v in golden.items() if k.startswith("serving_default/in/")}
-    again = [k for k, v in golden.items() if "/in/" in k and asked.get(k.rsplit("/", 1)[-1]) is v]
-    stored = {k: v for k, v in golden.items() if k not in again or k.startswith("serving_default/")}
-    np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(stored))  # type: ignore[arg-type]
+    np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(_once(golden)))  # type: ignore[arg-type]
     facts = _facts(model, interface, signatures, report)
     storage.write_json(extra / "zoo.json", facts)
     examples = {name: golden_inputs(golden, name, facts["portable_signature"]) for name in signatures}
@@ -225,6 +221,18 @@ def _write(
         shutil.copyfile(file, extra / f"{name}.png")
     storage.write_text(extra / "request.c", c_program(directory))
     storage.write_text(directory / "README.md", model_card(directory, report))
+
+
+def _once(golden: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What golden.npz holds: a signature that is asked exactly what serving_default is asked has answers alone."""
+    asked = {name: golden_inputs(golden, name, "") for name in {key.split("/")[0] for key in golden if "/in/" in key}}
+    default = asked["serving_default"]
+    again = {
+        name
+        for name, inputs in asked.items()
+        if name != "serving_default" and set(inputs) == set(default) and all(inputs[k] is default[k] for k in default)
+    }
+    return {key: value for key, value in golden.items() if "/in/" not in key or key.split("/")[0] not in again}
 
 
 def _labels_file(directory: Path, interface: Interface) -> Path | None:

@@ -102,6 +102,13 @@ def assert_golden(answer, arrays, signature, rows):
             np.testing.assert_allclose(got, want, atol=1e-5)
 
 
+def test_requests_are_left_out_only_where_all_of_them_are_those_of_serving_default():
+    users, items = np.zeros(2), np.ones(2)
+    golden = {"serving_default/in/user_id": users, "rating/in/user_id": users, "rating/in/item_id": items}
+    full = {**golden, "popular/in/user_id": users, "popular/out/x": items, "other/in/user_id": items, "targets": items}
+    assert set(artifact._once(full)) == {*golden, "popular/out/x", "other/in/user_id", "targets"}
+
+
 # ---------------------------------------------------------------- gRPC
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from zoo import registry, tasks
 from zoo.errors import UsageError, one_line
+from zoo.export.checks import checked
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -56,17 +57,17 @@ def served_model(
 
     def answering(signature: tasks.Signature) -> Callable[..., Tensors]:
         def answer(**request: tf.Tensor) -> Tensors:
-            inputs, extras = preprocessor.serve(_filled(request))
+            inputs, extras = preprocessor.serve(checked(request))
             outputs = functions[signature.head](inputs, extras)
             return signature.answer(tasks.Served(outputs, label, extras, preprocessor))
 
         return answer
 
     def predict(**inputs: tf.Tensor) -> Tensors:
-        return functions["predict"](as_model_input(network, _filled(inputs)), {})
+        return functions["predict"](as_model_input(network, checked(inputs)), {})
 
     def features(**request: tf.Tensor) -> Tensors:
-        return functions["features"](*preprocessor.serve(_filled(request)))
+        return functions["features"](*preprocessor.serve(checked(request)))
 
     def trace(function: Callable[..., Tensors], specs: Mapping[str, tf.TensorSpec]) -> Any:
         return tf.function(function).get_concrete_function(**specs)
@@ -159,16 +160,3 @@ def model_inputs(model: keras.Model) -> dict[str, tf.TensorSpec]:
 def as_model_input(model: keras.Model, inputs: Mapping[str, tf.Tensor]) -> Any:
     """Returns named tensors as the model takes them: by name where there are several, else the only one."""
     return dict(inputs) if len(model.inputs) > 1 else next(iter(inputs.values()))
-
-
-def _filled(request: Tensors) -> Tensors:
-    """Refuses an empty batch with a sentence: some CPU kernels answer it with an error about primitives. Several inputs
-    must have as many rows each."""
-    (name, value), *others = request.items()
-    message = f"{name} is an empty batch; expected at least one example"
-    checks = [tf.debugging.Assert(tf.shape(value)[0] > 0, [message])]
-    for other, rows in others:
-        unequal = f"{name} and {other} have different numbers of rows; expected as many of each"
-        checks.append(tf.debugging.Assert(tf.equal(tf.shape(rows)[0], tf.shape(value)[0]), [unequal]))
-    with tf.control_dependencies(checks):
-        return {k: tf.identity(v) for k, v in request.items()}

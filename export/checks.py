@@ -1,0 +1,42 @@
+"""Requests as they reach the graph: shapes and numbers that a runtime lets through, refused with a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+
+def checked(request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Returns the inputs of a signature, behind checks of what is said of them nowhere else.
+
+    Runtimes compare types with the signature's, and not always shapes. Some kernels answer an empty batch with an error
+    about primitives, a sequence of no steps with one about empty lists; embeddings take -1 for the last word, silently.
+
+    Args:
+        request: the inputs by name, with the shapes that the signature promises, batch first; integers are row numbers of
+            tables.
+
+    Raises:
+        InvalidArgumentError: when it runs: a rank or a dimension that differs, an empty batch, no steps, inputs with
+            different numbers of rows, an integer below 0.
+
+    Example:
+        >>> checked({"token_ids": tf.constant([[2, 3, 0]])})["token_ids"].shape
+        TensorShape([1, 3])
+    """
+    values = {name: tf.ensure_shape(value, value.shape) for name, value in request.items()}
+    (first, *_), rows = values, {name: tf.shape(value)[0] for name, value in values.items()}
+    checks = [tf.debugging.Assert(rows[first] > 0, [f"{first} is an empty batch; expected at least one example"])]
+    for name, value in values.items():
+        if name != first:
+            unequal = f"{first} and {name} have different numbers of rows; expected as many of each"
+            checks.append(tf.debugging.Assert(tf.equal(rows[name], rows[first]), [unequal]))
+        if None in value.shape[1:]:
+            none = f"{name} has no steps; expected at least one"
+            checks.append(tf.debugging.Assert(tf.reduce_all(tf.shape(value)[1:] > 0), [none]))
+        if value.dtype.is_integer:
+            negative = f"{name} holds a number below 0; expected row numbers, which count from 0"
+            checks.append(tf.debugging.Assert(tf.reduce_all(value >= 0), [negative]))
+    with tf.control_dependencies(checks):
+        return {name: tf.identity(value) for name, value in values.items()}

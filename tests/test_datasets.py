@@ -243,7 +243,7 @@ def test_image_files_of_many_kinds_are_served(kind, mode, tmp_path):
 
 
 def test_a_request_of_no_image_is_an_error():
-    with pytest.raises(tf.errors.InvalidArgumentError, match="row 0: this is no PNG, JPEG, BMP or GIF file. Send"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"row 0: this is no PNG, JPEG, BMP or GIF file. Send"):
         ImagePreprocessor(8, 8, 1).serve({"image_bytes": tf.constant([b"no image"])})
 
 

@@ -1,0 +1,274 @@
+"""Exports that go wrong, in real processes: killed, without room, without the right to write, two at once, bytes that flip.
+
+Whatever happens, there is no visible half version, no older version is lost, and the next export clears what was left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import zoo
+from zoo.export import layout
+from zoo.export.verification import Verification
+from zoo.scripts import verify as verify_script
+from zoo.scripts.console import run_command
+
+# One process imports TensorFlow and starts exporters by fork, before any of its threads runs: an import for each would take
+# most of the time. It prints a line of JSON for every exporter; these speak as the command line does.
+EXPORTERS = """
+import faulthandler, json, os, random, resource, signal, sys, time
+from pathlib import Path
+import keras
+import zoo
+from zoo.scripts.console import run_command
+
+def export(base, seed):
+    prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=(8,), input_shape=(8, 8, 1))
+    keras.utils.set_random_seed(seed)
+    model = prepared.build()
+    print("ready", flush=True)
+    print(zoo.export.save(model, prepared.interface, base), flush=True)
+
+def start(base, seed=0, prepare=lambda: None):
+    read, write = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(write)
+        said = os.fdopen(read)
+        return base, child, said, said.readline()
+    status = 1
+    try:
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        faulthandler.dump_traceback_later(300, exit=True, file=sys.stderr)  # a child that hangs is no answer
+        prepare()
+        status = run_command(lambda words: export(base, seed), [])
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+def finish(started, **more):
+    base, child, said, first = started
+    text = first + said.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    names = sorted(p.name for p in base.iterdir()) if base.exists() else []
+    print(json.dumps({"status": status, "said": text, "names": names, **more}), flush=True)
+
+def kill(base, after):
+    running = start(base)
+    time.sleep(after)
+    os.kill(running[1], signal.SIGKILL)
+    finish(running, after=after)
+
+def limit_files():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+def become_nobody():
+    os.setuid(65534)
+
+bases = [Path(name) for name in sys.argv[1:]]
+"""
+USUAL = """
+kill(bases[0], random.Random().uniform(0, 1))
+finish(start(bases[0]))
+"""
+REFUSALS = """
+for base, prepare in zip(bases, (limit_files, become_nobody if os.getuid() == 0 else (lambda: None), *[lambda: None] * 2)):
+    finish(start(base, prepare=prepare))
+"""
+KILL = """
+began = time.monotonic()
+finish(start(bases[0]))
+usual = time.monotonic() - began
+for _ in range(10):
+    kill(bases[0], random.Random().uniform(0, usual))
+finish(start(bases[0]))
+"""
+TWO = """
+for running in [start(bases[0], seed) for seed in (1, 2)]:
+    finish(running)
+"""
+
+
+@pytest.fixture(scope="module")
+def exporting(run_python):
+    """Runs a program of exporters; returns what each of them came to."""
+
+    def run(program, *bases):
+        done = run_python(EXPORTERS + program, *bases)
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def outcomes(exporting, tmp_path_factory):
+    """One exporter that was killed, and one after it."""
+    base = tmp_path_factory.mktemp("exports") / "digits"
+    return base, *exporting(USUAL, base)
+
+
+@pytest.fixture(scope="module")
+def version(outcomes):
+    """A version, for tests that read or copy it."""
+    base, *_, last = outcomes
+    return base / [name for name in last["names"] if not name.startswith(".")][-1]
+
+
+def intact(base, names):
+    """Whether all of these versions are there, each with what it was sealed with, and proven."""
+    return all(layout.check_sums(base / n) == [] and Verification.read(base / n).passed for n in names)
+
+
+@contextlib.contextmanager
+def disk(folder):
+    """A file system of its own of 1 MB; skips where nobody may mount one."""
+    if shutil.which("mount") is None:
+        pytest.skip("needs mount")
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs the right to mount a file system: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+# --- Killed -----------------------------------------------------------------------------------------------------------
+
+
+def check_killed(first, killed, last, base):
+    """First and last were left alone; whatever was killed between them left nothing that can be taken for a version."""
+    complete = [] if first is None else first["names"]
+    for one in killed:
+        new = [name for name in one["names"] if not name.startswith(".") and name not in complete]
+        # An export that was through before its time is no killed one; then its version counts.
+        assert one["status"] == -9 or (one["status"] == 0 and new), one
+        assert len(new) <= 1 and len([name for name in one["names"] if name.startswith(".")]) <= 1, one
+        complete = [*complete, *new]
+    assert last["status"] == 0, last
+    assert last["names"] == sorted([*complete, str(len(complete) + 1)], key=str)  # what the dead left is gone
+    assert intact(base, last["names"])
+
+
+def test_killed_once(outcomes):
+    base, killed, last = outcomes
+    check_killed(None, [killed], last, base)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments(exporting, tmp_path):
+    base = tmp_path / "digits"
+    first, *killed, last = exporting(KILL, base)
+    assert (first["status"], first["names"], len(killed)) == (0, ["1"], 10)
+    check_killed(first, killed, last, base)
+    assert sum(one["status"] == -9 for one in killed) >= 5
+    assert any(name.startswith(".writing-") for one in killed for name in one["names"])  # in the middle at least once
+
+
+# --- No room, no right ------------------------------------------------------------------------------------------------
+
+
+def test_no_room_and_no_right(exporting, version, tmp_path):
+    """Files that may not grow, a folder of somebody else, a full disk, a read-only one."""
+    somebodys = Path("/dev/shm") / f"zoo-{os.getpid()}"  # where nobody may look, as not in a home
+    with disk(tmp_path / "full") as full, disk(tmp_path / "read-only") as read_only:
+        bases = [folder / "digits" for folder in (tmp_path, somebodys, full, read_only)]
+        try:
+            for base in bases:
+                shutil.copytree(version, base / "1")
+            bases[1].chmod(0o555)
+            (full / "ballast").write_bytes(bytes(shutil.disk_usage(full).free - 40_000))
+            free = shutil.disk_usage(full).free
+            subprocess.run(["mount", "-o", "remount,ro", read_only], check=True)
+            outcomes = exporting(REFUSALS, *bases)
+            assert shutil.disk_usage(full).free == free
+            assert all(intact(base, ["1"]) for base in bases)
+        finally:
+            bases[1].chmod(0o755)
+            shutil.rmtree(somebodys)
+    reasons = ("File too large", "Permission denied", "No space left on device", "Read-only file system")
+    for outcome, base, reason in zip(outcomes, bases, reasons, strict=True):
+        assert (outcome["status"], outcome["names"]) == (2, ["1"]), outcome
+        (line,) = [line for line in outcome["said"].splitlines() if line.startswith("zoo: ")]
+        assert line.startswith(f"zoo: Cannot write a SavedModel to {base}: ")
+        assert reason in line
+        assert line.endswith("Nothing was published; make room or pass another folder, and try again.")
+
+
+@pytest.mark.slow
+def test_a_disk_that_has_room_again(exporting, version, tmp_path):
+    with disk(tmp_path / "disk") as folder:
+        base = folder / "digits"
+        shutil.copytree(version, base / "1")
+        (folder / "ballast").write_bytes(bytes(shutil.disk_usage(folder).free - 40_000))
+        program = f"finish(start(bases[0]))\nos.remove({str(folder / 'ballast')!r})\nfinish(start(bases[0]))\n"
+        full, again = exporting(program, base)
+        assert (full["status"], full["names"]) == (2, ["1"])
+        assert (again["status"], again["names"]) == (0, ["1", "2"])
+        assert intact(base, "12")
+
+
+# --- Two at once ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_at_once_are_two_versions(exporting, tmp_path):
+    base = tmp_path / "digits"
+    both = exporting(TWO, base)
+    assert [one["status"] for one in both] == [0, 0], both
+    assert sorted(p.name for p in base.iterdir()) == ["1", "2"]
+    said = [line for one in both for line in one["said"].splitlines() if line.startswith(str(base))]
+    assert sorted(said) == [str(base / "1"), str(base / "2")]
+    assert intact(base, "12")
+    facts = [json.loads((base / n / "assets.extra" / "zoo.json").read_text())["weights_sha256"] for n in "12"]
+    assert facts[0] != facts[1]
+
+
+# --- Flipped bytes ----------------------------------------------------------------------------------------------------
+
+
+def test_a_flipped_bit_anywhere_is_found(version, tmp_path):
+    directory = tmp_path / "1"
+    shutil.copytree(version, directory)
+    places = random.Random(0)
+    for name in [*layout.files(directory), Path(layout.EXTRA, layout.SUMS)]:
+        content = (directory / name).read_bytes()
+        assert content, f"{name} is empty"
+        for place in {0, len(content) - 1, *(places.randrange(len(content)) for _ in range(20))}:
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << places.randrange(8)
+            (directory / name).write_bytes(flipped)
+            wrong = layout.check_sums(directory)
+            assert wrong, f"byte {place} of {name}"
+            if name.name != layout.SUMS:
+                assert wrong == [f"{name} was changed"]
+        (directory / name).write_bytes(content)
+    assert layout.check_sums(directory) == []
+
+
+@pytest.mark.slow
+def test_verify_finds_a_flipped_byte(version, tmp_path, capsys):
+    directory = tmp_path / "1"
+    shutil.copytree(version, directory)
+    file = directory / "README.md"  # nothing but its sum tells that it was changed
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert run_command(verify_script.command, [str(directory)]) == 1
+    said = capsys.readouterr().out
+    lines = [line for line in said.splitlines() if line.startswith("FAILED")]
+    assert [line.split() for line in lines] == [["FAILED", "SHA256SUMS", "README.md", "was", "changed"]]
+    assert "NOT VERIFIED" in said
+    assert zoo.export.verify(version).passed

@@ -24,7 +24,7 @@ from zoo.scripts.console import run_command
 # One process imports TensorFlow and starts exporters by fork, before any of its threads runs: an import for each would take
 # most of the time. It prints a line of JSON for every exporter; these speak as the command line does.
 EXPORTERS = """
-import faulthandler, json, os, random, resource, signal, sys, time
+import faulthandler, json, os, random, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import keras
 import zoo
@@ -60,6 +60,8 @@ def finish(started, **more):
     base, child, said, first = started
     text = first + said.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if "free" in more:
+        more = {"same_room": not more["own"] or shutil.disk_usage(base).free == more["free"]}
     names = sorted(p.name for p in base.iterdir()) if base.exists() else []
     print(json.dumps({"status": status, "said": text, "names": names, **more}), flush=True)
 
@@ -81,10 +83,20 @@ bases = [Path(name) for name in sys.argv[1:]]
 USUAL = """
 kill(bases[0], random.Random().uniform(0, 1))
 finish(start(bases[0]))
-"""
-REFUSALS = """
-for base, prepare in zip(bases, (limit_files, become_nobody if os.getuid() == 0 else (lambda: None), *[lambda: None] * 2)):
-    finish(start(base, prepare=prepare))
+version = max(p for p in bases[0].iterdir() if not p.name.startswith("."))
+for base in bases[1:]:
+    shutil.copytree(version, base / "1")
+bases[2].chmod(0o555)
+for base in bases[3:4]:
+    (base.parent / "ballast").write_bytes(bytes(shutil.disk_usage(base).free - 40_000))
+for base in bases[4:]:
+    subprocess.run(["mount", "-o", "remount,ro", base.parent], check=True)
+limits = (limit_files, become_nobody if os.getuid() == 0 else (lambda: None), lambda: None, lambda: None)
+for base, prepare in zip(bases[1:], limits):
+    free = shutil.disk_usage(base).free
+    own = base in bases[3:]  # others write to the disks that are not
+    finish(start(base, prepare=prepare), free=free, own=own)
+bases[2].chmod(0o755)
 """
 KILL = """
 began = time.monotonic()
@@ -113,16 +125,26 @@ def exporting(run_python):
 
 @pytest.fixture(scope="module")
 def outcomes(exporting, tmp_path_factory):
-    """One exporter that was killed, and one after it."""
-    base = tmp_path_factory.mktemp("exports") / "digits"
-    return base, *exporting(USUAL, base)
+    """The folders that were exported to, and what came of it: one exporter that was killed, one after it, and one for each
+    fault of `REASONS` that can be had here, beside a version that was there before."""
+    folder = tmp_path_factory.mktemp("exports")
+    somebodys = (
+        Path("/dev/shm" if os.path.isdir("/dev/shm") else folder) / f"zoo-{os.getpid()}"
+    )  # nobody may not see all
+    with contextlib.ExitStack() as stack:
+        places = [folder / "first", folder / "limited", somebodys]
+        with contextlib.suppress(PermissionError):
+            places += [stack.enter_context(disk(folder / name)) for name in ("full", "read-only")]
+        bases = [place / "digits" for place in places]
+        stack.callback(shutil.rmtree, somebodys, ignore_errors=True)
+        yield bases, exporting(USUAL, *bases)
 
 
 @pytest.fixture(scope="module")
 def version(outcomes):
     """A version, for tests that read or copy it."""
-    base, *_, last = outcomes
-    return base / [name for name in last["names"] if not name.startswith(".")][-1]
+    (base, *_), (_, last, *_) = outcomes
+    return base / max(last["names"])
 
 
 def intact(base, names):
@@ -132,13 +154,11 @@ def intact(base, names):
 
 @contextlib.contextmanager
 def disk(folder):
-    """A file system of its own of 1 MB; skips where nobody may mount one."""
-    if shutil.which("mount") is None:
-        pytest.skip("needs mount")
+    """A file system of its own of 1 MB in memory; PermissionError where nobody may mount one."""
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"needs the right to mount a file system: {done.stderr.strip()}")
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        raise PermissionError("a file system cannot be mounted")
     try:
         yield folder
     finally:
@@ -163,7 +183,7 @@ def check_killed(first, killed, last, base):
 
 
 def test_killed_once(outcomes):
-    base, killed, last = outcomes
+    (base, *_), (killed, last, *_) = outcomes
     check_killed(None, [killed], last, base)
 
 
@@ -180,36 +200,32 @@ def test_killed_at_ten_moments(exporting, tmp_path):
 # --- No room, no right ------------------------------------------------------------------------------------------------
 
 
-def test_no_room_and_no_right(exporting, version, tmp_path):
+REASONS = ("File too large", "Permission denied", "No space left on device", "Read-only file system")
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_no_room_and_no_right(outcomes, reason):
     """Files that may not grow, a folder of somebody else, a full disk, a read-only one."""
-    somebodys = Path("/dev/shm") / f"zoo-{os.getpid()}"  # where nobody may look, as not in a home
-    with disk(tmp_path / "full") as full, disk(tmp_path / "read-only") as read_only:
-        bases = [folder / "digits" for folder in (tmp_path, somebodys, full, read_only)]
-        try:
-            for base in bases:
-                shutil.copytree(version, base / "1")
-            bases[1].chmod(0o555)
-            (full / "ballast").write_bytes(bytes(shutil.disk_usage(full).free - 40_000))
-            free = shutil.disk_usage(full).free
-            subprocess.run(["mount", "-o", "remount,ro", read_only], check=True)
-            outcomes = exporting(REFUSALS, *bases)
-            assert shutil.disk_usage(full).free == free
-            assert all(intact(base, ["1"]) for base in bases)
-        finally:
-            bases[1].chmod(0o755)
-            shutil.rmtree(somebodys)
-    reasons = ("File too large", "Permission denied", "No space left on device", "Read-only file system")
-    for outcome, base, reason in zip(outcomes, bases, reasons, strict=True):
-        assert (outcome["status"], outcome["names"]) == (2, ["1"]), outcome
-        (line,) = [line for line in outcome["said"].splitlines() if line.startswith("zoo: ")]
-        assert line.startswith(f"zoo: Cannot write a SavedModel to {base}: ")
-        assert reason in line
-        assert line.endswith("Nothing was published; make room or pass another folder, and try again.")
+    bases, came = outcomes
+    place = 1 + REASONS.index(reason)
+    if place >= len(bases):
+        pytest.skip("needs the right to mount a file system")
+    outcome = came[1 + place]
+    assert (outcome["status"], outcome["names"], outcome["same_room"]) == (2, ["1"], True), outcome
+    (line,) = [line for line in outcome["said"].splitlines() if line.startswith("zoo: ")]
+    assert line.startswith(f"zoo: Cannot write a SavedModel to {bases[place]}: ")
+    assert reason in line
+    assert line.endswith("Nothing was published; make room or pass another folder, and try again.")
+    assert intact(bases[place], ["1"])
 
 
 @pytest.mark.slow
 def test_a_disk_that_has_room_again(exporting, version, tmp_path):
-    with disk(tmp_path / "disk") as folder:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(disk(tmp_path / "disk"))
+        except PermissionError:
+            pytest.skip("needs the right to mount a file system")
         base = folder / "digits"
         shutil.copytree(version, base / "1")
         (folder / "ballast").write_bytes(bytes(shutil.disk_usage(folder).free - 40_000))

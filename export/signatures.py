@@ -147,8 +147,16 @@ def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Any, 
                 f"Pass the model that prepared.build() or zoo.build({spec.name!r}, ...) made."
             )
         inner = keras.Model(model.inputs, layers[spec.features_layer].output)
-        # Under a mixed precision policy the layer answers in half precision, which other runtimes misread.
-        functions["features"] = lambda x, _: {"features": tf.cast(inner(x, training=False), tf.float32)}
+
+        def features(inputs: Any, extras: Tensors) -> Tensors:
+            # Under a mixed precision policy the layer answers in half precision, which other runtimes misread.
+            values = tf.cast(inner(inputs, training=False), tf.float32)
+            if values.shape.rank == 3 and "lengths" in extras:  # of every step: on padding 0, however much there is
+                real = tf.sequence_mask(extras["lengths"], tf.shape(values)[1])
+                values = tf.where(tf.expand_dims(real, -1), values, 0.0)
+            return {"features": values}
+
+        functions["features"] = features
     return functions | {key: make(model) for key, make in spec.functions.items()}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError
+from zoo.export.verdict import Check
 
 INIT = "__saved_model_init_op"
 
@@ -145,6 +146,16 @@ def scan(graph: Any) -> Operations:
             told = f"reads {named!r}, which is no asset" if dangerous else "reads an asset into a table"
         findings.append(Finding(node.op, node.name, function, told, dangerous))
     return Operations(dict(sorted(counts.items())), tuple(findings))
+
+
+def check(graph: Any) -> Check:
+    """Returns the verdict on a graph's ops: passed where nothing reaches outside but loading and saving."""
+    found = scan(graph)
+    if not found.dangerous:
+        return Check("ops", True, detail=f"{len(found.counts)} kinds, all of TensorFlow's core")
+    told = "; ".join(str(finding) for finding in found.dangerous[:3])
+    more = f"; and {len(found.dangerous) - 3} more" if len(found.dangerous) > 3 else ""
+    return Check("ops", False, detail=f"uses {told}{more}")
 
 
 def _what(node: Any) -> str | None:

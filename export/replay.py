@@ -15,7 +15,8 @@ from typing import Any
 BLOCKED = ("keras", "tf_keras", "zoo", "datasets", "export")
 
 
-def _unpack(golden: Any) -> dict[str, Any]:
+def unpack(golden: Any) -> dict[str, Any]:
+    """Returns the arrays of a packed file, strings as objects."""
     import numpy as np
 
     arrays: dict[str, Any] = {}
@@ -32,7 +33,7 @@ def _unpack(golden: Any) -> dict[str, Any]:
     return arrays
 
 
-def _complete(golden: dict[str, Any], portable: str) -> dict[str, Any]:
+def complete(golden: dict[str, Any], portable: str) -> dict[str, Any]:
     """Adds what golden.npz does not hold twice: requests of serving_default that other signatures answer too, and what
     another form of `predict` is asked and answers."""
     given = _part(golden, "serving_default/in/")
@@ -42,7 +43,7 @@ def _complete(golden: dict[str, Any], portable: str) -> dict[str, Any]:
     return full | {portable + k.removeprefix("predict"): v for k, v in full.items() if k.startswith("predict/")}
 
 
-def _compare(
+def compare(
     expected: dict[str, Any], got: dict[str, Any], labels: list[bytes], tolerance: float, known: Any = None
 ) -> list[dict[str, Any]]:
     """Returns a row per output: the largest difference of numbers, the number of differing strings.
@@ -81,7 +82,7 @@ def _compare(
     return rows
 
 
-def _widened(parts: list[Any], dynamic: bool) -> list[Any]:
+def widened(parts: list[Any], dynamic: bool) -> list[Any]:
     """Fills answers for every step, whose number is dynamic, up to the longest, as padding is answered: with 0 or ""."""
     import numpy as np
 
@@ -129,7 +130,7 @@ def _replay(function: Any, inputs: dict[str, Any], batch: int, count: int) -> di
 
     parts = [_answer(function, inputs, i, min(i + batch, count)) for i in range(0, count, batch)]
     dynamic = _dynamic(function)
-    return {name: np.concatenate(_widened([part[name] for part in parts], name in dynamic)) for name in parts[0]}
+    return {name: np.concatenate(widened([part[name] for part in parts], name in dynamic)) for name in parts[0]}
 
 
 def _dynamic(function: Any) -> set[str]:
@@ -166,8 +167,8 @@ def _replay_signature(function: Any, golden: dict[str, Any], name: str, labels: 
     for batch, some in ((min(count, 64), count), (3, min(count, 16))):
         got, want = _replay(function, inputs, batch, some), {k: v[:some] for k, v in expected.items()}
         for key in _dynamic(function) & got.keys() & want.keys():
-            want[key], got[key] = _widened([want[key], got[key]], True)
-        batches[str(batch)] = rows = _compare(want, got, labels, tolerance, known)
+            want[key], got[key] = widened([want[key], got[key]], True)
+        batches[str(batch)] = rows = compare(want, got, labels, tolerance, known)
         for row in rows:
             if row["output"] == "class_name" and row["passed"]:
                 artifact, live = (_count_right(a["class_name"], golden["targets"], labels) for a in (got, want))
@@ -206,12 +207,12 @@ def main(directory: str, tolerance: float) -> dict[str, Any]:
     loaded = tf.saved_model.load(directory)
     extra = os.path.join(directory, "assets.extra")
     with np.load(os.path.join(extra, "golden.npz")) as file:
-        golden = _unpack(file)
+        golden = unpack(file)
     with open(os.path.join(extra, "zoo.json"), encoding="utf-8") as file:
         facts = json.load(file)
     labels = [name.encode() for name in facts["class_names"]]
     portable = facts.get("portable_signature", "predict")
-    golden = _complete(golden, portable)
+    golden = complete(golden, portable)
     signatures: dict[str, Any] = {}
     for name in sorted({*loaded.signatures, *(key.split("/")[0] for key in golden if "/" in key)}):
         if name not in loaded.signatures:
@@ -221,7 +222,8 @@ def main(directory: str, tolerance: float) -> dict[str, Any]:
             signatures[name] = _replay_signature(loaded.signatures[name], golden, name, labels, tolerance)
         except Exception as error:  # whatever it is, it is the verdict on this signature
             signatures[name] = {"error": f"{type(error).__name__}: {error}"}
-    return {"tensorflow": tf.__version__, "signatures": signatures, "weights": _weights(loaded)}
+    python = sys.version.split()[0]
+    return {"tensorflow": tf.__version__, "python": python, "signatures": signatures, "weights": _weights(loaded)}
 
 
 if __name__ == "__main__":

@@ -2,149 +2,149 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import itertools
-import json
-import os
-import subprocess
 import sys
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zoo import storage
 from zoo.errors import UsageError, one_line
-from zoo.export import layout
+from zoo.export import foreign, layout, operations, runtimes
+from zoo.export.verdict import TOLERANCE, Check, Verification
 
-TOLERANCE = 1e-5
-"""Largest difference between the live model and TensorFlow on the artifact, relative to the larger of 1 and the output's
-largest value."""
+__all__ = ["TOLERANCE", "Check", "Verification", "check", "verify"]
 
 _EDGE_TYPES = ("float32", "int32", "int64", "string")
-_REFUSED_OPS = (
-    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile"),
-    *("CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"),  # run on no CPU
-)
 
 
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """One line of a verdict: what was checked, whether it held, the largest difference where numbers were compared."""
-
-    name: str
-    passed: bool
-    difference: float | None = None
-    detail: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Verification:
-    """The verdict on an artifact.
-
-    Attributes:
-        path: the version folder.
-        checks: what was checked.
-        runtime: versions of what it was checked with.
-    """
-
-    path: Path
-    checks: tuple[Check, ...]
-    runtime: dict[str, str]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every check held."""
-        return all(check.passed for check in self.checks)
-
-    @property
-    def failures(self) -> str:
-        """The checks that did not hold, in one line."""
-        return "; ".join(f"{c.name}: {_outcome(c)}" for c in self.checks if not c.passed)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the contents of verification.json."""
-        return {
-            "passed": self.passed,
-            "tolerance": TOLERANCE,
-            "runtime": self.runtime,
-            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "checks": [dataclasses.asdict(check) for check in self.checks],
-        }
-
-    @classmethod
-    def read(cls, path: str | Path) -> Verification:
-        """Reads the verdict that was reached when the artifact was written, without checking anything again.
-
-        Args:
-            path: a version folder, the folder above it (then the newest version counts), or a run.
-
-        Raises:
-            UsageError: there is no SavedModel, or it carries no verdict.
-        """
-        directory = layout.find(path)
-        file = directory / layout.EXTRA / "verification.json"
-        if not file.is_file():
-            raise UsageError(f"{directory} carries no verdict. `zoo export` writes SavedModels that carry one.")
-        content = storage.read_json(file)
-        return cls(directory, tuple(Check(**check) for check in content["checks"]), content["runtime"])
-
-    def table(self) -> str:
-        """Returns the verdict as a table for a terminal."""
-        width = max(len(check.name) for check in self.checks)
-        lines = [f"{'ok' if c.passed else 'FAILED':<7}{c.name:<{width}}  {_outcome(c)}" for c in self.checks]
-        verdict = "verified" if self.passed else "NOT VERIFIED"
-        versions = ", ".join(f"{name} {version}" for name, version in self.runtime.items())
-        return "\n".join([*lines, f"{self.path}: {verdict} ({versions})"])
-
-
-def _outcome(check: Check) -> str:
-    shown = [] if check.difference is None else [f"largest difference {check.difference:.2g}"]
-    return ", ".join([*shown, *([check.detail] if check.detail else [])])
-
-
-def verify(path: str | Path) -> Verification:
+def verify(
+    path: str | Path, *, runtimes: str | Sequence[str] = "installed", python: str | Path | None = None
+) -> Verification:
     """Checks a published artifact against its own proof; nothing in it is changed.
 
     Its files are compared with SHA256SUMS. Then a clean process, in which neither Keras nor this package can be imported,
     loads it and replays its golden examples through every signature at two batch sizes; the weights that it loaded and
-    the labels are compared with zoo.json.
+    the labels are compared with zoo.json. Other runtimes answer the same examples: OpenVINO, ONNX Runtime and LiteRT
+    through the signature that zoo.json names for conversion, a C program through all of them.
+
+    Of a SavedModel that carries no proof, what can be checked is: that it loads, that every signature answers generated
+    inputs alike in two batch sizes, and that other runtimes answer them as TensorFlow does.
 
     Args:
         path: a version folder, the folder above it (then the newest version counts), or a run.
+        runtimes: "installed" for all that this machine has; or names of `openvino`, `onnxruntime`, `litert`, `c_api`; ()
+            for TensorFlow alone. One that answers otherwise fails. One that is not installed, or cannot convert the
+            model, is reported; it fails if it was named, or if the artifact's verification.json says that it agreed.
+        python: another Python, whose TensorFlow replays the examples instead of this one's.
 
     Returns:
         The verdict; `passed` says whether all of it held.
 
     Raises:
-        UsageError: there is no SavedModel, or it carries no golden examples or no zoo.json.
+        UsageError: there is no SavedModel, part of its proof is missing, or a runtime's name is unknown.
 
     Example:
-        >>> print(zoo.export.verify("exports/digits").table())
+        >>> print(zoo.export.verify("exports/digits", runtimes=["openvino"]).table())
     """
-    return check(layout.find(path), sums=True)
+    directory = layout.find(path)
+    proof = [name for name in ("golden.npz", "zoo.json", "verification.json", layout.SUMS) if _extra(directory, name)]
+    if proof:
+        return check(directory, sums=True, runtimes=runtimes, python=python)
+    return foreign.check(directory, _contract(operations.read(directory)), runtimes, python)
 
 
-def check(directory: Path, *, sums: bool) -> Verification:
+def check(
+    directory: Path, *, sums: bool, runtimes: str | Sequence[str] = (), python: str | Path | None = None
+) -> Verification:
     """Verifies a version folder; `sums=False` while it is being written and its sums are still to come."""
+    names = _runtimes_of(directory, runtimes)
     for name in ("golden.npz", "zoo.json"):
-        if not (directory / layout.EXTRA / name).is_file():
+        if not _extra(directory, name):
             raise UsageError(
                 f"{directory} carries no {layout.EXTRA}/{name}, so there is nothing to compare with. "
                 "`zoo export` writes SavedModels that carry it."
             )
     checks = [_check_sums(directory)] if sums else []
-    runtime = {"python": sys.version.split()[0]}
-    replayed = _replay(directory)
+    graph = operations.read(directory)
+    contract, ops = _check_contract(graph), operations.check(graph)
+    versions = {"python": sys.version.split()[0]}
+    if not ops.passed:  # what could do harm is not run, not even in a process of its own
+        return Verification(directory, (*checks, contract, ops), versions)
+    replayed = _replay(directory, python)
     if "error" in replayed:
         checks.append(Check("replay in a clean process", False, detail=replayed["error"]))
-        return Verification(directory, tuple(checks), runtime)
+        return Verification(directory, tuple(checks), versions)
     leaked = replayed["leaked"]
     detail = f"imported {', '.join(leaked[:3])}" if leaked else "neither keras nor zoo can be imported there"
     checks.append(Check("clean process", not leaked, detail=detail))
     checks += _check_signatures(replayed["signatures"])
     checks += _check_facts(directory, replayed["weights"])
-    checks += _check_contract(directory)
-    return Verification(directory, tuple(checks), {"tensorflow": replayed["tensorflow"], **runtime})
+    checks += [contract, ops]
+    versions = {"tensorflow": replayed["tensorflow"], "python": replayed["python"]}
+    states = {}
+    if names:
+        answered, states, found = _check_runtimes(directory, names)
+        checks, versions = checks + answered, versions | found
+    return Verification(directory, tuple(checks), versions, states)
+
+
+def _extra(directory: Path, name: str) -> bool:
+    return (directory / layout.EXTRA / name).is_file()
+
+
+def _runtimes_of(directory: Path, asked: str | Sequence[str]) -> dict[str, bool]:
+    """Returns which runtimes to ask, and of each whether it is promised: named, or recorded as agreeing."""
+    names, explicit = runtimes.chosen(asked)
+    file, recorded = directory / layout.EXTRA / "verification.json", {}
+    if names and file.is_file():
+        try:
+            recorded = dict(storage.read_json(file).get("runtimes", {}))
+        except (ValueError, AttributeError):  # a changed byte: SHA256SUMS says it
+            recorded = {}
+    installed = {name: runtimes.missing(name) is None for name in names}
+    return {name: explicit or (recorded.get(name) == "agrees" and installed[name]) for name in names}
+
+
+def _check_runtimes(
+    directory: Path, names: dict[str, bool]
+) -> tuple[list[Check], dict[str, str], dict[str, str]]:
+    """Asks every runtime for the golden answers; returns lines, what came of each, and versions."""
+    facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
+    labels = [name.encode() for name in facts["class_names"]]
+    asked = questions(directory)
+    portable = facts.get("portable_signature", "predict")
+    outcomes = {
+        name: runtimes.compare(name, directory, asked, portable, labels, promised) for name, promised in names.items()
+    }
+    checks = [check for outcome in outcomes.values() for check in outcome.checks]
+    versions = {name: outcome.version for name, outcome in outcomes.items() if outcome.version}
+    return checks, {name: outcome.state for name, outcome in outcomes.items()}, versions
+
+
+def questions(directory: Path) -> dict[str, runtimes.Question]:
+    """Returns the golden examples and answers of an artifact by signature.
+
+    Raises:
+        UsageError: golden.npz cannot be read.
+    """
+    file = directory / layout.EXTRA / "golden.npz"
+    try:
+        with np.load(file, allow_pickle=False) as packed:
+            golden = storage.unpack_arrays(packed)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{file} cannot be read: {one_line(error)}. `zoo verify {directory}` says more.") from error
+    found: dict[str, runtimes.Question] = {}
+    for name in sorted({key.split("/")[0] for key in golden if key.count("/") == 2}):
+        parts = [
+            {key.removeprefix(f"{name}/{side}/"): v for key, v in golden.items() if key.startswith(f"{name}/{side}/")}
+            for side in ("in", "out")
+        ]
+        found[name] = runtimes.Question(*parts)
+    return found
 
 
 def _check_facts(directory: Path, weights: dict[str, Any]) -> list[Check]:
@@ -185,34 +185,25 @@ def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
     return checks
 
 
-def _replay(directory: Path) -> dict[str, Any]:
+def _replay(directory: Path, python: str | Path | None) -> dict[str, Any]:
     """Runs replay.py in a process of its own; returns what it printed, or {"error": ...}."""
     script = Path(__file__).with_name("replay.py")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_FORCE_")}
-    environment |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1"}
-    command = [sys.executable, str(script), str(directory.absolute()), str(TOLERANCE)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
-    answer = [line for line in done.stdout.splitlines() if line.startswith("REPLAY ")]
-    if done.returncode or not answer:
-        last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no message"]
-        return {"error": f"exit status {done.returncode}: {last[0].strip()[:300]}"}
-    result: dict[str, Any] = json.loads(answer[0].removeprefix("REPLAY "))
-    if "error" in result:
-        result["error"] = one_line(RuntimeError(result["error"]), 300)
-    return result
+    return runtimes.run_script(script, [str(directory.absolute()), str(TOLERANCE)], "REPLAY ", python)
 
 
-def _check_contract(directory: Path) -> list[Check]:
-    """Checks the graph itself: types and batch dimension of every signature, and the ops it uses."""
-    from tensorflow.core.protobuf import saved_model_pb2
+def _check_contract(graph: Any) -> Check:
+    """Checks types and batch dimension of every signature."""
+    wrong = _contract(graph)
+    return Check("signature contract", not wrong, detail="; ".join(wrong[:3]) or "named, dynamic batch, plain types")
+
+
+def _contract(graph: Any) -> list[str]:
+    """Returns what of the signatures breaks the contract of an artifact, a sentence each."""
     from tensorflow.python.framework import dtypes
 
-    proto = saved_model_pb2.SavedModel()
-    proto.ParseFromString((directory / "saved_model.pb").read_bytes())
-    graph = proto.meta_graphs[0]
     wrong = []
     for name, signature in graph.signature_def.items():
-        if name == "__saved_model_init_op":
+        if name == operations.INIT:
             continue
         for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
             for key, info in tensors.items():
@@ -225,11 +216,4 @@ def _check_contract(directory: Path) -> list[Check]:
                     wrong.append(f"{kind} {key} of {name} has a fixed batch")
     if "serving_default" not in graph.signature_def:
         wrong.append("there is no serving_default")
-    signatures = Check(
-        "signature contract", not wrong, detail="; ".join(wrong[:3]) or "named, dynamic batch, plain types"
-    )
-    ops = {node.op for node in graph.graph_def.node}
-    ops |= {node.op for function in graph.graph_def.library.function for node in function.node_def}
-    refused = sorted(ops & set(_REFUSED_OPS))
-    detail = f"uses {', '.join(refused)}" if refused else f"{len(ops)} kinds, all of TensorFlow's core"
-    return [signatures, Check("ops", not refused, detail=detail)]
+    return wrong

@@ -476,7 +476,7 @@ LABELS = [b"ant", b"bee", b"cat"]
 
 
 def compared(expected, got):
-    rows = replay._compare(
+    rows = replay.compare(
         {k: np.asarray(v) for k, v in expected.items()}, {k: np.asarray(v) for k, v in got.items()}, LABELS, 1e-5
     )
     return {row["output"]: (row["passed"], row["detail"] or row["difference"]) for row in rows}

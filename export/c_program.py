@@ -1,0 +1,161 @@
+"""TensorFlow's C API, tried by a small C program: compiled with this machine's compiler against TensorFlow's own headers
+and libraries at the moment of the verification, as a stranger would do it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from zoo.errors import one_line
+from zoo.export import operations, replay
+
+SOURCE = Path(__file__).with_name("c_api.c")
+LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2")
+TIME_LIMIT = 600.0
+"""Seconds after which the program counts as one that hangs."""
+
+_STRING = 7  # of TF_DataType
+
+
+def _compiler() -> str | None:
+    return shutil.which(os.environ.get("CC", "cc"))
+
+
+def missing() -> str | None:
+    """Returns what this machine lacks for it, or None."""
+    import tensorflow as tf
+
+    folder = Path(tf.sysconfig.get_lib())
+    if _compiler() is None:
+        return "no C compiler; install one, or set CC to it"
+    absent = [name for name in (*LIBRARIES, "include/tensorflow/c/c_api.h") if not (folder / name).is_file()]
+    return f"this TensorFlow has no {', '.join(absent)}" if absent else None
+
+
+def compile_program(folder: Path) -> Path:
+    """Compiles the program into a folder.
+
+    Raises:
+        subprocess.CalledProcessError: the compiler refuses it; `stderr` says why.
+    """
+    import tensorflow as tf
+
+    libraries, compiler, stub = Path(tf.sysconfig.get_lib()), str(_compiler()), folder / "libstub.so"
+
+    def run(*words: str | Path) -> None:
+        subprocess.run([compiler, *map(str, words)], check=True, capture_output=True, text=True)
+
+    # The library has a million symbols, and the linker takes five seconds to read them. One of the same name with the few
+    # that are used stands in for it until the program starts.
+    used = sorted(set(re.findall(r"\bTF_[A-Z]\w*(?=\()", SOURCE.read_text(encoding="utf-8"))))
+    (folder / "stub.c").write_text("".join(f"void {name}(void) {{}}\n" for name in used), encoding="utf-8")
+    run("-shared", "-fPIC", f"-Wl,-soname,{LIBRARIES[0]}", folder / "stub.c", "-o", stub)
+    program = folder / "c_api"
+    run("-std=c11", "-O1", f"-I{libraries / 'include'}", SOURCE, stub, f"-Wl,-rpath,{libraries}", "-o", program)
+    return program
+
+
+def answer(
+    directory: Path, questions: Mapping[str, tuple[Mapping[str, np.ndarray], Sequence[int]]], folder: Path
+) -> dict[str, Any]:
+    """Compiles the program and asks it everything, all signatures in one process.
+
+    Args:
+        directory: the SavedModel.
+        questions: by signature the inputs, and the sizes of the batches that they are divided into.
+        folder: for temporary files.
+
+    Returns:
+        `version` and `answers` by signature and batch size, or `error` with a reason.
+    """
+    signatures = operations.read(directory).signature_def
+    runs = []
+    for name, (inputs, sizes) in questions.items():
+        if name not in signatures:
+            return {"error": f"there is no signature {name}"}
+        count = len(next(iter(inputs.values())))
+        for size in sizes:
+            some = min(count, 64 if size == max(sizes) else 16)
+            runs += [(name, size, start, min(start + size, some)) for start in range(0, some, size)]
+    with (folder / "requests").open("wb") as file:
+        file.write(struct.pack("<q", len(runs)))
+        for name, _, start, stop in runs:
+            part = {key: value[start:stop] for key, value in questions[name][0].items()}
+            _write_run(file, signatures[name], part)
+    try:
+        program = compile_program(folder)
+        words = [str(program), str(directory.absolute()), str(folder / "requests"), str(folder / "answers")]
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(
+            words, env=environment, check=True, capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT
+        )
+    except subprocess.CalledProcessError as error:
+        last = [line for line in error.stderr.splitlines() if line.strip()][-1:] or ["no message"]
+        return {"error": f"exit status {error.returncode}: {one_line(RuntimeError(last[0]), 300)}"}
+    except subprocess.TimeoutExpired:
+        return {"error": f"still running after {TIME_LIMIT:.0f} seconds"}
+    parts: dict[str, dict[int, list[dict[str, np.ndarray]]]] = {}
+    with (folder / "answers").open("rb") as file:
+        for name, size, *_ in runs:
+            got = {key: _read_tensor(file) for key in sorted(signatures[name].outputs)}
+            parts.setdefault(name, {}).setdefault(size, []).append(got)
+    answers = {
+        name: {size: {key: _joined([got[key] for got in some]) for key in some[0]} for size, some in by_size.items()}
+        for name, by_size in parts.items()
+    }
+    return {"version": done.stdout.split()[-1], "answers": answers}
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Joins batches; answers for every step are filled up to the longest."""
+    if parts[0].ndim > 1 and len({part.shape[1] for part in parts}) > 1:
+        parts = replay.widened(parts, True)
+    return np.concatenate(parts) if parts[0].ndim else parts[0]
+
+
+def _write_run(file: BinaryIO, signature: Any, inputs: Mapping[str, np.ndarray]) -> None:
+    file.write(struct.pack("<q", len(signature.inputs)))
+    for key in sorted(signature.inputs):
+        _write_text(file, signature.inputs[key].name.encode())
+        _write_tensor(file, signature.inputs[key].dtype, inputs[key])
+    file.write(struct.pack("<q", len(signature.outputs)))
+    for key in sorted(signature.outputs):
+        _write_text(file, signature.outputs[key].name.encode())
+
+
+def _write_text(file: BinaryIO, text: bytes) -> None:
+    file.write(struct.pack("<q", len(text)) + text)
+
+
+def _write_tensor(file: BinaryIO, dtype: int, value: np.ndarray) -> None:
+    file.write(struct.pack(f"<{2 + value.ndim}q", dtype, value.ndim, *value.shape))
+    if dtype == _STRING:
+        for text in value.ravel().tolist():
+            _write_text(file, text)
+    else:
+        _write_text(file, np.ascontiguousarray(value).tobytes())
+
+
+def _read_tensor(file: BinaryIO) -> np.ndarray:
+    from tensorflow.python.framework import dtypes
+
+    dtype, rank = struct.unpack("<2q", file.read(16))
+    shape = struct.unpack(f"<{rank}q", file.read(8 * rank))
+    if dtype != _STRING:
+        return np.frombuffer(_read_text(file), dtypes.as_dtype(dtype).as_numpy_dtype).reshape(shape)
+    texts = np.empty(int(np.prod(shape, dtype=np.int64)), object)
+    texts[:] = [_read_text(file) for _ in range(texts.size)]
+    return texts.reshape(shape)
+
+
+def _read_text(file: BinaryIO) -> bytes:
+    (length,) = struct.unpack("<q", file.read(8))
+    return file.read(length)

@@ -1,0 +1,181 @@
+"""SavedModels that carry no proof: what can be checked of them without knowing what they should answer."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo import storage
+from zoo.errors import one_line
+from zoo.export import operations, runtimes
+from zoo.export.verdict import Check, Verification
+
+ROWS = 4
+_LARGEST = 50_000_000  # numbers in one generated input
+# Tried in order until a signature accepts one: the size of unknown dimensions, the first integer out of range, and what a
+# string holds. Small tables refuse large ids, deep networks small images, decoders texts.
+_CANDIDATES = ((8, 10, "text"), (8, 2, "text"), (8, 10, "image"), (32, 10, "text"), (64, 2, "text"), (224, 2, "text"))
+_TEXTS = (b"a text of five words", b"", b"7", "größer, 10 %".encode())
+
+
+def check(
+    directory: Path, breaches: Sequence[str], asked: str | Sequence[str], python: str | Path | None = None
+) -> Verification:
+    """Checks a SavedModel that carries no proof.
+
+    Args:
+        directory: the version folder.
+        breaches: what of its signatures an artifact of this project would not do; told as notes.
+        asked: which runtimes, as for `zoo.export.verify`.
+        python: another Python whose TensorFlow is asked.
+
+    Returns:
+        The verdict, whose `proof` is False.
+    """
+    names, explicit = runtimes.chosen(asked)
+    graph = operations.read(directory)
+    notes = [Check("note", None, detail=sentence) for sentence in breaches]
+    ops, versions = operations.check(graph), {"python": sys.version.split()[0]}
+    if not ops.passed:  # what could do harm is not run, not even in a process of its own
+        return Verification(directory, (ops, *notes), versions, proof=False)
+    seen, questions = probe(directory, python)
+    if "error" in seen:
+        loading = Check("loads in a clean process", False, detail=seen["error"])
+        return Verification(directory, (loading, ops, *notes), versions, proof=False)
+    checks = [Check("loads in a clean process", True, detail="neither keras nor zoo can be imported there")]
+    for name, found in seen["signatures"].items():
+        checks += _lines(name, found)
+    if not seen["signatures"]:
+        checks.append(Check("signatures", None, detail="there is none to ask"))
+    versions = {"tensorflow": seen["tensorflow"], "python": seen["python"]}
+    portable = portable_signature(questions)
+    states = {}
+    for runtime in names:
+        outcome = runtimes.compare(runtime, directory, questions, portable, [], explicit)
+        checks += outcome.checks
+        states[runtime] = outcome.state
+        versions |= {runtime: outcome.version} if outcome.version else {}
+    return Verification(directory, (*checks, ops, *notes), versions, states, proof=False)
+
+
+def portable_signature(questions: Mapping[str, runtimes.Question]) -> str:
+    """Returns the signature that other runtimes are asked: of those without strings `serving_default`, else the first."""
+    numeric = [
+        name
+        for name, question in questions.items()
+        if question.inputs and all(v.dtype != object for v in [*question.inputs.values(), *question.outputs.values()])
+    ]
+    return "serving_default" if "serving_default" in numeric or not numeric else numeric[0]
+
+
+def probe(
+    directory: Path, python: str | Path | None = None, length: int | None = None
+) -> tuple[dict[str, Any], dict[str, runtimes.Question]]:
+    """Asks every signature generated inputs in TensorFlow, in a process of its own.
+
+    Args:
+        directory: the SavedModel.
+        python: another Python than this one.
+        length: the size of unknown dimensions, instead of those that are tried.
+
+    Returns:
+        What was seen, by signature; and inputs with their answers for the signatures that answered.
+    """
+    signatures = {k: v for k, v in operations.read(directory).signature_def.items() if k != operations.INIT}
+    fixed = {name: _fixed_batch(signature) for name, signature in signatures.items()}
+    tried = _CANDIDATES if length is None else [(length, high, holds) for _, high, holds in _CANDIDATES[:3]]
+    generated = {
+        name: [_inputs(signature, fixed[name] or ROWS, *candidate) for candidate in tried]
+        for name, signature in signatures.items()
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, answers, order = (Path(folder, name) for name in ("inputs.npz", "answers.npz", "request.json"))
+        arrays = {
+            f"{i}/{j}/{key}": value
+            for i, candidates in enumerate(generated.values())
+            for j, candidate in enumerate(candidates)
+            for key, value in candidate.items()
+        }
+        np.savez(inputs, **storage.pack_arrays(arrays))  # type: ignore[arg-type]
+        request = {
+            "model": str(directory.absolute()),
+            "inputs": str(inputs),
+            "answers": str(answers),
+            "signatures": {name: bool(batch) for name, batch in fixed.items()},
+            "candidates": {name: len(candidates) for name, candidates in generated.items()},
+        }
+        storage.write_json(order, request)
+        seen = runtimes.run_script(Path(__file__).with_name("probe.py"), [str(order)], "PROBE ", python)
+        if "error" in seen:
+            return seen, {}
+        with np.load(answers, allow_pickle=False) as packed:
+            answered = storage.unpack_arrays(packed)
+    questions = {}
+    for i, (name, found) in enumerate(seen["signatures"].items()):
+        if "candidate" in found and all(row["passed"] for row in found["rows"]):
+            outputs = {k.split("/", 1)[1]: v for k, v in answered.items() if k.startswith(f"{i}/")}
+            sizes = (batch,) if (batch := fixed[name]) else runtimes.BATCHES
+            questions[name] = runtimes.Question(generated[name][found["candidate"]], outputs, sizes)
+    return seen, {name: question for name, question in questions.items() if question.inputs}
+
+
+def _fixed_batch(signature: Any) -> int | None:
+    """Returns the batch of a signature that takes one size alone; 1 where an input has no batch at all."""
+    first = [info.tensor_shape.dim[:1] for info in signature.inputs.values() if not info.tensor_shape.unknown_rank]
+    sizes = [dims[0].size if dims else 1 for dims in first]
+    known = [size for size in sizes if size != -1]
+    return known[0] if known else None
+
+
+def _inputs(signature: Any, rows: int, size: int, high: int, holds: str) -> dict[str, np.ndarray]:
+    """Generates inputs from the types and shapes of a signature, the same ones every time."""
+    random = np.random.default_rng(0)
+    return {key: _generated(random, signature.inputs[key], rows, size, high, holds) for key in sorted(signature.inputs)}
+
+
+def _generated(random: Any, info: Any, rows: int, size: int, high: int, holds: str) -> np.ndarray:
+    from tensorflow.python.framework import dtypes
+
+    shape = [rows, size] if info.tensor_shape.unknown_rank else [d.size for d in info.tensor_shape.dim]
+    shape = [(rows if i == 0 else size) if d == -1 else d for i, d in enumerate(shape)]
+    if np.prod(shape, dtype=float) > _LARGEST:
+        shape = [min(d, 1) for d in shape]  # it is refused, which is said
+    dtype = dtypes.as_dtype(info.dtype)
+    if dtype == dtypes.string:
+        texts = np.empty(int(np.prod(shape)), object)
+        texts[:] = [_TEXTS[i % len(_TEXTS)] if holds == "text" else _image(random) for i in range(texts.size)]
+        return texts.reshape(shape)
+    if dtype.is_integer:
+        return random.integers(0, high, shape).astype(dtype.as_numpy_dtype)
+    if dtype.is_bool:
+        return random.random(shape) < 0.5
+    return random.normal(size=shape).astype(dtype.as_numpy_dtype)
+
+
+def _image(random: Any) -> bytes:
+    import tensorflow as tf
+
+    encoded: bytes = tf.io.encode_png(random.integers(0, 256, (16, 16, 3)).astype(np.uint8)).numpy()
+    return encoded
+
+
+def _lines(name: str, found: Mapping[str, Any]) -> list[Check]:
+    """Returns the lines of one signature."""
+    if "refused" in found:
+        told = one_line(RuntimeError(found["refused"]), 200)
+        return [Check(name, None, detail=f"refused every generated input, such as: {told}")]
+    shapes = ", ".join(f"{key} {shape}" for key, shape in found["shapes"].items())
+    lines = [
+        Check(f"{name} {row['output']}, batch {ROWS} and 2", row["passed"], row["difference"], row["detail"])
+        for row in found["rows"]
+    ]
+    if not lines:
+        lines = [Check(name, True, detail=f"answers {shapes or 'without an input'}; takes no other batch")]
+    if "empty" in found:
+        lines.append(Check(f"{name}, empty batch", None, detail=one_line(RuntimeError(found["empty"]), 200)))
+    return lines

@@ -1,0 +1,294 @@
+"""Other runtimes than TensorFlow's Python: OpenVINO, ONNX Runtime, LiteRT, and a C program on TensorFlow's C API.
+
+Each converts and answers in a process of its own, because converters crash, abort and hang. What it answers is compared;
+that a converter came to an end proves nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo import storage
+from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.export import c_program, operations, replay
+from zoo.export.verdict import Check
+
+TOLERANCE = 1e-4
+"""Largest difference between TensorFlow and another runtime, relative to the larger of 1 and the output's largest value."""
+
+TIME_LIMIT = 900.0
+"""Seconds after which a conversion counts as one that hangs."""
+
+BATCHES = (64, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """A runtime: its title, the modules that it needs, the file that it reads."""
+
+    title: str
+    modules: tuple[str, ...]
+    file: str = ""
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "openvino": Runtime("OpenVINO", ("openvino",), "model.xml"),
+    "onnxruntime": Runtime("ONNX Runtime", ("onnxruntime", "onnx", "tf2onnx"), "model.onnx"),
+    "litert": Runtime("LiteRT", ("tensorflow.lite",), "model.tflite"),
+    "c_api": Runtime("C API", ()),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What a signature is asked and what it is expected to answer, arrays by name, strings as objects; in which batches."""
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+    sizes: tuple[int, ...] = BATCHES
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a runtime: lines for the verdict, one of `agrees`, `differs`, `cannot be converted`, `not installed`,
+    and its version."""
+
+    checks: tuple[Check, ...]
+    state: str
+    version: str = ""
+
+
+def chosen(runtimes: str | Sequence[str]) -> tuple[tuple[str, ...], bool]:
+    """Returns the names of runtimes, and whether they were named explicitly.
+
+    Args:
+        runtimes: "installed", or names; no name at all is TensorFlow alone.
+
+    Raises:
+        UsageError: a name that is unknown.
+    """
+    if runtimes == "installed":
+        return tuple(RUNTIMES), False
+    names = (runtimes,) if isinstance(runtimes, str) else tuple(runtimes)
+    for name in names:
+        if name not in RUNTIMES:
+            raise UsageError(f"Unknown runtime {name!r}. {did_you_mean(name, RUNTIMES)}")
+    return tuple(dict.fromkeys(names)), True
+
+
+def missing(name: str) -> str | None:
+    """Returns what a runtime lacks on this machine, with what brings it, or None where it is installed."""
+    if name == "c_api":
+        return c_program.missing()
+    absent = [module for module in RUNTIMES[name].modules if not _is_installed(module)]
+    return f"{', '.join(absent)} not installed; `pip install {' '.join(absent)}` brings it" if absent else None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def compare(
+    name: str, directory: Path, questions: Mapping[str, Question], portable: str, labels: list[bytes], promised: bool
+) -> Outcome:
+    """Asks a runtime what TensorFlow was asked, in two batch sizes, and compares the answers.
+
+    Args:
+        name: of `RUNTIMES`.
+        directory: the SavedModel.
+        questions: by signature; the C API is asked all of them.
+        portable: the signature that the others are asked.
+        labels: the labels of the artifact, for ties.
+        promised: whether it is an error that the runtime cannot do it.
+    """
+    title = RUNTIMES[name].title
+    lacks = missing(name)
+    if lacks:
+        return Outcome((Check(title, False if promised else None, detail=lacks),), "not installed")
+    asked = questions if name == "c_api" else {k: v for k, v in questions.items() if k == portable}
+    if not asked:
+        check = Check(title, False if promised else None, detail=f"nothing is known of the signature {portable}")
+        return Outcome((check,), "cannot be converted")
+    with tempfile.TemporaryDirectory() as folder:
+        if name == "c_api":
+            given = {signature: (question.inputs, question.sizes) for signature, question in asked.items()}
+            answered = c_program.answer(directory, given, Path(folder))
+        else:
+            answered = _converted(name, directory, portable, asked[portable], Path(folder))
+    if "cannot" in answered:
+        why = f"cannot be converted, because {answered['cannot']}"
+        return Outcome((Check(f"{title} {portable}", False if promised else None, detail=why),), "cannot be converted")
+    if "error" in answered:
+        return Outcome((Check(f"{title} {portable}", False, detail=answered["error"]),), "differs")
+    dynamic = _dynamic(directory)
+    checks = tuple(
+        _check(f"{title} {signature}", question, answered["answers"][signature], dynamic[signature], labels, answered)
+        for signature, question in asked.items()
+    )
+    state = "agrees" if all(check.passed for check in checks) else "differs"
+    return Outcome(checks, state, answered["version"])
+
+
+def _converted(name: str, directory: Path, signature: str, question: Question, folder: Path) -> dict[str, Any]:
+    """Converts one signature and answers its question, or returns {"cannot": ...} or {"error": ...}."""
+    texts = [key for key, value in [*question.inputs.items(), *question.outputs.items()] if value.dtype == object]
+    if texts:
+        return {"cannot": f"{signature} takes or answers strings ({', '.join(texts)}), which no converter knows"}
+    request = {"model": str(directory.absolute()), "signature": signature, "file": str(folder / RUNTIMES[name].file)}
+    if name == "openvino":  # it reads the SavedModel as it is
+        request |= {"model": None, "file": str(single_signature(directory, signature, folder / "model"))}
+    request["sizes"] = question.sizes
+    outcome = ask(name, request, question.inputs, folder)
+    return outcome | ({"answers": {signature: outcome["answers"]}} if "answers" in outcome else {})
+
+
+def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray], folder: Path) -> dict[str, Any]:
+    """Has the worker convert, answer or both; see `worker.py`.
+
+    Args:
+        name: of `RUNTIMES`.
+        request: `model` (a SavedModel to convert, or None) and `signature`, `file` (what is written, or read), and where
+            they are not the usual ones `length` and `batch`.
+        inputs: arrays by name; none for a conversion alone.
+        folder: for temporary files.
+
+    Returns:
+        `version`; `batch` and `length` as far as the conversion fixed them; `answers` by batch size; or `cannot` or
+        `error` with a reason.
+    """
+    questions, answers, order = folder / "inputs.npz", folder / "answers.npz", folder / "request.json"
+    lengths = {size for value in inputs.values() for size in value.shape[1:2]}
+    request = {
+        "runtime": name,
+        "length": None,
+        "batch": None,
+        "usual_length": lengths.pop() if len(lengths) == 1 and inputs else None,
+        "sizes": BATCHES,
+        "inputs": str(questions) if inputs else None,
+        "answers": str(answers),
+        **request,
+    }
+    if inputs:
+        np.savez(questions, **inputs)  # type: ignore[arg-type]
+    storage.write_json(order, request)
+    outcome = run_script(Path(__file__).with_name("worker.py"), [str(order)], "WORKER ")
+    if "sizes" in outcome:
+        with np.load(answers, allow_pickle=False) as held:
+            values = {key: held[key] for key in held.files}
+        outcome["answers"] = {
+            size: {k.split("/", 1)[1]: v for k, v in values.items() if k.startswith(f"{size}/")}
+            for size in outcome["sizes"]
+        }
+    return outcome
+
+
+def run_script(script: Path, words: Sequence[str], mark: str, python: str | Path | None = None) -> dict[str, Any]:
+    """Runs a script of this folder by its path in a process of its own; returns the JSON object that it prints behind
+    `mark`, or {"error": ...}: whatever happens to that process is an answer too."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_FORCE_")}
+    environment |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1"}
+    command = [str(python or sys.executable), str(script), *words]
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=TIME_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"still running after {TIME_LIMIT:.0f} seconds"}
+    except OSError as error:
+        return {"error": f"cannot run {command[0]}: {error.strerror}"}
+    answer = [line for line in done.stdout.splitlines() if line.startswith(mark)]
+    if done.returncode or not answer:
+        last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no message"]
+        how = f"exit status {done.returncode}"
+        if done.returncode < 0:
+            how = f"ended by {signal.Signals(-done.returncode).name}"
+        return {"error": f"{how}: {last[0].strip()[:300]}"}
+    result: dict[str, Any] = json.loads(answer[-1].removeprefix(mark))
+    if "error" in result:
+        result["error"] = one_line(RuntimeError(result["error"]), 300)
+    return result
+
+
+def single_signature(directory: Path, signature: str, target: Path) -> Path:
+    """Makes a SavedModel that has one signature of another one as its `serving_default`: OpenVINO reads no other. Weights
+    and assets are linked, not copied."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    target.mkdir()
+    graph = operations.read(directory)
+    kept, init = graph.signature_def[signature], graph.signature_def.get(operations.INIT)
+    proto = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    proto.meta_graphs.add().CopyFrom(graph)
+    table = proto.meta_graphs[0].signature_def
+    table.clear()
+    table["serving_default"].CopyFrom(kept)
+    if init is not None:
+        table[operations.INIT].CopyFrom(init)
+    (target / "saved_model.pb").write_bytes(proto.SerializeToString())
+    for name in ("variables", "assets"):
+        if (directory / name).exists():
+            (target / name).symlink_to((directory / name).resolve())
+    return target
+
+
+def _dynamic(directory: Path) -> dict[str, set[str]]:
+    """Returns, by signature, the outputs that have as many columns as there are steps."""
+    found = {}
+    for name, signature in operations.read(directory).signature_def.items():
+        shapes = {key: [d.size for d in info.tensor_shape.dim] for key, info in signature.outputs.items()}
+        found[name] = {key for key, shape in shapes.items() if len(shape) > 1 and shape[1] == -1}
+    return found
+
+
+def _check(
+    title: str,
+    question: Question,
+    answers: Mapping[int, Mapping[str, np.ndarray]],
+    dynamic: set[str],
+    labels: list[bytes],
+    answered: Mapping[str, Any],
+) -> Check:
+    """Compares what a runtime answered in every batch size with what was expected."""
+    wrong, differences, ties = [], [0.0], []
+    for size, by_name in answers.items():
+        got = {name: by_name[name] for name in question.outputs if name in by_name}
+        count = len(next(iter(got.values()))) if got else 0
+        want = {name: value[:count] for name, value in question.outputs.items()}
+        for name in dynamic & got.keys():
+            want[name], got[name] = replay.widened([want[name], got[name]], True)
+        for row in replay.compare(want, got, labels, TOLERANCE):
+            differences += [row["difference"]] if row["difference"] is not None else []
+            ties += [row["detail"]] if "ties" in row["detail"] else []
+            if not row["passed"]:
+                wrong.append(" ".join(["differs in", row["output"], f"at batch {size}", row["detail"]]).strip())
+    total = len(next(iter(question.inputs.values())))
+    sizes = " and ".join(str(min(size, total)) for size in answers)
+    notes = [f"batches of {sizes}", *ties]
+    if answered.get("batch"):
+        notes = [f"with the batch fixed to {answered['batch']}"]
+    if answered.get("length"):
+        notes.append(f"with the length fixed to {answered['length']}")
+    return Check(title, not wrong, max(differences), "; ".join(wrong[:3] or notes))
+
+

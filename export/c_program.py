@@ -74,7 +74,7 @@ def answer(
         folder: for temporary files.
 
     Returns:
-        `version` and `answers` by signature and batch size, or `error` with a reason.
+        `version` and `answers` by signature and batch size, or `cannot` or `error` with a reason.
     """
     signatures = operations.read(directory).signature_def
     runs = []
@@ -92,6 +92,9 @@ def answer(
             _write_run(file, signatures[name], part)
     try:
         program = compile_program(folder)
+    except subprocess.CalledProcessError as error:
+        return {"cannot": f"the C compiler refuses the program: {one_line(RuntimeError(error.stderr), 300)}"}
+    try:
         words = [str(program), str(directory.absolute()), str(folder / "requests"), str(folder / "answers")]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(

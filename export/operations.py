@@ -22,20 +22,42 @@ _READS = (
     *("TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset", "SqlDataset"),
     *("FixedLengthRecordDatasetV2", "CSVDataset", "CSVDatasetV2", "LMDBDataset", "LoadDataset", "MatchingFilesDataset"),
     *("ListDataset", "ListSnapshotChunksDataset", "SnapshotDatasetReader", "SnapshotChunkDataset", "ImmutableConst"),
-    *("ExperimentalCSVDataset", "ExperimentalSqlDataset", "ExperimentalLMDBDataset", "ExperimentalMatchingFilesDataset"),
+    *(
+        "ExperimentalCSVDataset",
+        "ExperimentalSqlDataset",
+        "ExperimentalLMDBDataset",
+        "ExperimentalMatchingFilesDataset",
+    ),
     *("GenerateVocabRemapping", "LoadAndRemapMatrix", "InitializeTableFromTextFile", "InitializeTableFromTextFileV2"),
 )
 _WRITES = (
     *("WriteFile", "SaveDataset", "SaveDatasetV2", "SnapshotDataset", "SnapshotDatasetV2", "CacheDataset"),
     *("CacheDatasetV2", "CreateSummaryFileWriter", "CreateSummaryDbWriter", "WriteSummary", "WriteScalarSummary"),
     *("WriteAudioSummary", "WriteGraphSummary", "WriteHistogramSummary", "WriteImageSummary", "WriteRawProtoSummary"),
-    *("ImportEvent", "FlushSummaryWriter", "DistributedSave", "Save", "SaveSlices", "DebugIdentityV2", "DebugIdentityV3"),
+    *(
+        "ImportEvent",
+        "FlushSummaryWriter",
+        "DistributedSave",
+        "Save",
+        "SaveSlices",
+        "DebugIdentityV2",
+        "DebugIdentityV3",
+    ),
     *("DebugIdentity", "DebugNanCount", "DebugNumericSummary", "FileSystemSetConfiguration"),
 )
 _NETWORK = (
     *("RpcServer", "RpcClient", "RpcCall", "RpcServerStart", "RpcServerRegister", "RpcGetValue", "RpcCheckStatus"),
     *("RemoteCall", "RemoteFusedGraphExecute", "DataServiceDataset", "DataServiceDatasetV2", "DataServiceDatasetV3"),
-    *("DataServiceDatasetV4", "RegisterDataset", "RegisterDatasetV2", "BigQueryReader", "Send", "Recv", "_Send", "_Recv"),
+    *(
+        "DataServiceDatasetV4",
+        "RegisterDataset",
+        "RegisterDatasetV2",
+        "BigQueryReader",
+        "Send",
+        "Recv",
+        "_Send",
+        "_Recv",
+    ),
     *("_HostSend", "_HostRecv", "CollectiveBcastSend", "CollectiveBcastRecv", "CollectiveReduce", "CollectiveGather"),
 )
 _PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
@@ -139,7 +161,9 @@ def scan(graph: Any) -> Operations:
         dangerous, told = True, what or ""
         if node.op in _CHECKPOINT:
             dangerous = not calls.is_saver(function, node.name)
-            told = "reads or writes files outside of saving and loading" if dangerous else "is the checkpoint's machinery"
+            told = (
+                "reads or writes files outside of saving and loading" if dangerous else "is the checkpoint's machinery"
+            )
         elif node.op in _TABLES:
             named = calls.constant(function, node.input[1] if len(node.input) > 1 else "")
             dangerous = named is not None

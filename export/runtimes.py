@@ -130,14 +130,30 @@ def compare(
             answered = c_program.answer(directory, given, Path(folder))
         else:
             answered = _converted(name, directory, portable, asked[portable], Path(folder))
+    return judged(name, directory, asked, answered, promised, labels)
+
+
+def judged(
+    name: str,
+    directory: Path,
+    asked: Mapping[str, Question],
+    answered: Mapping[str, Any],
+    promised: bool,
+    labels: Sequence[bytes] = (),
+) -> Outcome:
+    """Returns what came of a runtime that answered, or not: `cannot` or `error` with a reason, or `version` and `answers` by
+    signature and batch size."""
+    title, first = RUNTIMES[name].title, next(iter(asked))
     if "cannot" in answered:
         why = f"cannot be converted, because {answered['cannot']}"
-        return Outcome((Check(f"{title} {portable}", False if promised else None, detail=why),), "cannot be converted")
+        return Outcome((Check(f"{title} {first}", False if promised else None, detail=why),), "cannot be converted")
     if "error" in answered:
-        return Outcome((Check(f"{title} {portable}", False, detail=answered["error"]),), "differs")
+        return Outcome((Check(f"{title} {first}", False, detail=answered["error"]),), "differs")
     dynamic = _dynamic(directory)
     checks = tuple(
-        _check(f"{title} {signature}", question, answered["answers"][signature], dynamic[signature], labels, answered)
+        _check(
+            f"{title} {signature}", question, answered["answers"][signature], dynamic[signature], list(labels), answered
+        )
         for signature, question in asked.items()
     )
     state = "agrees" if all(check.passed for check in checks) else "differs"
@@ -153,7 +169,11 @@ def _converted(name: str, directory: Path, signature: str, question: Question, f
     if name == "openvino":  # it reads the SavedModel as it is
         request |= {"model": None, "file": str(single_signature(directory, signature, folder / "model"))}
     request["sizes"] = question.sizes
-    outcome = ask(name, request, question.inputs, folder)
+    return by_signature(signature, ask(name, request, question.inputs, folder))
+
+
+def by_signature(signature: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `ask` returned of one signature as `judged` takes it."""
     return outcome | ({"answers": {signature: outcome["answers"]}} if "answers" in outcome else {})
 
 
@@ -168,7 +188,7 @@ def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray],
         folder: for temporary files.
 
     Returns:
-        `version`; `batch` and `length` as far as the conversion fixed them; `answers` by batch size; or `cannot` or
+        What the worker says: `version`; `batch` and `length` as far as the conversion fixed them; `answers` by batch size; or `cannot` or
         `error` with a reason.
     """
     questions, answers, order = folder / "inputs.npz", folder / "answers.npz", folder / "request.json"
@@ -187,6 +207,8 @@ def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray],
         np.savez(questions, **inputs)  # type: ignore[arg-type]
     storage.write_json(order, request)
     outcome = run_script(Path(__file__).with_name("worker.py"), [str(order)], "WORKER ")
+    if "error" in outcome and not outcome.get("loaded", True):
+        outcome = {"cannot": f"the converter stopped with {outcome['error']}"}
     if "sizes" in outcome:
         with np.load(answers, allow_pickle=False) as held:
             values = {key: held[key] for key in held.files}
@@ -214,7 +236,7 @@ def run_script(script: Path, words: Sequence[str], mark: str, python: str | Path
             timeout=TIME_LIMIT,
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"still running after {TIME_LIMIT:.0f} seconds"}
+        return {"error": f"no answer after {TIME_LIMIT:.0f} seconds", "loaded": False}
     except OSError as error:
         return {"error": f"cannot run {command[0]}: {error.strerror}"}
     answer = [line for line in done.stdout.splitlines() if line.startswith(mark)]
@@ -223,7 +245,7 @@ def run_script(script: Path, words: Sequence[str], mark: str, python: str | Path
         how = f"exit status {done.returncode}"
         if done.returncode < 0:
             how = f"ended by {signal.Signals(-done.returncode).name}"
-        return {"error": f"{how}: {last[0].strip()[:300]}"}
+        return {"error": f"{how}: {last[0].strip()[:300]}", "loaded": "LOADED" in done.stdout.splitlines()}
     result: dict[str, Any] = json.loads(answer[-1].removeprefix(mark))
     if "error" in result:
         result["error"] = one_line(RuntimeError(result["error"]), 300)
@@ -290,5 +312,3 @@ def _check(
     if answered.get("length"):
         notes.append(f"with the length fixed to {answered['length']}")
     return Check(title, not wrong, max(differences), "; ".join(wrong[:3] or notes))
-
-

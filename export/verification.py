@@ -109,9 +109,7 @@ def _runtimes_of(directory: Path, asked: str | Sequence[str]) -> dict[str, bool]
     return {name: explicit or (recorded.get(name) == "agrees" and installed[name]) for name in names}
 
 
-def _check_runtimes(
-    directory: Path, names: dict[str, bool]
-) -> tuple[list[Check], dict[str, str], dict[str, str]]:
+def _check_runtimes(directory: Path, names: dict[str, bool]) -> tuple[list[Check], dict[str, str], dict[str, str]]:
     """Asks every runtime for the golden answers; returns lines, what came of each, and versions."""
     facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
     labels = [name.encode() for name in facts["class_names"]]

@@ -30,7 +30,9 @@ def convert_openvino(request: dict[str, Any]) -> dict[str, Any]:
     model = openvino.convert_model(request["model"])
     if request["length"]:
         shapes = {port: port.get_partial_shape() for port in model.inputs}
-        fixed = {port: _fixed([d.get_length() if d.is_static else None for d in s], request) for port, s in shapes.items()}
+        fixed = {
+            port: _fixed([d.get_length() if d.is_static else None for d in s], request) for port, s in shapes.items()
+        }
         model.reshape({port: [-1 if d is None else d for d in shape] for port, shape in fixed.items()})
     openvino.save_model(model, request["file"], compress_to_fp16=False)
     return {}
@@ -177,13 +179,13 @@ def _fixed(shape: list[int | None], request: dict[str, Any]) -> list[int | None]
 # --- From a file to answers ----------------------------------------------------------------------------------------
 
 
-def answer_openvino(file: str) -> Any:
+def answer_openvino(request: dict[str, Any]) -> Any:
     """Reads an OpenVINO model, or a SavedModel as it is."""
     import openvino
 
     core = openvino.Core()
     # Without the hint a CPU with bfloat16 rounds to three digits.
-    model = core.compile_model(core.read_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = core.compile_model(core.read_model(request["file"]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def answer(inputs: dict[str, Any]) -> dict[str, Any]:
         given = {port: inputs[name] for port in model.inputs for name in port.get_names() if name in inputs}
@@ -193,11 +195,11 @@ def answer_openvino(file: str) -> Any:
     return answer
 
 
-def answer_onnxruntime(file: str) -> Any:
+def answer_onnxruntime(request: dict[str, Any]) -> Any:
     """Reads an ONNX file."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(request["file"], providers=["CPUExecutionProvider"])
     outputs, takes = [output.name for output in session.get_outputs()], [given.name for given in session.get_inputs()]
 
     def answer(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -206,21 +208,35 @@ def answer_onnxruntime(file: str) -> Any:
     return answer
 
 
-def answer_litert(file: str) -> Any:
+def answer_litert(request: dict[str, Any]) -> Any:
     """Reads a LiteRT file."""
     import tensorflow as tf
 
-    runner = tf.lite.Interpreter(model_path=file, num_threads=1).get_signature_runner()
+    runner = tf.lite.Interpreter(model_path=request["file"], num_threads=1).get_signature_runner()
     return lambda inputs: runner(**inputs)
 
 
-def _answers(request: dict[str, Any], sizes: list[int]) -> None:
+def answer_tensorflow(request: dict[str, Any]) -> Any:
+    """Loads a SavedModel."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(request["file"])
+    signature = loaded.signatures[request["signature"]]
+
+    def answer(inputs: dict[str, Any], _: Any = loaded) -> dict[str, Any]:  # what is not held is freed
+        outputs = signature(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    return answer
+
+
+def _answers(request: dict[str, Any], answer: Any, sizes: list[int]) -> None:
     """Answers all inputs in batches of each size; writes them as SIZE/NAME."""
     import numpy as np
 
     with np.load(request["inputs"]) as held:
         inputs = {name: held[name] for name in held.files}
-    answer, count = globals()[f"answer_{request['runtime']}"](request["file"]), len(next(iter(inputs.values())))
+    count = len(next(iter(inputs.values())))
     written = {}
     for size in sizes:
         some = min(count, 64 if size > 1 else 8)
@@ -261,15 +277,21 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
             outcome |= globals()[f"convert_{runtime}"](request)
         except Exception as error:
             return outcome | {"cannot": reason(error)}
-    if request["inputs"]:
-        try:
-            sizes = [1] if outcome["batch"] or request["batch"] else request["sizes"]
-            _answers(request, sizes)
-        except Exception as error:
-            known = reason(error)  # OpenVINO reads a SavedModel and converts it in one go
-            return outcome | {"cannot" if "does not know" in known else "error": known}
-        outcome["sizes"] = sizes
-    return outcome
+    if not request["inputs"]:
+        return outcome
+    try:
+        answer = globals()[f"answer_{runtime}"](request)
+    except Exception as error:
+        why = reason(error)
+        made = f"the file that came out cannot be loaded: {why}" if request["model"] else why
+        return outcome | {"cannot": made}
+    print("LOADED", flush=True)  # from here on a crash is a wrong answer, no conversion that failed
+    try:
+        sizes = [1] if outcome["batch"] or request["batch"] else request["sizes"]
+        _answers(request, answer, sizes)
+    except Exception as error:
+        return outcome | {"error": reason(error)}
+    return outcome | {"sizes": sizes}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,306 @@
+"""Conversion: one signature of a SavedModel as a file for another runtime, compared before it becomes visible."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from zoo import storage
+from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.export import artifact, foreign, layout, operations, runtimes, verification
+from zoo.export.verdict import Verification
+
+FORMATS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}
+"""The runtime that reads each format."""
+
+_REQUESTS = {
+    "onnx": (
+        "import numpy as np, onnxruntime",
+        'session = onnxruntime.InferenceSession("model.onnx")',
+        "print(session.run(None, {{{inputs}}}))",
+    ),
+    "openvino": (
+        "import numpy as np, openvino",
+        'model = openvino.compile_model("model.xml", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
+        "print(model({{{inputs}}}).to_dict())",
+    ),
+    "litert": (
+        "import numpy as np, tensorflow as tf",
+        'run = tf.lite.Interpreter("model.tflite").get_signature_runner()',
+        "print(run(**{{{inputs}}}))",
+    ),
+}
+
+
+def convert(
+    path: str | Path,
+    to: str,
+    *,
+    signature: str | None = None,
+    sequence_length: int | None = None,
+    output: str | Path | None = None,
+) -> Path:
+    """Writes one signature of a SavedModel as a file for another runtime; only what answers alike becomes visible.
+
+    The file is loaded by its runtime in another process and answers the artifact's golden examples, or generated inputs
+    where it carries none. Inputs and outputs keep the signature's names; numbers stay float32.
+
+    Args:
+        path: a version folder, the folder above it (then the newest version counts), or a run.
+        to: `onnx`, `openvino` or `litert`.
+        signature: which function; by default the one that zoo.json names for it, else `serving_default`.
+        sequence_length: fixes every unknown dimension but the batch.
+        output: folder of the converted model, whose next version is written; by default beside NAME as NAME-onnx.
+
+    Returns:
+        The version folder, with model.onnx, or model.xml and model.bin, or model.tflite; labels.txt where the artifact has
+        it; README.md, verification.json and SHA256SUMS.
+
+    Raises:
+        UsageError: it cannot be converted, which says why and what makes it possible, or answers otherwise. Nothing is
+            left behind.
+
+    Example:
+        >>> zoo.export.convert("exports/digits", "onnx")
+        PosixPath('exports/digits-onnx/1')
+    """
+    if to not in FORMATS:
+        raise UsageError(f"Unknown format {to!r}. {did_you_mean(to, FORMATS)}")
+    if sequence_length is not None and sequence_length < 1:
+        raise UsageError(f"sequence_length is {sequence_length}; expected at least 1. Try --sequence-length 50.")
+    directory = layout.find(path)
+    base = Path(output) if output is not None else _beside(directory, to)
+    artifact.check_folder(base)
+    lacks = runtimes.missing(FORMATS[to])
+    if lacks:
+        raise UsageError(f"{to} files cannot be made here: {lacks}.")
+    name, question = _question(directory, signature, sequence_length)
+    _check_types(directory, name)
+    try:
+        with artifact._hidden_folder(base) as folder, tempfile.TemporaryDirectory() as temporary:
+            converted = _convert(directory, to, name, question, sequence_length, folder, Path(temporary))
+            verdict = _verify(directory, to, name, question, converted, folder, Path(temporary))
+            if not verdict.passed:
+                raise UsageError(
+                    f"{directory} was not converted to {to}: what came out answers otherwise ({verdict.failures}). "
+                    f"Try {_others(to)}."
+                )
+            _complete(directory, to, name, converted, verdict, folder)
+            return artifact._publish(folder, base)
+    except (OSError, tf.errors.OpError) as error:
+        raise UsageError(
+            f"Cannot write to {base}: {one_line(error)}. Nothing was published; make room or pass another --output."
+        ) from error
+
+
+def _beside(directory: Path, to: str) -> Path:
+    """Returns NAME-onnx for NAME/1, and for a SavedModel in a folder NAME of its own."""
+    named = directory.absolute()
+    named = named.parent if layout.is_version(named.name) else named
+    return named.with_name(f"{named.name}-{to}")
+
+
+def _question(directory: Path, signature: str | None, length: int | None) -> tuple[str, runtimes.Question]:
+    """Returns the signature's name, with inputs and the answers that TensorFlow or the live model gives."""
+    graph = operations.read(directory)
+    ops = operations.check(graph)
+    if not ops.passed:
+        raise UsageError(f"{directory} is not converted: it {ops.detail}. `zoo describe {directory}` shows all of it.")
+    names = [name for name in graph.signature_def if name != operations.INIT]
+    if signature is not None and signature not in names:
+        raise UsageError(f"{directory} has no signature {signature!r}. {did_you_mean(signature, names)}")
+    facts_file = directory / layout.EXTRA / "zoo.json"
+    if facts_file.is_file():
+        facts = storage.read_json(facts_file)
+        name = signature or facts.get("portable_signature", "predict")
+        _check_types(directory, name)
+        question = verification.questions(directory).get(name)
+        if question is not None:
+            return name, question if length is None else _fitted(directory, name, question, length)
+    elif signature is not None:
+        _check_types(directory, signature)
+    seen, questions = foreign.probe(directory, length=length)
+    if "error" in seen:
+        raise UsageError(f"{directory} cannot be loaded: {seen['error']}. `zoo verify {directory}` says more.")
+    name = signature or foreign.portable_signature(questions)
+    _check_types(directory, name)
+    if name not in questions:
+        raise UsageError(
+            f"Signature {name!r} of {directory} cannot be compared: it answers no generated input alike in two batch sizes. "
+            f"`zoo verify {directory}` says more; pass another --signature."
+        )
+    return name, questions[name]
+
+
+def _check_types(directory: Path, name: str) -> None:
+    """Refuses strings, which no converter knows."""
+    from tensorflow.python.framework import dtypes
+
+    signatures = operations.read(directory).signature_def
+    numeric = []
+    for other, held in signatures.items():
+        infos = {**held.inputs, **held.outputs}
+        texts = [key for key, info in infos.items() if info.dtype == dtypes.string.as_datatype_enum]
+        if other == name and texts:
+            strings = ", ".join(texts)
+        elif other != operations.INIT and not texts:
+            numeric.append(other)
+    if name in numeric:
+        return
+    if name not in signatures:
+        raise UsageError(f"{directory} has no signature {name!r}. Pass one of {', '.join(numeric)} as --signature.")
+    best = "predict" if "predict" in numeric else next(iter(numeric), None)
+    advice = f"Pass --signature {best}." if best else "Export a signature that takes and answers numbers."
+    raise UsageError(
+        f"Signature {name!r} cannot be converted, because it takes or answers strings ({strings}), whose ops only "
+        f"TensorFlow has. {advice}"
+    )
+
+
+def _fitted(directory: Path, name: str, question: runtimes.Question, length: int) -> runtimes.Question:
+    """Returns the golden inputs cut, or lengthened by their last step, to a fixed length, and TensorFlow's answers."""
+    infos = operations.read(directory).signature_def[name].inputs
+    inputs = {}
+    for key, value in question.inputs.items():
+        for axis, dim in list(enumerate(infos[key].tensor_shape.dim))[1:]:
+            if dim.size == -1:
+                value = value.take(np.minimum(np.arange(length), value.shape[axis] - 1), axis=axis)
+        inputs[key] = value
+    with tempfile.TemporaryDirectory() as folder:
+        request = {"model": None, "signature": name, "file": str(directory.absolute()), "sizes": (64,)}
+        answered = runtimes.ask("tensorflow", request, inputs, Path(folder))
+    if "answers" not in answered:
+        why = answered.get("error") or answered.get("cannot")
+        raise UsageError(f"Signature {name!r} refuses a length of {length}: {why}. Pass another --sequence-length.")
+    return runtimes.Question({k: v[:64] for k, v in inputs.items()}, answered["answers"][64])
+
+
+def _convert(
+    directory: Path,
+    to: str,
+    name: str,
+    question: runtimes.Question,
+    length: int | None,
+    folder: Path,
+    temporary: Path,
+) -> dict[str, Any]:
+    """Writes the model's file, and returns what the converter fixed for it."""
+    runtime = FORMATS[to]
+    request: dict[str, Any] = {"file": str(folder / runtimes.RUNTIMES[runtime].file), "length": length}
+    request |= {"model": str(directory.absolute()), "signature": name}
+    if runtime == "openvino":
+        request["model"] = str(runtimes.single_signature(directory, name, temporary / "model"))
+    outcome = runtimes.ask(runtime, request, {}, temporary)
+    why = outcome.get("cannot") or outcome.get("error")
+    if why is None:
+        return outcome
+    shapes = operations.read(directory).signature_def[name].inputs.values()
+    is_open = any(dim.size == -1 for info in shapes for dim in info.tensor_shape.dim[1:])
+    advice = f"Try {_others(to)}"
+    if is_open and length is None:
+        usual = next((v.shape[1] for v in question.inputs.values() if v.ndim > 1), 50)
+        advice = f"Fix the length with --sequence-length {usual}, or try {_others(to)}"
+    raise UsageError(f"Signature {name!r} cannot be converted to {to}, because {why}. {advice}.")
+
+
+def _others(to: str) -> str:
+    return " or ".join(f"--to {other}" for other in FORMATS if other != to)
+
+
+def _verify(
+    directory: Path,
+    to: str,
+    name: str,
+    question: runtimes.Question,
+    converted: Mapping[str, Any],
+    folder: Path,
+    temporary: Path,
+) -> Verification:
+    """Loads the file in a process that has not made it, and compares its answers."""
+    runtime = FORMATS[to]
+    file = folder / runtimes.RUNTIMES[runtime].file
+    request = {
+        "model": None,
+        "signature": name,
+        "file": str(file),
+        "batch": converted["batch"],
+        "sizes": question.sizes,
+    }
+    answered = runtimes.ask(runtime, request, question.inputs, temporary)
+    fixed = {key: converted[key] for key in ("batch", "length")}
+    outcome = runtimes.judged(
+        runtime, directory, {name: question}, runtimes.by_signature(name, answered) | fixed, promised=True
+    )
+    versions = {runtime: converted["version"], "tensorflow": tf.__version__}
+    proof = (directory / layout.EXTRA / "golden.npz").is_file()
+    return Verification(folder, outcome.checks, versions, {runtime: outcome.state}, proof)
+
+
+def _complete(
+    directory: Path, to: str, name: str, converted: Mapping[str, Any], verdict: Verification, folder: Path
+) -> None:
+    """Writes what lies beside the model's file; the sums last."""
+    labels = directory / "assets" / "labels.txt"
+    if labels.is_file():
+        shutil.copy(labels, folder / "labels.txt")
+    source = {"folder": "/".join(directory.absolute().parts[-2:]), "signature": name}
+    source["sha256"] = storage.sha256(directory / "saved_model.pb")
+    content = {"source": source, **verdict.to_dict(), "tolerance": runtimes.TOLERANCE}
+    storage.write_json(folder / "verification.json", content)
+    storage.write_text(folder / "README.md", _readme(directory, to, name, converted, verdict))
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    storage.write_text(folder / layout.SUMS, "".join(f"{storage.sha256(file)}  {file.name}\n" for file in files))
+
+
+def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], verdict: Verification) -> str:
+    """Returns the README.md of a converted model."""
+    from tensorflow.python.framework import dtypes
+
+    signature = operations.read(directory).signature_def[name]
+    runtime, length, batch = runtimes.RUNTIMES[FORMATS[to]], converted["length"], converted["batch"]
+    sides, examples = [], []
+    for title, infos in (("takes", signature.inputs), ("answers", signature.outputs)):
+        for key, info in sorted(infos.items()):
+            dtype, dims = dtypes.as_dtype(info.dtype).name, [dim.size for dim in info.tensor_shape.dim]
+            shape = [
+                str(batch or "batch") if i == 0 else str(length or "any") if d == -1 else str(d)
+                for i, d in enumerate(dims)
+            ]
+            sides.append(f"| {title} | `{key}` | {dtype} | {', '.join(shape)} |")
+            if title == "takes":
+                sizes = tuple(1 if i == 0 else (length or 8) if d == -1 else d for i, d in enumerate(dims))
+                examples.append(f'"{key}": np.zeros({sizes}, np.{dtype})')
+    request = [line.format(inputs=", ".join(examples)) for line in _REQUESTS[to]]
+    fixed = [f"the {what} is fixed to {size}" for what, size in (("batch", batch), ("length", length)) if size]
+    known = "the golden examples of the SavedModel" if verdict.proof else "generated inputs"
+    (line,) = verdict.checks
+    lines = [
+        f"# {'/'.join(directory.absolute().parts[-2:])} for {runtime.title}",
+        "",
+        f"The signature `{name}` of a SavedModel, as `{runtime.file}`"
+        + (f"; {' and '.join(fixed)}." if fixed else "."),
+        *(["Line n of `labels.txt`, counted from 0, is the label of class n."] if _has_labels(directory) else []),
+        "",
+        "| | name | type | shape |",
+        "|---|---|---|---|",
+        *sides,
+        "",
+        "```python",
+        *request,
+        "```",
+        "",
+        f"Before this folder became visible, {runtime.title} {converted['version']} loaded the file in a process of its own "
+        f"and answered {known}: largest difference {line.difference:.2g} (`verification.json`). "
+        "`sha256sum --check SHA256SUMS` shows that no file has changed since.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _has_labels(directory: Path) -> bool:
+    return (directory / "assets" / "labels.txt").is_file()

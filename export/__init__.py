@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.export.artifact import save
+    from zoo.export.conversion import convert
+    from zoo.export.description import describe
     from zoo.export.serving import load
     from zoo.export.verification import verify
 
-__all__ = ["load", "save", "verify"]
+__all__ = ["convert", "describe", "load", "save", "verify"]
 
-_HOMES = {"save": "artifact", "load": "serving", "verify": "verification"}
+_HOMES = {
+    "save": "artifact",
+    "load": "serving",
+    "verify": "verification",
+    "convert": "conversion",
+    "describe": "description",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ import platform
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ def save(
     *,
     report: Mapping[str, Any] | None = None,
     figures: Mapping[str, str | Path] | None = None,
+    runtimes: Sequence[str] = (),
 ) -> Path:
     """Writes the next version of a SavedModel, verifies it, and only then makes it visible.
 
@@ -53,6 +54,7 @@ def save(
         path: folder of the model; the SavedModel goes to its next version, `PATH/1` in a new folder.
         report: what `zoo.evaluate` returned, for the model card and zoo.json.
         figures: PNG files for the model card by the name that they get in assets.extra, such as `confusion_matrix`.
+        runtimes: other runtimes that must agree too, of `openvino`, `onnxruntime`, `litert`, `c_api`; recorded as promised.
 
     Returns:
         The version folder, such as `PATH/1`.
@@ -74,7 +76,7 @@ def save(
     try:
         with _hidden_folder(base) as temporary:
             _write(temporary, model, interface, golden, report or {}, figures or {})
-            verification = check(temporary, sums=False)
+            verification = check(temporary, sums=False, runtimes=runtimes)
             if not verification.passed:
                 raise UsageError(
                     f"The SavedModel was not published, it failed its verification: {verification.failures}. Check "

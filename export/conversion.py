@@ -14,7 +14,7 @@ import tensorflow as tf
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.export import artifact, foreign, layout, operations, runtimes, verification
-from zoo.export.verdict import Verification
+from zoo.export.verdict import Check, Verification
 
 FORMATS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}
 """The runtime that reads each format."""
@@ -99,6 +99,13 @@ def convert(
         ) from error
 
 
+def summary(saved: Path) -> str:
+    """Returns what was compared when a converted model was written, for a terminal."""
+    content = storage.read_json(saved / "verification.json")
+    checks = tuple(Check(**check) for check in content["checks"])
+    return Verification(saved, checks, content["runtime"], content["runtimes"], content["proof"]).table()
+
+
 def _beside(directory: Path, to: str) -> Path:
     """Returns NAME-onnx for NAME/1, and for a SavedModel in a folder NAME of its own."""
     named = directory.absolute()
@@ -120,7 +127,7 @@ def _question(directory: Path, signature: str | None, length: int | None) -> tup
         facts = storage.read_json(facts_file)
         name = signature or facts.get("portable_signature", "predict")
         _check_types(directory, name)
-        question = verification.questions(directory).get(name)
+        question = verification.questions(directory, name).get(name)
         if question is not None:
             return name, question if length is None else _fitted(directory, name, question, length)
     elif signature is not None:

@@ -39,7 +39,9 @@ class Description:
             lines += [f"{facts['model']['name']} for {facts['task'].replace('_', ' ')}, with {arguments}"]
             lines += [f"trained on {facts['data'].get('name')}, licence {facts['data'].get('licence')}"]
         parameters = facts["parameters"]
-        counted = "a number of parameters that its files do not tell" if parameters is None else f"{parameters:,} parameters"
+        counted = (
+            "a number of parameters that its files do not tell" if parameters is None else f"{parameters:,} parameters"
+        )
         lines += [f"{counted}, {_size(sum(facts['sizes'].values()))}", "", "Signatures"]
         for name, signature in facts["signatures"].items():
             lines.append(f"  {name}")

@@ -54,7 +54,7 @@ def check(
         checks.append(Check("signatures", None, detail="there is none to ask"))
     versions = {"tensorflow": seen["tensorflow"], "python": seen["python"]}
     portable = portable_signature(questions)
-    states = {}
+    states: dict[str, str] = {}
     for runtime in names:
         outcome = runtimes.compare(runtime, directory, questions, portable, [], explicit)
         checks += outcome.checks

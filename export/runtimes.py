@@ -7,6 +7,7 @@ that a converter came to an end proves nothing.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import os
@@ -14,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,15 +150,16 @@ def judged(
         return Outcome((Check(f"{title} {first}", False if promised else None, detail=why),), "cannot be converted")
     if "error" in answered:
         return Outcome((Check(f"{title} {first}", False, detail=answered["error"]),), "differs")
-    dynamic = _dynamic(directory)
-    checks = tuple(
-        _check(
-            f"{title} {signature}", question, answered["answers"][signature], dynamic[signature], list(labels), answered
-        )
-        for signature, question in asked.items()
-    )
+    dynamic, checks = _dynamic(directory), []
+    # Of several labels to an example, as `top_k` answers them, ties are told by all of its probabilities.
+    known = asked["serving_default"].outputs.get("probabilities") if "serving_default" in asked else None
+    known = known if known is not None and known.ndim == 2 and known.shape[1] == len(labels) else None
+    for signature, question in asked.items():
+        rows = functools.partial(replay.compare, labels=list(labels), tolerance=TOLERANCE, known=known)
+        given = answered["answers"][signature]
+        checks.append(_check(f"{title} {signature}", question, given, dynamic[signature], rows, answered))
     state = "agrees" if all(check.passed for check in checks) else "differs"
-    return Outcome(checks, state, answered["version"])
+    return Outcome(tuple(checks), state, answered["version"])
 
 
 def _converted(name: str, directory: Path, signature: str, question: Question, folder: Path) -> dict[str, Any]:
@@ -165,10 +167,10 @@ def _converted(name: str, directory: Path, signature: str, question: Question, f
     texts = [key for key, value in [*question.inputs.items(), *question.outputs.items()] if value.dtype == object]
     if texts:
         return {"cannot": f"{signature} takes or answers strings ({', '.join(texts)}), which no converter knows"}
-    request = {"model": str(directory.absolute()), "signature": signature, "file": str(folder / RUNTIMES[name].file)}
+    request: dict[str, Any] = {"model": str(directory.absolute()), "signature": signature, "sizes": question.sizes}
+    request["file"] = str(folder / RUNTIMES[name].file)
     if name == "openvino":  # it reads the SavedModel as it is
         request |= {"model": None, "file": str(single_signature(directory, signature, folder / "model"))}
-    request["sizes"] = question.sizes
     return by_signature(signature, ask(name, request, question.inputs, folder))
 
 
@@ -188,8 +190,8 @@ def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray],
         folder: for temporary files.
 
     Returns:
-        What the worker says: `version`; `batch` and `length` as far as the conversion fixed them; `answers` by batch size; or `cannot` or
-        `error` with a reason.
+        What the worker says: `version`; `batch` and `length` as far as the conversion fixed them; `answers` by batch size;
+        or `cannot` or `error` with a reason.
     """
     questions, answers, order = folder / "inputs.npz", folder / "answers.npz", folder / "request.json"
     lengths = {size for value in inputs.values() for size in value.shape[1:2]}
@@ -288,7 +290,7 @@ def _check(
     question: Question,
     answers: Mapping[int, Mapping[str, np.ndarray]],
     dynamic: set[str],
-    labels: list[bytes],
+    rows: Callable[..., list[dict[str, Any]]],
     answered: Mapping[str, Any],
 ) -> Check:
     """Compares what a runtime answered in every batch size with what was expected."""
@@ -299,7 +301,7 @@ def _check(
         want = {name: value[:count] for name, value in question.outputs.items()}
         for name in dynamic & got.keys():
             want[name], got[name] = replay.widened([want[name], got[name]], True)
-        for row in replay.compare(want, got, labels, TOLERANCE):
+        for row in rows(want, got):
             differences += [row["difference"]] if row["difference"] is not None else []
             ties += [row["detail"]] if "ties" in row["detail"] else []
             if not row["passed"]:

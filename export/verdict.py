@@ -62,6 +62,7 @@ class Verification:
         """Returns the contents of verification.json."""
         return {
             "passed": self.passed,
+            "proof": self.proof,
             "tolerance": TOLERANCE,
             "runtime": self.runtime,
             "runtimes": dict(self.runtimes),

@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo import storage
 from zoo.errors import UsageError, one_line
-from zoo.export import foreign, layout, operations, runtimes
+from zoo.export import foreign, layout, operations, replay, runtimes
 from zoo.export.verdict import TOLERANCE, Check, Verification
 
 __all__ = ["TOLERANCE", "Check", "Verification", "check", "verify"]
@@ -85,7 +85,7 @@ def check(
     checks += _check_facts(directory, replayed["weights"])
     checks += [contract, ops]
     versions = {"tensorflow": replayed["tensorflow"], "python": replayed["python"]}
-    states = {}
+    states: dict[str, str] = {}
     if names:
         answered, states, found = _check_runtimes(directory, names)
         checks, versions = checks + answered, versions | found
@@ -113,8 +113,8 @@ def _check_runtimes(directory: Path, names: dict[str, bool]) -> tuple[list[Check
     """Asks every runtime for the golden answers; returns lines, what came of each, and versions."""
     facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
     labels = [name.encode() for name in facts["class_names"]]
-    asked = questions(directory)
     portable = facts.get("portable_signature", "predict")
+    asked = questions(directory, portable)
     outcomes = {
         name: runtimes.compare(name, directory, asked, portable, labels, promised) for name, promised in names.items()
     }
@@ -123,7 +123,7 @@ def _check_runtimes(directory: Path, names: dict[str, bool]) -> tuple[list[Check
     return checks, {name: outcome.state for name, outcome in outcomes.items()}, versions
 
 
-def questions(directory: Path) -> dict[str, runtimes.Question]:
+def questions(directory: Path, portable: str) -> dict[str, runtimes.Question]:
     """Returns the golden examples and answers of an artifact by signature.
 
     Raises:
@@ -132,7 +132,7 @@ def questions(directory: Path) -> dict[str, runtimes.Question]:
     file = directory / layout.EXTRA / "golden.npz"
     try:
         with np.load(file, allow_pickle=False) as packed:
-            golden = storage.unpack_arrays(packed)
+            golden = replay.complete(storage.unpack_arrays(packed), portable)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UsageError(f"{file} cannot be read: {one_line(error)}. `zoo verify {directory}` says more.") from error
     found: dict[str, runtimes.Question] = {}
@@ -141,7 +141,7 @@ def questions(directory: Path) -> dict[str, runtimes.Question]:
             {key.removeprefix(f"{name}/{side}/"): v for key, v in golden.items() if key.startswith(f"{name}/{side}/")}
             for side in ("in", "out")
         ]
-        found[name] = runtimes.Question(*parts)
+        found[name] = runtimes.Question(parts[0], parts[1])
     return found
 
 

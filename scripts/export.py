@@ -12,13 +12,16 @@ def command(argv: list[str]) -> int:
     parser = Parser("export", "Write the SavedModel of a finished run as the next version of PATH, verified first.")
     parser.add_argument("run_directory", help="A folder that `zoo train` made.")
     parser.add_argument("path", help="Folder of the model: PATH/1, then PATH/2, as TensorFlow Serving watches it.")
+    parser.add_argument(
+        "--runtimes", nargs="+", default=[], help="openvino, onnxruntime, litert, c_api: must agree too."
+    )
     options = parser.parse(argv)
 
     import_tensorflow()
     from zoo import pipeline
     from zoo.export.verification import Verification
 
-    saved = pipeline.export_run(options.run_directory, options.path)
+    saved = pipeline.export_run(options.run_directory, options.path, options.runtimes)
     print(Verification.read(saved).table())
     print(f"SavedModel: {saved}")
     return 0

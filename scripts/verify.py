@@ -35,7 +35,7 @@ def command(argv: list[str]) -> int:
 
 def asked_runtimes(words: list[str]) -> str | list[str]:
     """Returns the runtimes that a command line names, as `zoo.export.verify` takes them."""
-    return {("installed",): "installed", ("none",): []}.get(tuple(words), words)
+    return "installed" if words == ["installed"] else [] if words == ["none"] else words
 
 
 if __name__ == "__main__":

@@ -238,7 +238,7 @@ def _export(
         storage.write_text(directory / "README.md", model_card(newest, report, place=place))
         verification = Verification.read(newest)  # it was verified before it was published, moments ago
     else:
-        verification = verify(newest)
+        verification = verify(newest, runtimes=())
     if verbose:
         print(verification.table(), flush=True)
     return newest, verification
@@ -265,7 +265,7 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     return load_model(model_file), prepared, settings
 
 
-def export_run(run_directory: str | Path, path: str | Path) -> Path:
+def export_run(run_directory: str | Path, path: str | Path, runtimes: Sequence[str] = ()) -> Path:
     """Exports a finished run once more, elsewhere; neither the data set nor a network is needed.
 
     Raises:
@@ -280,7 +280,7 @@ def export_run(run_directory: str | Path, path: str | Path) -> Path:
     report = storage.read_json(report_file) if report_file.is_file() else None
     interface = Interface.load(Path(run_directory) / "interface")
     figures = evaluation.plot_files(report, run_directory) if report else {}
-    return artifact.save(load_model(model_file), interface, path, report=report, figures=figures)
+    return artifact.save(load_model(model_file), interface, path, report=report, figures=figures, runtimes=runtimes)
 
 
 def load_model(file: Path) -> keras.Model:

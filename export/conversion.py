@@ -84,13 +84,7 @@ def convert(
     _check_types(directory, name)
     try:
         with artifact._hidden_folder(base) as folder, tempfile.TemporaryDirectory() as temporary:
-            converted = _convert(directory, to, name, question, sequence_length, folder, Path(temporary))
-            verdict = _verify(directory, to, name, question, converted, folder, Path(temporary))
-            if not verdict.passed:
-                raise UsageError(
-                    f"{directory} was not converted to {to}: what came out answers otherwise ({verdict.failures}). "
-                    f"Try {_others(to)}."
-                )
+            converted, verdict = _convert(directory, to, name, question, sequence_length, folder, Path(temporary))
             _complete(directory, to, name, converted, verdict, folder)
             return artifact._publish(folder, base)
     except (OSError, tf.errors.OpError) as error:
@@ -196,57 +190,39 @@ def _convert(
     length: int | None,
     folder: Path,
     temporary: Path,
-) -> dict[str, Any]:
-    """Writes the model's file, and returns what the converter fixed for it."""
-    runtime = FORMATS[to]
-    request: dict[str, Any] = {"file": str(folder / runtimes.RUNTIMES[runtime].file), "length": length}
-    request |= {"model": str(directory.absolute()), "signature": name}
+) -> tuple[dict[str, Any], Verification]:
+    """Writes the model's file; returns what had to be fixed for it, and the verdict of a process that has not made it."""
+    runtime, refusals = FORMATS[to], []
+    file = folder / runtimes.RUNTIMES[runtime].file
+    model = directory.absolute()
     if runtime == "openvino":
-        request["model"] = str(runtimes.single_signature(directory, name, temporary / "model"))
-    outcome = runtimes.ask(runtime, request, {}, temporary)
-    why = outcome.get("cannot") or outcome.get("error")
-    if why is None:
-        return outcome
+        model = runtimes.single_signature(directory, name, temporary / "model")
+    for batch, steps in runtimes.plans(runtime, length):
+        request = {"signature": name, "file": str(file), "batch": batch, "length": steps, "sizes": question.sizes}
+        converted = runtimes.ask(runtime, request | {"model": str(model)}, {}, temporary)
+        if "version" in converted and "cannot" not in converted:
+            answered = runtimes.ask(runtime, request | {"model": None}, question.inputs, temporary)
+            answered = runtimes.by_signature(name, answered)
+            outcome = runtimes.judged(runtime, directory, {name: question}, answered, promised=True)
+            if outcome.state == "agrees":
+                versions = {runtime: converted["version"], "tensorflow": tf.__version__}
+                proof = (directory / layout.EXTRA / "golden.npz").is_file()
+                return converted, Verification(folder, outcome.checks, versions, {runtime: outcome.state}, proof)
+            told = answered.get("cannot") or answered.get("error") or outcome.checks[0].detail
+            refusals.append(f"what came out {'does not run' if 'answers' not in answered else 'is wrong'}: {told}")
+        else:
+            refusals.append(converted.get("cannot") or converted["error"])
     shapes = operations.read(directory).signature_def[name].inputs.values()
     is_open = any(dim.size == -1 for info in shapes for dim in info.tensor_shape.dim[1:])
     advice = f"Try {_others(to)}"
     if is_open and length is None:
         usual = next((v.shape[1] for v in question.inputs.values() if v.ndim > 1), 50)
         advice = f"Fix the length with --sequence-length {usual}, or try {_others(to)}"
-    raise UsageError(f"Signature {name!r} cannot be converted to {to}, because {why}. {advice}.")
+    raise UsageError(f"Signature {name!r} cannot be converted to {to}, because {refusals[0]}. {advice}.")
 
 
 def _others(to: str) -> str:
     return " or ".join(f"--to {other}" for other in FORMATS if other != to)
-
-
-def _verify(
-    directory: Path,
-    to: str,
-    name: str,
-    question: runtimes.Question,
-    converted: Mapping[str, Any],
-    folder: Path,
-    temporary: Path,
-) -> Verification:
-    """Loads the file in a process that has not made it, and compares its answers."""
-    runtime = FORMATS[to]
-    file = folder / runtimes.RUNTIMES[runtime].file
-    request = {
-        "model": None,
-        "signature": name,
-        "file": str(file),
-        "batch": converted["batch"],
-        "sizes": question.sizes,
-    }
-    answered = runtimes.ask(runtime, request, question.inputs, temporary)
-    fixed = {key: converted[key] for key in ("batch", "length")}
-    outcome = runtimes.judged(
-        runtime, directory, {name: question}, runtimes.by_signature(name, answered) | fixed, promised=True
-    )
-    versions = {runtime: converted["version"], "tensorflow": tf.__version__}
-    proof = (directory / layout.EXTRA / "golden.npz").is_file()
-    return Verification(folder, outcome.checks, versions, {runtime: outcome.state}, proof)
 
 
 def _complete(

@@ -171,7 +171,23 @@ def _converted(name: str, directory: Path, signature: str, question: Question, f
     request["file"] = str(folder / RUNTIMES[name].file)
     if name == "openvino":  # it reads the SavedModel as it is
         request |= {"model": None, "file": str(single_signature(directory, signature, folder / "model"))}
-    return by_signature(signature, ask(name, request, question.inputs, folder))
+    lengths = {size for value in question.inputs.values() for size in value.shape[1:2]}
+    refusals = []
+    for batch, length in plans(name, None, lengths.pop() if len(lengths) == 1 else None):
+        outcome = ask(name, request | {"batch": batch, "length": length}, question.inputs, folder)
+        if "answers" in outcome:
+            return by_signature(signature, outcome)
+        refusals.append(outcome)
+    return refusals[0]
+
+
+def plans(name: str, length: int | None, usual: int | None = None) -> list[tuple[int | None, int | None]]:
+    """Returns what to fix, batch and length, in the order in which conversions are tried: nothing but what is asked for;
+    LiteRT needs fixed sizes for some loops. Each try is a process: a file that it cannot run corrupts its memory."""
+    if name != "litert":
+        return [(None, length)]
+    lengths = [length] if length is not None or usual is None else [None, usual]
+    return [(batch, some) for batch in (None, 1) for some in lengths]
 
 
 def by_signature(signature: str, outcome: dict[str, Any]) -> dict[str, Any]:
@@ -194,12 +210,10 @@ def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray],
         or `cannot` or `error` with a reason.
     """
     questions, answers, order = folder / "inputs.npz", folder / "answers.npz", folder / "request.json"
-    lengths = {size for value in inputs.values() for size in value.shape[1:2]}
     request = {
         "runtime": name,
         "length": None,
         "batch": None,
-        "usual_length": lengths.pop() if len(lengths) == 1 and inputs else None,
         "sizes": BATCHES,
         "inputs": str(questions) if inputs else None,
         "answers": str(answers),

@@ -23,7 +23,7 @@ class CannotConvertError(Exception):
 # --- From a SavedModel to a file -----------------------------------------------------------------------------------
 
 
-def convert_openvino(request: dict[str, Any]) -> dict[str, Any]:
+def convert_openvino(request: dict[str, Any]) -> None:
     """Writes model.xml and model.bin."""
     import openvino
 
@@ -35,10 +35,9 @@ def convert_openvino(request: dict[str, Any]) -> dict[str, Any]:
         }
         model.reshape({port: [-1 if d is None else d for d in shape] for port, shape in fixed.items()})
     openvino.save_model(model, request["file"], compress_to_fp16=False)
-    return {}
 
 
-def convert_onnxruntime(request: dict[str, Any]) -> dict[str, Any]:
+def convert_onnxruntime(request: dict[str, Any]) -> None:
     """Writes model.onnx; what tf2onnx leaves unconverted it does not say, so that the file's ops are looked at."""
     import tensorflow as tf
     import tf2onnx
@@ -62,7 +61,6 @@ def convert_onnxruntime(request: dict[str, Any]) -> dict[str, Any]:
         raise CannotConvertError(f"tf2onnx does not convert {', '.join(unknown[:5])}")
     with open(request["file"], "wb") as file:
         file.write(model.SerializeToString())
-    return {}
 
 
 def _erfc(context: Any, node: Any, name: str, _: Any) -> None:
@@ -89,41 +87,22 @@ def _unknown_ops(graph: Any) -> set[str]:
     return unknown
 
 
-def convert_litert(request: dict[str, Any]) -> dict[str, Any]:
-    """Writes model.tflite: of any batch and length where that converts, else of what has to be fixed for it."""
-    plans: list[tuple[int | None, int | None]] = [(None, request["length"])]
-    if request["length"] is None and request["usual_length"]:
-        plans.append((None, request["usual_length"]))
-    plans += [(1, length) for _, length in plans]
-    errors = []
-    while plans:
-        batch, length = plans.pop(0)
-        try:
-            content = _litert(request | {"length": length}, batch)
-        except Exception as error:  # a ConverterError, or whatever else the converter raises
-            errors.append(error)
-            if batch is None and "element_shape to be static" in str(error):
-                plans = [plan for plan in plans if plan[0]]  # another length is no help
-            continue
-        with open(request["file"], "wb") as file:
-            file.write(content)
-        return {"batch": batch, "length": length}
-    raise errors[0]
-
-
-def _litert(request: dict[str, Any], batch: int | None) -> bytes:
+def convert_litert(request: dict[str, Any]) -> None:
+    """Writes model.tflite: of any batch and length, or of what the request fixes."""
     import tensorflow as tf
 
+    batch, length = request["batch"], request["length"]
     with tempfile.TemporaryDirectory() as folder:
         model = _with_static_lists(request["model"], batch, folder) if batch else request["model"]
-        if batch is None and request["length"] is None:
+        if batch is None and length is None:
             converter = tf.lite.TFLiteConverter.from_saved_model(model, signature_keys=[request["signature"]])
         else:
             loaded = tf.saved_model.load(model)
             function = _function(loaded, request, batch)
             converter = tf.lite.TFLiteConverter.from_concrete_functions([function], loaded)
-        content: bytes = converter.convert()
-        return content
+        content = converter.convert()
+    with open(request["file"], "wb") as file:
+        file.write(content)
 
 
 def _with_static_lists(model: str, batch: int, folder: str) -> str:
@@ -271,10 +250,11 @@ def reason(error: Exception) -> str:
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
     """Converts where the request names no finished file, answers where it names inputs."""
-    runtime, outcome = request["runtime"], {"version": _version(request["runtime"]), "batch": None, "length": None}
+    runtime, outcome = request["runtime"], {"version": _version(request["runtime"])}
+    outcome |= {"batch": request["batch"], "length": request["length"]}
     if request["model"]:
         try:
-            outcome |= globals()[f"convert_{runtime}"](request)
+            globals()[f"convert_{runtime}"](request)
         except Exception as error:
             return outcome | {"cannot": reason(error)}
     if not request["inputs"]:
@@ -287,7 +267,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         return outcome | {"cannot": made}
     print("LOADED", flush=True)  # from here on a crash is a wrong answer, no conversion that failed
     try:
-        sizes = [1] if outcome["batch"] or request["batch"] else request["sizes"]
+        sizes = [request["batch"]] if request["batch"] else request["sizes"]
         _answers(request, answer, sizes)
     except Exception as error:
         return outcome | {"error": reason(error)}

@@ -177,8 +177,8 @@ def _converted(name: str, directory: Path, signature: str, question: Question, f
         outcome = ask(name, request | {"batch": batch, "length": length}, question.inputs, folder)
         if "answers" in outcome:
             return by_signature(signature, outcome)
-        refusals.append(outcome)
-    return refusals[0]
+        refusals.append(outcome.get("cannot") or f"what came out does not run: {outcome['error']}")
+    return {"cannot": refusals[0]}
 
 
 def plans(name: str, length: int | None, usual: int | None = None) -> list[tuple[int | None, int | None]]:

@@ -53,7 +53,9 @@ def run(tmp_path_factory):
         (["list", "c*", "--task", "image_classification"], ["cnn"]),
         (["train", "--help"], ["--config.epochs", "--data.manual_dir", "--no-export", "cnn_digits"]),
         (["train", "--model", "cnn", "--help"], ["--model.filters", "Filters of each convolution", "--config.seed"]),
-        (["verify", "--help"], ["path"]),
+        (["verify", "--help"], ["path", "openvino, onnxruntime, litert, c_api"]),
+        (["convert", "--help"], ["--to", "--sequence-length"]),
+        (["describe", "--help"], ["--json"]),
         (["predict", "--help"], ["inputs"]),
         (["evaluate", "--help"], ["--split"]),
         (["export", "--help"], ["PATH/1"]),
@@ -257,7 +259,7 @@ def test_export_evaluate_and_verify(run, tmp_path):
     for version in (1, 2):
         done = run_zoo("export", directory, tmp_path / "exports")
         assert f"SavedModel: {tmp_path}/exports/{version}" in done.stdout
-    assert "verified" in run_zoo("verify", tmp_path / "exports").stdout
+    assert "verified" in run_zoo("verify", tmp_path / "exports", "--runtimes", "none").stdout
     before = (directory / "evaluation.json").read_text()
     assert "measured on        144 examples" in run_zoo("evaluate", directory, "--split", "validation").stdout
     assert (directory / "evaluation.json").read_text() == before
@@ -266,14 +268,14 @@ def test_export_evaluate_and_verify(run, tmp_path):
     content = bytearray(variables.read_bytes())
     content[len(content) // 2] ^= 1
     variables.write_bytes(content)
-    done = run_zoo("verify", tmp_path / "exports", check=False)
+    done = run_zoo("verify", tmp_path / "exports", "--runtimes", "none", check=False)
     assert done.returncode == 1
     assert "variables/variables.data-00000-of-00001 was changed" in done.stdout and "NOT VERIFIED" in done.stdout
 
 
 def test_the_scripts_are_the_commands(run):
     scripts = Path(train.__file__).parent
-    for script, words in (("list_models.py", ["c*"]), ("verify.py", [run[0]])):
+    for script, words in (("list_models.py", ["c*"]), ("verify.py", [run[0], "--runtimes", "none"])):
         done = subprocess.run(
             [sys.executable, scripts / script, *words], capture_output=True, text=True, cwd=run[0], check=False
         )

@@ -1,0 +1,149 @@
+"""Converted models: written, loaded in another process, compared, and run as their README says; or refused with a reason."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+import tensorflow as tf
+
+import zoo
+from zoo import storage
+from zoo.errors import UsageError
+from zoo.export import conversion, convert
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """An artifact of a model for series of any length."""
+    prepared = zoo.datasets.load("digit_rows").prepare("attention", filters=4, dense_units=4)
+    base = tmp_path_factory.mktemp("conversion") / "rows"
+    return zoo.export.save(prepared.build(seed=0), prepared.interface, base)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A small SavedModel that carries no proof: two inputs, two outputs, a text, a file."""
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "b"), tf.TensorSpec([None], tf.int32, "a")])
+    def mixed(b, a):
+        return {"wide": b * 2.0, "one": tf.cast(a, tf.float32) + b[:, 0]}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+    def upper(text):
+        return {"upper": tf.strings.upper(text)}
+
+    module.mixed, module.upper = mixed, upper
+    folder = tmp_path_factory.mktemp("plain") / "model"
+    tf.saved_model.save(module, str(folder), signatures={"mixed": mixed, "serving_default": upper})
+    return folder
+
+
+def check_published(folder, file, run_python):
+    """Sums hold, and the request of README answers with the signature's names."""
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {file, "README.md", "verification.json", "SHA256SUMS"}
+    if shutil.which("sha256sum"):
+        done = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, capture_output=True)
+        assert done.returncode == 0 and done.stdout.count(b": OK\n") == len(names) - 1
+    (request,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return run_python("import os, sys; os.chdir(sys.argv[1]); exec(sys.argv[2], {})", folder, request).stdout
+
+
+def leftovers(base):
+    return sorted(path.name for path in base.parent.iterdir() if path.name not in ("rows", "model"))
+
+
+def test_openvino_of_an_artifact(saved, run_python, tmp_path):
+    folder = convert(saved, "openvino", output=tmp_path / "other", sequence_length=5)
+    assert folder == tmp_path / "other" / "1"
+    answer = check_published(folder, "model.xml", run_python)
+    assert (folder / "model.bin").is_file() and "probabilities" in answer
+    assert (folder / "labels.txt").read_text() == (saved / "assets" / "labels.txt").read_text()
+    content = storage.read_json(folder / "verification.json")
+    assert content["passed"] and content["proof"] and content["runtimes"] == {"openvino": "agrees"}
+    assert content["tolerance"] == 1e-4 and content["checks"][0]["difference"] < 1e-4
+    assert content["source"]["sha256"] == storage.sha256(saved / "saved_model.pb")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| takes | `series` | float32 | batch, 5, 8 |" in card and "the length is fixed to 5" in card
+    assert "verified (openvino" in conversion.summary(folder)
+
+
+def test_what_cannot_be_converted_says_why_and_leaves_nothing(saved, plain, tmp_path):
+    names = "takes or answers strings"
+    for path, options, message in (
+        (saved, {"to": "tensorrt"}, r"Unknown format 'tensorrt'. Valid: litert, onnx, openvino."),
+        (saved, {"to": "onnx", "sequence_length": 0}, "sequence_length is 0; expected at least 1"),
+        (
+            saved,
+            {"to": "onnx", "signature": "top_k"},
+            rf"'top_k' cannot be .* {names} \(class_name\).*--signature predict.",
+        ),
+        (saved, {"to": "onnx", "signature": "predicts"}, "has no signature 'predicts'. Did you mean 'predict'"),
+        (plain, {"to": "onnx", "signature": "serving_default"}, rf"{names} \(text, upper\).*Pass --signature mixed."),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            convert(path, **options)
+        assert "\n" not in str(caught.value)
+        assert leftovers(path.parent if path == saved else path) == []
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds mine.txt, no versions"):
+        convert(saved, "onnx", output=tmp_path / "taken")
+
+
+def test_onnx_of_a_foreign_savedmodel(plain, run_python):
+    folder = convert(plain, "onnx")
+    assert folder == plain.with_name("model-onnx") / "1"
+    assert "array([[0., 0., 0.]]" in check_published(folder, "model.onnx", run_python)
+    content = storage.read_json(folder / "verification.json")
+    assert content["passed"] and not content["proof"] and content["source"]["signature"] == "mixed"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for row in (
+        "| takes | `a` | int32 | batch |",
+        "| takes | `b` | float32 | batch, 3 |",
+        "| answers | `wide` | float32 |",
+    ):
+        assert row in card
+    assert "answered generated inputs" in card
+
+
+def test_an_op_that_the_converter_does_not_know_is_named(tmp_path):
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, "x")])
+    def spectrum(x):
+        return {"y": tf.math.bessel_i0e(x)}
+
+    module.spectrum = spectrum
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": spectrum})
+    with pytest.raises(
+        UsageError, match=r"cannot be converted to onnx, because .*BesselI0e.*Try --to openvino or --to litert"
+    ):
+        convert(tmp_path / "model", "onnx")
+    assert leftovers(tmp_path / "model") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("to", "file"), [("onnx", "model.onnx"), ("openvino", "model.xml"), ("litert", "model.tflite")]
+)
+def test_every_format(saved, run_python, tmp_path, to, file):
+    for number in ("1", "2"):
+        folder = convert(saved, to, output=tmp_path / "out")
+        assert folder == tmp_path / "out" / number
+    check_published(folder, file, run_python)
+
+
+@pytest.mark.slow
+def test_litert_of_a_loop_has_its_batch_fixed(run_python, tmp_path):
+    import keras
+
+    inputs = keras.Input((6, 4), name="series")
+    keras.Model(inputs, keras.layers.LSTM(3)(inputs)).export(str(tmp_path / "model"), verbose=False)
+    folder = convert(tmp_path / "model", "litert")
+    assert "the batch is fixed to 1" in (folder / "README.md").read_text(encoding="utf-8")
+    check_published(folder, "model.tflite", run_python)

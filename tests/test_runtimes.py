@@ -1,0 +1,239 @@
+"""Other runtimes really run: what they answer is compared, what they cannot do is said, and none of them can break us."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from zoo import storage
+from zoo.errors import UsageError
+from zoo.export import c_program, runtimes
+from zoo.export.verification import Verification, questions, verify
+
+needs_compiler = pytest.mark.skipif(c_program.missing() is not None, reason="needs a C compiler")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """An artifact that promises OpenVINO."""
+    prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=(8,), input_shape=(8, 8, 1))
+    base = tmp_path_factory.mktemp("runtimes") / "digits"
+    return zoo.export.save(prepared.build(seed=0), prepared.interface, base, runtimes=("openvino",))
+
+
+def lines(verification):
+    return {check.name: check for check in verification.checks}
+
+
+def foreign(function, path, name="serving_default"):
+    module = tf.Module()
+    module.function = function
+    tf.saved_model.save(module, str(path), signatures={name: function})
+    return path
+
+
+def signature(*specs):
+    return tf.function(autograph=False, input_signature=list(specs))
+
+
+# ---------------------------------------------------------------- artifacts
+
+
+@needs_compiler
+def test_every_installed_runtime_agrees(saved):
+    verdict = verify(saved)
+    assert verdict.passed, verdict.table()
+    assert verdict.runtimes == dict.fromkeys(("openvino", "onnxruntime", "litert", "c_api"), "agrees")
+    assert set(verdict.runtime) == {"tensorflow", "python", "openvino", "onnxruntime", "litert", "c_api"}
+    seen = lines(verdict)
+    asked = ["C API features", "C API predict", "C API serving_default", "C API top_k"]
+    for name in ("OpenVINO predict", "ONNX Runtime predict", "LiteRT predict", *asked):
+        assert seen[name].passed and seen[name].difference < 1e-5, name
+        assert "batches of 64 and 3" in seen[name].detail
+
+
+def test_what_was_promised_at_export_is_recorded(saved):
+    verdict = Verification.read(saved)
+    assert verdict.runtimes == {"openvino": "agrees"}
+    assert lines(verdict)["OpenVINO predict"].passed
+
+
+def test_a_runtime_that_answers_otherwise_fails(saved):
+    asked = questions(saved, "predict")
+    (name, values), *_ = asked["predict"].outputs.items()
+    moved = values.copy()
+    moved[5, 2] += 0.001
+    wrong = {"predict": runtimes.Question(asked["predict"].inputs, {name: moved})}
+    outcome = runtimes.compare("openvino", saved, wrong, "predict", [], promised=False)
+    assert outcome.state == "differs"
+    (check,) = outcome.checks
+    assert check.passed is False and check.difference == pytest.approx(0.001, rel=1e-2)
+    assert check.detail.startswith("differs in probabilities at batch 64")
+
+
+def test_strings_are_no_failure_unless_they_are_promised(saved):
+    asked = questions(saved, "predict")
+    for promised, passed in ((False, None), (True, False)):
+        outcome = runtimes.compare("onnxruntime", saved, asked, "serving_default", [], promised)
+        assert outcome.state == "cannot be converted"
+        assert outcome.checks[0].passed is passed
+        assert "serving_default takes or answers strings (image_bytes, class_name)" in outcome.checks[0].detail
+
+
+def test_what_is_not_installed_is_said(saved, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    asked = questions(saved, "predict")
+    for promised, passed in ((False, None), (True, False)):
+        outcome = runtimes.compare("c_api", saved, asked, "predict", [], promised)
+        assert (outcome.state, outcome.checks[0].passed) == ("not installed", passed)
+        assert outcome.checks[0].detail == "no C compiler; install one, or set CC to it"
+
+
+def test_a_runtime_s_name_is_checked_first(saved):
+    with pytest.raises(UsageError, match=r"Unknown runtime 'onnx'. Did you mean 'onnxruntime'"):
+        verify(saved, runtimes=["onnx"])
+
+
+def test_another_python_that_is_none(saved):
+    verdict = verify(saved, runtimes=(), python="/nowhere/python")
+    assert not verdict.passed
+    assert lines(verdict)["replay in a clean process"].detail == "cannot run /nowhere/python: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("source", "told", "loaded"),
+    [
+        ("import os; os.abort()", "ended by SIGABRT", False),
+        ("import os; print('LOADED', flush=True); os.abort()", "ended by SIGABRT", True),
+        ("import sys; sys.exit('no such op')", "exit status 1: no such op", False),
+        ("import time; time.sleep(60)", "no answer after 2 seconds", False),
+        ("print('something else')", "exit status 0: no message", False),
+    ],
+)
+def test_a_converter_that_crashes_or_hangs_is_an_answer(tmp_path, monkeypatch, source, told, loaded):
+    script = tmp_path / "converter.py"
+    script.write_text(source)
+    monkeypatch.setattr(runtimes, "TIME_LIMIT", 2.0)
+    outcome = runtimes.run_script(script, [], "WORKER ")
+    assert outcome["error"].startswith(told) and outcome["loaded"] is loaded
+
+
+# ---------------------------------------------------------------- SavedModels of others
+
+
+def test_a_foreign_savedmodel_is_checked_as_far_as_that_goes(tmp_path):
+    """Exact GELU too, of which tf2onnx would make an invalid file without a word."""
+    kernel = tf.constant(np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32))
+
+    @signature(tf.TensorSpec([None, 3], tf.float32, "x"))
+    def gelu(x):
+        return {"y": tf.nn.gelu(x @ kernel, approximate=False)}
+
+    verdict = verify(foreign(gelu, tmp_path / "gelu"), runtimes=["onnxruntime"])
+    assert verdict.passed and not verdict.proof, verdict.table()
+    seen = lines(verdict)
+    assert seen["serving_default y, batch 4 and 2"].passed
+    assert seen["ONNX Runtime serving_default"].difference < 1e-5
+    assert seen["serving_default, empty batch"].detail == "answered [0] rows"
+    assert "what could be checked holds; it carries no proof of what was trained" in verdict.table().splitlines()[-1]
+
+
+def test_what_could_do_harm_is_not_run(tmp_path):
+    trace = tmp_path / "trace"
+
+    @signature(tf.TensorSpec([None], tf.string, "text"))
+    def writes(text):
+        tf.io.write_file(str(trace), "x")
+        return {"text": text}
+
+    verdict = verify(foreign(writes, tmp_path / "evil"))
+    assert not verdict.passed and not trace.exists()
+    assert "WriteFile writes files (node WriteFile in function" in lines(verdict)["ops"].detail
+    assert "FAILED; it carries no proof" in verdict.table()
+
+
+@pytest.mark.slow
+def test_a_savedmodel_that_answers_by_chance_fails(tmp_path):
+    @signature(tf.TensorSpec([None, 2], tf.float32, "x"))
+    def noisy(x):
+        return {"y": x + tf.random.uniform(tf.shape(x))}
+
+    verdict = verify(foreign(noisy, tmp_path / "noisy"), runtimes=())
+    assert lines(verdict)["serving_default y, batch 4 and 2"].passed is False
+
+
+@pytest.mark.slow
+def test_what_keras_exports_and_fixed_batches_and_texts(tmp_path):
+    inputs = keras.Input((20, 4))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GRU(6)(inputs)))
+    model.export(str(tmp_path / "keras"), verbose=False)
+    verdict = verify(tmp_path / "keras")
+    assert verdict.passed, verdict.table()
+    assert verdict.runtimes["openvino"] == verdict.runtimes["onnxruntime"] == "agrees"
+
+    @signature(tf.TensorSpec([2, 3], tf.float32, "x"))
+    def fixed(x):
+        return {"y": x * 2.0}
+
+    verdict = verify(foreign(fixed, tmp_path / "fixed"))
+    assert verdict.passed, verdict.table()
+    assert "takes no other batch" in lines(verdict)["serving_default"].detail
+    assert lines(verdict)["note"].detail.endswith("has a fixed batch")
+
+    @signature(tf.TensorSpec([None], tf.string, "text"))
+    def upper(text):
+        return {"upper": tf.strings.upper(text)}
+
+    verdict = verify(foreign(upper, tmp_path / "upper"))
+    assert verdict.passed and verdict.runtimes["openvino"] == "cannot be converted"
+    assert c_program.missing() or verdict.runtimes["c_api"] == "agrees"
+
+
+# ---------------------------------------------------------------- all families
+
+FAMILIES = {
+    "cnn": ("digits", {"filters": (4,), "dense_units": None}),
+    "lstm": ("digit_rows", {"units": (8,)}),
+    "attention": ("digit_rows", {}),
+    "embedding_lstm": ("commands", {"embedding_dim": 8, "lstm_units": 8}),
+    "transformer": ("commands", {"embedding_dim": 8, "num_heads": 2, "feed_forward_dim": 8, "num_layers": 1}),
+    "rnn": ("tagged_commands", {"embedding_dim": 8, "rnn_units": 8}),
+    "seq2seq_rnn": ("number_words", {"embedding_dim": 8, "rnn_units": 8}),
+    "matrix_factorization": ("tastes", {}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_in_every_runtime(name, tmp_path):
+    data, arguments = FAMILIES[name]
+    prepared = zoo.datasets.load(data).prepare(name, **arguments)
+    path = zoo.export.save(prepared.build(seed=0), prepared.interface, tmp_path / name)
+    verdict = verify(path)
+    assert verdict.passed, verdict.table()
+    assert {verdict.runtimes[runtime] for runtime in ("openvino", "onnxruntime", "c_api")} <= {
+        "agrees",
+        "not installed",
+    }
+    assert verdict.runtimes["litert"] in ("agrees", "cannot be converted", "not installed")
+
+
+@pytest.mark.slow
+def test_the_record_of_an_export_is_a_promise(saved, tmp_path):
+    """Weights changed behind the sums' back: every runtime that agreed must not any more."""
+    copy = Path(shutil.copytree(saved, tmp_path / "1"))
+    file = copy / "assets.extra" / "verification.json"
+    content = storage.read_json(file)
+    content["runtimes"] = {"litert": "agrees", "onnxruntime": "cannot be converted"}
+    storage.write_json(file, content)
+    facts = storage.read_json(copy / "assets.extra" / "zoo.json")
+    storage.write_json(copy / "assets.extra" / "zoo.json", facts | {"portable_signature": "serving_default"})
+    seen = lines(verify(copy))
+    assert seen["LiteRT serving_default"].passed is False
+    assert seen["ONNX Runtime serving_default"].passed is None

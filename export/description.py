@@ -156,11 +156,17 @@ def _labels(directory: Path) -> list[str]:
 
 
 def _parameters(graph: Any) -> int | None:
-    """Counts the numbers of all variables that training changes; None for a SavedModel of TensorFlow 1, which lists none."""
+    """Counts the numbers of all variables that training changes; None for a SavedModel of TensorFlow 1, which lists none.
+
+    Keras writes every variable twice, under one name; "Variable" is the name of those that have none.
+    """
     held = [node.variable for node in graph.object_graph_def.nodes if node.WhichOneof("kind") == "variable"]
-    if not held:
-        return None
-    return sum(math.prod(dim.size for dim in variable.shape.dim) for variable in held if variable.trainable)
+    sizes: dict[Any, int] = {}
+    for place, variable in enumerate(held):
+        shape = tuple(dim.size for dim in variable.shape.dim)
+        key = place if variable.name in ("", "Variable") else (variable.name, shape)
+        sizes[key] = math.prod(shape) if variable.trainable else 0
+    return sum(sizes.values()) if held else None
 
 
 def _sizes(directory: Path) -> dict[str, int]:

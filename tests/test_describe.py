@@ -70,7 +70,7 @@ def test_an_artifact_says_what_it_is_and_holds_nothing_dangerous(saved):
         *("SaveV2", "RestoreV2", "ShardedFilename", "MergeV2Checkpoints", "InitializeTableFromTextFileV2"),
     }
     assert facts["signatures"]["serving_default"]["inputs"] == {"text": {"dtype": "string", "shape": [None]}}
-    assert facts["labels"] == (saved / "assets" / "labels.txt").read_text().split()
+    assert facts["labels"] == (saved / "assets" / "labels.txt").read_text().splitlines()
     assert facts["metrics"] == {"accuracy": 0.5, "split": "test"}
     assert facts["tensorflow"]["written_by"] == tf.__version__
     assert facts["hashes"]["saved_model.pb"] and facts["sizes"]["saved_model.pb"] > 1000
@@ -93,7 +93,7 @@ def test_a_hostile_one_is_described_and_every_way_out_is_named(hostile):
         "ReadFile reads files",
         "SaveV2 reads or writes files outside of saving and loading",
     ]
-    assert all("in function __inference" in finding for finding in facts["dangerous"])
+    assert all(" in function " in finding for finding in facts["dangerous"])
     assert "4 dangerous ops" in describe(hostile).text()
     assert sorted(path.name for path in hostile.parent.iterdir()) == ["model"]
 

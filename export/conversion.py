@@ -79,7 +79,7 @@ def convert(
     artifact.check_folder(base)
     lacks = runtimes.missing(FORMATS[to])
     if lacks:
-        raise UsageError(f"{to} files cannot be made here: {lacks}.")
+        raise UsageError(f"A model cannot be converted to {to} here: {lacks}. Install it, or try {_others(to)}.")
     name, question = _question(directory, signature, sequence_length)
     _check_types(directory, name)
     try:
@@ -120,7 +120,7 @@ def _question(directory: Path, signature: str | None, length: int | None) -> tup
     if facts_file.is_file():
         facts = storage.read_json(facts_file)
         name = signature or facts.get("portable_signature", "predict")
-        _check_types(directory, name)
+        _check_types(directory, name)  # before anything is loaded
         question = verification.questions(directory, name).get(name)
         if question is not None:
             return name, question if length is None else _fitted(directory, name, question, length)
@@ -156,12 +156,11 @@ def _check_types(directory: Path, name: str) -> None:
         return
     if name not in signatures:
         raise UsageError(f"{directory} has no signature {name!r}. Pass one of {', '.join(numeric)} as --signature.")
-    best = "predict" if "predict" in numeric else next(iter(numeric), None)
-    advice = f"Pass --signature {best}." if best else "Export a signature that takes and answers numbers."
-    raise UsageError(
-        f"Signature {name!r} cannot be converted, because it takes or answers strings ({strings}), whose ops only "
-        f"TensorFlow has. {advice}"
-    )
+    best = "predict" if "predict" in numeric else next(iter(numeric), "")
+    why = f"Signature {name!r} cannot be converted, because it takes or answers strings ({strings}), whose ops only TensorFlow has"
+    if not best:
+        raise UsageError(f"{why}. Export another signature, which takes and answers numbers.")
+    raise UsageError(f"{why}. Pass --signature {best}.")
 
 
 def _fitted(directory: Path, name: str, question: runtimes.Question, length: int) -> runtimes.Question:

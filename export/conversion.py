@@ -157,10 +157,10 @@ def _check_types(directory: Path, name: str) -> None:
     if name not in signatures:
         raise UsageError(f"{directory} has no signature {name!r}. Pass one of {', '.join(numeric)} as --signature.")
     best = "predict" if "predict" in numeric else next(iter(numeric), "")
-    why = f"Signature {name!r} cannot be converted, because it takes or answers strings ({strings}), whose ops only TensorFlow has"
+    why = f"cannot be converted, because it takes or answers strings ({strings}), whose ops only TensorFlow has"
     if not best:
-        raise UsageError(f"{why}. Export another signature, which takes and answers numbers.")
-    raise UsageError(f"{why}. Pass --signature {best}.")
+        raise UsageError(f"Signature {name!r} {why}. Export another signature, which takes and answers numbers.")
+    raise UsageError(f"Signature {name!r} {why}. Pass --signature {best}.")
 
 
 def _fitted(directory: Path, name: str, question: runtimes.Question, length: int) -> runtimes.Question:

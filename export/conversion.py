@@ -159,7 +159,7 @@ def _check_types(directory: Path, name: str) -> None:
     best = "predict" if "predict" in numeric else next(iter(numeric), "")
     why = f"cannot be converted, because it takes or answers strings ({strings}), whose ops only TensorFlow has"
     if not best:
-        raise UsageError(f"Signature {name!r} {why}. Export another signature, which takes and answers numbers.")
+        raise UsageError(f"Signature {name!r} {why}. Pass another SavedModel, with a signature of numbers.")
     raise UsageError(f"Signature {name!r} {why}. Pass --signature {best}.")
 
 
@@ -213,11 +213,13 @@ def _convert(
             refusals.append(converted.get("cannot") or converted["error"])
     shapes = operations.read(directory).signature_def[name].inputs.values()
     is_open = any(dim.size == -1 for info in shapes for dim in info.tensor_shape.dim[1:])
-    advice = f"Try {_others(to)}"
+    fixed = ""
     if is_open and length is None:
         usual = next((v.shape[1] for v in question.inputs.values() if v.ndim > 1), 50)
-        advice = f"Fix the length with --sequence-length {usual}, or try {_others(to)}"
-    raise UsageError(f"Signature {name!r} cannot be converted to {to}, because {refusals[0]}. {advice}.")
+        fixed = f"--sequence-length {usual}, or "
+    raise UsageError(
+        f"Signature {name!r} cannot be converted to {to}, because {refusals[0]}. Try {fixed}{_others(to)}."
+    )
 
 
 def _others(to: str) -> str:

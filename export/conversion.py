@@ -112,7 +112,9 @@ def _question(directory: Path, signature: str | None, length: int | None) -> tup
     graph = operations.read(directory)
     ops = operations.check(graph)
     if not ops.passed:
-        raise UsageError(f"{directory} is not converted: it {ops.detail}. `zoo describe {directory}` shows all of it.")
+        raise UsageError(
+            f"{directory} is not converted, because it reaches outside: {ops.detail}. `zoo describe {directory}` shows all of it."
+        )
     names = [name for name in graph.signature_def if name != operations.INIT]
     if signature is not None and signature not in names:
         raise UsageError(f"{directory} has no signature {signature!r}. {did_you_mean(signature, names)}")

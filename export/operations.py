@@ -179,7 +179,7 @@ def check(graph: Any) -> Check:
         return Check("ops", True, detail=f"{len(found.counts)} kinds, all of TensorFlow's core")
     told = "; ".join(str(finding) for finding in found.dangerous[:3])
     more = f"; and {len(found.dangerous) - 3} more" if len(found.dangerous) > 3 else ""
-    return Check("ops", False, detail=f"uses {told}{more}")
+    return Check("ops", False, detail=f"{told}{more}")
 
 
 def _what(node: Any) -> str | None:

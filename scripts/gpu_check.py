@@ -190,7 +190,7 @@ class Runner:
     def _verify(self, model: str, check: Check) -> tuple[str, str]:
         """Replays what was exported in a process that sees no GPU."""
         name = f"{model}-{check.name}"
-        words = ["-m", "zoo.scripts.cli", "verify", str(self.folder / name / "run")]
+        words = ["-m", "zoo.scripts.cli", "verify", str(self.folder / name / "run"), "--runtimes", "none"]
         problem = self._process(words, "cpu", f"{name}-verify")
         text = (self.folder / f"{name}-verify.log").read_text(encoding="utf-8")
         verdict = next((line for line in text.splitlines() if "verified" in line.lower()), "")

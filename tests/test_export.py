@@ -583,7 +583,7 @@ def test_what_other_runtimes_cannot_serve_is_not_published(digits, prepared, tmp
         zoo.export.save(keras.Model(inputs, outputs), prepared.interface, tmp_path / "new")
     message = str(refused.value)
     assert "input image of predict is float64, expected one of float32, int32, int64, string" in message
-    assert "ops: uses PyFunc" in message
+    assert "ops: PyFunc runs Python" in message
     assert "serving_default: " in message  # the function is not there in the other process
     assert not (tmp_path / "new").exists()
 

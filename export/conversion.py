@@ -113,7 +113,8 @@ def _question(directory: Path, signature: str | None, length: int | None) -> tup
     ops = operations.check(graph)
     if not ops.passed:
         raise UsageError(
-            f"{directory} is not converted, because it reaches outside: {ops.detail}. `zoo describe {directory}` shows all of it."
+            f"{directory} is not converted, because it reaches outside: {ops.detail}. "
+            f"`zoo describe {directory}` shows all of it."
         )
     names = [name for name in graph.signature_def if name != operations.INIT]
     if signature is not None and signature not in names:

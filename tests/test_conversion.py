@@ -23,7 +23,7 @@ def saved(tmp_path_factory):
     folder.mkdir(parents=True)
     model = prepared.build(seed=0)
     interface = artifact._fitting(model, prepared.interface)
-    artifact._write(folder, model, interface, artifact._golden(model, interface), {})
+    artifact._write(folder, model, interface, artifact._golden(model, interface), {}, {})
     return folder
 
 

@@ -127,7 +127,7 @@ def test_labels_that_are_as_probable_may_change_places():
 
     def row(have):
         want = {"class_name": np.array([[b"a", b"c"], [b"a", b"b"]], object)}
-        return replay._compare(want, {"class_name": np.array(have, object)}, labels, 1e-5, known)[0]
+        return replay.compare(want, {"class_name": np.array(have, object)}, labels, 1e-5, known)[0]
 
     assert row([[b"a", b"b"], [b"a", b"b"]])["passed"]
     assert row([[b"a", b"b"], [b"a", b"b"]])["detail"] == "1 of 4 differ, 1 of them ties"

@@ -84,35 +84,39 @@ class Row:
         return statistics.median(self.rounds)
 
 
-def measure(family: str, threads: int, options: Any, skipped: dict[str, str]) -> list[Row]:
-    """Returns a family's rows for one number of threads; who cannot take part is added to `skipped`."""
+def measure(family: str, options: Any, skipped: dict[str, str]) -> list[Row]:
+    """Returns a family's rows; who cannot take part is added to `skipped`."""
+    with tempfile.TemporaryDirectory() as folder:  # what is exported and converted serves every number of threads
+        return [row for threads in options.threads for row in _measure(family, threads, folder, options, skipped)]
+
+
+def _measure(family: str, threads: int, folder: str, options: Any, skipped: dict[str, str]) -> list[Row]:
     workers: dict[str, Worker] = {}
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for contender in options.contenders:
-                job = {
-                    **FAMILIES[family],
-                    "serving": True,
-                    "family": family,
-                    "contender": contender,
-                    "threads": threads,
-                    "folder": folder,
-                    "rows": max(options.batch_sizes),
-                }
-                if contender.startswith("torch") and family not in benchmark.FAMILIES:  # not written in PyTorch
-                    continue
-                worker = Worker(_command(contender, options.torch_python), job)
-                workers[contender] = worker
-                first = worker.answer()
-                if "skipped" in first:
-                    workers.pop(contender).close()
-                    skipped[f"{family}, {CONTENDERS[contender]}"] = first["skipped"]
-            for batch in options.batch_sizes:
-                rows += _alternate(workers, family, batch, threads, options.seconds)
-        finally:
-            for worker in workers.values():
-                worker.close()
+    try:
+        for contender in options.contenders:
+            job = {
+                **FAMILIES[family],
+                "serving": True,
+                "family": family,
+                "contender": contender,
+                "threads": threads,
+                "folder": folder,
+                "rows": max(options.batch_sizes),
+            }
+            if contender.startswith("torch") and family not in benchmark.FAMILIES:  # not written in PyTorch
+                continue
+            worker = Worker(_command(contender, options.torch_python), job)
+            workers[contender] = worker
+            first = worker.answer()
+            if "skipped" in first:
+                workers.pop(contender).close()
+                skipped[f"{family}, {CONTENDERS[contender]}"] = first["skipped"]
+        for batch in options.batch_sizes:
+            rows += _alternate(workers, family, batch, threads, options.seconds)
+    finally:
+        for worker in workers.values():
+            worker.close()
     return rows
 
 
@@ -203,14 +207,13 @@ def command(argv: list[str]) -> int:
     skipped: dict[str, str] = {}
     rows: list[Row] = []
     for family in options.families:
-        for threads in options.threads:
-            found = measure(family, threads, options, skipped)
-            rows += found
-            for row in found:
-                setting = f"{row.family}, batch {row.batch}, {row.threads} threads"
-                print(f"{setting}: {CONTENDERS[row.contender]} {row.milliseconds:.3g} ms", flush=True)
-            if options.output:
-                write(rows, Path(options.output))
+        found = measure(family, options, skipped)
+        rows += found
+        for row in found:
+            setting = f"{row.family}, batch {row.batch}, {row.threads} threads"
+            print(f"{setting}: {CONTENDERS[row.contender]} {row.milliseconds:.3g} ms", flush=True)
+        if options.output:
+            write(rows, Path(options.output))
     print(f"\n{table(rows)}\n")
     for who, why in skipped.items():
         print(f"{who}: skipped: {why}")

@@ -41,11 +41,10 @@ def served_model(
     with tf.device("/cpu:0"):
         network = portable_copy(model)
     functions = heads(network, interface)
-    folding = {layer: layer.fold_weights() for layer in network._flatten_layers() if hasattr(layer, "fold_weights")}
-    folding = {layer: variables for layer, variables in folding.items() if variables}
+    recurrent = [layer for layer in network._flatten_layers() if hasattr(layer, "fold_weights")]
 
     module = tf.Module(name="served_model")
-    module.folded_weights = list(folding.values())
+    module.folded_weights = [layer.fold_weights() for layer in recurrent]
     # Plain variables alone, not the Keras model: it would be saved and loaded beside them, every weight twice.
     module.model_weights = [v.value for v in network.weights]
     module.model_variables = [v.value for v in network.variables]
@@ -73,8 +72,8 @@ def served_model(
         return tf.function(function).get_concrete_function(**specs)
 
     raw = preprocessor.requests
-    for layer, variables in folding.items():
-        layer.folded = variables
+    for layer, folded in zip(recurrent, module.folded_weights, strict=True):
+        layer.folded = folded or None
     traced = {
         name: trace(answering(signature), {key: raw[key] for key in signature.requests})
         for name, signature in task.signatures.items()
@@ -82,9 +81,9 @@ def served_model(
     traced["predict"] = trace(predict, model_inputs(network))
     if "features" in functions:
         traced["features"] = trace(features, {key: raw[key] for key in task.signatures["serving_default"].requests})
-    if folding:
-        for layer in folding:
-            layer.folded = None
+    if recurrent:
+        for layer in recurrent:
+            layer.folded, layer.portable = None, True
         traced[PORTABLE] = trace(predict, model_inputs(network))
     return module, traced
 

@@ -234,11 +234,13 @@ def test_lengths_around_those_of_an_iteration(kind, steps, known):
     """Short series without a loop, known lengths by a divisor, unknown ones filled up."""
     ours, theirs = pair(kind, return_sequences=True, return_state=True)
     x = np.random.default_rng(2).normal(size=(2, steps, CHANNELS))
-    run = tf.function(
-        lambda x: ours(x), input_signature=[tf.TensorSpec([None, steps if known else None, CHANNELS], tf.float64)]
-    )
-    for got, expected in zip(run(x), theirs(x), strict=True):
-        np.testing.assert_allclose(got, expected, atol=1e-10)
+    for portable in (False, True):
+        ours.portable = portable
+        run = tf.function(
+            lambda x: ours(x), input_signature=[tf.TensorSpec([None, steps if known else None, CHANNELS], tf.float64)]
+        )
+        for got, expected in zip(run(x), theirs(x), strict=True):
+            np.testing.assert_allclose(got, expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("mask", MASKS)

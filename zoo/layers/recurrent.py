@@ -38,6 +38,8 @@ class LSTM(layers.LSTM):
         TensorShape([2, 5, 4])
     """
 
+    portable = False
+    """Whether what is traced outside training must convert to every other runtime; it is slower then."""
     folded: tuple[Any, Any] | None = None
     """Weights in the layout of TensorFlow's fused op; where they are set, that op answers outside training."""
 
@@ -73,7 +75,9 @@ class LSTM(layers.LSTM):
             loop = _lstm_training if _needs_states(self) else _lstm_training_outputs
             outputs, carries = loop(projected, recurrent_kernel, h, c)
         else:
-            outputs, carries = recurrent_inference.lstm(projected, recurrent_kernel, h, c, _needs_states(self))
+            outputs, carries = recurrent_inference.lstm(
+                projected, recurrent_kernel, h, c, _needs_states(self), self.portable
+            )
         return steps.results(self, outputs, [(outputs, h), (carries, c)])
 
 
@@ -90,6 +94,13 @@ class GRU(layers.GRU):
         TensorShape([2, 5, 4])
     """
 
+    portable = False
+    """Whether what is traced outside training must convert to every other runtime; it is slower then."""
+
+    def fold_weights(self) -> tuple[tf.Variable, ...]:
+        """Returns nothing: TensorFlow has no fused op that computes this layer."""
+        return ()
+
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
         """Returns last output, all outputs and states, as Keras's layer does."""
         if not _has_a_loop(self, training) or not self.reset_after:
@@ -102,8 +113,10 @@ class GRU(layers.GRU):
         steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
         projected = steps.projected(kernel, input_bias)
         h = _full(tf.nest.flatten(initial_state)[0])
-        loop = _gru_training if training else recurrent_inference.gru
-        outputs = loop(projected, recurrent_kernel, recurrent_bias, h)
+        if training:
+            outputs = _gru_training(projected, recurrent_kernel, recurrent_bias, h)
+        else:
+            outputs = recurrent_inference.gru(projected, recurrent_kernel, recurrent_bias, h, self.portable)
         return steps.results(self, outputs, [(outputs, h)])
 
 

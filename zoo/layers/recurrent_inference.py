@@ -22,7 +22,12 @@ _ORDER = (0, 2, 1, 3)
 
 
 def lstm(
-    projected: tf.Tensor, kernel: tf.Tensor, h: tf.Tensor, c: tf.Tensor, needs_carries: bool = True
+    projected: tf.Tensor,
+    kernel: tf.Tensor,
+    h: tf.Tensor,
+    c: tf.Tensor,
+    needs_carries: bool = True,
+    portable: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns outputs and carries of all steps.
 
@@ -33,6 +38,7 @@ def lstm(
         h: (batch, units), the first output.
         c: (batch, units), the first carry.
         needs_carries: whether carries are wanted; else the outputs are returned in their place.
+        portable: whether LiteRT must convert it too, whose lists of tensors know no dynamic batch; slower by a fifth.
 
     Returns:
         Two tensors (steps, batch, units).
@@ -48,11 +54,11 @@ def lstm(
         c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(new)
         return tf.sigmoid(o) * tf.tanh(c), c
 
-    outputs, *carries = _run(step, projected, (h, c), kept=2 if needs_carries else 1)
+    outputs, *carries = _run(step, projected, (h, c), kept=2 if needs_carries else 1, portable=portable)
     return outputs, carries[0] if needs_carries else outputs
 
 
-def gru(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
+def gru(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, portable: bool = False) -> tf.Tensor:
     """Returns the outputs of all steps, (steps, batch, units), of a GRU whose reset gate comes after the product.
 
     Args:
@@ -61,6 +67,7 @@ def gru(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor) 
         kernel: (units, 3 * units), the recurrent weights.
         bias: (3 * units,), added to the state's product.
         h: (batch, units), the first output.
+        portable: as for `lstm`.
 
     Example:
         >>> gru(tf.zeros([5, 2, 9]), tf.zeros([3, 9]), tf.zeros([9]), tf.zeros([2, 3])).shape
@@ -78,11 +85,11 @@ def gru(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor) 
         new = tf.tanh(x_new + r * (tf.matmul(candidate, h) + inner_bias))
         return (new + z * (h - new),)
 
-    (outputs,) = _run(step, projected, (h,), kept=1)
+    (outputs,) = _run(step, projected, (h,), kept=1, portable=portable)
     return outputs
 
 
-def _run(step: Callable[..., Tensors], projected: tf.Tensor, states: Tensors, kept: int) -> Tensors:
+def _run(step: Callable[..., Tensors], projected: tf.Tensor, states: Tensors, kept: int, portable: bool) -> Tensors:
     """Runs `step(x, *states) -> states` over projected inputs (steps, batch, gates); returns what the first `kept` states
     are after every step.
 
@@ -110,7 +117,19 @@ def _run(step: Callable[..., Tensors], projected: tf.Tensor, states: Tensors, ke
     if known is not None and chunks == 1:
         _, values = several(x[0], *turned)
         return tuple(tf.transpose(value, [0, 2, 1]) for value in values)
-    shape = [size, units, states[0].shape[0]]
+    wanted = (_written_in_place if portable else _written_to_lists)(several, x, turned, kept)
+    results = []
+    for array in wanted:
+        values = tf.reshape(array, tf.stack([chunks * size, units, tf.shape(projected)[1]]))[:count]
+        values = tf.transpose(values, [0, 2, 1])
+        values.set_shape([known, projected.shape[1], units])
+        results.append(values)
+    return tuple(results)
+
+
+def _written_to_lists(several: Callable[..., tuple[Tensors, Tensors]], x: tf.Tensor, states: Tensors, kept: int) -> Any:
+    """Runs `several` over chunks of steps; returns what is kept, (chunks, steps of a chunk, units, batch)."""
+    chunks, shape = tf.shape(x)[0], [x.shape[1], *states[0].shape]
 
     @tf.autograph.experimental.do_not_convert
     def body(done: tf.Tensor, states: Tensors, arrays: Any) -> Any:
@@ -118,20 +137,38 @@ def _run(step: Callable[..., Tensors], projected: tf.Tensor, states: Tensors, ke
         return done + 1, states, tuple(a.write(done, v) for a, v in zip(arrays, values, strict=True))
 
     arrays = tuple(tf.TensorArray(s.dtype, size=chunks, element_shape=shape) for s in states[:kept])
-    *_, arrays = tf.while_loop(
+    *_, arrays = _loop(chunks, body, (tf.constant(0), states, arrays))
+    return [array.stack() for array in arrays]
+
+
+def _written_in_place(several: Callable[..., tuple[Tensors, Tensors]], x: tf.Tensor, states: Tensors, kept: int) -> Any:
+    """As `_written_to_lists`, without lists of tensors."""
+    chunks = tf.shape(x)[0]
+
+    @tf.autograph.experimental.do_not_convert
+    def body(done: tf.Tensor, states: Tensors, arrays: Tensors) -> Any:
+        states, values = several(x[done], *states)
+        place = tf.reshape(done, [1, 1])
+        written = [tf.tensor_scatter_nd_update(a, place, v[tf.newaxis]) for a, v in zip(arrays, values, strict=True)]
+        return done + 1, states, tuple(written)
+
+    sizes = tf.stack([chunks, x.shape[1], states[0].shape[0], tf.shape(x)[3]])
+    arrays = tuple(tf.zeros(sizes, s.dtype) for s in states[:kept])
+    known = tf.TensorShape([x.shape[0], x.shape[1], *states[0].shape])
+    start = (tf.constant(0), states, arrays)
+    shapes = (tf.TensorShape([]), tuple(s.shape for s in states), (known,) * kept)
+    return _loop(chunks, body, start, shapes)[-1]
+
+
+def _loop(chunks: tf.Tensor, body: Callable[..., Any], start: Any, shapes: Any = None) -> Any:
+    return tf.while_loop(
         lambda done, *_: done < chunks,
         body,
-        (tf.constant(0), turned, arrays),
+        start,
+        shape_invariants=shapes,
         parallel_iterations=1,
         maximum_iterations=chunks,
     )
-    results = []
-    for array in arrays:
-        values = tf.reshape(array.stack(), tf.stack([chunks * size, units, tf.shape(projected)[1]]))[:count]
-        values = tf.transpose(values, [0, 2, 1])
-        values.set_shape([known, projected.shape[1], units])
-        results.append(values)
-    return tuple(results)
 
 
 def _chunk(steps: int) -> int:

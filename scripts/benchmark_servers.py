@@ -76,11 +76,10 @@ def zoo_call(job: dict[str, Any]) -> Call:
     return lambda inputs: function(**{k: tf.constant(v) for k, v in inputs.items()})
 
 
-def keras_call(job: dict[str, Any]) -> Call:
-    """The model of Keras's own layers, as its users write it, called in one of the ways that Keras has; of a family that is
-    written for no other framework here, the zoo's own Keras model."""
+def keras_model(job: dict[str, Any]) -> keras.Model:
+    """The model of Keras's own layers, as its users write it; of a family that is written for no other framework here, the
+    zoo's own Keras model."""
     import numpy as np
-    import tensorflow as tf
 
     folder = Path(job["folder"])
     if job["family"] in FAMILIES:
@@ -91,22 +90,35 @@ def keras_call(job: dict[str, Any]) -> Call:
         model = load_model(folder / "model.keras")
     with np.load(folder / "start.npz") as start:
         model.set_weights([start[name] for name in sorted(start.files) if name.startswith("w")])
+    return model
+
+
+def keras_call(job: dict[str, Any]) -> Call:
+    """Keras's model, called in one of the ways that Keras has."""
+    import tensorflow as tf
+
+    if job["contender"] == "keras_export":
+        loaded = tf.saved_model.load(str(_keras_export(job)))
+        return lambda inputs: loaded.serve(tf.nest.map_structure(tf.constant, _as_input(inputs)))
+    model = keras_model(job)
     if job["contender"] == "keras_predict":
         return lambda inputs: model.predict(_as_input(inputs), batch_size=job["rows"], verbose=0)
     if job["contender"] == "keras_call":
         return lambda inputs: model(_as_input(inputs), training=False)
-    if job["contender"] == "keras_xla":
-        compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)
-        return lambda inputs: compiled(tf.nest.map_structure(tf.constant, _as_input(inputs)))
-    if not (folder / "keras_export").exists():
+    compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)
+    return lambda inputs: compiled(tf.nest.map_structure(tf.constant, _as_input(inputs)))
+
+
+def _keras_export(job: dict[str, Any]) -> Path:
+    folder = Path(job["folder"]) / "keras_export"
+    if not folder.exists():
         with contextlib.redirect_stdout(sys.stderr):
-            model.export(folder / "keras_export", verbose=False)
-    loaded = tf.saved_model.load(str(folder / "keras_export"))
-    return lambda inputs: loaded.serve(tf.nest.map_structure(tf.constant, _as_input(inputs)))
+            keras_model(job).export(folder, verbose=False)
+    return folder
 
 
 def onnx_call(job: dict[str, Any]) -> Call:
-    """The artifact's portable signature, converted to ONNX."""
+    """Keras's export, converted to ONNX."""
     import onnxruntime
 
     file = _converted(job, "onnx", "*.onnx")
@@ -114,11 +126,16 @@ def onnx_call(job: dict[str, Any]) -> Call:
     options.intra_op_num_threads = job["threads"]
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(None, inputs), strict=True))
+    given = [value.name for value in session.get_inputs()]  # Keras's export has names of its own, in Keras's order
+
+    def call(inputs: dict[str, Any]) -> dict[str, Any]:
+        return dict(zip(names, session.run(None, dict(zip(given, inputs.values(), strict=True))), strict=True))
+
+    return call
 
 
 def openvino_call(job: dict[str, Any]) -> Call:
-    """The artifact's portable signature, read by OpenVINO, in float32."""
+    """Keras's export, converted by OpenVINO, in float32."""
     import openvino
 
     file = _converted(job, "openvino", "*.xml")
@@ -131,22 +148,20 @@ def openvino_call(job: dict[str, Any]) -> Call:
     names = [output.get_any_name() for output in compiled.outputs]
 
     def call(inputs: dict[str, Any]) -> dict[str, Any]:
-        answer = compiled(inputs)
+        answer = compiled(list(inputs.values()))
         return {name: answer[i] for i, name in enumerate(names)}
 
     return call
 
 
 def _converted(job: dict[str, Any], to: str, pattern: str) -> Path:
-    """Converts the artifact, verified by the converter itself; returns the file."""
-    folder = Path(job["folder"])
-    output = folder / to
-    if output.exists():
-        return next(output.rglob(pattern))
-    words = [sys.executable, "-P", "-m", "zoo.scripts.convert", str(folder / "artifact"), "--to", to]
-    done = subprocess.run([*words, "--output", str(output)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ImportError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    """Converts Keras's export, as one would without this package, with the converter that verifies what it writes."""
+    output = Path(job["folder"]) / to
+    if not output.exists():
+        words = [sys.executable, "-P", "-m", "zoo.scripts.convert", str(_keras_export(job)), "--to", to]
+        done = subprocess.run([*words, "--output", str(output)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ImportError((done.stderr.strip().splitlines() or ["no message"])[-1])
     return next(output.rglob(pattern))
 
 

@@ -63,7 +63,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 NOTES = (
     "Milliseconds of one call from Python, arrays in and arrays out; the median of a round, the median of all rounds.",
     "Inputs are made up, without padding; weights are those of a model that is built and not trained.",
-    "ONNX Runtime and OpenVINO read what is converted from the SavedModel, in float32.",
+    "ONNX Runtime and OpenVINO read what is converted from Keras's export, in float32.",
 )
 
 

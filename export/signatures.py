@@ -44,7 +44,9 @@ def served_model(
     recurrent = [layer for layer in network._flatten_layers() if hasattr(layer, "fold_weights")]
 
     module = tf.Module(name="served_model")
-    module.folded_weights = [layer.fold_weights() for layer in recurrent]
+    fold = tf.function(lambda: [list(layer.fold_weights()) for layer in recurrent], autograph=False)
+    module.folded_weights = [[tf.Variable(w, trainable=False) for w in weights] for weights in fold()]
+    module.fold_weights = fold  # what they must be, from the weights themselves: verification asks
     # Plain variables alone, not the Keras model: it would be saved and loaded beside them, every weight twice.
     module.model_weights = [v.value for v in network.weights]
     module.model_variables = [v.value for v in network.variables]
@@ -73,7 +75,7 @@ def served_model(
 
     raw = preprocessor.requests
     for layer, folded in zip(recurrent, module.folded_weights, strict=True):
-        layer.folded = folded or None
+        layer.folded = tuple(folded) or None
     traced = {
         name: trace(answering(signature), {key: raw[key] for key in signature.requests})
         for name, signature in task.signatures.items()

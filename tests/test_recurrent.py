@@ -249,7 +249,7 @@ def test_lengths_around_those_of_an_iteration(kind, steps, known):
 )
 def test_the_fused_op_is_the_same_lstm(mask, options):
     ours, theirs = pair("LSTM", "float32", **options)
-    ours.folded = ours.fold_weights()
+    ours.folded = tuple(map(tf.Variable, ours.fold_weights()))
     start = list(np.random.default_rng(3).normal(size=(2, BATCH, UNITS)).astype("float32"))
     run = tf.function(lambda x: ours(x, mask=MASKS[mask], initial_state=start))
     x = tf.constant(inputs("float32"))

@@ -43,18 +43,14 @@ class LSTM(layers.LSTM):
     folded: tuple[Any, Any] | None = None
     """Weights in the layout of TensorFlow's fused op; where they are set, that op answers outside training."""
 
-    def fold_weights(self) -> tuple[tf.Variable, ...]:
-        """Returns variables that hold the layer's weights as TensorFlow's fused op takes them, to be set as `folded`; none
+    def fold_weights(self) -> tuple[tf.Tensor, ...]:
+        """Returns the layer's weights as TensorFlow's fused op takes them: what `folded` is set to, as variables; nothing
         where that op does not compute this layer."""
-        if (
-            not _is_usual(self)
-            or (self.zero_output_for_mask and not self.return_sequences)
-            or self.compute_dtype != "float32"
-        ):
+        unusual = not _is_usual(self) or (self.zero_output_for_mask and not self.return_sequences)
+        if unusual or self.compute_dtype != "float32":
             return ()
         weights = [self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias]
-        folded = recurrent_inference.folded(*(None if w is None else tf.convert_to_tensor(w) for w in weights))
-        return tuple(tf.Variable(values, trainable=False, name="folded") for values in folded)
+        return recurrent_inference.folded(*(None if w is None else tf.convert_to_tensor(w) for w in weights))
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
         """Returns last output, all outputs and states, as Keras's layer does."""
@@ -97,7 +93,7 @@ class GRU(layers.GRU):
     portable = False
     """Whether what is traced outside training must convert to every other runtime; it is slower then."""
 
-    def fold_weights(self) -> tuple[tf.Variable, ...]:
+    def fold_weights(self) -> tuple[tf.Tensor, ...]:
         """Returns nothing: TensorFlow has no fused op that computes this layer."""
         return ()
 

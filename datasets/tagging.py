@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from zoo.datasets.text import FIRST_WORD, PADDING, UNKNOWN, VocabularyPreprocessor, vocabulary_sizes
+from zoo.datasets.text import FIRST_WORD, PADDING, UNKNOWN, VOCABULARY_FILE, VocabularyPreprocessor, vocabulary_sizes
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +44,16 @@ class TaggingPreprocessor(VocabularyPreprocessor):
 
     kind: ClassVar[str] = "tagging"
     padding: ClassVar[float] = PADDING
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """How much of a sentence counts, and what becomes of unknown words."""
+        return (
+            f"Of a sentence the first {self.max_length:,} words count; what follows is cut off without a word.",
+            f"The model knows the {len(self.vocabulary):,} words and forms of `assets/{VOCABULARY_FILE}`, which are of its "
+            "data's language. An unknown word is taken by its form: capitals, digits, hyphens, last letters. Nothing is "
+            "refused.",
+        )
 
     @classmethod
     def for_model(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PADDING, UNKNOWN = 0, 1
 FIRST_WORD = 2
-_VOCABULARY_FILE = "vocabulary.txt"
+VOCABULARY_FILE = "vocabulary.txt"
 _MIN_COUNT = 2
 """Words that occur once in training are unknown words: that is where the model learns what an unknown word means."""
 
@@ -55,7 +55,7 @@ class VocabularyPreprocessor:
         """How much of a text counts, and what becomes of unknown words."""
         return (
             f"Of a text the first {self.max_length:,} words count; what follows is cut off without a word.",
-            f"The model knows the {len(self.vocabulary):,} entries of `assets/{_VOCABULARY_FILE}`. All others count as one "
+            f"The model knows the {len(self.vocabulary):,} entries of `assets/{VOCABULARY_FILE}`. All others count as one "
             "unknown word; so does a text without a word, and what is not UTF-8. Nothing is refused.",
         )
 
@@ -74,7 +74,7 @@ class VocabularyPreprocessor:
 
     def for_export(self, directory: Path) -> tuple[Self, list[Any]]:
         """Returns an equal preprocessor whose vocabulary is a file in `directory`, and what must be saved with it."""
-        file = directory / _VOCABULARY_FILE
+        file = directory / VOCABULARY_FILE
         file.write_text("".join(f"{word}\n" for word in ("[PAD]", "[UNK]", *self.vocabulary)), encoding="utf-8")
         served = dataclasses.replace(self, _file=file, _tables=[])
         return served, [served._table()]

@@ -164,7 +164,8 @@ def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
             words.append(str((value or [""])[0]))
         else:
             zeros = np.zeros([size or 2 for size in spec["shape"][1:]])
-            words += [f"{number:g}" for number in np.ravel(zeros if value is None else value)]
+            plain = np.ravel(zeros if value is None else value).tolist()
+            words += [f"{number:g}" if spec["dtype"] == "float32" else str(int(number)) for number in plain]
     return shlex.join(words)
 
 

@@ -100,7 +100,7 @@ def _run(step: Callable[..., Tensors], projected: tf.Tensor, states: Tensors, ke
     size = _STEPS if known is None else _chunk(known)
     chunks = (count + size - 1) // size
     x = tf.transpose(projected, [0, 2, 1])
-    if known is None:
+    if known is None or chunks * size > known:
         x = tf.pad(x, [[0, chunks * size - count], [0, 0], [0, 0]])
     x = tf.reshape(x, tf.stack([chunks, size, projected.shape[2], tf.shape(projected)[1]]))
     x.set_shape([None if known is None else chunks, size, projected.shape[2], projected.shape[1]])
@@ -172,10 +172,12 @@ def _loop(chunks: tf.Tensor, body: Callable[..., Any], start: Any, shapes: Any =
 
 
 def _chunk(steps: int) -> int:
-    """Returns how many of a known number of steps make an iteration: all of a few, else a divisor near to the usual."""
+    """Returns how many of a known number of steps make an iteration: all of a few, else a divisor near to the usual, else
+    the usual, with some padding."""
     if steps <= 2 * _STEPS:
         return max(steps, 1)
-    return max(size for size in range(1, 2 * _STEPS + 1) if steps % size == 0)
+    divisor = max(size for size in range(1, 2 * _STEPS + 1) if steps % size == 0)
+    return divisor if 2 * divisor >= _STEPS else _STEPS
 
 
 def folded(kernel: Any, recurrent_kernel: Any, bias: Any) -> tuple[tf.Tensor, tf.Tensor]:

@@ -5,7 +5,6 @@ A replay in a clean process takes seconds, so artifacts are written once and cop
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import json
@@ -107,23 +106,6 @@ def golden(version):
 
 def hidden(base):
     return sorted(p.name for p in base.iterdir() if p.name.startswith("."))
-
-
-@contextlib.contextmanager
-def small_disk(path, *options):
-    """A file system of its own in memory, as full or as read-only as a test wants it."""
-    if shutil.which("mount") is None:
-        pytest.skip("needs mount")
-    path.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", ",".join(["size=1m", *options]), "tmpfs", path], capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"needs the right to mount a file system: {done.stderr.strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", path], check=True)
 
 
 # ---------------------------------------------------------------- what is written
@@ -707,38 +689,6 @@ def test_paths_that_cannot_be_folders(model, prepared, base, tmp_path):
         zoo.export.save(model, prepared.interface, base / "1")
 
 
-def test_a_read_only_disk(model, prepared, tmp_path):
-    with (
-        small_disk(tmp_path / "disk", "ro") as disk,
-        pytest.raises(
-            UsageError, match=r"Cannot write a SavedModel to .*Read-only file system.*make room or pass another"
-        ),
-    ):
-        zoo.export.save(model, prepared.interface, disk / "digits")
-
-
-def test_a_full_disk_leaves_nothing_half_written(model, prepared, base, tmp_path):
-    with small_disk(tmp_path / "disk") as disk:
-        target = Path(shutil.copytree(base, disk / "digits"))
-        used = sum((target / "1" / file).stat().st_size for file in layout.files(target / "1"))
-        seen = set()
-        for fraction in (0.05, 0.4, 0.8, 0.95):  # it fills while this or that file is written
-            with (disk / "ballast").open("wb") as ballast:
-                ballast.write(bytes(shutil.disk_usage(disk).free - int(fraction * used)))
-            room = shutil.disk_usage(disk).free
-            with pytest.raises(UsageError, match=r"No space left on device.* Nothing was published; make room") as full:
-                zoo.export.save(model, prepared.interface, target)
-            seen.add(str(full.value).rsplit("/", 1)[-1])
-            assert sorted(p.name for p in target.iterdir()) == ["1", "2"]
-            assert shutil.disk_usage(disk).free == room
-            with pytest.raises(UsageError, match="No space left on device"):
-                zoo.export.save(model, prepared.interface, disk / "new")
-            assert not (disk / "new").exists()
-            (disk / "ballast").unlink()
-        assert len(seen) > 1
-        assert layout.check_sums(target / "1") == layout.check_sums(target / "2") == []
-
-
 def test_leftovers_of_the_dead_are_cleared_and_the_living_left_alone(model, prepared, tmp_path):
     base = tmp_path / "digits"
     (base / ".writing-12345" / "variables").mkdir(parents=True)
@@ -762,86 +712,6 @@ def test_a_number_that_is_taken_is_left_out(base, tmp_path):
     written = tmp_path / "written"
     written.mkdir()
     assert artifact._publish(written, target) == target / "4"
-
-
-# One process imports TensorFlow and starts the exporters by fork: an import for each would take most of the time.
-EXPORTERS = """
-import json, os, signal, sys, time
-from pathlib import Path
-import keras
-import zoo
-from zoo.export import artifact
-
-base, ready = Path(sys.argv[1]), Path(sys.argv[2])
-prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=(8,), input_shape=(8, 8, 1))
-
-def start(seed, wait=lambda: None):
-    child = os.fork()
-    if child:
-        return child
-    keras.utils.set_random_seed(seed)
-    model = prepared.build()
-    wait()
-    saved = artifact.save(model, prepared.interface, base)
-    (ready / f"{seed}.json").write_text(json.dumps([str(saved), artifact.weights_hash(model)]))
-    os._exit(0)
-
-killed = []
-for moment in ("variables", "saved_model.pb", "assets.extra/golden.npz", "assets.extra/verification.json"):
-    child, done = start(0), 0
-    while not done and not list(base.glob(f".writing-*/{moment}")):
-        done, status = os.waitpid(child, os.WNOHANG)
-        time.sleep(0.0005)
-    if not done:
-        os.kill(child, signal.SIGKILL)
-        done, status = os.waitpid(child, 0)
-    killed.append((moment, os.waitstatus_to_exitcode(status), sorted(p.name for p in base.iterdir())))
-
-def wait_for_the_other(seed):
-    (ready / str(seed)).touch()
-    while not all((ready / name).exists() for name in "12"):
-        time.sleep(0.001)
-
-children = [start(seed, lambda seed=seed: wait_for_the_other(seed)) for seed in (1, 2)]
-print(json.dumps([killed, [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]]))
-"""
-
-
-@pytest.fixture(scope="module")
-def exporters(run_python, tmp_path_factory):
-    """Four exporters that were killed while they wrote, then two at once; all in real processes, to one name."""
-    folder = tmp_path_factory.mktemp("exporters")
-    (folder / "ready").mkdir()
-    done = run_python(EXPORTERS, folder / "digits", folder / "ready")
-    return folder, *json.loads(done.stdout.splitlines()[-1])
-
-
-def test_a_killed_export_leaves_no_version(exporters):
-    folder, killed, _ = exporters
-    for moment, status, names in killed[:-1]:
-        assert (moment, status) == (moment, -9)
-        assert [name.startswith(".writing-") for name in names] == [True]  # what the one before had left was cleared
-    # From the verdict to the rename it takes milliseconds: either there is a leftover or a version, never half of one.
-    ((name,),) = [names for _, _, names in killed[-1:]]
-    if not name.startswith("."):
-        assert Verification.read(folder / "digits" / name).passed
-        assert layout.check_sums(folder / "digits" / name) == []
-
-
-def test_two_exports_at_once_give_two_versions(exporters):
-    folder, killed, statuses = exporters
-    assert statuses == [0, 0]
-    before = [int(name) for name in killed[-1][2] if not name.startswith(".")]
-    first = max(before, default=0) + 1
-    base = folder / "digits"
-    assert sorted(p.name for p in base.iterdir()) == [str(n) for n in [*before, first, first + 1]]
-    said = dict(storage.read_json(folder / "ready" / f"{seed}.json") for seed in (1, 2))
-    assert sorted(said) == [str(base / str(first)), str(base / str(first + 1))]
-    for path, weights in said.items():
-        assert Verification.read(path).passed
-        assert layout.check_sums(Path(path)) == []
-        assert storage.read_json(Path(path) / "assets.extra" / "zoo.json")["weights_sha256"] == weights
-    assert len(set(said.values())) == 2
 
 
 # ---------------------------------------------------------------- requests

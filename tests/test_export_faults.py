@@ -239,7 +239,6 @@ def test_a_disk_that_has_room_again(exporting, version, tmp_path):
 # --- Two at once ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_two_at_once_are_two_versions(exporting, tmp_path):
     base = tmp_path / "digits"
     both = exporting(TWO, base)

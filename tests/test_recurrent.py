@@ -231,16 +231,28 @@ def test_a_saved_model_of_core_ops(kind, tmp_path):
 @pytest.mark.parametrize("steps", [1, 9, 17, 24])
 @pytest.mark.parametrize("known", [False, True])
 def test_lengths_around_those_of_an_iteration(kind, steps, known):
-    """Short series without a loop, known lengths by a divisor, unknown ones filled up."""
+    """Short series without a loop, known lengths by a divisor, unknown ones filled up; few rows in one product, many in a
+    product for every step."""
     ours, theirs = pair(kind, return_sequences=True, return_state=True)
-    x = np.random.default_rng(2).normal(size=(2, steps, CHANNELS))
     for portable in (False, True):
         ours.portable = portable
         run = tf.function(
             lambda x: ours(x), input_signature=[tf.TensorSpec([None, steps if known else None, CHANNELS], tf.float64)]
         )
-        for got, expected in zip(run(x), theirs(x), strict=True):
-            np.testing.assert_allclose(got, expected, atol=1e-10)
+        for rows in (2, 9):
+            x = np.random.default_rng(2).normal(size=(rows, steps, CHANNELS))
+            for got, expected in zip(run(x), theirs(x), strict=True):
+                np.testing.assert_allclose(got, expected, atol=1e-10)
+
+
+@every_kind
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("options", [{}, ZEROS, {"return_sequences": True, "go_backwards": True}])
+def test_many_rows_for_every_mask(kind, mask, options):
+    ours, theirs = pair(kind, **options)
+    x = np.tile(inputs(), (2, 1, 1))
+    mask = None if MASKS[mask] is None else np.tile(MASKS[mask], (2, 1))
+    np.testing.assert_allclose(ours(x, mask=mask), theirs(x, mask=mask), atol=1e-10)
 
 
 @pytest.mark.parametrize("mask", MASKS)

@@ -24,6 +24,9 @@ from zoo.layers.dot_product import once
 
 Tensors = tuple[tf.Tensor, ...]
 
+_FEW = 8
+"""Rows of a batch below which one product for all steps is faster than one for each."""
+
 
 @keras.saving.register_keras_serializable("zoo")
 class LSTM(layers.LSTM):
@@ -65,16 +68,16 @@ class LSTM(layers.LSTM):
         weights = [self.cell.kernel, self.cell.recurrent_kernel]
         kernel, recurrent_kernel = (_full(tf.convert_to_tensor(w)) for w in weights)
         steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
-        projected = steps.projected(kernel, self.cell.bias)
         h, c = (_full(state) for state in initial_state)
         if training:
             loop = _lstm_training if _needs_states(self) else _lstm_training_outputs
-            outputs, carries = loop(projected, recurrent_kernel, h, c)
-        else:
-            outputs, carries = recurrent_inference.lstm(
-                projected, recurrent_kernel, h, c, _needs_states(self), self.portable
-            )
-        return steps.results(self, outputs, [(outputs, h), (carries, c)])
+            outputs, carries = loop(steps.projected(kernel, self.cell.bias), recurrent_kernel, h, c)
+            return steps.results(self, outputs, [(outputs, h), (carries, c)])
+        projected = steps.turned(kernel, self.cell.bias, self.portable)
+        outputs, carries = recurrent_inference.lstm(
+            projected, recurrent_kernel, h, c, _needs_states(self), self.portable
+        )
+        return steps.turned_results(self, outputs, [(outputs, h), (carries, c)])
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -107,13 +110,13 @@ class GRU(layers.GRU):
         if self.use_bias:
             input_bias, recurrent_bias = tf.unstack(_full(tf.convert_to_tensor(self.cell.bias)))
         steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
-        projected = steps.projected(kernel, input_bias)
         h = _full(tf.nest.flatten(initial_state)[0])
         if training:
-            outputs = _gru_training(projected, recurrent_kernel, recurrent_bias, h)
-        else:
-            outputs = recurrent_inference.gru(projected, recurrent_kernel, recurrent_bias, h, self.portable)
-        return steps.results(self, outputs, [(outputs, h)])
+            outputs = _gru_training(steps.projected(kernel, input_bias), recurrent_kernel, recurrent_bias, h)
+            return steps.results(self, outputs, [(outputs, h)])
+        projected = steps.turned(kernel, input_bias, self.portable)
+        outputs = recurrent_inference.gru(projected, recurrent_kernel, recurrent_bias, h, self.portable)
+        return steps.turned_results(self, outputs, [(outputs, h)])
 
 
 def _has_a_loop(layer: Any, training: Any) -> bool:
@@ -193,6 +196,37 @@ class _Steps:
         projected = tf.reshape(flat, tf.concat([tf.shape(x)[:2], [kernel.shape[1]]], axis=0))
         projected.set_shape([*x.shape[:2], kernel.shape[1]])
         return projected
+
+    def turned(self, kernel: tf.Tensor, bias: Any, portable: bool) -> tf.Tensor:
+        """Returns what `projected` does as (steps, gates, batch), in which `recurrent_inference` computes."""
+
+        def at_once() -> tf.Tensor:
+            return tf.transpose(self.projected(kernel, bias), [0, 2, 1])
+
+        def step_by_step() -> tf.Tensor:  # a product each, and nothing of the gates' size is moved
+            x = tf.transpose(self.inputs, [1, 0, 2])
+            products = tf.matmul(tf.transpose(kernel)[tf.newaxis], x, transpose_b=True)
+            return products if bias is None else products + tf.expand_dims(_full(tf.convert_to_tensor(bias)), 1)
+
+        if portable:
+            return at_once()
+        turned = tf.cond(tf.shape(self.inputs)[0] < _FEW, at_once, step_by_step)
+        turned.set_shape([self.inputs.shape[1], kernel.shape[1], self.inputs.shape[0]])
+        return turned
+
+    def turned_results(
+        self, layer: Any, outputs: tf.Tensor, states: Sequence[tuple[tf.Tensor, tf.Tensor]]
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """As `results`, of outputs and states (steps, units, batch)."""
+        if _needs_states(layer) or not layer.return_sequences:
+            found = {id(values): tf.transpose(values, [0, 2, 1]) for values, _ in states}
+            return self.results(layer, found[id(outputs)], [(found[id(values)], start) for values, start in states])
+        values = tf.transpose(outputs, [2, 0, 1])
+        last = values[:, -1]
+        if self.mask is not None:
+            last = tf.gather(values, tf.maximum(self.lengths - 1, 0), batch_dims=1)
+            last = tf.where(self.lengths[:, tf.newaxis] > 0, last, tf.zeros_like(last))
+        return last, self._in_place(values, last, layer.zero_output_for_mask), [start for _, start in states]
 
     def results(
         self, layer: Any, outputs: tf.Tensor, states: Sequence[tuple[tf.Tensor, tf.Tensor]]

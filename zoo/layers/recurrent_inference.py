@@ -32,7 +32,7 @@ def lstm(
     """Returns outputs and carries of all steps.
 
     Args:
-        projected: float (steps, batch, 4 * units), inputs times their weights plus the bias; gates in Keras's order: input,
+        projected: float (steps, 4 * units, batch), inputs times their weights plus the bias; gates in Keras's order: input,
             forget, candidate, output.
         kernel: (units, 4 * units), the recurrent weights.
         h: (batch, units), the first output.
@@ -41,11 +41,11 @@ def lstm(
         portable: whether LiteRT must convert it too, whose lists of tensors know no dynamic batch; slower by a fifth.
 
     Returns:
-        Two tensors (steps, batch, units).
+        Two tensors (steps, units, batch).
 
     Example:
-        >>> lstm(tf.zeros([5, 2, 12]), tf.zeros([3, 12]), tf.zeros([2, 3]), tf.zeros([2, 3]))[0].shape
-        TensorShape([5, 2, 3])
+        >>> lstm(tf.zeros([5, 12, 2]), tf.zeros([3, 12]), tf.zeros([2, 3]), tf.zeros([2, 3]))[0].shape
+        TensorShape([5, 3, 2])
     """
     turned = tf.transpose(kernel)
 
@@ -59,10 +59,10 @@ def lstm(
 
 
 def gru(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, portable: bool = False) -> tf.Tensor:
-    """Returns the outputs of all steps, (steps, batch, units), of a GRU whose reset gate comes after the product.
+    """Returns the outputs of all steps, (steps, units, batch), of a GRU whose reset gate comes after the product.
 
     Args:
-        projected: float (steps, batch, 3 * units), inputs times their weights plus their bias; gates in Keras's order:
+        projected: float (steps, 3 * units, batch), inputs times their weights plus their bias; gates in Keras's order:
             update, reset, candidate.
         kernel: (units, 3 * units), the recurrent weights.
         bias: (3 * units,), added to the state's product.
@@ -70,13 +70,13 @@ def gru(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, 
         portable: as for `lstm`.
 
     Example:
-        >>> gru(tf.zeros([5, 2, 9]), tf.zeros([3, 9]), tf.zeros([9]), tf.zeros([2, 3])).shape
-        TensorShape([5, 2, 3])
+        >>> gru(tf.zeros([5, 9, 2]), tf.zeros([3, 9]), tf.zeros([9]), tf.zeros([2, 3])).shape
+        TensorShape([5, 3, 2])
     """
     units = kernel.shape[0]
     gates, candidate = tf.split(tf.transpose(kernel), [2 * units, units], axis=0)
     # The gates' bias is added once, outside; the candidate's stands inside the reset gate's product.
-    projected += tf.concat([bias[: 2 * units], tf.zeros_like(bias[2 * units :])], axis=0)
+    projected += tf.expand_dims(tf.concat([bias[: 2 * units], tf.zeros_like(bias[2 * units :])], axis=0), 1)
     inner_bias = tf.expand_dims(bias[2 * units :], 1)
 
     def step(x: tf.Tensor, h: tf.Tensor) -> Tensors:
@@ -90,7 +90,7 @@ def gru(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, 
 
 
 def _run(step: Callable[..., Tensors], projected: tf.Tensor, states: Tensors, kept: int, portable: bool) -> Tensors:
-    """Runs `step(x, *states) -> states` over projected inputs (steps, batch, gates); returns what the first `kept` states
+    """Runs `step(x, *states) -> states` over projected inputs (steps, gates, batch); returns what the first `kept` states
     are after every step.
 
     Inside, everything is turned: x (gates, batch), states (units, batch).
@@ -99,11 +99,11 @@ def _run(step: Callable[..., Tensors], projected: tf.Tensor, states: Tensors, ke
     count = tf.shape(projected)[0] if known is None else known
     size = _STEPS if known is None else _chunk(known)
     chunks = (count + size - 1) // size
-    x = tf.transpose(projected, [0, 2, 1])
+    x = projected
     if known is None or chunks * size > known:
         x = tf.pad(x, [[0, chunks * size - count], [0, 0], [0, 0]])
-    x = tf.reshape(x, tf.stack([chunks, size, projected.shape[2], tf.shape(projected)[1]]))
-    x.set_shape([None if known is None else chunks, size, projected.shape[2], projected.shape[1]])
+    x = tf.reshape(x, tf.stack([chunks, size, projected.shape[1], tf.shape(projected)[2]]))
+    x.set_shape([None if known is None else chunks, size, projected.shape[1], projected.shape[2]])
 
     @tf.autograph.experimental.do_not_convert
     def several(chunk: tf.Tensor, *states: tf.Tensor) -> tuple[Tensors, Tensors]:
@@ -116,13 +116,12 @@ def _run(step: Callable[..., Tensors], projected: tf.Tensor, states: Tensors, ke
     turned = tuple(tf.transpose(state) for state in states)
     if known is not None and chunks == 1:
         _, values = several(x[0], *turned)
-        return tuple(tf.transpose(value, [0, 2, 1]) for value in values)
+        return values
     wanted = (_written_in_place if portable else _written_to_lists)(several, x, turned, kept)
     results = []
     for array in wanted:
-        values = tf.reshape(array, tf.stack([chunks * size, units, tf.shape(projected)[1]]))[:count]
-        values = tf.transpose(values, [0, 2, 1])
-        values.set_shape([known, projected.shape[1], units])
+        values = tf.reshape(array, tf.stack([chunks * size, units, tf.shape(projected)[2]]))[:count]
+        values.set_shape([known, units, projected.shape[2]])
         results.append(values)
     return tuple(results)
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import storage
-from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact, foreign, layout, operations, runtimes, verification
 from zoo.export.verdict import Check, Verification
 
@@ -110,7 +110,7 @@ def _beside(directory: Path, to: str) -> Path:
 def _question(directory: Path, signature: str | None, length: int | None) -> tuple[str, runtimes.Question]:
     """Returns the signature's name, with inputs and the answers that TensorFlow or the live model gives."""
     graph = operations.read(directory)
-    ops = operations.check(graph)
+    ops = operations.check(graph, ours=False)
     if not ops.passed:
         raise UsageError(
             f"{directory} is not converted, because it reaches outside: {ops.detail}. "
@@ -259,11 +259,12 @@ def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], v
                 str(batch or "batch") if i == 0 else str(length or "any") if d == -1 else str(d)
                 for i, d in enumerate(dims)
             ]
-            sides.append(f"| {title} | `{key}` | {dtype} | {', '.join(shape)} |")
+            sides.append(f"| {title} | `{printable(key)}` | {dtype} | {', '.join(shape)} |")
             if title == "takes":
                 sizes = tuple(1 if i == 0 else (length or 8) if d == -1 else d for i, d in enumerate(dims))
-                examples.append(f'"{key}": np.zeros({sizes}, np.{dtype})')
+                examples.append(f"{key!r}: np.zeros({sizes}, {_numpy_type(dtype)})")
     request = [line.format(inputs=", ".join(examples)) for line in _REQUESTS[to]]
+    request = (["import ml_dtypes"] if any("ml_dtypes." in line for line in request) else []) + request
     fixed = [f"the {what} is fixed to {size}" for what, size in (("batch", batch), ("length", length)) if size]
     known = "the golden examples of the SavedModel" if verdict.proof else "generated inputs"
     (line,) = verdict.checks
@@ -287,6 +288,11 @@ def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], v
         "`sha256sum --check SHA256SUMS` shows that no file has changed since.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _numpy_type(dtype: str) -> str:
+    """Returns a type as a line of Python says it; what NumPy itself lacks comes with TensorFlow."""
+    return f"np.{np.dtype(dtype).type.__name__}" if dtype in np.sctypeDict else f"ml_dtypes.{dtype}"
 
 
 def _has_labels(directory: Path) -> bool:

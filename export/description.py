@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import storage
-from zoo.errors import one_line
+from zoo.errors import one_line, printable
 from zoo.export import layout, operations
 
 
@@ -20,7 +20,8 @@ class Description:
     Attributes:
         path: the version folder.
         facts: the contents as JSON shows them: `signatures`, `labels`, `sizes`, `parameters`, `ops`, `dangerous`,
-            `machinery`, `tensorflow`, `metrics`, `hashes`, and of an artifact of this project `model`, `task`, `data`.
+            `machinery`, `unportable`, `tensorflow`, `metrics`, `hashes`, and of an artifact of this project `model`,
+            `task`, `data`.
     """
 
     path: Path
@@ -62,11 +63,12 @@ class Description:
         lines += ["", "Reaches outside the graph"]
         lines += [f"  DANGEROUS  {finding}" for finding in facts["dangerous"]]
         lines += [f"  usual      {finding}" for finding in facts["machinery"]]
+        lines += [f"  some only  {finding}" for finding in facts["unportable"]]
         lines += ["", "No dangerous op" if not facts["dangerous"] else f"{len(facts['dangerous'])} dangerous ops"]
         lines += ["", "SHA-256", *(f"  {digest}  {name}" for name, digest in facts["hashes"].items())]
         if facts["sums"]:
             lines += [f"  {sentence}" for sentence in facts["sums"]]
-        return "\n".join(lines)
+        return "\n".join(printable(line) for line in lines)
 
 
 def describe(path: str | Path) -> Description:
@@ -106,6 +108,7 @@ def describe(path: str | Path) -> Description:
             "ops": ops.counts,
             "dangerous": [str(finding) for finding in ops.dangerous],
             "machinery": [str(finding) for finding in ops.machinery],
+            "unportable": [str(finding) for finding in ops.unportable],
             "hashes": {file.as_posix(): storage.sha256(directory / file) for file in layout.files(directory)},
             "sums": sums,
         },

@@ -40,7 +40,8 @@ def check(
     names, explicit = runtimes.chosen(asked)
     graph = operations.read(directory)
     notes = [Check("note", None, detail=sentence) for sentence in breaches]
-    ops, versions = operations.check(graph), {"python": sys.version.split()[0]}
+    ops, versions = operations.check(graph, ours=False), {"python": sys.version.split()[0]}
+    notes += [Check("note", None, detail=str(finding)) for finding in operations.scan(graph).unportable[:3]]
     if not ops.passed:  # what could do harm is not run, not even in a process of its own
         return Verification(directory, (ops, *notes), versions, proof=False)
     seen, questions = probe(directory, python)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import storage
-from zoo.errors import UsageError
+from zoo.errors import UsageError, printable
 from zoo.export import layout
 
 TOLERANCE = 1e-5
@@ -99,7 +99,7 @@ class Verification:
             verdict = "what could be checked holds" if self.passed else "FAILED"
             verdict += "; it carries no proof of what was trained"
         versions = ", ".join(f"{name} {version}" for name, version in self.runtime.items())
-        return "\n".join([*lines, f"{self.path}: {verdict} ({versions})"])
+        return "\n".join(printable(line) for line in [*lines, f"{self.path}: {verdict} ({versions})"])
 
 
 def _outcome(check: Check) -> str:

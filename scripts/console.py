@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import docstring_parser
 import jsonargparse
 
-from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.errors import UsageError, did_you_mean, one_line, printable
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -150,7 +150,7 @@ def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | N
     try:
         return main(words) or 0
     except UsageError as error:
-        print(f"zoo: {error}", file=sys.stderr)
+        print(f"zoo: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         # Training says itself how to go on, and which signal came.

@@ -69,7 +69,7 @@ def test_an_artifact_says_what_it_is_and_holds_nothing_dangerous(saved):
     facts = describe(saved.parent).facts
     assert facts["dangerous"] == []
     assert {finding.split(" ")[0] for finding in facts["machinery"]} == {
-        *("SaveV2", "RestoreV2", "ShardedFilename", "MergeV2Checkpoints", "InitializeTableFromTextFileV2"),
+        *("SaveV2", "RestoreV2", "MergeV2Checkpoints", "InitializeTableFromTextFileV2"),
     }
     assert facts["signatures"]["serving_default"]["inputs"] == {"text": {"dtype": "string", "shape": [None]}}
     assert facts["labels"] == (saved / "assets" / "labels.txt").read_text().splitlines()

@@ -32,6 +32,19 @@ def one_line(error: BaseException, limit: int = 400) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def printable(text: str) -> str:
+    """Returns text of unknown origin as a terminal may have it: line breaks, escape sequences and what turns the direction
+    of writing are shown, not obeyed.
+
+    Example:
+        >>> printable("a\\x1b[2J")
+        'a\\\\x1b[2J'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def did_you_mean(name: str, known: Iterable[str], *, listing: str | None = None) -> str:
     """Returns a sentence that names the nearest of the `known` names, or all of them where none is near.
 

@@ -1,0 +1,81 @@
+"""The ops of TensorFlow that reach outside a graph, by what they do, and what a node of one does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_READS = _names("""
+    ReadFile MatchingFiles WholeFileReader WholeFileReaderV2 TextLineReader TextLineReaderV2 TFRecordReader
+    TFRecordReaderV2 FixedLengthRecordReader FixedLengthRecordReaderV2 LMDBReader TextLineDataset TFRecordDataset
+    TFRecordDatasetV2 FixedLengthRecordDataset FixedLengthRecordDatasetV2 SqlDataset CSVDataset CSVDatasetV2 LMDBDataset
+    LoadDataset MatchingFilesDataset ListDataset ListSnapshotChunksDataset SnapshotDatasetReader
+    SnapshotNestedDatasetReader SnapshotChunkDataset ImmutableConst ExperimentalCSVDataset ExperimentalSqlDataset
+    ExperimentalLMDBDataset ExperimentalMatchingFilesDataset GenerateVocabRemapping LoadAndRemapMatrix RecordInput
+    FixedUnigramCandidateSampler Skipgram DecodeProtoV2 EncodeProto DTensorRestoreV2 InitializeTableFromTextFile
+    InitializeTableFromTextFileV2
+""")
+_WRITES = _names("""
+    WriteFile SaveDataset SaveDatasetV2 SnapshotDataset SnapshotDatasetV2 CacheDataset CacheDatasetV2 DatasetToTFRecord
+    ExperimentalDatasetToTFRecord CreateSummaryFileWriter CreateSummaryDbWriter WriteSummary WriteScalarSummary
+    WriteAudioSummary WriteGraphSummary WriteHistogramSummary WriteImageSummary WriteRawProtoSummary ImportEvent
+    FlushSummaryWriter DistributedSave Save SaveSlices DebugIdentity DebugIdentityV2 DebugIdentityV3 DebugNanCount
+    DebugNumericSummary DumpTensor CalibrationStatisticsSaver FileSystemSetConfiguration
+""")
+_NETWORK = _names("""
+    RpcServer RpcClient RpcCall RpcServerStart RpcServerRegister RpcGetValue RpcCheckStatus DeleteRpcFutureResource
+    RemoteCall DataServiceDataset DataServiceDatasetV2 DataServiceDatasetV3 DataServiceDatasetV4 RegisterDataset
+    RegisterDatasetV2 Send Recv _Send _Recv _HostSend _HostRecv CollectiveReduce CollectiveReduceV2 CollectiveReduceV3
+    CollectiveGather CollectiveGatherV2 CollectiveBcastSend CollectiveBcastSendV2 CollectiveBcastRecv
+    CollectiveBcastRecvV2 CollectiveAllToAllV2 CollectiveAllToAllV3 CollectiveReduceScatterV2 CollectivePermute
+    CollectiveAssignGroupV2 CollectiveInitializeCommunicator NcclAllReduce NcclReduce NcclBroadcast _NcclReduceSend
+    _NcclReduceRecv _NcclBroadcastSend _NcclBroadcastRecv
+""")
+KINDS = {
+    "reads files": _READS,
+    "writes files": _WRITES,
+    "uses the network": _NETWORK,
+    "runs Python": ("PyFunc", "PyFuncStateless", "EagerPyFunc"),
+    "calls native code by its name": ("XlaCustomCall", "XlaCustomCallV2"),
+    "ends the process": ("Abort",),
+}
+"""The ops that no artifact needs, by what they do."""
+
+DEVICE = _names("""
+    CudnnRNN CudnnRNNV2 CudnnRNNV3 CudnnRNNBackprop CudnnRNNBackpropV2 CudnnRNNBackpropV3 CudnnRNNParamsSize
+    CudnnRNNParamsToCanonical CudnnRNNParamsToCanonicalV2 CudnnRNNCanonicalToParams CudnnRNNCanonicalToParamsV2
+""")
+"""The ops that run on NVIDIA GPUs alone: they do no harm, and other machines cannot serve them."""
+
+SAVES = ("SaveV2", "MergeV2Checkpoints")
+RESTORES = ("RestoreV2", "RestoreSlice", "Restore")
+CHECKPOINT = (*SAVES, *RESTORES)
+"""The ops of every SavedModel's checkpoint."""
+
+TABLES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
+
+
+def danger(node: Any) -> str | None:
+    """Returns what a node does that a graph for serving should not, in words, or None."""
+    from tensorflow.python.framework import op_def_registry
+
+    def text(name: str) -> str:
+        return str(node.attr[name].s.decode(errors="replace")) if name in node.attr else ""
+
+    if node.op == "PrintV2":
+        stream = text("output_stream") or "stderr"
+        return None if stream in ("stderr", "stdout") or stream.startswith("log(") else f"writes to {stream}"
+    if node.op == "FixedUnigramCandidateSampler" and not text("vocab_file"):
+        return None
+    if node.op in ("DecodeProtoV2", "EncodeProto"):  # a description of messages that the op carries, or a file of them
+        source = text("descriptor_source") or "local://"
+        return None if source.startswith(("local://", "bytes://")) else f"reads {source!r}"
+    for what, names in KINDS.items():
+        if node.op in names:
+            return what
+    # A node outside XLA's and TensorFlow's registry needs a library that no plain runtime has.
+    return None if op_def_registry.get(node.op) is not None else "is no op of TensorFlow's core"

@@ -1,0 +1,186 @@
+"""Who calls whom in a MetaGraphDef, and where a file's name comes from: what is not proven counts as unknown."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+ASSET, CONSTANT, UNKNOWN = "asset", "constant", "unknown"
+_DEEPEST = 40
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+class Calls:
+    """Who calls whom in a MetaGraphDef."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self.functions = {f.signature.name: f for f in graph.graph_def.library.function}
+        self.main = {node.name: node for node in graph.graph_def.node}
+        self.bodies = {name: {n.name: n for n in f.node_def} for name, f in self.functions.items()}
+        self.assets = {node_of(asset.tensor_info.name) for asset in graph.asset_file_def}
+        self.callers: dict[str, list[tuple[str, Any]]] = collections.defaultdict(list)
+        for function, node in self.nodes():
+            for callee in self._called(node):
+                self.callers[callee].append((function, node))
+        saver = graph.saver_def
+        answers = [node_of(info.name) for s in graph.signature_def.values() for info in s.outputs.values()]
+        loading = []
+        for key in ("saved_model_main_op", "legacy_init_op", "init_op"):
+            if key in graph.collection_def:
+                loading += [node_of(name) for name in graph.collection_def[key].node_list.value]
+        objects = graph.object_graph_def.concrete_functions
+        self._saving = self._reached([node_of(saver.save_tensor_name)], ())
+        self._restoring = self._reached([node_of(saver.restore_op_name)], ())
+        self._answering = self._reached(answers, ())
+        self._served = self._reached([*answers, *loading], objects)
+
+    def nodes(self) -> Iterator[tuple[str, Any]]:
+        """Yields every node with the function that holds it, "" for the graph itself."""
+        for node in self.graph.graph_def.node:
+            yield "", node
+        for name, function in self.functions.items():
+            for node in function.node_def:
+                yield name, node
+
+    def is_saver(self, function: str, node: str, *, saves: bool) -> bool:
+        """Whether the saver alone reaches a node; one that saves must not be reached by what restores, which runs at every
+        load."""
+        place, key = (1, function) if function else (0, node)
+        reached = key in self._saving[place] or (not saves and key in self._restoring[place])
+        return reached and key not in self._served[place] and not (saves and key in self._restoring[place])
+
+    def is_checkpoint(self, function: str, tensor: str, depth: int = 0) -> bool:
+        """Whether a file's name is the one that the saver is given, or begins with it."""
+        name, node = node_of(tensor), self._node(function, tensor)
+        if depth > _DEEPEST or tensor.startswith("^"):
+            return False
+        if not function and name == node_of(self.graph.saver_def.filename_tensor_name):
+            return True
+        if node is None:
+            callers = self._given(function, name)
+            return bool(callers) and all(f is not None and self.is_checkpoint(f, t, depth + 1) for f, t in callers)
+        inputs = [given for given in node.input if not given.startswith("^")]
+        if node.op in ("Identity", "ShardedFilename"):
+            return self.is_checkpoint(function, inputs[0], depth + 1)
+        if node.op == "StringJoin":
+            fixed = all(self._is_plain(function, given) for given in inputs[1:])
+            return fixed and self.is_checkpoint(function, inputs[0], depth + 1)
+        return node.op == "Pack" and all(self.is_checkpoint(function, given, depth + 1) for given in inputs)
+
+    def origin(self, function: str, tensor: str, depth: int = 0) -> tuple[str, str]:
+        """Returns where a file's name comes from: an asset of the SavedModel, a constant with its text, or unknown."""
+        name, node = node_of(tensor), self._node(function, tensor)
+        if depth > _DEEPEST or tensor.startswith("^"):
+            return UNKNOWN, ""
+        if not function and name in self.assets:
+            # Loaders put the asset's path in its place when they load; what a signature itself asks is what stands there.
+            fed = node is not None and (node.op == "Placeholder" or name not in self._answering[0])
+            return (ASSET if fed else UNKNOWN), ""
+        if node is None:
+            return self._agreed(self._argument(function, name, depth))
+        inputs = [given for given in node.input if not given.startswith("^")]
+        if node.op == "Identity":
+            return self.origin(function, inputs[0], depth + 1)
+        if node.op == "ReadVariableOp" and not function:
+            return self._agreed(self.origin("", given, depth + 1) for given in self._assigned(node_of(inputs[0])))
+        if node.op == "Const":
+            values = node.attr["value"].tensor.string_val
+            return CONSTANT, values[0].decode(errors="replace") if values else ""
+        return UNKNOWN, ""
+
+    def _agreed(self, origins: Iterable[tuple[str, str]]) -> tuple[str, str]:
+        """Returns an asset where all are assets, else the first that is none."""
+        found = list(origins)
+        others = [origin for origin in found if origin[0] != ASSET]
+        return others[0] if others else (ASSET, "") if found else (UNKNOWN, "")
+
+    def _argument(self, function: str, name: str, depth: int) -> Iterator[tuple[str, str]]:
+        """Yields where an argument of a function comes from, for every way in which it is called."""
+        for caller, tensor in self._given(function, name):
+            yield self.origin(caller, tensor, depth + 1) if caller is not None else (UNKNOWN, "")
+        bound = self.graph.object_graph_def.concrete_functions
+        if function in bound:
+            arguments = [argument.name for argument in self.functions[function].signature.input_arg]
+            held = bound[function].bound_inputs
+            place = arguments.index(name) - (len(arguments) - len(held)) if name in arguments else -1
+            nodes = self.graph.object_graph_def.nodes
+            if place < 0 or not 0 <= held[place] < len(nodes):  # whoever calls it chooses
+                yield UNKNOWN, ""
+            elif nodes[held[place]].WhichOneof("kind") == "constant":
+                yield self.origin("", nodes[held[place]].constant.operation, depth + 1)
+            else:
+                yield (ASSET if nodes[held[place]].WhichOneof("kind") == "asset" else UNKNOWN), ""
+
+    def _given(self, function: str, name: str) -> list[tuple[str | None, str]]:
+        """Returns what the nodes that call a function give for an argument; None for a caller that cannot be followed."""
+        if function not in self.functions:
+            return []
+        arguments = [argument.name for argument in self.functions[function].signature.input_arg]
+        place = arguments.index(name) if name in arguments else -1
+        given: list[tuple[str | None, str]] = []
+        for caller, node in self.callers[function]:
+            called = node.op == function or (node.op in _CALLS and node.attr["f"].func.name == function)
+            is_given = called and 0 <= place < len(node.input)
+            given.append((caller, node.input[place]) if is_given else (None, ""))
+        return given
+
+    def _assigned(self, name: str) -> list[str]:
+        """Returns what a variable of the graph itself is assigned; nothing where something else may change it."""
+        handle = self.main.get(name)
+        if handle is None or handle.op != "VarHandleOp":
+            return []
+        shared = handle.attr["shared_name"].s
+        same = [n for _, n in self.nodes() if n.op == "VarHandleOp" and n.attr["shared_name"].s == shared]
+        users = [n for n in self.main.values() if name in (node_of(i) for i in n.input if not i.startswith("^"))]
+        known = ("ReadVariableOp", "AssignVariableOp", "VarIsInitializedOp")
+        if len(same) > 1 or any(user.op not in known for user in users):
+            return []
+        return [user.input[1] for user in users if user.op == "AssignVariableOp"]
+
+    def _is_plain(self, function: str, tensor: str) -> bool:
+        """Whether a part of a name is fixed and climbs to no other folder."""
+        node = self._node(function, tensor)
+        if node is None:
+            return False
+        if node.op == "Select":
+            return all(self._is_plain(function, given) for given in node.input[1:3])
+        return node.op == "Const" and not any(b".." in text for text in node.attr["value"].tensor.string_val)
+
+    def _node(self, function: str, tensor: str) -> Any:
+        nodes = self.bodies.get(function, {}) if function else self.main
+        return nodes.get(node_of(tensor))
+
+    def _called(self, node: Any) -> Iterator[str]:
+        if node.op in self.functions:
+            yield node.op
+        for value in node.attr.values():
+            for function in (value.func, *value.list.func):
+                if function.name in self.functions:
+                    yield function.name
+
+    def _reached(self, start: Iterable[str], functions: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Returns nodes of the graph itself and functions that computing `start` comes to."""
+        nodes: set[str] = set()
+        found: set[str] = set()
+        waiting, called = list(start), [name for name in functions if name in self.functions]
+        while waiting or called:
+            if called:
+                name = called.pop()
+                if name not in found:
+                    found.add(name)
+                    called += [c for node in self.functions[name].node_def for c in self._called(node)]
+                continue
+            name = waiting.pop()
+            if name in nodes or name not in self.main:
+                continue
+            nodes.add(name)
+            called += self._called(self.main[name])
+            waiting += [node_of(tensor) for tensor in self.main[name].input]
+        return nodes, found
+
+
+def node_of(tensor: str) -> str:
+    """Returns the node that a tensor comes from: `^a`, `a:0` and `a:output:0` are node `a`."""
+    return tensor.removeprefix("^").split(":", 1)[0]

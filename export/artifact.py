@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import math
-import os
 import platform
-import re
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +18,10 @@ import tensorflow as tf
 from zoo import registry, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError, one_line
-from zoo.export import layout
+from zoo.export import layout, publishing
 from zoo.export.card import check_figures, model_card
 from zoo.export.requests import c_program, golden_inputs
+from zoo.export.runtimes import RUNTIMES, require
 from zoo.export.signatures import PORTABLE, as_model_input, heads, model_inputs, served_model
 from zoo.export.verification import Verification, check
 from zoo.export.warmup import write_warmup
@@ -33,7 +29,6 @@ from zoo.export.warmup import write_warmup
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
 
-_WRITING = ".writing-"
 Tensors = Mapping[str, tf.Tensor]
 
 
@@ -44,7 +39,7 @@ def save(
     *,
     report: Mapping[str, Any] | None = None,
     figures: Mapping[str, str | Path] | None = None,
-    runtimes: Sequence[str] = (),
+    runtimes: str | Sequence[str] = (),
 ) -> Path:
     """Writes the next version of a SavedModel, verifies it, and only then makes it visible.
 
@@ -60,35 +55,47 @@ def save(
         The version folder, such as `PATH/1`.
 
     Raises:
-        UsageError: the folder holds something else, cannot be written, the disk is full, a figure is no PNG file, model
-            and interface do not belong together, the model cannot be exported, or what was written does not compute
-            what the model computes. Nothing is left behind.
+        UsageError: a runtime is unknown or not installed, the folder holds something else, cannot be written, the disk is
+            full, a figure is no PNG file, model and interface do not belong together, the model cannot be exported, or what
+            was written does not compute what the model computes. Nothing is left behind.
 
     Example:
         >>> zoo.export.save(model, prepared.interface, "exports/digits")
         PosixPath('exports/digits/1')
     """
     base = Path(path)
-    check_folder(base)
+    publishing.check_folder(base)
+    require(runtimes)
     interface = _fitting(model, interface)
     check_figures(figures or {})
     golden = _golden(model, interface)
     try:
-        with _hidden_folder(base) as temporary:
+        with publishing.hidden_folder(base) as temporary:
             _write(temporary, model, interface, golden, report or {}, figures or {})
             verification = check(temporary, sums=False, runtimes=runtimes)
             if not verification.passed:
                 raise UsageError(
-                    f"The SavedModel was not published, it failed its verification: {verification.failures}. Check "
-                    "layers of your own: what they answer must depend on inputs and weights alone."
+                    f"The SavedModel was not published, it failed its verification: {verification.failures}. "
+                    f"{_advice(verification)}"
                 )
             _seal(temporary, verification)
-            return _publish(temporary, base)
+            return publishing.publish(temporary, base)
     except (OSError, tf.errors.OpError) as error:
         raise UsageError(
             f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published; make room or pass another "
             "folder, and try again."
         ) from error
+
+
+def _advice(verification: Verification) -> str:
+    """Returns what to do about an export that failed its verification."""
+    failed = {check.name for check in verification.checks if check.passed is False}
+    others = [name for name, state in verification.runtimes.items() if state != "agrees"]
+    if "ops" in failed:
+        return "Take out the layer that the op belongs to: an artifact reaches nothing outside of itself."
+    if others and all(name.startswith(tuple(RUNTIMES[other].title for other in others)) for name in failed):
+        return f"Leave {' and '.join(others)} out of the runtimes, or build the model without what they refuse."
+    return "Check layers of your own: what they answer must depend on inputs and weights alone."
 
 
 def weights_hash(model: keras.Model) -> str:
@@ -134,67 +141,6 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
             "The interface holds no examples, so that nothing could be verified. Use data with a test split."
         )
     return dataclasses.replace(interface, build=registry.describe_build(model) or interface.build)
-
-
-def check_folder(base: Path) -> None:
-    """Raises `UsageError` where no versions can be exported to: before a training whose result would have no place."""
-    if re.search(r"[*?\[\\]", str(base.absolute())):
-        raise UsageError(
-            f"{base.absolute()} has one of * ? [ \\ in it, which TensorFlow takes for a pattern when it loads. "
-            "Pass another folder to export to."
-        )
-    if not base.exists():
-        return
-    if not base.is_dir():
-        raise UsageError(f"{base} exists and is not a folder. Pass another folder to export to.")
-    others = [p.name for p in base.iterdir() if not layout.is_version(p.name) and not p.name.startswith(".")]
-    if others:
-        raise UsageError(
-            f"{base} exists and holds {', '.join(sorted(others)[:3])}, no versions of a SavedModel. Pass a new folder, "
-            "or one with versions 1, 2, ...; nothing was changed."
-        )
-
-
-@contextlib.contextmanager
-def _hidden_folder(base: Path) -> Iterator[Path]:
-    """Gives a new folder in `base` that is locked while this process lives; it is removed if it is still there at the end.
-
-    A folder without a lock is what an export that was killed left behind: it is removed too. The lock, not a process
-    number, tells: numbers mean nothing to another container or host that writes into the same folder.
-    """
-    is_new = not base.exists()
-    name = uuid.uuid4().hex[:12]
-    unlocked, folder = base / f".{name}", base / f"{_WRITING}{name}"
-    lock = None
-    try:
-        unlocked.mkdir(parents=True)
-        with contextlib.suppress(OSError):  # a disk that knows no locks: then nobody's leftovers are removed
-            lock = _lock(unlocked)
-        unlocked.rename(folder)  # it gets the name that others look for only when it is locked
-        for other in base.glob(f"{_WRITING}*"):
-            with contextlib.suppress(OSError):  # in use, or gone meanwhile
-                os.close(_lock(other))
-                storage.remove_tree(other)
-        yield folder
-    finally:
-        storage.remove_tree(unlocked)
-        storage.remove_tree(folder)
-        if lock is not None:
-            os.close(lock)
-        if is_new:
-            with contextlib.suppress(OSError):  # not empty: something was published
-                base.rmdir()
-
-
-def _lock(folder: Path) -> int:
-    """Locks a folder until the returned file descriptor is closed or this process ends, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _write(
@@ -365,22 +311,5 @@ def _describe(function: Any) -> dict[str, dict[str, Any]]:
 
 def _seal(directory: Path, verification: Verification) -> None:
     storage.write_json(directory / layout.EXTRA / "verification.json", verification.to_dict())
-    for file in layout.files(directory):  # on disk before the rename is, and full disks speak up at the latest here
-        with (directory / file).open("rb") as written:
-            os.fsync(written.fileno())
+    publishing.flush(directory)
     layout.write_sums(directory)
-
-
-def _publish(temporary: Path, base: Path) -> Path:
-    """Renames to the next version; where another export took the number meanwhile, to the one after it."""
-    number = max(layout.versions(base), default=0) + 1
-    while True:
-        target = base / str(number)
-        try:
-            os.rename(temporary, target)
-        except OSError:
-            if not target.exists():
-                raise
-            number += 1
-        else:
-            return target

@@ -8,12 +8,18 @@
  *   tensor:   type (of TF_DataType), number of dimensions, dimensions, and its elements: for numbers the number of
  *             bytes and the bytes, for strings the length and the bytes of each
  *
- * Prints TensorFlow's version. Exit status 1 and one line on standard error where something is refused.
+ * Prints LOADED when the model is loaded, and in the end TensorFlow's version. Exit status 1 and one line on standard
+ * error where something is refused.
  */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef __linux__
+#include <signal.h>
+#include <sys/prctl.h>
+#endif
 
 #include "tensorflow/c/c_api.h"
 
@@ -134,6 +140,9 @@ static void run(TF_Session* session, TF_Graph* graph, FILE* requests, FILE* answ
 }
 
 int main(int argc, char** argv) {
+#ifdef __linux__
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
   if (argc != 4) fail("usage", "c_api MODEL REQUESTS ANSWERS");
   TF_Status* status = TF_NewStatus();
   TF_Graph* graph = TF_NewGraph();
@@ -141,6 +150,8 @@ int main(int argc, char** argv) {
   const char* tags[] = {"serve"};
   TF_Session* session = TF_LoadSessionFromSavedModel(options, NULL, argv[1], tags, 1, graph, NULL, status);
   check(status, "load");
+  printf("LOADED\n");
+  fflush(stdout);
   FILE* requests = fopen(argv[2], "rb");
   FILE* answers = fopen(argv[3], "wb");
   if (!requests || !answers) fail("files", "cannot be opened");

@@ -22,6 +22,9 @@ LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2")
 TIME_LIMIT = 600.0
 """Seconds after which the program counts as one that hangs."""
 
+LIMIT = 64
+"""Inputs or outputs that the program takes, as it says itself."""
+
 _STRING = 7  # of TF_DataType
 
 
@@ -64,32 +67,35 @@ def compile_program(folder: Path) -> Path:
 
 
 def answer(
-    directory: Path, questions: Mapping[str, tuple[Mapping[str, np.ndarray], Sequence[int]]], folder: Path
+    directory: Path, questions: Mapping[str, tuple[Mapping[str, np.ndarray], Sequence[tuple[int, int]]]], folder: Path
 ) -> dict[str, Any]:
     """Compiles the program and asks it everything, all signatures in one process.
 
     Args:
         directory: the SavedModel.
-        questions: by signature the inputs, and the sizes of the batches that they are divided into.
+        questions: by signature the inputs, and the sizes of the batches that they are divided into, each with the number of
+            rows that are asked; (0, 0) for all of them as they are.
         folder: for temporary files.
 
     Returns:
         `version` and `answers` by signature and batch size, or `cannot` or `error` with a reason.
     """
-    signatures = operations.read(directory).signature_def
-    runs = []
-    for name, (inputs, sizes) in questions.items():
+    graph = operations.read(directory)
+    signatures, runs = graph.signature_def, []
+    for name, (_, portions) in questions.items():
         if name not in signatures:
             return {"error": f"there is no signature {name}"}
-        count = len(next(iter(inputs.values())))
-        for size in sizes:
-            some = min(count, 64 if size == max(sizes) else 16)
-            runs += [(name, size, start, min(start + size, some)) for start in range(0, some, size)]
+        for size, some in portions:
+            runs += [(name, size, start, min(start + size, some)) for start in range(0, some, size)] if size else []
+            runs += [] if size else [(name, 0, 0, 0)]
+    refused = _refused(graph, list(questions))
+    if refused:
+        return {"cannot": refused}
     with (folder / "requests").open("wb") as file:
         file.write(struct.pack("<q", len(runs)))
-        for name, _, start, stop in runs:
-            part = {key: value[start:stop] for key, value in questions[name][0].items()}
-            _write_run(file, signatures[name], part)
+        for name, size, start, stop in runs:
+            given = questions[name][0]
+            _write_run(file, signatures[name], {k: v[start:stop] for k, v in given.items()} if size else given)
     try:
         program = compile_program(folder)
     except subprocess.CalledProcessError as error:
@@ -102,9 +108,11 @@ def answer(
         )
     except subprocess.CalledProcessError as error:
         last = [line for line in error.stderr.splitlines() if line.strip()][-1:] or ["no message"]
-        return {"error": f"exit status {error.returncode}: {one_line(RuntimeError(last[0]), 300)}"}
-    except subprocess.TimeoutExpired:
-        return {"error": f"still running after {TIME_LIMIT:.0f} seconds"}
+        told = f"exit status {error.returncode}: {one_line(RuntimeError(last[0]), 300)}"
+        return {"error" if _has_loaded(error.stdout) else "cannot": told}
+    except subprocess.TimeoutExpired as error:
+        told = f"still running after {TIME_LIMIT:.0f} seconds"
+        return {"error" if _has_loaded(error.stdout) else "cannot": told}
     parts: dict[str, dict[int, list[dict[str, np.ndarray]]]] = {}
     with (folder / "answers").open("rb") as file:
         for name, size, *_ in runs:
@@ -115,6 +123,24 @@ def answer(
         for name, by_size in parts.items()
     }
     return {"version": done.stdout.split()[-1], "answers": answers}
+
+
+def _refused(graph: Any, names: Sequence[str]) -> str | None:
+    """Returns why the program cannot ask the signatures, or None."""
+    if list(graph.meta_info_def.tags) != ["serve"]:
+        return f"the graph is tagged {list(graph.meta_info_def.tags)}, and the program asks for ['serve']"
+    for name in names:
+        signature = graph.signature_def[name]
+        for what, count in (("inputs", len(signature.inputs)), ("outputs", len(signature.outputs))):
+            if count > LIMIT:
+                return f"{name} has {count} {what}, and the program takes {LIMIT}"
+    return None
+
+
+def _has_loaded(said: str | bytes | None) -> bool:
+    """Whether the program came to the point from which it answers."""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said or ""
+    return "LOADED" in text.splitlines()
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

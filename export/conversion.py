@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
-from zoo.export import artifact, foreign, layout, operations, runtimes, verification
-from zoo.export.verdict import Check, Verification
+from zoo.export import foreign, layout, operations, publishing, runtimes, scratch, verification
+from zoo.export.verdict import Verification
 
 FORMATS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}
 """The runtime that reads each format."""
@@ -76,17 +76,19 @@ def convert(
         raise UsageError(f"sequence_length is {sequence_length}; expected at least 1. Try --sequence-length 50.")
     directory = layout.find(path)
     base = Path(output) if output is not None else _beside(directory, to)
-    artifact.check_folder(base)
+    publishing.check_folder(base)
     lacks = runtimes.missing(FORMATS[to])
     if lacks:
         raise UsageError(f"A model cannot be converted to {to} here: {lacks}. Install it, or try {_others(to)}.")
-    name, question = _question(directory, signature, sequence_length)
+    name, question, proof = _question(directory, signature, sequence_length)
     _check_types(directory, name)
     try:
-        with artifact._hidden_folder(base) as folder, tempfile.TemporaryDirectory() as temporary:
-            converted, verdict = _convert(directory, to, name, question, sequence_length, folder, Path(temporary))
+        with publishing.hidden_folder(base) as folder, scratch.folder() as temporary:
+            converted, verdict = _convert(directory, to, name, question, sequence_length, folder, temporary)
+            verdict = dataclasses.replace(verdict, proof=proof)
             _complete(directory, to, name, converted, verdict, folder)
-            return artifact._publish(folder, base)
+            publishing.flush(folder)
+            return publishing.publish(folder, base)
     except (OSError, tf.errors.OpError) as error:
         raise UsageError(
             f"Cannot write to {base}: {one_line(error)}. Nothing was published; make room or pass another --output."
@@ -95,9 +97,7 @@ def convert(
 
 def summary(saved: Path) -> str:
     """Returns what was compared when a converted model was written, for a terminal."""
-    content = storage.read_json(saved / "verification.json")
-    checks = tuple(Check(**check) for check in content["checks"])
-    return Verification(saved, checks, content["runtime"], content["runtimes"], content["proof"]).table()
+    return Verification.of(saved, saved / "verification.json").table()
 
 
 def _beside(directory: Path, to: str) -> Path:
@@ -107,8 +107,9 @@ def _beside(directory: Path, to: str) -> Path:
     return named.with_name(f"{named.name}-{to}")
 
 
-def _question(directory: Path, signature: str | None, length: int | None) -> tuple[str, runtimes.Question]:
-    """Returns the signature's name, with inputs and the answers that TensorFlow or the live model gives."""
+def _question(directory: Path, signature: str | None, length: int | None) -> tuple[str, runtimes.Question, bool]:
+    """Returns the signature's name, with inputs and answers; whether they are the live model's, not TensorFlow's on the
+    SavedModel itself."""
     graph = operations.read(directory)
     ops = operations.check(graph, ours=False)
     if not ops.passed:
@@ -119,14 +120,15 @@ def _question(directory: Path, signature: str | None, length: int | None) -> tup
     names = [name for name in graph.signature_def if name != operations.INIT]
     if signature is not None and signature not in names:
         raise UsageError(f"{directory} has no signature {signature!r}. {did_you_mean(signature, names)}")
-    facts_file = directory / layout.EXTRA / "zoo.json"
-    if facts_file.is_file():
-        facts = storage.read_json(facts_file)
-        name = signature or facts.get("portable_signature", "predict")
+    portable = _portable(directory)
+    if portable is not None and (directory / layout.EXTRA / "golden.npz").is_file():
+        name = signature or portable
         _check_types(directory, name)  # before anything is loaded
         question = verification.questions(directory, name).get(name)
         if question is not None:
-            return name, question if length is None else _fitted(directory, name, question, length)
+            if length is None or not _is_open(directory, name):
+                return name, question, True
+            return name, _fitted(directory, name, question, length), False
     elif signature is not None:
         _check_types(directory, signature)
     seen, questions = foreign.probe(directory, length=length)
@@ -139,7 +141,13 @@ def _question(directory: Path, signature: str | None, length: int | None) -> tup
             f"Signature {name!r} of {directory} cannot be compared: it answers no generated input alike in two batch sizes. "
             f"`zoo verify {directory}` says more; pass another --signature."
         )
-    return name, questions[name]
+    return name, questions[name], False
+
+
+def _is_open(directory: Path, name: str) -> bool:
+    """Whether a dimension behind the batch is unknown."""
+    infos = operations.read(directory).signature_def[name].inputs.values()
+    return any(dim.size == -1 for info in infos for dim in info.tensor_shape.dim[1:])
 
 
 def _check_types(directory: Path, name: str) -> None:
@@ -159,7 +167,8 @@ def _check_types(directory: Path, name: str) -> None:
         return
     if name not in signatures:
         raise UsageError(f"{directory} has no signature {name!r}. Pass one of {', '.join(numeric)} as --signature.")
-    best = "predict" if "predict" in numeric else next(iter(numeric), "")
+    portable = _portable(directory)
+    best = portable if portable in numeric else next(iter(numeric), "")
     why = f"cannot be converted, because it takes or answers strings ({strings}), whose ops only TensorFlow has"
     if not best:
         raise UsageError(f"Signature {name!r} {why}. Pass another SavedModel, with a signature of numbers.")
@@ -175,9 +184,9 @@ def _fitted(directory: Path, name: str, question: runtimes.Question, length: int
             if dim.size == -1:
                 value = value.take(np.minimum(np.arange(length), value.shape[axis] - 1), axis=axis)
         inputs[key] = value
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch.folder() as folder:
         request = {"model": None, "signature": name, "file": str(directory.absolute()), "sizes": (64,)}
-        answered = runtimes.ask("tensorflow", request, inputs, Path(folder))
+        answered = runtimes.ask("tensorflow", request, inputs, folder)
     if "answers" not in answered:
         why = answered.get("error") or answered.get("cannot")
         raise UsageError(f"Signature {name!r} refuses a length of {length}: {why}. Pass another --sequence-length.")
@@ -208,21 +217,33 @@ def _convert(
             outcome = runtimes.judged(runtime, directory, {name: question}, answered, promised=True)
             if outcome.state == "agrees":
                 versions = {runtime: converted["version"], "tensorflow": tf.__version__}
-                proof = (directory / layout.EXTRA / "golden.npz").is_file()
-                return converted, Verification(folder, outcome.checks, versions, {runtime: outcome.state}, proof)
+                return converted, Verification(folder, outcome.checks, versions, {runtime: outcome.state})
             told = answered.get("cannot") or answered.get("error") or outcome.checks[0].detail
             refusals.append(f"what came out {'does not run' if 'answers' not in answered else 'is wrong'}: {told}")
         else:
             refusals.append(converted.get("cannot") or converted["error"])
-    shapes = operations.read(directory).signature_def[name].inputs.values()
-    is_open = any(dim.size == -1 for info in shapes for dim in info.tensor_shape.dim[1:])
-    fixed = ""
-    if is_open and length is None:
+    fixed, portable = "", _portable(directory)
+    if portable not in (None, name):
+        fixed = f"--signature {portable}, or "
+    elif length is None and _is_open(directory, name):
         usual = next((v.shape[1] for v in question.inputs.values() if v.ndim > 1), 50)
         fixed = f"--sequence-length {usual}, or "
     raise UsageError(
         f"Signature {name!r} cannot be converted to {to}, because {refusals[0]}. Try {fixed}{_others(to)}."
     )
+
+
+def _portable(directory: Path) -> str | None:
+    """Returns the signature that zoo.json names for conversion, None where there is no zoo.json that can be read.
+
+    Of a stranger's zoo.json no more is believed than that a name is a name.
+    """
+    try:
+        facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
+    except (OSError, ValueError, RecursionError):
+        return None
+    name = facts.get("portable_signature", "predict") if isinstance(facts, dict) else None
+    return name if isinstance(name, str) and name in operations.read(directory).signature_def else None
 
 
 def _others(to: str) -> str:
@@ -238,7 +259,7 @@ def _complete(
         shutil.copy(labels, folder / "labels.txt")
     source = {"folder": "/".join(directory.absolute().parts[-2:]), "signature": name}
     source["sha256"] = storage.sha256(directory / "saved_model.pb")
-    content = {"source": source, **verdict.to_dict(), "tolerance": runtimes.TOLERANCE}
+    content = {"source": source, "compared_with": _compared_with(converted, verdict), **verdict.to_dict()}
     storage.write_json(folder / "verification.json", content)
     storage.write_text(folder / "README.md", _readme(directory, to, name, converted, verdict))
     files = sorted(file for file in folder.iterdir() if file.is_file())
@@ -247,14 +268,12 @@ def _complete(
 
 def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], verdict: Verification) -> str:
     """Returns the README.md of a converted model."""
-    from tensorflow.python.framework import dtypes
-
     signature = operations.read(directory).signature_def[name]
     runtime, length, batch = runtimes.RUNTIMES[FORMATS[to]], converted["length"], converted["batch"]
     sides, examples = [], []
     for title, infos in (("takes", signature.inputs), ("answers", signature.outputs)):
         for key, info in sorted(infos.items()):
-            dtype, dims = dtypes.as_dtype(info.dtype).name, [dim.size for dim in info.tensor_shape.dim]
+            dtype, dims = operations.type_name(info), [dim.size for dim in info.tensor_shape.dim]
             shape = [
                 str(batch or "batch") if i == 0 else str(length or "any") if d == -1 else str(d)
                 for i, d in enumerate(dims)
@@ -266,8 +285,7 @@ def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], v
     request = [line.format(inputs=", ".join(examples)) for line in _REQUESTS[to]]
     request = (["import ml_dtypes"] if any("ml_dtypes." in line for line in request) else []) + request
     fixed = [f"the {what} is fixed to {size}" for what, size in (("batch", batch), ("length", length)) if size]
-    known = "the golden examples of the SavedModel" if verdict.proof else "generated inputs"
-    (line,) = verdict.checks
+    line = verdict.checks[0]
     lines = [
         f"# {'/'.join(directory.absolute().parts[-2:])} for {runtime.title}",
         "",
@@ -284,10 +302,17 @@ def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], v
         "```",
         "",
         f"Before this folder became visible, {runtime.title} {converted['version']} loaded the file in a process of its own "
-        f"and answered {known}: largest difference {line.difference:.2g} (`verification.json`). "
+        f"and answered {_compared_with(converted, verdict)}: largest difference {line.difference:.2g} (`verification.json`). "
         "`sha256sum --check SHA256SUMS` shows that no file has changed since.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _compared_with(converted: Mapping[str, Any], verdict: Verification) -> str:
+    """Returns what a converted model's answers were compared with, in words."""
+    if verdict.proof:
+        return "the golden examples of the SavedModel as the trained model did"
+    return "inputs made for the comparison as TensorFlow does with the SavedModel, which proves nothing of what was trained"
 
 
 def _numpy_type(dtype: str) -> str:

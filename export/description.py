@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import storage
-from zoo.errors import one_line, printable
+from zoo.errors import printable
 from zoo.export import layout, operations
 
 
@@ -45,7 +45,8 @@ class Description:
         )
         lines += [f"{counted}, {_size(sum(facts['sizes'].values()))}", "", "Signatures"]
         for name, signature in facts["signatures"].items():
-            lines.append(f"  {name}")
+            note = "  (the one that other runtimes convert)" if name == facts["portable_signature"] else ""
+            lines.append(f"  {name}{note}")
             for side, word in (("inputs", "takes"), ("outputs", "answers")):
                 lines += [f"    {word:<8}{key}: {_shown(spec)}" for key, spec in signature[side].items()]
         if facts["labels"]:
@@ -116,25 +117,23 @@ def describe(path: str | Path) -> Description:
 
 
 def _facts(directory: Path) -> dict[str, Any]:
-    """Returns zoo.json, or nothing where there is none that can be read: a stranger may have written it."""
+    """Returns what zoo.json says, or nothing where there is none of ours: a stranger may have written it."""
     try:
         facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    is_ours = isinstance(facts, dict) and isinstance(facts.get("model"), dict)
-    return facts if is_ours and isinstance(facts["model"].get("arguments"), dict) else {}
+    kinds = {"model": dict, "task": str, "data": dict, "metrics": dict, "portable_signature": str, "parameters": int}
+    facts = facts if isinstance(facts, dict) else {}
+    known = {name: facts[name] for name, kind in kinds.items() if isinstance(facts.get(name), kind)}
+    model = known.get("model", {})
+    is_ours = isinstance(model.get("name"), str) and isinstance(model.get("arguments"), dict) and "task" in known
+    return known if is_ours else {}
 
 
 def _signatures(graph: Any) -> dict[str, Any]:
-    from tensorflow.python.framework import dtypes
-
     def spec(info: Any) -> dict[str, Any]:
-        try:
-            dtype = dtypes.as_dtype(info.dtype).name
-        except TypeError as error:
-            dtype = one_line(error, 60)
         dims = [None if dim.size == -1 else dim.size for dim in info.tensor_shape.dim]
-        return {"dtype": dtype, "shape": None if info.tensor_shape.unknown_rank else dims}
+        return {"dtype": operations.type_name(info), "shape": None if info.tensor_shape.unknown_rank else dims}
 
     return {
         name: {
@@ -161,15 +160,16 @@ def _labels(directory: Path) -> list[str]:
 def _parameters(graph: Any) -> int | None:
     """Counts the numbers of all variables that training changes; None for a SavedModel of TensorFlow 1, which lists none.
 
-    Keras writes every variable twice, under one name; "Variable" is the name of those that have none.
+    Keras's own export lists every variable twice, as `variables` and copied as `_all_variables`.
     """
-    held = [node.variable for node in graph.object_graph_def.nodes if node.WhichOneof("kind") == "variable"]
-    sizes: dict[Any, int] = {}
-    for place, variable in enumerate(held):
-        shape = tuple(dim.size for dim in variable.shape.dim)
-        key = place if variable.name in ("", "Variable") else (variable.name, shape)
-        sizes[key] = math.prod(shape) if variable.trainable else 0
-    return sum(sizes.values()) if held else None
+    nodes = graph.object_graph_def.nodes
+    lists = {child.local_name: child.node_id for child in nodes[0].children} if nodes else {}
+    copies: set[int] = set()
+    if {"variables", "_all_variables"} <= lists.keys() and 0 <= lists["_all_variables"] < len(nodes):
+        copies = {child.node_id for child in nodes[lists["_all_variables"]].children}
+    held = [(i, node.variable) for i, node in enumerate(nodes) if node.WhichOneof("kind") == "variable"]
+    counted = [math.prod(dim.size for dim in v.shape.dim) for i, v in held if v.trainable and i not in copies]
+    return sum(counted) if held else None
 
 
 def _sizes(directory: Path) -> dict[str, int]:

@@ -10,6 +10,7 @@ from zoo.errors import UsageError
 
 EXTRA = "assets.extra"
 SUMS = "SHA256SUMS"
+_CONVERTED = ("model.onnx", "model.xml", "model.tflite")
 
 
 def is_version(name: str) -> bool:
@@ -42,6 +43,12 @@ def find(path: str | Path) -> Path:
             f"The run {path} has no SavedModel yet. `zoo train --config {path / 'config.yaml'} --run_directory {path}` goes "
             "on with it and writes one."
         )
+    for folder in (path, *sorted(path.glob("[0-9]*"))):
+        if (folder / "verification.json").is_file() and any((folder / name).is_file() for name in _CONVERTED):
+            raise UsageError(
+                f"{path} holds a model that `zoo convert` wrote, and compared before that: {folder / 'README.md'} says how. "
+                "Pass the SavedModel that it was made of."
+            )
     what = "does not exist" if not path.exists() else "holds no SavedModel"
     raise UsageError(f"{path} {what}. Pass a folder with saved_model.pb, one with versions 1, 2, ..., or a run.")
 

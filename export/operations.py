@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -137,6 +138,30 @@ def check(graph: Any, *, ours: bool = True) -> Check:
     told = "; ".join(str(finding) for finding in wrong[:3])
     more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     return Check("ops", False, detail=f"{told}{more}")
+
+
+def type_name(info: Any) -> str:
+    """Returns the type of a signature's input or output, such as `float32`; a sparse or ragged one has none by itself."""
+    from tensorflow.python.framework import dtypes
+
+    kind = info.WhichOneof("encoding")
+    if kind == "coo_sparse":
+        return "sparse"
+    if kind == "composite_tensor":
+        return "ragged or composite"
+    try:
+        return str(dtypes.as_dtype(info.dtype).name)
+    except TypeError:
+        return f"unknown type {info.dtype}"
+
+
+def is_plain(signature: Any) -> bool:
+    """Whether all inputs and outputs are tensors of known types, not sparse, ragged, or of a type of the future."""
+    plain = r"bool|string|bfloat16|half|float(16|32|64)|u?int(8|16|32|64)|complex(64|128)"
+    return all(
+        info.WhichOneof("encoding") == "name" and re.fullmatch(plain, type_name(info)) is not None
+        for info in [*signature.inputs.values(), *signature.outputs.values()]
+    )
 
 
 def _assets(graph: Any) -> list[Finding]:

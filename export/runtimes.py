@@ -14,7 +14,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import numpy as np
 
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
-from zoo.export import c_program, operations, replay
+from zoo.export import c_program, operations, replay, scratch
 from zoo.export.verdict import Check
 
 TOLERANCE = 1e-4
@@ -54,11 +53,13 @@ RUNTIMES: dict[str, Runtime] = {
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What a signature is asked and what it is expected to answer, arrays by name, strings as objects; in which batches."""
+    """What a signature is asked and what it is expected to answer, arrays by name, strings as objects; in which batches, or
+    no sizes where it is asked all of it as it is; and the right answers, where they are known."""
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
     sizes: tuple[int, ...] = BATCHES
+    targets: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,14 @@ class Outcome:
     checks: tuple[Check, ...]
     state: str
     version: str = ""
+
+
+def portions(inputs: Mapping[str, np.ndarray], sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns in which batches inputs are asked, and how many rows of them in each; (0, 0) is all of them as they are."""
+    if not sizes:
+        return [(0, 0)]
+    count = len(next(iter(inputs.values())))
+    return [(size, min(count, 8 if size == 1 else 64 if size == max(sizes) else 16)) for size in sizes]
 
 
 def chosen(runtimes: str | Sequence[str]) -> tuple[tuple[str, ...], bool]:
@@ -87,6 +96,16 @@ def chosen(runtimes: str | Sequence[str]) -> tuple[tuple[str, ...], bool]:
         if name not in RUNTIMES:
             raise UsageError(f"Unknown runtime {name!r}. {did_you_mean(name, RUNTIMES)}")
     return tuple(dict.fromkeys(names)), True
+
+
+def require(runtimes: str | Sequence[str]) -> None:
+    """Raises `UsageError` for runtimes that are named and unknown or not installed: before a long work, not after it."""
+    names, explicit = chosen(runtimes)
+    for name in names if explicit else ():
+        if lacks := missing(name):
+            raise UsageError(
+                f"{RUNTIMES[name].title} cannot be asked here: {lacks}. Or leave {name} out of the runtimes."
+            )
 
 
 def missing(name: str) -> str | None:
@@ -125,12 +144,12 @@ def compare(
     if not asked:
         check = Check(title, False if promised else None, detail=f"nothing is known of the signature {portable}")
         return Outcome((check,), "cannot be converted")
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch.folder() as folder:
         if name == "c_api":
-            given = {signature: (question.inputs, question.sizes) for signature, question in asked.items()}
-            answered = c_program.answer(directory, given, Path(folder))
+            given = {k: (question.inputs, portions(question.inputs, question.sizes)) for k, question in asked.items()}
+            answered = c_program.answer(directory, given, folder)
         else:
-            answered = _converted(name, directory, portable, asked[portable], Path(folder))
+            answered = _converted(name, directory, portable, asked[portable], folder)
     return judged(name, directory, asked, answered, promised, labels)
 
 
@@ -158,6 +177,7 @@ def judged(
         rows = functools.partial(replay.compare, labels=list(labels), tolerance=TOLERANCE, known=known)
         given = answered["answers"][signature]
         checks.append(_check(f"{title} {signature}", question, given, dynamic[signature], rows, answered))
+        checks += _accuracy(f"{title} {signature}, accuracy", question, given, list(labels))
     state = "agrees" if all(check.passed for check in checks) else "differs"
     return Outcome(tuple(checks), state, answered["version"])
 
@@ -172,13 +192,19 @@ def _converted(name: str, directory: Path, signature: str, question: Question, f
     if name == "openvino":  # it reads the SavedModel as it is
         request |= {"model": None, "file": str(single_signature(directory, signature, folder / "model"))}
     lengths = {size for value in question.inputs.values() for size in value.shape[1:2]}
-    refusals = []
-    for batch, length in plans(name, None, lengths.pop() if len(lengths) == 1 else None):
+    refusals, failures = [], []
+    tried = plans(name, None, lengths.pop() if len(lengths) == 1 else None)
+    for batch, length in tried if question.sizes else tried[:1]:
         outcome = ask(name, request | {"batch": batch, "length": length}, question.inputs, folder)
         if "answers" in outcome:
             return by_signature(signature, outcome)
-        refusals.append(outcome.get("cannot") or f"what came out does not run: {outcome['error']}")
-    return {"cannot": refusals[0]}
+        if "cannot" in outcome:
+            refusals.append(outcome["cannot"])
+        elif name == "litert" and "version" in outcome:  # it tells only now what it cannot do
+            refusals.append(f"what came out does not run: {outcome['error']}")
+        else:
+            failures.append(f"was converted and loaded, and fails when it is asked: {outcome['error']}")
+    return {"error": failures[0]} if failures else {"cannot": refusals[0]}
 
 
 def plans(name: str, length: int | None, usual: int | None = None) -> list[tuple[int | None, int | None]]:
@@ -207,7 +233,7 @@ def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray],
 
     Returns:
         What the worker says: `version`; `batch` and `length` as far as the conversion fixed them; `answers` by batch size;
-        or `cannot` or `error` with a reason.
+        or `cannot` with a reason, or `error` where the model was loaded before.
     """
     questions, answers, order = folder / "inputs.npz", folder / "answers.npz", folder / "request.json"
     request = {
@@ -220,26 +246,31 @@ def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray],
         **request,
     }
     if inputs:
-        np.savez(questions, **inputs)  # type: ignore[arg-type]
+        replay.store(str(questions), dict(inputs))
+        request["portions"] = portions(inputs, [request["batch"]] if request["batch"] else request["sizes"])
     storage.write_json(order, request)
-    outcome = run_script(Path(__file__).with_name("worker.py"), [str(order)], "WORKER ")
+    outcome = run_script(Path(__file__).with_name("worker.py"), [str(order)], "WORKER ", folder=folder)
+    if "No space left on device" in str(outcome.get("cannot") or outcome.get("error")):
+        raise scratch.full_disk(OSError("No space left on device"))
     if "error" in outcome and not outcome.get("loaded", True):
         outcome = {"cannot": f"the converter stopped with {outcome['error']}"}
-    if "sizes" in outcome:
-        with np.load(answers, allow_pickle=False) as held:
-            values = {key: held[key] for key in held.files}
+    if outcome.pop("answered", False):
+        values = replay.restore(str(answers))
         outcome["answers"] = {
             size: {k.split("/", 1)[1]: v for k, v in values.items() if k.startswith(f"{size}/")}
-            for size in outcome["sizes"]
+            for size, _ in request["portions"]
         }
     return outcome
 
 
-def run_script(script: Path, words: Sequence[str], mark: str, python: str | Path | None = None) -> dict[str, Any]:
-    """Runs a script of this folder by its path in a process of its own; returns the JSON object that it prints behind
-    `mark`, or {"error": ...}: whatever happens to that process is an answer too."""
+def run_script(
+    script: Path, words: Sequence[str], mark: str, python: str | Path | None = None, folder: Path | None = None
+) -> dict[str, Any]:
+    """Runs a script of this folder by its path in a process of its own, with its temporary files in `folder`; returns the
+    JSON object that it prints behind `mark`, or {"error": ...}: whatever happens to that process is an answer too."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_FORCE_")}
     environment |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1"}
+    environment |= {"ZOO_PARENT": str(os.getpid())} | ({"TMPDIR": str(folder)} if folder else {})
     command = [str(python or sys.executable), str(script), *words]
     try:
         done = subprocess.run(
@@ -251,8 +282,9 @@ def run_script(script: Path, words: Sequence[str], mark: str, python: str | Path
             check=False,
             timeout=TIME_LIMIT,
         )
-    except subprocess.TimeoutExpired:
-        return {"error": f"no answer after {TIME_LIMIT:.0f} seconds", "loaded": False}
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout if isinstance(error.stdout, bytes) else str(error.stdout or "").encode()
+        return {"error": f"no answer after {TIME_LIMIT:.0f} seconds", "loaded": b"LOADED" in said.splitlines()}
     except OSError as error:
         return {"error": f"cannot run {command[0]}: {error.strerror}"}
     answer = [line for line in done.stdout.splitlines() if line.startswith(mark)]
@@ -308,23 +340,50 @@ def _check(
     answered: Mapping[str, Any],
 ) -> Check:
     """Compares what a runtime answered in every batch size with what was expected."""
-    wrong, differences, ties = [], [0.0], []
-    for size, by_name in answers.items():
+    wrong, numbers, ties = [], [], []
+    batch = answered.get("batch")
+    asked = portions(question.inputs, [batch] if batch else question.sizes)
+    for size, count in asked:
+        by_name = answers.get(size, {})
         got = {name: by_name[name] for name in question.outputs if name in by_name}
-        count = len(next(iter(got.values()))) if got else 0
-        want = {name: value[:count] for name, value in question.outputs.items()}
+        # As many as were asked for, not as many as came.
+        want = {name: value[:count] if size else value for name, value in question.outputs.items()}
         for name in dynamic & got.keys():
-            want[name], got[name] = replay.widened([want[name], got[name]], True)
+            if got[name].ndim > 1:
+                want[name], got[name] = replay.widened([want[name], got[name]], True)
         for row in rows(want, got):
-            differences += [row["difference"]] if row["difference"] is not None else []
-            ties += [row["detail"]] if "ties" in row["detail"] else []
+            numbers += [(row["difference"], row["allowed"])] if row["difference"] is not None else []
+            ties += [row["detail"]] if row["ties"] else []
             if not row["passed"]:
-                wrong.append(" ".join(["differs in", row["output"], f"at batch {size}", row["detail"]]).strip())
-    total = len(next(iter(question.inputs.values())))
-    sizes = " and ".join(str(min(size, total)) for size in answers)
-    notes = [f"batches of {sizes}", *ties]
-    if answered.get("batch"):
-        notes = [f"with the batch fixed to {answered['batch']}"]
+                place = f"at batch {size}" if size else ""
+                wrong.append(" ".join(["differs in", row["output"], place, row["detail"]]).strip())
+    sizes = " and ".join(str(min(size, count)) for size, count in asked)
+    notes = [f"batches of {sizes}" if question.sizes else "asked as it is, in one size", *ties]
+    if batch:
+        notes = [f"with the batch fixed to {batch}"]
     if answered.get("length"):
         notes.append(f"with the length fixed to {answered['length']}")
-    return Check(title, not wrong, max(differences), "; ".join(wrong[:3] or notes))
+    # Of several outputs, the one that comes nearest to what is allowed, or is furthest beyond it.
+    difference, allowed = max(numbers, key=lambda pair: pair[0] / pair[1], default=(None, None))
+    return Check(title, not wrong, difference, "; ".join(wrong[:3] or notes), allowed)
+
+
+def _accuracy(
+    title: str, question: Question, answers: Mapping[int, Mapping[str, np.ndarray]], labels: list[bytes]
+) -> list[Check]:
+    """Compares how many examples a runtime and the live model answer rightly, where that is known."""
+    got = next(iter(answers.values()), {})
+    live = replay.right({k: v for k, v in question.outputs.items() if k in got}, question.targets, labels, TOLERANCE)
+    if not live:
+        return []
+    name = next(iter(live))
+    rows = len(got[name]) if got[name].ndim else 0
+    want = question.outputs[name][:rows]
+    (known, _, close), mine = (
+        replay.right({name: value}, question.targets, labels, TOLERANCE).get(name, [0, 0, 0])
+        for value in (want, got[name])
+    )
+    if want.dtype == object and want.shape == got[name].shape:
+        close = int(np.sum(want != got[name]))  # where they are no ties, they fail as strings that differ
+    detail = f"{mine[0]} of {mine[1]} right, live model {known}"
+    return [Check(title, abs(mine[0] - known) <= close, detail=detail)]

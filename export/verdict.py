@@ -21,13 +21,15 @@ largest value."""
 class Check:
     """One line of a verdict: what was checked, whether it held, the largest difference where numbers were compared.
 
-    `passed` is None for what could not be checked and was not promised either; `detail` says why.
+    `passed` is None for what could not be checked and was not promised either; `detail` says why. `allowed` is the largest
+    difference that would have passed: the tolerance, times the output's largest value where that is above 1.
     """
 
     name: str
     passed: bool | None
     difference: float | None = None
     detail: str = ""
+    allowed: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,6 @@ class Verification:
         return {
             "passed": self.passed,
             "proof": self.proof,
-            "tolerance": TOLERANCE,
             "runtime": self.runtime,
             "runtimes": dict(self.runtimes),
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -84,13 +85,27 @@ class Verification:
         file = directory / layout.EXTRA / "verification.json"
         if not file.is_file():
             raise UsageError(f"{directory} carries no verdict. `zoo export` writes SavedModels that carry one.")
-        content = storage.read_json(file)
-        checks = tuple(Check(**check) for check in content["checks"])
-        return cls(directory, checks, content["runtime"], content.get("runtimes", {}))
+        return cls.of(directory, file)
+
+    @classmethod
+    def of(cls, directory: Path, file: Path) -> Verification:
+        """Reads a verification.json, of an earlier version too.
+
+        Raises:
+            UsageError: it is none.
+        """
+        fields = {field.name for field in dataclasses.fields(Check)}
+        try:
+            content = storage.read_json(file)
+            checks = tuple(Check(**{k: v for k, v in check.items() if k in fields}) for check in content["checks"])
+            runtime, others = dict(content["runtime"]), dict(content.get("runtimes") or {})
+            return cls(directory, checks, runtime, others, bool(content.get("proof", True)))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UsageError(f"{file} cannot be read: {error}. `zoo verify {directory}` checks anew.") from error
 
     def table(self) -> str:
         """Returns the verdict as a table for a terminal."""
-        width = max(len(check.name) for check in self.checks)
+        width = max((len(check.name) for check in self.checks), default=0)
         words = {True: "ok", False: "FAILED", None: "-"}
         lines = [f"{words[c.passed]:<7}{c.name:<{width}}  {_outcome(c)}" for c in self.checks]
         verdict = "verified" if self.passed else "NOT VERIFIED"
@@ -104,4 +119,5 @@ class Verification:
 
 def _outcome(check: Check) -> str:
     shown = [] if check.difference is None else [f"largest difference {check.difference:.2g}"]
+    shown += [] if check.allowed is None else [f"allowed {check.allowed:.2g}"]
     return ", ".join([*shown, *([check.detail] if check.detail else [])])

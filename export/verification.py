@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ def verify(
     Args:
         path: a version folder, the folder above it (then the newest version counts), or a run.
         runtimes: "installed" for all that this machine has; or names of `openvino`, `onnxruntime`, `litert`, `c_api`; ()
-            for TensorFlow alone. One that answers otherwise fails. One that is not installed, or cannot convert the
-            model, is reported; it fails if it was named, or if the artifact's verification.json says that it agreed.
+            for TensorFlow alone. One that answers otherwise fails. One that cannot convert the model is reported, and fails
+            if it was promised: named, or agreeing in the artifact's verification.json. One that is not installed fails if
+            it was named; if it is promised by verification.json, a line says that nothing was compared here.
         python: another Python, whose TensorFlow replays the examples instead of this one's.
 
     Returns:
@@ -61,7 +63,7 @@ def check(
     directory: Path, *, sums: bool, runtimes: str | Sequence[str] = (), python: str | Path | None = None
 ) -> Verification:
     """Verifies a version folder; `sums=False` while it is being written and its sums are still to come."""
-    names = _runtimes_of(directory, runtimes)
+    promised, named = _runtimes_of(directory, runtimes)
     for name in ("golden.npz", "zoo.json"):
         if not _extra(directory, name):
             raise UsageError(
@@ -69,15 +71,19 @@ def check(
                 "`zoo export` writes SavedModels that carry it."
             )
     checks = [_check_sums(directory)] if sums else []
-    graph = operations.read(directory)
-    contract, ops = _check_contract(graph), operations.check(graph)
     versions = {"python": sys.version.split()[0]}
+    try:
+        graph = operations.read(directory)
+        contract, ops = _check_contract(graph), operations.check(graph)
+    except Exception as error:  # bytes that are no graph any more
+        checks.append(Check("saved_model.pb", False, detail=one_line(error)))
+        return Verification(directory, tuple(checks), versions)
     if not ops.passed:  # what could do harm is not run, not even in a process of its own
         return Verification(directory, (*checks, contract, ops), versions)
     replayed = _replay(directory, python)
     if "error" in replayed:
         checks.append(Check("replay in a clean process", False, detail=replayed["error"]))
-        return Verification(directory, tuple(checks), versions)
+        return Verification(directory, (*checks, contract, ops), versions)
     leaked = replayed["leaked"]
     detail = f"imported {', '.join(leaked[:3])}" if leaked else "neither keras nor zoo can be imported there"
     checks.append(Check("clean process", not leaked, detail=detail))
@@ -86,8 +92,11 @@ def check(
     checks += [contract, ops]
     versions = {"tensorflow": replayed["tensorflow"], "python": replayed["python"]}
     states: dict[str, str] = {}
-    if names:
-        answered, states, found = _check_runtimes(directory, names)
+    if promised:
+        try:
+            answered, states, found = _check_runtimes(directory, promised, named)
+        except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:  # golden.npz or zoo.json are odd
+            answered, found = [Check("other runtimes", False, detail=one_line(error))], {}
         checks, versions = checks + answered, versions | found
     return Verification(directory, tuple(checks), versions, states)
 
@@ -96,28 +105,36 @@ def _extra(directory: Path, name: str) -> bool:
     return (directory / layout.EXTRA / name).is_file()
 
 
-def _runtimes_of(directory: Path, asked: str | Sequence[str]) -> dict[str, bool]:
-    """Returns which runtimes to ask, and of each whether it is promised: named, or recorded as agreeing."""
+def _runtimes_of(directory: Path, asked: str | Sequence[str]) -> tuple[dict[str, bool], bool]:
+    """Returns which runtimes to ask, and of each whether it is promised: named, or recorded as agreeing; and whether they
+    were named."""
     names, explicit = runtimes.chosen(asked)
     file, recorded = directory / layout.EXTRA / "verification.json", {}
     if names and file.is_file():
         try:
-            recorded = dict(storage.read_json(file).get("runtimes", {}))
-        except (ValueError, AttributeError):  # a changed byte: SHA256SUMS says it
+            recorded = dict(storage.read_json(file).get("runtimes") or {})
+        except (OSError, ValueError, TypeError, AttributeError):  # a changed byte: SHA256SUMS says it
             recorded = {}
-    installed = {name: runtimes.missing(name) is None for name in names}
-    return {name: explicit or (recorded.get(name) == "agrees" and installed[name]) for name in names}
+    return {name: explicit or recorded.get(name) == "agrees" for name in names}, explicit
 
 
-def _check_runtimes(directory: Path, names: dict[str, bool]) -> tuple[list[Check], dict[str, str], dict[str, str]]:
+def _check_runtimes(
+    directory: Path, promised: dict[str, bool], named: bool
+) -> tuple[list[Check], dict[str, str], dict[str, str]]:
     """Asks every runtime for the golden answers; returns lines, what came of each, and versions."""
     facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
     labels = [name.encode() for name in facts["class_names"]]
     portable = facts.get("portable_signature", "predict")
     asked = questions(directory, portable)
-    outcomes = {
-        name: runtimes.compare(name, directory, asked, portable, labels, promised) for name, promised in names.items()
-    }
+    outcomes = {}
+    for name, is_promised in promised.items():
+        lacks = None if named else runtimes.missing(name)
+        if is_promised and lacks:  # another machine than the one that promised: nothing is known, and nothing failed
+            detail = f"promised, but not installed here: nothing was compared ({lacks})"
+            check = Check(runtimes.RUNTIMES[name].title, None, detail=detail)
+            outcomes[name] = runtimes.Outcome((check,), "not installed")
+        else:
+            outcomes[name] = runtimes.compare(name, directory, asked, portable, labels, is_promised)
     checks = [check for outcome in outcomes.values() for check in outcome.checks]
     versions = {name: outcome.version for name, outcome in outcomes.items() if outcome.version}
     return checks, {name: outcome.state for name, outcome in outcomes.items()}, versions
@@ -133,7 +150,7 @@ def questions(directory: Path, portable: str) -> dict[str, runtimes.Question]:
     try:
         with np.load(file, allow_pickle=False) as packed:
             golden = replay.complete(storage.unpack_arrays(packed), portable)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UsageError(f"{file} cannot be read: {one_line(error)}. `zoo verify {directory}` says more.") from error
     found: dict[str, runtimes.Question] = {}
     for name in sorted({key.split("/")[0] for key in golden if key.count("/") == 2}):
@@ -141,7 +158,7 @@ def questions(directory: Path, portable: str) -> dict[str, runtimes.Question]:
             {key.removeprefix(f"{name}/{side}/"): v for key, v in golden.items() if key.startswith(f"{name}/{side}/")}
             for side in ("in", "out")
         ]
-        found[name] = runtimes.Question(parts[0], parts[1])
+        found[name] = runtimes.Question(parts[0], parts[1], targets=golden.get("targets"))
     return found
 
 
@@ -177,7 +194,9 @@ def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
         for batch, rows in seen["batches"].items():
             for row in rows:
                 title = f"{name} {row['output']}, batch {batch}"
-                checks.append(Check(title, row["passed"], row["difference"], row["detail"]))
+                checks.append(Check(title, row["passed"], row["difference"], row["detail"], row["allowed"]))
+        if seen["accuracy"]:
+            checks.append(Check(f"{name}, accuracy", seen["accuracy"]["passed"], detail=seen["accuracy"]["detail"]))
         detail = one_line(RuntimeError(seen["empty"]["detail"]), 300)
         checks.append(Check(f"{name}, empty batch", seen["empty"]["passed"], detail=detail))
     return checks
@@ -197,15 +216,13 @@ def _check_contract(graph: Any) -> Check:
 
 def _contract(graph: Any) -> list[str]:
     """Returns what of the signatures breaks the contract of an artifact, a sentence each."""
-    from tensorflow.python.framework import dtypes
-
     wrong = []
     for name, signature in graph.signature_def.items():
         if name == operations.INIT:
             continue
         for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
             for key, info in tensors.items():
-                dtype = dtypes.as_dtype(info.dtype).name
+                dtype = operations.type_name(info)
                 if dtype not in _EDGE_TYPES:
                     wrong.append(f"{kind} {key} of {name} is {dtype}, expected one of {', '.join(_EDGE_TYPES)}")
                 if not info.tensor_shape.unknown_rank and (

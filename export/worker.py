@@ -1,11 +1,14 @@
 """Converts one signature for another runtime and answers with it, in a process of its own.
 
 Run as a script by `zoo.export.runtimes`, by path: converters crash, abort and hang, and none of that may reach the caller.
-Reads a request as JSON from the file that it is given, prints one JSON object. Inputs and answers are arrays of numbers.
+Reads a request as JSON from the file that it is given, prints one JSON object. Inputs and answers are arrays of numbers, in
+files as replay.py, which lies beside this script, writes them.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
 import re
@@ -209,26 +212,35 @@ def answer_tensorflow(request: dict[str, Any]) -> Any:
     return answer
 
 
-def _answers(request: dict[str, Any], answer: Any, sizes: list[int]) -> None:
-    """Answers all inputs in batches of each size; writes them as SIZE/NAME."""
+def _answers(request: dict[str, Any], answer: Any) -> None:
+    """Answers the inputs in batches of each size, as many rows as the request says; size 0 is all of them as they are."""
     import numpy as np
 
-    with np.load(request["inputs"]) as held:
-        inputs = {name: held[name] for name in held.files}
-    count = len(next(iter(inputs.values())))
-    written = {}
-    for size in sizes:
-        some = min(count, 64 if size > 1 else 8)
+    replay = _beside("replay")
+    inputs = replay.restore(request["inputs"])
+    written: dict[str, Any] = {}
+    for size, some in request["portions"]:
+        if not size:
+            written |= {f"{size}/{name}": np.asarray(value) for name, value in answer(inputs).items()}
+            continue
         parts = [answer({k: v[i : min(i + size, some)] for k, v in inputs.items()}) for i in range(0, some, size)]
         for name in parts[0]:
             written[f"{size}/{name}"] = np.concatenate([np.asarray(part[name]) for part in parts])
-    np.savez(request["answers"], **written)  # type: ignore[arg-type]
+    replay.store(request["answers"], written)
+
+
+def _beside(name: str) -> Any:
+    """Loads a script that lies beside this one: no folder of ours is on the path here."""
+    spec = importlib.util.spec_from_file_location(name, os.path.join(os.path.dirname(__file__), f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _version(runtime: str) -> str:
-    import importlib.metadata
-
-    return importlib.metadata.version({"litert": "tensorflow"}.get(runtime, runtime))
+    """Asks the module itself: what it was installed as differs, such as tensorflow-cpu."""
+    return str(importlib.import_module({"litert": "tensorflow"}.get(runtime, runtime)).__version__)
 
 
 def reason(error: Exception) -> str:
@@ -249,9 +261,17 @@ def reason(error: Exception) -> str:
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
-    """Converts where the request names no finished file, answers where it names inputs."""
-    runtime, outcome = request["runtime"], {"version": _version(request["runtime"])}
-    outcome |= {"batch": request["batch"], "length": request["length"]}
+    """Converts where the request names no finished file, answers where it names inputs.
+
+    Up to the line LOADED, whatever goes wrong is a model that cannot be converted; behind it, a model that loads and cannot
+    answer: `error`.
+    """
+    runtime = request["runtime"]
+    outcome: dict[str, Any] = {"batch": request["batch"], "length": request["length"]}
+    try:
+        outcome["version"] = _version(runtime)
+    except Exception as error:
+        return outcome | {"cannot": f"its module cannot be imported: {reason(error)}"}
     if request["model"]:
         try:
             globals()[f"convert_{runtime}"](request)
@@ -265,16 +285,16 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         why = reason(error)
         made = f"the file that came out cannot be loaded: {why}" if request["model"] else why
         return outcome | {"cannot": made}
-    print("LOADED", flush=True)  # from here on a crash is a wrong answer, no conversion that failed
+    print("LOADED", flush=True)
     try:
-        sizes = [request["batch"]] if request["batch"] else request["sizes"]
-        _answers(request, answer, sizes)
+        _answers(request, answer)
     except Exception as error:
         return outcome | {"error": reason(error)}
-    return outcome | {"sizes": sizes}
+    return outcome | {"answered": True}
 
 
 if __name__ == "__main__":
+    _beside("replay").die_with_parent()
     for module in BLOCKED:
         sys.modules[module] = None  # type: ignore[assignment]
     with open(sys.argv[1], encoding="utf-8") as asked:

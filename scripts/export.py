@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from zoo.scripts.console import Parser, import_tensorflow, run_command
+from zoo.scripts.verify import asked_runtimes
 
 
 def command(argv: list[str]) -> int:
@@ -13,7 +14,7 @@ def command(argv: list[str]) -> int:
     parser.add_argument("run_directory", help="A folder that `zoo train` made.")
     parser.add_argument("path", help="Folder of the model: PATH/1, then PATH/2, as TensorFlow Serving watches it.")
     parser.add_argument(
-        "--runtimes", nargs="+", default=[], help="openvino, onnxruntime, litert, c_api: must agree too."
+        "--runtimes", nargs="+", default=[], help="openvino, onnxruntime, litert, c_api: must agree too; none for none."
     )
     options = parser.parse(argv)
 
@@ -21,7 +22,7 @@ def command(argv: list[str]) -> int:
     from zoo import pipeline
     from zoo.export.verification import Verification
 
-    saved = pipeline.export_run(options.run_directory, options.path, options.runtimes)
+    saved = pipeline.export_run(options.run_directory, options.path, asked_runtimes(options.runtimes))
     print(Verification.read(saved).table())
     print(f"SavedModel: {saved}")
     return 0

@@ -19,8 +19,8 @@ def command(argv: list[str]) -> int:
         "--runtimes",
         nargs="+",
         default=["installed"],
-        help="openvino, onnxruntime, litert, c_api, which must agree then; none for TensorFlow alone. By default all that "
-        "are installed, which may say that they cannot convert it.",
+        help="openvino, onnxruntime, litert, c_api, which must be here and agree then; none for TensorFlow alone. By "
+        "default all that are installed: one that agreed at the export must agree, others may say why they cannot.",
     )
     parser.add_argument("--python", type=str | None, default=None, help="Another Python, whose TensorFlow replays it.")
     options = parser.parse(argv)

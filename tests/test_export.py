@@ -25,7 +25,7 @@ import zoo
 from zoo import storage
 from zoo._version import __version__
 from zoo.errors import UsageError
-from zoo.export import artifact, layout, replay, signatures
+from zoo.export import artifact, layout, publishing, replay, signatures
 from zoo.export.verification import Verification, check, verify
 
 
@@ -326,11 +326,12 @@ def test_the_verdict_on_a_published_artifact(base):
     for line in (
         "ok SHA256SUMS 11 files unchanged",
         "ok clean process neither keras nor zoo can be imported there",
-        f"ok serving_default class_name, batch 64 0 of 64 differ; {right} right, live model {right}",
-        "ok serving_default probabilities, batch 64 largest difference N",
-        "ok serving_default probabilities, batch 3 largest difference N",
+        "ok serving_default class_name, batch 64 0 of 64 differ",
+        f"ok serving_default, accuracy {right} of 64 right, live model {right}",
+        "ok serving_default probabilities, batch 64 largest difference N, allowed 1e-05",
+        "ok serving_default probabilities, batch 3 largest difference N, allowed 1e-05",
         "ok serving_default, empty batch refused with a sentence",
-        "ok predict probabilities, batch 64 largest difference N",
+        "ok predict probabilities, batch 64 largest difference N, allowed 1e-05",
         "ok features features, batch 3 largest difference N",
         "ok weights 4 tensors, bit by bit the live model's",
         "ok labels 10, in the model's order",
@@ -344,7 +345,8 @@ def test_the_verdict_on_a_published_artifact(base):
 def test_the_verdict_is_stored_in_the_artifact(base):
     content = storage.read_json(base / "1" / "assets.extra" / "verification.json")
     assert content["passed"] is True
-    assert content["tolerance"] == 1e-5
+    assert {check["allowed"] is None for check in content["checks"] if check["difference"] is None} == {True}
+    assert min(check["allowed"] for check in content["checks"] if check["difference"] is not None) == 1e-5
     read = Verification.read(base / "1")
     assert read.to_dict()["checks"] == content["checks"]
     assert read.path == base / "1"
@@ -356,12 +358,12 @@ def test_a_verdict_that_does_not_hold_says_so(base):
     read = Verification.read(base / "1")
     checks = [
         dataclasses.replace(read.checks[0], passed=False, detail="imported keras"),
-        dataclasses.replace(read.checks[1], name="numbers", passed=False, difference=0.25, detail=""),
+        dataclasses.replace(read.checks[1], name="numbers", passed=False, difference=0.25, detail="", allowed=0.1),
         *read.checks[2:],
     ]
     verdict = dataclasses.replace(read, checks=tuple(checks))
     assert not verdict.passed
-    assert verdict.failures == "clean process: imported keras; numbers: largest difference 0.25"
+    assert verdict.failures == "clean process: imported keras; numbers: largest difference 0.25, allowed 0.1"
     lines = verdict.table().splitlines()
     assert lines[0].split() == ["FAILED", "clean", "process", "imported", "keras"]
     assert f"{base / '1'}: NOT VERIFIED (" in lines[-1]
@@ -692,7 +694,7 @@ def test_paths_that_cannot_be_folders(model, prepared, base, tmp_path):
 def test_leftovers_of_the_dead_are_cleared_and_the_living_left_alone(model, prepared, tmp_path):
     base = tmp_path / "digits"
     (base / ".writing-12345" / "variables").mkdir(parents=True)
-    with artifact._hidden_folder(base) as living:
+    with publishing.hidden_folder(base) as living:
         assert hidden(base) == [living.name]
         (living / "file").touch()
         (base / ".writing-67890").mkdir()
@@ -711,7 +713,7 @@ def test_a_number_that_is_taken_is_left_out(base, tmp_path):
     (target / "2").touch()
     written = tmp_path / "written"
     written.mkdir()
-    assert artifact._publish(written, target) == target / "4"
+    assert publishing.publish(written, target) == target / "4"
 
 
 # ---------------------------------------------------------------- requests

@@ -13,7 +13,7 @@ import tensorflow as tf
 import zoo
 from zoo import storage
 from zoo.errors import UsageError
-from zoo.export import c_program, runtimes
+from zoo.export import c_program, runtimes, verification
 from zoo.export.verification import Verification, questions, verify
 
 needs_compiler = pytest.mark.skipif(c_program.missing() is not None, reason="needs a C compiler")
@@ -56,6 +56,8 @@ def test_every_installed_runtime_agrees(saved):
     for name in ("OpenVINO predict", "ONNX Runtime predict", "LiteRT predict", *asked):
         assert seen[name].passed and seen[name].difference < 1e-5, name
         assert "batches of 64 and 3" in seen[name].detail
+    for name in ("serving_default", "top_k", "OpenVINO predict", "LiteRT predict", "C API serving_default"):
+        assert seen[f"{name}, accuracy"].passed and " right, live model " in seen[f"{name}, accuracy"].detail, name
 
 
 def test_what_was_promised_at_export_is_recorded(saved):
@@ -84,6 +86,38 @@ def test_strings_are_no_failure_unless_they_are_promised(saved):
         assert outcome.state == "cannot be converted"
         assert outcome.checks[0].passed is passed
         assert "serving_default takes or answers strings (image_bytes, class_name)" in outcome.checks[0].detail
+
+
+def test_a_runtime_that_answers_fewer_rows_differs(saved):
+    """As many as were asked for must come, not as many as please it."""
+    question = questions(saved, "predict")["predict"]
+    (name, values), *_ = question.outputs.items()
+    for given, passed in (({64: values, 3: values[:16]}, True), ({64: values[:5], 3: values[:16]}, False)):
+        answers = {size: {name: rows} for size, rows in given.items()}
+        for answered in (answers, {64: answers[64]}):
+            outcome = runtimes.judged(
+                "openvino", saved, {"predict": question}, {"version": "1", "answers": {"predict": answered}}, True
+            )
+            assert (outcome.state == "agrees") is (passed and len(answered) == 2)
+
+
+def test_a_model_that_loads_and_cannot_answer_fails(saved, tmp_path):
+    asked = questions(saved, "predict")["predict"]
+    odd = {name: value[:, :5] for name, value in asked.inputs.items()}
+    answered = runtimes._converted("openvino", saved, "predict", runtimes.Question(odd, asked.outputs), tmp_path)
+    assert answered["error"].startswith("was converted and loaded, and fails when it is asked: ")
+    outcome = runtimes.judged("openvino", saved, {"predict": asked}, answered, promised=False)
+    assert outcome.state == "differs" and outcome.checks[0].passed is False
+
+
+def test_a_promise_of_another_machine_is_not_broken_here(saved, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    for named, passed in ((False, None), (True, False)):
+        (check,), states, _ = verification._check_runtimes(saved, {"c_api": True}, named)
+        assert check.passed is passed and states == {"c_api": "not installed"}
+        assert check.detail.startswith("promised, but not installed here: nothing was compared (") is not named
+    with pytest.raises(UsageError, match=r"C API cannot be asked here: no C compiler.*leave c_api out"):
+        zoo.export.save(None, None, saved.parent, runtimes=["c_api"])  # before anything is looked at
 
 
 def test_what_is_not_installed_is_said(saved, monkeypatch):

@@ -89,12 +89,12 @@ def run(
     import tensorflow as tf
 
     from zoo import evaluation, training
-    from zoo.export import artifact
+    from zoo.export import publishing
     from zoo.training.cluster import Workers
     from zoo.training.run_directory import in_use
 
     if export:
-        artifact.check_folder(directory / "saved_model")
+        publishing.check_folder(directory / "saved_model")
     strategy = training.strategy(config.strategy, replicas=config.replicas, **devices)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -265,7 +265,7 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     return load_model(model_file), prepared, settings
 
 
-def export_run(run_directory: str | Path, path: str | Path, runtimes: Sequence[str] = ()) -> Path:
+def export_run(run_directory: str | Path, path: str | Path, runtimes: str | Sequence[str] = ()) -> Path:
     """Exports a finished run once more, elsewhere; neither the data set nor a network is needed.
 
     Raises:

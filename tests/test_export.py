@@ -332,7 +332,7 @@ def test_the_verdict_on_a_published_artifact(base):
         "ok serving_default probabilities, batch 3 largest difference N, allowed 1e-05",
         "ok serving_default, empty batch refused with a sentence",
         "ok predict probabilities, batch 64 largest difference N, allowed 1e-05",
-        "ok features features, batch 3 largest difference N",
+        "ok features features, batch 3 largest difference N, allowed 1e-05",
         "ok weights 4 tensors, bit by bit the live model's",
         "ok labels 10, in the model's order",
         "ok signature contract named, dynamic batch, plain types",

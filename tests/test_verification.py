@@ -1,0 +1,299 @@
+"""The parts that a verification is made of, each by itself: what is stored, asked, counted, said, and left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from zoo import storage
+from zoo.errors import UsageError
+from zoo.export import (
+    c_program,
+    conversion,
+    describe,
+    foreign,
+    operations,
+    probe,
+    publishing,
+    replay,
+    runtimes,
+    scratch,
+    verification,
+    worker,
+)
+from zoo.export.verdict import Check, Verification
+from zoo.scripts.verify import asked_runtimes
+
+
+def signature(*specs):
+    return tf.function(autograph=False, input_signature=list(specs))
+
+
+# --- What is stored, asked and compared ------------------------------------------------------------------------------
+
+
+def test_arrays_of_any_name_and_type_come_back(tmp_path):
+    text = np.empty((2, 1), object)
+    text[:, 0] = [b"a\x00", b""]
+    alone = np.array(b"one\x00", object)
+    arrays = {
+        "file": np.arange(3, dtype=np.int32),
+        "a.bytes": text,
+        "a/b\n": np.array(1.5, np.float32),
+        "odd": np.array([1.5, -2], ml_dtypes.bfloat16),
+        "none": np.zeros((0, 3), bool),
+        "alone": alone,
+    }
+    replay.store(str(tmp_path / "x.npz"), arrays)
+    found = replay.restore(str(tmp_path / "x.npz"))
+    assert list(found) == list(arrays)
+    for name, value in arrays.items():
+        assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape), name
+        assert np.all(found[name] == value), name
+
+
+def test_how_many_are_right():
+    labels, targets = [b"ant", b"bee"], np.array([0, 1, 1])
+    answers = {
+        "probabilities": np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]], np.float32),
+        "best": np.array([[b"ant"], [b"ant"], [b"bee"]], object),
+        "features": np.zeros((3, 5), np.float32),
+    }
+    assert replay.right(answers, targets, labels, 1e-4) == {"best": [2, 3, 0], "probabilities": [2, 3, 1]}
+    tags = {"tags": np.array([[b"ant", b""], [b"bee", b"bee"]], object)}
+    assert replay.right(tags, np.array([[0, 0], [0, 1]]), labels, 1e-4) == {"tags": [2, 3, 0]}
+    for unknown in (None, np.array([0.5, 1.0, 2.0])):
+        assert replay.right(answers, unknown, labels, 1e-4) == {}
+
+
+def test_what_is_allowed_is_said_and_an_old_verdict_is_read(tmp_path):
+    want = {"y": np.array([200.0, 1.0])}
+    (row,) = replay.compare(want, {"y": want["y"] + 1e-4}, [], 1e-5)
+    assert row["passed"] and row["allowed"] == pytest.approx(2e-3)
+    table = Verification(tmp_path, (Check("y", True, row["difference"], "", row["allowed"]),), {}).table()
+    assert "largest difference 0.0001, allowed 0.002" in table
+    check = {"name": "y", "passed": True, "difference": 0.1, "detail": "", "of a later version": 1}
+    content = {"passed": True, "tolerance": 1e-5, "runtime": {"python": "3"}, "checks": [check]}
+    storage.write_json(tmp_path / "old.json", content)
+    (read,) = Verification.of(tmp_path, tmp_path / "old.json").checks
+    assert read == Check("y", True, 0.1)
+    for broken in ("{", "[]", '{"checks": [null]}', '{"checks": []}'):
+        (tmp_path / "old.json").write_text(broken)
+        with pytest.raises(UsageError, match=r"old.json cannot be read: .*`zoo verify"):
+            Verification.of(tmp_path, tmp_path / "old.json")
+
+
+def test_questions_of_one_size_are_asked_as_they_are():
+    assert runtimes.portions({"x": np.zeros(100)}, (64, 3)) == [(64, 64), (3, 16)]
+    assert runtimes.portions({"x": np.zeros(100)}, [1]) == [(1, 8)]
+    assert runtimes.portions({"x": np.array(1.0)}, ()) == [(0, 0)]
+    question = runtimes.Question({"x": np.array(1.0)}, {"y": np.array(2.0)}, ())
+    rows = lambda want, got: replay.compare(want, got, [], 1e-4)  # noqa: E731
+    for got, passed in ((2.0, True), (3.0, False)):
+        check = runtimes._check("x", question, {0: {"y": np.array(got)}}, set(), rows, {})
+        assert check.passed is passed
+
+
+def test_inputs_without_a_batch_and_a_batch_that_is_refused():
+    @signature(tf.TensorSpec([], tf.float32, "x"), tf.TensorSpec([], tf.string, "t"))
+    def scalar(x, t):
+        return {"y": x * 2.0, "t": t}
+
+    inputs = {"x": np.array(1.5, np.float32), "t": np.array(b"a\x00", object)}
+    seen, answers = probe._probe(scalar, [inputs], True, replay)
+    assert seen["rows"] == [] and answers["y"] == 3.0 and answers["t"].item() == b"a\x00"
+
+    @signature(tf.TensorSpec([None, 2], tf.float32, "x"))
+    def pairs(x):
+        return {"y": tf.reshape(x, [4, 2]) * 2.0}
+
+    seen, answers = probe._probe(pairs, [{"x": np.ones((4, 2), np.float32)}], False, replay)
+    assert "InvalidArgument" in seen["whole"] and answers["y"].shape == (4, 2)
+    (line, *_) = foreign._lines("pairs", seen)
+    assert line.passed is None and line.detail.startswith("answers 4 rows and refuses 2: ")
+
+
+def test_a_signature_without_an_output_proves_nothing():
+    @signature(tf.TensorSpec([None], tf.float32, "x"))
+    def silent(x):
+        return {}
+
+    seen, _ = probe._probe(silent, [{"x": np.ones(4, np.float32)}], False, replay)
+    (line,) = foreign._lines("silent", seen)
+    assert line.passed is None and "nothing to compare" in line.detail
+
+
+@pytest.fixture
+def odd_signature():
+    found = meta_graph_pb2.SignatureDef()
+    found.inputs["x"].name, found.inputs["x"].dtype = "x:0", 1
+    found.outputs["y"].name, found.outputs["y"].dtype = "y:0", 1
+    return found
+
+
+def test_types_that_are_no_plain_tensors_are_named(odd_signature):
+    assert operations.is_plain(odd_signature)
+    info = odd_signature.outputs["y"]
+    for dtype, told in ((999, "unknown type 999"), (0, "unknown type 0"), (20, "resource"), (11, "qint8")):
+        info.dtype = dtype
+        assert operations.type_name(info) == told and not operations.is_plain(odd_signature)
+    info.coo_sparse.values_tensor_name = "y"
+    assert operations.type_name(info) == "sparse" and not operations.is_plain(odd_signature)
+    info.composite_tensor.components.add(name="y", dtype=1)
+    assert operations.type_name(info) == "ragged or composite" and not operations.is_plain(odd_signature)
+    graph = meta_graph_pb2.MetaGraphDef()
+    graph.signature_def["serving_default"].CopyFrom(odd_signature)
+    assert any("is ragged or composite, expected one of" in wrong for wrong in verification._contract(graph))
+
+
+def test_what_the_c_program_does_not_take(odd_signature):
+    graph = meta_graph_pb2.MetaGraphDef()
+    graph.signature_def["wide"].CopyFrom(odd_signature)
+    assert c_program._refused(graph, ["wide"]) == "the graph is tagged [], and the program asks for ['serve']"
+    graph.meta_info_def.tags.append("serve")
+    assert c_program._refused(graph, ["wide"]) is None
+    for i in range(70):
+        graph.signature_def["wide"].outputs[f"y{i}"].name = "y:0"
+    assert c_program._refused(graph, ["wide"]) == "wide has 71 outputs, and the program takes 64"
+    assert f"#define LIMIT {c_program.LIMIT}\n" in c_program.SOURCE.read_text()
+    assert c_program._has_loaded(b"LOADED\n") and not c_program._has_loaded(None)
+
+
+def test_a_version_is_the_module_s_own():
+    assert worker._version("litert") == tf.__version__
+
+
+# --- What cannot be read -----------------------------------------------------------------------------------------------
+
+
+def test_a_graph_that_cannot_be_read_is_a_verdict(tmp_path):
+    extra = tmp_path / "assets.extra"
+    extra.mkdir()
+    for name in ("golden.npz", "zoo.json", "verification.json", "SHA256SUMS"):
+        (extra / name).write_text("null")
+    (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff nothing")
+    for asked in ("installed", ()):
+        verdict = verification.verify(tmp_path, runtimes=asked)
+        wrong = {check.name: check.detail for check in verdict.checks if check.passed is False}
+        assert set(wrong) == {"SHA256SUMS", "saved_model.pb"} and not verdict.passed
+        assert "cannot be read as a SavedModel" in wrong["saved_model.pb"]
+    with pytest.raises(UsageError, match=r"golden.npz cannot be read"):
+        verification.questions(tmp_path, "predict")
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    """A SavedModel with two variables of one name and shape."""
+    module = tf.Module()
+    module.a, module.b = (tf.Variable(tf.ones((2, 3)), name="kernel") for _ in range(2))
+
+    @signature(tf.TensorSpec([None, 2], tf.float32, "x"))
+    def adds(x):
+        return {"y": x @ module.a + x @ module.b}
+
+    module.adds = adds
+    folder = tmp_path_factory.mktemp("twins")
+    tf.saved_model.save(module, str(folder / "model"), signatures={"serving_default": adds})
+    return folder / "model"
+
+
+def test_variables_of_one_name_are_counted_each(twins):
+    assert describe(twins).facts["parameters"] == 12
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        *("null", "[]", "{", '{"model": 1}', '{"model": {"arguments": {}}, "task": 3}'),
+        '{"model": {"name": "m", "arguments": {"a": []}}, "task": "t", "data": 1, "metrics": [], "parameters": "x"}',
+        '{"model": {"name": "m", "arguments": {}}, "task": "t", "portable_signature": {}, "metrics": {"a": null}}',
+        "[" * 100_000,
+    ],
+)
+def test_an_odd_zoo_json_is_no_error(twins, facts):
+    extra = twins / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    (extra / "zoo.json").write_text(facts)
+    text = describe(twins).text()
+    assert "12 parameters" in text and ("m for t" in text) is facts.startswith('{"model": {"name"')
+    assert conversion._portable(twins) is None
+    (extra / "zoo.json").write_text('{"portable_signature": "serving_default"}')
+    assert conversion._portable(twins) == "serving_default"
+
+
+# --- What is left behind -----------------------------------------------------------------------------------------------
+
+
+def test_a_converted_model_is_numbered_behind_the_others(tmp_path):
+    base = tmp_path / "rows-onnx"
+    (base / "7").mkdir(parents=True)
+    (base / "7" / "model.onnx").touch()
+    with publishing.hidden_folder(base) as folder:
+        (folder / "model.onnx").touch()
+        publishing.flush(folder)
+        assert publishing.publish(folder, base) == base / "8"
+
+
+def test_temporary_files_of_the_dead_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch.folder() as folder:
+        left = folder.with_name(".writing-left-behind")
+        left.mkdir()
+        with scratch.folder() as other:
+            assert not left.exists() and folder.exists() and other.exists()
+            assert folder.parent.stat().st_mode & 0o077 == 0
+    assert list(folder.parent.iterdir()) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match=r"Temporary files cannot be written to .*none: .*set TMPDIR to another"):
+        scratch.folder().__enter__()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError, match="somebody else's disk"), scratch.folder():
+        raise OSError(28, "somebody else's disk")
+
+
+def test_a_process_that_is_asked_dies_with_the_one_that_asks(tmp_path):
+    script = tmp_path / "waits.py"
+    script.write_text(
+        "import importlib.util, os, sys, time\n"
+        f"spec = importlib.util.spec_from_file_location('replay', {replay.__file__!r})\n"
+        "module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)\n"
+        "module.die_with_parent()\n"
+        "open(sys.argv[1], 'w').write(str(os.getpid()))\n"
+        "time.sleep(60)\n"
+    )
+    source = "import sys; from pathlib import Path; from zoo.export import runtimes\n"
+    source += "runtimes.run_script(Path(sys.argv[1]), [sys.argv[2]], 'WORKER ')"
+    parent = subprocess.Popen([sys.executable, "-P", "-c", source, str(script), str(tmp_path / "pid")])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child = int((tmp_path / "pid").read_text())
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    while time.monotonic() < deadline:
+        try:
+            with open(f"/proc/{child}/stat") as stat:
+                if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
+                    return  # dead; nobody has asked for its exit status yet
+        except OSError:
+            return
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("it lives on")
+
+
+def test_words_of_the_command_line():
+    assert asked_runtimes(["none"]) == [] and asked_runtimes(["installed"]) == "installed"
+    assert json.dumps(asked_runtimes(["litert"])) == '["litert"]'

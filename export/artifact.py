@@ -76,7 +76,7 @@ def save(
             if not verification.passed:
                 raise UsageError(
                     f"The SavedModel was not published, it failed its verification: {verification.failures}. "
-                    f"{_advice(verification)}"
+                    f"Check {_advice(verification)}."
                 )
             _seal(temporary, verification)
             return publishing.publish(temporary, base)
@@ -92,10 +92,10 @@ def _advice(verification: Verification) -> str:
     failed = {check.name for check in verification.checks if check.passed is False}
     others = [name for name, state in verification.runtimes.items() if state != "agrees"]
     if "ops" in failed:
-        return "Take out the layer that the op belongs to: an artifact reaches nothing outside of itself."
+        return "which layer the op belongs to, and take it out: an artifact reaches nothing outside of itself"
     if others and all(name.startswith(tuple(RUNTIMES[other].title for other in others)) for name in failed):
-        return f"Leave {' and '.join(others)} out of the runtimes, or build the model without what they refuse."
-    return "Check layers of your own: what they answer must depend on inputs and weights alone."
+        return f"whether {' and '.join(others)} must be promised: leave out of the runtimes what cannot agree"
+    return "layers of your own: what they answer must depend on inputs and weights alone"
 
 
 def weights_hash(model: keras.Model) -> str:

@@ -91,8 +91,8 @@ def read(directory: Path) -> Any:
     if len(proto.meta_graphs) > 1:
         tags = " and ".join(repr(",".join(graph.meta_info_def.tags)) for graph in proto.meta_graphs[:3])
         raise UsageError(
-            f"{file} holds {len(proto.meta_graphs)} graphs, tagged {tags}, and loaders take either; expected one. Save it "
-            "anew with the graph for serving alone."
+            f"{file} holds {len(proto.meta_graphs)} graphs, tagged {tags}, and loaders take either; expected one. Pass a "
+            "SavedModel with the graph for serving alone."
         )
     return proto.meta_graphs[0]
 

@@ -116,7 +116,7 @@ def test_inputs_without_a_batch_and_a_batch_that_is_refused():
 
     @signature(tf.TensorSpec([None, 2], tf.float32, "x"))
     def pairs(x):
-        return {"y": tf.reshape(x, [4, 2]) * 2.0}
+        return {"y": tf.ensure_shape(x, [4, 2]) * 2.0}
 
     seen, answers = probe._probe(pairs, [{"x": np.ones((4, 2), np.float32)}], False, replay)
     assert "InvalidArgument" in seen["whole"] and answers["y"].shape == (4, 2)

@@ -228,6 +228,32 @@ def test_what_keras_exports_and_fixed_batches_and_texts(tmp_path):
     assert c_program.missing() or verdict.runtimes["c_api"] == "agrees"
 
 
+@pytest.mark.slow
+def test_inputs_without_a_batch_and_of_odd_names(tmp_path):
+    @signature(tf.TensorSpec([], tf.float32, "file"), tf.TensorSpec([], tf.float32, "x"))
+    def scalar(file, x):
+        return {"y": file * x}
+
+    verdict = verify(foreign(scalar, tmp_path / "scalar"))
+    assert verdict.passed, verdict.table()
+    assert set(verdict.runtimes.values()) <= {"agrees", "cannot be converted", "not installed"}
+    assert c_program.missing() or verdict.runtimes["c_api"] == "agrees"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("name", ["saved_model.pb", "zoo.json", "golden.npz", "verification.json", "SHA256SUMS"])
+def test_a_flipped_byte_is_a_verdict_wherever_it_is(saved, tmp_path, name, place):
+    """Exit status 1 with what is known, never an error."""
+    copy = Path(shutil.copytree(saved, tmp_path / "1"))
+    file = copy / name if name == "saved_model.pb" else copy / "assets.extra" / name
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 0x11
+    file.write_bytes(content)
+    verdict = verify(copy, runtimes=())
+    assert not verdict.passed and lines(verdict)["SHA256SUMS"].passed is False
+
+
 # ---------------------------------------------------------------- all families
 
 FAMILIES = {

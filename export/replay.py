@@ -85,7 +85,8 @@ def restore(file: str) -> dict[str, Any]:
                 import ml_dtypes
 
                 dtype = np.dtype(getattr(ml_dtypes, kind))
-            arrays[name] = np.frombuffer(data.tobytes(), dtype).reshape(shape)
+            # Of a bytearray, as some runtimes take only what they may write to.
+            arrays[name] = np.frombuffer(bytearray(data.tobytes()), dtype).reshape(shape)
     return arrays
 
 

@@ -60,7 +60,7 @@ def test_arrays_of_any_name_and_type_come_back(tmp_path):
     assert list(found) == list(arrays)
     for name, value in arrays.items():
         assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape), name
-        assert np.all(found[name] == value), name
+        assert np.all(found[name] == value) and found[name].flags.writeable, name
 
 
 def test_how_many_are_right():

@@ -104,6 +104,7 @@ def test_what_cannot_be_converted_says_why_and_leaves_nothing(saved, plain, tmp_
         convert(saved, "onnx", output=tmp_path / "taken")
 
 
+@pytest.mark.slow
 def test_onnx_of_a_foreign_savedmodel(plain, run_python):
     folder = convert(plain, "onnx")
     assert folder == plain.with_name("model-onnx") / "1"

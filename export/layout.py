@@ -70,12 +70,15 @@ def check_sums(directory: Path) -> list[str]:
     sums = directory / EXTRA / SUMS
     if not sums.is_file():
         return [f"{EXTRA}/{SUMS} is missing"]
+    text = sums.read_text(encoding="utf-8", errors="replace")
     listed = {}
-    for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.split("\n")[:-1]:
         digest, _, name = line.partition("  ")
         listed[Path(name)] = digest
     present = set(files(directory))
     wrong = [f"{name} is missing" for name in sorted(set(listed) - present)]
     wrong += [f"{name} is not listed" for name in sorted(present - set(listed))]
     wrong += [f"{n} was changed" for n in sorted(present & set(listed)) if storage.sha256(directory / n) != listed[n]]
+    if not wrong and text != "".join(f"{listed[name]}  {name.as_posix()}\n" for name in sorted(listed)):
+        wrong.append(f"{EXTRA}/{SUMS} was changed")  # in what stands between sums and names
     return wrong

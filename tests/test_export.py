@@ -928,6 +928,7 @@ def test_half_precision_inside_is_float32_at_the_edge(digits, tmp_path):
     assert outputs == {"features": {"dtype": "float32", "shape": [None, 8]}}
 
 
+@pytest.mark.slow
 def test_a_model_of_two_replicas(run_python, tmp_path):
     done = run_python(
         """

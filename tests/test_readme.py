@@ -57,7 +57,9 @@ def test_the_shell_commands_work(workplace, part):
     """All of them but the test suite, which would run itself; the quick start has a test of its own."""
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     assert {"bash scripts/quickstart.sh", "bash scripts/test.sh"} <= set(lines)
-    until = next(i for i, line in enumerate(lines) if "tagged_commands" in line)  # other tasks, trained in other tests too
+    until = next(
+        i for i, line in enumerate(lines) if "tagged_commands" in line
+    )  # other tasks, trained in other tests too
     for line in (lines[:until], lines[until:])[part]:
         if not line.startswith("bash scripts/"):
             done = subprocess.run(line, shell=True, cwd=workplace, env=environment(), capture_output=True, text=True)

@@ -17,6 +17,8 @@ Tensors = tuple[tf.Tensor, ...]
 
 _STEPS = 8
 """Steps to an iteration: with more, short series are computed with more padding; with fewer, the loop shows."""
+_MANY = 64
+"""Rows of a batch from which two ops, at the same time, share them."""
 _ORDER = (0, 2, 1, 3)
 """Keras's gates i, f, candidate, o as `BlockLSTM` has them: i, candidate, f, o."""
 
@@ -208,19 +210,35 @@ def block_lstm(
         h: (batch, units), the first output.
         c: (batch, units), the first carry.
     """
-    peephole = tf.zeros_like(bias[: h.shape[1]])
-    answer = tf.raw_ops.BlockLSTM(
-        seq_len_max=tf.shape(inputs, tf.int64)[0],
-        x=inputs,
-        cs_prev=c,
-        h_prev=h,
-        w=weights,
-        wci=peephole,
-        wcf=peephole,
-        wco=peephole,
-        b=bias,
-        forget_bias=0.0,
-        cell_clip=-1.0,
-        use_peephole=False,
-    )
-    return answer.h, answer.cs
+
+    def run(*rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        inputs, h, c = rows
+        peephole = tf.zeros_like(bias[: h.shape[1]])
+        answer = tf.raw_ops.BlockLSTM(
+            seq_len_max=tf.shape(inputs, tf.int64)[0],
+            x=inputs,
+            cs_prev=c,
+            h_prev=h,
+            w=weights,
+            wci=peephole,
+            wcf=peephole,
+            wco=peephole,
+            b=bias,
+            forget_bias=0.0,
+            cell_clip=-1.0,
+            use_peephole=False,
+        )
+        return answer.h, answer.cs
+
+    def halves() -> tuple[tf.Tensor, tf.Tensor]:
+        half = count // 2
+        first, second = run(inputs[:, :half], h[:half], c[:half]), run(inputs[:, half:], h[half:], c[half:])
+        outputs, carries = (tf.concat(pair, axis=1) for pair in zip(first, second, strict=True))
+        return outputs, carries
+
+    # The op makes little use of a second thread; two of them do.
+    count = tf.shape(inputs)[1]
+    outputs, carries = tf.cond(count < _MANY, lambda: run(inputs, h, c), halves)
+    for values in (outputs, carries):
+        values.set_shape([*inputs.shape[:2], h.shape[1]])
+    return outputs, carries

@@ -242,6 +242,7 @@ def test_predict_answers_from_the_savedmodel_alone(run, image, tmp_path):
         os.rename(moved / "1", run[0] / "saved_model" / "1")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_image_is_named(run, image, tmp_path):
     text = tmp_path / "letter.txt"
     text.write_text("dear")
@@ -254,6 +255,7 @@ def test_a_file_that_is_no_image_is_named(run, image, tmp_path):
     assert done.returncode == 2 and "none.png: No such file" in done.stderr
 
 
+@pytest.mark.slow
 def test_export_evaluate_and_verify(run, tmp_path):
     directory, _ = run
     done = run_zoo("export", directory, tmp_path / "exports")

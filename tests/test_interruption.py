@@ -52,6 +52,7 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path):
     """SIGTERM first, kill -9 when it has gone on; it ends in the bits of a run that was left alone."""
     words = ("--config.epochs", "24", "--config.checkpoint_steps", "7")

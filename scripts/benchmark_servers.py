@@ -99,6 +99,9 @@ def keras_call(job: dict[str, Any]) -> Call:
 
     if job["contender"] == "keras_export":
         loaded = tf.saved_model.load(str(_keras_export(job)))
+        (expected,), _ = loaded.serve.concrete_functions[0].structured_input_signature
+        if isinstance(expected, list):  # so Keras exports models of several inputs
+            return lambda inputs: loaded.serve([tf.constant(inputs[spec.name]) for spec in expected])
         return lambda inputs: loaded.serve(tf.nest.map_structure(tf.constant, _as_input(inputs)))
     model = keras_model(job)
     if job["contender"] == "keras_predict":

@@ -24,9 +24,6 @@ from zoo.layers.dot_product import once
 
 Tensors = tuple[tf.Tensor, ...]
 
-_FEW = 8
-"""Rows of a batch below which one product for all steps is faster than one for each."""
-
 
 @keras.saving.register_keras_serializable("zoo")
 class LSTM(layers.LSTM):
@@ -73,9 +70,9 @@ class LSTM(layers.LSTM):
             loop = _lstm_training if _needs_states(self) else _lstm_training_outputs
             outputs, carries = loop(steps.projected(kernel, self.cell.bias), recurrent_kernel, h, c)
             return steps.results(self, outputs, [(outputs, h), (carries, c)])
-        projected = steps.turned(kernel, self.cell.bias, self.portable)
+        bias = None if self.cell.bias is None else _full(tf.convert_to_tensor(self.cell.bias))
         outputs, carries = recurrent_inference.lstm(
-            projected, recurrent_kernel, h, c, _needs_states(self), self.portable
+            steps.turned(), kernel, recurrent_kernel, bias, h, c, _needs_states(self), self.portable
         )
         return steps.turned_results(self, outputs, [(outputs, h), (carries, c)])
 
@@ -114,8 +111,8 @@ class GRU(layers.GRU):
         if training:
             outputs = _gru_training(steps.projected(kernel, input_bias), recurrent_kernel, recurrent_bias, h)
             return steps.results(self, outputs, [(outputs, h)])
-        projected = steps.turned(kernel, input_bias, self.portable)
-        outputs = recurrent_inference.gru(projected, recurrent_kernel, recurrent_bias, h, self.portable)
+        bias = (input_bias, recurrent_bias)
+        outputs = recurrent_inference.gru(steps.turned(), kernel, recurrent_kernel, bias, h, self.portable)
         return steps.turned_results(self, outputs, [(outputs, h)])
 
 
@@ -197,22 +194,9 @@ class _Steps:
         projected.set_shape([*x.shape[:2], kernel.shape[1]])
         return projected
 
-    def turned(self, kernel: tf.Tensor, bias: Any, portable: bool) -> tf.Tensor:
-        """Returns what `projected` does as (steps, gates, batch), in which `recurrent_inference` computes."""
-
-        def at_once() -> tf.Tensor:
-            return tf.transpose(self.projected(kernel, bias), [0, 2, 1])
-
-        def step_by_step() -> tf.Tensor:  # a product each, and nothing of the gates' size is moved
-            x = tf.transpose(self.inputs, [1, 0, 2])
-            products = tf.matmul(tf.transpose(kernel)[tf.newaxis], x, transpose_b=True)
-            return products if bias is None else products + tf.expand_dims(_full(tf.convert_to_tensor(bias)), 1)
-
-        if portable:
-            return at_once()
-        turned = tf.cond(tf.shape(self.inputs)[0] < _FEW, at_once, step_by_step)
-        turned.set_shape([self.inputs.shape[1], kernel.shape[1], self.inputs.shape[0]])
-        return turned
+    def turned(self) -> tf.Tensor:
+        """Returns the inputs as (steps, channels, batch), in which `recurrent_inference` computes."""
+        return tf.transpose(self.inputs, [1, 2, 0])
 
     def turned_results(
         self, layer: Any, outputs: tf.Tensor, states: Sequence[tuple[tf.Tensor, tf.Tensor]]

@@ -24,8 +24,10 @@ _ORDER = (0, 2, 1, 3)
 
 
 def lstm(
-    projected: tf.Tensor,
+    inputs: tf.Tensor,
     kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor | None,
     h: tf.Tensor,
     c: tf.Tensor,
     needs_carries: bool = True,
@@ -34,9 +36,10 @@ def lstm(
     """Returns outputs and carries of all steps.
 
     Args:
-        projected: float (steps, 4 * units, batch), inputs times their weights plus the bias; gates in Keras's order: input,
-            forget, candidate, output.
-        kernel: (units, 4 * units), the recurrent weights.
+        inputs: float (steps, channels, batch).
+        kernel: (channels, 4 * units), the inputs' weights; gates in Keras's order: input, forget, candidate, output.
+        recurrent_kernel: (units, 4 * units), the states' weights.
+        bias: (4 * units,), or None.
         h: (batch, units), the first output.
         c: (batch, units), the first carry.
         needs_carries: whether carries are wanted; else the outputs are returned in their place.
@@ -46,66 +49,80 @@ def lstm(
         Two tensors (steps, units, batch).
 
     Example:
-        >>> lstm(tf.zeros([5, 12, 2]), tf.zeros([3, 12]), tf.zeros([2, 3]), tf.zeros([2, 3]))[0].shape
+        >>> units, x, state = 3, tf.zeros([5, 4, 2]), tf.zeros([2, 3])
+        >>> lstm(x, tf.zeros([4, 12]), tf.zeros([3, 12]), tf.zeros([12]), state, state)[0].shape
         TensorShape([5, 3, 2])
     """
-    turned = tf.transpose(kernel)
+    weights = tf.transpose(tf.concat([kernel, recurrent_kernel], axis=0))
+    added = tf.zeros_like(weights[:, :1]) if bias is None else tf.expand_dims(bias, 1)
 
     def step(x: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> Tensors:
-        i, f, new, o = tf.split(x + tf.matmul(turned, h), 4, axis=0)
+        i, f, new, o = tf.split(tf.matmul(weights, tf.concat([x, h], axis=0)) + added, 4, axis=0)
         c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(new)
         return tf.sigmoid(o) * tf.tanh(c), c
 
-    outputs, *carries = _run(step, projected, (h, c), kept=2 if needs_carries else 1, portable=portable)
+    outputs, *carries = _run(step, inputs, (h, c), kept=2 if needs_carries else 1, portable=portable)
     return outputs, carries[0] if needs_carries else outputs
 
 
-def gru(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, portable: bool = False) -> tf.Tensor:
+def gru(
+    inputs: tf.Tensor,
+    kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tuple[tf.Tensor, tf.Tensor],
+    h: tf.Tensor,
+    portable: bool = False,
+) -> tf.Tensor:
     """Returns the outputs of all steps, (steps, units, batch), of a GRU whose reset gate comes after the product.
 
     Args:
-        projected: float (steps, 3 * units, batch), inputs times their weights plus their bias; gates in Keras's order:
-            update, reset, candidate.
-        kernel: (units, 3 * units), the recurrent weights.
-        bias: (3 * units,), added to the state's product.
+        inputs: float (steps, channels, batch).
+        kernel: (channels, 3 * units), the inputs' weights; gates in Keras's order: update, reset, candidate.
+        recurrent_kernel: (units, 3 * units), the states' weights.
+        bias: two of (3 * units,), added to the inputs' product and to the states'.
         h: (batch, units), the first output.
         portable: as for `lstm`.
 
     Example:
-        >>> gru(tf.zeros([5, 9, 2]), tf.zeros([3, 9]), tf.zeros([9]), tf.zeros([2, 3])).shape
+        >>> bias = tf.zeros([9]), tf.zeros([9])
+        >>> gru(tf.zeros([5, 4, 2]), tf.zeros([4, 9]), tf.zeros([3, 9]), bias, tf.zeros([2, 3])).shape
         TensorShape([5, 3, 2])
     """
-    units = kernel.shape[0]
-    gates, candidate = tf.split(tf.transpose(kernel), [2 * units, units], axis=0)
-    # The gates' bias is added once, outside; the candidate's stands inside the reset gate's product.
-    projected += tf.expand_dims(tf.concat([bias[: 2 * units], tf.zeros_like(bias[2 * units :])], axis=0), 1)
-    inner_bias = tf.expand_dims(bias[2 * units :], 1)
+    units = recurrent_kernel.shape[0]
+
+    def parts(values: tf.Tensor) -> list[tf.Tensor]:
+        return tf.split(values, [2 * units, units], axis=0)
+
+    (x_gates, x_new), (h_gates, h_new) = parts(tf.transpose(kernel)), parts(tf.transpose(recurrent_kernel))
+    (x_gates_bias, x_new_bias), (h_gates_bias, h_new_bias) = (parts(tf.expand_dims(b, 1)) for b in bias)
+    # Inputs and states side by side: one product makes both gates. The candidate's two stay apart, the reset gate scales one.
+    gates, gates_bias = tf.concat([x_gates, h_gates], axis=1), x_gates_bias + h_gates_bias
 
     def step(x: tf.Tensor, h: tf.Tensor) -> Tensors:
-        x_gates, x_new = tf.split(x, [2 * units, units], axis=0)
-        z, r = tf.split(tf.sigmoid(x_gates + tf.matmul(gates, h)), 2, axis=0)
-        new = tf.tanh(x_new + r * (tf.matmul(candidate, h) + inner_bias))
+        z, r = tf.split(tf.sigmoid(tf.matmul(gates, tf.concat([x, h], axis=0)) + gates_bias), 2, axis=0)
+        new = tf.tanh(tf.matmul(x_new, x) + x_new_bias + r * (tf.matmul(h_new, h) + h_new_bias))
         return (new + z * (h - new),)
 
-    (outputs,) = _run(step, projected, (h,), kept=1, portable=portable)
+    (outputs,) = _run(step, inputs, (h,), kept=1, portable=portable)
     return outputs
 
 
-def _run(step: Callable[..., Tensors], projected: tf.Tensor, states: Tensors, kept: int, portable: bool) -> Tensors:
-    """Runs `step(x, *states) -> states` over projected inputs (steps, gates, batch); returns what the first `kept` states
-    are after every step.
+def _run(step: Callable[..., Tensors], inputs: tf.Tensor, states: Tensors, kept: int, portable: bool) -> Tensors:
+    """Runs `step(x, *states) -> states` over inputs (steps, channels, batch); returns what the first `kept` states are after
+    every step.
 
-    Inside, everything is turned: x (gates, batch), states (units, batch).
+    Inside, everything is turned: x (channels, batch), states (units, batch). Inputs are multiplied with their weights step
+    by step: the products of all steps at once are a large tensor that leaves the caches before it is read.
     """
-    known, units = projected.shape[0], states[0].shape[1]
-    count = tf.shape(projected)[0] if known is None else known
+    known, units = inputs.shape[0], states[0].shape[1]
+    count = tf.shape(inputs)[0] if known is None else known
     size = _STEPS if known is None else _chunk(known)
     chunks = (count + size - 1) // size
-    x = projected
+    x = inputs
     if known is None or chunks * size > known:
         x = tf.pad(x, [[0, chunks * size - count], [0, 0], [0, 0]])
-    x = tf.reshape(x, tf.stack([chunks, size, projected.shape[1], tf.shape(projected)[2]]))
-    x.set_shape([None if known is None else chunks, size, projected.shape[1], projected.shape[2]])
+    x = tf.reshape(x, tf.stack([chunks, size, inputs.shape[1], tf.shape(inputs)[2]]))
+    x.set_shape([None if known is None else chunks, size, inputs.shape[1], inputs.shape[2]])
 
     @tf.autograph.experimental.do_not_convert
     def several(chunk: tf.Tensor, *states: tf.Tensor) -> tuple[Tensors, Tensors]:
@@ -122,8 +139,8 @@ def _run(step: Callable[..., Tensors], projected: tf.Tensor, states: Tensors, ke
     wanted = (_written_in_place if portable else _written_to_lists)(several, x, turned, kept)
     results = []
     for array in wanted:
-        values = tf.reshape(array, tf.stack([chunks * size, units, tf.shape(projected)[2]]))[:count]
-        values.set_shape([known, units, projected.shape[2]])
+        values = tf.reshape(array, tf.stack([chunks * size, units, tf.shape(inputs)[2]]))[:count]
+        values.set_shape([known, units, inputs.shape[2]])
         results.append(values)
     return tuple(results)
 

@@ -287,3 +287,19 @@ def test_the_fused_op_shares_many_rows():
 def test_what_the_fused_op_does_not_compute_is_not_folded(options):
     assert pair("LSTM", "float32", **options)[0].fold_weights() == ()
     assert pair("LSTM", "float64")[0].fold_weights() == (), "its kernel knows no float64"
+
+
+@pytest.mark.parametrize("kind", [recurrent.LSTM, recurrent.GRU])
+def test_nothing_is_drawn_outside_training(kind):
+    """Keras's layers advance a seed at every call; then a served graph assigns variables, and evaluating changes a run."""
+    layer = kind(3, return_sequences=True, dropout=0.5, recurrent_dropout=0.5, seed=1)
+    x = tf.random.stateless_uniform([2, 4, 3], seed=(0, 0))
+    layer.build(x.shape)
+    before = [v.numpy() for v in layer.variables]
+    graph = tf.function(lambda x: layer(x)).get_concrete_function(x).graph
+    held = {node.op for node in graph.as_graph_def(add_shapes=False).node}
+    assert not {op for op in held if "Random" in op or "Assign" in op}
+    layer(x, training=False)
+    assert all((a == b.numpy()).all() for a, b in zip(before, layer.variables, strict=True))
+    layer(x, training=True)
+    assert any((a != b.numpy()).any() for a, b in zip(before, layer.variables, strict=True))

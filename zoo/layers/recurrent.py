@@ -25,8 +25,20 @@ from zoo.layers.dot_product import once
 Tensors = tuple[tf.Tensor, ...]
 
 
+class _DrawsToTrain:
+    """Keras draws masks of dropout, and counts the draw, at every call; here only where they drop something. Else what is
+    served holds random numbers and a state, which it does not need and other runtimes do not convert."""
+
+    def _maybe_config_dropout_masks(self, cell: Any, sequence: Any, state: Any) -> None:
+        """Keras's place to draw, which does not know yet whether this is training."""
+
+    def _draw(self, training: Any, sequences: Any, state: Any) -> None:
+        if training is not None and training is not False:
+            super()._maybe_config_dropout_masks(self.cell, sequences[:, 0, :], state)  # type: ignore[misc,attr-defined]
+
+
 @keras.saving.register_keras_serializable("zoo")
-class LSTM(layers.LSTM):
+class LSTM(_DrawsToTrain, layers.LSTM):
     """Keras's LSTM, faster on a CPU: (batch, steps, channels) to (batch, units), or of all steps.
 
     Arguments, weights, their names, masks, states and numbers are those of `keras.layers.LSTM`. In half precision the steps
@@ -54,6 +66,7 @@ class LSTM(layers.LSTM):
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
         """Returns last output, all outputs and states, as Keras's layer does."""
+        self._draw(training, sequences, initial_state)
         if self.folded is not None and not training:
             steps = _Steps(sequences, mask, self.go_backwards)
             x = tf.transpose(steps.inputs, [1, 0, 2])
@@ -78,7 +91,7 @@ class LSTM(layers.LSTM):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class GRU(layers.GRU):
+class GRU(_DrawsToTrain, layers.GRU):
     """Keras's GRU, faster on a CPU: (batch, steps, channels) to (batch, units), or of all steps.
 
     Arguments, weights, their names, masks, states and numbers are those of `keras.layers.GRU`. In half precision the steps
@@ -99,6 +112,7 @@ class GRU(layers.GRU):
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
         """Returns last output, all outputs and states, as Keras's layer does."""
+        self._draw(training, sequences, initial_state)
         if not _has_a_loop(self, training) or not self.reset_after:
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         weights = [self.cell.kernel, self.cell.recurrent_kernel]

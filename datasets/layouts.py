@@ -75,12 +75,15 @@ def _labels(table: Table, labels: list[str]) -> tuple[str, ...]:
 
 def _classified_texts(table: Table) -> Rows:
     table.require("text", "label")
-    held, labels = table.text("text"), [label.strip() for label in table.text("label")]
+    labels = [label.strip() for label in table.text("label")]
     classes = _labels(table, labels)
+    read = {key: table.text(key) for key in ("text", "text_pair") if key in table}
+    columns: dict[str, Any] = {key: texts(cells) for key, cells in read.items()}
+    digests = [digest(*parts) for parts in zip(*read.values(), strict=True)]
     return Rows(
         task="text_classification",
-        columns={"text": texts(held), "label": numbered(labels, classes)},
-        digests=[digest(text) for text in held],
+        columns={**columns, "label": numbered(labels, classes)},
+        digests=digests,
         strata=labels,
         given=_splits(table),
         class_names=classes,
@@ -258,7 +261,7 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
 LAYOUTS = {
     layout.task: layout
     for layout in [
-        Layout("text_classification", ("text", "label"), rows=_classified_texts),
+        Layout("text_classification", ("text", "label"), ("text_pair",), rows=_classified_texts),
         Layout("image_classification", ("image", "label"), rows=_classified_images),
         Layout("translation", ("text", "translation"), rows=_translations),
         Layout("recommendation", ("user_id", "item_id", "rating"), ("time", "title"), rows=_ratings),

@@ -2,7 +2,7 @@
 
 | task | columns asked for | may be there |
 |---|---|---|
-| text classification | text, label | |
+| text classification | text, label | text_pair |
 | image classification | image (paths, from the file's folder), label | |
 | translation | text, translation | |
 | recommendation | user_id, item_id, rating | time, title |

@@ -124,6 +124,10 @@ class TextPreprocessor(VocabularyPreprocessor):
         cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[TextPreprocessor, dict[str, Any]]:
         """Takes the most frequent words of the training split, as many as the builder's `vocab_size` has room for."""
+        if "text_pair" in data.features:
+            raise UsageError(
+                f"Data set {data.name!r} has pairs of texts, of which this model would read the first alone. Choose bert."
+            )
         most, longest = vocabulary_sizes(needs, arguments)
         counts: collections.Counter[bytes] = collections.Counter()
         for texts in data.train.map(lambda example: example["text"]).batch(1024):

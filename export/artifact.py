@@ -218,7 +218,7 @@ def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndar
     names = np.array([name.encode() for name in interface.class_names], object)
     signatures = dict(task.signatures)
     if "features" in live:
-        first = task.signatures["serving_default"].requests
+        first = task.signatures["serving_default"].takes(preprocessor.requests)
         signatures["features"] = tasks.Signature(first, lambda served: dict(served.outputs), {}, head="features")
 
     def label(numbers: tf.Tensor) -> tf.Tensor:
@@ -241,7 +241,7 @@ def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndar
         inputs = dict(examples.inputs)
     golden = {"targets": examples.targets, **_recorded("predict", inputs, predict)}
     for name, signature in signatures.items():
-        golden |= _recorded(name, {k: examples.requests[k] for k in signature.requests}, answering(signature))
+        golden |= _recorded(name, {k: examples.requests[k] for k in signature.takes(examples.requests)}, answering(signature))
     return golden
 
 

@@ -67,19 +67,23 @@ class LoadedModel:
         """Answers requests as a person types them, one for each.
 
         An item is the path of a file for a model that takes a file's bytes; the path of a CSV file for one that takes a
-        series, with a row a step, a column a channel and perhaps a line of names; else the text, or the id, itself.
+        series, with a row a step, a column a channel and perhaps a line of names; else the text, or the id, itself. For a
+        model that takes several, such as a pair of texts, a tab stands between them.
 
         Returns:
             A dict per item: the named outputs, strings as str.
 
         Raises:
-            UsageError: the signature takes several inputs, a file that cannot be read, or a request that is refused; which
-                one is said.
+            UsageError: the signature takes several inputs that are not all strings, a file that cannot be read, or a request
+                that is refused; which one is said.
         """
         names = self.inputs(signature)
-        if len(names) != 1:
-            raise UsageError(f"{signature} takes {' and '.join(names)}. Call the loaded model with inputs by name.")
-        spec = self._function(signature).structured_input_signature[1][names[0]]
+        specs = self._function(signature).structured_input_signature[1]
+        if len(names) > 1:
+            if any(spec.dtype != tf.string for spec in specs.values()):
+                raise UsageError(f"{signature} takes {' and '.join(names)}. Call the loaded model with inputs by name.")
+            return [self._predict_several(str(item), names, signature) for item in items]
+        spec = specs[names[0]]
         takes_file = names[0].endswith("_bytes") or names == ["series"]
         if signature == "predict" or not (takes_file or spec.dtype == tf.string):
             raise UsageError(
@@ -100,6 +104,15 @@ class LoadedModel:
                     f"Cannot answer {item}: {one_line(error.__cause__ or error)} Pass another {what}."
                 ) from error
         return answers
+
+    def _predict_several(self, item: str, names: Sequence[str], signature: str) -> dict[str, Any]:
+        parts = item.split("\t")
+        if len(parts) != len(names):
+            raise UsageError(
+                f"Cannot answer {item!r}: {signature} takes {' and '.join(names)}. Pass {len(names)} with a tab between."
+            )
+        values = {n: [part.encode("utf-8", "surrogateescape")] for n, part in zip(names, parts, strict=True)}
+        return _row(self(values, signature))
 
     def labels(self) -> list[str]:
         """Returns the class names of the artifact, in the order of its probabilities; empty where it has none."""

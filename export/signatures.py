@@ -77,12 +77,12 @@ def served_model(
     for layer, folded in zip(recurrent, module.folded_weights, strict=True):
         layer.folded = tuple(folded) or None
     traced = {
-        name: trace(answering(signature), {key: raw[key] for key in signature.requests})
+        name: trace(answering(signature), {key: raw[key] for key in signature.takes(raw)})
         for name, signature in task.signatures.items()
     }
     traced["predict"] = trace(predict, model_inputs(network))
     if "features" in functions:
-        traced["features"] = trace(features, {key: raw[key] for key in task.signatures["serving_default"].requests})
+        traced["features"] = trace(features, {key: raw[key] for key in task.signatures["serving_default"].takes(raw)})
     if recurrent:
         for layer in recurrent:
             layer.folded, layer.portable = None, True

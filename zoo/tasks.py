@@ -9,7 +9,7 @@ and at most one new preprocessor in `zoo.datasets` and one new report in `zoo.ev
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, did_you_mean
@@ -47,12 +47,18 @@ class Signature:
         answer: makes the named outputs, inside the graph, from core TensorFlow ops.
         answers: the outputs by name, with what each holds (for README and the model card).
         head: what runs the model: its forward pass, `predict`, or a named function of its spec, such as `beam`.
+        optional: the names of those that it takes too where the preprocessor knows them.
     """
 
     requests: tuple[str, ...]
     answer: Callable[[Served], dict[str, tf.Tensor]]
     answers: Mapping[str, str]
     head: str = "predict"
+    optional: tuple[str, ...] = ()
+
+    def takes(self, known: Collection[str]) -> tuple[str, ...]:
+        """Returns the names of the raw inputs, of a preprocessor that knows these."""
+        return (*self.requests, *(name for name in self.optional if name in known))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,13 +235,13 @@ _CLASS_ANSWERS = {
 }
 
 
-def _classifier(*requests: str) -> dict[str, Any]:
+def _classifier(*requests: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
     return {
         "target": "label",
         "report": "classification",
         "signatures": {
-            "serving_default": Signature(requests, _classification_answer, _CLASS_ANSWERS),
-            "top_k": Signature(requests, _top_answer, _TOP_ANSWERS),
+            "serving_default": Signature(requests, _classification_answer, _CLASS_ANSWERS, optional=optional),
+            "top_k": Signature(requests, _top_answer, _TOP_ANSWERS, optional=optional),
         },
         "loss": _cross_entropy,
         "metrics": _accuracy,
@@ -273,7 +279,7 @@ TASKS: dict[str, Task] = {
             preprocessor="image",
             **(_classifier("image_bytes") | {"metrics": _last_step_accuracy}),
         ),
-        Task(name="text_classification", preprocessor="text", **_classifier("text")),
+        Task(name="text_classification", preprocessor="text", **_classifier("text", optional=("text_pair",))),
         Task(
             name="series_classification",
             preprocessor="series",

@@ -28,7 +28,7 @@ def write_artifact(job: dict[str, Any]) -> None:
     import numpy as np
 
     import zoo
-    from zoo import registry
+    from zoo import huggingface, registry
     from zoo.export.artifact import model_inputs
 
     prepared = zoo.datasets.load(job["data"]).prepare(job["family"], **job.get("model", {}))
@@ -36,11 +36,14 @@ def write_artifact(job: dict[str, Any]) -> None:
     folder = Path(job["folder"])
     zoo.export.save(model, prepared.interface, folder / "artifact")
     model.save(folder / "model.keras")
+    if job.get("hugging_face"):
+        huggingface.save_folder(model, folder / "huggingface")
     rng, arrays = np.random.default_rng(0), {}
     for name, spec in model_inputs(model).items():
         shape = [job["rows"], *(size or job["length"] for size in spec.shape[1:])]
         numbers = rng.normal(size=shape) if spec.dtype.is_floating else rng.integers(1, _least(model, name), shape)
-        arrays[name] = numbers.astype(spec.dtype.as_numpy_dtype)
+        fixed = {"padding_mask": np.ones, "token_type_ids": np.zeros}  # no padding, one text
+        arrays[name] = fixed.get(name, lambda _, numbers=numbers: numbers)(shape).astype(spec.dtype.as_numpy_dtype)
     answer = _plain(model(_as_input({k: v[:8] for k, v in arrays.items()}), training=False))
     weights = {f"w{i:03}": w for i, w in enumerate(model.get_weights())}
     np.savez(folder / "start.npz", answer=answer, **weights, **{f"x_{k}": v for k, v in arrays.items()})  # type: ignore[arg-type]
@@ -48,8 +51,9 @@ def write_artifact(job: dict[str, Any]) -> None:
 
 
 def _least(model: keras.Model, name: str) -> int:
-    """Returns a number that every integer input stays below: the smallest table of the model."""
-    sizes = [w.shape[0] for w in model.weights if len(w.shape) == 2 and w.path.endswith(("embeddings", "table"))]
+    """Returns a number that every integer input stays below: the smallest table of the model that one of them is for."""
+    tables = [w for w in model.weights if len(w.shape) == 2 and w.path.endswith(("embeddings", "table"))]
+    sizes = [w.shape[0] for w in tables if not any(part in w.path for part in ("token_types", "positions"))]
     return min(sizes)
 
 
@@ -129,10 +133,10 @@ def onnx_call(job: dict[str, Any]) -> Call:
     options.intra_op_num_threads = job["threads"]
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    given = [value.name for value in session.get_inputs()]  # Keras's export has names of its own, in Keras's order
+    given = [value.name for value in session.get_inputs()]
 
     def call(inputs: dict[str, Any]) -> dict[str, Any]:
-        return dict(zip(names, session.run(None, dict(zip(given, inputs.values(), strict=True))), strict=True))
+        return dict(zip(names, session.run(None, dict(zip(given, _in_order(inputs, given), strict=True))), strict=True))
 
     return call
 
@@ -149,12 +153,18 @@ def openvino_call(job: dict[str, Any]) -> Call:
     }
     compiled = openvino.Core().compile_model(str(file), "CPU", settings)
     names = [output.get_any_name() for output in compiled.outputs]
+    given = [value.get_any_name() for value in compiled.inputs]
 
     def call(inputs: dict[str, Any]) -> dict[str, Any]:
-        answer = compiled(list(inputs.values()))
+        answer = compiled(_in_order(inputs, given))
         return {name: answer[i] for i, name in enumerate(names)}
 
     return call
+
+
+def _in_order(inputs: dict[str, Any], names: list[str]) -> list[Any]:
+    """Returns inputs in the order of a converted model's; an only one may have any name."""
+    return [inputs[name] for name in names] if len(names) > 1 else list(inputs.values())
 
 
 def _converted(job: dict[str, Any], to: str, pattern: str) -> Path:

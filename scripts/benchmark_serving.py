@@ -51,6 +51,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "transformer": {**_TEXT},
     "attention": {**_TEXT},
+    "bert": {
+        "data": "commands",
+        "length": 128,
+        "model": {"hidden_size": 512, "num_layers": 4, "num_heads": 8, "intermediate_size": 2048},
+        "hugging_face": True,
+    },
     "mobilenet_v2": {"data": "digits", "model": {"input_shape": [96, 96, 3]}},
     "resnet50": {"data": "digits", "model": {"input_shape": [64, 64, 3]}},
     "vgg16": {"data": "digits", "model": {"input_shape": [32, 32, 3]}},
@@ -58,7 +64,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "seq2seq_rnn": {"data": "number_words", "length": 20},
     "seq2seq_transformer": {"data": "number_words", "length": 20},
 }
-"""Of every family the embedded data that it is prepared for, the builder's arguments, the steps of a sequence."""
+"""Of every family the embedded data that it is prepared for, the builder's arguments, the steps of a sequence, and whether
+PyTorch runs it as Hugging Face's model of the same weights."""
 
 NOTES = (
     "Milliseconds of one call from Python, arrays in and arrays out; the median of a round, the median of all rounds.",
@@ -103,8 +110,10 @@ def _measure(family: str, threads: int, folder: str, options: Any, skipped: dict
                 "threads": threads,
                 "folder": folder,
                 "rows": max(options.batch_sizes),
+                **({"length": options.length} if options.length else {}),
             }
-            if contender.startswith("torch") and family not in benchmark.FAMILIES:  # not written in PyTorch
+            in_torch = family in benchmark.FAMILIES or "hugging_face" in FAMILIES[family]
+            if contender.startswith("torch") and not in_torch:
                 continue
             worker = Worker(_command(contender, options.torch_python), job)
             workers[contender] = worker
@@ -180,6 +189,7 @@ def _parser() -> Parser:
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), help="Families of models.")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), help="Whom to compare; zoo is always one.")
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 256], help="Examples in a call.")
+    parser.add_argument("--length", type=int, help="Steps of a sequence, in the place of each family's own.")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="Threads of each contender.")
     parser.add_argument("--seconds", type=float, default=2.0, help="Seconds per contender and setting.")
     parser.add_argument("--torch-python", default=sys.executable, help="A Python that has PyTorch.")

@@ -219,33 +219,58 @@ def run_lightning(job: dict[str, Any], module: Any, loader: Any, ordered: Any) -
     lightning.Trainer(max_epochs=-1, accelerator="cpu", callbacks=[Rounds()], **quiet).fit(task, loader)
 
 
+def hugging_face_module(folder: Path) -> Any:
+    """Returns the text classifier of a folder as a module from token ids, token types and mask to probabilities."""
+    import torch
+    import transformers
+
+    class Probabilities(torch.nn.Module):
+        """The classifier, then a softmax."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+
+        def forward(self, token_ids: Any, token_type_ids: Any, padding_mask: Any) -> Any:
+            """Returns float32 (batch, classes)."""
+            answer = self.inner(input_ids=token_ids, token_type_ids=token_type_ids, attention_mask=padding_mask)
+            return torch.softmax(answer.logits, dim=-1)
+
+    return Probabilities().eval()
+
+
 def run_serving(job: dict[str, Any]) -> None:
     """Measures calls as it is asked to, a line with batch size and seconds; as `serve` of benchmark_servers.py does."""
     import numpy as np
     import torch
 
     with np.load(Path(job["folder"]) / "start.npz") as start:
-        (x,) = (start[name] for name in start.files if name.startswith("x_"))
+        inputs = [start[name] for name in start.files if name.startswith("x_")]
         weights = iter([start[name] for name in sorted(start.files) if name.startswith("w")])
         expected = start["answer"]
     if job["family"] == "cnn":
-        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    module: Any = torch.nn.Sequential(make_module(job["family"], weights), torch.nn.Softmax(-1)).eval()
+        inputs = [np.ascontiguousarray(inputs[0].transpose(0, 3, 1, 2))]
+    module: Any
+    if job.get("hugging_face"):
+        module = hugging_face_module(Path(job["folder"]) / "huggingface")
+    else:
+        module = torch.nn.Sequential(make_module(job["family"], weights), torch.nn.Softmax(-1)).eval()
     with torch.inference_mode():
+        few = [torch.from_numpy(x[:8]) for x in inputs]
         if job["contender"] == "torch_traced":
-            module = torch.jit.freeze(torch.jit.trace(module, torch.from_numpy(x[:8])))
-        gap = float(np.max(np.abs(module(torch.from_numpy(x[:8])).numpy() - expected)))
+            module = torch.jit.freeze(torch.jit.trace(module, few))
+        gap = float(np.max(np.abs(module(*few).numpy() - expected)))
         if gap > 1e-4:
             raise ValueError(f"The answer differs from the Keras model's by {gap:.2g}. Leave it out with --contenders.")
         say(difference=gap)
         for line in sys.stdin:
             batch, seconds = line.split()
-            part = np.ascontiguousarray(x[: int(batch)])
+            parts = [np.ascontiguousarray(x[: int(batch)]) for x in inputs]
             times: list[float] = []
             end = time.perf_counter() + float(seconds)
             while len(times) < 3 or time.perf_counter() < end:
                 started = time.perf_counter()
-                module(torch.from_numpy(part)).numpy()
+                module(*(torch.from_numpy(part) for part in parts)).numpy()
                 times.append(time.perf_counter() - started)
             say(milliseconds=1000 * statistics.median(times))
 

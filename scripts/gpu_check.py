@@ -96,7 +96,7 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--limit", type=float, default=300.0, help="Seconds that a process may take.")
     options = parser.parse(argv)
     checks = [check for check in CHECKS if options.check in (None, check.name)]
-    models = list_models(options.pattern)
+    models = list_models(options.pattern, variants=False)
     if not checks:
         raise UsageError(f"Unknown check {options.check!r}. Pass one of {', '.join(c.name for c in CHECKS)}.")
     if not models:

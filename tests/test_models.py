@@ -17,7 +17,7 @@ import tensorflow as tf
 import zoo
 from zoo import registry, tasks
 
-NAMES = zoo.list_models()
+NAMES = zoo.list_models(variants=False)
 every_model = pytest.mark.parametrize("name", NAMES)
 # What takes long waits for `--slow` where a model has no small form.
 HEAVY = {name for name in NAMES if zoo.get_spec(name).heavy}

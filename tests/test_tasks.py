@@ -21,7 +21,7 @@ AGAIN = [
     ("seq2seq_transformer", "translation"),
     ("transformer", "text_classification"),
 ]
-PAIRS = [(name, task) for name in zoo.list_models() for task in zoo.get_spec(name).tasks]
+PAIRS = [(name, task) for name in zoo.list_models(variants=False) for task in zoo.get_spec(name).tasks]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from zoo.config import read_yaml
 from zoo.datasets.text import TextPreprocessor, words
 from zoo.layers import sequences
 
-TEXT_MODELS = zoo.list_models(task="text_classification")
+TEXT_MODELS = zoo.list_models(task="text_classification", variants=False)
 
 AWKWARD = [
     "It's 5 o'clock!",

@@ -47,6 +47,7 @@ class ModelSpec:
         side_outputs: the layers whose output is answered beside the model's own, where a model has such a layer.
         closed_form: sets a model's weights from all training inputs and targets at once, instead of gradient steps.
         jit_compile: whether XLA makes training faster on a CPU; measured with `zoo benchmark training`.
+        variant_of: the family of which this is a named size; None for a family.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ModelSpec:
     closed_form: Callable[..., None] | None = None
     heavy: bool = False
     jit_compile: bool = False
+    variant_of: str | None = None
 
     @property
     def summary(self) -> str:
@@ -92,6 +94,7 @@ def register_model(
     closed_form: Callable[..., None] | None = None,
     heavy: bool = False,
     jit_compile: bool = False,
+    variant_of: str | None = None,
 ) -> Callable[[BuilderT], BuilderT]:
     """Registers `build_NAME_model` as NAME; see `ModelSpec` for the arguments.
 
@@ -142,10 +145,57 @@ def register_model(
             closed_form=closed_form,
             heavy=heavy,
             jit_compile=jit_compile,
+            variant_of=variant_of,
         )
         return recording  # type: ignore[return-value]
 
     return decorate
+
+
+def register_variant(
+    builder: Builder, name: str, summary: str, *, golden: tuple[tuple[Mapping[str, Any], int], ...], **defaults: Any
+) -> Builder:
+    """Registers a named size of a family: its builder with other defaults; all else is the family's.
+
+    Args:
+        builder: the family's registered builder.
+        name: the size's name, such as `bert_tiny`.
+        summary: the first line of the docstring.
+        golden: arguments and the exact number of parameters that they must give.
+        **defaults: the sizes, by the names of the builder's arguments.
+
+    Returns:
+        `build_NAME_model`, which takes what the family's builder takes.
+
+    Raises:
+        ValueError: the builder is not registered, or has no such argument.
+
+    Example:
+        >>> build_flat_model = register_variant(build_mlp_model, "flat", "No hidden layer.", golden=(), hidden_units=())
+    """
+    family = next((spec for spec in _SPECS.values() if spec.builder is builder), None)
+    if family is None:
+        raise ValueError(f"{builder.__name__} is not registered. Put @register_model on it.")
+    for argument in defaults:
+        if argument not in family.parameters:
+            raise ValueError(f"{builder.__name__} has no argument {argument!r}. {did_you_mean(argument, family.parameters)}")
+    signature = inspect.signature(builder)
+    signature = signature.replace(
+        parameters=[p.replace(default=defaults.get(n, p.default)) for n, p in signature.parameters.items()]
+    )
+
+    def variant(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return builder(**bound.arguments)
+
+    variant.__name__ = variant.__qualname__ = f"build_{name}_model"
+    variant.__module__ = builder.__module__
+    variant.__doc__ = "\n".join([summary, *(inspect.getdoc(builder) or "").splitlines()[1:]])
+    variant.__signature__ = signature  # type: ignore[attr-defined]
+    own = {"name", "builder", "golden", "variant_of"}
+    shared = {f.name: getattr(family, f.name) for f in dataclasses.fields(ModelSpec) if f.name not in own}
+    return register_model(**shared, golden=golden, variant_of=family.name)(variant)
 
 
 def plain(value: Any) -> Any:
@@ -165,12 +215,13 @@ def _scan() -> None:
         importlib.import_module(f"zoo.models.{module.name}")
 
 
-def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
+def list_models(pattern: str = "*", *, task: str | None = None, variants: bool = True) -> list[str]:
     """Returns the names of the registered models, sorted.
 
     Args:
         pattern: shell-style pattern on the name, such as `"*transformer*"`.
         task: only models that serve this task, such as `"image_classification"`.
+        variants: whether the named sizes of families are among them.
 
     Raises:
         UsageError: no model at all serves the task.
@@ -187,6 +238,7 @@ def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
         name
         for name, spec in _SPECS.items()
         if fnmatch.fnmatchcase(name, pattern) and (task is None or task in spec.tasks)
+        if variants or spec.variant_of is None
     )
 
 

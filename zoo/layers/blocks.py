@@ -11,7 +11,9 @@ from keras import layers
 from zoo.errors import UsageError, did_you_mean
 
 
-def classifier(x: keras.KerasTensor, num_classes: int, activation: str | None) -> keras.KerasTensor:
+def classifier(
+    x: keras.KerasTensor, num_classes: int, activation: str | None, initializer: Any = "glorot_uniform"
+) -> keras.KerasTensor:
     """The last layer: `probabilities` (softmax), `logits` (no activation) or `values` (linear: numbers to forecast).
 
     Always float32 or better, whatever the precision policy is: half-precision probabilities do not sum to one, and other
@@ -27,7 +29,10 @@ def classifier(x: keras.KerasTensor, num_classes: int, activation: str | None) -
     if num_classes == 1 and activation != "linear":
         raise UsageError("num_classes is 1: the answer would always be the same. Pass at least 2.")
     dtype = "float64" if keras.config.floatx() == "float64" else "float32"
-    return layers.Dense(num_classes, activation=activation, dtype=dtype, name=names[activation])(x)
+    layer = layers.Dense(
+        num_classes, activation=activation, kernel_initializer=initializer, dtype=dtype, name=names[activation]
+    )
+    return layer(x)
 
 
 def check_positive(**sizes: int) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import tensorflow as tf
 
 
-def attend(queries: Any, keys: Any, values: Any, reachable: Any = None, training: bool | None = None) -> tf.Tensor:
+def attend(
+    queries: Any, keys: Any, values: Any, reachable: Any = None, training: bool | None = None, kept: Any = None
+) -> tf.Tensor:
     """Returns the values that every query reads: softmax(queries keys^T / sqrt(dim)) values.
 
     Args:
@@ -22,6 +24,8 @@ def attend(queries: Any, keys: Any, values: Any, reachable: Any = None, training
         reachable: bool (batch or 1, 1, steps or 1, key steps), true where a query may read a key; None where all may. A
             query that may read none reads all alike.
         training: true takes the gradient written by hand, whose own gradient raises.
+        kept: (batch, heads, steps, key steps), what the softmax is multiplied with, of the queries' dtype: dropout's zeros
+            and 1 / (1 - rate). None where every weight counts.
 
     Returns:
         (batch, heads, steps, dim), of the queries' dtype.
@@ -33,8 +37,9 @@ def attend(queries: Any, keys: Any, values: Any, reachable: Any = None, training
     """
     queries = queries * queries.shape[-1] ** -0.5
     if training:
-        return tf.custom_gradient(lambda q, k, v: _with_gradient(q, k, v, reachable))(queries, keys, values)
-    return tf.matmul(_weights(queries, keys, reachable), values)
+        return tf.custom_gradient(lambda q, k, v: _with_gradient(q, k, v, reachable, kept))(queries, keys, values)
+    weights = _weights(queries, keys, reachable)
+    return tf.matmul(weights if kept is None else weights * kept, values)
 
 
 def split_heads(x: Any, num_heads: int) -> tf.Tensor:
@@ -68,17 +73,20 @@ def _weights(queries: tf.Tensor, keys: tf.Tensor, reachable: Any) -> tf.Tensor:
     return tf.nn.softmax(scores)
 
 
-def _with_gradient(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, reachable: Any) -> Any:
+def _with_gradient(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, reachable: Any, kept: Any) -> Any:
     weights = _weights(queries, keys, reachable)
-    read = tf.matmul(weights, values)
+    counted = weights if kept is None else weights * kept
+    read = tf.matmul(counted, values)
 
     def gradient(d_read: tf.Tensor) -> Any:
-        # The softmax's gradient is weights * (d_weights - sum(weights * d_weights)), and that sum is read . d_read.
+        # The softmax's gradient is weights * (d_weights - sum(weights * d_weights)), and that sum is read . d_read, with
+        # dropout too: what it multiplies the weights with, it multiplies d_weights with.
         mean = tf.reduce_sum(d_read * read, axis=-1, keepdims=True)
-        d_scores = weights * (tf.matmul(d_read, values, transpose_b=True) - mean)
+        d_weights = tf.matmul(d_read, values, transpose_b=True)
+        d_scores = weights * ((d_weights if kept is None else d_weights * kept) - mean)
         # The large tensor on the right and as it is: nothing of its size is transposed.
         d_keys = tf.matmul(queries, d_scores, transpose_a=True)
-        d_values = tf.matmul(d_read, weights, transpose_a=True)
+        d_values = tf.matmul(d_read, counted, transpose_a=True)
         return once(tf.matmul(d_scores, keys), tf.transpose(d_keys, [0, 1, 3, 2]), tf.transpose(d_values, [0, 1, 3, 2]))
 
     return read, gradient

@@ -1,0 +1,377 @@
+"""BERT folders as Hugging Face's transformers writes them: configuration, label names, weights; read and written.
+
+A folder holds config.json, the weights (model.safetensors, or pytorch_model.bin read without running it, whole or in shards)
+and the vocabulary. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zoo import storage, tensor_files
+from zoo.errors import UsageError, did_you_mean, one_line
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+# --- Configuration ----------------------------------------------------------------------------------------------------
+
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+    "intermediate_size": "intermediate_size",
+    "max_position_embeddings": "max_length",
+    "type_vocab_size": "type_vocab_size",
+}
+_SETTINGS: dict[str, tuple[str, Any]] = {  # with what the format says where a key is left out
+    "hidden_dropout_prob": ("dropout", 0.1),
+    "attention_probs_dropout_prob": ("attention_dropout", 0.1),
+    "classifier_dropout": ("classifier_dropout", None),
+    "layer_norm_eps": ("layer_norm_epsilon", 1e-12),
+}
+_ACTIVATIONS = {  # ours last: that one is written
+    "gelu_python": "gelu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "swish": "silu",
+    "silu": "silu",
+    "tanh": "tanh",
+}
+_OTHERWISE = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Returns what a folder's config.json says, as arguments of `build_bert_model`; num_classes is not among them.
+
+    Raises:
+        UsageError: no config.json, a model that is not BERT or of a sort that is not known here (decoders, cross attention,
+            relative positions, other activations, pruned or quantised weights), or a size that is missing.
+
+    Example:
+        >>> read_config("bert-base-uncased")["hidden_size"]
+        768
+    """
+    file, config = _config(folder)
+    kind = config.get("model_type", "bert")  # the first BERT folders do not say it
+    others = [name for name in config.get("architectures") or () if not str(name).startswith("Bert")]
+    if kind != "bert" or others:
+        raise UsageError(f"{file} is of {others[0] if others else kind!r}; expected BERT. Pass the folder of a BERT model.")
+    for key, expected in _OTHERWISE.items():
+        if config.get(key, expected) not in (expected, None):
+            raise UsageError(f"{file} has {key}={config[key]!r}; expected {expected!r}. Pass the folder of a BERT encoder.")
+    for key in ("pruned_heads", "quantization_config"):
+        if config.get(key):
+            raise UsageError(f"{file} has {key}; expected whole float weights. Pass the folder of the original model.")
+    for key in _SIZES:
+        size = config.get(key)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UsageError(f"{file} has {key}={size!r}; expected a whole number of at least 1. Put the right one there.")
+    activation = config.get("hidden_act", "gelu")
+    if activation not in _ACTIVATIONS:
+        raise UsageError(f"{file} has hidden_act={activation!r}, which is not known. {did_you_mean(str(activation), _ACTIVATIONS)}")
+    return {
+        **{ours: config[theirs] for theirs, ours in _SIZES.items()},
+        **{ours: config.get(theirs, default) for theirs, (ours, default) in _SETTINGS.items()},
+        "activation": _ACTIVATIONS[activation],
+    }
+
+
+def read_labels(folder: str | Path) -> tuple[str, ...] | None:
+    """Returns the label names of config.json's id2label in the order of their numbers; None where it has none.
+
+    Raises:
+        UsageError: no config.json, or numbers that are not 0, 1, 2 and so on.
+
+    Example:
+        >>> read_labels("my-sentiment-model")
+        ('negative', 'positive')
+    """
+    file, config = _config(folder)
+    names = config.get("id2label")
+    if names is None:
+        return None
+    if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))}:
+        raise UsageError(f"{file}: id2label is {names!r}; expected names by number from 0. Put the right ones there.")
+    return tuple(str(names[str(i)]) for i in range(len(names)))
+
+
+def has_classifier(folder: str | Path) -> bool:
+    """Whether config.json says that the weights are those of a text classifier with one label a text.
+
+    Example:
+        >>> has_classifier("bert-base-uncased")
+        False
+    """
+    _, config = _config(folder)
+    sorts = config.get("architectures") or ()
+    return "BertForSequenceClassification" in sorts and config.get("problem_type") in (None, "single_label_classification")
+
+
+def _config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
+    if not isinstance(folder, (str, Path)) or not Path(folder).is_dir():
+        raise UsageError(
+            f"There is no folder {str(folder)!r}, and nothing is downloaded. Pass a folder with config.json and weights, as "
+            "save_pretrained writes it."
+        )
+    file = Path(folder) / "config.json"
+    if not file.is_file():
+        raise UsageError(f"{folder} holds no config.json. Pass a folder as save_pretrained writes it.")
+    try:
+        content = storage.read_json(file)
+    except ValueError as error:
+        raise UsageError(f"{file} is not JSON ({one_line(error, 100)}). Put the whole file there.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{file} holds {type(content).__name__}; expected settings by name. Put the whole file there.")
+    return file, content
+
+
+# --- Where each tensor belongs ----------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """Where one of the format's tensors is in the model.
+
+    Attributes:
+        name: the tensor's name in the format.
+        layer: the model's layer.
+        path: the variable in that layer, such as `inner.kernel`.
+        part: which of several parts side by side along the last axis, and of how many.
+        transposed: whether the format keeps it as (outputs, inputs).
+    """
+
+    name: str
+    layer: str
+    path: str
+    part: tuple[int, int] = (0, 1)
+    transposed: bool = False
+
+    def cut(self, variable: np.ndarray) -> np.ndarray:
+        """Returns the tensor as the format keeps it, of a variable's value or of a gradient of its shape."""
+        number, parts = self.part
+        width = variable.shape[-1] // parts
+        found = variable[..., number * width : (number + 1) * width]
+        return found.T if self.transposed else found
+
+
+def places(num_layers: int, classifier: str | None) -> Iterator[Place]:
+    """Yields the place of every tensor, with the names of BertForSequenceClassification.
+
+    Args:
+        num_layers: blocks.
+        classifier: the name of the model's last layer; None leaves it out.
+
+    Example:
+        >>> next(iter(places(2, None))).name
+        'bert.embeddings.word_embeddings.weight'
+    """
+
+    def dense(name: str, layer: str, path: str, part: tuple[int, int] = (0, 1)) -> Iterator[Place]:
+        dot = f"{path}." if path else ""
+        yield Place(f"{name}.weight", layer, f"{dot}kernel", part, transposed=True)
+        yield Place(f"{name}.bias", layer, f"{dot}bias", part)
+
+    def norm(name: str, layer: str, path: str) -> Iterator[Place]:
+        yield Place(f"{name}.weight", layer, f"{path}.gamma")
+        yield Place(f"{name}.bias", layer, f"{path}.beta")
+
+    for theirs, ours in (("word", "words"), ("position", "positions"), ("token_type", "token_types")):
+        yield Place(f"bert.embeddings.{theirs}_embeddings.weight", "embeddings", f"{ours}.embeddings")
+    yield from norm("bert.embeddings.LayerNorm", "embeddings", "norm")
+    for i in range(num_layers):
+        block, layer = f"bert.encoder.layer.{i}", f"block_{i + 1}"
+        for number, part in enumerate(("query", "key", "value")):
+            yield from dense(f"{block}.attention.self.{part}", layer, "query_key_value", (number, 3))
+        yield from dense(f"{block}.attention.output.dense", layer, "attention_output")
+        yield from norm(f"{block}.attention.output.LayerNorm", layer, "attention_norm")
+        yield from dense(f"{block}.intermediate.dense", layer, "inner")
+        yield from dense(f"{block}.output.dense", layer, "outer")
+        yield from norm(f"{block}.output.LayerNorm", layer, "feed_forward_norm")
+    yield from dense("bert.pooler.dense", "pooled", "")
+    if classifier is not None:
+        yield from dense("classifier", classifier, "")
+
+
+def model_places(model: keras.Model) -> list[Place]:
+    """Returns the place of every tensor of a model that `build_bert_model` made.
+
+    Raises:
+        UsageError: another model.
+    """
+    names = [layer.name for layer in model.layers]
+    last = [name for name in names if name in ("probabilities", "logits")]
+    if not {"embeddings", "block_1", "pooled"} <= set(names) or len(last) != 1:
+        raise UsageError(f"Model {model.name!r} is no BERT. Pass one that zoo.build('bert', ...) made.")
+    return list(places(sum(bool(re.fullmatch(r"block_\d+", name)) for name in names), last[0]))
+
+
+def _variable(model: keras.Model, place: Place) -> Any:
+    found: Any = model.get_layer(place.layer)
+    for name in place.path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+# --- Weights ----------------------------------------------------------------------------------------------------------
+
+_BUFFERS = re.compile(r"(bert\.)?embeddings\.(position_ids|token_type_ids)")
+_HEADS = re.compile(r"(cls|qa_outputs|classifier)\.")
+_POOLER = "bert.pooler.dense."
+
+
+def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: bool) -> None:
+    """Sets a model's weights from a folder; the classifier's where `load_classifier` says so, else they stay.
+
+    A model of fewer positions than the checkpoint's takes the first ones. A head that is not used is named by a warning, and
+    so is a pooler that the checkpoint does not have, which stays at its initial weights.
+
+    Raises:
+        UsageError: a tensor that is missing, that has no place in BERT, or whose shape is another; nothing is changed then.
+    """
+    import numpy as np
+
+    wanted = {p.name: p for p in model_places(model) if load_classifier or not p.name.startswith("classifier.")}
+    found, file = tensor_files.read_tensors(folder)
+    found = {_modern(name, found): array for name, array in found.items() if not _BUFFERS.fullmatch(name)}
+    unused = sorted(n for n in found if n not in wanted and _HEADS.match(n))
+    fresh = [] if load_classifier else sorted(n for n in wanted if n.startswith(_POOLER))
+    fresh = fresh if not set(fresh) & set(found) else []  # of half a pooler, the other half is missing
+    values: dict[tuple[str, str], list[np.ndarray]] = {}
+    problems = [f"{n} is missing" for n in wanted if n not in found and n not in fresh]
+    problems += [f"{n} has no place in BERT" for n in sorted(found) if n not in wanted and n not in unused]
+    for name, place in wanted.items():
+        if name not in found or name in fresh:
+            continue
+        shape = place.cut(np.broadcast_to(np.float32(), _variable(model, place).shape)).shape
+        array = found[name]
+        if place.path == "positions.embeddings" and array.ndim == 2 and len(array) > shape[0]:
+            array = array[: shape[0]]
+        if array.shape != shape:
+            problems.append(f"{name} is {array.shape}, expected {shape}")
+        values.setdefault((place.layer, place.path), []).append(array.T if place.transposed else array)
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UsageError(
+            f"{file} does not fit: {'; '.join(problems[:3])}{more}. Pass the folder of a BERT with the sizes of its config.json."
+        )
+    if unused or fresh:
+        warnings.warn(_said(file, unused, fresh), stacklevel=2)
+    for place in wanted.values():
+        if parts := values.pop((place.layer, place.path), None):
+            _variable(model, place).assign(np.concatenate(parts, axis=-1))
+
+
+def _said(file: Path, unused: Sequence[str], fresh: Sequence[str]) -> str:
+    parts = [f"not used: {', '.join(unused)}"] if unused else []
+    parts += [f"not in the file, so random: {', '.join(fresh)}"] if fresh else []
+    return f"{file}: {'; '.join(parts)}."
+
+
+def _modern(name: str, names: Mapping[str, Any]) -> str:
+    """A tensor's name as today's BertForSequenceClassification has it, of old norms and of a body alone too."""
+    if not any(other.startswith("bert.") for other in names):
+        name = f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{'weight' if m[1] == 'gamma' else 'bias'}", name)
+
+
+# --- Writing ----------------------------------------------------------------------------------------------------------
+
+
+def save_folder(
+    model: keras.Model,
+    folder: str | Path,
+    *,
+    vocabulary: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    tokenizer: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes a folder that `transformers.AutoModelForSequenceClassification` loads, whole or not at all.
+
+    Args:
+        model: what `build_bert_model` made; weights of a low-rank adaptation are added to those that they adapt.
+        folder: where; nothing but an empty folder may be there.
+        vocabulary: the tokens in the order of their numbers; they become vocab.txt.
+        labels: the class names in the order of their numbers.
+        tokenizer: further settings of tokenizer_config.json, such as {"do_lower_case": False}.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: another model, something that is there already, or a vocabulary or labels of another number than the
+            model's.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    folder = Path(folder)
+    tensors = {p.name: np.array(p.cut(_value(model, p)), np.float32, order="C") for p in model_places(model)}
+    config = _config_of(model, len(tensors["classifier.bias"]), labels)
+    if vocabulary is not None and len(vocabulary) != config["vocab_size"]:
+        raise UsageError(
+            f"The vocabulary has {len(vocabulary)} tokens; the model has {config['vocab_size']}. Pass the one of its training."
+        )
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already, and is not written over. Remove it, or choose another.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:12]}")
+    try:
+        temporary.mkdir()
+        storage.write_json(temporary / "config.json", config)
+        save_file(tensors, temporary / tensor_files.SAFETENSORS, metadata={"format": "pt"})
+        if vocabulary is not None:
+            storage.write_text(temporary / "vocab.txt", "".join(f"{token}\n" for token in vocabulary))
+            settings = {"tokenizer_class": "BertTokenizer", "model_max_length": config["max_position_embeddings"]}
+            storage.write_json(temporary / "tokenizer_config.json", {"do_lower_case": True, **settings, **(tokenizer or {})})
+        os.replace(temporary, folder)
+    finally:
+        storage.remove_tree(temporary)
+    return folder
+
+
+def _value(model: keras.Model, place: Place) -> np.ndarray:
+    import keras
+
+    return keras.ops.convert_to_numpy(_variable(model, place))
+
+
+def _config_of(model: keras.Model, num_classes: int, labels: Sequence[str] | None) -> dict[str, Any]:
+    """The config.json of a model, from its layers: it may have come from a file."""
+    names = [f"LABEL_{i}" for i in range(num_classes)] if labels is None else [str(label) for label in labels]
+    if len(names) != num_classes:
+        raise UsageError(f"There are {len(names)} labels; the model has {num_classes} classes. Pass one for each.")
+    embeddings, block = model.get_layer("embeddings"), model.get_layer("block_1")
+    theirs = {ours: name for name, ours in _ACTIVATIONS.items()}
+    return {
+        "architectures": ["BertForSequenceClassification"],
+        "model_type": "bert",
+        "vocab_size": embeddings.vocab_size,
+        "hidden_size": embeddings.hidden_size,
+        "num_hidden_layers": sum(p.path == "inner.bias" for p in model_places(model)),
+        "num_attention_heads": block.num_heads,
+        "intermediate_size": block.intermediate_size,
+        "max_position_embeddings": embeddings.max_length,
+        "type_vocab_size": embeddings.type_vocab_size,
+        "hidden_act": theirs[block.activation],
+        "hidden_dropout_prob": embeddings.dropout,
+        "attention_probs_dropout_prob": block.attention_dropout,
+        "classifier_dropout": model.get_layer("classifier_dropout").rate,
+        "layer_norm_eps": block.epsilon,
+        "initializer_range": 0.02,
+        "pad_token_id": 0,
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+        "dtype": "float32",
+    }

@@ -1,0 +1,271 @@
+"""BERT: a bidirectional Transformer encoder for texts, from random weights or from a Hugging Face folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from zoo import huggingface
+from zoo.errors import UsageError
+from zoo.registry import register_model, register_variant
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+Function = Callable[[Mapping[str, Any], Mapping[str, Any]], "dict[str, tf.Tensor]"]
+
+
+def make_features(model: keras.Model) -> Function:
+    """Returns a function from the model's inputs by name to two vectors of every text, float32 (batch, hidden_size).
+
+    `pooled` is the pooler's: what the classifier sees. `mean_pooled` is the mean of the last block's vectors over the real
+    tokens, which says more of a text where the pooler has not been trained for the purpose.
+
+    Args:
+        model: what `build_bert_model` made.
+
+    Example:
+        >>> model = zoo.build_bert_tiny_model(vocab_size=100, num_classes=2)
+        >>> ones = tf.ones((3, 7), tf.int32)
+        >>> features = make_features(model)({"token_ids": ones, "token_type_ids": ones, "padding_mask": ones}, {})
+        >>> features["mean_pooled"].shape
+        TensorShape([3, 128])
+    """
+    import keras
+    import tensorflow as tf
+
+    from zoo.layers import sequences
+
+    last = model.get_layer("first_token").input
+    inner = keras.Model(model.inputs, {"pooled": model.get_layer("pooled").output, "tokens": last})
+    mean = sequences.MaskedMean(dtype="float32")
+
+    def features(inputs: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        found = inner(inputs, training=False)
+        # Under a mixed precision policy the layers answer in half precision, which other runtimes misread.
+        tokens = tf.cast(found["tokens"], tf.float32)
+        pooled = mean(tokens, mask=tf.not_equal(inputs["padding_mask"], 0))
+        return {"pooled": tf.cast(found["pooled"], tf.float32), "mean_pooled": pooled}
+
+    return features
+
+
+@register_model(
+    tasks=("text_classification",),
+    reference="Devlin, Chang, Lee and Toutanova, BERT: Pre-training of deep bidirectional transformers for language "
+    "understanding, NAACL 2019, arXiv:1810.04805",
+    functions={"features": make_features},
+    preprocessing={"preprocessor": "wordpiece", "vocab_size": 30_522, "max_length": 128},
+    tiny={
+        "vocab_size": 12,
+        "num_classes": 3,
+        "hidden_size": 6,
+        "num_layers": 2,
+        "num_heads": 2,
+        "intermediate_size": 7,
+        "max_length": 9,
+        "type_vocab_size": 3,
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+    },
+    golden=(({"vocab_size": 30_522, "num_classes": 2}, 109_483_778),),  # tests/test_bert.py has the formula
+)
+def build_bert_model(
+    vocab_size: int,
+    num_classes: int,
+    hidden_size: int = 768,
+    num_layers: int = 12,
+    num_heads: int = 12,
+    intermediate_size: int = 3072,
+    max_length: int = 512,
+    type_vocab_size: int = 2,
+    dropout: float = 0.1,
+    attention_dropout: float = 0.1,
+    classifier_dropout: float | None = None,
+    activation: Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"] = "gelu",
+    layer_norm_epsilon: float = 1e-12,
+    weights: str | None = None,
+    load_classifier: bool = False,
+    classifier_activation: Literal["softmax"] | None = "softmax",
+) -> keras.Model:
+    """BERT: blocks of attention over the whole text, the first token's vector through a pooler, a softmax.
+
+    Use it with the weights of a pretrained checkpoint, where a few hundred labelled texts then go far. Inputs `token_ids`,
+    `token_type_ids` and `padding_mask`: int32 (batch, tokens), at most max_length tokens; the mask is 0 at padding, which
+    changes nothing, else 1. Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch,
+    num_classes).
+
+    Args:
+        vocab_size: Number of token ids.
+        num_classes: Number of classes.
+        hidden_size: Channels of a token's vector, divisible by num_heads.
+        num_layers: Number of blocks.
+        num_heads: Attention heads of a block.
+        intermediate_size: Units of a block's inner dense layer.
+        max_length: Longest text in tokens; of a checkpoint with more positions the first are taken.
+        type_vocab_size: Number of token types, such as first and second text of a pair.
+        dropout: Fraction of the embeddings, and of what attention and dense layers add, that training drops.
+        attention_dropout: Fraction of the attention weights that training drops.
+        classifier_dropout: Fraction of the classifier's inputs that training drops; null takes dropout's.
+        activation: Activation of a block's inner layer; gelu is exact, gelu_tanh its approximation.
+        layer_norm_epsilon: Added to the variance where vectors are normalised.
+        weights: Path of a Hugging Face folder of the same sizes, null for random weights.
+        load_classifier: Whether the classifier is taken from the folder too, else it starts from random weights.
+        classifier_activation: Activation of the last layer, null for logits.
+
+    Raises:
+        UsageError: a size that is not positive, a fraction out of range, a hidden size that the heads cannot share, an unknown
+            activation, or a folder that is missing, damaged or of other sizes.
+
+    Example:
+        >>> sizes = {"hidden_size": 128, "num_layers": 2, "num_heads": 2, "intermediate_size": 512}
+        >>> zoo.build_bert_model(vocab_size=1000, num_classes=2, **sizes).count_params()
+        607362
+    """
+    import keras
+    from keras import layers
+
+    from zoo.layers import bert, blocks
+
+    blocks.check_positive(
+        vocab_size=vocab_size,
+        num_classes=num_classes,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        intermediate_size=intermediate_size,
+        max_length=max_length,
+        type_vocab_size=type_vocab_size,
+    )
+    last_dropout = dropout if classifier_dropout is None else classifier_dropout
+    blocks.check_fraction(dropout=dropout, attention_dropout=attention_dropout, classifier_dropout=last_dropout)
+    if weights is not None:
+        _check_sizes(weights, vocab_size, hidden_size, num_layers, num_heads, intermediate_size, type_vocab_size)
+    elif load_classifier:
+        raise UsageError("load_classifier goes with weights, which are not given. Pass weights, or leave it out.")
+    names = ("token_ids", "token_type_ids", "padding_mask")
+    inputs = [keras.Input((None,), dtype="int32", name=name) for name in names]
+    x = bert.BertEmbedding(
+        vocab_size, hidden_size, max_length, type_vocab_size, dropout, layer_norm_epsilon, name="embeddings"
+    )(inputs[:2])
+    for i in range(1, num_layers + 1):
+        x = bert.BertBlock(
+            num_heads, intermediate_size, activation, dropout, attention_dropout, layer_norm_epsilon, name=f"block_{i}"
+        )([x, inputs[2]])
+    x = bert.FirstToken(name="first_token")(x)
+    x = layers.Dense(hidden_size, activation="tanh", kernel_initializer=bert.initializer(), name="pooled")(x)
+    x = layers.Dropout(last_dropout, name="classifier_dropout")(x)
+    outputs = blocks.classifier(x, num_classes, classifier_activation, bert.initializer())
+    model = keras.Model(inputs, outputs, name="bert")
+    if weights is not None:
+        huggingface.load_weights(model, weights, load_classifier=load_classifier)
+    return model
+
+
+def _check_sizes(folder: str, *sizes: int) -> None:
+    """Raises UsageError where the folder's config.json has other sizes."""
+    found = huggingface.read_config(folder)
+    names = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "type_vocab_size")
+    for name, size in zip(names, sizes, strict=True):
+        if found[name] != size:
+            raise UsageError(f"{name} is {size}; the checkpoint {folder} has {found[name]}. Pass {name}={found[name]}.")
+
+
+# --- Named sizes: Turc, Chang, Lee and Toutanova, Well-read students learn better, 2019, arXiv:1908.08962 -----------------
+
+_UNCASED = {"vocab_size": 30_522, "num_classes": 2}
+build_bert_tiny_model = register_variant(
+    *(build_bert_model, "bert_tiny", "BERT tiny: 2 blocks of 128 channels with 2 heads."),
+    **{"hidden_size": 128, "num_layers": 2, "num_heads": 2, "intermediate_size": 512},
+    golden=((_UNCASED, 4_386_178),),
+)
+build_bert_mini_model = register_variant(
+    *(build_bert_model, "bert_mini", "BERT mini: 4 blocks of 256 channels with 4 heads."),
+    **{"hidden_size": 256, "num_layers": 4, "num_heads": 4, "intermediate_size": 1024},
+    golden=((_UNCASED, 11_171_074),),
+)
+build_bert_small_model = register_variant(
+    *(build_bert_model, "bert_small", "BERT small: 4 blocks of 512 channels with 8 heads."),
+    **{"hidden_size": 512, "num_layers": 4, "num_heads": 8, "intermediate_size": 2048},
+    golden=((_UNCASED, 28_764_674),),
+)
+build_bert_medium_model = register_variant(
+    *(build_bert_model, "bert_medium", "BERT medium: 8 blocks of 512 channels with 8 heads."),
+    **{"hidden_size": 512, "num_layers": 8, "num_heads": 8, "intermediate_size": 2048},
+    golden=((_UNCASED, 41_374_210),),
+)
+build_bert_base_model = register_variant(
+    *(build_bert_model, "bert_base", "BERT base: 12 blocks of 768 channels with 12 heads."),
+    **{"hidden_size": 768, "num_layers": 12, "num_heads": 12, "intermediate_size": 3072},
+    golden=((_UNCASED, 109_483_778),),
+)
+build_bert_large_model = register_variant(
+    *(build_bert_model, "bert_large", "BERT large: 24 blocks of 1024 channels with 16 heads."),
+    **{"hidden_size": 1024, "num_layers": 24, "num_heads": 16, "intermediate_size": 4096},
+    golden=((_UNCASED, 335_143_938),),
+)
+
+
+# --- Hugging Face folders ---------------------------------------------------------------------------------------------
+
+
+def load_bert(folder: str | Path, num_classes: int | None = None, **arguments: Any) -> keras.Model:
+    """Builds BERT from a local Hugging Face folder: its sizes, its weights, and its classifier where it has one.
+
+    Args:
+        folder: holds config.json and model.safetensors or pytorch_model.bin, as `save_pretrained` writes them.
+        num_classes: number of classes; None for as many as the folder's classifier has. Of another number than that, the
+            classifier starts from random weights.
+        **arguments: of `build_bert_model`, in the place of what config.json says, such as dropout=0.2.
+
+    Returns:
+        An uncompiled model; `zoo.huggingface.read_labels(folder)` are the names of its classes.
+
+    Raises:
+        UsageError: what `build_bert_model` raises, or no number of classes where the folder has no classifier.
+
+    Example:
+        >>> model = load_bert("bert-base-uncased", num_classes=3)
+    """
+    build: Callable[..., keras.Model] = build_bert_model
+    labels = huggingface.read_labels(folder)
+    has_classifier = huggingface.has_classifier(folder)
+    if has_classifier:
+        there = len(labels) if labels is not None else 2  # the format leaves out the names of two unnamed labels
+        num_classes = there if num_classes is None else num_classes
+        has_classifier = num_classes == there
+    if num_classes is None:
+        raise UsageError(f"{folder} has no text classifier. Pass num_classes for a new one.")
+    arguments = {**huggingface.read_config(folder), "load_classifier": has_classifier, **arguments}
+    return build(num_classes=num_classes, weights=str(folder), **arguments)
+
+
+def save_bert(
+    model: keras.Model,
+    folder: str | Path,
+    vocabulary: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    tokenizer: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes a folder that `transformers` loads, as a text classifier and, with a vocabulary, its tokenizer.
+
+    Args:
+        model: what `build_bert_model` made, trained or not.
+        folder: where; nothing but an empty folder may be there.
+        vocabulary: the tokens in the order of their numbers.
+        labels: the class names in the order of their numbers.
+        tokenizer: further settings of the tokenizer, such as {"do_lower_case": False}.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: another model, something that is there already, or a vocabulary or labels of another number than the
+            model's.
+
+    Example:
+        >>> save_bert(model, "my-bert", labels=["ham", "spam"])
+    """
+    return huggingface.save_folder(model, folder, vocabulary=vocabulary, labels=labels, tokenizer=tokenizer)

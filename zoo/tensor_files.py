@@ -1,0 +1,275 @@
+"""Tensors of a checkpoint folder as NumPy arrays: safetensors and PyTorch's pickles, whole or in shards.
+
+No PyTorch is needed, and no code of a file is run: of a pickle only ordered dictionaries, storages and the tensors that are
+views of them are built; anything else is refused by its name before it is called.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from zoo.errors import UsageError, one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Arrays = dict[str, "np.ndarray"]
+
+SAFETENSORS = "model.safetensors"
+_FILES = (SAFETENSORS, f"{SAFETENSORS}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""What a folder's tensors may be in, the first that is there."""
+
+
+def read_tensors(folder: str | Path) -> tuple[Arrays, Path]:
+    """Returns a checkpoint folder's tensors by name, and the file that they, or the list of their shards, are in.
+
+    Floating-point tensors come as float32, whatever the file keeps (float64, float16 and bfloat16 too).
+
+    Args:
+        folder: holds model.safetensors or pytorch_model.bin, or an index of several such files; the first is preferred.
+
+    Raises:
+        UsageError: no such file, a shard that is missing or named beyond the folder, a file that is damaged, or a pickle that
+            asks for anything but tensors.
+
+    Example:
+        >>> tensors, file = read_tensors("bert-base-uncased")
+    """
+    folder = Path(folder)
+    file = next((folder / name for name in _FILES if (folder / name).is_file()), None)
+    if file is None:
+        raise UsageError(
+            f"{folder} holds no weights; expected {_FILES[0]} or {_FILES[2]}, or their index. Put one of them there; "
+            "files of TensorFlow or Flax are not read."
+        )
+    shards = _shards(file) if file.suffix == ".json" else [file]
+    arrays: Arrays = {}
+    for shard in shards:
+        found = _read_safetensors(shard) if shard.suffix == ".safetensors" else _read_pickle(shard)
+        if twice := sorted(set(found) & set(arrays)):
+            raise UsageError(f"{shard} holds {twice[0]}, as a shard before it does. Put the whole checkpoint there anew.")
+        arrays.update(found)
+    return arrays, file
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files of an index, each once; all of them are there."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{index} is no index of shards ({one_line(error, 100)}). Put the whole one there.") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith((".safetensors", ".bin")):
+            raise UsageError(f"{index} names the shard {name!r}; expected a file beside it. Put the right index there.")
+        if not (index.parent / name).is_file():
+            raise UsageError(f"{index} names the shard {name}, which is not there. Put it beside the index.")
+    return [index.parent / name for name in names]
+
+
+# --- safetensors ------------------------------------------------------------------------------------------------------
+
+_TYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
+def _read_safetensors(file: Path) -> Arrays:
+    import numpy as np
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        entries = deserialize(file.read_bytes())
+    except SafetensorError as error:
+        raise UsageError(
+            f"{file} is damaged or no safetensors file ({one_line(error, 100)}). Put the whole file there."
+        ) from error
+    arrays = {}
+    while entries:  # each entry is let go as soon as it is converted
+        name, entry = entries.pop()
+        if entry["dtype"] not in _TYPES:
+            raise UsageError(
+                f"{file}: {name} is of type {entry['dtype']}; expected {', '.join(_TYPES)}. Convert the checkpoint to F32."
+            )
+        values = np.frombuffer(entry["data"], _dtype(_TYPES[entry["dtype"]]))
+        arrays[name] = _full(values.reshape(entry["shape"]))
+    return arrays
+
+
+def _dtype(name: str) -> Any:
+    import ml_dtypes
+    import numpy as np
+
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+
+
+def _full(array: np.ndarray) -> np.ndarray:
+    """Floating-point values as float32; others as they are."""
+    import numpy as np
+
+    return array if array.dtype.kind in "iub" else np.asarray(array, np.float32)
+
+
+# --- PyTorch's pickles ------------------------------------------------------------------------------------------------
+
+
+class _Kind(NamedTuple):
+    """The class of a storage, which nothing can be made of."""
+
+    dtype: str
+
+
+class _Storage(NamedTuple):
+    """A block of numbers in the file."""
+
+    key: str
+    dtype: str
+    count: int
+
+
+class _View(NamedTuple):
+    """A tensor: where its numbers are in a storage."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def _view(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _View:
+    """What the file calls to make a tensor; the rest of its arguments is about gradients."""
+    whole = [offset, *shape, *strides]
+    if not isinstance(storage, _Storage) or len(shape) != len(strides):
+        raise ValueError("a tensor that is no view of a storage")
+    if not all(isinstance(n, int) and n >= 0 for n in whole):
+        raise ValueError("a tensor of a negative or broken size")
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if math.prod(shape) and last >= storage.count:
+        raise ValueError("a tensor that reaches beyond its storage")
+    return _View(storage, offset, tuple(shape), tuple(strides))
+
+
+_STORAGES = {
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _view,
+    **{("torch", name): _Kind(dtype) for name, dtype in _STORAGES.items()},
+}
+
+
+class _Refused(Exception):
+    """The name of something that is no part of a dictionary of tensors."""
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds nothing but dictionaries of views."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise _Refused(f"{module}.{name}")
+        return _ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, storage, key, _, count = pid[:5]
+        if kind != "storage" or not isinstance(storage, _Kind) or not isinstance(count, int) or pid[5:] not in ((), (None,)):
+            raise ValueError("a storage of an unknown kind")
+        return _Storage(str(key), storage.dtype, count)
+
+
+def _read_pickle(file: Path) -> Arrays:
+    read = _read_zip if zipfile.is_zipfile(file) else _read_stream
+    try:
+        views, storages = read(file)
+        if not isinstance(views, dict) or not all(isinstance(v, _View) for v in views.values()):
+            raise ValueError("something else than a dictionary of tensors")
+        return {str(name): _gather(view, storages) for name, view in views.items()}
+    except _Refused as error:
+        raise UsageError(
+            f"{file} asks for {error}, which a file of tensors does not need; it was not run. Convert the checkpoint to "
+            f"{SAFETENSORS} where it is trusted, and pass that."
+        ) from None
+    except (
+        *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, OSError, EOFError, ArithmeticError),
+        *(ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, NotImplementedError),
+    ) as error:
+        raise UsageError(
+            f"{file} is damaged or no file of PyTorch tensors ({one_line(error, 100)}). Put the whole file there, or convert "
+            f"it to {SAFETENSORS}."
+        ) from error
+
+
+def _gather(view: _View, storages: dict[str, bytes | memoryview]) -> np.ndarray:
+    import numpy as np
+
+    storage = view.storage
+    flat = np.frombuffer(storages[storage.key], _dtype(storage.dtype), storage.count)[view.offset :]
+    if not math.prod(view.shape):
+        return _full(np.empty(view.shape, flat.dtype))
+    steps = [stride * flat.itemsize for stride in view.strides]
+    strided = np.lib.stride_tricks.as_strided(flat, view.shape, steps, writeable=False)
+    return _full(np.array(strided, order="C"))
+
+
+def _read_zip(file: Path) -> tuple[Any, dict[str, bytes | memoryview]]:
+    """The form since PyTorch 1.6: a zip with data.pkl and a file for each storage."""
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        top = next(name for name in [*names, ""] if name.endswith("data.pkl") or not name).removesuffix("data.pkl")
+        if f"{top}byteorder" in names and archive.read(f"{top}byteorder") != b"little":
+            raise ValueError("numbers whose first byte is the highest")
+        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+            raise ValueError("compressed parts, which PyTorch does not write")
+        views = _Unpickler(io.BytesIO(archive.read(f"{top}data.pkl"))).load()
+        prefix = f"{top}data/"
+        return views, {name.removeprefix(prefix): archive.read(name) for name in names if name.startswith(prefix)}
+
+
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+
+
+def _read_stream(file: Path) -> tuple[Any, dict[str, bytes | memoryview]]:
+    """The form before PyTorch 1.6: pickles of a number, a version, the machine, the tensors and the storages' keys, then each
+    storage as its count and its numbers."""
+    with file.open("rb") as stream:
+        if _Unpickler(stream).load() != _MAGIC or _Unpickler(stream).load() != _PROTOCOL:
+            raise ValueError("it does not begin as such files do")
+        if not _Unpickler(stream).load().get("little_endian"):
+            raise ValueError("numbers whose first byte is the highest")
+        views = _Unpickler(stream).load()
+        keys = _Unpickler(stream).load()
+        kinds = {view.storage.key: view.storage for view in views.values()}
+        return views, {key: _block(stream, kinds.get(key)) for key in keys}
+
+
+def _block(stream: BinaryIO, storage: _Storage | None) -> bytes:
+    (count,) = struct.unpack("<q", stream.read(8))
+    if storage is None or count != storage.count:
+        raise ValueError("a storage that no tensor is in, or of another size")
+    return stream.read(count * _dtype(storage.dtype).itemsize)

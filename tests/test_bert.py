@@ -14,6 +14,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import types
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -26,6 +27,7 @@ import tensorflow as tf
 
 import zoo
 from zoo import huggingface, tensor_files
+from zoo.export import signatures
 from zoo.layers import dot_product
 from zoo.models.bert import build_bert_tiny_model, load_bert, make_features, save_bert
 
@@ -681,6 +683,14 @@ def test_padding_changes_nothing_and_both_features_are_what_numpy_says(small):
         np.testing.assert_allclose(found[name], value, atol=1e-5)
     pooled = keras.Model(model.inputs, model.get_layer("pooled").output)([ids, ids % 2, mask])
     np.testing.assert_array_equal(found["pooled"], pooled)
+
+
+def test_the_exporter_answers_both_features(small):
+    model, _ = small
+    found = signatures.heads(model, types.SimpleNamespace(build={"name": "bert"}))
+    ones = {name: tf.ones((2, 5), tf.int32) for name in ("token_ids", "token_type_ids", "padding_mask")}
+    assert {k: v.shape for k, v in found["features"](ones, {}).items()} == {"pooled": (2, 8), "mean_pooled": (2, 8)}
+    assert {k: v.shape for k, v in found["predict"](ones, {}).items()} == {"probabilities": (2, 3)}
 
 
 def test_features_are_full_precision_under_a_mixed_policy():

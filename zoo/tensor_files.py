@@ -162,7 +162,7 @@ def _view(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _View
     if not all(isinstance(n, int) and n >= 0 for n in whole):
         raise pickle.UnpicklingError("a tensor of a negative or broken size")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if math.prod(shape) and last >= storage.size:
+    if math.prod(shape) > storage.size or (math.prod(shape) and last >= storage.size):
         raise pickle.UnpicklingError("a tensor that reaches beyond its storage")
     return _View(storage, offset, tuple(shape), tuple(strides))
 
@@ -196,7 +196,9 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise _Refused(f"{module}.{name}")
-        return _ALLOWED[module, name]
+        found = _ALLOWED[module, name]
+        # Fresh each time: a pickle can set attributes of a function that it was given.
+        return (lambda *arguments: _view(*arguments)) if found is _view else found
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, storage, key, _, count = pid[:5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import sys
 import types
@@ -177,6 +178,41 @@ def test_spec_reads_the_builder(scratch):
 
 def test_plain_holds_what_yaml_knows():
     assert registry.plain({"a": (1, [2, (3,)]), 4: "x"}) == {"a": [1, [2, [3]]], "4": "x"}
+
+
+def test_a_variant_is_its_family_with_other_defaults(scratch):
+    made = []
+
+    def make(size, depth):
+        made.append((size, depth))
+        return types.SimpleNamespace()
+
+    family = register(builder(make=make), tiny={"size": 1}, features_layer="f", heavy=True)
+    variant = registry.register_variant(family, "thing_deep", "Deep things.", golden=(({"size": 1}, 7),), depth=9)
+    spec, whole = zoo.get_spec("thing_deep"), zoo.get_spec("thing")
+    assert spec.builder is variant is zoo.build_thing_deep_model
+    assert (spec.variant_of, whole.variant_of, spec.golden) == ("thing", None, (({"size": 1}, 7),))
+    for field in ("tasks", "reference", "features_layer", "preprocessing", "tiny", "heavy", "data_arguments"):
+        assert getattr(spec, field) == getattr(whole, field), field
+    assert spec.summary == "Deep things." and inspect.getdoc(variant).endswith("More.")
+    assert {n: p.default for n, p in spec.parameters.items()} == {"size": inspect.Parameter.empty, "depth": 9}
+    described = [registry.describe_build(m) for m in (zoo.build("thing_deep", size=3), variant(4, depth=1), family(5))]
+    assert made == [(3, 9), (4, 1), (5, 2)]
+    assert described == [
+        {"name": "thing_deep", "arguments": {"size": 3, "depth": 9}},
+        {"name": "thing_deep", "arguments": {"size": 4, "depth": 1}},
+        {"name": "thing", "arguments": {"size": 5, "depth": 2}},
+    ]
+    assert zoo.list_models("thing*") == ["thing", "thing_deep"]
+    assert zoo.list_models("thing*", variants=False) == ["thing"]
+
+
+def test_a_variant_of_nothing(scratch):
+    with pytest.raises(ValueError, match=r"^build_thing_model is not registered. Put @register_model on it.$"):
+        registry.register_variant(builder(), "thing_deep", "Deep.", golden=())
+    family = register(builder())
+    with pytest.raises(ValueError, match=r"^build_thing_model has no argument 'dept'. Did you mean 'depth'"):
+        registry.register_variant(family, "thing_deep", "Deep.", golden=(), dept=9)
 
 
 NEW_FAMILY = '''

@@ -6,7 +6,6 @@ and the vocabulary. Nothing is downloaded.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import uuid
@@ -68,20 +67,28 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     kind = config.get("model_type", "bert")  # the first BERT folders do not say it
     others = [name for name in config.get("architectures") or () if not str(name).startswith("Bert")]
     if kind != "bert" or others:
-        raise UsageError(f"{file} is of {others[0] if others else kind!r}; expected BERT. Pass the folder of a BERT model.")
+        raise UsageError(
+            f"{file} is of {others[0] if others else kind!r}; expected BERT. Pass the folder of a BERT model."
+        )
     for key, expected in _OTHERWISE.items():
         if config.get(key, expected) not in (expected, None):
-            raise UsageError(f"{file} has {key}={config[key]!r}; expected {expected!r}. Pass the folder of a BERT encoder.")
+            raise UsageError(
+                f"{file} has {key}={config[key]!r}; expected {expected!r}. Pass the folder of a BERT encoder."
+            )
     for key in ("pruned_heads", "quantization_config"):
         if config.get(key):
             raise UsageError(f"{file} has {key}; expected whole float weights. Pass the folder of the original model.")
     for key in _SIZES:
         size = config.get(key)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UsageError(f"{file} has {key}={size!r}; expected a whole number of at least 1. Put the right one there.")
+            raise UsageError(
+                f"{file} has {key}={size!r}; expected a whole number of at least 1. Put the right one there."
+            )
     activation = config.get("hidden_act", "gelu")
     if activation not in _ACTIVATIONS:
-        raise UsageError(f"{file} has hidden_act={activation!r}, which is not known. {did_you_mean(str(activation), _ACTIVATIONS)}")
+        raise UsageError(
+            f"{file} has hidden_act={activation!r}, which is not known. {did_you_mean(str(activation), _ACTIVATIONS)}"
+        )
     return {
         **{ours: config[theirs] for theirs, ours in _SIZES.items()},
         **{ours: config.get(theirs, default) for theirs, (ours, default) in _SETTINGS.items()},
@@ -117,7 +124,10 @@ def has_classifier(folder: str | Path) -> bool:
     """
     _, config = _config(folder)
     sorts = config.get("architectures") or ()
-    return "BertForSequenceClassification" in sorts and config.get("problem_type") in (None, "single_label_classification")
+    return "BertForSequenceClassification" in sorts and config.get("problem_type") in (
+        None,
+        "single_label_classification",
+    )
 
 
 def _config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
@@ -264,7 +274,7 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UsageError(
-            f"{file} does not fit: {'; '.join(problems[:3])}{more}. Pass the folder of a BERT with the sizes of its config.json."
+            f"{file} does not fit: {'; '.join(problems[:3])}{more}. Pass a folder that fits its config.json."
         )
     if unused or fresh:
         warnings.warn(_said(file, unused, fresh), stacklevel=2)
@@ -321,7 +331,7 @@ def save_folder(
     config = _config_of(model, len(tensors["classifier.bias"]), labels)
     if vocabulary is not None and len(vocabulary) != config["vocab_size"]:
         raise UsageError(
-            f"The vocabulary has {len(vocabulary)} tokens; the model has {config['vocab_size']}. Pass the one of its training."
+            f"The vocabulary has {len(vocabulary)} tokens; the model has {config['vocab_size']}. Pass all of them."
         )
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UsageError(f"{folder} is there already, and is not written over. Remove it, or choose another.")
@@ -334,7 +344,9 @@ def save_folder(
         if vocabulary is not None:
             storage.write_text(temporary / "vocab.txt", "".join(f"{token}\n" for token in vocabulary))
             settings = {"tokenizer_class": "BertTokenizer", "model_max_length": config["max_position_embeddings"]}
-            storage.write_json(temporary / "tokenizer_config.json", {"do_lower_case": True, **settings, **(tokenizer or {})})
+            storage.write_json(
+                temporary / "tokenizer_config.json", {"do_lower_case": True, **settings, **(tokenizer or {})}
+            )
         os.replace(temporary, folder)
     finally:
         storage.remove_tree(temporary)

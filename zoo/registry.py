@@ -178,7 +178,9 @@ def register_variant(
         raise ValueError(f"{builder.__name__} is not registered. Put @register_model on it.")
     for argument in defaults:
         if argument not in family.parameters:
-            raise ValueError(f"{builder.__name__} has no argument {argument!r}. {did_you_mean(argument, family.parameters)}")
+            raise ValueError(
+                f"{builder.__name__} has no argument {argument!r}. {did_you_mean(argument, family.parameters)}"
+            )
     signature = inspect.signature(builder)
     signature = signature.replace(
         parameters=[p.replace(default=defaults.get(n, p.default)) for n, p in signature.parameters.items()]

@@ -55,7 +55,9 @@ def read_tensors(folder: str | Path) -> tuple[Arrays, Path]:
     for shard in shards:
         found = _read_safetensors(shard) if shard.suffix == ".safetensors" else _read_pickle(shard)
         if twice := sorted(set(found) & set(arrays)):
-            raise UsageError(f"{shard} holds {twice[0]}, as a shard before it does. Put the whole checkpoint there anew.")
+            raise UsageError(
+                f"{shard} holds {twice[0]}, as a shard before it does. Put the whole checkpoint there anew."
+            )
         arrays.update(found)
     return arrays, file
 
@@ -140,7 +142,7 @@ class _Storage(NamedTuple):
 
     key: str
     dtype: str
-    count: int
+    size: int
 
 
 class _View(NamedTuple):
@@ -156,12 +158,12 @@ def _view(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _View
     """What the file calls to make a tensor; the rest of its arguments is about gradients."""
     whole = [offset, *shape, *strides]
     if not isinstance(storage, _Storage) or len(shape) != len(strides):
-        raise ValueError("a tensor that is no view of a storage")
+        raise pickle.UnpicklingError("a tensor that is no view of a storage")
     if not all(isinstance(n, int) and n >= 0 for n in whole):
-        raise ValueError("a tensor of a negative or broken size")
+        raise pickle.UnpicklingError("a tensor of a negative or broken size")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if math.prod(shape) and last >= storage.count:
-        raise ValueError("a tensor that reaches beyond its storage")
+    if math.prod(shape) > storage.size or (math.prod(shape) and last >= storage.size):
+        raise pickle.UnpicklingError("a tensor that reaches beyond its storage")
     return _View(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -194,12 +196,19 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise _Refused(f"{module}.{name}")
-        return _ALLOWED[module, name]
+        found = _ALLOWED[module, name]
+        # Fresh each time: a pickle can set attributes of a function that it was given.
+        return (lambda *arguments: _view(*arguments)) if found is _view else found
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, storage, key, _, count = pid[:5]
-        if kind != "storage" or not isinstance(storage, _Kind) or not isinstance(count, int) or pid[5:] not in ((), (None,)):
-            raise ValueError("a storage of an unknown kind")
+        if (
+            kind != "storage"
+            or not isinstance(storage, _Kind)
+            or not isinstance(count, int)
+            or pid[5:] not in ((), (None,))
+        ):
+            raise pickle.UnpicklingError("a storage of an unknown kind")
         return _Storage(str(key), storage.dtype, count)
 
 
@@ -208,7 +217,7 @@ def _read_pickle(file: Path) -> Arrays:
     try:
         views, storages = read(file)
         if not isinstance(views, dict) or not all(isinstance(v, _View) for v in views.values()):
-            raise ValueError("something else than a dictionary of tensors")
+            raise pickle.UnpicklingError("something else than a dictionary of tensors")
         return {str(name): _gather(view, storages) for name, view in views.items()}
     except _Refused as error:
         raise UsageError(
@@ -229,7 +238,7 @@ def _gather(view: _View, storages: dict[str, bytes | memoryview]) -> np.ndarray:
     import numpy as np
 
     storage = view.storage
-    flat = np.frombuffer(storages[storage.key], _dtype(storage.dtype), storage.count)[view.offset :]
+    flat = np.frombuffer(storages[storage.key], _dtype(storage.dtype), storage.size)[view.offset :]
     if not math.prod(view.shape):
         return _full(np.empty(view.shape, flat.dtype))
     steps = [stride * flat.itemsize for stride in view.strides]
@@ -243,9 +252,9 @@ def _read_zip(file: Path) -> tuple[Any, dict[str, bytes | memoryview]]:
         names = archive.namelist()
         top = next(name for name in [*names, ""] if name.endswith("data.pkl") or not name).removesuffix("data.pkl")
         if f"{top}byteorder" in names and archive.read(f"{top}byteorder") != b"little":
-            raise ValueError("numbers whose first byte is the highest")
+            raise pickle.UnpicklingError("numbers whose first byte is the highest")
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-            raise ValueError("compressed parts, which PyTorch does not write")
+            raise pickle.UnpicklingError("compressed parts, which PyTorch does not write")
         views = _Unpickler(io.BytesIO(archive.read(f"{top}data.pkl"))).load()
         prefix = f"{top}data/"
         return views, {name.removeprefix(prefix): archive.read(name) for name in names if name.startswith(prefix)}
@@ -259,9 +268,9 @@ def _read_stream(file: Path) -> tuple[Any, dict[str, bytes | memoryview]]:
     storage as its count and its numbers."""
     with file.open("rb") as stream:
         if _Unpickler(stream).load() != _MAGIC or _Unpickler(stream).load() != _PROTOCOL:
-            raise ValueError("it does not begin as such files do")
+            raise pickle.UnpicklingError("it does not begin as such files do")
         if not _Unpickler(stream).load().get("little_endian"):
-            raise ValueError("numbers whose first byte is the highest")
+            raise pickle.UnpicklingError("numbers whose first byte is the highest")
         views = _Unpickler(stream).load()
         keys = _Unpickler(stream).load()
         kinds = {view.storage.key: view.storage for view in views.values()}
@@ -270,6 +279,6 @@ def _read_stream(file: Path) -> tuple[Any, dict[str, bytes | memoryview]]:
 
 def _block(stream: BinaryIO, storage: _Storage | None) -> bytes:
     (count,) = struct.unpack("<q", stream.read(8))
-    if storage is None or count != storage.count:
-        raise ValueError("a storage that no tensor is in, or of another size")
+    if storage is None or count != storage.size:
+        raise pickle.UnpicklingError("a storage that no tensor is in, or of another size")
     return stream.read(count * _dtype(storage.dtype).itemsize)

@@ -116,8 +116,8 @@ def build_bert_model(
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
-        UsageError: a size that is not positive, a fraction out of range, a hidden size that the heads cannot share, an unknown
-            activation, or a folder that is missing, damaged or of other sizes.
+        UsageError: a size that is not positive, a fraction out of range, a hidden size that the heads cannot share, an
+            unknown activation, or a folder that is missing, damaged or of other sizes.
 
     Example:
         >>> sizes = {"hidden_size": 128, "num_layers": 2, "num_heads": 2, "intermediate_size": 512}
@@ -142,7 +142,9 @@ def build_bert_model(
     last_dropout = dropout if classifier_dropout is None else classifier_dropout
     blocks.check_fraction(dropout=dropout, attention_dropout=attention_dropout, classifier_dropout=last_dropout)
     if weights is not None:
-        _check_sizes(weights, vocab_size, hidden_size, num_layers, num_heads, intermediate_size, type_vocab_size)
+        _check_sizes(
+            weights, max_length, vocab_size, hidden_size, num_layers, num_heads, intermediate_size, type_vocab_size
+        )
     elif load_classifier:
         raise UsageError("load_classifier goes with weights, which are not given. Pass weights, or leave it out.")
     names = ("token_ids", "token_type_ids", "padding_mask")
@@ -164,46 +166,80 @@ def build_bert_model(
     return model
 
 
-def _check_sizes(folder: str, *sizes: int) -> None:
+def _check_sizes(folder: str, max_length: int, *sizes: int) -> None:
     """Raises UsageError where the folder's config.json has other sizes."""
     found = huggingface.read_config(folder)
     names = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "type_vocab_size")
     for name, size in zip(names, sizes, strict=True):
         if found[name] != size:
             raise UsageError(f"{name} is {size}; the checkpoint {folder} has {found[name]}. Pass {name}={found[name]}.")
+    if max_length > (most := found["max_length"]):
+        raise UsageError(
+            f"max_length is {max_length}; the checkpoint {folder} has {most} positions. Pass max_length={most}, or less."
+        )
 
 
 # --- Named sizes: Turc, Chang, Lee and Toutanova, Well-read students learn better, 2019, arXiv:1908.08962 -----------------
 
 _UNCASED = {"vocab_size": 30_522, "num_classes": 2}
 build_bert_tiny_model = register_variant(
-    *(build_bert_model, "bert_tiny", "BERT tiny: 2 blocks of 128 channels with 2 heads."),
-    **{"hidden_size": 128, "num_layers": 2, "num_heads": 2, "intermediate_size": 512},
+    build_bert_model,
+    "bert_tiny",
+    "BERT tiny: 2 blocks of 128 channels with 2 heads.",
+    hidden_size=128,
+    num_layers=2,
+    num_heads=2,
+    intermediate_size=512,
     golden=((_UNCASED, 4_386_178),),
 )
 build_bert_mini_model = register_variant(
-    *(build_bert_model, "bert_mini", "BERT mini: 4 blocks of 256 channels with 4 heads."),
-    **{"hidden_size": 256, "num_layers": 4, "num_heads": 4, "intermediate_size": 1024},
+    build_bert_model,
+    "bert_mini",
+    "BERT mini: 4 blocks of 256 channels with 4 heads.",
+    hidden_size=256,
+    num_layers=4,
+    num_heads=4,
+    intermediate_size=1024,
     golden=((_UNCASED, 11_171_074),),
 )
 build_bert_small_model = register_variant(
-    *(build_bert_model, "bert_small", "BERT small: 4 blocks of 512 channels with 8 heads."),
-    **{"hidden_size": 512, "num_layers": 4, "num_heads": 8, "intermediate_size": 2048},
+    build_bert_model,
+    "bert_small",
+    "BERT small: 4 blocks of 512 channels with 8 heads.",
+    hidden_size=512,
+    num_layers=4,
+    num_heads=8,
+    intermediate_size=2048,
     golden=((_UNCASED, 28_764_674),),
 )
 build_bert_medium_model = register_variant(
-    *(build_bert_model, "bert_medium", "BERT medium: 8 blocks of 512 channels with 8 heads."),
-    **{"hidden_size": 512, "num_layers": 8, "num_heads": 8, "intermediate_size": 2048},
+    build_bert_model,
+    "bert_medium",
+    "BERT medium: 8 blocks of 512 channels with 8 heads.",
+    hidden_size=512,
+    num_layers=8,
+    num_heads=8,
+    intermediate_size=2048,
     golden=((_UNCASED, 41_374_210),),
 )
 build_bert_base_model = register_variant(
-    *(build_bert_model, "bert_base", "BERT base: 12 blocks of 768 channels with 12 heads."),
-    **{"hidden_size": 768, "num_layers": 12, "num_heads": 12, "intermediate_size": 3072},
+    build_bert_model,
+    "bert_base",
+    "BERT base: 12 blocks of 768 channels with 12 heads.",
+    hidden_size=768,
+    num_layers=12,
+    num_heads=12,
+    intermediate_size=3072,
     golden=((_UNCASED, 109_483_778),),
 )
 build_bert_large_model = register_variant(
-    *(build_bert_model, "bert_large", "BERT large: 24 blocks of 1024 channels with 16 heads."),
-    **{"hidden_size": 1024, "num_layers": 24, "num_heads": 16, "intermediate_size": 4096},
+    build_bert_model,
+    "bert_large",
+    "BERT large: 24 blocks of 1024 channels with 16 heads.",
+    hidden_size=1024,
+    num_layers=24,
+    num_heads=16,
+    intermediate_size=4096,
     golden=((_UNCASED, 335_143_938),),
 )
 
@@ -230,6 +266,7 @@ def load_bert(folder: str | Path, num_classes: int | None = None, **arguments: A
         >>> model = load_bert("bert-base-uncased", num_classes=3)
     """
     build: Callable[..., keras.Model] = build_bert_model
+    arguments = {**huggingface.read_config(folder), **arguments}
     labels = huggingface.read_labels(folder)
     has_classifier = huggingface.has_classifier(folder)
     if has_classifier:
@@ -238,8 +275,7 @@ def load_bert(folder: str | Path, num_classes: int | None = None, **arguments: A
         has_classifier = num_classes == there
     if num_classes is None:
         raise UsageError(f"{folder} has no text classifier. Pass num_classes for a new one.")
-    arguments = {**huggingface.read_config(folder), "load_classifier": has_classifier, **arguments}
-    return build(num_classes=num_classes, weights=str(folder), **arguments)
+    return build(**{"num_classes": num_classes, "weights": str(folder), "load_classifier": has_classifier, **arguments})
 
 
 def save_bert(

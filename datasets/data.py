@@ -123,9 +123,8 @@ class Data:
         decided: dict[str, Any] = {k: v for k, v in task.arguments.items() if k in spec.parameters}
         if task.needs_class_names:
             decided["num_classes"] = len(self.class_names)
-        preprocessor, fixed = PREPROCESSORS[task.preprocessor].for_model(
-            self, spec.preprocessing, {**arguments, **decided}
-        )
+        kind = spec.preprocessing.get("preprocessor", task.preprocessor)
+        preprocessor, fixed = PREPROCESSORS[kind].for_model(self, spec.preprocessing, {**arguments, **decided})
         complete = {**arguments, **decided, **fixed}
         for name in {*spec.data_arguments, *decided}:
             default = spec.parameters[name].default if name in spec.parameters else None

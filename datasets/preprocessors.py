@@ -19,6 +19,7 @@ from zoo.datasets.series import SeriesPreprocessor
 from zoo.datasets.tagging import TaggingPreprocessor
 from zoo.datasets.text import TextPreprocessor
 from zoo.datasets.translation import TranslationPreprocessor
+from zoo.datasets.wordpiece import WordPiecePreprocessor
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Batch, Data
@@ -77,5 +78,6 @@ _KINDS: tuple[Any, ...] = (
     TaggingPreprocessor,
     TextPreprocessor,
     TranslationPreprocessor,
+    WordPiecePreprocessor,
 )
 PREPROCESSORS: dict[str, Any] = {cls.kind: cls for cls in _KINDS}

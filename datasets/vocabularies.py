@@ -1,0 +1,222 @@
+"""Vocabularies of pieces: read from a checkpoint's folder, trained on texts, written."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.datasets.bert_text import SPECIAL_TOKENS, Rules, normalizer
+from zoo.errors import UsageError, one_line
+
+VOCABULARY_FILE = "vocab.txt"
+_ALPHABET = 1000
+"""Most characters of a trained vocabulary, the most frequent ones; a word with another one is unknown."""
+_MIN_COUNT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """What a checkpoint's tokenizer files say.
+
+    Attributes:
+        pieces: the pieces in the order of their numbers.
+        rules: how texts become words.
+    """
+
+    pieces: tuple[str, ...]
+    rules: Rules
+
+
+def check_pieces(pieces: Sequence[str], source: str) -> None:
+    """Raises UsageError where pieces make no vocabulary of BERT's: a special token missing, a piece twice or broken."""
+    needed = SPECIAL_TOKENS[:4]
+    missing = [token for token in needed if token not in pieces]
+    if missing:
+        raise UsageError(
+            f"{source} lacks {', '.join(missing)}; expected {', '.join(needed)}. Pass the vocabulary of a BERT, or make "
+            "one with `zoo vocabulary`."
+        )
+    twice = [piece for piece, count in collections.Counter(pieces).items() if count > 1]
+    if twice:
+        raise UsageError(
+            f"{source} has the piece {twice[0]!r} {pieces.count(twice[0])} times; expected every piece once. "
+            "Remove all but one."
+        )
+    broken = [piece for piece in pieces if not piece or "\n" in piece]
+    if broken:
+        raise UsageError(
+            f"{source} has the piece {broken[0]!r} as number {pieces.index(broken[0])}; expected text without a line "
+            "break. Pass the vocabulary of a BERT."
+        )
+
+
+def read_vocabulary(folder: str | Path) -> Vocabulary:
+    """Reads a local Hugging Face folder: tokenizer.json, or vocab.txt, and tokenizer_config.json where there is one.
+
+    Raises:
+        UsageError: neither file is there, one of them is damaged, or it is the tokenizer of another architecture.
+
+    Example:
+        >>> read_vocabulary("bert-base-uncased").rules.lower_case
+        True
+    """
+    folder = Path(folder)
+    whole, lines = folder / "tokenizer.json", folder / VOCABULARY_FILE
+    settings = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    if whole.is_file():
+        return _from_tokenizer(whole, settings)
+    if not lines.is_file():
+        raise UsageError(
+            f"{folder} holds neither {whole.name} nor {lines.name}. Pass the folder of a BERT that transformers saved."
+        )
+    pieces = read_pieces(lines)
+    _check_special_tokens(settings, folder / "tokenizer_config.json")
+    rules = Rules(
+        settings.get("do_lower_case", True),
+        settings.get("strip_accents"),
+        settings.get("tokenize_chinese_chars", True),
+    )
+    return Vocabulary(pieces, rules)
+
+
+def read_pieces(file: str | Path) -> tuple[str, ...]:
+    """Reads a vocab.txt: a piece a line, the first one's number is 0.
+
+    Raises:
+        UsageError: it cannot be read, is not UTF-8, or is no vocabulary of BERT's.
+
+    Example:
+        >>> read_pieces("vocab.txt")[:2]
+        ('[PAD]', '[UNK]')
+    """
+    try:
+        text = Path(file).read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Cannot read {file}: {one_line(error)} Pass a vocab.txt, UTF-8, a piece a line.") from error
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")  # splitlines would part at rarer characters too
+    check_pieces(lines, str(file))
+    return tuple(lines)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"Cannot read {file}: {one_line(error)} Pass the file that transformers wrote.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{file} holds a {type(content).__name__}; expected an object. Pass the file of a BERT.")
+    return content
+
+
+def _check_special_tokens(settings: dict[str, Any], file: Path) -> None:
+    for token in SPECIAL_TOKENS:
+        key = f"{token[1:-1].lower()}_token"
+        value = settings.get(key)
+        value = value.get("content") if isinstance(value, dict) else value
+        if value not in (None, token):
+            raise UsageError(f"{file} has {key} {value!r}; expected {token!r}. Pass the folder of a BERT.")
+
+
+def _from_tokenizer(file: Path, settings: dict[str, Any]) -> Vocabulary:
+    """What a tokenizer.json says, the same that runs there: other parts than BERT's are refused."""
+    content = _read_json(file)
+    kinds = [
+        (content.get(part) or {}).get("type")
+        for part in ("model", "normalizer", "pre_tokenizer")
+    ]
+    if kinds != ["WordPiece", "BertNormalizer", "BertPreTokenizer"]:
+        raise UsageError(
+            f"{file} has {', '.join(map(str, kinds))}; expected WordPiece, BertNormalizer, BertPreTokenizer. Pass the "
+            "folder of a BERT."
+        )
+    model, normal = content["model"], content["normalizer"]
+    other = {
+        "unk_token": (model.get("unk_token", "[UNK]"), "[UNK]"),
+        "continuing_subword_prefix": (model.get("continuing_subword_prefix", "##"), "##"),
+        "max_input_chars_per_word": (model.get("max_input_chars_per_word", 100), 100),
+        "clean_text": (normal.get("clean_text", True), True),
+    }
+    for key, (came, expected) in other.items():
+        if came != expected:
+            raise UsageError(f"{file} has {key} {came!r}; expected {expected!r}. Pass the folder of a BERT.")
+    added = {token["content"]: token for token in content.get("added_tokens", [])}
+    for text, token in added.items():
+        flags = [name for name in ("single_word", "lstrip", "rstrip", "normalized") if token.get(name)]
+        if text not in SPECIAL_TOKENS or flags:
+            raise UsageError(
+                f"{file} has the added token {text!r}{' with ' + ', '.join(flags) if flags else ''}; expected "
+                f"{', '.join(SPECIAL_TOKENS)} alone. Remove it, or pass the folder of another BERT."
+            )
+    _check_special_tokens(settings, file.with_name("tokenizer_config.json"))
+    numbers: dict[str, int] = model["vocab"] | {text: token["id"] for text, token in added.items()}
+    ordered = sorted(numbers, key=lambda piece: numbers[piece])
+    if [numbers[piece] for piece in ordered] != list(range(len(ordered))):
+        raise UsageError(
+            f"{file} has {len(ordered)} pieces whose numbers are not 0 to {len(ordered) - 1}. Pass the folder of a BERT."
+        )
+    check_pieces(ordered, str(file))
+    # transformers reads the settings too, and they count: it makes the normalizer anew from them.
+    rules = Rules(
+        settings.get("do_lower_case", normal.get("lowercase", True)),
+        settings.get("strip_accents", normal.get("strip_accents")),
+        settings.get("tokenize_chinese_chars", normal.get("handle_chinese_chars", True)),
+    )
+    return Vocabulary(tuple(ordered), rules)
+
+
+def train_pieces(texts: Iterable[str], size: int, rules: Rules = Rules()) -> tuple[str, ...]:  # noqa: B008
+    """Trains a vocabulary of pieces: the special tokens, the characters, and what joins most often.
+
+    The same texts in any order give the same pieces.
+
+    Args:
+        texts: the corpus.
+        size: most pieces, the five special tokens and all characters among them.
+        rules: how texts become words.
+
+    Raises:
+        UsageError: the size leaves no room, or the texts hold no word.
+
+    Example:
+        >>> train_pieces(["low lower lowest"] * 9, 20)[-1]
+        'lowest'
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    reference = normalizer(rules)
+    normal = collections.Counter(reference.normalize_str(text) for text in texts)
+    characters: collections.Counter[str] = collections.Counter()
+    for text, count in normal.items():
+        for character, times in collections.Counter("".join(text.split())).items():
+            characters[character] += times * count
+    # The library breaks ties between rare characters at random, so it is handed none that it would leave out.
+    ranked = sorted(characters, key=lambda c: (-characters[c], c))
+    kept = ranked[: min(_ALPHABET, max(1, (size - len(SPECIAL_TOKENS)) // 2))]
+    if not kept or size < len(SPECIAL_TOKENS) + 2:
+        raise UsageError(
+            f"No vocabulary of {size} pieces comes from texts with {len(characters)} characters; expected at least "
+            f"{len(SPECIAL_TOKENS) + 2} pieces and one character. Pass more texts or a larger size."
+        )
+    dropped = dict.fromkeys(map(ord, ranked[len(kept) :]))
+
+    def corpus() -> Iterator[str]:
+        for text, count in sorted(normal.items()):
+            yield from [text.translate(dropped)] * count
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))  # type: ignore[call-arg]
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size, min_frequency=_MIN_COUNT, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    numbers = tokenizer.get_vocab(with_added_tokens=True)
+    return tuple(sorted(numbers, key=lambda piece: numbers[piece]))
+
+
+def write_pieces(pieces: Sequence[str], file: Path) -> None:
+    """Writes a vocab.txt: a piece a line, so that a line's number from 0 is the piece's."""
+    file.write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")

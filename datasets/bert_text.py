@@ -200,7 +200,7 @@ class Words:
         is_there = parts >= 0
         before = tf.cumsum(tf.concat([[0], tf.cast(is_there, tf.int32)], axis=0))
         return tf.raw_ops.UnicodeEncode(
-            input_values=tf.boolean_mask(parts, is_there),
+            input_values=tf.gather(parts, tf.where(is_there)[:, 0]),
             input_splits=tf.gather(before, splits * _WIDTH),
             output_encoding="UTF-8",
         )

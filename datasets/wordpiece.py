@@ -181,9 +181,12 @@ class WordPiecePreprocessor:
         words, owners = tables.words(texts, most_words)
         plain = [piece.removeprefix(CONTINUES) for piece in self.vocabulary]
         longest = max(len(piece.encode()) for piece in plain)
-        numbers, counts = match(words, tables.pieces.lookup, self.vocabulary.index(SPECIAL_TOKENS[1]), longest)
-        lengths = tf.math.unsorted_segment_sum(tf.cast(counts, tf.int32), owners, tf.size(texts))
-        return tf.cast(numbers, tf.int32), lengths
+
+        def lookup(keys: tf.Tensor) -> tf.Tensor:
+            return tf.cast(tables.pieces.lookup(keys), tf.int32)
+
+        numbers, counts = match(words, lookup, self.vocabulary.index(SPECIAL_TOKENS[1]), longest)
+        return numbers, tf.math.unsorted_segment_sum(counts, owners, tf.size(texts))
 
     def _arrange(
         self, pieces: tf.Tensor, starts: Sequence[tf.Tensor], lengths: Sequence[tf.Tensor]

@@ -124,10 +124,7 @@ def _check_special_tokens(settings: dict[str, Any], file: Path) -> None:
 def _from_tokenizer(file: Path, settings: dict[str, Any]) -> Vocabulary:
     """What a tokenizer.json says, the same that runs there: other parts than BERT's are refused."""
     content = _read_json(file)
-    kinds = [
-        (content.get(part) or {}).get("type")
-        for part in ("model", "normalizer", "pre_tokenizer")
-    ]
+    kinds = [(content.get(part) or {}).get("type") for part in ("model", "normalizer", "pre_tokenizer")]
     if kinds != ["WordPiece", "BertNormalizer", "BertPreTokenizer"]:
         raise UsageError(
             f"{file} has {', '.join(map(str, kinds))}; expected WordPiece, BertNormalizer, BertPreTokenizer. Pass the "

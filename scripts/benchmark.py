@@ -233,7 +233,9 @@ def write(rows: Sequence[Row], file: Path) -> None:
 
 def _parser() -> Parser:
     parser = Parser("benchmark", _DESCRIPTION)
-    parser.add_argument("what", choices=["training", "serving", "tokenization"], help="What to measure; each has options of its own.")
+    parser.add_argument(
+        "what", choices=["training", "serving", "tokenization"], help="What to measure; each has options of its own."
+    )
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), help="Families of models.")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), help="Whom to compare; zoo is always one.")
     parser.add_argument("--seconds", type=float, default=10.0, help="Seconds that each contender is measured for.")

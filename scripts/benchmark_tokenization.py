@@ -146,7 +146,10 @@ def measure(encoders: Mapping[str, Encode], texts: Sequence[str], batch: int, se
 
 def table(rows: Sequence[Row]) -> str:
     """Returns the rows as a Markdown table."""
-    lines = ["| batch | contender | texts a second, median (lowest to highest) | ratio | rounds |", "|---|---|---|---|---|"]
+    lines = [
+        "| batch | contender | texts a second, median (lowest to highest) | ratio | rounds |",
+        "|---|---|---|---|---|",
+    ]
     for row in rows:
         rate = f"{statistics.median(row.rates):,.0f} ({min(row.rates):,.0f} to {max(row.rates):,.0f})"
         lines.append(f"| {row.batch} | {CONTENDERS[row.contender]} | {rate} | {row.ratio:.2f} | {len(row.rates)} |")

@@ -35,17 +35,12 @@ def coverage(texts: Sequence[str], pieces: Sequence[str], lower_case: bool) -> d
     """
     import tensorflow as tf
 
-    from zoo.datasets.bert_text import Rules, Words
-    from zoo.datasets.pieces import match
+    from zoo.datasets.wordpiece import WordPiecePreprocessor
 
-    numbers = {piece.encode(): number for number, piece in enumerate(pieces)}
-    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(list(numbers), list(numbers.values())), -1)
-    unknown, longest = pieces.index("[UNK]"), max(map(len, numbers))
-    split = Words(Rules(lower_case), ())
+    preprocessor, unknown = WordPiecePreprocessor(tuple(pieces), 3, lower_case), pieces.index("[UNK]")
     counted: collections.Counter[str] = collections.Counter()
     for start in range(0, len(texts), 1024):
-        words, _ = split(tf.constant(texts[start : start + 1024]))
-        found, counts = match(words, table.lookup, unknown, longest)
+        found, counts, _ = preprocessor.pieces(tf.constant(texts[start : start + 1024]))
         missed = int(tf.math.count_nonzero(found == unknown))
         counted.update(words=len(counts), unknown=missed, pieces=len(found) - missed)
     known = counted["words"] - counted["unknown"]
@@ -90,7 +85,9 @@ def _corpus(data: str | None, options: Any) -> tuple[list[str], list[str], str]:
         return list(texts_of(loaded, "train")), list(texts_of(loaded, "test")), "the test split"
     lines = _lines(options.files)
     if len(lines) < 10:
-        raise UsageError(f"{', '.join(options.files)} have {len(lines)} lines with text; expected at least 10. Pass more.")
+        raise UsageError(
+            f"{', '.join(options.files)} have {len(lines)} lines with text; expected at least 10. Pass more."
+        )
     return [line for i, line in enumerate(lines) if i % 10], lines[::10], "every tenth line, which training left out"
 
 

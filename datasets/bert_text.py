@@ -17,7 +17,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _NOTHING, _ITSELF = -1, -2
 _WIDTH = 3
-"""Most code points that one becomes: white space, a punctuation mark, white space; or the three parts of a Hangul syllable."""
+"""Most code points that one becomes: a punctuation mark between spaces, or the three parts of a Hangul syllable."""
 _PAGE = 256
 _LAST = 0x10FFFF
 _UNASSIGNED = range(0x40000, 0xE0000)

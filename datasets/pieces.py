@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from zoo.datasets.vocabularies import CONTINUES
+
 MOST_CHARACTERS = 100
 """Longer words are unknown ones, as in the reference."""
-CONTINUES = "##"
-"""What a vocabulary writes before pieces that do not begin a word."""
 
 LONGEST = MOST_CHARACTERS * 4
 """Bytes of the longest word."""

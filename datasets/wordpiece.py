@@ -11,9 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.bert_text import SPECIAL_TOKENS, Rules, Words
-from zoo.datasets.pieces import CONTINUES, MOST_CHARACTERS, match
+from zoo.datasets.pieces import MOST_CHARACTERS, match
 from zoo.datasets.text import vocabulary_sizes
-from zoo.datasets.vocabularies import VOCABULARY_FILE, check_pieces, read_vocabulary, train_pieces, write_pieces
+from zoo.datasets.vocabularies import (
+    CONTINUES,
+    VOCABULARY_FILE,
+    check_pieces,
+    read_vocabulary,
+    train_pieces,
+    write_pieces,
+)
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:

@@ -119,7 +119,9 @@ def _breaks(characters: set[str]) -> tuple[set[str], set[str]]:
 
     ordered = sorted(characters)
     text = "x" + "x".join(ordered) + "x"
-    white, alone, end = set(), set(), 0
+    white: set[str] = set()
+    alone: set[str] = set()
+    end = 0
     for word, (start, stop) in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text):
         white.update(text[end:start])
         if stop - start == 1 and word != "x":

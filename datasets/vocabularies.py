@@ -208,8 +208,8 @@ def train_pieces(texts: Iterable[str], size: int, rules: Rules = Rules()) -> tup
     # numbers. Handed over as special tokens they have theirs before it begins.
     inside = sorted({character for word in words for character in word[1:]})
     first = [*SPECIAL_TOKENS, *sorted(kept), *(CONTINUES + character for character in inside)]
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))  # type: ignore[call-arg]
-    tokenizer.pre_tokenizer = splitter  # type: ignore[assignment]
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))
+    tokenizer.pre_tokenizer = splitter
     trainer = trainers.WordPieceTrainer(
         vocab_size=size, min_frequency=_MIN_COUNT, special_tokens=first, show_progress=False
     )

@@ -59,7 +59,7 @@ def saved_encoder(pieces: Sequence[str], folder: Path) -> Encode:
     function = encode.get_concrete_function(tf.TensorSpec([None], tf.string, "text"))
     tf.saved_model.save(module, str(folder / "saved"), signatures={"serving_default": function})
     loaded = tf.saved_model.load(str(folder / "saved"))
-    signature: Encode = loaded.signatures["serving_default"]
+    signature: Callable[..., Any] = loaded.signatures["serving_default"]
     return lambda texts: signature(text=texts)
 
 

@@ -17,7 +17,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _NOTHING, _ITSELF = -1, -2
 _WIDTH = 3
-"""Most code points that one becomes: white space, a punctuation mark, white space; or the three parts of a Hangul syllable."""
+"""Most code points that one becomes: a punctuation mark between spaces, or the three parts of a Hangul syllable."""
 _PAGE = 256
 _LAST = 0x10FFFF
 _UNASSIGNED = range(0x40000, 0xE0000)
@@ -119,7 +119,9 @@ def _breaks(characters: set[str]) -> tuple[set[str], set[str]]:
 
     ordered = sorted(characters)
     text = "x" + "x".join(ordered) + "x"
-    white, alone, end = set(), set(), 0
+    white: set[str] = set()
+    alone: set[str] = set()
+    end = 0
     for word, (start, stop) in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text):
         white.update(text[end:start])
         if stop - start == 1 and word != "x":

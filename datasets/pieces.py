@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from zoo.datasets.vocabularies import CONTINUES
+
 MOST_CHARACTERS = 100
 """Longer words are unknown ones, as in the reference."""
-CONTINUES = "##"
-"""What a vocabulary writes before pieces that do not begin a word."""
 
 LONGEST = MOST_CHARACTERS * 4
 """Bytes of the longest word."""
@@ -55,7 +55,9 @@ def _with_parts(
     fitting = _numbers_of(fits)
     # One row a piece: the word's number, the piece's place within it, its number or -1.
     rows = _all_parts(tf.gather(strings, fitting), tf.gather(others, fitting), lookup, longest)
-    failed = tf.concat([tf.gather(others, _numbers_of(~fits)), tf.gather(rows[:, 0], _numbers_of(rows[:, 2] < 0))], axis=0)
+    failed = tf.concat(
+        [tf.gather(others, _numbers_of(~fits)), tf.gather(rows[:, 0], _numbers_of(rows[:, 2] < 0))], axis=0
+    )
     whole = tf.tensor_scatter_nd_update(whole, failed[:, tf.newaxis], tf.fill(tf.shape(failed), unknown))
 
     # Every piece goes to where the pieces of the words before end; an unknown word's first part is the word itself.
@@ -91,7 +93,13 @@ def _all_parts(words: tf.Tensor, owners: tf.Tensor, lookup: Lookup, longest: int
         going = _numbers_of((best > mark) & (best < sizes))
         begin = tf.gather(best, going)
         rest = tf.strings.substr(tf.gather(left, going), begin, tf.fill(tf.shape(begin), LONGEST))
-        return tf.strings.join([CONTINUES, rest]), tf.gather(owner, going), len(CONTINUES), at + 1, tf.concat([rows, new], 0)
+        return (
+            tf.strings.join([CONTINUES, rest]),
+            tf.gather(owner, going),
+            len(CONTINUES),
+            at + 1,
+            tf.concat([rows, new], 0),
+        )
 
     vector, scalar = tf.TensorShape([None]), tf.TensorShape([])
     *_, rows = tf.while_loop(

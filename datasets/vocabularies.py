@@ -5,12 +5,15 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from zoo.datasets.bert_text import SPECIAL_TOKENS, Rules, normalizer
 from zoo.errors import UsageError, one_line
+
+CONTINUES = "##"
+"""What a vocabulary writes before pieces that do not begin a word."""
 
 VOCABULARY_FILE = "vocab.txt"
 _ALPHABET = 1000
@@ -124,10 +127,7 @@ def _check_special_tokens(settings: dict[str, Any], file: Path) -> None:
 def _from_tokenizer(file: Path, settings: dict[str, Any]) -> Vocabulary:
     """What a tokenizer.json says, the same that runs there: other parts than BERT's are refused."""
     content = _read_json(file)
-    kinds = [
-        (content.get(part) or {}).get("type")
-        for part in ("model", "normalizer", "pre_tokenizer")
-    ]
+    kinds = [(content.get(part) or {}).get("type") for part in ("model", "normalizer", "pre_tokenizer")]
     if kinds != ["WordPiece", "BertNormalizer", "BertPreTokenizer"]:
         raise UsageError(
             f"{file} has {', '.join(map(str, kinds))}; expected WordPiece, BertNormalizer, BertPreTokenizer. Pass the "
@@ -187,13 +187,14 @@ def train_pieces(texts: Iterable[str], size: int, rules: Rules = Rules()) -> tup
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    reference = normalizer(rules)
-    normal = collections.Counter(reference.normalize_str(text) for text in texts)
+    reference, splitter = normalizer(rules), pre_tokenizers.BertPreTokenizer()
+    words: collections.Counter[str] = collections.Counter()
+    for text in texts:
+        words.update(word for word, _ in splitter.pre_tokenize_str(reference.normalize_str(text)))
     characters: collections.Counter[str] = collections.Counter()
-    for text, count in normal.items():
-        for character, times in collections.Counter("".join(text.split())).items():
-            characters[character] += times * count
-    # The library breaks ties between rare characters at random, so it is handed none that it would leave out.
+    for word, count in words.items():
+        for character in word:
+            characters[character] += count
     ranked = sorted(characters, key=lambda c: (-characters[c], c))
     kept = ranked[: min(_ALPHABET, max(1, (size - len(SPECIAL_TOKENS)) // 2))]
     if not kept or size < len(SPECIAL_TOKENS) + 2:
@@ -202,18 +203,18 @@ def train_pieces(texts: Iterable[str], size: int, rules: Rules = Rules()) -> tup
             f"{len(SPECIAL_TOKENS) + 2} pieces and one character. Pass more texts or a larger size."
         )
     dropped = dict.fromkeys(map(ord, ranked[len(kept) :]))
-
-    def corpus() -> Iterator[str]:
-        for text, count in sorted(normal.items()):
-            yield from [text.translate(dropped)] * count
-
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))  # type: ignore[call-arg]
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+    words = collections.Counter({word: count for word, count in words.items() if word.translate(dropped) == word})
+    # The library numbers characters in the order of a hash table, which differs from run to run, and breaks ties by these
+    # numbers. Handed over as special tokens they have theirs before it begins.
+    inside = sorted({character for word in words for character in word[1:]})
+    first = [*SPECIAL_TOKENS, *sorted(kept), *(CONTINUES + character for character in inside)]
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))
+    tokenizer.pre_tokenizer = splitter
     trainer = trainers.WordPieceTrainer(
-        vocab_size=size, min_frequency=_MIN_COUNT, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+        vocab_size=size, min_frequency=_MIN_COUNT, special_tokens=first, show_progress=False
     )
-    tokenizer.train_from_iterator(corpus(), trainer)
-    numbers = tokenizer.get_vocab(with_added_tokens=True)
+    tokenizer.train_from_iterator((f"{word} " * count for word, count in sorted(words.items())), trainer)
+    numbers = tokenizer.get_vocab(with_added_tokens=False)
     return tuple(sorted(numbers, key=lambda piece: numbers[piece]))
 
 

@@ -11,9 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.bert_text import SPECIAL_TOKENS, Rules, Words
-from zoo.datasets.pieces import CONTINUES, MOST_CHARACTERS, match
+from zoo.datasets.pieces import MOST_CHARACTERS, match
 from zoo.datasets.text import vocabulary_sizes
-from zoo.datasets.vocabularies import VOCABULARY_FILE, check_pieces, read_vocabulary, train_pieces, write_pieces
+from zoo.datasets.vocabularies import (
+    CONTINUES,
+    VOCABULARY_FILE,
+    check_pieces,
+    read_vocabulary,
+    train_pieces,
+    write_pieces,
+)
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -123,7 +130,7 @@ class WordPiecePreprocessor:
     @property
     def output_shape(self) -> dict[str, tuple[int | None, ...]]:
         """Shape of the longest model inputs by name, (max_length,) each."""
-        return {name: (self.max_length,) for name in _NAMES}
+        return dict.fromkeys(_NAMES, (self.max_length,))
 
     @property
     def requests(self) -> dict[str, tf.TensorSpec]:
@@ -168,25 +175,48 @@ class WordPiecePreprocessor:
         room = self.max_length - 1 - len(checked)
         # One more word than there is room for, the rest of a text in one, cannot change the beginning. Of a pair, how long
         # the texts are decides what is cut.
-        pieces, lengths = self._pieces(tf.concat(checked, axis=0), room if pairs is None else -1)
+        both = tf.concat(checked, axis=0)
+        pieces, counts, owners = self.pieces(both, room if pairs is None else -1)
+        lengths = tf.math.unsorted_segment_sum(counts, owners, tf.size(both))
         starts = tf.cumsum(lengths, exclusive=True)
         if pairs is None:
             return self._arrange(pieces, [starts], [tf.minimum(lengths, room)])
         first, second = tf.split(lengths, 2)
         return self._arrange(pieces, tf.split(starts, 2), _longest_first(first, second, room))
 
-    def _pieces(self, texts: tf.Tensor, most_words: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """The numbers of all pieces, int32 (pieces,), and how many each text has, int32 (batch,)."""
+    def pieces(self, texts: tf.Tensor, most_words: int = -1) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Takes texts apart.
+
+        Args:
+            texts: string (batch,), UTF-8.
+            most_words: how many words of a text to split off; what follows comes as one more. -1 splits off all.
+
+        Returns:
+            The numbers of all pieces in order, int32 (pieces,); how many each word has, int32 (words,); and the number of
+            the text of each word, int64 (words,).
+
+        Example:
+            >>> preprocessor = WordPiecePreprocessor(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "##b"), 8)
+            >>> [part.numpy().tolist() for part in preprocessor.pieces(tf.constant(["ab x", "a"]))]
+            [[4, 5, 1, 4], [2, 1, 1], [0, 0, 1]]
+        """
         tables = self._table()
         words, owners = tables.words(texts, most_words)
         plain = [piece.removeprefix(CONTINUES) for piece in self.vocabulary]
-        longest = max(len(piece.encode()) for piece in plain)
+        # A vocabulary may have longer words than the reference ever looks up.
+        unused = [len(piece) > MOST_CHARACTERS for piece in plain]
 
         def lookup(keys: tf.Tensor) -> tf.Tensor:
-            return tf.cast(tables.pieces.lookup(keys), tf.int32)
+            found = tf.cast(tables.pieces.lookup(keys), tf.int32)
+            return (
+                tf.where(tf.gather([*unused, True], tf.where(found < 0, len(unused), found)), -1, found)
+                if any(unused)
+                else found
+            )
 
+        longest = max(len(piece.encode()) for piece, skip in zip(plain, unused, strict=True) if not skip)
         numbers, counts = match(words, lookup, self.vocabulary.index(SPECIAL_TOKENS[1]), longest)
-        return numbers, tf.math.unsorted_segment_sum(counts, owners, tf.size(texts))
+        return numbers, counts, owners
 
     def _arrange(
         self, pieces: tf.Tensor, starts: Sequence[tf.Tensor], lengths: Sequence[tf.Tensor]
@@ -196,7 +226,10 @@ class WordPiecePreprocessor:
         pieces = tf.concat([pieces, [end]], axis=0)  # so that the number after the last one is one
         used = tf.add_n(list(lengths)) + 1 + len(lengths)
         column = tf.range(tf.reduce_max(tf.concat([used, [0]], axis=0)))[tf.newaxis]
-        ids, types = tf.fill([tf.size(used), tf.size(column)], pad), tf.zeros([tf.size(used), tf.size(column)], tf.int32)
+        ids, types = (
+            tf.fill([tf.size(used), tf.size(column)], pad),
+            tf.zeros([tf.size(used), tf.size(column)], tf.int32),
+        )
         at = tf.ones_like(used)[:, tf.newaxis]
         last = tf.size(pieces) - 1
         for number, (start, length) in enumerate(zip(starts, lengths, strict=True)):
@@ -261,7 +294,9 @@ def _texts(data: Data) -> Iterator[str]:
 def _check_batch(raw: tf.Tensor) -> tf.Tensor:
     raw = tf.convert_to_tensor(raw)
     if raw.dtype != tf.string or raw.shape.rank != 1:
-        raise UsageError(f"A text batch is {raw.dtype.name} of shape {raw.shape}; expected string (batch,). Pass a list.")
+        raise UsageError(
+            f"A text batch is {raw.dtype.name} of shape {raw.shape}; expected string (batch,). Pass a list."
+        )
     return raw
 
 

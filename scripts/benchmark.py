@@ -1,4 +1,4 @@
-"""Measure side by side with other frameworks: `zoo benchmark training --families mlp lstm`, `zoo benchmark serving`."""
+"""Measure side by side with other frameworks: `zoo benchmark training --families mlp`, `serving`, `tokenization`."""
 
 from __future__ import annotations
 
@@ -233,7 +233,9 @@ def write(rows: Sequence[Row], file: Path) -> None:
 
 def _parser() -> Parser:
     parser = Parser("benchmark", _DESCRIPTION)
-    parser.add_argument("what", choices=["training", "serving"], help="What to measure; each has options of its own.")
+    parser.add_argument(
+        "what", choices=["training", "serving", "tokenization"], help="What to measure; each has options of its own."
+    )
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), help="Families of models.")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), help="Whom to compare; zoo is always one.")
     parser.add_argument("--seconds", type=float, default=10.0, help="Seconds that each contender is measured for.")
@@ -277,6 +279,10 @@ def command(argv: list[str]) -> int:
         from zoo.scripts import benchmark_serving
 
         return benchmark_serving.command(argv[1:])
+    if argv[:1] == ["tokenization"]:
+        from zoo.scripts import benchmark_tokenization
+
+        return benchmark_tokenization.command(argv[1:])
     options = _checked(_parser().parse(argv))
     skipped: dict[str, str] = {}
     rows: list[Row] = []

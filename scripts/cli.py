@@ -18,10 +18,11 @@ COMMANDS = {
     "describe": "say what a SavedModel is, without loading it",
     "convert": "write a SavedModel as a file for ONNX Runtime, OpenVINO or LiteRT",
     "predict": "answer files, texts, series or ids with a SavedModel",
+    "vocabulary": "train a vocabulary of word pieces on a data set or on files of text",
     "cross-validate": "train once for every fold, report mean and deviation",
     "launch-local": "start N workers of a command on this machine",
     "results": "run the recipes, collect their figures as CSV",
-    "benchmark": "measure training or serving side by side with other frameworks",
+    "benchmark": "measure training, serving or tokenization side by side with others",
     "list": "list models and data sets",
 }
 

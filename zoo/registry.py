@@ -47,6 +47,8 @@ class ModelSpec:
         side_outputs: the layers whose output is answered beside the model's own, where a model has such a layer.
         closed_form: sets a model's weights from all training inputs and targets at once, instead of gradient steps.
         jit_compile: whether XLA makes training faster on a CPU; measured with `zoo benchmark training`.
+        levels: layers that count as one where learning rates fall from layer to layer, as groups of patterns on their
+            names, such as (("pooler", "probabilities", "logits"),). Any other layer is a level of its own.
     """
 
     name: str
@@ -63,6 +65,7 @@ class ModelSpec:
     closed_form: Callable[..., None] | None = None
     heavy: bool = False
     jit_compile: bool = False
+    levels: tuple[tuple[str, ...], ...] = ()
 
     @property
     def summary(self) -> str:
@@ -92,6 +95,7 @@ def register_model(
     closed_form: Callable[..., None] | None = None,
     heavy: bool = False,
     jit_compile: bool = False,
+    levels: tuple[tuple[str, ...], ...] = (),
 ) -> Callable[[BuilderT], BuilderT]:
     """Registers `build_NAME_model` as NAME; see `ModelSpec` for the arguments.
 
@@ -142,6 +146,7 @@ def register_model(
             closed_form=closed_form,
             heavy=heavy,
             jit_compile=jit_compile,
+            levels=levels,
         )
         return recording  # type: ignore[return-value]
 

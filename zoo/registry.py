@@ -36,6 +36,8 @@ class ModelSpec:
         tasks: the names of the tasks (`zoo.tasks`) that the family serves.
         reference: where the architecture comes from.
         features_layer: the layer whose output is the `features` signature; None where there is no such signature.
+        levels: layers that count as one where learning rates fall from layer to layer, as groups of patterns on their
+            names, such as (("pooler", "probabilities", "logits"),). Any other layer is a level of its own.
         preprocessing: what the model asks of its preprocessor: `image_size` (height, width) for data of another or
             of varying size, a vocabulary size, a maximum length.
         data_arguments: the builder's arguments that the data decides (classes, vocabulary), never the user.
@@ -47,8 +49,6 @@ class ModelSpec:
         side_outputs: the layers whose output is answered beside the model's own, where a model has such a layer.
         closed_form: sets a model's weights from all training inputs and targets at once, instead of gradient steps.
         jit_compile: whether XLA makes training faster on a CPU; measured with `zoo benchmark training`.
-        levels: layers that count as one where learning rates fall from layer to layer, as groups of patterns on their
-            names, such as (("pooler", "probabilities", "logits"),). Any other layer is a level of its own.
     """
 
     name: str
@@ -56,6 +56,7 @@ class ModelSpec:
     tasks: tuple[str, ...]
     reference: str
     features_layer: str | None = None
+    levels: tuple[tuple[str, ...], ...] = ()
     preprocessing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data_arguments: tuple[str, ...] = ("num_classes",)
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -65,7 +66,6 @@ class ModelSpec:
     closed_form: Callable[..., None] | None = None
     heavy: bool = False
     jit_compile: bool = False
-    levels: tuple[tuple[str, ...], ...] = ()
 
     @property
     def summary(self) -> str:
@@ -86,6 +86,7 @@ def register_model(
     tasks: tuple[str, ...],
     reference: str,
     features_layer: str | None = None,
+    levels: tuple[tuple[str, ...], ...] = (),
     preprocessing: Mapping[str, Any] | None = None,
     data_arguments: tuple[str, ...] = ("num_classes",),
     tiny: Mapping[str, Any] | None = None,
@@ -95,7 +96,6 @@ def register_model(
     closed_form: Callable[..., None] | None = None,
     heavy: bool = False,
     jit_compile: bool = False,
-    levels: tuple[tuple[str, ...], ...] = (),
 ) -> Callable[[BuilderT], BuilderT]:
     """Registers `build_NAME_model` as NAME; see `ModelSpec` for the arguments.
 
@@ -137,6 +137,7 @@ def register_model(
             tasks=tasks,
             reference=reference,
             features_layer=features_layer,
+            levels=levels,
             preprocessing=MappingProxyType(dict(preprocessing or {})),
             data_arguments=data_arguments,
             tiny=MappingProxyType(dict(tiny or {})),
@@ -146,7 +147,6 @@ def register_model(
             closed_form=closed_form,
             heavy=heavy,
             jit_compile=jit_compile,
-            levels=levels,
         )
         return recording  # type: ignore[return-value]
 

@@ -340,7 +340,7 @@ def test_a_model_without_dense_layers_below_the_last_one():
 # --- LoRA ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
 def test_lora_ends_in_a_plain_model(texts, tmp_path, precision):
     keras.utils.set_random_seed(0)
     with zoo.precision(precision):
@@ -444,6 +444,42 @@ def test_two_replicas_compute_the_same(tmp_path, run_python):
         assert result.history[-1]["val_loss"] == pytest.approx(float(two["loss"]), abs=1e-5)
         for i, weight in enumerate(result.model.get_weights()):
             np.testing.assert_allclose(weight, two[f"arr_{i}"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_command_fine_tunes_exports_and_repeats(tmp_path):
+    """Two replicas, in mixed precision; the SavedModel is verified, and has the frozen weights bit for bit."""
+    small = {**TINY, "num_layers": 1}
+    words = ["train", "--model", "transformer", "--data", "commands", "--quiet"]
+    words += [f"--model.{name}={value}" for name, value in small.items()]
+    for option in ("epochs=1", "lora_rank=2", "lora_layers=[block_*]", "freeze=[block_1/inner]", "layer_decay=0.5"):
+        words.append(f"--config.{option}")
+    for option in ("warmup_fraction=0.2", "adam_epsilon=1e-8", "precision=mixed_bfloat16", "group_by_length=true"):
+        words.append(f"--config.{option}")
+    words += ["--config.strategy=mirrored", "--config.replicas=2", "--config.deterministic=true"]
+    again = ["train", "--config", str(tmp_path / "one" / "config.yaml"), "--quiet"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    for name, line in (("one", words), ("two", again)):
+        line = [sys.executable, "-P", "-m", "zoo.scripts.cli", *line, "--run_directory", str(tmp_path / name)]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+        assert "parameters are trained, those of LoRA in 5 layers among them." in done.stdout
+    files = [tmp_path / name / "model.keras" for name in ("one", "two")]
+    for one, two in zip(*(pipeline.load_model(file).get_weights() for file in files), strict=True):
+        assert one.tobytes() == two.tobytes()
+    prepared = zoo.datasets.load("commands").prepare("transformer", **small)
+    with zoo.precision("mixed_bfloat16"):
+        before = arrays(prepared.build(seed=0))
+    after = arrays(pipeline.load_model(files[0]))
+    kept = {name for name in before if before[name].tobytes() == after[name].tobytes()}
+    assert {
+        n for n in before if n.startswith(("embedding", "block_1/inner")) or n.endswith(("bias", "gamma"))
+    } - kept == {"probabilities/bias"}
+    saved = tf.train.load_checkpoint(str(tmp_path / "one" / "saved_model" / "1" / "variables" / "variables"))
+    names = list(saved.get_variable_to_shape_map())
+    assert not [name for name in names if "lora" in name]
+    held = {saved.get_tensor(name).tobytes() for name in names if saved.get_variable_to_dtype_map()[name] == tf.float32}
+    assert {value.tobytes() for value in after.values()} <= held
 
 
 # --- Inputs by name --------------------------------------------------------------------------------------------------

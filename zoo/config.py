@@ -266,8 +266,10 @@ class TrainConfig:
             raise UsageError(f"min_delta={self.min_delta} means nothing without patience. Pass patience=3, say.")
         if self.closed_form:
             default = TrainConfig()
-            idle = ("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best")
-            idle += ("layer_decay", "freeze", "lora_rank")
+            idle = (
+                *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best"),
+                *("layer_decay", "freeze", "lora_rank"),
+            )
             for name in idle:
                 if getattr(self, name) != getattr(default, name):
                     raise UsageError(

@@ -23,8 +23,10 @@ from zoo.training.strategies import check_strategy
 from zoo.training.tuning import tuned
 from zoo.training.user_data import wrap
 
-_OF_OPTIMIZER = ("optimizer", "learning_rate", "schedule", "warmup_steps", "warmup_fraction", "warmup_from_zero")
-_OF_OPTIMIZER += ("adam_beta_1", "adam_beta_2", "adam_epsilon")
+_OF_OPTIMIZER = (
+    *("optimizer", "learning_rate", "schedule", "warmup_steps", "warmup_fraction", "warmup_from_zero"),
+    *("adam_beta_1", "adam_beta_2", "adam_epsilon"),
+)
 
 
 def train(

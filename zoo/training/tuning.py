@@ -11,6 +11,7 @@ import fnmatch
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -19,7 +20,7 @@ from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
 from zoo.training.levels import heights
 
-Part = keras.layers.Layer | keras.Variable
+Part: TypeAlias = keras.layers.Layer | keras.Variable
 _ADAPTED = ("kernel", "embeddings")
 """What Keras's layers call the weights that LoRA can take the place of."""
 

@@ -304,10 +304,13 @@ def test_a_frozen_normalisation_keeps_its_statistics():
             {"freeze": ["xyz"]},
             r"^freeze has 'xyz', which matches nothing here. Valid: block_1, block_2, embedding, prob",
         ),
-        ({"freeze": ["*"]}, r"^freeze=\['\*'\] leaves nothing of model 'transformer' to train. Name fewer layers.$"),
+        (
+            {"freeze": ["*"]},
+            r"^freeze=\['\*'\] leaves nothing of model 'transformer' to train. Leave some layers out of it.$",
+        ),
         (
             {"lora_rank": 2, "freeze": ["block_*"]},
-            r"every layer that it is for is frozen. Name fewer layers in freeze.$",
+            r"every layer that it is for is frozen. Leave some of them out of freeze.$",
         ),
         (
             {"lora_rank": 2, "lora_layers": ["*norm"]},

@@ -85,15 +85,9 @@ class Loop:
         compiled = is_compiled(model, config, self.steps * config.epochs)
         self.resident = data.resident("train") if takes_rows(model, config) else None
         with self.strategy.scope():  # late: what the optimizer is changed by here, `close` takes back
-            scaled = policy_of(model) == "mixed_float16"
-            self.update = Update(
-                self.optimizer,
-                model.trainable_variables,
-                config,
-                scaled=scaled,
-                brought=brought is not None,
-                rates=learning_rates(model, config.layer_decay),
-            )
+            scaled, rates = policy_of(model) == "mixed_float16", learning_rates(model, config.layer_decay)
+            weights, own = model.trainable_variables, brought is not None
+            self.update = Update(self.optimizer, weights, config, scaled=scaled, brought=own, rates=rates)
         self.weights = Weights(model, self.update.averages, selection)
         self.calls = Steps(
             model,

@@ -7,6 +7,7 @@ LoRA has learned is added to the kernels. What is kept and exported is a plain m
 from __future__ import annotations
 
 import contextlib
+import difflib
 import fnmatch
 import math
 import re
@@ -72,14 +73,11 @@ def matching(patterns: Sequence[str], parts: Mapping[str, Part], field: str) -> 
     for pattern in patterns:
         matched = fnmatch.filter(parts, pattern)
         if not matched:
-            raise UsageError(f"{field} has {pattern!r}, which matches nothing here. {_offer(pattern, parts)}")
+            is_near = difflib.get_close_matches(pattern, parts, n=1, cutoff=0.5)
+            near = did_you_mean(pattern, parts if is_near else [name for name in parts if "/" not in name])
+            raise UsageError(f"{field} has {pattern!r}, which matches nothing here. {near}")
         found |= {name: parts[name] for name in matched}
     return found
-
-
-def _offer(pattern: str, parts: Mapping[str, Part]) -> str:
-    near = did_you_mean(pattern, parts, listing="")
-    return near if near.startswith("Did") else did_you_mean(pattern, [name for name in parts if "/" not in name])
 
 
 class Tuning:
@@ -121,7 +119,7 @@ class Tuning:
             self._adapt({n: layer for n, layer in chosen.items() if not _is_within(n, frozen)}, config.lora_rank)
         if not model.trainable_variables:
             raise UsageError(
-                f"freeze={config.freeze} leaves nothing of model {model.name!r} to train. Name fewer layers."
+                f"freeze={config.freeze} leaves nothing of model {model.name!r} to train. Leave some layers out of it."
             )
         _forget_traces(model)
 
@@ -129,7 +127,7 @@ class Tuning:
         """Gives every layer two trainable matrices, whose product is zero at first."""
         if not layers:
             raise UsageError(
-                f"lora_rank={rank}, but every layer that it is for is frozen. Name fewer layers in freeze."
+                f"lora_rank={rank}, but every layer that it is for is frozen. Leave some of them out of freeze."
             )
         for number, (name, layer) in enumerate(layers.items()):
             if layer.lora_enabled:
@@ -216,8 +214,8 @@ def _adaptable(
         fitting |= {n: layer for n, layer in able.items() if n in matched}
         if not fitting:
             raise UsageError(
-                f"lora_layers has {pattern!r}, in which Keras has no layer that LoRA can adapt. Name some of "
-                f"{', '.join(able) or 'another model'}."
+                f"lora_layers has {pattern!r}, in which Keras has no layer that LoRA can adapt. Pass some of: "
+                f"{', '.join(able) or 'another model has such layers'}."
             )
         found |= fitting
     return found

@@ -28,7 +28,10 @@ def shuffled(rows: tuple[Any, ...], seed: int, epoch: int, batch_size: int, grou
 
 
 def _lengths(inputs: Any) -> np.ndarray:
-    """How many real elements each example has, over all of its inputs."""
+    """How many real elements each example has: what its input `padding_mask` says, else over all of its inputs."""
+    if isinstance(inputs, dict) and "padding_mask" in inputs:
+        # Of other inputs zeros are no padding there: the first segment's type is 0.
+        inputs = inputs["padding_mask"]
     columns = [part.numpy() for part in tf.nest.flatten(inputs)]
     real = [~np.isnan(part) if part.dtype.kind == "f" else part != 0 for part in columns]
     return np.sum([part.reshape(len(part), -1).sum(axis=1) for part in real], axis=0)

@@ -52,7 +52,8 @@ class Preprocessor(Protocol):
         """What it refuses, what it cuts and what it makes of unknown input, in sentences for the model card."""
 
     def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
-        """A batch of raw examples as model inputs, targets and weights, which are None or 0 on padding."""
+        """A batch of raw examples as model inputs, targets and weights, which are None or 0 on padding. An input that is
+        called padding_mask, 1 on what is real and 0 on padding, says how long an example is."""
 
     def trim(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor | None) -> Batch:
         """A batch without what is padding in all of its rows."""

@@ -53,9 +53,12 @@ def wait_for(condition, process, seconds=120):
 
 
 @pytest.mark.slow
-def test_a_signal_saves_and_the_same_command_goes_on(tmp_path):
+@pytest.mark.parametrize(
+    "options", [(), ("--config.lora_rank", "2", "--config.layer_decay", "0.8")], ids=["all", "lora"]
+)
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, options):
     """SIGTERM first, kill -9 when it has gone on; it ends in the bits of a run that was left alone."""
-    words = ("--config.epochs", "24", "--config.checkpoint_steps", "7")
+    words = ("--config.epochs", "24", "--config.checkpoint_steps", "7", *options)
     history = tmp_path / "run" / "history.csv"
     for number, status, rows in ((signal.SIGTERM, 143, 4), (signal.SIGKILL, -9, 12)):
         process = start(tmp_path / "run", *words)

@@ -26,16 +26,22 @@ _WHOLE = {
     "steps_per_call": 1,
     "checkpoint_steps": 1,
     "keep_checkpoints": 1,
+    "lora_rank": 1,
 }
 _OPTIONAL = (
     "clip_norm",
     "weight_decay",
+    "adam_beta_1",
+    "adam_beta_2",
+    "adam_epsilon",
     "ema_momentum",
+    "lora_rank",
     "monitor",
     "patience",
     "replicas",
     "checkpoint_steps",
 )
+_ADAM = ("adam_beta_1", "adam_beta_2", "adam_epsilon")
 
 
 def check_augmentation_names(names: Sequence[str]) -> None:
@@ -52,6 +58,17 @@ def check_augmentation_names(names: Sequence[str]) -> None:
                 f"augmentation has {name!r} after what mixes images: {list(names)}; expected 'mixup' and 'cutmix' last. "
                 f"Put {name!r} before them."
             )
+
+
+def _check_patterns(field: str, patterns: Any) -> None:
+    """Raises UsageError for what is no list of names or patterns of them."""
+    if isinstance(patterns, str) or not isinstance(patterns, Sequence):
+        raise UsageError(
+            f"{field} is {patterns!r}; expected a list of names or patterns. Pass {field}=['block_*'], say."
+        )
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern:
+            raise UsageError(f"{field} has {pattern!r}; expected a layer's name or a pattern. Pass 'block_*', say.")
 
 
 def _is_finite(value: Any) -> bool:
@@ -71,8 +88,21 @@ class TrainConfig:
         learning_rate: The optimizer's learning rate, the highest one where a schedule varies it.
         schedule: How the learning rate goes on after the warm-up, down to zero at the last step unless constant.
         warmup_steps: Steps over which the learning rate rises linearly from zero.
+        warmup_fraction: The same as a fraction of all steps of the run, rounded up.
+        warmup_from_zero: Whether step t of a warm-up of n, counted from 0, has t / n of the learning rate, as Hugging Face's
+            schedules have it, so that the first step changes no weight; else it has (t + 1) / n.
         weight_decay: Fraction of each weight, times the learning rate, that a step takes away; biases and the weights of
             normalisation layers are left out. Null for the optimizer's own, which is 0 for most.
+        adam_beta_1: Momentum of Adam's mean of the gradients, null for 0.9.
+        adam_beta_2: Momentum of Adam's mean of their squares, null for 0.999.
+        adam_epsilon: What Adam adds to the root of that mean once its bias is corrected, as PyTorch does, where 1e-8 is the
+            custom; null for Keras's 1e-7, added before the correction.
+        layer_decay: Factor of the learning rate from each level of layers to the one below it; the top one has all of it.
+        freeze: Layers or weights that stay as they are, as shell-style patterns on names such as embedding, block_* or
+            block_1/inner/kernel.
+        lora_rank: Rank of the two matrices whose product is trained, and added in the end, in the place of each chosen
+            layer's kernel (LoRA); but for these and the last layer all is frozen. Null trains the weights themselves.
+        lora_layers: Which layers that concerns, as patterns; empty for all dense ones below the last layer.
         clip_norm: Largest global norm of the gradients of a step, null for no clipping.
         ema_momentum: Momentum of the moving average of the weights, which is then evaluated and exported; null for none.
         label_smoothing: Share of every label that is spread over all classes.
@@ -112,7 +142,16 @@ class TrainConfig:
     learning_rate: float = 1e-3
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = 0
+    warmup_fraction: float = 0.0
+    warmup_from_zero: bool = False
     weight_decay: float | None = None
+    adam_beta_1: float | None = None
+    adam_beta_2: float | None = None
+    adam_epsilon: float | None = None
+    layer_decay: float = 1.0
+    freeze: list[str] = dataclasses.field(default_factory=list)
+    lora_rank: int | None = None
+    lora_layers: list[str] = dataclasses.field(default_factory=list)
     clip_norm: float | None = None
     ema_momentum: float | None = None
     label_smoothing: float = 0.0
@@ -150,7 +189,7 @@ class TrainConfig:
                 )
         if self.seed >= 2**32:
             raise UsageError(f"seed is {self.seed}; expected 32 bits. Pass a number below {2**32}.")
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("learning_rate", "clip_norm", "adam_epsilon"):
             value = getattr(self, name)
             if not (name in _OPTIONAL and value is None) and not (_is_finite(value) and value > 0):
                 raise UsageError(f"{name} is {value!r}; expected a number above 0. Pass {name}=0.001, say.")
@@ -158,15 +197,20 @@ class TrainConfig:
             value = getattr(self, name)
             if not (name in _OPTIONAL and value is None) and not (_is_finite(value) and value >= 0):
                 raise UsageError(f"{name} is {value!r}; expected a number of at least 0. Pass {name}=0.01, say.")
-        for name, example in {"ema_momentum": 0.99, "label_smoothing": 0.1}.items():
+        fractions = {"ema_momentum": 0.99, "label_smoothing": 0.1, "warmup_fraction": 0.1}
+        for name, example in {**fractions, "adam_beta_1": 0.9, "adam_beta_2": 0.98}.items():
             value = getattr(self, name)
             if not (name in _OPTIONAL and value is None) and not (_is_finite(value) and 0 <= value < 1):
                 raise UsageError(
                     f"{name} is {value!r}; expected at least 0 and less than 1. Pass {name}={example}, say."
                 )
+        if not (_is_finite(self.layer_decay) and 0 < self.layer_decay <= 1):
+            raise UsageError(
+                f"layer_decay is {self.layer_decay!r}; expected a number above 0 and at most 1. Pass layer_decay=0.95, say."
+            )
 
     def _check_choices(self) -> None:
-        for name in ("deterministic", "group_by_length", "closed_form", "histograms"):
+        for name in ("deterministic", "group_by_length", "closed_form", "histograms", "warmup_from_zero"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} is {getattr(self, name)!r}; expected a truth value. Pass true or false.")
         for name in ("optimizer", "monitor"):
@@ -182,6 +226,9 @@ class TrainConfig:
             raise UsageError(f"jit_compile is {self.jit_compile!r}. Pass true, false or auto.")
         check_augmentation_names(self.augmentation)
         object.__setattr__(self, "augmentation", list(self.augmentation))
+        for name in ("freeze", "lora_layers"):
+            _check_patterns(name, getattr(self, name))
+            object.__setattr__(self, name, list(getattr(self, name)))
         weights = self.class_weights
         if isinstance(weights, Mapping):
             for name, value in weights.items():
@@ -214,17 +261,38 @@ class TrainConfig:
             raise UsageError(
                 f"jit_compile=true does not go with accumulation_steps={self.accumulation_steps}. Leave one of them out."
             )
+        self._check_fine_tuning()
         if self.min_delta and self.patience is None:
             raise UsageError(f"min_delta={self.min_delta} means nothing without patience. Pass patience=3, say.")
         if self.closed_form:
             default = TrainConfig()
-            idle = ("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best")
+            idle = (
+                *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best"),
+                *("layer_decay", "freeze", "lora_rank"),
+            )
             for name in idle:
                 if getattr(self, name) != getattr(default, name):
                     raise UsageError(
                         f"{name}={getattr(self, name)!r} means nothing with closed_form=true: nothing is trained. "
                         f"Leave {name} out."
                     )
+
+    def _check_fine_tuning(self) -> None:
+        if self.warmup_steps and self.warmup_fraction:
+            raise UsageError(
+                f"warmup_steps={self.warmup_steps} and warmup_fraction={self.warmup_fraction} say both how long the warm-up "
+                "is. Leave one of them out."
+            )
+        if self.warmup_from_zero and not (self.warmup_steps or self.warmup_fraction):
+            raise UsageError("warmup_from_zero=true means nothing without a warm-up. Pass warmup_fraction=0.1, say.")
+        for name in _ADAM:
+            if getattr(self, name) is not None and self.optimizer.lower() not in ("adam", "adamw"):
+                raise UsageError(
+                    f"{name}={getattr(self, name)} goes with optimizer='adam' or 'adamw'; received {self.optimizer!r}. "
+                    f"Leave {name} out."
+                )
+        if self.lora_layers and self.lora_rank is None:
+            raise UsageError(f"lora_layers={self.lora_layers} means nothing without lora_rank. Pass lora_rank=8, say.")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all fields by name, in the types that YAML and JSON know."""

@@ -36,6 +36,8 @@ class ModelSpec:
         tasks: the names of the tasks (`zoo.tasks`) that the family serves.
         reference: where the architecture comes from.
         features_layer: the layer whose output is the `features` signature; None where there is no such signature.
+        levels: layers that count as one where learning rates fall from layer to layer, as groups of patterns on their
+            names, such as (("pooler", "probabilities", "logits"),). Any other layer is a level of its own.
         preprocessing: what the model asks of its preprocessor: `image_size` (height, width) for data of another or
             of varying size, a vocabulary size, a maximum length.
         data_arguments: the builder's arguments that the data decides (classes, vocabulary), never the user.
@@ -55,6 +57,7 @@ class ModelSpec:
     tasks: tuple[str, ...]
     reference: str
     features_layer: str | None = None
+    levels: tuple[tuple[str, ...], ...] = ()
     preprocessing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data_arguments: tuple[str, ...] = ("num_classes",)
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -85,6 +88,7 @@ def register_model(
     tasks: tuple[str, ...],
     reference: str,
     features_layer: str | None = None,
+    levels: tuple[tuple[str, ...], ...] = (),
     preprocessing: Mapping[str, Any] | None = None,
     data_arguments: tuple[str, ...] = ("num_classes",),
     tiny: Mapping[str, Any] | None = None,
@@ -136,6 +140,7 @@ def register_model(
             tasks=tasks,
             reference=reference,
             features_layer=features_layer,
+            levels=levels,
             preprocessing=MappingProxyType(dict(preprocessing or {})),
             data_arguments=data_arguments,
             tiny=MappingProxyType(dict(tiny or {})),

@@ -26,6 +26,7 @@ from zoo.training.checkpoints import Checkpoints, assign_values, read_values
 from zoo.training.cluster import Workers
 from zoo.training.failures import explained
 from zoo.training.interruption import SIGNALS, Interrupted, Interruption
+from zoo.training.levels import learning_rates
 from zoo.training.optimizers import Update, make_optimizer
 from zoo.training.plots import plot_history
 from zoo.training.policies import plain_model, policy_of
@@ -35,6 +36,7 @@ from zoo.training.run_directory import RunDirectory, writing
 from zoo.training.selection import Selection, directions
 from zoo.training.setup import check_images, class_factors, closed_form_of, is_compiled, takes_rows
 from zoo.training.step import Steps, divide, replicated
+from zoo.training.tuning import Tuning
 from zoo.training.weights import Weights
 
 _CALL_SECONDS = 1.0  # about how long one compiled call may take, so that signals are obeyed and progress is seen
@@ -56,8 +58,9 @@ class Loop:
         config: TrainConfig,
         callbacks: Sequence[keras.callbacks.Callback],
         verbose: int,
+        tuning: Tuning,
     ) -> None:
-        self.model, self.data, self.config = model, data, config
+        self.model, self.data, self.config, self.tuning = model, data, config, tuning
         self.directory: RunDirectory | None = None
         self.checkpoints: Checkpoints | None = None
         self.strategy = model.distribute_strategy
@@ -70,8 +73,7 @@ class Loop:
             raise UsageError("The train split is empty. Choose another data set or split.")
         factors = class_factors(config, data)
         check_images(config, data, model)
-        plain_model(model)  # what cannot be done at the end is better known at the beginning
-        brought = getattr(data, "optimizer", None)
+        brought = tuning.optimizer(getattr(data, "optimizer", None))
         with self.strategy.scope():
             loss = data.task.loss(model, config.label_smoothing)
             self.optimizer = brought or make_optimizer(config, self.steps * config.epochs)
@@ -83,10 +85,9 @@ class Loop:
         compiled = is_compiled(model, config, self.steps * config.epochs)
         self.resident = data.resident("train") if takes_rows(model, config) else None
         with self.strategy.scope():  # late: what the optimizer is changed by here, `close` takes back
-            scaled = policy_of(model) == "mixed_float16"
-            self.update = Update(
-                self.optimizer, model.trainable_variables, config, scaled=scaled, brought=brought is not None
-            )
+            scaled, rates = policy_of(model) == "mixed_float16", learning_rates(model, config.layer_decay)
+            weights, own = model.trainable_variables, brought is not None
+            self.update = Update(self.optimizer, weights, config, scaled=scaled, brought=own, rates=rates)
         self.weights = Weights(model, self.update.averages, selection)
         self.calls = Steps(
             model,
@@ -158,6 +159,7 @@ class Loop:
                 self.callbacks.on_train_end(logs)
                 self._save()  # a callback may have put the best weights back
             self.weights.settle(self._from_chief if self.workers.count > 1 else None)
+            self.tuning.settle()
             self._write_graph()
             model = plain_model(self.model)
             self._finish(model)

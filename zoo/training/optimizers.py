@@ -24,9 +24,27 @@ class FusedAdam(keras.optimizers.Adam):
     The formula is the same; a large embedding's update takes a fraction of the time. Source: Kingma and Ba, Adam: a
     method for stochastic optimization, ICLR 2015, algorithm 1 in the form at the end of section 2.
 
+    Args:
+        corrected_epsilon: whether epsilon is added to the root of the corrected second moment, as algorithm 1 itself and
+            PyTorch have it; else before the correction, as Keras has it.
+        **kwargs: arguments of Keras's Adam.
+
+    Raises:
+        ValueError: corrected_epsilon with amsgrad.
+
     Example:
         >>> FusedAdam(learning_rate=1e-3).apply([gradient], [variable])
     """
+
+    def __init__(self, *args: Any, corrected_epsilon: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if corrected_epsilon and self.amsgrad:
+            raise ValueError("corrected_epsilon does not go with amsgrad. Leave one of them out.")
+        self.corrected_epsilon = corrected_epsilon
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "corrected_epsilon": self.corrected_epsilon}
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates a variable and its two moments; amsgrad goes Keras's way."""
@@ -37,16 +55,19 @@ class FusedAdam(keras.optimizers.Adam):
         step = tf.cast(tf.convert_to_tensor(self.iterations) + 1, dtype)
         beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
         index = self._get_variable_index(variable)
+        beta_2_power, epsilon = tf.pow(beta_2, step), tf.constant(self.epsilon, dtype)
+        if self.corrected_epsilon:  # the kernel adds it before the correction, which divides by this root
+            epsilon *= tf.sqrt(1 - beta_2_power)
         tf.raw_ops.ResourceApplyAdam(
             var=_handle(variable),
             m=_handle(self._momentums[index]),
             v=_handle(self._velocities[index]),
             beta1_power=tf.pow(beta_1, step),
-            beta2_power=tf.pow(beta_2, step),
+            beta2_power=beta_2_power,
             lr=tf.cast(learning_rate, dtype),
             beta1=beta_1,
             beta2=beta_2,
-            epsilon=tf.constant(self.epsilon, dtype),
+            epsilon=epsilon,
             grad=tf.cast(gradient, dtype),
         )
 
@@ -94,7 +115,11 @@ def make_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Op
         raise UsageError(f"Unknown optimizer {config.optimizer!r}. {did_you_mean(config.optimizer.lower(), classes)}")
     fused: dict[str, Any] = {"adam": FusedAdam, "adamw": FusedAdamW}
     chosen = {**classes, **fused}[config.optimizer.lower()]
-    return chosen(learning_rate=make_learning_rate(config, total_steps))
+    asked = {"beta_1": config.adam_beta_1, "beta_2": config.adam_beta_2, "epsilon": config.adam_epsilon}
+    options: dict[str, Any] = {name: float(value) for name, value in asked.items() if value is not None}
+    if config.adam_epsilon is not None:
+        options["corrected_epsilon"] = True
+    return chosen(learning_rate=make_learning_rate(config, total_steps), **options)
 
 
 def is_decayed(variable: keras.Variable) -> bool:
@@ -116,6 +141,7 @@ class Update:
         config: weight decay and the moving average's momentum.
         scaled: whether the loss is scaled, as float16 needs it.
         brought: whether the user has made the optimizer, which then says itself what it decays.
+        rates: factor of each weight's learning rate; None for 1.
     """
 
     def __init__(
@@ -126,6 +152,7 @@ class Update:
         *,
         scaled: bool = False,
         brought: bool = False,
+        rates: Sequence[float] | None = None,
     ) -> None:
         for name in _REPLACED:
             if not hasattr(optimizer, name):
@@ -136,6 +163,7 @@ class Update:
         own = optimizer.weight_decay if config.weight_decay is None else config.weight_decay
         applies = optimizer._use_weight_decay if brought and config.weight_decay is None else is_decayed
         self._decay = [float(own or 0) if applies(v) else 0.0 for v in weights]
+        self._rates = [1.0] * len(weights) if rates is None else list(rates)
         self._momentum = config.ema_momentum
         self.averages: list[keras.Variable] = []
         if self._momentum is not None:
@@ -202,11 +230,13 @@ class Update:
 
     def _update_one(self, variable: Any, gradient: Any, learning_rate: Any, average: Any = None) -> None:
         def update() -> None:
-            decay = self._decay[self.optimizer._get_variable_index(variable)]
+            index = self.optimizer._get_variable_index(variable)
+            decay, factor = self._decay[index], self._rates[index]
+            scheduled = learning_rate if factor == 1.0 else learning_rate * tf.cast(factor, learning_rate.dtype)
             if decay:
-                rate = tf.cast(learning_rate, variable.dtype)
+                rate = tf.cast(scheduled, variable.dtype)
                 variable.assign_sub(variable * tf.cast(decay, variable.dtype) * rate)
-            self.optimizer.update_step(gradient, variable, learning_rate)
+            self.optimizer.update_step(gradient, variable, scheduled)
             if average is not None:
                 # The first step's weights are where the average starts, as Keras has it.
                 first = tf.equal(tf.convert_to_tensor(self.optimizer.iterations), 0)

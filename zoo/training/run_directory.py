@@ -205,7 +205,8 @@ def _refuse_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapp
             if old.get(key) == new.get(key) or place or (section == "config" and key in _NO_NUMBERS):
                 continue
             longer = section == "config" and key == "epochs" and new[key] > old.get(key, 0)
-            if longer and new.get("schedule") == "constant":
+            # A warm-up that is a fraction of the run is another one in a longer run.
+            if longer and new.get("schedule") == "constant" and not new.get("warmup_fraction"):
                 continue
             raise UsageError(
                 f"{path} holds a run with {section}.{key}={old.get(key)!r}; this one has {new.get(key)!r}. Pass another "

@@ -23,17 +23,22 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         kind: constant, linear or cosine.
         warmup_steps: steps of the rise.
         total_steps: all steps of the run, the rise included.
+        from_zero: whether the rise begins with a rate of 0, so that it is complete on the step after the rise. With it the
+            linear kind is Hugging Face's `get_linear_schedule_with_warmup`, and the others are its namesakes, too.
 
     Example:
         >>> float(WarmupSchedule(0.1, "linear", 0, 10)(5))
         0.05
     """
 
-    def __init__(self, learning_rate: float, kind: str, warmup_steps: int, total_steps: int) -> None:
+    def __init__(
+        self, learning_rate: float, kind: str, warmup_steps: int, total_steps: int, from_zero: bool = False
+    ) -> None:
         self.learning_rate = learning_rate
         self.kind = kind
         self.warmup_steps = warmup_steps
         self.total_steps = total_steps
+        self.from_zero = from_zero
 
     def __call__(self, step: Any) -> Any:
         """Returns the learning rate of a step, counted from 0, as a float32 scalar."""
@@ -47,8 +52,9 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         else:
             factor = 0.5 * (1.0 + ops.cos(math.pi * progress))
         if self.warmup_steps:
-            # Step 0 already moves: (step + 1) / warmup reaches the full rate on the last step of the rise.
-            factor = ops.where(step < self.warmup_steps, (step + 1.0) / self.warmup_steps, factor)
+            # If step 0 is to move already, (step + 1) / warmup reaches the full rate on the last step of the rise.
+            done = step if self.from_zero else step + 1.0
+            factor = ops.where(step < self.warmup_steps, done / self.warmup_steps, factor)
         return self.learning_rate * factor
 
     def get_config(self) -> dict[str, Any]:
@@ -58,6 +64,7 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
             "kind": self.kind,
             "warmup_steps": self.warmup_steps,
             "total_steps": self.total_steps,
+            "from_zero": self.from_zero,
         }
 
 
@@ -67,11 +74,14 @@ def make_learning_rate(config: TrainConfig, total_steps: int) -> float | WarmupS
     Raises:
         UsageError: the warm-up is longer than the run.
     """
-    if config.schedule == "constant" and not config.warmup_steps:
+    warmup_steps = config.warmup_steps or math.ceil(config.warmup_fraction * total_steps)
+    if config.schedule == "constant" and not warmup_steps:
         return float(config.learning_rate)  # Keras takes no whole numbers
-    if config.warmup_steps >= total_steps:
-        raise UsageError(
-            f"warmup_steps={config.warmup_steps} leaves nothing of the {total_steps} steps of this run. "
-            f"Pass fewer, such as {max(1, total_steps // 10)}."
+    if warmup_steps >= total_steps:
+        asked = (
+            f"warmup_fraction={config.warmup_fraction}" if config.warmup_fraction else f"warmup_steps={warmup_steps}"
         )
-    return WarmupSchedule(float(config.learning_rate), config.schedule, config.warmup_steps, total_steps)
+        less = 0.1 if config.warmup_fraction else max(1, total_steps // 10)
+        raise UsageError(f"{asked} leaves nothing of the {total_steps} steps of this run. Pass less, such as {less}.")
+    rate = float(config.learning_rate)
+    return WarmupSchedule(rate, config.schedule, warmup_steps, total_steps, config.warmup_from_zero)

@@ -16,11 +16,17 @@ from zoo.errors import UsageError
 from zoo.training.cluster import agree
 from zoo.training.compiled import keep_compiled
 from zoo.training.loop import Loop
-from zoo.training.policies import check_precision
+from zoo.training.policies import check_precision, plain_model
 from zoo.training.protocols import TrainingData, TrainResult
 from zoo.training.run_directory import RunDirectory, writing
 from zoo.training.strategies import check_strategy
+from zoo.training.tuning import tuned
 from zoo.training.user_data import wrap
+
+_OF_OPTIMIZER = (
+    *("optimizer", "learning_rate", "schedule", "warmup_steps", "warmup_fraction", "warmup_from_zero"),
+    *("adam_beta_1", "adam_beta_2", "adam_epsilon"),
+)
 
 
 def train(
@@ -76,9 +82,12 @@ def train(
     check_precision(model, config.precision)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    with keep_compiled(model):
-        loop = Loop(model, data, config, callbacks, verbose)
+    plain_model(model)  # what cannot be done at the end is better known at the beginning
+    with keep_compiled(model), tuned(model, config) as tuning:
+        loop = Loop(model, data, config, callbacks, verbose, tuning)
         try:
+            if loop.verbose and tuning.summary:
+                print(tuning.summary, flush=True)
             settings = {**data.describe(), "config": config.to_dict()}
             if loop.workers.count > 1:
                 agree(loop.workers, {**settings, "examples": _examples(data, config)})
@@ -119,7 +128,7 @@ def _training_data(model: keras.Model, data: Any, validation: Any, config: Train
     default = TrainConfig()
     if wrapped.optimizer is not None:
         _check_optimizer(wrapped.optimizer, model)
-        for name in ("optimizer", "learning_rate", "schedule", "warmup_steps"):
+        for name in _OF_OPTIMIZER:
             if getattr(config, name) != getattr(default, name):
                 raise UsageError(
                     f"The config says {name}={getattr(config, name)!r}, and the model is compiled with an optimizer of its "

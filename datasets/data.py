@@ -125,6 +125,10 @@ class Data:
             decided["num_classes"] = len(self.class_names)
         kind = spec.preprocessing.get("preprocessor", task.preprocessor)
         preprocessor, fixed = PREPROCESSORS[kind].for_model(self, spec.preprocessing, {**arguments, **decided})
+        if arguments.get("weights") is not None:
+            # What was chosen in the place of what the checkpoint says, such as another dropout; sizes the builder compares.
+            own = {k: v for k, v in chosen.items() if v != spec.parameters[k].default}
+            fixed |= {k: v for k, v in own.items() if k in fixed and k not in ("vocab_size", "max_length")}
         complete = {**arguments, **decided, **fixed}
         for name in {*spec.data_arguments, *decided}:
             default = spec.parameters[name].default if name in spec.parameters else None

@@ -98,17 +98,21 @@ class WordPiecePreprocessor:
     def for_model(
         cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[WordPiecePreprocessor, dict[str, Any]]:
-        """Takes the checkpoint's vocabulary where the builder gets `weights`, else trains one on the training split.
+        """Takes the checkpoint's vocabulary and sizes where the builder gets `weights`, else trains a vocabulary on the
+        training split.
 
-        The longest row is `max_tokens` of the builder's arguments, where there is one, else `max_length` of the spec, and
-        never more than the positions of the model, the builder's `max_length`.
+        The longest row is the builder's `max_length`, and never more than the checkpoint has positions. The checkpoint's
+        classifier is taken where its labels are the data's, in the data's order.
         """
         has_pairs = "text_pair" in data.features
         fixed: dict[str, Any] = {}
         if arguments.get("weights") is not None:
-            from zoo.huggingface import read_config
+            from zoo import huggingface
 
-            fixed = dict(read_config(arguments["weights"]))
+            folder = arguments["weights"]
+            fixed = dict(huggingface.read_config(folder))
+            same_labels = huggingface.has_classifier(folder) and huggingface.read_labels(folder) == data.class_names
+            fixed["load_classifier"] = bool(arguments.get("load_classifier")) or same_labels
             found = read_vocabulary(arguments["weights"])
             vocabulary, rules = found.pieces, found.rules
             if len(vocabulary) > fixed["vocab_size"]:
@@ -116,16 +120,14 @@ class WordPiecePreprocessor:
                     f"{arguments['weights']} has {len(vocabulary):,} pieces in its vocabulary and {fixed['vocab_size']:,} in "
                     "its config.json. Pass a folder whose files belong together."
                 )
-            positions = fixed["max_length"]
+            fixed["max_length"] = min(fixed["max_length"], vocabulary_sizes(needs, arguments)[1])
         else:
-            size, positions = vocabulary_sizes(needs, arguments)
+            size, longest = vocabulary_sizes(needs, arguments)
             rules = Rules(needs.get("lower_case", True), needs.get("strip_accents"), needs.get("split_chinese", True))
             vocabulary = train_pieces(_texts(data), size, rules)
-            fixed["vocab_size"] = len(vocabulary)
-        asked = arguments.get("max_tokens")
-        longest = min(needs["max_length"] if asked is None else asked, positions)
+            fixed |= {"vocab_size": len(vocabulary), "max_length": longest}
         settings = dataclasses.asdict(rules)
-        return cls(vocabulary, longest, has_pairs=has_pairs, **settings), fixed
+        return cls(vocabulary, fixed["max_length"], has_pairs=has_pairs, **settings), fixed
 
     @property
     def output_shape(self) -> dict[str, tuple[int | None, ...]]:

@@ -384,16 +384,13 @@ def test_training_gives_the_same_pieces_every_time():
 
 def test_a_data_sets_vocabulary_is_trained_on_its_training_split():
     data = zoo.datasets.load("commands")
-    preprocessor, fixed = WordPiecePreprocessor.for_model(
-        data, {"vocab_size": 300, "max_length": 16}, {"vocab_size": 200, "max_length": 512}
-    )
+    needs = {"vocab_size": 300, "max_length": 16}
+    preprocessor, fixed = WordPiecePreprocessor.for_model(data, needs, {"vocab_size": 200})
     texts = [example["text"].decode() for example in data.train.as_numpy_iterator()]
     assert preprocessor.vocabulary == train_pieces(texts, 200) and preprocessor.max_length == 16
-    assert fixed == {"vocab_size": len(preprocessor.vocabulary)} and preprocessor.output_shape["token_ids"] == (16,)
-    shorter, _ = WordPiecePreprocessor.for_model(
-        data, {"vocab_size": 300, "max_length": 16}, {"max_length": 8, "max_tokens": 12}
-    )
-    assert shorter.max_length == 8
+    assert fixed == {"vocab_size": len(preprocessor.vocabulary), "max_length": 16} and preprocessor.output_shape["token_ids"] == (16,)
+    shorter, fixed = WordPiecePreprocessor.for_model(data, needs, {"max_length": 8})
+    assert shorter.max_length == fixed["max_length"] == 8
 
 
 def test_a_spec_may_choose_the_preprocessor(monkeypatch):
@@ -401,7 +398,7 @@ def test_a_spec_may_choose_the_preprocessor(monkeypatch):
 
     monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
 
-    def build_pieces_model(vocab_size, num_classes, max_length=32):
+    def build_pieces_model(vocab_size, num_classes, max_length=12):
         raise AssertionError
 
     needs = {"preprocessor": "wordpiece", "vocab_size": 150, "max_length": 12}

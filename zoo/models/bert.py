@@ -57,7 +57,7 @@ def make_features(model: keras.Model) -> Function:
     reference="Devlin, Chang, Lee and Toutanova, BERT: Pre-training of deep bidirectional transformers for language "
     "understanding, NAACL 2019, arXiv:1810.04805",
     functions={"features": make_features},
-    preprocessing={"preprocessor": "wordpiece", "vocab_size": 30_522, "max_length": 128},
+    preprocessing={"preprocessor": "wordpiece", "vocab_size": 30_522, "max_length": 512},
     tiny={
         "vocab_size": 12,
         "num_classes": 3,

@@ -20,6 +20,7 @@ import tensorflow as tf
 import zoo
 from zoo import pipeline
 from zoo.config import read_yaml
+from zoo.models import bert
 from zoo.training.interruption import Interrupted
 from zoo.training.levels import heights, levels
 from zoo.training.optimizers import FusedAdam
@@ -597,3 +598,61 @@ def test_fifty_steps_equal_pytorch(images, tmp_path):
         apart = max(np.abs(torch[n] - w).max() for n, w in zip(names, model.get_weights(), strict=True))
     print(f"losses {furthest:.1e} apart, weights {apart:.1e}")
     assert furthest < 1e-4 and apart < 1e-4
+
+
+TINY_BERT = """
+import sys, torch, transformers
+torch.manual_seed(0)
+sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+config = transformers.BertConfig(vocab_size=100, max_position_embeddings=32, num_labels=3, **sizes)
+transformers.BertForSequenceClassification(config).save_pretrained(sys.argv[1])
+"""
+
+
+@needs_torch
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bert", "bert_loop"])
+def test_fifty_steps_of_bert_equal_hugging_face(tmp_path, kind):
+    """`bert` is transformers' Trainer, which needs the package accelerate; `bert_loop` the same by hand."""
+    found = "import importlib.util, sys; sys.exit(importlib.util.find_spec('accelerate') is None)"
+    if kind == "bert" and subprocess.run([torch_python(), "-c", found], check=False).returncode:
+        pytest.skip("Hugging Face's Trainer needs accelerate; type pip install accelerate where torch is")
+    subprocess.run([torch_python(), "-c", TINY_BERT, str(tmp_path / "bert")], capture_output=True, check=True)
+    generator, size, tokens = np.random.default_rng(0), 16, 12
+    lengths = generator.integers(4, tokens + 1, 50 * size)[:, np.newaxis]
+    mask = (np.arange(tokens) < lengths).astype("int32")
+    ids = generator.integers(5, 100, mask.shape).astype("int32") * mask
+    types = (np.arange(tokens) >= lengths // 2).astype("int32") * mask
+    inputs, labels = {"token_ids": ids, "token_type_ids": types, "padding_mask": mask}, ids.sum(axis=1) % 3
+    model = bert.load_bert(tmp_path / "bert", dropout=0.0, attention_dropout=0.0)
+    ordered = list(wrap(model, (inputs, labels), None).batches("train", size, seed=0).as_numpy_iterator())
+    columns = {name: np.stack([batch[0][name] for batch in ordered]) for name in inputs}
+    options = {**OPTIONS, "learning_rate": 1e-3, "clip_norm": 1.0, "weight_decay": 0.01}
+    target = np.stack([batch[1] for batch in ordered])
+    np.savez(tmp_path / "in.npz", **columns, labels=target, options=json.dumps(options))
+    script = Path(__file__).with_name("trainer_reference.py")
+    words = [
+        torch_python(),
+        str(script),
+        kind,
+        str(tmp_path / "in.npz"),
+        str(tmp_path / "out.npz"),
+        str(tmp_path / "bert"),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    losses = Losses()
+    config = zoo.TrainConfig(
+        epochs=1,
+        batch_size=size,
+        optimizer="adamw",
+        schedule="linear",
+        warmup_from_zero=True,
+        steps_per_call=1,
+        **options,
+    )
+    zoo.train(model, (inputs, labels), config, callbacks=[losses], verbose=0)
+    with np.load(tmp_path / "out.npz") as torch:
+        furthest = np.abs(torch["losses"] - losses.steps).max()
+    print(f"losses of {len(losses.steps)} steps {furthest:.1e} apart")
+    assert len(losses.steps) == 50 and furthest < 1e-4

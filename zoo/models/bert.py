@@ -56,6 +56,7 @@ def make_features(model: keras.Model) -> Function:
     tasks=("text_classification",),
     reference="Devlin, Chang, Lee and Toutanova, BERT: Pre-training of deep bidirectional transformers for language "
     "understanding, NAACL 2019, arXiv:1810.04805",
+    levels=(("pooled", "probabilities", "logits"),),
     functions={"features": make_features},
     preprocessing={"preprocessor": "wordpiece", "vocab_size": 30_522, "max_length": 512},
     tiny={

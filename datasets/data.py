@@ -31,6 +31,10 @@ _MISSING: dict[tf.DType, Any] = {tf.string: b"", tf.float32: float("nan"), tf.in
 """What raw examples of unequal length are filled up with, by dtype: no token, no value, and 0, which weights leave out."""
 
 
+_MAY_SHRINK = ("vocab_size", "max_length")
+"""Arguments that are upper bounds: data, or a checkpoint, with less lowers them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Feature:
     """One key of the examples: its shape (None where it varies) and dtype."""
@@ -125,10 +129,12 @@ class Data:
             decided["num_classes"] = len(self.class_names)
         kind = spec.preprocessing.get("preprocessor", task.preprocessor)
         preprocessor, fixed = PREPROCESSORS[kind].for_model(self, spec.preprocessing, {**arguments, **decided})
+        not_requested = {*spec.data_arguments, *decided}
         if arguments.get("weights") is not None:
             # What was chosen in the place of what the checkpoint says, such as another dropout; sizes the builder compares.
             own = {k: v for k, v in chosen.items() if v != spec.parameters[k].default}
-            fixed |= {k: v for k, v in own.items() if k in fixed and k not in ("vocab_size", "max_length")}
+            fixed |= {k: v for k, v in own.items() if k in fixed and k not in _MAY_SHRINK}
+            not_requested |= {*fixed} - {*own}
         complete = {**arguments, **decided, **fixed}
         for name in {*spec.data_arguments, *decided}:
             default = spec.parameters[name].default if name in spec.parameters else None
@@ -143,7 +149,7 @@ class Data:
             model=model,
             task=task,
             preprocessor=preprocessor,
-            requested={k: v for k, v in arguments.items() if k not in {*spec.data_arguments, *decided}},
+            requested={k: v for k, v in arguments.items() if k not in not_requested},
             arguments=complete,
         )
 

@@ -241,7 +241,9 @@ def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndar
         inputs = dict(examples.inputs)
     golden = {"targets": examples.targets, **_recorded("predict", inputs, predict)}
     for name, signature in signatures.items():
-        golden |= _recorded(name, {k: examples.requests[k] for k in signature.takes(examples.requests)}, answering(signature))
+        golden |= _recorded(
+            name, {k: examples.requests[k] for k in signature.takes(examples.requests)}, answering(signature)
+        )
     return golden
 
 

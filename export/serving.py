@@ -27,8 +27,8 @@ class LoadedModel:
             ) from error
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
-        """Returns the names of a signature's inputs."""
-        return list(self._function(signature).structured_input_signature[1])
+        """Returns the names of a signature's inputs, sorted: TensorFlow keeps no order."""
+        return sorted(self._function(signature).structured_input_signature[1])
 
     def _function(self, signature: str) -> Any:
         names = list(self._model.signatures)
@@ -68,7 +68,8 @@ class LoadedModel:
 
         An item is the path of a file for a model that takes a file's bytes; the path of a CSV file for one that takes a
         series, with a row a step, a column a channel and perhaps a line of names; else the text, or the id, itself. For a
-        model that takes several, such as a pair of texts, a tab stands between them.
+        model that takes several, such as a pair of texts, a tab stands between them, in
+        the order of `inputs`.
 
         Returns:
             A dict per item: the named outputs, strings as str.

@@ -388,7 +388,9 @@ def test_a_data_sets_vocabulary_is_trained_on_its_training_split():
     preprocessor, fixed = WordPiecePreprocessor.for_model(data, needs, {"vocab_size": 200})
     texts = [example["text"].decode() for example in data.train.as_numpy_iterator()]
     assert preprocessor.vocabulary == train_pieces(texts, 200) and preprocessor.max_length == 16
-    assert fixed == {"vocab_size": len(preprocessor.vocabulary), "max_length": 16} and preprocessor.output_shape["token_ids"] == (16,)
+    assert fixed == {"vocab_size": len(preprocessor.vocabulary), "max_length": 16} and preprocessor.output_shape[
+        "token_ids"
+    ] == (16,)
     shorter, fixed = WordPiecePreprocessor.for_model(data, needs, {"max_length": 8})
     assert shorter.max_length == fixed["max_length"] == 8
 

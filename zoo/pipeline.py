@@ -283,6 +283,46 @@ def export_run(run_directory: str | Path, path: str | Path, runtimes: str | Sequ
     return artifact.save(load_model(model_file), interface, path, report=report, figures=figures, runtimes=runtimes)
 
 
+def export_checkpoint(
+    folder: str | Path, path: str | Path, data: str, runtimes: str | Sequence[str] = (), **data_arguments: Any
+) -> Path:
+    """Exports a Hugging Face folder as it is: BERT with a text classifier, nothing trained.
+
+    Args:
+        folder: holds config.json, weights and the tokenizer's vocabulary, as `save_pretrained` writes them.
+        path: folder of the model: PATH/1, then PATH/2.
+        data: a data set with the folder's classes: its test split is what the SavedModel is measured on and compared with.
+        runtimes: as `zoo.export.save`.
+        **data_arguments: of `zoo.datasets.load`.
+
+    Raises:
+        UsageError: a folder that cannot be read, one without a classifier, or data with other classes.
+
+    Example:
+        >>> zoo.pipeline.export_checkpoint("my-bert", "exports/intents", "clinc_oos")
+    """
+    from zoo import datasets, evaluation, huggingface
+    from zoo.export import artifact
+
+    source, labels = datasets.load(data, **data_arguments), huggingface.read_labels(folder)
+    train = f"zoo train --model bert --model.weights {folder} --data {data}"
+    if not huggingface.has_classifier(folder):
+        raise UsageError(f"{folder} has no text classifier. Call {train} to train one.")
+    if labels is not None and set(labels) != set(source.class_names):
+        raise UsageError(
+            f"{folder} answers {', '.join(labels[:5])}; data set {data!r} has {', '.join(source.class_names[:5])}. "
+            f"Call {train} to train for these."
+        )
+    prepared = source.prepare("bert", weights=str(folder), load_classifier=True)
+    model = prepared.build()
+    if labels is not None:  # the folder's order, into the data's
+        order = [labels.index(name) for name in source.class_names]
+        last = model.layers[-1]
+        last.set_weights([values[..., order] for values in last.get_weights()])
+    report = evaluation.evaluate(model, prepared)
+    return artifact.save(model, prepared.interface, path, report=report, runtimes=runtimes)
+
+
 def load_model(file: Path) -> keras.Model:
     """Loads a model that a run or `model.save` wrote, once the layers that it may be made of are registered with Keras."""
     import keras

@@ -1,0 +1,138 @@
+"""From a Hugging Face folder, or pairs of texts, to a SavedModel of raw text."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from zoo import huggingface, pipeline
+from zoo.datasets.vocabularies import train_pieces
+from zoo.export.verification import verify
+from zoo.scripts import cli
+
+TINY = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A checkpoint for `commands` whose labels stand in another order than the data's."""
+    data = zoo.datasets.load("commands")
+    pieces = train_pieces([example["text"].decode() for example in data.train.as_numpy_iterator()], 300)
+    model = zoo.build_bert_model(vocab_size=len(pieces), num_classes=4, max_length=64, **TINY)
+    for number, weights in enumerate(model.weights):  # from zeros and ones nothing could be told apart
+        weights.assign(np.random.default_rng(number).normal(0, 0.3, weights.shape))
+    labels = list(reversed(data.class_names))
+    return huggingface.save_folder(model, tmp_path_factory.mktemp("hf") / "bert", vocabulary=pieces, labels=labels)
+
+
+@pytest.fixture(scope="module")
+def exported(folder, tmp_path_factory):
+    return pipeline.export_checkpoint(folder, tmp_path_factory.mktemp("exported"), "commands")
+
+
+def test_a_checkpoint_answers_with_its_own_labels(folder, exported, run_python):
+    """In a process without Keras and this package: the label and the probabilities of the folder's model, by name."""
+    texts = ["turn the radio on", "what happened?"]
+    done = run_python(
+        """
+        import json, sys
+        sys.modules |= dict.fromkeys(["keras", "zoo", "tensorflow_text", "transformers", "tokenizers"])  # not importable
+        import tensorflow as tf
+        served = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+        answer = served(text=tf.constant(json.loads(sys.argv[2])))
+        labels = open(sys.argv[1] + "/assets/labels.txt").read().split("\\n")[:-1]
+        names = [name.decode() for name in answer["class_name"].numpy()]
+        print(json.dumps([labels, names, answer["probabilities"].numpy().tolist()]))
+        """,
+        exported,
+        json.dumps(texts),
+    )
+    labels, names, probabilities = json.loads(done.stdout)
+    model = zoo.models.bert.load_bert(folder)
+    preprocessor = zoo.datasets.load("commands").prepare("bert", weights=str(folder)).preprocessor
+    expected = model(preprocessor(tf.constant(texts))).numpy()
+    theirs = huggingface.read_labels(folder)
+    assert labels == list(reversed(theirs)) and labels != list(theirs)
+    np.testing.assert_allclose(np.array(probabilities)[:, ::-1], expected, atol=1e-5)
+    assert names == [theirs[row.argmax()] for row in expected]
+
+
+def test_the_body_converts_to_other_runtimes(exported):
+    verdict = verify(exported, runtimes=["openvino", "onnxruntime"])
+    assert verdict.passed and verdict.runtimes["openvino"] == verdict.runtimes["onnxruntime"] == "agrees"
+
+
+def test_features_are_two_vectors(exported):
+    served = tf.saved_model.load(str(exported)).signatures["features"](text=tf.constant(["lamp", "turn the lamp off"]))
+    assert {k: tuple(v.shape) for k, v in served.items()} == {"pooled": (2, 16), "mean_pooled": (2, 16)}
+
+
+def test_what_does_not_fit_is_said(folder, tmp_path, capfd):
+    assert cli.main(["export", str(folder), str(tmp_path / "out")]) == 2
+    assert "is a Hugging Face folder. Pass --data with a data set of its classes" in capfd.readouterr().err
+    assert cli.main(["export", str(tmp_path), str(tmp_path / "out"), "--data", "commands"]) == 2
+    assert "--data goes with a Hugging Face folder" in capfd.readouterr().err
+    file = tmp_path / "other.csv"
+    file.write_text("text,label\n" + "".join(f"word {i},{'yes' if i % 2 else 'no'}\n" for i in range(60)))
+    with pytest.raises(
+        zoo.UsageError, match=r"answers .*; data set .* has no, yes. Call zoo train --model bert --model.weights"
+    ):
+        pipeline.export_checkpoint(folder, tmp_path / "out", f"csv:{file}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_decides_what_was_not_chosen(folder):
+    prepare = zoo.datasets.load("commands").prepare
+    chosen = prepare("bert", weights=str(folder), dropout=0.3, max_length=20)
+    assert chosen.arguments["hidden_size"] == 16 and chosen.arguments["dropout"] == 0.3
+    assert chosen.arguments["max_length"] == chosen.preprocessor.max_length == 20
+    assert chosen.arguments["load_classifier"] is False  # the labels stand in another order
+    assert chosen.describe()["model"] == {
+        "name": "bert",
+        "dropout": 0.3,
+        "max_length": 20,
+        "weights": str(folder),
+        "classifier_activation": "softmax",
+    }
+    assert prepare("bert", weights=str(folder)).arguments["max_length"] == 64  # as many positions as it has
+    with pytest.raises(zoo.UsageError, match=r"hidden_size is 256; the checkpoint .* has 16. Pass hidden_size=16"):
+        prepare("bert", weights=str(folder), hidden_size=256).build()
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Pairs of texts that are alike or not."""
+    file = tmp_path_factory.mktemp("pairs") / "pairs.csv"
+    words = ["red", "green", "blue", "dog", "cat", "house", "tree", "river", "cloud", "stone"]
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "text_pair", "label"])
+        for i in range(200):
+            one, other = words[i % 10], words[(i * 7 + i // 10) % 10]
+            writer.writerow([f"a {one} {i}", f"the {other}", "same" if one == other else "other"])
+    return file
+
+
+def test_pairs_of_texts_are_one_input(pairs, tmp_path):
+    prepared = zoo.datasets.load(f"csv:{pairs}").prepare("bert", vocab_size=200, **TINY)
+    inputs, _ = next(iter(prepared.batches("test", 8)))
+    assert inputs["token_type_ids"].numpy().max() == 1
+    path = zoo.export.save(prepared.build(seed=0), prepared.interface, tmp_path / "pairs")
+    model = zoo.export.load(path)
+    assert set(model.inputs("serving_default")) == set(model.inputs("features")) == {"text", "text_pair"}
+    one, other = model.predict(["a dog\tthe dog", "a dog\t"])
+    assert one["class_name"] in ("same", "other") and abs(one["probabilities"] - other["probabilities"]).max() > 1e-7
+    with pytest.raises(zoo.UsageError, match=r"takes text and text_pair\. Pass 2 with a tab between"):
+        model.predict(["a dog"])
+    assert "text_pair" in (Path(path) / "README.md").read_text()
+
+
+def test_a_model_of_single_texts_refuses_pairs(pairs):
+    with pytest.raises(zoo.UsageError, match="has pairs of texts, of which this model would read the first alone"):
+        zoo.datasets.load(f"csv:{pairs}").prepare("transformer")

@@ -256,13 +256,12 @@ class Prepared:
 
     def _drawn(self, batches: Any, split: str, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
         """Training batches as the preprocessor draws them anew in every epoch, where it does."""
-        if not self._redraws(split) or seed is None:
+        if seed is None or not self._redraws(split):
             return batches
         state = tf.constant(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0], tf.int64)
 
         def draw(position: tf.Tensor, batch: Batch) -> Batch:
-            drawn: Batch = self.preprocessor.redraw(*batch, key=tf.stack([state, position]))  # type: ignore[attr-defined]
-            return drawn
+            return self.preprocessor.redraw(*batch, key=tf.stack([state, position]))
 
         return batches.enumerate(start).map(draw, num_parallel_calls=2, deterministic=True)
 
@@ -274,7 +273,7 @@ class Prepared:
         return _present(self.preprocessor.trim(inputs, targets, weights))
 
     def resident(self, split: str) -> Resident | None:
-        """Returns a split as it is held in memory, None where its batches are not rows of it: read as a stream, or redrawn."""
+        """Returns a split as it is held in memory, None where it is read as a stream, or redrawn."""
         if self._is_streamed(split) or self._redraws(split):
             return None
         rows = self._tensors(split)
@@ -302,8 +301,7 @@ class Prepared:
                 return (inputs, tf.identity(targets), *weights)
 
         batches = self._preprocessed(dataset, batch_size)
-        if self.task.needs_class_names:
-            batches = batches.map(checked)
+        batches = batches.map(checked) if self.task.needs_class_names else batches
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _preprocessed(self, dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:

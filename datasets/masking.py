@@ -31,7 +31,7 @@ def scrambled(numbers: tf.Tensor) -> tf.Tensor:
     A multiply-xorshift function whose constants Chris Wellons found by search ("lowbias32").
 
     Example:
-        >>> len(set(scrambled(tf.range(1000, dtype=tf.uint32)).numpy().tolist()))
+        >>> len(set(scrambled(tf.cast(tf.range(1000), tf.uint32)).numpy().tolist()))
         1000
     """
 
@@ -73,11 +73,21 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         super().__post_init__()
         if BLANK not in self.vocabulary:
             raise UsageError(f"The vocabulary has no {BLANK}, which stands for a blank. Pass the vocabulary of a BERT.")
-        if len(self.vocabulary) == len(self._special):
+        if len(self.vocabulary) == len(self.never_asked):
             raise UsageError("The vocabulary has special tokens only. Pass one with pieces of words.")
 
+    @classmethod
+    def for_model(
+        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[MaskedTextPreprocessor, dict[str, Any]]:
+        """As `WordPiecePreprocessor.for_model`; what a checkpoint says of its classifier has no place here."""
+        preprocessor, fixed = super().for_model(data, needs, arguments)
+        assert isinstance(preprocessor, cls)
+        return preprocessor, {name: value for name, value in fixed.items() if name != "classifier_dropout"}
+
     @property
-    def _special(self) -> list[int]:
+    def never_asked(self) -> list[int]:
+        """The numbers of the special tokens."""
         return [number for number, piece in enumerate(self.vocabulary) if piece in SPECIAL_TOKENS]
 
     @property
@@ -94,9 +104,7 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         """Turns `text` into model inputs, targets and weights, with blanks that the text alone decides."""
         return self._masked(self(examples["text"]), tf.constant(_NO_KEY, tf.int64))
 
-    def redraw(
-        self, inputs: Mapping[str, tf.Tensor], targets: tf.Tensor, weights: tf.Tensor, key: tf.Tensor
-    ) -> Batch:
+    def redraw(self, inputs: Mapping[str, tf.Tensor], targets: tf.Tensor, weights: tf.Tensor, key: tf.Tensor) -> Batch:
         """Chooses the blanks of a batch anew: a function of the texts and of the key, int64 (2,), alone."""
         return self._masked(self.restore(inputs, targets), key)
 
@@ -107,7 +115,7 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
 
     def _masked(self, inputs: Mapping[str, tf.Tensor], key: tf.Tensor) -> Batch:
         ids = inputs["token_ids"]
-        special = tf.constant([number in self._special for number in range(len(self.vocabulary))])
+        special = tf.constant([number in self.never_asked for number in range(len(self.vocabulary))])
         eligible = ~tf.gather(special, ids) & (inputs["padding_mask"] != 0)
         count = tf.reduce_sum(tf.cast(eligible, tf.int32), axis=1)
         chosen = tf.cast(tf.round(CHOSEN * tf.cast(count, tf.float32)), tf.int32)
@@ -117,7 +125,7 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         positions, real = _first(order, chosen)
         targets = tf.gather(ids, positions, batch_dims=1)
         chance = tf.gather(tf.cast(draw(1), tf.float64) / 2**32, positions, batch_dims=1)
-        ordinary = tf.constant([n for n in range(len(self.vocabulary)) if n not in self._special], tf.int32)
+        ordinary = tf.constant([n for n in range(len(self.vocabulary)) if n not in self.never_asked], tf.int32)
         other = tf.gather(ordinary, tf.cast(tf.cast(draw(2), tf.int64) % tf.size(ordinary, tf.int64), tf.int32))
         shown = tf.where(chance < HIDDEN, self.vocabulary.index(BLANK), tf.gather(other, positions, batch_dims=1))
         shown = tf.where(real & (chance < HIDDEN + REPLACED), shown, targets)
@@ -170,7 +178,9 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         """
         positions, real = extras["positions"], extras["blanks"]
         best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-        ids = _replaced(extras["ids"], positions, tf.where(real, best, tf.gather(extras["ids"], positions, batch_dims=1)))
+        ids = _replaced(
+            extras["ids"], positions, tf.where(real, best, tf.gather(extras["ids"], positions, batch_dims=1))
+        )
         sure = tf.where(real, tf.reduce_max(probabilities, axis=-1), 1.0)
         probability = _replaced(tf.ones_like(ids, tf.float32), positions, sure)[:, 1:-1]
         inside = tf.sequence_mask(extras["lengths"] - 2, tf.shape(probability)[1])  # without [CLS] and [SEP]

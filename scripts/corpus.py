@@ -27,7 +27,9 @@ def command(argv: list[str]) -> int:
     )
     options = parser.parse(argv)
     if not options.data or not options.path:
-        raise UsageError("zoo corpus needs data sets and a file. Pass --data NAME, more than once for several, and --path FILE.")
+        raise UsageError(
+            "zoo corpus needs data sets and a file. Pass --data NAME, as often as you like, and --path FILE."
+        )
     if Path(options.path).exists():
         raise UsageError(f"{options.path} is there already, and is not written over. Remove it, or choose another.")
     import_tensorflow()

@@ -362,7 +362,8 @@ def save_folder(
     """Writes a folder that `transformers` loads, whole or not at all: a text classifier, or a masked language model.
 
     Args:
-        model: what `build_bert_model` or `build_bert_mlm_model` made; weights of a low-rank adaptation are added to those that they adapt.
+        model: what `build_bert_model` or `build_bert_mlm_model` made; weights of a low-rank adaptation are added to those
+            that they adapt.
         folder: where; nothing but an empty folder may be there.
         vocabulary: the tokens in the order of their numbers; they become vocab.txt.
         labels: the class names in the order of their numbers.

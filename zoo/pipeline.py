@@ -301,7 +301,9 @@ def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:
     rules = interface.preprocessor.config()
     if "lower_case" not in rules:
         name = interface.build["name"]
-        raise UsageError(f"The run in {run_directory} is of {name}, not of BERT. Pass one of bert, a size of it, or bert_mlm.")
+        raise UsageError(
+            f"The run in {run_directory} is of {name}, not of BERT. Pass one of bert, a size of it, or bert_mlm."
+        )
     return huggingface.save_folder(
         load_model(model_file),
         folder,

@@ -71,5 +71,6 @@ def summary(report: Mapping[str, Any]) -> str:
     base = report["baseline"]
     return (
         f"loss {report['loss']:.4f}, perplexity {report['perplexity']:.2f}, accuracy {report['accuracy']:.4f} at "
-        f"{report['num_pieces']:,} blanks (by frequency: perplexity {base['perplexity']:.2f}, accuracy {base['accuracy']:.4f})"
+        f"{report['num_pieces']:,} blanks (by frequency: perplexity {base['perplexity']:.2f}, "
+        f"accuracy {base['accuracy']:.4f})"
     )

@@ -255,7 +255,7 @@ def _masked_language(model: keras.Model, data: Prepared, split: str, batch_size:
     for inputs, targets, _ in data.batches("train", batch_size):
         ids = preprocessor.restore(inputs, targets)["token_ids"].numpy()[inputs["padding_mask"].numpy() != 0]
         counts += np.bincount(ids, minlength=len(counts))
-    counts[[preprocessor.vocabulary.index(token) for token in ("[CLS]", "[SEP]")]] = 0  # never asked for
+    counts[preprocessor.never_asked] = 0
     columns: list[list[Any]] = [[], [], []]
     for inputs, targets, weights in data.batches(split, batch_size):
         real = weights.numpy() > 0

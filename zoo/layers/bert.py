@@ -362,7 +362,7 @@ def encoder(
     )
     x = embeddings(inputs[:2])
     for i in range(1, num_layers + 1):
-        x = BertBlock(
-            num_heads, intermediate_size, activation, dropout, attention_dropout, epsilon, name=f"block_{i}"
-        )([x, inputs[2]])
+        x = BertBlock(num_heads, intermediate_size, activation, dropout, attention_dropout, epsilon, name=f"block_{i}")(
+            [x, inputs[2]]
+        )
     return inputs, x, embeddings

@@ -20,8 +20,8 @@ Function = Callable[[Mapping[str, Any], Mapping[str, Any]], "dict[str, tf.Tensor
 def make_features(model: keras.Model) -> Function:
     """Returns a function from the model's inputs by name to two vectors of every text, float32 (batch, hidden_size).
 
-    `pooled` is the pooler's, where there is one: what the classifier sees. `mean_pooled` is the mean of the last block's vectors over the real
-    tokens, which says more of a text where the pooler has not been trained for the purpose.
+    `pooled` is the pooler's, where there is one: what the classifier sees. `mean_pooled` is the mean of the last block's
+    vectors over the real tokens, which says more of a text where the pooler has not been trained for the purpose.
 
     Args:
         model: what `build_bert_model` or `build_bert_mlm_model` made.

@@ -17,7 +17,7 @@ from zoo.datasets.wordpiece import WordPiecePreprocessor
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Batch
+    from zoo.datasets.data import Batch, Data
 
 BLANK = "[MASK]"
 CHOSEN, HIDDEN, REPLACED = 0.15, 0.8, 0.1

@@ -255,18 +255,16 @@ class Prepared:
         return self._drawn(batches, split, seed, epoch, start).prefetch(8)
 
     def _drawn(self, batches: Any, split: str, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
-        """Training batches as the preprocessor draws them anew in every epoch, where it does."""
-        if seed is None or not self._redraws(split):
+        """Training batches as the preprocessor draws them anew: a function of seed, epoch and a batch's number alone."""
+        redraw = getattr(self.preprocessor, "redraw", None)
+        if redraw is None or seed is None or split != "train":
             return batches
         state = tf.constant(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0], tf.int64)
 
-        def draw(position: tf.Tensor, batch: Batch) -> Batch:
-            return self.preprocessor.redraw(*batch, key=tf.stack([state, position]))
+        def draw(number: tf.Tensor, batch: Batch) -> Any:
+            return redraw(*batch, key=tf.stack([state, number]))
 
         return batches.enumerate(start).map(draw, num_parallel_calls=2, deterministic=True)
-
-    def _redraws(self, split: str) -> bool:
-        return split == "train" and hasattr(self.preprocessor, "redraw")
 
     def _trimmed(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor | None = None) -> Batch:
         """A batch from rows that are padded to the longest of the split."""
@@ -274,7 +272,7 @@ class Prepared:
 
     def resident(self, split: str) -> Resident | None:
         """Returns a split as it is held in memory, None where it is read as a stream, or redrawn."""
-        if self._is_streamed(split) or self._redraws(split):
+        if self._is_streamed(split) or (split == "train" and hasattr(self.preprocessor, "redraw")):
             return None
         rows = self._tensors(split)
         return Resident(rows, functools.partial(shuffled, rows), self._trimmed)

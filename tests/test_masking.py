@@ -295,7 +295,7 @@ def run(tmp_path_factory):
     return zoo.run(
         "bert_mlm",
         "command_lines",
-        config=zoo.TrainConfig(epochs=25, batch_size=32, learning_rate=5e-3, schedule="linear", warmup_steps=20),
+        config=zoo.TrainConfig(epochs=16, batch_size=32, learning_rate=5e-3, schedule="linear", warmup_steps=20),
         model_arguments=sizes,
         run_directory=tmp_path_factory.mktemp("mlm") / "run",
         verbose=0,

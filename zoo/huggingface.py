@@ -303,7 +303,7 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
     found = {_modern(name, found): array for name, array in found.items() if not _BUFFERS.fullmatch(name)}
     problems = []
     for copy, name in _TIED.items() if is_masked(model) else ():
-        if copy in found and not np.array_equal(found.pop(copy), found.get(name)):
+        if copy in found and not np.array_equal(found.pop(copy), found.get(name, ())):
             problems.append(f"{copy} is not {name}, which it is tied to")
     unused = sorted(n for n in found if n not in wanted and _HEADS.match(n))
     fresh = []

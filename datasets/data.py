@@ -251,7 +251,7 @@ class Prepared:
                     f"group_by_length needs the {split} split in memory; it takes more than memory_limit="
                     f"{self.data.memory_limit}. Raise --data.memory_limit, or leave group_by_length out."
                 )
-            return self._stream(split, batch_size, seed, epoch, start)
+            return self._drawn(self._stream(split, batch_size, seed, epoch, start), split, seed, epoch, start)
         rows = self._tensors(split)
         order = np.arange(raw.num_examples)
         if seed is not None:
@@ -261,15 +261,28 @@ class Prepared:
         def gather(index: tf.Tensor) -> Batch:
             return self._trimmed(*tf.nest.map_structure(lambda column: tf.gather(column, index), rows))
 
-        return positions.map(gather, num_parallel_calls=2, deterministic=True).prefetch(8)
+        batches = positions.map(gather, num_parallel_calls=2, deterministic=True)
+        return self._drawn(batches, split, seed, epoch, start).prefetch(8)
+
+    def _drawn(self, batches: Any, split: str, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
+        """Training batches as the preprocessor draws them anew: a function of seed, epoch and a batch's number alone."""
+        redraw = getattr(self.preprocessor, "redraw", None)
+        if redraw is None or seed is None or split != "train":
+            return batches
+        state = tf.constant(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0], tf.int64)
+
+        def draw(number: tf.Tensor, batch: Batch) -> Any:
+            return redraw(*batch, key=tf.stack([state, number]))
+
+        return batches.enumerate(start).map(draw, num_parallel_calls=2, deterministic=True)
 
     def _trimmed(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor | None = None) -> Batch:
         """A batch from rows that are padded to the longest of the split."""
         return _present(self.preprocessor.trim(inputs, targets, weights))
 
     def resident(self, split: str) -> Resident | None:
-        """Returns a split as it is held in memory, None where it is too large and read as a stream."""
-        if self._is_streamed(split):
+        """Returns a split as it is held in memory, None where it is read as a stream, or redrawn."""
+        if self._is_streamed(split) or (split == "train" and hasattr(self.preprocessor, "redraw")):
             return None
         rows = self._tensors(split)
         return Resident(rows, functools.partial(shuffled, rows), self._trimmed)
@@ -282,7 +295,7 @@ class Prepared:
         if seed is not None:
             # One number from (seed, epoch): tf.data's own reshuffling cannot start in the middle of a run.
             state = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-            # Whole images wait in the buffer, so large ones get a smaller one.
+            # Whole images wait in the buffer, of large ones fewer.
             buffer = min(10_000, max(1_000, self.data.memory_limit // self._bytes_per_example()))
             dataset = dataset.shuffle(buffer, seed=state, reshuffle_each_iteration=False)
         dataset = dataset.skip(start * batch_size)
@@ -296,8 +309,7 @@ class Prepared:
                 return (inputs, tf.identity(targets), *weights)
 
         batches = self._preprocessed(dataset, batch_size)
-        if self.task.needs_class_names:
-            batches = batches.map(checked)
+        batches = batches.map(checked) if self.task.needs_class_names else batches
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _preprocessed(self, dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:

@@ -101,6 +101,25 @@ def _load_commands(memory_limit: int) -> Data:
     )
 
 
+def _load_command_lines(memory_limit: int) -> Data:
+    """The texts of `commands` without their classes, in the same splits: for filling in blanks."""
+    from zoo.datasets.arrays import features_of, split_of
+
+    commands = _load_commands(memory_limit)
+    splits = {}
+    for role, part in commands.splits.items():
+        lines = np.array([example["text"] for example in part.dataset().as_numpy_iterator()], object)
+        splits[role] = split_of({"text": lines})
+    return dataclasses.replace(
+        commands,
+        name="command_lines",
+        task="masked_language_modelling",
+        splits=splits,
+        features=features_of(splits["train"]),
+        class_names=(),
+    )
+
+
 _DAY, _WEEK = 8, 56
 _PERSISTENCE, _NOISE = 0.7, 4.0
 
@@ -332,6 +351,7 @@ def _made_up(rows: Rows, name: str, source: str, memory_limit: int) -> Data:
 
 
 EMBEDDED: dict[str, Callable[..., Data]] = {
+    "command_lines": _load_command_lines,
     "commands": _load_commands,
     "digit_rows": _load_digit_rows,
     "digits": _load_digits,

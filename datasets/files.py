@@ -1,4 +1,4 @@
-"""The user's own files as data sets: a CSV file of any task, folders of images, folders of texts."""
+"""The user's own files as data sets: a CSV file of any task, folders of images, folders of texts, lines of plain text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.datasets.arrays import Rows, check_images, texts
 from zoo.datasets.data import Data
-from zoo.datasets.division import digest, duplicates
+from zoo.datasets.division import digest, divide, duplicates
 from zoo.datasets.tables import read_csv
 from zoo.errors import UsageError, did_you_mean
 
@@ -93,6 +93,39 @@ def read_texts(name: str, path: Path, memory_limit: int) -> Data:
     return rows.to_data(name, {}, f"own texts in the folder {path.name}", memory_limit)
 
 
+_LINE_SHARES = (0.98, 0.01, 0.01)
+
+
+def read_lines(name: str, path: Path, memory_limit: int) -> Data:
+    """Reads plain text, UTF-8, a text a line; empty lines are left out. Its task is to fill in blanks.
+
+    Lines are divided by their content, 98 to 1 to 1: nobody labelled them, so most are there to be learned from.
+
+    Args:
+        name: the name that `load` got.
+        path: the file.
+        memory_limit: see `zoo.datasets.load`.
+
+    Raises:
+        UsageError: no such file, one that is not UTF-8, or too few lines.
+    """
+    if not path.is_file():
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.txt")]) if path.parent.is_dir() else ""
+        raise UsageError(f"{path} is not a file. {near} Pass a text file, UTF-8, a text a line.")
+    lines = _text(path).split("\n")
+    kept = [text for line in lines if (text := line.strip())]
+    empty = len(lines) - len(kept) - (not lines[-1])  # what is behind the last line break is no line
+    digests = [digest(line) for line in kept]
+    rows = Rows(
+        task="masked_language_modelling",
+        columns={"text": texts(kept)},
+        digests=digests,
+        parts=divide(digests, shares=_LINE_SHARES),
+        about={"left_out": {"empty lines": empty} if empty else {}, "duplicates": duplicates(digests)},
+    )
+    return rows.to_data(name, {}, f"own lines in the file {path.name}", memory_limit)
+
+
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
@@ -164,5 +197,10 @@ def _hidden(path: Path, below: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(below).parts)
 
 
-READ_FILES: dict[str, Callable[..., Data]] = {"csv": read_csv, "images": read_images, "text": read_texts}
+READ_FILES: dict[str, Callable[..., Data]] = {
+    "csv": read_csv,
+    "images": read_images,
+    "lines": read_lines,
+    "text": read_texts,
+}
 """The readers of own files by the kind that a name begins with."""

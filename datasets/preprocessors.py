@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from zoo.datasets.images import ImagePreprocessor
 from zoo.datasets.interactions import InteractionPreprocessor
+from zoo.datasets.masking import MaskedTextPreprocessor
 from zoo.datasets.series import SeriesPreprocessor
 from zoo.datasets.tagging import TaggingPreprocessor
 from zoo.datasets.text import TextPreprocessor
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 
 class Preprocessor(Protocol):
-    """What every preprocessor offers; `PREPROCESSORS` holds them by the name that tasks use."""
+    """What every preprocessor offers; `PREPROCESSORS` holds them by the name that tasks use.
+
+    One may also offer `redraw(inputs, targets, weights, key)`, which makes another batch of a training batch, as a function
+    of it and of the key, int64 (2,), alone: every epoch gets batches of its own then, and a killed run repeats them.
+    """
 
     kind: ClassVar[str]
     padding: ClassVar[float]
@@ -75,6 +80,7 @@ class Preprocessor(Protocol):
 _KINDS: tuple[Any, ...] = (
     ImagePreprocessor,
     InteractionPreprocessor,
+    MaskedTextPreprocessor,
     SeriesPreprocessor,
     TaggingPreprocessor,
     TextPreprocessor,

@@ -36,8 +36,8 @@ TESTED = {
 """Data sets of TensorFlow Datasets, and of this package's builders for it, that this package has been run on, with their
 licences, which the builders leave out; any other whose features say which task they are for loads too."""
 
-KINDS = ("csv", "images", "text")
-"""Kinds of own files: names such as csv:reviews.csv, images:FOLDER and text:FOLDER."""
+KINDS = ("csv", "images", "lines", "text")
+"""Kinds of own files: names such as csv:reviews.csv, images:FOLDER, lines:corpus.txt and text:FOLDER."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,6 +61,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "resnet50": {"data": "digits", "model": {"input_shape": [64, 64, 3]}},
     "vgg16": {"data": "digits", "model": {"input_shape": [32, 32, 3]}},
     "matrix_factorization": {"data": "tastes"},
+    "bert_mlm": {"data": "command_lines", "length": 50},
     "seq2seq_rnn": {"data": "number_words", "length": 20},
     "seq2seq_transformer": {"data": "number_words", "length": 20},
 }

@@ -23,7 +23,7 @@ The same command after a kill goes on where the run was.
 """
 _NAMES = """
 --model NAME     a model: {models}
---data NAME      a data set: {data}, csv:FILE, images:FOLDER, text:FOLDER,
+--data NAME      a data set: {data}, csv:FILE, images:FOLDER, text:FOLDER, lines:FILE,
                  or another of TensorFlow Datasets with one image or text and one class label
 --config FILE    repeat a run from its config.yaml, or a recipe by its name: {recipes}
                  (options on the command line win)

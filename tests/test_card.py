@@ -232,6 +232,7 @@ TASKS = {
     "tagged_commands": ("rnn", {}),
     "number_words": ("seq2seq_rnn", {}),
     "tastes": ("matrix_factorization", {}),
+    "command_lines": ("bert_mlm", {}),
 }
 
 

@@ -44,7 +44,9 @@ def some_inputs(name: str, model: keras.Model, batch: int) -> list[np.ndarray]:
     ]
     for tensor in model.inputs:
         shape = (batch, *(7 if side is None else side for side in tensor.shape[1:]))
-        if keras.backend.is_int_dtype(tensor.dtype):
+        if tensor.name == "positions":  # of steps, each of which is there once
+            arrays.append(np.tile(np.arange(7, dtype=np.int32), (batch, 1)))
+        elif keras.backend.is_int_dtype(tensor.dtype):
             arrays.append(rng.integers(1, min(sizes), shape).astype(tensor.dtype))
         else:
             arrays.append(rng.uniform(size=shape).astype(tensor.dtype))

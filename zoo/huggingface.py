@@ -96,6 +96,35 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     }
 
 
+def check_sizes(
+    folder: str | Path,
+    vocab_size: int,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    intermediate_size: int,
+    max_length: int,
+    type_vocab_size: int,
+) -> None:
+    """Checks a builder's sizes against those of a folder; of its positions the first ones may do.
+
+    Raises:
+        UsageError: config.json has another size, or fewer positions.
+
+    Example:
+        >>> check_sizes("bert-base-uncased", 30_522, 768, 12, 12, 3072, 128, 2)
+    """
+    found = read_config(folder)
+    asked = (vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, type_vocab_size)
+    for name, size in zip(_SIZES.values(), asked, strict=True):
+        if found[name] != size and name != "max_length":
+            raise UsageError(f"{name} is {size}; the checkpoint {folder} has {found[name]}. Pass {name}={found[name]}.")
+    if max_length > (most := found["max_length"]):
+        raise UsageError(
+            f"max_length is {max_length}; the checkpoint {folder} has {most} positions. Pass max_length={most}, or less."
+        )
+
+
 def read_labels(folder: str | Path) -> tuple[str, ...] | None:
     """Returns the label names of config.json's id2label in the order of their numbers; None where it has none.
 
@@ -176,12 +205,13 @@ class Place(NamedTuple):
         return found.T if self.transposed else found
 
 
-def places(num_layers: int, classifier: str | None) -> Iterator[Place]:
-    """Yields the place of every tensor, with the names of BertForSequenceClassification.
+def places(num_layers: int, classifier: str | None, *, masked: bool = False) -> Iterator[Place]:
+    """Yields the place of every tensor, with the names of BertForSequenceClassification or BertForMaskedLM.
 
     Args:
         num_layers: blocks.
         classifier: the name of the model's last layer; None leaves it out.
+        masked: whether it is a masked language model, whose last layer scores words, and which has no pooler.
 
     Example:
         >>> next(iter(places(2, None))).name
@@ -209,22 +239,34 @@ def places(num_layers: int, classifier: str | None) -> Iterator[Place]:
         yield from dense(f"{block}.intermediate.dense", layer, "inner")
         yield from dense(f"{block}.output.dense", layer, "outer")
         yield from norm(f"{block}.output.LayerNorm", layer, "feed_forward_norm")
+    if masked:
+        yield from dense("cls.predictions.transform.dense", "transform", "dense")
+        yield from norm("cls.predictions.transform.LayerNorm", "transform", "norm")
+        if classifier is not None:
+            yield Place("cls.predictions.bias", classifier, "bias")
+        return
     yield from dense("bert.pooler.dense", "pooled", "")
     if classifier is not None:
         yield from dense("classifier", classifier, "")
 
 
 def model_places(model: keras.Model) -> list[Place]:
-    """Returns the place of every tensor of a model that `build_bert_model` made.
+    """Returns the place of every tensor of a model that `build_bert_model` or `build_bert_mlm_model` made.
 
     Raises:
         UsageError: another model.
     """
     names = [layer.name for layer in model.layers]
     last = [name for name in names if name in ("probabilities", "logits")]
-    if not {"embeddings", "block_1", "pooled"} <= set(names) or len(last) != 1:
+    masked = is_masked(model)
+    if not {"embeddings", "block_1", "transform" if masked else "pooled"} <= set(names) or len(last) != 1:
         raise UsageError(f"Model {model.name!r} is no BERT. Pass one that zoo.build('bert', ...) made.")
-    return list(places(sum(bool(re.fullmatch(r"block_\d+", name)) for name in names), last[0]))
+    return list(places(sum(bool(re.fullmatch(r"block_\d+", name)) for name in names), last[0], masked=masked))
+
+
+def is_masked(model: keras.Model) -> bool:
+    """Whether a model is a masked language model: one that scores words at positions."""
+    return any(layer.name == "transform" for layer in model.layers)
 
 
 def _variable(model: keras.Model, place: Place) -> Any:
@@ -237,15 +279,19 @@ def _variable(model: keras.Model, place: Place) -> Any:
 # --- Weights ----------------------------------------------------------------------------------------------------------
 
 _BUFFERS = re.compile(r"(bert\.)?embeddings\.(position_ids|token_type_ids)")
-_HEADS = re.compile(r"(cls|qa_outputs|classifier)\.")
-_POOLER = "bert.pooler.dense."
+_HEADS = re.compile(r"(cls|qa_outputs|classifier|bert\.pooler)\.")
+_OPTIONAL = ("bert.pooler.dense.", "cls.predictions.")
+_TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
 
 
 def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: bool) -> None:
     """Sets a model's weights from a folder; the classifier's where `load_classifier` says so, else they stay.
 
     A model of fewer positions than the checkpoint's takes the first ones. A head that is not used is named by a warning, and
-    so is a pooler that the checkpoint does not have, which stays at its initial weights.
+    so is a pooler, or a masked language model's head, that the checkpoint does not have: it stays at its initial weights.
 
     Raises:
         UsageError: a tensor that is missing, that has no place in BERT, or whose shape is another; nothing is changed then.
@@ -255,11 +301,17 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
     wanted = {p.name: p for p in model_places(model) if load_classifier or not p.name.startswith("classifier.")}
     found, file = tensor_files.read_tensors(folder)
     found = {_modern(name, found): array for name, array in found.items() if not _BUFFERS.fullmatch(name)}
+    problems = []
+    for copy, name in _TIED.items() if is_masked(model) else ():
+        if copy in found and not np.array_equal(found.pop(copy), found.get(name, ())):
+            problems.append(f"{copy} is not {name}, which it is tied to")
     unused = sorted(n for n in found if n not in wanted and _HEADS.match(n))
-    fresh = [] if load_classifier else sorted(n for n in wanted if n.startswith(_POOLER))
-    fresh = fresh if not set(fresh) & set(found) else []  # of half a pooler, the other half is missing
+    fresh = []
+    for prefix in () if load_classifier else _OPTIONAL:
+        part = sorted(n for n in wanted if n.startswith(prefix))
+        fresh += part if not set(part) & set(found) else []  # of half a pooler, the other half is missing
     values: dict[tuple[str, str], list[np.ndarray]] = {}
-    problems = [f"{n} is missing" for n in wanted if n not in found and n not in fresh]
+    problems += [f"{n} is missing" for n in wanted if n not in found and n not in fresh]
     problems += [f"{n} has no place in BERT" for n in sorted(found) if n not in wanted and n not in unused]
     for name, place in wanted.items():
         if name not in found or name in fresh:
@@ -307,10 +359,11 @@ def save_folder(
     labels: Sequence[str] | None = None,
     tokenizer: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes a folder that `transformers.AutoModelForSequenceClassification` loads, whole or not at all.
+    """Writes a folder that `transformers` loads, whole or not at all: a text classifier, or a masked language model.
 
     Args:
-        model: what `build_bert_model` made; weights of a low-rank adaptation are added to those that they adapt.
+        model: what `build_bert_model` or `build_bert_mlm_model` made; weights of a low-rank adaptation are added to those
+            that they adapt.
         folder: where; nothing but an empty folder may be there.
         vocabulary: the tokens in the order of their numbers; they become vocab.txt.
         labels: the class names in the order of their numbers.
@@ -328,7 +381,7 @@ def save_folder(
 
     folder = Path(folder)
     tensors = {p.name: np.array(p.cut(_value(model, p)), np.float32, order="C") for p in model_places(model)}
-    config = _config_of(model, len(tensors["classifier.bias"]), labels)
+    config = _config_of(model, labels)
     if vocabulary is not None and len(vocabulary) != config["vocab_size"]:
         raise UsageError(
             f"The vocabulary has {len(vocabulary)} tokens; the model has {config['vocab_size']}. Pass all of them."
@@ -359,15 +412,12 @@ def _value(model: keras.Model, place: Place) -> np.ndarray:
     return keras.ops.convert_to_numpy(_variable(model, place))
 
 
-def _config_of(model: keras.Model, num_classes: int, labels: Sequence[str] | None) -> dict[str, Any]:
+def _config_of(model: keras.Model, labels: Sequence[str] | None) -> dict[str, Any]:
     """The config.json of a model, from its layers: it may have come from a file."""
-    names = [f"LABEL_{i}" for i in range(num_classes)] if labels is None else [str(label) for label in labels]
-    if len(names) != num_classes:
-        raise UsageError(f"There are {len(names)} labels; the model has {num_classes} classes. Pass one for each.")
     embeddings, block = model.get_layer("embeddings"), model.get_layer("block_1")
     theirs = {ours: name for name, ours in _ACTIVATIONS.items()}
-    return {
-        "architectures": ["BertForSequenceClassification"],
+    config = {
+        "architectures": ["BertForMaskedLM"],
         "model_type": "bert",
         "vocab_size": embeddings.vocab_size,
         "hidden_size": embeddings.hidden_size,
@@ -379,11 +429,22 @@ def _config_of(model: keras.Model, num_classes: int, labels: Sequence[str] | Non
         "hidden_act": theirs[block.activation],
         "hidden_dropout_prob": embeddings.dropout,
         "attention_probs_dropout_prob": block.attention_dropout,
-        "classifier_dropout": model.get_layer("classifier_dropout").rate,
         "layer_norm_eps": block.epsilon,
         "initializer_range": 0.02,
         "pad_token_id": 0,
+        "dtype": "float32",
+    }
+    if is_masked(model):
+        if labels is not None:
+            raise UsageError(f"There are {len(labels)} labels; a masked language model has none. Leave labels out.")
+        return config
+    num_classes = model.output_shape[-1]
+    names = [f"LABEL_{i}" for i in range(num_classes)] if labels is None else [str(label) for label in labels]
+    if len(names) != num_classes:
+        raise UsageError(f"There are {len(names)} labels; the model has {num_classes} classes. Pass one for each.")
+    return config | {
+        "architectures": ["BertForSequenceClassification"],
+        "classifier_dropout": model.get_layer("classifier_dropout").rate,
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
-        "dtype": "float32",
     }

@@ -323,6 +323,40 @@ def export_checkpoint(
     return artifact.save(model, prepared.interface, path, report=report, runtimes=runtimes)
 
 
+def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:
+    """Writes a finished run of BERT as a folder that `transformers` loads; neither the data set nor a network is needed.
+
+    Raises:
+        UsageError: no finished run, another model than BERT, or a folder that holds something.
+
+    Example:
+        >>> save_huggingface("runs/corpus-bert_mlm", "my-bert")
+        PosixPath('my-bert')
+    """
+    from zoo import huggingface
+    from zoo.datasets.interface import Interface
+
+    model_file, _ = _finished(run_directory)
+    interface = Interface.load(Path(run_directory) / "interface")
+    rules = interface.preprocessor.config()
+    if "lower_case" not in rules:
+        name = interface.build["name"]
+        raise UsageError(
+            f"The run in {run_directory} is of {name}, not of BERT. Pass one of bert, a size of it, or bert_mlm."
+        )
+    return huggingface.save_folder(
+        load_model(model_file),
+        folder,
+        vocabulary=rules["vocabulary"],
+        labels=interface.class_names or None,
+        tokenizer={
+            "do_lower_case": rules["lower_case"],
+            "strip_accents": rules["strip_accents"],
+            "tokenize_chinese_chars": rules["split_chinese"],
+        },
+    )
+
+
 def load_model(file: Path) -> keras.Model:
     """Loads a model that a run or `model.save` wrote, once the layers that it may be made of are registered with Keras."""
     import keras

@@ -216,6 +216,11 @@ def _top_items_answer(served: Served) -> dict[str, tf.Tensor]:
     return {"item_id": ids, "title": titles, "score": served.outputs["score"]}
 
 
+def _filled_answer(served: Served) -> dict[str, tf.Tensor]:
+    filled: dict[str, tf.Tensor] = served.preprocessor.fill(_class_probabilities(served.outputs), served.extras)
+    return filled
+
+
 def _rating_answer(served: Served) -> dict[str, tf.Tensor]:
     return {"rating": _values(served.outputs)}
 
@@ -265,6 +270,11 @@ _FORECASTER = Signature(
     answers={"forecast": "the next steps of the first channel, in its own unit"},
 )
 _TRANSLATION = {"text": "the translation", "score": "its log-probability, by length"}
+_FILLED = {
+    "pieces": "the pieces of the text, the most probable one in every blank, empty on padding",
+    "probability": "of that piece, 1 where nothing was asked, 0 on padding",
+    "text": "the pieces put together",
+}
 _RECOMMENDATION = {
     "item_id": "the best items that the user has not rated, the most popular ones for an unknown user",
     "title": "of each item",
@@ -317,6 +327,17 @@ TASKS: dict[str, Task] = {
                 "serving_default": Signature(("text",), _translation_answer, _TRANSLATION, head="beam"),
                 "greedy": Signature(("text",), _translation_answer, _TRANSLATION, head="greedy"),
             },
+            loss=_cross_entropy,
+            metrics=_accuracy,
+            prediction=_class_probabilities,
+            needs_class_names=False,
+        ),
+        Task(
+            name="masked_language_modelling",
+            target="text",
+            preprocessor="masked_text",
+            report="masked_language",
+            signatures={"serving_default": Signature(("text",), _filled_answer, _FILLED)},
             loss=_cross_entropy,
             metrics=_accuracy,
             prediction=_class_probabilities,

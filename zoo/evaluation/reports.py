@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from zoo.evaluation import (
     classification,
+    language,
     plots,
     ranking,
     ranking_plots,
@@ -22,7 +23,7 @@ from zoo.evaluation import (
 )
 from zoo.evaluation.prediction import joined, predict_split
 from zoo.registry import get_spec
-from zoo.tasks import get_task
+from zoo.tasks import get_task, output_name
 
 if TYPE_CHECKING:
     import keras
@@ -237,6 +238,41 @@ def _translation_headline(report: Report) -> list[Figure]:
     ]
 
 
+# --- Masked language modelling ---------------------------------------------------------------------------------------
+
+
+def _masked_language(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
+    preprocessor: Any = data.preprocessor
+    name = output_name(model)
+
+    # Batch by batch: a score for every piece at every blank of a split would not fit into memory.
+    @tf.function(reduce_retracing=True)
+    def judged(inputs: Any, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        probabilities = data.task.prediction({name: model(inputs, training=False)})
+        return tf.gather(probabilities, targets, axis=-1, batch_dims=2), tf.argmax(probabilities, axis=-1)
+
+    counts = np.zeros(len(preprocessor.vocabulary), np.int64)
+    for inputs, targets, _ in data.batches("train", batch_size):
+        ids = preprocessor.restore(inputs, targets)["token_ids"].numpy()[inputs["padding_mask"].numpy() != 0]
+        counts += np.bincount(ids, minlength=len(counts))
+    counts[preprocessor.never_asked] = 0
+    columns: list[list[Any]] = [[], [], []]
+    for inputs, targets, weights in data.batches(split, batch_size):
+        real = weights.numpy() > 0
+        for column, part in zip(columns, (targets, *judged(inputs, targets)), strict=True):
+            column.append(part.numpy()[real])
+    asked, chances, best = (np.concatenate(column) for column in columns)
+    return language.masked_language_report(asked, chances, best, train_counts=counts)
+
+
+def _masked_language_headline(report: Report) -> list[Figure]:
+    base, name = report["baseline"], "frequency of each piece"
+    return [
+        Figure("perplexity", report["perplexity"], name, base["perplexity"], report["num_pieces"]),
+        Figure("accuracy", report["accuracy"], name, base["accuracy"], report["num_pieces"]),
+    ]
+
+
 # --- Recommendation --------------------------------------------------------------------------------------------------
 
 
@@ -299,6 +335,9 @@ REPORTS: dict[str, ReportKind] = {
     ),
     "translation": ReportKind(
         compute=_translation, summary=translation.summary, plots={}, headline=_translation_headline
+    ),
+    "masked_language": ReportKind(
+        compute=_masked_language, summary=language.summary, plots={}, headline=_masked_language_headline
     ),
     "ranking": ReportKind(
         compute=_ranking,

@@ -104,8 +104,10 @@ class BertEmbedding(layers.Layer):
         self.norm.build((None, None, self.hidden_size))
         self.drop = layers.Dropout(self.dropout, dtype=self.dtype_policy, name="drop")
 
-    def call(self, inputs: Sequence[Any], training: bool | None = None) -> Any:
-        """Returns the vectors."""
+    def call(self, inputs: Any, training: bool | None = None, reverse: bool = False) -> Any:
+        """Returns the vectors; with `reverse`, of vectors (batch, steps, hidden_size) their products with every word's."""
+        if reverse:
+            return ops.matmul(inputs, ops.transpose(ops.cast(self.words.embeddings, inputs.dtype)))
         token_ids, token_type_ids = inputs
         steps = token_ids.shape[1]
         if steps is not None and steps > self.max_length:
@@ -117,8 +119,10 @@ class BertEmbedding(layers.Layer):
         return self.drop(self.norm(x + positions), training=training)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """(batch, tokens, hidden_size)."""
-        return (*input_shape[0], self.hidden_size)
+        """(batch, tokens, hidden_size), or (batch, steps, vocab_size) in reverse."""
+        if isinstance(input_shape[0], (list, tuple)):
+            return (*input_shape[0], self.hidden_size)
+        return (*input_shape[:-1], self.vocab_size)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -236,3 +240,129 @@ class FirstToken(layers.Layer):
     def call(self, inputs: Any) -> Any:
         """Returns the vector."""
         return inputs[:, 0]
+
+
+@keras.saving.register_keras_serializable("zoo")
+class TakePositions(layers.Layer):
+    """The vectors at some positions: of [x, positions], x (batch, tokens, channels) and positions int32 (batch, blanks), it
+    returns (batch, blanks, channels). Positions stay below the number of tokens.
+
+    Example:
+        >>> TakePositions()([keras.ops.ones((2, 5, 16)), keras.ops.ones((2, 3), "int32")]).shape
+        TensorShape([2, 3, 16])
+    """
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        """Returns the vectors."""
+        x, positions = inputs
+        return tf.gather(x, positions, axis=1, batch_dims=1)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """(batch, blanks, channels)."""
+        return (*input_shape[1], input_shape[0][-1])
+
+
+@keras.saving.register_keras_serializable("zoo")
+class BertTransform(layers.Layer):
+    """What stands between the blocks and the words' scores: a dense layer, an activation, a norm; (batch, steps, channels).
+
+    Args:
+        activation: gelu, gelu_tanh, relu, silu or tanh.
+        epsilon: added to the variance.
+
+    Example:
+        >>> BertTransform()(keras.ops.ones((2, 5, 16))).shape
+        TensorShape([2, 5, 16])
+    """
+
+    def __init__(self, activation: str = "gelu", epsilon: float = 1e-12, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation, self.epsilon = activation, epsilon
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the layers for the inputs' channels."""
+        dim = int(input_shape[-1] or 0)
+        self.dense = layers.Dense(dim, kernel_initializer=initializer(), dtype=self.dtype_policy, name="dense")
+        self.dense.build((None, None, dim))
+        self.norm = layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name="norm")
+        self.norm.build((None, None, dim))
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the vectors."""
+        return self.norm(ACTIVATIONS[self.activation](self.dense(inputs)))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "activation": self.activation, "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class WordScores(layers.Layer):
+    """Adds a bias for every word to (batch, steps, vocab_size), and takes the softmax where one is asked for.
+
+    Args:
+        activation: softmax, None for logits.
+
+    Example:
+        >>> float(WordScores("softmax")(keras.ops.zeros((1, 1, 4)))[0, 0, 0])
+        0.25
+    """
+
+    def __init__(self, activation: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation = activation
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the bias."""
+        self.bias = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="bias")
+
+    def call(self, inputs: Any) -> Any:
+        """Returns probabilities or logits."""
+        scores = inputs + self.bias
+        return ops.softmax(scores) if self.activation == "softmax" else scores
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "activation": self.activation}
+
+
+INPUTS = ("token_ids", "token_type_ids", "padding_mask")
+
+
+def encoder(
+    vocab_size: int,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    intermediate_size: int,
+    max_length: int,
+    type_vocab_size: int,
+    dropout: float,
+    attention_dropout: float,
+    activation: str,
+    epsilon: float,
+) -> tuple[list[keras.KerasTensor], keras.KerasTensor, BertEmbedding]:
+    """Returns BERT's body as every head takes it: the three inputs, the last block's vectors, the embedding layer.
+
+    The arguments are those of the builders.
+
+    Example:
+        >>> inputs, x, words = encoder(100, 16, 2, 2, 32, 64, 2, 0.1, 0.1, "gelu", 1e-12)
+        >>> x.shape
+        (None, None, 16)
+    """
+    sizes = {"vocab_size": vocab_size, "hidden_size": hidden_size, "num_layers": num_layers, "num_heads": num_heads}
+    blocks.check_positive(
+        **sizes, intermediate_size=intermediate_size, max_length=max_length, type_vocab_size=type_vocab_size
+    )
+    blocks.check_fraction(dropout=dropout, attention_dropout=attention_dropout)
+    inputs = [keras.Input((None,), dtype="int32", name=name) for name in INPUTS]
+    embeddings = BertEmbedding(
+        vocab_size, hidden_size, max_length, type_vocab_size, dropout, epsilon, name="embeddings"
+    )
+    x = embeddings(inputs[:2])
+    for i in range(1, num_layers + 1):
+        x = BertBlock(num_heads, intermediate_size, activation, dropout, attention_dropout, epsilon, name=f"block_{i}")(
+            [x, inputs[2]]
+        )
+    return inputs, x, embeddings

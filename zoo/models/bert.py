@@ -20,11 +20,11 @@ Function = Callable[[Mapping[str, Any], Mapping[str, Any]], "dict[str, tf.Tensor
 def make_features(model: keras.Model) -> Function:
     """Returns a function from the model's inputs by name to two vectors of every text, float32 (batch, hidden_size).
 
-    `pooled` is the pooler's: what the classifier sees. `mean_pooled` is the mean of the last block's vectors over the real
-    tokens, which says more of a text where the pooler has not been trained for the purpose.
+    `pooled` is the pooler's, where there is one: what the classifier sees. `mean_pooled` is the mean of the last block's
+    vectors over the real tokens, which says more of a text where the pooler has not been trained for the purpose.
 
     Args:
-        model: what `build_bert_model` made.
+        model: what `build_bert_model` or `build_bert_mlm_model` made.
 
     Example:
         >>> model = zoo.build_bert_tiny_model(vocab_size=100, num_classes=2)
@@ -36,18 +36,23 @@ def make_features(model: keras.Model) -> Function:
     import keras
     import tensorflow as tf
 
-    from zoo.layers import sequences
+    from zoo.layers import bert, sequences
 
-    last = model.get_layer("first_token").input
-    inner = keras.Model(model.inputs, {"pooled": model.get_layer("pooled").output, "tokens": last})
+    names = {layer.name for layer in model.layers}
+    blocks = [name for name in names if name.startswith("block_")]
+    outputs = {"tokens": model.get_layer(f"block_{len(blocks)}").output}
+    if "pooled" in names:
+        outputs["pooled"] = model.get_layer("pooled").output
+    wanted = [tensor for tensor in model.inputs if tensor.name in bert.INPUTS]
+    inner = keras.Model(wanted, outputs)
     mean = sequences.MaskedMean(dtype="float32")
 
     def features(inputs: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        found = inner(inputs, training=False)
+        found = inner({name: inputs[name] for name in bert.INPUTS}, training=False)
         # Under a mixed precision policy the layers answer in half precision, which other runtimes misread.
-        tokens = tf.cast(found["tokens"], tf.float32)
+        tokens = tf.cast(found.pop("tokens"), tf.float32)
         pooled = mean(tokens, mask=tf.not_equal(inputs["padding_mask"], 0))
-        return {"pooled": tf.cast(found["pooled"], tf.float32), "mean_pooled": pooled}
+        return {**{name: tf.cast(value, tf.float32) for name, value in found.items()}, "mean_pooled": pooled}
 
     return features
 
@@ -130,33 +135,15 @@ def build_bert_model(
 
     from zoo.layers import bert, blocks
 
-    blocks.check_positive(
-        vocab_size=vocab_size,
-        num_classes=num_classes,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        intermediate_size=intermediate_size,
-        max_length=max_length,
-        type_vocab_size=type_vocab_size,
-    )
+    blocks.check_positive(num_classes=num_classes)
     last_dropout = dropout if classifier_dropout is None else classifier_dropout
-    blocks.check_fraction(dropout=dropout, attention_dropout=attention_dropout, classifier_dropout=last_dropout)
+    blocks.check_fraction(dropout=dropout, classifier_dropout=last_dropout)
+    sizes = (vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, type_vocab_size)
     if weights is not None:
-        _check_sizes(
-            weights, max_length, vocab_size, hidden_size, num_layers, num_heads, intermediate_size, type_vocab_size
-        )
+        huggingface.check_sizes(weights, *sizes)
     elif load_classifier:
         raise UsageError("load_classifier goes with weights, which are not given. Pass weights, or leave it out.")
-    names = ("token_ids", "token_type_ids", "padding_mask")
-    inputs = [keras.Input((None,), dtype="int32", name=name) for name in names]
-    x = bert.BertEmbedding(
-        vocab_size, hidden_size, max_length, type_vocab_size, dropout, layer_norm_epsilon, name="embeddings"
-    )(inputs[:2])
-    for i in range(1, num_layers + 1):
-        x = bert.BertBlock(
-            num_heads, intermediate_size, activation, dropout, attention_dropout, layer_norm_epsilon, name=f"block_{i}"
-        )([x, inputs[2]])
+    inputs, x, _ = bert.encoder(*sizes, dropout, attention_dropout, activation, layer_norm_epsilon)
     x = bert.FirstToken(name="first_token")(x)
     x = layers.Dense(hidden_size, activation="tanh", kernel_initializer=bert.initializer(), name="pooled")(x)
     x = layers.Dropout(last_dropout, name="classifier_dropout")(x)
@@ -165,19 +152,6 @@ def build_bert_model(
     if weights is not None:
         huggingface.load_weights(model, weights, load_classifier=load_classifier)
     return model
-
-
-def _check_sizes(folder: str, max_length: int, *sizes: int) -> None:
-    """Raises UsageError where the folder's config.json has other sizes."""
-    found = huggingface.read_config(folder)
-    names = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "type_vocab_size")
-    for name, size in zip(names, sizes, strict=True):
-        if found[name] != size:
-            raise UsageError(f"{name} is {size}; the checkpoint {folder} has {found[name]}. Pass {name}={found[name]}.")
-    if max_length > (most := found["max_length"]):
-        raise UsageError(
-            f"max_length is {max_length}; the checkpoint {folder} has {most} positions. Pass max_length={most}, or less."
-        )
 
 
 # --- Named sizes: Turc, Chang, Lee and Toutanova, Well-read students learn better, 2019, arXiv:1908.08962 -----------------

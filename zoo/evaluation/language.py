@@ -1,0 +1,76 @@
+"""The report of masked language models: loss, perplexity and accuracy at the blanks, beside what frequency alone tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import UsageError
+
+_LEAST = 1e-30
+"""Probability below which a logarithm is of no use: float32 has no smaller one left."""
+
+
+def masked_language_report(
+    targets: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, *, train_counts: np.ndarray
+) -> dict[str, Any]:
+    """Judges a model at blanks, and beside it a baseline that knows how often each piece occurs, and nothing else.
+
+    The baseline gives every piece its share of the training split, each counted once more than it is there, and answers with
+    the most frequent one.
+
+    Args:
+        targets: the pieces that stand at the blanks, integers (blanks,).
+        probabilities: the model's for those pieces, (blanks,).
+        predicted: the model's most probable pieces, (blanks,).
+        train_counts: how often the training split has each piece, (pieces,).
+
+    Returns:
+        `loss` (mean cross-entropy in nats), `perplexity` (its exponential), `accuracy`, `num_pieces`, and `baseline` with the
+        same three figures.
+
+    Raises:
+        UsageError: no blank to judge, or arrays of different lengths.
+
+    Example:
+        >>> report = masked_language_report(np.array([0, 1]), np.array([0.5, 0.5]), np.array([0, 0]), train_counts=np.ones(2))
+        >>> round(report["perplexity"], 3), report["accuracy"]
+        (2.0, 0.5)
+    """
+    if not len(targets) == len(probabilities) == len(predicted):
+        raise UsageError(
+            f"{len(targets)} targets, {len(probabilities)} probabilities and {len(predicted)} answers came; expected as many "
+            "of each. Pass arrays of the same length."
+        )
+    if not len(targets):
+        raise UsageError("The split has no piece that could be asked for. Pass texts with words in them.")
+    shares = (train_counts + 1.0) / (train_counts + 1.0).sum()
+    baseline = _figures(targets, shares[targets], np.full(len(targets), train_counts.argmax()))
+    return {
+        **_figures(targets, probabilities, predicted),
+        "num_pieces": len(targets),
+        "baseline": {"name": "frequency of each piece", **baseline},
+    }
+
+
+def _figures(targets: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    loss = float(-np.log(np.maximum(probabilities.astype(np.float64), _LEAST)).mean())
+    return {"loss": loss, "perplexity": float(np.exp(loss)), "accuracy": float((predicted == targets).mean())}
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Returns a line that says how well blanks are filled in.
+
+    Example:
+        >>> figures = {"loss": 2.0, "perplexity": 7.389, "accuracy": 0.5}
+        >>> summary({**figures, "num_pieces": 80, "baseline": figures})
+        'loss 2.0000, perplexity 7.39, accuracy 0.5000 at 80 blanks (by frequency: perplexity 7.39, accuracy 0.5000)'
+    """
+    base = report["baseline"]
+    return (
+        f"loss {report['loss']:.4f}, perplexity {report['perplexity']:.2f}, accuracy {report['accuracy']:.4f} at "
+        f"{report['num_pieces']:,} blanks (by frequency: perplexity {base['perplexity']:.2f}, "
+        f"accuracy {base['accuracy']:.4f})"
+    )

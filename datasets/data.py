@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from zoo import registry, tasks
+from zoo.datasets.arguments import complete_arguments
+from zoo.datasets.batches import joined, present, rectangular
 from zoo.datasets.interface import Examples, Interface
 from zoo.datasets.order import shuffled
 from zoo.datasets.preprocessors import PREPROCESSORS
@@ -29,10 +31,6 @@ Batch = tuple[Any, ...]
 
 _MISSING: dict[tf.DType, Any] = {tf.string: b"", tf.float32: float("nan"), tf.int64: 0}
 """What raw examples of unequal length are filled up with, by dtype: no token, no value, and 0, which weights leave out."""
-
-
-_MAY_SHRINK = ("vocab_size", "max_length")
-"""Arguments that are upper bounds: data, or a checkpoint, with less lowers them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,28 +127,30 @@ class Data:
             decided["num_classes"] = len(self.class_names)
         kind = spec.preprocessing.get("preprocessor", task.preprocessor)
         preprocessor, fixed = PREPROCESSORS[kind].for_model(self, spec.preprocessing, {**arguments, **decided})
-        not_requested = {*spec.data_arguments, *decided}
-        if arguments.get("weights") is not None:
-            # What was chosen in the place of what the checkpoint says, such as another dropout; sizes the builder compares.
-            own = {k: v for k, v in chosen.items() if v != spec.parameters[k].default}
-            fixed |= {k: v for k, v in own.items() if k in fixed and k not in _MAY_SHRINK}
-            not_requested |= {*fixed} - {*own}
-        complete = {**arguments, **decided, **fixed}
-        for name in {*spec.data_arguments, *decided}:
-            default = spec.parameters[name].default if name in spec.parameters else None
-            asked = registry.plain(chosen.get(name, default))
-            if name in chosen and asked not in (registry.plain(default), registry.plain(complete[name])):
-                raise UsageError(
-                    f"{name}={chosen[name]!r} contradicts data set {self.name!r}, which asks for {complete[name]!r}. "
-                    f"Leave {name} out."
-                )
+        complete, requested = complete_arguments(spec, chosen, {**arguments, **decided}, fixed, {*decided}, self.name)
         return Prepared(
             data=self,
             model=model,
             task=task,
             preprocessor=preprocessor,
-            requested={k: v for k, v in arguments.items() if k not in not_requested},
+            requested=requested,
             arguments=complete,
+        )
+
+    def prepared_as(self, interface: Interface, requested: Mapping[str, Any]) -> Prepared:
+        """Makes this data ready as it was for a run, with that run's preprocessor: nothing is fitted, and no checkpoint read.
+
+        Args:
+            interface: the run's.
+            requested: the builder's arguments that were chosen for it.
+        """
+        return Prepared(
+            data=self,
+            model=interface.build["name"],
+            task=tasks.get_task(self.task),
+            preprocessor=interface.preprocessor,
+            requested=dict(requested),
+            arguments=dict(interface.build["arguments"]),
         )
 
 
@@ -278,7 +278,7 @@ class Prepared:
 
     def _trimmed(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor | None = None) -> Batch:
         """A batch from rows that are padded to the longest of the split."""
-        return _present(self.preprocessor.trim(inputs, targets, weights))
+        return present(self.preprocessor.trim(inputs, targets, weights))
 
     def resident(self, split: str) -> Resident | None:
         """Returns a split as it is held in memory, None where it is read as a stream, or redrawn."""
@@ -316,7 +316,7 @@ class Prepared:
         """Batches of (model input, target[, weights]) from raw examples."""
 
         def encode(examples: dict[str, tf.Tensor]) -> Batch:
-            return _present(self.preprocessor.encode(examples))
+            return present(self.preprocessor.encode(examples))
 
         def one(example: dict[str, tf.Tensor]) -> Batch:
             row = encode({key: value[tf.newaxis] for key, value in example.items()})
@@ -355,9 +355,9 @@ class Prepared:
         parts = list(self._preprocessed(dataset, 256))
         with tf.device("CPU"):
             inputs = tf.nest.map_structure(
-                lambda *columns: _joined(columns, self.preprocessor.padding), *(part[0] for part in parts)
+                lambda *columns: joined(columns, self.preprocessor.padding), *(part[0] for part in parts)
             )
-            return (inputs, *(_joined(columns, 0) for columns in zip(*(part[1:] for part in parts), strict=True)))
+            return (inputs, *(joined(columns, 0) for columns in zip(*(part[1:] for part in parts), strict=True)))
 
     def _check_targets(self, split: str, targets: np.ndarray) -> None:
         if not self.task.needs_class_names:
@@ -428,31 +428,4 @@ class Prepared:
         requests = self.preprocessor.to_requests(list(raw.as_numpy_iterator()))
         inputs, *_ = self._collect(raw)
         arrays = {k: v.numpy() for k, v in (inputs if isinstance(inputs, dict) else {"input": inputs}).items()}
-        return Examples(requests, _rectangular([targets[i] for i in chosen]), arrays)
-
-
-def _present(batch: Batch) -> Batch:
-    return tuple(part for part in batch if part is not None)
-
-
-def _joined(parts: Sequence[tf.Tensor], padding: float) -> tf.Tensor:
-    """Concatenates batches; sequences are filled up at the end to the longest."""
-    if parts[0].shape.rank > 1:
-        longest = max(part.shape[1] for part in parts)
-        rest = [[0, 0]] * (parts[0].shape.rank - 2)
-        filler = padding if parts[0].dtype.is_floating else 0
-        parts = [
-            tf.pad(part, [[0, 0], [0, longest - part.shape[1]], *rest], constant_values=tf.constant(filler, part.dtype))
-            for part in parts
-        ]
-    return tf.concat(parts, axis=0)
-
-
-def _rectangular(targets: Sequence[Any]) -> np.ndarray:
-    """Stacks targets; sequences of classes get -1 behind their end, texts become objects."""
-    if isinstance(targets[0], bytes):
-        return np.array([*targets, None], object)[:-1]  # None: else NumPy would make fixed-width strings of them
-    if np.ndim(targets[0]) == 0 or len({np.shape(t) for t in targets}) == 1:
-        return np.array(targets)
-    longest = max(len(t) for t in targets)
-    return np.array([np.pad(t, (0, longest - len(t)), constant_values=-1) for t in targets])
+        return Examples(requests, rectangular([targets[i] for i in chosen]), arrays)

@@ -126,7 +126,8 @@ class TextPreprocessor(VocabularyPreprocessor):
         """Takes the most frequent words of the training split, as many as the builder's `vocab_size` has room for."""
         if "text_pair" in data.features:
             raise UsageError(
-                f"Data set {data.name!r} has pairs of texts, of which this model would read the first alone. Choose bert."
+                f"Data set {data.name!r} has pairs of texts, of which this model would read the first alone. Choose bert, or "
+                "leave the column out."
             )
         most, longest = vocabulary_sizes(needs, arguments)
         counts: collections.Counter[bytes] = collections.Counter()

@@ -17,6 +17,7 @@ from zoo.datasets.vocabularies import (
     CONTINUES,
     VOCABULARY_FILE,
     check_pieces,
+    read_pieces,
     read_vocabulary,
     train_pieces,
     write_pieces,
@@ -102,32 +103,36 @@ class WordPiecePreprocessor:
         training split.
 
         The longest row is the builder's `max_length`, and never more than the checkpoint has positions. The checkpoint's
-        classifier is taken where its labels are the data's, in the data's order.
+        classifier is taken where its labels are the data's, and brought into the data's order.
         """
-        has_pairs = "text_pair" in data.features
         fixed: dict[str, Any] = {}
-        if arguments.get("weights") is not None:
+        size, longest = vocabulary_sizes(needs, arguments)
+        folder, given = arguments.get("weights"), arguments.get("vocabulary")
+        if folder is not None:
             from zoo import huggingface
 
-            folder = arguments["weights"]
             fixed = dict(huggingface.read_config(folder))
-            same_labels = huggingface.has_classifier(folder) and huggingface.read_labels(folder) == data.class_names
-            fixed["load_classifier"] = bool(arguments.get("load_classifier")) or same_labels
-            found = read_vocabulary(arguments["weights"])
+            longest, size = min(fixed["max_length"], longest), fixed["vocab_size"]
+            labels = huggingface.read_labels(folder) if huggingface.has_classifier(folder) else None
+            if labels is not None and sorted(labels) == sorted(data.class_names):
+                fixed |= {"load_classifier": True, "labels": list(data.class_names)}
+        rules = Rules(needs.get("lower_case", True), needs.get("strip_accents"), needs.get("split_chinese", True))
+        if given is not None and Path(given).is_file():
+            vocabulary = read_pieces(given)
+        elif given is not None or folder is not None:
+            found = read_vocabulary(str(given or folder))
             vocabulary, rules = found.pieces, found.rules
-            if len(vocabulary) > fixed["vocab_size"]:
-                raise UsageError(
-                    f"{arguments['weights']} has {len(vocabulary):,} pieces in its vocabulary and {fixed['vocab_size']:,} in "
-                    "its config.json. Pass a folder whose files belong together."
-                )
-            fixed["max_length"] = min(fixed["max_length"], vocabulary_sizes(needs, arguments)[1])
         else:
-            size, longest = vocabulary_sizes(needs, arguments)
-            rules = Rules(needs.get("lower_case", True), needs.get("strip_accents"), needs.get("split_chinese", True))
             vocabulary = train_pieces(_texts(data), size, rules)
-            fixed |= {"vocab_size": len(vocabulary), "max_length": longest}
-        settings = dataclasses.asdict(rules)
-        return cls(vocabulary, fixed["max_length"], has_pairs=has_pairs, **settings), fixed
+        if folder is None:
+            size = len(vocabulary)
+        elif len(vocabulary) > size:
+            raise UsageError(
+                f"{given or folder} has {len(vocabulary):,} pieces in its vocabulary; {folder} has {size:,} in its "
+                "config.json. Pass files that belong together."
+            )
+        fixed |= {"vocab_size": size, "max_length": longest}
+        return cls(vocabulary, longest, has_pairs="text_pair" in data.features, **dataclasses.asdict(rules)), fixed
 
     @property
     def output_shape(self) -> dict[str, tuple[int | None, ...]]:
@@ -144,8 +149,13 @@ class WordPiecePreprocessor:
     def limits(self) -> tuple[str, ...]:
         """How much of a text counts, what becomes of unknown words, and what counts as a special token."""
         special = ", ".join(f"`{token}`" for token in SPECIAL_TOKENS if token in self.vocabulary)
+        longest = f"Of a text the first {self.max_length - 2:,} pieces of words count; the rest is cut off without a word."
+        if self.has_pairs:
+            longest = (
+                f"Of a pair {self.max_length - 3:,} pieces of words count; the longer text is cut at its end first."
+            )
         return (
-            f"Of a text the first {self.max_length - 2:,} pieces of words count; what follows is cut off without a word.",
+            longest,
             f"Words are put together from the {len(self.vocabulary):,} pieces of `assets/{VOCABULARY_FILE}`. A word with a "
             f"part that is none of them, or of more than {MOST_CHARACTERS} characters, is unknown. What is not UTF-8 is left "
             "out. Nothing is refused.",
@@ -177,6 +187,11 @@ class WordPiecePreprocessor:
         room = self.max_length - 1 - len(checked)
         # One more word than there is room for, the rest of a text in one, cannot change the beginning. Of a pair, how long
         # the texts are decides what is cut.
+        if pairs is not None:
+            sizes = [tf.size(batch) for batch in checked]
+            alike = tf.debugging.assert_equal(*sizes, message="text and text_pair are batches of different sizes.")
+            with tf.control_dependencies([alike] if alike is not None else []):
+                checked = [tf.identity(batch) for batch in checked]
         both = tf.concat(checked, axis=0)
         pieces, counts, owners = self.pieces(both, room if pairs is None else -1)
         lengths = tf.math.unsorted_segment_sum(counts, owners, tf.size(both))

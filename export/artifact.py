@@ -274,7 +274,7 @@ def _facts(
     """The contents of zoo.json."""
     return {
         "format": 1,
-        "model": dict(interface.build),
+        "model": registry.without_beginnings(interface.build),
         "parameters": model.count_params(),
         "task": interface.task,
         "class_names": list(interface.class_names),

@@ -110,7 +110,8 @@ class LoadedModel:
         parts = item.split("\t")
         if len(parts) != len(names):
             raise UsageError(
-                f"Cannot answer {item!r}: {signature} takes {' and '.join(names)}. Pass {len(names)} with a tab between."
+                f"Cannot answer {item!r}: {signature} takes {' and '.join(names)}. Pass {len(names)} with a tab between, "
+                "$'a\\tb' in a shell."
             )
         values = {n: [part.encode("utf-8", "surrogateescape")] for n, part in zip(names, parts, strict=True)}
         return _row(self(values, signature))

@@ -25,6 +25,11 @@ def command(argv: list[str]) -> int:
     parser.add_argument(
         "--manual_dir", help="The folder with that data set's original files, where there is no network."
     )
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        help="Of a Hugging Face folder: the data set's names of its classes, in the folder's order.",
+    )
     options = parser.parse(argv)
     is_checkpoint = os.path.isfile(os.path.join(options.run_directory, "config.json"))
     if is_checkpoint and options.data is None:
@@ -33,7 +38,10 @@ def command(argv: list[str]) -> int:
             "csv:texts.csv."
         )
     if options.data is not None and not is_checkpoint:
-        raise UsageError(f"--data goes with a Hugging Face folder; {options.run_directory} is none. Leave --data out.")
+        raise UsageError(
+            f"--data goes with a Hugging Face folder; there is no config.json in {options.run_directory}. Pass such a "
+            "folder, or leave --data out."
+        )
 
     import_tensorflow()
     from zoo import pipeline
@@ -42,7 +50,9 @@ def command(argv: list[str]) -> int:
     runtimes = asked_runtimes(options.runtimes)
     if is_checkpoint:
         given = {"manual_dir": options.manual_dir} if options.manual_dir else {}
-        saved = pipeline.export_checkpoint(options.run_directory, options.path, options.data, runtimes, **given)
+        saved = pipeline.export_checkpoint(
+            options.run_directory, options.path, options.data, runtimes, options.labels, **given
+        )
     else:
         saved = pipeline.export_run(options.run_directory, options.path, runtimes)
     print(Verification.read(saved).table())

@@ -22,7 +22,7 @@ def command(argv: list[str]) -> int:
         "inputs",
         nargs="+",
         help="Image files for a model of images, quoted texts for one of texts, CSV files with a row a step for one of "
-        "series, ids for one that recommends.",
+        "series, ids for one that recommends; of a pair of texts, a tab between them, $'one\\tother' in a shell.",
     )
     parser.add_argument("--top", type=int, default=1, help="How many labels to show.")
     parser.add_argument("--signature", default="serving_default", help="Which function of the SavedModel answers.")

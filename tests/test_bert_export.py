@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import tensorflow as tf
 import zoo
 from zoo import huggingface, pipeline
 from zoo.datasets.vocabularies import train_pieces
+from zoo.datasets.wordpiece import WordPiecePreprocessor
 from zoo.export.verification import verify
 from zoo.scripts import cli
 
@@ -63,6 +65,7 @@ def test_a_checkpoint_answers_with_its_own_labels(folder, exported, run_python):
     assert names == [theirs[row.argmax()] for row in expected]
 
 
+@pytest.mark.slow
 def test_the_body_converts_to_other_runtimes(exported):
     verdict = verify(exported, runtimes=["openvino", "onnxruntime"])
     assert verdict.passed and verdict.runtimes["openvino"] == verdict.runtimes["onnxruntime"] == "agrees"
@@ -77,12 +80,10 @@ def test_what_does_not_fit_is_said(folder, tmp_path, capfd):
     assert cli.main(["export", str(folder), str(tmp_path / "out")]) == 2
     assert "is a Hugging Face folder. Pass --data with a data set of its classes" in capfd.readouterr().err
     assert cli.main(["export", str(tmp_path), str(tmp_path / "out"), "--data", "commands"]) == 2
-    assert "--data goes with a Hugging Face folder" in capfd.readouterr().err
+    assert "--data goes with a Hugging Face folder; there is no config.json in" in capfd.readouterr().err
     file = tmp_path / "other.csv"
     file.write_text("text,label\n" + "".join(f"word {i},{'yes' if i % 2 else 'no'}\n" for i in range(60)))
-    with pytest.raises(
-        zoo.UsageError, match=r"answers .*; data set .* has no, yes. Call zoo train --model bert --model.weights"
-    ):
+    with pytest.raises(zoo.UsageError, match=r"answers .*; data set .* has no, yes. Pass labels=no, yes in"):
         pipeline.export_checkpoint(folder, tmp_path / "out", f"csv:{file}")
     assert not (tmp_path / "out").exists()
 
@@ -92,17 +93,80 @@ def test_a_checkpoint_decides_what_was_not_chosen(folder):
     chosen = prepare("bert", weights=str(folder), dropout=0.3, max_length=20)
     assert chosen.arguments["hidden_size"] == 16 and chosen.arguments["dropout"] == 0.3
     assert chosen.arguments["max_length"] == chosen.preprocessor.max_length == 20
-    assert chosen.arguments["load_classifier"] is False  # the labels stand in another order
+    assert chosen.arguments["load_classifier"] and chosen.arguments["labels"] == sorted(huggingface.read_labels(folder))
     assert chosen.describe()["model"] == {
         "name": "bert",
         "dropout": 0.3,
         "max_length": 20,
         "weights": str(folder),
+        "vocabulary": None,
         "classifier_activation": "softmax",
     }
     assert prepare("bert", weights=str(folder)).arguments["max_length"] == 64  # as many positions as it has
     with pytest.raises(zoo.UsageError, match=r"hidden_size is 256; the checkpoint .* has 16. Pass hidden_size=16"):
         prepare("bert", weights=str(folder), hidden_size=256).build()
+    with pytest.raises(
+        zoo.UsageError, match=r"activation is 'relu'; the checkpoint .* has 'gelu'. Pass activation='gelu'"
+    ):
+        prepare("bert", weights=str(folder), activation="relu").build()
+    with pytest.raises(zoo.UsageError, match=r"bert_base has hidden_size=768; .* has 16. Choose bert, which takes"):
+        prepare("bert_base", weights=str(folder))
+
+
+def test_a_classifier_in_another_order_answers_the_same(folder):
+    prepared = zoo.datasets.load("commands").prepare("bert", weights=str(folder))
+    inputs = prepared.preprocessor(tf.constant(["turn the radio on"]))
+    theirs = dict(
+        zip(huggingface.read_labels(folder), zoo.models.bert.load_bert(folder)(inputs).numpy()[0], strict=True)
+    )
+    ours = dict(zip(prepared.data.class_names, prepared.build()(inputs).numpy()[0], strict=True))
+    assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_needs_its_folder_no_more(folder, tmp_path):
+    moved = Path(shutil.copytree(folder, tmp_path / "bert"))
+    config = zoo.TrainConfig(epochs=1, batch_size=32)
+    arguments = {"weights": str(moved)}
+    done = zoo.run(
+        "bert", "commands", config=config, model_arguments=arguments, run_directory=tmp_path / "run", verbose=0
+    )
+    shutil.rmtree(moved)
+    assert str(tmp_path) not in (done.saved_model / "assets.extra" / "zoo.json").read_text()
+    model, prepared, _ = pipeline.open_run(tmp_path / "run")
+    assert zoo.evaluate(model, prepared)["accuracy"] == done.report["accuracy"]
+    assert pipeline.export_run(tmp_path / "run", tmp_path / "again").is_dir()
+    back = pipeline.save_huggingface(tmp_path / "run", tmp_path / "back")
+    again = zoo.models.bert.load_bert(back)
+    for one, two in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_vocabulary_of_ones_own(folder):
+    prepare = zoo.datasets.load("commands").prepare
+    given = prepare("bert", vocabulary=str(folder / "vocab.txt"), **TINY)
+    assert given.preprocessor.vocabulary == prepare("bert", weights=str(folder)).preprocessor.vocabulary
+    assert given.arguments["vocab_size"] == len(given.preprocessor.vocabulary)
+
+
+@pytest.mark.slow
+def test_classes_of_other_names(folder, tmp_path):
+    """Where the data calls the folder's classes otherwise, the order is said."""
+    data = zoo.datasets.load("commands")
+    file = tmp_path / "numbers.csv"
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "label"])
+        names = huggingface.read_labels(folder)
+        rows = [(e["text"].decode(), names.index(data.class_names[e["label"]])) for e in data.test.as_numpy_iterator()]
+        writer.writerows(rows)
+    with pytest.raises(zoo.UsageError, match=r"Pass labels=0, 1, 2, 3 in the folder's order where they mean the same"):
+        pipeline.export_checkpoint(folder, tmp_path / "out", f"csv:{file}")
+    path = pipeline.export_checkpoint(folder, tmp_path / "out", f"csv:{file}", labels=["0", "1", "2", "3"])
+    answer = zoo.export.load(path).predict(["turn the radio on"])[0]
+    tokens = zoo.datasets.load("commands").prepare("bert", weights=str(folder)).preprocessor
+    expected = zoo.models.bert.load_bert(folder)(tokens(tf.constant(["turn the radio on"]))).numpy()[0]
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +195,14 @@ def test_pairs_of_texts_are_one_input(pairs, tmp_path):
     with pytest.raises(zoo.UsageError, match=r"takes text and text_pair\. Pass 2 with a tab between"):
         model.predict(["a dog"])
     assert "text_pair" in (Path(path) / "README.md").read_text()
+    with pytest.raises(zoo.UsageError, match="text and text_pair have different numbers of rows"):
+        model({"text": ["a", "b"], "text_pair": ["b", "a", "a", "b"]})
+
+
+def test_pairs_of_unequal_batches_are_refused():
+    preprocessor = WordPiecePreprocessor(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"), 8, has_pairs=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="text and text_pair are batches of different sizes"):
+        preprocessor(["a", "b"], ["b", "a", "a", "b"])
 
 
 def test_a_model_of_single_texts_refuses_pairs(pairs):

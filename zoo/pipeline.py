@@ -259,9 +259,9 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     model_file, settings = _finished(run_directory)
     arguments = dict(settings["model"])
     source = dict(settings["data"])
-    prepared = datasets.load(source.pop("name"), **source).prepare(arguments.pop("name"), **arguments)
-    # Fitted anew it would be the same, unless the source of the data has changed since.
-    prepared.preprocessor = Interface.load(Path(run_directory) / "interface").preprocessor
+    del arguments["name"]
+    interface = Interface.load(Path(run_directory) / "interface")
+    prepared = datasets.load(source.pop("name"), **source).prepared_as(interface, arguments)
     return load_model(model_file), prepared, settings
 
 
@@ -284,7 +284,12 @@ def export_run(run_directory: str | Path, path: str | Path, runtimes: str | Sequ
 
 
 def export_checkpoint(
-    folder: str | Path, path: str | Path, data: str, runtimes: str | Sequence[str] = (), **data_arguments: Any
+    folder: str | Path,
+    path: str | Path,
+    data: str,
+    runtimes: str | Sequence[str] = (),
+    labels: Sequence[str] | None = None,
+    **data_arguments: Any,
 ) -> Path:
     """Exports a Hugging Face folder as it is: BERT with a text classifier, nothing trained.
 
@@ -293,10 +298,12 @@ def export_checkpoint(
         path: folder of the model: PATH/1, then PATH/2.
         data: a data set with the folder's classes: its test split is what the SavedModel is measured on and compared with.
         runtimes: as `zoo.export.save`.
+        labels: the data's names of the folder's classes, in the order of their numbers there; None for the folder's own.
         **data_arguments: of `zoo.datasets.load`.
 
     Raises:
-        UsageError: a folder that cannot be read, one without a classifier, or data with other classes.
+        UsageError: a folder that cannot be read, one without a classifier or without names for its classes, or data with
+            other classes.
 
     Example:
         >>> zoo.pipeline.export_checkpoint("my-bert", "exports/intents", "clinc_oos")
@@ -304,20 +311,25 @@ def export_checkpoint(
     from zoo import datasets, evaluation, huggingface
     from zoo.export import artifact
 
-    source, labels = datasets.load(data, **data_arguments), huggingface.read_labels(folder)
-    train = f"zoo train --model bert --model.weights {folder} --data {data}"
+    source = datasets.load(data, **data_arguments)
+    train = f"zoo train --model bert --model.weights {folder} --data {data} --config.learning_rate 5e-5"
     if not huggingface.has_classifier(folder):
         raise UsageError(f"{folder} has no text classifier. Call {train} to train one.")
-    if labels is not None and set(labels) != set(source.class_names):
+    found = huggingface.read_labels(folder) if labels is None else tuple(labels)
+    names = ", ".join(source.class_names[:5])
+    if found is None:
         raise UsageError(
-            f"{folder} answers {', '.join(labels[:5])}; data set {data!r} has {', '.join(source.class_names[:5])}. "
-            f"Call {train} to train for these."
+            f"{folder} does not name its classes; data set {data!r} has {names}. Pass labels={names} in its order."
+        )
+    if sorted(found) != sorted(source.class_names):
+        raise UsageError(
+            f"{folder} answers {', '.join(found[:5])}; data set {data!r} has {names}. Pass labels={names} in the folder's order "
+            f"where they mean the same; else call {train}."
         )
     prepared = source.prepare("bert", weights=str(folder), load_classifier=True)
     model = prepared.build()
-    if labels is not None:  # the folder's order, into the data's
-        order = [labels.index(name) for name in source.class_names]
-        last = model.layers[-1]
+    if prepared.arguments["labels"] is None:  # the folder has other names for them
+        last, order = model.layers[-1], [found.index(name) for name in source.class_names]
         last.set_weights([values[..., order] for values in last.get_weights()])
     report = evaluation.evaluate(model, prepared)
     return artifact.save(model, prepared.interface, path, report=report, runtimes=runtimes)

@@ -300,6 +300,21 @@ def check_arguments(spec: ModelSpec, arguments: Mapping[str, Any]) -> None:
             )
 
 
+_BEGINNINGS = ("weights", "load_classifier", "labels", "vocabulary")
+
+
+def without_beginnings(build: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a record of `describe_build` without the arguments that say where first weights and words came from: paths of
+    one machine, which a trained model does not need.
+
+    Example:
+        >>> without_beginnings({"name": "bert", "arguments": {"num_layers": 2, "weights": "my-bert"}})
+        {'name': 'bert', 'arguments': {'num_layers': 2}}
+    """
+    kept = {name: value for name, value in build["arguments"].items() if name not in _BEGINNINGS}
+    return {"name": build["name"], "arguments": kept}
+
+
 def describe_build(model: keras.Model) -> dict[str, Any] | None:
     """Returns {"name": ..., "arguments": {...}} of a model that a registered builder made, else None."""
     return getattr(model, "_zoo_build", None)

@@ -94,6 +94,8 @@ def build_bert_model(
     layer_norm_epsilon: float = 1e-12,
     weights: str | None = None,
     load_classifier: bool = False,
+    labels: list[str] | None = None,
+    vocabulary: str | None = None,
     classifier_activation: Literal["softmax"] | None = "softmax",
 ) -> keras.Model:
     """BERT: blocks of attention over the whole text, the first token's vector through a pooler, a softmax.
@@ -117,8 +119,12 @@ def build_bert_model(
         classifier_dropout: Fraction of the classifier's inputs that training drops; null takes dropout's.
         activation: Activation of a block's inner layer; gelu is exact, gelu_tanh its approximation.
         layer_norm_epsilon: Added to the variance where vectors are normalised.
-        weights: Path of a Hugging Face folder of the same sizes, null for random weights.
+        weights: Path of a Hugging Face folder of the same sizes, null for random weights. With a data set its sizes and
+            settings stand in for all arguments that are left at their defaults.
         load_classifier: Whether the classifier is taken from the folder too, else it starts from random weights.
+        labels: The folder's label names in the order that the classes shall have; null for the folder's own.
+        vocabulary: Path of a vocab.txt, or of a folder with a tokenizer, by which a data set's texts are taken apart; null
+            for that of weights, or for one that is trained on the data. The model itself needs its size alone.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
@@ -140,7 +146,7 @@ def build_bert_model(
     blocks.check_fraction(dropout=dropout, classifier_dropout=last_dropout)
     sizes = (vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, type_vocab_size)
     if weights is not None:
-        huggingface.check_sizes(weights, *sizes)
+        check_checkpoint(weights, sizes, activation, layer_norm_epsilon)
     elif load_classifier:
         raise UsageError("load_classifier goes with weights, which are not given. Pass weights, or leave it out.")
     inputs, x, _ = bert.encoder(*sizes, dropout, attention_dropout, activation, layer_norm_epsilon)
@@ -151,7 +157,32 @@ def build_bert_model(
     model = keras.Model(inputs, outputs, name="bert")
     if weights is not None:
         huggingface.load_weights(model, weights, load_classifier=load_classifier)
+        if load_classifier and labels is not None:
+            _reorder(model, weights, labels)
     return model
+
+
+def check_checkpoint(folder: str, sizes: Sequence[int], activation: str, layer_norm_epsilon: float) -> None:
+    """Raises UsageError where a builder's arguments are not those of a folder, whose weights would mean something else."""
+    huggingface.check_sizes(folder, *sizes)
+    found = huggingface.read_config(folder)
+    for name, value in {"activation": activation, "layer_norm_epsilon": layer_norm_epsilon}.items():
+        if value != found[name]:
+            raise UsageError(
+                f"{name} is {value!r}; the checkpoint {folder} has {found[name]!r}. Pass {name}={found[name]!r}."
+            )
+
+
+def _reorder(model: keras.Model, folder: str, labels: Sequence[str]) -> None:
+    """Brings the classifier's columns from the folder's order into another one."""
+    found = huggingface.read_labels(folder)
+    if found is None or sorted(found) != sorted(labels):
+        raise UsageError(
+            f"labels is {list(labels)[:5]}; {folder} has {list(found or ())[:5]}. Pass these, in the order that you want."
+        )
+    order = [found.index(name) for name in labels]
+    last = model.layers[-1]
+    last.set_weights([values[..., order] for values in last.get_weights()])
 
 
 # --- Named sizes: Turc, Chang, Lee and Toutanova, Well-read students learn better, 2019, arXiv:1908.08962 -----------------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from zoo import huggingface
 from zoo.errors import UsageError
-from zoo.models.bert import make_features
+from zoo.models.bert import check_checkpoint, make_features
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def build_bert_mlm_model(
     activation: Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"] = "gelu",
     layer_norm_epsilon: float = 1e-12,
     weights: str | None = None,
+    vocabulary: str | None = None,
     classifier_activation: Literal["softmax"] | None = "softmax",
 ) -> keras.Model:
     """BERT that says which piece of a word stands at a blank; the body is the one of `bert`.
@@ -71,6 +72,7 @@ def build_bert_mlm_model(
         activation: Activation of a block's inner layer; gelu is exact, gelu_tanh its approximation.
         layer_norm_epsilon: Added to the variance where vectors are normalised.
         weights: Path of a Hugging Face folder of the same sizes to go on from, null for random weights.
+        vocabulary: As in `build_bert_model`.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
@@ -89,7 +91,7 @@ def build_bert_mlm_model(
         raise UsageError(f"classifier_activation is {classifier_activation!r}. Pass 'softmax', or None for logits.")
     sizes = (vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, type_vocab_size)
     if weights is not None:
-        huggingface.check_sizes(weights, *sizes)
+        check_checkpoint(weights, sizes, activation, layer_norm_epsilon)
     inputs, x, words = bert.encoder(*sizes, dropout, attention_dropout, activation, layer_norm_epsilon)
     inputs = [*inputs, keras.Input((None,), dtype="int32", name="positions")]
     x = bert.TakePositions(name="blanks")([x, inputs[-1]])

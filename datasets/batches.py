@@ -1,0 +1,56 @@
+"""Batches put together: what is there, what is concatenated, what is filled up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def present(batch: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Returns a batch without what is None.
+
+    Example:
+        >>> present((1, 2, None))
+        (1, 2)
+    """
+    return tuple(part for part in batch if part is not None)
+
+
+def joined(parts: Sequence[tf.Tensor], padding: float) -> tf.Tensor:
+    """Concatenates batches; sequences are filled up at the end to the longest.
+
+    Args:
+        parts: tensors of one dtype, of any batch and length.
+        padding: what floating-point sequences are filled up with; integers get 0.
+
+    Example:
+        >>> joined([tf.constant([[1, 2]]), tf.constant([[3]])], 0).numpy().tolist()
+        [[1, 2], [3, 0]]
+    """
+    if parts[0].shape.rank > 1:
+        longest = max(part.shape[1] for part in parts)
+        rest = [[0, 0]] * (parts[0].shape.rank - 2)
+        filler = padding if parts[0].dtype.is_floating else 0
+        parts = [
+            tf.pad(part, [[0, 0], [0, longest - part.shape[1]], *rest], constant_values=tf.constant(filler, part.dtype))
+            for part in parts
+        ]
+    return tf.concat(parts, axis=0)
+
+
+def rectangular(targets: Sequence[Any]) -> np.ndarray:
+    """Stacks targets; sequences of classes get -1 behind their end, texts become objects.
+
+    Example:
+        >>> rectangular([np.array([1, 2]), np.array([3])]).tolist()
+        [[1, 2], [3, -1]]
+    """
+    if isinstance(targets[0], bytes):
+        return np.array([*targets, None], object)[:-1]  # None: else NumPy would make fixed-width strings of them
+    if np.ndim(targets[0]) == 0 or len({np.shape(t) for t in targets}) == 1:
+        return np.array(targets)
+    longest = max(len(t) for t in targets)
+    return np.array([np.pad(t, (0, longest - len(t)), constant_values=-1) for t in targets])

@@ -323,8 +323,8 @@ def export_checkpoint(
         )
     if sorted(found) != sorted(source.class_names):
         raise UsageError(
-            f"{folder} answers {', '.join(found[:5])}; data set {data!r} has {names}. Pass labels={names} in the folder's order "
-            f"where they mean the same; else call {train}."
+            f"{folder} answers {', '.join(found[:5])}; data set {data!r} has {names}. Pass labels={names} in the folder's "
+            f"order where they mean the same; else call {train}."
         )
     prepared = source.prepare("bert", weights=str(folder), load_classifier=True)
     model = prepared.build()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.scripts import results
+import zoo
+from zoo.scripts import cli, results, train
 from zoo.scripts.list_models import model_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +42,16 @@ def test_the_results_are_those_of_the_csv_file():
 def test_every_link_and_picture_is_there():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).is_file(), target
+
+
+def test_every_command_and_name_is_there():
+    """Of the blocks that are not run too."""
+    lines = "\n".join([*blocks("bash"), *blocks("sh"), *re.findall(r"`(zoo [^`]*)`", README)])
+    assert {*re.findall(r"^zoo ([\w-]+)", lines, re.MULTILINE)} <= set(cli.COMMANDS)
+    assert {*re.findall(r"--model (\w+)", lines)} - {"MODEL"} <= set(zoo.list_models())
+    assert {*re.findall(r"--config (\w+)(?=\s|$)", lines)} <= set(train.recipes())
+    fields = {field.name for field in dataclasses.fields(zoo.TrainConfig)}
+    assert {*re.findall(r"--config\.(\w+)", lines)} - {"NAME"} <= fields
 
 
 @pytest.fixture(scope="module")

@@ -220,6 +220,12 @@ def test_the_loss_is_what_numpy_says(prepared):
     assert report["baseline"]["loss"] == pytest.approx(-np.log(shares[asked]).mean(), rel=1e-9)
     assert report["baseline"]["accuracy"] == pytest.approx((asked == counts.argmax()).mean())
     assert "blanks (by frequency: perplexity" in zoo.evaluation.summarize(report)
+    (metric,) = tasks.get_task("masked_language_modelling").metrics()
+    for size in (7, 30):  # batches of unequal numbers of blanks
+        metric.reset_state()
+        for inputs, targets, weights in prepared.batches("validation", size):
+            metric.update_state(targets, model(inputs), sample_weight=weights)
+        assert float(metric.result()) == pytest.approx(right.mean(), rel=1e-5)
 
 
 def test_a_report_of_nothing_is_refused():

@@ -91,6 +91,29 @@ class AbsoluteError(keras.metrics.Mean):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class ElementAccuracy(keras.metrics.SparseCategoricalAccuracy):
+    """Accuracy over all elements of targets (batch, steps), with weights of the same shape.
+
+    Keras's own takes the mean over each example's steps first: an element of a batch with few steps, padding among them,
+    then counts more than one of a batch with many.
+
+    Example:
+        >>> metric = ElementAccuracy()
+        >>> metric.update_state([[1]], [[[0.1, 0.9]]], sample_weight=[[1.0]])
+        >>> metric.update_state([[1, 1, 0]], [[[0.9, 0.1]] * 3], sample_weight=[[1.0, 1.0, 0.0]])
+        >>> round(float(metric.result()), 4)
+        0.3333
+    """
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Adds a batch."""
+        outputs = tf.convert_to_tensor(y_pred)
+        weights = None if sample_weight is None else ops.reshape(sample_weight, (-1,))
+        flat = ops.reshape(outputs, (-1, outputs.shape[-1]))
+        return super().update_state(ops.reshape(y_true, (-1,)), flat, sample_weight=weights)
+
+
+@keras.saving.register_keras_serializable("zoo")
 class LastStepAccuracy(keras.metrics.SparseCategoricalAccuracy):
     """Accuracy of the answer after the last real step, where a model answers at every step; plain accuracy elsewhere.
 

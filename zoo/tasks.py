@@ -126,6 +126,12 @@ def _accuracy() -> list[keras.metrics.Metric]:
     return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
 
+def _element_accuracy() -> list[keras.metrics.Metric]:
+    from zoo.metrics import ElementAccuracy
+
+    return [ElementAccuracy(name="accuracy")]
+
+
 def _last_step_accuracy() -> list[keras.metrics.Metric]:
     from zoo.metrics import LastStepAccuracy
 
@@ -339,7 +345,7 @@ TASKS: dict[str, Task] = {
             report="masked_language",
             signatures={"serving_default": Signature(("text",), _filled_answer, _FILLED)},
             loss=_cross_entropy,
-            metrics=_accuracy,
+            metrics=_element_accuracy,
             prediction=_class_probabilities,
             needs_class_names=False,
         ),

@@ -15,7 +15,7 @@ from zoo import registry, tasks
 from zoo.datasets.arguments import complete_arguments
 from zoo.datasets.batches import joined, present, rectangular
 from zoo.datasets.interface import Examples, Interface
-from zoo.datasets.order import shuffled
+from zoo.datasets.order import redrawn, shuffled
 from zoo.datasets.preprocessors import PREPROCESSORS
 from zoo.errors import UsageError, did_you_mean
 from zoo.resident import Resident
@@ -265,16 +265,11 @@ class Prepared:
         return self._drawn(batches, split, seed, epoch, start).prefetch(8)
 
     def _drawn(self, batches: Any, split: str, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
-        """Training batches as the preprocessor draws them anew: a function of seed, epoch and a batch's number alone."""
+        """Training batches as the preprocessor draws them anew, where it does."""
         redraw = getattr(self.preprocessor, "redraw", None)
         if redraw is None or seed is None or split != "train":
             return batches
-        state = tf.constant(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0], tf.int64)
-
-        def draw(number: tf.Tensor, batch: Batch) -> Any:
-            return redraw(*batch, key=tf.stack([state, number]))
-
-        return batches.enumerate(start).map(draw, num_parallel_calls=2, deterministic=True)
+        return redrawn(batches, redraw, seed, epoch, start)
 
     def _trimmed(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor | None = None) -> Batch:
         """A batch from rows that are padded to the longest of the split."""

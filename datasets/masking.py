@@ -23,6 +23,7 @@ BLANK = "[MASK]"
 CHOSEN, HIDDEN, REPLACED = 0.15, 0.8, 0.1
 """Share of a text's pieces that are asked for; of those, the share that is a blank, and another piece's."""
 _NO_KEY = (0, 0)
+_OF_CLASSIFIERS = ("classifier_dropout", "load_classifier", "num_classes")
 
 
 def scrambled(numbers: tf.Tensor) -> tf.Tensor:
@@ -83,7 +84,7 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         """As `WordPiecePreprocessor.for_model`; what a checkpoint says of its classifier has no place here."""
         preprocessor, fixed = super().for_model(data, needs, arguments)
         assert isinstance(preprocessor, cls)
-        return preprocessor, {name: value for name, value in fixed.items() if name != "classifier_dropout"}
+        return preprocessor, {name: value for name, value in fixed.items() if name not in _OF_CLASSIFIERS}
 
     @property
     def never_asked(self) -> list[int]:

@@ -1,7 +1,8 @@
-"""In which order an epoch goes through a split."""
+"""In which order an epoch goes through a split, and what it draws anew."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,27 @@ def shuffled(rows: tuple[Any, ...], seed: int, epoch: int, batch_size: int, grou
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(rows[1]))
     return _grouped(order, _lengths(rows[0]), batch_size, generator) if group_by_length else order
+
+
+def redrawn(batches: tf.data.Dataset, redraw: Callable[..., Any], seed: int, epoch: int, start: int) -> tf.data.Dataset:
+    """Returns batches that a preprocessor draws anew: a function of seed, epoch and a batch's number in it alone.
+
+    Args:
+        batches: (inputs, targets, weights), in their order.
+        redraw: the preprocessor's, of those and a key, int64 (2,).
+        seed: of the run.
+        epoch: number of the pass.
+        start: number of the first batch in the epoch.
+
+    Example:
+        >>> batches = redrawn(batches, MaskedTextPreprocessor(vocabulary, 128).redraw, seed=0, epoch=3, start=0)
+    """
+    state = tf.constant(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0], tf.int64)
+
+    def draw(number: tf.Tensor, batch: tuple[Any, ...]) -> Any:
+        return redraw(*batch, key=tf.stack([state, number]))
+
+    return batches.enumerate(start).map(draw, num_parallel_calls=2, deterministic=True)
 
 
 def _lengths(inputs: Any) -> np.ndarray:

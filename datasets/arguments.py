@@ -63,8 +63,8 @@ def _check_variant(spec: registry.ModelSpec, fixed: Mapping[str, Any], folder: s
     if spec.variant_of is None:
         return
     family = registry.get_spec(spec.variant_of).parameters
-    sizes = [registry.get_spec(name) for name in registry.list_models() if name.startswith(f"{spec.variant_of}_")]
-    sizes = [size.parameters for size in sizes if size.variant_of == spec.variant_of]
+    siblings = [registry.get_spec(name) for name in registry.list_models(f"{spec.variant_of}_*")]
+    sizes = [sibling.parameters for sibling in siblings if sibling.variant_of == spec.variant_of]
     for name, parameter in spec.parameters.items():
         differs = any(size[name].default != family[name].default for size in sizes)
         if differs and fixed.get(name, parameter.default) != parameter.default:

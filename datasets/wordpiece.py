@@ -149,7 +149,9 @@ class WordPiecePreprocessor:
     def limits(self) -> tuple[str, ...]:
         """How much of a text counts, what becomes of unknown words, and what counts as a special token."""
         special = ", ".join(f"`{token}`" for token in SPECIAL_TOKENS if token in self.vocabulary)
-        longest = f"Of a text the first {self.max_length - 2:,} pieces of words count; the rest is cut off without a word."
+        longest = (
+            f"Of a text the first {self.max_length - 2:,} pieces of words count; the rest is cut off without a word."
+        )
         if self.has_pairs:
             longest = (
                 f"Of a pair {self.max_length - 3:,} pieces of words count; the longer text is cut at its end first."

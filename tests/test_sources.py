@@ -595,7 +595,7 @@ def test_tagged_sentences_of_a_csv(tmp_path):
             None,
             "has the columns message, kind; which are text and label, say? Pass columns={'text': 'message', 'label': "
             "'kind'}; the keys are forecast, image, item_id, label, rating, sentence, sequence, series, split, tags, text, "
-            "time, title, tokens, translation, user_id.",
+            "text_pair, time, title, tokens, translation, user_id.",
         ),
         (
             "text,label,translation\na,b,c\n",
@@ -605,7 +605,11 @@ def test_tagged_sentences_of_a_csv(tmp_path):
         ),
         ("message,kind\na,b\n", {"text": "mesage", "label": "kind"}, "has no column 'mesage'. Did you mean 'message'?"),
         ("a,b\na,b\n", {"text": "a", "lable": "b"}, "columns has the key 'lable'. Did you mean 'label'?"),
-        ("a,b\na,b\n", {"text": "a"}, "text_classification takes text, label, and may take split. Pass these."),
+        (
+            "a,b\na,b\n",
+            {"text": "a"},
+            "text_classification takes text, label, and may take split, text_pair. Pass these.",
+        ),
         ("a,b\na,b\n", {"text": ["a", "b"], "label": "b"}, "expected one column. Pass one of them."),
         ("a,b\na,b\n", {}, "columns is {}; expected keys and columns. Pass columns={'text': 'a'}, say."),
         (

@@ -146,7 +146,10 @@ LATE = {
 }
 
 
-@pytest.mark.parametrize("case", LATE)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.slow] * (case not in ("unknown data set", "no run"))) for case in LATE],
+)
 def test_what_only_the_work_can_find_is_one_line_too(case, tmp_path):
     words, message = LATE[case]
     (tmp_path / "letters").mkdir()

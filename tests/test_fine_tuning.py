@@ -431,6 +431,7 @@ np.savez(sys.argv[2], *result.model.get_weights(), loss=result.history[-1]["val_
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_compute_the_same(tmp_path, run_python):
     """LoRA, frozen layers and rates by level; LoRA's matrices are float32, so 1e-5 is what can be asked for."""
     config = {

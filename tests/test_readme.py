@@ -64,7 +64,8 @@ def environment():
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-@pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [0, 1])
 def test_the_shell_commands_work(workplace, part):
     """All of them but the test suite, which would run itself; the quick start has a test of its own."""
     lines = [line for block in blocks("bash") for line in block.splitlines()]

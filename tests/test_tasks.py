@@ -17,6 +17,8 @@ from zoo.scripts import cli
 
 AGAIN = [
     ("attention", "series_classification"),
+    ("bert", "text_classification"),
+    ("embedding_lstm", "text_classification"),
     ("lstm", "image_classification"),
     ("seq2seq_transformer", "translation"),
     ("transformer", "text_classification"),

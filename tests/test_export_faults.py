@@ -153,10 +153,10 @@ def intact(base, names):
 
 
 @contextlib.contextmanager
-def disk(folder):
-    """A file system of its own of 1 MB in memory; PermissionError where nobody may mount one."""
+def disk(folder, megabytes=1):
+    """A file system of its own in memory, of 1 MB; PermissionError where nobody may mount one."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
         raise PermissionError("a file system cannot be mounted")
     try:
@@ -223,7 +223,7 @@ def test_no_room_and_no_right(outcomes, reason):
 def test_a_disk_that_has_room_again(exporting, version, tmp_path):
     with contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(disk(tmp_path / "disk"))
+            folder = stack.enter_context(disk(tmp_path / "disk", 8))
         except PermissionError:
             pytest.skip("needs the right to mount a file system")
         base = folder / "digits"

@@ -111,7 +111,7 @@ def _measure(family: str, threads: int, folder: str, options: Any, skipped: dict
                 "threads": threads,
                 "folder": folder,
                 "rows": max(options.batch_sizes),
-                **({"length": options.length} if options.length else {}),
+                **({} if options.length is None else {"length": options.length}),
             }
             in_torch = family in benchmark.FAMILIES or "hugging_face" in FAMILIES[family]
             if contender.startswith("torch") and not in_torch:
@@ -207,6 +207,8 @@ def _checked(options: Any) -> Any:
         for value in getattr(options, name):
             if not 1 <= value <= most:
                 raise UsageError(f"--{name} has {value}; expected 1 to {most}. Pass --{name} 1, say.")
+    if options.length is not None and options.length < 1:
+        raise UsageError(f"--length has {options.length}; expected at least 1. Pass --length 50, say.")
     # First zoo: it writes the SavedModel, the weights and the inputs that all others take.
     options.contenders = ["zoo", *(c for c in CONTENDERS if c in options.contenders and c != "zoo")]
     return options

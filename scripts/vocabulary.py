@@ -20,7 +20,6 @@ _DESCRIPTION = """Train a vocabulary of word pieces on texts, for a BERT that is
 The texts are the training split of a data set, --data, or files of plain text, --files, a text a line. What the pieces
 cover is counted on the data set's test split; of files, on every tenth line, which training then leaves out.
 """
-_KEYS = ("text", "text_pair")
 
 
 def coverage(texts: Sequence[str], pieces: Sequence[str], lower_case: bool) -> dict[str, float]:
@@ -52,19 +51,10 @@ def coverage(texts: Sequence[str], pieces: Sequence[str], lower_case: bool) -> d
 
 
 def texts_of(data: Data, split: str) -> Iterator[str]:
-    """Yields the texts of a data set's split.
+    """Yields the texts of a data set's split, as `zoo.datasets.vocabularies.texts_of`; TensorFlow is imported here first."""
+    from zoo.datasets import vocabularies
 
-    Raises:
-        UsageError: it has none.
-    """
-    names = [name for name in _KEYS if name in data.features]
-    if not names:
-        raise UsageError(
-            f"Data set {data.name!r} has {', '.join(data.features)} and no text. Choose a data set of texts: "
-            "sms_spam, clinc_oos, or text:FOLDER."
-        )
-    for example in data.splits[split].dataset().as_numpy_iterator():
-        yield from (example[name].decode("utf-8", "replace") for name in names)
+    return vocabularies.texts_of(data, split)
 
 
 def _lines(files: Sequence[str]) -> list[str]:

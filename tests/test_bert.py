@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import shutil
+import struct
 import subprocess
 import sys
 import types
@@ -30,6 +31,7 @@ from zoo import huggingface, tensor_files
 from zoo.export import signatures
 from zoo.layers import dot_product
 from zoo.models.bert import build_bert_tiny_model, load_bert, make_features, save_bert
+from zoo.scripts import cli
 
 # --- The other side ---------------------------------------------------------------------------------------------------
 
@@ -343,6 +345,43 @@ def spoil_tensors(folder: Path, change) -> None:
         ({"hidden_act": "gelu_nwe"}, r"has hidden_act='gelu_nwe', which is not known. Did you mean 'gelu_new'"),
         ({"hidden_size": "leave out"}, r"has hidden_size=None; expected a whole number of at least 1"),
         ({"num_hidden_layers": 0}, r"has num_hidden_layers=0; expected a whole number of at least 1"),
+        ({"hidden_act": ["gelu"]}, r"config.json has hidden_act=\['gelu'\], which is not known\. Did you mean 'gelu'"),
+        ({"hidden_act": {"name": "gelu"}}, r"config.json has hidden_act={'name': 'gelu'}, which is not known"),
+        (
+            {"architectures": 3},
+            r"config.json has architectures=3; expected a list of names\. Put the right ones there\.$",
+        ),
+        ({"architectures": "BertModel"}, r"config.json has architectures='BertModel'; expected a list of names"),
+        ({"architectures": [3]}, r"config.json has architectures=\[3\]; expected a list of names"),
+        ({"layer_norm_eps": 0}, r"config.json has layer_norm_eps=0; expected a number above 0 and less than 1\. Put"),
+        ({"layer_norm_eps": "1e-12"}, r"config.json has layer_norm_eps='1e-12'; expected a number above 0"),
+        ({"layer_norm_eps": None}, r"config.json has layer_norm_eps=None; expected a number above 0"),
+        ({"layer_norm_eps": float("nan")}, r"config.json has layer_norm_eps=nan; expected a number above 0"),
+        (
+            {"hidden_dropout_prob": None},
+            r"config.json has hidden_dropout_prob=None; expected a number of at least 0 and",
+        ),
+        (
+            {"attention_probs_dropout_prob": 1.0},
+            r"config.json has attention_probs_dropout_prob=1.0; expected a number of",
+        ),
+        ({"classifier_dropout": -0.1}, r"config.json has classifier_dropout=-0.1; expected a number of at least 0"),
+        ({"hidden_dropout_prob": True}, r"config.json has hidden_dropout_prob=True; expected a number of at least 0"),
+        ({"id2label": {}}, r"id2label is {}; expected names by number from 0"),
+        ({"id2label": ["x"]}, r"id2label is \['x'\]; expected names by number from 0"),
+        (
+            {"id2label": {"0": "x", "1": "x", "2": "y"}},
+            r"id2label has 3 names of which 2 differ; expected another one for",
+        ),
+        (
+            {"id2label": None, "num_labels": "3"},
+            r"config.json has num_labels='3'; expected a whole number of at least 1",
+        ),
+        (
+            {"problem_type": "multi_label"},
+            r"has problem_type='multi_label', which is not known\. Did you mean 'multi_label_cl",
+        ),
+        ({"problem_type": ["regression"]}, r"has problem_type=\['regression'\], which is not known"),
         ({"id2label": {"1": "x"}}, r"id2label is {'1': 'x'}; expected names by number from 0"),
         ({"num_attention_heads": 3}, r"hidden_size=8 does not divide by num_heads=3\. Pass one that does\.$"),
         (
@@ -355,6 +394,63 @@ def test_a_configuration_that_is_not_understood_is_refused(folder, changes, mess
     spoil(folder, **changes)
     with pytest.raises(zoo.UsageError, match=message):
         load_bert(folder)
+
+
+def test_classifiers_of_every_kind(folder):
+    single, multi = "single_label_classification", "multi_label_classification"
+    xyz = ("x", "y", "z")
+    names = {"0": "score"}
+    for changes, expected in (
+        ({}, huggingface.Classifier(3, xyz, single)),
+        ({"problem_type": single}, huggingface.Classifier(3, xyz, single)),
+        ({"problem_type": multi}, huggingface.Classifier(3, xyz, multi)),
+        ({"problem_type": "regression"}, huggingface.Classifier(3, xyz, "regression")),
+        ({"problem_type": None, "id2label": names}, huggingface.Classifier(1, ("score",), "regression")),
+        ({"problem_type": multi}, huggingface.Classifier(1, ("score",), multi)),
+        ({"problem_type": None, "id2label": None}, huggingface.Classifier(2, None, single)),
+        ({"num_labels": 5}, huggingface.Classifier(5, None, single)),
+        ({"num_labels": 1}, huggingface.Classifier(1, None, "regression")),
+        ({"architectures": ["BertForTokenClassification"]}, None),
+        ({"architectures": None}, None),
+    ):
+        spoil(folder, **changes)
+        assert huggingface.classifier_of(folder) == expected
+        assert huggingface.has_classifier(folder) == (expected is not None and expected.kind == single)
+        assert huggingface.read_labels(folder) == (expected and expected.labels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"architectures": ["BertModel"]},
+            r"has no text classifier\. Pass the folder of one, or leave load_classifier out",
+        ),
+        (
+            {"problem_type": "multi_label_classification"},
+            r"classifier is of kind multi_label_classification: several labels a text; expected one label a text\. Pass the",
+        ),
+        (
+            {"id2label": {"0": "score"}},
+            r"classifier is of kind regression: numbers in the place of labels; expected one",
+        ),
+        (
+            {"id2label": None},
+            r"classifier has 2 labels; num_classes is 3\. Pass num_classes=2, or leave load_classifier out",
+        ),
+    ],
+)
+def test_a_classifier_that_is_asked_for_and_is_another(small, folder, changes, message):
+    spoil(folder, **changes)
+    with pytest.raises(zoo.UsageError, match=message):
+        huggingface.check_classifier(folder, 3)
+    model = keras.models.clone_model(small[0])
+    before = model.get_weights()
+    with pytest.raises(zoo.UsageError, match=message):
+        huggingface.load_weights(model, folder, load_classifier=True)
+    for one, two in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert huggingface.check_classifier(small[1]) == huggingface.check_classifier(small[1], 3)
 
 
 def test_what_the_first_folders_leave_out(folder):
@@ -399,6 +495,19 @@ QUERY = "bert.encoder.layer.0.attention.self.query.weight"
             lambda t: [t.pop(name) for name in list(t) if "layer.0" in name],
             r"query.weight is missing; .*query.bias is missing; .*key.weight is missing and 13 more\.",
         ),
+        (
+            lambda t: t.update({QUERY: t[QUERY].astype(np.int64)}),
+            rf"{QUERY} is of type int64, expected floating-point numbers\. Pass a folder",
+        ),
+        (lambda t: t.update({QUERY: t[QUERY] > 0}), rf"{QUERY} is of type bool, expected floating-point numbers"),
+        (
+            lambda t: t[QUERY].__setitem__((0, slice(2)), (np.nan, -np.inf)),
+            rf"{QUERY} has 2 of 64 values that are NaN or beyond float32's range\. Pass a folder",
+        ),
+        (
+            lambda t: t.update({QUERY: np.full((8, 8), 1e300)}),
+            rf"{QUERY} has 64 of 64 values that are NaN or beyond float32's range",
+        ),
     ],
 )
 def test_a_tensor_that_does_not_fit_is_named(folder, change, message):
@@ -433,7 +542,7 @@ def test_the_builder_says_what_contradicts_the_folder(small):
     sizes = {"vocab_size": 20, "num_classes": 3, **SMALL}
     with pytest.raises(zoo.UsageError, match=r"^hidden_size is 16; the checkpoint .* has 8\. Pass hidden_size=8\.$"):
         zoo.build("bert", **{**sizes, "hidden_size": 16, "weights": str(small[1])})
-    with pytest.raises(zoo.UsageError, match=r"classifier.weight is \(3, 8\), expected \(4, 8\)"):
+    with pytest.raises(zoo.UsageError, match=r"classifier has 3 labels; num_classes is 4\. Pass num_classes=3, or"):
         zoo.build("bert", **{**sizes, "num_classes": 4, "weights": str(small[1]), "load_classifier": True})
     with pytest.raises(zoo.UsageError, match=r"load_classifier goes with weights, which are not given"):
         zoo.build("bert", **sizes, load_classifier=True)
@@ -460,6 +569,7 @@ def test_fewer_positions_are_the_first_ones(small):
 def test_saving_refuses_what_it_cannot_do(small, tmp_path):
     model, folder = small
     before = (folder / "config.json").read_bytes()
+    many = [str(i) for i in range(20)]
     with pytest.raises(
         zoo.UsageError, match=r"is there already, and is not written over\. Remove it, or choose another"
     ):
@@ -471,7 +581,16 @@ def test_saving_refuses_what_it_cannot_do(small, tmp_path):
     with pytest.raises(zoo.UsageError, match=r"Model 'mlp' is no BERT\. Pass one that zoo.build"):
         save_bert(zoo.build("mlp", input_shape=(2, 2, 1), num_classes=2), tmp_path / "a")
     with pytest.raises(TypeError):
-        save_bert(model, tmp_path / "a", vocabulary=["x"] * 20, tokenizer={"x": object()})  # in the middle of writing
+        save_bert(model, tmp_path / "a", vocabulary=many, tokenizer={"x": object()})  # in the middle of writing
+    with pytest.raises(zoo.UsageError, match=r"The label 'x' comes 2 times\. Pass another name for each class"):
+        save_bert(model, tmp_path / "a", labels=["x", "y", "x"])
+    for wrong, message in (
+        (many[0], r"The vocabulary has '0' 2 times; expected every token once\. Remove the others"),
+        ("a\nb", r"The vocabulary has 'a\\nb'; expected tokens without a line break\. Leave it out"),
+        ("a\r", r"The vocabulary has 'a\\r'; expected tokens without a line break"),
+    ):
+        with pytest.raises(zoo.UsageError, match=message):
+            save_bert(model, tmp_path / "a", vocabulary=[*many[:-1], wrong])
     assert list(tmp_path.iterdir()) == [], "something was half-written"
     assert (folder / "config.json").read_bytes() == before
 
@@ -585,6 +704,72 @@ def test_damaged_files_are_named(tmp_path, small):
         (tmp_path / "pytorch_model.bin").write_bytes(content)
         with pytest.raises(zoo.UsageError, match=r"pytorch_model.bin is damaged or no file of PyTorch tensors"):
             tensor_files.read_tensors(tmp_path)
+
+
+BOMBS = {
+    "a deep key": (b"\x80\x02}" + b")" + b"\x85" * 300_000 + b"Ns.", "a tuple of more than 1,000 parts"),
+    "a deep key by changes": (b"\x80\x02})" + b"\x85Nb" * 300_000 + b"Ns.", "a tuple of more than 1,000 parts"),
+    "a deep key by the memo": (
+        b"\x80\x02})" + b"\x85q\x000h\x00" * 200_000 + b"Ns.",
+        "a tuple of more than 1,000 parts",
+    ),
+    "a wide key": (b"\x80\x02})" + b"2\x86" * 60 + b"Ns.", "a tuple of more than 1,000 parts"),
+    "a deep set": (b"\x80\x04}" + b"(" * 2000 + b"\x91" * 2000 + b"Ns.", "a tuple of more than 1,000 parts"),
+    "a far memo": (b"\x80\x02}r\xff\xff\xff\x7f.", "a memo of 2147483647 places after 2 instructions"),
+    "a far memo in words": (b"}p9999999999\n.", "a memo of 9999999999 places after 1 instructions"),
+    "many instructions": (b"\x80\x02" + b"}0" * 600_000 + b"}.", "more than 1,000,000 instructions"),
+    "a long text": (b"\x80\x04\x8d" + (2**62).to_bytes(8, "little") + b".", "but only 1 remain"),
+    "a long array": (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b".", "but only 1 remain"),
+    "a mark that is missing": (b"\x80\x02}t.", ""),
+    "a name that is no text": (Pickled().bytes().replace(b"}X\x01\x00\x00\x00wq\x00", b"}K\x01"), "name is no text"),
+}
+
+BOMB = """
+import resource, sys
+from zoo import tensor_files
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+for folder in sys.argv[1:]:
+    try:
+        tensor_files.read_tensors(folder)
+    except tensor_files.UsageError as error:
+        print(error)
+"""
+
+
+def test_a_pickle_that_would_exhaust_the_machine(tmp_path):
+    """In a process of its own, which it would end."""
+    old = b"".join(pickle.dumps(part, 2) for part in (tensor_files._MAGIC, 1001, {"little_endian": True}))
+    files = {name: (zipped(content, data_0=bytes(24)), said) for name, (content, said) in BOMBS.items()}
+    files |= {
+        f"{name}, old": (old + content, said) for name, (content, said) in BOMBS.items() if said != "name is no text"
+    }
+    for count in (2**40, -1):
+        block = Pickled(count=count).bytes() + pickle.dumps(["0"]) + struct.pack("<q", count) + bytes(24)
+        said = f"a storage of {2**42} bytes where 24 are left" if count > 0 else "a storage of an unknown kind"
+        files[f"a storage of {count}"] = (old + block, said)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("model/data.pkl", Pickled().bytes())
+        archive.writestr("model/byteorder", bytes(2**26), zipfile.ZIP_DEFLATED)
+    files["packed"] = (packed.getvalue(), "compressed parts, which PyTorch does not write")
+    good = zipped(Pickled().bytes(), data_0=bytes(24))
+    sizes = struct.pack("<LL", 24, 24)
+    assert good.count(sizes) == 2
+    files["long parts"] = (good.replace(sizes, struct.pack("<LL", 2**31, 2**31)), "parts that are longer than the file")
+    for number, (content, _) in enumerate(files.values()):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "pytorch_model.bin").write_bytes(content)
+    folders = [str(tmp_path / str(number)) for number in range(len(files))]
+    done = subprocess.run([sys.executable, "-P", "-c", BOMB, *folders], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for (name, (_, said)), line in zip(files.items(), done.stdout.splitlines(), strict=True):
+        assert "pytorch_model.bin is damaged or no file of PyTorch tensors" in line and said in line, (name, line)
+
+
+@pytest.mark.parametrize("length", ["0", "-3"])
+def test_a_benchmark_of_no_steps_is_refused(length, capsys):
+    assert cli.main(["benchmark", "serving", "--families", "bert", "--length", length]) == 2
+    assert f"--length has {length}; expected at least 1. Pass --length 50, say." in capsys.readouterr().err
 
 
 def test_an_index_that_leads_elsewhere(tmp_path):

@@ -118,6 +118,12 @@ def test_a_warm_up_as_long_as_the_run_is_refused():
         make_learning_rate(zoo.TrainConfig(warmup_fraction=0.9), 3)
     with pytest.raises(zoo.UsageError, match=r"warmup_steps=30 leaves nothing of the 20 steps.*Pass less, such as 2"):
         make_learning_rate(zoo.TrainConfig(warmup_steps=30), 20)
+    for options in ({"warmup_fraction": 0.1}, {"warmup_steps": 1}):  # the ones that longer runs are told to pass
+        with pytest.raises(
+            zoo.UsageError, match=r"of this run, which has one step\. Leave the warm-up out, or pass more"
+        ):
+            make_learning_rate(zoo.TrainConfig(**options), 1)
+        assert make_learning_rate(zoo.TrainConfig(**options), 2).warmup_steps == 1
 
 
 def test_corrected_epsilon_is_kept_and_does_not_go_with_amsgrad():

@@ -1,11 +1,12 @@
-"""BERT folders as Hugging Face's transformers writes them: configuration, label names, weights; read and written.
+"""BERT folders as Hugging Face's transformers writes them: weights read; weights, configuration and vocabulary written.
 
-A folder holds config.json, the weights (model.safetensors, or pytorch_model.bin read without running it, whole or in shards)
-and the vocabulary. Nothing is downloaded.
+A folder holds config.json, which `zoo.bert_config` reads, the weights (model.safetensors, or pytorch_model.bin read without
+running it, whole or in shards) and the vocabulary. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
+import collections
 import os
 import re
 import uuid
@@ -15,167 +16,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo import storage, tensor_files
-from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.bert_config import (
+    ACTIVATIONS,
+    Classifier,
+    check_classifier,
+    check_sizes,
+    classifier_of,
+    has_classifier,
+    read_config,
+    read_labels,
+)
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
-# --- Configuration ----------------------------------------------------------------------------------------------------
-
-_SIZES = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "hidden_size",
-    "num_hidden_layers": "num_layers",
-    "num_attention_heads": "num_heads",
-    "intermediate_size": "intermediate_size",
-    "max_position_embeddings": "max_length",
-    "type_vocab_size": "type_vocab_size",
-}
-_SETTINGS: dict[str, tuple[str, Any]] = {  # with what the format says where a key is left out
-    "hidden_dropout_prob": ("dropout", 0.1),
-    "attention_probs_dropout_prob": ("attention_dropout", 0.1),
-    "classifier_dropout": ("classifier_dropout", None),
-    "layer_norm_eps": ("layer_norm_epsilon", 1e-12),
-}
-_ACTIVATIONS = {  # ours last: that one is written
-    "gelu_python": "gelu",
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "swish": "silu",
-    "silu": "silu",
-    "tanh": "tanh",
-}
-_OTHERWISE = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """Returns what a folder's config.json says, as arguments of `build_bert_model`; num_classes is not among them.
-
-    Raises:
-        UsageError: no config.json, a model that is not BERT or of a sort that is not known here (decoders, cross attention,
-            relative positions, other activations, pruned or quantised weights), or a size that is missing.
-
-    Example:
-        >>> read_config("bert-base-uncased")["hidden_size"]
-        768
-    """
-    file, config = _config(folder)
-    kind = config.get("model_type", "bert")  # the first BERT folders do not say it
-    others = [name for name in config.get("architectures") or () if not str(name).startswith("Bert")]
-    if kind != "bert" or others:
-        raise UsageError(
-            f"{file} is of {others[0] if others else kind!r}; expected BERT. Pass the folder of a BERT model."
-        )
-    for key, expected in _OTHERWISE.items():
-        if config.get(key, expected) not in (expected, None):
-            raise UsageError(
-                f"{file} has {key}={config[key]!r}; expected {expected!r}. Pass the folder of a BERT encoder."
-            )
-    for key in ("pruned_heads", "quantization_config"):
-        if config.get(key):
-            raise UsageError(f"{file} has {key}; expected whole float weights. Pass the folder of the original model.")
-    for key in _SIZES:
-        size = config.get(key)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UsageError(
-                f"{file} has {key}={size!r}; expected a whole number of at least 1. Put the right one there."
-            )
-    activation = config.get("hidden_act", "gelu")
-    if activation not in _ACTIVATIONS:
-        raise UsageError(
-            f"{file} has hidden_act={activation!r}, which is not known. {did_you_mean(str(activation), _ACTIVATIONS)}"
-        )
-    return {
-        **{ours: config[theirs] for theirs, ours in _SIZES.items()},
-        **{ours: config.get(theirs, default) for theirs, (ours, default) in _SETTINGS.items()},
-        "activation": _ACTIVATIONS[activation],
-    }
-
-
-def check_sizes(
-    folder: str | Path,
-    vocab_size: int,
-    hidden_size: int,
-    num_layers: int,
-    num_heads: int,
-    intermediate_size: int,
-    max_length: int,
-    type_vocab_size: int,
-) -> None:
-    """Checks a builder's sizes against those of a folder; of its positions the first ones may do.
-
-    Raises:
-        UsageError: config.json has another size, or fewer positions.
-
-    Example:
-        >>> check_sizes("bert-base-uncased", 30_522, 768, 12, 12, 3072, 128, 2)
-    """
-    found = read_config(folder)
-    asked = (vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, type_vocab_size)
-    for name, size in zip(_SIZES.values(), asked, strict=True):
-        if found[name] != size and name != "max_length":
-            raise UsageError(f"{name} is {size}; the checkpoint {folder} has {found[name]}. Pass {name}={found[name]}.")
-    if max_length > (most := found["max_length"]):
-        raise UsageError(
-            f"max_length is {max_length}; the checkpoint {folder} has {most} positions. Pass max_length={most}, or less."
-        )
-
-
-def read_labels(folder: str | Path) -> tuple[str, ...] | None:
-    """Returns the label names of config.json's id2label in the order of their numbers; None where it has none.
-
-    Raises:
-        UsageError: no config.json, or numbers that are not 0, 1, 2 and so on.
-
-    Example:
-        >>> read_labels("my-sentiment-model")
-        ('negative', 'positive')
-    """
-    file, config = _config(folder)
-    names = config.get("id2label")
-    if names is None:
-        return None
-    if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))}:
-        raise UsageError(f"{file}: id2label is {names!r}; expected names by number from 0. Put the right ones there.")
-    return tuple(str(names[str(i)]) for i in range(len(names)))
-
-
-def has_classifier(folder: str | Path) -> bool:
-    """Whether config.json says that the weights are those of a text classifier with one label a text.
-
-    Example:
-        >>> has_classifier("bert-base-uncased")
-        False
-    """
-    _, config = _config(folder)
-    sorts = config.get("architectures") or ()
-    return "BertForSequenceClassification" in sorts and config.get("problem_type") in (
-        None,
-        "single_label_classification",
-    )
-
-
-def _config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
-    if not isinstance(folder, (str, Path)) or not Path(folder).is_dir():
-        raise UsageError(
-            f"There is no folder {str(folder)!r}, and nothing is downloaded. Pass a folder with config.json and weights, as "
-            "save_pretrained writes it."
-        )
-    file = Path(folder) / "config.json"
-    if not file.is_file():
-        raise UsageError(f"{folder} holds no config.json. Pass a folder as save_pretrained writes it.")
-    try:
-        content = storage.read_json(file)
-    except ValueError as error:
-        raise UsageError(f"{file} is not JSON ({one_line(error, 100)}). Put the whole file there.") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{file} holds {type(content).__name__}; expected settings by name. Put the whole file there.")
-    return file, content
-
+__all__ = [
+    "Classifier",
+    "Place",
+    "check_classifier",
+    "check_sizes",
+    "classifier_of",
+    "has_classifier",
+    "is_masked",
+    "load_weights",
+    "model_places",
+    "places",
+    "read_config",
+    "read_labels",
+    "save_folder",
+]
 
 # --- Where each tensor belongs ----------------------------------------------------------------------------------------
 
@@ -294,9 +165,14 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
     so is a pooler, or a masked language model's head, that the checkpoint does not have: it stays at its initial weights.
 
     Raises:
-        UsageError: a tensor that is missing, that has no place in BERT, or whose shape is another; nothing is changed then.
+        UsageError: a tensor that is missing, that has no place in BERT, whose shape is another, or that holds whole numbers,
+            NaN or infinity; or a classifier that is asked for and is none, or of another sort or size. Nothing is changed
+            then.
     """
     import numpy as np
+
+    if load_classifier and not is_masked(model):
+        check_classifier(folder, model.output_shape[-1])
 
     wanted = {p.name: p for p in model_places(model) if load_classifier or not p.name.startswith("classifier.")}
     found, file = tensor_files.read_tensors(folder)
@@ -322,6 +198,8 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
             array = array[: shape[0]]
         if array.shape != shape:
             problems.append(f"{name} is {array.shape}, expected {shape}")
+        elif wrong := _not_weights(array):
+            problems.append(f"{name} {wrong}")
         values.setdefault((place.layer, place.path), []).append(array.T if place.transposed else array)
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -333,6 +211,16 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
     for place in wanted.values():
         if parts := values.pop((place.layer, place.path), None):
             _variable(model, place).assign(np.concatenate(parts, axis=-1))
+
+
+def _not_weights(array: np.ndarray) -> str | None:
+    """What keeps an array from being weights."""
+    import numpy as np
+
+    if array.dtype.kind != "f":
+        return f"is of type {array.dtype}, expected floating-point numbers"
+    count = array.size - np.count_nonzero(np.isfinite(array))
+    return f"has {count} of {array.size} values that are NaN or beyond float32's range" if count else None
 
 
 def _said(file: Path, unused: Sequence[str], fresh: Sequence[str]) -> str:
@@ -374,7 +262,7 @@ def save_folder(
 
     Raises:
         UsageError: another model, something that is there already, or a vocabulary or labels of another number than the
-            model's.
+            model's, with one twice, or, of a vocabulary, with a line break.
     """
     import numpy as np
     from safetensors.numpy import save_file
@@ -386,6 +274,7 @@ def save_folder(
         raise UsageError(
             f"The vocabulary has {len(vocabulary)} tokens; the model has {config['vocab_size']}. Pass all of them."
         )
+    _check_vocabulary(vocabulary or ())
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UsageError(f"{folder} is there already, and is not written over. Remove it, or choose another.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -406,6 +295,17 @@ def save_folder(
     return folder
 
 
+def _check_vocabulary(vocabulary: Sequence[str]) -> None:
+    """Raises UsageError for what a vocab.txt cannot hold: a token a line, its number that of the line."""
+    for token, count in collections.Counter(vocabulary).items():
+        if count > 1:
+            raise UsageError(
+                f"The vocabulary has {token!r} {count} times; expected every token once. Remove the others."
+            )
+        if "\n" in token or "\r" in token:
+            raise UsageError(f"The vocabulary has {token!r}; expected tokens without a line break. Leave it out.")
+
+
 def _value(model: keras.Model, place: Place) -> np.ndarray:
     import keras
 
@@ -415,7 +315,7 @@ def _value(model: keras.Model, place: Place) -> np.ndarray:
 def _config_of(model: keras.Model, labels: Sequence[str] | None) -> dict[str, Any]:
     """The config.json of a model, from its layers: it may have come from a file."""
     embeddings, block = model.get_layer("embeddings"), model.get_layer("block_1")
-    theirs = {ours: name for name, ours in _ACTIVATIONS.items()}
+    theirs = {ours: name for name, ours in ACTIVATIONS.items()}
     config = {
         "architectures": ["BertForMaskedLM"],
         "model_type": "bert",
@@ -442,6 +342,10 @@ def _config_of(model: keras.Model, labels: Sequence[str] | None) -> dict[str, An
     names = [f"LABEL_{i}" for i in range(num_classes)] if labels is None else [str(label) for label in labels]
     if len(names) != num_classes:
         raise UsageError(f"There are {len(names)} labels; the model has {num_classes} classes. Pass one for each.")
+    if twice := [name for name, count in collections.Counter(names).items() if count > 1]:
+        raise UsageError(
+            f"The label {twice[0]!r} comes {names.count(twice[0])} times. Pass another name for each class."
+        )
     return config | {
         "architectures": ["BertForSequenceClassification"],
         "classifier_dropout": model.get_layer("classifier_dropout").rate,

@@ -1,7 +1,8 @@
 """Tensors of a checkpoint folder as NumPy arrays: safetensors and PyTorch's pickles, whole or in shards.
 
 No PyTorch is needed, and no code of a file is run: of a pickle only ordered dictionaries, storages and the tensors that are
-views of them are built; anything else is refused by its name before it is called.
+views of them are built; anything else is refused by its name before it is called. Before that the pickle's instructions are
+read through, so that none can exhaust memory or the stack.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import io
 import json
 import math
+import mmap
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import UsageError, one_line
 
@@ -66,7 +69,7 @@ def _shards(index: Path) -> list[Path]:
     """The files of an index, each once; all of them are there."""
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{index} is no index of shards ({one_line(error, 100)}). Put the whole one there.") from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith((".safetensors", ".bin")):
@@ -122,10 +125,11 @@ def _dtype(name: str) -> Any:
 
 
 def _full(array: np.ndarray) -> np.ndarray:
-    """Floating-point values as float32; others as they are."""
+    """Floating-point values as float32, infinite where that is too narrow; others as they are."""
     import numpy as np
 
-    return array if array.dtype.kind in "iub" else np.asarray(array, np.float32)
+    with np.errstate(over="ignore"):
+        return array if array.dtype.kind in "iub" else np.asarray(array, np.float32)
 
 
 # --- PyTorch's pickles ------------------------------------------------------------------------------------------------
@@ -205,11 +209,62 @@ class _Unpickler(pickle.Unpickler):
         if (
             kind != "storage"
             or not isinstance(storage, _Kind)
+            or not isinstance(key, str)
             or not isinstance(count, int)
+            or count < 0
             or pid[5:] not in ((), (None,))
         ):
             raise pickle.UnpicklingError("a storage of an unknown kind")
-        return _Storage(str(key), storage.dtype, count)
+        return _Storage(key, storage.dtype, count)
+
+
+_MOST_INSTRUCTIONS, _MOST_PARTS = 1_000_000, 1_000
+"""Of a pickle, and of a tuple with the parts of its parts: far more than files of tensors have."""
+_MAKES = {
+    *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"),
+    *("REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "BINPERSID"),
+}
+"""What makes an object that may be hashed, of the objects that it takes."""
+_CHANGES = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "DUP"}
+"""What leaves the first object that it takes in its place."""
+
+
+def _check_pickle(stream: Any) -> None:
+    """Reads a pickle's instructions through to its end, running none; raises what `_read_pickle` catches.
+
+    The unpickler believes a pickle: it makes room for any number of a memo, and the hash of a tuple of tuples goes down to
+    the innermost, on the stack of C and once for each way there. So of all that can be hashed the parts are counted here,
+    those of parts too. What can be changed later, lists and dictionaries, cannot be hashed and counts as one part.
+    """
+    stack: list[int | None] = []  # the parts of each object; None is a mark
+    memo: dict[Any, int | None] = {}
+    for number, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
+        name, before = instruction.name, instruction.stack_before
+        if number >= _MOST_INSTRUCTIONS:
+            raise pickle.UnpicklingError(f"more than {_MOST_INSTRUCTIONS:,} instructions")
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            place = len(memo) if argument is None else argument
+            if not 0 <= place <= number:
+                raise pickle.UnpicklingError(f"a memo of {place} places after {number} instructions")
+            memo[place] = stack[-1]
+            continue
+        taken: list[int | None] = []
+        if pickletools.markobject in before:
+            while (part := stack.pop()) is not None:
+                taken.append(part)
+            before = before[: before.index(pickletools.markobject)]
+        taken += [stack.pop() for _ in before]
+        if name in ("GET", "BINGET", "LONG_BINGET"):
+            parts: int | None = memo[argument]
+        elif name == "MARK":
+            parts = None
+        elif name in _CHANGES:
+            parts = taken[-1]
+        else:
+            parts = 1 + sum(part or 0 for part in taken) if name in _MAKES else 1
+        if (parts or 0) > _MOST_PARTS:
+            raise pickle.UnpicklingError(f"a tuple of more than {_MOST_PARTS:,} parts")
+        stack += [parts] * len(instruction.stack_after)
 
 
 def _read_pickle(file: Path) -> Arrays:
@@ -218,7 +273,9 @@ def _read_pickle(file: Path) -> Arrays:
         views, storages = read(file)
         if not isinstance(views, dict) or not all(isinstance(v, _View) for v in views.values()):
             raise pickle.UnpicklingError("something else than a dictionary of tensors")
-        return {str(name): _gather(view, storages) for name, view in views.items()}
+        if not all(isinstance(name, str) for name in views):
+            raise pickle.UnpicklingError("a tensor whose name is no text")
+        return {name: _gather(view, storages) for name, view in views.items()}
     except _Refused as error:
         raise UsageError(
             f"{file} asks for {error}, which a file of tensors does not need; it was not run. Convert the checkpoint to "
@@ -226,7 +283,7 @@ def _read_pickle(file: Path) -> Arrays:
         ) from None
     except (
         *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, OSError, EOFError, ArithmeticError),
-        *(ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, NotImplementedError),
+        *(ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError),  # the last: zips with a password
     ) as error:
         raise UsageError(
             f"{file} is damaged or no file of PyTorch tensors ({one_line(error, 100)}). Put the whole file there, or convert "
@@ -251,13 +308,23 @@ def _read_zip(file: Path) -> tuple[Any, dict[str, bytes | memoryview]]:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         top = next(name for name in [*names, ""] if name.endswith("data.pkl") or not name).removesuffix("data.pkl")
-        if f"{top}byteorder" in names and archive.read(f"{top}byteorder") != b"little":
-            raise pickle.UnpicklingError("numbers whose first byte is the highest")
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
             raise pickle.UnpicklingError("compressed parts, which PyTorch does not write")
-        views = _Unpickler(io.BytesIO(archive.read(f"{top}data.pkl"))).load()
+        if sum(max(info.file_size, info.compress_size) for info in archive.infolist()) > file.stat().st_size:
+            raise pickle.UnpicklingError("parts that are longer than the file")
+        if f"{top}byteorder" in names and archive.read(f"{top}byteorder") != b"little":
+            raise pickle.UnpicklingError("numbers whose first byte is the highest")
+        views = _load(io.BytesIO(archive.read(f"{top}data.pkl")))
         prefix = f"{top}data/"
         return views, {name.removeprefix(prefix): archive.read(name) for name in names if name.startswith(prefix)}
+
+
+def _load(stream: Any) -> Any:
+    start = stream.tell()
+    _check_pickle(stream)
+    length = stream.tell() - start
+    stream.seek(start)
+    return _Unpickler(io.BytesIO(stream.read(length))).load()
 
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -266,19 +333,23 @@ _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 def _read_stream(file: Path) -> tuple[Any, dict[str, bytes | memoryview]]:
     """The form before PyTorch 1.6: pickles of a number, a version, the machine, the tensors and the storages' keys, then each
     storage as its count and its numbers."""
-    with file.open("rb") as stream:
-        if _Unpickler(stream).load() != _MAGIC or _Unpickler(stream).load() != _PROTOCOL:
+    # Mapped, a file never gives more than it has; a plain one first makes room for what is asked for.
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        if _load(stream) != _MAGIC or _load(stream) != _PROTOCOL:
             raise pickle.UnpicklingError("it does not begin as such files do")
-        if not _Unpickler(stream).load().get("little_endian"):
+        if not _load(stream).get("little_endian"):
             raise pickle.UnpicklingError("numbers whose first byte is the highest")
-        views = _Unpickler(stream).load()
-        keys = _Unpickler(stream).load()
+        views = _load(stream)
+        keys = _load(stream)
         kinds = {view.storage.key: view.storage for view in views.values()}
         return views, {key: _block(stream, kinds.get(key)) for key in keys}
 
 
-def _block(stream: BinaryIO, storage: _Storage | None) -> bytes:
+def _block(stream: mmap.mmap, storage: _Storage | None) -> bytes:
     (count,) = struct.unpack("<q", stream.read(8))
     if storage is None or count != storage.size:
         raise pickle.UnpicklingError("a storage that no tensor is in, or of another size")
-    return stream.read(count * _dtype(storage.dtype).itemsize)
+    length, left = count * _dtype(storage.dtype).itemsize, len(stream) - stream.tell()
+    if length > left:
+        raise pickle.UnpicklingError(f"a storage of {length} bytes where {left} are left")
+    return stream.read(length)

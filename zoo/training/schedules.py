@@ -81,6 +81,11 @@ def make_learning_rate(config: TrainConfig, total_steps: int) -> float | WarmupS
         asked = (
             f"warmup_fraction={config.warmup_fraction}" if config.warmup_fraction else f"warmup_steps={warmup_steps}"
         )
+        if total_steps < 2:
+            raise UsageError(
+                f"{asked} leaves nothing of this run, which has one step. Leave the warm-up out, or pass more epochs or a "
+                "smaller batch_size."
+            )
         less = 0.1 if config.warmup_fraction else max(1, total_steps // 10)
         raise UsageError(f"{asked} leaves nothing of the {total_steps} steps of this run. Pass less, such as {less}.")
     rate = float(config.learning_rate)

@@ -1,0 +1,288 @@
+"""What config.json of a BERT folder says, as Hugging Face's transformers writes it: sizes, settings and the classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from zoo import storage
+from zoo.errors import UsageError, did_you_mean, one_line
+
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+    "intermediate_size": "intermediate_size",
+    "max_position_embeddings": "max_length",
+    "type_vocab_size": "type_vocab_size",
+}
+_DROPOUTS: dict[str, tuple[str, float | None]] = {  # with what the format says where a key is left out
+    "hidden_dropout_prob": ("dropout", 0.1),
+    "attention_probs_dropout_prob": ("attention_dropout", 0.1),
+    "classifier_dropout": ("classifier_dropout", None),
+}
+ACTIVATIONS = {
+    "gelu_python": "gelu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "swish": "silu",
+    "silu": "silu",
+    "tanh": "tanh",
+}
+"""Our names by the format's; of several the last is the one to write."""
+
+_OTHERWISE = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Returns what a folder's config.json says, as arguments of `build_bert_model`; num_classes is not among them.
+
+    Raises:
+        UsageError: no config.json, a model that is not BERT or of a sort that is not known here (decoders, cross attention,
+            relative positions, other activations, pruned or quantised weights), or a size or setting that is missing or
+            no number of its range.
+
+    Example:
+        >>> read_config("bert-base-uncased")["hidden_size"]
+        768
+    """
+    file, config = _config(folder)
+    kind = config.get("model_type", "bert")  # the first BERT folders do not say it
+    others = [name for name in _architectures(file, config) if not name.startswith("Bert")]
+    if kind != "bert" or others:
+        raise UsageError(
+            f"{file} is of {others[0] if others else kind!r}; expected BERT. Pass the folder of a BERT model."
+        )
+    for key, expected in _OTHERWISE.items():
+        if config.get(key, expected) not in (expected, None):
+            raise UsageError(
+                f"{file} has {key}={config[key]!r}; expected {expected!r}. Pass the folder of a BERT encoder."
+            )
+    for key in ("pruned_heads", "quantization_config"):
+        if config.get(key):
+            raise UsageError(f"{file} has {key}; expected whole float weights. Pass the folder of the original model.")
+    activation = config.get("hidden_act", "gelu")
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise UsageError(
+            f"{file} has hidden_act={activation!r}, which is not known. {did_you_mean(str(activation), ACTIVATIONS)}"
+        )
+    return {**_numbers(file, config), "activation": ACTIVATIONS[activation]}
+
+
+def _numbers(file: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Sizes and settings by our names."""
+    numbers: dict[str, Any] = {}
+    for key, name in _SIZES.items():
+        size = numbers[name] = config.get(key)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UsageError(
+                f"{file} has {key}={size!r}; expected a whole number of at least 1. Put the right one there."
+            )
+    for key, (name, default) in _DROPOUTS.items():
+        rate: Any = config.get(key, default)
+        numbers[name] = rate
+        if (rate is not None or default is not None) and (not _is_number(rate) or not 0 <= rate < 1):
+            raise UsageError(
+                f"{file} has {key}={rate!r}; expected a number of at least 0 and less than 1. Put the right one there."
+            )
+    epsilon = numbers["layer_norm_epsilon"] = config.get("layer_norm_eps", 1e-12)
+    if not _is_number(epsilon) or not 0 < epsilon < 1:
+        raise UsageError(
+            f"{file} has layer_norm_eps={epsilon!r}; expected a number above 0 and less than 1. Put the right one there."
+        )
+    return numbers
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def check_sizes(
+    folder: str | Path,
+    vocab_size: int,
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    intermediate_size: int,
+    max_length: int,
+    type_vocab_size: int,
+) -> None:
+    """Checks a builder's sizes against those of a folder; of its positions the first ones may do.
+
+    Raises:
+        UsageError: config.json has another size, or fewer positions.
+
+    Example:
+        >>> check_sizes("bert-base-uncased", 30_522, 768, 12, 12, 3072, 128, 2)
+    """
+    found = read_config(folder)
+    asked = (vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, type_vocab_size)
+    for name, size in zip(_SIZES.values(), asked, strict=True):
+        if found[name] != size and name != "max_length":
+            raise UsageError(f"{name} is {size}; the checkpoint {folder} has {found[name]}. Pass {name}={found[name]}.")
+    if max_length > (most := found["max_length"]):
+        raise UsageError(
+            f"max_length is {max_length}; the checkpoint {folder} has {most} positions. Pass max_length={most}, or less."
+        )
+
+
+# --- The classifier ---------------------------------------------------------------------------------------------------
+
+_KINDS = {
+    "single_label_classification": "one label a text",
+    "multi_label_classification": "several labels a text",
+    "regression": "numbers in the place of labels",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """The head of a folder's text classifier.
+
+    Attributes:
+        count: its outputs.
+        labels: their names in the order of their numbers; None where the folder has none.
+        kind: single_label_classification, multi_label_classification or regression, the format's words.
+    """
+
+    count: int
+    labels: tuple[str, ...] | None
+    kind: str
+
+
+def classifier_of(folder: str | Path) -> Classifier | None:
+    """Returns the text classifier that config.json speaks of, of whatever kind; None where the weights are no text
+    classifier's.
+
+    Without id2label the labels have no names, and are as many as num_labels says, else two. Without problem_type a head of
+    one output is a regression, and one of more has one label a text.
+
+    Raises:
+        UsageError: no config.json, or labels or a kind that are not understood.
+
+    Example:
+        >>> classifier_of("my-sentiment-model")
+        Classifier(count=2, labels=('negative', 'positive'), kind='single_label_classification')
+    """
+    file, config = _config(folder)
+    if "BertForSequenceClassification" not in _architectures(file, config):
+        return None
+    labels = _labels(file, config)
+    count = config.get("num_labels") if labels is None else len(labels)
+    count = 2 if count is None else count  # the format leaves out the names of two unnamed labels
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise UsageError(
+            f"{file} has num_labels={count!r}; expected a whole number of at least 1. Put the right one there."
+        )
+    kind = config.get("problem_type")
+    if kind is None:
+        kind = "regression" if count == 1 else "single_label_classification"
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise UsageError(f"{file} has problem_type={kind!r}, which is not known. {did_you_mean(str(kind), _KINDS)}")
+    return Classifier(count, labels, kind)
+
+
+def _labels(file: Path, config: dict[str, Any]) -> tuple[str, ...] | None:
+    names = config.get("id2label")
+    if names is None:
+        return None
+    numbers = [str(i) for i in range(len(names))] if isinstance(names, dict) else []
+    if not numbers or set(names) != set(numbers):
+        raise UsageError(f"{file}: id2label is {names!r}; expected names by number from 0. Put the right ones there.")
+    labels = tuple(str(names[number]) for number in numbers)
+    if len(set(labels)) < len(labels):
+        raise UsageError(
+            f"{file}: id2label has {len(labels)} names of which {len(set(labels))} differ; expected another one for each "
+            "number. Put the right ones there."
+        )
+    return labels
+
+
+def check_classifier(folder: str | Path, num_classes: int | None = None) -> Classifier:
+    """Returns a folder's text classifier where it gives one label a text, and has as many labels as a model has classes.
+
+    Args:
+        folder: holds config.json.
+        num_classes: the model's classes; None for any number.
+
+    Raises:
+        UsageError: no text classifier, several labels a text, a regression, or another number of labels.
+
+    Example:
+        >>> check_classifier("my-sentiment-model", 2).labels
+        ('negative', 'positive')
+    """
+    found = classifier_of(folder)
+    new = "leave load_classifier out for a new one"
+    if found is None:
+        raise UsageError(f"{folder} has no text classifier. Pass the folder of one, or {new}.")
+    if found.kind != "single_label_classification":
+        raise UsageError(
+            f"{folder}'s classifier is of kind {found.kind}: {_KINDS[found.kind]}; expected one label a text. Pass the "
+            f"folder of such a one, or {new}."
+        )
+    if num_classes is not None and num_classes != found.count:
+        raise UsageError(
+            f"{folder}'s classifier has {found.count} labels; num_classes is {num_classes}. Pass "
+            f"num_classes={found.count}, or {new}."
+        )
+    return found
+
+
+def read_labels(folder: str | Path) -> tuple[str, ...] | None:
+    """Returns the label names of a folder's text classifier in the order of their numbers; None where there are none.
+
+    Raises:
+        UsageError: what `classifier_of` raises.
+
+    Example:
+        >>> read_labels("my-sentiment-model")
+        ('negative', 'positive')
+    """
+    found = classifier_of(folder)
+    return None if found is None else found.labels
+
+
+def has_classifier(folder: str | Path) -> bool:
+    """Whether the weights are those of a text classifier with one label a text.
+
+    Example:
+        >>> has_classifier("bert-base-uncased")
+        False
+    """
+    found = classifier_of(folder)
+    return found is not None and found.kind == "single_label_classification"
+
+
+# --- The file ---------------------------------------------------------------------------------------------------------
+
+
+def _architectures(file: Path, config: dict[str, Any]) -> list[str]:
+    names = config.get("architectures")
+    names = [] if names is None else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{file} has architectures={names!r}; expected a list of names. Put the right ones there.")
+    return names
+
+
+def _config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
+    if not isinstance(folder, (str, Path)) or not Path(folder).is_dir():
+        raise UsageError(
+            f"There is no folder {str(folder)!r}, and nothing is downloaded. Pass a folder with config.json and weights, as "
+            "save_pretrained writes it."
+        )
+    file = Path(folder) / "config.json"
+    if not file.is_file():
+        raise UsageError(f"{folder} holds no config.json. Pass a folder as save_pretrained writes it.")
+    try:
+        content = storage.read_json(file)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file} is not JSON ({one_line(error, 100)}). Put the whole file there.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{file} holds {type(content).__name__}; expected settings by name. Put the whole file there.")
+    return file, content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,6 +19,7 @@ from zoo.datasets.vocabularies import (
     check_pieces,
     read_pieces,
     read_vocabulary,
+    texts_of,
     train_pieces,
     write_pieces,
 )
@@ -123,7 +124,7 @@ class WordPiecePreprocessor:
             found = read_vocabulary(str(given or folder))
             vocabulary, rules = found.pieces, found.rules
         else:
-            vocabulary = train_pieces(_texts(data), size, rules)
+            vocabulary = train_pieces(texts_of(data), size, rules)
         if folder is None:
             size = len(vocabulary)
         elif len(vocabulary) > size:
@@ -301,13 +302,6 @@ class WordPiecePreprocessor:
             "split_chinese": self.split_chinese,
             "has_pairs": self.has_pairs,
         }
-
-
-def _texts(data: Data) -> Iterator[str]:
-    for example in data.train.as_numpy_iterator():
-        for name in ("text", "text_pair"):
-            if name in example:
-                yield example[name].decode("utf-8", "replace")
 
 
 def _check_batch(raw: tf.Tensor) -> tf.Tensor:

@@ -74,12 +74,12 @@ def imports(name: str, tree: ast.AST, *, lazy: bool = True, typing: bool = False
 
 
 BASICS = {"errors", "storage", "_version"}
-CHECKPOINTS = {"huggingface", "tensor_files"}
+CHECKPOINTS = {"huggingface", "bert_config", "tensor_files"}
 CORE = {"registry", "tasks", "config", "metrics", "resident", *CHECKPOINTS, *BASICS}
 KNOWS: dict[str, set[str]] = {
     **dict.fromkeys(CORE, BASICS),
     "tasks": {*BASICS, "metrics"},
-    "huggingface": {*BASICS, "tensor_files"},
+    "huggingface": {*BASICS, "bert_config", "tensor_files"},
     "layers": {*BASICS, "layers"},
     "models": {*BASICS, "registry", "layers", "models", *CHECKPOINTS},
     **{part: {*CORE, part} for part in ("training", "evaluation", "datasets", "export")},

@@ -122,6 +122,8 @@ def _transformer(table: Any, weights: Iterator[Any], dense: Any, torch: Any) -> 
     class Transformer(nn.Module):
         """Embedding with positions, two blocks, the mean over the words, the classifier."""
 
+        positions: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.table, self.dropout = table, nn.Dropout(0.1)

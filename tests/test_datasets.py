@@ -686,7 +686,7 @@ def test_tfds_splits(data_dir, name, sizes, origins):
         ),
         (
             "drawn_nameless",
-            r"holds image: Image; expected exactly one .* ClassLabel. Known to work: bike_sharing, clinc_oos, commands",
+            r"holds image: Image; expected exactly one .* ClassLabel. Known to work: bike_sharing, clinc_oos, command_lines",
         ),
         ("drawn_deep", r"holds image: Image, label: ClassLabel; expected exactly one uint8 Image or"),
         ("drawn_test_only", r"has the splits test; expected one called train. Choose another data set.$"),

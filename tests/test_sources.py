@@ -23,7 +23,7 @@ from zoo.datasets.arrays import split_of, texts, window_splits
 from zoo.datasets.data import Feature
 
 SPLITS = ("train", "validation", "test")
-MADE_UP = ["commands", "number_words", "seasons", "tagged_commands", "tastes"]
+MADE_UP = ["command_lines", "commands", "number_words", "seasons", "tagged_commands", "tastes"]
 
 
 def rows(data, split=None) -> list[dict]:

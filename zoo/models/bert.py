@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo import huggingface
 from zoo.errors import UsageError
 from zoo.registry import register_model, register_variant
 
@@ -139,6 +138,7 @@ def build_bert_model(
     import keras
     from keras import layers
 
+    from zoo import huggingface
     from zoo.layers import bert, blocks
 
     blocks.check_positive(num_classes=num_classes)
@@ -164,6 +164,8 @@ def build_bert_model(
 
 def check_checkpoint(folder: str, sizes: Sequence[int], activation: str, layer_norm_epsilon: float) -> None:
     """Raises UsageError where a builder's arguments are not those of a folder, whose weights would mean something else."""
+    from zoo import huggingface
+
     huggingface.check_sizes(folder, *sizes)
     found = huggingface.read_config(folder)
     for name, value in {"activation": activation, "layer_norm_epsilon": layer_norm_epsilon}.items():
@@ -175,6 +177,8 @@ def check_checkpoint(folder: str, sizes: Sequence[int], activation: str, layer_n
 
 def _reorder(model: keras.Model, folder: str, labels: Sequence[str]) -> None:
     """Brings the classifier's columns from the folder's order into another one."""
+    from zoo import huggingface
+
     found = huggingface.read_labels(folder)
     if found is None or sorted(found) != sorted(labels):
         raise UsageError(
@@ -271,6 +275,8 @@ def load_bert(folder: str | Path, num_classes: int | None = None, **arguments: A
     Example:
         >>> model = load_bert("bert-base-uncased", num_classes=3)
     """
+    from zoo import huggingface
+
     build: Callable[..., keras.Model] = build_bert_model
     arguments = {**huggingface.read_config(folder), **arguments}
     labels = huggingface.read_labels(folder)
@@ -310,4 +316,6 @@ def save_bert(
     Example:
         >>> save_bert(model, "my-bert", labels=["ham", "spam"])
     """
+    from zoo import huggingface
+
     return huggingface.save_folder(model, folder, vocabulary=vocabulary, labels=labels, tokenizer=tokenizer)

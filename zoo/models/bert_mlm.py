@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from zoo import huggingface
 from zoo.errors import UsageError
 from zoo.models.bert import check_checkpoint, make_features
 from zoo.registry import register_model
@@ -85,6 +84,7 @@ def build_bert_mlm_model(
     """
     import keras
 
+    from zoo import huggingface
     from zoo.layers import bert
 
     if classifier_activation not in ("softmax", None):

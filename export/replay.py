@@ -209,17 +209,20 @@ def _swaps(want: Any, have: Any, known: Any, labels: list[bytes], tolerance: flo
     return sum(b is not None and bool(abs(known[row, a] - known[row, b]) <= 2 * tolerance) for row, a, b in wrong)
 
 
-def _answer(function: Any, inputs: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
+def _answer(function: Any, inputs: dict[str, Any], start: int, stop: int, rows: int) -> dict[str, Any]:
+    import numpy as np
     import tensorflow as tf
 
-    part = {k: tf.constant(v[start:stop].tolist() if v.dtype == object else v[start:stop]) for k, v in inputs.items()}
-    return {name: value.numpy() for name, value in function(**part).items()}
+    chosen = start + np.arange(max(rows, stop - start)) % (stop - start)
+    part = {k: tf.constant(v[chosen].tolist() if v.dtype == object else v[chosen]) for k, v in inputs.items()}
+    return {name: value.numpy()[: stop - start] for name, value in function(**part).items()}
 
 
-def _replay(function: Any, inputs: dict[str, Any], batch: int, count: int) -> dict[str, Any]:
+def _replay(function: Any, inputs: dict[str, Any], batch: int, count: int, fill: bool) -> dict[str, Any]:
     import numpy as np
 
-    parts = [_answer(function, inputs, i, min(i + batch, count)) for i in range(0, count, batch)]
+    filled = batch if fill else 0
+    parts = [_answer(function, inputs, i, min(i + batch, count), filled) for i in range(0, count, batch)]
     dynamic = _dynamic(function)
     return {name: np.concatenate(widened([part[name] for part in parts], name in dynamic)) for name in parts[0]}
 
@@ -246,8 +249,14 @@ def _empty_batch(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     return {"passed": sizes == {0}, "detail": f"answered {sorted(sizes)} rows"}
 
 
-def _replay_signature(function: Any, golden: dict[str, Any], name: str, labels: list[bytes], tolerance: float) -> Any:
-    """Replays all examples in batches of 64, and some of them three at a time."""
+def _replay_signature(
+    function: Any, golden: dict[str, Any], name: str, labels: list[bytes], tolerance: float, fill: bool
+) -> Any:
+    """Replays all examples in batches of 64, and some of them three at a time.
+
+    Args:
+        fill: whether smaller batches are filled up with examples once more, because many rows are computed another way.
+    """
     inputs, expected = _part(golden, f"{name}/in/"), _part(golden, f"{name}/out/")
     if not inputs or not expected:
         return {"error": "golden.npz holds nothing for it"}
@@ -255,8 +264,8 @@ def _replay_signature(function: Any, golden: dict[str, Any], name: str, labels: 
     known = golden.get("serving_default/out/probabilities")
     known = known if known is not None and known.ndim == 2 and known.shape[1] == len(labels) else None
     batches, accuracy = {}, None
-    for batch, some in ((min(count, 64), count), (3, min(count, 16))):
-        got, want = _replay(function, inputs, batch, some), {k: v[:some] for k, v in expected.items()}
+    for batch, some in ((64 if fill else min(count, 64), count), (3, min(count, 16))):
+        got, want = _replay(function, inputs, batch, some, fill), {k: v[:some] for k, v in expected.items()}
         for key in _dynamic(function) & got.keys() & want.keys():
             want[key], got[key] = widened([want[key], got[key]], True)
         batches[str(batch)] = rows = compare(want, got, labels, tolerance, known)
@@ -315,13 +324,14 @@ def main(directory: str, tolerance: float) -> dict[str, Any]:
     labels = [name.encode() for name in facts["class_names"]]
     portable = facts.get("portable_signature", "predict")
     golden = complete(golden, portable)
+    recurrent = portable != "predict"
     signatures: dict[str, Any] = {}
     for name in sorted({*loaded.signatures, *(key.split("/")[0] for key in golden if "/" in key)}):
         if name not in loaded.signatures:
             signatures[name] = {"error": "missing in the SavedModel"}
             continue
         try:
-            signatures[name] = _replay_signature(loaded.signatures[name], golden, name, labels, tolerance)
+            signatures[name] = _replay_signature(loaded.signatures[name], golden, name, labels, tolerance, recurrent)
         except Exception as error:  # whatever it is, it is the verdict on this signature
             signatures[name] = {"error": f"{type(error).__name__}: {error}"}
     python = sys.version.split()[0]

@@ -12,6 +12,7 @@ import tensorflow as tf
 from zoo import registry, tasks
 from zoo.errors import UsageError, one_line
 from zoo.export.checks import checked
+from zoo.layers import recurrent as recurrent_layers
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -75,7 +76,7 @@ def served_model(
 
     raw = preprocessor.requests
     for layer, folded in zip(recurrent, module.folded_weights, strict=True):
-        layer.folded = tuple(folded) or None
+        layer.folded, layer.form = tuple(folded) or None, recurrent_layers.SHARED
     traced = {
         name: trace(answering(signature), {key: raw[key] for key in signature.takes(raw)})
         for name, signature in task.signatures.items()
@@ -85,7 +86,7 @@ def served_model(
         traced["features"] = trace(features, {key: raw[key] for key in task.signatures["serving_default"].takes(raw)})
     if recurrent:
         for layer in recurrent:
-            layer.folded, layer.portable = None, True
+            layer.folded, layer.form = None, recurrent_layers.PORTABLE
         traced[PORTABLE] = trace(predict, model_inputs(network))
     return module, traced
 

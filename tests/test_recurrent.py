@@ -231,15 +231,13 @@ def test_a_saved_model_of_core_ops(kind, tmp_path):
 @pytest.mark.parametrize("steps", [1, 9, 17, 24])
 @pytest.mark.parametrize("known", [False, True])
 def test_lengths_around_those_of_an_iteration(kind, steps, known):
-    """Short series without a loop, known lengths by a divisor, unknown ones filled up; few rows in one product, many in a
-    product for every step."""
+    """Short series without a loop, known lengths by a divisor, unknown ones filled up; few rows in one loop, many in two."""
     ours, theirs = pair(kind, return_sequences=True, return_state=True)
-    for portable in (False, True):
-        ours.portable = portable
+    for ours.form in (recurrent.LIVE, recurrent.SHARED, recurrent.PORTABLE):
         run = tf.function(
             lambda x: ours(x), input_signature=[tf.TensorSpec([None, steps if known else None, CHANNELS], tf.float64)]
         )
-        for rows in (2, 9):
+        for rows in (2, 67):
             x = np.random.default_rng(2).normal(size=(rows, steps, CHANNELS))
             for got, expected in zip(run(x), theirs(x), strict=True):
                 np.testing.assert_allclose(got, expected, atol=1e-10)
@@ -261,7 +259,7 @@ def test_many_rows_for_every_mask(kind, mask, options):
 )
 def test_the_fused_op_is_the_same_lstm(mask, options):
     ours, theirs = pair("LSTM", "float32", **options)
-    ours.folded = tuple(map(tf.Variable, ours.fold_weights()))
+    ours.folded, ours.form = tuple(map(tf.Variable, ours.fold_weights())), recurrent.SHARED
     start = list(np.random.default_rng(3).normal(size=(2, BATCH, UNITS)).astype("float32"))
     run = tf.function(lambda x: ours(x, mask=MASKS[mask], initial_state=start))
     x = tf.constant(inputs("float32"))
@@ -273,10 +271,11 @@ def test_the_fused_op_is_the_same_lstm(mask, options):
     assert "BlockLSTM" not in str(training.graph.as_graph_def()), "its gradient is not that of training"
 
 
-def test_the_fused_op_shares_many_rows():
-    """67 rows are 33 and 34 in two ops."""
-    ours, theirs = pair("LSTM", "float32", return_sequences=True, return_state=True)
-    ours.folded = tuple(map(tf.Variable, ours.fold_weights()))
+@every_kind
+def test_two_loops_share_many_rows(kind):
+    """67 rows are 33 and 34."""
+    ours, theirs = pair(kind, "float32", return_sequences=True, return_state=True)
+    ours.folded, ours.form = tuple(map(tf.Variable, ours.fold_weights())) or None, recurrent.SHARED
     x = np.random.default_rng(2).normal(size=(67, STEPS, CHANNELS)).astype("float32")
     mask = np.random.default_rng(3).uniform(size=(67, STEPS)) < 0.7
     for got, expected in zip(ours(x, mask=mask), theirs(x, mask=mask), strict=True):

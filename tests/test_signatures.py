@@ -114,9 +114,10 @@ def test_wrong_weights_in_the_fast_form_alone_are_found(text, tmp_path, monkeypa
 
     monkeypatch.setattr(tf.saved_model, "save", changed)
     with pytest.raises(
-        zoo.UsageError, match=r"was not published.*predict probabilities, batch 64: .*weights: "
+        zoo.UsageError, match=r"was not published.*predict probabilities, batch 3: .*weights: "
     ) as error:
         zoo.export.save(model, prepared.interface, tmp_path / "saved")
+    assert "batch 64" not in str(error.value), "many rows are the loops' work, from the other weights"
     assert "predict_portable" not in str(error.value)
     assert not (tmp_path / "saved").exists()
 
@@ -133,3 +134,19 @@ def test_labels_that_are_as_probable_may_change_places():
     assert row([[b"a", b"b"], [b"a", b"b"]])["detail"] == "1 of 4 differ, 1 of them ties"
     assert not row([[b"b", b"a"], [b"a", b"b"]])["passed"]
     assert not row([[b"a", b"c"], [b"a", b"x"]])["passed"], "no label at all"
+
+
+def test_few_examples_fill_a_batch_of_the_form_for_many_rows():
+    """Otherwise nothing would prove what answers many rows."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")], autograph=False)
+    def function(x):
+        return {"y": tf.cond(tf.shape(x)[0] < 64, lambda: x, lambda: x + 1.0)}
+
+    x = np.arange(10, dtype="float32").reshape(5, 2)
+    golden = {"predict/in/x": x, "predict/out/y": x}
+    for fill in (False, True):
+        batches = replay._replay_signature(function.get_concrete_function(), golden, "predict", [], 1e-5, fill)["batches"]
+        assert {size: [row["passed"] for row in rows] for size, rows in batches.items()} == (
+            {"64": [False], "3": [True]} if fill else {"5": [True], "3": [True]}
+        )

@@ -24,6 +24,13 @@ from zoo.layers.dot_product import once
 
 Tensors = tuple[tf.Tensor, ...]
 
+LIVE, SHARED, PORTABLE = "live", "shared", "portable"
+"""Forms of what is traced outside training: of a model in Python; of a SavedModel for TensorFlow, in which two loops share
+the rows of a large batch, for a loop of small ops makes little use of a second thread; and of one that every other runtime
+converts."""
+_MANY = 64
+"""Rows of a batch from which two loops share them."""
+
 
 class _DrawsToTrain:
     """Keras draws masks of dropout, and counts the draw, at every call; here only where they drop something. Else what is
@@ -50,10 +57,10 @@ class LSTM(_DrawsToTrain, layers.LSTM):
         TensorShape([2, 5, 4])
     """
 
-    portable = False
-    """Whether what is traced outside training must convert to every other runtime; it is slower then."""
+    form = LIVE
+    """`LIVE`, `SHARED` or `PORTABLE`."""
     folded: tuple[Any, Any] | None = None
-    """Weights in the layout of TensorFlow's fused op; where they are set, that op answers outside training."""
+    """Weights in the layout of TensorFlow's fused op; where they are set, that op answers few rows outside training."""
 
     def fold_weights(self) -> tuple[tf.Tensor, ...]:
         """Returns the layer's weights as TensorFlow's fused op takes them: what `folded` is set to, as variables; nothing
@@ -67,27 +74,30 @@ class LSTM(_DrawsToTrain, layers.LSTM):
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
         """Returns last output, all outputs and states, as Keras's layer does."""
         self._draw(training, sequences, initial_state)
-        if self.folded is not None and not training:
-            steps = _Steps(sequences, mask, self.go_backwards)
-            x = tf.transpose(steps.inputs, [1, 0, 2])
-            outputs, carries = recurrent_inference.block_lstm(x, *self.folded, *initial_state)
-            states = list(zip((outputs, carries), initial_state, strict=True))
-            return steps.results(self, outputs, states)
         if not _has_a_loop(self, training):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         weights = [self.cell.kernel, self.cell.recurrent_kernel]
         kernel, recurrent_kernel = (_full(tf.convert_to_tensor(w)) for w in weights)
-        steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
-        h, c = (_full(state) for state in initial_state)
         if training:
+            steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
+            h, c = (_full(state) for state in initial_state)
             loop = _lstm_training if _needs_states(self) else _lstm_training_outputs
             outputs, carries = loop(steps.projected(kernel, self.cell.bias), recurrent_kernel, h, c)
             return steps.results(self, outputs, [(outputs, h), (carries, c)])
         bias = None if self.cell.bias is None else _full(tf.convert_to_tensor(self.cell.bias))
-        outputs, carries = recurrent_inference.lstm(
-            steps.turned(), kernel, recurrent_kernel, bias, h, c, _needs_states(self), self.portable
-        )
-        return steps.turned_results(self, outputs, [(outputs, h), (carries, c)])
+
+        def loops(steps: _Steps, h: tf.Tensor, c: tf.Tensor) -> Any:
+            outputs, carries = recurrent_inference.lstm(
+                steps.turned(), kernel, recurrent_kernel, bias, h, c, _needs_states(self), self.form == PORTABLE
+            )
+            return steps.turned_results(self, outputs, [(outputs, h), (carries, c)])
+
+        def fused(steps: _Steps, h: tf.Tensor, c: tf.Tensor) -> Any:
+            x = tf.transpose(steps.inputs, [1, 0, 2])
+            outputs, carries = recurrent_inference.block_lstm(x, *self.folded, h, c)
+            return steps.results(self, outputs, [(outputs, h), (carries, c)])
+
+        return _answer(self, loops if self.folded is None else fused, loops, sequences, mask, initial_state)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -103,8 +113,8 @@ class GRU(_DrawsToTrain, layers.GRU):
         TensorShape([2, 5, 4])
     """
 
-    portable = False
-    """Whether what is traced outside training must convert to every other runtime; it is slower then."""
+    form = LIVE
+    """`LIVE`, `SHARED` or `PORTABLE`."""
 
     def fold_weights(self) -> tuple[tf.Tensor, ...]:
         """Returns nothing: TensorFlow has no fused op that computes this layer."""
@@ -120,14 +130,42 @@ class GRU(_DrawsToTrain, layers.GRU):
         input_bias = recurrent_bias = tf.zeros_like(kernel[0])
         if self.use_bias:
             input_bias, recurrent_bias = tf.unstack(_full(tf.convert_to_tensor(self.cell.bias)))
-        steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
-        h = _full(tf.nest.flatten(initial_state)[0])
         if training:
+            steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
+            h = _full(tf.nest.flatten(initial_state)[0])
             outputs = _gru_training(steps.projected(kernel, input_bias), recurrent_kernel, recurrent_bias, h)
             return steps.results(self, outputs, [(outputs, h)])
         bias = (input_bias, recurrent_bias)
-        outputs = recurrent_inference.gru(steps.turned(), kernel, recurrent_kernel, bias, h, self.portable)
-        return steps.turned_results(self, outputs, [(outputs, h)])
+
+        def loop(steps: _Steps, h: tf.Tensor) -> Any:
+            outputs = recurrent_inference.gru(steps.turned(), kernel, recurrent_kernel, bias, h, self.form == PORTABLE)
+            return steps.turned_results(self, outputs, [(outputs, h)])
+
+        return _answer(self, loop, loop, sequences, mask, initial_state)
+
+
+def _answer(
+    layer: Any, few: Callable[..., Any], many: Callable[..., Any], sequences: tf.Tensor, mask: Any, states: Any
+) -> Any:
+    """Returns what a layer answers outside training: by `few(steps, *states)`, or by `many` of each half of many rows."""
+    sequences, mask = _full(sequences), None if mask is None else tf.nest.flatten(mask)[0]
+    states = [_full(state) for state in tf.nest.flatten(states)]
+
+    def every_row() -> Any:
+        return few(_Steps(sequences, mask, layer.go_backwards), *states)
+
+    if layer.form != SHARED:
+        return every_row()
+    count = tf.shape(sequences)[0]
+
+    def halves() -> Any:
+        parts = []
+        for rows in (slice(None, count // 2), slice(count // 2, None)):
+            steps = _Steps(sequences[rows], None if mask is None else mask[rows], layer.go_backwards)
+            parts.append(many(steps, *(state[rows] for state in states)))
+        return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *parts)
+
+    return tf.cond(count < _MANY, every_row, halves)
 
 
 def _has_a_loop(layer: Any, training: Any) -> bool:
@@ -136,11 +174,14 @@ def _has_a_loop(layer: Any, training: Any) -> bool:
         isinstance(training, (bool, type(None)))
         and _is_usual(layer)
         and not (training and layer.recurrent_dropout)
-        and not layer.unroll
         and (layer.return_sequences or not layer.zero_output_for_mask)
-        and layer.use_cudnn is not True
-        and not tf.config.list_logical_devices("GPU")
+        and (layer.form != LIVE or not (layer.unroll or _has_a_kernel(layer)))
     )
+
+
+def _has_a_kernel(layer: Any) -> bool:
+    """Whether Keras would answer with a kernel of the GPU's."""
+    return layer.use_cudnn is True or bool(tf.config.list_logical_devices("GPU"))
 
 
 def _is_usual(layer: Any) -> bool:
@@ -216,6 +257,9 @@ class _Steps:
         self, layer: Any, outputs: tf.Tensor, states: Sequence[tuple[tf.Tensor, tf.Tensor]]
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         """As `results`, of outputs and states (steps, units, batch)."""
+        if not (_needs_states(layer) or layer.return_sequences or self.mask is not None):
+            last = tf.transpose(outputs[-1])
+            return last, tf.expand_dims(last, 1), [start for _, start in states]
         if _needs_states(layer) or not layer.return_sequences:
             found = {id(values): tf.transpose(values, [0, 2, 1]) for values, _ in states}
             return self.results(layer, found[id(outputs)], [(found[id(values)], start) for values, start in states])

@@ -2,7 +2,7 @@
 
 A step of a recurrent layer is a dozen ops on small tensors, and what it costs is starting them. Here an iteration holds
 several steps, and states are (units, batch): then splitting a product into its gates moves no data, because gates are rows.
-Where TensorFlow computes alone, `block_lstm` is one op for all steps, the fastest for one example at a time; what reads
+Where TensorFlow computes alone, `block_lstm` is one op for all steps, the fastest for few examples at a time; what reads
 SavedModels besides TensorFlow knows the loops and not that op.
 """
 
@@ -17,8 +17,6 @@ Tensors = tuple[tf.Tensor, ...]
 
 _STEPS = 8
 """Steps to an iteration: with more, short series are computed with more padding; with fewer, the loop shows."""
-_MANY = 64
-"""Rows of a batch from which two ops, at the same time, share them."""
 _ORDER = (0, 2, 1, 3)
 """Keras's gates i, f, candidate, o as `BlockLSTM` has them: i, candidate, f, o."""
 
@@ -53,13 +51,19 @@ def lstm(
         >>> lstm(x, tf.zeros([4, 12]), tf.zeros([3, 12]), tf.zeros([12]), state, state)[0].shape
         TensorShape([5, 3, 2])
     """
-    weights = tf.transpose(tf.concat([kernel, recurrent_kernel], axis=0))
-    added = tf.zeros_like(weights[:, :1]) if bias is None else tf.expand_dims(bias, 1)
+    rows = [kernel, recurrent_kernel]
+    if bias is not None:
+        # A channel that is always 1: its weights are the bias, and no step adds one.
+        rows.insert(1, tf.expand_dims(bias, 0))
+        inputs = tf.pad(inputs, [[0, 0], [0, 1], [0, 0]], constant_values=1.0)
+    i, f, new, o = tf.split(tf.transpose(tf.concat(rows, axis=0)), 4, axis=0)
+    weights, units = tf.concat([i, f, o, new], axis=0), recurrent_kernel.shape[0]
 
     def step(x: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> Tensors:
-        i, f, new, o = tf.split(tf.matmul(weights, tf.concat([x, h], axis=0)) + added, 4, axis=0)
-        c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(new)
-        return tf.sigmoid(o) * tf.tanh(c), c
+        gates, new = tf.split(tf.matmul(weights, tf.concat([x, h], axis=0)), [3 * units, units], axis=0)
+        i, f, o = tf.split(tf.sigmoid(gates), 3, axis=0)
+        c = f * c + i * tf.tanh(new)
+        return o * tf.tanh(c), c
 
     outputs, *carries = _run(step, inputs, (h, c), kept=2 if needs_carries else 1, portable=portable)
     return outputs, carries[0] if needs_carries else outputs
@@ -108,8 +112,8 @@ def gru(
 
 
 def _run(step: Callable[..., Tensors], inputs: tf.Tensor, states: Tensors, kept: int, portable: bool) -> Tensors:
-    """Runs `step(x, *states) -> states` over inputs (steps, channels, batch); returns what the first `kept` states are after
-    every step.
+    """Runs `step(x, *states) -> states` over inputs (steps, channels, batch) from states (batch, units); returns what the
+    first `kept` states are after every step, (steps, units, batch).
 
     Inside, everything is turned: x (channels, batch), states (units, batch). Inputs are multiplied with their weights step
     by step: the products of all steps at once are a large tensor that leaves the caches before it is read.
@@ -228,34 +232,21 @@ def block_lstm(
         c: (batch, units), the first carry.
     """
 
-    def run(*rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        inputs, h, c = rows
-        peephole = tf.zeros_like(bias[: h.shape[1]])
-        answer = tf.raw_ops.BlockLSTM(
-            seq_len_max=tf.shape(inputs, tf.int64)[0],
-            x=inputs,
-            cs_prev=c,
-            h_prev=h,
-            w=weights,
-            wci=peephole,
-            wcf=peephole,
-            wco=peephole,
-            b=bias,
-            forget_bias=0.0,
-            cell_clip=-1.0,
-            use_peephole=False,
-        )
-        return answer.h, answer.cs
-
-    def halves() -> tuple[tf.Tensor, tf.Tensor]:
-        half = count // 2
-        first, second = run(inputs[:, :half], h[:half], c[:half]), run(inputs[:, half:], h[half:], c[half:])
-        outputs, carries = (tf.concat(pair, axis=1) for pair in zip(first, second, strict=True))
-        return outputs, carries
-
-    # The op makes little use of a second thread; two of them do.
-    count = tf.shape(inputs)[1]
-    outputs, carries = tf.cond(count < _MANY, lambda: run(inputs, h, c), halves)
-    for values in (outputs, carries):
+    peephole = tf.zeros_like(bias[: h.shape[1]])
+    answer = tf.raw_ops.BlockLSTM(
+        seq_len_max=tf.shape(inputs, tf.int64)[0],
+        x=inputs,
+        cs_prev=c,
+        h_prev=h,
+        w=weights,
+        wci=peephole,
+        wcf=peephole,
+        wco=peephole,
+        b=bias,
+        forget_bias=0.0,
+        cell_clip=-1.0,
+        use_peephole=False,
+    )
+    for values in (answer.h, answer.cs):
         values.set_shape([*inputs.shape[:2], h.shape[1]])
-    return outputs, carries
+    return answer.h, answer.cs

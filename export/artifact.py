@@ -7,7 +7,7 @@ import hashlib
 import math
 import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,11 @@ import tensorflow as tf
 from zoo import registry, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError, one_line
-from zoo.export import layout, publishing
+from zoo.export import folding, layout, publishing
 from zoo.export.card import check_figures, model_card
 from zoo.export.requests import c_program, golden_inputs
 from zoo.export.runtimes import RUNTIMES, require
-from zoo.export.signatures import PORTABLE, as_model_input, heads, model_inputs, served_model
+from zoo.export.signatures import PORTABLE, as_model_input, folding_plan, heads, model_inputs, served_model
 from zoo.export.verification import Verification, check
 from zoo.export.warmup import write_warmup
 
@@ -100,8 +100,12 @@ def _advice(verification: Verification) -> str:
 
 def weights_hash(model: keras.Model) -> str:
     """Returns the SHA-256 over all weights in order: equal for equal weights, whatever file they came from."""
+    return _hash(model.get_weights())
+
+
+def _hash(weights: Iterable[np.ndarray[Any, Any]]) -> str:
     digest = hashlib.sha256()
-    for weight in model.get_weights():
+    for weight in weights:
         digest.update(str((weight.dtype, weight.shape)).encode())
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()
@@ -287,6 +291,7 @@ def _facts(
         "baseline": report.get("baseline"),
         "headline": report.get("headline", []),
         "weights_sha256": weights_hash(model),
+        "served_weights_sha256": _hash(folding.weights(model, folding_plan(model, interface))),
         "written_by": {
             "savedmodel-zoo": __version__,
             "tensorflow": tf.__version__,

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from zoo import registry, tasks
 from zoo.errors import UsageError, one_line
+from zoo.export import folding
 from zoo.export.checks import checked
 from zoo.layers import recurrent as recurrent_layers
 
@@ -40,8 +41,9 @@ def served_model(
     task = tasks.get_task(interface.task)
     preprocessor, resources = interface.preprocessor.for_export(assets)
     with tf.device("/cpu:0"):
-        network = portable_copy(model)
+        network = portable_copy(model, folding_plan(model, interface))
     functions = heads(network, interface)
+    longest = min((layer.longest for layer in network._flatten_layers() if hasattr(layer, "longest")), default=None)
     recurrent = [layer for layer in network._flatten_layers() if hasattr(layer, "fold_weights")]
 
     module = tf.Module(name="served_model")
@@ -66,7 +68,7 @@ def served_model(
         return answer
 
     def predict(**inputs: tf.Tensor) -> Tensors:
-        return functions["predict"](as_model_input(network, checked(inputs)), {})
+        return functions["predict"](as_model_input(network, checked(inputs, longest)), {})
 
     def features(**request: tf.Tensor) -> Tensors:
         return functions["features"](*preprocessor.serve(checked(request)))
@@ -103,15 +105,25 @@ def _label_table(file: Path) -> tf.lookup.StaticHashTable:
     return tf.lookup.StaticHashTable(by_line, default_value="")
 
 
-def portable_copy(model: keras.Model) -> keras.Model:
+def folding_plan(model: keras.Model, interface: Interface) -> dict[str, str]:
+    """Returns which layers of a model take the normalization behind them, when it is saved."""
+    spec = registry.get_spec(interface.build["name"])
+    return folding.plan(model, kept={spec.features_layer, *spec.side_outputs})
+
+
+def portable_copy(model: keras.Model, pairs: Mapping[str, str]) -> keras.Model:
     """Returns an equal model outside any strategy, without kernels for one kind of device.
+
+    Args:
+        model: the trained model.
+        pairs: which of its layers take the normalization behind them.
 
     Raises:
         UsageError: the model cannot be rebuilt from its config, as a subclassed one cannot.
     """
     try:
-        copy = type(model).from_config(model.get_config())
-        copy.set_weights(model.get_weights())
+        copy = type(model).from_config(folding.config(model, pairs))
+        copy.set_weights(folding.weights(model, pairs))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UsageError(
             f"Model {model.name!r} cannot be rebuilt from its config ({one_line(error, 200)}). Pass a Functional Keras "

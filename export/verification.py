@@ -166,8 +166,10 @@ def _check_facts(directory: Path, weights: dict[str, Any]) -> list[Check]:
     """Checks what zoo.json says of the model: by the examples alone, a weight or a label that none of them needs could be
     wrong unseen."""
     facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
-    same = weights["sha256"] == facts.get("weights_sha256")
-    detail = "bit by bit the live model's" if same else "not those of the live model"
+    live = facts.get("weights_sha256")
+    same = weights["sha256"] == facts.get("served_weights_sha256", live)
+    folded = " with its normalization folded in" if weights["sha256"] != live else ""
+    detail = f"bit by bit the live model's{folded}" if same else "not those of the live model"
     checks = [Check("weights", same, detail=f"{weights['count']} tensors, {detail}")]
     names = facts["class_names"]
     if names:
@@ -210,11 +212,11 @@ def _replay(directory: Path, python: str | Path | None) -> dict[str, Any]:
 
 def _check_contract(graph: Any) -> Check:
     """Checks types and batch dimension of every signature."""
-    wrong = _contract(graph)
+    wrong = _contract(graph, ("serving_default", "predict"))
     return Check("signature contract", not wrong, detail="; ".join(wrong[:3]) or "named, dynamic batch, plain types")
 
 
-def _contract(graph: Any) -> list[str]:
+def _contract(graph: Any, needed: Sequence[str] = ("serving_default",)) -> list[str]:
     """Returns what of the signatures breaks the contract of an artifact, a sentence each."""
     wrong = []
     for name, signature in graph.signature_def.items():
@@ -229,6 +231,5 @@ def _contract(graph: Any) -> list[str]:
                     not info.tensor_shape.dim or info.tensor_shape.dim[0].size != -1
                 ):
                     wrong.append(f"{kind} {key} of {name} has a fixed batch")
-    if "serving_default" not in graph.signature_def:
-        wrong.append("there is no serving_default")
+    wrong += [f"there is no {name}" for name in needed if name not in graph.signature_def]
     return wrong

@@ -43,6 +43,8 @@ MODELS = {  # as small as they get; what they answer does not matter, that they 
         {"embedding_dim": 8, "num_heads": 2, "feed_forward_dim": 8, "num_layers": 1},
     ),
 }
+POSITIONS = {"transformer": 128, "translation_transformer": 40}
+"""As many as a model has by default."""
 USUAL = ("image", "text", "series", "recommendation")
 every_family = pytest.mark.parametrize(
     "family", [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
@@ -360,6 +362,18 @@ def test_ids_outside_the_table_are_refused(served, family):
             said = model.ask("predict", **{name: good})
             assert isinstance(said, str), f"{wrong} was answered"
             assert (f"{name} holds a number below 0" if wrong < 0 else "is not in [0, ") in said
+
+
+@pytest.mark.parametrize("family", ["transformer", pytest.param("translation_transformer", marks=pytest.mark.slow)])
+def test_more_steps_than_there_are_positions_are_refused(served, family):
+    model, longest = served(family), POSITIONS[family]
+    for name in model.specs("predict"):
+        good = model.good["predict"][name]
+        asked = {name: tf.tile(good[:, :1], [1, longest]) for name, good in model.good["predict"].items()}
+        assert not isinstance(model.ask("predict", **asked), str)
+        said = model.ask("predict", **asked | {name: tf.tile(good[:, :1], [1, longest + 1])})
+        assert f"{name} has more steps than the model has positions; expected at most {longest}, and got:" in said
+        assert str(longest + 1) in said
 
 
 # --- Texts and ids ----------------------------------------------------------------------------------------------------

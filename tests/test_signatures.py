@@ -146,7 +146,9 @@ def test_few_examples_fill_a_batch_of_the_form_for_many_rows():
     x = np.arange(10, dtype="float32").reshape(5, 2)
     golden = {"predict/in/x": x, "predict/out/y": x}
     for fill in (False, True):
-        batches = replay._replay_signature(function.get_concrete_function(), golden, "predict", [], 1e-5, fill)["batches"]
+        batches = replay._replay_signature(function.get_concrete_function(), golden, "predict", [], 1e-5, fill)[
+            "batches"
+        ]
         assert {size: [row["passed"] for row in rows] for size, rows in batches.items()} == (
             {"64": [False], "3": [True]} if fill else {"5": [True], "3": [True]}
         )

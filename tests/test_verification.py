@@ -170,6 +170,14 @@ def test_what_the_c_program_does_not_take(odd_signature):
     assert c_program._has_loaded(b"LOADED\n") and not c_program._has_loaded(None)
 
 
+def test_what_every_artifact_answers():
+    graph = meta_graph_pb2.MetaGraphDef()
+    graph.signature_def["features"].SetInParent()
+    wrong = verification._check_contract(graph)
+    assert (wrong.passed, wrong.detail) == (False, "there is no serving_default; there is no predict")
+    assert verification._contract(graph) == ["there is no serving_default"], "others need not answer model tensors"
+
+
 def test_a_version_is_the_module_s_own():
     assert worker._version("litert") == tf.__version__
 

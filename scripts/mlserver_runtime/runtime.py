@@ -17,7 +17,10 @@ from mlserver import MLModel, types
 from mlserver.errors import InferenceError
 from mlserver.utils import get_model_uri
 
-_DATATYPES = {tf.float32: "FP32", tf.int32: "INT32", tf.int64: "INT64", tf.string: "BYTES"}
+_DATATYPES = {tf.bool: "BOOL", tf.half: "FP16", tf.float32: "FP32", tf.float64: "FP64", tf.string: "BYTES"}
+_DATATYPES |= {
+    tf.as_dtype(f"{sign}int{bits}"): f"{sign}int{bits}".upper() for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 
 
 class SavedModelRuntime(MLModel):

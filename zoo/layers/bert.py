@@ -93,6 +93,11 @@ class BertEmbedding(layers.Layer):
         self.vocab_size, self.hidden_size, self.max_length = vocab_size, hidden_size, max_length
         self.type_vocab_size, self.dropout, self.epsilon = type_vocab_size, dropout, epsilon
 
+    @property
+    def longest(self) -> int:
+        """The most steps that an input may have."""
+        return self.max_length
+
     def build(self, input_shape: Any) -> None:
         """Makes the three tables and the norm."""
         sizes = {"words": self.vocab_size, "positions": self.max_length, "token_types": self.type_vocab_size}

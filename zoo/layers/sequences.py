@@ -35,6 +35,11 @@ class PositionalEncoding(layers.Layer):
         self.max_length = max_length
         self.supports_masking = True
 
+    @property
+    def longest(self) -> int:
+        """The most steps that an input may have."""
+        return self.max_length
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Computes the table (max_length, dim)."""
         dim = int(input_shape[-1] or 0)

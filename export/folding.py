@@ -1,0 +1,144 @@
+"""Batch normalization folded into the convolution or Dense layer before it, as a SavedModel answers with it.
+
+Outside training, batch normalization is a scale and a shift of every channel by numbers that no longer change. A kernel that
+has the scale in it, and a bias that has the shift, answer the same in one pass over the tensor less, and TensorFlow joins
+the activation behind them to the same op. Names and order of layers stay; normalization layers become identities.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+_DEPTHWISE = layers.DepthwiseConv1D, layers.DepthwiseConv2D
+_FOLDED = layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense, *_DEPTHWISE
+_EXACT = "float32", "float64"
+
+
+def plan(model: keras.Model, kept: Collection[str | None] = ()) -> dict[str, str]:
+    """Returns the layers that take the normalization behind them: name of the layer to name of the normalization.
+
+    Args:
+        model: a Functional or Sequential model; of others, and inside of nested models, nothing is folded.
+        kept: names of layers whose own answers are wanted.
+    """
+    if not (isinstance(model, keras.Sequential) or hasattr(model, "operations")):  # no graph of layers
+        return {}
+    by_name = {layer.name: layer for layer in model.layers}
+    return {
+        before: after
+        for before, after in _pairs(model.get_config())
+        if before not in kept and _folds(by_name.get(before), by_name.get(after))
+    }
+
+
+def weights(model: keras.Model, pairs: Mapping[str, str]) -> list[np.ndarray[Any, Any]]:
+    """Returns the weights of the model's folded form, in its order."""
+    by_name = {layer.name: layer for layer in model.layers}
+    gone, found = set(pairs.values()), []
+    for layer in model.layers:
+        if layer.name in pairs:
+            found += _together(layer, by_name[pairs[layer.name]])
+        elif layer.name not in gone:
+            found += layer.get_weights()
+    return found
+
+
+def config(model: keras.Model, pairs: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the config of the model's folded form."""
+    whole: dict[str, Any] = model.get_config()
+    if not pairs:
+        return whole
+    gone = set(pairs.values())
+
+    def changed(entry: dict[str, Any]) -> dict[str, Any]:
+        name = _name(entry)
+        if name in pairs:
+            return {k: v for k, v in entry.items() if k != "build_config"} | {
+                "config": entry["config"] | {"use_bias": True}
+            }
+        if name not in gone:
+            return entry
+        identity = keras.saving.serialize_keras_object(layers.Identity(name=name, dtype=entry["config"]["dtype"]))
+        nodes = [node | {"kwargs": {}} for node in entry.get("inbound_nodes", ())]
+        return identity | {"name": name, "inbound_nodes": nodes} if "inbound_nodes" in entry else identity
+
+    return whole | {"layers": [changed(entry) for entry in whole["layers"]]}
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return str(entry.get("name") or entry["config"]["name"])
+
+
+def _pairs(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields every two layers of which the second is used once and is all that reads the first, which is used once."""
+    entries = config["layers"]
+    if "input_layers" not in config:  # Sequential
+        names = [_name(entry) for entry in entries]
+        yield from zip(names, names[1:], strict=False)
+        return
+    read = {_name(entry): list(_tensors(entry["inbound_nodes"])) for entry in entries}
+    readers = Counter(name for names in read.values() for name in names)
+    readers.update(_histories(config["output_layers"]))
+    used = {_name(entry): len(entry["inbound_nodes"]) for entry in entries}
+    for name, inputs in read.items():
+        if len(inputs) == 1 and used[name] == 1 and used[inputs[0]] == 1 and readers[inputs[0]] == 1:
+            yield inputs[0], name
+
+
+def _tensors(nested: Any) -> Iterator[str]:
+    """Yields the names of the layers whose tensors a serialized call reads."""
+    if isinstance(nested, dict):
+        if nested.get("class_name") == "__keras_tensor__":
+            yield str(nested["config"]["keras_history"][0])
+            return
+        nested = list(nested.values())
+    if isinstance(nested, (list, tuple)):
+        for part in nested:
+            yield from _tensors(part)
+
+
+def _histories(nested: Any) -> Iterator[str]:
+    """Yields the names of layers in a structure of (layer, node, tensor)."""
+    if isinstance(nested, dict):
+        nested = list(nested.values())
+    if nested and isinstance(nested[0], str):
+        yield nested[0]
+        return
+    for part in nested:
+        yield from _histories(part)
+
+
+def _folds(layer: Any, norm: Any) -> bool:
+    """Whether a layer's kernel can take the normalization behind it, to the last channel and without loss."""
+    if type(layer) not in _FOLDED or type(norm) is not layers.BatchNormalization:
+        return False
+    channels = len(norm.input.shape) - 1
+    return (
+        layer.activation is keras.activations.linear
+        and getattr(layer, "data_format", "channels_last") == "channels_last"
+        and not getattr(layer, "lora_enabled", False)
+        and getattr(layer, "quantization_mode", None) is None
+        and norm.axis in (channels, -1)
+        and all(one.compute_dtype == one.variable_dtype in _EXACT for one in (layer, norm))
+        and layer.compute_dtype == norm.compute_dtype
+    )
+
+
+def _together(layer: Any, norm: Any) -> list[np.ndarray[Any, Any]]:
+    """Returns kernel and bias of both as one, computed in float64."""
+
+    def wide(variable: Any, otherwise: float) -> Any:
+        return otherwise if variable is None else keras.ops.convert_to_numpy(variable).astype("float64")
+
+    scale = wide(norm.gamma, 1.0) / np.sqrt(wide(norm.moving_variance, 1.0) + norm.epsilon)
+    shift = wide(norm.beta, 0.0) - wide(norm.moving_mean, 0.0) * scale
+    kernel, bias = wide(layer.kernel, 0.0), wide(layer.bias if layer.use_bias else None, 0.0)
+    # A depthwise kernel ends with (channels, how many of each), the others with the channels.
+    factor = scale.reshape(kernel.shape[-2:]) if isinstance(layer, _DEPTHWISE) else scale
+    return [values.astype(layer.variable_dtype) for values in (kernel * factor, bias * scale + shift)]

@@ -1,0 +1,142 @@
+"""Batch normalization folded into the kernels before it: the same answers, names and types, fewer passes."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import zoo
+from zoo.export import folding, signatures
+
+rng = np.random.default_rng
+
+
+def trained(model):
+    """Statistics and weights as after training, some channels nearly dead."""
+    random = rng(1)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([random.uniform(0.01, 3.0, w.shape) for w in layer.get_weights()])
+    return model
+
+
+def functional(block, shape):
+    inputs = keras.Input(shape, name="x")
+    return trained(keras.Model(inputs, block(inputs)))
+
+
+KERNELS = {
+    "Conv1D": (lambda: layers.Conv1D(4, 3, name="kernel"), (9, 3)),
+    "Conv2D": (lambda: layers.Conv2D(4, 3, strides=2, padding="same", use_bias=False, name="kernel"), (8, 8, 3)),
+    "Conv2D of groups": (lambda: layers.Conv2D(4, 3, groups=2, name="kernel"), (8, 8, 6)),
+    "Conv3D": (lambda: layers.Conv3D(4, 2, name="kernel"), (4, 4, 4, 3)),
+    "DepthwiseConv1D": (lambda: layers.DepthwiseConv1D(3, depth_multiplier=2, name="kernel"), (9, 3)),
+    "DepthwiseConv2D": (
+        lambda: layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False, name="kernel"),
+        (8, 8, 3),
+    ),
+    "Dense": (lambda: layers.Dense(4, name="kernel"), (5,)),
+}
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+@pytest.mark.parametrize("options", [{}, {"center": False}, {"scale": False, "epsilon": 0.1}])
+@pytest.mark.parametrize("sequential", [False, True])
+def test_the_same_answers_without_normalization(kind, options, sequential):
+    make, shape = KERNELS[kind]
+    kernel, norm = make(), layers.BatchNormalization(name="norm", **options)
+    if sequential:
+        model = trained(keras.Sequential([keras.Input(shape), kernel, norm]))
+    else:
+        model = functional(lambda x: layers.ReLU()(norm(kernel(x))), shape)
+    pairs = folding.plan(model)
+    assert pairs == {"kernel": "norm"}
+    copy = signatures.portable_copy(model, pairs)
+    x = rng(2).normal(size=(6, *shape)).astype("float32")
+    np.testing.assert_allclose(copy(x), model(x, training=False), atol=1e-5, rtol=1e-5)
+    assert [layer.name for layer in copy.layers] == [layer.name for layer in model.layers]
+    assert len(copy.weights) == 2 and not any(isinstance(layer, layers.BatchNormalization) for layer in copy.layers)
+    for have, want in zip(copy.get_weights(), folding.weights(model, pairs), strict=True):
+        np.testing.assert_array_equal(have, want)
+
+
+def _shared(x):
+    conv = layers.Conv2D(3, 1, name="kernel")
+    return layers.BatchNormalization()(conv(conv(x)))
+
+
+def _read_twice(x):
+    y = layers.Conv2D(3, 1, name="kernel")(x)
+    return layers.Add()([y, layers.BatchNormalization()(y)])
+
+
+def _norm_used_twice(x):
+    norm = layers.BatchNormalization()
+    return norm(layers.Conv2D(3, 1)(norm(layers.Conv2D(3, 1, name="kernel")(x))))
+
+
+NOT_FOLDED = {
+    "an activation between": lambda x: layers.BatchNormalization()(layers.Conv2D(3, 1, activation="relu")(x)),
+    "another axis": lambda x: layers.BatchNormalization(axis=1)(layers.Conv2D(3, 1)(x)),
+    "a kernel that is used twice": _shared,
+    "a kernel that two read": _read_twice,
+    "a normalization that is used twice": _norm_used_twice,
+    "a kernel of another layout": lambda x: layers.BatchNormalization()(layers.Conv2DTranspose(3, 1)(x)),
+    "half precision": lambda x: layers.BatchNormalization()(layers.Conv2D(3, 1, dtype="mixed_bfloat16")(x)),
+    "nothing before it": layers.BatchNormalization(),
+}
+
+
+@pytest.mark.parametrize("case", NOT_FOLDED)
+def test_what_cannot_be_folded_stays(case):
+    model = functional(NOT_FOLDED[case], (6, 6, 3))
+    assert folding.plan(model) == {}
+    x = rng(2).normal(size=(2, 6, 6, 3)).astype("float32")
+    np.testing.assert_array_equal(signatures.portable_copy(model, {})(x), model(x, training=False))
+
+
+def test_what_is_asked_for_itself_stays():
+    make, shape = KERNELS["Conv2D"]
+    inputs = keras.Input(shape)
+    y = make()(inputs)
+    both = keras.Model(inputs, [y, layers.BatchNormalization()(y)])
+    assert folding.plan(both) == {}, "the kernel's answer is an output"
+    model = functional(lambda x: layers.BatchNormalization(name="norm")(make()(x)), shape)
+    assert folding.plan(model, kept={"kernel", None}) == {}
+    assert folding.plan(model, kept={"norm"}) == {"kernel": "norm"}, "the normalization's answer is the same"
+
+
+def test_a_model_without_a_graph_of_layers_has_nothing_to_fold():
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    assert folding.plan(Own()) == {}
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
+def test_deep_networks_hold_no_normalization_when_they_are_served(name):
+    model = trained(zoo.build(name, input_shape=(32, 32, 3), num_classes=4))
+    norms = [layer.name for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    pairs = folding.plan(model)
+    assert sorted(pairs.values()) == sorted(norms) and len(norms) > 50
+    copy = signatures.portable_copy(model, pairs)
+    x = tf.constant(rng(3).uniform(0, 255, (2, 32, 32, 3)).astype("float32"))
+    ours, theirs = copy(x), model(x, training=False)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * float(tf.reduce_max(tf.abs(theirs))))
+
+
+def test_the_proof_is_of_the_folded_weights(tmp_path):
+    prepared = zoo.datasets.load("digits").prepare("mobilenet_v2", input_shape=(32, 32, 3))
+    model = trained(prepared.build(seed=0))
+    path = zoo.export.save(model, prepared.interface, tmp_path / "saved")
+    facts = json.loads((path / "assets.extra" / "zoo.json").read_text())
+    assert facts["weights_sha256"] != facts["served_weights_sha256"]
+    checks = json.loads((path / "assets.extra" / "verification.json").read_text())
+    assert "106 tensors, bit by bit the live model's with its normalization folded in" in json.dumps(checks)
+    loaded = tf.saved_model.load(path)
+    ops = {node.op for f in loaded.signatures.values() for node in f.graph.as_graph_def(add_shapes=False).node}
+    assert "FusedBatchNormV3" not in ops and len(loaded.model_weights) == 106

@@ -7,6 +7,7 @@ the activation behind them to the same op. Names and order of layers stay; norma
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -80,7 +81,7 @@ def _pairs(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     entries = config["layers"]
     if "input_layers" not in config:  # Sequential
         names = [_name(entry) for entry in entries]
-        yield from zip(names, names[1:], strict=False)
+        yield from itertools.pairwise(names)
         return
     read = {_name(entry): list(_tensors(entry["inbound_nodes"])) for entry in entries}
     readers = Counter(name for names in read.values() for name in names)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 
-def checked(request: Mapping[str, tf.Tensor], longest: int | None = None) -> dict[str, tf.Tensor]:
+def checked(request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Returns the inputs of a signature, behind checks of what is said of them nowhere else.
 
     Runtimes compare types with the signature's, and not always shapes. Some kernels answer an empty batch with an error
@@ -16,11 +16,10 @@ def checked(request: Mapping[str, tf.Tensor], longest: int | None = None) -> dic
     Args:
         request: the inputs by name, with the shapes that the signature promises, batch first; integers are row numbers of
             tables.
-        longest: the most steps that the model has positions for, if it counts them.
 
     Raises:
-        InvalidArgumentError: when it runs: a rank or a dimension that differs, an empty batch, no steps or more than
-            `longest`, inputs with different numbers of rows, an integer below 0.
+        InvalidArgumentError: when it runs: a rank or a dimension that differs, an empty batch, no steps, inputs with
+            different numbers of rows, an integer below 0.
 
     Example:
         >>> checked({"token_ids": tf.constant([[2, 3, 0]])})["token_ids"].shape
@@ -36,9 +35,6 @@ def checked(request: Mapping[str, tf.Tensor], longest: int | None = None) -> dic
         if None in value.shape[1:]:
             none = f"{name} has no steps; expected at least one"
             checks.append(tf.debugging.Assert(tf.reduce_all(tf.shape(value)[1:] > 0), [none]))
-        if longest is not None and value.shape.rank > 1 and value.shape[1] is None:
-            many = f"{name} has more steps than the model has positions; expected at most {longest}, and got:"
-            checks.append(tf.debugging.Assert(tf.shape(value)[1] <= longest, [many, tf.shape(value)[1]]))
         if value.dtype.is_integer:
             negative = f"{name} holds a number below 0; expected row numbers, which count from 0"
             checks.append(tf.debugging.Assert(tf.reduce_all(value >= 0), [negative]))

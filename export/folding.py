@@ -19,6 +19,8 @@ from keras import layers
 _DEPTHWISE = layers.DepthwiseConv1D, layers.DepthwiseConv2D
 _FOLDED = layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense, *_DEPTHWISE
 _EXACT = "float32", "float64"
+_FAR = 20.0
+"""Deviations. A sum that is as large as 20 of them is rounded by 20 times as much as what is left of it."""
 
 
 def plan(model: keras.Model, kept: Collection[str | None] = ()) -> dict[str, str]:
@@ -28,18 +30,25 @@ def plan(model: keras.Model, kept: Collection[str | None] = ()) -> dict[str, str
         model: a Functional or Sequential model; of others, and inside of nested models, nothing is folded.
         kept: names of layers whose own answers are wanted.
     """
-    if not (isinstance(model, keras.Sequential) or hasattr(model, "operations")):  # no graph of layers
+    try:
+        whole = model.get_config()
+    except (TypeError, ValueError, NotImplementedError):  # whoever rebuilds it says so
+        return {}
+    graph = {"layers"} if isinstance(model, keras.Sequential) else {"layers", "input_layers", "output_layers"}
+    if not isinstance(whole, dict) or not graph <= whole.keys():
         return {}
     by_name = {layer.name: layer for layer in model.layers}
     return {
         before: after
-        for before, after in _pairs(model.get_config())
+        for before, after in _pairs(whole)
         if before not in kept and _folds(by_name.get(before), by_name.get(after))
     }
 
 
 def weights(model: keras.Model, pairs: Mapping[str, str]) -> list[np.ndarray[Any, Any]]:
     """Returns the weights of the model's folded form, in its order."""
+    if not pairs:
+        return list(model.get_weights())
     by_name = {layer.name: layer for layer in model.layers}
     gone, found = set(pairs.values()), []
     for layer in model.layers:
@@ -66,7 +75,10 @@ def config(model: keras.Model, pairs: Mapping[str, str]) -> dict[str, Any]:
         if name not in gone:
             return entry
         identity = keras.saving.serialize_keras_object(layers.Identity(name=name, dtype=entry["config"]["dtype"]))
-        nodes = [node | {"kwargs": {}} for node in entry.get("inbound_nodes", ())]
+        nodes = [
+            node | {"kwargs": {k: v for k, v in node["kwargs"].items() if k == "inputs"}}
+            for node in entry.get("inbound_nodes", ())
+        ]
         return identity | {"name": name, "inbound_nodes": nodes} if "inbound_nodes" in entry else identity
 
     return whole | {"layers": [changed(entry) for entry in whole["layers"]]}
@@ -119,6 +131,8 @@ def _folds(layer: Any, norm: Any) -> bool:
     """Whether a layer's kernel can take the normalization behind it, to the last channel and without loss."""
     if type(layer) not in _FOLDED or type(norm) is not layers.BatchNormalization:
         return False
+    if not (layer.built and norm.built):
+        return False
     channels = len(norm.input.shape) - 1
     return (
         layer.activation is keras.activations.linear
@@ -128,18 +142,27 @@ def _folds(layer: Any, norm: Any) -> bool:
         and norm.axis in (channels, -1)
         and all(one.compute_dtype == one.variable_dtype in _EXACT for one in (layer, norm))
         and layer.compute_dtype == norm.compute_dtype
+        and _is_near(layer, norm)
     )
+
+
+def _is_near(layer: Any, norm: Any) -> bool:
+    """Whether no channel's mean is many deviations away from 0: there, scale and shift are large and nearly cancel, and
+    what is left depends on which comes first."""
+    bias = _wide(layer.bias if layer.use_bias else None, 0.0)
+    away = np.abs(_wide(norm.moving_mean, 0.0) - bias) / np.sqrt(_wide(norm.moving_variance, 1.0) + norm.epsilon)
+    return bool(np.all(away < _FAR))
+
+
+def _wide(variable: Any, otherwise: float) -> Any:
+    return otherwise if variable is None else keras.ops.convert_to_numpy(variable).astype("float64")
 
 
 def _together(layer: Any, norm: Any) -> list[np.ndarray[Any, Any]]:
     """Returns kernel and bias of both as one, computed in float64."""
-
-    def wide(variable: Any, otherwise: float) -> Any:
-        return otherwise if variable is None else keras.ops.convert_to_numpy(variable).astype("float64")
-
-    scale = wide(norm.gamma, 1.0) / np.sqrt(wide(norm.moving_variance, 1.0) + norm.epsilon)
-    shift = wide(norm.beta, 0.0) - wide(norm.moving_mean, 0.0) * scale
-    kernel, bias = wide(layer.kernel, 0.0), wide(layer.bias if layer.use_bias else None, 0.0)
+    scale = _wide(norm.gamma, 1.0) / np.sqrt(_wide(norm.moving_variance, 1.0) + norm.epsilon)
+    shift = _wide(norm.beta, 0.0) - _wide(norm.moving_mean, 0.0) * scale
+    kernel, bias = _wide(layer.kernel, 0.0), _wide(layer.bias if layer.use_bias else None, 0.0)
     # A depthwise kernel ends with (channels, how many of each), the others with the channels.
     factor = scale.reshape(kernel.shape[-2:]) if isinstance(layer, _DEPTHWISE) else scale
     return [values.astype(layer.variable_dtype) for values in (kernel * factor, bias * scale + shift)]

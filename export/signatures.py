@@ -43,7 +43,6 @@ def served_model(
     with tf.device("/cpu:0"):
         network = portable_copy(model, folding_plan(model, interface))
     functions = heads(network, interface)
-    longest = min((layer.longest for layer in network._flatten_layers() if hasattr(layer, "longest")), default=None)
     recurrent = [layer for layer in network._flatten_layers() if hasattr(layer, "fold_weights")]
 
     module = tf.Module(name="served_model")
@@ -68,7 +67,7 @@ def served_model(
         return answer
 
     def predict(**inputs: tf.Tensor) -> Tensors:
-        return functions["predict"](as_model_input(network, checked(inputs, longest)), {})
+        return functions["predict"](as_model_input(network, checked(inputs)), {})
 
     def features(**request: tf.Tensor) -> Tensors:
         return functions["features"](*preprocessor.serve(checked(request)))

@@ -15,11 +15,11 @@ rng = np.random.default_rng
 
 
 def trained(model):
-    """Statistics and weights as after training, some channels nearly dead."""
+    """Statistics and weights that are not those of the start."""
     random = rng(1)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.set_weights([random.uniform(0.01, 3.0, w.shape) for w in layer.get_weights()])
+            layer.set_weights([random.uniform(0.05, 2.0, w.shape) for w in layer.get_weights()])
     return model
 
 
@@ -109,12 +109,45 @@ def test_what_is_asked_for_itself_stays():
     assert folding.plan(model, kept={"norm"}) == {"kernel": "norm"}, "the normalization's answer is the same"
 
 
-def test_a_model_without_a_graph_of_layers_has_nothing_to_fold():
+def test_a_mean_far_from_zero_stays():
+    """Folded, the kernel's answer of 1000 and a bias of -1000 would leave four digits less."""
+    model = functional(lambda x: layers.BatchNormalization(name="norm")(layers.Dense(2, name="kernel")(x)), (3,))
+    norm = model.get_layer("norm")
+    norm.moving_variance.assign([1.0, 1.0])
+    for mean, pairs in ((1000.0, {}), (-21.0, {}), (19.0, {"kernel": "norm"})):
+        norm.moving_mean.assign([0.0, mean])
+        model.get_layer("kernel").bias.assign([0.0, 0.0])
+        assert folding.plan(model) == pairs
+    norm.moving_mean.assign([0.0, 1000.0])
+    model.get_layer("kernel").bias.assign([0.0, 1001.0])
+    assert folding.plan(model) == {"kernel": "norm"}, "what the inputs make is near"
+
+
+def test_models_of_other_kinds_are_rebuilt_as_they_are():
     class Own(keras.Model):
         def call(self, x):
             return x
 
-    assert folding.plan(Own()) == {}
+    class WithItsOwnConfig(keras.Model):
+        def __init__(self, units, **kwargs):
+            inputs = keras.Input((3,))
+            super().__init__(inputs, layers.BatchNormalization()(layers.Dense(units)(inputs)), **kwargs)
+            self.units = units
+
+        def get_config(self):
+            return {"units": self.units, "name": self.name}
+
+    model, x = WithItsOwnConfig(4), np.ones((2, 3), "float32")
+    assert folding.plan(Own()) == folding.plan(model) == folding.plan(keras.Sequential([layers.Dense(2)])) == {}
+    np.testing.assert_array_equal(signatures.portable_copy(model, {})(x), model(x))
+
+
+def test_a_normalization_called_by_keyword():
+    model = functional(lambda x: layers.BatchNormalization(name="norm")(inputs=layers.Dense(2, name="kernel")(x)), (3,))
+    x = np.ones((2, 3), "float32")
+    copy = signatures.portable_copy(model, folding.plan(model))
+    assert len(copy.weights) == 2
+    np.testing.assert_allclose(copy(x), model(x, training=False), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])

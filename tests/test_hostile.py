@@ -367,13 +367,16 @@ def test_ids_outside_the_table_are_refused(served, family):
 @pytest.mark.parametrize("family", ["transformer", pytest.param("translation_transformer", marks=pytest.mark.slow)])
 def test_more_steps_than_there_are_positions_are_refused(served, family):
     model, longest = served(family), POSITIONS[family]
-    for name in model.specs("predict"):
-        good = model.good["predict"][name]
-        asked = {name: tf.tile(good[:, :1], [1, longest]) for name, good in model.good["predict"].items()}
-        assert not isinstance(model.ask("predict", **asked), str)
-        said = model.ask("predict", **asked | {name: tf.tile(good[:, :1], [1, longest + 1])})
-        assert f"{name} has more steps than the model has positions; expected at most {longest}, and got:" in said
-        assert str(longest + 1) in said
+    for signature in ("predict", "predict_portable"):
+        if signature not in model.signatures:
+            continue
+        for steps in (longest, longest + 1):
+            asked = {name: tf.tile(good[:, :1], [1, steps]) for name, good in model.good["predict"].items()}
+            said = model.ask(signature, **asked)
+            if steps == longest:
+                assert not isinstance(said, str), said
+            else:
+                assert f"A sequence is longer than max_length={longest}. Pass at most as many steps." in said
 
 
 # --- Texts and ids ----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from keras import layers, ops
 
 from zoo.errors import UsageError, did_you_mean
 from zoo.layers import blocks, dot_product
+from zoo.layers.sequences import within
 
 
 def gelu(x: Any) -> tf.Tensor:
@@ -93,11 +94,6 @@ class BertEmbedding(layers.Layer):
         self.vocab_size, self.hidden_size, self.max_length = vocab_size, hidden_size, max_length
         self.type_vocab_size, self.dropout, self.epsilon = type_vocab_size, dropout, epsilon
 
-    @property
-    def longest(self) -> int:
-        """The most steps that an input may have."""
-        return self.max_length
-
     def build(self, input_shape: Any) -> None:
         """Makes the three tables and the norm."""
         sizes = {"words": self.vocab_size, "positions": self.max_length, "token_types": self.type_vocab_size}
@@ -119,7 +115,7 @@ class BertEmbedding(layers.Layer):
             raise UsageError(
                 f"A sequence of {steps} tokens is longer than max_length={self.max_length}. Pass a shorter one."
             )
-        x = self.words(token_ids) + self.token_types(token_type_ids)
+        x = self.words(within(token_ids, self.max_length)) + self.token_types(token_type_ids)
         positions = ops.cast(self.positions.embeddings, x.dtype)[: ops.shape(token_ids)[1]]
         return self.drop(self.norm(x + positions), training=training)
 

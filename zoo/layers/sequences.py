@@ -9,10 +9,29 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers, ops
 
 from zoo.errors import UsageError
 from zoo.layers import dot_product
+
+
+def within(values: tf.Tensor, max_length: int) -> tf.Tensor:
+    """Returns (batch, steps, ...) unchanged, behind a check, when it runs, of a number of steps that is not known before.
+
+    Raises:
+        InvalidArgumentError: there are more steps than `max_length`.
+
+    Example:
+        >>> within(keras.ops.zeros((2, 10, 64)), max_length=50).shape
+        TensorShape([2, 10, 64])
+    """
+    if values.shape[1] is not None:
+        return values
+    steps = tf.shape(values)[1]
+    longer = f"A sequence is longer than max_length={max_length}. Pass at most as many steps."
+    with tf.control_dependencies([tf.debugging.Assert(steps <= max_length, [longer, steps])]):
+        return tf.identity(values)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -35,11 +54,6 @@ class PositionalEncoding(layers.Layer):
         self.max_length = max_length
         self.supports_masking = True
 
-    @property
-    def longest(self) -> int:
-        """The most steps that an input may have."""
-        return self.max_length
-
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Computes the table (max_length, dim)."""
         dim = int(input_shape[-1] or 0)
@@ -54,6 +68,7 @@ class PositionalEncoding(layers.Layer):
             raise UsageError(
                 f"A sequence of {steps} steps is longer than max_length={self.max_length}. Pass a larger one."
             )
+        inputs = within(inputs, self.max_length)
         return inputs + ops.convert_to_tensor(self._table, inputs.dtype)[: ops.shape(inputs)[1]]
 
     def get_config(self) -> dict[str, Any]:

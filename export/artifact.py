@@ -69,22 +69,25 @@ def save(
     interface = _fitting(model, interface)
     check_figures(figures or {})
     golden = _golden(model, interface)
+    pairs = folding_plan(model, interface)
     try:
-        with publishing.hidden_folder(base) as temporary:
-            _write(temporary, model, interface, golden, report or {}, figures or {})
-            verification = check(temporary, sums=False, runtimes=runtimes)
-            if not verification.passed:
-                raise UsageError(
-                    f"The SavedModel was not published, it failed its verification: {verification.failures}. "
-                    f"Check {_advice(verification)}."
-                )
-            _seal(temporary, verification)
-            return publishing.publish(temporary, base)
+        # Folding rounds otherwise. Where that alone is more than is allowed, the model is saved as it is.
+        for folded in [pairs, {}] if pairs else [{}]:
+            with publishing.hidden_folder(base) as temporary:
+                _write(temporary, model, interface, folded, golden, report or {}, figures or {})
+                verification = check(temporary, sums=False, runtimes=runtimes)
+                if verification.passed:
+                    _seal(temporary, verification)
+                    return publishing.publish(temporary, base)
     except (OSError, tf.errors.OpError) as error:
         raise UsageError(
             f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published; make room or pass another "
             "folder, and try again."
         ) from error
+    raise UsageError(
+        f"The SavedModel was not published, it failed its verification: {verification.failures}. "
+        f"Check {_advice(verification)}."
+    )
 
 
 def _advice(verification: Verification) -> str:
@@ -151,13 +154,14 @@ def _write(
     directory: Path,
     model: keras.Model,
     interface: Interface,
+    pairs: Mapping[str, str],
     golden: Mapping[str, np.ndarray],
     report: Mapping[str, Any],
     figures: Mapping[str, str | Path],
 ) -> None:
     assets = directory / "sources"  # saving copies from here into assets/
     assets.mkdir()
-    served, signatures = served_model(model, interface, assets, _labels_file(assets, interface))
+    served, signatures = served_model(model, interface, assets, _labels_file(assets, interface), pairs)
     # Without custom gradients: nobody trains a served function, and their ops are dead weight in every loader.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
@@ -166,6 +170,7 @@ def _write(
     extra.mkdir(exist_ok=True)
     np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(_once(golden)))  # type: ignore[arg-type]
     facts = _facts(model, interface, signatures, report)
+    facts["served_weights_sha256"] = _hash(folding.weights(model, pairs))
     storage.write_json(extra / "zoo.json", facts)
     examples = {name: golden_inputs(golden, name, facts["portable_signature"]) for name in signatures}
     write_warmup(directory, facts["model"]["name"], examples)
@@ -291,7 +296,6 @@ def _facts(
         "baseline": report.get("baseline"),
         "headline": report.get("headline", []),
         "weights_sha256": weights_hash(model),
-        "served_weights_sha256": _hash(folding.weights(model, folding_plan(model, interface))),
         "written_by": {
             "savedmodel-zoo": __version__,
             "tensorflow": tf.__version__,

@@ -25,7 +25,11 @@ PORTABLE = "predict_portable"
 
 
 def served_model(
-    model: keras.Model, interface: Interface, assets: Path, labels_file: Path | None
+    model: keras.Model,
+    interface: Interface,
+    assets: Path,
+    labels_file: Path | None,
+    pairs: Mapping[str, str] | None = None,
 ) -> tuple[tf.Module, dict[str, Any]]:
     """Returns what is saved: variables and labels, and a traced function per signature, each with a dynamic batch.
 
@@ -37,11 +41,12 @@ def served_model(
         interface: the run's interface.
         assets: a folder for files that become assets, such as a vocabulary; it must stay until all is saved.
         labels_file: the class names, one a line; it becomes an asset. None for tasks without classes.
+        pairs: which layers take the normalization behind them, as `folding_plan` has it; by default none.
     """
     task = tasks.get_task(interface.task)
     preprocessor, resources = interface.preprocessor.for_export(assets)
     with tf.device("/cpu:0"):
-        network = portable_copy(model, folding_plan(model, interface))
+        network = portable_copy(model, pairs or {})
     functions = heads(network, interface)
     recurrent = [layer for layer in network._flatten_layers() if hasattr(layer, "fold_weights")]
 

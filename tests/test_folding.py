@@ -187,7 +187,7 @@ def test_the_proof_is_of_the_folded_weights(normalized, tmp_path):
     facts, weights, ops = saved(normalized, tmp_path / "saved")
     assert facts["weights_sha256"] == artifact.weights_hash(normalized[0]) != facts["served_weights_sha256"]
     assert weights == "6 tensors, bit by bit the live model's with its normalization folded in"
-    assert "FusedBatchNormV3" not in ops
+    assert "Rsqrt" not in ops
 
 
 def test_a_model_that_folding_would_change_is_saved_as_it_is(normalized, tmp_path, monkeypatch):
@@ -197,4 +197,4 @@ def test_a_model_that_folding_would_change_is_saved_as_it_is(normalized, tmp_pat
     facts, weights, ops = saved(normalized, tmp_path / "saved")
     assert facts["served_weights_sha256"] == facts["weights_sha256"]
     assert weights == "10 tensors, bit by bit the live model's"
-    assert "FusedBatchNormV3" in ops
+    assert "Rsqrt" in ops

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from zoo import lookup
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -150,15 +151,12 @@ class InteractionPreprocessor:
             "item_titles": (self.titles, _TITLES_FILE, False),
         }[name]
         if self._directory is not None:
-            line = tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
-            text = tf.string, tf.lookup.TextFileIndex.WHOLE_LINE
-            columns = (*text, *line) if to_number else (*line, *text)
-            source = tf.lookup.TextFileInitializer(str(self._directory / file), *columns)
-        else:
-            numbers = tf.range(1, len(strings) + 1, dtype=tf.int64)
-            texts = tf.constant(strings, tf.string, shape=[len(strings)])
-            source = tf.lookup.KeyValueTensorInitializer(*((texts, numbers) if to_number else (numbers, texts)))
-        return tf.lookup.StaticHashTable(source, default_value=UNKNOWN if to_number else "")
+            path = self._directory / file
+            return lookup.numbers_of_lines(path, UNKNOWN) if to_number else lookup.lines_by_number(path, "")
+        numbers = tf.range(1, len(strings) + 1, dtype=tf.int64)
+        texts = tf.constant(strings, tf.string, shape=[len(strings)])
+        both = (texts, numbers, UNKNOWN) if to_number else (numbers, texts, "")
+        return lookup.in_memory(*both)
 
     def _numbers(self, name: str, ids: tf.Tensor) -> tf.Tensor:
         """Ids, string (batch,), to int32 (batch,)."""

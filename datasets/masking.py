@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
+from zoo import lookup
 from zoo.datasets.bert_text import SPECIAL_TOKENS
 from zoo.datasets.pieces import CONTINUES
 from zoo.datasets.vocabularies import VOCABULARY_FILE
@@ -193,14 +194,11 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
     def _piece_table(self) -> tf.lookup.StaticHashTable:
         if not self._pieces_of:
             with tf.init_scope():
-                source: Any
                 if self._file is None:
                     numbers = tf.range(len(self.vocabulary), dtype=tf.int64)
-                    source = tf.lookup.KeyValueTensorInitializer(numbers, tf.constant(self.vocabulary, tf.string))
+                    self._pieces_of.append(lookup.in_memory(numbers, tf.constant(self.vocabulary, tf.string), ""))
                 else:
-                    by_line, whole = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
-                    source = tf.lookup.TextFileInitializer(str(self._file), tf.int64, by_line, tf.string, whole)
-                self._pieces_of.append(tf.lookup.StaticHashTable(source, default_value=""))
+                    self._pieces_of.append(lookup.lines_by_number(self._file, ""))
         return self._pieces_of[0]
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

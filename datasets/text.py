@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
+from zoo import lookup
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,12 +65,11 @@ class VocabularyPreprocessor:
             with tf.init_scope():  # also when first asked for while a tf.data function is traced
                 if self._file is None:
                     numbers = tf.range(FIRST_WORD, FIRST_WORD + len(self.vocabulary), dtype=tf.int64)
-                    source = tf.lookup.KeyValueTensorInitializer(tf.constant(self.vocabulary, tf.string), numbers)
+                    words = tf.constant(self.vocabulary, tf.string)
+                    self._tables.append(lookup.in_memory(words, numbers, UNKNOWN))
                 else:
-                    by_line, whole = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
-                    source = tf.lookup.TextFileInitializer(str(self._file), tf.string, whole, tf.int64, by_line)
-                # In the file, line 0 and 1 are padding and unknown words, so that a line's number is the word's.
-                self._tables.append(tf.lookup.StaticHashTable(source, default_value=UNKNOWN))
+                    # In the file, line 0 and 1 are padding and unknown words, so that a line's number is the word's.
+                    self._tables.append(lookup.numbers_of_lines(self._file, UNKNOWN))
         return self._tables[0]
 
     def for_export(self, directory: Path) -> tuple[Self, list[Any]]:

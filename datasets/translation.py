@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from zoo import lookup
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -206,17 +207,14 @@ class TranslationPreprocessor:
                     pieces = self.source_vocabulary if side == "source" else self.target_vocabulary
                     numbers = tf.range(FIRST_PIECE, FIRST_PIECE + len(pieces), dtype=tf.int64)
                     words = tf.constant(pieces, tf.string, shape=[len(pieces)])
-                    both = (numbers, words) if name == "pieces" else (words, numbers)
-                    source = tf.lookup.KeyValueTensorInitializer(*both)
+                    both = (numbers, words, "\ufffd") if name == "pieces" else (words, numbers, UNKNOWN)
+                    self._tables[name] = lookup.in_memory(*both)
                 else:
-                    by_line, whole = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
-                    file = str(self._directory / f"{side}_vocabulary.txt")
-                    kinds = [tf.string, whole, tf.int64, by_line]
-                    source = tf.lookup.TextFileInitializer(
-                        file, *(kinds[2:] + kinds[:2] if name == "pieces" else kinds)
-                    )
-                default = "\ufffd" if name == "pieces" else UNKNOWN
-                self._tables[name] = tf.lookup.StaticHashTable(source, default_value=default)
+                    file = self._directory / f"{side}_vocabulary.txt"
+                    if name == "pieces":
+                        self._tables[name] = lookup.lines_by_number(file, "\ufffd")
+                    else:
+                        self._tables[name] = lookup.numbers_of_lines(file, UNKNOWN)
         return self._tables[name]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
+from zoo import lookup
 from zoo.datasets.bert_text import SPECIAL_TOKENS, Rules, Words
 from zoo.datasets.pieces import MOST_CHARACTERS, match
 from zoo.datasets.text import vocabulary_sizes
@@ -44,14 +45,11 @@ class Tables:
 
     def __init__(self, vocabulary: Sequence[str], rules: Rules, file: Path | None) -> None:
         with tf.init_scope():  # also when first asked for while a tf.data function is traced
-            source: Any
             if file is None:
                 numbers = tf.range(len(vocabulary), dtype=tf.int64)
-                source = tf.lookup.KeyValueTensorInitializer(tf.constant(vocabulary, tf.string), numbers)
+                self.pieces = lookup.in_memory(tf.constant(vocabulary, tf.string), numbers, -1)
             else:
-                by_line, whole = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
-                source = tf.lookup.TextFileInitializer(str(file), tf.string, whole, tf.int64, by_line)
-            self.pieces = tf.lookup.StaticHashTable(source, default_value=-1)
+                self.pieces = lookup.numbers_of_lines(file, -1)
         self.words = Words(rules, [token for token in SPECIAL_TOKENS if token in vocabulary])
 
 

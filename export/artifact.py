@@ -74,7 +74,7 @@ def save(
         # Folding rounds otherwise. Where that alone is more than is allowed, the model is saved as it is.
         for folded in [pairs, {}] if pairs else [{}]:
             with publishing.hidden_folder(base) as temporary:
-                _write(temporary, model, interface, folded, golden, report or {}, figures or {})
+                _write(temporary, model, interface, golden, report or {}, figures or {}, folded)
                 verification = check(temporary, sums=False, runtimes=runtimes)
                 if verification.passed:
                     _seal(temporary, verification)
@@ -154,10 +154,10 @@ def _write(
     directory: Path,
     model: keras.Model,
     interface: Interface,
-    pairs: Mapping[str, str],
     golden: Mapping[str, np.ndarray],
     report: Mapping[str, Any],
     figures: Mapping[str, str | Path],
+    pairs: Mapping[str, str] | None = None,
 ) -> None:
     assets = directory / "sources"  # saving copies from here into assets/
     assets.mkdir()
@@ -170,7 +170,7 @@ def _write(
     extra.mkdir(exist_ok=True)
     np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(_once(golden)))  # type: ignore[arg-type]
     facts = _facts(model, interface, signatures, report)
-    facts["served_weights_sha256"] = _hash(folding.weights(model, pairs))
+    facts["served_weights_sha256"] = _hash(folding.weights(model, pairs or {}))
     storage.write_json(extra / "zoo.json", facts)
     examples = {name: golden_inputs(golden, name, facts["portable_signature"]) for name in signatures}
     write_warmup(directory, facts["model"]["name"], examples)

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from zoo import registry, tasks
+from zoo import lookup, registry, tasks
 from zoo.errors import UsageError, one_line
 from zoo.export import folding
 from zoo.export.checks import checked
-from zoo.layers import recurrent as recurrent_layers
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -58,7 +57,7 @@ def served_model(
     module.model_weights = [v.value for v in network.weights]
     module.model_variables = [v.value for v in network.variables]
     module.resources = resources
-    module.labels = None if labels_file is None else _label_table(labels_file)
+    module.labels = None if labels_file is None else lookup.lines_by_number(labels_file, "")
 
     def label(numbers: tf.Tensor) -> tf.Tensor:
         return module.labels.lookup(numbers)
@@ -82,7 +81,7 @@ def served_model(
 
     raw = preprocessor.requests
     for layer, folded in zip(recurrent, module.folded_weights, strict=True):
-        layer.folded, layer.form = tuple(folded) or None, recurrent_layers.SHARED
+        layer.folded, layer.form = tuple(folded) or None, "shared"
     traced = {
         name: trace(answering(signature), {key: raw[key] for key in signature.takes(raw)})
         for name, signature in task.signatures.items()
@@ -92,21 +91,9 @@ def served_model(
         traced["features"] = trace(features, {key: raw[key] for key in task.signatures["serving_default"].takes(raw)})
     if recurrent:
         for layer in recurrent:
-            layer.folded, layer.form = None, recurrent_layers.PORTABLE
+            layer.folded, layer.form = None, "portable"
         traced[PORTABLE] = trace(predict, model_inputs(network))
     return module, traced
-
-
-def _label_table(file: Path) -> tf.lookup.StaticHashTable:
-    """Returns the table from line number to line."""
-    by_line = tf.lookup.TextFileInitializer(
-        str(file),
-        tf.int64,
-        tf.lookup.TextFileIndex.LINE_NUMBER,
-        tf.string,
-        tf.lookup.TextFileIndex.WHOLE_LINE,
-    )
-    return tf.lookup.StaticHashTable(by_line, default_value="")
 
 
 def folding_plan(model: keras.Model, interface: Interface) -> dict[str, str]:

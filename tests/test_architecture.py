@@ -75,7 +75,7 @@ def imports(name: str, tree: ast.AST, *, lazy: bool = True, typing: bool = False
 
 BASICS = {"errors", "storage", "_version"}
 CHECKPOINTS = {"huggingface", "bert_config", "tensor_files"}
-CORE = {"registry", "tasks", "config", "metrics", "resident", *CHECKPOINTS, *BASICS}
+CORE = {"registry", "tasks", "config", "metrics", "resident", "lookup", *CHECKPOINTS, *BASICS}
 KNOWS: dict[str, set[str]] = {
     **dict.fromkeys(CORE, BASICS),
     "tasks": {*BASICS, "metrics"},
@@ -151,7 +151,7 @@ INSTANT = [
     name
     for name in FILES
     if name not in IMPORTED_BY_OTHERS
-    if part_of(name) in {"", "models", "scripts", *CORE} - {"metrics"}
+    if part_of(name) in {"", "models", "scripts", *CORE} - {"metrics", "lookup"}
     or name in ("zoo.datasets", "zoo.datasets.sources", "zoo.export")
 ]
 

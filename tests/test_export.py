@@ -22,7 +22,7 @@ import tensorflow as tf
 from PIL import Image
 
 import zoo
-from zoo import storage
+from zoo import lookup, storage
 from zoo._version import __version__
 from zoo.errors import UsageError
 from zoo.export import artifact, layout, publishing, replay, signatures
@@ -532,15 +532,21 @@ def test_a_copy_that_differs_is_not_published(model, prepared, tmp_path, monkeyp
 
 
 def test_wrong_labels_in_the_graph_are_not_published(model, prepared, tmp_path, monkeypatch):
-    honest = signatures._label_table
+    honest = lookup.lines_by_number
 
-    def reversed_table(file):
+    def reversed_table(file, default):
         lines = file.read_text().splitlines()
         file.write_text("".join(f"{line}\n" for line in lines[::-1]))
-        return honest(file)
+        return honest(file, default)
 
-    monkeypatch.setattr(signatures, "_label_table", reversed_table)
+    monkeypatch.setattr(lookup, "lines_by_number", reversed_table)
     refuse(model, prepared.interface, tmp_path / "new", r"class_name, batch 64: 64 of 64 differ.*labels: line 1 is '9'")
+
+
+def test_the_graph_does_not_tell_where_it_was_written(base):
+    """A table of a file is named after the file's path, if nobody takes care."""
+    content = (base / "1" / "saved_model.pb").read_bytes()
+    assert not [part for part in base.absolute().parts[1:] if len(part) > 3 and part.encode() in content]
 
 
 def test_a_model_that_answers_nan_is_not_published(model, prepared, report, tmp_path):

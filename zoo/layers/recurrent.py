@@ -19,8 +19,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from zoo.layers import recurrent_inference
-from zoo.layers.dot_product import once
+from zoo.layers import recurrent_inference, recurrent_training
 
 Tensors = tuple[tf.Tensor, ...]
 
@@ -81,7 +80,7 @@ class LSTM(_DrawsToTrain, layers.LSTM):
         if training:
             steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
             h, c = (_full(state) for state in initial_state)
-            loop = _lstm_training if _needs_states(self) else _lstm_training_outputs
+            loop = recurrent_training.lstm if _needs_states(self) else recurrent_training.lstm_outputs
             outputs, carries = loop(steps.projected(kernel, self.cell.bias), recurrent_kernel, h, c)
             return steps.results(self, outputs, [(outputs, h), (carries, c)])
         bias = None if self.cell.bias is None else _full(tf.convert_to_tensor(self.cell.bias))
@@ -133,7 +132,7 @@ class GRU(_DrawsToTrain, layers.GRU):
         if training:
             steps = _Steps(_dropped(self, sequences, training), mask, self.go_backwards)
             h = _full(tf.nest.flatten(initial_state)[0])
-            outputs = _gru_training(steps.projected(kernel, input_bias), recurrent_kernel, recurrent_bias, h)
+            outputs = recurrent_training.gru(steps.projected(kernel, input_bias), recurrent_kernel, recurrent_bias, h)
             return steps.results(self, outputs, [(outputs, h)])
         bias = (input_bias, recurrent_bias)
 
@@ -317,168 +316,3 @@ class _Steps:
         outputs = tf.cond(self.padded_behind, usual, any_order)
         outputs.set_shape(values.shape)
         return outputs
-
-
-# --- Loops over the steps ------------------------------------------------------------------------------------------
-
-
-def _loop(
-    count: Any,
-    body: Callable[..., tuple[Tensors, Tensors]],
-    states: Tensors,
-    kept: Sequence[Any],
-    backwards: bool = False,
-) -> tuple[Tensors, tuple[tf.TensorArray, ...]]:
-    """Runs `body(step, *states) -> states, values` for every step; returns the last states, and arrays of the values."""
-
-    @tf.autograph.experimental.do_not_convert
-    def step(done: tf.Tensor, states: Tensors, arrays: Any) -> Any:
-        t = count - 1 - done if backwards else done
-        states, values = body(t, *states)
-        return done + 1, states, tuple(a.write(t, v) for a, v in zip(arrays, values, strict=True))
-
-    arrays = tuple(tf.TensorArray(dtype, size=count, element_shape=shape) for dtype, shape in kept)
-    start = (tf.constant(0), states, arrays)
-    ends: tuple[Any, Tensors, tuple[tf.TensorArray, ...]] = tf.while_loop(
-        lambda done, *_: done < count, step, start, parallel_iterations=1, maximum_iterations=count
-    )
-    return ends[1:]
-
-
-def _length(values: tf.Tensor) -> Any:
-    return values.shape[0] if values.shape[0] is not None else tf.shape(values)[0]
-
-
-def _flat_product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Returns the sum over all steps and rows of the outer products of (steps, batch, n) and (steps, batch, m)."""
-    return tf.matmul(tf.reshape(a, [-1, a.shape[-1]]), tf.reshape(b, [-1, b.shape[-1]]), transpose_a=True)
-
-
-def _before(values: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """Returns what a state was before every step."""
-    return tf.concat([start[tf.newaxis], values[:-1]], axis=0)
-
-
-def _lstm_step(x: tf.Tensor, kernel: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> Tensors:
-    i, f, new, o = tf.split(x + tf.matmul(h, kernel), 4, axis=1)
-    i, f, new, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(new), tf.sigmoid(o)
-    c = f * c + i * new
-    squashed = tf.tanh(c)
-    return i, f, new, o, squashed, o * squashed, c
-
-
-@tf.custom_gradient
-def _lstm_training(projected: tf.Tensor, kernel: tf.Tensor, start_h: tf.Tensor, start_c: tf.Tensor) -> Any:
-    """Outputs and carries of all steps, with a gradient that keeps the gates instead of computing them again."""
-    return _lstm_and_gradient(projected, kernel, start_h, start_c)
-
-
-def _lstm_training_outputs(projected: tf.Tensor, kernel: tf.Tensor, start_h: tf.Tensor, start_c: tf.Tensor) -> Any:
-    """`_lstm_training` where nobody reads the carries, so that no gradient comes from them: returns the outputs twice."""
-
-    @tf.custom_gradient
-    def outputs_only(*inputs: tf.Tensor) -> Any:
-        (outputs, _), gradient = _lstm_and_gradient(*inputs)
-        return outputs, lambda d_outputs: gradient(d_outputs, None)
-
-    outputs = outputs_only(projected, kernel, start_h, start_c)
-    return outputs, outputs
-
-
-def _lstm_and_gradient(projected: tf.Tensor, kernel: tf.Tensor, start_h: tf.Tensor, start_c: tf.Tensor) -> Any:
-    count, kept = _length(projected), (start_h.dtype, start_h.shape)
-
-    def forward(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[Tensors, Tensors]:
-        *gates, h, new_c = _lstm_step(projected[t], kernel, h, c)
-        return (h, new_c), (*gates, h, new_c)
-
-    _, (*gates, outputs, carries) = _loop(count, forward, (start_h, start_c), [kept] * 7)
-    outputs, carries = _stacked(outputs, projected, start_h), _stacked(carries, projected, start_h)
-
-    def gradient(d_outputs: tf.Tensor, d_carries: tf.Tensor | None) -> Any:
-        turned, c_before = tf.transpose(kernel), _before(carries, start_c)
-
-        def backward(t: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[Tensors, Tensors]:
-            i, f, new, o, squashed = (gate.read(t) for gate in gates)
-            dh += d_outputs[t]
-            dc += _d_tanh(squashed, dh * o)
-            if d_carries is not None:
-                dc += d_carries[t]
-            d_gates = tf.concat(
-                [
-                    _d_sigmoid(i, dc * new),
-                    _d_sigmoid(f, dc * c_before[t]),
-                    _d_tanh(new, dc * i),
-                    _d_sigmoid(o, dh * squashed),
-                ],
-                axis=1,
-            )
-            dh, dc = tf.matmul(d_gates, turned), dc * f
-            return (dh, dc), (d_gates,)
-
-        zeros = tf.zeros_like(start_h)
-        kept_gates = (start_h.dtype, projected.shape[1:])
-        (dh, dc), (d_gates,) = _loop(count, backward, (zeros, zeros), [kept_gates], backwards=True)
-        d_projected = d_gates.stack()
-        return once(d_projected, _flat_product(_before(outputs, start_h), d_projected), dh, dc)
-
-    return (outputs, carries), gradient
-
-
-def _gru_step(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor) -> Tensors:
-    x_z, x_r, x_new = tf.split(x, 3, axis=1)
-    z, r, inner = tf.split(tf.nn.bias_add(tf.matmul(h, kernel), bias), 3, axis=1)
-    z, r = tf.sigmoid(x_z + z), tf.sigmoid(x_r + r)
-    new = tf.tanh(x_new + r * inner)
-    return z, r, inner, new, h - new, new + z * (h - new)
-
-
-@tf.custom_gradient
-def _gru_training(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, start: tf.Tensor) -> Any:
-    """The outputs of all steps, with a gradient that keeps the gates instead of computing them again."""
-    count, kept = _length(projected), (start.dtype, start.shape)
-
-    def forward(t: tf.Tensor, h: tf.Tensor) -> tuple[Tensors, Tensors]:
-        *gates, h = _gru_step(projected[t], kernel, bias, h)
-        return (h,), (*gates, h)
-
-    _, (*gates, outputs) = _loop(count, forward, (start,), [kept] * 6)
-    outputs = _stacked(outputs, projected, start)
-
-    def gradient(d_outputs: tf.Tensor) -> Any:
-        turned = tf.transpose(kernel)
-
-        def backward(t: tf.Tensor, dh: tf.Tensor) -> tuple[Tensors, Tensors]:
-            z, r, inner, new, change = (gate.read(t) for gate in gates)
-            dh += d_outputs[t]
-            kept_part = dh * z
-            d_new = _d_tanh(new, dh - kept_part)
-            d_z, d_r = _d_sigmoid(z, dh * change), _d_sigmoid(r, d_new * inner)
-            d_gates = tf.concat([d_z, d_r, d_new * r], axis=1)
-            dh = kept_part + tf.matmul(d_gates, turned)
-            return (dh,), (d_gates, tf.concat([d_z, d_r, d_new], axis=1))
-
-        kept_gates = (start.dtype, projected.shape[1:])
-        begin = (tf.zeros_like(start),)
-        (dh,), arrays = _loop(count, backward, begin, [kept_gates, kept_gates], backwards=True)
-        d_gates, d_projected = (array.stack() for array in arrays)
-        d_kernel = _flat_product(_before(outputs, start), d_gates)
-        return once(d_projected, d_kernel, tf.reduce_sum(d_gates, axis=[0, 1]), dh)
-
-    return outputs, gradient
-
-
-def _stacked(array: tf.TensorArray, projected: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
-    values = array.stack()
-    values.set_shape([*projected.shape[:2], state.shape[-1]])
-    return values
-
-
-def _d_sigmoid(y: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-    """Gradient of sigmoid's input, from its output: one op instead of three."""
-    return tf.raw_ops.SigmoidGrad(y=y, dy=dy)
-
-
-def _d_tanh(y: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-    """Gradient of tanh's input, from its output."""
-    return tf.raw_ops.TanhGrad(y=y, dy=dy)

@@ -86,12 +86,15 @@ def save(
         ) from error
     raise UsageError(
         f"The SavedModel was not published, it failed its verification: {verification.failures}. "
-        f"Check {_advice(verification)}."
+        f"Check {_advice(model, verification)}."
     )
 
 
-def _advice(verification: Verification) -> str:
+def _advice(model: keras.Model, verification: Verification) -> str:
     """Returns what to do about an export that failed its verification."""
+    for layer in model.layers:
+        if not all(np.isfinite(w).all() for w in layer.get_weights() if w.dtype.kind == "f"):
+            return f"how it was trained: weights of the layer {layer.name!r} are NaN or infinite"
     failed = {check.name for check in verification.checks if check.passed is False}
     others = [name for name, state in verification.runtimes.items() if state != "agrees"]
     if "ops" in failed:
@@ -136,7 +139,7 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
             f"Model {model.name!r} takes {shown[0]}, the interface's preprocessor makes {shown[1]}. "
             "Pass the interface of the data that the model was trained on."
         )
-    tasks.output_name(model)  # refuses several outputs
+    tasks.check_output(model, tasks.get_task(interface.task))
     classes, names = model.output_shape[-1], len(interface.class_names)
     if tasks.get_task(interface.task).needs_class_names and classes != names:
         raise UsageError(

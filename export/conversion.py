@@ -14,6 +14,7 @@ import tensorflow as tf
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import foreign, layout, operations, publishing, runtimes, scratch, verification
+from zoo.export.description import known_facts
 from zoo.export.verdict import Verification
 
 FORMATS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}
@@ -254,9 +255,8 @@ def _complete(
     directory: Path, to: str, name: str, converted: Mapping[str, Any], verdict: Verification, folder: Path
 ) -> None:
     """Writes what lies beside the model's file; the sums last."""
-    labels = directory / "assets" / "labels.txt"
-    if labels.is_file():
-        shutil.copy(labels, folder / "labels.txt")
+    for file in _beside(directory):
+        shutil.copy(file, folder / file.name)
     source = {"folder": "/".join(directory.absolute().parts[-2:]), "signature": name}
     source["sha256"] = storage.sha256(directory / "saved_model.pb")
     content = {"source": source, "compared_with": _compared_with(converted, verdict), **verdict.to_dict()}
@@ -287,11 +287,12 @@ def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], v
     fixed = [f"the {what} is fixed to {size}" for what, size in (("batch", batch), ("length", length)) if size]
     line = verdict.checks[0]
     lines = [
-        f"# {'/'.join(directory.absolute().parts[-2:])} for {runtime.title}",
+        f"# {_title(directory)} for {runtime.title}",
         "",
         f"The signature `{name}` of a SavedModel, as `{runtime.file}`"
         + (f"; {' and '.join(fixed)}." if fixed else "."),
         *(["Line n of `labels.txt`, counted from 0, is the label of class n."] if _has_labels(directory) else []),
+        *(["`zoo.json` says how the inputs are made from raw ones."] if known_facts(directory) else []),
         "",
         "| | name | type | shape |",
         "|---|---|---|---|",
@@ -318,6 +319,20 @@ def _compared_with(converted: Mapping[str, Any], verdict: Verification) -> str:
 def _numpy_type(dtype: str) -> str:
     """Returns a type as a line of Python says it; what NumPy itself lacks comes with TensorFlow."""
     return f"np.{np.dtype(dtype).type.__name__}" if dtype in np.sctypeDict else f"ml_dtypes.{dtype}"
+
+
+def _beside(directory: Path) -> list[Path]:
+    """Returns the files of a SavedModel that tell what inputs and answers mean: labels, vocabularies, zoo.json."""
+    files = [*sorted((directory / "assets").glob("*")), directory / layout.EXTRA / "zoo.json"]
+    return [file for file in files if file.is_file() and not file.is_symlink()]
+
+
+def _title(directory: Path) -> str:
+    """Returns the name of the model and its data, or of its folder where nothing tells them."""
+    facts = known_facts(directory)
+    if "model" in facts and isinstance(facts.get("data", {}).get("name"), str):
+        return printable(f"{facts['model']['name']} of {facts['data']['name']}")
+    return "/".join(directory.absolute().parts[-2:])
 
 
 def _has_labels(directory: Path) -> bool:

@@ -35,6 +35,8 @@ class Description:
         """Returns the description for a terminal."""
         facts = self.facts
         lines = [str(self.path)]
+        if facts["sums"]:
+            lines.append(f"Changed since it was written, see the end: {'; '.join(facts['sums'][:3])}")
         if facts["model"]:
             arguments = ", ".join(f"{k}={v}" for k, v in facts["model"]["arguments"].items())
             lines += [f"{facts['model']['name']} for {facts['task'].replace('_', ' ')}, with {arguments}"]
@@ -91,7 +93,7 @@ def describe(path: str | Path) -> Description:
     """
     directory = layout.find(path)
     graph = operations.read(directory)
-    ops, facts = operations.scan(graph), _facts(directory)
+    ops, facts = operations.scan(graph), known_facts(directory)
     sums = layout.check_sums(directory) if (directory / layout.EXTRA / layout.SUMS).is_file() else []
     return Description(
         directory,
@@ -116,7 +118,7 @@ def describe(path: str | Path) -> Description:
     )
 
 
-def _facts(directory: Path) -> dict[str, Any]:
+def known_facts(directory: Path) -> dict[str, Any]:
     """Returns what zoo.json says, or nothing where there is none of ours: a stranger may have written it."""
     try:
         facts = storage.read_json(directory / layout.EXTRA / "zoo.json")

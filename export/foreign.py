@@ -51,7 +51,7 @@ def check(
     for name, found in seen["signatures"].items():
         checks += _lines(name, found)
     if not seen["signatures"]:
-        checks.append(Check("signatures", None, detail="there is none to ask"))
+        checks.append(Check("signatures", False, detail="there is none to ask; save it with signatures="))
     versions = {"tensorflow": seen["tensorflow"], "python": seen["python"]}
     portable = portable_signature(questions)
     states: dict[str, str] = {}

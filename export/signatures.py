@@ -167,7 +167,11 @@ def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Any, 
 
 def model_inputs(model: keras.Model) -> dict[str, tf.TensorSpec]:
     """Returns the model's inputs by name, with a dynamic batch."""
-    return {t.name: tf.TensorSpec((None, *t.shape[1:]), t.dtype, t.name) for t in model.inputs}
+    # Of an input that nobody named the tensor has a name of its own in every copy, the layer does not.
+    names = [t._keras_history.operation.name for t in model.inputs]
+    return {
+        name: tf.TensorSpec((None, *t.shape[1:]), t.dtype, name) for name, t in zip(names, model.inputs, strict=True)
+    }
 
 
 def as_model_input(model: keras.Model, inputs: Mapping[str, tf.Tensor]) -> Any:

@@ -198,3 +198,27 @@ def test_a_model_that_folding_would_change_is_saved_as_it_is(normalized, tmp_pat
     assert facts["served_weights_sha256"] == facts["weights_sha256"]
     assert weights == "10 tensors, bit by bit the live model's"
     assert "Rsqrt" in ops
+
+
+def test_a_model_of_ones_own_is_told_what_it_lacks(tmp_path):
+    """Its input needs no name; its last layer does. Weights that are no numbers are blamed on the layer that has them."""
+    prepared = zoo.datasets.load("digits").prepare("mlp")
+
+    def own(name=None):
+        inputs = keras.Input(prepared.arguments["input_shape"])
+        x = layers.Dense(4, name="features")(layers.Flatten()(inputs))
+        return keras.Model(
+            inputs, layers.Dense(10, activation="softmax", name=name)(layers.BatchNormalization(name="norm")(x))
+        )
+
+    with pytest.raises(
+        zoo.UsageError, match=r"ends with a layer called 'dense.*'; expected 'probabilities', or 'logits'"
+    ):
+        zoo.export.save(own(), prepared.interface, tmp_path / "saved")
+    model = own("probabilities")
+    assert tf.saved_model.load(zoo.export.save(model, prepared.interface, tmp_path / "saved")).signatures["predict"]
+    model.get_layer("norm").moving_mean.assign([np.nan] * 4)
+    with pytest.raises(
+        zoo.UsageError, match="Check how it was trained: weights of the layer 'norm' are NaN or infinite"
+    ):
+        zoo.export.save(model, prepared.interface, tmp_path / "saved")

@@ -103,6 +103,20 @@ def output_name(model: keras.Model) -> str:
     return str(names[0])
 
 
+def check_output(model: keras.Model, task: Task) -> None:
+    """Refuses a model of classes whose last layer's name does not tell what it answers.
+
+    Raises:
+        UsageError: it has several outputs, or one that is called neither `probabilities` nor `logits`.
+    """
+    name = output_name(model)
+    if task.prediction is _class_probabilities and name not in ("probabilities", "logits"):
+        raise UsageError(
+            f"Model {model.name!r} ends with a layer called {name!r}; expected 'probabilities', or 'logits' before a "
+            "softmax. Call its last layer so."
+        )
+
+
 def _cross_entropy(model: keras.Model, label_smoothing: float = 0.0) -> keras.losses.Loss:
     from zoo.metrics import CrossEntropy
 

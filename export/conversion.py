@@ -255,7 +255,7 @@ def _complete(
     directory: Path, to: str, name: str, converted: Mapping[str, Any], verdict: Verification, folder: Path
 ) -> None:
     """Writes what lies beside the model's file; the sums last."""
-    for file in _beside(directory):
+    for file in _companions(directory):
         shutil.copy(file, folder / file.name)
     source = {"folder": "/".join(directory.absolute().parts[-2:]), "signature": name}
     source["sha256"] = storage.sha256(directory / "saved_model.pb")
@@ -321,7 +321,7 @@ def _numpy_type(dtype: str) -> str:
     return f"np.{np.dtype(dtype).type.__name__}" if dtype in np.sctypeDict else f"ml_dtypes.{dtype}"
 
 
-def _beside(directory: Path) -> list[Path]:
+def _companions(directory: Path) -> list[Path]:
     """Returns the files of a SavedModel that tell what inputs and answers mean: labels, vocabularies, zoo.json."""
     files = [*sorted((directory / "assets").glob("*")), directory / layout.EXTRA / "zoo.json"]
     return [file for file in files if file.is_file() and not file.is_symlink()]

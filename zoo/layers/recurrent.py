@@ -91,12 +91,16 @@ class LSTM(_DrawsToTrain, layers.LSTM):
             )
             return steps.turned_results(self, outputs, [(outputs, h), (carries, c)])
 
+        if self.folded is None:
+            return _answer(self, loops, loops, sequences, mask, initial_state)
+        folded, folded_bias = self.folded
+
         def fused(steps: _Steps, h: tf.Tensor, c: tf.Tensor) -> Any:
             x = tf.transpose(steps.inputs, [1, 0, 2])
-            outputs, carries = recurrent_inference.block_lstm(x, *self.folded, h, c)
+            outputs, carries = recurrent_inference.block_lstm(x, folded, folded_bias, h, c)
             return steps.results(self, outputs, [(outputs, h), (carries, c)])
 
-        return _answer(self, loops if self.folded is None else fused, loops, sequences, mask, initial_state)
+        return _answer(self, fused, loops, sequences, mask, initial_state)
 
 
 @keras.saving.register_keras_serializable("zoo")

@@ -618,7 +618,7 @@ def test_models_that_cannot_be_exported(prepared, tmp_path):
         message = rf"takes a Functional Keras model, .*; received a {kind}. Pass keras.Model\(model"
         refuse(model, prepared.interface, tmp_path / "new", message)
     refuse(
-        keras.Model(image, first),
+        keras.Model(image, keras.layers.Dense(10, name="probabilities")(flat)),
         prepared.interface,
         tmp_path / "new",
         r"has no layer 'features', which every 'mlp' has. Pass the model that prepared.build\(\) or zoo.build\('mlp', ",

@@ -256,7 +256,8 @@ def _complete(
 ) -> None:
     """Writes what lies beside the model's file; the sums last."""
     for file in _companions(directory):
-        shutil.copy(file, folder / file.name)
+        if not (folder / file.name).exists():  # a stranger's asset may be called as what was converted
+            shutil.copy(file, folder / file.name)
     source = {"folder": "/".join(directory.absolute().parts[-2:]), "signature": name}
     source["sha256"] = storage.sha256(directory / "saved_model.pb")
     content = {"source": source, "compared_with": _compared_with(converted, verdict), **verdict.to_dict()}

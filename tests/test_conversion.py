@@ -63,8 +63,12 @@ def leftovers(base):
 
 
 def test_openvino_of_an_artifact(saved, run_python, tmp_path):
-    folder = convert(saved, "openvino", output=tmp_path / "other", sequence_length=5)
+    source = shutil.copytree(saved, tmp_path / "rows" / "1")
+    (source / "assets" / "words.txt").write_text("one\ntwo\n")
+    (source / "assets" / "model.bin").write_text("an asset of the name that the weights get")
+    folder = convert(source, "openvino", output=tmp_path / "other", sequence_length=5)
     assert folder == tmp_path / "other" / "1"
+    assert (folder / "words.txt").read_text() == "one\ntwo\n" and b"an asset" not in (folder / "model.bin").read_bytes()
     answer = check_published(folder, "model.xml", run_python)
     assert (folder / "model.bin").is_file() and "probabilities" in answer
     assert (folder / "labels.txt").read_text() == (saved / "assets" / "labels.txt").read_text()
@@ -75,6 +79,10 @@ def test_openvino_of_an_artifact(saved, run_python, tmp_path):
     assert content["checks"][0]["difference"] < content["checks"][0]["allowed"] == 1e-4
     assert content["source"]["sha256"] == storage.sha256(saved / "saved_model.pb")
     card = (folder / "README.md").read_text(encoding="utf-8")
+    assert (
+        card.startswith("# attention of digit_rows for OpenVINO") and "`zoo.json` says how the inputs are made" in card
+    )
+    assert storage.read_json(folder / "zoo.json")["preprocessor"]
     assert "| takes | `series` | float32 | batch, 5, 8 |" in card and "the length is fixed to 5" in card
     assert "what could be checked holds; it carries no proof" in conversion.summary(folder)
     with pytest.raises(UsageError, match=r"holds a model that `zoo convert` wrote.*Pass the SavedModel that"):

@@ -229,6 +229,7 @@ def test_a_stranger_gets_labels_for_any_text(run, run_python):
     assert answers[:2] == ["switch on", "ask"] and len(answers) == len(texts)
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_and_exported_in_another_process(run, run_python, tmp_path):
     again = """
     import sys

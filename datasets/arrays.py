@@ -30,12 +30,13 @@ def texts(values: Sequence[str | bytes]) -> np.ndarray:
     return column
 
 
-def split_of(columns: Mapping[str, Column], *, images: str | None = None) -> Split:
+def split_of(columns: Mapping[str, Column], *, images: str | None = None, contents: Sequence[bytes] = ()) -> Split:
     """Returns a split that gives the rows of columns in their order.
 
     Args:
         columns: by key; all of one length.
         images: the key whose column holds paths of image files, which are decoded when they are read.
+        contents: hashes of those files: where they lie, and decoding them once more, tells nothing of what they hold.
 
     Example:
         >>> split = split_of({"series": [np.zeros((2, 1)), np.ones((3, 1))], "label": np.array([0, 1])})
@@ -62,7 +63,11 @@ def split_of(columns: Mapping[str, Column], *, images: str | None = None) -> Spl
         rows = tf.data.Dataset.from_tensor_slices((plain, extents))
         return rows.map(example, num_parallel_calls=2, deterministic=True)
 
-    return Split(dataset, len(next(iter(columns.values()))))
+    size = len(next(iter(columns.values())))
+    if images is None:
+        return Split(dataset, size)
+    files = {**columns, images: texts(contents)}
+    return Split(dataset, size, lambda: tf.data.Dataset.from_tensor_slices(files))
 
 
 def _extents(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +137,13 @@ def window_splits(
             numbers = tf.data.Dataset.from_tensor_slices(starts.astype(np.int64))
             return numbers.map(example, num_parallel_calls=2, deterministic=True)
 
-        return Split(dataset, len(starts))
+        def content() -> tf.data.Dataset:  # the steps once, not once for every window
+            steps = values[starts[0] - window : starts[-1] + horizon] if len(starts) else values[:0]
+            return tf.data.Dataset.from_tensors(
+                {"starts": starts, "steps": np.float32(steps), "window": [window, horizon]}
+            )
+
+        return Split(dataset, len(starts), content)
 
     bounds_of = {"train": (0, first), "validation": (first, second), "test": (second, steps)}
     splits = {role: split(np.arange(start, stop - horizon + 1)) for role, (start, stop) in bounds_of.items()}
@@ -206,7 +217,7 @@ class Rows:
 
     def _split(self, index: np.ndarray) -> Split:
         columns = {k: v[index] if isinstance(v, np.ndarray) else [v[i] for i in index] for k, v in self.columns.items()}
-        return split_of(columns, images=self.images)
+        return split_of(columns, images=self.images, contents=[self.digests[i] for i in index])
 
     def _assigned(self, name: str) -> np.ndarray:
         """The source's splits where it has them; what is missing is cut from train, and one held out is our test."""

@@ -14,7 +14,8 @@ import tensorflow as tf
 from zoo import registry, tasks
 from zoo.datasets.arguments import complete_arguments
 from zoo.datasets.batches import joined, present, rectangular
-from zoo.datasets.interface import Examples, Interface
+from zoo.datasets.fingerprint import Fingerprint, content_hash
+from zoo.datasets.interface import Examples, Interface, described
 from zoo.datasets.order import redrawn, shuffled
 from zoo.datasets.preprocessors import PREPROCESSORS
 from zoo.errors import UsageError, did_you_mean
@@ -43,10 +44,19 @@ class Feature:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A raw split: `dataset()` gives a `tf.data.Dataset` of example dicts in a fixed order."""
+    """A raw split: `dataset()` gives a `tf.data.Dataset` of example dicts in a fixed order.
+
+    Where examples are costly to read, `content()` gives what decides them, such as image files that are not decoded.
+    """
 
     dataset: Callable[[], tf.data.Dataset]
     num_examples: int
+    content: Callable[[], tf.data.Dataset] | None = None
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The hash of its examples in their order, made in one pass when it is first asked for."""
+        return content_hash((self.content or self.dataset)())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +154,7 @@ class Data:
             interface: the run's.
             requested: the builder's arguments that were chosen for it.
         """
-        return Prepared(
+        prepared = Prepared(
             data=self,
             model=interface.build["name"],
             task=tasks.get_task(self.task),
@@ -152,6 +162,8 @@ class Data:
             requested=dict(requested),
             arguments=dict(interface.build["arguments"]),
         )
+        old, now = interface.fingerprint, prepared.fingerprint
+        return dataclasses.replace(prepared, changed=old.split_changes(now))
 
 
 @dataclasses.dataclass
@@ -165,6 +177,7 @@ class Prepared:
         preprocessor: fitted on the training split; the same object is baked into the SavedModel.
         requested: the builder's arguments that were chosen, or left at their defaults.
         arguments: the builder's arguments, complete with what the data decides.
+        changed: the splits that are not those of the run that this was prepared for, and how they differ.
     """
 
     data: Data
@@ -173,6 +186,7 @@ class Prepared:
     preprocessor: Preprocessor
     requested: dict[str, Any]
     arguments: dict[str, Any]
+    changed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     _cache: dict[str, Batch] = dataclasses.field(default_factory=dict, repr=False)
     _interface: Interface | None = dataclasses.field(default=None, repr=False)
 
@@ -381,6 +395,12 @@ class Prepared:
         return self.data.class_names
 
     @property
+    def fingerprint(self) -> Fingerprint:
+        """What a run is tied to: class names, preprocessor and the content of the splits."""
+        splits = {k: {"examples": v.num_examples, "sha256": v.sha256} for k, v in self.data.splits.items()}
+        return Fingerprint(self.data.class_names, described(self.preprocessor), splits)
+
+    @property
     def interface(self) -> Interface:
         """What an artifact needs beside the model: task, preprocessor, labels, and examples from the test split."""
         if self._interface is None:
@@ -391,6 +411,7 @@ class Prepared:
                 preprocessor=self.preprocessor,
                 data={"name": self.data.name, "licence": self.data.licence, "source": self.data.source},
                 examples=self._pick_examples(),
+                splits=self.fingerprint.splits,
             )
         return self._interface
 

@@ -83,8 +83,9 @@ def _bytes(value: Any) -> list[bytes]:
     return [repr(value.shape).encode(), value.tobytes()]
 
 
-def _joined(data: Data) -> tf.data.Dataset:
-    first, *others = (data.splits[role].dataset() for role in SPLITS)
+def _joined(data: Data, content: bool = False) -> tf.data.Dataset:
+    splits = [data.splits[role] for role in SPLITS]
+    first, *others = ((split.content if content and split.content else split.dataset)() for split in splits)
     for other in others:
         first = first.concatenate(other)
     return first
@@ -94,7 +95,7 @@ def _chosen(data: Data, wanted: np.ndarray) -> Split:
     with tf.device("CPU"):
         mask = tf.constant(wanted)
 
-    def dataset() -> tf.data.Dataset:
-        return _joined(data).enumerate().filter(lambda i, _: mask[i]).map(lambda _, example: example)
+    def dataset(content: bool = False) -> tf.data.Dataset:
+        return _joined(data, content).enumerate().filter(lambda i, _: mask[i]).map(lambda _, example: example)
 
-    return Split(dataset, int(wanted.sum()))
+    return Split(dataset, int(wanted.sum()), lambda: dataset(content=True))

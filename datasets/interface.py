@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo import registry, storage
+from zoo.datasets.fingerprint import Fingerprint
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Interface:
         preprocessor: raw input to model input.
         data: name, licence and source of the data.
         examples: real test examples, from which the exporter makes the golden answers.
+        splits: number and hash of the examples of each split, as `Fingerprint` has them.
 
     Example:
         >>> interface = zoo.datasets.load("digits").prepare("cnn").interface
@@ -51,6 +53,20 @@ class Interface:
     preprocessor: Preprocessor
     data: Mapping[str, str]
     examples: Examples
+    splits: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What the data is that it was made of: it is the same for the model that was trained on that data."""
+        return Fingerprint(self.class_names, described(self.preprocessor), self.splits)
+
+    def changes_since(self, directory: str | Path) -> list[str]:
+        """Returns in phrases how the data differs from that of an interface that was saved, an empty list for the same.
+
+        Raises:
+            UsageError: as `load`.
+        """
+        return Interface.load(directory).fingerprint.changes(self.fingerprint)
 
     def save(self, directory: str | Path) -> None:
         """Writes interface.json and examples.npz into a folder, made where it is missing."""
@@ -65,8 +81,10 @@ class Interface:
             "task": self.task,
             "build": registry.plain(self.build),
             "class_names": list(self.class_names),
-            "preprocessor": {"kind": self.preprocessor.kind, **self.preprocessor.config()},
+            "preprocessor": described(self.preprocessor),
             "data": dict(self.data),
+            "splits": registry.plain(self.splits),
+            "data_sha256": self.fingerprint.sha256,
         }
         storage.write_json(directory / "interface.json", content)
 
@@ -75,7 +93,7 @@ class Interface:
         """Reads what `save` wrote.
 
         Raises:
-            UsageError: the folder holds no interface.
+            UsageError: the folder holds no interface, or one that was changed or does not say which data it belongs to.
         """
         from zoo.datasets.preprocessors import PREPROCESSORS
 
@@ -85,6 +103,11 @@ class Interface:
                 f"{directory} holds no interface.json. Pass the folder `interface` of a run that `zoo train` made."
             )
         content = storage.read_json(directory / "interface.json")
+        if "splits" not in content:
+            raise UsageError(
+                f"{directory} does not say which data it was made of: an earlier version wrote it. Train the model again, "
+                "with another --run_directory or with --overwrite."
+            )
         config = dict(content["preprocessor"])
         with np.load(directory / "examples.npz") as packed:
             arrays = storage.unpack_arrays(packed)
@@ -92,11 +115,24 @@ class Interface:
             {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}
             for kind in ("requests/", "inputs/")
         )
-        return cls(
+        loaded = cls(
             task=content["task"],
             build=content["build"],
             class_names=tuple(content["class_names"]),
             preprocessor=PREPROCESSORS[config.pop("kind")](**config),
             data=content["data"],
             examples=Examples(requests, arrays["targets"], inputs),
+            splits=content["splits"],
         )
+        if loaded.fingerprint.sha256 != content["data_sha256"]:
+            raise UsageError(
+                f"{directory / 'interface.json'} was changed after training: its class names, preprocessor and splits do "
+                "not have the hash that it states. Put the run's own file back, or train the model again."
+            )
+        return loaded
+
+
+def described(preprocessor: Preprocessor) -> dict[str, Any]:
+    """Returns the kind and the configuration of a preprocessor as JSON knows them."""
+    plain: dict[str, Any] = registry.plain({"kind": preprocessor.kind, **preprocessor.config()})
+    return plain

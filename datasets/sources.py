@@ -223,11 +223,23 @@ def _reader(name: str, builder: Any) -> Reader:
     )
 
 
-def _raw(builder: Any, spec: str) -> tf.data.Dataset:
+def _raw(builder: Any, spec: str, decoders: Mapping[str, Any] | None = None) -> tf.data.Dataset:
     import tensorflow_datasets as tfds
 
     read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-    return builder.as_dataset(split=spec, shuffle_files=False, read_config=read)
+    return builder.as_dataset(split=spec, shuffle_files=False, read_config=read, decoders=decoders or None)
+
+
+def _undecoded(builder: Any, reader: Reader) -> dict[str, Any]:
+    """Returns decoders that leave photographs as the files that they came as, for `Split.content`.
+
+    Images of one size came as arrays; another version of TensorFlow may have compressed the same pixels otherwise.
+    """
+    import tensorflow_datasets as tfds
+
+    key = reader.keys.get("image", "")
+    varies = key and None in builder.info.features[key].shape[:2]
+    return {key: tfds.decode.SkipDecoding()} if varies else {}
 
 
 def _split(builder: Any, reader: Reader, spec: str) -> Split:
@@ -250,10 +262,10 @@ def _split(builder: Any, reader: Reader, spec: str) -> Split:
             found["tags"] = tags - tf.cast(tags > dropped, tf.int64)
         return found
 
-    def dataset() -> tf.data.Dataset:
-        return _raw(builder, spec).map(ours, num_parallel_calls=2, deterministic=True)
+    def dataset(decoders: Mapping[str, Any] | None = None) -> tf.data.Dataset:
+        return _raw(builder, spec, decoders).map(ours, num_parallel_calls=2, deterministic=True)
 
-    return Split(dataset, builder.info.splits[spec].num_examples)
+    return Split(dataset, builder.info.splits[spec].num_examples, lambda: dataset(_undecoded(builder, reader)))
 
 
 def _windows(name: str, builder: Any, reader: Reader, window: int, horizon: int) -> dict[str, Split]:

@@ -291,6 +291,7 @@ def _facts(
         "task": interface.task,
         "class_names": list(interface.class_names),
         "data": dict(interface.data),
+        "data_sha256": interface.fingerprint.sha256,
         "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},
         "limits": list(interface.preprocessor.limits),
         "portable_signature": PORTABLE if PORTABLE in signatures else "predict",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
     from zoo.datasets.data import Prepared
+    from zoo.datasets.interface import Interface
     from zoo.export.verification import Verification
     from zoo.training.cluster import Workers
 
@@ -89,6 +90,7 @@ def run(
     import tensorflow as tf
 
     from zoo import evaluation, training
+    from zoo.datasets.interface import Interface
     from zoo.export import publishing
     from zoo.training.cluster import Workers
     from zoo.training.run_directory import in_use
@@ -119,7 +121,8 @@ def run(
             print(evaluation.summarize(report), flush=True)
         saved = verification = None
         if export:
-            saved, verification = _export(network, prepared.interface, directory, report, verbose)
+            interface = Interface.load(directory / "interface")  # the one that the run began with
+            saved, verification = _export(network, interface, directory, report, verbose)
     return RunResult(directory, trained.history, report, saved, verification)
 
 
@@ -218,7 +221,7 @@ def cross_validate(model: str, data: str, *, folds: int = 5, **arguments: Any) -
 
 
 def _export(
-    network: keras.Model, interface: Any, directory: Path, report: Mapping[str, Any], verbose: int
+    network: keras.Model, interface: Interface, directory: Path, report: Mapping[str, Any], verbose: int
 ) -> tuple[Path, Verification]:
     """Exports into the run and verifies; a version that holds these very weights already is verified again instead."""
     from zoo import evaluation
@@ -231,7 +234,8 @@ def _export(
     newest = base / str(numbers[-1] if numbers else 1)
     facts_file = newest / layout.EXTRA / "zoo.json"
     facts = storage.read_json(facts_file) if facts_file.is_file() else {}
-    if facts.get("weights_sha256") != artifact.weights_hash(network):
+    expected = {"weights_sha256": artifact.weights_hash(network), "data_sha256": interface.fingerprint.sha256}
+    if any(facts.get(name) != value for name, value in expected.items()):
         figures = evaluation.plot_files(report, directory)
         newest = artifact.save(network, interface, base, report=report, figures=figures)
         place = newest.relative_to(directory).as_posix()
@@ -248,20 +252,26 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     """Opens a finished run: its trained model, its data prepared in the same way, and its settings.
 
     Raises:
-        UsageError: the folder is no run, or its training has not finished.
+        UsageError: the folder is no run, its training has not finished, its parts belong to different data, or the data
+            has other classes or another training split by now.
 
     Example:
         >>> model, prepared, settings = open_run("runs/digits-cnn")
     """
     from zoo import datasets
-    from zoo.datasets.interface import Interface
 
-    model_file, settings = _finished(run_directory)
+    model_file, settings, interface = _finished(run_directory)
     arguments = dict(settings["model"])
     source = dict(settings["data"])
     del arguments["name"]
-    interface = Interface.load(Path(run_directory) / "interface")
     prepared = datasets.load(source.pop("name"), **source).prepared_as(interface, arguments)
+    if prepared.class_names != interface.class_names or "train" in prepared.changed:
+        changes = "; ".join(interface.fingerprint.changes(prepared.fingerprint))
+        raise UsageError(
+            f"The run in {run_directory} was trained on other data: {changes}. Figures on it would mean nothing: classes "
+            "may have other numbers, and examples that were trained on may be tested. Put the old data back; a test split "
+            "of its own (a column called split, or folders train and test) may change."
+        )
     return load_model(model_file), prepared, settings
 
 
@@ -272,13 +282,11 @@ def export_run(run_directory: str | Path, path: str | Path, runtimes: str | Sequ
         UsageError: as `open_run` and `zoo.export.save`.
     """
     from zoo import evaluation
-    from zoo.datasets.interface import Interface
     from zoo.export import artifact
 
-    model_file, _ = _finished(run_directory)
+    model_file, _, interface = _finished(run_directory)
     report_file = Path(run_directory) / "evaluation.json"
     report = storage.read_json(report_file) if report_file.is_file() else None
-    interface = Interface.load(Path(run_directory) / "interface")
     figures = evaluation.plot_files(report, run_directory) if report else {}
     return artifact.save(load_model(model_file), interface, path, report=report, figures=figures, runtimes=runtimes)
 
@@ -346,10 +354,8 @@ def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:
         PosixPath('my-bert')
     """
     from zoo import huggingface
-    from zoo.datasets.interface import Interface
 
-    model_file, _ = _finished(run_directory)
-    interface = Interface.load(Path(run_directory) / "interface")
+    model_file, _, interface = _finished(run_directory)
     rules = interface.preprocessor.config()
     if "lower_case" not in rules:
         name = interface.build["name"]
@@ -380,8 +386,10 @@ def load_model(file: Path) -> keras.Model:
     return keras.saving.load_model(file, compile=False)
 
 
-def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any]]:
-    from zoo.training.run_directory import is_run
+def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface]:
+    """Returns a run's model.keras, its settings, and its interface, which belongs to that model's data."""
+    from zoo.datasets.interface import Interface
+    from zoo.training.run_directory import is_run, trained_on
 
     directory = Path(run_directory)
     if not is_run(directory):
@@ -393,4 +401,10 @@ def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any]]:
             f"The run in {directory} has not finished training. `zoo train --config {directory / 'config.yaml'} "
             f"--run_directory {directory}` goes on with it."
         )
-    return directory / "model.keras", read_yaml(directory / "config.yaml")
+    interface = Interface.load(directory / "interface")
+    if trained_on(directory / "model.keras") != interface.fingerprint.sha256:
+        raise UsageError(
+            f"{directory / 'interface'} belongs to other data than {directory / 'model.keras'}: their words and classes may "
+            "have other numbers. Put the run's own files back, or train the model again with --overwrite."
+        )
+    return directory / "model.keras", read_yaml(directory / "config.yaml"), interface

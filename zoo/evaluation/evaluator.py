@@ -34,7 +34,8 @@ def evaluate(
         split: train, validation or test.
         batch_size: examples per forward pass; it does not change the figures.
         directory: where evaluation.json and plots/*.png go (evaluation-SPLIT.json for another split than test), usually
-            the run directory; None writes nothing.
+            the run directory; None writes nothing. Data whose split is not the run's any more gets files of its own:
+            evaluation-changed.json and plots/*-changed.png.
 
     Returns:
         The report as plain numbers, lists and strings; what it holds depends on the task, see the reports in
@@ -57,12 +58,15 @@ def evaluate(
         "split": split,
         **kind.compute(model, data, split, batch_size),
     }
+    changed = data.changed.get(split)
+    if changed:
+        report["changed_data"] = changed
     report["headline"] = [dataclasses.asdict(figure) for figure in kind.headline(report)]
     if directory is not None:
         directory = Path(directory)
         try:
             (directory / "plots").mkdir(parents=True, exist_ok=True)
-            suffix = "" if split == "test" else f"-{split}"
+            suffix = _suffix(report)
             storage.write_json(directory / f"evaluation{suffix}.json", report)
             for name, draw in kind.plots.items():
                 draw(report, directory / "plots" / f"{name}{suffix}.png")
@@ -76,14 +80,26 @@ def evaluate(
 def plot_files(report: Mapping[str, Any], directory: str | Path) -> dict[str, Path]:
     """Returns the pictures of a run by name, for its model card: its curves, and what `evaluate` drew of this report."""
     plots = Path(directory) / "plots"
-    suffix = "" if report["split"] == "test" else f"-{report['split']}"
+    suffix = _suffix(report)
     drawn = {name: plots / f"{name}{suffix}.png" for name in REPORTS[get_task(report["task"]).report].plots}
     return {name: file for name, file in {"curves": plots / "history.png", **drawn}.items() if file.is_file()}
 
 
 def summarize(report: Report) -> str:
     """Returns a report as a few lines for a terminal."""
-    return REPORTS[get_task(report["task"]).report].summary(report)
+    told = REPORTS[get_task(report["task"]).report].summary(report)
+    if "changed_data" not in report:
+        return told
+    return (
+        f"Other data than the run's: {report['changed_data']}. The run's own figures stay as they are; these are kept in "
+        f"evaluation{_suffix(report)}.json.\n{told}"
+    )
+
+
+def _suffix(report: Mapping[str, Any]) -> str:
+    """What the names of a report's files end with: those on the run's own test split have nothing."""
+    split = "" if report["split"] == "test" else f"-{report['split']}"
+    return f"{split}-changed" if "changed_data" in report else split
 
 
 def headline(report: Report) -> list[Figure]:

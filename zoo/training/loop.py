@@ -17,7 +17,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import storage
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
 from zoo.training.augmentation import augment
@@ -150,6 +149,8 @@ class Loop:
         self.model.stop_training = False
         with Interruption() as interruption, replicated(self.model), explained(self.config, self.strategy):
             resumed, states = self._resume()
+            if self.directory is not None:
+                self.directory.record()  # only now: everything has been checked
             if not self.model.stop_training and self.epoch < self.config.epochs:
                 self.callbacks.on_train_begin()
                 set_states(self.user_callbacks, states)  # after on_train_begin, which makes them forget
@@ -430,5 +431,4 @@ class Loop:
             self.directory.write_history(self.rows)
             if self.rows:
                 self._plot()
-            with storage.replacing(self.directory.model_file) as temporary:
-                model.save(temporary)
+            self.directory.write_model(model)

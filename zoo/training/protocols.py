@@ -50,7 +50,11 @@ class TrainingData(Protocol):
 
     @property
     def interface(self) -> Any:
-        """What the exporter needs; has `save(directory)`. None for data that cannot be exported with."""
+        """What the exporter needs. None for data that cannot be exported with.
+
+        It has `save(directory)`, `fingerprint.sha256`, the hash of the data that it belongs to, and
+        `changes_since(directory)`, phrases that say how that data differs from a saved interface's.
+        """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import csv
 import fcntl
 import io
 import os
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -25,39 +26,82 @@ if TYPE_CHECKING:
 class RunDirectory:
     """Owns a run's folder while it trains.
 
-    Opening one that exists goes on with its run, provided that the settings are the same; it is locked against a
-    second trainer until `close`.
+    Opening one that exists goes on with its run, provided that the settings and the data are the same; it is locked
+    against a second trainer until `close`. Nothing of such a run is changed before `record`.
 
     Args:
         path: the folder; made where it is missing.
         settings: the run's `model`, `data` and `config` sections.
         overwrite: throws away the run that is there and starts anew.
+        interface: the data's, see `TrainingData`; None for data that has none.
 
     Raises:
-        UsageError: the path exists and is no run, holds a run with other settings, is in use by another process, or
-            cannot be written.
+        UsageError: the path exists and is no run, holds a run with other settings or of other data, is in use by another
+            process, or cannot be written.
     """
 
-    def __init__(self, path: str | Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, settings: Mapping[str, Any], *, overwrite: bool = False, interface: Any = None
+    ) -> None:
         self.path = Path(path)
+        self._interface = interface
+        self._data_sha256 = None if interface is None else interface.fingerprint.sha256
+        self._settings = {**settings, "data_sha256": self._data_sha256}
         self._lock: IO[str] | None = None
         self._tensorboard: TensorBoard | None = None
         existing = self._existing()
         # Before the first checkpoint there is nothing to lose, and nothing that other settings could be mixed with.
         begun = any(self.checkpoints.glob("step-*")) or self.model_file.is_file()
-        if existing is not None and not overwrite and begun:
-            _refuse_other_settings(self.path, existing, settings)
+        self._goes_on = existing is not None and not overwrite and begun
+        if existing is not None and self._goes_on:
+            changes = [] if interface is None else interface.changes_since(self.interface)
+            _refuse_other_settings(self.path, existing, settings, same_data=interface is not None and not changes)
+            self._refuse_other_data(existing, changes)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             if overwrite and existing is not None:
                 self._clear()
-            storage.write_text(self.config_file, _CONFIG_HEAD + to_yaml(settings))
-            storage.write_json(self._settings_file, settings)
         except OSError as error:
             raise UsageError(
                 f"Cannot write the run directory {self.path}: {error.strerror}. Pass another --run_directory."
             ) from error
+
+    def _refuse_other_data(self, existing: Mapping[str, Any], changes: Sequence[str]) -> None:
+        if changes:
+            raise UsageError(
+                f"{self.path} holds a run that was trained on other data: {'; '.join(changes)}. Put the old data back to "
+                "go on, or pass another --run_directory, or --overwrite to start anew."
+            )
+        if existing.get("data_sha256", self._data_sha256) != self._data_sha256:
+            raise UsageError(
+                f"{self.interface} belongs to other data than the checkpoints of {self.path}. Put the run's own folder "
+                "back, or pass another --run_directory, or --overwrite to start anew."
+            )
+
+    def record(self) -> None:
+        """Writes the settings, and the interface of a run that begins; one that goes on keeps its own.
+
+        Call it once nothing can be refused any more, the restored checkpoint included.
+        """
+        with writing(self.path):
+            settings = {k: v for k, v in self._settings.items() if k != "data_sha256"}
+            storage.write_text(self.config_file, _CONFIG_HEAD + to_yaml(settings))
+            storage.write_json(self._settings_file, self._settings)
+            if self._interface is not None and not self._goes_on:
+                self._interface.save(self.interface)
+
+    def write_model(self, model: keras.Model) -> None:
+        """Writes model.keras, which says in the comment of its archive which data it was trained on.
+
+        The report on the model before it goes first: an export in between has no figures then, instead of other weights'.
+        """
+        (self.path / "evaluation.json").unlink(missing_ok=True)
+        with storage.replacing(self.model_file) as temporary:
+            model.save(temporary)
+            if self._data_sha256 is not None:
+                with zipfile.ZipFile(temporary, "a") as archive:
+                    archive.comment = f"{_DATA}{self._data_sha256}".encode()
 
     def _existing(self) -> dict[str, Any] | None:
         """Returns the settings of the run that is there, or None for a new or empty folder."""
@@ -100,6 +144,11 @@ class RunDirectory:
     @property
     def _settings_file(self) -> Path:
         return self.path / ".settings.json"
+
+    @property
+    def interface(self) -> Path:
+        """The folder of everything between raw request and answer that is not the model."""
+        return self.path / "interface"
 
     @property
     def checkpoints(self) -> Path:
@@ -189,19 +238,31 @@ def is_run(path: Path) -> bool:
     return file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith(_CONFIG_HEAD)
 
 
+_DATA = "data_sha256="
+
+
+def trained_on(model_file: Path) -> str | None:
+    """Returns the hash of the data that a run's model.keras says it was trained on; None where it says nothing."""
+    with zipfile.ZipFile(model_file) as archive:
+        comment = archive.comment.decode(errors="replace")
+    return comment.removeprefix(_DATA) if comment.startswith(_DATA) else None
+
+
 _NO_NUMBERS = ("steps_per_call", "checkpoint_steps", "keep_checkpoints", "histograms")
 """Settings that change no number of a run."""
 
 
-def _refuse_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raises for the first setting in which a run that is there differs; more epochs at a constant rate are welcome."""
+def _refuse_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any], same_data: bool) -> None:
+    """Raises for the first setting in which a run that is there differs; more epochs at a constant rate are welcome, and
+    so is the same data under another name."""
     for section in ("model", "data", "config"):
         defaults = (
             TrainConfig().to_dict() if section == "config" else {}
         )  # a run of an earlier version has fewer fields
         old, new = {**defaults, **(existing.get(section) or {})}, dict(wanted[section])
         for key in sorted({*old, *new}):
-            place = section == "data" and key.endswith("_dir")  # where files lie changes no number
+            # Where files lie changes no number.
+            place = section == "data" and (key.endswith("_dir") or (key == "name" and same_data))
             if old.get(key) == new.get(key) or place or (section == "config" and key in _NO_NUMBERS):
                 continue
             longer = section == "config" and key == "epochs" and new[key] > old.get(key, 0)

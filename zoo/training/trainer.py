@@ -18,7 +18,7 @@ from zoo.training.compiled import keep_compiled
 from zoo.training.loop import Loop
 from zoo.training.policies import check_precision, plain_model
 from zoo.training.protocols import TrainingData, TrainResult
-from zoo.training.run_directory import RunDirectory, writing
+from zoo.training.run_directory import RunDirectory
 from zoo.training.strategies import check_strategy
 from zoo.training.tuning import tuned
 from zoo.training.user_data import wrap
@@ -93,12 +93,8 @@ def train(
                 agree(loop.workers, {**settings, "examples": _examples(data, config)})
             if run_directory is None or not loop.workers.chief:
                 return loop.run()
-            # Only now, when nothing of the settings can be refused any more, is anything written.
-            directory = RunDirectory(run_directory, settings, overwrite=overwrite)
+            directory = RunDirectory(run_directory, settings, overwrite=overwrite, interface=data.interface)
             try:
-                if data.interface is not None:
-                    with writing(directory.path):
-                        data.interface.save(directory.path / "interface")
                 loop.keep_in(directory)
                 return loop.run()
             finally:
@@ -114,7 +110,8 @@ def _examples(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
     for part in tf.nest.flatten(batch):
         digest.update(part.numpy().tobytes())
     counts = {split: data.num_examples(split) for split in ("train", "validation")}
-    return {**counts, "first_batch": digest.hexdigest()}
+    content = {} if data.interface is None else {"data_sha256": data.interface.fingerprint.sha256}
+    return {**counts, "first_batch": digest.hexdigest(), **content}
 
 
 def _training_data(model: keras.Model, data: Any, validation: Any, config: TrainConfig) -> TrainingData:

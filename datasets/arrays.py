@@ -217,7 +217,8 @@ class Rows:
 
     def _split(self, index: np.ndarray) -> Split:
         columns = {k: v[index] if isinstance(v, np.ndarray) else [v[i] for i in index] for k, v in self.columns.items()}
-        return split_of(columns, images=self.images, contents=[self.digests[i] for i in index])
+        contents = [self.digests[i] for i in index] if self.images is not None else ()
+        return split_of(columns, images=self.images, contents=contents)
 
     def _assigned(self, name: str) -> np.ndarray:
         """The source's splits where it has them; what is missing is cut from train, and one held out is our test."""

@@ -27,6 +27,22 @@ class Examples:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sample:
+    """Raw requests by input name and what is right, drawn from the test split, on which the exporter compares the model's
+    and the artifact's figure with the report's.
+
+    Attributes:
+        requests: as `Examples`.
+        targets: as `Examples`.
+        whole: whether every example of the split could be drawn, so that the figure is an estimate of the report's.
+    """
+
+    requests: Mapping[str, np.ndarray]
+    targets: np.ndarray
+    whole: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Interface:
     """What the exporter takes beside the model; made by `data.prepare`, saved with the run.
 
@@ -37,6 +53,7 @@ class Interface:
         preprocessor: raw input to model input.
         data: name, licence and source of the data.
         examples: real test examples, from which the exporter makes the golden answers.
+        sample: at most 1,000 real test examples more, of which the artifact keeps none; None without.
 
     Example:
         >>> interface = zoo.datasets.load("digits").prepare("cnn").interface
@@ -51,6 +68,7 @@ class Interface:
     preprocessor: Preprocessor
     data: Mapping[str, str]
     examples: Examples
+    sample: Sample | None = None
 
     def save(self, directory: str | Path) -> None:
         """Writes interface.json and examples.npz into a folder, made where it is missing."""
@@ -58,6 +76,9 @@ class Interface:
         directory.mkdir(parents=True, exist_ok=True)
         arrays = {f"requests/{k}": v for k, v in self.examples.requests.items()}
         arrays |= {f"inputs/{k}": v for k, v in self.examples.inputs.items()}
+        if self.sample is not None:
+            arrays |= {f"sample/{k}": v for k, v in self.sample.requests.items()}
+            arrays |= {"sample_targets": self.sample.targets, "sample_whole": np.array(self.sample.whole)}
         packed = storage.pack_arrays({**arrays, "targets": self.examples.targets})
         with storage.replacing(directory / "examples.npz") as temporary:
             np.savez_compressed(temporary, **packed)  # type: ignore[arg-type]
@@ -88,9 +109,9 @@ class Interface:
         config = dict(content["preprocessor"])
         with np.load(directory / "examples.npz") as packed:
             arrays = storage.unpack_arrays(packed)
-        requests, inputs = (
+        requests, inputs, sample = (
             {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}
-            for kind in ("requests/", "inputs/")
+            for kind in ("requests/", "inputs/", "sample/")
         )
         return cls(
             task=content["task"],
@@ -99,4 +120,5 @@ class Interface:
             preprocessor=PREPROCESSORS[config.pop("kind")](**config),
             data=content["data"],
             examples=Examples(requests, arrays["targets"], inputs),
+            sample=Sample(sample, arrays["sample_targets"], bool(arrays["sample_whole"])) if sample else None,
         )

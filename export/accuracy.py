@@ -97,7 +97,8 @@ def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any])
     if names is not None and interface.class_names and list(names) != list(interface.class_names):
         raise UsageError(
             f"The report names the classes {', '.join(map(str, names[:5]))}, the interface "
-            f"{', '.join(interface.class_names[:5])}. Pass the report of this model on this data: zoo.evaluate(model, prepared)."
+            f"{', '.join(interface.class_names[:5])}. Pass the report of this model on this data, "
+            "from zoo.evaluate(model, prepared)."
         )
     if score is None:
         return None

@@ -116,14 +116,13 @@ def _layers(model: keras.Model) -> list[Any]:
 def _carry_layer(layer: Any, twin: Any) -> None:
     """Carries what one layer holds outside of its weights."""
     base = keras.layers.Layer
-    kept = type(layer).load_assets is not base.load_assets
     if hasattr(layer, "finalize_state") or (
         is_own(layer) and type(layer).load_own_variables is not base.load_own_variables
     ):
         store: dict[str, Any] = {}
         layer.save_own_variables(store)
         twin.load_own_variables({name: np.asarray(value) for name, value in store.items()})
-    if kept:
+    if hasattr(layer, "save_assets") and hasattr(twin, "load_assets"):
         with tempfile.TemporaryDirectory() as folder:
             layer.save_assets(folder)
             twin.load_assets(folder)
@@ -246,6 +245,6 @@ def check_agreement(model: keras.Model, copy: keras.Model, inputs: Any) -> None:
         if not mean <= 0.05 * scale or flipped > 0.05 * max(20, want.size // want.shape[-1]):
             raise UsageError(
                 f"The float32 copy of model {model.name!r} does not answer as the model does in half precision: on "
-                f"{len(want)} examples the mean difference is {mean:.2g}, allowed {0.05 * scale:.2g}; {flipped} clear predictions "
-                f"differ. {advice(model)}"
+                f"{len(want)} examples the mean difference is {mean:.2g}, allowed {0.05 * scale:.2g}; {flipped} clear "
+                f"predictions differ. {advice(model)}"
             )

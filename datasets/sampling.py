@@ -44,6 +44,8 @@ def draw_sample(
     examples = [example for example in raw.as_numpy_iterator() if accepts(example)]
     if not examples:
         return None
+    order = np.random.default_rng(1).permutation(len(examples))  # so that the first of them are a sample too
+    examples = [examples[i] for i in order]
     targets = rectangular([example[target] for example in examples])
     return Sample(preprocessor.to_requests(examples), targets, whole)
 

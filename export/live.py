@@ -57,7 +57,7 @@ def signatures(
         declared["features"] = tasks.Signature(first, lambda served: dict(served.outputs), {}, head="features")
 
     def label(numbers: tf.Tensor) -> tf.Tensor:
-        return tf.constant(names[numbers.numpy()].tolist(), tf.string)
+        return tf.gather(tf.constant(names.tolist(), tf.string), numbers)
 
     def answering(signature: tasks.Signature) -> Callable[[Tensors], Tensors]:
         def answer(requests: Tensors) -> Tensors:

@@ -15,9 +15,10 @@ from zoo import registry, tasks
 from zoo.datasets.arguments import complete_arguments
 from zoo.datasets.batches import joined, present, rectangular
 from zoo.datasets.fingerprint import Fingerprint, content_hash
-from zoo.datasets.interface import Examples, Interface, described
+from zoo.datasets.interface import Examples, Interface, Sample, described
 from zoo.datasets.order import redrawn, shuffled
 from zoo.datasets.preprocessors import PREPROCESSORS
+from zoo.datasets.sampling import draw_sample
 from zoo.errors import UsageError, did_you_mean
 from zoo.resident import Resident
 
@@ -278,6 +279,10 @@ class Prepared:
         batches = positions.map(gather, num_parallel_calls=2, deterministic=True)
         return self._drawn(batches, split, seed, epoch, start).prefetch(8)
 
+    def some_inputs(self) -> Any:
+        """Returns the model inputs of the first 64 training examples."""
+        return next(iter(self.batches("train", 64)))[0]
+
     def _drawn(self, batches: Any, split: str, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
         """Training batches as the preprocessor draws them anew, where it does."""
         redraw = getattr(self.preprocessor, "redraw", None)
@@ -404,16 +409,28 @@ class Prepared:
     def interface(self) -> Interface:
         """What an artifact needs beside the model: task, preprocessor, labels, and examples from the test split."""
         if self._interface is None:
+            examples = self._pick_examples()
             self._interface = Interface(
                 task=self.task.name,
                 build={"name": self.model, "arguments": registry.plain(self.arguments)},
                 class_names=self.data.class_names,
                 preprocessor=self.preprocessor,
                 data={"name": self.data.name, "licence": self.data.licence, "source": self.data.source},
-                examples=self._pick_examples(),
                 splits=self.fingerprint.splits,
+                examples=examples,
+                sample=self._draw_sample(examples) if self.task.score is not None else None,
             )
         return self._interface
+
+    def _draw_sample(self, known: Examples, scan: int = 10_000) -> Sample | None:
+        """Test examples for the figures that an export compares; of a split that is read as a stream, from its beginning."""
+        split = self._split("test")
+        whole = not self._is_streamed("test") or split.num_examples <= scan
+        dataset, count = split.dataset(), split.num_examples
+        if not whole:
+            dataset, count = dataset.take(scan), scan
+        accepts = getattr(self.preprocessor, "accepts", lambda example: True)
+        return draw_sample(dataset, count, whole, self.preprocessor, self.task.target, accepts, known)
 
     def _pick_examples(self, count: int = 64, scan: int = 10_000) -> Examples:
         """At least `count` test examples, the first of every class before the second of any."""

@@ -28,6 +28,22 @@ class Examples:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sample:
+    """Raw requests by input name and what is right, drawn from the test split, on which the exporter compares the model's
+    and the artifact's figure with the report's.
+
+    Attributes:
+        requests: as `Examples`.
+        targets: as `Examples`.
+        whole: whether every example of the split could be drawn, so that the figure is an estimate of the report's.
+    """
+
+    requests: Mapping[str, np.ndarray]
+    targets: np.ndarray
+    whole: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Interface:
     """What the exporter takes beside the model; made by `data.prepare`, saved with the run.
 
@@ -39,6 +55,7 @@ class Interface:
         data: name, licence and source of the data.
         examples: real test examples, from which the exporter makes the golden answers.
         splits: number and hash of the examples of each split, as `Fingerprint` has them.
+        sample: at most 1,000 real test examples more, of which the artifact keeps none; None without.
 
     Example:
         >>> interface = zoo.datasets.load("digits").prepare("cnn").interface
@@ -54,6 +71,7 @@ class Interface:
     data: Mapping[str, str]
     examples: Examples
     splits: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    sample: Sample | None = None
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -74,6 +92,9 @@ class Interface:
         directory.mkdir(parents=True, exist_ok=True)
         arrays = {f"requests/{k}": v for k, v in self.examples.requests.items()}
         arrays |= {f"inputs/{k}": v for k, v in self.examples.inputs.items()}
+        if self.sample is not None:
+            arrays |= {f"sample/{k}": v for k, v in self.sample.requests.items()}
+            arrays |= {"sample_targets": self.sample.targets, "sample_whole": np.array(self.sample.whole)}
         packed = storage.pack_arrays({**arrays, "targets": self.examples.targets})
         with storage.replacing(directory / "examples.npz") as temporary:
             np.savez_compressed(temporary, **packed)  # type: ignore[arg-type]
@@ -111,9 +132,9 @@ class Interface:
         config = dict(content["preprocessor"])
         with np.load(directory / "examples.npz") as packed:
             arrays = storage.unpack_arrays(packed)
-        requests, inputs = (
+        requests, inputs, sample = (
             {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}
-            for kind in ("requests/", "inputs/")
+            for kind in ("requests/", "inputs/", "sample/")
         )
         loaded = cls(
             task=content["task"],
@@ -123,6 +144,7 @@ class Interface:
             data=content["data"],
             examples=Examples(requests, arrays["targets"], inputs),
             splits=content["splits"],
+            sample=Sample(sample, arrays["sample_targets"], bool(arrays["sample_whole"])) if sample else None,
         )
         if loaded.fingerprint.sha256 != content["data_sha256"]:
             raise UsageError(

@@ -7,7 +7,7 @@ import hashlib
 import math
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +15,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import registry, storage, tasks
+from zoo import registry, scores, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError, one_line
-from zoo.export import folding, layout, publishing
+from zoo.export import accuracy, folding, layout, live, publishing
 from zoo.export.card import check_figures, model_card
 from zoo.export.requests import c_program, golden_inputs
 from zoo.export.runtimes import RUNTIMES, require
-from zoo.export.signatures import PORTABLE, as_model_input, folding_plan, heads, model_inputs, served_model
+from zoo.export.signatures import PORTABLE, folding_plan, model_inputs, served_model
 from zoo.export.verification import Verification, check
 from zoo.export.warmup import write_warmup
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
-
-Tensors = Mapping[str, tf.Tensor]
 
 
 def save(
@@ -56,8 +54,9 @@ def save(
 
     Raises:
         UsageError: a runtime is unknown or not installed, the folder holds something else, cannot be written, the disk is
-            full, a figure is no PNG file, model and interface do not belong together, the model cannot be exported, or what
-            was written does not compute what the model computes. Nothing is left behind.
+            full, a figure is no PNG file, model and interface do not belong together, the model cannot be exported, it does
+            worse on raw test examples than its report or its training says, or what was written does not compute what the
+            model computes. Nothing is left behind.
 
     Example:
         >>> zoo.export.save(model, prepared.interface, "exports/digits")
@@ -68,14 +67,16 @@ def save(
     require(runtimes)
     interface = _fitting(model, interface)
     check_figures(figures or {})
-    golden = _golden(model, interface)
+    golden = live.golden(model, interface)
+    scores.check_probabilities({k.removeprefix("predict/out/"): v for k, v in golden.items()})
+    measured = accuracy.measure(model, interface, report or {})
     pairs = folding_plan(model, interface)
     try:
         # Folding rounds otherwise. Where that alone is more than is allowed, the model is saved as it is.
         for folded in [pairs, {}] if pairs else [{}]:
             with publishing.hidden_folder(base) as temporary:
                 _write(temporary, model, interface, golden, report or {}, figures or {}, folded)
-                verification = check(temporary, sums=False, runtimes=runtimes)
+                verification = check(temporary, sums=False, runtimes=runtimes, measured=measured)
                 if verification.passed:
                     _seal(temporary, verification)
                     return publishing.publish(temporary, base)
@@ -207,77 +208,6 @@ def _labels_file(directory: Path, interface: Interface) -> Path | None:
     file = directory / "labels.txt"
     file.write_text("".join(f"{name}\n" for name in interface.class_names), encoding="utf-8")
     return file
-
-
-def _golden(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
-    """The examples and the live model's answers: SIGNATURE/in/NAME and SIGNATURE/out/NAME.
-
-    Made by the model itself, not by its copy in the artifact, and with the labels taken from the list, not from the
-    lookup table: an error in copying, tracing or labelling shows as a difference.
-    """
-    # A GPU multiplies with ten bits of mantissa where that is allowed, which is no answer to compare float32 with.
-    shortened = tf.config.experimental.tensor_float_32_execution_enabled()
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    try:
-        return _live_answers(model, interface)
-    finally:
-        tf.config.experimental.enable_tensor_float_32_execution(shortened)
-
-
-def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
-    task, preprocessor = tasks.get_task(interface.task), interface.preprocessor
-    live = heads(model, interface)
-    names = np.array([name.encode() for name in interface.class_names], object)
-    signatures = dict(task.signatures)
-    if "features" in live:
-        first = task.signatures["serving_default"].takes(preprocessor.requests)
-        signatures["features"] = tasks.Signature(first, lambda served: dict(served.outputs), {}, head="features")
-
-    def label(numbers: tf.Tensor) -> tf.Tensor:
-        return tf.constant(names[numbers.numpy()].tolist(), tf.string)
-
-    def answering(signature: tasks.Signature) -> Callable[[Tensors], Tensors]:
-        def answer(requests: Tensors) -> Tensors:
-            inputs, extras = preprocessor.serve(requests)
-            outputs = live[signature.head](inputs, extras)
-            return signature.answer(tasks.Served(outputs, label, extras, preprocessor))
-
-        return answer
-
-    def predict(inputs: Tensors) -> Tensors:
-        return live["predict"](as_model_input(model, inputs), {})
-
-    examples = interface.examples
-    inputs = dict(zip(model_inputs(model), examples.inputs.values(), strict=True))
-    if len(model.inputs) > 1:
-        inputs = dict(examples.inputs)
-    golden = {"targets": examples.targets, **_recorded("predict", inputs, predict)}
-    for name, signature in signatures.items():
-        golden |= _recorded(
-            name, {k: examples.requests[k] for k in signature.takes(examples.requests)}, answering(signature)
-        )
-    return golden
-
-
-def _recorded(
-    name: str, given: Mapping[str, np.ndarray], function: Callable[[Tensors], Tensors]
-) -> dict[str, np.ndarray]:
-    """What a signature is asked and what the live model answers, 64 at a time, as it is replayed."""
-    tensors = {k: tf.constant(v.tolist(), tf.string) if v.dtype == object else tf.constant(v) for k, v in given.items()}
-    count = len(next(iter(given.values())))
-    parts = [function({k: v[i : i + 64] for k, v in tensors.items()}) for i in range(0, count, 64)]
-    answers = {k: _joined([part[k].numpy() for part in parts]) for k in parts[0]}
-    return {f"{name}/in/{k}": v for k, v in given.items()} | {f"{name}/out/{k}": v for k, v in answers.items()}
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Concatenates batches; answers for every step are filled up to the longest, as padding is answered: with 0 or ""."""
-    if parts[0].ndim > 1:
-        longest = max(part.shape[1] for part in parts)
-        rest = [(0, 0)] * (parts[0].ndim - 2)
-        filler = b"" if parts[0].dtype == object else 0
-        parts = [np.pad(p, [(0, 0), (0, longest - p.shape[1]), *rest], constant_values=filler) for p in parts]
-    return np.concatenate(parts)
 
 
 def _facts(

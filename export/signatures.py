@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from zoo import lookup, registry, tasks
+from zoo import copies, lookup, registry, tasks
 from zoo.errors import UsageError, one_line
 from zoo.export import folding
 from zoo.export.checks import checked
@@ -56,7 +56,7 @@ def served_model(
     # Plain variables alone, not the Keras model: it would be saved and loaded beside them, every weight twice.
     module.model_weights = [v.value for v in network.weights]
     module.model_variables = [v.value for v in network.variables]
-    module.resources = resources
+    module.resources = [*resources, *copies.tables(network)]
     module.labels = None if labels_file is None else lookup.lines_by_number(labels_file, "")
 
     def label(numbers: tf.Tensor) -> tf.Tensor:
@@ -114,7 +114,9 @@ def portable_copy(model: keras.Model, pairs: Mapping[str, str]) -> keras.Model:
     """
     try:
         copy = type(model).from_config(folding.config(model, pairs))
-        copy.set_weights(folding.weights(model, pairs))
+        copies.carry(model, copy, folding.weights(model, pairs), changed={*pairs, *pairs.values()})
+    except UsageError:
+        raise
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UsageError(
             f"Model {model.name!r} cannot be rebuilt from its config ({one_line(error, 200)}). Pass a Functional Keras "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import zipfile
 import zlib
@@ -14,7 +15,8 @@ import numpy as np
 
 from zoo import storage
 from zoo.errors import UsageError, one_line
-from zoo.export import foreign, layout, operations, replay, runtimes
+from zoo.export import foreign, layout, operations, replay, runtimes, scratch
+from zoo.export.accuracy import Measured
 from zoo.export.verdict import TOLERANCE, Check, Verification
 
 __all__ = ["TOLERANCE", "Check", "Verification", "check", "verify"]
@@ -60,9 +62,15 @@ def verify(
 
 
 def check(
-    directory: Path, *, sums: bool, runtimes: str | Sequence[str] = (), python: str | Path | None = None
+    directory: Path,
+    *,
+    sums: bool,
+    runtimes: str | Sequence[str] = (),
+    python: str | Path | None = None,
+    measured: Measured | None = None,
 ) -> Verification:
-    """Verifies a version folder; `sums=False` while it is being written and its sums are still to come."""
+    """Verifies a version folder; `sums=False` while it is being written and its sums are still to come, and `measured` for
+    what the live model answers to raw test examples."""
     promised, named = _runtimes_of(directory, runtimes)
     for name in ("golden.npz", "zoo.json"):
         if not _extra(directory, name):
@@ -80,7 +88,10 @@ def check(
         return Verification(directory, tuple(checks), versions)
     if not ops.passed:  # what could do harm is not run, not even in a process of its own
         return Verification(directory, (*checks, contract, ops), versions)
-    replayed = _replay(directory, python)
+    with scratch.folder() as temporary:
+        sample = measured.write(temporary) if measured else {}
+        replayed = _replay(directory, python, sample)
+        figures = [measured.compare(sample)] if measured and "error" not in replayed else []
     if "error" in replayed:
         checks.append(Check("replay in a clean process", False, detail=replayed["error"]))
         return Verification(directory, (*checks, contract, ops), versions)
@@ -88,6 +99,7 @@ def check(
     detail = f"imported {', '.join(leaked[:3])}" if leaked else "neither keras nor zoo can be imported there"
     checks.append(Check("clean process", not leaked, detail=detail))
     checks += _check_signatures(replayed["signatures"])
+    checks += figures
     checks += _check_facts(directory, replayed["weights"])
     checks += [contract, ops]
     versions = {"tensorflow": replayed["tensorflow"], "python": replayed["python"]}
@@ -204,10 +216,12 @@ def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
     return checks
 
 
-def _replay(directory: Path, python: str | Path | None) -> dict[str, Any]:
+def _replay(directory: Path, python: str | Path | None, sample: dict[str, str]) -> dict[str, Any]:
     """Runs replay.py in a process of its own; returns what it printed, or {"error": ...}."""
     script = Path(__file__).with_name("replay.py")
-    return runtimes.run_script(script, [str(directory.absolute()), str(TOLERANCE)], "REPLAY ", python)
+    return runtimes.run_script(
+        script, [str(directory.absolute()), str(TOLERANCE), json.dumps(sample)], "REPLAY ", python
+    )
 
 
 def _check_contract(graph: Any) -> Check:

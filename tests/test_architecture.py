@@ -75,10 +75,10 @@ def imports(name: str, tree: ast.AST, *, lazy: bool = True, typing: bool = False
 
 BASICS = {"errors", "storage", "_version"}
 CHECKPOINTS = {"huggingface", "bert_config", "tensor_files"}
-CORE = {"registry", "tasks", "config", "metrics", "resident", "lookup", *CHECKPOINTS, *BASICS}
+CORE = {"registry", "tasks", "config", "metrics", "resident", "lookup", "copies", "scores", *CHECKPOINTS, *BASICS}
 KNOWS: dict[str, set[str]] = {
     **dict.fromkeys(CORE, BASICS),
-    "tasks": {*BASICS, "metrics"},
+    "tasks": {*BASICS, "metrics", "scores"},
     "huggingface": {*BASICS, "bert_config", "tensor_files"},
     "layers": {*BASICS, "layers"},
     "models": {*BASICS, "registry", "layers", "models", *CHECKPOINTS},

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from zoo import scores
 from zoo.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Task:
         monitor: the metric of the validation split by which one model is better than another, and its direction.
         needs_class_names: whether targets are class numbers with names.
         arguments: arguments that the task decides for every builder that has them.
+        score: how answers to raw requests are judged; None where no figure is a mean over examples, as with BLEU.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Task:
     monitor: tuple[str, str] = ("val_loss", "min")
     needs_class_names: bool = True
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    score: scores.Score | None = None
 
 
 def output_name(model: keras.Model) -> str:
@@ -272,6 +275,7 @@ def _classifier(*requests: str, optional: tuple[str, ...] = ()) -> dict[str, Any
         "metrics": _accuracy,
         "prediction": _class_probabilities,
         "monitor": ("val_accuracy", "max"),
+        "score": scores.Score("accuracy", scores.right_labels),
     }
 
 
@@ -326,6 +330,7 @@ TASKS: dict[str, Task] = {
             prediction=_values,
             needs_class_names=False,
             arguments={"classifier_activation": "linear", "return_sequences": False},
+            score=scores.Score("mae", scores.distances("forecast"), higher_is_better=False),
         ),
         Task(
             name="tagging",
@@ -337,6 +342,7 @@ TASKS: dict[str, Task] = {
             metrics=_element_accuracy,
             prediction=_class_probabilities,
             monitor=("val_accuracy", "max"),
+            score=scores.Score("accuracy", scores.right_tags),
         ),
         Task(
             name="translation",
@@ -378,6 +384,7 @@ TASKS: dict[str, Task] = {
             metrics=_errors,
             prediction=_values,
             needs_class_names=False,
+            score=scores.Score("mae", scores.distances("rating"), signature="rating", higher_is_better=False),
         ),
     ]
 }

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo import copies
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
 from zoo.training.augmentation import augment
@@ -28,7 +29,7 @@ from zoo.training.interruption import SIGNALS, Interrupted, Interruption
 from zoo.training.levels import learning_rates
 from zoo.training.optimizers import Update, make_optimizer
 from zoo.training.plots import plot_history
-from zoo.training.policies import plain_model, policy_of
+from zoo.training.policies import check_plain, plain_model, policy_of
 from zoo.training.progress import ProgressBar
 from zoo.training.protocols import TrainingData, TrainResult
 from zoo.training.run_directory import RunDirectory, writing
@@ -162,7 +163,10 @@ class Loop:
             self.weights.settle(self._from_chief if self.workers.count > 1 else None)
             self.tuning.settle()
             self._write_graph()
+            inputs = self.data.some_inputs()
+            copies.record_training(self.model, inputs, self.rows)
             model = plain_model(self.model)
+            check_plain(self.model, model, inputs)
             self._finish(model)
             if interruption.number:
                 raise Interrupted(interruption.number, "Interrupted after training; the same command does the rest.")

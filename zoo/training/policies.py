@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from zoo import copies
 from zoo.errors import UsageError, did_you_mean
 
 NAMES = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
@@ -98,11 +100,39 @@ def plain_model(model: keras.Model) -> keras.Model:
     # Layer by layer, so that a user's own classes need no registration; outside of the strategy's scope, so that the
     # variables are plain ones.
     copy = keras.models.clone_model(model, clone_function=_plain_layer, recursive=True)
-    copy.set_weights(model.get_weights())
-    build = getattr(model, "_zoo_build", None)
-    if build is not None:
-        object.__setattr__(copy, "_zoo_build", build)
-    return copy
+    return copies.carry(model, copy)
+
+
+def check_plain(model: keras.Model, copy: keras.Model, inputs: Any) -> None:
+    """Compares what `plain_model` returned with the model that was trained, on real inputs.
+
+    In half precision no tolerance would tell rounding from a state that is lost in part. So a second copy, which computes as
+    the model does, must answer like it to rounding, and the float32 copy must predict the same.
+
+    Args:
+        model: the model that is trained.
+        copy: what `plain_model` made of it.
+        inputs: a batch of model inputs.
+
+    Raises:
+        UsageError: the copy lacks what the model has learned or was given.
+    """
+    if copy is model:
+        return
+    if not policy_of(model).startswith("mixed_"):
+        copies.check_copy(model, copy, inputs)
+        return
+    drawn = random.getstate()  # initializers of the copy draw seeds, which later models must not miss
+    try:
+        like = keras.models.clone_model(model, clone_function=_same_layer, recursive=True)
+    finally:
+        random.setstate(drawn)
+    copies.check_copy(model, copies.carry(model, like), inputs, tolerance=1e-3)
+    copies.check_agreement(model, copy, inputs)
+
+
+def _same_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    return type(layer).from_config(layer.get_config())
 
 
 def _plain_layer(layer: keras.layers.Layer) -> keras.layers.Layer:

@@ -38,6 +38,9 @@ class TrainingData(Protocol):
     ) -> tf.data.Dataset:
         """Batches (input, target[, weights]) whose order is a function of (seed, epoch)."""
 
+    def some_inputs(self) -> Any:
+        """The model inputs of a few training examples, the same at every call; it draws nothing from a dataset's order."""
+
     def resident(self, split: str) -> Resident | None:
         """The split in memory, None where it is read as a stream."""
 

@@ -16,7 +16,7 @@ from zoo.errors import UsageError
 from zoo.training.cluster import agree
 from zoo.training.compiled import keep_compiled
 from zoo.training.loop import Loop
-from zoo.training.policies import check_precision, plain_model
+from zoo.training.policies import check_plain, check_precision, plain_model
 from zoo.training.protocols import TrainingData, TrainResult
 from zoo.training.run_directory import RunDirectory
 from zoo.training.strategies import check_strategy
@@ -82,7 +82,8 @@ def train(
     check_precision(model, config.precision)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    plain_model(model)  # what cannot be done at the end is better known at the beginning
+    # What cannot be done at the end is better known at the beginning.
+    check_plain(model, plain_model(model), data.some_inputs())
     with keep_compiled(model), tuned(model, config) as tuning:
         loop = Loop(model, data, config, callbacks, verbose, tuning)
         try:

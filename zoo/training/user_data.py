@@ -230,6 +230,13 @@ class UserData:
         batches = found.batches(batch_size, seed, epoch, start)
         return batches.map(finish, num_parallel_calls=2, deterministic=True).prefetch(8)
 
+    def some_inputs(self) -> Any:
+        """Returns the inputs of a few training examples: of arrays evenly spaced ones, of a dataset its first ones."""
+        columns = self._splits["train"].first()[0]
+        count = len(next(iter(columns.values())))
+        chosen = np.unique(np.linspace(0, count - 1, num=min(count, 64)).astype(int))
+        return self._inputs.joined({name: tf.convert_to_tensor(column[chosen]) for name, column in columns.items()})
+
     def resident(self, split: str) -> Resident | None:
         """Returns arrays as they are in memory; None for a dataset."""
         found = self._split(split)

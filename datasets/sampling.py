@@ -1,0 +1,54 @@
+"""Raw test examples on which an artifact is compared with the model and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.datasets.batches import rectangular
+from zoo.datasets.interface import Examples, Sample
+from zoo.datasets.preprocessors import Preprocessor
+
+COUNT = 1_000
+BYTES = 64 << 20
+
+
+def draw_sample(
+    dataset: tf.data.Dataset,
+    num_examples: int,
+    whole: bool,
+    preprocessor: Preprocessor,
+    target: str,
+    accepts: Callable[[Mapping[str, Any]], bool],
+    known: Examples,
+) -> Sample | None:
+    """Draws at most 1,000 examples, of 64 MiB at most, without preference: the same ones every time.
+
+    Args:
+        dataset: raw examples.
+        num_examples: how many there are.
+        whole: whether these are all of their split.
+        preprocessor: makes requests of them.
+        target: the key that holds what is right.
+        accepts: whether an example can be sent as a request.
+        known: examples whose size says how many fit.
+    """
+    each = sum(_bytes(values) for values in known.requests.values()) / max(1, len(known.targets))
+    count = int(min(COUNT, num_examples, BYTES // max(1.0, each)))
+    chosen = np.sort(np.random.default_rng(0).permutation(num_examples)[:count])
+    numbers = tf.constant(chosen)
+    raw = dataset.enumerate().filter(lambda i, _: tf.reduce_any(i == numbers)).map(lambda _, example: example)
+    examples = [example for example in raw.as_numpy_iterator() if accepts(example)]
+    if not examples:
+        return None
+    order = np.random.default_rng(1).permutation(len(examples))  # so that the first of them are a sample too
+    examples = [examples[i] for i in order]
+    targets = rectangular([example[target] for example in examples])
+    return Sample(preprocessor.to_requests(examples), targets, whole)
+
+
+def _bytes(values: np.ndarray) -> int:
+    return sum(map(len, values.ravel().tolist())) if values.dtype == object else values.nbytes

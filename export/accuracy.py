@@ -1,0 +1,175 @@
+"""The figure that counts, three times: the report's, the live model's on raw test examples, and the artifact's on the same.
+
+Golden answers compare an artifact with a model. They cannot see that the model is not what was evaluated, that it is fed what
+it was not trained on, or that the two differ on other examples than the golden ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo import copies, scores, tasks
+from zoo.errors import UsageError
+from zoo.export import live, replay
+from zoo.export.verdict import Check
+
+if TYPE_CHECKING:
+    from zoo.datasets.interface import Interface
+
+ERRORS = 3.0
+"""Standard errors by which one figure may be worse than another."""
+_SECONDS = 5.0  # a larger model answers fewer than 1,000 examples
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What the live model answers to raw test examples, judged.
+
+    Attributes:
+        score: how its task judges.
+        requests: the examples by input name.
+        targets: what is right.
+        class_names: the labels.
+        sums: what `score.sums` gave.
+        reported: the report's figure, None where there is none to compare with.
+    """
+
+    score: scores.Score
+    requests: Mapping[str, np.ndarray]
+    targets: np.ndarray
+    class_names: tuple[str, ...]
+    sums: scores.Sums
+    reported: float | None
+
+    @property
+    def figure(self) -> float:
+        """The live model's figure."""
+        return float(self.sums[0].sum() / self.sums[1].sum())
+
+    @property
+    def allowed(self) -> float:
+        """Three standard errors of the figure: what an example more or less may be, at least."""
+        totals, counts = self.sums
+        error = math.sqrt(float(np.sum((totals - self.figure * counts) ** 2)))
+        return ERRORS * max(error, abs(self.figure)) / float(counts.sum())
+
+    def is_worse(self, figure: float, than: float) -> bool:
+        """Whether a figure is worse than another by more than is allowed."""
+        return (than - figure if self.score.higher_is_better else figure - than) > self.allowed
+
+    def write(self, folder: Path) -> dict[str, str]:
+        """Writes the requests for the process that replays; returns the file by signature."""
+        file = str(folder / "sample.npz")
+        replay.store(file, dict(self.requests))
+        return {self.score.signature: file}
+
+    def compare(self, sample: Mapping[str, str]) -> Check:
+        """Judges the answers that the process has put in the place of the requests."""
+        answers = replay.restore(sample[self.score.signature])
+        name = f"{self.score.figure} on raw test examples"
+        if set(answers) == set(self.requests):
+            return Check(name, False, detail="the artifact has answered none")
+        totals, counts = self.score.sums(answers, self.targets, self.class_names)
+        if not counts.sum():
+            return Check(name, False, detail="the artifact has answered none as expected")
+        figure = float(totals.sum() / counts.sum())
+        reported = "" if self.reported is None else f", report {self.reported:.4g}"
+        detail = f"{len(self.targets):,} examples: artifact {figure:.4g}, live model {self.figure:.4g}{reported}"
+        return Check(name, not self.is_worse(figure, self.figure), abs(figure - self.figure), detail, self.allowed)
+
+
+def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any]) -> Measured | None:
+    """Judges the live model on the interface's raw test examples; None where its task has no figure for that.
+
+    Raises:
+        UsageError: it does worse than its report says, or than it did in training on other inputs.
+    """
+    score = tasks.get_task(interface.task).score
+    names = report.get("class_names")
+    if names is not None and interface.class_names and list(names) != list(interface.class_names):
+        raise UsageError(
+            f"The report names the classes {', '.join(map(str, names[:5]))}, the interface "
+            f"{', '.join(interface.class_names[:5])}. Pass the report of this model on this data, "
+            "from zoo.evaluate(model, prepared)."
+        )
+    if score is None:
+        return None
+    sample: Any = interface.sample or interface.examples
+    takes, function = live.signatures(model, interface)[score.signature]
+    given = {name: sample.requests[name] for name in takes}
+    with live.whole_float32():
+        # Traced: eager decoding of 1,000 images would take longer than the export.
+        answers = live.answers_to(given, tf.function(function, reduce_retracing=True), _SECONDS)
+    count = len(next(iter(answers.values())))
+    given, targets = {k: v[:count] for k, v in given.items()}, sample.targets[:count]
+    sums = score.sums(answers, targets, interface.class_names)
+    if not sums[1].sum():
+        return None
+    whole = interface.sample is not None and interface.sample.whole  # its first examples alone are drawn at random too
+    same = (report.get("task"), report.get("split"), report.get("data")) == (
+        interface.task,
+        "test",
+        interface.data.get("name"),
+    )
+    reported = report.get(score.figure) if whole and same else None
+    found = Measured(score, given, targets, interface.class_names, sums, reported)
+    if reported is not None and found.is_worse(found.figure, reported):
+        raise UsageError(
+            f"The report says {score.figure} {reported:.4g}; on {count:,} raw test examples model {model.name!r} has "
+            f"{found.figure:.4g}, which is more than {ERRORS:.0f} standard errors ({found.allowed:.2g}) worse. Pass the "
+            "model that was evaluated, the interface of its data, and the report of zoo.evaluate(model, prepared)."
+        )
+    _check_training(model, interface, found)
+    return found
+
+
+def _check_training(model: keras.Model, interface: Interface, found: Measured) -> None:
+    """Refuses a model that does worse than in training because it is fed something else."""
+    memory = getattr(model, "_zoo_trained", None)
+    if memory is None:
+        return
+    parts = [np.asarray(part) for part in tf.nest.flatten(dict(interface.examples.inputs))]
+    pairs = list(zip(memory["inputs"], map(copies.describe_values, parts), strict=False))
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    figure = found.score.figure
+    validated, trained = memory["figures"].get(f"val_{figure}"), memory["figures"].get(figure)
+    before = (trained if validated is None else validated) if found.score.higher_is_better else None
+    said = "" if before is None else f" (in training {before:.4g})"
+    for was, is_now in known:
+        if not _apart(was, is_now, 1.5) or (before is not None and not found.is_worse(found.figure, before)):
+            continue
+        if before is None and not _apart(was, is_now, 8.0):
+            continue
+        raise UsageError(
+            f"Model {model.name!r} was trained on inputs from {was['low']:.4g} to {was['high']:.4g} (mean {was['mean']:.3g}, "
+            f"deviation {was['deviation']:.3g}); the interface's preprocessor gives it {is_now['low']:.4g} to "
+            f"{is_now['high']:.4g} (mean {is_now['mean']:.3g}, deviation {is_now['deviation']:.3g}), and its {figure} on "
+            f"{len(found.targets):,} raw test examples is {found.figure:.4g}{said}. Take layers such as Rescaling out of the "
+            "model and train it on inputs as prepared.batches gives them, or pass the interface that it was trained with."
+        )
+    if (
+        validated is not None
+        and before is not None
+        and found.figure < validated / 2
+        and found.is_worse(found.figure, before)
+    ):
+        raise UsageError(
+            f"Model {model.name!r} had {figure} {validated:.4g} on its validation data; on {len(found.targets):,} raw test "
+            f"examples of the interface it has {found.figure:.4g}. Pass the interface of the data that it was trained on, "
+            "with classes in the same order."
+        )
+
+
+def _apart(was: Mapping[str, float], is_now: Mapping[str, float], factor: float) -> bool:
+    """Whether values are spread by another factor, or their means are that many deviations apart."""
+    least = 1e-9 * max(1.0, abs(was["mean"]), abs(is_now["mean"]))
+    spreads = [max(one["deviation"], least) for one in (was, is_now)]
+    return max(spreads) > factor * min(spreads) or abs(was["mean"] - is_now["mean"]) > factor * max(spreads)

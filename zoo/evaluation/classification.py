@@ -45,7 +45,8 @@ def classification_report(
 
         - `num_examples`: real elements (steps, where there is one class per step), each counted once whatever its
           weight;
-        - `accuracy`; `macro_f1`, the `f1` of `macro`; `log_loss`: mean negative natural logarithm of the true class's probability, clipped at 1e-7;
+        - `accuracy`; `macro_f1`, the `f1` of `macro`;
+        - `log_loss`: mean negative natural logarithm of the true class's probability, clipped at 1e-7;
         - `expected_calibration_error`: mean distance between confidence (the top probability) and accuracy, over 15
           bins of equal width `(lower, upper]`, and `reliability`, those bins: `lower`, `upper`, `count`,
           `mean_confidence`, `accuracy` (the last two None in an empty bin);

@@ -36,8 +36,8 @@ def build_mlp_model(
     """Fully connected layers over the flattened image.
 
     Use it as a first baseline and where an image is small and centred. Input `image`: float32
-    (batch, *input_shape), values 0 to 1; an image may come flattened, as (batch, 784). Output `probabilities` (or `logits` with `classifier_activation=None`):
-    float32 (batch, num_classes).
+    (batch, *input_shape), values 0 to 1; an image may come flattened, as (batch, 784). Output `probabilities` (or
+    `logits` with `classifier_activation=None`): float32 (batch, num_classes).
 
     Args:
         input_shape: Shape of one example, such as (height, width, channels), (height, width) or the flat (784,).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,18 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
         told = "" if beside is None else f"{beside:.4f}, {figure['baseline']}"
         lines.append(f"| **{figure['metric']}** | {figure['value']:.4f} | {told} |")
     for key, value in metrics.items():
-        if isinstance(value, float):
+        if isinstance(value, float) and not _is_shown(key, value, facts.get("headline", [])):
             beside = f"{baseline[key]:.4f}" if isinstance(baseline.get(key), float) else ""
-            lines.append(f"| {key.replace('_', ' ')} | {value:.4f} | {beside} |")
+            lines.append(f"| {key.replace('_', ' ').replace(' f1', ' F1')} | {value:.4f} | {beside} |")
     if "num_examples" in metrics:
         lines += ["", f"{metrics['num_examples']:,} examples."]
     return [*lines, ""]
+
+
+def _is_shown(key: str, value: float, headline: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the headline holds this metric already, perhaps under a longer name: `mae` as MAE (kWh)."""
+    words = set(key.split("_"))
+    return any(figure["value"] == value and words <= set(figure["metric"].lower().split()) for figure in headline)
 
 
 def _confusion_section(report: Mapping[str, Any]) -> list[str]:

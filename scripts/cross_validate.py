@@ -23,9 +23,9 @@ def command(argv: list[str]) -> int:
 
     arguments, options = run_arguments(*run_parser(argv, parser_of))
     import_tensorflow()
-    from zoo.pipeline import cross_validate
+    import zoo
 
-    result = cross_validate(folds=options.folds, **arguments)
+    result = zoo.cross_validate(folds=options.folds, **arguments)
     if not result.folds:
         return 0  # a worker whose chief does the rest
     print(result.table())

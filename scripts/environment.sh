@@ -4,11 +4,13 @@
 
 : "${PYTHON:=python3}"
 if ! command -v "$PYTHON" >/dev/null; then
-    echo "$PYTHON was not found. Install Python 3.11 or newer, or pass PYTHON=/path/to/python." >&2
+    echo "$PYTHON was not found. Install Python 3.11, 3.12 or 3.13, or pass PYTHON=/path/to/python." >&2
     exit 2
 fi
-if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-    echo "$("$PYTHON" --version) is too old. Install Python 3.11 or newer, or pass PYTHON=/path/to/python3.11." >&2
+fit=$("$PYTHON" -c 'import sys; v = sys.version_info; print("old" if v < (3, 11) else "new" if v >= (3, 14) else "")')
+if [ -n "$fit" ]; then
+    echo "$("$PYTHON" --version) is too $fit: TensorFlow 2.21 runs on Python 3.11 to 3.13. Install one of them, or pass" \
+        "PYTHON=/path/to/python3.11." >&2
     exit 2
 fi
 environment=${VENV:-$root/.venv}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to a verified SavedModel that answers an image file. Needs Python 3.11 or newer, and pip's network.
+# From nothing to a verified SavedModel that answers an image file. Needs Python 3.11 to 3.13, and pip's network.
 # Words are options of `zoo train`, such as --config.epochs 5.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)

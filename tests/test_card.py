@@ -97,6 +97,23 @@ def test_it_says_what_the_model_is(tmp_path):
     assert not re.search(r"confused|!\[", card)
 
 
+def test_every_metric_is_in_the_table_once(tmp_path):
+    metrics = {"split": "test", "accuracy": 0.75, "macro_f1": 0.7, "mae": 2.5, "log_loss": 0.75, "num_examples": 12}
+    headline = [
+        {"metric": "accuracy", "value": 0.75, "baseline": "the most frequent class", "baseline_value": 0.5},
+        {"metric": "MAE (kWh)", "value": 2.5, "baseline": "the last value", "baseline_value": 3.0},
+    ]
+    facts = {**FACTS, "metrics": metrics, "baseline": {"accuracy": 0.5, "log_loss": 1.0}, "headline": headline}
+    rows = section(model_card(folder(tmp_path, facts), {}), "Measured on the test split").splitlines()[2:-2]
+    assert rows == [
+        "| **accuracy** | 0.7500 | 0.5000, the most frequent class |",
+        "| **MAE (kWh)** | 2.5000 | 3.0000, the last value |",
+        "| macro F1 | 0.7000 |  |",
+        "| log loss | 0.7500 | 1.0000 |",
+        "",
+    ]
+
+
 def test_a_small_confusion_matrix_is_shown_whole(tmp_path):
     report = {"confusion_matrix": [[1200, 0, 0.5], [0, 2, 0], [1, 0, 3]], "class_names": ["a|b", "*c*", "d"]}
     card = model_card(folder(tmp_path), report)

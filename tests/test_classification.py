@@ -83,6 +83,7 @@ def test_hand_computed_figures():
     for column, metric in ((1, "precision"), (2, "recall"), (3, "f1")):
         values = [row[column] for row in expected]
         assert report["macro"][metric] == pytest.approx(sum(values) / 3)
+        assert metric != "f1" or report["macro_f1"] == report["macro"]["f1"]
         assert report["weighted"][metric] == pytest.approx((2 * values[0] + 3 * values[1] + values[2]) / 6)
     logs = [math.log(p) for p in (0.7, 0.3, 0.8, 0.4, 1e-7, 0.9)]  # the fifth is 0, clipped
     assert report["log_loss"] == pytest.approx(-sum(logs) / 6)

@@ -85,7 +85,8 @@ EDITS = {
     ),
     "a class added": (
         table(train=[*rows(SPLITS["train"]), "a new thing,aaa", "a new thing 2,aaa"]),
-        r"the class names were neg, pos and are aaa, neg, pos; .*the train split had 32 examples and has 34; the validation and test splits have other",
+        r"the class names were neg, pos and are aaa, neg, pos; .*the train split had 32 examples and has 34; "
+        r"the validation and test splits have other",
     ),
     "validation alone": (table(validation=rows(range(100, 104))), r"the validation split had 8 examples and has 4\. "),
     "rows in another order": (

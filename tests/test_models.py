@@ -325,13 +325,14 @@ def max_pool2x2(x: np.ndarray) -> np.ndarray:
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
 
 
+@pytest.mark.parametrize("shape", [(6, 5, 3), (6, 5), (30,)])
 @pytest.mark.parametrize("hidden_units", [(), (7,), (9, 5, 4)])
-def test_mlp_is_what_numpy_says(hidden_units):
-    model = zoo.build_mlp_model(input_shape=(6, 5, 3), num_classes=4, hidden_units=hidden_units)
+def test_mlp_is_what_numpy_says(hidden_units, shape):
+    model = zoo.build_mlp_model(shape, 4, hidden_units)
     for weight in model.weights:  # biases start at zero and would hide an error
         weight.assign(np.random.default_rng(3).normal(size=weight.shape) * 0.3)
     w = weights_of(model)
-    images = np.random.default_rng(4).uniform(size=(3, 6, 5, 3)).astype(np.float32)
+    images = np.random.default_rng(4).uniform(size=(3, *shape)).astype(np.float32)
     x = images.astype(np.float64).reshape(3, -1)
     for i in range(1, len(hidden_units) + 1):
         x = relu(x @ w[f"hidden_{i}"][0] + w[f"hidden_{i}"][1])
@@ -402,7 +403,12 @@ def test_cnn_of_too_many_filters():
         ("cnn", {"num_classes": (3,)}, r"num_classes is \(3,\); expected"),
         ("cnn", {"input_shape": None}, r"input_shape is None; expected \(height, width, channels\). Pass input_shape="),
         ("cnn", {"input_shape": 28}, "input_shape is 28; expected"),
-        ("mlp", {"input_shape": (28, 28)}, r"input_shape is \(28, 28\); expected"),
+        ("cnn", {"input_shape": (28, 28)}, r"input_shape is \(28, 28\); expected \(height, width, channels\)"),
+        ("cnn", {"input_shape": (784,)}, r"input_shape is \(784,\); expected \(height, width, channels\)"),
+        ("lstm", {"input_shape": (28, 28, 1)}, r"input_shape is \(28, 28, 1\); expected .*channels"),
+        ("mlp", {"input_shape": 784}, r"input_shape is 784; expected the fixed sizes .* Pass input_shape=\(784,\)"),
+        ("mlp", {"input_shape": ()}, r"input_shape is \(\); expected"),
+        ("mlp", {"input_shape": (784.0,)}, r"input_shape is \(784\.0,\); expected"),
         ("mlp", {"input_shape": (None, None, 1)}, r"input_shape is \(None, None, 1\); expected"),
         ("cnn", {"input_shape": (28, 0, 1)}, r"input_shape is \(28, 0, 1\); expected"),
         ("cnn", {"filters": ()}, "filters is empty; expected one number per convolution. Pass filters="),

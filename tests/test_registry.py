@@ -33,6 +33,11 @@ def register(function, **arguments):
     return zoo.register_model(**{"tasks": ("image_classification",), "reference": "none", **arguments})(function)
 
 
+def test_every_public_name_can_be_had():
+    assert {name for name in zoo.__all__ if not hasattr(zoo, name)} == set()
+    assert zoo.cross_validate.__module__ == "zoo.pipeline"
+
+
 def test_list_is_sorted_and_every_name_has_a_spec():
     names = zoo.list_models()
     assert names == sorted(names)

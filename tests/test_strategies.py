@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -287,6 +289,27 @@ def test_a_worker_that_never_comes_is_named():
     with pytest.raises(zoo.UsageError, match=rf"No answer from 127\.0\.0\.1:{gone} within 1 seconds"):
         meet(Cluster((f"127.0.0.1:{here}", f"127.0.0.1:{gone}"), 0), timeout=1)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_workers_meet_though_a_stranger_connects_and_says_nothing(host):
+    ports = free_ports(2)
+    addresses = tuple(f"{host}:{port}" for port in ports)
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as other:
+        first = other.submit(meet, Cluster(addresses, 0), timeout=30)
+        for _ in range(2):
+            stack.enter_context(connected(host.strip("[]"), ports[0]))
+        meet(Cluster(addresses, 1), timeout=30)
+        first.result(timeout=30)
+
+
+def connected(host, port):
+    """A connection to a port that may not be open yet."""
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            return socket.create_connection((host, port), 2)
+        time.sleep(0.05)
+    pytest.fail(f"nobody listens at {host}:{port}")
 
 
 def test_a_port_in_use_is_named():

@@ -19,7 +19,7 @@ from zoo.registry import ModelSpec, build, get_spec, list_models, register_model
 if TYPE_CHECKING:
     from zoo import datasets, export
     from zoo.evaluation import evaluate
-    from zoo.pipeline import run
+    from zoo.pipeline import cross_validate, run
     from zoo.training import precision, strategy, train
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "build",
+    "cross_validate",
     "datasets",
     "evaluate",
     "export",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "cross_validate": "zoo.pipeline",
     "evaluate": "zoo.evaluation",
     "precision": "zoo.training",
     "run": "zoo.pipeline",

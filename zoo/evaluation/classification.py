@@ -45,7 +45,8 @@ def classification_report(
 
         - `num_examples`: real elements (steps, where there is one class per step), each counted once whatever its
           weight;
-        - `accuracy`; `log_loss`: mean negative natural logarithm of the true class's probability, clipped at 1e-7;
+        - `accuracy`; `macro_f1`, the `f1` of `macro`;
+        - `log_loss`: mean negative natural logarithm of the true class's probability, clipped at 1e-7;
         - `expected_calibration_error`: mean distance between confidence (the top probability) and accuracy, over 15
           bins of equal width `(lower, upper]`, and `reliability`, those bins: `lower`, `upper`, `count`,
           `mean_confidence`, `accuracy` (the last two None in an empty bin);
@@ -95,12 +96,14 @@ def classification_report(
         )
     )
     reliability, calibration_error = _calibration(confidence, correct, weight)
+    macro = {name: float(values[occurs].mean()) for name, values in figures.items()}
     return {
         "num_examples": len(true),
         "accuracy": float(np.average(correct, weights=weight)),
+        "macro_f1": macro["f1"],
         "log_loss": _log_loss(probable[np.arange(len(true)), true], weight),
         "expected_calibration_error": calibration_error,
-        "macro": {name: float(values[occurs].mean()) for name, values in figures.items()},
+        "macro": macro,
         "weighted": {name: float(np.average(values, weights=support)) for name, values in figures.items()},
         "per_class": [
             {
@@ -141,7 +144,7 @@ def summary(report: dict[str, Any]) -> str:
     lines = [
         f"accuracy           {report['accuracy']:.4f}  (baseline {baseline['accuracy']:.4f}: "
         f'always "{baseline["class_name"]}", from the {baseline["from"]})',
-        f"macro F1           {report['macro']['f1']:.4f}",
+        f"macro F1           {report['macro_f1']:.4f}",
         f"log loss           {report['log_loss']:.4f}  (baseline {baseline['log_loss']:.4f})",
         f"calibration error  {report['expected_calibration_error']:.4f}",
         f"measured on        {report['num_examples']:,} example{'s' * (report['num_examples'] != 1)}, "

@@ -53,6 +53,15 @@ def check_each_positive(**sizes: Sequence[int]) -> None:
             )
 
 
+def check_input_shape(input_shape: Sequence[int]) -> None:
+    """Raises UsageError where `input_shape` is not a list or tuple of at least one positive integer."""
+    if not isinstance(input_shape, (list, tuple)) or not input_shape or not all(map(_is_positive, input_shape)):
+        raise UsageError(
+            f"input_shape is {input_shape!r}; expected the fixed sizes of one example. "
+            "Pass input_shape=(784,) or (28, 28, 1), say."
+        )
+
+
 def check_image_shape(input_shape: Sequence[int]) -> None:
     """Raises UsageError where `input_shape` is not (height, width, channels)."""
     shape = input_shape if isinstance(input_shape, (list, tuple)) else ()

@@ -1,4 +1,4 @@
-"""Multi-layer perceptron: the baseline for images that a first experiment should beat."""
+"""Multi-layer perceptron: the baseline that a first experiment should beat."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     golden=(
         ({"input_shape": (28, 28, 1), "num_classes": 10}, 55_050),
         ({"input_shape": (28, 28, 1), "num_classes": 10, "hidden_units": (128,)}, 101_770),
+        ({"input_shape": (784,), "num_classes": 10}, 55_050),
+        ({"input_shape": (784,), "num_classes": 10, "hidden_units": (128,)}, 101_770),
     ),
 )
 def build_mlp_model(
@@ -34,11 +36,11 @@ def build_mlp_model(
     """Fully connected layers over the flattened image.
 
     Use it as a first baseline and where an image is small and centred. Input `image`: float32
-    (batch, *input_shape), values 0 to 1. Output `probabilities` (or `logits` with `classifier_activation=None`):
-    float32 (batch, num_classes).
+    (batch, *input_shape), values 0 to 1; an image may come flattened, as (batch, 784). Output `probabilities` (or
+    `logits` with `classifier_activation=None`): float32 (batch, num_classes).
 
     Args:
-        input_shape: Shape of one image, (height, width, channels).
+        input_shape: Shape of one example, such as (height, width, channels), (height, width) or the flat (784,).
         num_classes: Number of classes.
         hidden_units: Units of each hidden layer; an empty list gives multinomial logistic regression.
         activation: Keras activation of the hidden layers.
@@ -49,7 +51,7 @@ def build_mlp_model(
         UsageError: a size that is not positive, a fraction out of range, or an unknown activation.
 
     Example:
-        >>> zoo.build_mlp_model(input_shape=(28, 28, 1), num_classes=10).count_params()
+        >>> zoo.build_mlp_model((784,), 10).count_params()
         55050
     """
     import keras
@@ -57,7 +59,7 @@ def build_mlp_model(
 
     from zoo.layers import blocks
 
-    blocks.check_image_shape(input_shape)
+    blocks.check_input_shape(input_shape)
     blocks.check_each_positive(hidden_units=hidden_units)
     blocks.check_activation(activation=activation)
     blocks.check_fraction(dropout=dropout)

@@ -7,13 +7,12 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Keras's progress bar for a loop that runs several steps in one call, with the time left of the whole training.
+    """A progress bar for a loop that runs several steps in one call, with the time left of the whole training.
 
     A bar shows the loss, the metrics, the learning rate, the speed and the time left; where the terminal is too narrow
     the learning rate, and then the last metrics, wait for the end of the epoch. Keras's own callback starts every epoch
@@ -48,19 +47,18 @@ class ProgressBar(keras.callbacks.Callback):
         self.learning_rate = learning_rate
         self.verbose = verbose
         self.num_examples = num_examples or steps_per_epoch * batch_size
-        self._bar: _Bar | None = None
-        self._open = False  # whether the cursor stands behind a bar that is not finished
         self._clock = _Clock(epochs, steps_per_epoch)
+        self._as_bar = False
+        self._hidden: set[str] = set()  # figures that did not fit: one that comes and goes would be unreadable
+        self._drawn = 0.0
+        self._open = False  # whether the cursor stands behind a bar that is not finished
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Prints the heading."""
         self._clock.begin_epoch(epoch)
-        if not self.verbose:
-            return
         self.close()
-        as_bar = self.verbose == 1 and _has_cursor() and _columns() >= 60
-        self._bar = _Bar(self._clock, self.steps, width=20 if _columns() >= 110 else 10, as_bar=as_bar)
-        if as_bar:
+        self._as_bar, self._hidden = self.verbose == 1 and _has_cursor() and _columns() >= 60, set()
+        if self._as_bar:
             print(f"Epoch {epoch + 1}/{self.epochs}", flush=True)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -70,108 +68,80 @@ class ProgressBar(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Moves the bar; `batch` is the index of the last step that was taken."""
         self._clock.end_step(batch + 1)
-        bar = self._bar
-        if bar is None or not bar.as_bar or not (batch + 1 == self.steps or bar.is_due()):
+        now = time.perf_counter()
+        if not self._as_bar or (batch + 1 < self.steps and now - self._drawn < 0.1):
             return
+        self._drawn, self._open = now, True
         shown = self._shown(logs or {})
-        if not bar.names:
-            # A line that the terminal wraps cannot be overwritten: what does not fit waits for the end of the epoch.
-            fitting = dict(shown)
-            for name in ("learning_rate", *reversed(list(logs or {})), "examples/s", "left"):
-                if bar.columns(fitting) > _columns() and name != "loss":
-                    fitting.pop(name, None)
-            bar.names = list(fitting)
-        bar.update(batch + 1, [(name, shown[name]) for name in bar.names if name in shown], finalize=False)
-        self._open = True
+        left = _duration((self.steps - self._clock.step) * self._clock.seconds_per_step())
+        # A line that the terminal wraps cannot be overwritten: what does not fit waits for the end of the epoch.
+        for name in ("", "learning_rate", *reversed(list(logs or {})), "examples/s", "left"):
+            self._hidden |= {name} - {"loss"}
+            if self._draw(left, {k: v for k, v in shown.items() if k not in self._hidden}, most=_columns() - 1):
+                return
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Ends the bar, or prints the epoch's line, with the figures of validation."""
-        if self._bar is None:
+        if not self.verbose:
             return
-        if not self._bar.as_bar:
-            print(f"Epoch {epoch + 1}/{self.epochs} - ", end="", flush=True)
-        elif self._open:
-            print(f"\r{' ' * (_columns() - 1)}", end="", flush=True)
-        # Another one, with all figures in their order.
-        bar = _Bar(self._clock, self.steps, width=self._bar.width, as_bar=self._bar.as_bar)
-        bar.started(self._clock.epoch_began)
-        step = self._clock.step or self.steps  # an epoch without steps: the weights were solved for at once
-        bar.update(step, list(self._shown(logs or {}).items()), finalize=True)
-        self._bar, self._open = None, False
-
-    def _shown(self, logs: Mapping[str, float]) -> dict[str, _Shown]:
-        clock = self._clock
-        shown = {name: _figure(logs[name]) for name in sorted(logs, key="loss".__ne__)}  # the loss first
-        if not clock.step:
-            return shown
-        examples = min(clock.step * self.batch_size, self.num_examples) - clock.first * self.batch_size
-        rate, speed, left = float(self.learning_rate()), clock.per_second(examples), clock.left()
-        shown["learning_rate"] = _Shown(rate, f"{rate:.4g}")
-        shown["examples/s"] = _Shown(speed, f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}")
-        if clock.epoch + 1 < self.epochs or clock.step < self.steps:
-            shown["left"] = _Shown(left, _duration(left))
-        return shown
+        taken = f"{time.perf_counter() - self._clock.epoch_began:.0f}s"
+        if self._as_bar:
+            self._draw(taken, self._shown(logs or {}))
+        else:
+            figures = [f"{name}: {text}" for name, text in self._shown(logs or {}).items()]
+            facts = [self._place(), taken, f"{_step_time(self._clock.seconds_per_step())}/step", *figures]
+            print(f"Epoch {epoch + 1}/{self.epochs} - {' - '.join(facts)}", end="", flush=True)
+        print(flush=True)
+        self._open = False
 
     def close(self) -> None:
         """Ends the line of a bar that was left in mid-epoch, so that what is printed next gets its own."""
         if self._open:
             print(flush=True)
-        self._bar, self._open = None, False
+        self._open = False
 
+    def _place(self) -> str:
+        step = self._clock.step or self.steps  # an epoch without steps: the weights were solved for at once
+        return f"{step:>{len(str(self.steps))}}/{self.steps}"
 
-class _Shown(float):
-    """A number that brings its own text: Progbar prints four decimals of everything, 0.0003 and 52,310 alike."""
-
-    text: str
-
-    def __new__(cls, value: float, text: str) -> _Shown:
-        made = super().__new__(cls, value)
-        made.text = text
-        return made
-
-    def __truediv__(self, other: Any) -> _Shown:
-        return self  # Progbar divides by a count, which is 1 for what it does not average
-
-    def __format__(self, specification: str) -> str:
-        return self.text
-
-
-def _figure(value: float) -> _Shown:
-    value = float(value)
-    large, small = abs(value) >= 1e5, 0 < abs(value) < 1e-3
-    return _Shown(value, f"{value:.3e}" if large or small else f"{value:.4f}")
-
-
-class _Bar(keras.utils.Progbar):
-    """Keras's bar with the loop's own clock: Keras counts the steps before a resume, and compilation, as its time."""
-
-    def __init__(self, clock: _Clock, steps: int, *, width: int, as_bar: bool) -> None:
-        super().__init__(steps, width=width, verbose=1 if as_bar else 2, interval=0, stateless_metrics=())
-        self.as_bar = as_bar
-        self.names: list[str] = []  # of the figures that fit; a Progbar never takes back one that it has shown
-        self._clock = clock
-        self._drawn = 0.0
-
-    def is_due(self) -> bool:
-        """Whether the bar should be drawn again; asked before figures are put together that nobody would see."""
-        now = time.perf_counter()
-        if now - self._drawn < 0.1:
+    def _draw(self, duration: str, shown: Mapping[str, str], most: int | None = None) -> bool:
+        """Writes the bar over the line; False, and nothing is written, where it takes more than `most` columns."""
+        width = 20 if _columns() >= 110 else 10
+        done = width * (self._clock.step or self.steps) // self.steps
+        tail = "".join(f" - {name}: {text}" for name, text in shown.items())
+        tail = f" {duration} {_step_time(self._clock.seconds_per_step())}/step{tail}"
+        columns = len(self._place()) + 1 + width + len(tail)
+        if most is not None and columns > most:
             return False
-        self._drawn = now
+        full, empty = ("━", "━") if _can_print("━") else ("=", ".")
+        bar = f"\x1b[32m{full * done}\x1b[37m{empty * (width - done)}\x1b[0m"
+        print(f"\r{self._place()} {bar}{tail}{' ' * (_columns() - 1 - columns)}", end="", flush=True)
         return True
 
-    def started(self, began: float) -> None:
-        """Sets when the epoch began, on `time.perf_counter`."""
-        self._start = time.time() - (time.perf_counter() - began)
+    def _shown(self, logs: Mapping[str, float]) -> dict[str, str]:
+        clock = self._clock
+        shown = {name: _figure(logs[name]) for name in sorted(logs, key="loss".__ne__)}  # the loss first
+        if not clock.step:
+            return shown
+        examples = min(clock.step * self.batch_size, self.num_examples) - clock.first * self.batch_size
+        speed = clock.per_second(examples)
+        shown["learning_rate"] = f"{float(self.learning_rate()):.4g}"
+        shown["examples/s"] = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+        if clock.epoch + 1 < self.epochs or clock.step < self.steps:
+            shown["left"] = _duration(clock.left())
+        return shown
 
-    def columns(self, shown: Mapping[str, _Shown]) -> int:
-        """An upper bound of the columns that the bar takes with these figures."""
-        digits = len(str(self.target))
-        head = 2 * digits + 2 + self.width + len(" 00:00:00 000ms/step")
-        return head + sum(len(f" - {name}: {value.text}") for name, value in shown.items()) + 1
 
-    def _estimate_step_duration(self, current: int, now: float) -> float:
-        return self._clock.seconds_per_step()
+def _figure(value: float) -> str:
+    value = float(value)
+    large, small = abs(value) >= 1e5, 0 < abs(value) < 1e-3
+    return f"{value:.3e}" if large or small else f"{value:.4f}"
+
+
+def _step_time(seconds: float) -> str:
+    if seconds >= 1 or not seconds:
+        return f"{seconds:.0f}s"
+    return f"{seconds * 1e3:.0f}ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f}us"
 
 
 class _Clock:
@@ -252,6 +222,15 @@ def _has_cursor() -> bool:
     """Whether a line that is written can be written over: in a terminal or a notebook, not in a file or a CI log."""
     notebook = "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ
     return notebook or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def _can_print(text: str) -> bool:
+    """Whether the encoding of standard output knows these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _columns() -> int:

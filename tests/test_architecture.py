@@ -74,14 +74,13 @@ def imports(name: str, tree: ast.AST, *, lazy: bool = True, typing: bool = False
 
 
 BASICS = {"errors", "storage", "_version"}
-CHECKPOINTS = {"huggingface", "bert_config", "tensor_files"}
-CORE = {"registry", "tasks", "config", "metrics", "resident", "lookup", *CHECKPOINTS, *BASICS}
+CORE = {"registry", "tasks", "config", "metrics", "resident", "lookup", "checkpoints", *BASICS}
 KNOWS: dict[str, set[str]] = {
     **dict.fromkeys(CORE, BASICS),
     "tasks": {*BASICS, "metrics"},
-    "huggingface": {*BASICS, "bert_config", "tensor_files"},
+    "checkpoints": {*BASICS, "registry", "checkpoints"},
     "layers": {*BASICS, "layers"},
-    "models": {*BASICS, "registry", "layers", "models", *CHECKPOINTS},
+    "models": {*BASICS, "registry", "layers", "models", "checkpoints"},
     **{part: {*CORE, part} for part in ("training", "evaluation", "datasets", "export")},
 }
 ALL = {part_of(name) for name in FILES}
@@ -127,6 +126,8 @@ def test_imports_go_one_way(name):
         ("zoo.tasks", "import zoo"),
         ("zoo.layers.blocks", "def f():\n    from zoo.registry import get_spec"),
         ("zoo.models.cnn", "from zoo.training import train"),
+        ("zoo.checkpoints.bert_folder", "def f():\n    from zoo.models import bert"),
+        ("zoo.registry", "def f():\n    from zoo import checkpoints"),
         ("zoo.training.loop", "from zoo.export import artifact"),
         ("zoo.training.loop", "from ..datasets import data"),
         ("zoo.evaluation.evaluator", "import importlib\nimportlib.import_module('zoo.datasets.data')"),

@@ -84,7 +84,7 @@ def find(model: str, path: Location) -> Checkpoint:
     """
     formats = _formats(model)
     if not formats:
-        raise UsageError(f"Model {model!r} takes no published weights. {_takers()}")
+        raise UsageError(f"Model {model!r} takes no published weights. Choose one that does: {', '.join(_takers())}.")
     if len(formats) == 1:
         return Checkpoint(path, formats[0])
     for checkpoint_format in formats:
@@ -94,9 +94,8 @@ def find(model: str, path: Location) -> Checkpoint:
     raise UsageError(f"{str(path)!r} is not a checkpoint that {model!r} takes. Pass {titles}.")
 
 
-def _takers() -> str:
-    names = [name for name in registry.list_models(variants=False) if registry.get_spec(name).checkpoints]
-    return f"Choose one that does: {', '.join(names)}."
+def _takers(task: str | None = None) -> list[str]:
+    return [name for name in registry.list_models(task=task, variants=False) if registry.get_spec(name).checkpoints]
 
 
 def chosen(spec: registry.ModelSpec, arguments: Mapping[str, Any]) -> Checkpoint | None:
@@ -131,10 +130,10 @@ def family_of(path: Location, task: str) -> str:
     """
     if found := families(path, task):
         return found[0]
-    takers = [name for name in registry.list_models(task=task, variants=False) if registry.get_spec(name).checkpoints]
+    takers = _takers(task)
     formats = {f.name: f for name in takers for f in _formats(name)}
     if not takers:
-        raise UsageError(f"No model for {task} takes published weights. {_takers()}")
+        raise UsageError(f"No model for {task} takes published weights. Choose one that does: {', '.join(_takers())}.")
     if len(formats) == 1:
         return takers[0]
     titles = " or ".join(f.title for f in formats.values())
@@ -179,7 +178,7 @@ def writer(model: str) -> Save:
     """
     if found := [f.save for f in _formats(model) if f.save is not None]:
         return found[0]
-    names = [name for name in registry.list_models(variants=False) if any(f.save for f in _formats(name))]
+    names = [name for name in _takers() if any(f.save for f in _formats(name))]
     raise UsageError(
         f"Model {model!r} has no published format that can be written. Choose one that does: {', '.join(names)}, or a named "
         "size of them."

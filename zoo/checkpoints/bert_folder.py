@@ -139,22 +139,30 @@ _TIED = {
 def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: bool) -> None:
     """Sets a model's weights from a folder; the classifier's where `load_classifier` says so, else they stay.
 
+    Raises:
+        UsageError: what `set_weights` raises, or a classifier that is asked for and is none, or of another sort or size.
+            Nothing is changed then.
+    """
+    if load_classifier and not is_masked(model):
+        bert_config.check_classifier(folder, model.output_shape[-1])
+    tensors, file = tensor_files.read_tensors(folder)
+    set_weights(model, tensors, file, load_classifier=load_classifier)
+
+
+def set_weights(model: keras.Model, tensors: Mapping[str, np.ndarray], file: Path, *, load_classifier: bool) -> None:
+    """Sets a model's weights from tensors by the format's names, which came from a file.
+
     A model of fewer positions than the checkpoint's takes the first ones. A head that is not used is named by a warning, and
     so is a pooler, or a masked language model's head, that the checkpoint does not have: it stays at its initial weights.
 
     Raises:
         UsageError: a tensor that is missing, that has no place in BERT, whose shape is another, or that holds whole numbers,
-            NaN or infinity; or a classifier that is asked for and is none, or of another sort or size. Nothing is changed
-            then.
+            NaN or infinity. Nothing is changed then.
     """
     import numpy as np
 
-    if load_classifier and not is_masked(model):
-        bert_config.check_classifier(folder, model.output_shape[-1])
-
     wanted = {p.name: p for p in model_places(model) if load_classifier or not p.name.startswith("classifier.")}
-    found, file = tensor_files.read_tensors(folder)
-    found = {_modern(name, found): array for name, array in found.items() if not _BUFFERS.fullmatch(name)}
+    found = {_modern(name, tensors): array for name, array in tensors.items() if not _BUFFERS.fullmatch(name)}
     problems = []
     for copy, name in _TIED.items() if is_masked(model) else ():
         if copy in found and not np.array_equal(found.pop(copy), found.get(name, ())):
@@ -185,7 +193,7 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
             f"{file} does not fit: {'; '.join(problems[:3])}{more}. Pass a folder that fits its config.json."
         )
     if unused or fresh:
-        warnings.warn(_said(file, unused, fresh), stacklevel=2)
+        warnings.warn(_said(file, unused, fresh), stacklevel=3)
     for place in wanted.values():
         if parts := values.pop((place.layer, place.path), None):
             _variable(model, place).assign(np.concatenate(parts, axis=-1))

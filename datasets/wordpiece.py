@@ -106,9 +106,8 @@ class WordPiecePreprocessor:
         """
         checkpoint, given = needs.get("checkpoint"), arguments.get("vocabulary")
         size, longest = vocabulary_sizes(needs, arguments)
-        if checkpoint is not None:
-            sizes = checkpoint.arguments()
-            longest, size = min(sizes["max_length"], longest), sizes["vocab_size"]
+        sizes = checkpoint.arguments() if checkpoint else {}
+        longest = min(sizes.get("max_length", longest), longest)
         rules = {rule.name: needs.get(rule.name, rule.default) for rule in dataclasses.fields(Rules)}
         if given is not None and Path(given).is_file():
             vocabulary = read_pieces(given)
@@ -117,17 +116,18 @@ class WordPiecePreprocessor:
             vocabulary, rules = found.pieces, dataclasses.asdict(found.rules)
         elif checkpoint is not None:
             rules = checkpoint.preprocessing()
+            if "vocabulary" not in rules:
+                raise UsageError(f"{checkpoint.path} has no vocabulary. Pass its vocab.txt as vocabulary.")
             vocabulary = rules.pop("vocabulary")
         else:
             vocabulary = train_pieces(texts_of(data), size, Rules(**rules))
-        if checkpoint is None:
-            size = len(vocabulary)
-        elif len(vocabulary) > size:
+        room = sizes.get("vocab_size", len(vocabulary))
+        if len(vocabulary) > room:
             raise UsageError(
                 f"{given or checkpoint.path} has {len(vocabulary):,} pieces in its vocabulary; {checkpoint.path} has room "
-                f"for {size:,}. Pass files that belong together."
+                f"for {room:,}. Pass files that belong together."
             )
-        fixed = {"vocab_size": size, "max_length": longest}
+        fixed = {"vocab_size": room, "max_length": longest}
         return cls(vocabulary, longest, has_pairs="text_pair" in data.features, **rules), fixed
 
     @property

@@ -208,5 +208,5 @@ def test_pairs_of_unequal_batches_are_refused():
 
 
 def test_a_model_of_single_texts_refuses_pairs(pairs):
-    with pytest.raises(zoo.UsageError, match="has pairs of texts, of which this model would read the first alone"):
+    with pytest.raises(zoo.UsageError, match=r"would read the first alone. Choose bert, or leave"):
         zoo.datasets.load(f"csv:{pairs}").prepare("transformer")

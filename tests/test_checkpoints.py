@@ -243,6 +243,18 @@ def test_with_two_formats_the_path_decides(two_formats, pieces, tmp_path):
         pipeline.export_checkpoint(tmp_path, tmp_path / "out", "commands")
 
 
+def test_a_format_without_a_vocabulary_needs_one(two_formats, pieces, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "distilbert"}')
+    bare = dataclasses.replace(DISTILBERT, read_arguments=lambda path: {}, read_preprocessing=lambda path: {})
+    checkpoints.register_format(bare)
+    prepare = zoo.datasets.load("commands").prepare
+    with pytest.raises(zoo.UsageError, match=r"has no vocabulary\. Pass its vocab\.txt as vocabulary\.$"):
+        prepare("bert", weights=str(tmp_path))
+    wordpiece_files.write_pieces(pieces, tmp_path / "words.txt")
+    prepared = prepare("bert", weights=str(tmp_path), vocabulary=str(tmp_path / "words.txt"))
+    assert prepared.arguments["vocab_size"] == len(pieces)
+
+
 def test_two_formats_of_one_name(two_formats):
     assert checkpoints.register_format(DISTILBERT) is DISTILBERT, "the same again, as a notebook's cell that runs twice"
     with pytest.raises(ValueError, match=r"'bert_folder' is registered twice: by zoo\.checkpoints\.bert_folder and by"):

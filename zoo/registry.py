@@ -39,7 +39,7 @@ class ModelSpec:
         levels: layers that count as one where learning rates fall from layer to layer, as groups of patterns on their
             names, such as (("pooler", "probabilities", "logits"),). Any other layer is a level of its own.
         preprocessing: what the model asks of its preprocessor: `image_size` (height, width) for data of another or
-            of varying size, a vocabulary size, a maximum length.
+            of varying size, a vocabulary size, a maximum length, whether it `reads_pairs` of texts.
         data_arguments: the builder's arguments that the data decides (classes, vocabulary), never the user.
         checkpoints: the formats of published weights (`zoo.checkpoints`) that the builder's argument `weights` may name.
         initial_arguments: the builder's arguments that only say where the first weights and words come from, such as paths

@@ -62,7 +62,7 @@ def make_features(model: keras.Model) -> Function:
     "understanding, NAACL 2019, arXiv:1810.04805",
     levels=(("pooled", "probabilities", "logits"),),
     functions={"features": make_features},
-    preprocessing={"preprocessor": "wordpiece", "vocab_size": 30_522, "max_length": 512},
+    preprocessing={"preprocessor": "wordpiece", "vocab_size": 30_522, "max_length": 512, "reads_pairs": True},
     checkpoints=("bert_folder",),
     initial_arguments=("weights", "load_classifier", "labels", "vocabulary"),
     tiny={

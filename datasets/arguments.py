@@ -8,9 +8,6 @@ from typing import Any
 from zoo import registry
 from zoo.errors import UsageError
 
-_MAY_SHRINK = ("vocab_size", "max_length")
-"""Arguments that are upper bounds: data, or a checkpoint, with less lowers them."""
-
 
 def complete_arguments(
     spec: registry.ModelSpec,
@@ -19,6 +16,7 @@ def complete_arguments(
     fixed: Mapping[str, Any],
     decided: Collection[str],
     data_name: str,
+    from_checkpoint: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns all arguments of a builder, and those of them that were requested: chosen, or left at their defaults.
 
@@ -26,27 +24,27 @@ def complete_arguments(
         spec: the model's.
         chosen: arguments that the user gave.
         arguments: these and the builder's defaults, and what the task decides.
-        fixed: what the preprocessor, or a checkpoint, decides.
+        fixed: what the preprocessor decides.
         decided: the names of what the task and the data's classes decide.
         data_name: of the data set, for messages.
+        from_checkpoint: what the checkpoint decides that the model starts from. What was chosen goes before it, such as
+            another dropout; the builder then compares sizes.
 
     Raises:
         UsageError: an argument that contradicts the data, or a checkpoint of another named size.
 
     Example:
-        >>> spec = registry.get_spec("bert")
-        >>> complete_arguments(spec, {}, {"num_classes": 3}, {"vocab_size": 90}, ["num_classes"], "mails")[0]
+        >>> spec = registry.get_spec("transformer")
+        >>> complete_arguments(spec, {}, {"num_classes": 3}, {"vocab_size": 90}, ["num_classes"], "mails", {})[0]
         {'num_classes': 3, 'vocab_size': 90}
     """
     fixed = {name: value for name, value in fixed.items() if name in spec.parameters}
     not_requested = {*spec.data_arguments, *decided}
-    if arguments.get("weights") is not None:
-        # What was chosen in the place of what the checkpoint says, such as another dropout; sizes the builder compares.
-        own = {name: value for name, value in chosen.items() if value != spec.parameters[name].default}
-        fixed |= {name: value for name, value in own.items() if name in fixed and name not in _MAY_SHRINK}
-        not_requested |= {*fixed} - {*own}
-        _check_variant(spec, fixed, arguments["weights"])
-    complete = {**arguments, **fixed}
+    own = {name: value for name, value in chosen.items() if value != spec.parameters[name].default}
+    theirs = {name: own.get(name, value) for name, value in from_checkpoint.items() if name in spec.parameters}
+    not_requested |= {*theirs} - {*own}
+    _check_variant(spec, theirs, arguments)
+    complete = {**arguments, **theirs, **fixed}
     for name in {*spec.data_arguments, *decided}:
         default = spec.parameters[name].default if name in spec.parameters else None
         asked = registry.plain(chosen.get(name, default))
@@ -58,7 +56,7 @@ def complete_arguments(
     return complete, {name: value for name, value in arguments.items() if name not in not_requested}
 
 
-def _check_variant(spec: registry.ModelSpec, fixed: Mapping[str, Any], folder: str) -> None:
+def _check_variant(spec: registry.ModelSpec, theirs: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
     """Raises UsageError where a named size was asked for, and the checkpoint is of another."""
     if spec.variant_of is None:
         return
@@ -67,8 +65,8 @@ def _check_variant(spec: registry.ModelSpec, fixed: Mapping[str, Any], folder: s
     sizes = [sibling.parameters for sibling in siblings if sibling.variant_of == spec.variant_of]
     for name, parameter in spec.parameters.items():
         differs = any(size[name].default != family[name].default for size in sizes)
-        if differs and fixed.get(name, parameter.default) != parameter.default:
+        if differs and theirs.get(name, parameter.default) != parameter.default:
             raise UsageError(
-                f"{spec.name} has {name}={parameter.default}; {folder} has {fixed[name]}. Choose {spec.variant_of}, which "
-                "takes what the folder says."
+                f"{spec.name} has {name}={parameter.default}; {arguments['weights']} has {theirs[name]}. Choose "
+                f"{spec.variant_of}, which takes the sizes of its checkpoint."
             )

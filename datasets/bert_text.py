@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+from zoo.checkpoints.wordpiece_files import SPECIAL_TOKENS, Rules, normalizer
 
 _NOTHING, _ITSELF = -1, -2
 _WIDTH = 3
@@ -28,21 +28,6 @@ _CLEANED = _PRIVATE[1][-1]
 _MARKS = tuple(_PRIVATE[1][-16 : len(SPECIAL_TOKENS) - 16])
 """Code points of private use that stand for the special tokens on their way through the table."""
 _SPACE, _BRACKET = ord(" "), ord("[")
-
-
-@dataclasses.dataclass(frozen=True)
-class Rules:
-    """What BERT's basic tokenization may leave out.
-
-    Attributes:
-        lower_case: whether letters become small ones.
-        strip_accents: whether marks that go over and under letters are left out; None does as `lower_case` does.
-        split_chinese: whether every Chinese character is a word.
-    """
-
-    lower_case: bool = True
-    strip_accents: bool | None = None
-    split_chinese: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,18 +53,6 @@ class CharacterTable:
         """
         entry = self.entries[self.pages[codepoint // _PAGE] * _PAGE + codepoint % _PAGE]
         return [codepoint if c == _ITSELF else int(c) for c in self.rows[entry] if c != _NOTHING]
-
-
-def normalizer(rules: Rules):  # type: ignore[no-untyped-def]  # a class of the library would be imported for it
-    """Returns the reference's normalizer, an object of the `tokenizers` library."""
-    from tokenizers import normalizers
-
-    return normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=rules.split_chinese,
-        strip_accents=rules.strip_accents,
-        lowercase=rules.lower_case,
-    )
 
 
 @functools.lru_cache(maxsize=8)

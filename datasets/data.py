@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from zoo import registry, tasks
+from zoo import checkpoints, registry, tasks
 from zoo.datasets.arguments import complete_arguments
 from zoo.datasets.batches import joined, present, rectangular
 from zoo.datasets.fingerprint import Fingerprint, content_hash
@@ -137,8 +137,12 @@ class Data:
         if task.needs_class_names:
             decided["num_classes"] = len(self.class_names)
         kind = spec.preprocessing.get("preprocessor", task.preprocessor)
-        preprocessor, fixed = PREPROCESSORS[kind].for_model(self, spec.preprocessing, {**arguments, **decided})
-        complete, requested = complete_arguments(spec, chosen, {**arguments, **decided}, fixed, {*decided}, self.name)
+        checkpoint = checkpoints.chosen(spec, arguments)
+        from_checkpoint = checkpoint.arguments(self.class_names) if checkpoint else {}
+        needs = {**spec.preprocessing, "checkpoint": checkpoint}
+        arguments |= decided
+        preprocessor, fixed = PREPROCESSORS[kind].for_model(self, needs, arguments)
+        complete, requested = complete_arguments(spec, chosen, arguments, fixed, {*decided}, self.name, from_checkpoint)
         return Prepared(
             data=self,
             model=model,

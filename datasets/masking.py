@@ -11,20 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import lookup
-from zoo.datasets.bert_text import SPECIAL_TOKENS
+from zoo.checkpoints.wordpiece_files import SPECIAL_TOKENS, VOCABULARY_FILE
 from zoo.datasets.pieces import CONTINUES
-from zoo.datasets.vocabularies import VOCABULARY_FILE
 from zoo.datasets.wordpiece import WordPiecePreprocessor
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Batch, Data
+    from zoo.datasets.data import Batch
 
 BLANK = "[MASK]"
 CHOSEN, HIDDEN, REPLACED = 0.15, 0.8, 0.1
 """Share of a text's pieces that are asked for; of those, the share that is a blank, and another piece's."""
 _NO_KEY = (0, 0)
-_OF_CLASSIFIERS = ("classifier_dropout", "load_classifier", "num_classes")
 
 
 def scrambled(numbers: tf.Tensor) -> tf.Tensor:
@@ -77,15 +75,6 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
             raise UsageError(f"The vocabulary has no {BLANK}, which stands for a blank. Pass the vocabulary of a BERT.")
         if len(self.vocabulary) == len(self.never_asked):
             raise UsageError("The vocabulary has special tokens only. Pass one with pieces of words.")
-
-    @classmethod
-    def for_model(
-        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
-    ) -> tuple[MaskedTextPreprocessor, dict[str, Any]]:
-        """As `WordPiecePreprocessor.for_model`; what a checkpoint says of its classifier has no place here."""
-        preprocessor, fixed = super().for_model(data, needs, arguments)
-        assert isinstance(preprocessor, cls)
-        return preprocessor, {name: value for name, value in fixed.items() if name not in _OF_CLASSIFIERS}
 
     @property
     def never_asked(self) -> list[int]:

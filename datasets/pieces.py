@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from zoo.datasets.vocabularies import CONTINUES
+from zoo.checkpoints.wordpiece_files import CONTINUES
 
 MOST_CHARACTERS = 100
 """Longer words are unknown ones, as in the reference."""

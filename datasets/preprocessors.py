@@ -42,7 +42,8 @@ class Preprocessor(Protocol):
         cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[Preprocessor, dict[str, Any]]:
         """Makes one from a data set (fitted on its training split), the spec's `preprocessing` and the builder arguments
-        so far; returns it with the builder arguments that it fixes."""
+        so far; returns it with the builder arguments that it fixes. A model that starts from published weights has them in
+        `needs["checkpoint"]`, a `zoo.checkpoints.Checkpoint`."""
 
     @property
     def output_shape(self) -> tuple[int | None, ...] | dict[str, tuple[int | None, ...]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
-from zoo import lookup
+from zoo import lookup, registry
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -125,9 +125,11 @@ class TextPreprocessor(VocabularyPreprocessor):
     ) -> tuple[TextPreprocessor, dict[str, Any]]:
         """Takes the most frequent words of the training split, as many as the builder's `vocab_size` has room for."""
         if "text_pair" in data.features:
+            models = registry.list_models(task=data.task, variants=False)
+            able = [name for name in models if registry.get_spec(name).preprocessing.get("reads_pairs")]
             raise UsageError(
-                f"Data set {data.name!r} has pairs of texts, of which this model would read the first alone. Choose bert, or "
-                "leave the column out."
+                f"Data set {data.name!r} has pairs of texts, of which this model would read the first alone. Choose "
+                f"{', '.join(able)}, or leave the column out."
             )
         most, longest = vocabulary_sizes(needs, arguments)
         counts: collections.Counter[bytes] = collections.Counter()

@@ -11,19 +11,20 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import lookup
-from zoo.datasets.bert_text import SPECIAL_TOKENS, Rules, Words
-from zoo.datasets.pieces import MOST_CHARACTERS, match
-from zoo.datasets.text import vocabulary_sizes
-from zoo.datasets.vocabularies import (
+from zoo.checkpoints.wordpiece_files import (
     CONTINUES,
+    SPECIAL_TOKENS,
     VOCABULARY_FILE,
+    Rules,
     check_pieces,
     read_pieces,
     read_vocabulary,
-    texts_of,
-    train_pieces,
     write_pieces,
 )
+from zoo.datasets.bert_text import Words
+from zoo.datasets.pieces import MOST_CHARACTERS, match
+from zoo.datasets.text import vocabulary_sizes
+from zoo.datasets.vocabularies import texts_of, train_pieces
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,41 +98,37 @@ class WordPiecePreprocessor:
     @classmethod
     def for_model(
         cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
-    ) -> tuple[WordPiecePreprocessor, dict[str, Any]]:
-        """Takes the checkpoint's vocabulary and sizes where the builder gets `weights`, else trains a vocabulary on the
+    ) -> tuple[Self, dict[str, Any]]:
+        """Takes the vocabulary that the builder's `vocabulary` names, or that of the checkpoint, or trains one on the
         training split.
 
-        The longest row is the builder's `max_length`, and never more than the checkpoint has positions. The checkpoint's
-        classifier is taken where its labels are the data's, and brought into the data's order.
+        The longest row is the builder's `max_length`, and never more than the checkpoint has positions.
         """
-        fixed: dict[str, Any] = {}
+        checkpoint, given = needs.get("checkpoint"), arguments.get("vocabulary")
         size, longest = vocabulary_sizes(needs, arguments)
-        folder, given = arguments.get("weights"), arguments.get("vocabulary")
-        if folder is not None:
-            from zoo import huggingface
-
-            fixed = dict(huggingface.read_config(folder))
-            longest, size = min(fixed["max_length"], longest), fixed["vocab_size"]
-            labels = huggingface.read_labels(folder) if huggingface.has_classifier(folder) else None
-            if labels is not None and sorted(labels) == sorted(data.class_names):
-                fixed |= {"load_classifier": True, "labels": list(data.class_names)}
-        rules = Rules(needs.get("lower_case", True), needs.get("strip_accents"), needs.get("split_chinese", True))
+        sizes = checkpoint.arguments() if checkpoint else {}
+        longest = min(sizes.get("max_length", longest), longest)
+        rules = {rule.name: needs.get(rule.name, rule.default) for rule in dataclasses.fields(Rules)}
         if given is not None and Path(given).is_file():
             vocabulary = read_pieces(given)
-        elif given is not None or folder is not None:
-            found = read_vocabulary(str(given or folder))
-            vocabulary, rules = found.pieces, found.rules
+        elif given is not None:
+            found = read_vocabulary(given)
+            vocabulary, rules = found.pieces, dataclasses.asdict(found.rules)
+        elif checkpoint is not None:
+            rules = checkpoint.preprocessing()
+            if "vocabulary" not in rules:
+                raise UsageError(f"{checkpoint.path} has no vocabulary. Pass its vocab.txt as vocabulary.")
+            vocabulary = rules.pop("vocabulary")
         else:
-            vocabulary = train_pieces(texts_of(data), size, rules)
-        if folder is None:
-            size = len(vocabulary)
-        elif len(vocabulary) > size:
+            vocabulary = train_pieces(texts_of(data), size, Rules(**rules))
+        room = sizes.get("vocab_size", len(vocabulary))
+        if len(vocabulary) > room:
             raise UsageError(
-                f"{given or folder} has {len(vocabulary):,} pieces in its vocabulary; {folder} has {size:,} in its "
-                "config.json. Pass files that belong together."
+                f"{given or checkpoint.path} has {len(vocabulary):,} pieces in its vocabulary; {checkpoint.path} has room "
+                f"for {room:,}. Pass files that belong together."
             )
-        fixed |= {"vocab_size": size, "max_length": longest}
-        return cls(vocabulary, longest, has_pairs="text_pair" in data.features, **dataclasses.asdict(rules)), fixed
+        fixed = {"vocab_size": room, "max_length": longest}
+        return cls(vocabulary, longest, has_pairs="text_pair" in data.features, **rules), fixed
 
     @property
     def output_shape(self) -> dict[str, tuple[int | None, ...]]:

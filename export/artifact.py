@@ -216,7 +216,7 @@ def _facts(
     """The contents of zoo.json."""
     return {
         "format": 1,
-        "model": registry.without_beginnings(interface.build),
+        "model": registry.without_initial_arguments(interface.build),
         "parameters": model.count_params(),
         "task": interface.task,
         "class_names": list(interface.class_names),

@@ -189,7 +189,8 @@ def command(argv: list[str]) -> int:
     import_tensorflow()
     import tensorflow as tf
 
-    from zoo.datasets.vocabularies import read_pieces, train_pieces
+    from zoo.checkpoints.wordpiece_files import read_pieces
+    from zoo.datasets.vocabularies import train_pieces
     from zoo.scripts.vocabulary import texts_of
 
     if tf.config.threading.get_intra_op_parallelism_threads() != 1:

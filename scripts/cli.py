@@ -21,7 +21,7 @@ COMMANDS = {
     "vocabulary": "train a vocabulary of word pieces on a data set or on files of text",
     "cross-validate": "train once for every fold, report mean and deviation",
     "corpus": "write the texts of data sets as lines, for training without labels",
-    "huggingface": "write a finished run of BERT as a folder that transformers loads",
+    "huggingface": "write a finished run as a folder that transformers loads",
     "launch-local": "start N workers of a command on this machine",
     "results": "run the recipes, collect their figures as CSV",
     "benchmark": "measure training, serving or tokenization side by side with others",

@@ -1,4 +1,4 @@
-"""Write a finished run of BERT as a folder that transformers loads: `zoo huggingface runs/corpus-bert_mlm my-bert`."""
+"""Write a finished run as a folder that transformers loads: `zoo huggingface RUN FOLDER`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import sys
 
 from zoo.scripts.console import Parser, import_tensorflow, run_command
 
-_DESCRIPTION = """Write a finished run of BERT as a folder that transformers loads: weights, vocabulary, label names.
-`zoo train --model bert --model.weights FOLDER` fine-tunes from it; a masked language model gives it its body.
+_DESCRIPTION = """Write a finished run as a folder that transformers loads: weights, vocabulary, label names.
+`zoo train --model NAME --model.weights FOLDER` fine-tunes from it; a masked language model gives it its body.
 """
 
 
@@ -19,11 +19,11 @@ def command(argv: list[str]) -> int:
     options = parser.parse(argv)
 
     import_tensorflow()
-    from zoo import pipeline
+    from zoo import checkpoints, pipeline
 
     folder = pipeline.save_huggingface(options.run_directory, options.folder)
     print(f"Folder: {folder}")
-    print(f"Next:   zoo train --model bert --model.weights {folder} --data NAME")
+    print(f"Next:   zoo train --model {checkpoints.families(folder)[0]} --model.weights {folder} --data NAME")
     return 0
 
 

@@ -98,8 +98,8 @@ def command(argv: list[str]) -> int:
         raise UsageError(f"{options.path} is there already. Pass another --path, or remove it.")
 
     import_tensorflow()
-    from zoo.datasets.bert_text import Rules
-    from zoo.datasets.vocabularies import train_pieces, write_pieces
+    from zoo.checkpoints.wordpiece_files import Rules, write_pieces
+    from zoo.datasets.vocabularies import train_pieces
 
     train, test, where = _corpus(data, options)
     pieces = train_pieces(train, options.size, Rules(lower_case=not options.cased))

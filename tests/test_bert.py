@@ -27,10 +27,12 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo import huggingface, tensor_files
+from zoo import checkpoints
+from zoo.checkpoints import bert_config, bert_folder, tensor_files
+from zoo.checkpoints.bert_folder import save_folder
 from zoo.export import signatures
 from zoo.layers import dot_product
-from zoo.models.bert import build_bert_tiny_model, load_bert, make_features, save_bert
+from zoo.models.bert import build_bert_tiny_model, make_features
 from zoo.scripts import cli
 
 # --- The other side ---------------------------------------------------------------------------------------------------
@@ -144,7 +146,7 @@ def made(torch, tmp_path_factory):
 
 def differences(case: Case) -> dict[str, float]:
     """The largest absolute difference of every kind; of gradients, all names are there on both sides."""
-    model = load_bert(case.folder, dropout=0.0, attention_dropout=0.0, classifier_activation=None)
+    model = checkpoints.build("bert", case.folder, dropout=0.0, attention_dropout=0.0, classifier_activation=None)
     states = [layer.output for layer in model.layers if layer.name == "embeddings" or layer.name.startswith("block_")]
     inner = keras.Model(model.inputs, [*states, model.get_layer("pooled").output, model.output])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -160,11 +162,11 @@ def differences(case: Case) -> dict[str, float]:
     hidden, pooled, logits, value, gradients = everything(inputs_of(case.batch), case.batch["labels"])
     by_variable = {v.path: g.numpy() for v, g in zip(model.trainable_variables, gradients, strict=True)}
     told = case.told
-    places = huggingface.model_places(model)
+    places = bert_folder.model_places(model)
     assert {f"gradient/{p.name}" for p in places} == {name for name in told if name.startswith("gradient/")}
     assert len(hidden) == sum(name.startswith("hidden/") for name in told)
-    assert len({huggingface._variable(model, p).path for p in places}) == len(by_variable)
-    ours = {p.name: p.cut(by_variable[huggingface._variable(model, p).path]) for p in places}
+    assert len({bert_folder._variable(model, p).path for p in places}) == len(by_variable)
+    ours = {p.name: p.cut(by_variable[bert_folder._variable(model, p).path]) for p in places}
     theirs = {p.name: told[f"gradient/{p.name}"] for p in places}
     largest = max(np.abs(gradient).max() for gradient in theirs.values())
 
@@ -244,13 +246,13 @@ def test_every_form_of_file_gives_the_same_weights(torch, made, tmp_path):
         assert any("index" in file for file in files) == form.startswith("shards")
         arrays, file = tensor_files.read_tensors(folder)
         assert file.name in files
-        found = {huggingface._modern(name, arrays): a for name, a in arrays.items() if "position_ids" not in name}
+        found = {bert_folder._modern(name, arrays): a for name, a in arrays.items() if "position_ids" not in name}
         assert set(found) == set(whole)
         for name, array in found.items():
             assert array.dtype == np.float32
             np.testing.assert_allclose(array, whole[name], atol=off, err_msg=f"{form}: {name}")
             assert form not in ("float16", "bfloat16") or (array != whole[name]).any() or not array.std(), name
-    model = load_bert(tmp_path / "strided pickle", classifier_activation=None)
+    model = checkpoints.build("bert", tmp_path / "strided pickle", classifier_activation=None)
     np.testing.assert_allclose(logits_of(model, case.batch), case.told["logits"], atol=1e-5)
 
 
@@ -263,7 +265,7 @@ def test_a_body_under_another_head(torch, tmp_path, sort):
     torch("body", folder=tmp_path / "model", batch=tmp_path / "batch.npz", output=tmp_path / "told.npz")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        model = load_bert(tmp_path / "model", num_classes=4)
+        model = checkpoints.build("bert", tmp_path / "model", num_classes=4)
     said = [str(w.message) for w in said if "model.safetensors" in str(w.message)]
     assert any("pooler.dense.weight" in text for text in said) == (not any("pooler" in name for name in names))
     for head in ("cls.predictions.bias", "classifier.weight"):
@@ -272,8 +274,8 @@ def test_a_body_under_another_head(torch, tmp_path, sort):
     batch = inputs_of(dict(np.load(tmp_path / "batch.npz")))
     last = keras.Model(model.inputs, model.get_layer("first_token").input)(batch, training=False)
     np.testing.assert_allclose(last, np.load(tmp_path / "told.npz")["last"], atol=2e-5)
-    with pytest.raises(zoo.UsageError, match=r"has no text classifier\. Pass num_classes for a new one"):
-        load_bert(tmp_path / "model")
+    with pytest.raises(zoo.UsageError, match=r"has no classifier\. Pass num_classes for a new one"):
+        checkpoints.build("bert", tmp_path / "model")
 
 
 def test_what_is_saved_is_what_transformers_loads(torch, tmp_path):
@@ -284,15 +286,17 @@ def test_what_is_saved_is_what_transformers_loads(torch, tmp_path):
     for weight in model.weights:
         weight.assign_add(np.random.default_rng(5).normal(size=weight.shape) * 0.3)
     labels = ["a", "b", "é"]
-    folder = save_bert(model, tmp_path / "new" / "ours", words, labels, {"do_lower_case": False})
+    folder = save_folder(
+        model, tmp_path / "new" / "ours", vocabulary=words, labels=labels, tokenizer={"do_lower_case": False}
+    )
     assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt"]
     assert os.listdir(tmp_path / "new") == ["ours"]
     batch = write_batch(tmp_path / "batch.npz", {"vocab_size": 9, "num_labels": 3})
     told = torch("compute", folder=folder, batch=tmp_path / "batch.npz", output=tmp_path / "told.npz")
-    assert told["labels"] == labels and huggingface.read_labels(folder) == tuple(labels)
+    assert told["labels"] == labels and bert_config.read_classifier(folder).labels == tuple(labels)
     theirs = np.load(tmp_path / "told.npz")["logits"]
     np.testing.assert_allclose(logits_of(model, batch), theirs, atol=1e-5)
-    again = load_bert(folder, classifier_activation=None)
+    again = checkpoints.build("bert", folder, classifier_activation=None)
     for ours, read in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(ours, read)
     answer = torch("tokenize", folder=folder, texts=["hello worlds!", "Hello"])
@@ -309,7 +313,7 @@ def small(tmp_path_factory):
     """A model and its folder; nothing changes either."""
     keras.utils.set_random_seed(2)
     model = zoo.build("bert", vocab_size=20, num_classes=3, **SMALL)
-    return model, save_bert(model, tmp_path_factory.mktemp("small") / "model", labels=["x", "y", "z"])
+    return model, save_folder(model, tmp_path_factory.mktemp("small") / "model", labels=["x", "y", "z"])
 
 
 @pytest.fixture
@@ -393,7 +397,7 @@ def spoil_tensors(folder: Path, change) -> None:
 def test_a_configuration_that_is_not_understood_is_refused(folder, changes, message):
     spoil(folder, **changes)
     with pytest.raises(zoo.UsageError, match=message):
-        load_bert(folder)
+        checkpoints.build("bert", folder)
 
 
 def test_classifiers_of_every_kind(folder):
@@ -401,22 +405,21 @@ def test_classifiers_of_every_kind(folder):
     xyz = ("x", "y", "z")
     names = {"0": "score"}
     for changes, expected in (
-        ({}, huggingface.Classifier(3, xyz, single)),
-        ({"problem_type": single}, huggingface.Classifier(3, xyz, single)),
-        ({"problem_type": multi}, huggingface.Classifier(3, xyz, multi)),
-        ({"problem_type": "regression"}, huggingface.Classifier(3, xyz, "regression")),
-        ({"problem_type": None, "id2label": names}, huggingface.Classifier(1, ("score",), "regression")),
-        ({"problem_type": multi}, huggingface.Classifier(1, ("score",), multi)),
-        ({"problem_type": None, "id2label": None}, huggingface.Classifier(2, None, single)),
-        ({"num_labels": 5}, huggingface.Classifier(5, None, single)),
-        ({"num_labels": 1}, huggingface.Classifier(1, None, "regression")),
+        ({}, bert_config.Head(3, xyz, single)),
+        ({"problem_type": single}, bert_config.Head(3, xyz, single)),
+        ({"problem_type": multi}, bert_config.Head(3, xyz, multi)),
+        ({"problem_type": "regression"}, bert_config.Head(3, xyz, "regression")),
+        ({"problem_type": None, "id2label": names}, bert_config.Head(1, ("score",), "regression")),
+        ({"problem_type": multi}, bert_config.Head(1, ("score",), multi)),
+        ({"problem_type": None, "id2label": None}, bert_config.Head(2, None, single)),
+        ({"num_labels": 5}, bert_config.Head(5, None, single)),
+        ({"num_labels": 1}, bert_config.Head(1, None, "regression")),
         ({"architectures": ["BertForTokenClassification"]}, None),
         ({"architectures": None}, None),
     ):
         spoil(folder, **changes)
-        assert huggingface.classifier_of(folder) == expected
-        assert huggingface.has_classifier(folder) == (expected is not None and expected.kind == single)
-        assert huggingface.read_labels(folder) == (expected and expected.labels)
+        assert bert_config.head_of(folder) == expected
+        assert bert_config.read_classifier(folder) == (expected if expected and expected.kind == single else None)
 
 
 @pytest.mark.parametrize(
@@ -443,38 +446,38 @@ def test_classifiers_of_every_kind(folder):
 def test_a_classifier_that_is_asked_for_and_is_another(small, folder, changes, message):
     spoil(folder, **changes)
     with pytest.raises(zoo.UsageError, match=message):
-        huggingface.check_classifier(folder, 3)
+        bert_config.check_classifier(folder, 3)
     model = keras.models.clone_model(small[0])
     before = model.get_weights()
     with pytest.raises(zoo.UsageError, match=message):
-        huggingface.load_weights(model, folder, load_classifier=True)
+        bert_folder.load_weights(model, folder, load_classifier=True)
     for one, two in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
-    assert huggingface.check_classifier(small[1]) == huggingface.check_classifier(small[1], 3)
+    assert bert_config.check_classifier(small[1]) == bert_config.check_classifier(small[1], 3)
 
 
 def test_what_the_first_folders_leave_out(folder):
     spoil(folder, **dict.fromkeys(("model_type", "layer_norm_eps", "hidden_act", "hidden_dropout_prob"), "leave out"))
-    found = huggingface.read_config(folder)
+    found = bert_config.read_config(folder)
     assert found["activation"] == "gelu" and found["layer_norm_epsilon"] == 1e-12 and found["dropout"] == 0.1
     spoil(folder, id2label="leave out")
-    assert huggingface.read_labels(folder) is None
+    assert bert_config.read_classifier(folder).labels is None
 
 
 def test_folders_that_are_none(tmp_path, folder):
     with pytest.raises(zoo.UsageError, match=r"^There is no folder 'bert-base-uncased', and nothing is downloaded"):
-        load_bert("bert-base-uncased")
+        checkpoints.build("bert", "bert-base-uncased")
     with pytest.raises(zoo.UsageError, match=r"holds no config.json. Pass a folder as save_pretrained writes it"):
-        load_bert(tmp_path)
+        checkpoints.build("bert", tmp_path)
     (folder / "model.safetensors").unlink()
     with pytest.raises(zoo.UsageError, match=r"holds no weights; expected model.safetensors or pytorch_model.bin"):
-        load_bert(folder)
+        checkpoints.build("bert", folder)
     (folder / "config.json").write_text("[]")
     with pytest.raises(zoo.UsageError, match=r"config.json holds list; expected settings by name"):
-        load_bert(folder)
+        checkpoints.build("bert", folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(zoo.UsageError, match=r"config.json is not JSON"):
-        load_bert(folder)
+        checkpoints.build("bert", folder)
 
 
 QUERY = "bert.encoder.layer.0.attention.self.query.weight"
@@ -513,26 +516,26 @@ QUERY = "bert.encoder.layer.0.attention.self.query.weight"
 def test_a_tensor_that_does_not_fit_is_named(folder, change, message):
     spoil_tensors(folder, change)
     with pytest.raises(zoo.UsageError, match=message):
-        load_bert(folder)
+        checkpoints.build("bert", folder)
 
 
 def test_half_a_pooler_is_missing_even_where_a_whole_one_may_be(folder):
     spoil_tensors(folder, lambda t: t.pop("bert.pooler.dense.bias"))
     with pytest.raises(zoo.UsageError, match=r"bert.pooler.dense.bias is missing"):
-        load_bert(folder, num_classes=2)
+        checkpoints.build("bert", folder, num_classes=2)
     spoil_tensors(folder, lambda t: t.pop("bert.pooler.dense.weight"))
     with pytest.warns(
         UserWarning, match=r"not used: classifier.bias, .*so random: bert.pooler.dense.bias, bert.pooler"
     ):
-        load_bert(folder, num_classes=2)
+        checkpoints.build("bert", folder, num_classes=2)
 
 
 def test_the_classifier_comes_along_where_it_fits(small):
     model, folder = small
-    same = load_bert(folder)
+    same = checkpoints.build("bert", folder)
     np.testing.assert_array_equal(same.get_layer("probabilities").kernel, model.get_layer("probabilities").kernel)
     with pytest.warns(UserWarning, match=r"model.safetensors: not used: classifier.bias, classifier.weight\.$"):
-        other = load_bert(folder, num_classes=5, dropout=0.3)
+        other = checkpoints.build("bert", folder, num_classes=5, dropout=0.3)
     assert other.get_layer("probabilities").kernel.shape == (8, 5)
     assert other.get_layer("block_1").dropout == 0.3
     np.testing.assert_array_equal(other.get_layer("pooled").kernel, model.get_layer("pooled").kernel)
@@ -547,14 +550,14 @@ def test_the_builder_says_what_contradicts_the_folder(small):
     with pytest.raises(zoo.UsageError, match=r"load_classifier goes with weights, which are not given"):
         zoo.build("bert", **sizes, load_classifier=True)
     with pytest.raises(
-        zoo.UsageError, match=r"^max_length is 13; the checkpoint .* has 12 positions\. Pass max_length=12, or less"
+        zoo.UsageError, match=r"^max_length is 13; the checkpoint .* has 12\. Pass max_length=12, or less"
     ):
         zoo.build("bert", **{**sizes, "max_length": 13, "weights": str(small[1])})
 
 
 def test_fewer_positions_are_the_first_ones(small):
     model, folder = small
-    shorter = load_bert(folder, max_length=7)
+    shorter = checkpoints.build("bert", folder, max_length=7)
     positions = shorter.get_layer("embeddings").positions.embeddings
     np.testing.assert_array_equal(positions, model.get_layer("embeddings").positions.embeddings[:7])
     ids = np.arange(1, 8, dtype=np.int32)[np.newaxis]
@@ -573,24 +576,24 @@ def test_saving_refuses_what_it_cannot_do(small, tmp_path):
     with pytest.raises(
         zoo.UsageError, match=r"is there already, and is not written over\. Remove it, or choose another"
     ):
-        save_bert(model, folder)
+        save_folder(model, folder)
     with pytest.raises(zoo.UsageError, match=r"The vocabulary has 2 tokens; the model has 20\. Pass all of them"):
-        save_bert(model, tmp_path / "a", vocabulary=["x", "y"])
+        save_folder(model, tmp_path / "a", vocabulary=["x", "y"])
     with pytest.raises(zoo.UsageError, match=r"There are 2 labels; the model has 3 classes\. Pass one for each"):
-        save_bert(model, tmp_path / "a", labels=["x", "y"])
+        save_folder(model, tmp_path / "a", labels=["x", "y"])
     with pytest.raises(zoo.UsageError, match=r"Model 'mlp' is no BERT\. Pass one that zoo.build"):
-        save_bert(zoo.build("mlp", input_shape=(2, 2, 1), num_classes=2), tmp_path / "a")
+        save_folder(zoo.build("mlp", input_shape=(2, 2, 1), num_classes=2), tmp_path / "a")
     with pytest.raises(TypeError):
-        save_bert(model, tmp_path / "a", vocabulary=many, tokenizer={"x": object()})  # in the middle of writing
+        save_folder(model, tmp_path / "a", vocabulary=many, tokenizer={"x": object()})  # in the middle of writing
     with pytest.raises(zoo.UsageError, match=r"The label 'x' comes 2 times\. Pass another name for each class"):
-        save_bert(model, tmp_path / "a", labels=["x", "y", "x"])
+        save_folder(model, tmp_path / "a", labels=["x", "y", "x"])
     for wrong, message in (
         (many[0], r"The vocabulary has '0' 2 times; expected every token once\. Remove the others"),
         ("a\nb", r"The vocabulary has 'a\\nb'; expected tokens without a line break\. Leave it out"),
         ("a\r", r"The vocabulary has 'a\\r'; expected tokens without a line break"),
     ):
         with pytest.raises(zoo.UsageError, match=message):
-            save_bert(model, tmp_path / "a", vocabulary=[*many[:-1], wrong])
+            save_folder(model, tmp_path / "a", vocabulary=[*many[:-1], wrong])
     assert list(tmp_path.iterdir()) == [], "something was half-written"
     assert (folder / "config.json").read_bytes() == before
 
@@ -603,7 +606,7 @@ def test_low_rank_weights_are_added_when_saved(small, tmp_path):
     ids = np.arange(1, 8, dtype=np.int32)[np.newaxis]
     expected = np.asarray(model([ids, ids % 2, ids], training=False))
     assert (expected != np.asarray(small[0]([ids, ids % 2, ids], training=False))).any()
-    again = load_bert(save_bert(model, tmp_path / "adapted"))
+    again = checkpoints.build("bert", save_folder(model, tmp_path / "adapted"))
     np.testing.assert_allclose(again([ids, ids % 2, ids], training=False), expected, atol=1e-6)
 
 
@@ -638,7 +641,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(folder, wrap, protocol):
         with pytest.raises(
             zoo.UsageError, match=rf"asks for {name}.{function.__name__}, which .* it was not run\. Convert"
         ):
-            load_bert(folder)
+            checkpoints.build("bert", folder)
     assert not (folder / "made").exists()
 
 
@@ -726,7 +729,7 @@ BOMBS = {
 
 BOMB = """
 import resource, sys
-from zoo import tensor_files
+from zoo.checkpoints import tensor_files
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 for folder in sys.argv[1:]:
     try:

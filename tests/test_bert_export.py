@@ -12,7 +12,9 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo import huggingface, pipeline
+from zoo import checkpoints, pipeline
+from zoo.checkpoints import bert_folder
+from zoo.checkpoints.bert_config import read_classifier
 from zoo.datasets.vocabularies import train_pieces
 from zoo.datasets.wordpiece import WordPiecePreprocessor
 from zoo.export.verification import verify
@@ -30,7 +32,7 @@ def folder(tmp_path_factory):
     for number, weights in enumerate(model.weights):  # from zeros and ones nothing could be told apart
         weights.assign(np.random.default_rng(number).normal(0, 0.3, weights.shape))
     labels = list(reversed(data.class_names))
-    return huggingface.save_folder(model, tmp_path_factory.mktemp("hf") / "bert", vocabulary=pieces, labels=labels)
+    return bert_folder.save_folder(model, tmp_path_factory.mktemp("hf") / "bert", vocabulary=pieces, labels=labels)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +58,10 @@ def test_a_checkpoint_answers_with_its_own_labels(folder, exported, run_python):
         json.dumps(texts),
     )
     labels, names, probabilities = json.loads(done.stdout)
-    model = zoo.models.bert.load_bert(folder)
+    model = checkpoints.build("bert", folder)
     preprocessor = zoo.datasets.load("commands").prepare("bert", weights=str(folder)).preprocessor
     expected = model(preprocessor(tf.constant(texts))).numpy()
-    theirs = huggingface.read_labels(folder)
+    theirs = read_classifier(folder).labels
     assert labels == list(reversed(theirs)) and labels != list(theirs)
     np.testing.assert_allclose(np.array(probabilities)[:, ::-1], expected, atol=1e-5)
     assert names == [theirs[row.argmax()] for row in expected]
@@ -78,9 +80,9 @@ def test_features_are_two_vectors(exported):
 
 def test_what_does_not_fit_is_said(folder, tmp_path, capfd):
     assert cli.main(["export", str(folder), str(tmp_path / "out")]) == 2
-    assert "is a Hugging Face folder. Pass --data with a data set of its classes" in capfd.readouterr().err
+    assert "holds published weights. Pass --data with a data set of their classes" in capfd.readouterr().err
     assert cli.main(["export", str(tmp_path), str(tmp_path / "out"), "--data", "commands"]) == 2
-    assert "--data goes with a Hugging Face folder; there is no config.json in" in capfd.readouterr().err
+    assert "holds no config.json. Pass a folder as save_pretrained writes it." in capfd.readouterr().err
     file = tmp_path / "other.csv"
     file.write_text("text,label\n" + "".join(f"word {i},{'yes' if i % 2 else 'no'}\n" for i in range(60)))
     with pytest.raises(zoo.UsageError, match=r"answers .*; data set .* has no, yes. Pass labels=no, yes in"):
@@ -93,7 +95,7 @@ def test_a_checkpoint_decides_what_was_not_chosen(folder):
     chosen = prepare("bert", weights=str(folder), dropout=0.3, max_length=20)
     assert chosen.arguments["hidden_size"] == 16 and chosen.arguments["dropout"] == 0.3
     assert chosen.arguments["max_length"] == chosen.preprocessor.max_length == 20
-    assert chosen.arguments["load_classifier"] and chosen.arguments["labels"] == sorted(huggingface.read_labels(folder))
+    assert chosen.arguments["load_classifier"] and chosen.arguments["labels"] == sorted(read_classifier(folder).labels)
     assert chosen.describe()["model"] == {
         "name": "bert",
         "dropout": 0.3,
@@ -117,7 +119,7 @@ def test_a_classifier_in_another_order_answers_the_same(folder):
     prepared = zoo.datasets.load("commands").prepare("bert", weights=str(folder))
     inputs = prepared.preprocessor(tf.constant(["turn the radio on"]))
     theirs = dict(
-        zip(huggingface.read_labels(folder), zoo.models.bert.load_bert(folder)(inputs).numpy()[0], strict=True)
+        zip(read_classifier(folder).labels, checkpoints.build("bert", folder)(inputs).numpy()[0], strict=True)
     )
     ours = dict(zip(prepared.data.class_names, prepared.build()(inputs).numpy()[0], strict=True))
     assert ours == pytest.approx(theirs, abs=1e-6)
@@ -137,7 +139,7 @@ def test_a_run_needs_its_folder_no_more(folder, tmp_path):
     assert zoo.evaluate(model, prepared)["accuracy"] == done.report["accuracy"]
     assert pipeline.export_run(tmp_path / "run", tmp_path / "again").is_dir()
     back = pipeline.save_huggingface(tmp_path / "run", tmp_path / "back")
-    again = zoo.models.bert.load_bert(back)
+    again = checkpoints.build("bert", back)
     for one, two in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -157,7 +159,7 @@ def test_classes_of_other_names(folder, tmp_path):
     with file.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["text", "label"])
-        names = huggingface.read_labels(folder)
+        names = read_classifier(folder).labels
         rows = [(e["text"].decode(), names.index(data.class_names[e["label"]])) for e in data.test.as_numpy_iterator()]
         writer.writerows(rows)
     with pytest.raises(zoo.UsageError, match=r"Pass labels=0, 1, 2, 3 in the folder's order where they mean the same"):
@@ -165,7 +167,7 @@ def test_classes_of_other_names(folder, tmp_path):
     path = pipeline.export_checkpoint(folder, tmp_path / "out", f"csv:{file}", labels=["0", "1", "2", "3"])
     answer = zoo.export.load(path).predict(["turn the radio on"])[0]
     tokens = zoo.datasets.load("commands").prepare("bert", weights=str(folder)).preprocessor
-    expected = zoo.models.bert.load_bert(folder)(tokens(tf.constant(["turn the radio on"]))).numpy()[0]
+    expected = checkpoints.build("bert", folder)(tokens(tf.constant(["turn the radio on"]))).numpy()[0]
     np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
 
 
@@ -206,5 +208,5 @@ def test_pairs_of_unequal_batches_are_refused():
 
 
 def test_a_model_of_single_texts_refuses_pairs(pairs):
-    with pytest.raises(zoo.UsageError, match="has pairs of texts, of which this model would read the first alone"):
+    with pytest.raises(zoo.UsageError, match=r"would read the first alone. Choose bert, or leave"):
         zoo.datasets.load(f"csv:{pairs}").prepare("transformer")

@@ -18,9 +18,8 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo import pipeline
+from zoo import checkpoints, pipeline
 from zoo.config import read_yaml
-from zoo.models import bert
 from zoo.training.interruption import Interrupted
 from zoo.training.levels import heights, levels
 from zoo.training.optimizers import FusedAdam
@@ -631,7 +630,7 @@ def test_fifty_steps_of_bert_equal_hugging_face(tmp_path, kind):
     ids = generator.integers(5, 100, mask.shape).astype("int32") * mask
     types = (np.arange(tokens) >= lengths // 2).astype("int32") * mask
     inputs, labels = {"token_ids": ids, "token_type_ids": types, "padding_mask": mask}, ids.sum(axis=1) % 3
-    model = bert.load_bert(tmp_path / "bert", dropout=0.0, attention_dropout=0.0)
+    model = checkpoints.build("bert", tmp_path / "bert", dropout=0.0, attention_dropout=0.0)
     ordered = list(wrap(model, (inputs, labels), None).batches("train", size, seed=0).as_numpy_iterator())
     columns = {name: np.stack([batch[0][name] for batch in ordered]) for name in inputs}
     options = {**OPTIONS, "learning_rate": 1e-3, "clip_norm": 1.0, "weight_decay": 0.01}

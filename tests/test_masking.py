@@ -17,9 +17,10 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo import huggingface, tasks
+from zoo import tasks
+from zoo.checkpoints import bert_config, bert_folder
+from zoo.checkpoints.wordpiece_files import read_vocabulary
 from zoo.datasets.masking import MaskedTextPreprocessor, scrambled
-from zoo.datasets.vocabularies import read_vocabulary
 from zoo.evaluation.language import masked_language_report
 from zoo.scripts import cli
 
@@ -372,14 +373,17 @@ def test_a_run_becomes_a_folder_and_the_folder_a_classifier(run, tmp_path, capsy
 def test_a_run_of_something_else_is_no_folder(tmp_path, capsys):
     zoo.run("mlp", "digits", config=zoo.TrainConfig(epochs=1), run_directory=tmp_path / "run", export=False, verbose=0)
     assert cli.main(["huggingface", str(tmp_path / "run"), str(tmp_path / "folder")]) == 2
-    assert "is of mlp, not of BERT. Pass one of bert, a size of it, or bert_mlm." in capsys.readouterr().err
+    assert (
+        "'mlp' has no published format that can be written. Choose one that does: bert, bert_mlm, or a named"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_head_that_is_damaged_is_named(tmp_path):
     from safetensors.numpy import load_file, save_file
 
     model = zoo.build("bert_mlm", **zoo.get_spec("bert_mlm").tiny)
-    folder = huggingface.save_folder(model, tmp_path / "folder")
+    folder = bert_folder.save_folder(model, tmp_path / "folder")
     file = folder / "model.safetensors"
     whole = load_file(file)
     words = whole["bert.embeddings.word_embeddings.weight"]
@@ -387,7 +391,7 @@ def test_a_head_that_is_damaged_is_named(tmp_path):
 
     def load(tensors):
         save_file(tensors, file)
-        huggingface.load_weights(other, folder, load_classifier=False)
+        bert_folder.load_weights(other, folder, load_classifier=False)
 
     load({**whole, "cls.predictions.decoder.weight": words.copy()})
     np.testing.assert_array_equal(other.get_layer("embeddings").words.embeddings, words)
@@ -400,7 +404,7 @@ def test_a_head_that_is_damaged_is_named(tmp_path):
     with pytest.warns(UserWarning, match=r"not in the file, so random: cls.predictions.bias"):
         load({name: value for name, value in whole.items() if not name.startswith("cls.")})
     with pytest.raises(zoo.UsageError, match=r"There are 2 labels; a masked language model has none\. Leave labels"):
-        huggingface.save_folder(model, tmp_path / "other", labels=["a", "b"])
+        bert_folder.save_folder(model, tmp_path / "other", labels=["a", "b"])
 
 
 # --- The same as transformers -----------------------------------------------------------------------------------------
@@ -455,7 +459,7 @@ def test_logits_loss_and_gradients_equal_those_of_transformers(torch_python, tmp
     batch = {"input_ids": ids, "token_type_ids": ids % 2, "attention_mask": mask, "labels": labels}
     folder = tmp_path / "theirs"
     told = reference(torch_python, tmp_path, folder, batch, make=str(sizes))
-    arguments = {**huggingface.read_config(folder), "dropout": 0.0, "attention_dropout": 0.0, "weights": str(folder)}
+    arguments = {**bert_config.read_config(folder), "dropout": 0.0, "attention_dropout": 0.0, "weights": str(folder)}
     arguments.pop("classifier_dropout")
     model = zoo.build("bert_mlm", **arguments, classifier_activation=None)
     everywhere = np.tile(np.arange(13, dtype=np.int32), (3, 1))
@@ -475,13 +479,13 @@ def test_logits_loss_and_gradients_equal_those_of_transformers(torch_python, tmp
     assert np.abs(logits - told["logits"]).max() < 2e-5
     assert abs(float(value) - told["loss"]) < 1e-5
     by_path = {v.path: g.numpy() for v, g in zip(model.trainable_variables, gradients, strict=True)}
-    places = huggingface.model_places(model)
+    places = bert_folder.model_places(model)
     assert {f"gradient/{p.name}" for p in places} == {n for n in told if n.startswith("gradient/")}
     for place in places:
-        found = place.cut(by_path[huggingface._variable(model, place).path])
+        found = place.cut(by_path[bert_folder._variable(model, place).path])
         assert np.abs(found - told[f"gradient/{place.name}"]).max() < 2e-5, place.name
     # And back: what is written here is the same there.
-    written = huggingface.save_folder(model, tmp_path / "ours")
+    written = bert_folder.save_folder(model, tmp_path / "ours")
     again = reference(torch_python, tmp_path, written, batch)
     np.testing.assert_array_equal(again["logits"], told["logits"])
 

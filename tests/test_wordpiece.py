@@ -31,10 +31,11 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo.datasets.bert_text import Rules, Words, character_table, normalizer
+from zoo.checkpoints.wordpiece_files import Rules, normalizer, read_pieces, read_vocabulary, write_pieces
+from zoo.datasets.bert_text import Words, character_table
 from zoo.datasets.pieces import match
 from zoo.datasets.preprocessors import PREPROCESSORS
-from zoo.datasets.vocabularies import read_pieces, read_vocabulary, texts_of, train_pieces, write_pieces
+from zoo.datasets.vocabularies import texts_of, train_pieces
 from zoo.datasets.wordpiece import WordPiecePreprocessor
 from zoo.scripts import cli
 

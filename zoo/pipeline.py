@@ -299,31 +299,33 @@ def export_checkpoint(
     labels: Sequence[str] | None = None,
     **data_arguments: Any,
 ) -> Path:
-    """Exports a Hugging Face folder as it is: BERT with a text classifier, nothing trained.
+    """Exports a published classifier as it is: nothing is trained.
 
     Args:
-        folder: holds config.json, weights and the tokenizer's vocabulary, as `save_pretrained` writes them.
+        folder: the checkpoint, in a format of `zoo.checkpoints`.
         path: folder of the model: PATH/1, then PATH/2.
-        data: a data set with the folder's classes: its test split is what the SavedModel is measured on and compared with.
+        data: a data set with the checkpoint's classes: the SavedModel is measured on its test split.
         runtimes: as `zoo.export.save`.
-        labels: the data's names of the folder's classes, in the order of their numbers there; None for the folder's own.
+        labels: the data's names of the checkpoint's classes, in the checkpoint's order; None for the checkpoint's own.
         **data_arguments: of `zoo.datasets.load`.
 
     Raises:
-        UsageError: a folder that cannot be read, one without a classifier or without names for its classes, or data with
+        UsageError: a checkpoint that cannot be read, one without a classifier or without names for its classes, or data with
             other classes.
 
     Example:
-        >>> zoo.pipeline.export_checkpoint("my-bert", "exports/intents", "clinc_oos")
+        >>> zoo.pipeline.export_checkpoint("my-intents", "exports/intents", "clinc_oos")
     """
-    from zoo import datasets, evaluation, huggingface
+    from zoo import checkpoints, datasets, evaluation
     from zoo.export import artifact
 
     source = datasets.load(data, **data_arguments)
-    train = f"zoo train --model bert --model.weights {folder} --data {data} --config.learning_rate 5e-5"
-    if not huggingface.has_classifier(folder):
-        raise UsageError(f"{folder} has no text classifier. Call {train} to train one.")
-    found = huggingface.read_labels(folder) if labels is None else tuple(labels)
+    name = checkpoints.family_of(folder, source.task)
+    classifier = checkpoints.find(name, folder).classifier()
+    train = f"zoo train --model {name} --model.weights {folder} --data {data}"
+    if classifier is None:
+        raise UsageError(f"{folder} has no classifier of single labels. Call {train} to train one.")
+    found = classifier.labels if labels is None else tuple(labels)
     names = ", ".join(source.class_names[:5])
     if found is None:
         raise UsageError(
@@ -334,45 +336,29 @@ def export_checkpoint(
             f"{folder} answers {', '.join(found[:5])}; data set {data!r} has {names}. Pass labels={names} in the folder's "
             f"order where they mean the same; else call {train}."
         )
-    prepared = source.prepare("bert", weights=str(folder), load_classifier=True)
+    prepared = source.prepare(name, weights=str(folder), load_classifier=True)
     model = prepared.build()
     if prepared.arguments["labels"] is None:  # the folder has other names for them
-        last, order = model.layers[-1], [found.index(name) for name in source.class_names]
-        last.set_weights([values[..., order] for values in last.get_weights()])
+        checkpoints.reorder_classes(model, found, source.class_names)
     report = evaluation.evaluate(model, prepared)
     return artifact.save(model, prepared.interface, path, report=report, runtimes=runtimes)
 
 
 def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:
-    """Writes a finished run of BERT as a folder that `transformers` loads; neither the data set nor a network is needed.
+    """Writes a finished run as a folder that `transformers` loads; neither the data set nor a network is needed.
 
     Raises:
-        UsageError: no finished run, another model than BERT, or a folder that holds something.
+        UsageError: no finished run, a model that has no such format, or a folder that holds something.
 
     Example:
         >>> save_huggingface("runs/corpus-bert_mlm", "my-bert")
         PosixPath('my-bert')
     """
-    from zoo import huggingface
+    from zoo import checkpoints
 
     model_file, _, interface = _finished(run_directory)
-    rules = interface.preprocessor.config()
-    if "lower_case" not in rules:
-        name = interface.build["name"]
-        raise UsageError(
-            f"The run in {run_directory} is of {name}, not of BERT. Pass one of bert, a size of it, or bert_mlm."
-        )
-    return huggingface.save_folder(
-        load_model(model_file),
-        folder,
-        vocabulary=rules["vocabulary"],
-        labels=interface.class_names or None,
-        tokenizer={
-            "do_lower_case": rules["lower_case"],
-            "strip_accents": rules["strip_accents"],
-            "tokenize_chinese_chars": rules["split_chinese"],
-        },
-    )
+    save = checkpoints.writer(interface.build["name"])
+    return save(load_model(model_file), folder, interface.preprocessor.config(), interface.class_names or None)
 
 
 def load_model(file: Path) -> keras.Model:

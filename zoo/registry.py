@@ -39,8 +39,11 @@ class ModelSpec:
         levels: layers that count as one where learning rates fall from layer to layer, as groups of patterns on their
             names, such as (("pooler", "probabilities", "logits"),). Any other layer is a level of its own.
         preprocessing: what the model asks of its preprocessor: `image_size` (height, width) for data of another or
-            of varying size, a vocabulary size, a maximum length.
+            of varying size, a vocabulary size, a maximum length, whether it `reads_pairs` of texts.
         data_arguments: the builder's arguments that the data decides (classes, vocabulary), never the user.
+        checkpoints: the formats of published weights (`zoo.checkpoints`) that the builder's argument `weights` may name.
+        initial_arguments: the builder's arguments that only say where the first weights and words come from, such as paths
+            of one machine.
         tiny: the smallest valid arguments, for tests.
         heavy: whether even the smallest model is large, so that tests that train it are marked slow.
         golden: arguments and the exact number of parameters that they must give, as (arguments, count) pairs.
@@ -60,6 +63,8 @@ class ModelSpec:
     levels: tuple[tuple[str, ...], ...] = ()
     preprocessing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data_arguments: tuple[str, ...] = ("num_classes",)
+    checkpoints: tuple[str, ...] = ()
+    initial_arguments: tuple[str, ...] = ()
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     golden: tuple[tuple[Mapping[str, Any], int], ...] = ()
     functions: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
@@ -91,6 +96,8 @@ def register_model(
     levels: tuple[tuple[str, ...], ...] = (),
     preprocessing: Mapping[str, Any] | None = None,
     data_arguments: tuple[str, ...] = ("num_classes",),
+    checkpoints: tuple[str, ...] = (),
+    initial_arguments: tuple[str, ...] = (),
     tiny: Mapping[str, Any] | None = None,
     golden: tuple[tuple[Mapping[str, Any], int], ...] = (),
     functions: Mapping[str, Callable[..., Any]] | None = None,
@@ -143,6 +150,8 @@ def register_model(
             levels=levels,
             preprocessing=MappingProxyType(dict(preprocessing or {})),
             data_arguments=data_arguments,
+            checkpoints=checkpoints,
+            initial_arguments=initial_arguments,
             tiny=MappingProxyType(dict(tiny or {})),
             golden=golden,
             functions=MappingProxyType(dict(functions or {})),
@@ -164,7 +173,7 @@ def register_variant(
 
     Args:
         builder: the family's registered builder.
-        name: the size's name, such as `bert_tiny`.
+        name: the size's name, by custom FAMILY_SIZE.
         summary: the first line of the docstring.
         golden: arguments and the exact number of parameters that they must give.
         **defaults: the sizes, by the names of the builder's arguments.
@@ -300,18 +309,16 @@ def check_arguments(spec: ModelSpec, arguments: Mapping[str, Any]) -> None:
             )
 
 
-_BEGINNINGS = ("weights", "load_classifier", "labels", "vocabulary")
-
-
-def without_beginnings(build: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a record of `describe_build` without the arguments that say where first weights and words came from: paths of
-    one machine, which a trained model does not need.
+def without_initial_arguments(build: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a record of `describe_build` without the spec's `initial_arguments`, which a trained model does not need.
 
     Example:
-        >>> without_beginnings({"name": "bert", "arguments": {"num_layers": 2, "weights": "my-bert"}})
-        {'name': 'bert', 'arguments': {'num_layers': 2}}
+        >>> without_initial_arguments({"name": "vgg16", "arguments": {"num_classes": 2, "weights": "vgg16.h5"}})
+        {'name': 'vgg16', 'arguments': {'num_classes': 2}}
     """
-    kept = {name: value for name, value in build["arguments"].items() if name not in _BEGINNINGS}
+    _scan()
+    initial = _SPECS[build["name"]].initial_arguments if build["name"] in _SPECS else ()
+    kept = {name: value for name, value in build["arguments"].items() if name not in initial}
     return {"name": build["name"], "arguments": kept}
 
 

@@ -7,12 +7,10 @@ weights expect it. Nothing is downloaded: `weights` is a file, such as
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from zoo import checkpoints
 from zoo.errors import UsageError
 from zoo.registry import register_model
 
@@ -28,6 +26,8 @@ _SMALLEST = 32
     reference="He, Zhang, Ren and Sun, Deep residual learning for image recognition, CVPR 2016, arXiv:1512.03385",
     features_layer="features",
     preprocessing={"image_size": (32, 32)},
+    checkpoints=("keras_weights",),
+    initial_arguments=("weights",),
     tiny={"input_shape": (32, 32, 1), "num_classes": 3},
     heavy=True,
     golden=(
@@ -82,6 +82,8 @@ def build_resnet50_model(
     "arXiv:1409.1556",
     features_layer="features",
     preprocessing={"image_size": (32, 32)},
+    checkpoints=("keras_weights",),
+    initial_arguments=("weights",),
     tiny={"input_shape": (32, 32, 1), "num_classes": 3},
     heavy=True,
     golden=(({"input_shape": (32, 32, 3), "num_classes": 10}, 33_638_218),),
@@ -135,6 +137,8 @@ def build_vgg16_model(
     "arXiv:1801.04381",
     features_layer="features",
     preprocessing={"image_size": (32, 32)},
+    checkpoints=("keras_weights",),
+    initial_arguments=("weights",),
     tiny={"input_shape": (32, 32, 1), "num_classes": 3, "alpha": 0.1},
     heavy=True,
     golden=(
@@ -248,87 +252,5 @@ def _with_classifier(
         x = layers.Dropout(dropout, name="classifier_dropout")(x)
     model = keras.Model(body.inputs[0], blocks.classifier(x, num_classes, activation), name=name)
     if weights is not None:
-        _load(model, body, weights)
+        checkpoints.find(name, weights).load(model)
     return model
-
-
-# --- Files of weights -------------------------------------------------------------------------------------------------
-
-
-def _load(model: keras.Model, body: keras.Model, path: str) -> None:
-    """Loads a file into the model: all of the body, of the layers on top those before the first that does not fit."""
-    body_names = {layer.name for layer in body.layers}
-    ours = [layer for layer in model.layers if layer.weights]
-    size = sum(layer.name in body_names for layer in ours)
-    found = _read(path, [layer.name for layer in ours])
-    if len(found) not in (size, len(ours)):
-        raise UsageError(
-            f"{path} holds {len(found)} layers of weights; {model.name} has {len(ours)}, {size} without those on top. Pass "
-            "a file of the same architecture."
-        )
-    fitting = []
-    for i, (layer, (name, arrays)) in enumerate(zip(ours, found, strict=False)):
-        expected, came = [tuple(w.shape) for w in layer.weights], [tuple(a.shape) for a in arrays]
-        if expected == came:
-            fitting.append((layer, arrays))
-        elif i >= size:
-            break
-        else:
-            raise UsageError(
-                f"{path} does not fit {model.name}: {name} is {came}, {layer.name} is {expected}. Pass a file of the same "
-                "architecture."
-            )
-    for layer, arrays in fitting:  # only now: a file that does not fit changes nothing
-        layer.set_weights(arrays)
-
-
-def _read(path: str, names: Sequence[str]) -> list[tuple[str, list[Any]]]:
-    """Returns a file's layers that have weights, as (name, arrays), those of `names` first and in that order.
-
-    Reads what Keras writes: NAME.weights.h5, NAME.keras, and HDF5 of Keras 2, which the published weights are in; its
-    names are of many ages, so its order counts, as it does to Keras.
-    """
-    import h5py
-
-    if not isinstance(path, str):
-        raise UsageError(
-            f"weights is {path!r}; expected the path of a file as text. Pass weights='resnet50.weights.h5'."
-        )
-    if not Path(path).is_file():
-        raise UsageError(
-            f"weights: there is no file {path!r}, and nothing is downloaded. Call save_weights('NAME.weights.h5') on a "
-            "model of keras.applications where there is a network, and pass that file; or leave weights out."
-        )
-    try:
-        content: Any = path
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                content = io.BytesIO(archive.read("model.weights.h5"))
-        with h5py.File(content, "r") as file:
-            group = file.get("model_weights", file)
-            return _read_keras2(group) if "layer_names" in group.attrs else _read_keras3(file, names)
-    except (OSError, KeyError) as error:
-        raise UsageError(
-            f"{path} is not a file of Keras weights ({error}). Pass a .weights.h5, .keras or .h5."
-        ) from error
-
-
-def _read_keras2(group: Any) -> list[tuple[str, list[Any]]]:
-    def texts(values: Any) -> list[str]:
-        return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
-
-    layers = [(name, group[name]) for name in texts(group.attrs["layer_names"])]
-    found = [(name, [layer[w][()] for w in texts(layer.attrs["weight_names"])]) for name, layer in layers]
-    return [(name, arrays) for name, arrays in found if arrays]
-
-
-def _read_keras3(file: Any, names: Sequence[str]) -> list[tuple[str, list[Any]]]:
-    found: dict[str, list[Any]] = {}
-
-    def visit(path: str, group: Any) -> None:
-        if path.startswith("layers/") and path.endswith("/vars") and len(group):
-            found[str(group.attrs.get("name", path))] = [group[str(i)][()] for i in range(len(group))]
-
-    file.visititems(visit)
-    place = {name: i for i, name in enumerate(names)}
-    return sorted(found.items(), key=lambda item: place.get(item[0], len(names)))

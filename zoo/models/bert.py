@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from zoo import checkpoints
 from zoo.errors import UsageError
 from zoo.registry import register_model, register_variant
 
@@ -62,7 +62,9 @@ def make_features(model: keras.Model) -> Function:
     "understanding, NAACL 2019, arXiv:1810.04805",
     levels=(("pooled", "probabilities", "logits"),),
     functions={"features": make_features},
-    preprocessing={"preprocessor": "wordpiece", "vocab_size": 30_522, "max_length": 512},
+    preprocessing={"preprocessor": "wordpiece", "vocab_size": 30_522, "max_length": 512, "reads_pairs": True},
+    checkpoints=("bert_folder",),
+    initial_arguments=("weights", "load_classifier", "labels", "vocabulary"),
     tiny={
         "vocab_size": 12,
         "num_classes": 3,
@@ -138,16 +140,14 @@ def build_bert_model(
     import keras
     from keras import layers
 
-    from zoo import huggingface
     from zoo.layers import bert, blocks
 
     blocks.check_positive(num_classes=num_classes)
     last_dropout = dropout if classifier_dropout is None else classifier_dropout
     blocks.check_fraction(dropout=dropout, classifier_dropout=last_dropout)
     sizes = (vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, type_vocab_size)
-    if weights is not None:
-        check_checkpoint(weights, sizes, activation, layer_norm_epsilon)
-    elif load_classifier:
+    checkpoint = find_checkpoint("bert", weights, sizes, activation, layer_norm_epsilon)
+    if checkpoint is None and load_classifier:
         raise UsageError("load_classifier goes with weights, which are not given. Pass weights, or leave it out.")
     inputs, x, _ = bert.encoder(*sizes, dropout, attention_dropout, activation, layer_norm_epsilon)
     x = bert.FirstToken(name="first_token")(x)
@@ -155,38 +155,28 @@ def build_bert_model(
     x = layers.Dropout(last_dropout, name="classifier_dropout")(x)
     outputs = blocks.classifier(x, num_classes, classifier_activation, bert.initializer())
     model = keras.Model(inputs, outputs, name="bert")
-    if weights is not None:
-        huggingface.load_weights(model, weights, load_classifier=load_classifier)
-        if load_classifier and labels is not None:
-            _reorder(model, weights, labels)
+    if checkpoint is not None:
+        checkpoint.load(model, classifier=load_classifier, labels=labels)
     return model
 
 
-def check_checkpoint(folder: str, sizes: Sequence[int], activation: str, layer_norm_epsilon: float) -> None:
-    """Raises UsageError where a builder's arguments are not those of a folder, whose weights would mean something else."""
-    from zoo import huggingface
-
-    huggingface.check_sizes(folder, *sizes)
-    found = huggingface.read_config(folder)
-    for name, value in {"activation": activation, "layer_norm_epsilon": layer_norm_epsilon}.items():
-        if value != found[name]:
-            raise UsageError(
-                f"{name} is {value!r}; the checkpoint {folder} has {found[name]!r}. Pass {name}={found[name]!r}."
-            )
+_SIZES = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_length", "type_vocab_size")
 
 
-def _reorder(model: keras.Model, folder: str, labels: Sequence[str]) -> None:
-    """Brings the classifier's columns from the folder's order into another one."""
-    from zoo import huggingface
+def find_checkpoint(
+    model: str, weights: str | None, sizes: Sequence[int], activation: str, layer_norm_epsilon: float
+) -> checkpoints.Checkpoint | None:
+    """Returns the checkpoint that `weights` names, None for none, and checks the builder's arguments against it.
 
-    found = huggingface.read_labels(folder)
-    if found is None or sorted(found) != sorted(labels):
-        raise UsageError(
-            f"labels is {list(labels)[:5]}; {folder} has {list(found or ())[:5]}. Pass these, in the order that you want."
-        )
-    order = [found.index(name) for name in labels]
-    last = model.layers[-1]
-    last.set_weights([values[..., order] for values in last.get_weights()])
+    Raises:
+        UsageError: no checkpoint, or one of other sizes or settings.
+    """
+    if weights is None:
+        return None
+    found = checkpoints.find(model, weights)
+    body = dict(zip(_SIZES, sizes, strict=True))
+    found.check({**body, "activation": activation, "layer_norm_epsilon": layer_norm_epsilon})
+    return found
 
 
 # --- Named sizes: Turc, Chang, Lee and Toutanova, Well-read students learn better, 2019, arXiv:1908.08962 -----------------
@@ -252,70 +242,3 @@ build_bert_large_model = register_variant(
     intermediate_size=4096,
     golden=((_UNCASED, 335_143_938),),
 )
-
-
-# --- Hugging Face folders ---------------------------------------------------------------------------------------------
-
-
-def load_bert(folder: str | Path, num_classes: int | None = None, **arguments: Any) -> keras.Model:
-    """Builds BERT from a local Hugging Face folder: its sizes, its weights, and its classifier where it has one.
-
-    Args:
-        folder: holds config.json and model.safetensors or pytorch_model.bin, as `save_pretrained` writes them.
-        num_classes: number of classes; None for as many as the folder's classifier has. Of another number than that, the
-            classifier starts from random weights.
-        **arguments: of `build_bert_model`, in the place of what config.json says, such as dropout=0.2.
-
-    Returns:
-        An uncompiled model; `zoo.huggingface.read_labels(folder)` are the names of its classes.
-
-    Raises:
-        UsageError: what `build_bert_model` raises, or no number of classes where the folder has no classifier.
-
-    Example:
-        >>> model = load_bert("bert-base-uncased", num_classes=3)
-    """
-    from zoo import huggingface
-
-    build: Callable[..., keras.Model] = build_bert_model
-    arguments = {**huggingface.read_config(folder), **arguments}
-    labels = huggingface.read_labels(folder)
-    has_classifier = huggingface.has_classifier(folder)
-    if has_classifier:
-        there = len(labels) if labels is not None else 2  # the format leaves out the names of two unnamed labels
-        num_classes = there if num_classes is None else num_classes
-        has_classifier = num_classes == there
-    if num_classes is None:
-        raise UsageError(f"{folder} has no text classifier. Pass num_classes for a new one.")
-    return build(**{"num_classes": num_classes, "weights": str(folder), "load_classifier": has_classifier, **arguments})
-
-
-def save_bert(
-    model: keras.Model,
-    folder: str | Path,
-    vocabulary: Sequence[str] | None = None,
-    labels: Sequence[str] | None = None,
-    tokenizer: Mapping[str, Any] | None = None,
-) -> Path:
-    """Writes a folder that `transformers` loads, as a text classifier and, with a vocabulary, its tokenizer.
-
-    Args:
-        model: what `build_bert_model` made, trained or not.
-        folder: where; nothing but an empty folder may be there.
-        vocabulary: the tokens in the order of their numbers.
-        labels: the class names in the order of their numbers.
-        tokenizer: further settings of the tokenizer, such as {"do_lower_case": False}.
-
-    Returns:
-        The folder.
-
-    Raises:
-        UsageError: another model, something that is there already, or a vocabulary or labels of another number than the
-            model's.
-
-    Example:
-        >>> save_bert(model, "my-bert", labels=["ham", "spam"])
-    """
-    from zoo import huggingface
-
-    return huggingface.save_folder(model, folder, vocabulary=vocabulary, labels=labels, tokenizer=tokenizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from zoo.errors import UsageError
-from zoo.models.bert import check_checkpoint, make_features
+from zoo.models.bert import find_checkpoint, make_features
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     functions={"features": make_features},
     preprocessing={"preprocessor": "masked_text", "vocab_size": 8000, "max_length": 128},
     data_arguments=(),
+    checkpoints=("bert_folder",),
+    initial_arguments=("weights", "vocabulary"),
     tiny={
         "vocab_size": 12,
         "hidden_size": 16,
@@ -84,14 +86,12 @@ def build_bert_mlm_model(
     """
     import keras
 
-    from zoo import huggingface
     from zoo.layers import bert
 
     if classifier_activation not in ("softmax", None):
         raise UsageError(f"classifier_activation is {classifier_activation!r}. Pass 'softmax', or None for logits.")
     sizes = (vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, type_vocab_size)
-    if weights is not None:
-        check_checkpoint(weights, sizes, activation, layer_norm_epsilon)
+    checkpoint = find_checkpoint("bert_mlm", weights, sizes, activation, layer_norm_epsilon)
     inputs, x, words = bert.encoder(*sizes, dropout, attention_dropout, activation, layer_norm_epsilon)
     inputs = [*inputs, keras.Input((None,), dtype="int32", name="positions")]
     x = bert.TakePositions(name="blanks")([x, inputs[-1]])
@@ -101,6 +101,6 @@ def build_bert_mlm_model(
     name = "probabilities" if classifier_activation else "logits"
     outputs = bert.WordScores(classifier_activation, dtype=dtype, name=name)(words(x, reverse=True))
     model = keras.Model(inputs, outputs, name="bert_mlm")
-    if weights is not None:
-        huggingface.load_weights(model, weights, load_classifier=False)
+    if checkpoint is not None:
+        checkpoint.load(model, classifier=False)
     return model

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import storage
+from zoo.checkpoints.contract import Classifier
 from zoo.errors import UsageError, did_you_mean, one_line
 
 _SIZES = {
@@ -35,6 +36,9 @@ ACTIVATIONS = {
     "tanh": "tanh",
 }
 """Our names by the format's; of several the last is the one to write."""
+
+EXACT = (*(name for name in _SIZES.values() if name != "max_length"), "activation", "layer_norm_epsilon")
+"""Arguments by which the weights mean what they mean: a model must be built with the folder's."""
 
 _OTHERWISE = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
 
@@ -102,33 +106,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def check_sizes(
-    folder: str | Path,
-    vocab_size: int,
-    hidden_size: int,
-    num_layers: int,
-    num_heads: int,
-    intermediate_size: int,
-    max_length: int,
-    type_vocab_size: int,
-) -> None:
-    """Checks a builder's sizes against those of a folder; of its positions the first ones may do.
-
-    Raises:
-        UsageError: config.json has another size, or fewer positions.
+def is_bert(folder: str | Path) -> bool:
+    """Whether a folder holds a config.json that says nothing against BERT; whatever else may be wrong with it.
 
     Example:
-        >>> check_sizes("bert-base-uncased", 30_522, 768, 12, 12, 3072, 128, 2)
+        >>> is_bert("bert-base-uncased")
+        True
     """
-    found = read_config(folder)
-    asked = (vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, type_vocab_size)
-    for name, size in zip(_SIZES.values(), asked, strict=True):
-        if found[name] != size and name != "max_length":
-            raise UsageError(f"{name} is {size}; the checkpoint {folder} has {found[name]}. Pass {name}={found[name]}.")
-    if max_length > (most := found["max_length"]):
-        raise UsageError(
-            f"max_length is {max_length}; the checkpoint {folder} has {most} positions. Pass max_length={most}, or less."
-        )
+    try:
+        file, config = _config(folder)
+        others = [name for name in _architectures(file, config) if not name.startswith("Bert")]
+    except (UsageError, OSError):
+        return False
+    return config.get("model_type", "bert") == "bert" and not others
 
 
 # --- The classifier ---------------------------------------------------------------------------------------------------
@@ -141,21 +131,17 @@ _KINDS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier:
+class Head(Classifier):
     """The head of a folder's text classifier.
 
     Attributes:
-        count: its outputs.
-        labels: their names in the order of their numbers; None where the folder has none.
         kind: single_label_classification, multi_label_classification or regression, the format's words.
     """
 
-    count: int
-    labels: tuple[str, ...] | None
     kind: str
 
 
-def classifier_of(folder: str | Path) -> Classifier | None:
+def head_of(folder: str | Path) -> Head | None:
     """Returns the text classifier that config.json speaks of, of whatever kind; None where the weights are no text
     classifier's.
 
@@ -166,8 +152,8 @@ def classifier_of(folder: str | Path) -> Classifier | None:
         UsageError: no config.json, or labels or a kind that are not understood.
 
     Example:
-        >>> classifier_of("my-sentiment-model")
-        Classifier(count=2, labels=('negative', 'positive'), kind='single_label_classification')
+        >>> head_of("my-sentiment-model")
+        Head(count=2, labels=('negative', 'positive'), kind='single_label_classification')
     """
     file, config = _config(folder)
     if "BertForSequenceClassification" not in _architectures(file, config):
@@ -184,7 +170,7 @@ def classifier_of(folder: str | Path) -> Classifier | None:
         kind = "regression" if count == 1 else "single_label_classification"
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UsageError(f"{file} has problem_type={kind!r}, which is not known. {did_you_mean(str(kind), _KINDS)}")
-    return Classifier(count, labels, kind)
+    return Head(count, labels, kind)
 
 
 def _labels(file: Path, config: dict[str, Any]) -> tuple[str, ...] | None:
@@ -203,7 +189,7 @@ def _labels(file: Path, config: dict[str, Any]) -> tuple[str, ...] | None:
     return labels
 
 
-def check_classifier(folder: str | Path, num_classes: int | None = None) -> Classifier:
+def check_classifier(folder: str | Path, num_classes: int | None = None) -> Head:
     """Returns a folder's text classifier where it gives one label a text, and has as many labels as a model has classes.
 
     Args:
@@ -217,7 +203,7 @@ def check_classifier(folder: str | Path, num_classes: int | None = None) -> Clas
         >>> check_classifier("my-sentiment-model", 2).labels
         ('negative', 'positive')
     """
-    found = classifier_of(folder)
+    found = head_of(folder)
     new = "leave load_classifier out for a new one"
     if found is None:
         raise UsageError(f"{folder} has no text classifier. Pass the folder of one, or {new}.")
@@ -234,29 +220,18 @@ def check_classifier(folder: str | Path, num_classes: int | None = None) -> Clas
     return found
 
 
-def read_labels(folder: str | Path) -> tuple[str, ...] | None:
-    """Returns the label names of a folder's text classifier in the order of their numbers; None where there are none.
+def read_classifier(folder: str | Path) -> Head | None:
+    """Returns a folder's text classifier where it gives one label a text; None for any other head.
 
     Raises:
-        UsageError: what `classifier_of` raises.
+        UsageError: what `head_of` raises.
 
     Example:
-        >>> read_labels("my-sentiment-model")
+        >>> read_classifier("my-sentiment-model").labels
         ('negative', 'positive')
     """
-    found = classifier_of(folder)
-    return None if found is None else found.labels
-
-
-def has_classifier(folder: str | Path) -> bool:
-    """Whether the weights are those of a text classifier with one label a text.
-
-    Example:
-        >>> has_classifier("bert-base-uncased")
-        False
-    """
-    found = classifier_of(folder)
-    return found is not None and found.kind == "single_label_classification"
+    found = head_of(folder)
+    return found if found and found.kind == "single_label_classification" else None
 
 
 # --- The file ---------------------------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """BERT folders as Hugging Face's transformers writes them: weights read; weights, configuration and vocabulary written.
 
-A folder holds config.json, which `zoo.bert_config` reads, the weights (model.safetensors, or pytorch_model.bin read without
-running it, whole or in shards) and the vocabulary. Nothing is downloaded.
+A folder holds config.json (`bert_config`), the weights (`tensor_files`: model.safetensors or pytorch_model.bin, whole or in
+shards) and the tokenizer (`wordpiece_files`).
 """
 
 from __future__ import annotations
 
 import collections
+import dataclasses
 import os
 import re
 import uuid
@@ -15,38 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo import storage, tensor_files
-from zoo.bert_config import (
-    ACTIVATIONS,
-    Classifier,
-    check_classifier,
-    check_sizes,
-    classifier_of,
-    has_classifier,
-    read_config,
-    read_labels,
-)
+from zoo import storage
+from zoo.checkpoints import bert_config, tensor_files, wordpiece_files
+from zoo.checkpoints.bert_config import ACTIVATIONS
+from zoo.checkpoints.contract import CheckpointFormat, register_format
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
-
-__all__ = [
-    "Classifier",
-    "Place",
-    "check_classifier",
-    "check_sizes",
-    "classifier_of",
-    "has_classifier",
-    "is_masked",
-    "load_weights",
-    "model_places",
-    "places",
-    "read_config",
-    "read_labels",
-    "save_folder",
-]
 
 # --- Where each tensor belongs ----------------------------------------------------------------------------------------
 
@@ -161,22 +139,30 @@ _TIED = {
 def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: bool) -> None:
     """Sets a model's weights from a folder; the classifier's where `load_classifier` says so, else they stay.
 
+    Raises:
+        UsageError: what `set_weights` raises, or a classifier that is asked for and is none, or of another sort or size.
+            Nothing is changed then.
+    """
+    if load_classifier and not is_masked(model):
+        bert_config.check_classifier(folder, model.output_shape[-1])
+    tensors, file = tensor_files.read_tensors(folder)
+    set_weights(model, tensors, file, load_classifier=load_classifier)
+
+
+def set_weights(model: keras.Model, tensors: Mapping[str, np.ndarray], file: Path, *, load_classifier: bool) -> None:
+    """Sets a model's weights from tensors by the format's names, which came from a file.
+
     A model of fewer positions than the checkpoint's takes the first ones. A head that is not used is named by a warning, and
     so is a pooler, or a masked language model's head, that the checkpoint does not have: it stays at its initial weights.
 
     Raises:
         UsageError: a tensor that is missing, that has no place in BERT, whose shape is another, or that holds whole numbers,
-            NaN or infinity; or a classifier that is asked for and is none, or of another sort or size. Nothing is changed
-            then.
+            NaN or infinity. Nothing is changed then.
     """
     import numpy as np
 
-    if load_classifier and not is_masked(model):
-        check_classifier(folder, model.output_shape[-1])
-
     wanted = {p.name: p for p in model_places(model) if load_classifier or not p.name.startswith("classifier.")}
-    found, file = tensor_files.read_tensors(folder)
-    found = {_modern(name, found): array for name, array in found.items() if not _BUFFERS.fullmatch(name)}
+    found = {_modern(name, tensors): array for name, array in tensors.items() if not _BUFFERS.fullmatch(name)}
     problems = []
     for copy, name in _TIED.items() if is_masked(model) else ():
         if copy in found and not np.array_equal(found.pop(copy), found.get(name, ())):
@@ -207,7 +193,7 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
             f"{file} does not fit: {'; '.join(problems[:3])}{more}. Pass a folder that fits its config.json."
         )
     if unused or fresh:
-        warnings.warn(_said(file, unused, fresh), stacklevel=2)
+        warnings.warn(_said(file, unused, fresh), stacklevel=3)
     for place in wanted.values():
         if parts := values.pop((place.layer, place.path), None):
             _variable(model, place).assign(np.concatenate(parts, axis=-1))
@@ -284,7 +270,7 @@ def save_folder(
         storage.write_json(temporary / "config.json", config)
         save_file(tensors, temporary / tensor_files.SAFETENSORS, metadata={"format": "pt"})
         if vocabulary is not None:
-            storage.write_text(temporary / "vocab.txt", "".join(f"{token}\n" for token in vocabulary))
+            wordpiece_files.write_pieces(vocabulary, temporary / wordpiece_files.VOCABULARY_FILE)
             settings = {"tokenizer_class": "BertTokenizer", "model_max_length": config["max_position_embeddings"]}
             storage.write_json(
                 temporary / "tokenizer_config.json", {"do_lower_case": True, **settings, **(tokenizer or {})}
@@ -352,3 +338,34 @@ def _config_of(model: keras.Model, labels: Sequence[str] | None) -> dict[str, An
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
     }
+
+
+# --- The format -------------------------------------------------------------------------------------------------------
+
+
+def _read_preprocessing(folder: str | Path) -> dict[str, Any]:
+    found = wordpiece_files.read_vocabulary(folder)
+    return {"vocabulary": found.pieces, **dataclasses.asdict(found.rules)}
+
+
+def _save(
+    model: keras.Model, folder: str | Path, preprocessing: Mapping[str, Any], labels: Sequence[str] | None
+) -> Path:
+    tokenizer = {theirs: preprocessing[ours] for ours, theirs in wordpiece_files.SETTINGS.items()}
+    return save_folder(model, folder, vocabulary=preprocessing["vocabulary"], labels=labels, tokenizer=tokenizer)
+
+
+register_format(
+    CheckpointFormat(
+        name="bert_folder",
+        title="a Hugging Face folder of BERT",
+        recognises=bert_config.is_bert,
+        load=lambda model, folder, classifier: load_weights(model, folder, load_classifier=classifier),
+        read_arguments=bert_config.read_config,
+        exact=bert_config.EXACT,
+        at_most=("max_length",),
+        read_classifier=bert_config.read_classifier,
+        read_preprocessing=_read_preprocessing,
+        save=_save,
+    )
+)

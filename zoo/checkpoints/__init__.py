@@ -1,0 +1,185 @@
+"""Published weights: one format per file, found by scanning this folder; `ModelSpec.checkpoints` names a family's formats.
+
+Nothing is downloaded, and no code of a checkpoint is run.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zoo import registry
+from zoo.checkpoints.contract import (
+    _FORMATS,
+    Checkpoint,
+    CheckpointFormat,
+    Classifier,
+    Location,
+    Save,
+    register_format,
+    reorder_classes,
+)
+from zoo.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointFormat",
+    "Classifier",
+    "build",
+    "chosen",
+    "families",
+    "family_of",
+    "find",
+    "get_format",
+    "register_format",
+    "reorder_classes",
+    "writer",
+]
+
+
+@functools.cache
+def _scan() -> None:
+    """Imports every module of this folder, which registers the formats that they hold."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+
+
+def get_format(name: str) -> CheckpointFormat:
+    """Returns a registered format.
+
+    Raises:
+        UsageError: no such format; the message offers the nearest name.
+
+    Example:
+        >>> get_format("bert_folder").title
+        'a Hugging Face folder of BERT'
+    """
+    _scan()
+    if name not in _FORMATS:
+        raise UsageError(f"Unknown checkpoint format {name!r}. {did_you_mean(name, _FORMATS)}")
+    return _FORMATS[name]
+
+
+def _formats(model: str) -> list[CheckpointFormat]:
+    return [get_format(name) for name in registry.get_spec(model).checkpoints]
+
+
+def find(model: str, path: Location) -> Checkpoint:
+    """Returns the checkpoint at a path, in the one of a model's formats that recognises it.
+
+    If the model has a single format, that one is taken: its reader then says exactly what is wrong.
+
+    Raises:
+        UsageError: the model takes no published weights, or none of its several formats recognises the path.
+
+    Example:
+        >>> find("bert", "bert-base-uncased").arguments()["hidden_size"]
+        768
+    """
+    formats = _formats(model)
+    if not formats:
+        raise UsageError(f"Model {model!r} takes no published weights. Choose one that does: {', '.join(_takers())}.")
+    if len(formats) == 1:
+        return Checkpoint(path, formats[0])
+    for checkpoint_format in formats:
+        if checkpoint_format.recognises(path):
+            return Checkpoint(path, checkpoint_format)
+    titles = " or ".join(f.title for f in formats)
+    raise UsageError(f"{str(path)!r} is not a checkpoint that {model!r} takes. Pass {titles}.")
+
+
+def _takers(task: str | None = None) -> list[str]:
+    return [name for name in registry.list_models(task=task, variants=False) if registry.get_spec(name).checkpoints]
+
+
+def chosen(spec: registry.ModelSpec, arguments: Mapping[str, Any]) -> Checkpoint | None:
+    """Returns the checkpoint that a builder's argument `weights` names; None for random weights."""
+    path = arguments.get("weights") if spec.checkpoints else None
+    return None if path is None else find(spec.name, path)
+
+
+def families(path: Location, task: str | None = None) -> list[str]:
+    """Returns the families, sorted, that have a format which recognises the path.
+
+    Args:
+        path: a file or folder.
+        task: only families that serve this task.
+
+    Example:
+        >>> families("bert-base-uncased", "text_classification")
+        ['bert']
+    """
+    names = registry.list_models(task=task, variants=False)
+    return [name for name in names if any(f.recognises(path) for f in _formats(name))]
+
+
+def family_of(path: Location, task: str) -> str:
+    """Returns the first family that serves a task and has a format which recognises the path.
+
+    If all families of the task share a single format, a path that it does not recognise is given to the first of them: the
+    format's reader then says exactly what is wrong.
+
+    Raises:
+        UsageError: no family of this task takes published weights, or none of several formats recognises the path.
+    """
+    if found := families(path, task):
+        return found[0]
+    takers = _takers(task)
+    formats = {f.name: f for name in takers for f in _formats(name)}
+    if not takers:
+        raise UsageError(f"No model for {task} takes published weights. Choose one that does: {', '.join(_takers())}.")
+    if len(formats) == 1:
+        return takers[0]
+    titles = " or ".join(f.title for f in formats.values())
+    raise UsageError(f"{str(path)!r} is not a checkpoint that a model for {task} takes. Pass {titles}.")
+
+
+def build(model: str, path: Location, **arguments: Any) -> keras.Model:
+    """Builds a registered model from a checkpoint: its sizes, its weights, and its classifier where that fits.
+
+    Args:
+        model: a registered model's name.
+        path: the checkpoint, in one of the model's formats.
+        **arguments: of the model's builder, used instead of what the checkpoint says, such as dropout=0.2. With another
+            `num_classes` than the checkpoint's, the classifier starts from random weights.
+
+    Returns:
+        An uncompiled model.
+
+    Raises:
+        UsageError: what `find` and the builder raise, or no num_classes where the checkpoint has no classifier.
+
+    Example:
+        >>> model = build("bert", "bert-base-uncased", num_classes=3)
+    """
+    checkpoint, spec = find(model, path), registry.get_spec(model)
+    found = {name: value for name, value in checkpoint.arguments().items() if name in spec.parameters}
+    if "load_classifier" in spec.parameters:
+        classifier = checkpoint.classifier()
+        count = classifier.count if classifier else None
+        num_classes = arguments.get("num_classes", count)
+        if num_classes is None:
+            raise UsageError(f"{path} has no classifier. Pass num_classes for a new one.")
+        found |= {"num_classes": num_classes, "load_classifier": num_classes == count}
+    return registry.build(model, **{**found, "weights": str(path), **arguments})
+
+
+def writer(model: str) -> Save:
+    """Returns the `save` of the first of a model's formats that can be written.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if found := [f.save for f in _formats(model) if f.save is not None]:
+        return found[0]
+    names = [name for name in _takers() if any(f.save for f in _formats(name))]
+    raise UsageError(
+        f"Model {model!r} has no published format that can be written. Choose one that does: {', '.join(names)}, or a named "
+        "size of them."
+    )

@@ -1,0 +1,159 @@
+"""What a format of published weights has to say, and what is done with weights in any format."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+Location = str | Path
+Save = Callable[["keras.Model", Location, Mapping[str, Any], Sequence[str] | None], Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """The classifier of a checkpoint.
+
+    Attributes:
+        count: number of classes.
+        labels: their names in the order of their numbers; None where the checkpoint does not name them.
+    """
+
+    count: int
+    labels: tuple[str, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointFormat:
+    """A format that weights are published in: how to recognise, read, load and write it.
+
+    Every function gets the path of the file or folder. A reader raises `UsageError` for what is missing or damaged. Only
+    `load` and `save` may import Keras.
+
+    Attributes:
+        name: what `ModelSpec.checkpoints` calls it.
+        title: what messages call it, such as "a Hugging Face folder of BERT".
+        recognises: whether the path looks like this format. It never raises, and is fast.
+        load: `load(model, path, classifier)` sets the weights of a built model, all or none; those of the last layer only
+            where `classifier` is true, else that layer keeps its initial weights.
+        read_arguments: the builder's arguments that the checkpoint decides, such as sizes and dropout rates.
+        exact: those of them that a builder must be called with, or the weights would mean something else.
+        at_most: those of them that are upper bounds: a smaller model takes the first part of the weights.
+        read_classifier: the classifier, if it gives one label for each example; else None.
+        read_preprocessing: arguments of the preprocessor, by the names of its `config()`, such as `vocabulary`.
+        save: `save(model, path, preprocessing, labels)` writes a trained model and returns the path. `preprocessing` is the
+            `config()` of its preprocessor, `labels` are its class names, None for none.
+    """
+
+    name: str
+    title: str
+    recognises: Callable[[Any], bool]
+    load: Callable[[keras.Model, Any, bool], None]
+    read_arguments: Callable[[Any], Mapping[str, Any]] = lambda path: {}
+    exact: tuple[str, ...] = ()
+    at_most: tuple[str, ...] = ()
+    read_classifier: Callable[[Any], Classifier | None] = lambda path: None
+    read_preprocessing: Callable[[Any], Mapping[str, Any]] = lambda path: {}
+    save: Save | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Published weights: where they are, and in which format."""
+
+    path: Location
+    format: CheckpointFormat
+
+    def arguments(self, class_names: Sequence[str] = ()) -> dict[str, Any]:
+        """Returns the builder's arguments that the checkpoint decides.
+
+        Args:
+            class_names: the classes of the data. If the checkpoint's classifier has the same ones, in any order, it is
+                loaded too: `load_classifier` and `labels` say so.
+        """
+        found = dict(self.format.read_arguments(self.path))
+        classifier = self.classifier()
+        if classifier and classifier.labels is not None and sorted(classifier.labels) == sorted(class_names):
+            found |= {"load_classifier": True, "labels": list(class_names)}
+        return found
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Returns the arguments of the preprocessor that the checkpoint decides, such as its vocabulary."""
+        return dict(self.format.read_preprocessing(self.path))
+
+    def classifier(self) -> Classifier | None:
+        """Returns the checkpoint's classifier, if it gives one label for each example; else None."""
+        return self.format.read_classifier(self.path)
+
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Raises `UsageError` where a builder's arguments are not those of the checkpoint."""
+        found = self.format.read_arguments(self.path)
+        for name in self.format.exact:
+            if arguments[name] != found[name]:
+                raise UsageError(
+                    f"{name} is {arguments[name]!r}; the checkpoint {self.path} has {found[name]!r}. "
+                    f"Pass {name}={found[name]!r}."
+                )
+        for name in self.format.at_most:
+            if arguments[name] > found[name]:
+                raise UsageError(
+                    f"{name} is {arguments[name]!r}; the checkpoint {self.path} has {found[name]!r}. "
+                    f"Pass {name}={found[name]!r}, or less."
+                )
+
+    def load(self, model: keras.Model, *, classifier: bool = True, labels: Sequence[str] | None = None) -> None:
+        """Sets a model's weights.
+
+        Args:
+            model: built with the checkpoint's sizes.
+            classifier: whether the last layer is loaded too.
+            labels: the checkpoint's labels in the order that the model's classes have; None for the checkpoint's order.
+
+        Raises:
+            UsageError: weights that are missing, damaged or of another shape, or labels that are not the checkpoint's.
+        """
+        self.format.load(model, self.path, classifier)
+        if classifier and labels is not None:
+            found = self.classifier()
+            theirs = (found and found.labels) or ()
+            if sorted(theirs) != sorted(labels):
+                raise UsageError(
+                    f"labels is {list(labels)[:5]}; {self.path} has {list(theirs)[:5]}. Pass these, in the order that you "
+                    "want."
+                )
+            reorder_classes(model, theirs, labels)
+
+
+def reorder_classes(model: keras.Model, found: Sequence[str], wanted: Sequence[str]) -> None:
+    """Moves the classes of a model's last layer from the order `found` into the order `wanted`, of the same names."""
+    order = [found.index(name) for name in wanted]
+    last = model.layers[-1]
+    last.set_weights([values[..., order] for values in last.get_weights()])
+
+
+_FORMATS: dict[str, CheckpointFormat] = {}
+
+
+def register_format(checkpoint_format: CheckpointFormat) -> CheckpointFormat:
+    """Makes a format known under its name, which a model's spec then gives in `checkpoints`.
+
+    Raises:
+        ValueError: another format has this name.
+
+    Example:
+        >>> register_format(CheckpointFormat("mine", "my own file", recognises=os.path.isfile, load=load_mine))
+    """
+    first = _FORMATS.get(checkpoint_format.name)
+    if first is not None and first.load.__module__ != checkpoint_format.load.__module__:  # the same again is a reload
+        raise ValueError(
+            f"The checkpoint format {checkpoint_format.name!r} is registered twice: by {first.load.__module__} and by "
+            f"{checkpoint_format.load.__module__}. Rename one of them."
+        )
+    _FORMATS[checkpoint_format.name] = checkpoint_format
+    return checkpoint_format

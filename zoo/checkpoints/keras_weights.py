@@ -1,0 +1,107 @@
+"""Files of weights that Keras writes, which the models of `keras.applications` are published in.
+
+NAME.weights.h5, NAME.keras, and HDF5 of Keras 2; with or without the layers on top. They hold no sizes: the builder's
+arguments say these.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.checkpoints.contract import CheckpointFormat, register_format
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+
+def _load(model: keras.Model, path: str, classifier: bool) -> None:
+    """Loads a file into the model: all of the body, of the layers on top those before the first that does not fit.
+
+    The layers on top are those behind the last one that answers an image, (batch, height, width, channels).
+    """
+    ours = [layer for layer in model.layers if layer.weights]
+    size = max((i for i, layer in enumerate(ours, 1) if len(layer.output.shape) == 4), default=0)
+    found = _read(path, [layer.name for layer in ours])
+    if len(found) not in (size, len(ours)):
+        raise UsageError(
+            f"{path} holds {len(found)} layers of weights; {model.name} has {len(ours)}, {size} without those on top. Pass "
+            "a file of the same architecture."
+        )
+    fitting = []
+    for i, (layer, (name, arrays)) in enumerate(zip(ours if classifier else ours[:-1], found, strict=False)):
+        expected, came = [tuple(w.shape) for w in layer.weights], [tuple(a.shape) for a in arrays]
+        if expected == came:
+            fitting.append((layer, arrays))
+        elif i >= size:
+            break
+        else:
+            raise UsageError(
+                f"{path} does not fit {model.name}: {name} is {came}, {layer.name} is {expected}. Pass a file of the same "
+                "architecture."
+            )
+    for layer, arrays in fitting:  # only now: a file that does not fit changes nothing
+        layer.set_weights(arrays)
+
+
+def _read(path: str, names: Sequence[str]) -> list[tuple[str, list[Any]]]:
+    """Returns a file's layers that have weights, as (name, arrays), those of `names` first and in that order.
+
+    Reads what Keras writes: NAME.weights.h5, NAME.keras, and HDF5 of Keras 2, which the published weights are in; its
+    names are of many ages, so its order counts, as it does to Keras.
+    """
+    import h5py
+
+    if not isinstance(path, str):
+        raise UsageError(
+            f"weights is {path!r}; expected the path of a file as text. Pass weights='resnet50.weights.h5'."
+        )
+    if not Path(path).is_file():
+        raise UsageError(
+            f"weights: there is no file {path!r}, and nothing is downloaded. Call save_weights('NAME.weights.h5') on a "
+            "model of keras.applications where there is a network, and pass that file; or leave weights out."
+        )
+    try:
+        content: Any = path
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                content = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(content, "r") as file:
+            group = file.get("model_weights", file)
+            return _read_keras2(group) if "layer_names" in group.attrs else _read_keras3(file, names)
+    except (OSError, KeyError) as error:
+        raise UsageError(
+            f"{path} is not a file of Keras weights ({error}). Pass a .weights.h5, .keras or .h5."
+        ) from error
+
+
+def _read_keras2(group: Any) -> list[tuple[str, list[Any]]]:
+    def texts(values: Any) -> list[str]:
+        return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+
+    layers = [(name, group[name]) for name in texts(group.attrs["layer_names"])]
+    found = [(name, [layer[w][()] for w in texts(layer.attrs["weight_names"])]) for name, layer in layers]
+    return [(name, arrays) for name, arrays in found if arrays]
+
+
+def _read_keras3(file: Any, names: Sequence[str]) -> list[tuple[str, list[Any]]]:
+    found: dict[str, list[Any]] = {}
+
+    def visit(path: str, group: Any) -> None:
+        if path.startswith("layers/") and path.endswith("/vars") and len(group):
+            found[str(group.attrs.get("name", path))] = [group[str(i)][()] for i in range(len(group))]
+
+    file.visititems(visit)
+    place = {name: i for i, name in enumerate(names)}
+    return sorted(found.items(), key=lambda item: place.get(item[0], len(names)))
+
+
+def _recognises(path: Any) -> bool:
+    return isinstance(path, (str, Path)) and Path(path).suffix in (".h5", ".keras") and Path(path).is_file()
+
+
+register_format(CheckpointFormat("keras_weights", "a file of Keras weights", recognises=_recognises, load=_load))

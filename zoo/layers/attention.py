@@ -44,7 +44,7 @@ class Attention(layers.Layer):
         use_bias: whether the projections have biases.
         kernels: how the projections' weights are kept. `separate`: four matrices with two axes. `joined`: one matrix for
             queries, keys and values, for self-attention alone. `per_head`: four with an axis for the heads, as in
-            `keras.layers.MultiHeadAttention`. Self-attention over a whole sequence takes one product in every form.
+            `keras.layers.MultiHeadAttention`, which one product reads all the same.
         kernel_initializer: name or configuration of a Keras initializer; every kernel gets one of its own.
 
     Example:
@@ -151,7 +151,7 @@ class Attention(layers.Layer):
         """
         batch, steps, dim = ops.shape(inputs)
         if keys_values is None:
-            queries, keys, values = self._self_heads(inputs, cache is None)
+            queries, keys, values = self._self_heads(inputs)
             # Rotary positions go here: they turn queries and keys by their places, which start at the cache's length.
         else:
             queries, (keys, values) = self._heads(self.query_dense, inputs), keys_values
@@ -176,8 +176,8 @@ class Attention(layers.Layer):
         batch, steps, _ = ops.shape(x)
         return ops.transpose(ops.reshape(dense(x), (batch, steps, self.num_heads, self._size)), (0, 2, 1, 3))
 
-    def _self_heads(self, x: Any, whole: bool) -> Any:
-        """Queries, keys and values of the inputs, by one product where they are a whole sequence."""
+    def _self_heads(self, x: Any) -> Any:
+        """Queries, keys and values of the inputs; by one product, unless their kernels are kept as matrices apart."""
         batch, steps, dim = ops.shape(x)
         # As rows: only then does TensorFlow add the bias inside the product.
         rows = ops.reshape(x, (-1, dim))
@@ -185,7 +185,7 @@ class Attention(layers.Layer):
             made = self.query_key_value(rows)
         else:
             parts = (self.query_dense, self.key_dense, self.value_dense)
-            if not whole:  # of few steps, putting the kernels side by side would take longer than the products
+            if self.kernels == "separate":
                 return [self._heads(part, x) for part in parts]
             made = ops.matmul(rows, ops.concatenate([ops.reshape(p.kernel, (dim, -1)) for p in parts], axis=1))
             if self.use_bias:

@@ -309,7 +309,7 @@ def _config_of(model: keras.Model, labels: Sequence[str] | None) -> dict[str, An
         "hidden_size": embeddings.hidden_size,
         "num_hidden_layers": sum(p.path == "inner.bias" for p in model_places(model)),
         "num_attention_heads": block.num_heads,
-        "intermediate_size": block.intermediate_size,
+        "intermediate_size": block.feed_forward_dim,
         "max_position_embeddings": embeddings.max_length,
         "type_vocab_size": embeddings.type_vocab_size,
         "hidden_act": theirs[block.activation],

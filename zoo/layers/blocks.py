@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +79,13 @@ def check_fraction(**fractions: float) -> None:
             raise UsageError(f"{name} is {value!r}; expected a fraction. Pass at least 0 and less than 1.")
 
 
+def check_divides(num_heads: int, **channels: int) -> None:
+    """Raises UsageError where the heads of an attention cannot share a number of channels alike."""
+    for name, value in channels.items():
+        if value % num_heads:
+            raise UsageError(f"{name}={value} does not divide by num_heads={num_heads}. Pass one that does.")
+
+
 def check_activation(**activations: str) -> None:
     """Raises UsageError for the first name that is not a Keras activation."""
     for name, value in activations.items():
@@ -88,6 +96,18 @@ def check_activation(**activations: str) -> None:
         if not known:
             names = [n for n in vars(keras.activations) if n.islower() and n not in ("get", "serialize", "deserialize")]
             raise UsageError(f"{name} is {value!r}. {did_you_mean(str(value), names)}")
+
+
+def numbered(model: keras.Model, name: str) -> list[Any]:
+    """Returns the layers `NAME_1`, `NAME_2`, ... of a model in the order of their numbers.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = {int(m[1]): layer for layer in model.layers if (m := re.fullmatch(rf"{name}_(\d+)", layer.name))}
+    if not found:
+        raise UsageError(f"Model {model.name!r} has no layer {name}_1. Pass a model that zoo.build made.")
+    return [found[number] for number in sorted(found)]
 
 
 def _is_positive(value: Any) -> bool:

@@ -1,20 +1,16 @@
-"""Greedy and beam search inside the graph, one step at a time, for any model of the zoo that says how it steps.
+"""Greedy and beam search inside the graph, one step at a time, for any model that says how it steps.
 
-A stepper knows a Functional model's layers by their names, so that it works on a model that was rebuilt from its config. It
-gives `start` and `step`; the searches know nothing else of the model. Ids: 0 padding, 1 unknown, 2 start, 3 end; an answer
-never holds one of these but for padding after its end.
+A stepper, which lives with its model, gives `start` and `step`; the searches know nothing else of the model. A stepper may
+encode a source and start every answer at the same id, or read a prompt into its state and start at the prompt's last id.
+Ids: 0 padding, 1 unknown, 2 start, 3 end; an answer never holds one of these but for padding after its end.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import keras
 import tensorflow as tf
-
-from zoo.errors import UsageError
 
 START, END = 2, 3
 NEVER = -1e9
@@ -24,100 +20,42 @@ Answer = dict[str, tf.Tensor]
 
 
 class Stepper(Protocol):
-    """What a search asks of a model. State and context are nested tensors whose first dimension is the row."""
+    """What a search asks of a model. State and context are nested tensors whose first dimension is the row.
+
+    Attributes:
+        max_length: most ids of an answer.
+        input_name: the model's input that `start` reads.
+    """
 
     max_length: int
+    input_name: str
 
-    def start(self, source_ids: tf.Tensor) -> tuple[Any, Any]:
-        """Encodes sources, int32 (batch, source steps): what changes with every step, and what all steps read."""
+    def start(self, inputs: tf.Tensor) -> tuple[tf.Tensor, Any, Any]:
+        """Reads int32 (batch, steps); returns the ids that answers go on from, the state, and what all steps read.
 
-    def step(self, ids: tf.Tensor, position: tf.Tensor, state: Any, context: Any) -> tuple[tf.Tensor, Any]:
-        """Logits (rows, vocab) of what follows `ids`, int32 (rows,), at a position, and the next state."""
-
-
-class TransformerStepper:
-    """Steps through `decoder_1`, `decoder_2`, ..., Transformer blocks, with the keys and values of earlier steps."""
-
-    def __init__(self, model: keras.Model) -> None:
-        self._layer = model.get_layer
-        self._blocks = numbered(model, "decoder")
-        memory = numbered(model, "encoder")[-1].output
-        self._encoder = keras.Model(model.get_layer("source_ids").output, memory)
-        self.max_length = model.get_layer("target_embedding").max_length
-
-    def start(self, source_ids: tf.Tensor) -> tuple[Any, Any]:
-        """Returns empty caches, and of every block the source's keys, values and mask."""
-        memory = self._encoder(source_ids, training=False)
-        context = [block.source(memory, source_ids != 0) for block in self._blocks]
-        # No step yet: of the keys' shape, (rows, heads, 0, channels).
-        return [(keys[:, :, :0], values[:, :, :0]) for keys, values, _ in context], context
+        The ids are int32 (batch,): `START`, or the last of a prompt, whose others are in the state. The state changes with
+        every step; what all steps read does not.
+        """
 
     def step(self, ids: tf.Tensor, position: tf.Tensor, state: Any, context: Any) -> tuple[tf.Tensor, Any]:
-        """Returns logits (rows, vocab), and the caches with this step added."""
-        embedding = self._layer("target_embedding")
-        x = self._layer("target_scale")(embedding(ids[:, tf.newaxis]))
-        positions = self._layer("target_positions")(tf.zeros([1, self.max_length, embedding.dim], x.dtype))
-        x += positions[:, position : position + 1]
-        caches = []
-        for block, cache, source in zip(self._blocks, state, context, strict=True):
-            x, cache = block.step(x, cache, source)
-            caches.append(cache)
-        return embedding(x, reverse=True)[:, 0], caches
+        """Logits (rows, vocab) of what follows `ids`, int32 (rows,), and the next state.
 
-
-class RecurrentStepper:
-    """Steps through `decoder_1`, `decoder_2`, ..., GRUs, with attention to encoder outputs that are made once."""
-
-    def __init__(self, model: keras.Model) -> None:
-        self._layer = model.get_layer
-        self._cells = [layer.cell for layer in numbered(model, "decoder")]
-        states = [layer.output for layer in numbered(model, "bridge")]
-        self._encoder = keras.Model(model.get_layer("source_ids").output, [model.get_layer("memory").output, *states])
-        self.max_length = model.get_layer("target_embedding").max_length
-
-    def start(self, source_ids: tf.Tensor) -> tuple[Any, Any]:
-        """Returns the decoder's first states, and the encoder's outputs with their mask."""
-        memory, *states = self._encoder(source_ids, training=False)
-        return list(states), (memory, source_ids != 0)
-
-    def step(self, ids: tf.Tensor, position: tf.Tensor, state: Any, context: Any) -> tuple[tf.Tensor, Any]:
-        """Returns logits (rows, vocab), and the states after this step."""
-        embedding = self._layer("target_embedding")
-        x = tf.identity(embedding(ids))  # without its mask: no row is padding here
-        states = []
-        for cell, before in zip(self._cells, state, strict=True):
-            x, _ = cell(x, [before], training=False)
-            states.append(x)
-        memory, mask = context
-        steps = x[:, tf.newaxis]
-        read = self._layer("attention")([self._layer("query")(steps), memory], mask=[None, mask])
-        x = self._layer("combined")(self._layer("joined")([steps, read]))
-        return embedding(x, reverse=True)[:, 0], states
-
-
-def numbered(model: keras.Model, name: str) -> list[Any]:
-    """Returns the layers `NAME_1`, `NAME_2`, ... of a model in the order of their numbers.
-
-    Raises:
-        UsageError: there is none.
-    """
-    found = {int(m[1]): layer for layer in model.layers if (m := re.fullmatch(rf"{name}_(\d+)", layer.name))}
-    if not found:
-        raise UsageError(f"Model {model.name!r} has no layer {name}_1. Pass a model that zoo.build made.")
-    return [found[number] for number in sorted(found)]
+        `position`, int32 (), counts the steps of the answer from 0; where a prompt is longer or shorter than others, its
+        length is in the context.
+        """
 
 
 def greedy(stepper: Stepper) -> Callable[..., Answer]:
     """Returns a function that takes the likeliest id at every step: f(inputs, extras) -> token_ids, score.
 
-    `inputs` holds `source_ids`, int32 (batch, source steps). `token_ids`: int32 (batch, max_length), 0 from the end on;
+    `inputs` holds what the stepper reads, int32 (batch, steps). `token_ids`: int32 (batch, max_length), 0 from the end on;
     `score`: float32 (batch,), the answer's log probability over its length penalty, as `beam` has it.
     """
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
-    def search(source_ids: tf.Tensor) -> Answer:
-        state, context = stepper.start(source_ids)
-        rows, length = tf.shape(source_ids)[0], stepper.max_length
+    def search(read: tf.Tensor) -> Answer:
+        ids, state, context = stepper.start(read)
+        rows, length = tf.shape(read)[0], stepper.max_length
 
         def goes_on(step: tf.Tensor, ids: tf.Tensor, found: tf.Tensor, score: tf.Tensor, state: Any) -> tf.Tensor:
             return (step < length) & tf.reduce_any(ids != END)
@@ -132,11 +70,11 @@ def greedy(stepper: Stepper) -> Callable[..., Answer]:
             found = tf.where(tf.range(length) == step, ids[:, tf.newaxis], found)
             return step + 1, ids, found, score, state
 
-        first = (tf.constant(0), tf.fill([rows], START), tf.fill([rows, length], END), tf.zeros([rows]), state)
+        first = (tf.constant(0), ids, tf.fill([rows, length], END), tf.zeros([rows]), state)
         _, _, found, score, _ = tf.while_loop(goes_on, body, first, shape_invariants=_invariants(first))
         return _answer(found, score / _penalty(_lengths(found), _ALPHA))
 
-    return lambda inputs, extras=None: search(inputs["source_ids"])
+    return lambda inputs, extras=None: search(inputs[stepper.input_name])
 
 
 _ALPHA = 0.6
@@ -157,9 +95,9 @@ def beam(stepper: Stepper, width: int = 4, alpha: float = _ALPHA) -> Callable[..
     """
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
-    def search(source_ids: tf.Tensor) -> Answer:
-        state, context = tf.nest.map_structure(lambda t: tf.repeat(t, width, axis=0), stepper.start(source_ids))
-        first = {**_first(tf.shape(source_ids)[0], width, stepper.max_length), "state": state}
+    def search(read: tf.Tensor) -> Answer:
+        ids, state, context = tf.nest.map_structure(lambda t: tf.repeat(t, width, axis=0), stepper.start(read))
+        first = {**_first(tf.reshape(ids, [-1, width]), stepper.max_length), "state": state}
 
         def goes_on(step: tf.Tensor, now: Mapping[str, Any]) -> tf.Tensor:
             return (step < stepper.max_length) & tf.reduce_any(~now["done"])
@@ -176,13 +114,14 @@ def beam(stepper: Stepper, width: int = 4, alpha: float = _ALPHA) -> Callable[..
         found = tf.where(unended[:, tf.newaxis], last["found"][:, 0], last["best"])
         return _answer(found, tf.where(unended, cut, last["best_score"]))
 
-    return lambda inputs, extras=None: search(inputs["source_ids"])
+    return lambda inputs, extras=None: search(inputs[stepper.input_name])
 
 
-def _first(rows: tf.Tensor, width: int, length: int) -> dict[str, tf.Tensor]:
-    """What beam search keeps of every row: its beginnings, and its best answer."""
+def _first(ids: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
+    """What beam search keeps of every row: its beginnings, which go on from (batch, width) ids, and its best answer."""
+    rows, width = tf.shape(ids)[0], ids.shape[1]
     return {
-        "ids": tf.fill([rows, width], START),
+        "ids": ids,
         "found": tf.fill([rows, width, length], END),
         # One beginning: the others would only repeat it.
         "score": tf.tile([[0.0] + [NEVER] * (width - 1)], [rows, 1]),

@@ -42,18 +42,6 @@ def attend(
     return tf.matmul(weights if kept is None else weights * kept, values)
 
 
-def split_heads(x: Any, num_heads: int) -> tf.Tensor:
-    """Returns (batch, steps, dim) as (batch, heads, steps, dim / heads)."""
-    batch, steps = tf.shape(x)[0], tf.shape(x)[1]
-    return tf.transpose(tf.reshape(x, [batch, steps, num_heads, x.shape[-1] // num_heads]), [0, 2, 1, 3])
-
-
-def join_heads(x: Any) -> tf.Tensor:
-    """Returns (batch, heads, steps, dim / heads) as (batch, steps, dim)."""
-    batch, steps = tf.shape(x)[0], tf.shape(x)[2]
-    return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [batch, steps, x.shape[1] * x.shape[3]])
-
-
 def _weights(queries: tf.Tensor, keys: tf.Tensor, reachable: Any) -> tf.Tensor:
     """Returns the softmax over the keys, in float32 or better inside, exactly 0 where a key is out of reach."""
     least = tf.constant(-6e4 if queries.dtype == tf.float16 else -1e9, queries.dtype)

@@ -1,4 +1,4 @@
-"""Layers for sequences: positions, encoder blocks, pooling that leaves padding out.
+"""Layers for sequences: positions, pooling that leaves padding out.
 
 Every layer honours Keras's mask (batch, steps), true where a step is real: what is padded never changes an answer.
 """
@@ -13,7 +13,6 @@ import tensorflow as tf
 from keras import layers, ops
 
 from zoo.errors import UsageError
-from zoo.layers import dot_product
 
 
 def within(values: tf.Tensor, max_length: int) -> tf.Tensor:
@@ -74,83 +73,6 @@ class PositionalEncoding(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "max_length": self.max_length}
-
-
-@keras.saving.register_keras_serializable("zoo")
-class EncoderBlock(layers.Layer):
-    """Self-attention and a feed-forward net, each with dropout, residual connection and layer normalisation after it.
-
-    Padded steps are never attended to. Source: Vaswani et al., Attention is all you need, 2017, section 3.1.
-
-    Args:
-        num_heads: attention heads; the inputs' channels must divide by it.
-        feed_forward_dim: units of the inner dense layer.
-        dropout: fraction dropped from attention's and the feed-forward net's outputs.
-
-    Example:
-        >>> EncoderBlock(num_heads=8, feed_forward_dim=512)(keras.ops.zeros((2, 10, 64))).shape
-        TensorShape([2, 10, 64])
-    """
-
-    def __init__(self, num_heads: int, feed_forward_dim: int, dropout: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.num_heads, self.feed_forward_dim, self.dropout = num_heads, feed_forward_dim, dropout
-        self.supports_masking = True
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the layers for the inputs' channels."""
-        dim = int(input_shape[-1] or 0)
-        if dim % self.num_heads:
-            raise UsageError(f"embedding_dim={dim} does not divide by num_heads={self.num_heads}. Pass one that does.")
-        self.attention = layers.MultiHeadAttention(self.num_heads, dim // self.num_heads, dtype=self.dtype_policy)
-        self.attention_norm = layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)
-        self.inner = layers.Dense(self.feed_forward_dim, activation="relu", dtype=self.dtype_policy)
-        self.outer = layers.Dense(dim, dtype=self.dtype_policy)
-        self.feed_forward_norm = layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)
-        self.attention_dropout = layers.Dropout(self.dropout, dtype=self.dtype_policy)
-        self.feed_forward_dropout = layers.Dropout(self.dropout, dtype=self.dtype_policy)
-        self.attention.build(input_shape, input_shape)
-        self.attention_norm.build(input_shape)
-        self.inner.build(input_shape)
-        self.outer.build((*input_shape[:-1], self.feed_forward_dim))
-        self.feed_forward_norm.build(input_shape)
-
-    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """Returns (batch, steps, dim)."""
-        x = self.attention_norm(
-            inputs + self.attention_dropout(self._attend(inputs, mask, training), training=training)
-        )
-        # As rows: only then does TensorFlow add the bias and cut at zero inside the product.
-        fed = ops.reshape(self.outer(self.inner(ops.reshape(x, (-1, x.shape[-1])))), ops.shape(x))
-        return self.feed_forward_norm(x + self.feed_forward_dropout(fed, training=training))
-
-    def _attend(self, inputs: Any, mask: Any, training: bool | None) -> Any:
-        """What `self.attention` computes, with one product for queries, keys and values."""
-        parts = (self.attention.query_dense, self.attention.key_dense, self.attention.value_dense)
-        dim, rows = inputs.shape[-1], ops.reshape(inputs, (-1, inputs.shape[-1]))
-        kernel = ops.concatenate([ops.reshape(part.kernel, (dim, dim)) for part in parts], axis=1)
-        bias = ops.concatenate([ops.reshape(part.bias, (dim,)) for part in parts], axis=0)
-        batch, steps = ops.shape(inputs)[0], ops.shape(inputs)[1]
-        split = ops.reshape(ops.matmul(rows, kernel) + bias, (batch, steps, 3, self.num_heads, dim // self.num_heads))
-        queries, keys, values = ops.unstack(ops.transpose(split, (2, 0, 3, 1, 4)))
-        reachable = (
-            None if mask is None else ops.expand_dims(mask, (1, 2))
-        )  # (batch, 1, 1, steps): which keys may be read
-        read = ops.transpose(dot_product.attend(queries, keys, values, reachable, training), (0, 2, 1, 3))
-        output = self.attention.output_dense
-        return ops.reshape(
-            ops.matmul(ops.reshape(read, (-1, dim)), ops.reshape(output.kernel, (dim, dim))) + output.bias,
-            ops.shape(inputs),
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "feed_forward_dim": self.feed_forward_dim,
-            "dropout": self.dropout,
-        }
 
 
 @keras.saving.register_keras_serializable("zoo")

@@ -9,20 +9,67 @@ from zoo.registry import register_model
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
+
+
+class Stepper:
+    """Steps through the decoder GRUs of a model that `build_seq2seq_rnn_model` made; the source is encoded once.
+
+    It knows the layers by the names that the builder gives them, so that it works on a model rebuilt from its config too.
+    """
+
+    input_name = "source_ids"
+
+    def __init__(self, model: keras.Model) -> None:
+        import keras
+
+        from zoo.layers import blocks
+
+        self._embedding, self._query, self._attention, self._joined, self._combined = (
+            model.get_layer(name) for name in ("target_embedding", "query", "attention", "joined", "combined")
+        )
+        self._cells = [layer.cell for layer in blocks.numbered(model, "decoder")]
+        states = [layer.output for layer in blocks.numbered(model, "bridge")]
+        self._encoder = keras.Model(model.get_layer("source_ids").output, [model.get_layer("memory").output, *states])
+        self.max_length = self._embedding.max_length
+
+    def start(self, source_ids: tf.Tensor) -> tuple[tf.Tensor, Any, Any]:
+        """Returns the start, the decoder's first states, and the encoder's outputs with their mask."""
+        import tensorflow as tf
+
+        from zoo.layers.decoding import START
+
+        memory, *states = self._encoder(source_ids, training=False)
+        return tf.fill([tf.shape(source_ids)[0]], START), list(states), (memory, source_ids != 0)
+
+    def step(self, ids: tf.Tensor, position: tf.Tensor, state: Any, context: Any) -> tuple[tf.Tensor, Any]:
+        """Returns logits (rows, vocab), and the states after this step."""
+        import tensorflow as tf
+
+        x = tf.identity(self._embedding(ids))  # without its mask: no row is padding here
+        states = []
+        for cell, before in zip(self._cells, state, strict=True):
+            x, _ = cell(x, [before], training=False)
+            states.append(x)
+        memory, mask = context
+        steps = x[:, tf.newaxis]
+        read = self._attention([self._query(steps), memory], mask=[None, mask])
+        x = self._combined(self._joined([steps, read]))
+        return self._embedding(x, reverse=True)[:, 0], states
 
 
 def make_greedy(model: keras.Model) -> Callable[..., dict[str, Any]]:
     """Returns greedy search through a model: f({"source_ids"}, extras) -> {"token_ids", "score"}."""
     from zoo.layers import decoding
 
-    return decoding.greedy(decoding.RecurrentStepper(model))
+    return decoding.greedy(Stepper(model))
 
 
 def make_beam(model: keras.Model) -> Callable[..., dict[str, Any]]:
     """Returns beam search of width 4 through a model: f({"source_ids"}, extras) -> {"token_ids", "score"}."""
     from zoo.layers import decoding
 
-    return decoding.beam(decoding.RecurrentStepper(model))
+    return decoding.beam(Stepper(model))
 
 
 @register_model(

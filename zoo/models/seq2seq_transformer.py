@@ -9,20 +9,66 @@ from zoo.registry import register_model
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
+
+
+class Stepper:
+    """Steps through the decoder blocks of a model that `build_seq2seq_transformer_model` made, with the steps before cached.
+
+    It knows the layers by the names that the builder gives them, so that it works on a model rebuilt from its config too.
+    """
+
+    input_name = "source_ids"
+
+    def __init__(self, model: keras.Model) -> None:
+        import keras
+
+        from zoo.layers import blocks
+
+        self._embedding, self._scale, self._positions = (
+            model.get_layer(f"target_{name}") for name in ("embedding", "scale", "positions")
+        )
+        self._blocks = blocks.numbered(model, "decoder")
+        memory = blocks.numbered(model, "encoder")[-1].output
+        self._encoder = keras.Model(model.get_layer("source_ids").output, memory)
+        self.max_length = self._embedding.max_length
+
+    def start(self, source_ids: tf.Tensor) -> tuple[tf.Tensor, Any, Any]:
+        """Returns the start, empty caches, and the source's mask and of every block its keys and values."""
+        import tensorflow as tf
+
+        from zoo.layers.decoding import START
+
+        memory, rows = self._encoder(source_ids, training=False), tf.shape(source_ids)[0]
+        caches = [block.empty_cache(rows) for block in self._blocks]
+        return tf.fill([rows], START), caches, (source_ids != 0, [block.source(memory) for block in self._blocks])
+
+    def step(self, ids: tf.Tensor, position: tf.Tensor, state: Any, context: Any) -> tuple[tf.Tensor, Any]:
+        """Returns logits (rows, vocab), and the caches with this step added."""
+        import tensorflow as tf
+
+        x = self._scale(self._embedding(ids[:, tf.newaxis]))
+        positions = self._positions(tf.zeros([1, self.max_length, self._embedding.dim], x.dtype))
+        x += positions[:, position : position + 1]
+        caches, (mask, sources) = [], context
+        for block, cache, source in zip(self._blocks, state, sources, strict=True):
+            x, cache = block(x, source=source, memory_mask=mask, cache=cache, training=False)
+            caches.append(cache)
+        return self._embedding(x, reverse=True)[:, 0], caches
 
 
 def make_greedy(model: keras.Model) -> Callable[..., dict[str, Any]]:
     """Returns greedy search through a model: f({"source_ids"}, extras) -> {"token_ids", "score"}."""
     from zoo.layers import decoding
 
-    return decoding.greedy(decoding.TransformerStepper(model))
+    return decoding.greedy(Stepper(model))
 
 
 def make_beam(model: keras.Model) -> Callable[..., dict[str, Any]]:
     """Returns beam search of width 4 through a model: f({"source_ids"}, extras) -> {"token_ids", "score"}."""
     from zoo.layers import decoding
 
-    return decoding.beam(decoding.TransformerStepper(model))
+    return decoding.beam(Stepper(model))
 
 
 @register_model(
@@ -91,7 +137,7 @@ def build_seq2seq_transformer_model(
     import keras
     from keras import layers
 
-    from zoo.layers import blocks, decoder, sequences
+    from zoo.layers import attention, blocks, decoder, sequences
 
     blocks.check_positive(
         source_vocab_size=source_vocab_size,
@@ -103,6 +149,7 @@ def build_seq2seq_transformer_model(
         num_layers=num_layers,
     )
     blocks.check_fraction(dropout=dropout)
+    blocks.check_divides(num_heads, embedding_dim=embedding_dim)
 
     def with_positions(x: keras.KerasTensor, side: str) -> keras.KerasTensor:
         # Scaled up, as the paper does: else the positions would drown the words.
@@ -118,10 +165,16 @@ def build_seq2seq_transformer_model(
     )(source_ids)
     memory = with_positions(memory, "source")
     for i in range(1, num_layers + 1):
-        memory = sequences.EncoderBlock(num_heads, feed_forward_dim, dropout, name=f"encoder_{i}")(memory)
+        block = attention.TransformerBlock(
+            num_heads, feed_forward_dim, dropout, kernels="per_head", name=f"encoder_{i}"
+        )
+        memory = block(memory)
     table = decoder.TiedEmbedding(target_vocab_size, embedding_dim, max_length, name="target_embedding")
     x = with_positions(table(target_ids), "target")
     for i in range(1, num_layers + 1):
-        x = decoder.DecoderBlock(num_heads, feed_forward_dim, dropout, name=f"decoder_{i}")(x, memory)
+        block = attention.TransformerBlock(
+            num_heads, feed_forward_dim, dropout, causal=True, cross_attention=True, name=f"decoder_{i}"
+        )
+        x = block(x, memory)
     outputs = decoder.tied_classifier(x, table, classifier_activation)
     return keras.Model([source_ids, target_ids], outputs, name="seq2seq_transformer")

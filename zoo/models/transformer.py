@@ -66,7 +66,7 @@ def build_transformer_model(
     import keras
     from keras import layers
 
-    from zoo.layers import blocks, sequences
+    from zoo.layers import attention, blocks, sequences
 
     blocks.check_positive(
         vocab_size=vocab_size,
@@ -78,6 +78,7 @@ def build_transformer_model(
         num_layers=num_layers,
     )
     blocks.check_fraction(dropout=dropout)
+    blocks.check_divides(num_heads, embedding_dim=embedding_dim)
     inputs = keras.Input((None,), dtype="int32", name="token_ids")
     x = layers.Embedding(vocab_size, embedding_dim, mask_zero=True, name="embedding")(inputs)
     # Scaled up, as the paper does: else the positions would drown the words.
@@ -85,7 +86,8 @@ def build_transformer_model(
     x = sequences.PositionalEncoding(max_length, name="positions")(x)
     x = layers.Dropout(dropout, name="embedding_dropout")(x)
     for i in range(1, num_layers + 1):
-        x = sequences.EncoderBlock(num_heads, feed_forward_dim, dropout, name=f"block_{i}")(x)
+        block = attention.TransformerBlock(num_heads, feed_forward_dim, dropout, kernels="per_head", name=f"block_{i}")
+        x = block(x)
     x = sequences.MaskedMean(name="features")(x)
     outputs = blocks.classifier(x, num_classes, classifier_activation)
     return keras.Model(inputs, outputs, name="transformer")

@@ -1,0 +1,394 @@
+"""Multi-head attention and the Transformer block, for encoders, decoders, and decoders without a source.
+
+A block goes over a whole sequence at once, or over a few more steps of it with the keys and values of earlier steps kept in
+a cache; both give the same numbers. Padded steps never change what comes out at a real step.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Literal
+
+import keras
+from keras import layers, ops
+
+from zoo.errors import UsageError, did_you_mean
+from zoo.layers import blocks, dot_product
+from zoo.layers.activations import ACTIVATIONS
+
+Kernels = Literal["joined", "separate", "per_head"]
+KERNELS = ("joined", "separate", "per_head")
+
+
+def _dense(owner: Any, name: str, inputs: int, units: int) -> layers.Dense:
+    """A dense layer, built, with what its owner says of biases, initial kernels and precision."""
+    start = keras.initializers.get(
+        owner.kernel_initializer
+    )  # a fresh one: from one and the same, all kernels are equal
+    layer = layers.Dense(units, use_bias=owner.use_bias, kernel_initializer=start, dtype=owner.dtype_policy, name=name)
+    layer.build((None, inputs))
+    return layer
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Attention(layers.Layer):
+    """Multi-head attention of (batch, steps, channels) to itself, or to the keys and values of another sequence.
+
+    Source: Vaswani et al., Attention is all you need, 2017, section 3.2.
+
+    Args:
+        num_heads: attention heads.
+        head_dim: channels of a head; None for the inputs' channels over `num_heads`, which must divide them.
+        causal: whether a step of self-attention reads no later one.
+        dropout: fraction of the attention weights dropped in training.
+        use_bias: whether the projections have biases.
+        kernels: how the projections' weights are kept. `separate`: four matrices with two axes. `joined`: one matrix for
+            queries, keys and values, for self-attention alone. `per_head`: four with an axis for the heads, as in
+            `keras.layers.MultiHeadAttention`, which one product reads all the same.
+        kernel_initializer: name or configuration of a Keras initializer; every kernel gets one of its own.
+
+    Example:
+        >>> layer, memory = Attention(num_heads=4), keras.ops.zeros((2, 7, 16))
+        >>> layer(memory).shape
+        TensorShape([2, 7, 16])
+        >>> layer(keras.ops.zeros((2, 5, 16)), layer.keys_values(memory)).shape
+        TensorShape([2, 5, 16])
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        head_dim: int | None = None,
+        causal: bool = False,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        kernels: Kernels = "separate",
+        kernel_initializer: str | dict[str, Any] = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        blocks.check_positive(num_heads=num_heads)
+        blocks.check_fraction(dropout=dropout)
+        if head_dim is not None:
+            blocks.check_positive(head_dim=head_dim)
+        if kernels not in KERNELS:
+            raise UsageError(f"kernels is {kernels!r}. {did_you_mean(str(kernels), KERNELS)}")
+        self.num_heads, self.head_dim, self.causal, self.dropout = num_heads, head_dim, causal, dropout
+        self.use_bias, self.kernels, self.kernel_initializer = use_bias, kernels, kernel_initializer
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...], memory_shape: tuple[int | None, ...] | None = None) -> None:
+        """Makes the projections; keys and values come with the memory's channels where a shape is given."""
+        self.make(int(input_shape[-1] or 0), int((memory_shape or input_shape)[-1] or 0))
+        self.weights_dropout = layers.Dropout(self.dropout, dtype=self.dtype_policy, name="weights_dropout")
+
+    def make(self, dim: int, memory_dim: int) -> dict[str, layers.Layer]:
+        """Makes the projections, built, as attributes, and returns them by the attributes' names."""
+        if self.head_dim is None:
+            blocks.check_divides(self.num_heads, channels=dim)
+        self._size = self.head_dim or dim // self.num_heads
+        heads, units = (self.num_heads, self._size), self.num_heads * self._size
+        sides = {"query": dim, "key": memory_dim, "value": memory_dim}
+        made: dict[str, layers.Layer]
+        if self.kernels == "joined":
+            if memory_dim != dim:
+                raise UsageError(
+                    f"The memory has {memory_dim} channels, the inputs {dim}: one product cannot read both. "
+                    "Pass kernels='separate'."
+                )
+            made = {"query_key_value": _dense(self, "query_key_value", dim, 3 * units)}
+            made["attention_output"] = _dense(self, "attention_output", units, dim)
+        elif self.kernels == "separate":
+            made = {f"{name}_dense": _dense(self, name, side, units) for name, side in sides.items()}
+            made["output_dense"] = _dense(self, "output", units, dim)
+        else:
+            made = {f"{n}_dense": self._einsum(n, "abc,cde->abde", (side,), heads) for n, side in sides.items()}
+            made["output_dense"] = self._einsum("attention_output", "abcd,cde->abe", heads, (dim,))
+        for name, layer in made.items():
+            setattr(self, name, layer)
+        self._output = made["attention_output" if self.kernels == "joined" else "output_dense"]
+        return made
+
+    def _einsum(self, name: str, equation: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> layers.Layer:
+        axes = equation.rpartition(">")[2][2:] if self.use_bias else None
+        start = keras.initializers.get(self.kernel_initializer)
+        layer = layers.EinsumDense(
+            equation,
+            (None, *outputs),
+            bias_axes=axes,
+            kernel_initializer=start,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        layer.build((None, None, *inputs))
+        return layer
+
+    def keys_values(self, memory: Any) -> tuple[Any, Any]:
+        """Returns keys and values of (batch, steps, channels), each (batch, heads, steps, head_dim)."""
+        return self._heads(self.key_dense, memory), self._heads(self.value_dense, memory)
+
+    def empty_cache(self, batch: Any) -> tuple[Any, Any]:
+        """Returns the cache before the first step: keys and values of no step, (batch, heads, 0, head_dim)."""
+        nothing = ops.zeros((batch, self.num_heads, 0, self._size), self.compute_dtype)
+        return nothing, nothing
+
+    def call(
+        self,
+        inputs: Any,
+        keys_values: tuple[Any, Any] | None = None,
+        key_mask: Any = None,
+        cache: tuple[Any, Any] | None = None,
+        training: bool | None = None,
+    ) -> Any:
+        """Returns (batch, steps, channels); with a cache also the cache that these steps were added to.
+
+        Args:
+            inputs: (batch, steps, channels).
+            keys_values: what is read, as `keys_values` gives it; None for the inputs themselves.
+            key_mask: (batch, key steps), false or 0 where a step is padding; with a cache of the steps in it too.
+            cache: keys and values of the steps before, each (batch, heads, earlier steps, head_dim).
+            training: whether to drop, and whether gradients will be asked for.
+        """
+        batch, steps, dim = ops.shape(inputs)
+        if keys_values is None:
+            queries, keys, values = self._self_heads(inputs)
+            # Rotary positions go here: they turn queries and keys by their places, which start at the cache's length.
+        else:
+            queries, (keys, values) = self._heads(self.query_dense, inputs), keys_values
+        if cache is not None:
+            keys, values = (ops.concatenate(both, axis=2) for both in zip(cache, (keys, values), strict=True))
+            cache = (keys, values)
+        # Keys shared by groups of query heads would be repeated here, behind the cache: it keeps each once. `make` and the
+        # functions that split heads would give keys and values a number of heads of their own.
+        kept = None
+        if training and self.dropout:
+            ones = ops.ones((batch, self.num_heads, steps, ops.shape(keys)[2]), dtype=queries.dtype)
+            kept = self.weights_dropout(ones, training=True)
+        causal = self.causal and keys_values is None and inputs.shape[1] != 1
+        reachable = _reachable(steps, ops.shape(keys)[2], key_mask, causal)
+        read = dot_product.attend(queries, keys, values, reachable, training, kept)
+        rows = ops.reshape(ops.transpose(read, (0, 2, 1, 3)), (-1, self.num_heads * self._size))
+        outputs = ops.reshape(self._rows_out(rows, dim), (batch, steps, dim))
+        return outputs if cache is None else (outputs, cache)
+
+    def _heads(self, dense: layers.Layer, x: Any) -> Any:
+        """(batch, heads, steps, head_dim) of one projection."""
+        batch, steps, _ = ops.shape(x)
+        return ops.transpose(ops.reshape(dense(x), (batch, steps, self.num_heads, self._size)), (0, 2, 1, 3))
+
+    def _self_heads(self, x: Any) -> Any:
+        """Queries, keys and values of the inputs; by one product, unless their kernels are kept as matrices apart."""
+        batch, steps, dim = ops.shape(x)
+        # As rows: only then does TensorFlow add the bias inside the product.
+        rows = ops.reshape(x, (-1, dim))
+        if self.kernels == "joined":
+            made = self.query_key_value(rows)
+        else:
+            parts = (self.query_dense, self.key_dense, self.value_dense)
+            if self.kernels == "separate":
+                return [self._heads(part, x) for part in parts]
+            made = ops.matmul(rows, ops.concatenate([ops.reshape(p.kernel, (dim, -1)) for p in parts], axis=1))
+            if self.use_bias:
+                made = made + ops.concatenate([ops.reshape(part.bias, (-1,)) for part in parts], axis=0)
+        split = ops.reshape(made, (batch, steps, 3, self.num_heads, self._size))
+        return ops.unstack(ops.transpose(split, (2, 0, 3, 1, 4)))
+
+    def _rows_out(self, rows: Any, dim: int) -> Any:
+        if self.kernels != "per_head":
+            return self._output(rows)
+        made = ops.matmul(rows, ops.reshape(self._output.kernel, (-1, dim)))
+        return made + self._output.bias if self.use_bias else made
+
+    def compute_output_spec(self, inputs: Any, *_: Any, **__: Any) -> keras.KerasTensor:
+        """Shape and dtype of what `call` returns."""
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        names = ("num_heads", "head_dim", "causal", "dropout", "use_bias", "kernels", "kernel_initializer")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _reachable(steps: Any, keys: Any, key_mask: Any, causal: bool) -> Any:
+    """Which keys the last of `keys` steps may read: (batch or 1, 1, steps or 1, keys), or None for all."""
+    reachable = None
+    if key_mask is not None:
+        real = key_mask if key_mask.dtype == "bool" else ops.not_equal(key_mask, 0)
+        reachable = ops.expand_dims(real, (1, 2))
+    if causal:
+        places = ops.arange(keys)
+        past = ops.expand_dims(places, 0) <= ops.expand_dims(places[keys - steps :], 1)
+        past = ops.expand_dims(past, (0, 1))
+        reachable = past if reachable is None else ops.logical_and(past, reachable)
+    return reachable
+
+
+@keras.saving.register_keras_serializable("zoo")
+class TransformerBlock(layers.Layer):
+    """Attention and a feed-forward net, each with dropout, a residual connection and layer normalisation.
+
+    With `cross_attention`, attention to another sequence stands between them. Sources: Vaswani et al., Attention is all you
+    need, 2017, section 3.1; for `pre_norm` Xiong et al., On layer normalization in the Transformer architecture, 2020.
+
+    Args:
+        num_heads: attention heads.
+        feed_forward_dim: units of the inner dense layer.
+        dropout: fraction dropped from what each part adds.
+        attention_dropout: fraction of the attention weights dropped.
+        activation: the inner layer's: gelu (exact), gelu_tanh, relu, silu or tanh.
+        epsilon: added to the variances.
+        pre_norm: whether a part's inputs are normalised, instead of the sum after it.
+        causal: whether a step reads no later one.
+        cross_attention: whether the block reads another sequence, the memory, too.
+        use_bias: whether the dense layers have biases.
+        head_dim: as in `Attention`.
+        kernels: as in `Attention`. The matrices of `joined` are the block's own layers, unless it has cross-attention, whose
+            matrices are separate.
+        kernel_initializer: as in `Attention`.
+
+    Example:
+        >>> TransformerBlock(num_heads=8, feed_forward_dim=512)(keras.ops.zeros((2, 10, 64))).shape
+        TensorShape([2, 10, 64])
+        >>> block = TransformerBlock(8, 512, causal=True, pre_norm=True, activation="gelu_tanh", kernels="joined")
+        >>> x, cache = block(keras.ops.zeros((2, 10, 64))), block.empty_cache(2)
+        >>> step, cache = block(keras.ops.zeros((2, 1, 64)), cache=cache)
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        feed_forward_dim: int,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.0,
+        activation: str = "relu",
+        epsilon: float = 1e-5,
+        pre_norm: bool = False,
+        causal: bool = False,
+        cross_attention: bool = False,
+        use_bias: bool = True,
+        head_dim: int | None = None,
+        kernels: Kernels = "separate",
+        kernel_initializer: str | dict[str, Any] = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        blocks.check_positive(num_heads=num_heads, feed_forward_dim=feed_forward_dim)
+        blocks.check_fraction(dropout=dropout, attention_dropout=attention_dropout)
+        if activation not in ACTIVATIONS:
+            raise UsageError(f"activation is {activation!r}. {did_you_mean(str(activation), ACTIVATIONS)}")
+        self.num_heads, self.feed_forward_dim, self.head_dim = num_heads, feed_forward_dim, head_dim
+        self.dropout, self.attention_dropout, self.activation = dropout, attention_dropout, activation
+        self.epsilon, self.pre_norm, self.causal, self.cross_attention = epsilon, pre_norm, causal, cross_attention
+        self.use_bias, self.kernels, self.kernel_initializer = use_bias, kernels, kernel_initializer
+        self.supports_masking = True
+
+    def build(self, inputs_shape: tuple[int | None, ...], memory_shape: tuple[int | None, ...] | None = None) -> None:
+        """Makes the layers for the channels of inputs and memory."""
+        dim = int(inputs_shape[-1] or 0)
+        if self.cross_attention and memory_shape is None:
+            raise UsageError("This block has cross_attention, and no memory came. Pass block(inputs, memory).")
+        own = self.kernels == "joined" and not self.cross_attention
+        attention = self._attention("self_attention" if self.cross_attention else "attention", self.kernels)
+        parts: dict[str, layers.Layer] = attention.make(dim, dim) if own else {attention.name: attention}
+        if self.cross_attention:
+            kernels: Kernels = "separate" if self.kernels == "joined" else self.kernels
+            parts["source_attention"] = self._attention("source_attention", kernels)
+        feed = {"inner": _dense(self, "inner", dim, self.feed_forward_dim)}
+        feed["outer"] = _dense(self, "outer", self.feed_forward_dim, dim)
+        names = ("norm_1", "norm_2", "norm_3") if self.cross_attention else ("attention_norm", "feed_forward_norm")
+        norms = {n: layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name=n) for n in names}
+        if not self.cross_attention:
+            parts[names[0]] = norms[names[0]]
+        # Checkpoints hold weights in this order, that in which the layers are set.
+        for name, layer in {**parts, **feed, **norms}.items():
+            setattr(self, name, layer)
+            if not layer.built:
+                layer.build(inputs_shape, *([memory_shape] if name == "source_attention" else ()))
+        dropout = functools.partial(layers.Dropout, dtype=self.dtype_policy)
+        if own:
+            self.weights_dropout = attention.weights_dropout = dropout(self.attention_dropout, name="weights_dropout")
+        self._norms = list(norms.values())
+        self._dropouts = [dropout(self.dropout, name=f"dropout_{i}") for i in range(1, len(names) + 1)]
+        # A method, which Keras does not take for a layer: the layers of `own` are in the block once. Not by calling the
+        # layer: what it does is part of this one's call, in this one's precision.
+        self._attend, self._empty_cache = attention.call, attention.empty_cache
+
+    def _attention(self, name: str, kernels: Kernels) -> Attention:
+        return Attention(
+            self.num_heads,
+            self.head_dim,
+            causal=self.causal and name != "source_attention",
+            dropout=self.attention_dropout,
+            use_bias=self.use_bias,
+            kernels=kernels,
+            kernel_initializer=self.kernel_initializer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def call(
+        self,
+        inputs: Any,
+        memory: Any = None,
+        mask: Any = None,
+        inputs_mask: Any = None,
+        memory_mask: Any = None,
+        source: tuple[Any, Any] | None = None,
+        cache: tuple[Any, Any] | None = None,
+        training: bool | None = None,
+    ) -> Any:
+        """Returns (batch, steps, channels); with a cache also the cache that these steps were added to.
+
+        Args:
+            inputs: (batch, steps, channels).
+            memory: with cross-attention, what is read: (batch, memory steps, channels).
+            mask: `inputs_mask` by the name under which Keras hands it over where there is no memory.
+            inputs_mask: (batch, steps), false or 0 where a step is padding; with a cache of the steps in it too.
+            memory_mask: as `inputs_mask`, of the memory.
+            source: what `source` returned, in the memory's place, so that decoding makes it only once.
+            cache: keys and values of the steps before; `empty_cache` gives that of the first one.
+            training: whether to drop.
+        """
+        mask, seen = inputs_mask if mask is None else mask, []
+
+        def attend(x: Any) -> Any:
+            read = self._attend(x, key_mask=mask, cache=cache, training=training)
+            if cache is None:
+                return read
+            seen.append(read[1])
+            return read[0]
+
+        def read(x: Any) -> Any:
+            keys_values = self.source(memory) if source is None else source
+            return self.source_attention.call(x, keys_values, memory_mask, training=training)
+
+        x, parts = inputs, [attend, *([read] if self.cross_attention else ()), self._feed]
+        for part, norm, dropout in zip(parts, self._norms, self._dropouts, strict=True):
+            if self.pre_norm:
+                x = x + dropout(part(norm(x)), training=training)
+            else:
+                x = norm(x + dropout(part(x), training=training))
+        return x if cache is None else (x, seen[0])
+
+    def _feed(self, x: Any) -> Any:
+        # As rows: only then does TensorFlow add the bias and apply the activation inside the product.
+        rows = ops.reshape(x, (-1, x.shape[-1]))
+        return ops.reshape(self.outer(ACTIVATIONS[self.activation](self.inner(rows))), ops.shape(x))
+
+    def source(self, memory: Any) -> tuple[Any, Any]:
+        """Returns keys and values of the memory, each (batch, heads, memory steps, head_dim): the same for all steps."""
+        return self.source_attention.keys_values(memory)
+
+    def empty_cache(self, batch: Any) -> tuple[Any, Any]:
+        """Returns the cache before the first step, for a number of rows."""
+        return self._empty_cache(batch)
+
+    def compute_output_spec(self, inputs: Any, *_: Any, **__: Any) -> keras.KerasTensor:
+        """Shape and dtype of what `call` returns."""
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        names = ("num_heads", "feed_forward_dim", "dropout", "attention_dropout", "activation", "epsilon", "pre_norm")
+        names += ("causal", "cross_attention", "use_bias", "head_dim", "kernels", "kernel_initializer")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

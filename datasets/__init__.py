@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.datasets.sources import EMBEDDED, TESTED, list_datasets
+from zoo.datasets.sources.loading import EMBEDDED, TESTED, list_datasets
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
@@ -33,7 +33,7 @@ def load(
     (series), `seasons` (a series to forecast), `tagged_commands` (tokens with tags), `number_words` (translation),
     `tastes` (ratings) and `command_lines` (texts without labels).
 
-    Own files: `csv:PATH` (any task, see `zoo.datasets.tables`), `images:FOLDER` with FOLDER/class/*.png, `text:FOLDER`
+    Own files: `csv:PATH` (any task, see `zoo.datasets.sources.csv_files`), `images:FOLDER` with FOLDER/class/*.png, `text:FOLDER`
     with FOLDER/class/*.txt, `lines:PATH` with a text a line. What has no splits of its own is divided by its content, 80 to
     10 to 10, lines 98 to 1 to 1, equal examples together.
 
@@ -67,9 +67,9 @@ def load(
         >>> data.class_names[3], data.features["image"].shape
         ('3', (8, 8, 1))
     """
-    from zoo.datasets import sources
+    from zoo.datasets.sources import loading
 
-    return sources.load(
+    return loading.load(
         name,
         data_dir=data_dir,
         manual_dir=manual_dir,

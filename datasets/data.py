@@ -16,16 +16,16 @@ from zoo.datasets.arguments import complete_arguments
 from zoo.datasets.batches import joined, present, rectangular
 from zoo.datasets.fingerprint import Fingerprint, content_hash
 from zoo.datasets.interface import Examples, Interface, Sample, described
-from zoo.datasets.order import redrawn, shuffled
-from zoo.datasets.preprocessors import PREPROCESSORS
+from zoo.datasets.preprocessing.base import PREPROCESSORS
 from zoo.datasets.sampling import draw_sample
+from zoo.datasets.shuffling import redrawn, shuffled
 from zoo.errors import UsageError, did_you_mean
 from zoo.resident import Resident
 
 if TYPE_CHECKING:
     import keras
 
-    from zoo.datasets.preprocessors import Preprocessor
+    from zoo.datasets.preprocessing.base import Preprocessor
 
 SPLITS = ("train", "validation", "test")
 Batch = tuple[Any, ...]

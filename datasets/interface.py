@@ -14,7 +14,7 @@ from zoo.datasets.fingerprint import Fingerprint
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.preprocessors import Preprocessor
+    from zoo.datasets.preprocessing.base import Preprocessor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Interface:
         Raises:
             UsageError: the folder holds no interface, or one that was changed or does not say which data it belongs to.
         """
-        from zoo.datasets.preprocessors import PREPROCESSORS
+        from zoo.datasets.preprocessing.base import PREPROCESSORS
 
         directory = Path(directory)
         if not (directory / "interface.json").is_file():

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from zoo.datasets.batches import rectangular
 from zoo.datasets.interface import Examples, Sample
-from zoo.datasets.preprocessors import Preprocessor
+from zoo.datasets.preprocessing.base import Preprocessor
 
 COUNT = 1_000
 BYTES = 64 << 20

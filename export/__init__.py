@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.export.artifact import save
     from zoo.export.conversion import convert
-    from zoo.export.description import describe
-    from zoo.export.serving import load
+    from zoo.export.inspection.description import describe
+    from zoo.export.loading import load
     from zoo.export.verification import verify
 
 __all__ = ["convert", "describe", "load", "save", "verify"]

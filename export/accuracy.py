@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from zoo import copies, scores, tasks
 from zoo.errors import UsageError
-from zoo.export import live, replay
+from zoo.export import live
+from zoo.export.standalone import replay
 from zoo.export.verdict import Check
 
 if TYPE_CHECKING:

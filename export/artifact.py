@@ -18,13 +18,14 @@ import tensorflow as tf
 from zoo import registry, scores, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError, one_line
-from zoo.export import accuracy, folding, layout, live, publishing
-from zoo.export.card import check_figures, model_card
-from zoo.export.requests import c_program, golden_inputs
-from zoo.export.runtimes import RUNTIMES, require
-from zoo.export.signatures import PORTABLE, folding_plan, model_inputs, served_model
+from zoo.export import accuracy, artifact_paths, live, publishing
+from zoo.export.extras.card import check_figures, model_card
+from zoo.export.extras.request_examples import c_program, golden_inputs
+from zoo.export.extras.warmup import write_warmup
+from zoo.export.graph import batch_norm_fusion
+from zoo.export.graph.signatures import PORTABLE, folding_plan, model_inputs, served_model
+from zoo.export.runtimes.comparison import RUNTIMES, require
 from zoo.export.verification import Verification, check
-from zoo.export.warmup import write_warmup
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -170,11 +171,11 @@ def _write(
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
     shutil.rmtree(assets)
-    extra = directory / layout.EXTRA
+    extra = directory / artifact_paths.EXTRA
     extra.mkdir(exist_ok=True)
     np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(_once(golden)))  # type: ignore[arg-type]
     facts = _facts(model, interface, signatures, report)
-    facts["served_weights_sha256"] = _hash(folding.weights(model, pairs or {}))
+    facts["served_weights_sha256"] = _hash(batch_norm_fusion.weights(model, pairs or {}))
     storage.write_json(extra / "zoo.json", facts)
     examples = {name: golden_inputs(golden, name, facts["portable_signature"]) for name in signatures}
     write_warmup(directory, facts["model"]["name"], examples)
@@ -255,6 +256,6 @@ def _describe(function: Any) -> dict[str, dict[str, Any]]:
 
 
 def _seal(directory: Path, verification: Verification) -> None:
-    storage.write_json(directory / layout.EXTRA / "verification.json", verification.to_dict())
+    storage.write_json(directory / artifact_paths.EXTRA / "verification.json", verification.to_dict())
     publishing.flush(directory)
-    layout.write_sums(directory)
+    artifact_paths.write_sums(directory)

@@ -13,8 +13,10 @@ import tensorflow as tf
 
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
-from zoo.export import foreign, layout, operations, publishing, runtimes, scratch, verification
-from zoo.export.description import known_facts
+from zoo.export import artifact_paths, foreign, publishing, scratch, verification
+from zoo.export.inspection import operations
+from zoo.export.inspection.description import known_facts
+from zoo.export.runtimes import comparison
 from zoo.export.verdict import Verification
 
 FORMATS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}
@@ -75,10 +77,10 @@ def convert(
         raise UsageError(f"Unknown format {to!r}. {did_you_mean(to, FORMATS)}")
     if sequence_length is not None and sequence_length < 1:
         raise UsageError(f"sequence_length is {sequence_length}; expected at least 1. Try --sequence-length 50.")
-    directory = layout.find(path)
+    directory = artifact_paths.find(path)
     base = Path(output) if output is not None else _beside(directory, to)
     publishing.check_folder(base)
-    lacks = runtimes.missing(FORMATS[to])
+    lacks = comparison.missing(FORMATS[to])
     if lacks:
         raise UsageError(f"A model cannot be converted to {to} here: {lacks}. Install it, or try {_others(to)}.")
     name, question, proof = _question(directory, signature, sequence_length)
@@ -104,11 +106,11 @@ def summary(saved: Path) -> str:
 def _beside(directory: Path, to: str) -> Path:
     """Returns NAME-onnx for NAME/1, and for a SavedModel in a folder NAME of its own."""
     named = directory.absolute()
-    named = named.parent if layout.is_version(named.name) else named
+    named = named.parent if artifact_paths.is_version(named.name) else named
     return named.with_name(f"{named.name}-{to}")
 
 
-def _question(directory: Path, signature: str | None, length: int | None) -> tuple[str, runtimes.Question, bool]:
+def _question(directory: Path, signature: str | None, length: int | None) -> tuple[str, comparison.Question, bool]:
     """Returns the signature's name, with inputs and answers; whether they are the live model's, not TensorFlow's on the
     SavedModel itself."""
     graph = operations.read(directory)
@@ -122,7 +124,7 @@ def _question(directory: Path, signature: str | None, length: int | None) -> tup
     if signature is not None and signature not in names:
         raise UsageError(f"{directory} has no signature {signature!r}. {did_you_mean(signature, names)}")
     portable = _portable(directory)
-    if portable is not None and (directory / layout.EXTRA / "golden.npz").is_file():
+    if portable is not None and (directory / artifact_paths.EXTRA / "golden.npz").is_file():
         name = signature or portable
         _check_types(directory, name)  # before anything is loaded
         question = verification.questions(directory, name).get(name)
@@ -176,7 +178,7 @@ def _check_types(directory: Path, name: str) -> None:
     raise UsageError(f"Signature {name!r} {why}. Pass --signature {best}.")
 
 
-def _fitted(directory: Path, name: str, question: runtimes.Question, length: int) -> runtimes.Question:
+def _fitted(directory: Path, name: str, question: comparison.Question, length: int) -> comparison.Question:
     """Returns the golden inputs cut, or lengthened by their last step, to a fixed length, and TensorFlow's answers."""
     infos = operations.read(directory).signature_def[name].inputs
     inputs = {}
@@ -187,35 +189,35 @@ def _fitted(directory: Path, name: str, question: runtimes.Question, length: int
         inputs[key] = value
     with scratch.folder() as folder:
         request = {"model": None, "signature": name, "file": str(directory.absolute()), "sizes": (64,)}
-        answered = runtimes.ask("tensorflow", request, inputs, folder)
+        answered = comparison.ask("tensorflow", request, inputs, folder)
     if "answers" not in answered:
         why = answered.get("error") or answered.get("cannot")
         raise UsageError(f"Signature {name!r} refuses a length of {length}: {why}. Pass another --sequence-length.")
-    return runtimes.Question({k: v[:64] for k, v in inputs.items()}, answered["answers"][64])
+    return comparison.Question({k: v[:64] for k, v in inputs.items()}, answered["answers"][64])
 
 
 def _convert(
     directory: Path,
     to: str,
     name: str,
-    question: runtimes.Question,
+    question: comparison.Question,
     length: int | None,
     folder: Path,
     temporary: Path,
 ) -> tuple[dict[str, Any], Verification]:
     """Writes the model's file; returns what had to be fixed for it, and the verdict of a process that has not made it."""
     runtime, refusals = FORMATS[to], []
-    file = folder / runtimes.RUNTIMES[runtime].file
+    file = folder / comparison.RUNTIMES[runtime].file
     model = directory.absolute()
     if runtime == "openvino":
-        model = runtimes.single_signature(directory, name, temporary / "model")
-    for batch, steps in runtimes.plans(runtime, length):
+        model = comparison.single_signature(directory, name, temporary / "model")
+    for batch, steps in comparison.plans(runtime, length):
         request = {"signature": name, "file": str(file), "batch": batch, "length": steps, "sizes": question.sizes}
-        converted = runtimes.ask(runtime, request | {"model": str(model)}, {}, temporary)
+        converted = comparison.ask(runtime, request | {"model": str(model)}, {}, temporary)
         if "version" in converted and "cannot" not in converted:
-            answered = runtimes.ask(runtime, request | {"model": None}, question.inputs, temporary)
-            answered = runtimes.by_signature(name, answered)
-            outcome = runtimes.judged(runtime, directory, {name: question}, answered, promised=True)
+            answered = comparison.ask(runtime, request | {"model": None}, question.inputs, temporary)
+            answered = comparison.by_signature(name, answered)
+            outcome = comparison.judged(runtime, directory, {name: question}, answered, promised=True)
             if outcome.state == "agrees":
                 versions = {runtime: converted["version"], "tensorflow": tf.__version__}
                 return converted, Verification(folder, outcome.checks, versions, {runtime: outcome.state})
@@ -240,7 +242,7 @@ def _portable(directory: Path) -> str | None:
     Of a stranger's zoo.json no more is believed than that a name is a name.
     """
     try:
-        facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
+        facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     except (OSError, ValueError, RecursionError):
         return None
     name = facts.get("portable_signature", "predict") if isinstance(facts, dict) else None
@@ -264,13 +266,15 @@ def _complete(
     storage.write_json(folder / "verification.json", content)
     storage.write_text(folder / "README.md", _readme(directory, to, name, converted, verdict))
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    storage.write_text(folder / layout.SUMS, "".join(f"{storage.sha256(file)}  {file.name}\n" for file in files))
+    storage.write_text(
+        folder / artifact_paths.SUMS, "".join(f"{storage.sha256(file)}  {file.name}\n" for file in files)
+    )
 
 
 def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], verdict: Verification) -> str:
     """Returns the README.md of a converted model."""
     signature = operations.read(directory).signature_def[name]
-    runtime, length, batch = runtimes.RUNTIMES[FORMATS[to]], converted["length"], converted["batch"]
+    runtime, length, batch = comparison.RUNTIMES[FORMATS[to]], converted["length"], converted["batch"]
     sides, examples = [], []
     for title, infos in (("takes", signature.inputs), ("answers", signature.outputs)):
         for key, info in sorted(infos.items()):
@@ -324,7 +328,7 @@ def _numpy_type(dtype: str) -> str:
 
 def _companions(directory: Path) -> list[Path]:
     """Returns the files of a SavedModel that tell what inputs and answers mean: labels, vocabularies, zoo.json."""
-    files = [*sorted((directory / "assets").glob("*")), directory / layout.EXTRA / "zoo.json"]
+    files = [*sorted((directory / "assets").glob("*")), directory / artifact_paths.EXTRA / "zoo.json"]
     return [file for file in files if file.is_file() and not file.is_symlink()]
 
 

@@ -11,7 +11,10 @@ import numpy as np
 
 from zoo import storage
 from zoo.errors import one_line
-from zoo.export import operations, replay, runtimes, scratch
+from zoo.export import scratch
+from zoo.export.inspection import operations
+from zoo.export.runtimes import comparison
+from zoo.export.standalone import replay
 from zoo.export.verdict import Check, Verification
 
 ROWS = 4
@@ -36,7 +39,7 @@ def check(
     Returns:
         The verdict, whose `proof` is False.
     """
-    names, explicit = runtimes.chosen(asked)
+    names, explicit = comparison.chosen(asked)
     graph = operations.read(directory)
     notes = [Check("note", None, detail=sentence) for sentence in breaches]
     ops, versions = operations.check(graph, ours=False), {"python": sys.version.split()[0]}
@@ -56,14 +59,14 @@ def check(
     portable = portable_signature(questions)
     states: dict[str, str] = {}
     for runtime in names:
-        outcome = runtimes.compare(runtime, directory, questions, portable, [], explicit)
+        outcome = comparison.compare(runtime, directory, questions, portable, [], explicit)
         checks += outcome.checks
         states[runtime] = outcome.state
         versions |= {runtime: outcome.version} if outcome.version else {}
     return Verification(directory, (*checks, ops, *notes), versions, states, proof=False)
 
 
-def portable_signature(questions: Mapping[str, runtimes.Question]) -> str:
+def portable_signature(questions: Mapping[str, comparison.Question]) -> str:
     """Returns the signature that other runtimes are asked: of those without strings `serving_default`, else the first."""
     numeric = [
         name
@@ -75,7 +78,7 @@ def portable_signature(questions: Mapping[str, runtimes.Question]) -> str:
 
 def probe(
     directory: Path, python: str | Path | None = None, length: int | None = None
-) -> tuple[dict[str, Any], dict[str, runtimes.Question]]:
+) -> tuple[dict[str, Any], dict[str, comparison.Question]]:
     """Asks every signature generated inputs in TensorFlow, in a process of its own.
 
     Args:
@@ -111,7 +114,7 @@ def probe(
             "candidates": {name: len(candidates) for name, candidates in generated.items()},
         }
         storage.write_json(order, request)
-        seen = runtimes.run_script(Path(__file__).with_name("probe.py"), [str(order)], "PROBE ", python, folder)
+        seen = comparison.run_script(Path(__file__).with_name("probe.py"), [str(order)], "PROBE ", python, folder)
         if "error" in seen:
             return seen, {}
         answered = replay.restore(str(answers))
@@ -121,8 +124,8 @@ def probe(
     for i, (name, answer) in enumerate(seen["signatures"].items()):
         if "candidate" in answer and all(row["passed"] for row in answer["rows"]):
             outputs = {k.split("/", 1)[1]: v for k, v in answered.items() if k.startswith(f"{i}/")}
-            sizes = () if fixed[name] or "whole" in answer else runtimes.BATCHES
-            questions[name] = runtimes.Question(generated[name][answer["candidate"]], outputs, sizes)
+            sizes = () if fixed[name] or "whole" in answer else comparison.BATCHES
+            questions[name] = comparison.Question(generated[name][answer["candidate"]], outputs, sizes)
     return seen, {name: question for name, question in questions.items() if question.inputs and question.outputs}
 
 

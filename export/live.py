@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import tasks
-from zoo.export.signatures import as_model_input, heads, model_inputs
+from zoo.export.graph.signatures import as_model_input, heads, model_inputs
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface

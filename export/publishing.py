@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zoo import storage
 from zoo.errors import UsageError
-from zoo.export import layout
+from zoo.export import artifact_paths
 
 _WRITING = ".writing-"
 
@@ -28,7 +28,7 @@ def check_folder(base: Path) -> None:
         return
     if not base.is_dir():
         raise UsageError(f"{base} exists and is not a folder. Pass another folder to export to.")
-    others = [p.name for p in base.iterdir() if not layout.is_version(p.name) and not p.name.startswith(".")]
+    others = [p.name for p in base.iterdir() if not artifact_paths.is_version(p.name) and not p.name.startswith(".")]
     if others:
         raise UsageError(
             f"{base} exists and holds {', '.join(sorted(others)[:3])}, no versions of a SavedModel. Pass a new folder, "
@@ -90,7 +90,7 @@ def publish(temporary: Path, base: Path) -> Path:
 
     Renames to the next version; where another export took the number meanwhile, to the one after it."""
     # Above every version there is, of whatever kind: a converted model has no saved_model.pb.
-    number = max((int(path.name) for path in base.iterdir() if layout.is_version(path.name)), default=0) + 1
+    number = max((int(path.name) for path in base.iterdir() if artifact_paths.is_version(path.name)), default=0) + 1
     while True:
         target = base / str(number)
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo import storage
 from zoo.errors import UsageError, printable
-from zoo.export import layout
+from zoo.export import artifact_paths
 
 TOLERANCE = 1e-5
 """Largest difference between the live model and TensorFlow on the artifact, relative to the larger of 1 and the output's
@@ -81,8 +81,8 @@ class Verification:
         Raises:
             UsageError: there is no SavedModel, or it carries no verdict.
         """
-        directory = layout.find(path)
-        file = directory / layout.EXTRA / "verification.json"
+        directory = artifact_paths.find(path)
+        file = directory / artifact_paths.EXTRA / "verification.json"
         if not file.is_file():
             raise UsageError(f"{directory} carries no verdict. `zoo export` writes SavedModels that carry one.")
         return cls.of(directory, file)

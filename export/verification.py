@@ -15,8 +15,11 @@ import numpy as np
 
 from zoo import storage
 from zoo.errors import UsageError, one_line
-from zoo.export import foreign, layout, operations, replay, runtimes, scratch
+from zoo.export import artifact_paths, foreign, scratch
 from zoo.export.accuracy import Measured
+from zoo.export.inspection import operations
+from zoo.export.runtimes import comparison
+from zoo.export.standalone import replay
 from zoo.export.verdict import TOLERANCE, Check, Verification
 
 __all__ = ["TOLERANCE", "Check", "Verification", "check", "verify"]
@@ -54,8 +57,10 @@ def verify(
     Example:
         >>> print(zoo.export.verify("exports/digits", runtimes=["openvino"]).table())
     """
-    directory = layout.find(path)
-    proof = [name for name in ("golden.npz", "zoo.json", "verification.json", layout.SUMS) if _extra(directory, name)]
+    directory = artifact_paths.find(path)
+    proof = [
+        name for name in ("golden.npz", "zoo.json", "verification.json", artifact_paths.SUMS) if _extra(directory, name)
+    ]
     if proof:
         return check(directory, sums=True, runtimes=runtimes, python=python)
     return foreign.check(directory, _contract(operations.read(directory)), runtimes, python)
@@ -75,7 +80,7 @@ def check(
     for name in ("golden.npz", "zoo.json"):
         if not _extra(directory, name):
             raise UsageError(
-                f"{directory} carries no {layout.EXTRA}/{name}, so there is nothing to compare with. "
+                f"{directory} carries no {artifact_paths.EXTRA}/{name}, so there is nothing to compare with. "
                 "`zoo export` writes SavedModels that carry it."
             )
     checks = [_check_sums(directory)] if sums else []
@@ -114,14 +119,14 @@ def check(
 
 
 def _extra(directory: Path, name: str) -> bool:
-    return (directory / layout.EXTRA / name).is_file()
+    return (directory / artifact_paths.EXTRA / name).is_file()
 
 
 def _runtimes_of(directory: Path, asked: str | Sequence[str]) -> tuple[dict[str, bool], bool]:
     """Returns which runtimes to ask, and of each whether it is promised: named, or recorded as agreeing; and whether they
     were named."""
-    names, explicit = runtimes.chosen(asked)
-    file, recorded = directory / layout.EXTRA / "verification.json", {}
+    names, explicit = comparison.chosen(asked)
+    file, recorded = directory / artifact_paths.EXTRA / "verification.json", {}
     if names and file.is_file():
         try:
             recorded = dict(storage.read_json(file).get("runtimes") or {})
@@ -134,50 +139,50 @@ def _check_runtimes(
     directory: Path, promised: dict[str, bool], named: bool
 ) -> tuple[list[Check], dict[str, str], dict[str, str]]:
     """Asks every runtime for the golden answers; returns lines, what came of each, and versions."""
-    facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
+    facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     labels = [name.encode() for name in facts["class_names"]]
     portable = facts.get("portable_signature", "predict")
     asked = questions(directory, portable)
     outcomes = {}
     for name, is_promised in promised.items():
-        lacks = None if named else runtimes.missing(name)
+        lacks = None if named else comparison.missing(name)
         if is_promised and lacks:  # another machine than the one that promised: nothing is known, and nothing failed
             detail = f"promised, but not installed here: nothing was compared ({lacks})"
-            check = Check(runtimes.RUNTIMES[name].title, None, detail=detail)
-            outcomes[name] = runtimes.Outcome((check,), "not installed")
+            check = Check(comparison.RUNTIMES[name].title, None, detail=detail)
+            outcomes[name] = comparison.Outcome((check,), "not installed")
         else:
-            outcomes[name] = runtimes.compare(name, directory, asked, portable, labels, is_promised)
+            outcomes[name] = comparison.compare(name, directory, asked, portable, labels, is_promised)
     checks = [check for outcome in outcomes.values() for check in outcome.checks]
     versions = {name: outcome.version for name, outcome in outcomes.items() if outcome.version}
     return checks, {name: outcome.state for name, outcome in outcomes.items()}, versions
 
 
-def questions(directory: Path, portable: str) -> dict[str, runtimes.Question]:
+def questions(directory: Path, portable: str) -> dict[str, comparison.Question]:
     """Returns the golden examples and answers of an artifact by signature.
 
     Raises:
         UsageError: golden.npz cannot be read.
     """
-    file = directory / layout.EXTRA / "golden.npz"
+    file = directory / artifact_paths.EXTRA / "golden.npz"
     try:
         with np.load(file, allow_pickle=False) as packed:
             golden = replay.complete(storage.unpack_arrays(packed), portable)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UsageError(f"{file} cannot be read: {one_line(error)}. `zoo verify {directory}` says more.") from error
-    found: dict[str, runtimes.Question] = {}
+    found: dict[str, comparison.Question] = {}
     for name in sorted({key.split("/")[0] for key in golden if key.count("/") == 2}):
         parts = [
             {key.removeprefix(f"{name}/{side}/"): v for key, v in golden.items() if key.startswith(f"{name}/{side}/")}
             for side in ("in", "out")
         ]
-        found[name] = runtimes.Question(parts[0], parts[1], targets=golden.get("targets"))
+        found[name] = comparison.Question(parts[0], parts[1], targets=golden.get("targets"))
     return found
 
 
 def _check_facts(directory: Path, weights: dict[str, Any]) -> list[Check]:
     """Checks what zoo.json says of the model: by the examples alone, a weight or a label that none of them needs could be
     wrong unseen."""
-    facts = storage.read_json(directory / layout.EXTRA / "zoo.json")
+    facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     live = facts.get("weights_sha256")
     same = weights["sha256"] == facts.get("served_weights_sha256", live)
     folded = " with its normalization folded in" if weights["sha256"] != live else ""
@@ -194,9 +199,9 @@ def _check_facts(directory: Path, weights: dict[str, Any]) -> list[Check]:
 
 
 def _check_sums(directory: Path) -> Check:
-    wrong = layout.check_sums(directory)
-    detail = "; ".join(wrong[:3]) or f"{len(layout.files(directory))} files unchanged"
-    return Check(layout.SUMS, not wrong, detail=detail)
+    wrong = artifact_paths.check_sums(directory)
+    detail = "; ".join(wrong[:3]) or f"{len(artifact_paths.files(directory))} files unchanged"
+    return Check(artifact_paths.SUMS, not wrong, detail=detail)
 
 
 def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
@@ -219,7 +224,7 @@ def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
 def _replay(directory: Path, python: str | Path | None, sample: dict[str, str]) -> dict[str, Any]:
     """Runs replay.py in a process of its own; returns what it printed, or {"error": ...}."""
     script = Path(__file__).with_name("replay.py")
-    return runtimes.run_script(
+    return comparison.run_script(
         script, [str(directory.absolute()), str(TOLERANCE), json.dumps(sample)], "REPLAY ", python
     )
 

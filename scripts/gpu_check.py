@@ -310,7 +310,7 @@ def work(job: Mapping[str, Any]) -> None:
     import tensorflow as tf
 
     import zoo
-    from zoo.datasets.embedded import EMBEDDED
+    from zoo.datasets.sources.embedded import EMBEDDED
 
     tf.config.experimental.enable_tensor_float_32_execution(job["tensor_float_32"])
     if replicas := job["config"].get("replicas"):

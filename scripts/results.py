@@ -89,7 +89,7 @@ def _places(name: str, data_dir: str | None, manual_root: str | None) -> list[st
 def rows(name: str, directory: Path) -> list[dict[str, Any]]:
     """Returns a row for every figure of a recipe's run, or of the runs of its folds."""
     from zoo import evaluation
-    from zoo.export import layout
+    from zoo.export import artifact_paths
 
     sections = read_sections(str(RECIPES / f"{name}.yaml"))
     folds = directory / "cross_validation.json"
@@ -97,7 +97,7 @@ def rows(name: str, directory: Path) -> list[dict[str, Any]]:
         count = len(storage.read_json(folds)["folds"]) if folds.is_file() else 0
         runs = [directory / f"fold-{k}" for k in range(count)] or [directory]
         reports = [storage.read_json(run / "evaluation.json") for run in runs]
-        places = [layout.find(run) / layout.EXTRA for run in runs]
+        places = [artifact_paths.find(run) / artifact_paths.EXTRA for run in runs]
         facts = [storage.read_json(place / "zoo.json") for place in places]
         verdicts = [storage.read_json(place / "verification.json") for place in places]
         seconds = [float(row["seconds"]) for run in runs for row in csv.DictReader((run / "history.csv").open())]

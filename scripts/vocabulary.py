@@ -34,7 +34,7 @@ def coverage(texts: Sequence[str], pieces: Sequence[str], lower_case: bool) -> d
     """
     import tensorflow as tf
 
-    from zoo.datasets.wordpiece import WordPiecePreprocessor
+    from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor
 
     preprocessor, unknown = WordPiecePreprocessor(tuple(pieces), 3, lower_case), pieces.index("[UNK]")
     counted: collections.Counter[str] = collections.Counter()
@@ -51,8 +51,8 @@ def coverage(texts: Sequence[str], pieces: Sequence[str], lower_case: bool) -> d
 
 
 def texts_of(data: Data, split: str) -> Iterator[str]:
-    """Yields the texts of a data set's split, as `zoo.datasets.vocabularies.texts_of`; TensorFlow is imported here first."""
-    from zoo.datasets import vocabularies
+    """Yields the texts of a data set's split, as `zoo.datasets.preprocessing.vocabularies.texts_of`; TensorFlow is imported here first."""
+    from zoo.datasets.preprocessing import vocabularies
 
     return vocabularies.texts_of(data, split)
 
@@ -99,7 +99,7 @@ def command(argv: list[str]) -> int:
 
     import_tensorflow()
     from zoo.checkpoints.wordpiece_files import Rules, write_pieces
-    from zoo.datasets.vocabularies import train_pieces
+    from zoo.datasets.preprocessing.vocabularies import train_pieces
 
     train, test, where = _corpus(data, options)
     pieces = train_pieces(train, options.size, Rules(lower_case=not options.cased))

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.scripts import benchmark, benchmark_keras, benchmark_servers, benchmark_serving, cli
+from zoo.scripts import cli
+from zoo.scripts.benchmarks import servers, serving, training, with_keras
 
 WORDS = ["benchmark", "training", "--families", "mlp", "--steps", "2", "--seconds", "0.01", "--threads", "1"]
 
@@ -39,13 +40,13 @@ def test_rounds_alternate_and_a_missing_framework_is_named(tmp_path, capsys):
     assert "PyTorch, DataLoader: skipped: numpy is not installed; pip install torch lightning" in shown
 
 
-@pytest.mark.parametrize("family", sorted(benchmark.FAMILIES))
+@pytest.mark.parametrize("family", sorted(training.FAMILIES))
 def test_keras_as_one_would_write_it_is_the_same_function(family):
     """With the weights in the same order, the zoo's model and Keras's own layers answer alike."""
-    settings = benchmark.FAMILIES[family]
-    ours, theirs = zoo.build(family, **settings["model"]), benchmark_keras.plain_keras(family, settings["model"])
+    settings = training.FAMILIES[family]
+    ours, theirs = zoo.build(family, **settings["model"]), with_keras.plain_keras(family, settings["model"])
     theirs.set_weights(ours.get_weights())
-    x, y = benchmark_keras.make_data({**settings, "family": family, "batch_size": 3, "steps": 1})
+    x, y = with_keras.make_data({**settings, "family": family, "batch_size": 3, "steps": 1})
     answers = [np.asarray(model(x, training=False)) for model in (ours, theirs)]
     np.testing.assert_allclose(*answers, atol=1e-5)
     assert y.shape == answers[0].shape[:-1]
@@ -56,15 +57,15 @@ def test_keras_as_one_would_write_it_is_the_same_function(family):
     ), "the contender must be Keras's own layer"
 
 
-@pytest.mark.parametrize("family", sorted(benchmark.FAMILIES))
+@pytest.mark.parametrize("family", sorted(training.FAMILIES))
 def test_pytorch_computes_the_same_function(family, tmp_path):
     torch = pytest.importorskip("torch")
-    from zoo.scripts import benchmark_torch
+    from zoo.scripts.benchmarks import with_torch
 
-    settings = benchmark.FAMILIES[family]
+    settings = training.FAMILIES[family]
     model = zoo.build(family, **settings["model"])
-    x, _ = benchmark_keras.make_data({**settings, "family": family, "batch_size": 3, "steps": 1})
-    module = benchmark_torch.make_module(family, iter(model.get_weights())).eval()
+    x, _ = with_keras.make_data({**settings, "family": family, "batch_size": 3, "steps": 1})
+    module = with_torch.make_module(family, iter(model.get_weights())).eval()
     taken = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if family == "cnn" else x
     with torch.no_grad():
         found = torch.softmax(module(torch.from_numpy(taken)), -1).numpy()
@@ -72,20 +73,20 @@ def test_pytorch_computes_the_same_function(family, tmp_path):
 
 
 def row(contender, parameters=10, loss=1.0):
-    return benchmark.Row("mlp", contender, parameters, loss, [1.0])
+    return training.Row("mlp", contender, parameters, loss, [1.0])
 
 
 def test_a_contender_that_trains_something_else_is_refused():
-    benchmark._check_alike([row("zoo"), row("keras", loss=1.04)])
+    training._check_alike([row("zoo"), row("keras", loss=1.04)])
     with pytest.raises(zoo.UsageError, match=r"keras trains 11 parameters of mlp, zoo 10. Correct"):
-        benchmark._check_alike([row("zoo"), row("keras", parameters=11)])
+        training._check_alike([row("zoo"), row("keras", parameters=11)])
     with pytest.raises(zoo.UsageError, match=r"keras has a loss of 1.0600 on mlp, zoo 1.0000. Correct"):
-        benchmark._check_alike([row("zoo"), row("keras", loss=1.06)])
+        training._check_alike([row("zoo"), row("keras", loss=1.06)])
 
 
 def test_a_contender_that_dies_is_named(tmp_path):
     job = {"contender": "keras", "folder": str(tmp_path), "threads": 1}
-    worker = benchmark.Worker([sys.executable, "-c", "raise SystemExit('no memory')"], job)
+    worker = training.Worker([sys.executable, "-c", "raise SystemExit('no memory')"], job)
     with pytest.raises(zoo.UsageError, match="A contender ended: no memory Look into"):
         worker.answer()
     worker.close()
@@ -107,7 +108,7 @@ def test_wrong_options(words, message, capsys):
 
 def test_the_worker_of_pytorch_runs_without_this_package(tmp_path):
     """It may be started by another Python, which has PyTorch and nothing of ours."""
-    file = Path(benchmark.__file__).with_name("benchmark_torch.py")
+    file = Path(training.__file__).with_name("benchmark_torch.py")
     job = json.dumps({"contender": "torch", "folder": str(tmp_path), "threads": 1})
     environment = {"PATH": os.environ["PATH"]}
     done = subprocess.run(
@@ -129,7 +130,7 @@ def test_wrong_options_of_serving_are_named(words, message, capsys):
 
 
 def test_serving_knows_every_family():
-    assert sorted(benchmark_serving.FAMILIES) == zoo.list_models(variants=False)
+    assert sorted(serving.FAMILIES) == zoo.list_models(variants=False)
 
 
 @pytest.mark.slow
@@ -161,10 +162,10 @@ def test_serving_compares_the_answers_before_it_measures(tmp_path, capsys):
 @pytest.mark.slow
 def test_a_contender_that_answers_otherwise_is_not_measured(tmp_path):
     job = {"family": "mlp", "data": "digits", "contender": "zoo", "threads": 1, "folder": str(tmp_path), "rows": 8}
-    benchmark_servers.write_artifact({**job, "model": {"hidden_units": [4]}})
+    servers.write_artifact({**job, "model": {"hidden_units": [4]}})
     with np.load(tmp_path / "start.npz") as start:
         inputs = {k.removeprefix("x_"): start[k] for k in start.files if k.startswith("x_")}
         expected = start["answer"]
-    call = benchmark_servers.zoo_call(job)
+    call = servers.zoo_call(job)
     with pytest.raises(ValueError, match=r"differs from the Keras model.s by 0\.5"):
-        benchmark_servers.serve(call, inputs, expected + 0.5)
+        servers.serve(call, inputs, expected + 0.5)

@@ -30,7 +30,7 @@ import zoo
 from zoo import checkpoints
 from zoo.checkpoints import bert_config, bert_folder, tensor_files
 from zoo.checkpoints.bert_folder import save_folder
-from zoo.export import signatures
+from zoo.export.graph import signatures
 from zoo.layers import dot_product
 from zoo.models.bert import build_bert_tiny_model, make_features
 from zoo.scripts import cli

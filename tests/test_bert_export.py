@@ -15,8 +15,8 @@ import zoo
 from zoo import checkpoints, pipeline
 from zoo.checkpoints import bert_folder
 from zoo.checkpoints.bert_config import read_classifier
-from zoo.datasets.vocabularies import train_pieces
-from zoo.datasets.wordpiece import WordPiecePreprocessor
+from zoo.datasets.preprocessing.vocabularies import train_pieces
+from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor
 from zoo.export.verification import verify
 from zoo.scripts import cli
 

@@ -23,8 +23,8 @@ import pytest
 import zoo
 from zoo import storage
 from zoo.errors import UsageError
-from zoo.export import requests
-from zoo.export.card import check_figures, model_card
+from zoo.export.extras import request_examples
+from zoo.export.extras.card import check_figures, model_card
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FACTS = {
@@ -197,19 +197,21 @@ def test_requests_hold_the_first_golden_example(tmp_path):
 
 def test_examples_that_are_not_held_twice_are_found():
     golden = {"serving_default/in/series": 1, "predict/in/series": 2, "rating/in/item_id": 3, "top_k/out/x": 4}
-    found = {name: requests.golden_inputs(golden, name, "predict_portable") for name in ("top_k", "predict_portable")}
+    found = {
+        name: request_examples.golden_inputs(golden, name, "predict_portable") for name in ("top_k", "predict_portable")
+    }
     assert found == {"top_k": {"series": 1}, "predict_portable": {"series": 2}}
-    assert requests.golden_inputs(golden, "rating", "predict") == {"item_id": 3}
+    assert request_examples.golden_inputs(golden, "rating", "predict") == {"item_id": 3}
 
 
 def test_several_inputs_are_named_and_bytes_alone_are_base64():
     golden = {"a": np.array([b"x"], object), "b": np.array([3])}
     named = {"a": {"dtype": "string", "shape": [None]}, "b": {"dtype": "int64", "shape": [None]}}
-    body = shlex.split(requests.rest_request("s", named, golden, "url"))[2]
+    body = shlex.split(request_examples.rest_request("s", named, golden, "url"))[2]
     assert json.loads(body) == {"signature_name": "s", "instances": [{"a": "x", "b": 3}]}
     files = {"image_bytes": {"dtype": "string", "shape": [None]}, "b": {"dtype": "int64", "shape": [None]}}
     golden = {"image_bytes": np.array([b"\x89PNG"], object), "b": np.array([3])}
-    words = shlex.split(requests.rest_request("s", files, golden, "url"))
+    words = shlex.split(request_examples.rest_request("s", files, golden, "url"))
     assert json.loads(words[1] % "aW1hZ2U=") == {
         "signature_name": "s",
         "instances": [{"image_bytes": {"b64": "aW1hZ2U="}, "b": 3}],
@@ -227,7 +229,7 @@ def test_long_values_are_cut_or_left_out():
     golden["series"][0, 1, 2] = np.nan
 
     def shown(name, dtype, shape):
-        return requests.python_request({name: {"dtype": dtype, "shape": shape}}, golden)
+        return request_examples.python_request({name: {"dtype": dtype, "shape": shape}}, golden)
 
     text = re.fullmatch(r'text=tf.constant\(\["(.*)"\]\)', shown("text", "string", [None]))[1]
     assert words.startswith(text) and text.endswith("word") and 100 < len(text) <= 120
@@ -236,7 +238,7 @@ def test_long_values_are_cut_or_left_out():
     series = "series=tf.constant([[[0.3333, 0.3333, 0.3333], [0.3333, 0.3333, 0.0]]], tf.float32)"
     assert shown("series", "float32", [None, None, 3]) == series
     image = {"image": {"dtype": "float32", "shape": [None, 28, 28, 1]}}
-    assert requests.rest_request("s", image, golden, "url") is None
+    assert request_examples.rest_request("s", image, golden, "url") is None
 
 
 # ---------------------------------------------------------------- real artifacts of every task
@@ -269,7 +271,7 @@ def run(request, tmp_path_factory):
 
 @pytest.fixture
 def image(run, tmp_path):
-    golden = requests.golden_examples(run.saved_model)
+    golden = request_examples.golden_examples(run.saved_model)
     if "serving_default/in/image_bytes" in golden:
         (tmp_path / "image.png").write_bytes(golden["serving_default/in/image_bytes"][0])
     return tmp_path / "image.png"
@@ -333,11 +335,13 @@ def test_a_cards_c_program_compiles_and_answers(run, image, tmp_path):
     done = subprocess.run(["bash", "-ec", block], cwd=run.saved_model, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     answers = dict(line.split(": ", 1) for line in done.stdout.splitlines())
-    golden = requests.golden_inputs(requests.golden_examples(run.saved_model), "serving_default", "predict")
+    golden = request_examples.golden_inputs(
+        request_examples.golden_examples(run.saved_model), "serving_default", "predict"
+    )
     specs = storage.read_json(run.saved_model / "assets.extra" / "zoo.json")["signatures"]["serving_default"]
     import tensorflow as tf
 
-    source = requests.python_request(specs["inputs"], golden)
+    source = request_examples.python_request(specs["inputs"], golden)
     signatures = tf.saved_model.load(str(run.saved_model)).signatures
     call = f'signatures["serving_default"]({source})'.replace("/path/to/image.png", str(image))
     expected = eval(call, {"tf": tf, "signatures": signatures})

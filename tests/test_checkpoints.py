@@ -19,7 +19,7 @@ import tensorflow as tf
 import zoo
 from zoo import checkpoints, pipeline, registry
 from zoo.checkpoints import bert_folder, contract, tensor_files, wordpiece_files
-from zoo.datasets.vocabularies import train_pieces
+from zoo.datasets.preprocessing.vocabularies import train_pieces
 
 # --- What the specs say -----------------------------------------------------------------------------------------------
 

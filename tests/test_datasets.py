@@ -26,7 +26,7 @@ import zoo
 from zoo import registry
 from zoo.datasets.data import Feature
 from zoo.datasets.interface import Interface
-from zoo.datasets.preprocessors import PREPROCESSORS, ImagePreprocessor
+from zoo.datasets.preprocessing.base import PREPROCESSORS, ImagePreprocessor
 
 SPLITS = ("train", "validation", "test")
 

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 import zoo
 from zoo.errors import UsageError
-from zoo.export import artifact, describe, operations
+from zoo.export import artifact, describe
+from zoo.export.inspection import operations
 from zoo.scripts import cli
 
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 import zoo
 from zoo import datasets
 from zoo.datasets.fingerprint import content_hash
-from zoo.datasets.preprocessors import PREPROCESSORS
+from zoo.datasets.preprocessing.base import PREPROCESSORS
 from zoo.pipeline import export_run, open_run
 from zoo.scripts import cli
 

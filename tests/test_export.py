@@ -25,7 +25,9 @@ import zoo
 from zoo import lookup, storage
 from zoo._version import __version__
 from zoo.errors import UsageError
-from zoo.export import artifact, layout, publishing, replay, signatures
+from zoo.export import artifact, artifact_paths, publishing
+from zoo.export.graph import signatures
+from zoo.export.standalone import replay
 from zoo.export.verification import Verification, check, verify
 
 
@@ -114,7 +116,7 @@ def hidden(base):
 def test_versions_and_layout(base):
     assert sorted(p.name for p in base.iterdir()) == ["1", "2"]
     for version in (base / "1", base / "2"):
-        assert [str(file) for file in layout.files(version)] == [
+        assert [str(file) for file in artifact_paths.files(version)] == [
             "README.md",
             "assets/labels.txt",
             "assets.extra/golden.npz",
@@ -128,7 +130,7 @@ def test_versions_and_layout(base):
             "variables/variables.index",
         ]
         assert {p.name for p in version.iterdir() if p.is_dir()} == {"assets", "assets.extra", "variables"}
-        assert layout.check_sums(version) == []
+        assert artifact_paths.check_sums(version) == []
 
 
 def test_sums_are_read_by_sha256sum(base):
@@ -310,7 +312,7 @@ def test_a_stranger_without_keras_gets_label_and_probabilities(base, digits, mod
 
 
 def test_the_verdict_on_a_published_artifact(base):
-    before = {file: storage.sha256(base / "1" / file) for file in layout.files(base / "1")}
+    before = {file: storage.sha256(base / "1" / file) for file in artifact_paths.files(base / "1")}
     verdict = verify(base / "1", runtimes=())
     assert verdict.passed
     assert verdict.failures == ""
@@ -339,7 +341,7 @@ def test_the_verdict_on_a_published_artifact(base):
     ):
         assert line in table.splitlines()
     assert all(c.difference < 1e-6 for c in verdict.checks if c.difference is not None)
-    assert {file: storage.sha256(base / "1" / file) for file in layout.files(base / "1")} == before
+    assert {file: storage.sha256(base / "1" / file) for file in artifact_paths.files(base / "1")} == before
 
 
 def test_the_verdict_is_stored_in_the_artifact(base):
@@ -392,7 +394,7 @@ def test_replay_finds_changed_answers(copy):
 
 def test_replay_finds_other_weights_under_right_sums(base, copy):
     shutil.copytree(base / "2" / "variables", copy / "variables", dirs_exist_ok=True)
-    layout.write_sums(copy)
+    artifact_paths.write_sums(copy)
     verdict = verify(copy, runtimes=())
     wrong = failed(verdict)
     assert wrong["weights"] == "4 tensors, not those of the live model"
@@ -405,7 +407,7 @@ def test_replay_finds_other_weights_under_right_sums(base, copy):
 def test_replay_finds_labels_in_another_order(copy):
     labels = copy / "assets" / "labels.txt"
     labels.write_text("".join(f"{n}\n" for n in (0, 2, 1, *range(3, 10))))
-    layout.write_sums(copy)
+    artifact_paths.write_sums(copy)
     wrong = failed(check(copy, sums=True))
     assert wrong.pop("labels") == "line 2 is '2', expected '1'; line 3 is '1', expected '2'"
     assert sorted(wrong) == [f"{name} class_name, batch {n}" for name in ("serving_default", "top_k") for n in (3, 64)]
@@ -426,9 +428,9 @@ def test_a_flipped_byte_is_found(copy):
 def test_added_and_removed_files_are_found(copy):
     (copy / "assets" / "more.txt").write_text("more")
     (copy / "README.md").unlink()
-    assert layout.check_sums(copy) == ["README.md is missing", "assets/more.txt is not listed"]
+    assert artifact_paths.check_sums(copy) == ["README.md is missing", "assets/more.txt is not listed"]
     (copy / "assets.extra" / "SHA256SUMS").unlink()
-    assert layout.check_sums(copy) == ["assets.extra/SHA256SUMS is missing"]
+    assert artifact_paths.check_sums(copy) == ["assets.extra/SHA256SUMS is missing"]
 
 
 def test_a_process_that_is_not_clean_or_dies_is_no_verdict(base, tmp_path, monkeypatch):
@@ -771,7 +773,7 @@ def test_every_kind_of_picture_is_answered_as_the_preprocessor_sees_it(grey, col
     content, picture = pictures()[kind]
     array = np.asarray(picture)
     for served, channels, size in ((grey, 1, (8, 8)), (colour, 3, (12, 10))):
-        preprocess = zoo.datasets.preprocessors.ImagePreprocessor(*size, channels)
+        preprocess = zoo.datasets.preprocessing.base.ImagePreprocessor(*size, channels)
         image = preprocess(array.reshape(1, *array.shape[:2], -1))
         expected = served({"image": image}, "predict")["probabilities"]
         got = served({"image_bytes": [content]})["probabilities"]
@@ -987,24 +989,24 @@ def test_live_answers_are_computed_in_full_precision_and_the_setting_comes_back(
 
 
 def test_a_path_means_a_version_or_the_newest_one(base, tmp_path):
-    assert layout.versions(base) == [1, 2]
-    assert layout.versions(tmp_path / "missing") == []
-    assert layout.find(base / "1") == base / "1"
-    assert layout.find(str(base)) == base / "2"
+    assert artifact_paths.versions(base) == [1, 2]
+    assert artifact_paths.versions(tmp_path / "missing") == []
+    assert artifact_paths.find(base / "1") == base / "1"
+    assert artifact_paths.find(str(base)) == base / "2"
     run = tmp_path / "run"
     run.mkdir()
     (run / "saved_model").symlink_to(base)
-    assert layout.find(run) == run / "saved_model" / "2"
+    assert artifact_paths.find(run) == run / "saved_model" / "2"
     # Sorted as numbers; what holds no SavedModel, or is no number as it is written, is no version.
     for name, is_model in (("9", True), ("10", True), ("11", False), ("012", True), ("²", True), (".writing-1", True)):
         (tmp_path / "many" / name).mkdir(parents=True)
         if is_model:
             (tmp_path / "many" / name / "saved_model.pb").touch()
-    assert layout.versions(tmp_path / "many") == [9, 10]
-    assert layout.find(tmp_path / "many") == tmp_path / "many" / "10"
+    assert artifact_paths.versions(tmp_path / "many") == [9, 10]
+    assert artifact_paths.find(tmp_path / "many") == tmp_path / "many" / "10"
 
 
-@pytest.mark.parametrize("function", [layout.find, verify, zoo.export.load, Verification.read])
+@pytest.mark.parametrize("function", [artifact_paths.find, verify, zoo.export.load, Verification.read])
 def test_a_path_without_a_saved_model(tmp_path, function):
     with pytest.raises(
         UsageError, match=r"nowhere does not exist. Pass a folder with saved_model.pb, one with versions"

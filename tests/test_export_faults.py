@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import zoo
-from zoo.export import layout
+from zoo.export import artifact_paths
 from zoo.export.verification import Verification
 from zoo.scripts import verify as verify_script
 from zoo.scripts.console import run_command
@@ -149,7 +149,7 @@ def version(outcomes):
 
 def intact(base, names):
     """Whether all of these versions are there, each with what it was sealed with, and proven."""
-    return all(layout.check_sums(base / n) == [] and Verification.read(base / n).passed for n in names)
+    return all(artifact_paths.check_sums(base / n) == [] and Verification.read(base / n).passed for n in names)
 
 
 @contextlib.contextmanager
@@ -258,19 +258,19 @@ def test_a_flipped_bit_anywhere_is_found(version, tmp_path):
     directory = tmp_path / "1"
     shutil.copytree(version, directory)
     places = random.Random(0)
-    for name in [*layout.files(directory), Path(layout.EXTRA, layout.SUMS)]:
+    for name in [*artifact_paths.files(directory), Path(artifact_paths.EXTRA, artifact_paths.SUMS)]:
         content = (directory / name).read_bytes()
         assert content, f"{name} is empty"
         for place in {0, len(content) - 1, *(places.randrange(len(content)) for _ in range(20))}:
             flipped = bytearray(content)
             flipped[place] ^= 1 << places.randrange(8)
             (directory / name).write_bytes(flipped)
-            wrong = layout.check_sums(directory)
+            wrong = artifact_paths.check_sums(directory)
             assert wrong, f"byte {place} of {name}"
-            if name.name != layout.SUMS:
+            if name.name != artifact_paths.SUMS:
                 assert wrong == [f"{name} was changed"]
         (directory / name).write_bytes(content)
-    assert layout.check_sums(directory) == []
+    assert artifact_paths.check_sums(directory) == []
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ import zoo
 from zoo import copies
 from zoo.datasets.interface import Examples
 from zoo.errors import UsageError
-from zoo.export import signatures
+from zoo.export.graph import signatures
 from zoo.export.verification import Verification
-from zoo.training.policies import check_plain, plain_model
+from zoo.training.mixed_precision import check_plain, plain_model
 
 L = keras.layers
 

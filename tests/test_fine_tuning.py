@@ -20,12 +20,12 @@ import tensorflow as tf
 import zoo
 from zoo import checkpoints, pipeline
 from zoo.config import read_yaml
-from zoo.training.interruption import Interrupted
-from zoo.training.levels import heights, levels
+from zoo.training.adaptations.fine_tuning import named_parts, tuned
+from zoo.training.adaptations.layer_decay import heights, levels
+from zoo.training.data.user_data import wrap
+from zoo.training.loop.signals import Interrupted
 from zoo.training.optimizers import FusedAdam
 from zoo.training.schedules import make_learning_rate
-from zoo.training.tuning import named_parts, tuned
-from zoo.training.user_data import wrap
 
 TIMES = ("seconds", "examples_per_second")
 TINY = {"embedding_dim": 4, "num_heads": 2, "feed_forward_dim": 5, "num_layers": 2, "dropout": 0.0}

@@ -9,7 +9,9 @@ import tensorflow as tf
 from keras import layers
 
 import zoo
-from zoo.export import artifact, folding, operations, signatures
+from zoo.export import artifact
+from zoo.export.graph import batch_norm_fusion, signatures
+from zoo.export.inspection import operations
 
 rng = np.random.default_rng
 
@@ -52,14 +54,14 @@ def test_the_same_answers_without_normalization(kind, options, sequential):
         model = trained(keras.Sequential([keras.Input(shape), kernel, norm]))
     else:
         model = functional(lambda x: layers.ReLU()(norm(kernel(x))), shape)
-    pairs = folding.plan(model)
+    pairs = batch_norm_fusion.plan(model)
     assert pairs == {"kernel": "norm"}
     copy = signatures.portable_copy(model, pairs)
     x = rng(2).normal(size=(6, *shape)).astype("float32")
     np.testing.assert_allclose(copy(x), model(x, training=False), atol=1e-5, rtol=1e-5)
     assert [layer.name for layer in copy.layers] == [layer.name for layer in model.layers]
     assert len(copy.weights) == 2 and not any(isinstance(layer, layers.BatchNormalization) for layer in copy.layers)
-    for have, want in zip(copy.get_weights(), folding.weights(model, pairs), strict=True):
+    for have, want in zip(copy.get_weights(), batch_norm_fusion.weights(model, pairs), strict=True):
         np.testing.assert_array_equal(have, want)
 
 
@@ -93,7 +95,7 @@ NOT_FOLDED = {
 @pytest.mark.parametrize("case", NOT_FOLDED)
 def test_what_cannot_be_folded_stays(case):
     model = functional(NOT_FOLDED[case], (6, 6, 3))
-    assert folding.plan(model) == {}
+    assert batch_norm_fusion.plan(model) == {}
     x = rng(2).normal(size=(2, 6, 6, 3)).astype("float32")
     np.testing.assert_array_equal(signatures.portable_copy(model, {})(x), model(x, training=False))
 
@@ -103,10 +105,10 @@ def test_what_is_asked_for_itself_stays():
     inputs = keras.Input(shape)
     y = make()(inputs)
     both = keras.Model(inputs, [y, layers.BatchNormalization()(y)])
-    assert folding.plan(both) == {}, "the kernel's answer is an output"
+    assert batch_norm_fusion.plan(both) == {}, "the kernel's answer is an output"
     model = functional(lambda x: layers.BatchNormalization(name="norm")(make()(x)), shape)
-    assert folding.plan(model, kept={"kernel", None}) == {}
-    assert folding.plan(model, kept={"norm"}) == {"kernel": "norm"}, "the normalization's answer is the same"
+    assert batch_norm_fusion.plan(model, kept={"kernel", None}) == {}
+    assert batch_norm_fusion.plan(model, kept={"norm"}) == {"kernel": "norm"}, "the normalization's answer is the same"
 
 
 def test_a_mean_far_from_zero_stays():
@@ -117,10 +119,10 @@ def test_a_mean_far_from_zero_stays():
     for mean, pairs in ((1000.0, {}), (-21.0, {}), (19.0, {"kernel": "norm"})):
         norm.moving_mean.assign([0.0, mean])
         model.get_layer("kernel").bias.assign([0.0, 0.0])
-        assert folding.plan(model) == pairs
+        assert batch_norm_fusion.plan(model) == pairs
     norm.moving_mean.assign([0.0, 1000.0])
     model.get_layer("kernel").bias.assign([0.0, 1001.0])
-    assert folding.plan(model) == {"kernel": "norm"}, "what the inputs make is near"
+    assert batch_norm_fusion.plan(model) == {"kernel": "norm"}, "what the inputs make is near"
 
 
 def test_models_of_other_kinds_are_rebuilt_as_they_are():
@@ -138,14 +140,19 @@ def test_models_of_other_kinds_are_rebuilt_as_they_are():
             return {"units": self.units, "name": self.name}
 
     model, x = WithItsOwnConfig(4), np.ones((2, 3), "float32")
-    assert folding.plan(Own()) == folding.plan(model) == folding.plan(keras.Sequential([layers.Dense(2)])) == {}
+    assert (
+        batch_norm_fusion.plan(Own())
+        == batch_norm_fusion.plan(model)
+        == batch_norm_fusion.plan(keras.Sequential([layers.Dense(2)]))
+        == {}
+    )
     np.testing.assert_array_equal(signatures.portable_copy(model, {})(x), model(x))
 
 
 def test_a_normalization_called_by_keyword():
     model = functional(lambda x: layers.BatchNormalization(name="norm")(inputs=layers.Dense(2, name="kernel")(x)), (3,))
     x = np.ones((2, 3), "float32")
-    copy = signatures.portable_copy(model, folding.plan(model))
+    copy = signatures.portable_copy(model, batch_norm_fusion.plan(model))
     assert len(copy.weights) == 2
     np.testing.assert_allclose(copy(x), model(x, training=False), atol=1e-5)
 
@@ -154,7 +161,7 @@ def test_a_normalization_called_by_keyword():
 def test_deep_networks_hold_no_normalization_when_they_are_served(name):
     model = trained(zoo.build(name, input_shape=(32, 32, 3), num_classes=4))
     norms = [layer.name for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
-    pairs = folding.plan(model)
+    pairs = batch_norm_fusion.plan(model)
     assert sorted(pairs.values()) == sorted(norms) and len(norms) > 50
     copy = signatures.portable_copy(model, pairs)
     x = tf.constant(rng(3).uniform(0, 255, (2, 32, 32, 3)).astype("float32"))
@@ -192,8 +199,8 @@ def test_the_proof_is_of_the_folded_weights(normalized, tmp_path):
 
 def test_a_model_that_folding_would_change_is_saved_as_it_is(normalized, tmp_path, monkeypatch):
     """Each rounding is small, and together they may be more than is allowed."""
-    together = folding._together
-    monkeypatch.setattr(folding, "_together", lambda *pair: [w * 1.01 for w in together(*pair)])
+    together = batch_norm_fusion._together
+    monkeypatch.setattr(batch_norm_fusion, "_together", lambda *pair: [w * 1.01 for w in together(*pair)])
     facts, weights, ops = saved(normalized, tmp_path / "saved")
     assert facts["served_weights_sha256"] == facts["weights_sha256"]
     assert weights == "10 tensors, bit by bit the live model's"

@@ -21,9 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 import zoo
-from zoo.datasets.images import MAX_PIXELS
+from zoo.datasets.preprocessing.images import MAX_PIXELS
 from zoo.errors import one_line
-from zoo.export import artifact, signatures
+from zoo.export import artifact
+from zoo.export.graph import signatures
 
 HEIGHT, WIDTH = 12, 10
 SMALL_RNN = {"embedding_dim": 4, "rnn_units": 4}
@@ -291,7 +292,7 @@ def test_pictures_mean_what_they_show(served, kind):
     expected = image.ask("predict", image=np.stack([picture, NOISE / np.float32(255)]))
     # The model adds up 360 levels with weights of about 0.1; a swapped channel or row changes far more.
     np.testing.assert_allclose(got["probabilities"], expected["probabilities"], atol=1e-6 + 0.02 * tolerance)
-    preprocessor = zoo.datasets.preprocessors.ImagePreprocessor(HEIGHT, WIDTH, 3)
+    preprocessor = zoo.datasets.preprocessing.base.ImagePreprocessor(HEIGHT, WIDTH, 3)
     decoded = preprocessor.serve({"image_bytes": texts(content)})[0][0]
     np.testing.assert_allclose(decoded, picture, atol=1e-6 + tolerance / 255)
 

@@ -15,7 +15,7 @@ import keras
 import pytest
 
 import zoo
-from zoo.training.interruption import Interrupted, Interruption
+from zoo.training.loop.signals import Interrupted, Interruption
 
 TIMES = ("seconds", "examples_per_second")
 TRAIN = [

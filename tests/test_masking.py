@@ -20,7 +20,7 @@ import zoo
 from zoo import tasks
 from zoo.checkpoints import bert_config, bert_folder
 from zoo.checkpoints.wordpiece_files import read_vocabulary
-from zoo.datasets.masking import MaskedTextPreprocessor, scrambled
+from zoo.datasets.preprocessing.masking import MaskedTextPreprocessor, scrambled
 from zoo.evaluation.language import masked_language_report
 from zoo.scripts import cli
 

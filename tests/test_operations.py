@@ -10,7 +10,8 @@ from tensorflow.core.framework import op_def_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from zoo.errors import UsageError, printable
-from zoo.export import dangers, describe, operations
+from zoo.export import describe
+from zoo.export.inspection import dangers, operations
 from zoo.export.verdict import Check, Verification
 
 

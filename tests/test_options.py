@@ -12,10 +12,10 @@ import tensorflow as tf
 
 import zoo
 import zoo.metrics
-from zoo.training.callback_state import get_states, set_states
+from zoo.training.loop.callback_state import get_states, set_states
+from zoo.training.loop.selection import Selection, directions
+from zoo.training.mixed_precision import plain_model, policy_of, resolve
 from zoo.training.optimizers import FusedAdam, FusedAdamW, Update, is_decayed
-from zoo.training.policies import plain_model, policy_of, resolve
-from zoo.training.selection import Selection, directions
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import time
 import keras
 import pytest
 
-from zoo.training import progress
-from zoo.training.progress import ProgressBar
+from zoo.training.loop import progress
+from zoo.training.loop.progress import ProgressBar
 
 
 class Time:

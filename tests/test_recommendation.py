@@ -14,8 +14,8 @@ import tensorflow as tf
 from sklearn import metrics
 
 import zoo
-from zoo.datasets import interactions
-from zoo.datasets.interactions import InteractionPreprocessor
+from zoo.datasets.preprocessing import interactions
+from zoo.datasets.preprocessing.interactions import InteractionPreprocessor
 from zoo.evaluation import ranking, ranking_plots
 from zoo.evaluation.ranking import fit_biases, ranking_report, summary
 from zoo.layers.recommendation import KnownEmbedding, Rating

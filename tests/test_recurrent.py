@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.layers import recurrent
+from zoo.layers.recurrent import lstm_gru
 
-PAIRS = {"LSTM": (recurrent.LSTM, keras.layers.LSTM), "GRU": (recurrent.GRU, keras.layers.GRU)}
+PAIRS = {"LSTM": (lstm_gru.LSTM, keras.layers.LSTM), "GRU": (lstm_gru.GRU, keras.layers.GRU)}
 every_kind = pytest.mark.parametrize("kind", sorted(PAIRS))
 ZEROS = {"return_sequences": True, "zero_output_for_mask": True}
 BATCH, STEPS, CHANNELS, UNITS = 5, 7, 3, 4
@@ -233,7 +233,7 @@ def test_a_saved_model_of_core_ops(kind, tmp_path):
 def test_lengths_around_those_of_an_iteration(kind, steps, known):
     """Short series without a loop, known lengths by a divisor, unknown ones filled up; few rows in one loop, many in two."""
     ours, theirs = pair(kind, return_sequences=True, return_state=True)
-    for ours.form in (recurrent.LIVE, recurrent.SHARED, recurrent.PORTABLE):
+    for ours.form in (lstm_gru.LIVE, lstm_gru.SHARED, lstm_gru.PORTABLE):
         run = tf.function(
             lambda x: ours(x), input_signature=[tf.TensorSpec([None, steps if known else None, CHANNELS], tf.float64)]
         )
@@ -259,7 +259,7 @@ def test_many_rows_for_every_mask(kind, mask, options):
 )
 def test_the_fused_op_is_the_same_lstm(mask, options):
     ours, theirs = pair("LSTM", "float32", **options)
-    ours.folded, ours.form = tuple(map(tf.Variable, ours.fold_weights())), recurrent.SHARED
+    ours.folded, ours.form = tuple(map(tf.Variable, ours.fold_weights())), lstm_gru.SHARED
     start = list(np.random.default_rng(3).normal(size=(2, BATCH, UNITS)).astype("float32"))
     run = tf.function(lambda x: ours(x, mask=MASKS[mask], initial_state=start))
     x = tf.constant(inputs("float32"))
@@ -275,7 +275,7 @@ def test_the_fused_op_is_the_same_lstm(mask, options):
 def test_two_loops_share_many_rows(kind):
     """67 rows are 33 and 34."""
     ours, theirs = pair(kind, "float32", return_sequences=True, return_state=True)
-    ours.folded, ours.form = tuple(map(tf.Variable, ours.fold_weights())) or None, recurrent.SHARED
+    ours.folded, ours.form = tuple(map(tf.Variable, ours.fold_weights())) or None, lstm_gru.SHARED
     x = np.random.default_rng(2).normal(size=(67, STEPS, CHANNELS)).astype("float32")
     mask = np.random.default_rng(3).uniform(size=(67, STEPS)) < 0.7
     for got, expected in zip(ours(x, mask=mask), theirs(x, mask=mask), strict=True):
@@ -288,7 +288,7 @@ def test_what_the_fused_op_does_not_compute_is_not_folded(options):
     assert pair("LSTM", "float64")[0].fold_weights() == (), "its kernel knows no float64"
 
 
-@pytest.mark.parametrize("kind", [recurrent.LSTM, recurrent.GRU])
+@pytest.mark.parametrize("kind", [lstm_gru.LSTM, lstm_gru.GRU])
 def test_nothing_is_drawn_outside_training(kind):
     """Keras's layers advance a seed at every call; then a served graph assigns variables, and evaluating changes a run."""
     layer = kind(3, return_sequences=True, dropout=0.5, recurrent_dropout=0.5, seed=1)

@@ -13,7 +13,8 @@ import tensorflow as tf
 import zoo
 from zoo import storage
 from zoo.errors import UsageError
-from zoo.export import c_program, runtimes, verification
+from zoo.export import verification
+from zoo.export.runtimes import c_program, comparison
 from zoo.export.verification import Verification, questions, verify
 
 needs_compiler = pytest.mark.skipif(c_program.missing() is not None, reason="needs a C compiler")
@@ -71,8 +72,8 @@ def test_a_runtime_that_answers_otherwise_fails(saved):
     (name, values), *_ = asked["predict"].outputs.items()
     moved = values.copy()
     moved[5, 2] += 0.001
-    wrong = {"predict": runtimes.Question(asked["predict"].inputs, {name: moved})}
-    outcome = runtimes.compare("openvino", saved, wrong, "predict", [], promised=False)
+    wrong = {"predict": comparison.Question(asked["predict"].inputs, {name: moved})}
+    outcome = comparison.compare("openvino", saved, wrong, "predict", [], promised=False)
     assert outcome.state == "differs"
     (check,) = outcome.checks
     assert check.passed is False and check.difference == pytest.approx(0.001, rel=1e-2)
@@ -82,7 +83,7 @@ def test_a_runtime_that_answers_otherwise_fails(saved):
 def test_strings_are_no_failure_unless_they_are_promised(saved):
     asked = questions(saved, "predict")
     for promised, passed in ((False, None), (True, False)):
-        outcome = runtimes.compare("onnxruntime", saved, asked, "serving_default", [], promised)
+        outcome = comparison.compare("onnxruntime", saved, asked, "serving_default", [], promised)
         assert outcome.state == "cannot be converted"
         assert outcome.checks[0].passed is passed
         assert "serving_default takes or answers strings (image_bytes, class_name)" in outcome.checks[0].detail
@@ -95,7 +96,7 @@ def test_a_runtime_that_answers_fewer_rows_differs(saved):
     for given, passed in (({64: values, 3: values[:16]}, True), ({64: values[:5], 3: values[:16]}, False)):
         answers = {size: {name: rows} for size, rows in given.items()}
         for answered in (answers, {64: answers[64]}):
-            outcome = runtimes.judged(
+            outcome = comparison.judged(
                 "openvino", saved, {"predict": question}, {"version": "1", "answers": {"predict": answered}}, True
             )
             assert (outcome.state == "agrees") is (passed and len(answered) == 2)
@@ -104,9 +105,9 @@ def test_a_runtime_that_answers_fewer_rows_differs(saved):
 def test_a_model_that_loads_and_cannot_answer_fails(saved, tmp_path):
     asked = questions(saved, "predict")["predict"]
     odd = {name: value[:, :5] for name, value in asked.inputs.items()}
-    answered = runtimes._converted("openvino", saved, "predict", runtimes.Question(odd, asked.outputs), tmp_path)
+    answered = comparison._converted("openvino", saved, "predict", comparison.Question(odd, asked.outputs), tmp_path)
     assert answered["error"].startswith("was converted and loaded, and fails when it is asked: ")
-    outcome = runtimes.judged("openvino", saved, {"predict": asked}, answered, promised=False)
+    outcome = comparison.judged("openvino", saved, {"predict": asked}, answered, promised=False)
     assert outcome.state == "differs" and outcome.checks[0].passed is False
 
 
@@ -124,7 +125,7 @@ def test_what_is_not_installed_is_said(saved, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     asked = questions(saved, "predict")
     for promised, passed in ((False, None), (True, False)):
-        outcome = runtimes.compare("c_api", saved, asked, "predict", [], promised)
+        outcome = comparison.compare("c_api", saved, asked, "predict", [], promised)
         assert (outcome.state, outcome.checks[0].passed) == ("not installed", passed)
         assert outcome.checks[0].detail == "no C compiler; install one, or set CC to it"
 
@@ -153,8 +154,8 @@ def test_another_python_that_is_none(saved):
 def test_a_converter_that_crashes_or_hangs_is_an_answer(tmp_path, monkeypatch, source, told, loaded):
     script = tmp_path / "converter.py"
     script.write_text(source)
-    monkeypatch.setattr(runtimes, "TIME_LIMIT", 2.0)
-    outcome = runtimes.run_script(script, [], "WORKER ")
+    monkeypatch.setattr(comparison, "TIME_LIMIT", 2.0)
+    outcome = comparison.run_script(script, [], "WORKER ")
     assert outcome["error"].startswith(told) and outcome["loaded"] is loaded
 
 

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo.datasets import translation as pieces
-from zoo.datasets.translation import TranslationPreprocessor
+from zoo.datasets.preprocessing import translation as pieces
+from zoo.datasets.preprocessing.translation import TranslationPreprocessor
 from zoo.evaluation.translation import nearest_answers, summary, translation_report
 from zoo.layers import decoder, decoding
 

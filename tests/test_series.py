@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import zoo
 from zoo.datasets.data import Feature, Split
-from zoo.datasets.series import SeriesPreprocessor, lengths
+from zoo.datasets.preprocessing.series import SeriesPreprocessor, lengths
 from zoo.layers import blocks, series
 
 NAN = float("nan")

@@ -38,7 +38,8 @@ from tensorflow_serving.config import model_server_config_pb2
 import zoo
 from zoo import storage
 from zoo.errors import UsageError
-from zoo.export import artifact, requests, warmup
+from zoo.export import artifact
+from zoo.export.extras import request_examples, warmup
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {
@@ -81,7 +82,7 @@ def part(arrays, prefix):
 
 
 def asked(arrays, signature):
-    return requests.golden_inputs(arrays, signature, "predict_portable")
+    return request_examples.golden_inputs(arrays, signature, "predict_portable")
 
 
 def tensor(array):
@@ -425,7 +426,7 @@ def test_a_c_program_is_not_written_for_types_that_it_does_not_know(versions, tm
     facts["signatures"]["serving_default"]["inputs"] = {"image": {"dtype": "uint8", "shape": [None, 8, 8]}}
     storage.write_json(file, facts)
     with pytest.raises(UsageError, match="Input image of serving_default is uint8; expected one of float32, int32"):
-        requests.c_program(copy)
+        request_examples.c_program(copy)
 
 
 # ---------------------------------------------------------------- README

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import zoo
 from zoo import storage
-from zoo.export import replay
+from zoo.export.standalone import replay
 
 TINY = {"embedding_dim": 6, "lstm_units": 5}
 

@@ -18,9 +18,9 @@ import tensorflow as tf
 from PIL import Image
 
 import zoo
-from zoo.datasets import division
-from zoo.datasets.arrays import split_of, texts, window_splits
 from zoo.datasets.data import Feature
+from zoo.datasets.sources import splitting
+from zoo.datasets.sources.in_memory import split_of, texts, window_splits
 
 SPLITS = ("train", "validation", "test")
 MADE_UP = ["command_lines", "commands", "number_words", "seasons", "tagged_commands", "tastes"]
@@ -55,14 +55,14 @@ def message(name, **options) -> str:
 
 
 def digests(count: int) -> list[bytes]:
-    return [division.digest(str(i)) for i in range(count)]
+    return [splitting.digest(str(i)) for i in range(count)]
 
 
 def test_division_does_not_depend_on_the_order_of_rows():
     held, strata = digests(200), [i % 3 for i in range(200)]
-    parts = division.divide(held, strata)
+    parts = splitting.divide(held, strata)
     order = np.random.default_rng(0).permutation(200)
-    again = division.divide([held[i] for i in order], [strata[i] for i in order])
+    again = splitting.divide([held[i] for i in order], [strata[i] for i in order])
     np.testing.assert_array_equal(again, parts[order])
     for stratum in range(3):
         counts = np.bincount(parts[np.array(strata) == stratum])
@@ -71,24 +71,24 @@ def test_division_does_not_depend_on_the_order_of_rows():
 
 def test_equal_contents_stay_together():
     held = digests(30) * 4
-    for parts in (division.divide(held, [i % 7 for i in range(120)]), division.deal(held, None, 5)):
+    for parts in (splitting.divide(held, [i % 7 for i in range(120)]), splitting.deal(held, None, 5)):
         assert all(len({parts[i] for i in range(k, 120, 30)}) == 1 for k in range(30))
 
 
 @pytest.mark.parametrize("count", [3, 4, 9, 10, 25])
 def test_small_strata_are_in_every_part(count):
-    assert set(division.divide(digests(count)).tolist()) == {0, 1, 2}
+    assert set(splitting.divide(digests(count)).tolist()) == {0, 1, 2}
 
 
 def test_digests_keep_parts_apart():
-    assert division.digest("ab", "c") != division.digest("a", "bc") != division.digest("abc")
-    assert division.digest("é") == division.digest("é".encode())
+    assert splitting.digest("ab", "c") != splitting.digest("a", "bc") != splitting.digest("abc")
+    assert splitting.digest("é") == splitting.digest("é".encode())
 
 
 def test_users_are_divided_in_time():
     users = ["a"] * 20 + ["b"] * 4 + ["c"] * 5
     times = [*range(100, 80, -1), 1, 2, 3, 4, 7, 7, 7, 7, 7]
-    parts = division.divide_users_by_time(users, times)
+    parts = splitting.divide_users_by_time(users, times)
     assert parts[:20].tolist() == [2] * 4 + [1] * 2 + [0] * 14, "the file has the newest first"
     assert parts[20:24].tolist() == [0] * 4, "too few to divide"
     assert parts[24:].tolist() == [0, 0, 0, 1, 2], "in the same second the file's order counts"
@@ -96,10 +96,10 @@ def test_users_are_divided_in_time():
 
 def test_pairs_that_share_a_sentence_are_a_group():
     pairs = [("Go.", "Va !"), ("go", "Allez."), ("Leave!", "ALLEZ"), ("Stay.", "Reste."), ("?", "!"), ("!", "…")]
-    groups = division.sentence_groups(pairs)
+    groups = splitting.sentence_groups(pairs)
     assert groups[0] == groups[1] == groups[2]
     assert len({groups[i] for i in (0, 3, 4, 5)}) == 4, "marks alone are sentences too"
-    assert division.sentence_groups(pairs[::-1]) == groups[::-1]
+    assert splitting.sentence_groups(pairs[::-1]) == groups[::-1]
 
 
 # --- Splits in memory ------------------------------------------------------------------------------------------------

@@ -217,7 +217,7 @@ with strategy.scope():
     inputs = keras.Input((1000,))
     model = keras.Model(inputs, keras.layers.Dropout(0.5, seed=1)(inputs))
 
-from zoo.training.step import replicated
+from zoo.training.loop.step import replicated
 
 @tf.function
 def masks():

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo.datasets.tagging import TaggingPreprocessor, forms, tokenize
+from zoo.datasets.preprocessing.tagging import TaggingPreprocessor, forms, tokenize
 from zoo.evaluation.tagging import MostFrequentTag, summary, word_report
 
 

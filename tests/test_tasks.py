@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import zoo
 from zoo import tasks
-from zoo.datasets.embedded import EMBEDDED
+from zoo.datasets.sources.embedded import EMBEDDED
 from zoo.scripts import cli
 
 AGAIN = [

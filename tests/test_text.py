@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import zoo
 from zoo.config import read_yaml
-from zoo.datasets.text import TextPreprocessor, words
+from zoo.datasets.preprocessing.text import TextPreprocessor, words
 from zoo.layers import sequences
 
 TEXT_MODELS = zoo.list_models(task="text_classification", variants=False)

@@ -13,8 +13,8 @@ import tensorflow as tf
 
 import zoo
 from zoo.config import to_yaml
-from zoo.training.compiled import PerElementMetric, keep_compiled
-from zoo.training.user_data import wrap
+from zoo.training.data.user_data import wrap
+from zoo.training.data.user_losses import PerElementMetric, keep_compiled
 
 Dataset = tf.data.Dataset
 layers = keras.layers

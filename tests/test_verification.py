@@ -18,20 +18,10 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from zoo import storage
 from zoo.errors import UsageError
-from zoo.export import (
-    c_program,
-    conversion,
-    describe,
-    foreign,
-    operations,
-    probe,
-    publishing,
-    replay,
-    runtimes,
-    scratch,
-    verification,
-    worker,
-)
+from zoo.export import conversion, describe, foreign, publishing, scratch, verification
+from zoo.export.inspection import operations
+from zoo.export.runtimes import c_program, comparison
+from zoo.export.standalone import convert_worker, probe, replay
 from zoo.export.verdict import Check, Verification
 from zoo.scripts.verify import asked_runtimes
 
@@ -95,13 +85,13 @@ def test_what_is_allowed_is_said_and_an_old_verdict_is_read(tmp_path):
 
 
 def test_questions_of_one_size_are_asked_as_they_are():
-    assert runtimes.portions({"x": np.zeros(100)}, (64, 3)) == [(64, 64), (3, 16)]
-    assert runtimes.portions({"x": np.zeros(100)}, [1]) == [(1, 8)]
-    assert runtimes.portions({"x": np.array(1.0)}, ()) == [(0, 0)]
-    question = runtimes.Question({"x": np.array(1.0)}, {"y": np.array(2.0)}, ())
+    assert comparison.portions({"x": np.zeros(100)}, (64, 3)) == [(64, 64), (3, 16)]
+    assert comparison.portions({"x": np.zeros(100)}, [1]) == [(1, 8)]
+    assert comparison.portions({"x": np.array(1.0)}, ()) == [(0, 0)]
+    question = comparison.Question({"x": np.array(1.0)}, {"y": np.array(2.0)}, ())
     rows = lambda want, got: replay.compare(want, got, [], 1e-4)  # noqa: E731
     for got, passed in ((2.0, True), (3.0, False)):
-        check = runtimes._check("x", question, {0: {"y": np.array(got)}}, set(), rows, {})
+        check = comparison._check("x", question, {0: {"y": np.array(got)}}, set(), rows, {})
         assert check.passed is passed
 
 
@@ -179,7 +169,7 @@ def test_what_every_artifact_answers():
 
 
 def test_a_version_is_the_module_s_own():
-    assert worker._version("litert") == tf.__version__
+    assert convert_worker._version("litert") == tf.__version__
 
 
 # --- What cannot be read -----------------------------------------------------------------------------------------------

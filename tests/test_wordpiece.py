@@ -32,11 +32,11 @@ import tensorflow as tf
 
 import zoo
 from zoo.checkpoints.wordpiece_files import Rules, normalizer, read_pieces, read_vocabulary, write_pieces
-from zoo.datasets.bert_text import Words, character_table
-from zoo.datasets.pieces import match
-from zoo.datasets.preprocessors import PREPROCESSORS
-from zoo.datasets.vocabularies import texts_of, train_pieces
-from zoo.datasets.wordpiece import WordPiecePreprocessor
+from zoo.datasets.preprocessing.base import PREPROCESSORS
+from zoo.datasets.preprocessing.bert_text import Words, character_table
+from zoo.datasets.preprocessing.subwords import match
+from zoo.datasets.preprocessing.vocabularies import texts_of, train_pieces
+from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor
 from zoo.scripts import cli
 
 transformers = pytest.importorskip("transformers")
@@ -458,7 +458,7 @@ def test_wrong_arguments_are_refused():
 
 TRAINING = """
 import sys
-from zoo.datasets.vocabularies import train_pieces
+from zoo.datasets.preprocessing.vocabularies import train_pieces
 texts = [f"{chr(0x4e00 + i * 7 % 3000)} word{i % 97} {i % 89}ing" for i in range(4000)]
 if sys.argv[1] == "backwards":
     texts.reverse()
@@ -574,7 +574,7 @@ def test_tokenization_is_measured(tmp_path):
 
 
 def test_a_contender_that_answers_otherwise_is_not_measured():
-    from zoo.scripts.benchmark_tokenization import check_alike, library_encoder
+    from zoo.scripts.benchmarks.tokenization import check_alike, library_encoder
 
     pieces = (*SPECIAL, "a", "b")
     ours = WordPiecePreprocessor((*SPECIAL, "b", "a"), 8)

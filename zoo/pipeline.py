@@ -225,14 +225,14 @@ def _export(
 ) -> tuple[Path, Verification]:
     """Exports into the run and verifies; a version that holds these very weights already is verified again instead."""
     from zoo import evaluation
-    from zoo.export import artifact, layout
-    from zoo.export.card import model_card
+    from zoo.export import artifact, artifact_paths
+    from zoo.export.extras.card import model_card
     from zoo.export.verification import Verification, verify
 
     base = directory / "saved_model"
-    numbers = layout.versions(base)
+    numbers = artifact_paths.versions(base)
     newest = base / str(numbers[-1] if numbers else 1)
-    facts_file = newest / layout.EXTRA / "zoo.json"
+    facts_file = newest / artifact_paths.EXTRA / "zoo.json"
     facts = storage.read_json(facts_file) if facts_file.is_file() else {}
     expected = {"weights_sha256": artifact.weights_hash(network), "data_sha256": interface.fingerprint.sha256}
     if any(facts.get(name) != value for name, value in expected.items()):

@@ -53,7 +53,8 @@ def build_embedding_lstm_model(
     import keras
     from keras import layers
 
-    from zoo.layers import blocks, recurrent
+    from zoo.layers import blocks
+    from zoo.layers.recurrent import lstm_gru
 
     blocks.check_positive(
         vocab_size=vocab_size, num_classes=num_classes, embedding_dim=embedding_dim, lstm_units=lstm_units
@@ -63,7 +64,7 @@ def build_embedding_lstm_model(
     x = layers.Embedding(vocab_size, embedding_dim, mask_zero=True, name="embedding")(inputs)
     if dropout:
         x = layers.Dropout(dropout, name="embedding_dropout")(x)
-    lstm = recurrent.LSTM(lstm_units, name="lstm")
+    lstm = lstm_gru.LSTM(lstm_units, name="lstm")
     x = (layers.Bidirectional(lstm, name="bidirectional") if bidirectional else lstm)(x)
     x = layers.Identity(name="features")(x)
     if dropout:

@@ -66,7 +66,8 @@ def build_lstm_model(
     import keras
     from keras import layers
 
-    from zoo.layers import blocks, recurrent, series
+    from zoo.layers import blocks, series
+    from zoo.layers.recurrent import lstm_gru
 
     blocks.check_each_positive(units=units)
     if not units:
@@ -76,9 +77,7 @@ def build_lstm_model(
     x = series.FillMissing(name="filled")(inputs)
     short = input_shape[0] is not None and input_shape[0] <= _UNROLLED
     for i, count in enumerate(units, start=1):
-        lstm = recurrent.LSTM(
-            count, return_sequences=return_sequences or i < len(units), unroll=short, name=f"lstm_{i}"
-        )
+        lstm = lstm_gru.LSTM(count, return_sequences=return_sequences or i < len(units), unroll=short, name=f"lstm_{i}")
         x = (layers.Bidirectional(lstm, name=f"bidirectional_{i}") if bidirectional else lstm)(x)
         if dropout:
             x = layers.Dropout(dropout, name=f"dropout_{i}")(x)

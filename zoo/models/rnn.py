@@ -76,7 +76,8 @@ def build_rnn_model(
     import keras
     from keras import layers
 
-    from zoo.layers import blocks, recurrent
+    from zoo.layers import blocks
+    from zoo.layers.recurrent import lstm_gru
 
     blocks.check_positive(
         vocab_size=vocab_size, num_classes=num_classes, embedding_dim=embedding_dim, rnn_units=rnn_units
@@ -84,7 +85,7 @@ def build_rnn_model(
     blocks.check_fraction(dropout=dropout, recurrent_dropout=recurrent_dropout)
     inputs = keras.Input((None,), dtype="int32", name="token_ids")
     x = layers.Embedding(vocab_size, embedding_dim, mask_zero=True, name="embedding")(inputs)
-    gru = recurrent.GRU(
+    gru = lstm_gru.GRU(
         rnn_units, return_sequences=True, dropout=dropout, recurrent_dropout=recurrent_dropout, name="gru"
     )
     x = (layers.Bidirectional(gru, name="bidirectional") if bidirectional else gru)(x)

@@ -136,7 +136,8 @@ def build_seq2seq_rnn_model(
     from keras import layers
 
     from zoo.errors import UsageError
-    from zoo.layers import blocks, decoder, recurrent
+    from zoo.layers import blocks, decoder
+    from zoo.layers.recurrent import lstm_gru
 
     blocks.check_positive(
         source_vocab_size=source_vocab_size,
@@ -156,7 +157,7 @@ def build_seq2seq_rnn_model(
     states = []
     for i in range(1, num_layers + 1):
         memory = layers.Dropout(dropout, name=f"encoder_dropout_{i}")(memory)
-        gru = recurrent.GRU(rnn_units // 2, return_sequences=True, return_state=True, name="gru")
+        gru = lstm_gru.GRU(rnn_units // 2, return_sequences=True, return_state=True, name="gru")
         memory, forward, backward = layers.Bidirectional(gru, name=f"encoder_{i}")(memory)
         both = layers.Concatenate(name=f"ends_{i}")([forward, backward])
         states.append(layers.Dense(rnn_units, activation="tanh", name=f"bridge_{i}")(both))
@@ -165,7 +166,7 @@ def build_seq2seq_rnn_model(
     x = table(target_ids)
     for i, state in enumerate(states, 1):
         x = layers.Dropout(dropout, name=f"decoder_dropout_{i}")(x)
-        x = recurrent.GRU(rnn_units, return_sequences=True, name=f"decoder_{i}")(x, initial_state=state)
+        x = lstm_gru.GRU(rnn_units, return_sequences=True, name=f"decoder_{i}")(x, initial_state=state)
     query = layers.Dense(rnn_units, name="query")(x)
     read = layers.Attention(name="attention")([query, memory])
     x = layers.Concatenate(name="joined")([x, read])

@@ -13,15 +13,15 @@ import tensorflow as tf
 
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
+from zoo.training.adaptations.fine_tuning import tuned
 from zoo.training.cluster import agree
-from zoo.training.compiled import keep_compiled
-from zoo.training.loop import Loop
-from zoo.training.policies import check_plain, check_precision, plain_model
+from zoo.training.data.user_data import wrap
+from zoo.training.data.user_losses import keep_compiled
+from zoo.training.loop.loop import Loop
+from zoo.training.mixed_precision import check_plain, check_precision, plain_model
 from zoo.training.protocols import TrainingData, TrainResult
 from zoo.training.run_directory import RunDirectory
 from zoo.training.strategies import check_strategy
-from zoo.training.tuning import tuned
-from zoo.training.user_data import wrap
 
 _OF_OPTIMIZER = (
     *("optimizer", "learning_rate", "schedule", "warmup_steps", "warmup_fraction", "warmup_from_zero"),

@@ -1,0 +1,1 @@
+"""Preprocessors: one file each; raw feature in, model input out."""

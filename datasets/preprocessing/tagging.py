@@ -1,0 +1,260 @@
+"""Tagging: sentences to words as treebanks split English, words to numbers, with core TensorFlow string ops only."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.datasets.preprocessing.text import (
+    FIRST_WORD,
+    PADDING,
+    UNKNOWN,
+    VOCABULARY_FILE,
+    VocabularyPreprocessor,
+    vocabulary_sizes,
+)
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.datasets.data import Data
+
+_MIN_COUNT = 2
+"""Words that occur once in training are unknown words: that is where the model learns what an unknown word's form means."""
+_MIN_FORM_COUNT = 3
+_SUFFIXES = (3, 2, 1, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaggingPreprocessor(VocabularyPreprocessor):
+    """Words to numbers, int32 (batch, words): 0 is padding, 1 a word of which nothing is known.
+
+    A word is looked up as it is written, then in lower case, then by its form: whether it begins with a capital, is all
+    capitals, holds a digit, a hyphen or no letter at all, together with its last 3, 2, 1 or 0 letters. The forms are
+    learnt from words that occur once in training. A text without a word is one unknown word; one of more than
+    `max_length` words is cut.
+
+    Attributes:
+        vocabulary: the known words and forms; a form begins with a space, which no word does.
+        max_length: most words of a sentence.
+
+    Example:
+        >>> preprocess = TaggingPreprocessor(("dogs", "n't", " C:"), max_length=9)
+        >>> ids, extras = preprocess.serve({"text": ["Don't bark, Dogs"]})
+        >>> ids.numpy().tolist(), extras["tokens"].numpy().tolist()
+        ([[4, 3, 1, 1, 2]], [[b'Do', b"n't", b'bark', b',', b'Dogs']])
+    """
+
+    kind: ClassVar[str] = "tagging"
+    padding: ClassVar[float] = PADDING
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """How much of a sentence counts, and what becomes of unknown words."""
+        return (
+            f"Of a sentence the first {self.max_length:,} words count; what follows is cut off without a word.",
+            f"The model knows the {len(self.vocabulary):,} words and forms of `assets/{VOCABULARY_FILE}`, which are of its "
+            "data's language. An unknown word is taken by its form: capitals, digits, hyphens, last letters. Nothing is "
+            "refused.",
+        )
+
+    @classmethod
+    def for_model(
+        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[TaggingPreprocessor, dict[str, Any]]:
+        """Takes the most frequent words and forms of the training split, as many as `vocab_size` has room for."""
+        most, longest = vocabulary_sizes(needs, arguments)
+        counts: collections.Counter[bytes] = collections.Counter()
+        for batch in data.train.map(lambda example: example["tokens"]).padded_batch(1024, [None]):
+            counts.update(_clean(tf.reshape(batch, [-1])).numpy().tolist())
+        del counts[b""]
+        vocabulary = _most_frequent(counts)[: most - FIRST_WORD]
+        return cls(vocabulary, longest), {"vocab_size": len(vocabulary) + FIRST_WORD}
+
+    def numbers(self, words: tf.Tensor) -> tf.Tensor:
+        """Turns words, string of any shape, into int32 of the same shape; none of them is padding."""
+        words = _clean(words)
+        found = tf.fill(tf.shape(words), tf.constant(UNKNOWN, tf.int64))
+        for key in (words, tf.strings.lower(words, encoding="utf-8"), *forms(words)):
+            found = tf.where(found == UNKNOWN, self._table().lookup(key), found)
+        return tf.cast(found, tf.int32)
+
+    def encode(self, examples: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Turns `tokens` and `tags` of a raw batch into word numbers, tags and weights, each (batch, words).
+
+        The words are those of the data set, not the tokenizer's: they are what the tags belong to.
+        """
+        tokens = tf.convert_to_tensor(examples["tokens"])[:, : self.max_length]
+        tags = tf.convert_to_tensor(examples["tags"])[:, : self.max_length]
+        empty = [[0, 0], [0, tf.maximum(1 - tf.shape(tokens)[1], 0)]]
+        tokens, tags = tf.pad(tokens, empty), tf.pad(tags, empty)
+        inputs = self._padded(tokens, _lengths(tokens))
+        weights = tf.sequence_mask(_lengths(tokens, least=0), tf.shape(tokens)[1], dtype=tf.float32)
+        return inputs, tags, weights
+
+    def _padded(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        real = tf.sequence_mask(lengths, tf.shape(tokens)[1])
+        return tf.where(real, self.numbers(tokens), PADDING)
+
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Turns `text` into word numbers, with `tokens`, string (batch, words), and `lengths`, int32 (batch,)."""
+        texts = tf.convert_to_tensor(requests["text"])
+        if texts.dtype != tf.string or texts.shape.rank != 1:
+            raise UsageError(
+                f"A text batch is {texts.dtype.name} of shape {texts.shape}; expected string (batch,). Pass a list."
+            )
+        found = tokenize(texts)[:, : self.max_length]
+        lengths = tf.cast(tf.maximum(found.row_lengths(), 1), tf.int32)
+        tokens = found.to_tensor("", shape=[None, None])
+        tokens = tf.pad(tokens, [[0, 0], [0, tf.maximum(1 - tf.shape(tokens)[1], 0)]])
+        return self._padded(tokens, lengths), {"tokens": tokens, "lengths": lengths}
+
+    def trim(
+        self, inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        """Cuts the columns that are padding in every row: short sentences then cost what short sentences cost."""
+        used = tf.reduce_max(tf.reduce_sum(tf.cast(inputs != PADDING, tf.int32), axis=1))
+        return inputs[:, :used], targets[:, :used], None if weights is None else weights[:, :used]
+
+    def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Sentences as a client sends them; where a data set has only words, these with spaces between."""
+        texts = np.empty(len(examples), object)
+        texts[:] = [e["text"] if e.get("text") else b" ".join(t for t in e["tokens"] if t) for e in examples]
+        return {"text": texts}
+
+
+def forms(words: tf.Tensor) -> list[tf.Tensor]:
+    """Describes clean words, string of any shape, by their form: with the last 3, 2, 1 and 0 letters, digits as 0.
+
+    Example:
+        >>> [form.numpy()[0].decode() for form in forms(tf.constant(["Re-reading7"]))]
+        [' CD-:ng0', ' CD-:g0', ' CD-:0', ' CD-:']
+    """
+    flags = [
+        ("C", r"\p{Lu}.*"),
+        ("A", r"[^\p{Ll}]*\p{Lu}[^\p{Ll}]*\p{Lu}[^\p{Ll}]*"),  # two capitals at least, no small letter
+        ("D", r".*\p{N}.*"),
+        ("-", r".*-.*"),
+        ("S", r"[^\p{L}\p{N}]+"),
+    ]
+    said = [tf.where(tf.strings.regex_full_match(words, pattern), flag, "") for flag, pattern in flags]
+    lower = tf.strings.regex_replace(tf.strings.lower(words, encoding="utf-8"), r"\p{N}", "0")
+    return [
+        tf.strings.join([" ", *said, ":", tf.strings.regex_replace(lower, rf"^.*(.{{{n}}})$", r"\1")])
+        for n in _SUFFIXES
+    ]
+
+
+def _clean(words: tf.Tensor) -> tf.Tensor:
+    """Makes words of a data set what the tokenizer could find: UTF-8 without white space and control characters."""
+    words = tf.strings.unicode_transcode(words, "UTF-8", "UTF-8", errors="replace")
+    return tf.strings.regex_replace(words, r"[\pZ\pC]+", "")
+
+
+def _lengths(tokens: tf.Tensor, least: int = 1) -> tf.Tensor:
+    """Counts the words of each row up to the last one that is not empty, int32 (batch,)."""
+    positions = tf.range(1, tf.shape(tokens)[1] + 1)
+    return tf.maximum(tf.reduce_max(tf.where(tokens != "", positions, 0), axis=1), least)
+
+
+def _most_frequent(counts: collections.Counter[bytes]) -> tuple[str, ...]:
+    """The words and forms that training words are looked up by, the most frequent first.
+
+    What is too rare at one stage of the look-up goes on to the next, as it will when it is served.
+    """
+    kept = collections.Counter({word: n for word, n in counts.items() if n >= _MIN_COUNT})
+    rest = [(word, n) for word, n in counts.items() if word not in kept]
+    words = tf.constant([word for word, _ in rest], tf.string)
+    numbers = [n for _, n in rest]
+    for i, keys in enumerate((tf.strings.lower(words, encoding="utf-8"), *forms(words))):
+        found = keys.numpy().tolist()
+        stage: collections.Counter[bytes] = collections.Counter()
+        for key, n in zip(found, numbers, strict=True):
+            stage[key] += n if key not in kept else 0
+        least = _MIN_COUNT if i == 0 else _MIN_FORM_COUNT
+        kept.update({key: n for key, n in stage.items() if n >= least})
+        # What this stage found is done: 0 keeps it from counting again.
+        numbers = [0 if key in kept else n for key, n in zip(found, numbers, strict=True)]
+    return tuple(key.decode() for key, _ in sorted(kept.items(), key=lambda item: (-item[1], item[0])))
+
+
+# --- The tokenizer: what the English treebanks of Universal Dependencies split ---------------------------------------
+# Plain ranges instead of Unicode classes: in so long a pattern RE2 would run out of memory and become slow.
+_END = r" !-/:-@\[-`{-~’‘"  # ends a word: a space, ASCII's punctuation, the two curly apostrophes
+_CHAR = f"[^{_END}]"
+_LETTER = f"[^0-9{_END}]"
+_OTHER_SYMBOLS = (
+    "([\u00a1-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u00d7\u00f7\u2010-\u2017\u201a-\u205e\u20a0-\u20cf"
+    "\u2100-\u2bff\u2e00-\u2e7f\u3001-\u303f\ufe10-\ufe19\ufe30-\ufe6f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40"
+    "\uff5b-\uff65\uffe0-\uffee\U0001f000-\U0001faff])"
+)
+_ABBREVIATIONS = (
+    "Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|Gen|Lt|Col|Sgt|Capt|Rev|Gov|Sen|Rep|Ft|Mt|Inc|Corp|Co|Ltd|vs|Jan|Feb|Aug|Sept?|Oct|Nov|"
+    "Dec|Mon|Tues?|Wed|Thurs?|Fri|Ave|Blvd|approx|[Dd]ept|est|ext"
+)
+_PREFIXES = (
+    "e|co|pre|non|ex|post|anti|multi|re|pro|semi|sub|mid|un|inter|over|de|uni|ultra|mini|micro|counter|intra|vice"
+)
+_ENDINGS = "com|org|net|edu|gov|mil|info|biz|html?|doc|xls|pdf|txt|jpg|ppt|zip|exe"
+# The first of these that matches is a token; what none matches is a token of its own.
+_TOKEN = "|".join(
+    [
+        r"[A-Za-z]{3,6}://[^ <>\"]*[^ <>\".,;:!?)\]}'’]",  # URLs
+        r"mailto:[^ ]*[A-Za-z0-9]",
+        r"www\.[^ <>\"]*[A-Za-z0-9/]",
+        rf"{_CHAR}(?:{_CHAR}|[._+-])*@(?:{_CHAR}|[_-])+(?:\.(?:{_CHAR}|[_-])+)*",  # e-mail addresses
+        rf"(?:(?:{_CHAR}|[_-])+\.)+(?i:{_ENDINGS})\b(?:/[^ <>\"]*[A-Za-z0-9/])?",  # hosts and files
+        r"[:;=8]['-]?[()DPp]+|\(+[:;]|\^_*\^|<3",  # faces
+        r"(?:[A-Za-z]\.){2,}[A-Za-z]?",  # U.S., a.m.
+        rf"(?:{_ABBREVIATIONS})\.",
+        r"[A-HJ-Z]\.",  # initials; "I." ends a sentence
+        r"(?:\+?\d{1,2}-)?\d{3}-\d{3}-\d{4}|\d{3}-\d{4}",  # telephone numbers
+        r"[.+]?\d+(?:[.,:/]\d+)*(?:(?:st|nd|rd|th|s)\b)?",  # numbers, times, dates, 2nd, 1990s
+        rf"(?i:{_PREFIXES})-{_LETTER}+",  # e-mail, non-commercial; every other hyphen splits
+        rf"{_LETTER}{_CHAR}*(?:&{_LETTER}{_CHAR}*)+",  # AT&T
+        rf"{_LETTER}{_CHAR}*(?:['’_]{_LETTER}{_CHAR}*)*['’]?",  # words, with what hangs on them
+        r"['’`](?i:s|m|re|ve|ll|d|em|til|cause|n)\b",
+        r"[.!?]{2,}",
+        *(rf"{mark}{{2,}}" for mark in ("-", r"\*", "=", "_", "~", "#", r"\+", "<", ">", "'", "’")),
+        f"[{_END[1:]}]",
+    ]
+)
+# What hangs on a word is cut off it, once each, in this order.
+_CUTS = (
+    r"^(.+)((?i:n['’]t))$",
+    r"^(.*[^'’])(['’](?i:s|m|re|ve|ll|d))$",
+    r"^(.*[^'’])(['’])$",
+    r"^((?i:can))((?i:not))$",
+    r"^((?i:gon|wan))((?i:na))$",
+    r"^((?i:do|does|did|ca|wo|is|was|could|would|should|have|are))((?i:nt))$",  # the apostrophe forgotten
+    r"^((?i:i))((?i:m|ve))$",
+    r"^((?i:that|what|there|he|she))((?i:s))$",
+    r"^((?i:you|they))((?i:re|ve))$",
+)
+
+
+def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
+    """Splits English texts, string (batch,), into tokens, ragged string (batch, tokens), near the UD treebanks' rules.
+
+    Contractions are split (do n't), runs of a punctuation mark stay together, URLs, e-mail addresses, numbers, times and
+    common abbreviations stay whole. What is not UTF-8 becomes U+FFFD.
+
+    Example:
+        >>> tokenize(tf.constant(["She can't pay $5.50..."])).to_list()
+        [[b'She', b'ca', b"n't", b'pay', b'$', b'5.50', b'...']]
+    """
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    texts = tf.strings.regex_replace(texts, r"[\pZ\pC]+", " ")
+    texts = tf.strings.regex_replace(texts, _OTHER_SYMBOLS, r" \1 ")
+    rough = tf.strings.split(tf.strings.regex_replace(texts, f"({_TOKEN})", r" \1 "))
+    words = rough.flat_values
+    for cut in _CUTS:
+        words = tf.strings.regex_replace(words, cut, r"\1 \2", replace_global=False)
+    fine = tf.strings.split(words)
+    return tf.RaggedTensor.from_nested_row_splits(fine.flat_values, [rough.row_splits, fine.row_splits]).merge_dims(
+        1, 2
+    )

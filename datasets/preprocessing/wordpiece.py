@@ -1,0 +1,317 @@
+"""WordPiece: texts and pairs of texts to BERT's inputs inside the graph, with core TensorFlow ops only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import tensorflow as tf
+
+from zoo import lookup
+from zoo.checkpoints.wordpiece_files import (
+    CONTINUES,
+    SPECIAL_TOKENS,
+    VOCABULARY_FILE,
+    Rules,
+    check_pieces,
+    read_pieces,
+    read_vocabulary,
+    write_pieces,
+)
+from zoo.datasets.preprocessing.bert_text import Words
+from zoo.datasets.preprocessing.subwords import MOST_CHARACTERS, match
+from zoo.datasets.preprocessing.text import vocabulary_sizes
+from zoo.datasets.preprocessing.vocabularies import texts_of, train_pieces
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.datasets.data import Batch, Data
+
+_NAMES = ("token_ids", "token_type_ids", "padding_mask")
+_SHORTEST = 3
+"""`[CLS]` and two `[SEP]`: what a pair of texts takes without a word."""
+
+
+class Tables:
+    """What a graph looks up, made once: the vocabulary's table and the tables of characters.
+
+    Args:
+        vocabulary: the pieces in the order of their numbers.
+        rules: how texts become words.
+        file: a file with the vocabulary that the table is made from, None for one in memory.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], rules: Rules, file: Path | None) -> None:
+        with tf.init_scope():  # also when first asked for while a tf.data function is traced
+            if file is None:
+                numbers = tf.range(len(vocabulary), dtype=tf.int64)
+                self.pieces = lookup.in_memory(tf.constant(vocabulary, tf.string), numbers, -1)
+            else:
+                self.pieces = lookup.numbers_of_lines(file, -1)
+        self.words = Words(rules, [token for token in SPECIAL_TOKENS if token in vocabulary])
+
+
+@dataclasses.dataclass(frozen=True)
+class WordPiecePreprocessor:
+    """Texts to the numbers of pieces as `transformers`' BertTokenizer does it, with core TensorFlow ops only.
+
+    A text becomes `[CLS] text [SEP]`, a pair `[CLS] text [SEP] text_pair [SEP]`, whose second half has token type 1. What
+    is longer than `max_length` is cut at its end, of a pair the longer text first. A batch is padded to its longest row.
+
+    Attributes:
+        vocabulary: the pieces in the order of their numbers.
+        max_length: most pieces of a row, `[CLS]` and `[SEP]` among them.
+        lower_case: whether letters become small ones.
+        strip_accents: whether marks over and under letters are left out; None does as `lower_case` does.
+        split_chinese: whether every Chinese character is a word.
+        has_pairs: whether the data has a second text, `text_pair`.
+
+    Example:
+        >>> vocabulary = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "##s", "!")
+        >>> WordPiecePreprocessor(vocabulary, 8)(["Hello, worlds!", ""])["token_ids"].numpy().tolist()
+        [[2, 4, 1, 5, 6, 7, 3], [2, 3, 0, 0, 0, 0, 0]]
+    """
+
+    vocabulary: tuple[str, ...]
+    max_length: int
+    lower_case: bool = True
+    strip_accents: bool | None = None
+    split_chinese: bool = True
+    has_pairs: bool = False
+    _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
+    _tables: list[Tables] = dataclasses.field(default_factory=list, compare=False, repr=False)
+
+    kind: ClassVar[str] = "wordpiece"
+    padding: ClassVar[float] = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vocabulary", tuple(self.vocabulary))  # a list, when it comes from a file
+        check_pieces(self.vocabulary, "The vocabulary")
+        if isinstance(self.max_length, bool) or not isinstance(self.max_length, int) or self.max_length < _SHORTEST:
+            raise UsageError(
+                f"max_length is {self.max_length!r}; expected a whole number of at least {_SHORTEST}. Pass 128, say."
+            )
+
+    @classmethod
+    def for_model(
+        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[Self, dict[str, Any]]:
+        """Takes the vocabulary that the builder's `vocabulary` names, or that of the checkpoint, or trains one on the
+        training split.
+
+        The longest row is the builder's `max_length`, and never more than the checkpoint has positions.
+        """
+        checkpoint, given = needs.get("checkpoint"), arguments.get("vocabulary")
+        size, longest = vocabulary_sizes(needs, arguments)
+        sizes = checkpoint.arguments() if checkpoint else {}
+        longest = min(sizes.get("max_length", longest), longest)
+        rules = {rule.name: needs.get(rule.name, rule.default) for rule in dataclasses.fields(Rules)}
+        if given is not None and Path(given).is_file():
+            vocabulary = read_pieces(given)
+        elif given is not None:
+            found = read_vocabulary(given)
+            vocabulary, rules = found.pieces, dataclasses.asdict(found.rules)
+        elif checkpoint is not None:
+            rules = checkpoint.preprocessing()
+            if "vocabulary" not in rules:
+                raise UsageError(f"{checkpoint.path} has no vocabulary. Pass its vocab.txt as vocabulary.")
+            vocabulary = rules.pop("vocabulary")
+        else:
+            vocabulary = train_pieces(texts_of(data), size, Rules(**rules))
+        room = sizes.get("vocab_size", len(vocabulary))
+        if len(vocabulary) > room:
+            raise UsageError(
+                f"{given or checkpoint.path} has {len(vocabulary):,} pieces in its vocabulary; {checkpoint.path} has room "
+                f"for {room:,}. Pass files that belong together."
+            )
+        fixed = {"vocab_size": room, "max_length": longest}
+        return cls(vocabulary, longest, has_pairs="text_pair" in data.features, **rules), fixed
+
+    @property
+    def output_shape(self) -> dict[str, tuple[int | None, ...]]:
+        """Shape of the longest model inputs by name, (max_length,) each."""
+        return dict.fromkeys(_NAMES, (self.max_length,))
+
+    @property
+    def requests(self) -> dict[str, tf.TensorSpec]:
+        """`text`, string (batch,), UTF-8; with pairs `text_pair` likewise."""
+        names = ("text", "text_pair") if self.has_pairs else ("text",)
+        return {name: tf.TensorSpec([None], tf.string, name) for name in names}
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """How much of a text counts, what becomes of unknown words, and what counts as a special token."""
+        special = ", ".join(f"`{token}`" for token in SPECIAL_TOKENS if token in self.vocabulary)
+        longest = (
+            f"Of a text the first {self.max_length - 2:,} pieces of words count; the rest is cut off without a word."
+        )
+        if self.has_pairs:
+            longest = (
+                f"Of a pair {self.max_length - 3:,} pieces of words count; the longer text is cut at its end first."
+            )
+        return (
+            longest,
+            f"Words are put together from the {len(self.vocabulary):,} pieces of `assets/{VOCABULARY_FILE}`. A word with a "
+            f"part that is none of them, or of more than {MOST_CHARACTERS} characters, is unknown. What is not UTF-8 is left "
+            "out. Nothing is refused.",
+            f"{special} in a text are special tokens, not words, as they are in the tokenizer that the model comes from; "
+            "take them out of texts that others write.",
+        )
+
+    @property
+    def _rules(self) -> Rules:
+        return Rules(self.lower_case, self.strip_accents, self.split_chinese)
+
+    def _table(self) -> Tables:
+        if not self._tables:
+            self._tables.append(Tables(self.vocabulary, self._rules, self._file))
+        return self._tables[0]
+
+    def __call__(self, texts: tf.Tensor, pairs: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Turns texts, or pairs of texts, into BERT's inputs.
+
+        Args:
+            texts: string (batch,), UTF-8.
+            pairs: the second texts, string (batch,).
+
+        Returns:
+            `token_ids`, `token_type_ids` (1 on second texts) and `padding_mask` (1 on pieces), int32 (batch, tokens),
+            padded to the longest row of the batch.
+        """
+        checked = [_check_batch(batch) for batch in ([texts] if pairs is None else [texts, pairs])]
+        room = self.max_length - 1 - len(checked)
+        # One more word than there is room for, the rest of a text in one, cannot change the beginning. Of a pair, how long
+        # the texts are decides what is cut.
+        if pairs is not None:
+            sizes = [tf.size(batch) for batch in checked]
+            alike = tf.debugging.assert_equal(*sizes, message="text and text_pair are batches of different sizes.")
+            with tf.control_dependencies([alike] if alike is not None else []):
+                checked = [tf.identity(batch) for batch in checked]
+        both = tf.concat(checked, axis=0)
+        pieces, counts, owners = self.pieces(both, room if pairs is None else -1)
+        lengths = tf.math.unsorted_segment_sum(counts, owners, tf.size(both))
+        starts = tf.cumsum(lengths, exclusive=True)
+        if pairs is None:
+            return self._arrange(pieces, [starts], [tf.minimum(lengths, room)])
+        first, second = tf.split(lengths, 2)
+        return self._arrange(pieces, tf.split(starts, 2), _longest_first(first, second, room))
+
+    def pieces(self, texts: tf.Tensor, most_words: int = -1) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Takes texts apart.
+
+        Args:
+            texts: string (batch,), UTF-8.
+            most_words: how many words of a text to split off; what follows comes as one more. -1 splits off all.
+
+        Returns:
+            The numbers of all pieces in order, int32 (pieces,); how many each word has, int32 (words,); and the number of
+            the text of each word, int64 (words,).
+
+        Example:
+            >>> preprocessor = WordPiecePreprocessor(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "##b"), 8)
+            >>> [part.numpy().tolist() for part in preprocessor.pieces(tf.constant(["ab x", "a"]))]
+            [[4, 5, 1, 4], [2, 1, 1], [0, 0, 1]]
+        """
+        tables = self._table()
+        words, owners = tables.words(texts, most_words)
+        plain = [piece.removeprefix(CONTINUES) for piece in self.vocabulary]
+        # A vocabulary may have longer words than the reference ever looks up.
+        unused = [len(piece) > MOST_CHARACTERS for piece in plain]
+
+        def lookup(keys: tf.Tensor) -> tf.Tensor:
+            found = tf.cast(tables.pieces.lookup(keys), tf.int32)
+            return (
+                tf.where(tf.gather([*unused, True], tf.where(found < 0, len(unused), found)), -1, found)
+                if any(unused)
+                else found
+            )
+
+        longest = max(len(piece.encode()) for piece, skip in zip(plain, unused, strict=True) if not skip)
+        numbers, counts = match(words, lookup, self.vocabulary.index(SPECIAL_TOKENS[1]), longest)
+        return numbers, counts, owners
+
+    def _arrange(
+        self, pieces: tf.Tensor, starts: Sequence[tf.Tensor], lengths: Sequence[tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """Rows of `[CLS]`, the pieces of one text or two, `[SEP]` after each, and padding."""
+        pad, _, begin, end = (self.vocabulary.index(token) for token in SPECIAL_TOKENS[:4])
+        pieces = tf.concat([pieces, [end]], axis=0)  # so that the number after the last one is one
+        used = tf.add_n(list(lengths)) + 1 + len(lengths)
+        column = tf.range(tf.reduce_max(tf.concat([used, [0]], axis=0)))[tf.newaxis]
+        ids, types = (
+            tf.fill([tf.size(used), tf.size(column)], pad),
+            tf.zeros([tf.size(used), tf.size(column)], tf.int32),
+        )
+        at = tf.ones_like(used)[:, tf.newaxis]
+        last = tf.size(pieces) - 1
+        for number, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            start, length = start[:, tf.newaxis], length[:, tf.newaxis]
+            inside = (column >= at) & (column < at + length)
+            ids = tf.where(inside, tf.gather(pieces, tf.clip_by_value(start + column - at, 0, last)), ids)
+            ids = tf.where(column == at + length, end, ids)
+            if number:
+                types = tf.cast((column >= at) & (column <= at + length), tf.int32)
+            at += length + 1
+        ids = tf.where(column == 0, begin, ids)
+        return dict(zip(_NAMES, (ids, types, tf.cast(column < used[:, tf.newaxis], tf.int32)), strict=True))
+
+    def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
+        """Turns `text`, `text_pair` where there is one, and `label` into model inputs and targets."""
+        return self(examples["text"], examples.get("text_pair")), examples["label"], None
+
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Turns `text`, or `text` and `text_pair`, string (batch,), into model inputs, and `lengths`, int32 (batch,)."""
+        inputs = self(requests["text"], requests.get("text_pair"))
+        return inputs, {"lengths": tf.reduce_sum(inputs["padding_mask"], axis=1)}
+
+    def trim(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor, weights: tf.Tensor | None) -> Batch:
+        """Cuts the columns that are padding in every row: short texts then cost what short texts cost."""
+        used = tf.reduce_max(tf.reduce_sum(inputs["padding_mask"], axis=1))
+        return {name: part[:, :used] for name, part in inputs.items()}, targets, weights
+
+    def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Texts of a data set as a client sends them."""
+        requests = {}
+        for name in self.requests:
+            requests[name] = np.empty(len(examples), object)
+            requests[name][:] = [example[name] for example in examples]
+        return requests
+
+    def for_export(self, directory: Path) -> tuple[Self, list[Any]]:
+        """Returns an equal preprocessor whose vocabulary is `vocab.txt` in `directory`, and what must be saved with it."""
+        file = directory / VOCABULARY_FILE
+        write_pieces(self.vocabulary, file)
+        served = dataclasses.replace(self, _file=file, _tables=[])
+        return served, [served._table().pieces]
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            "vocabulary": list(self.vocabulary),
+            "max_length": self.max_length,
+            "lower_case": self.lower_case,
+            "strip_accents": self.strip_accents,
+            "split_chinese": self.split_chinese,
+            "has_pairs": self.has_pairs,
+        }
+
+
+def _check_batch(raw: tf.Tensor) -> tf.Tensor:
+    raw = tf.convert_to_tensor(raw)
+    if raw.dtype != tf.string or raw.shape.rank != 1:
+        raise UsageError(
+            f"A text batch is {raw.dtype.name} of shape {raw.shape}; expected string (batch,). Pass a list."
+        )
+    return raw
+
+
+def _longest_first(first: tf.Tensor, second: tf.Tensor, room: int) -> list[tf.Tensor]:
+    """How many pieces stay of either text: the longer one gives way until both are half, of which it has the larger."""
+    shorter, longer = tf.minimum(first, second), tf.maximum(first, second)
+    kept_shorter = tf.minimum(shorter, room // 2)
+    kept_longer = tf.minimum(longer, room - kept_shorter)
+    swapped = first > second
+    return [tf.where(swapped, kept_longer, kept_shorter), tf.where(swapped, kept_shorter, kept_longer)]

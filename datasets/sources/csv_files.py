@@ -1,0 +1,284 @@
+"""A CSV file as a data set of any task: one column or several for every key of an example.
+
+| task | columns asked for | may be there |
+|---|---|---|
+| text classification | text, label | text_pair |
+| image classification | image (paths, from the file's folder), label | |
+| translation | text, translation | |
+| recommendation | user_id, item_id, rating | time, title |
+| forecasting | forecast | series (one or several), time |
+| series classification | sequence (an id), series (one or several), label; one row per step | time |
+| tagging | sentence (an id), tokens, tags; one row per token | |
+
+Every task may have `split`, with train, validation (or val, valid, dev) and test. Cells are taken as they are: only an
+empty one is missing, so that NA and None may be words; of numbers, NA, NaN and null are missing too.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import UsageError, did_you_mean, one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from zoo.datasets.data import Data
+
+_MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
+
+
+@dataclasses.dataclass
+class Table:
+    """A CSV file whose cells are texts, and which of its columns are what.
+
+    Attributes:
+        path: the file.
+        frame: the rows that are left, all texts.
+        columns: the columns of every key, in order.
+        about: what is known of the columns, and how many rows were left out.
+    """
+
+    path: Path
+    frame: pd.DataFrame
+    columns: dict[str, list[str]]
+    about: dict[str, Any]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.columns
+
+    def text(self, key: str) -> list[str]:
+        """Returns the cells of a key's column."""
+        return self.frame[self.columns[key][0]].tolist()
+
+    def leave_out(self, wrong: Any, why: str) -> None:
+        """Leaves rows out and counts them."""
+        count = int(np.sum(wrong))
+        if count:
+            self.about["left_out"][why] = self.about["left_out"].get(why, 0) + count
+            self.frame = self.frame[~np.asarray(wrong)]
+
+    def require(self, *keys: str) -> None:
+        """Leaves out the rows where a key has no value.
+
+        Raises:
+            UsageError: no row is left.
+        """
+        for key in keys:
+            for column in self.columns.get(key, []):
+                self.leave_out(self.frame[column].str.strip() == "", f"rows without {column}")
+        if self.frame.empty:
+            held = self.about["left_out"] or "no row"
+            raise UsageError(
+                f"{self.path} has no complete row: {held}. Choose a file with values in {', '.join(keys)}."
+            )
+
+    def numbers(self, column: str, expected: str = "a number") -> np.ndarray:
+        """Returns a column as float64, missing values as NaN.
+
+        Raises:
+            UsageError: a cell that is no finite number; its row is named.
+        """
+        import pandas as pd
+
+        cells = self.frame[column].str.strip()
+        cells = cells.mask(cells.str.lower().isin(_MISSING_NUMBERS), "nan")
+        values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64)
+        wrong = ~np.isfinite(values) & (cells != "nan").to_numpy()
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise UsageError(
+                f"{self.path} row {self.frame.index[at] + 1}: {column} is {self.frame[column].iloc[at]!r}; expected "
+                f"{expected}. Correct it, or leave the cell empty."
+            )
+        return values
+
+    def times(self) -> np.ndarray:
+        """Returns the time column as int64: as it is where it holds numbers, else as seconds since 1970.
+
+        Raises:
+            UsageError: cells that are no times.
+        """
+        import pandas as pd
+
+        (column,) = self.columns["time"]
+        cells = self.frame[column].str.strip()
+        values = pd.to_numeric(cells, errors="coerce")
+        if values.notna().all():
+            return values.to_numpy(np.float64).astype(np.int64)
+        try:
+            moments = pd.to_datetime(cells, utc=True)
+        except (ValueError, OverflowError) as error:
+            raise UsageError(
+                f"{self.path}: {column} cannot be read as times: {one_line(error, 150)} Convert it to 2024-01-31 13:00, "
+                "say, or to numbers."
+            ) from error
+        return (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy().astype(np.int64)
+
+
+def read_csv(
+    name: str,
+    path: Path,
+    memory_limit: int,
+    columns: Mapping[str, str | list[str]] | None = None,
+    window: int | None = None,
+    horizon: int | None = None,
+) -> Data:
+    """Reads a CSV file: UTF-8, a header, separated by commas, semicolons or tabs.
+
+    Args:
+        name: the name that `load` got.
+        path: the file.
+        memory_limit: see `zoo.datasets.load`.
+        columns: the column or columns of every key; left out, columns are named like the keys.
+        window: of a series to forecast: rows of history.
+        horizon: of a series to forecast: rows to forecast.
+
+    Raises:
+        UsageError: no such file, no such column (the nearest is offered), no rows, values of a wrong kind.
+
+    Example:
+        >>> data = read_csv("csv:reviews.csv", Path("reviews.csv"), 1 << 30, {"text": "review", "label": "stars"})
+        >>> data.task
+        'text_classification'
+    """
+    from zoo.datasets.sources import csv_schemas
+
+    content = _content(path)
+    frame = _parsed(path, content)
+    layout, chosen = _match(path, list(frame.columns), columns, csv_schemas.LAYOUTS)
+    about = {"columns": {column: _described(frame[column]) for column in frame.columns}, "left_out": {}}
+    table = Table(path, frame, chosen, about)
+    source = f"own file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
+    steps = {"window": window, "horizon": horizon}
+    if not layout.forecasts:
+        for option in (k for k, v in steps.items() if v is not None):
+            raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {option}. Leave it out.")
+        steps = {}
+    arguments = {**({"columns": {k: _plain(v) for k, v in columns.items()}} if columns else {}), **steps}
+    return layout.read(table, name, arguments, source, memory_limit)
+
+
+def _plain(value: str | list[str]) -> str | list[str]:
+    return value if isinstance(value, str) else list(value)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        files = [p.name for p in path.parent.glob("*.csv")] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, files) if files else ""
+        raise UsageError(f"Cannot read {path}: {error.strerror}. {near} Pass csv:FILE.") from error
+
+
+def _parsed(path: Path, content: bytes) -> pd.DataFrame:
+    """Returns all cells as texts; pandas itself would take the last of two columns' names, and a long row's index."""
+    import pandas as pd
+
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 at byte {error.start}. Convert it to UTF-8.") from error
+    if not text.strip():
+        raise UsageError(f"{path} is empty. Choose a file with a header and rows.")
+    separator = max(",;\t", key=lambda mark: len(_header(text, mark)))
+    header = [column.strip() for column in _header(text, separator)]
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise UsageError(f"{path} has two columns called {twice[0]!r}. Rename one of them.")
+    try:
+        frame = pd.read_csv(
+            io.StringIO(text.rstrip("\r\n") + "\n"),
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            na_filter=False,
+            index_col=None,
+            skip_blank_lines=len(header) > 1,  # in a file of one column an empty line is an empty cell
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UsageError(f"{path} cannot be read as CSV: {one_line(error, 200)} Correct that line.") from error
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise UsageError(f"{path} has rows of more cells than its header of {len(header)}. Correct the header.")
+    frame.columns = pd.Index(header)
+    if frame.empty:
+        raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
+    return frame.fillna("")
+
+
+def _header(text: str, separator: str) -> list[str]:
+    return next(csv.reader(io.StringIO(text), delimiter=separator), [])
+
+
+def _described(cells: pd.Series) -> dict[str, Any]:
+    """Returns what a column holds: int64, float64 or string, and how many cells are empty."""
+    import pandas as pd
+
+    held = cells.str.strip()
+    empty = held.str.lower().isin(_MISSING_NUMBERS)
+    values = pd.to_numeric(held[~empty], errors="coerce")
+    if not len(values) or values.isna().any():
+        return {"dtype": "string", "missing": int((held == "").sum())}
+    whole = not empty.any() and bool((values == np.floor(values)).all())
+    return {"dtype": "int64" if whole else "float64", "missing": int(empty.sum())}
+
+
+def _match(
+    path: Path, header: list[str], columns: Mapping[str, str | list[str]] | None, layouts: Mapping[str, Any]
+) -> tuple[Any, dict[str, list[str]]]:
+    """Returns the layout that keys fit, and the columns of every key."""
+    keys = sorted({key for layout in layouts.values() for key in layout.keys})
+    if columns is None:
+        fitting = [layout for layout in layouts.values() if set(layout.required) <= set(header)]
+        layout = max(fitting, key=lambda layout: len(layout.required), default=None)
+        if layout is None:
+            raise UsageError(
+                f"{path} has the columns {', '.join(header)}; which are text and label, say? "
+                f"Pass columns={{'text': {header[0]!r}, 'label': {header[-1]!r}}}; the keys are {', '.join(keys)}."
+            )
+        rivals = [other.task for other in fitting if len(other.required) == len(layout.required)]
+        if len(rivals) > 1:
+            raise UsageError(
+                f"{path} has columns for {' and '.join(rivals)}. Pass columns with the keys of one of them: "
+                f"{', '.join(layout.required)}, say."
+            )
+        return layout, {key: [key] for key in layout.keys if key in header}
+    if not isinstance(columns, Mapping) or not columns:
+        raise UsageError(
+            f"columns is {columns!r}; expected keys and columns. Pass columns={{'text': {header[0]!r}}}, say."
+        )
+    for key in columns:
+        if key not in keys:
+            raise UsageError(f"columns has the key {key!r}. {did_you_mean(str(key), keys)}")
+    fitting = [v for v in layouts.values() if set(v.required) <= set(columns) <= set(v.keys)]
+    if not fitting:
+        nearest = max(
+            layouts.values(), key=lambda v: len(set(columns) & set(v.required)) - len(set(columns) - set(v.keys))
+        )
+        raise UsageError(
+            f"columns has the keys {', '.join(sorted(columns))}; {nearest.task} takes {', '.join(nearest.required)}, and "
+            f"may take {', '.join(sorted(set(nearest.keys) - set(nearest.required)))}. Pass these."
+        )
+    chosen = {key: [value] if isinstance(value, str) else list(value) for key, value in columns.items()}
+    for key, names in chosen.items():
+        if len(names) != 1 and (key != "series" or not names):
+            raise UsageError(f"columns has {names} for {key}; expected one column. Pass one of them.")
+        for column in names:
+            if column not in header:
+                raise UsageError(f"{path} has no column {column!r}. {did_you_mean(str(column), header)}")
+    if "split" in header:
+        chosen.setdefault("split", ["split"])
+    return fitting[0], chosen
+
+
+Reader = Callable[[Table, str, dict[str, Any], str, int], "Data"]
+"""Makes the data set of a table: table, name, arguments, source, memory limit."""

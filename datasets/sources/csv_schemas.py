@@ -1,0 +1,273 @@
+"""What the columns of a table mean, task by task; `LAYOUTS` is the list that `zoo.datasets.sources.csv_files` matches against."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from zoo.datasets.data import Data
+from zoo.datasets.sources.csv_files import Table
+from zoo.datasets.sources.files import SPLIT_NAMES, check_classes, numbered
+from zoo.datasets.sources.in_memory import Rows, check_images, features_of, positive, texts, useful_lags, window_splits
+from zoo.datasets.sources.splitting import digest, divide_users_by_time, duplicates, sentence_groups
+from zoo.errors import UsageError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The columns of one task.
+
+    Attributes:
+        task: its name.
+        required: keys that must have a column.
+        optional: keys that may have one, besides `split`.
+        rows: makes examples of a table; None for a series, which is not divided row by row.
+    """
+
+    task: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    rows: Callable[[Table], Rows] | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys."""
+        return (*self.required, *self.optional, *(("split",) if self.rows else ()))
+
+    @property
+    def forecasts(self) -> bool:
+        """Whether examples are windows, and window and horizon options."""
+        return self.rows is None
+
+    def read(self, table: Table, name: str, arguments: dict[str, Any], source: str, memory_limit: int) -> Data:
+        """Makes the data set of a table."""
+        if self.rows is None:
+            return _forecasting(table, name, arguments, source, memory_limit)
+        rows = self.rows(table)
+        if self.task != "recommendation":
+            table.about["duplicates"] = duplicates(rows.digests)
+        rows.about = {**table.about, **rows.about}
+        return rows.to_data(name, arguments, source, memory_limit)
+
+
+def _splits(table: Table, picked: list[int] | None = None) -> list[str] | None:
+    """Returns the split of every row, or of the picked ones, where the table says it."""
+    if "split" not in table:
+        return None
+    cells = table.text("split")
+    for row, cell in zip(table.frame.index, cells, strict=True):
+        if cell.strip().lower() not in SPLIT_NAMES:
+            raise UsageError(
+                f"{table.path} row {row + 1}: the split is {cell!r}. {did_you_mean(cell.strip().lower(), SPLIT_NAMES)}"
+            )
+    found = [SPLIT_NAMES[cell.strip().lower()] for cell in cells]
+    return found if picked is None else [found[i] for i in picked]
+
+
+def _labels(table: Table, labels: list[str]) -> tuple[str, ...]:
+    classes = tuple(sorted(set(labels)))
+    check_classes(f"{table.path} column {table.columns['label'][0]}", classes)
+    return classes
+
+
+def _classified_texts(table: Table) -> Rows:
+    table.require("text", "label")
+    labels = [label.strip() for label in table.text("label")]
+    classes = _labels(table, labels)
+    read = {key: table.text(key) for key in ("text", "text_pair") if key in table}
+    columns: dict[str, Any] = {key: texts(cells) for key, cells in read.items()}
+    digests = [digest(*parts) for parts in zip(*read.values(), strict=True)]
+    return Rows(
+        task="text_classification",
+        columns={**columns, "label": numbered(labels, classes)},
+        digests=digests,
+        strata=labels,
+        given=_splits(table),
+        class_names=classes,
+    )
+
+
+def _classified_images(table: Table) -> Rows:
+    table.require("image", "label")
+    labels = [label.strip() for label in table.text("label")]
+    classes = _labels(table, labels)
+    paths = [table.path.parent / image.strip() for image in table.text("image")]
+    shape, contents = check_images(paths)
+    return Rows(
+        task="image_classification",
+        columns={"image": texts([str(path) for path in paths]), "label": numbered(labels, classes)},
+        digests=contents,
+        strata=labels,
+        given=_splits(table),
+        class_names=classes,
+        about={"image_shape": shape},
+        images="image",
+    )
+
+
+def _translations(table: Table) -> Rows:
+    """Pairs that share a sentence of either language stay together."""
+    table.require("text", "translation")
+    pairs = list(zip(table.text("text"), table.text("translation"), strict=True))
+    return Rows(
+        task="translation",
+        columns={"text": texts([a for a, _ in pairs]), "translation": texts([b for _, b in pairs])},
+        digests=sentence_groups(pairs),
+        given=_splits(table),
+    )
+
+
+def _ratings(table: Table) -> Rows:
+    """With times, every user is divided in time; without, the SHA-256 of user and item decides."""
+    table.require("user_id", "item_id", "time")
+    (column,) = table.columns["rating"]
+    ratings = table.numbers(column, "a rating in numbers")
+    table.leave_out(np.isnan(ratings), f"rows without {column}")
+    table.require("rating")
+    ratings = ratings[~np.isnan(ratings)].astype(np.float32)
+    users, items = table.text("user_id"), table.text("item_id")
+    columns: dict[str, Any] = {"user_id": texts(users), "item_id": texts(items), "rating": ratings}
+    about: dict[str, Any] = {"rating_range": [float(ratings.min()), float(ratings.max())]}
+    if "title" in table:
+        about["titles"] = dict(zip(items, table.text("title"), strict=True))
+    parts = None
+    if "time" in table:
+        columns["time"] = table.times()
+        parts = divide_users_by_time(users, columns["time"].tolist())
+    digests = [digest(user, item) for user, item in zip(users, items, strict=True)]
+    return Rows("recommendation", columns, digests, given=_splits(table), parts=parts, about=about)
+
+
+def _sequences(table: Table, key: str) -> list[np.ndarray]:
+    """Returns the positions of the rows of every sequence, in the order of the file.
+
+    Raises:
+        UsageError: a sequence goes on after another one began.
+    """
+    ids = table.text(key)
+    parts: dict[str, list[int]] = {}
+    for position, current in enumerate(ids):
+        if current in parts and ids[position - 1] != current:
+            raise UsageError(
+                f"{table.path} row {table.frame.index[position] + 1}: {key} {current!r} was there before another one. "
+                "Give every sequence an id of its own, and put its rows together."
+            )
+        parts.setdefault(current, []).append(position)
+    return [np.array(positions) for positions in parts.values()]
+
+
+def _tagged(table: Table) -> Rows:
+    table.require("sentence")
+    tokens, tags = table.text("tokens"), [tag.strip() for tag in table.text("tags")]
+    found = _sequences(table, "sentence")
+    sentences = [part for part in found if all(tokens[i].strip() and tags[i] for i in part)]
+    if len(sentences) < len(found):
+        table.about["left_out"]["sentences with a token or tag missing"] = len(found) - len(sentences)
+    if not sentences:
+        raise UsageError(f"{table.path} has no sentence with all its tokens and tags. Choose other columns.")
+    classes = tuple(sorted({tags[i] for part in sentences for i in part}))
+    check_classes(f"{table.path} column {table.columns['tags'][0]}", classes)
+    numbers = numbered([tag if tag in set(classes) else classes[0] for tag in tags], classes)
+    words = [[tokens[i] for i in part] for part in sentences]
+    return Rows(
+        task="tagging",
+        columns={"tokens": [texts(part) for part in words], "tags": [numbers[part] for part in sentences]},
+        digests=[digest(*part) for part in words],
+        given=_splits(table, [int(part[0]) for part in sentences]),
+        class_names=classes,
+    )
+
+
+def _classified_series(table: Table) -> Rows:
+    table.require("sequence", "label", "time")
+    channels = table.columns["series"]
+    values = np.stack([table.numbers(column) for column in channels], axis=1).astype(np.float32)
+    labels = [label.strip() for label in table.text("label")]
+    classes = _labels(table, labels)
+    sequences = _sequences(table, "sequence")
+    for part in sequences:
+        if len({labels[i] for i in part}) > 1:
+            raise UsageError(
+                f"{table.path}: sequence {table.text('sequence')[part[0]]!r} has several labels. Give it one label."
+            )
+    if "time" in table:
+        times = table.times()
+        sequences = [part[np.argsort(times[part], kind="stable")] for part in sequences]
+    kept = [part for part in sequences if not np.isnan(values[part]).all()]
+    if len(kept) < len(sequences):
+        table.about["left_out"]["sequences without a value"] = len(sequences) - len(kept)
+    series = [values[part] for part in kept]
+    firsts = [int(part[0]) for part in kept]
+    return Rows(
+        task="series_classification",
+        columns={"series": series, "label": numbered([labels[i] for i in firsts], classes)},
+        digests=[digest(part.tobytes()) for part in series],
+        strata=[labels[i] for i in firsts],
+        given=_splits(table, firsts),
+        class_names=classes,
+        about={"channels": list(channels)},
+    )
+
+
+def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str, memory_limit: int) -> Data:
+    """One series: in the order of its times, or of its rows; 70 % of it trains, 10 validate, 20 test."""
+    for option in ("window", "horizon"):
+        if arguments[option] is None:
+            raise UsageError(
+                f"Data set {name!r} needs {option}, a number of rows. Pass window=168 and horizon=24, say: from so many "
+                "rows, forecast so many."
+            )
+    window, horizon = positive("window", arguments["window"], 168), positive("horizon", arguments["horizon"], 24)
+    table.require("time")
+    (quantity,) = table.columns["forecast"]
+    channels = [quantity, *(c for c in table.columns.get("series", []) if c != quantity)]
+    values = np.stack([table.numbers(column) for column in channels], axis=1).astype(np.float32)
+    if "time" in table:
+        times = table.times()
+        order = np.argsort(times, kind="stable")
+        values, gaps = values[order], np.diff(times[order])
+        if (gaps == 0).any():
+            row = table.frame.index[order[int(np.flatnonzero(gaps == 0)[0]) + 1]] + 1
+            raise UsageError(f"{table.path} row {row}: the time is there twice. Leave one row per time.")
+        usual = np.median(gaps) if len(gaps) else 0
+        # Months are of unequal length; a step twice as long as usual is a row that is missing.
+        table.about["gaps"] = int((gaps > 1.5 * usual).sum())
+    if np.isnan(values[:, 0]).all():
+        raise UsageError(f"{table.path} has no number in {quantity}. Choose another column.")
+    missing = int(np.isnan(values[:, 0]).sum())
+    if missing:
+        table.about["left_out"]["missing values to forecast, and the windows with them"] = missing
+    if table.about.get("gaps"):
+        table.about["left_out"]["rows or more that the times skip; put them into the file"] = table.about["gaps"]
+    splits = window_splits(name, values, window, horizon)
+    lags = useful_lags({"the steps before": horizon}, window, horizon)
+    return Data(
+        name=name,
+        arguments=arguments,
+        task="forecasting",
+        splits=splits,
+        features=features_of(splits["train"]),
+        class_names=(),
+        licence="not stated by the source",
+        source=source,
+        memory_limit=memory_limit,
+        about={"channels": channels, "unit": quantity, "naive": lags, **table.about},
+    )
+
+
+LAYOUTS = {
+    layout.task: layout
+    for layout in [
+        Layout("text_classification", ("text", "label"), ("text_pair",), rows=_classified_texts),
+        Layout("image_classification", ("image", "label"), rows=_classified_images),
+        Layout("translation", ("text", "translation"), rows=_translations),
+        Layout("recommendation", ("user_id", "item_id", "rating"), ("time", "title"), rows=_ratings),
+        Layout("forecasting", ("forecast",), ("series", "time")),
+        Layout("series_classification", ("sequence", "series", "label"), ("time",), rows=_classified_series),
+        Layout("tagging", ("sentence", "tokens", "tags"), rows=_tagged),
+    ]
+}
+"""The layouts by task."""

@@ -1,0 +1,101 @@
+"""k folds: every example is in the test split once, for sets that are too small for one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.datasets.data import SPLITS, Data, Split
+from zoo.datasets.sources.splitting import deal, digest
+from zoo.errors import UsageError
+
+_TARGETS = ("label", "tags", "translation")
+_IN_TIME = ("forecasting", "recommendation")
+
+
+def take_fold(data: Data, folds: int, fold: int) -> Data:
+    """Divides all examples of a data set anew, and makes one of the parts the test split.
+
+    The splits are joined. Equal inputs stay together, classes are spread evenly, and the SHA-256 of the inputs decides
+    the rest, so the same data always gives the same folds. Fold number `fold` is the test split; of what is left, a tenth
+    is the validation split.
+
+    Args:
+        data: what `load` gave.
+        folds: how many parts, at least 2.
+        fold: which of them is the test split, from 0.
+
+    Returns:
+        A data set with other splits, and `folds` and `fold` among its arguments.
+
+    Raises:
+        UsageError: numbers out of range, a task whose splits follow time, or too few examples.
+
+    Example:
+        >>> take_fold(zoo.datasets.load("digits"), folds=5, fold=0).splits["test"].num_examples
+        360
+    """
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+        raise UsageError(f"folds is {folds!r}; expected a whole number of at least 2. Pass folds=5, say.")
+    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < folds:
+        raise UsageError(f"fold is {fold!r}; expected 0 to {folds - 1}. Pass fold=0 for the first.")
+    if data.task in _IN_TIME:
+        raise UsageError(
+            f"Data set {data.name!r} is divided in time, and folds would train on what comes after the test. "
+            "Leave folds and fold out."
+        )
+    digests, labels = _contents(data)
+    numbers = deal(digests, labels, folds)
+    parts = np.zeros(len(numbers), np.int64)
+    rest = np.flatnonzero(numbers != fold)
+    inner = deal([digests[i] for i in rest], None if labels is None else [labels[i] for i in rest], 10)
+    parts[rest[inner == 0]] = 1
+    parts[numbers == fold] = 2
+    sizes = {role: int((parts == number).sum()) for number, role in enumerate(SPLITS)}
+    if not all(sizes.values()):
+        raise UsageError(f"Data set {data.name!r} gives {sizes} with folds={folds}. Pass fewer folds.")
+    return dataclasses.replace(
+        data,
+        splits={role: _chosen(data, parts == number) for number, role in enumerate(SPLITS)},
+        arguments={**data.arguments, "folds": folds, "fold": fold},
+    )
+
+
+def _contents(data: Data) -> tuple[list[bytes], list[int] | None]:
+    digests: list[bytes] = []
+    labels: list[int] = []
+    for example in _joined(data).as_numpy_iterator():
+        parts = (value for key, value in sorted(example.items()) if key not in _TARGETS)
+        digests.append(digest(*(part for value in parts for part in _bytes(value))))
+        if "label" in example:
+            labels.append(int(example["label"]))
+    return digests, labels or None
+
+
+def _bytes(value: Any) -> list[bytes]:
+    if isinstance(value, bytes):
+        return [value]
+    if value.dtype == object:
+        return [repr(value.tolist()).encode()]
+    return [repr(value.shape).encode(), value.tobytes()]
+
+
+def _joined(data: Data, content: bool = False) -> tf.data.Dataset:
+    splits = [data.splits[role] for role in SPLITS]
+    first, *others = ((split.content if content and split.content else split.dataset)() for split in splits)
+    for other in others:
+        first = first.concatenate(other)
+    return first
+
+
+def _chosen(data: Data, wanted: np.ndarray) -> Split:
+    with tf.device("CPU"):
+        mask = tf.constant(wanted)
+
+    def dataset(content: bool = False) -> tf.data.Dataset:
+        return _joined(data, content).enumerate().filter(lambda i, _: mask[i]).map(lambda _, example: example)
+
+    return Split(dataset, int(wanted.sum()), lambda: dataset(content=True))

@@ -1,0 +1,275 @@
+"""Splits that are held in memory: plain columns, sequences of unequal length, image files, and windows over a series."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.datasets.data import SPLITS, Data, Feature, Split
+from zoo.datasets.sources.splitting import SHARES, divide
+from zoo.errors import UsageError, one_line
+
+Column = np.ndarray | Sequence[np.ndarray]
+"""An array of one entry per example, or a sequence of arrays whose first dimension varies."""
+
+
+def texts(values: Sequence[str | bytes]) -> np.ndarray:
+    """Returns strings as an array of bytes objects: NumPy's own string types drop a NUL at the end.
+
+    Example:
+        >>> texts(["a", "é"]).tolist()
+        [b'a', b'\\xc3\\xa9']
+    """
+    column = np.empty(len(values), object)
+    column[:] = [value.encode("utf-8", "replace") if isinstance(value, str) else value for value in values]
+    return column
+
+
+def split_of(columns: Mapping[str, Column], *, images: str | None = None, contents: Sequence[bytes] = ()) -> Split:
+    """Returns a split that gives the rows of columns in their order.
+
+    Args:
+        columns: by key; all of one length.
+        images: the key whose column holds paths of image files, which are decoded when they are read.
+        contents: hashes of those files: where they lie, and decoding them once more, tells nothing of what they hold.
+
+    Example:
+        >>> split = split_of({"series": [np.zeros((2, 1)), np.ones((3, 1))], "label": np.array([0, 1])})
+        >>> [len(e["series"]) for e in split.dataset().as_numpy_iterator()]
+        [2, 3]
+    """
+    with tf.device("CPU"):
+        plain = {k: tf.constant(v) for k, v in columns.items() if isinstance(v, np.ndarray)}
+        varying = {
+            k: (tf.constant(np.concatenate(v)), *_extents(v))
+            for k, v in columns.items()
+            if not isinstance(v, np.ndarray)
+        }
+    extents = {k: (start, length) for k, (_, start, length) in varying.items()}
+
+    def example(row: dict[str, tf.Tensor], places: dict[str, Any]) -> dict[str, tf.Tensor]:
+        cut = {k: flat[places[k][0] : places[k][0] + places[k][1]] for k, (flat, _, _) in varying.items()}
+        whole = {**row, **cut}
+        if images is not None:
+            whole[images] = tf.io.decode_image(tf.io.read_file(whole[images]), expand_animations=False)
+        return {k: whole[k] for k in columns}
+
+    def dataset() -> tf.data.Dataset:
+        rows = tf.data.Dataset.from_tensor_slices((plain, extents))
+        return rows.map(example, num_parallel_calls=2, deterministic=True)
+
+    size = len(next(iter(columns.values())))
+    if images is None:
+        return Split(dataset, size)
+    files = {**columns, images: texts(contents)}
+    return Split(dataset, size, lambda: tf.data.Dataset.from_tensor_slices(files))
+
+
+def _extents(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    lengths = np.array([len(part) for part in parts], np.int64)
+    return np.cumsum(lengths) - lengths, lengths
+
+
+def features_of(split: Split) -> dict[str, Feature]:
+    """Returns what the examples of a split hold, as its `tf.data.Dataset` says."""
+    spec = split.dataset().element_spec
+    return {k: Feature(tuple(part.shape), part.dtype.name) for k, part in spec.items()}
+
+
+def positive(name: str, value: Any, example: int) -> int:
+    """Returns a whole number of at least 1.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"{name} is {value!r}; expected a whole number of at least 1. Pass {name}={example}, say.")
+    return value
+
+
+def window_splits(
+    name: str, values: np.ndarray, window: int, horizon: int, *, bounds: tuple[int, int] | None = None
+) -> dict[str, Split]:
+    """Cuts a long series into examples: `series`, the last `window` steps, and `forecast`, the `horizon` steps after.
+
+    The timeline is divided, not the windows: what train sees lies wholly before the first bound; what validation
+    forecasts lies between the bounds, what test forecasts behind the second. Their histories may reach back. Every step
+    begins a window. Windows whose forecast has a missing value (NaN), or whose last step has no value, are left out.
+
+    Args:
+        name: of the data set, for messages.
+        values: float32 (steps, channels); channel 0 is what is forecast.
+        window: steps of history.
+        horizon: steps ahead.
+        bounds: first step that validation and test forecast; 70 and 80 % of the timeline if left out.
+
+    Raises:
+        UsageError: window or horizon is no whole number, or the series is too short for them.
+    """
+    positive("window", window, 168)
+    positive("horizon", horizon, 24)
+    steps = len(values)
+    first, second = bounds or (int(0.7 * steps), int(0.8 * steps))
+    with tf.device("CPU"):
+        held = tf.constant(values, tf.float32)
+    bad = np.cumsum(np.concatenate([[0], np.isnan(values[:, 0])]))
+
+    def split(starts: np.ndarray) -> Split:
+        starts = starts[starts >= window]
+        starts = starts[bad[starts + horizon] == bad[starts]]
+        # A history that ends in steps without any value would pass for a shorter one, and its forecast for an earlier one.
+        starts = starts[~np.isnan(values[starts - 1]).all(axis=1)]
+
+        def example(start: tf.Tensor) -> dict[str, tf.Tensor]:
+            series = held[start - window : start]
+            forecast = held[start : start + horizon, 0]
+            return {
+                "series": tf.ensure_shape(series, [window, values.shape[1]]),
+                "forecast": tf.ensure_shape(forecast, [horizon]),
+            }
+
+        def dataset() -> tf.data.Dataset:
+            numbers = tf.data.Dataset.from_tensor_slices(starts.astype(np.int64))
+            return numbers.map(example, num_parallel_calls=2, deterministic=True)
+
+        def content() -> tf.data.Dataset:  # the steps once, not once for every window
+            steps = values[starts[0] - window : starts[-1] + horizon] if len(starts) else values[:0]
+            return tf.data.Dataset.from_tensors(
+                {"starts": starts, "steps": np.float32(steps), "window": [window, horizon]}
+            )
+
+        return Split(dataset, len(starts), content)
+
+    bounds_of = {"train": (0, first), "validation": (first, second), "test": (second, steps)}
+    splits = {role: split(np.arange(start, stop - horizon + 1)) for role, (start, stop) in bounds_of.items()}
+    sizes = {role: part.num_examples for role, part in splits.items()}
+    if not all(sizes.values()):
+        raise UsageError(
+            f"Data set {name!r} has {steps} steps, too few for window={window} and horizon={horizon}: it gives {sizes} "
+            "examples. Pass a smaller window or horizon."
+        )
+    return splits
+
+
+def useful_lags(lags: Mapping[str, int], window: int, horizon: int) -> dict[str, int]:
+    """Returns the naive forecasts that every step of a horizon can be read off a window with: name and steps back."""
+    fitting = {name: lag for name, lag in lags.items() if horizon <= lag <= window}
+    return fitting or ({"the steps before": horizon} if horizon <= window else {})
+
+
+@dataclasses.dataclass
+class Rows:
+    """Examples that were read from files and are not divided yet.
+
+    Attributes:
+        task: what they are for.
+        columns: by key.
+        digests: of every example; equal ones stay in one split.
+        strata: what the splits shall share evenly.
+        given: the split that the source puts every example in, where it says so.
+        parts: numbers of the splits, where something else than content decides.
+        class_names: the labels.
+        about: further facts.
+        images: the key whose column holds paths of image files.
+    """
+
+    task: str
+    columns: Mapping[str, Column]
+    digests: Sequence[bytes]
+    strata: Sequence[Hashable] | None = None
+    given: Sequence[str] | None = None
+    parts: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    images: str | None = None
+
+    def to_data(self, name: str, arguments: Mapping[str, Any], source: str, memory_limit: int) -> Data:
+        """Divides the rows and makes the data set of them.
+
+        Raises:
+            UsageError: a split would be empty.
+        """
+        parts = self.parts if self.parts is not None and self.given is None else self._assigned(name)
+        sizes = {role: int((parts == number).sum()) for number, role in enumerate(SPLITS)}
+        if not all(sizes.values()):
+            raise UsageError(f"Data set {name!r} is too small to divide: {sizes}. Choose one with more examples.")
+        splits = {role: self._split(np.flatnonzero(parts == number)) for number, role in enumerate(SPLITS)}
+        features = features_of(splits["train"])
+        if self.images is not None:
+            features[self.images] = Feature(self.about.pop("image_shape"), "uint8")
+        return Data(
+            name=name,
+            arguments=arguments,
+            task=self.task,
+            splits=splits,
+            features=features,
+            class_names=self.class_names,
+            licence="not stated by the source",
+            source=source,
+            memory_limit=memory_limit,
+            about=self.about,
+        )
+
+    def _split(self, index: np.ndarray) -> Split:
+        columns = {k: v[index] if isinstance(v, np.ndarray) else [v[i] for i in index] for k, v in self.columns.items()}
+        contents = [self.digests[i] for i in index] if self.images is not None else ()
+        return split_of(columns, images=self.images, contents=contents)
+
+    def _assigned(self, name: str) -> np.ndarray:
+        """The source's splits where it has them; what is missing is cut from train, and one held out is our test."""
+        if self.given is None:
+            return divide(self.digests, self.strata)
+        found = set(self.given)
+        if "train" not in found:
+            held = ", ".join(sorted(found)) or "none"
+            raise UsageError(f"Data set {name!r} has the splits {held}; expected one called train. Rename one of them.")
+        number = {"train": 0, "validation": 1 if "test" in found else 2, "test": 2}
+        parts = np.array([number[role] for role in self.given])
+        lacking = [part for part in (1, 2) if not (parts == part).any()]
+        if lacking:
+            rest = np.flatnonzero(parts == 0).tolist()
+            strata = None if self.strata is None else [self.strata[i] for i in rest]
+            cut = divide(
+                [self.digests[i] for i in rest], strata, (1 - 0.1 * len(lacking), *SHARES[1:])[: len(lacking) + 1]
+            )
+            parts[rest] = np.array([0, *lacking])[cut]
+        return parts
+
+
+def check_images(paths: Sequence[Path]) -> tuple[tuple[int | None, int | None, int | None], list[bytes]]:
+    """Decodes every image once: better an hour before training than in the middle of it.
+
+    Returns:
+        The shape that all share, None where they differ, and the content of every file.
+
+    Raises:
+        UsageError: a file that is no image that a served model could read; it is named.
+    """
+    import concurrent.futures
+    import hashlib
+
+    def look(path: Path) -> tuple[tuple[int, ...], bytes]:
+        try:
+            content = path.read_bytes()
+            if content[:2] == b"BM" and int.from_bytes(content[28:30], "little") <= 8:
+                # decode_image would answer with the numbers of the palette, without a word.
+                raise UsageError(f"Image {path} is a BMP file with a palette of colours. Convert it to PNG.")
+            shape = tuple(tf.io.decode_image(content, expand_animations=False).shape)
+        except OSError as error:
+            raise UsageError(f"Cannot read image {path}: {error.strerror}. Check the file.") from error
+        except tf.errors.InvalidArgumentError as error:
+            raise UsageError(
+                f"Image {path} cannot be decoded: {one_line(error, 120)} Replace it, or remove it."
+            ) from None
+        return shape, hashlib.sha256(content).digest()
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        found = list(pool.map(look, paths))
+    sizes = [{shape[axis] for shape, _ in found} for axis in range(3)]
+    height, width, channels = (next(iter(size)) if len(size) == 1 else None for size in sizes)
+    return (height, width, channels), [content for _, content in found]

@@ -1,0 +1,192 @@
+"""Requests to an artifact, written out for clients: in Python, as JSON for TensorFlow Serving, and as a C program.
+
+Values are those of the first golden example where they are short, so that what is shown is also answered.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo import storage
+from zoo.errors import UsageError
+from zoo.export import artifact_paths
+
+FILE = "/path/to/image.png"
+"""Stands for a file of the reader's own, for inputs that take a whole file's bytes."""
+
+_MOST_NUMBERS = 32
+_LONGEST_TEXT = 120
+_C_TYPES = {"float32": "TF_FLOAT", "int32": "TF_INT32", "int64": "TF_INT64"}
+_TEMPLATE = Path(__file__).parent / "request.c"
+
+Specs = Mapping[str, Mapping[str, Any]]
+
+
+def golden_examples(directory: Path) -> dict[str, np.ndarray]:
+    """Reads golden.npz of a version folder: arrays by SIGNATURE/in/NAME, strings as objects."""
+    with np.load(directory / artifact_paths.EXTRA / "golden.npz", allow_pickle=False) as packed:
+        return storage.unpack_arrays(packed)
+
+
+def golden_inputs(golden: Mapping[str, np.ndarray], signature: str, portable: str) -> dict[str, np.ndarray]:
+    """Returns what a signature is asked, by input name, from arrays by SIGNATURE/in/NAME.
+
+    Not held twice is what serving_default is asked too, and what the portable form of `predict` is asked.
+    """
+
+    def part(name: str) -> dict[str, np.ndarray]:
+        prefix = f"{name}/in/"
+        return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
+
+    return part("predict" if signature == portable else signature) or part("serving_default")
+
+
+def tensor_names(directory: Path, signature: str = "serving_default") -> dict[str, dict[str, tuple[str, int]]]:
+    """Returns what runtimes without names of inputs need, such as C: the operation and output number behind each name.
+
+    Returns:
+        Under `inputs` and `outputs`, (operation, number) by name.
+
+    Example:
+        >>> tensor_names(Path("exports/digits/1"))["inputs"]
+        {'image_bytes': ('serving_default_image_bytes', 0)}
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    proto = saved_model_pb2.SavedModel()
+    proto.ParseFromString((directory / "saved_model.pb").read_bytes())
+    found = proto.meta_graphs[0].signature_def[signature]
+    names = {}
+    for side, tensors in (("inputs", found.inputs), ("outputs", found.outputs)):
+        parts = {key: tensors[key].name.rpartition(":") for key in sorted(tensors)}
+        names[side] = {key: (operation, int(number)) for key, (operation, _, number) in parts.items()}
+    return names
+
+
+def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
+    """Returns a request as keyword arguments in Python, for one example.
+
+    Args:
+        specs: the inputs by name, as zoo.json describes them.
+        golden: examples of each.
+    """
+    arguments = []
+    for key, spec in specs.items():
+        value = _example(golden.get(key), spec)
+        if key.endswith("_bytes"):
+            arguments.append(f'{key}=tf.constant([open("{FILE}", "rb").read()])')
+        elif spec["dtype"] == "string":
+            shown = json.dumps(value or [""], ensure_ascii=False)
+            arguments.append(f"{key}=tf.constant({shown})")
+        elif value is None:
+            shape = [1, *(size or 2 for size in spec["shape"][1:])]
+            arguments.append(f"{key}=tf.zeros({shape}, tf.{spec['dtype']})")
+        else:
+            arguments.append(f"{key}=tf.constant({value}, tf.{spec['dtype']})")
+    return ", ".join(arguments)
+
+
+def rest_request(signature: str, specs: Specs, golden: Mapping[str, np.ndarray], url: str) -> str | None:
+    """Returns a shell command that sends one example to TensorFlow Serving's REST API, None where it would be too long.
+
+    By its rules bytes are {"b64": ...}, several inputs stand by their names, and an only one stands alone.
+    """
+    row: dict[str, Any] = {}
+    for key, spec in specs.items():
+        value = _example(golden.get(key), spec)
+        if value is None or not spec["shape"]:
+            return None
+        row[key] = {"b64": "%s"} if key.endswith("_bytes") else value[0]
+    instance = row if len(row) > 1 else next(iter(row.values()))
+    body = json.dumps({"signature_name": signature, "instances": [instance]}, ensure_ascii=False)
+    files = sum(key.endswith("_bytes") for key in specs)
+    if not files:
+        return f"curl -d {shlex.quote(body)} {url}"
+    # Through a pipe: the words of a command may not be as long as an image file.
+    contents = " ".join([f'"$(base64 -w0 {FILE})"'] * files)
+    return f"printf {shlex.quote(body)} {contents} | curl -d @- {url}"
+
+
+def c_program(directory: Path) -> str:
+    """Returns a C program that asks `serving_default` of the SavedModel in a version folder.
+
+    It is compiled against the headers and libraries of TensorFlow's own wheel, and knows the operations of this graph.
+
+    Raises:
+        UsageError: an input of another type than float32, int32, int64 and string.
+    """
+    specs = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")["signatures"]["serving_default"]
+    names, made = tensor_names(directory), []
+    for i, (key, spec) in enumerate(specs["inputs"].items()):
+        if key.endswith("_bytes"):
+            made.append(f"values[{i}] = file_tensor(next(argc, argv, &at));")
+        elif spec["dtype"] == "string":
+            made.append(f"values[{i}] = text_tensor(next(argc, argv, &at));")
+        elif spec["dtype"] in _C_TYPES:
+            sizes = [1, *(size or -1 for size in spec["shape"][1:])]
+            shape = f"(int64_t[]){{{', '.join(map(str, sizes))}}}, {len(sizes)}"
+            made.append(f"values[{i}] = number_tensor(argc, argv, &at, {_C_TYPES[spec['dtype']]}, {shape});")
+        else:
+            raise UsageError(
+                f"Input {key} of serving_default is {spec['dtype']}; expected one of {', '.join(_C_TYPES)}, string. "
+                "Give the preprocessor's request one of these types, and cast it inside the graph."
+            )
+    rows = {
+        side: ",\n".join(
+            f"    {{{json.dumps(key)}, {json.dumps(names[side][key][0])}, {names[side][key][1]}}}"
+            for key in specs[side]
+        )
+        for side in ("inputs", "outputs")
+    }
+    return string.Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        inputs=rows["inputs"],
+        outputs=rows["outputs"],
+        values="\n    ".join(made),
+        arguments=" ".join(_argument(key, spec) for key, spec in specs["inputs"].items()),
+    )
+
+
+def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
+    """Returns the words for the C program's command line, for one example."""
+    words = []
+    for key, spec in specs.items():
+        value = _example(golden.get(key), spec)
+        if key.endswith("_bytes"):
+            words.append(FILE)
+        elif spec["dtype"] == "string":
+            words.append(str((value or [""])[0]))
+        else:
+            zeros = np.zeros([size or 2 for size in spec["shape"][1:]])
+            plain = np.ravel(zeros if value is None else value).tolist()
+            words += [f"{number:g}" if spec["dtype"] == "float32" else str(int(number)) for number in plain]
+    return shlex.join(words)
+
+
+def _argument(key: str, spec: Mapping[str, Any]) -> str:
+    if key.endswith("_bytes"):
+        return "FILE"
+    return key.upper() if spec["dtype"] == "string" else f"NUMBER_OF_{key.upper()}..."
+
+
+def _example(values: np.ndarray | None, spec: Mapping[str, Any]) -> list[Any] | None:
+    """The first golden example as a list of one, shortened where that leaves it a request; None where it is too long."""
+    if values is None:
+        return None
+    if values.dtype == object:
+        text = bytes(values[0]).decode("utf-8", "replace")
+        cut = text[:_LONGEST_TEXT].rpartition(" ")[0] if len(text) > _LONGEST_TEXT else text
+        return [cut or text]  # an id, which has no spaces, stays whole
+    first = np.nan_to_num(values[0])
+    if spec["shape"][1:] and spec["shape"][1] is None:
+        first = first[:2] if first.ndim > 1 else first[: np.count_nonzero(first) or 1]
+    if first.size > _MOST_NUMBERS:
+        return None
+    plain = first if first.dtype.kind != "f" else np.vectorize(lambda x: float(f"{x:.4g}"))(first)
+    return [plain.tolist()]

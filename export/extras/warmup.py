@@ -1,0 +1,76 @@
+"""Warm-up requests: what TensorFlow Serving runs through a SavedModel before it answers anybody.
+
+The first request of a signature is the slow one: kernels are chosen, the graph is optimised. TensorFlow Serving therefore
+replays `assets.extra/tf_serving_warmup_requests`, a TFRecord file of PredictionLog messages, at most 1000 of them, while it
+loads a version, and sends clients to that version only afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.export import artifact_paths
+
+if TYPE_CHECKING:
+    from tensorflow.core.framework import tensor_pb2
+
+NAME = "tf_serving_warmup_requests"
+_ROWS = 4
+_BYTES = 256 * 1024
+"""At most so many examples, and so many bytes, in the request of a signature; but one example at least."""
+
+
+def write_warmup(directory: Path, model_name: str, examples: Mapping[str, Mapping[str, np.ndarray]]) -> Path:
+    """Writes a request for every signature, of the first golden examples, into a version folder's assets.extra.
+
+    Args:
+        directory: the version folder.
+        model_name: what `model_spec.name` says; a server takes the name that it knows the folder by instead.
+        examples: for every signature its inputs by name, batch first; strings as objects.
+
+    Raises:
+        KeyError: a signature without examples.
+        OSError: the file cannot be written; also as `tf.errors.OpError`.
+
+    Example:
+        >>> write_warmup(Path("exports/digits/1"), "digits", {"predict": {"image": np.zeros((1, 8, 8, 1))}})
+        PosixPath('exports/digits/1/assets.extra/tf_serving_warmup_requests')
+    """
+    # Here, not above: the messages are a package of their own, which nothing but an export needs.
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    file = directory / artifact_paths.EXTRA / NAME
+    with tf.io.TFRecordWriter(str(file)) as records:
+        for signature, inputs in examples.items():
+            if not inputs:
+                raise KeyError(f"There are no examples for {signature!r}; expected an array for each of its inputs.")
+            rows = _rows(inputs)
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name, request.model_spec.signature_name = model_name, signature
+            for key, value in inputs.items():
+                request.inputs[key].CopyFrom(_tensor(value[:rows]))
+            log = prediction_log_pb2.PredictionLog()
+            log.predict_log.request.CopyFrom(request)
+            records.write(log.SerializeToString())
+    return file
+
+
+def _tensor(value: np.ndarray) -> tensor_pb2.TensorProto:
+    return tf.make_tensor_proto(value.tolist() if value.dtype == object else value, shape=value.shape)
+
+
+def _rows(inputs: Mapping[str, np.ndarray]) -> int:
+    """How many of the first examples go into one request."""
+
+    def size(row: int) -> int:
+        parts = (value[row] for value in inputs.values())
+        return sum(len(part) if isinstance(part, bytes | str) else np.asarray(part).nbytes for part in parts)
+
+    count = min(_ROWS, *(len(value) for value in inputs.values()))
+    sizes = np.cumsum([size(row) for row in range(count)])
+    return max(1, int((sizes <= _BYTES).sum()))

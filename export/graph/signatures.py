@@ -1,0 +1,181 @@
+"""The served functions: raw request to labelled answer, model tensor to named output, raw request to features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+from zoo import copies, lookup, registry, tasks
+from zoo.errors import UsageError, one_line
+from zoo.export.graph import batch_norm_fusion
+from zoo.export.graph.request_checks import checked
+
+if TYPE_CHECKING:
+    from zoo.datasets.interface import Interface
+
+Tensors = dict[str, tf.Tensor]
+
+PORTABLE = "predict_portable"
+"""`predict` once more, where the fastest ops of TensorFlow are ones that other runtimes do not know."""
+
+
+def served_model(
+    model: keras.Model,
+    interface: Interface,
+    assets: Path,
+    labels_file: Path | None,
+    pairs: Mapping[str, str] | None = None,
+) -> tuple[tf.Module, dict[str, Any]]:
+    """Returns what is saved: variables and labels, and a traced function per signature, each with a dynamic batch.
+
+    The model is rebuilt from its config on the CPU, outside any strategy, with the weights copied: mirrored variables
+    and kernels for one kind of device stay behind.
+
+    Args:
+        model: the trained Functional model.
+        interface: the run's interface.
+        assets: a folder for files that become assets, such as a vocabulary; it must stay until all is saved.
+        labels_file: the class names, one a line; it becomes an asset. None for tasks without classes.
+        pairs: which layers take the normalization behind them, as `folding_plan` has it; by default none.
+    """
+    task = tasks.get_task(interface.task)
+    preprocessor, resources = interface.preprocessor.for_export(assets)
+    with tf.device("/cpu:0"):
+        network = portable_copy(model, pairs or {})
+    functions = heads(network, interface)
+    recurrent = [layer for layer in network._flatten_layers() if hasattr(layer, "fold_weights")]
+
+    module = tf.Module(name="served_model")
+    fold = tf.function(lambda: [list(layer.fold_weights()) for layer in recurrent], autograph=False)
+    module.folded_weights = [[tf.Variable(w, trainable=False) for w in weights] for weights in fold()]
+    module.fold_weights = fold  # what they must be, from the weights themselves: verification asks
+    # Plain variables alone, not the Keras model: it would be saved and loaded beside them, every weight twice.
+    module.model_weights = [v.value for v in network.weights]
+    module.model_variables = [v.value for v in network.variables]
+    module.resources = [*resources, *copies.tables(network)]
+    module.labels = None if labels_file is None else lookup.lines_by_number(labels_file, "")
+
+    def label(numbers: tf.Tensor) -> tf.Tensor:
+        return module.labels.lookup(numbers)
+
+    def answering(signature: tasks.Signature) -> Callable[..., Tensors]:
+        def answer(**request: tf.Tensor) -> Tensors:
+            inputs, extras = preprocessor.serve(checked(request))
+            outputs = functions[signature.head](inputs, extras)
+            return signature.answer(tasks.Served(outputs, label, extras, preprocessor))
+
+        return answer
+
+    def predict(**inputs: tf.Tensor) -> Tensors:
+        return functions["predict"](as_model_input(network, checked(inputs)), {})
+
+    def features(**request: tf.Tensor) -> Tensors:
+        return functions["features"](*preprocessor.serve(checked(request)))
+
+    def trace(function: Callable[..., Tensors], specs: Mapping[str, tf.TensorSpec]) -> Any:
+        return tf.function(function).get_concrete_function(**specs)
+
+    raw = preprocessor.requests
+    for layer, folded in zip(recurrent, module.folded_weights, strict=True):
+        layer.folded, layer.form = tuple(folded) or None, "shared"
+    traced = {
+        name: trace(answering(signature), {key: raw[key] for key in signature.takes(raw)})
+        for name, signature in task.signatures.items()
+    }
+    traced["predict"] = trace(predict, model_inputs(network))
+    if "features" in functions:
+        traced["features"] = trace(features, {key: raw[key] for key in task.signatures["serving_default"].takes(raw)})
+    if recurrent:
+        for layer in recurrent:
+            layer.folded, layer.form = None, "portable"
+        traced[PORTABLE] = trace(predict, model_inputs(network))
+    return module, traced
+
+
+def folding_plan(model: keras.Model, interface: Interface) -> dict[str, str]:
+    """Returns which layers of a model take the normalization behind them, when it is saved."""
+    spec = registry.get_spec(interface.build["name"])
+    return batch_norm_fusion.plan(model, kept={spec.features_layer, *spec.side_outputs})
+
+
+def portable_copy(model: keras.Model, pairs: Mapping[str, str]) -> keras.Model:
+    """Returns an equal model outside any strategy, without kernels for one kind of device.
+
+    Args:
+        model: the trained model.
+        pairs: which of its layers take the normalization behind them.
+
+    Raises:
+        UsageError: the model cannot be rebuilt from its config, as a subclassed one cannot.
+    """
+    try:
+        copy = type(model).from_config(batch_norm_fusion.config(model, pairs))
+        copies.carry(model, copy, batch_norm_fusion.weights(model, pairs), changed={*pairs, *pairs.values()})
+    except UsageError:
+        raise
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise UsageError(
+            f"Model {model.name!r} cannot be rebuilt from its config ({one_line(error, 200)}). Pass a Functional Keras "
+            "model whose layers have get_config()."
+        ) from error
+    for layer in copy._flatten_layers():
+        if hasattr(layer, "use_cudnn"):
+            # Where a GPU is in sight a recurrent layer is traced into a kernel that runs on no CPU and converts to nothing.
+            layer.use_cudnn = False
+    return copy
+
+
+def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Any, Tensors], Tensors]]:
+    """Returns functions from a batch of model inputs, and the preprocessor's extras, to named outputs: `predict`,
+    `features` where the spec has it, and the spec's own.
+
+    Raises:
+        UsageError: the model has several outputs, or lacks the layer that its spec names.
+    """
+    name = tasks.output_name(model)
+    spec = registry.get_spec(interface.build["name"])
+    layers = {layer.name: layer for layer in model.layers}
+    aside = {side: layers[side].output for side in spec.side_outputs if side in layers}
+    network = keras.Model(model.inputs, {name: model.output, **aside}) if aside else model
+
+    def predict(inputs: Any, extras: Tensors) -> Tensors:
+        outputs = network(inputs, training=False)
+        return outputs if aside else {name: outputs}
+
+    functions: dict[str, Callable[[Any, Tensors], Tensors]] = {"predict": predict}
+    if spec.features_layer is not None:
+        if spec.features_layer not in layers:
+            raise UsageError(
+                f"Model {model.name!r} has no layer {spec.features_layer!r}, which every {spec.name!r} has. "
+                f"Pass the model that prepared.build() or zoo.build({spec.name!r}, ...) made."
+            )
+        inner = keras.Model(model.inputs, layers[spec.features_layer].output)
+
+        def features(inputs: Any, extras: Tensors) -> Tensors:
+            # Under a mixed precision policy the layer answers in half precision, which other runtimes misread.
+            values = tf.cast(inner(inputs, training=False), tf.float32)
+            if values.shape.rank == 3 and "lengths" in extras:  # of every step: on padding 0, however much there is
+                real = tf.sequence_mask(extras["lengths"], tf.shape(values)[1])
+                values = tf.where(tf.expand_dims(real, -1), values, 0.0)
+            return {"features": values}
+
+        functions["features"] = features
+    return functions | {key: make(model) for key, make in spec.functions.items()}
+
+
+def model_inputs(model: keras.Model) -> dict[str, tf.TensorSpec]:
+    """Returns the model's inputs by name, with a dynamic batch."""
+    # Of an input that nobody named the tensor has a name of its own in every copy, the layer does not.
+    names = [t._keras_history.operation.name for t in model.inputs]
+    return {
+        name: tf.TensorSpec((None, *t.shape[1:]), t.dtype, name) for name, t in zip(names, model.inputs, strict=True)
+    }
+
+
+def as_model_input(model: keras.Model, inputs: Mapping[str, tf.Tensor]) -> Any:
+    """Returns named tensors as the model takes them: by name where there are several, else the only one."""
+    return dict(inputs) if len(model.inputs) > 1 else next(iter(inputs.values()))

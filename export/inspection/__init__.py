@@ -1,0 +1,1 @@
+"""Reading SavedModels without running them."""

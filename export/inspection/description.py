@@ -1,0 +1,214 @@
+"""Description: what a SavedModel is, read from its files without loading it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo import storage
+from zoo.errors import printable
+from zoo.export import artifact_paths
+from zoo.export.inspection import operations
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a SavedModel is.
+
+    Attributes:
+        path: the version folder.
+        facts: the contents as JSON shows them: `signatures`, `labels`, `sizes`, `parameters`, `ops`, `dangerous`,
+            `machinery`, `unportable`, `tensorflow`, `metrics`, `hashes`, and of an artifact of this project `model`,
+            `task`, `data`.
+    """
+
+    path: Path
+    facts: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what `zoo describe --json` prints."""
+        return {"path": str(self.path), **self.facts}
+
+    def text(self) -> str:
+        """Returns the description for a terminal."""
+        facts = self.facts
+        lines = [str(self.path)]
+        if facts["sums"]:
+            lines.append(f"Changed since it was written, see the end: {'; '.join(facts['sums'][:3])}")
+        if facts["model"]:
+            arguments = ", ".join(f"{k}={v}" for k, v in facts["model"]["arguments"].items())
+            lines += [f"{facts['model']['name']} for {facts['task'].replace('_', ' ')}, with {arguments}"]
+            lines += [f"trained on {facts['data'].get('name')}, licence {facts['data'].get('licence')}"]
+        parameters = facts["parameters"]
+        counted = (
+            "a number of parameters that its files do not tell" if parameters is None else f"{parameters:,} parameters"
+        )
+        lines += [f"{counted}, {_size(sum(facts['sizes'].values()))}", "", "Signatures"]
+        for name, signature in facts["signatures"].items():
+            note = "  (the one that other runtimes convert)" if name == facts["portable_signature"] else ""
+            lines.append(f"  {name}{note}")
+            for side, word in (("inputs", "takes"), ("outputs", "answers")):
+                lines += [f"    {word:<8}{key}: {_shown(spec)}" for key, spec in signature[side].items()]
+        if facts["labels"]:
+            more = "" if len(facts["labels"]) <= 12 else f", ... {len(facts['labels'])} in all"
+            lines += ["", "Labels", f"  {', '.join(facts['labels'][:12])}{more}"]
+        if facts["metrics"]:
+            lines += ["", f"Measured on the {facts['metrics'].get('split', 'test')} split"]
+            lines += [f"  {key:<28}{value:.4f}" for key, value in facts["metrics"].items() if isinstance(value, float)]
+        lines += ["", "Files"]
+        lines += [f"  {part:<28}{_size(size)}" for part, size in facts["sizes"].items()]
+        lines += ["", "TensorFlow", *(f"  {sentence}" for sentence in facts["tensorflow"]["sentences"])]
+        counts = sorted(facts["ops"].items(), key=lambda item: (-item[1], item[0]))
+        shown = ", ".join(f"{name} {count}" for name, count in counts)
+        lines += ["", f"Ops, {len(counts)} kinds, {sum(facts['ops'].values())} nodes", f"  {shown}"]
+        lines += ["", "Reaches outside the graph"]
+        lines += [f"  DANGEROUS  {finding}" for finding in facts["dangerous"]]
+        lines += [f"  usual      {finding}" for finding in facts["machinery"]]
+        lines += [f"  some only  {finding}" for finding in facts["unportable"]]
+        lines += ["", "No dangerous op" if not facts["dangerous"] else f"{len(facts['dangerous'])} dangerous ops"]
+        lines += ["", "SHA-256", *(f"  {digest}  {name}" for name, digest in facts["hashes"].items())]
+        if facts["sums"]:
+            lines += [f"  {sentence}" for sentence in facts["sums"]]
+        return "\n".join(printable(line) for line in lines)
+
+
+def describe(path: str | Path) -> Description:
+    """Describes any SavedModel from its files; nothing in it is loaded or run, so that a hostile one does no harm.
+
+    Args:
+        path: a version folder, the folder above it (then the newest version counts), or a run.
+
+    Returns:
+        Signatures, labels, sizes, parameters, ops with their counts, what could do harm, what TensorFlow it needs, and for
+        an artifact of this project what it is and how good.
+
+    Raises:
+        UsageError: there is no SavedModel, or saved_model.pb is none.
+
+    Example:
+        >>> zoo.export.describe("exports/digits").facts["dangerous"]
+        []
+    """
+    directory = artifact_paths.find(path)
+    graph = operations.read(directory)
+    ops, facts = operations.scan(graph), known_facts(directory)
+    sums = (
+        artifact_paths.check_sums(directory)
+        if (directory / artifact_paths.EXTRA / artifact_paths.SUMS).is_file()
+        else []
+    )
+    return Description(
+        directory,
+        {
+            "model": facts.get("model"),
+            "task": facts.get("task"),
+            "data": facts.get("data", {}),
+            "metrics": facts.get("metrics", {}),
+            "portable_signature": facts.get("portable_signature"),
+            "signatures": _signatures(graph),
+            "labels": _labels(directory),
+            "parameters": facts.get("parameters", _parameters(graph)),
+            "sizes": _sizes(directory),
+            "tensorflow": _tensorflow(graph),
+            "ops": ops.counts,
+            "dangerous": [str(finding) for finding in ops.dangerous],
+            "machinery": [str(finding) for finding in ops.machinery],
+            "unportable": [str(finding) for finding in ops.unportable],
+            "hashes": {file.as_posix(): storage.sha256(directory / file) for file in artifact_paths.files(directory)},
+            "sums": sums,
+        },
+    )
+
+
+def known_facts(directory: Path) -> dict[str, Any]:
+    """Returns what zoo.json says, or nothing where there is none of ours: a stranger may have written it."""
+    try:
+        facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
+    except (OSError, ValueError, RecursionError):
+        return {}
+    kinds = {"model": dict, "task": str, "data": dict, "metrics": dict, "portable_signature": str, "parameters": int}
+    facts = facts if isinstance(facts, dict) else {}
+    known = {name: facts[name] for name, kind in kinds.items() if isinstance(facts.get(name), kind)}
+    model = known.get("model", {})
+    is_ours = isinstance(model.get("name"), str) and isinstance(model.get("arguments"), dict) and "task" in known
+    return known if is_ours else {}
+
+
+def _signatures(graph: Any) -> dict[str, Any]:
+    def spec(info: Any) -> dict[str, Any]:
+        dims = [None if dim.size == -1 else dim.size for dim in info.tensor_shape.dim]
+        return {"dtype": operations.type_name(info), "shape": None if info.tensor_shape.unknown_rank else dims}
+
+    return {
+        name: {
+            side: {key: spec(info) for key, info in sorted(getattr(signature, side).items())}
+            for side in ("inputs", "outputs")
+        }
+        for name, signature in sorted(graph.signature_def.items())
+        if name != operations.INIT
+    }
+
+
+def _shown(spec: Mapping[str, Any]) -> str:
+    if spec["shape"] is None:
+        return f"{spec['dtype']}, any shape"
+    first = ["batch"] if spec["shape"][:1] == [None] else [str(size) for size in spec["shape"][:1]]
+    return f"{spec['dtype']} ({', '.join([*first, *(str(size or 'any') for size in spec['shape'][1:])])})"
+
+
+def _labels(directory: Path) -> list[str]:
+    file = directory / "assets" / "labels.txt"
+    return file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if file.is_file() else []
+
+
+def _parameters(graph: Any) -> int | None:
+    """Counts the numbers of all variables that training changes; None for a SavedModel of TensorFlow 1, which lists none.
+
+    Keras's own export lists every variable twice, as `variables` and copied as `_all_variables`.
+    """
+    nodes = graph.object_graph_def.nodes
+    lists = {child.local_name: child.node_id for child in nodes[0].children} if nodes else {}
+    copies: set[int] = set()
+    if {"variables", "_all_variables"} <= lists.keys() and 0 <= lists["_all_variables"] < len(nodes):
+        copies = {child.node_id for child in nodes[lists["_all_variables"]].children}
+    held = [(i, node.variable) for i, node in enumerate(nodes) if node.WhichOneof("kind") == "variable"]
+    counted = [math.prod(dim.size for dim in v.shape.dim) for i, v in held if v.trainable and i not in copies]
+    return sum(counted) if held else None
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    """Returns the bytes of every part: the graph, the weights, the assets, the proof."""
+    sizes: dict[str, int] = {}
+    for file in [*artifact_paths.files(directory), Path(artifact_paths.EXTRA, artifact_paths.SUMS)]:
+        if (directory / file).is_file():
+            part = file.parts[0] + ("/" if len(file.parts) > 1 else "")
+            sizes[part] = sizes.get(part, 0) + (directory / file).stat().st_size
+    return sizes
+
+
+def _tensorflow(graph: Any) -> dict[str, Any]:
+    """Returns what the file says of the TensorFlow that it needs, which is less than one would like to know."""
+    versions, written = graph.graph_def.versions, graph.meta_info_def.tensorflow_version
+    sentences = [
+        f"written by {written or 'an unknown version'}; graph format {versions.producer}",
+        f"refuses runtimes below graph format {versions.min_consumer}, which says nothing of its ops",
+        "a TensorFlow older than the one that wrote it may lack an op or an attribute: "
+        "`zoo verify PATH --python PYTHON` tries one",
+    ]
+    return {
+        "written_by": written,
+        "producer": versions.producer,
+        "min_consumer": versions.min_consumer,
+        "sentences": sentences,
+    }
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -1,0 +1,1 @@
+"""Other runtimes: convert, run, compare."""

@@ -1,0 +1,392 @@
+"""Other runtimes than TensorFlow's Python: OpenVINO, ONNX Runtime, LiteRT, and a C program on TensorFlow's C API.
+
+Each converts and answers in a process of its own, because converters crash, abort and hang. What it answers is compared;
+that a converter came to an end proves nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo import storage
+from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.export import scratch
+from zoo.export.inspection import operations
+from zoo.export.runtimes import c_program
+from zoo.export.standalone import replay
+from zoo.export.verdict import Check
+
+TOLERANCE = 1e-4
+"""Largest difference between TensorFlow and another runtime, relative to the larger of 1 and the output's largest value."""
+
+TIME_LIMIT = 900.0
+"""Seconds after which a conversion counts as one that hangs."""
+
+BATCHES = (64, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """A runtime: its title, the modules that it needs, the file that it reads."""
+
+    title: str
+    modules: tuple[str, ...]
+    file: str = ""
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "openvino": Runtime("OpenVINO", ("openvino",), "model.xml"),
+    "onnxruntime": Runtime("ONNX Runtime", ("onnxruntime", "onnx", "tf2onnx"), "model.onnx"),
+    "litert": Runtime("LiteRT", ("tensorflow.lite",), "model.tflite"),
+    "c_api": Runtime("C API", ()),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What a signature is asked and what it is expected to answer, arrays by name, strings as objects; in which batches, or
+    no sizes where it is asked all of it as it is; and the right answers, where they are known."""
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+    sizes: tuple[int, ...] = BATCHES
+    targets: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a runtime: lines for the verdict, one of `agrees`, `differs`, `cannot be converted`, `not installed`,
+    and its version."""
+
+    checks: tuple[Check, ...]
+    state: str
+    version: str = ""
+
+
+def portions(inputs: Mapping[str, np.ndarray], sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns in which batches inputs are asked, and how many rows of them in each; (0, 0) is all of them as they are."""
+    if not sizes:
+        return [(0, 0)]
+    count = len(next(iter(inputs.values())))
+    return [(size, min(count, 8 if size == 1 else 64 if size == max(sizes) else 16)) for size in sizes]
+
+
+def chosen(runtimes: str | Sequence[str]) -> tuple[tuple[str, ...], bool]:
+    """Returns the names of runtimes, and whether they were named explicitly.
+
+    Args:
+        runtimes: "installed", or names; no name at all is TensorFlow alone.
+
+    Raises:
+        UsageError: a name that is unknown.
+    """
+    if runtimes == "installed":
+        return tuple(RUNTIMES), False
+    names = (runtimes,) if isinstance(runtimes, str) else tuple(runtimes)
+    for name in names:
+        if name not in RUNTIMES:
+            raise UsageError(f"Unknown runtime {name!r}. {did_you_mean(name, RUNTIMES)}")
+    return tuple(dict.fromkeys(names)), True
+
+
+def require(runtimes: str | Sequence[str]) -> None:
+    """Raises `UsageError` for runtimes that are named and unknown or not installed: before a long work, not after it."""
+    names, explicit = chosen(runtimes)
+    for name in names if explicit else ():
+        if lacks := missing(name):
+            raise UsageError(
+                f"{RUNTIMES[name].title} cannot be asked here: {lacks}. Or leave {name} out of the runtimes."
+            )
+
+
+def missing(name: str) -> str | None:
+    """Returns what a runtime lacks on this machine, with what brings it, or None where it is installed."""
+    if name == "c_api":
+        return c_program.missing()
+    absent = [module for module in RUNTIMES[name].modules if not _is_installed(module)]
+    return f"{', '.join(absent)} not installed; `pip install {' '.join(absent)}` brings it" if absent else None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def compare(
+    name: str, directory: Path, questions: Mapping[str, Question], portable: str, labels: list[bytes], promised: bool
+) -> Outcome:
+    """Asks a runtime what TensorFlow was asked, in two batch sizes, and compares the answers.
+
+    Args:
+        name: of `RUNTIMES`.
+        directory: the SavedModel.
+        questions: by signature; the C API is asked all of them.
+        portable: the signature that the others are asked.
+        labels: the labels of the artifact, for ties.
+        promised: whether it is an error that the runtime cannot do it.
+    """
+    title = RUNTIMES[name].title
+    lacks = missing(name)
+    if lacks:
+        return Outcome((Check(title, False if promised else None, detail=lacks),), "not installed")
+    asked = questions if name == "c_api" else {k: v for k, v in questions.items() if k == portable}
+    if not asked:
+        check = Check(title, False if promised else None, detail=f"nothing is known of the signature {portable}")
+        return Outcome((check,), "cannot be converted")
+    with scratch.folder() as folder:
+        if name == "c_api":
+            given = {k: (question.inputs, portions(question.inputs, question.sizes)) for k, question in asked.items()}
+            answered = c_program.answer(directory, given, folder)
+        else:
+            answered = _converted(name, directory, portable, asked[portable], folder)
+    return judged(name, directory, asked, answered, promised, labels)
+
+
+def judged(
+    name: str,
+    directory: Path,
+    asked: Mapping[str, Question],
+    answered: Mapping[str, Any],
+    promised: bool,
+    labels: Sequence[bytes] = (),
+) -> Outcome:
+    """Returns what came of a runtime that answered, or not: `cannot` or `error` with a reason, or `version` and `answers` by
+    signature and batch size."""
+    title, first = RUNTIMES[name].title, next(iter(asked))
+    if "cannot" in answered:
+        why = f"cannot be converted, because {answered['cannot']}"
+        return Outcome((Check(f"{title} {first}", False if promised else None, detail=why),), "cannot be converted")
+    if "error" in answered:
+        return Outcome((Check(f"{title} {first}", False, detail=answered["error"]),), "differs")
+    dynamic, checks = _dynamic(directory), []
+    # Of several labels to an example, as `top_k` answers them, ties are told by all of its probabilities.
+    known = asked["serving_default"].outputs.get("probabilities") if "serving_default" in asked else None
+    known = known if known is not None and known.ndim == 2 and known.shape[1] == len(labels) else None
+    for signature, question in asked.items():
+        rows = functools.partial(replay.compare, labels=list(labels), tolerance=TOLERANCE, known=known)
+        given = answered["answers"][signature]
+        checks.append(_check(f"{title} {signature}", question, given, dynamic[signature], rows, answered))
+        checks += _accuracy(f"{title} {signature}, accuracy", question, given, list(labels))
+    state = "agrees" if all(check.passed for check in checks) else "differs"
+    return Outcome(tuple(checks), state, answered["version"])
+
+
+def _converted(name: str, directory: Path, signature: str, question: Question, folder: Path) -> dict[str, Any]:
+    """Converts one signature and answers its question, or returns {"cannot": ...} or {"error": ...}."""
+    texts = [key for key, value in [*question.inputs.items(), *question.outputs.items()] if value.dtype == object]
+    if texts:
+        return {"cannot": f"{signature} takes or answers strings ({', '.join(texts)}), which no converter knows"}
+    request: dict[str, Any] = {"model": str(directory.absolute()), "signature": signature, "sizes": question.sizes}
+    request["file"] = str(folder / RUNTIMES[name].file)
+    if name == "openvino":  # it reads the SavedModel as it is
+        request |= {"model": None, "file": str(single_signature(directory, signature, folder / "model"))}
+    lengths = {size for value in question.inputs.values() for size in value.shape[1:2]}
+    refusals, failures = [], []
+    tried = plans(name, None, lengths.pop() if len(lengths) == 1 else None)
+    for batch, length in tried if question.sizes else tried[:1]:
+        outcome = ask(name, request | {"batch": batch, "length": length}, question.inputs, folder)
+        if "answers" in outcome:
+            return by_signature(signature, outcome)
+        if "cannot" in outcome:
+            refusals.append(outcome["cannot"])
+        elif name == "litert" and "version" in outcome:  # it tells only now what it cannot do
+            refusals.append(f"what came out does not run: {outcome['error']}")
+        else:
+            failures.append(f"was converted and loaded, and fails when it is asked: {outcome['error']}")
+    return {"error": failures[0]} if failures else {"cannot": refusals[0]}
+
+
+def plans(name: str, length: int | None, usual: int | None = None) -> list[tuple[int | None, int | None]]:
+    """Returns what to fix, batch and length, in the order in which conversions are tried: nothing but what is asked for;
+    LiteRT needs fixed sizes for some loops. Each try is a process: a file that it cannot run corrupts its memory."""
+    if name != "litert":
+        return [(None, length)]
+    lengths = [length] if length is not None or usual is None else [None, usual]
+    return [(batch, some) for batch in (None, 1) for some in lengths]
+
+
+def by_signature(signature: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `ask` returned of one signature as `judged` takes it."""
+    return outcome | ({"answers": {signature: outcome["answers"]}} if "answers" in outcome else {})
+
+
+def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray], folder: Path) -> dict[str, Any]:
+    """Has the worker convert, answer or both; see `worker.py`.
+
+    Args:
+        name: of `RUNTIMES`.
+        request: `model` (a SavedModel to convert, or None) and `signature`, `file` (what is written, or read), and where
+            they are not the usual ones `length` and `batch`.
+        inputs: arrays by name; none for a conversion alone.
+        folder: for temporary files.
+
+    Returns:
+        What the worker says: `version`; `batch` and `length` as far as the conversion fixed them; `answers` by batch size;
+        or `cannot` with a reason, or `error` where the model was loaded before.
+    """
+    questions, answers, order = folder / "inputs.npz", folder / "answers.npz", folder / "request.json"
+    request = {
+        "runtime": name,
+        "length": None,
+        "batch": None,
+        "sizes": BATCHES,
+        "inputs": str(questions) if inputs else None,
+        "answers": str(answers),
+        **request,
+    }
+    if inputs:
+        replay.store(str(questions), dict(inputs))
+        request["portions"] = portions(inputs, [request["batch"]] if request["batch"] else request["sizes"])
+    storage.write_json(order, request)
+    outcome = run_script(Path(__file__).with_name("worker.py"), [str(order)], "WORKER ", folder=folder)
+    if "No space left on device" in str(outcome.get("cannot") or outcome.get("error")):
+        raise scratch.full_disk(OSError("No space left on device"))
+    if "error" in outcome and not outcome.get("loaded", True):
+        outcome = {"cannot": f"the converter stopped with {outcome['error']}"}
+    if outcome.pop("answered", False):
+        values = replay.restore(str(answers))
+        outcome["answers"] = {
+            size: {k.split("/", 1)[1]: v for k, v in values.items() if k.startswith(f"{size}/")}
+            for size, _ in request["portions"]
+        }
+    return outcome
+
+
+def run_script(
+    script: Path, words: Sequence[str], mark: str, python: str | Path | None = None, folder: Path | None = None
+) -> dict[str, Any]:
+    """Runs a script of this folder by its path in a process of its own, with its temporary files in `folder`; returns the
+    JSON object that it prints behind `mark`, or {"error": ...}: whatever happens to that process is an answer too."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_FORCE_")}
+    environment |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1"}
+    environment |= {"ZOO_PARENT": str(os.getpid())} | ({"TMPDIR": str(folder)} if folder else {})
+    command = [str(python or sys.executable), str(script), *words]
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=TIME_LIMIT,
+        )
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout if isinstance(error.stdout, bytes) else str(error.stdout or "").encode()
+        return {"error": f"no answer after {TIME_LIMIT:.0f} seconds", "loaded": b"LOADED" in said.splitlines()}
+    except OSError as error:
+        return {"error": f"cannot run {command[0]}: {error.strerror}"}
+    answer = [line for line in done.stdout.splitlines() if line.startswith(mark)]
+    if done.returncode or not answer:
+        last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no message"]
+        how = f"exit status {done.returncode}"
+        if done.returncode < 0:
+            how = f"ended by {signal.Signals(-done.returncode).name}"
+        return {"error": f"{how}: {last[0].strip()[:300]}", "loaded": "LOADED" in done.stdout.splitlines()}
+    result: dict[str, Any] = json.loads(answer[-1].removeprefix(mark))
+    if "error" in result:
+        result["error"] = one_line(RuntimeError(result["error"]), 300)
+    return result
+
+
+def single_signature(directory: Path, signature: str, target: Path) -> Path:
+    """Makes a SavedModel that has one signature of another one as its `serving_default`: OpenVINO reads no other. Weights
+    and assets are linked, not copied."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    target.mkdir()
+    graph = operations.read(directory)
+    kept, init = graph.signature_def[signature], graph.signature_def.get(operations.INIT)
+    proto = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    proto.meta_graphs.add().CopyFrom(graph)
+    table = proto.meta_graphs[0].signature_def
+    table.clear()
+    table["serving_default"].CopyFrom(kept)
+    if init is not None:
+        table[operations.INIT].CopyFrom(init)
+    (target / "saved_model.pb").write_bytes(proto.SerializeToString())
+    for name in ("variables", "assets"):
+        if (directory / name).exists():
+            (target / name).symlink_to((directory / name).resolve())
+    return target
+
+
+def _dynamic(directory: Path) -> dict[str, set[str]]:
+    """Returns, by signature, the outputs that have as many columns as there are steps."""
+    found = {}
+    for name, signature in operations.read(directory).signature_def.items():
+        shapes = {key: [d.size for d in info.tensor_shape.dim] for key, info in signature.outputs.items()}
+        found[name] = {key for key, shape in shapes.items() if len(shape) > 1 and shape[1] == -1}
+    return found
+
+
+def _check(
+    title: str,
+    question: Question,
+    answers: Mapping[int, Mapping[str, np.ndarray]],
+    dynamic: set[str],
+    rows: Callable[..., list[dict[str, Any]]],
+    answered: Mapping[str, Any],
+) -> Check:
+    """Compares what a runtime answered in every batch size with what was expected."""
+    wrong, numbers, ties = [], [], []
+    batch = answered.get("batch")
+    asked = portions(question.inputs, [batch] if batch else question.sizes)
+    for size, count in asked:
+        by_name = answers.get(size, {})
+        got = {name: by_name[name] for name in question.outputs if name in by_name}
+        # As many as were asked for, not as many as came.
+        want = {name: value[:count] if size else value for name, value in question.outputs.items()}
+        for name in dynamic & got.keys():
+            if got[name].ndim > 1:
+                want[name], got[name] = replay.widened([want[name], got[name]], True)
+        for row in rows(want, got):
+            numbers += [(row["difference"], row["allowed"])] if row["difference"] is not None else []
+            ties += [row["detail"]] if row["ties"] else []
+            if not row["passed"]:
+                place = f"at batch {size}" if size else ""
+                wrong.append(" ".join(["differs in", row["output"], place, row["detail"]]).strip())
+    sizes = " and ".join(str(min(size, count)) for size, count in asked)
+    notes = [f"batches of {sizes}" if question.sizes else "asked as it is, in one size", *ties]
+    if batch:
+        notes = [f"with the batch fixed to {batch}"]
+    if answered.get("length"):
+        notes.append(f"with the length fixed to {answered['length']}")
+    # Of several outputs, the one that comes nearest to what is allowed, or is furthest beyond it.
+    difference, allowed = max(numbers, key=lambda pair: pair[0] / pair[1], default=(None, None))
+    return Check(title, not wrong, difference, "; ".join(wrong[:3] or notes), allowed)
+
+
+def _accuracy(
+    title: str, question: Question, answers: Mapping[int, Mapping[str, np.ndarray]], labels: list[bytes]
+) -> list[Check]:
+    """Compares how many examples a runtime and the live model answer rightly, where that is known."""
+    got = next(iter(answers.values()), {})
+    live = replay.right({k: v for k, v in question.outputs.items() if k in got}, question.targets, labels, TOLERANCE)
+    if not live:
+        return []
+    name = next(iter(live))
+    rows = len(got[name]) if got[name].ndim else 0
+    want = question.outputs[name][:rows]
+    (known, _, close), mine = (
+        replay.right({name: value}, question.targets, labels, TOLERANCE).get(name, [0, 0, 0])
+        for value in (want, got[name])
+    )
+    if want.dtype == object and want.shape == got[name].shape:
+        close = int(np.sum(want != got[name]))  # where they are no ties, they fail as strings that differ
+    detail = f"{mine[0]} of {mine[1]} right, live model {known}"
+    return [Check(title, abs(mine[0] - known) <= close, detail=detail)]

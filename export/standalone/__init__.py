@@ -1,0 +1,1 @@
+"""Code that runs where neither zoo nor Keras can be imported."""

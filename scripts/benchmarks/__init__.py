@@ -1,0 +1,1 @@
+"""Benchmarks: our side and the others' in one call."""

@@ -1,0 +1,231 @@
+"""Contenders of `zoo benchmark serving` but PyTorch: each answers how long a call takes, on its standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.scripts.benchmarks.training import FAMILIES
+from zoo.scripts.benchmarks.with_keras import plain_keras, say
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+Call = Callable[[dict[str, Any]], Any]
+
+
+def write_artifact(job: dict[str, Any]) -> None:
+    """Builds the family, exports it, and writes what the others take: weights, inputs, the model's own answer."""
+    import numpy as np
+
+    import zoo
+    from zoo import huggingface, registry
+    from zoo.export.artifact import model_inputs
+
+    prepared = zoo.datasets.load(job["data"]).prepare(job["family"], **job.get("model", {}))
+    model = prepared.build(seed=0)
+    folder = Path(job["folder"])
+    zoo.export.save(model, prepared.interface, folder / "artifact")
+    model.save(folder / "model.keras")
+    if job.get("hugging_face"):
+        huggingface.save_folder(model, folder / "huggingface")
+    rng, arrays = np.random.default_rng(0), {}
+    for name, spec in model_inputs(model).items():
+        shape = [job["rows"], *(size or job["length"] for size in spec.shape[1:])]
+        numbers = rng.normal(size=shape) if spec.dtype.is_floating else rng.integers(1, _least(model, name), shape)
+        fixed = {"padding_mask": np.ones, "token_type_ids": np.zeros}  # no padding, one text
+        arrays[name] = fixed.get(name, lambda _, numbers=numbers: numbers)(shape).astype(spec.dtype.as_numpy_dtype)
+    answer = _plain(model(_as_input({k: v[:8] for k, v in arrays.items()}), training=False))
+    weights = {f"w{i:03}": w for i, w in enumerate(model.get_weights())}
+    np.savez(folder / "start.npz", answer=answer, **weights, **{f"x_{k}": v for k, v in arrays.items()})  # type: ignore[arg-type]
+    (folder / "arguments.json").write_text(json.dumps(registry.describe_build(model)["arguments"]), encoding="utf-8")  # type: ignore[index]
+
+
+def _least(model: keras.Model, name: str) -> int:
+    """Returns a number that every integer input stays below: the smallest table of the model that one of them is for."""
+    tables = [w for w in model.weights if len(w.shape) == 2 and w.path.endswith(("embeddings", "table"))]
+    sizes = [w.shape[0] for w in tables if not any(part in w.path for part in ("token_types", "positions"))]
+    return min(sizes)
+
+
+def _as_input(inputs: dict[str, Any]) -> Any:
+    return inputs if len(inputs) > 1 else next(iter(inputs.values()))
+
+
+def _plain(answer: Any) -> np.ndarray:
+    """Returns an answer's probabilities, or what else it is, as an array."""
+    import numpy as np
+
+    if isinstance(answer, dict):
+        answer = answer.get("probabilities", answer[min(answer)])
+    return np.asarray(answer)
+
+
+def zoo_call(job: dict[str, Any]) -> Call:
+    """The SavedModel that `zoo.export.save` wrote, through TensorFlow."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(Path(job["folder"]) / "artifact" / "1"))
+    function = loaded.signatures["predict"]
+    function.keep = loaded
+    return lambda inputs: function(**{k: tf.constant(v) for k, v in inputs.items()})
+
+
+def keras_model(job: dict[str, Any]) -> keras.Model:
+    """The model of Keras's own layers, as its users write it; of a family that is written for no other framework here, the
+    zoo's own Keras model."""
+    import numpy as np
+
+    folder = Path(job["folder"])
+    if job["family"] in FAMILIES:
+        model = plain_keras(job["family"], json.loads((folder / "arguments.json").read_text(encoding="utf-8")))
+    else:
+        from zoo.pipeline import load_model
+
+        model = load_model(folder / "model.keras")
+    with np.load(folder / "start.npz") as start:
+        model.set_weights([start[name] for name in sorted(start.files) if name.startswith("w")])
+    return model
+
+
+def keras_call(job: dict[str, Any]) -> Call:
+    """Keras's model, called in one of the ways that Keras has."""
+    import tensorflow as tf
+
+    if job["contender"] == "keras_export":
+        loaded = tf.saved_model.load(str(_keras_export(job)))
+        (expected,), _ = loaded.serve.concrete_functions[0].structured_input_signature
+        if isinstance(expected, list):  # so Keras exports models of several inputs
+            return lambda inputs: loaded.serve([tf.constant(inputs[spec.name]) for spec in expected])
+        return lambda inputs: loaded.serve(tf.nest.map_structure(tf.constant, _as_input(inputs)))
+    model = keras_model(job)
+    if job["contender"] == "keras_predict":
+        return lambda inputs: model.predict(_as_input(inputs), batch_size=job["rows"], verbose=0)
+    if job["contender"] == "keras_call":
+        return lambda inputs: model(_as_input(inputs), training=False)
+    compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)
+    return lambda inputs: compiled(tf.nest.map_structure(tf.constant, _as_input(inputs)))
+
+
+def _keras_export(job: dict[str, Any]) -> Path:
+    folder = Path(job["folder"]) / "keras_export"
+    if not folder.exists():
+        with contextlib.redirect_stdout(sys.stderr):
+            keras_model(job).export(folder, verbose=False)
+    return folder
+
+
+def onnx_call(job: dict[str, Any]) -> Call:
+    """Keras's export, converted to ONNX."""
+    import onnxruntime
+
+    file = _converted(job, "onnx", "*.onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = job["threads"]
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    given = [value.name for value in session.get_inputs()]
+
+    def call(inputs: dict[str, Any]) -> dict[str, Any]:
+        return dict(zip(names, session.run(None, dict(zip(given, _in_order(inputs, given), strict=True))), strict=True))
+
+    return call
+
+
+def openvino_call(job: dict[str, Any]) -> Call:
+    """Keras's export, converted by OpenVINO, in float32."""
+    import openvino
+
+    file = _converted(job, "openvino", "*.xml")
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": job["threads"],
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = openvino.Core().compile_model(str(file), "CPU", settings)
+    names = [output.get_any_name() for output in compiled.outputs]
+    given = [value.get_any_name() for value in compiled.inputs]
+
+    def call(inputs: dict[str, Any]) -> dict[str, Any]:
+        answer = compiled(_in_order(inputs, given))
+        return {name: answer[i] for i, name in enumerate(names)}
+
+    return call
+
+
+def _in_order(inputs: dict[str, Any], names: list[str]) -> list[Any]:
+    """Returns inputs in the order of a converted model's; an only one may have any name."""
+    return [inputs[name] for name in names] if len(names) > 1 else list(inputs.values())
+
+
+def _converted(job: dict[str, Any], to: str, pattern: str) -> Path:
+    """Converts Keras's export, as one would without this package, with the converter that verifies what it writes."""
+    output = Path(job["folder"]) / to
+    if not output.exists():
+        words = [sys.executable, "-P", "-m", "zoo.scripts.convert", str(_keras_export(job)), "--to", to]
+        done = subprocess.run([*words, "--output", str(output)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ImportError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    return next(output.rglob(pattern))
+
+
+CALLS: dict[str, Callable[[dict[str, Any]], Call]] = {
+    "zoo": zoo_call,
+    "onnxruntime": onnx_call,
+    "openvino": openvino_call,
+}
+
+
+def serve(call: Call, inputs: dict[str, Any], expected: Any) -> None:
+    """Compares a first answer, then measures calls as it is asked to: a line with batch size and seconds."""
+    import numpy as np
+
+    small = {k: v[:8] for k, v in inputs.items()}
+    gap = float(np.max(np.abs(_plain(call(small)) - expected)))
+    if gap > 1e-4:
+        raise ValueError(f"The answer differs from the Keras model's by {gap:.2g}. Leave it out with --contenders.")
+    say(difference=gap)
+    for line in sys.stdin:
+        batch, seconds = line.split()
+        part = {k: np.ascontiguousarray(v[: int(batch)]) for k, v in inputs.items()}
+        times: list[float] = []
+        end = time.perf_counter() + float(seconds)
+        while len(times) < 3 or time.perf_counter() < end:
+            started = time.perf_counter()
+            _plain(call(part))
+            times.append(time.perf_counter() - started)
+        say(milliseconds=1000 * statistics.median(times))
+
+
+def main(job: dict[str, Any]) -> None:
+    """Runs one contender until its standard input ends."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import numpy as np
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(job["threads"])
+    tf.config.threading.set_inter_op_parallelism_threads(job["threads"])
+    if job["contender"] == "zoo" and not (Path(job["folder"]) / "start.npz").exists():
+        write_artifact(job)
+    with np.load(Path(job["folder"]) / "start.npz") as start:
+        inputs = {k.removeprefix("x_"): start[k] for k in start.files if k.startswith("x_")}
+        expected = start["answer"]
+    try:
+        call = CALLS.get(job["contender"], keras_call)(job)
+    except ImportError as error:
+        say(skipped=str(error))
+        return
+    serve(call, inputs, expected)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,224 @@
+"""Measure WordPiece inside the graph beside the `tokenizers` library: `zoo benchmark tokenization`."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo import datasets
+from zoo.errors import UsageError
+from zoo.scripts.console import Parser, import_tensorflow, run_command, take_option
+
+_DESCRIPTION = """Measure how many texts a second become numbers of pieces, side by side, in one run, with one thread.
+
+All use the same vocabulary and the same texts, and their answers are compared before anything is measured. Rounds
+alternate, A B C A B C, so that what else the machine does meets all alike.
+"""
+
+CONTENDERS = {"zoo": "SavedModel of zoo", "tokenizers": "tokenizers", "transformers": "transformers BertTokenizer"}
+NOTES = (
+    "Texts a second of calls from Python, one thread; the median of all rounds. Strings in, padded numbers out for the",
+    "SavedModel; lists of numbers without offsets for tokenizers (encode_batch_fast) and transformers.",
+    "Ratio: the SavedModel's texts per second over the contender's, of the same round; the median of all rounds.",
+)
+_LENGTH = 128
+
+Encode = Callable[[Any], Any]
+
+
+@dataclasses.dataclass
+class Row:
+    """A contender's figures with one size of batches."""
+
+    contender: str
+    batch: int
+    rates: list[float]
+    ratio: float = float("nan")
+
+
+def saved_encoder(pieces: Sequence[str], folder: Path) -> Encode:
+    """Writes the preprocessor as a SavedModel, reads it back, and returns its function from string tensors to inputs."""
+    import tensorflow as tf
+
+    from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor
+
+    assets = folder / "assets"
+    assets.mkdir()
+    served, resources = WordPiecePreprocessor(tuple(pieces), _LENGTH).for_export(assets)
+    module = tf.Module()
+    module.resources = resources
+    encode = tf.function(lambda text: served.serve({"text": text})[0])
+    function = encode.get_concrete_function(tf.TensorSpec([None], tf.string, "text"))
+    tf.saved_model.save(module, str(folder / "saved"), signatures={"serving_default": function})
+    loaded = tf.saved_model.load(str(folder / "saved"))
+    signature: Callable[..., Any] = loaded.signatures["serving_default"]
+    return lambda texts: signature(text=texts)
+
+
+def library_encoder(pieces: Sequence[str]) -> Encode:
+    """Returns the function of the `tokenizers` library from lists of strings to encodings."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    numbers = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer: Any = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", numbers["[SEP]"]), ("[CLS]", numbers["[CLS]"]))
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.enable_truncation(_LENGTH)
+    encode: Encode = tokenizer.encode_batch_fast
+    return encode
+
+
+def _encoders(pieces: Sequence[str], folder: Path, skipped: dict[str, str]) -> dict[str, Encode]:
+    encoders = {"zoo": saved_encoder(pieces, folder), "tokenizers": library_encoder(pieces)}
+    try:
+        from transformers import BertTokenizer
+    except ImportError:
+        skipped["transformers"] = "not installed."
+    else:
+        reference = BertTokenizer(vocab={piece: number for number, piece in enumerate(pieces)})
+        encoders["transformers"] = lambda texts: reference(texts, truncation=True, max_length=_LENGTH)
+    return encoders
+
+
+def numbers_of(contender: str, answer: Any) -> list[list[int]]:
+    """Returns a contender's answer as a list of numbers a text, without padding."""
+    if contender == "zoo":
+        ids, mask = answer["token_ids"].numpy(), answer["padding_mask"].numpy()
+        return [row[real == 1].tolist() for row, real in zip(ids, mask, strict=True)]
+    if contender == "tokenizers":
+        return [encoding.ids for encoding in answer]
+    return [list(row) for row in answer["input_ids"]]
+
+
+def check_alike(encoders: Mapping[str, Encode], texts: Sequence[str]) -> None:
+    """Raises where a contender makes other numbers of a text than the SavedModel."""
+    answers = {name: numbers_of(name, encode(_batch(name, texts))) for name, encode in encoders.items()}
+    for name, answer in answers.items():
+        for text, ours, theirs in zip(texts, answers["zoo"], answer, strict=True):
+            if ours != theirs:
+                raise UsageError(
+                    f"{CONTENDERS[name]} makes {theirs[:9]} of the text {text[:60]!r}, the SavedModel {ours[:9]}. Pass a "
+                    "vocabulary that is not cased."
+                )
+
+
+def _batch(contender: str, texts: Sequence[str]) -> Any:
+    if contender != "zoo":
+        return list(texts)
+    import tensorflow as tf
+
+    return tf.constant(texts)
+
+
+def measure(encoders: Mapping[str, Encode], texts: Sequence[str], batch: int, seconds: float) -> list[Row]:
+    """Returns the rows of one size of batches: five rounds or more, in turn, until every contender has had its time."""
+    rows = {name: Row(name, batch, []) for name in encoders}
+    texts = [*texts] * -(-batch // len(texts))  # of few texts each comes several times
+    calls = max(1, min(len(texts), 4096 if batch > 1 else 512) // batch)
+    parts = [texts[i * batch : (i + 1) * batch] for i in range(calls)]
+    batches = {name: [_batch(name, part) for part in parts] for name in encoders}
+    spent = dict.fromkeys(encoders, 0.0)
+    for name, encode in encoders.items():
+        for part in batches[name]:
+            encode(part)
+    while min(spent.values()) < seconds or min(len(row.rates) for row in rows.values()) < 5:
+        for name, encode in encoders.items():
+            start = time.perf_counter()
+            for part in batches[name]:
+                encode(part)
+            taken = time.perf_counter() - start
+            spent[name] += taken
+            rows[name].rates.append(sum(map(len, parts)) / taken)
+    for row in rows.values():
+        row.ratio = statistics.median(a / b for a, b in zip(rows["zoo"].rates, row.rates, strict=True))
+    return list(rows.values())
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Returns the rows as a Markdown table."""
+    lines = [
+        "| batch | contender | texts a second, median (lowest to highest) | ratio | rounds |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        rate = f"{statistics.median(row.rates):,.0f} ({min(row.rates):,.0f} to {max(row.rates):,.0f})"
+        lines.append(f"| {row.batch} | {CONTENDERS[row.contender]} | {rate} | {row.ratio:.2f} | {len(row.rates)} |")
+    return "\n".join(lines)
+
+
+def write(rows: Sequence[Row], file: Path) -> None:
+    """Writes the rows as CSV, a line each."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["batch", "contender", "texts_per_second", "ratio", "rounds"])
+        for row in rows:
+            rate = f"{statistics.median(row.rates):.1f}"
+            writer.writerow([row.batch, row.contender, rate, f"{row.ratio:.3f}", len(row.rates)])
+
+
+def _parser(data: str) -> Parser:
+    parser = Parser("benchmark tokenization", _DESCRIPTION)
+    parser.add_argument("--vocabulary", help="An uncased vocab.txt; trained on the training split if left out.")
+    parser.add_argument("--size", type=int, default=8000, help="Most pieces of a vocabulary that is trained.")
+    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 256], help="Texts in a call.")
+    parser.add_argument("--seconds", type=float, default=2.0, help="Seconds per contender and size of batches.")
+    parser.add_argument("--output", help="A CSV file for the figures.")
+    parser.add_signature("data", datasets.load, f"data {data}", skip=("name",), values={})
+    return parser
+
+
+def command(argv: list[str]) -> int:
+    """Parses, measures, prints the table."""
+    data, argv = take_option(argv, "data")
+    data = data or "commands"
+    options = _parser(data).parse(argv)
+    for batch in options.batch_sizes:
+        if not 1 <= batch <= 100_000:
+            raise UsageError(f"--batch_sizes has {batch}; expected 1 to 100000. Pass --batch_sizes 1 256, say.")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import_tensorflow()
+    import tensorflow as tf
+
+    from zoo.checkpoints.wordpiece_files import read_pieces
+    from zoo.datasets.preprocessing.vocabularies import train_pieces
+    from zoo.scripts.vocabulary import texts_of
+
+    if tf.config.threading.get_intra_op_parallelism_threads() != 1:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    loaded = datasets.load(data, **{k: v for k, v in options.data.as_dict().items() if v is not None})
+    texts = list(texts_of(loaded, "test"))
+    pieces = (
+        train_pieces(texts_of(loaded, "train"), options.size)
+        if options.vocabulary is None
+        else read_pieces(options.vocabulary)
+    )
+    skipped: dict[str, str] = {}
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        encoders = _encoders(pieces, Path(folder), skipped)
+        check_alike(encoders, texts)
+        for batch in options.batch_sizes:
+            rows += measure(encoders, texts, batch, options.seconds)
+            if options.output:
+                write(rows, Path(options.output))
+    length = statistics.mean(map(len, texts))
+    print(f"{data}: {len(texts):,} texts of {length:.0f} characters; {len(pieces):,} pieces.\n\n{table(rows)}\n")
+    for name, why in skipped.items():
+        print(f"{CONTENDERS[name]}: skipped: {why}")
+    print("\n".join(NOTES))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(command))

@@ -1,0 +1,302 @@
+"""Measure side by side with other frameworks: `zoo benchmark training --families mlp`, `serving`, `tokenization`."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import UsageError, did_you_mean
+from zoo.scripts.console import Parser, run_command
+
+_DESCRIPTION = """Measure how many examples a second training takes, side by side, in one run.
+
+Every contender is a process of its own that stays alive: imports, compilation and a first round are not counted. Rounds
+alternate, A B C D A B C D, so that what else the machine does meets all alike. All start from the same weights and train
+the same architecture by the same rule on the same data; their losses over a first epoch in the same order stand in the table.
+"""
+
+CONTENDERS = {
+    "zoo": "zoo.train",
+    "keras": "Keras fit(x, y)",
+    "keras_tf_data": "Keras fit, tf.data, steps_per_execution=32",
+    "torch": "PyTorch, DataLoader",
+    "lightning": "Lightning, DataLoader",
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "mlp": {"model": {"input_shape": [28, 28, 1], "num_classes": 10}, "steps": 400},
+    "cnn": {
+        "model": {"input_shape": [28, 28, 1], "num_classes": 10, "filters": [32, 64, 64], "dense_units": None},
+        "steps": 48,
+    },
+    "lstm": {"model": {"input_shape": [10, 1], "num_classes": 10}, "steps": 96},
+    "embedding_lstm": {"model": {"vocab_size": 10_000, "num_classes": 10}, "length": 100, "steps": 24},
+    "rnn": {
+        "model": {
+            "vocab_size": 10_000,
+            "embedding_dim": 64,
+            "rnn_units": 64,
+            "num_classes": 10,
+            "bidirectional": False,
+            "dropout": 0.0,
+            "recurrent_dropout": 0.0,
+        },
+        "length": 50,
+        "steps": 32,
+    },
+    "transformer": {"model": {"vocab_size": 10_000, "num_classes": 10}, "length": 100, "steps": 8},
+}
+"""Of every family the builder's arguments, the length of a text in tokens, and the steps of one round."""
+
+NOTES = (
+    "Made-up data without padding. Adam, learning rate 1e-3, epsilon 1e-7. Order: shuffled, but for the epoch of the loss.",
+    "Loss: the mean over a first epoch in the data's order, from the same weights; of transformer it varies with dropout.",
+    "PyTorch's LSTM has two biases a gate; the second is 0 and not trained, so that both train the same parameters.",
+    "Ratio: zoo's examples per second over the contender's, of the same round; the median of all rounds.",
+)
+
+
+@dataclasses.dataclass
+class Row:
+    """A contender's figures in one family."""
+
+    family: str
+    contender: str
+    parameters: int
+    loss: float
+    rates: list[float]
+    ratio: float = float("nan")
+
+
+class Worker:
+    """A contender's process.
+
+    Args:
+        command: the command line, without the job.
+        job: what to do.
+    """
+
+    def __init__(self, command: Sequence[str], job: Mapping[str, Any]) -> None:
+        threads = str(job["threads"])
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+        self._log = Path(job["folder"]) / f"{job['contender']}.log"
+        with self._log.open("w", encoding="utf-8") as log:
+            self._process = subprocess.Popen(
+                [*command, json.dumps(job)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+            )
+
+    def answer(self, request: str | None = None) -> dict[str, Any]:
+        """Sends a request, if any, and returns the worker's next answer.
+
+        Raises:
+            UsageError: the process ended; the message shows its last line.
+        """
+        if request is not None:
+            assert self._process.stdin is not None
+            self._process.stdin.write(request + "\n")
+            self._process.stdin.flush()
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("@@"):
+                answer: dict[str, Any] = json.loads(line[2:])
+                return answer
+        said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
+        raise UsageError(f"A contender ended: {said[-1]} Look into its log by running it alone with --contenders.")
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def start(job: Mapping[str, Any], torch_python: str) -> tuple[Worker, dict[str, Any]]:
+    """Starts a contender and returns it with its first answer: parameters and loss, or why it is skipped."""
+    if job["contender"] in ("torch", "lightning"):
+        command = [torch_python, str(Path(__file__).with_name("benchmark_torch.py"))]
+    else:
+        command = [sys.executable, "-P", "-m", "zoo.scripts.benchmarks.with_keras"]
+    worker = Worker(command, job)
+    try:
+        return worker, worker.answer()
+    except BaseException:
+        worker.close()
+        raise
+
+
+def measure(family: str, options: Any, skipped: dict[str, str]) -> list[Row]:
+    """Returns a family's rows; what is not there is added to `skipped`."""
+    workers: dict[str, Worker] = {}
+    rows: dict[str, Row] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for contender in options.contenders:
+                if contender in skipped:
+                    continue
+                worker, first = start(_job(family, contender, folder, options), options.torch_python)
+                if "skipped" in first:
+                    worker.close()
+                    skipped[contender] = first["skipped"]
+                    continue
+                workers[contender] = worker
+                rows[contender] = Row(family, contender, first["parameters"], first["loss"], [])
+            _alternate(workers, rows, options.seconds)
+        finally:
+            for worker in workers.values():
+                worker.close()
+    _check_alike(list(rows.values()))
+    for row in rows.values():
+        pairs = zip(rows["zoo"].rates, row.rates, strict=True)
+        row.ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+    return list(rows.values())
+
+
+def _job(family: str, contender: str, folder: str, options: Any) -> dict[str, Any]:
+    settings = {"batch_size": options.batch_size, "threads": options.threads, "precision": options.precision}
+    job = {"family": family, "contender": contender, "folder": folder, **FAMILIES[family], **settings}
+    return job if options.steps is None else {**job, "steps": options.steps}
+
+
+def _alternate(workers: Mapping[str, Worker], rows: Mapping[str, Row], seconds: float) -> None:
+    """Runs rounds in turn until every contender has been measured for as long, three rounds at least."""
+    spent = dict.fromkeys(workers, 0.0)
+    for worker in workers.values():
+        worker.answer("round")  # compiles
+    while min(len(row.rates) for row in rows.values()) < 3 or min(spent.values()) < seconds:
+        for name, worker in workers.items():
+            found = worker.answer("round")
+            spent[name] += found["seconds"]
+            rows[name].rates.append(found["examples"] / found["seconds"])
+
+
+def _check_alike(rows: Sequence[Row]) -> None:
+    """Raises where a contender trains other parameters, or its loss goes another way."""
+    for row in rows:
+        if row.parameters != rows[0].parameters:
+            raise UsageError(
+                f"{row.contender} trains {row.parameters:,} parameters of {row.family}, {rows[0].contender} "
+                f"{rows[0].parameters:,}. Correct the architectures in scripts/benchmarks/with_keras.py or benchmark_torch.py."
+            )
+        if abs(row.loss - rows[0].loss) > 0.05 * abs(rows[0].loss):
+            raise UsageError(
+                f"{row.contender} has a loss of {row.loss:.4f} on {row.family}, {rows[0].contender} {rows[0].loss:.4f}. "
+                "Correct the architectures in scripts/benchmarks/with_keras.py or benchmark_torch.py."
+            )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Returns the rows as a Markdown table."""
+    lines = [
+        "| family | contender | examples a second, median (lowest to highest) | ratio | rounds | parameters | loss |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        rate = f"{statistics.median(row.rates):,.0f} ({min(row.rates):,.0f} to {max(row.rates):,.0f})"
+        lines.append(
+            f"| {row.family} | {CONTENDERS[row.contender]} | {rate} | {row.ratio:.2f} | {len(row.rates)} | "
+            f"{row.parameters:,} | {row.loss:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def write(rows: Sequence[Row], file: Path) -> None:
+    """Writes the rows as CSV, a line each."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["family", "contender", "examples_per_second", "ratio", "rounds", "parameters", "loss"])
+        for row in rows:
+            rate = round(statistics.median(row.rates), 1)
+            writer.writerow(
+                [
+                    row.family,
+                    row.contender,
+                    rate,
+                    round(row.ratio, 3),
+                    len(row.rates),
+                    row.parameters,
+                    round(row.loss, 5),
+                ]
+            )
+
+
+def _parser() -> Parser:
+    parser = Parser("benchmark", _DESCRIPTION)
+    parser.add_argument(
+        "what", choices=["training", "serving", "tokenization"], help="What to measure; each has options of its own."
+    )
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), help="Families of models.")
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), help="Whom to compare; zoo is always one.")
+    parser.add_argument("--seconds", type=float, default=10.0, help="Seconds that each contender is measured for.")
+    parser.add_argument(
+        "--steps", type=int | None, help="Steps of a round; each family has its own number if left out."
+    )
+    parser.add_argument("--batch_size", type=int, default=64, help="Examples per step.")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="Threads of each contender.")
+    parser.add_argument(
+        "--precision", choices=["float32", "mixed_bfloat16"], default="float32", help="Of zoo and Keras."
+    )
+    parser.add_argument(
+        "--torch-python", default=sys.executable, help="A Python that has PyTorch, and Lightning if it has."
+    )
+    parser.add_argument("--output", help="A CSV file for the figures.")
+    return parser
+
+
+def _checked(options: Any) -> Any:
+    for name, known in (("families", FAMILIES), ("contenders", CONTENDERS)):
+        for value in getattr(options, name):
+            if value not in known:
+                raise UsageError(f"--{name} has {value!r}. {did_you_mean(value, known)}")
+    for name in ("batch_size", "threads", "steps"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} is {value}; expected at least 1. Pass --{name} 2, say.")
+    # First zoo: it makes the data and the weights that all others start from.
+    options.contenders = ["zoo", *(c for c in CONTENDERS if c in options.contenders and c != "zoo")]
+    return options
+
+
+def _all_rows(options: Any, skipped: dict[str, str]) -> Iterator[Row]:
+    for family in options.families:
+        yield from measure(family, options, skipped)
+
+
+def command(argv: list[str]) -> int:
+    """Parses, measures, prints the table."""
+    if argv[:1] == ["serving"]:
+        from zoo.scripts.benchmarks import serving
+
+        return serving.command(argv[1:])
+    if argv[:1] == ["tokenization"]:
+        from zoo.scripts.benchmarks import tokenization
+
+        return tokenization.command(argv[1:])
+    options = _checked(_parser().parse(argv))
+    skipped: dict[str, str] = {}
+    rows: list[Row] = []
+    for row in _all_rows(options, skipped):
+        rows.append(row)
+        print(f"{row.family} {row.contender}: {statistics.median(row.rates):,.0f} examples a second", flush=True)
+        if options.output:
+            write(rows, Path(options.output))
+    print(f"\nBatch {options.batch_size}, {options.threads} threads, {options.precision}.\n\n{table(rows)}\n")
+    for contender, why in skipped.items():
+        print(f"{CONTENDERS[contender]}: skipped: {why}")
+    print("\n".join(NOTES))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(command))

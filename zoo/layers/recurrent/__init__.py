@@ -1,0 +1,1 @@
+"""LSTM and GRU: the layers, their training loops and their inference forms."""

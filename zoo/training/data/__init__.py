@@ -1,0 +1,1 @@
+"""What users pass to `zoo.train`: arrays, datasets, compiled models."""

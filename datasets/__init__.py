@@ -33,8 +33,8 @@ def load(
     (series), `seasons` (a series to forecast), `tagged_commands` (tokens with tags), `number_words` (translation),
     `tastes` (ratings) and `command_lines` (texts without labels).
 
-    Own files: `csv:PATH` (any task, see `zoo.datasets.sources.csv_files`), `images:FOLDER` with FOLDER/class/*.png, `text:FOLDER`
-    with FOLDER/class/*.txt, `lines:PATH` with a text a line. What has no splits of its own is divided by its content, 80 to
+    Own files: `csv:PATH` (any task, see `zoo.datasets.sources.csv_schemas`), `images:FOLDER` with FOLDER/class/*.png,
+    `text:FOLDER` with FOLDER/class/*.txt, `lines:PATH` with a text a line. What has no splits of its own is divided by its content, 80 to
     10 to 10, lines 98 to 1 to 1, equal examples together.
 
     Every other name is one of TensorFlow Datasets, or of this package's builders for it: prepared in `data_dir` already,

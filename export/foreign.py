@@ -114,7 +114,9 @@ def probe(
             "candidates": {name: len(candidates) for name, candidates in generated.items()},
         }
         storage.write_json(order, request)
-        seen = comparison.run_script(Path(__file__).with_name("probe.py"), [str(order)], "PROBE ", python, folder)
+        seen = comparison.run_script(
+            Path(replay.__file__).with_name("probe.py"), [str(order)], "PROBE ", python, folder
+        )
         if "error" in seen:
             return seen, {}
         answered = replay.restore(str(answers))

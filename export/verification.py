@@ -223,7 +223,7 @@ def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
 
 def _replay(directory: Path, python: str | Path | None, sample: dict[str, str]) -> dict[str, Any]:
     """Runs replay.py in a process of its own; returns what it printed, or {"error": ...}."""
-    script = Path(__file__).with_name("replay.py")
+    script = Path(replay.__file__)
     return comparison.run_script(
         script, [str(directory.absolute()), str(TOLERANCE), json.dumps(sample)], "REPLAY ", python
     )

@@ -51,7 +51,7 @@ def coverage(texts: Sequence[str], pieces: Sequence[str], lower_case: bool) -> d
 
 
 def texts_of(data: Data, split: str) -> Iterator[str]:
-    """Yields the texts of a data set's split, as `zoo.datasets.preprocessing.vocabularies.texts_of`; TensorFlow is imported here first."""
+    """Yields the texts of a data set's split, as `vocabularies.texts_of` does; TensorFlow is imported here first."""
     from zoo.datasets.preprocessing import vocabularies
 
     return vocabularies.texts_of(data, split)

@@ -108,7 +108,7 @@ def test_wrong_options(words, message, capsys):
 
 def test_the_worker_of_pytorch_runs_without_this_package(tmp_path):
     """It may be started by another Python, which has PyTorch and nothing of ours."""
-    file = Path(training.__file__).with_name("benchmark_torch.py")
+    file = Path(training.__file__).with_name("with_torch.py")
     job = json.dumps({"contender": "torch", "folder": str(tmp_path), "threads": 1})
     environment = {"PATH": os.environ["PATH"]}
     done = subprocess.run(

@@ -367,8 +367,8 @@ def load_model(file: Path) -> keras.Model:
 
     import zoo.layers
 
-    for module in pkgutil.iter_modules(zoo.layers.__path__):
-        importlib.import_module(f"zoo.layers.{module.name}")
+    for module in pkgutil.walk_packages(zoo.layers.__path__, "zoo.layers."):
+        importlib.import_module(module.name)
     return keras.saving.load_model(file, compile=False)
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -124,54 +123,8 @@ class Table:
         return (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy().astype(np.int64)
 
 
-def read_csv(
-    name: str,
-    path: Path,
-    memory_limit: int,
-    columns: Mapping[str, str | list[str]] | None = None,
-    window: int | None = None,
-    horizon: int | None = None,
-) -> Data:
-    """Reads a CSV file: UTF-8, a header, separated by commas, semicolons or tabs.
-
-    Args:
-        name: the name that `load` got.
-        path: the file.
-        memory_limit: see `zoo.datasets.load`.
-        columns: the column or columns of every key; left out, columns are named like the keys.
-        window: of a series to forecast: rows of history.
-        horizon: of a series to forecast: rows to forecast.
-
-    Raises:
-        UsageError: no such file, no such column (the nearest is offered), no rows, values of a wrong kind.
-
-    Example:
-        >>> data = read_csv("csv:reviews.csv", Path("reviews.csv"), 1 << 30, {"text": "review", "label": "stars"})
-        >>> data.task
-        'text_classification'
-    """
-    from zoo.datasets.sources import csv_schemas
-
-    content = _content(path)
-    frame = _parsed(path, content)
-    layout, chosen = _match(path, list(frame.columns), columns, csv_schemas.LAYOUTS)
-    about = {"columns": {column: _described(frame[column]) for column in frame.columns}, "left_out": {}}
-    table = Table(path, frame, chosen, about)
-    source = f"own file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
-    steps = {"window": window, "horizon": horizon}
-    if not layout.forecasts:
-        for option in (k for k, v in steps.items() if v is not None):
-            raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {option}. Leave it out.")
-        steps = {}
-    arguments = {**({"columns": {k: _plain(v) for k, v in columns.items()}} if columns else {}), **steps}
-    return layout.read(table, name, arguments, source, memory_limit)
-
-
-def _plain(value: str | list[str]) -> str | list[str]:
-    return value if isinstance(value, str) else list(value)
-
-
-def _content(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Returns a file's content; a missing one is a UsageError that offers its neighbours."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -180,7 +133,7 @@ def _content(path: Path) -> bytes:
         raise UsageError(f"Cannot read {path}: {error.strerror}. {near} Pass csv:FILE.") from error
 
 
-def _parsed(path: Path, content: bytes) -> pd.DataFrame:
+def parse(path: Path, content: bytes) -> pd.DataFrame:
     """Returns all cells as texts; pandas itself would take the last of two columns' names, and a long row's index."""
     import pandas as pd
 
@@ -219,7 +172,7 @@ def _header(text: str, separator: str) -> list[str]:
     return next(csv.reader(io.StringIO(text), delimiter=separator), [])
 
 
-def _described(cells: pd.Series) -> dict[str, Any]:
+def describe_column(cells: pd.Series) -> dict[str, Any]:
     """Returns what a column holds: int64, float64 or string, and how many cells are empty."""
     import pandas as pd
 
@@ -232,7 +185,7 @@ def _described(cells: pd.Series) -> dict[str, Any]:
     return {"dtype": "int64" if whole else "float64", "missing": int(empty.sum())}
 
 
-def _match(
+def match(
     path: Path, header: list[str], columns: Mapping[str, str | list[str]] | None, layouts: Mapping[str, Any]
 ) -> tuple[Any, dict[str, list[str]]]:
     """Returns the layout that keys fit, and the columns of every key."""

@@ -1,17 +1,20 @@
-"""What the columns of a table mean, task by task; `LAYOUTS` is the list that `zoo.datasets.sources.csv_files` matches against."""
+"""What the columns of a table mean, task by task; `LAYOUTS` lists them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zoo.datasets.data import Data
+from zoo.datasets.sources import csv_files
 from zoo.datasets.sources.csv_files import Table
-from zoo.datasets.sources.files import SPLIT_NAMES, check_classes, numbered
 from zoo.datasets.sources.in_memory import Rows, check_images, features_of, positive, texts, useful_lags, window_splits
+from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
 from zoo.datasets.sources.splitting import digest, divide_users_by_time, duplicates, sentence_groups
 from zoo.errors import UsageError, did_you_mean
 
@@ -271,3 +274,48 @@ LAYOUTS = {
     ]
 }
 """The layouts by task."""
+
+
+def read_csv(
+    name: str,
+    path: Path,
+    memory_limit: int,
+    columns: Mapping[str, str | list[str]] | None = None,
+    window: int | None = None,
+    horizon: int | None = None,
+) -> Data:
+    """Reads a CSV file: UTF-8, a header, separated by commas, semicolons or tabs.
+
+    Args:
+        name: the name that `load` got.
+        path: the file.
+        memory_limit: see `zoo.datasets.load`.
+        columns: the column or columns of every key; left out, columns are named like the keys.
+        window: of a series to forecast: rows of history.
+        horizon: of a series to forecast: rows to forecast.
+
+    Raises:
+        UsageError: no such file, no such column (the nearest is offered), no rows, values of a wrong kind.
+
+    Example:
+        >>> data = read_csv("csv:reviews.csv", Path("reviews.csv"), 1 << 30, {"text": "review", "label": "stars"})
+        >>> data.task
+        'text_classification'
+    """
+    content = csv_files.read_bytes(path)
+    frame = csv_files.parse(path, content)
+    layout, chosen = csv_files.match(path, list(frame.columns), columns, LAYOUTS)
+    about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
+    table = Table(path, frame, chosen, about)
+    source = f"own file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
+    steps = {"window": window, "horizon": horizon}
+    if not layout.forecasts:
+        for option in (k for k, v in steps.items() if v is not None):
+            raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {option}. Leave it out.")
+        steps = {}
+    arguments = {**({"columns": {k: _plain(v) for k, v in columns.items()}} if columns else {}), **steps}
+    return layout.read(table, name, arguments, source, memory_limit)
+
+
+def _plain(value: str | list[str]) -> str | list[str]:
+    return value if isinstance(value, str) else list(value)

@@ -6,25 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from zoo.datasets.data import Data
-from zoo.datasets.sources.csv_files import read_csv
+from zoo.datasets.sources.csv_schemas import read_csv
 from zoo.datasets.sources.in_memory import Rows, check_images, texts
+from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
 from zoo.datasets.sources.splitting import digest, divide, duplicates
 from zoo.errors import UsageError, did_you_mean
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
-"""What splits are called, and what we call them."""
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _TEXTS = (".txt",)
 
@@ -133,29 +121,6 @@ def _text(file: Path) -> str:
         raise UsageError(f"{file} is not UTF-8 at byte {error.start}. Convert it to UTF-8.") from error
     except OSError as error:
         raise UsageError(f"Cannot read {file}: {error.strerror}. Check the file.") from error
-
-
-def numbered(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Returns the number of every label among the classes, int64.
-
-    Example:
-        >>> numbered(["b", "a"], ["a", "b"]).tolist()
-        [1, 0]
-    """
-    numbers = {label: number for number, label in enumerate(classes)}
-    return np.array([numbers[label] for label in labels], np.int64)
-
-
-def check_classes(where: str, classes: Sequence[str]) -> None:
-    """Refuses labels that are all the same.
-
-    Raises:
-        UsageError: fewer than two classes.
-    """
-    if len(classes) < 2:
-        raise UsageError(
-            f"{where} has one class only, {classes[0]!r}; expected two or more. Choose another column or folder."
-        )
 
 
 def _labelled_files(

@@ -54,8 +54,8 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         f"`{extra}/golden.npz` holds real test examples with the answers of the model that was trained. Before this "
         "folder became visible, a process without Keras and without savedmodel-zoo replayed them through every signature: "
         f"`{extra}/verification.json`. `zoo verify {place or '.'}` does it again; "
-        f"`{f'cd {place} && ' if place else ''}sha256sum --check {artifact_paths.EXTRA}/{artifact_paths.SUMS}` shows that no file has "
-        "changed since.",
+        f"`{f'cd {place} && ' if place else ''}sha256sum --check {artifact_paths.EXTRA}/{artifact_paths.SUMS}` "
+        "shows that no file has changed since.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -172,6 +172,7 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
         if command is not None:
             kinds.setdefault(tuple(sorted(signature["inputs"])), command)
     where = f"`{place}`: `cd {place}`" if place else "this folder"
+    arguments = request_examples.c_arguments(signatures["serving_default"]["inputs"], examples["serving_default"])
     return [
         "## Request",
         "",
@@ -208,7 +209,7 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
         "print(u.find_spec('tensorflow').submodule_search_locations[0])\")",
         f'cc -O2 -I"$TF/include" {artifact_paths.EXTRA}/request.c -o /tmp/request -L"$TF" -l:libtensorflow_cc.so.2 '
         '-l:libtensorflow_framework.so.2 -Wl,-rpath,"$TF"',
-        f"/tmp/request . {request_examples.c_arguments(signatures['serving_default']['inputs'], examples['serving_default'])}",
+        f"/tmp/request . {arguments}",
         "```",
         "",
     ]

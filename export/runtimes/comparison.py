@@ -252,7 +252,7 @@ def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray],
         replay.store(str(questions), dict(inputs))
         request["portions"] = portions(inputs, [request["batch"]] if request["batch"] else request["sizes"])
     storage.write_json(order, request)
-    outcome = run_script(Path(__file__).with_name("worker.py"), [str(order)], "WORKER ", folder=folder)
+    outcome = run_script(Path(replay.__file__).with_name("convert_worker.py"), [str(order)], "WORKER ", folder=folder)
     if "No space left on device" in str(outcome.get("cannot") or outcome.get("error")):
         raise scratch.full_disk(OSError("No space left on device"))
     if "error" in outcome and not outcome.get("loaded", True):

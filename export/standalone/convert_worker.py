@@ -1,6 +1,7 @@
 """Converts one signature for another runtime and answers with it, in a process of its own.
 
-Run as a script by `zoo.export.runtimes.comparison`, by path: converters crash, abort and hang, and none of that may reach the caller.
+Run as a script by `zoo.export.runtimes.comparison`, by path: converters crash, abort and hang, and none of that may
+reach the caller.
 Reads a request as JSON from the file that it is given, prints one JSON object. Inputs and answers are arrays of numbers, in
 files as replay.py, which lies beside this script, writes them.
 """

@@ -132,7 +132,7 @@ def _measure(family: str, threads: int, folder: str, options: Any, skipped: dict
 
 def _command(contender: str, torch_python: str) -> list[str]:
     if contender.startswith("torch"):
-        return [torch_python, str(Path(__file__).with_name("benchmark_torch.py"))]
+        return [torch_python, str(Path(__file__).with_name("with_torch.py"))]
     return [sys.executable, "-P", "-m", "zoo.scripts.benchmarks.servers"]
 
 

@@ -125,7 +125,7 @@ class Worker:
 def start(job: Mapping[str, Any], torch_python: str) -> tuple[Worker, dict[str, Any]]:
     """Starts a contender and returns it with its first answer: parameters and loss, or why it is skipped."""
     if job["contender"] in ("torch", "lightning"):
-        command = [torch_python, str(Path(__file__).with_name("benchmark_torch.py"))]
+        command = [torch_python, str(Path(__file__).with_name("with_torch.py"))]
     else:
         command = [sys.executable, "-P", "-m", "zoo.scripts.benchmarks.with_keras"]
     worker = Worker(command, job)
@@ -187,12 +187,12 @@ def _check_alike(rows: Sequence[Row]) -> None:
         if row.parameters != rows[0].parameters:
             raise UsageError(
                 f"{row.contender} trains {row.parameters:,} parameters of {row.family}, {rows[0].contender} "
-                f"{rows[0].parameters:,}. Correct the architectures in scripts/benchmarks/with_keras.py or benchmark_torch.py."
+                f"{rows[0].parameters:,}. Correct the architectures in scripts/benchmarks/with_keras.py or with_torch.py."
             )
         if abs(row.loss - rows[0].loss) > 0.05 * abs(rows[0].loss):
             raise UsageError(
                 f"{row.contender} has a loss of {row.loss:.4f} on {row.family}, {rows[0].contender} {rows[0].loss:.4f}. "
-                "Correct the architectures in scripts/benchmarks/with_keras.py or benchmark_torch.py."
+                "Correct the architectures in scripts/benchmarks/with_keras.py or with_torch.py."
             )
 
 
@@ -232,10 +232,7 @@ def write(rows: Sequence[Row], file: Path) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser("benchmark", _DESCRIPTION)
-    parser.add_argument(
-        "what", choices=["training", "serving", "tokenization"], help="What to measure; each has options of its own."
-    )
+    parser = Parser("benchmark training", _DESCRIPTION)
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), help="Families of models.")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), help="Whom to compare; zoo is always one.")
     parser.add_argument("--seconds", type=float, default=10.0, help="Seconds that each contender is measured for.")
@@ -275,14 +272,6 @@ def _all_rows(options: Any, skipped: dict[str, str]) -> Iterator[Row]:
 
 def command(argv: list[str]) -> int:
     """Parses, measures, prints the table."""
-    if argv[:1] == ["serving"]:
-        from zoo.scripts.benchmarks import serving
-
-        return serving.command(argv[1:])
-    if argv[:1] == ["tokenization"]:
-        from zoo.scripts.benchmarks import tokenization
-
-        return tokenization.command(argv[1:])
     options = _checked(_parser().parse(argv))
     skipped: dict[str, str] = {}
     rows: list[Row] = []

@@ -1,0 +1,44 @@
+"""Names of splits and classes in the user's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zoo.errors import UsageError
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""What splits are called, and what we call them."""
+
+
+def numbered(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Returns the number of every label among the classes, int64.
+
+    Example:
+        >>> numbered(["b", "a"], ["a", "b"]).tolist()
+        [1, 0]
+    """
+    numbers = {label: number for number, label in enumerate(classes)}
+    return np.array([numbers[label] for label in labels], np.int64)
+
+
+def check_classes(where: str, classes: Sequence[str]) -> None:
+    """Refuses labels that are all the same.
+
+    Raises:
+        UsageError: fewer than two classes.
+    """
+    if len(classes) < 2:
+        raise UsageError(
+            f"{where} has one class only, {classes[0]!r}; expected two or more. Choose another column or folder."
+        )

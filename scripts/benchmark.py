@@ -1,0 +1,41 @@
+"""`zoo benchmark training`, `serving` and `tokenization`: measure side by side with other frameworks."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from zoo.errors import UsageError, did_you_mean
+from zoo.scripts.console import run_command
+
+BENCHMARKS = {
+    "training": "examples per second of training, next to Keras and PyTorch",
+    "serving": "milliseconds of a call of a SavedModel, next to other runtimes",
+    "tokenization": "texts per second of the tokenizer in the graph, next to the tokenizers library",
+}
+
+
+def command(argv: list[str]) -> int:
+    """Runs the benchmark that the first word names with the words after it."""
+    if not argv or argv[0] in ("-h", "--help"):
+        lines = [f"  {name:<14}{text}" for name, text in BENCHMARKS.items()]
+        print(
+            "\n".join(
+                [
+                    "usage: zoo benchmark BENCHMARK [options]",
+                    "",
+                    *lines,
+                    "",
+                    "zoo benchmark BENCHMARK --help shows its options.",
+                ]
+            )
+        )
+        return 0 if argv else 2
+    if argv[0] not in BENCHMARKS:
+        raise UsageError(f"Unknown benchmark {argv[0]!r}. {did_you_mean(argv[0], BENCHMARKS)}")
+    status: int = importlib.import_module(f"zoo.scripts.benchmarks.{argv[0]}").command(argv[1:])
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(command))

@@ -1,4 +1,4 @@
-"""What README says is run, and what it lists is compared."""
+"""What the READMEs say is run, and what they list is compared."""
 
 from __future__ import annotations
 
@@ -14,39 +14,70 @@ import pytest
 
 import zoo
 from zoo.scripts import cli, results, train
+from zoo.scripts.benchmarks import serving, tokenization, training
 from zoo.scripts.list_models import model_table
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+FOLDERS = ("zoo", "datasets", "export", "scripts", "tests")
+# The order in which the Python blocks are run: later pages use what README defines.
+PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted((ROOT / folder).rglob("README.md")))]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return [
+        block
+        for text in TEXTS.values()
+        for block in re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    ]
 
 
-def test_the_model_table_is_current():
-    shown = re.search(r"<!-- models: .*? -->\n(.*?)\n?<!-- /models -->", README, re.DOTALL)
-    assert shown and shown[1] == model_table(), (
-        "README's model table is stale. Put the output of `zoo list --markdown` between its two comments."
+@pytest.mark.parametrize(
+    ("page", "name", "current"),
+    [
+        ("zoo/models", "models", model_table),
+        ("scripts/recipes", "results", lambda: results.markdown(results.RECIPES / "results.csv")),
+        *(
+            ("scripts/benchmarks", module.__name__.rpartition(".")[2], lambda module=module: printed(module))
+            for module in (training, serving, tokenization)
+        ),
+    ],
+)
+def test_generated_tables_are_current(page, name, current):
+    text = TEXTS[ROOT / page / "README.md"]
+    shown = re.search(rf"<!-- {name}: made by `(.*?)` -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
+    assert shown and shown[2] == current(), (
+        f"{page}/README.md is stale. Replace its table by the output of `{shown[1]}`."
     )
 
 
-def test_the_results_are_those_of_the_csv_file():
-    shown = re.search(r"<!-- results: .*? -->\n(.*?)\n?<!-- /results -->", README, re.DOTALL)
-    assert shown and shown[1] == results.markdown(results.RECIPES / "results.csv"), (
-        "README's results are stale. Put the output of `zoo results --markdown --output scripts/recipes/results.csv` "
-        "between its two comments."
-    )
+def printed(module):
+    """Returns the table of a benchmark's CSV file, as `--markdown` prints it."""
+    name = module.__name__.rpartition(".")[2]
+    return module.FIGURES.table(module.FIGURES.read(ROOT / "scripts" / "benchmarks" / f"{name}.csv"))
+
+
+def test_the_first_page_is_short():
+    assert len(TEXTS[ROOT / "README.md"].splitlines()) <= 220
 
 
 def test_every_link_and_picture_is_there():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).is_file(), target
+    for page, text in TEXTS.items():
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+            assert target.startswith("https://") or (page.parent / target).is_file(), f"{page}: {target}"
+
+
+def test_every_anchor_of_the_contents_is_a_heading():
+    text = TEXTS[ROOT / "README.md"]
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line[3:].lower()).replace(" ", "-") for line in re.findall(r"^## .*$", text, re.M)
+    }
+    assert set(re.findall(r"\]\(#([\w-]+)\)", text)) == headings
 
 
 def test_every_command_and_name_is_there():
     """Of the blocks that are not run too."""
-    lines = "\n".join([*blocks("bash"), *blocks("sh"), *re.findall(r"`(zoo [^`]*)`", README)])
+    lines = "\n".join([*blocks("bash"), *blocks("sh"), *re.findall(r"`(zoo [^`]*)`", "\n".join(TEXTS.values()))])
     assert {*re.findall(r"^zoo ([\w-]+)", lines, re.MULTILINE)} <= set(cli.COMMANDS)
     assert {*re.findall(r"--model (\w+)", lines)} - {"MODEL"} <= set(zoo.list_models())
     assert {*re.findall(r"--config (\w+)(?=\s|$)", lines)} <= set(train.recipes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 import statistics
@@ -14,6 +13,7 @@ from typing import Any
 
 from zoo.errors import UsageError, did_you_mean
 from zoo.scripts.benchmarks import training
+from zoo.scripts.benchmarks.tables import Figures
 from zoo.scripts.benchmarks.training import Worker
 from zoo.scripts.console import Parser, run_command
 
@@ -35,6 +35,13 @@ CONTENDERS = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
 }
+FIGURES = Figures(
+    setting=("family", "steps", "batch", "threads"),
+    value="milliseconds",
+    extra=(),
+    contenders=CONTENDERS,
+    digits=",.3g",
+)
 _TEXT = {"data": "commands", "length": 100}
 FAMILIES: dict[str, dict[str, Any]] = {
     "mlp": {"data": "digits", "model": {"input_shape": [28, 28, 1]}},
@@ -152,37 +159,21 @@ def _alternate(workers: Mapping[str, Worker], family: str, batch: int, threads: 
     return list(rows.values())
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Returns the rows as a Markdown table, a line for every family, batch and number of threads.
-
-    Behind each figure stands how many times as long it is as the SavedModel's, the median of the rounds.
-    """
-    shown = [name for name in CONTENDERS if any(row.contender == name for row in rows)]
-    lines = [
-        "| family | batch | threads | " + " | ".join(CONTENDERS[name] for name in shown) + " |",
-        "|---" * (3 + len(shown)) + "|",
+def figures(rows: Sequence[Row], options: Any) -> list[dict[str, object]]:
+    """Returns the rows as those of the CSV file."""
+    return [
+        {
+            "family": row.family,
+            "batch": row.batch,
+            "threads": row.threads,
+            "steps": options.length or FAMILIES[row.family].get("length", ""),
+            "contender": row.contender,
+            "milliseconds": f"{row.milliseconds:.4g}",
+            "ratio": f"{row.ratio:.3f}",
+            "rounds": len(row.rounds),
+        }
+        for row in rows
     ]
-    settings = list(dict.fromkeys((row.family, row.batch, row.threads) for row in rows))
-    for setting in settings:
-        found = {r.contender: r for r in rows if (r.family, r.batch, r.threads) == setting}
-        cells = []
-        for name in shown:
-            row = found.get(name)
-            text = "" if row is None else f"{row.milliseconds:.3g}"
-            cells.append(text if row is None or name == "zoo" else f"{text} (x{row.ratio:.2f})")
-        family, batch, threads = setting
-        lines.append(f"| `{family}` | {batch} | {threads} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def write(rows: Sequence[Row], file: Path) -> None:
-    """Writes the rows as CSV, a line each."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["family", "batch", "threads", "contender", "milliseconds", "ratio", "rounds"])
-        for row in rows:
-            figures = [f"{row.milliseconds:.4f}", f"{row.ratio:.3f}", len(row.rounds)]
-            writer.writerow([row.family, row.batch, row.threads, row.contender, *figures])
 
 
 def _parser() -> Parser:
@@ -194,7 +185,8 @@ def _parser() -> Parser:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="Threads of each contender.")
     parser.add_argument("--seconds", type=float, default=2.0, help="Seconds per contender and setting.")
     parser.add_argument("--torch-python", default=sys.executable, help="A Python that has PyTorch.")
-    parser.add_argument("--output", help="A CSV file for the figures.")
+    parser.add_argument("--output", help="CSV file to add the figures to.")
+    parser.add_argument("--markdown", action="store_true", help="Print the CSV file as a table. Nothing is measured.")
     return parser
 
 
@@ -217,6 +209,10 @@ def _checked(options: Any) -> Any:
 def command(argv: list[str]) -> int:
     """Parses, measures, prints the table."""
     options = _checked(_parser().parse(argv))
+    output = Path(options.output) if options.output else None
+    if options.markdown:
+        print(FIGURES.table(FIGURES.read(output or Path(__file__).with_name("serving.csv"))))
+        return 0
     skipped: dict[str, str] = {}
     rows: list[Row] = []
     for family in options.families:
@@ -225,9 +221,9 @@ def command(argv: list[str]) -> int:
         for row in found:
             setting = f"{row.family}, batch {row.batch}, {row.threads} threads"
             print(f"{setting}: {CONTENDERS[row.contender]} {row.milliseconds:.3g} ms", flush=True)
-        if options.output:
-            write(rows, Path(options.output))
-    print(f"\n{table(rows)}\n")
+        if output:
+            FIGURES.write(figures(found, options), output)
+    print(f"\n{FIGURES.table(figures(rows, options))}\n")
     for who, why in skipped.items():
         print(f"{who}: skipped: {why}")
     print("\n".join(NOTES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 import statistics
@@ -15,6 +14,7 @@ from typing import Any
 
 from zoo import datasets
 from zoo.errors import UsageError
+from zoo.scripts.benchmarks.tables import Figures
 from zoo.scripts.console import Parser, import_tensorflow, run_command, take_option
 
 _DESCRIPTION = """Measure how many texts a second become numbers of pieces, side by side, in one run, with one thread.
@@ -24,6 +24,7 @@ alternate, A B C A B C, so that what else the machine does meets all alike.
 """
 
 CONTENDERS = {"zoo": "SavedModel of zoo", "tokenizers": "tokenizers", "transformers": "transformers BertTokenizer"}
+FIGURES = Figures(("data", "batch"), "texts_per_second", (), CONTENDERS, ",.0f")
 NOTES = (
     "Texts a second of calls from Python, one thread; the median of all rounds. Strings in, padded numbers out for the",
     "SavedModel; lists of numbers without offsets for tokenizers (encode_batch_fast) and transformers.",
@@ -144,26 +145,19 @@ def measure(encoders: Mapping[str, Encode], texts: Sequence[str], batch: int, se
     return list(rows.values())
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Returns the rows as a Markdown table."""
-    lines = [
-        "| batch | contender | texts a second, median (lowest to highest) | ratio | rounds |",
-        "|---|---|---|---|---|",
+def figures(rows: Sequence[Row], data: str) -> list[dict[str, object]]:
+    """Returns the rows as those of the CSV file."""
+    return [
+        {
+            "data": data,
+            "batch": row.batch,
+            "contender": row.contender,
+            "texts_per_second": f"{statistics.median(row.rates):.1f}",
+            "ratio": f"{row.ratio:.3f}",
+            "rounds": len(row.rates),
+        }
+        for row in rows
     ]
-    for row in rows:
-        rate = f"{statistics.median(row.rates):,.0f} ({min(row.rates):,.0f} to {max(row.rates):,.0f})"
-        lines.append(f"| {row.batch} | {CONTENDERS[row.contender]} | {rate} | {row.ratio:.2f} | {len(row.rates)} |")
-    return "\n".join(lines)
-
-
-def write(rows: Sequence[Row], file: Path) -> None:
-    """Writes the rows as CSV, a line each."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["batch", "contender", "texts_per_second", "ratio", "rounds"])
-        for row in rows:
-            rate = f"{statistics.median(row.rates):.1f}"
-            writer.writerow([row.batch, row.contender, rate, f"{row.ratio:.3f}", len(row.rates)])
 
 
 def _parser(data: str) -> Parser:
@@ -172,7 +166,8 @@ def _parser(data: str) -> Parser:
     parser.add_argument("--size", type=int, default=8000, help="Most pieces of a vocabulary that is trained.")
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 256], help="Texts in a call.")
     parser.add_argument("--seconds", type=float, default=2.0, help="Seconds per contender and size of batches.")
-    parser.add_argument("--output", help="A CSV file for the figures.")
+    parser.add_argument("--output", help="CSV file to add the figures to.")
+    parser.add_argument("--markdown", action="store_true", help="Print the CSV file as a table. Nothing is measured.")
     parser.add_signature("data", datasets.load, f"data {data}", skip=("name",), values={})
     return parser
 
@@ -182,6 +177,10 @@ def command(argv: list[str]) -> int:
     data, argv = take_option(argv, "data")
     data = data or "commands"
     options = _parser(data).parse(argv)
+    output = Path(options.output) if options.output else None
+    if options.markdown:
+        print(FIGURES.table(FIGURES.read(output or Path(__file__).with_name("tokenization.csv"))))
+        return 0
     for batch in options.batch_sizes:
         if not 1 <= batch <= 100_000:
             raise UsageError(f"--batch_sizes has {batch}; expected 1 to 100000. Pass --batch_sizes 1 256, say.")
@@ -210,10 +209,10 @@ def command(argv: list[str]) -> int:
         check_alike(encoders, texts)
         for batch in options.batch_sizes:
             rows += measure(encoders, texts, batch, options.seconds)
-            if options.output:
-                write(rows, Path(options.output))
+            if output:
+                FIGURES.write(figures(rows, data), output)
     length = statistics.mean(map(len, texts))
-    print(f"{data}: {len(texts):,} texts of {length:.0f} characters; {len(pieces):,} pieces.\n\n{table(rows)}\n")
+    print(f"{data}: {len(texts):,} texts of {length:.0f} characters; {len(pieces):,} pieces.\n")
     for name, why in skipped.items():
         print(f"{CONTENDERS[name]}: skipped: {why}")
     print("\n".join(NOTES))

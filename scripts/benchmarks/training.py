@@ -1,8 +1,7 @@
-"""Measure side by side with other frameworks: `zoo benchmark training --families mlp`, `serving`, `tokenization`."""
+"""Measure training next to Keras and PyTorch: `zoo benchmark training --families mlp`."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import os
@@ -10,11 +9,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError, did_you_mean
+from zoo.scripts.benchmarks.tables import Figures
 from zoo.scripts.console import Parser, run_command
 
 _DESCRIPTION = """Measure how many examples a second training takes, side by side, in one run.
@@ -31,6 +31,13 @@ CONTENDERS = {
     "torch": "PyTorch, DataLoader",
     "lightning": "Lightning, DataLoader",
 }
+FIGURES = Figures(
+    setting=("family", "batch_size", "threads", "precision"),
+    value="examples_per_second",
+    extra=("parameters", "loss"),
+    contenders=CONTENDERS,
+    digits=",.0f",
+)
 FAMILIES: dict[str, dict[str, Any]] = {
     "mlp": {"model": {"input_shape": [28, 28, 1], "num_classes": 10}, "steps": 400},
     "cnn": {
@@ -196,39 +203,22 @@ def _check_alike(rows: Sequence[Row]) -> None:
             )
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Returns the rows as a Markdown table."""
-    lines = [
-        "| family | contender | examples a second, median (lowest to highest) | ratio | rounds | parameters | loss |",
-        "|---|---|---|---|---|---|---|",
+def figures(rows: Sequence[Row], options: Any) -> list[dict[str, object]]:
+    """Returns the rows as those of the CSV file."""
+    setting = {name: getattr(options, name) for name in ("batch_size", "threads", "precision")}
+    return [
+        {
+            **setting,
+            "family": row.family,
+            "contender": row.contender,
+            "examples_per_second": f"{statistics.median(row.rates):.1f}",
+            "ratio": f"{row.ratio:.3f}",
+            "rounds": len(row.rates),
+            "parameters": row.parameters,
+            "loss": f"{row.loss:.5f}",
+        }
+        for row in rows
     ]
-    for row in rows:
-        rate = f"{statistics.median(row.rates):,.0f} ({min(row.rates):,.0f} to {max(row.rates):,.0f})"
-        lines.append(
-            f"| {row.family} | {CONTENDERS[row.contender]} | {rate} | {row.ratio:.2f} | {len(row.rates)} | "
-            f"{row.parameters:,} | {row.loss:.4f} |"
-        )
-    return "\n".join(lines)
-
-
-def write(rows: Sequence[Row], file: Path) -> None:
-    """Writes the rows as CSV, a line each."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["family", "contender", "examples_per_second", "ratio", "rounds", "parameters", "loss"])
-        for row in rows:
-            rate = round(statistics.median(row.rates), 1)
-            writer.writerow(
-                [
-                    row.family,
-                    row.contender,
-                    rate,
-                    round(row.ratio, 3),
-                    len(row.rates),
-                    row.parameters,
-                    round(row.loss, 5),
-                ]
-            )
 
 
 def _parser() -> Parser:
@@ -247,7 +237,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--torch-python", default=sys.executable, help="A Python that has PyTorch, and Lightning if it has."
     )
-    parser.add_argument("--output", help="A CSV file for the figures.")
+    parser.add_argument("--output", help="CSV file to add the figures to.")
+    parser.add_argument("--markdown", action="store_true", help="Print the CSV file as a table. Nothing is measured.")
     return parser
 
 
@@ -265,22 +256,23 @@ def _checked(options: Any) -> Any:
     return options
 
 
-def _all_rows(options: Any, skipped: dict[str, str]) -> Iterator[Row]:
-    for family in options.families:
-        yield from measure(family, options, skipped)
-
-
 def command(argv: list[str]) -> int:
     """Parses, measures, prints the table."""
     options = _checked(_parser().parse(argv))
+    output = Path(options.output) if options.output else None
+    if options.markdown:
+        print(FIGURES.table(FIGURES.read(output or Path(__file__).with_name("training.csv"))))
+        return 0
     skipped: dict[str, str] = {}
     rows: list[Row] = []
-    for row in _all_rows(options, skipped):
-        rows.append(row)
-        print(f"{row.family} {row.contender}: {statistics.median(row.rates):,.0f} examples a second", flush=True)
-        if options.output:
-            write(rows, Path(options.output))
-    print(f"\nBatch {options.batch_size}, {options.threads} threads, {options.precision}.\n\n{table(rows)}\n")
+    for family in options.families:
+        found = measure(family, options, skipped)
+        rows += found
+        for row in found:
+            print(f"{row.family} {row.contender}: {statistics.median(row.rates):,.0f} examples a second", flush=True)
+        if output:
+            FIGURES.write(figures(found, options), output)
+    print(f"\n{FIGURES.table(figures(rows, options))}\n")
     for contender, why in skipped.items():
         print(f"{CONTENDERS[contender]}: skipped: {why}")
     print("\n".join(NOTES))

@@ -34,8 +34,8 @@ def load(
     `tastes` (ratings) and `command_lines` (texts without labels).
 
     Own files: `csv:PATH` (any task, see `zoo.datasets.sources.csv_schemas`), `images:FOLDER` with FOLDER/class/*.png,
-    `text:FOLDER` with FOLDER/class/*.txt, `lines:PATH` with a text a line. What has no splits of its own is divided by its content, 80 to
-    10 to 10, lines 98 to 1 to 1, equal examples together.
+    `text:FOLDER` with FOLDER/class/*.txt, `lines:PATH` with one text per line. Data without splits is split 80/10/10
+    (lines 98/1/1) by a hash of each example, so duplicates stay together.
 
     Every other name is one of TensorFlow Datasets, or of this package's builders for it: prepared in `data_dir` already,
     downloaded, or made from the original files in `manual_dir`, which are checked against TensorFlow Datasets'

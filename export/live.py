@@ -100,7 +100,8 @@ def answers_to(
     """Returns what a function of signatures answers, 64 examples at a time, as they are replayed; of as many as there is time
     for, and of the first 64 at least."""
     tensors = {k: tf.constant(v.tolist(), tf.string) if v.dtype == object else tf.constant(v) for k, v in given.items()}
-    count, parts, begun = len(next(iter(given.values()))), [], time.monotonic()
+    count, begun = len(next(iter(given.values()))), time.monotonic()
+    parts: list[Tensors] = []
     for i in range(0, count, 64):
         if parts and time.monotonic() - begun > seconds:
             break

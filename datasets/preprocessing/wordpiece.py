@@ -122,7 +122,7 @@ class WordPiecePreprocessor:
         else:
             vocabulary = train_pieces(texts_of(data), size, Rules(**rules))
         room = sizes.get("vocab_size", len(vocabulary))
-        if len(vocabulary) > room:
+        if checkpoint is not None and len(vocabulary) > room:
             raise UsageError(
                 f"{given or checkpoint.path} has {len(vocabulary):,} pieces in its vocabulary; {checkpoint.path} has room "
                 f"for {room:,}. Pass files that belong together."

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import tasks
-from zoo.export.graph.signatures import as_model_input, heads, model_inputs
+from zoo.export.graph.signatures import by_input, heads, model_inputs
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -34,10 +34,8 @@ def golden(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
 def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
     functions = signatures(model, interface)
     examples = interface.examples
-    inputs = dict(zip(model_inputs(model), examples.inputs.values(), strict=True))
-    if len(model.inputs) > 1:
-        inputs = dict(examples.inputs)
-    answered = {"targets": examples.targets}
+    inputs = by_input(model, examples.inputs)
+    answered = {f"targets/{name}": values for name, values in examples.targets.items()}
     for name, (takes, function) in functions.items():
         given = inputs if name == "predict" else {k: examples.requests[k] for k in takes}
         answered |= _recorded(name, given, function)
@@ -68,7 +66,7 @@ def signatures(
         return answer
 
     def predict(inputs: Tensors) -> Tensors:
-        return live["predict"](as_model_input(model, inputs), {})
+        return live["predict"](dict(inputs), {})
 
     found = {
         name: (signature.takes(preprocessor.requests), answering(signature)) for name, signature in declared.items()
@@ -100,7 +98,8 @@ def answers_to(
     """Returns what a function of signatures answers, 64 examples at a time, as they are replayed; of as many as there is time
     for, and of the first 64 at least."""
     tensors = {k: tf.constant(v.tolist(), tf.string) if v.dtype == object else tf.constant(v) for k, v in given.items()}
-    count, parts, begun = len(next(iter(given.values()))), [], time.monotonic()
+    count, begun = len(next(iter(given.values()))), time.monotonic()
+    parts: list[Tensors] = []
     for i in range(0, count, 64):
         if parts and time.monotonic() - begun > seconds:
             break

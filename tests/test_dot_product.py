@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.layers import dot_product, sequences
+from zoo.layers import dot_product
 
 BATCH, HEADS, STEPS, KEYS, DIM = 3, 2, 5, 7, 4
 rng = np.random.default_rng(0)
@@ -71,20 +70,3 @@ def test_gradients_of_gradients_raise_in_training():
         slope = tf.reduce_sum(inner.gradient(total, q) ** 2)
     with pytest.raises(NotImplementedError, match=r"Call it with training=False\.$"):
         outer.gradient(slope, q)
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_an_encoder_block_is_keras_attention_between_the_rest(training):
-    """The block reads the weights of Keras's layer; Keras's layer itself says what they mean."""
-    block = sequences.EncoderBlock(num_heads=2, feed_forward_dim=6, dropout=0.0, dtype="float64")
-    x = rng.normal(size=(BATCH, KEYS, 8))
-    block.build(x.shape)
-    for weight in block.weights:
-        weight.assign(rng.normal(size=weight.shape) * 0.4)
-    mask = PADDED[:, 0, 0]
-    attended = block.attention(x, x, attention_mask=mask[:, None, :], training=training)
-    middle = block.attention_norm(x + attended)
-    expected = block.feed_forward_norm(middle + block.outer(block.inner(middle)))
-    np.testing.assert_allclose(
-        block(x, mask=keras.ops.convert_to_tensor(mask), training=training), expected, atol=1e-12
-    )

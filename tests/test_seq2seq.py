@@ -15,12 +15,13 @@ import zoo
 from zoo.datasets.preprocessing import translation as pieces
 from zoo.datasets.preprocessing.translation import TranslationPreprocessor
 from zoo.evaluation.translation import nearest_answers, summary, translation_report
-from zoo.layers import decoder, decoding
+from zoo.layers import blocks, decoder, decoding
+from zoo.models import seq2seq_rnn, seq2seq_transformer
 
 MODELS = ("seq2seq_transformer", "seq2seq_rnn")
 every_model = pytest.mark.parametrize("name", MODELS)
 START, END = 2, 3
-STEPPERS = {"seq2seq_transformer": decoding.TransformerStepper, "seq2seq_rnn": decoding.RecurrentStepper}
+STEPPERS = {"seq2seq_transformer": seq2seq_transformer.Stepper, "seq2seq_rnn": seq2seq_rnn.Stepper}
 
 
 def wild(name: str, seed: int = 0, **changes) -> keras.Model:
@@ -76,7 +77,7 @@ def norm(x: np.ndarray, layer) -> np.ndarray:
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * gamma + beta
 
 
-def attention(x: np.ndarray, memory: np.ndarray, layer, readable: np.ndarray) -> np.ndarray:
+def attend(x: np.ndarray, memory: np.ndarray, layer, readable: np.ndarray) -> np.ndarray:
     """One head after the other; `readable` is (batch, queries, keys)."""
     q, k, v = dense(x, layer.query_dense), dense(memory, layer.key_dense), dense(memory, layer.value_dense)
     size, parts = q.shape[-1] // layer.num_heads, []
@@ -90,9 +91,9 @@ def attention(x: np.ndarray, memory: np.ndarray, layer, readable: np.ndarray) ->
 def decoder_block(x: np.ndarray, memory: np.ndarray, block, memory_mask: np.ndarray) -> np.ndarray:
     steps = x.shape[1]
     causal = np.tril(np.ones((steps, steps), bool))[None]
-    x = norm(x + attention(x, x, block.self_attention, causal), block.norms[0])
-    x = norm(x + attention(x, memory, block.source_attention, memory_mask[:, None, :]), block.norms[1])
-    return norm(x + dense(np.maximum(dense(x, block.inner), 0), block.outer), block.norms[2])
+    x = norm(x + attend(x, x, block.self_attention, causal), block.norm_1)
+    x = norm(x + attend(x, memory, block.source_attention, memory_mask[:, None, :]), block.norm_2)
+    return norm(x + dense(np.maximum(dense(x, block.inner), 0), block.outer), block.norm_3)
 
 
 def encoder_block(x: np.ndarray, block, mask: np.ndarray) -> np.ndarray:
@@ -118,9 +119,9 @@ def numpy_transformer(model: keras.Model, source: np.ndarray, target: np.ndarray
     dim = table.shape[1]
     memory = f64(layer("source_embedding"))[0][source] * np.sqrt(dim) + positions(source.shape[1], dim)
     x = table[target] * np.sqrt(dim) + positions(target.shape[1], dim)
-    for block in decoding.numbered(model, "encoder"):
+    for block in blocks.numbered(model, "encoder"):
         memory = encoder_block(memory, block, mask)
-    for block in decoding.numbered(model, "decoder"):
+    for block in blocks.numbered(model, "decoder"):
         x = decoder_block(x, memory, block, mask)
     return softmax(x @ table.T + bias)
 
@@ -145,16 +146,14 @@ def numpy_rnn(model: keras.Model, source: np.ndarray, target: np.ndarray) -> np.
     for ids, words in zip(source, target, strict=True):
         memory = f64(layer("source_embedding"))[0][unpadded(ids)]
         states = []
-        for encoder, bridge in zip(
-            decoding.numbered(model, "encoder"), decoding.numbered(model, "bridge"), strict=True
-        ):
+        for encoder, bridge in zip(blocks.numbered(model, "encoder"), blocks.numbered(model, "bridge"), strict=True):
             w = f64(encoder)
             nothing = np.zeros((1, w[1].shape[0]))
             forth, back = gru(memory, nothing, w[:3]), gru(memory[:, ::-1], nothing, w[3:])
             states.append(np.tanh(dense(np.concatenate([forth[:, -1], back[:, -1]], -1), bridge)))
             memory = np.concatenate([forth, back[:, ::-1]], -1)
         x = table[words][None]
-        for cell, state in zip(decoding.numbered(model, "decoder"), states, strict=True):
+        for cell, state in zip(blocks.numbered(model, "decoder"), states, strict=True):
             x = gru(x, state, f64(cell))
         read = softmax(dense(x, layer("query")) @ memory.swapaxes(1, 2)) @ memory
         rows.append(np.tanh(dense(np.concatenate([x, read], -1), layer("combined")))[0])
@@ -168,43 +167,6 @@ def test_a_model_is_what_numpy_says(name, num_layers):
     source, target = some_sources(), np.random.default_rng(1).integers(1, 11, (6, 5)).astype(np.int32)
     expected = {"seq2seq_transformer": numpy_transformer, "seq2seq_rnn": numpy_rnn}[name](model, source, target)
     np.testing.assert_allclose(np.asarray(model([source, target])), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("num_heads", [1, 2, 4])
-def test_decoder_block_is_that_of_torch(num_heads):
-    torch = pytest.importorskip("torch")
-    dim, inner, rng = 8, 20, np.random.default_rng(3)
-    block = decoder.DecoderBlock(num_heads, inner)
-    block.build((None, None, dim), (None, None, dim))
-    for weight in block.weights:
-        weight.assign(rng.normal(size=weight.shape))
-    theirs = torch.nn.TransformerDecoderLayer(dim, num_heads, inner, dropout=0.0, batch_first=True).eval()
-    given: dict[str, np.ndarray] = {}
-    for name, layer in (("self_attn", block.self_attention), ("multihead_attn", block.source_attention)):
-        made = [f64(d) for d in (layer.query_dense, layer.key_dense, layer.value_dense)]
-        given[f"{name}.in_proj_weight"] = np.concatenate([kernel.T for kernel, _ in made])
-        given[f"{name}.in_proj_bias"] = np.concatenate([bias for _, bias in made])
-        given[f"{name}.out_proj.weight"], given[f"{name}.out_proj.bias"] = _turned(layer.output_dense)
-    given["linear1.weight"], given["linear1.bias"] = _turned(block.inner)
-    given["linear2.weight"], given["linear2.bias"] = _turned(block.outer)
-    for i, layer in enumerate(block.norms, 1):
-        given[f"norm{i}.weight"], given[f"norm{i}.bias"] = f64(layer)
-    theirs.load_state_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in given.items()})
-    x, memory = (rng.normal(size=(3, steps, dim)).astype(np.float32) for steps in (5, 7))
-    mask = np.arange(7)[None] < np.array([7, 4, 1])[:, None]
-    expected = theirs(
-        torch.tensor(x),
-        torch.tensor(memory),
-        tgt_mask=torch.nn.Transformer.generate_square_subsequent_mask(5),
-        memory_key_padding_mask=torch.tensor(~mask),
-    )
-    ours = block(x, memory, memory_mask=tf.constant(mask))
-    np.testing.assert_allclose(np.asarray(ours), expected.detach().numpy(), atol=1e-5)
-
-
-def _turned(layer) -> tuple[np.ndarray, np.ndarray]:
-    kernel, bias = f64(layer)
-    return kernel.T, bias
 
 
 def test_decoder_gru_is_that_of_torch():
@@ -393,7 +355,7 @@ def test_beams_of_other_widths_and_penalties(name, width, alpha):
 class Written:
     """A stepper whose log probabilities are written down: by the number of ids so far and the last id."""
 
-    max_length = 4
+    max_length, input_name = 4, "source_ids"
 
     def __init__(self, likely: dict[tuple[int, int], dict[int, float]]) -> None:
         table = np.full((self.max_length, 7, 7), -30.0, np.float32)
@@ -403,7 +365,8 @@ class Written:
         self._table = tf.constant(table)
 
     def start(self, source_ids):
-        return tf.zeros([tf.shape(source_ids)[0]]), tf.zeros([tf.shape(source_ids)[0]])
+        nothing = tf.zeros([tf.shape(source_ids)[0]])
+        return tf.fill(tf.shape(nothing), START), nothing, nothing
 
     def step(self, ids, position, state, context):
         return tf.gather(self._table[position], ids), state
@@ -511,10 +474,9 @@ def test_half_precision_decodes_as_it_computes(name):
         assert found["score"].dtype == np.float32 and np.isfinite(found["score"]).all()
 
 
-def test_layers_come_back_from_their_config():
-    for layer in (decoder.TiedEmbedding(9, 4, 5), decoder.MultiHead(2), decoder.DecoderBlock(2, 8, 0.3)):
-        again = type(layer).from_config(layer.get_config())
-        assert again.get_config() == layer.get_config()
+def test_the_table_comes_back_from_its_config():
+    layer = decoder.TiedEmbedding(9, 4, 5)
+    assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
 
 
 @pytest.mark.parametrize(
@@ -529,12 +491,7 @@ def test_layers_come_back_from_their_config():
             lambda: zoo.build("seq2seq_rnn", source_vocab_size=9, target_vocab_size=9, classifier_activation="relu"),
             "Pass 'softmax' for probabilities, or None for logits",
         ),
-        (
-            lambda: decoder.DecoderBlock(2, 8)(np.zeros((1, 2, 4)), np.zeros((1, 2, 6))),
-            "The memory has 6 channels, the inputs 4",
-        ),
-        (lambda: decoder.DecoderBlock(3, 8)(np.zeros((1, 2, 4)), np.zeros((1, 2, 4))), "does not divide by"),
-        (lambda: decoding.numbered(wild("seq2seq_rnn"), "block"), "has no layer block_1. Pass a model"),
+        (lambda: blocks.numbered(wild("seq2seq_rnn"), "block"), "has no layer block_1. Pass a model"),
     ],
 )
 def test_what_cannot_be_is_answered(call, message):
@@ -587,6 +544,12 @@ def prepared(texts=ENGLISH, translations=FRENCH, vocab_size: int = 400, max_leng
     return TranslationPreprocessor.for_model(data, needs, {})
 
 
+def encoded(preprocessor: TranslationPreprocessor, examples: dict[str, tf.Tensor]) -> tuple:
+    """Inputs by name, and the only target with its weights."""
+    inputs, targets, weights = preprocessor.encode(examples)
+    return inputs, targets["translation"], weights["translation"]
+
+
 def batch(texts: list, translations: list) -> dict[str, tf.Tensor]:
     return {"text": tf.constant(texts, tf.string), "translation": tf.constant(translations, tf.string)}
 
@@ -595,7 +558,7 @@ def batch(texts: list, translations: list) -> dict[str, tf.Tensor]:
 def test_texts_come_back_as_they_were(vocab_size):
     preprocessor, fixed = prepared(vocab_size=vocab_size)
     assert fixed["target_vocab_size"] <= vocab_size
-    inputs, targets, weights = preprocessor.encode(batch(ENGLISH, FRENCH))
+    inputs, targets, weights = encoded(preprocessor, batch(ENGLISH, FRENCH))
     assert [t.decode() for t in preprocessor.to_text(targets).numpy()] == FRENCH
     assert inputs["target_ids"].numpy()[:, 0].tolist() == [START] * len(FRENCH)
     used = np.count_nonzero(targets, axis=1)
@@ -614,7 +577,7 @@ def _shifted(targets: tf.Tensor) -> np.ndarray:
 
 def test_hostile_texts():
     preprocessor, _ = prepared([*ENGLISH, *HOSTILE], [*FRENCH, *HOSTILE], 500, 300)
-    _, targets, _ = preprocessor.encode(batch(HOSTILE, HOSTILE))
+    _, targets, _ = encoded(preprocessor, batch(HOSTILE, HOSTILE))
     assert [t.decode() for t in preprocessor.to_text(targets).numpy()] == HOSTILE
     strange, _ = prepared()
     mixed = [
@@ -626,7 +589,7 @@ def test_hostile_texts():
         "\u2581 itself",
         "\U0001f600",
     ]
-    inputs, targets, _ = strange.encode(batch(mixed, mixed))
+    inputs, targets, _ = encoded(strange, batch(mixed, mixed))
     assert inputs["source_ids"].shape[1] <= 60 and targets.shape[1] <= 60
     assert (inputs["source_ids"].numpy()[:, 0] != 0).all(), "no source is empty"
     back = [t.decode() for t in strange.to_text(targets).numpy()]
@@ -637,7 +600,7 @@ def test_hostile_texts():
 def test_a_vocabulary_of_nothing():
     preprocessor, fixed = prepared([""], [""])
     assert preprocessor.target_vocabulary == (pieces.MARK,) and fixed["target_vocab_size"] == 5
-    _, targets, _ = preprocessor.encode(batch(["new"], ["new words"]))
+    _, targets, _ = encoded(preprocessor, batch(["new"], ["new words"]))
     assert preprocessor.to_text(targets).numpy()[0].decode() == "\ufffd\ufffd\ufffd \ufffd\ufffd\ufffd\ufffd\ufffd"
 
 
@@ -705,7 +668,7 @@ def test_pieces_are_learned_as_by_counting_anew(size):
 
 def test_long_texts_are_cut_without_an_end():
     preprocessor, _ = prepared(max_length=5)
-    inputs, targets, weights = preprocessor.encode(batch(["Go. " * 9, "Go."], ["Va ! " * 9, "Va !"]))
+    inputs, targets, weights = encoded(preprocessor, batch(["Go. " * 9, "Go."], ["Va ! " * 9, "Va !"]))
     assert inputs["source_ids"].shape == inputs["target_ids"].shape == targets.shape == weights.shape == (2, 5)
     assert END not in targets.numpy()[0] and END in targets.numpy()[1]
     np.testing.assert_array_equal(inputs["target_ids"][0, 1:], targets[0, :-1])
@@ -714,11 +677,12 @@ def test_long_texts_are_cut_without_an_end():
 def test_columns_of_padding_are_cut():
     preprocessor, _ = prepared()
     examples = batch(["Go.", "I'm 19, and you?"], ["Va !", "Va !"])
-    inputs, targets, weights = preprocessor.encode(examples)
+    inputs, targets, weights = encoded(preprocessor, examples)
     wide = {name: tf.pad(ids, [[0, 0], [0, 3]]) for name, ids in inputs.items()}
-    more = [tf.pad(t, [[0, 0], [0, 3]]) for t in (targets, weights)]
+    more = [{"translation": tf.pad(t, [[0, 0], [0, 3]])} for t in (targets, weights)]
     trimmed, cut_targets, cut_weights = preprocessor.trim(wide, *more)
-    for found, expected in ((trimmed, inputs), (cut_targets, targets), (cut_weights, weights)):
+    cut = ((trimmed, inputs), (cut_targets["translation"], targets), (cut_weights["translation"], weights))
+    for found, expected in cut:
         tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
 
 
@@ -844,7 +808,7 @@ def test_a_trained_model_answers_texts_in_a_saved_model(name, tmp_path):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
     optimizer = keras.optimizers.Adam(3e-3)
     optimizer.build(model.trainable_variables)
-    everything = tf.data.Dataset.from_tensor_slices(preprocessor.encode(batch(texts, translations)))
+    everything = tf.data.Dataset.from_tensor_slices(encoded(preprocessor, batch(texts, translations)))
 
     @tf.function
     def step(inputs, targets, weights):

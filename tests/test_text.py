@@ -15,6 +15,7 @@ import zoo
 from zoo.config import read_yaml
 from zoo.datasets.preprocessing.text import TextPreprocessor, words
 from zoo.layers import sequences
+from zoo.layers.attention import TransformerBlock
 
 TEXT_MODELS = zoo.list_models(task="text_classification", variants=False)
 
@@ -83,7 +84,7 @@ def test_the_vocabulary_is_the_training_split_most_frequent_first():
 
 def test_batches_are_cut_to_their_longest_text():
     prepared = zoo.datasets.load("commands").prepare("embedding_lstm")
-    for ids, _ in prepared.batches("train", 16, seed=0):
+    for ids, _ in prepared.keras_batches("train", 16, seed=0):
         lengths = np.count_nonzero(ids.numpy(), axis=1)
         assert ids.shape[1] == lengths.max() and lengths.min() >= 1
 
@@ -124,9 +125,7 @@ def numpy_norm(x, scale, shift):
 
 def numpy_encoder_block(x, mask, block):
     """One sequence at a time, one head at a time, only over the steps that are real."""
-    query, key, value, out = (
-        getattr(block.attention, f"_{part}_dense") for part in ("query", "key", "value", "output")
-    )
+    query, key, value, out = (getattr(block.attention, f"{part}_dense") for part in ("query", "key", "value", "output"))
     results = np.zeros_like(x)
     for b in range(len(x)):
         real = np.flatnonzero(mask[b])
@@ -148,14 +147,16 @@ def test_encoder_block_equals_numpy():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, 5, 8))
     mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]], bool)
-    block = sequences.EncoderBlock(num_heads=2, feed_forward_dim=11)
+    block = TransformerBlock(num_heads=2, feed_forward_dim=11, kernels="per_head")
     block.build(x.shape)
     for weight in block.weights:
         weight.assign(rng.normal(size=weight.shape))
     outputs = block(x.astype(np.float32), mask=tf.constant(mask), training=False).numpy()
     np.testing.assert_allclose(outputs[mask], numpy_encoder_block(x, mask, block)[mask], atol=1e-4)
+    with pytest.raises(zoo.UsageError, match=r"channels=9 does not divide by num_heads=2"):
+        TransformerBlock(2, 3).build((None, None, 9))
     with pytest.raises(zoo.UsageError, match=r"embedding_dim=9 does not divide by num_heads=2"):
-        sequences.EncoderBlock(2, 3).build((None, None, 9))
+        zoo.build_transformer_model(vocab_size=10, num_classes=3, embedding_dim=9, num_heads=2)
 
 
 def test_masked_mean_equals_numpy():
@@ -195,8 +196,9 @@ def test_from_raw_texts_to_a_verified_savedmodel(run):
     assert run.report["accuracy"] > 0.95 > 0.5 > run.report["baseline"]["accuracy"]
     assert run.verification.passed
     signatures = json.loads((run.saved_model / "assets.extra" / "zoo.json").read_text())["signatures"]
-    assert signatures["serving_default"]["inputs"] == {"text": {"dtype": "string", "shape": [None]}}
-    assert signatures["predict"]["inputs"] == {"token_ids": {"dtype": "int32", "shape": [None, None]}}
+    text = {"dtype": "string", "shape": [None], "kind": "text", "description": "UTF-8"}
+    assert signatures["serving_default"]["inputs"] == {"text": text}
+    assert signatures["predict"]["inputs"] == {"token_ids": {"dtype": "int32", "shape": [None, None], "kind": "number"}}
     lines = (run.saved_model / "assets" / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
     assert lines[:2] == ["[PAD]", "[UNK]"] and len(lines) == len(set(lines)) > 40
     card = (run.run_directory / "README.md").read_text()

@@ -77,9 +77,9 @@ class Attention(layers.Layer):
         self.use_bias, self.kernels, self.kernel_initializer = use_bias, kernels, kernel_initializer
         self.supports_masking = True
 
-    def build(self, input_shape: tuple[int | None, ...], memory_shape: tuple[int | None, ...] | None = None) -> None:
+    def build(self, inputs_shape: tuple[int | None, ...], memory_shape: tuple[int | None, ...] | None = None) -> None:
         """Makes the projections; keys and values come with the memory's channels where a shape is given."""
-        self.make(int(input_shape[-1] or 0), int((memory_shape or input_shape)[-1] or 0))
+        self.make(int(inputs_shape[-1] or 0), int((memory_shape or inputs_shape)[-1] or 0))
         self.weights_dropout = layers.Dropout(self.dropout, dtype=self.dtype_policy, name="weights_dropout")
 
     def make(self, dim: int, memory_dim: int) -> dict[str, layers.Layer]:
@@ -91,11 +91,6 @@ class Attention(layers.Layer):
         sides = {"query": dim, "key": memory_dim, "value": memory_dim}
         made: dict[str, layers.Layer]
         if self.kernels == "joined":
-            if memory_dim != dim:
-                raise UsageError(
-                    f"The memory has {memory_dim} channels, the inputs {dim}: one product cannot read both. "
-                    "Pass kernels='separate'."
-                )
             made = {"query_key_value": _dense(self, "query_key_value", dim, 3 * units)}
             made["attention_output"] = _dense(self, "attention_output", units, dim)
         elif self.kernels == "separate":
@@ -121,10 +116,17 @@ class Attention(layers.Layer):
             name=name,
         )
         layer.build((None, None, *inputs))
+        layer.supports_masking = True
         return layer
 
     def keys_values(self, memory: Any) -> tuple[Any, Any]:
-        """Returns keys and values of (batch, steps, channels), each (batch, heads, steps, head_dim)."""
+        """Returns keys and values of (batch, steps, channels), each (batch, heads, steps, head_dim).
+
+        Raises:
+            UsageError: kernels are `joined`: one product cannot read two sequences.
+        """
+        if self.kernels == "joined":
+            raise UsageError("kernels='joined' reads the inputs alone, and a memory came. Pass kernels='separate'.")
         return self._heads(self.key_dense, memory), self._heads(self.value_dense, memory)
 
     def empty_cache(self, batch: Any) -> tuple[Any, Any]:
@@ -285,8 +287,6 @@ class TransformerBlock(layers.Layer):
     def build(self, inputs_shape: tuple[int | None, ...], memory_shape: tuple[int | None, ...] | None = None) -> None:
         """Makes the layers for the channels of inputs and memory."""
         dim = int(inputs_shape[-1] or 0)
-        if self.cross_attention and memory_shape is None:
-            raise UsageError("This block has cross_attention, and no memory came. Pass block(inputs, memory).")
         own = self.kernels == "joined" and not self.cross_attention
         attention = self._attention("self_attention" if self.cross_attention else "attention", self.kernels)
         parts: dict[str, layers.Layer] = attention.make(dim, dim) if own else {attention.name: attention}
@@ -349,6 +349,11 @@ class TransformerBlock(layers.Layer):
             cache: keys and values of the steps before; `empty_cache` gives that of the first one.
             training: whether to drop.
         """
+        if self.cross_attention == (memory is None and source is None):
+            has, came = ("has", "no") if self.cross_attention else ("has no", "a")
+            raise UsageError(
+                f"This block {has} cross_attention, and {came} memory came. Pass one to blocks with it alone."
+            )
         mask, seen = inputs_mask if mask is None else mask, []
 
         def attend(x: Any) -> Any:
@@ -389,6 +394,6 @@ class TransformerBlock(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        names = ("num_heads", "feed_forward_dim", "dropout", "attention_dropout", "activation", "epsilon", "pre_norm")
-        names += ("causal", "cross_attention", "use_bias", "head_dim", "kernels", "kernel_initializer")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        sizes = ("num_heads", "feed_forward_dim", "dropout", "attention_dropout", "activation", "epsilon", "pre_norm")
+        forms = ("causal", "cross_attention", "use_bias", "head_dim", "kernels", "kernel_initializer")
+        return {**super().get_config(), **{name: getattr(self, name) for name in (*sizes, *forms)}}

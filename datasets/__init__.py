@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo.datasets.preprocessing.base import register_preprocessor
 from zoo.datasets.sources.loading import EMBEDDED, TESTED, list_datasets
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
 
-__all__ = ["EMBEDDED", "TESTED", "list_datasets", "load"]
+__all__ = ["EMBEDDED", "TESTED", "list_datasets", "load", "register_preprocessor"]
 
 
 def load(
@@ -26,6 +27,7 @@ def load(
     horizon: int | None = None,
     folds: int | None = None,
     fold: int | None = None,
+    task: str | None = None,
 ) -> Data:
     """Loads a data set by its name.
 
@@ -52,6 +54,7 @@ def load(
         horizon: Steps to forecast, null for the data set's own.
         folds: Joins the splits and divides all examples into this many parts, of which one is the test split.
         fold: Which of the folds is the test split, from 0.
+        task: Of a data set that serves several tasks, the one that is wanted; null where the model decides.
 
     Returns:
         The raw `train`, `validation` and `test` splits with features, class names and licence; see
@@ -77,4 +80,5 @@ def load(
         options={"columns": columns, "window": window, "horizon": horizon},
         folds=folds,
         fold=fold,
+        task=task,
     )

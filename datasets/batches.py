@@ -1,22 +1,23 @@
-"""Batches put together: what is there, what is concatenated, what is filled up."""
+"""Batches put together: what is concatenated, what is filled up, and what Keras's own `fit` takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 
-def present(batch: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Returns a batch without what is None.
+def plain(inputs: Mapping[str, Any], targets: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns a batch as `keras.Model.fit` takes it: (x, y), or (x, y, sample_weight); a single tensor without its name.
 
     Example:
-        >>> present((1, 2, None))
+        >>> plain({"image": 1}, {"label": 2}, {})
         (1, 2)
     """
-    return tuple(part for part in batch if part is not None)
+    parts = (inputs, targets, weights) if weights else (inputs, targets)
+    return tuple(next(iter(part.values())) if len(part) == 1 else dict(part) for part in parts)
 
 
 def joined(parts: Sequence[tf.Tensor], padding: float) -> tf.Tensor:

@@ -23,7 +23,7 @@ class Examples:
     input is called `input`."""
 
     requests: Mapping[str, np.ndarray]
-    targets: np.ndarray
+    targets: Mapping[str, np.ndarray]
     inputs: Mapping[str, np.ndarray]
 
 
@@ -39,7 +39,7 @@ class Sample:
     """
 
     requests: Mapping[str, np.ndarray]
-    targets: np.ndarray
+    targets: Mapping[str, np.ndarray]
     whole: bool
 
 
@@ -92,10 +92,12 @@ class Interface:
         directory.mkdir(parents=True, exist_ok=True)
         arrays = {f"requests/{k}": v for k, v in self.examples.requests.items()}
         arrays |= {f"inputs/{k}": v for k, v in self.examples.inputs.items()}
+        arrays |= {f"targets/{k}": v for k, v in self.examples.targets.items()}
         if self.sample is not None:
             arrays |= {f"sample/{k}": v for k, v in self.sample.requests.items()}
-            arrays |= {"sample_targets": self.sample.targets, "sample_whole": np.array(self.sample.whole)}
-        packed = storage.pack_arrays({**arrays, "targets": self.examples.targets})
+            arrays |= {f"sample_targets/{k}": v for k, v in self.sample.targets.items()}
+            arrays["sample_whole"] = np.array(self.sample.whole)
+        packed = storage.pack_arrays(arrays)
         with storage.replacing(directory / "examples.npz") as temporary:
             np.savez_compressed(temporary, **packed)  # type: ignore[arg-type]
         content = {
@@ -116,7 +118,7 @@ class Interface:
         Raises:
             UsageError: the folder holds no interface, or one that was changed or does not say which data it belongs to.
         """
-        from zoo.datasets.preprocessing.base import PREPROCESSORS
+        from zoo.datasets.preprocessing.base import get_preprocessor
 
         directory = Path(directory)
         if not (directory / "interface.json").is_file():
@@ -132,19 +134,19 @@ class Interface:
         config = dict(content["preprocessor"])
         with np.load(directory / "examples.npz") as packed:
             arrays = storage.unpack_arrays(packed)
-        requests, inputs, sample = (
+        requests, targets, inputs, sample, right = (
             {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}
-            for kind in ("requests/", "inputs/", "sample/")
+            for kind in ("requests/", "targets/", "inputs/", "sample/", "sample_targets/")
         )
         loaded = cls(
             task=content["task"],
             build=content["build"],
             class_names=tuple(content["class_names"]),
-            preprocessor=PREPROCESSORS[config.pop("kind")](**config),
+            preprocessor=get_preprocessor(config.pop("kind"))(**config),
             data=content["data"],
-            examples=Examples(requests, arrays["targets"], inputs),
+            examples=Examples(requests, targets, inputs),
             splits=content["splits"],
-            sample=Sample(sample, arrays["sample_targets"], bool(arrays["sample_whole"])) if sample else None,
+            sample=Sample(sample, right, bool(arrays["sample_whole"])) if sample else None,
         )
         if loaded.fingerprint.sha256 != content["data_sha256"]:
             raise UsageError(

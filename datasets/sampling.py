@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ def draw_sample(
     num_examples: int,
     whole: bool,
     preprocessor: Preprocessor,
-    target: str,
+    targets: Sequence[str],
     accepts: Callable[[Mapping[str, Any]], bool],
     known: Examples,
 ) -> Sample | None:
@@ -32,11 +32,11 @@ def draw_sample(
         num_examples: how many there are.
         whole: whether these are all of their split.
         preprocessor: makes requests of them.
-        target: the key that holds what is right.
+        targets: the keys that hold what is right.
         accepts: whether an example can be sent as a request.
         known: examples whose size says how many fit.
     """
-    each = sum(_bytes(values) for values in known.requests.values()) / max(1, len(known.targets))
+    each = sum(_bytes(values) for values in known.requests.values()) / max(1, len(next(iter(known.requests.values()))))
     count = int(min(COUNT, num_examples, BYTES // max(1.0, each)))
     chosen = np.sort(np.random.default_rng(0).permutation(num_examples)[:count])
     numbers = tf.constant(chosen)
@@ -46,8 +46,8 @@ def draw_sample(
         return None
     order = np.random.default_rng(1).permutation(len(examples))  # so that the first of them are a sample too
     examples = [examples[i] for i in order]
-    targets = rectangular([example[target] for example in examples])
-    return Sample(preprocessor.to_requests(examples), targets, whole)
+    right = {name: rectangular([example[name] for example in examples]) for name in targets}
+    return Sample(preprocessor.to_requests(examples), right, whole)
 
 
 def _bytes(values: np.ndarray) -> int:

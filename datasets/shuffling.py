@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
+if TYPE_CHECKING:
+    from zoo.datasets.preprocessing.base import Batch
 
-def shuffled(rows: tuple[Any, ...], seed: int, epoch: int, batch_size: int, group_by_length: bool) -> np.ndarray:
+
+def shuffled(rows: Batch, seed: int, epoch: int, batch_size: int, group_by_length: bool) -> np.ndarray:
     """Returns the numbers of a split's examples, int64 (examples,), in an order that depends on (seed, epoch) alone.
 
     Args:
-        rows: the split's inputs and targets.
+        rows: the split's inputs, targets and weights.
         seed: of the run.
         epoch: number of the pass.
         batch_size: examples per batch.
         group_by_length: whether a batch holds sequences of like length.
 
     Example:
-        >>> shuffled((tf.zeros([4, 2]), tf.zeros([4])), seed=0, epoch=0, batch_size=2, group_by_length=False)
+        >>> rows = {"x": tf.zeros([4, 2])}, {"y": tf.zeros([4])}, {}
+        >>> shuffled(rows, seed=0, epoch=0, batch_size=2, group_by_length=False)
         array([2, 0, 1, 3])
     """
     generator = np.random.default_rng([seed, epoch])
-    order = generator.permutation(len(rows[1]))
+    order = generator.permutation(len(next(iter(rows[0].values()))))
     return _grouped(order, _lengths(rows[0]), batch_size, generator) if group_by_length else order
 
 
@@ -43,18 +47,17 @@ def redrawn(batches: tf.data.Dataset, redraw: Callable[..., Any], seed: int, epo
     """
     state = tf.constant(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0], tf.int64)
 
-    def draw(number: tf.Tensor, batch: tuple[Any, ...]) -> Any:
+    def draw(number: tf.Tensor, batch: Batch) -> Batch:
         return redraw(*batch, key=tf.stack([state, number]))
 
     return batches.enumerate(start).map(draw, num_parallel_calls=2, deterministic=True)
 
 
-def _lengths(inputs: Any) -> np.ndarray:
+def _lengths(inputs: Mapping[str, tf.Tensor]) -> np.ndarray:
     """How many real elements each example has: what its input `padding_mask` says, else over all of its inputs."""
-    if isinstance(inputs, dict) and "padding_mask" in inputs:
-        # Of other inputs zeros are no padding there: the first segment's type is 0.
-        inputs = inputs["padding_mask"]
-    columns = [part.numpy() for part in tf.nest.flatten(inputs)]
+    # Of the other inputs zeros are no padding there: the first segment's type is 0.
+    parts = [inputs["padding_mask"]] if "padding_mask" in inputs else inputs.values()
+    columns = [part.numpy() for part in parts]
     real = [~np.isnan(part) if part.dtype.kind == "f" else part != 0 for part in columns]
     return np.sum([part.reshape(len(part), -1).sum(axis=1) for part in real], axis=0)
 

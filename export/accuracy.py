@@ -110,7 +110,7 @@ def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any])
         # Traced: eager decoding of 1,000 images would take longer than the export.
         answers = live.answers_to(given, tf.function(function, reduce_retracing=True), _SECONDS)
     count = len(next(iter(answers.values())))
-    given, targets = {k: v[:count] for k, v in given.items()}, sample.targets[:count]
+    given, targets = {k: v[:count] for k, v in given.items()}, sample.targets[score.target][:count]
     sums = score.sums(answers, targets, interface.class_names)
     if not sums[1].sum():
         return None

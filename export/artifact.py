@@ -23,7 +23,7 @@ from zoo.export.extras.card import check_figures, model_card
 from zoo.export.extras.request_examples import c_program, golden_inputs
 from zoo.export.extras.warmup import write_warmup
 from zoo.export.graph import batch_norm_fusion
-from zoo.export.graph.signatures import PORTABLE, folding_plan, model_inputs, served_model
+from zoo.export.graph.signatures import PORTABLE, by_input, folding_plan, model_inputs, served_model
 from zoo.export.runtimes.comparison import RUNTIMES, require
 from zoo.export.verification import Verification, check
 
@@ -130,9 +130,8 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
             f"Export takes a Functional Keras model, whose inputs and outputs have names; received a "
             f"{type(model).__name__}. Pass keras.Model(model.inputs, model.outputs) for a Sequential."
         )
-    gives = interface.preprocessor.output_shape
     takes = {name: spec.shape[1:] for name, spec in model_inputs(model).items()}
-    given = gives if isinstance(gives, dict) else dict.fromkeys(list(takes)[:1], gives)
+    given = by_input(model, interface.preprocessor.input_shapes)
     if set(given) != set(takes) or not all(takes[name].is_compatible_with(given[name]) for name in takes):
         shown: list[Any] = [{k: list(v) for k, v in shapes.items()} for shapes in (takes, given)]
         if len(takes) == 1:
@@ -141,14 +140,15 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
             f"Model {model.name!r} takes {shown[0]}, the interface's preprocessor makes {shown[1]}. "
             "Pass the interface of the data that the model was trained on."
         )
-    tasks.check_output(model, tasks.get_task(interface.task))
-    classes, names = model.output_shape[-1], len(interface.class_names)
-    if tasks.get_task(interface.task).needs_class_names and classes != names:
+    objective = tasks.get_task(interface.task).objective
+    objective.check_outputs(model)
+    classes, names = objective.num_classes(model), len(interface.class_names)
+    if classes is not None and classes != names:
         raise UsageError(
             f"Model {model.name!r} answers {classes} classes, the interface names {names}. "
             "Pass the interface of the data that the model was trained on."
         )
-    if not len(interface.examples.targets):
+    if not all(len(values) for values in interface.examples.requests.values()):
         raise UsageError(
             "The interface holds no examples, so that nothing could be verified. Use data with a test split."
         )
@@ -220,13 +220,14 @@ def _facts(
         "model": registry.without_initial_arguments(interface.build),
         "parameters": model.count_params(),
         "task": interface.task,
+        "classes": tasks.get_task(interface.task).classes,
         "class_names": list(interface.class_names),
         "data": dict(interface.data),
         "data_sha256": interface.fingerprint.sha256,
         "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},
         "limits": list(interface.preprocessor.limits),
         "portable_signature": PORTABLE if PORTABLE in signatures else "predict",
-        "signatures": {name: _describe(function) for name, function in signatures.items()},
+        "signatures": {name: _describe(name, function, interface) for name, function in signatures.items()},
         "metrics": {k: v for k, v in report.items() if isinstance(v, (int, str)) or _is_finite(v)},
         "baseline": report.get("baseline"),
         "headline": report.get("headline", []),
@@ -244,14 +245,26 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def _describe(function: Any) -> dict[str, dict[str, Any]]:
-    def spec(tensor: Any) -> dict[str, Any]:
-        return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list()}
+def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
+    """What zoo.json says of a signature: types and shapes, what kind of request each input is, and how an answer is shown."""
+    requests = interface.preprocessor.requests
+    signature = tasks.get_task(interface.task).signatures.get(name)
+    texts, shown = (signature.answers, signature.shown) if signature else ({}, tasks.Shown())
 
-    inputs = function.structured_input_signature[1]
+    def spec(tensor: Any, **more: Any) -> dict[str, Any]:
+        return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list(), **{k: v for k, v in more.items() if v}}
+
+    def asked(key: str, tensor: Any) -> dict[str, Any]:
+        raw = (
+            requests.get(key) if name not in ("predict", PORTABLE) else None
+        )  # model inputs may have the name of a request
+        return spec(tensor, kind=raw.kind if raw else "number", description=raw.description if raw else "")
+
+    inputs, outputs = function.structured_input_signature[1], function.structured_outputs
     return {
-        "inputs": {name: spec(tensor) for name, tensor in inputs.items()},
-        "outputs": {name: spec(tensor) for name, tensor in function.structured_outputs.items()},
+        "inputs": {key: asked(key, tensor) for key, tensor in inputs.items()},
+        "outputs": {key: spec(tensor, description=texts.get(key)) for key, tensor in outputs.items()},
+        "shown": dataclasses.asdict(shown),
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import tasks
-from zoo.export.graph.signatures import as_model_input, heads, model_inputs
+from zoo.export.graph.signatures import by_input, heads, model_inputs
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -34,10 +34,8 @@ def golden(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
 def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
     functions = signatures(model, interface)
     examples = interface.examples
-    inputs = dict(zip(model_inputs(model), examples.inputs.values(), strict=True))
-    if len(model.inputs) > 1:
-        inputs = dict(examples.inputs)
-    answered = {"targets": examples.targets}
+    inputs = by_input(model, examples.inputs)
+    answered = {f"targets/{name}": values for name, values in examples.targets.items()}
     for name, (takes, function) in functions.items():
         given = inputs if name == "predict" else {k: examples.requests[k] for k in takes}
         answered |= _recorded(name, given, function)
@@ -68,7 +66,7 @@ def signatures(
         return answer
 
     def predict(inputs: Tensors) -> Tensors:
-        return live["predict"](as_model_input(model, inputs), {})
+        return live["predict"](dict(inputs), {})
 
     found = {
         name: (signature.takes(preprocessor.requests), answering(signature)) for name, signature in declared.items()

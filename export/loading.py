@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.export import artifact_paths
+from zoo.tasks import Shown
 
 
 class LoadedModel:
     """A SavedModel in this process; made by `zoo.export.load`."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._facts = path, _facts(path)
         try:
             self._model = tf.saved_model.load(str(path))
         except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
@@ -29,6 +32,19 @@ class LoadedModel:
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs, sorted: TensorFlow keeps no order."""
         return sorted(self._function(signature).structured_input_signature[1])
+
+    def kinds(self, signature: str = "serving_default") -> dict[str, str]:
+        """Returns the kind of request of each input, one of `zoo.tasks.KINDS`: as declared in the artifact, else text for
+        strings and number for the rest."""
+        specs = self._function(signature).structured_input_signature[1]
+        declared = self._facts.get(signature, {}).get("inputs", {})
+        usual = {name: "text" if spec.dtype == tf.string else "number" for name, spec in specs.items()}
+        return {name: declared.get(name, {}).get("kind", usual[name]) for name in self.inputs(signature)}
+
+    def describe(self, answer: Mapping[str, Any], signature: str = "serving_default", top: int = 1) -> str:
+        """Returns an answer of `predict` in one line, as its signature declares it; `top` is the number of labels."""
+        shown = self._facts.get(signature, {}).get("shown") or dataclasses.asdict(Shown())
+        return _SHOWN[shown["kind"]](answer, Shown(**shown), self.labels(), top)
 
     def _function(self, signature: str) -> Any:
         names = list(self._model.signatures)
@@ -66,10 +82,9 @@ class LoadedModel:
     def predict(self, items: Sequence[str | Path], signature: str = "serving_default") -> list[dict[str, Any]]:
         """Answers requests as a person types them, one for each.
 
-        An item is the path of a file for a model that takes a file's bytes; the path of a CSV file for one that takes a
-        series, with a row a step, a column a channel and perhaps a line of names; else the text, or the id, itself. For a
-        model that takes several, such as a pair of texts, a tab stands between them, in
-        the order of `inputs`.
+        An item is the path of a file for a model that takes files; the path of a CSV file for one that takes a series,
+        with a row a step, a column a channel and perhaps a line of names; else the text, or the id, itself. For a model
+        that takes several, such as a pair of texts, a tab stands between them, in the order of `inputs`.
 
         Returns:
             A dict per item: the named outputs, strings as str.
@@ -78,15 +93,14 @@ class LoadedModel:
             UsageError: the signature takes several inputs that are not all strings, a file that cannot be read, or a request
                 that is refused; which one is said.
         """
-        names = self.inputs(signature)
-        specs = self._function(signature).structured_input_signature[1]
+        kinds = self.kinds(signature)
+        names = list(kinds)
         if len(names) > 1:
-            if any(spec.dtype != tf.string for spec in specs.values()):
+            if not {*kinds.values()} <= {"text", "id"}:
                 raise UsageError(f"{signature} takes {' and '.join(names)}. Call the loaded model with inputs by name.")
             return [self._predict_several(str(item), names, signature) for item in items]
-        spec = specs[names[0]]
-        takes_file = names[0].endswith("_bytes") or names == ["series"]
-        if signature == "predict" or not (takes_file or spec.dtype == tf.string):
+        kind = kinds[names[0]]
+        if kind == "number":
             raise UsageError(
                 f"{signature} takes {names[0]} as numbers, which nobody types. Leave the signature out, or call the loaded "
                 "model with inputs by name."
@@ -95,12 +109,12 @@ class LoadedModel:
         for item in items:
             # A shell hands bytes that are not UTF-8 over as lone surrogates; they become the bytes they were.
             value: Any = str(item).encode("utf-8", "surrogateescape")
-            if takes_file:
-                value = _read_file(Path(item)) if spec.dtype == tf.string else _read_series(Path(item))
+            if kind in _READERS:
+                value = _READERS[kind](Path(item))
             try:
                 answers.append(_row(self({names[0]: [value]}, signature)))
             except UsageError as error:
-                what = "file" if takes_file else names[0].replace("_", " ")
+                what = "file" if kind in _READERS else names[0].replace("_", " ")
                 raise UsageError(
                     f"Cannot answer {item}: {one_line(error.__cause__ or error)} Pass another {what}."
                 ) from error
@@ -145,6 +159,55 @@ def _read_series(file: Path) -> np.ndarray:
         raise UsageError(
             f"Cannot read {file}: {one_line(error, 200)} Pass a CSV file with a row of numbers for each step."
         ) from error
+
+
+_READERS = {"file": _read_file, "series": _read_series}
+"""How what a person types is read where it is the path of a file, by kind of request."""
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What the artifact declares of its signatures; nothing for a SavedModel of others."""
+    file = path / artifact_paths.EXTRA / "zoo.json"
+    try:
+        return dict(storage.read_json(file)["signatures"]) if file.is_file() else {}
+    except (OSError, ValueError, KeyError, TypeError):  # `zoo verify` says what is wrong
+        return {}
+
+
+def _labels(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    probabilities = answer[shown.outputs[0]]
+    best = probabilities.argsort()[::-1][:top]
+    return ", ".join(f"{labels[i]} {probabilities[i]:.{shown.digits}f}" for i in best)
+
+
+def _pairs(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    first, second = (answer[name] for name in shown.outputs)
+    return " ".join(f"{a}/{b}" for a, b in zip(first, second, strict=True) if b)
+
+
+def _rows(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    lines = []
+    for *texts, number in zip(*(answer[name] for name in shown.outputs), strict=True):
+        if text := next(filter(None, texts), ""):
+            lines.append(f"{text} {number:.{shown.digits}f}")
+    return "; ".join(lines)
+
+
+def _as_text(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    return " ".join(str(answer[name]) for name in shown.outputs)
+
+
+def _values(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in answer.items())
+
+
+def _plain(value: Any) -> str:
+    array = np.atleast_1d(value)
+    return " ".join(f"{v:.4g}" if isinstance(v, (float, np.floating)) else str(v) for v in array.ravel())
+
+
+_SHOWN = {"labels": _labels, "pairs": _pairs, "rows": _rows, "text": _as_text, "values": _values}
+"""The ways in which an answer is shown; see `zoo.tasks.Shown`."""
 
 
 def _row(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -169,13 +169,15 @@ def questions(directory: Path, portable: str) -> dict[str, comparison.Question]:
             golden = replay.complete(storage.unpack_arrays(packed), portable)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UsageError(f"{file} cannot be read: {one_line(error)}. `zoo verify {directory}` says more.") from error
+    facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
+    targets = golden.get(f"targets/{facts.get('classes')}")
     found: dict[str, comparison.Question] = {}
     for name in sorted({key.split("/")[0] for key in golden if key.count("/") == 2}):
         parts = [
             {key.removeprefix(f"{name}/{side}/"): v for key, v in golden.items() if key.startswith(f"{name}/{side}/")}
             for side in ("in", "out")
         ]
-        found[name] = comparison.Question(parts[0], parts[1], targets=golden.get("targets"))
+        found[name] = comparison.Question(parts[0], parts[1], targets=targets)
     return found
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from zoo.errors import UsageError
 from zoo.scripts.console import Parser, import_tensorflow, run_command
@@ -35,8 +32,7 @@ def command(argv: list[str]) -> int:
     from zoo.export import load
 
     model = load(options.path)
-    labels = model.labels()
-    if model.inputs(options.signature) == ["text"]:
+    if list(model.kinds(options.signature).values()) == ["text"]:
         for item in options.inputs:
             if os.path.isfile(item):
                 print(
@@ -47,29 +43,8 @@ def command(argv: list[str]) -> int:
             print(json.dumps({"input": item, **{k: _plain(v) for k, v in answer.items()}}, ensure_ascii=False))
             continue
         item = item.encode("utf-8", "replace").decode()  # what is not UTF-8 cannot be printed
-        print(f"{item}: {describe_answer(answer, labels, options.top)}")
+        print(f"{item}: {model.describe(answer, options.signature, options.top)}")
     return 0
-
-
-def describe_answer(answer: Mapping[str, Any], labels: Sequence[str], top: int) -> str:
-    """Returns an answer in one line: the best labels, tagged words, or every output as it is."""
-    if "class_name" in answer:
-        probabilities = answer["probabilities"]
-        best = probabilities.argsort()[::-1][:top]
-        return ", ".join(f"{labels[i]} {probabilities[i]:.4f}" for i in best)
-    if "tags" in answer:
-        return " ".join(f"{word}/{tag}" for word, tag in zip(answer["tokens"], answer["tags"], strict=True) if tag)
-    if "title" in answer:
-        rows = zip(answer["item_id"], answer["title"], answer["score"], strict=True)
-        return "; ".join(f"{title or item} {score:.2f}" for item, title, score in rows if item)
-    if "text" in answer:
-        return str(answer["text"])
-    return ", ".join(f"{name} {_shown(value)}" for name, value in answer.items())
-
-
-def _shown(value: Any) -> str:
-    array = np.atleast_1d(value)
-    return " ".join(f"{v:.4g}" if isinstance(v, (float, np.floating)) else str(v) for v in array.ravel())
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,6 @@ from zoo.config import TrainConfig, read_yaml
 from zoo.errors import UsageError, did_you_mean
 from zoo.registry import get_spec, list_models
 from zoo.scripts.console import Parser, import_tensorflow, run_command, take_option
-from zoo.tasks import get_task
 
 RECIPES = Path(__file__).with_name("recipes")
 _SECTIONS = ("model", "data", "config")
@@ -150,9 +149,7 @@ def command(argv: list[str]) -> int:
         print(f"Next:       zoo export {place} exports/{result.run_directory.name}")
         return 0
     print(f"SavedModel: {result.saved_model}")
-    takes = get_task(result.report["task"]).signatures["serving_default"].requests[0]
-    example = {"text": '"a text"', "user_id": "ID", "series": "FILE.csv"}.get(takes, "FILE")
-    print(f"Next:       zoo predict {place} {example}")
+    print(f"Next:       zoo predict {place} {result.request}")
     return 0 if result.verification.passed else 1
 
 

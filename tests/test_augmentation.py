@@ -31,7 +31,18 @@ def augmented(images, names, *, batch_size=None, seed=7, epoch=2, start=0, num_c
     num_classes = num_classes or (count if set(names) & set(MIXING) else 1)
     data = tf.data.Dataset.from_tensor_slices((images, np.arange(count), *weights)).batch(batch_size or count)
     arguments = {"seed": seed, "epoch": epoch, "start": start, "num_classes": num_classes}
-    return list(augment(data.skip(skip), names, **arguments).as_numpy_iterator())
+    batches = augment(data.map(named).skip(skip), names, **arguments).map(unnamed)
+    return list(batches.as_numpy_iterator())
+
+
+def named(images, targets, *weights):
+    """A batch as the trainer has it."""
+    return {"image": images}, {"label": targets}, {"label": weights[0]} if weights else {}
+
+
+def unnamed(images, targets, weights):
+    """The inverse of `named`."""
+    return (images["image"], targets["label"], *weights.values())
 
 
 def assert_equal_bits(batches, others):
@@ -84,7 +95,7 @@ def test_neither_precision_nor_other_random_numbers_matter():
     data = tf.data.Dataset.from_tensor_slices((some_images(12, COLOUR), np.arange(12))).batch(4)
 
     def changed(times=1):
-        batches = augment(data, NAMES, seed=1, epoch=1, start=0, num_classes=12)
+        batches = augment(data.map(named), NAMES, seed=1, epoch=1, start=0, num_classes=12).map(unnamed)
         return [list(batches.as_numpy_iterator()) for _ in range(times)]
 
     def drawn_elsewhere():
@@ -411,46 +422,56 @@ def test_a_smaller_last_batch_and_a_batch_of_one(name, shape):
 def test_structure_and_dtypes_stay():
     inputs = some_images(4, COLOUR).astype(np.float64)
     labels = np.arange(4, dtype=np.int32)
-    for weights in ((), (None,), (np.ones(4, np.float32),)):
-        data = tf.data.Dataset.from_tensors((inputs, labels, *weights))
+    for weights in ({}, {"label": np.ones(4, np.float32)}):
+        data = tf.data.Dataset.from_tensors(({"image": inputs}, {"label": labels}, weights))
         plain = augment(data, ["flip"], seed=0, epoch=0, start=0, num_classes=4)
         assert plain.element_spec == data.element_spec
         mixed = augment(data, ["crop", "mixup"], seed=0, epoch=0, start=0, num_classes=9)
-        images, targets, *rest = next(iter(mixed))
-        assert images.dtype == tf.float64
-        assert targets.dtype == tf.float32
-        assert targets.shape == (4, 9)
-        assert [None if w is None else w.shape.as_list() for w in rest] == [None if w is None else [4] for w in weights]
+        images, targets, rest = next(iter(mixed))
+        assert images["image"].dtype == tf.float64
+        assert targets["label"].dtype == tf.float32
+        assert targets["label"].shape == (4, 9)
+        assert {name: w.shape.as_list() for name, w in rest.items()} == {key: [4] for key in weights}
     assert augment(data, [], seed=0, epoch=0, start=0, num_classes=4) is data
 
 
-IMAGES = (tf.TensorSpec((None, 8, 8, 3)), tf.TensorSpec((None,), tf.int64))
+def spec(shape=(None, 8, 8, 3), dtype=tf.float32, labels=((None,), tf.int64), **others):
+    """What a batch is made of."""
+    return {"image": tf.TensorSpec(shape, dtype)}, {"label": tf.TensorSpec(*labels), **others}, {}
+
+
+IMAGES = spec()
 
 
 @pytest.mark.parametrize(
-    ("names", "spec", "message"),
+    ("names", "element_spec", "message"),
     [
         ("flip", IMAGES, r"augmentation is 'flip'; expected a list of names. Pass augmentation=\['flip'\], say."),
         (["flop"], IMAGES, "Unknown augmentation 'flop'. Did you mean 'flip'?"),
         ([3], IMAGES, "Unknown augmentation 3. Valid: crop, cutmix, flip, mixup, rand_augment."),
         (["flip", "crop", "flip"], IMAGES, "augmentation names 'flip' twice; expected it once. Remove one of the two."),
         (["mixup", "crop"], IMAGES, "'crop' after what mixes images: .* last. Put 'crop' before them."),
-        (["flip"], (tf.TensorSpec((None, 28, 28)), IMAGES[1]), r"the model's inputs are float32 \(None, 28, 28\)."),
+        (["flip"], spec((None, 28, 28)), r"the model's inputs are float32 \(None, 28, 28\)."),
         (
             ["flip"],
-            (tf.TensorSpec((None, 8, 8, 3), tf.int32), IMAGES[1]),
+            spec(dtype=tf.int32),
             "inputs are int32 .* Choose a model that takes",
         ),
-        (["flip"], ({"a": tf.TensorSpec((None, 9))}, IMAGES[1]), "the model's inputs are dict. Choose a model"),
-        (["crop"], (tf.TensorSpec((None, None, 8, 3)), IMAGES[1]), "images of one size; .* input_shape without null"),
-        (["rand_augment"], (tf.TensorSpec((None, 8, 8, 2)), IMAGES[1]), "have 2 channels. Leave 'rand_augment' out."),
-        (["cutmix"], (IMAGES[0], tf.TensorSpec((None, 8), tf.int64)), r"targets are int64 \(None, 8\). Leave 'cutmix'"),
-        (["mixup"], (IMAGES[0], tf.TensorSpec((None,))), r"targets are float32 \(None,\). Leave 'mixup' out."),
+        (
+            ["flip"],
+            ({**IMAGES[0], "b": IMAGES[0]["image"]}, *IMAGES[1:]),
+            "the model's inputs are image, b. Choose a model",
+        ),
+        (["flip"], spec(box=tf.TensorSpec((None, 4))), "have the targets label, box; .* Leave augmentation out"),
+        (["crop"], spec((None, None, 8, 3)), "images of one size; .* input_shape without null"),
+        (["rand_augment"], spec((None, 8, 8, 2)), "have 2 channels. Leave 'rand_augment' out."),
+        (["cutmix"], spec(labels=((None, 8), tf.int64)), r"targets are int64 \(None, 8\). Leave 'cutmix'"),
+        (["mixup"], spec(labels=((None,),)), r"targets are float32 \(None,\). Leave 'mixup' out."),
     ],
 )
-def test_what_cannot_be_augmented_is_refused(names, spec, message):
+def test_what_cannot_be_augmented_is_refused(names, element_spec, message):
     with pytest.raises(UsageError, match=message) as caught:
-        check_augmentation(names, spec)
+        check_augmentation(names, element_spec)
     assert "\n" not in str(caught.value)
 
 

@@ -187,7 +187,7 @@ def pairs(tmp_path_factory):
 
 def test_pairs_of_texts_are_one_input(pairs, tmp_path):
     prepared = zoo.datasets.load(f"csv:{pairs}").prepare("bert", vocab_size=200, **TINY)
-    inputs, _ = next(iter(prepared.batches("test", 8)))
+    inputs, _ = next(iter(prepared.keras_batches("test", 8)))
     assert inputs["token_type_ids"].numpy().max() == 1
     path = zoo.export.save(prepared.build(seed=0), prepared.interface, tmp_path / "pairs")
     model = zoo.export.load(path)

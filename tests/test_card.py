@@ -37,14 +37,14 @@ FACTS = {
     "limits": ["Of a text the first 7 words count."],
     "signatures": {
         "serving_default": {
-            "inputs": {"text": {"dtype": "string", "shape": [None]}},
+            "inputs": {"text": {"dtype": "string", "shape": [None], "kind": "text"}},
             "outputs": {
                 "class_name": {"dtype": "string", "shape": [None]},
                 "probabilities": {"dtype": "float32", "shape": [None, 3]},
             },
         },
         "predict": {
-            "inputs": {"token_ids": {"dtype": "int32", "shape": [None, None]}},
+            "inputs": {"token_ids": {"dtype": "int32", "shape": [None, None], "kind": "number"}},
             "outputs": {"probabilities": {"dtype": "float32", "shape": [None, 3]}},
         },
     },
@@ -206,15 +206,16 @@ def test_examples_that_are_not_held_twice_are_found():
 
 def test_several_inputs_are_named_and_bytes_alone_are_base64():
     golden = {"a": np.array([b"x"], object), "b": np.array([3])}
-    named = {"a": {"dtype": "string", "shape": [None]}, "b": {"dtype": "int64", "shape": [None]}}
+    number = {"dtype": "int64", "shape": [None], "kind": "number"}
+    named = {"a": {"dtype": "string", "shape": [None], "kind": "text"}, "b": number}
     body = shlex.split(request_examples.rest_request("s", named, golden, "url"))[2]
     assert json.loads(body) == {"signature_name": "s", "instances": [{"a": "x", "b": 3}]}
-    files = {"image_bytes": {"dtype": "string", "shape": [None]}, "b": {"dtype": "int64", "shape": [None]}}
-    golden = {"image_bytes": np.array([b"\x89PNG"], object), "b": np.array([3])}
+    files = {"scan": {"dtype": "string", "shape": [None], "kind": "file"}, "b": number}
+    golden = {"scan": np.array([b"\x89PNG"], object), "b": np.array([3])}
     words = shlex.split(request_examples.rest_request("s", files, golden, "url"))
     assert json.loads(words[1] % "aW1hZ2U=") == {
         "signature_name": "s",
-        "instances": [{"image_bytes": {"b64": "aW1hZ2U="}, "b": 3}],
+        "instances": [{"scan": {"b64": "aW1hZ2U="}, "b": 3}],
     }
 
 
@@ -229,7 +230,7 @@ def test_long_values_are_cut_or_left_out():
     golden["series"][0, 1, 2] = np.nan
 
     def shown(name, dtype, shape):
-        return request_examples.python_request({name: {"dtype": dtype, "shape": shape}}, golden)
+        return request_examples.python_request({name: {"dtype": dtype, "shape": shape, "kind": "number"}}, golden)
 
     text = re.fullmatch(r'text=tf.constant\(\["(.*)"\]\)', shown("text", "string", [None]))[1]
     assert words.startswith(text) and text.endswith("word") and 100 < len(text) <= 120
@@ -237,7 +238,7 @@ def test_long_values_are_cut_or_left_out():
     assert shown("image", "float32", [None, 28, 28, 1]) == "image=tf.zeros([1, 28, 28, 1], tf.float32)"
     series = "series=tf.constant([[[0.3333, 0.3333, 0.3333], [0.3333, 0.3333, 0.0]]], tf.float32)"
     assert shown("series", "float32", [None, None, 3]) == series
-    image = {"image": {"dtype": "float32", "shape": [None, 28, 28, 1]}}
+    image = {"image": {"dtype": "float32", "shape": [None, 28, 28, 1], "kind": "number"}}
     assert request_examples.rest_request("s", image, golden, "url") is None
 
 

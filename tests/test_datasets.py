@@ -26,7 +26,8 @@ import zoo
 from zoo import registry
 from zoo.datasets.data import Feature
 from zoo.datasets.interface import Interface
-from zoo.datasets.preprocessing.base import PREPROCESSORS, ImagePreprocessor
+from zoo.datasets.preprocessing.base import get_preprocessor
+from zoo.datasets.preprocessing.images import ImagePreprocessor
 
 SPLITS = ("train", "validation", "test")
 
@@ -212,10 +213,11 @@ def test_requests_are_served_as_training_saw_them(channels):
     images = [noise(h, w, c, seed=h) for h, w, c in [(12, 11, 1), (30, 9, 3), (5, 40, 1), (12, 11, 3), (8, 8, 4)]]
     requests_ = preprocessor.to_requests([{"image": image} for image in images])
     assert list(requests_) == list(preprocessor.requests) == ["image_bytes"]
-    served, _ = preprocessor.serve({k: tf.constant(v.tolist()) for k, v in requests_.items()})
+    served = preprocessor.serve({k: tf.constant(v.tolist()) for k, v in requests_.items()})[0]["image"]
     trained = np.concatenate([preprocessor(image[np.newaxis]) for image in images])
     np.testing.assert_array_equal(served, trained)
-    graph = tf.function(lambda r: preprocessor.serve(r)[0]).get_concrete_function(preprocessor.requests)
+    specs = {name: request.spec for name, request in preprocessor.requests.items()}
+    graph = tf.function(lambda r: preprocessor.serve(r)[0]["image"]).get_concrete_function(specs)
     np.testing.assert_array_equal(graph(tf.constant(requests_["image_bytes"].tolist())), trained)
     assert served.shape == (5, 12, 11, channels)
 
@@ -235,7 +237,7 @@ def test_image_files_of_many_kinds_are_served(kind, mode, tmp_path):
         ):
             preprocessor.serve({"image_bytes": content})
         return
-    served = preprocessor.serve({"image_bytes": content})[0].numpy()
+    served = preprocessor.serve({"image_bytes": content})[0]["image"].numpy()
     assert served.shape == (2, 20, 30, 1)
     expected = np.asarray(picture.convert("RGB")).astype(float) @ [0.299, 0.587, 0.114] / 255
     # Only JPEG and GIF's palette of 256 colours lose anything.
@@ -249,9 +251,9 @@ def test_a_request_of_no_image_is_an_error():
 
 @pytest.mark.parametrize("preprocessor", [ImagePreprocessor(9, 8, 3)], ids=lambda p: p.kind)
 def test_a_preprocessor_is_made_anew_from_its_config(preprocessor):
-    again = PREPROCESSORS[preprocessor.kind](**preprocessor.config())
+    again = get_preprocessor(preprocessor.kind)(**preprocessor.config())
     assert again == preprocessor
-    assert again.output_shape == (9, 8, 3)
+    assert again.input_shapes == {"image": (9, 8, 3)}
 
 
 # --- prepare ---------------------------------------------------------------------------------------------------------
@@ -262,7 +264,7 @@ def test_small_images_get_the_size_that_the_model_asks_for(digits):
     assert prepared.arguments["input_shape"] == (28, 28, 1)
     assert prepared.arguments["num_classes"] == 10
     assert prepared.arguments["filters"] == (32, 64, 128), "defaults are written down too"
-    assert prepared.preprocessor.output_shape == (28, 28, 1)
+    assert prepared.preprocessor.input_shapes == {"image": (28, 28, 1)}
     assert prepared.build().input_shape == (None, 28, 28, 1)
 
 
@@ -287,7 +289,7 @@ def test_the_model_input_that_follows_from_the_data(digits, own, expected):
 def test_a_given_input_shape_counts(digits):
     prepared = digits.prepare("mlp", input_shape=[10, 6, 3], hidden_units=[4])
     assert prepared.arguments["input_shape"] == (10, 6, 3)
-    inputs, targets = next(iter(prepared.batches("train", 7)))
+    inputs, targets = next(iter(prepared.keras_batches("train", 7)))
     assert (inputs.shape, inputs.dtype, targets.dtype) == ((7, 10, 6, 3), tf.float32, tf.int64)
     assert prepared.build()(inputs).shape == (7, 10)
 
@@ -368,55 +370,55 @@ def test_both_paths_are_taken(digits, monkeypatch):
     size = 4 * 8 * 8 * 144
     for limit in (size, size - 1):
         data = dataclasses.replace(digits, memory_limit=limit)
-        data.prepare("mlp", input_shape=[8, 8, 1]).batches("validation", 10)
+        data.prepare("mlp", input_shape=[8, 8, 1]).keras_batches("validation", 10)
     assert streams == [size - 1]
 
 
 def test_without_a_seed_the_order_is_the_splits_own(prepared, digits):
     images, labels = raw(digits.validation)
-    inputs, targets = columns(prepared.batches("validation", 50))
+    inputs, targets = columns(prepared.keras_batches("validation", 50))
     np.testing.assert_array_equal(inputs, scaled(np.stack(images)))
     np.testing.assert_array_equal(targets, labels)
-    np.testing.assert_array_equal(columns(prepared.batches("validation", 50, epoch=3))[1], labels)
+    np.testing.assert_array_equal(columns(prepared.keras_batches("validation", 50, epoch=3))[1], labels)
 
 
 def test_the_last_batch_is_smaller(prepared):
-    assert [len(targets) for _, targets in prepared.batches("train", 500, seed=1)] == [500, 500, 293]
-    assert [len(targets) for _, targets in prepared.batches("validation", 1000)] == [144]
-    assert [len(targets) for _, targets in prepared.batches("test", 36)] == [36] * 10
+    assert [len(targets) for _, targets in prepared.keras_batches("train", 500, seed=1)] == [500, 500, 293]
+    assert [len(targets) for _, targets in prepared.keras_batches("validation", 1000)] == [144]
+    assert [len(targets) for _, targets in prepared.keras_batches("test", 36)] == [36] * 10
 
 
 @pytest.mark.parametrize("seed", [None, 0, 7])
 def test_every_example_is_there_once(prepared, digits, seed):
     images, labels = raw(digits.train)
-    inputs, targets = columns(prepared.batches("train", 100, seed=seed, epoch=2))
+    inputs, targets = columns(prepared.keras_batches("train", 100, seed=seed, epoch=2))
     levels = np.round(inputs * 255).astype(np.uint8)
     assert multiset(levels, targets) == multiset(np.stack(images), labels)
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(prepared):
     def order(**how: int) -> np.ndarray:
-        return columns(prepared.batches("train", 64, **how))[0]
+        return columns(prepared.keras_batches("train", 64, **how))[0]
 
     first = order(seed=3, epoch=5)
     np.testing.assert_array_equal(first, order(seed=3, epoch=5))
-    dataset = prepared.batches("train", 64, seed=3, epoch=5)
+    dataset = prepared.keras_batches("train", 64, seed=3, epoch=5)
     np.testing.assert_array_equal(columns(dataset)[0], columns(dataset)[0], "read twice, one data set gives one order")
     for other in (order(seed=3, epoch=6), order(seed=4, epoch=5), order(seed=5, epoch=3), order(epoch=5)):
         assert (first != other).any(axis=(1, 2, 3)).mean() > 0.9
 
 
 def test_the_batch_size_does_not_change_the_order(prepared):
-    whole = columns(prepared.batches("train", 64, seed=3))[0]
-    np.testing.assert_array_equal(whole, columns(prepared.batches("train", 100, seed=3))[0])
+    whole = columns(prepared.keras_batches("train", 64, seed=3))[0]
+    np.testing.assert_array_equal(whole, columns(prepared.keras_batches("train", 100, seed=3))[0])
 
 
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("start", [0, 1, 20, 21])
 def test_a_later_start_gives_the_tail(prepared, seed, start):
     """1,293 examples in batches of 64 are 21; a run killed after `start` of them must see exactly the others."""
-    whole = list(prepared.batches("train", 64, seed=seed, epoch=1).as_numpy_iterator())
-    tail = list(prepared.batches("train", 64, seed=seed, epoch=1, start=start).as_numpy_iterator())
+    whole = list(prepared.keras_batches("train", 64, seed=seed, epoch=1).as_numpy_iterator())
+    tail = list(prepared.keras_batches("train", 64, seed=seed, epoch=1, start=start).as_numpy_iterator())
     assert len(tail) == len(whole) - start
     for (inputs, targets), (others, same) in zip(whole[start:], tail, strict=True):
         np.testing.assert_array_equal(inputs, others)
@@ -451,12 +453,12 @@ def test_examples_come_from_the_test_split_and_every_class(digits):
     prepared = digits.prepare("mlp", input_shape=[8, 8, 1])
     examples = prepared.interface.examples
     contents = examples.requests["image_bytes"].tolist()
-    assert len(contents) == len(examples.targets) == 64
-    assert Counter(examples.targets.tolist()).keys() == set(range(10))
-    assert min(Counter(examples.targets.tolist()).values()) >= 6, "the classes share the examples evenly"
+    assert len(contents) == len(examples.targets["label"]) == 64
+    assert Counter(examples.targets["label"].tolist()).keys() == set(range(10))
+    assert min(Counter(examples.targets["label"].tolist()).values()) >= 6, "the classes share the examples evenly"
     images = np.stack([tf.io.decode_png(content).numpy() for content in contents])
     test = multiset(*(np.stack(c) if isinstance(c, list) else c for c in raw(digits.test)))
-    assert not multiset(images, examples.targets) - test
+    assert not multiset(images, examples.targets["label"]) - test
     assert prepared.interface is prepared.interface, "made once"
 
 
@@ -471,7 +473,7 @@ def test_an_interface_comes_back_from_its_folder(digits, tmp_path):
     assert again.examples.requests.keys() == interface.examples.requests.keys()
     for name, values in interface.examples.requests.items():
         assert again.examples.requests[name].tolist() == values.tolist()
-    np.testing.assert_array_equal(again.examples.targets, interface.examples.targets)
+    np.testing.assert_array_equal(again.examples.targets["label"], interface.examples.targets["label"])
 
 
 def test_a_folder_without_an_interface(tmp_path):
@@ -639,12 +641,12 @@ def test_tfds_batches_are_the_preprocessed_examples(data_dir, name, memory_limit
     prepared = data.prepare("cnn", filters=[2], input_shape=[12, 10, 1])
     images, labels = raw(data.train)
     expected = np.concatenate([prepared.preprocessor(image[np.newaxis]) for image in images])
-    inputs, targets = columns(prepared.batches("train", 7))
+    inputs, targets = columns(prepared.keras_batches("train", 7))
     np.testing.assert_array_equal(inputs, expected)
     np.testing.assert_array_equal(targets, labels)
-    shuffled, classes = columns(prepared.batches("train", 7, seed=0))
+    shuffled, classes = columns(prepared.keras_batches("train", 7, seed=0))
     assert multiset(shuffled, classes) == multiset(expected, labels)
-    tail = columns(prepared.batches("train", 7, seed=0, start=3))
+    tail = columns(prepared.keras_batches("train", 7, seed=0, start=3))
     np.testing.assert_array_equal(tail[0], shuffled[21:])
     assert prepared.build()(inputs).shape == (36, 3)
 
@@ -653,7 +655,7 @@ def test_tfds_varying_sizes_get_the_models_size(data_dir):
     prepared = zoo.datasets.load("drawn_varying", data_dir=data_dir).prepare("mlp")
     assert prepared.arguments["input_shape"] == (28, 28, 1)
     requests_ = prepared.interface.examples.requests
-    served, _ = prepared.preprocessor.serve({k: tf.constant(v.tolist()) for k, v in requests_.items()})
+    served = prepared.preprocessor.serve({k: tf.constant(v.tolist()) for k, v in requests_.items()})[0]["image"]
     assert served.shape == (20, 28, 28, 1), "all there are, where there are fewer than 64"
 
 
@@ -706,14 +708,14 @@ def test_tfds_labels_that_the_source_keeps_to_itself(data_dir):
         r"^Split 'test' of data set 'drawn_unlabelled_test' has the label -1 at example 0; expected 0 to 2. Choose"
     )
     prepared = zoo.datasets.load("drawn_unlabelled_test", data_dir=data_dir).prepare("mlp")
-    assert columns(prepared.batches("train", 50))[1].min() == 0
+    assert columns(prepared.keras_batches("train", 50))[1].min() == 0
     with pytest.raises(zoo.UsageError, match=message):
-        prepared.batches("test", 5)
+        prepared.keras_batches("test", 5)
     with pytest.raises(zoo.UsageError, match=message):
         _ = prepared.interface  # the trainer asks for it before the first step, not after the last
     stream = zoo.datasets.load("drawn_unlabelled_test", data_dir=data_dir, memory_limit=0).prepare("mlp")
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"drawn_unlabelled_test.* has a label outside 0 to 2"):
-        list(stream.batches("test", 5))
+        list(stream.keras_batches("test", 5))
 
 
 def test_tfds_names_that_are_none():

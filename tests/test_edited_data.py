@@ -15,7 +15,7 @@ import tensorflow as tf
 import zoo
 from zoo import datasets
 from zoo.datasets.fingerprint import content_hash
-from zoo.datasets.preprocessing.base import PREPROCESSORS
+from zoo.datasets.preprocessing.base import get_preprocessor
 from zoo.pipeline import export_run, open_run
 from zoo.scripts import cli
 
@@ -85,8 +85,7 @@ EDITS = {
     ),
     "a class added": (
         table(train=[*rows(SPLITS["train"]), "a new thing,aaa", "a new thing 2,aaa"]),
-        r"the class names were neg, pos and are aaa, neg, pos; .*the train split had 32 examples and has 34; "
-        r"the validation and test splits have other",
+        r"the class names were neg, pos and are aaa, neg, pos; .*the train split had 32 examples and has 34; the validation",
     ),
     "validation alone": (table(validation=rows(range(100, 104))), r"the validation split had 8 examples and has 4\. "),
     "rows in another order": (
@@ -311,9 +310,9 @@ def test_a_fingerprint_survives_being_written(data, model):
     assert first.sha256 == second.sha256 and first.changes(second) == []
     assert len({split["sha256"] for split in first.splits.values()}) == 3
     config = json.loads(json.dumps(first.preprocessor))
-    again = PREPROCESSORS[config.pop("kind")](**config)
+    again = get_preprocessor(config.pop("kind"))(**config)
     assert zoo.registry.plain({"kind": again.kind, **again.config()}) == first.preprocessor
-    if data in ("digits", "digit_rows"):
+    if data == "commands":
         one, other = (datasets.load(data, folds=3, fold=fold).prepare(model).fingerprint for fold in (0, 1))
         assert one.sha256 != other.sha256
         assert one.splits == datasets.load(data, folds=3, fold=0).prepare(model).fingerprint.splits

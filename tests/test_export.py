@@ -22,7 +22,7 @@ import tensorflow as tf
 from PIL import Image
 
 import zoo
-from zoo import lookup, storage
+from zoo import lookup, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError
 from zoo.export import artifact, artifact_paths, publishing
@@ -47,7 +47,7 @@ def model(prepared):
     keras.utils.set_random_seed(0)
     model = prepared.build()
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
-    model.fit(prepared.batches("train", 64, seed=0), epochs=6, verbose=0, shuffle=False)
+    model.fit(prepared.keras_batches("train", 64, seed=0), epochs=6, verbose=0, shuffle=False)
     return model
 
 
@@ -169,24 +169,38 @@ def test_zoo_json_says_what_it_is(base, model, report):
     assert facts["data"]["name"] == "digits"
     assert facts["data"]["licence"] == "CC BY 4.0"
     assert facts["preprocessor"].items() >= {"kind": "image", "height": 8, "width": 8, "channels": 1}.items()
-    request = {"image_bytes": {"dtype": "string", "shape": [None]}}
-    probabilities = {"dtype": "float32", "shape": [None, 10]}
+    image = {"dtype": "string", "shape": [None], "kind": "file", "description": "a whole PNG, JPEG, BMP or GIF file"}
+    request, probabilities = {"image_bytes": image}, {"dtype": "float32", "shape": [None, 10]}
+    default, top_k = (tasks.get_task("image_classification").signatures[name] for name in ("serving_default", "top_k"))
+
+    def described(signature, **outputs):
+        return {name: {**spec, "description": signature.answers[name]} for name, spec in outputs.items()}
+
+    plain = {"kind": "values", "outputs": [], "digits": 4}
     assert facts["signatures"] == {
         "serving_default": {
             "inputs": request,
-            "outputs": {"class_name": {"dtype": "string", "shape": [None]}, "probabilities": probabilities},
+            "outputs": described(default, class_name={"dtype": "string", "shape": [None]}, probabilities=probabilities),
+            "shown": {"kind": "labels", "outputs": ["probabilities"], "digits": 4},
         },
         "predict": {
-            "inputs": {"image": {"dtype": "float32", "shape": [None, 8, 8, 1]}},
+            "inputs": {"image": {"dtype": "float32", "shape": [None, 8, 8, 1], "kind": "number"}},
             "outputs": {"probabilities": probabilities},
+            "shown": plain,
         },
-        "features": {"inputs": request, "outputs": {"features": {"dtype": "float32", "shape": [None, 16]}}},
+        "features": {
+            "inputs": request,
+            "outputs": {"features": {"dtype": "float32", "shape": [None, 16]}},
+            "shown": plain,
+        },
         "top_k": {
             "inputs": request,
-            "outputs": {
-                "class_name": {"dtype": "string", "shape": [None, 5]},
-                "probability": {"dtype": "float32", "shape": [None, 5]},
-            },
+            "outputs": described(
+                top_k,
+                class_name={"dtype": "string", "shape": [None, 5]},
+                probability={"dtype": "float32", "shape": [None, 5]},
+            ),
+            "shown": {"kind": "rows", "outputs": ["class_name", "probability"], "digits": 4},
         },
     }
     assert facts["portable_signature"] == "predict", "the same ops are the fastest here"
@@ -225,7 +239,8 @@ def test_labels_and_model_card(base, report):
     assert "`hidden_units=[16]`" in card
     for row in (
         "| `predict` | `image`: float32 (batch, 8, 8, 1) | `probabilities`: float32 (batch, 10) |",
-        "| `features` | `image_bytes`: string (batch) | `features`: float32 (batch, 16) |",
+        "| `features` | `image_bytes`: string (batch), a whole PNG, JPEG, BMP or GIF file "
+        "| `features`: float32 (batch, 16) |",
     ):
         assert row in card
     without = (base / "2" / "README.md").read_text(encoding="utf-8")
@@ -247,17 +262,17 @@ def test_golden_examples_are_real_and_cover_every_class(base, digits):
         "serving_default/in/image_bytes",
         "serving_default/out/class_name",
         "serving_default/out/probabilities",
-        "targets",
+        "targets/label",
         "top_k/out/class_name",
         "top_k/out/probability",
     ]
     assert all(len(value) == 64 for value in content.values())
     assert all(content["top_k/out/class_name"][:, 0] == content["serving_default/out/class_name"])
-    assert set(content["targets"].tolist()) == set(range(10))
+    assert set(content["targets/label"].tolist()) == set(range(10))
     assert set(content["serving_default/out/class_name"].tolist()) == {str(n).encode() for n in range(10)}
     test = {(e["image"].tobytes(), int(e["label"])) for e in digits.test.as_numpy_iterator()}
     for request, image, target in zip(
-        content["serving_default/in/image_bytes"], content["predict/in/image"], content["targets"], strict=True
+        content["serving_default/in/image_bytes"], content["predict/in/image"], content["targets/label"], strict=True
     ):
         pixels = np.asarray(Image.open(io.BytesIO(request)))
         assert (pixels.tobytes(), int(target)) in test
@@ -323,7 +338,7 @@ def test_the_verdict_on_a_published_artifact(base):
     assert lines[-1] == f"{base / '1'}: verified ({versions})"
     table = re.sub(r"(difference|allowed) [-.0-9e]+", r"\1 N", re.sub(" +", " ", verdict.table()))
     right = int(
-        (golden(base / "1")["serving_default/out/class_name"].astype(int) == golden(base / "1")["targets"]).sum()
+        (golden(base / "1")["serving_default/out/class_name"].astype(int) == golden(base / "1")["targets/label"]).sum()
     )
     for line in (
         "ok SHA256SUMS 11 files unchanged",
@@ -596,7 +611,7 @@ def test_model_and_interface_must_belong_together(prepared, digits, tmp_path):
         tmp_path / "new",
         r"takes \[8, 9, 1\], the interface's preprocessor makes \[8, 8, 1\]. Pass the interface of the data",
     )
-    examples = dataclasses.replace(prepared.interface.examples, targets=np.zeros(0, np.int64))
+    examples = dataclasses.replace(prepared.interface.examples, requests={"image_bytes": np.zeros(0, object)})
     refuse(
         built(),
         dataclasses.replace(prepared.interface, examples=examples),

@@ -58,7 +58,7 @@ def right(path, interface):
     function = tf.saved_model.load(str(path)).signatures["serving_default"]
     requests = tf.constant(interface.examples.requests["image_bytes"].tolist())
     names = np.array([name.encode() for name in interface.class_names], object)
-    return np.mean(function(image_bytes=requests)["class_name"].numpy() == names[interface.examples.targets])
+    return np.mean(function(image_bytes=requests)["class_name"].numpy() == names[interface.examples.targets["label"]])
 
 
 @pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "mixed_bfloat16"])
@@ -68,7 +68,7 @@ def test_adapted_normalization_is_exported_as_trained(prepared, arrays, tmp_path
         model = classifier(adapted(x))
     path = zoo.export.save(trained(model, arrays, precision=precision), prepared.interface, tmp_path / "model")
     examples = prepared.interface.examples
-    live = np.mean(np.argmax(model(examples.inputs["input"]), -1) == examples.targets)
+    live = np.mean(np.argmax(model(examples.inputs["image"]), -1) == examples.targets["label"])
     assert live > 0.85
     assert abs(right(path, prepared.interface) - live) <= 0.05
     lines = json.loads((path / "assets.extra" / "verification.json").read_text())["checks"]
@@ -266,12 +266,12 @@ def test_golden_examples_pass_and_the_accuracy_differs(prepared, arrays, tmp_pat
     layer = Rare()
     model = trained(classifier(layer), arrays)
     interface, examples = prepared.interface, prepared.interface.examples
-    dark = np.argsort(examples.inputs["input"].mean((1, 2, 3)))[:16]
-    limit = float(np.sort(examples.inputs["input"].mean((1, 2, 3)))[15]) + 1e-3
+    dark = np.argsort(examples.inputs["image"].mean((1, 2, 3)))[:16]
+    limit = float(np.sort(examples.inputs["image"].mean((1, 2, 3)))[15]) + 1e-3
     chosen = Examples(
         {"image_bytes": examples.requests["image_bytes"][dark]},
-        examples.targets[dark],
-        {"input": examples.inputs["input"][dark]},
+        {"label": examples.targets["label"][dark]},
+        {"image": examples.inputs["image"][dark]},
     )
     honest = signatures.portable_copy
 
@@ -292,8 +292,8 @@ def test_golden_examples_pass_and_the_accuracy_differs(prepared, arrays, tmp_pat
 def test_a_saved_interface_keeps_the_sample(prepared, tmp_path):
     interface = prepared.interface
     assert interface.sample.whole
-    assert len(interface.sample.targets) == min(1000, prepared.num_examples("test"))
+    assert len(interface.sample.targets["label"]) == min(1000, prepared.num_examples("test"))
     interface.save(tmp_path)
     again = zoo.datasets.interface.Interface.load(tmp_path).sample
-    np.testing.assert_array_equal(again.targets, interface.sample.targets)
+    np.testing.assert_array_equal(again.targets["label"], interface.sample.targets["label"])
     assert again.requests["image_bytes"].tolist() == interface.sample.requests["image_bytes"].tolist() and again.whole

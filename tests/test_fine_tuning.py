@@ -20,6 +20,7 @@ import tensorflow as tf
 import zoo
 from zoo import checkpoints, pipeline
 from zoo.config import read_yaml
+from zoo.datasets.batches import plain
 from zoo.training.adaptations.fine_tuning import named_parts, tuned
 from zoo.training.adaptations.layer_decay import heights, levels
 from zoo.training.data.user_data import wrap
@@ -196,7 +197,7 @@ def test_rates_equal_numpy(images, freeze):
     steps = math.ceil(images.num_examples("train") / 100)
     reference = Reference(model, config, 2 * steps, [1, 1, 0, 0], {0, 3} if freeze else set())
     for epoch in range(2):
-        for x, y in images.batches("train", 100, seed=0, epoch=epoch).as_numpy_iterator():
+        for x, y in images.keras_batches("train", 100, seed=0, epoch=epoch).as_numpy_iterator():
             reference.train_on(x.astype(np.float64), y)
     zoo.train(model, images, config, verbose=0)
     for one, two in zip(model.get_weights(), reference.weights, strict=True):
@@ -356,7 +357,7 @@ def test_lora_ends_in_a_plain_model(tmp_path, precision):
     with zoo.precision(precision):
         model = texts.build()
     before = arrays(model)
-    batch = next(iter(texts.batches("test", 50)))[0]
+    batch = next(iter(texts.keras_batches("test", 50)))[0]
     seen = []
 
     class Look(keras.callbacks.Callback):
@@ -505,14 +506,14 @@ class Named:
         self._inner = inner
 
     @property
-    def output_shape(self):
-        return dict.fromkeys(("token_ids", "token_type_ids", "padding_mask"), self._inner.output_shape)
+    def input_shapes(self):
+        return dict.fromkeys(("token_ids", "token_type_ids", "padding_mask"), self._inner.input_shapes["token_ids"])
 
     def encode(self, examples):
-        ids, labels, _ = self._inner.encode(examples)
-        mask = tf.cast(ids != 0, tf.int32)
-        types = mask * tf.cast(labels[:, tf.newaxis] % 2, tf.int32)  # 1 in every token of some examples
-        return {"token_ids": ids, "token_type_ids": types, "padding_mask": mask}, labels, None
+        inputs, targets, weights = self._inner.encode(examples)
+        mask = tf.cast(inputs["token_ids"] != 0, tf.int32)
+        types = mask * tf.cast(targets["label"][:, tf.newaxis] % 2, tf.int32)  # 1 in every token of some examples
+        return {**inputs, "token_type_ids": types, "padding_mask": mask}, targets, weights
 
     def trim(self, inputs, targets, weights):
         used = tf.reduce_max(tf.reduce_sum(inputs["padding_mask"], axis=1))
@@ -522,13 +523,13 @@ class Named:
 def test_batches_of_named_inputs_hold_texts_of_like_length():
     prepared = zoo.datasets.load("commands").prepare("transformer", **TINY)
     prepared.preprocessor = Named(prepared.preprocessor)
-    batches = list(prepared.batches("train", 16, seed=0, group_by_length=True).as_numpy_iterator())
+    batches = list(prepared.keras_batches("train", 16, seed=0, group_by_length=True).as_numpy_iterator())
     lengths = [inputs["padding_mask"].sum(axis=1) for inputs, _ in batches]
     full = sorted(((n.min(), n.max()) for n in lengths if len(n) == 16), key=sum)
     assert len(full) > 5 and all(one[1] <= two[0] for one, two in itertools.pairwise(full))
     for (inputs, _), n in zip(batches, lengths, strict=True):
         assert {part.shape for part in inputs.values()} == {(len(n), n.max())}
-    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in prepared.preprocessor.output_shape}
+    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in prepared.preprocessor.input_shapes}
     words = keras.layers.Embedding(prepared.arguments["vocab_size"], 8, name="words")(inputs["token_ids"])
     types = keras.layers.Embedding(2, 8, name="types")(inputs["token_type_ids"])
     weights = keras.ops.cast(inputs["padding_mask"], "float32")
@@ -575,8 +576,8 @@ OPTIONS = {"learning_rate": 0.05, "warmup_steps": 5, "weight_decay": 0.1, "adam_
 def test_fifty_steps_equal_pytorch(images, tmp_path):
     """AdamW, linear warm-up and decay, clipping; the same batches: the loss of every step, and the weights afterwards."""
     model, size = images.build(seed=0), 25
-    x, y = next(images.batches("train", 50 * size).as_numpy_iterator())
-    ordered = wrap(model, (x, y), None).batches("train", size, seed=0)
+    x, y = next(images.keras_batches("train", 50 * size).as_numpy_iterator())
+    ordered = wrap(model, (x, y), None).batches("train", size, seed=0).map(plain)
     batches = list(ordered.as_numpy_iterator())
     names = ("kernel_0", "bias_0", "kernel_1", "bias_1")
     weights = dict(zip(names, model.get_weights(), strict=True))
@@ -631,7 +632,8 @@ def test_fifty_steps_of_bert_equal_hugging_face(tmp_path, kind):
     types = (np.arange(tokens) >= lengths // 2).astype("int32") * mask
     inputs, labels = {"token_ids": ids, "token_type_ids": types, "padding_mask": mask}, ids.sum(axis=1) % 3
     model = checkpoints.build("bert", tmp_path / "bert", dropout=0.0, attention_dropout=0.0)
-    ordered = list(wrap(model, (inputs, labels), None).batches("train", size, seed=0).as_numpy_iterator())
+    ordered = wrap(model, (inputs, labels), None).batches("train", size, seed=0).map(plain)
+    ordered = list(ordered.as_numpy_iterator())
     columns = {name: np.stack([batch[0][name] for batch in ordered]) for name in inputs}
     options = {**OPTIONS, "learning_rate": 1e-3, "clip_norm": 1.0, "weight_decay": 0.01}
     target = np.stack([batch[1] for batch in ordered])

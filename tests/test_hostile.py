@@ -293,7 +293,7 @@ def test_pictures_mean_what_they_show(served, kind):
     # The model adds up 360 levels with weights of about 0.1; a swapped channel or row changes far more.
     np.testing.assert_allclose(got["probabilities"], expected["probabilities"], atol=1e-6 + 0.02 * tolerance)
     preprocessor = zoo.datasets.preprocessing.base.ImagePreprocessor(HEIGHT, WIDTH, 3)
-    decoded = preprocessor.serve({"image_bytes": texts(content)})[0][0]
+    decoded = preprocessor.serve({"image_bytes": texts(content)})[0]["image"][0]
     np.testing.assert_allclose(decoded, picture, atol=1e-6 + tolerance / 255)
 
 

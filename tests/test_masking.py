@@ -42,7 +42,8 @@ def some_texts(count, least=0, most=60, seed=0):
 
 def arrays(batch):
     inputs, targets, weights = batch
-    return {**{k: v.numpy() for k, v in inputs.items()}, "targets": targets.numpy(), "weights": weights.numpy()}
+    found = {k: v.numpy() for k, v in inputs.items()}
+    return {**found, "targets": targets["pieces"].numpy(), "weights": weights["pieces"].numpy()}
 
 
 # --- Which pieces are asked for ---------------------------------------------------------------------------------------
@@ -146,7 +147,9 @@ def test_every_epoch_asks_anew_and_a_resumed_one_repeats(prepared):
     for number in (first, second):
         for batch in number:
             inputs = {k: tf.constant(batch[k]) for k in ("token_ids", "token_type_ids", "padding_mask", "positions")}
-            texts = prepared.preprocessor.restore(inputs, tf.constant(batch["targets"]))["token_ids"].numpy()
+            texts = prepared.preprocessor.restore(inputs, {"pieces": tf.constant(batch["targets"])})[
+                "token_ids"
+            ].numpy()
             for text, places in zip(texts, batch["positions"], strict=True):
                 asked.setdefault(tuple(text[text != 0].tolist()), []).append(places[0])
     assert len(asked) == 720 and all(len(found) == 2 for found in asked.values())
@@ -199,14 +202,15 @@ def test_a_killed_run_goes_on_bit_for_bit(prepared, tmp_path):
 
 def test_the_loss_is_what_numpy_says(prepared):
     model = prepared.build(seed=0)
-    inputs, targets, weights = next(iter(prepared.batches("validation", 30)))
+    inputs, targets, weights = next(iter(prepared.keras_batches("validation", 30)))
     probabilities = model(inputs).numpy().astype(np.float64)
     rows, places = np.nonzero(weights.numpy())
     expected = -np.log(probabilities[rows, places, targets.numpy()[rows, places]]).mean()
-    losses = tasks.get_task("masked_language_modelling").loss(model)(targets, model(inputs)) * weights
+    (term,) = tasks.get_task("masked_language_modelling").objective.loss
+    losses = term.loss("probabilities", 0.0)(targets, model(inputs)) * weights
     assert float(tf.reduce_sum(losses) / tf.reduce_sum(weights)) == pytest.approx(expected, rel=1e-5)
     report = zoo.evaluate(model, prepared, split="validation", batch_size=30)
-    everything = [(model(i).numpy(), t.numpy(), w.numpy() > 0) for i, t, w in prepared.batches("validation", 30)]
+    everything = [(model(i).numpy(), t.numpy(), w.numpy() > 0) for i, t, w in prepared.keras_batches("validation", 30)]
     chances = np.concatenate([np.take_along_axis(p, t[..., None], -1)[..., 0][w] for p, t, w in everything])
     right = np.concatenate([(p.argmax(-1) == t)[w] for p, t, w in everything])
     assert report["loss"] == pytest.approx(-np.log(chances).mean(), rel=1e-5)
@@ -221,10 +225,10 @@ def test_the_loss_is_what_numpy_says(prepared):
     assert report["baseline"]["loss"] == pytest.approx(-np.log(shares[asked]).mean(), rel=1e-9)
     assert report["baseline"]["accuracy"] == pytest.approx((asked == counts.argmax()).mean())
     assert "blanks (by frequency: perplexity" in zoo.evaluation.summarize(report)
-    (metric,) = tasks.get_task("masked_language_modelling").metrics()
+    (metric,) = tasks.get_task("masked_language_modelling").objective.metrics[0].metrics()
     for size in (7, 30):  # batches of unequal numbers of blanks
         metric.reset_state()
-        for inputs, targets, weights in prepared.batches("validation", size):
+        for inputs, targets, weights in prepared.keras_batches("validation", size):
             metric.update_state(targets, model(inputs), sample_weight=weights)
         assert float(metric.result()) == pytest.approx(right.mean(), rel=1e-5)
 

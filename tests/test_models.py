@@ -55,7 +55,7 @@ def some_inputs(name: str, model: keras.Model, batch: int) -> list[np.ndarray]:
 
 def some_targets(model: keras.Model, outputs: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(2)
-    if tasks.output_name(model) in ("probabilities", "logits"):
+    if tasks.output_names(model)[0] in ("probabilities", "logits"):
         return rng.integers(0, outputs.shape[-1], outputs.shape[:-1])
     return rng.normal(size=outputs.shape).astype(np.float32)
 
@@ -104,7 +104,7 @@ def test_forward(name, batch):
     assert all(said in (None, came) for said, came in zip(model.outputs[0].shape, outputs.shape, strict=True))
     assert outputs.dtype == np.float32
     assert np.isfinite(outputs).all()
-    if tasks.output_name(model) == "probabilities":
+    if tasks.output_names(model)[0] == "probabilities":
         np.testing.assert_allclose(outputs.sum(axis=-1), 1.0, atol=1e-6)
         assert (outputs >= 0).all()
 
@@ -127,7 +127,7 @@ def test_half_precision_inside_float32_outside(name):
         keras.config.set_dtype_policy(before)
     outputs = forward(model, some_inputs(name, model, 3))
     assert outputs.dtype == np.float32
-    if tasks.output_name(model) == "probabilities":
+    if tasks.output_names(model)[0] == "probabilities":
         np.testing.assert_allclose(outputs.sum(axis=-1), 1.0, atol=1e-6)
 
 
@@ -138,7 +138,7 @@ def test_logits_are_what_softmax_is_taken_of(name):
     model = tiny(name)
     keras.utils.set_random_seed(0)
     logits = tiny(name, classifier_activation=None)
-    assert (tasks.output_name(model), tasks.output_name(logits)) == ("probabilities", "logits")
+    assert (tasks.output_names(model)[0], tasks.output_names(logits)[0]) == ("probabilities", "logits")
     logits.set_weights(model.get_weights())
     arrays = some_inputs(name, model, 4)
     expected = np.exp(forward(logits, arrays))
@@ -188,7 +188,7 @@ def test_overfits_a_small_batch(name):
             break
     assert last < 0.05 * first, f"the loss of six examples went from {first:.3f} to {last:.3f} only"
     # Moving statistics of normalisation lag behind so short a training.
-    if tasks.output_name(model) == "probabilities" and len(model.weights) == len(model.trainable_weights):
+    if tasks.output_names(model)[0] == "probabilities" and len(model.weights) == len(model.trainable_weights):
         assert (forward(model, arrays).argmax(-1) == targets).mean() > 0.9
 
 

@@ -96,10 +96,10 @@ class Reference:
     def run(self, prepared):
         rows = []
         for epoch in range(self.config.epochs):
-            batches = prepared.batches("train", self.config.batch_size, seed=self.config.seed, epoch=epoch)
+            batches = prepared.keras_batches("train", self.config.batch_size, seed=self.config.seed, epoch=epoch)
             losses = [self.train_on(x.astype(np.float64), y) for x, y in batches.as_numpy_iterator()]
             final = self.average if self.config.ema_momentum is not None else self.weights
-            (x, y), *_ = prepared.batches("validation", 1000).as_numpy_iterator()
+            (x, y), *_ = prepared.keras_batches("validation", 1000).as_numpy_iterator()
             value, _ = self.loss(final, x, y, np.ones(10))
             rows.append({"loss": np.concatenate(losses).mean(), "val_loss": value.mean()})
         return final, rows
@@ -236,7 +236,7 @@ def test_mixed_precision_trains_and_ends_in_float32(precision):
     assert result.history[-1]["val_loss"] == pytest.approx(single.history[-1]["val_loss"], abs=0.05)
     assert result.model is not model and policy_of(result.model) == "float32"
     assert zoo.registry.describe_build(result.model) == zoo.registry.describe_build(model)
-    x, _ = next(iter(prepared.batches("test", 50)))
+    x, _ = next(iter(prepared.keras_batches("test", 50)))
     np.testing.assert_allclose(result.model(x), model(x), atol=0.02)
     assert plain_model(single.model) is single.model
     with pytest.raises(zoo.UsageError, match=r"computes in float32, the config says precision='mixed_.*zoo.precision"):
@@ -338,7 +338,7 @@ def test_a_run_ends_in_its_best_weights_and_stops_early(prepared, tmp_path):
     values = [row["val_loss"] for row in result.history]
     best = int(np.argmin(values))
     assert len(values) == best + 3 < 12, "the learning rate must be one that gets worse again"
-    (x, y), *_ = prepared.batches("validation", 1000).as_numpy_iterator()
+    (x, y), *_ = prepared.keras_batches("validation", 1000).as_numpy_iterator()
     p = result.model.predict(x, verbose=0)
     assert -np.log(p[np.arange(len(y)), y]).mean() == pytest.approx(values[best], abs=1e-4)
     folders = sorted(f.name for f in (tmp_path / "run" / "checkpoints").glob("best-*"))

@@ -196,7 +196,7 @@ def test_closed_form_equals_a_dense_svd(dim):
     """Rating by rating, with unknown users and items, pairs rated twice, and more factors than there are items."""
     users, items, ratings = random_ratings()
     model = build(30, 20, dim, bias_regularization=2.0, num_ratings=len(ratings))
-    closed_form(model, {"user_ids": users, "item_ids": items}, ratings)
+    closed_form(model, {"user_ids": users, "item_ids": items}, {"rating": ratings})
     user_bias, item_bias = dense_biases(users, items, ratings.astype(np.float64), 30, 20, 2.0)
     np.testing.assert_allclose(np.asarray(model.get_layer("user_bias").table)[:, 0], user_bias, atol=1e-5)
     np.testing.assert_allclose(np.asarray(model.get_layer("item_bias").table)[:, 0], item_bias, atol=1e-5)
@@ -220,7 +220,7 @@ def test_closed_form_is_the_same_again():
     users, items, ratings = random_ratings()
     models = [build(30, 20, 6) for _ in range(2)]
     for model in models:
-        closed_form(model, {"user_ids": users, "item_ids": items}, ratings)
+        closed_form(model, {"user_ids": users, "item_ids": items}, {"rating": ratings})
     for first, second in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
         np.testing.assert_array_equal(first, second)
     table = np.asarray(models[0].get_layer("item_factors").table)
@@ -230,7 +230,7 @@ def test_closed_form_is_the_same_again():
 def test_closed_form_of_equal_ratings_has_no_factors():
     users, items, _ = random_ratings(unknown=False)
     model = build(30, 20, 6)
-    closed_form(model, {"user_ids": users, "item_ids": items}, np.full(300, 4.0))
+    closed_form(model, {"user_ids": users, "item_ids": items}, {"rating": np.full(300, 4.0)})
     np.testing.assert_allclose(model([users, items]).numpy(), 4.0, atol=1e-6)
     assert not np.asarray(model.get_layer("user_factors").table).any()
 
@@ -240,7 +240,7 @@ def test_closed_form_finds_a_low_rank_matrix():
     full = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 20))
     users, items = (np.indices(full.shape).reshape(2, -1) + 1).astype(np.int32)
     model = build(30, 20, 8, bias_regularization=0)
-    closed_form(model, {"user_ids": users, "item_ids": items}, full.ravel())
+    closed_form(model, {"user_ids": users, "item_ids": items}, {"rating": full.ravel()})
     np.testing.assert_allclose(model([users, items]).numpy(), full.ravel(), atol=1e-4)
 
 
@@ -255,7 +255,7 @@ def test_closed_form_finds_a_low_rank_matrix():
 def test_closed_form_refuses_what_it_cannot_use(ratings, message):
     ids = np.array([1, 2], np.int32)
     with pytest.raises(zoo.UsageError, match=message):
-        closed_form(build(3, 3), {"user_ids": ids, "item_ids": ids}, np.array(ratings))
+        closed_form(build(3, 3), {"user_ids": ids, "item_ids": ids}, {"rating": np.array(ratings)})
 
 
 # --- The best items ------------------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_numbers_titles_and_seen_items_come_from_train():
     _, own = InteractionPreprocessor.for_model(some_data(), {}, {**DEFAULTS, "rating_mean": 5.0})
     assert "rating_mean" not in own, "what the user says stays"
     assert InteractionPreprocessor.for_model(some_data(), {}, {})[1] == {"num_users": 4, "num_items": 3}
-    assert preprocessor.output_shape == {"user_ids": (), "item_ids": ()}
+    assert preprocessor.input_shapes == {"user_ids": (), "item_ids": ()}
     assert list(preprocessor.requests) == ["user_id", "item_id"]
 
 
@@ -364,9 +364,9 @@ def test_training_batches():
     dataset = tf.data.Dataset.from_tensors(examples).map(lambda e: preprocessor.encode(e)[:2])
     inputs, targets = next(iter(dataset))
     assert inputs["user_ids"].numpy().tolist() == [1, 0] and inputs["item_ids"].numpy().tolist() == [0, 3]
-    assert targets.numpy().tolist() == [3.0, 4.0] and inputs["user_ids"].dtype == tf.int32
-    assert preprocessor.encode(examples)[2] is None
-    assert preprocessor.trim(inputs, targets, None) == (inputs, targets, None)
+    assert targets["rating"].numpy().tolist() == [3.0, 4.0] and inputs["user_ids"].dtype == tf.int32
+    assert preprocessor.encode(examples)[2] == {}
+    assert preprocessor.trim(inputs, targets, {}) == (inputs, targets, {})
 
 
 @pytest.mark.parametrize("form", ["memory", "files"])
@@ -469,7 +469,7 @@ def test_a_stranger_gets_items_and_ratings(tmp_path, run_python):
         inputs, _ = preprocessor.serve({"user_id": user_id, "item_id": item_id})
         return {"rating": model([inputs["user_ids"], inputs["item_ids"]], training=False)}
 
-    specs = preprocessor.requests
+    specs = {name: request.spec for name, request in preprocessor.requests.items()}
     signatures = {
         "serving_default": tf.function(best).get_concrete_function(user_id=specs["user_id"]),
         "rating": tf.function(rating).get_concrete_function(**specs),
@@ -577,7 +577,7 @@ def test_the_reports_biases_are_the_closed_forms():
     """Two implementations, one alternating, one by LSQR."""
     users, items, ratings = random_ratings()
     model = build(30, 20, 2, bias_regularization=4.0, num_ratings=len(ratings))
-    closed_form(model, {"user_ids": users, "item_ids": items}, ratings)
+    closed_form(model, {"user_ids": users, "item_ids": items}, {"rating": ratings})
     fitted = fit_biases(users, items, ratings.astype(np.float64), (30, 20), 4.0)
     np.testing.assert_allclose(np.asarray(model.get_layer("user_bias").table)[:, 0], fitted[0][1:], atol=1e-5)
     np.testing.assert_allclose(np.asarray(model.get_layer("item_bias").table)[:, 0], fitted[1][1:], atol=1e-5)

@@ -544,6 +544,12 @@ def prepared(texts=ENGLISH, translations=FRENCH, vocab_size: int = 400, max_leng
     return TranslationPreprocessor.for_model(data, needs, {})
 
 
+def encoded(preprocessor: TranslationPreprocessor, examples: dict[str, tf.Tensor]) -> tuple:
+    """Inputs by name, and the only target with its weights."""
+    inputs, targets, weights = preprocessor.encode(examples)
+    return inputs, targets["translation"], weights["translation"]
+
+
 def batch(texts: list, translations: list) -> dict[str, tf.Tensor]:
     return {"text": tf.constant(texts, tf.string), "translation": tf.constant(translations, tf.string)}
 
@@ -552,7 +558,7 @@ def batch(texts: list, translations: list) -> dict[str, tf.Tensor]:
 def test_texts_come_back_as_they_were(vocab_size):
     preprocessor, fixed = prepared(vocab_size=vocab_size)
     assert fixed["target_vocab_size"] <= vocab_size
-    inputs, targets, weights = preprocessor.encode(batch(ENGLISH, FRENCH))
+    inputs, targets, weights = encoded(preprocessor, batch(ENGLISH, FRENCH))
     assert [t.decode() for t in preprocessor.to_text(targets).numpy()] == FRENCH
     assert inputs["target_ids"].numpy()[:, 0].tolist() == [START] * len(FRENCH)
     used = np.count_nonzero(targets, axis=1)
@@ -571,7 +577,7 @@ def _shifted(targets: tf.Tensor) -> np.ndarray:
 
 def test_hostile_texts():
     preprocessor, _ = prepared([*ENGLISH, *HOSTILE], [*FRENCH, *HOSTILE], 500, 300)
-    _, targets, _ = preprocessor.encode(batch(HOSTILE, HOSTILE))
+    _, targets, _ = encoded(preprocessor, batch(HOSTILE, HOSTILE))
     assert [t.decode() for t in preprocessor.to_text(targets).numpy()] == HOSTILE
     strange, _ = prepared()
     mixed = [
@@ -583,7 +589,7 @@ def test_hostile_texts():
         "\u2581 itself",
         "\U0001f600",
     ]
-    inputs, targets, _ = strange.encode(batch(mixed, mixed))
+    inputs, targets, _ = encoded(strange, batch(mixed, mixed))
     assert inputs["source_ids"].shape[1] <= 60 and targets.shape[1] <= 60
     assert (inputs["source_ids"].numpy()[:, 0] != 0).all(), "no source is empty"
     back = [t.decode() for t in strange.to_text(targets).numpy()]
@@ -594,7 +600,7 @@ def test_hostile_texts():
 def test_a_vocabulary_of_nothing():
     preprocessor, fixed = prepared([""], [""])
     assert preprocessor.target_vocabulary == (pieces.MARK,) and fixed["target_vocab_size"] == 5
-    _, targets, _ = preprocessor.encode(batch(["new"], ["new words"]))
+    _, targets, _ = encoded(preprocessor, batch(["new"], ["new words"]))
     assert preprocessor.to_text(targets).numpy()[0].decode() == "\ufffd\ufffd\ufffd \ufffd\ufffd\ufffd\ufffd\ufffd"
 
 
@@ -662,7 +668,7 @@ def test_pieces_are_learned_as_by_counting_anew(size):
 
 def test_long_texts_are_cut_without_an_end():
     preprocessor, _ = prepared(max_length=5)
-    inputs, targets, weights = preprocessor.encode(batch(["Go. " * 9, "Go."], ["Va ! " * 9, "Va !"]))
+    inputs, targets, weights = encoded(preprocessor, batch(["Go. " * 9, "Go."], ["Va ! " * 9, "Va !"]))
     assert inputs["source_ids"].shape == inputs["target_ids"].shape == targets.shape == weights.shape == (2, 5)
     assert END not in targets.numpy()[0] and END in targets.numpy()[1]
     np.testing.assert_array_equal(inputs["target_ids"][0, 1:], targets[0, :-1])
@@ -671,11 +677,12 @@ def test_long_texts_are_cut_without_an_end():
 def test_columns_of_padding_are_cut():
     preprocessor, _ = prepared()
     examples = batch(["Go.", "I'm 19, and you?"], ["Va !", "Va !"])
-    inputs, targets, weights = preprocessor.encode(examples)
+    inputs, targets, weights = encoded(preprocessor, examples)
     wide = {name: tf.pad(ids, [[0, 0], [0, 3]]) for name, ids in inputs.items()}
-    more = [tf.pad(t, [[0, 0], [0, 3]]) for t in (targets, weights)]
+    more = [{"translation": tf.pad(t, [[0, 0], [0, 3]])} for t in (targets, weights)]
     trimmed, cut_targets, cut_weights = preprocessor.trim(wide, *more)
-    for found, expected in ((trimmed, inputs), (cut_targets, targets), (cut_weights, weights)):
+    cut = ((trimmed, inputs), (cut_targets["translation"], targets), (cut_weights["translation"], weights))
+    for found, expected in cut:
         tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
 
 
@@ -801,7 +808,7 @@ def test_a_trained_model_answers_texts_in_a_saved_model(name, tmp_path):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
     optimizer = keras.optimizers.Adam(3e-3)
     optimizer.build(model.trainable_variables)
-    everything = tf.data.Dataset.from_tensor_slices(preprocessor.encode(batch(texts, translations)))
+    everything = tf.data.Dataset.from_tensor_slices(encoded(preprocessor, batch(texts, translations)))
 
     @tf.function
     def step(inputs, targets, weights):

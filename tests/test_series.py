@@ -366,7 +366,8 @@ def test_channels_are_standardised_by_the_training_split():
     values = np.concatenate([e["series"] for e in examples]).astype(np.float64)
     np.testing.assert_allclose(preprocess.means, np.nanmean(values, 0), rtol=1e-9)
     np.testing.assert_allclose(preprocess.deviations, [np.nanstd(values[:, 0]), 1, np.nanstd(values[:, 2])], rtol=1e-9)
-    assert fixed == {"input_shape": (None, 3)} and preprocess.every_step and preprocess.output_shape == (5, 3)
+    assert fixed == {"input_shape": (None, 3)} and preprocess.every_step
+    assert preprocess.input_shapes == {"series": (5, 3)}
     assert SeriesPreprocessor(**preprocess.config()) == preprocess
 
 
@@ -374,15 +375,15 @@ def test_labels_are_the_targets_of_real_steps():
     preprocess = SeriesPreprocessor((0.0,), (2.0,), longest=4, every_step=True)
     raw = tf.constant([[[2.0], [NAN], [4.0], [NAN]], [[NAN]] * 4])
     inputs, targets, weights = preprocess.encode({"series": raw, "label": tf.constant([1, 2], tf.int64)})
-    np.testing.assert_array_equal(inputs[0, :, 0], [1, NAN, 2, NAN])
-    assert targets.numpy().tolist() == [[1] * 4, [2] * 4] and targets.dtype == tf.int64
-    assert weights.numpy().tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
+    np.testing.assert_array_equal(inputs["series"][0, :, 0], [1, NAN, 2, NAN])
+    assert targets["label"].numpy().tolist() == [[1] * 4, [2] * 4] and targets["label"].dtype == tf.int64
+    assert weights["label"].numpy().tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
     shorter = preprocess.trim(inputs, targets, weights)
-    assert [t.shape[1] for t in shorter] == [3, 3, 3]
+    assert [t.shape[1] for part in shorter for t in part.values()] == [3, 3, 3]
     whole = SeriesPreprocessor((0.0,), (2.0,), longest=4)
     inputs, targets, weights = whole.encode({"series": raw, "label": tf.constant([1, 2], tf.int64)})
-    assert targets.numpy().tolist() == [1, 2] and weights is None
-    assert whole.trim(inputs, targets, None)[0].shape == (2, 3, 1)
+    assert targets["label"].numpy().tolist() == [1, 2] and weights == {}
+    assert whole.trim(inputs, targets, {})[0]["series"].shape == (2, 3, 1)
 
 
 def test_forecasts_go_to_the_model_and_back():
@@ -397,7 +398,8 @@ def test_forecasts_go_to_the_model_and_back():
     assert not preprocess.every_step and SeriesPreprocessor(**preprocess.config()) == preprocess
     batch = {"series": np.float32([[[1, 2, 3]]]), "forecast": np.float32([[1e4, 1e4 + 7]])}
     _, targets, weights = preprocess.encode(batch)
-    assert weights is None
+    targets = targets["forecast"]
+    assert weights == {}
     np.testing.assert_allclose(targets, (batch["forecast"] - preprocess.means[0]) / preprocess.deviations[0], rtol=1e-4)
     _, extras = preprocess.serve({"series": batch["series"]})
     np.testing.assert_allclose(preprocess.unscale(targets, extras), batch["forecast"], rtol=1e-6)
@@ -408,16 +410,17 @@ def test_forecasts_start_from_a_season_before_and_return_to_the_unit():
     series = np.float32([[[1], [2], [3], [4], [NAN]], [[7], [8], [9], [10], [11]], [[5], [NAN], [NAN], [NAN], [NAN]]])
     forecast = np.float32([[20, 30], [40, 50], [60, 70]])
     inputs, targets, _ = preprocess.encode({"series": series, "forecast": forecast})
+    inputs, targets = inputs["series"], targets["forecast"]
     # By hand: what stands three steps before each forecast, counted from the last real step; the mean where nothing does.
     start = np.float32([[2, 3], [9, 10], [10, 10]])
     np.testing.assert_allclose(targets, (forecast - start) / 2)
     np.testing.assert_allclose(inputs[..., 0], (series[..., 0] - 10) / 2)
     np.testing.assert_allclose(inputs[:, :, 1], [[NAN] * 3 + [1.5, NAN], [NAN] * 3 + [1.5, 1.5], [NAN] * 5])
     served, extras = preprocess.serve({"series": series})
-    np.testing.assert_array_equal(served, inputs)
+    np.testing.assert_array_equal(served["series"], inputs)
     np.testing.assert_allclose(extras["start"], start)
     np.testing.assert_allclose(preprocess.unscale(targets, extras), forecast)
-    assert inputs.shape[1:] == preprocess.output_shape and preprocess.requests["series"].shape[-1] == 1
+    assert inputs.shape[1:] == preprocess.input_shapes["series"] and preprocess.requests["series"].shape[-1] == 1
 
 
 def test_requests_are_padded_with_nan():
@@ -426,7 +429,7 @@ def test_requests_are_padded_with_nan():
     requests = preprocess.to_requests(rows)
     np.testing.assert_array_equal(requests["series"][..., 0], [[1, 1], [NAN, NAN]])
     inputs, extras = preprocess.serve(requests)
-    assert extras["lengths"].numpy().tolist() == [2, 1] and inputs.shape == (2, 2, 1)
+    assert extras["lengths"].numpy().tolist() == [2, 1] and inputs["series"].shape == (2, 2, 1)
     assert preprocess.to_requests([rows[1]])["series"].shape == (1, 1, 1)
 
 
@@ -434,12 +437,12 @@ class Served(tf.Module):
     def __init__(self, preprocess: SeriesPreprocessor, network: keras.Model):
         super().__init__()
         self.model_variables = [v.value for v in network.variables]
-        spec = preprocess.requests["series"]
+        spec = preprocess.requests["series"].spec
 
         @tf.function(input_signature=[spec])
         def serve(series):
             inputs, extras = preprocess.serve({"series": series})
-            return {"values": network(inputs, training=False), **extras}
+            return {"values": network(inputs["series"], training=False), **extras}
 
         self.serve = serve
 

@@ -423,7 +423,9 @@ def test_a_c_program_is_not_written_for_types_that_it_does_not_know(versions, tm
     shutil.copytree(versions["digits"], copy)
     file = copy / "assets.extra" / "zoo.json"
     facts = storage.read_json(file)
-    facts["signatures"]["serving_default"]["inputs"] = {"image": {"dtype": "uint8", "shape": [None, 8, 8]}}
+    facts["signatures"]["serving_default"]["inputs"] = {
+        "image": {"dtype": "uint8", "shape": [None, 8, 8], "kind": "number"}
+    }
     storage.write_json(file, facts)
     with pytest.raises(UsageError, match="Input image of serving_default is uint8; expected one of float32, int32"):
         request_examples.c_program(copy)

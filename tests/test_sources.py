@@ -686,7 +686,7 @@ def test_images_of_folders(tmp_path, capsys):
     }
     assert "Left out of images:" in capsys.readouterr().out
     prepared = data.prepare("cnn", filters=(2,))
-    assert prepared.build()(next(iter(prepared.batches("train", 8)))[0]).shape == (8, 2)
+    assert prepared.build()(next(iter(prepared.keras_batches("train", 8)))[0]).shape == (8, 2)
 
 
 def test_images_of_many_sizes_in_split_folders(tmp_path, monkeypatch):

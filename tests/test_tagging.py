@@ -62,7 +62,8 @@ HOSTILE: list[str | bytes] = [
 
 def test_hostile_texts_survive():
     preprocess = TaggingPreprocessor(("smile", " :"), max_length=50)
-    ids, extras = preprocess.serve({"text": tf.constant(HOSTILE)})
+    inputs, extras = preprocess.serve({"text": tf.constant(HOSTILE)})
+    ids = inputs["token_ids"]
     counts, tokens = extras["lengths"].numpy(), extras["tokens"].numpy()
     assert ids.shape == tokens.shape == (len(HOSTILE), 50)
     assert counts[:3].tolist() == [1, 1, 1] and counts.max() == 50
@@ -76,8 +77,8 @@ def test_hostile_texts_survive():
 
 def test_an_empty_batch_of_words_is_one_unknown_word():
     preprocess = TaggingPreprocessor(("a",), max_length=5)
-    ids, extras = preprocess.serve({"text": ["", " "]})
-    assert ids.numpy().tolist() == [[1], [1]] and extras["tokens"].numpy().tolist() == [[b""], [b""]]
+    inputs, extras = preprocess.serve({"text": ["", " "]})
+    assert inputs["token_ids"].numpy().tolist() == [[1], [1]] and extras["tokens"].numpy().tolist() == [[b""], [b""]]
     with pytest.raises(zoo.UsageError, match=r"A text batch is int32 of shape \(1,\); expected string \(batch,\)"):
         preprocess.serve({"text": tf.constant([3])})
 
@@ -124,13 +125,13 @@ def test_training_uses_the_gold_words():
     tokens = tf.constant([["don't", "go", "", "", ""], ["go", "go", "x", "go", ""], ["", "", "", "", ""]])
     tags = tf.constant([[4, 5, 0, 0, 0], [1, 2, 3, 4, 0], [0] * 5], tf.int64)
     inputs, targets, weights = preprocess.encode({"tokens": tokens, "tags": tags})
-    assert inputs.numpy().tolist() == [[2, 3, 0], [3, 3, 1], [1, 0, 0]]
-    assert targets.numpy().tolist() == [[4, 5, 0], [1, 2, 3], [0, 0, 0]]
-    assert weights.numpy().tolist() == [[1, 1, 0], [1, 1, 1], [0, 0, 0]]
-    trimmed = preprocess.trim(inputs[::2], targets[::2], weights[::2])
-    assert [t.shape for t in trimmed] == [(2, 2)] * 3
+    assert inputs["token_ids"].numpy().tolist() == [[2, 3, 0], [3, 3, 1], [1, 0, 0]]
+    assert targets["tags"].numpy().tolist() == [[4, 5, 0], [1, 2, 3], [0, 0, 0]]
+    assert weights["tags"].numpy().tolist() == [[1, 1, 0], [1, 1, 1], [0, 0, 0]]
+    trimmed = preprocess.trim(*tf.nest.map_structure(lambda part: part[::2], (inputs, targets, weights)))
+    assert [t.shape for t in tf.nest.flatten(trimmed)] == [(2, 2)] * 3
     none = preprocess.encode({"tokens": tf.zeros([2, 0], tf.string), "tags": tf.zeros([2, 0], tf.int64)})
-    assert [t.numpy().tolist() for t in none] == [[[1], [1]], [[0], [0]], [[0], [0]]]
+    assert [t.numpy().tolist() for part in none for t in part.values()] == [[[1], [1]], [[0], [0]], [[0], [0]]]
 
 
 def test_requests_are_the_sentence_or_its_words():
@@ -148,13 +149,11 @@ def test_a_reloaded_savedmodel_finds_the_same_numbers(tmp_path):
     exported, tables = preprocess.for_export(tmp_path / "assets")
     module = tf.Module()
     module.tables = tables
-    signature = [preprocess.requests["text"]]
-    module.serve = tf.function(
-        lambda text: dict(zip(("ids",), exported.serve({"text": text})[:1], strict=True)), signature
-    )
+    signature = [preprocess.requests["text"].spec]
+    module.serve = tf.function(lambda text: {"ids": exported.serve({"text": text})[0]["token_ids"]}, signature)
     tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.serve})
     served = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"]
-    expected = preprocess.serve({"text": tf.constant(HOSTILE)})[0]
+    expected = preprocess.serve({"text": tf.constant(HOSTILE)})[0]["token_ids"]
     np.testing.assert_array_equal(served(text=tf.constant(HOSTILE))["ids"], expected)
     lines = (tmp_path / "m" / "assets" / "vocabulary.txt").read_text().splitlines()
     assert lines == ["[PAD]", "[UNK]", *preprocess.vocabulary] and exported == preprocess

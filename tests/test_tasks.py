@@ -45,7 +45,7 @@ def small(name: str, task: str) -> dict:
 
 
 def test_every_task_has_embedded_data_and_a_model(embedded):
-    assert set(embedded) == set(tasks.TASKS) == {task for _, task in PAIRS}
+    assert set(embedded) == set(tasks.list_tasks()) == {task for _, task in PAIRS}
 
 
 def cases():

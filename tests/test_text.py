@@ -84,7 +84,7 @@ def test_the_vocabulary_is_the_training_split_most_frequent_first():
 
 def test_batches_are_cut_to_their_longest_text():
     prepared = zoo.datasets.load("commands").prepare("embedding_lstm")
-    for ids, _ in prepared.batches("train", 16, seed=0):
+    for ids, _ in prepared.keras_batches("train", 16, seed=0):
         lengths = np.count_nonzero(ids.numpy(), axis=1)
         assert ids.shape[1] == lengths.max() and lengths.min() >= 1
 
@@ -196,8 +196,9 @@ def test_from_raw_texts_to_a_verified_savedmodel(run):
     assert run.report["accuracy"] > 0.95 > 0.5 > run.report["baseline"]["accuracy"]
     assert run.verification.passed
     signatures = json.loads((run.saved_model / "assets.extra" / "zoo.json").read_text())["signatures"]
-    assert signatures["serving_default"]["inputs"] == {"text": {"dtype": "string", "shape": [None]}}
-    assert signatures["predict"]["inputs"] == {"token_ids": {"dtype": "int32", "shape": [None, None]}}
+    text = {"dtype": "string", "shape": [None], "kind": "text", "description": "UTF-8"}
+    assert signatures["serving_default"]["inputs"] == {"text": text}
+    assert signatures["predict"]["inputs"] == {"token_ids": {"dtype": "int32", "shape": [None, None], "kind": "number"}}
     lines = (run.saved_model / "assets" / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
     assert lines[:2] == ["[PAD]", "[UNK]"] and len(lines) == len(set(lines)) > 40
     card = (run.run_directory / "README.md").read_text()

@@ -67,7 +67,7 @@ def test_an_epoch_equals_numpy(digits, clip_norm):
     prepared = digits.prepare("mlp", hidden_units=[], input_shape=[8, 8, 1])
     model = build(prepared)
     weights, bias = (w.astype(np.float64) for w in model.get_weights())
-    batches = list(prepared.batches("train", 50, seed=3, epoch=0).as_numpy_iterator())
+    batches = list(prepared.keras_batches("train", 50, seed=3, epoch=0).as_numpy_iterator())
     assert len(batches[-1][1]) not in (0, 50), "the last batch must be a smaller one"
     weights, bias, loss = softmax_regression(weights, bias, batches, 0.5, clip_norm)
     config = zoo.TrainConfig(
@@ -83,7 +83,7 @@ def test_validation_figures_equal_numpy(prepared):
     model = build(prepared)
     row = zoo.train(model, prepared, zoo.TrainConfig(epochs=1, batch_size=100), verbose=0).history[0]
     outputs, targets = [], []
-    for x, y in prepared.batches("validation", 1000):
+    for x, y in prepared.keras_batches("validation", 1000):
         outputs.append(model(x).numpy().astype(np.float64))
         targets.append(y.numpy())
     probabilities, labels = np.concatenate(outputs), np.concatenate(targets)
@@ -418,7 +418,7 @@ def test_repeated_words_count_as_one_gradient():
     prepared = data.prepare("embedding_lstm", embedding_dim=4, lstm_units=3)
     model = build(prepared)
     before = model.get_layer("embedding").get_weights()[0].astype(np.float64)
-    ids, targets = next(iter(prepared.batches("train", 720, seed=0)))
+    ids, targets = next(iter(prepared.keras_batches("train", 720, seed=0)))
     with tf.GradientTape() as tape:
         value = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(targets, model(ids, training=True)))
     sparse = tape.gradient(value, model.get_layer("embedding").embeddings.value)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import zoo
 from zoo.config import to_yaml
+from zoo.datasets.batches import plain
 from zoo.training.data.user_data import wrap
 from zoo.training.data.user_losses import PerElementMetric, keep_compiled
 
@@ -42,8 +43,20 @@ X, Y = numbers(10, 4), classes(10)
 
 def collected(data, split="train", size=4, **order):
     """All batches of a split, joined."""
-    parts = list(data.batches(split, size, **order).as_numpy_iterator())
+    parts = list(data.batches(split, size, **order).map(plain).as_numpy_iterator())
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def loss_of(data, label_smoothing=0.0):
+    """The loss of the only output."""
+    (term,) = data.objective.loss
+    return term.loss(term.outputs[0], label_smoothing)
+
+
+def metrics_of(data):
+    """Fresh metrics of the only output."""
+    (measure,) = data.objective.metrics
+    return measure.metrics()
 
 
 # --- Losses ----------------------------------------------------------------------------------------------------------
@@ -127,7 +140,7 @@ def test_a_loss_gives_every_element_its_own_number(arguments, targets, expected)
     data = wrap(model, (X, targets))
     x, y, *weights = collected(data)
     outputs = model(x).numpy()
-    losses = data.task.loss(model, 0.0)(y, outputs).numpy()
+    losses = loss_of(data, 0.0)(y, outputs).numpy()
     wanted = expected(targets, outputs.astype(np.float64))
     assert losses.shape == wanted.shape and losses.shape[0] == 10
     np.testing.assert_allclose(losses, wanted, rtol=2e-5, atol=1e-6)
@@ -137,7 +150,7 @@ def test_a_loss_gives_every_element_its_own_number(arguments, targets, expected)
 def test_the_compiled_loss_is_left_as_it_was():
     own = OwnLoss(2)
     model = small(**ONE, loss=own)
-    loss = wrap(model, (X, numbers(10))).task.loss(model, 0.0)
+    loss = loss_of(wrap(model, (X, numbers(10))), 0.0)
     assert own.reduction == "sum_over_batch_size" and loss.reduction is None and loss.loss is own
     other = wrap(small(**ONE, loss=OwnLoss(3)), (X, numbers(10))).describe()
     assert other["model"]["compiled"]["loss"] == {"name": "own", "power": 3}
@@ -151,7 +164,7 @@ def test_label_smoothing_equals_numpy(from_logits, sparse):
     data = wrap(model, (X, Y if sparse else np.eye(3)[Y]))
     x, y = collected(data)
     outputs = model(x).numpy().astype(np.float64)
-    losses = data.task.loss(model, 0.2)(y, outputs).numpy()
+    losses = loss_of(data, 0.2)(y, outputs).numpy()
     probabilities = softmax(outputs) if from_logits else outputs
     np.testing.assert_allclose(losses, cross_entropy(Y, probabilities, 0.2), rtol=1e-5)
     assert abs(losses - cross_entropy(Y, probabilities)).max() > 1e-2
@@ -161,7 +174,7 @@ def test_shares_of_classes_are_taken_where_class_numbers_are():
     model = small()
     shares = softmax(numbers(10, 3).astype(np.float64))
     outputs = model(X).numpy()
-    losses = wrap(model, (X, Y)).task.loss(model, 0.0)(shares, outputs)
+    losses = loss_of(wrap(model, (X, Y)), 0.0)(shares, outputs)
     np.testing.assert_allclose(losses, -(shares * np.log(outputs)).sum(-1), rtol=1e-5)
 
 
@@ -179,7 +192,7 @@ WORDS = np.array([[1, 2, 0], [3, 0, 0], [4, 5, 1], [2, 0, 0]])
 
 def weighted_mean(data, model, split="train"):
     inputs, y, weights = collected(data, split, 3)
-    losses = data.task.loss(model, 0.0)(y, model(inputs)).numpy()
+    losses = loss_of(data, 0.0)(y, model(inputs)).numpy()
     assert losses.shape == weights.shape
     return (losses * weights).sum() / np.count_nonzero(weights)
 
@@ -200,7 +213,7 @@ def test_ignored_classes_weigh_nothing_as_in_keras():
     np.testing.assert_array_equal(targets, np.maximum(y, 0))
     expected = model.evaluate(WORDS, y, verbose=0)[0]
     assert weighted_mean(data, model) == pytest.approx(expected, rel=1e-5)
-    (metric,) = data.task.metrics()
+    (metric,) = metrics_of(data)
     metric.update_state(targets, model(x), sample_weight=weights)
     right = model(x).numpy().argmax(-1) == y
     assert float(metric.result()) == pytest.approx(right[y >= 0].mean())
@@ -222,7 +235,7 @@ def test_every_number_of_a_target_can_have_its_weight():
     expected = (abs(y - outputs) * weights).sum() / np.count_nonzero(weights)
     assert weighted_mean(data, model) == pytest.approx(expected, rel=1e-5)
     assert weighted_mean(data, model, "validation") == pytest.approx(abs(y - outputs).mean(), rel=1e-5)
-    (metric,) = data.task.metrics()
+    (metric,) = metrics_of(data)
     metric.update_state(y, outputs, sample_weight=weights)
     assert float(metric.result()) == pytest.approx(((y - outputs) ** 2 * weights).sum() / weights.sum(), rel=1e-5)
 
@@ -260,7 +273,7 @@ def test_metrics_are_fresh_and_named_as_in_keras():
     data = wrap(model, (X, Y))
     model.evaluate(X, Y, verbose=0)
     state = float(top.result())
-    one, two = data.task.metrics(), data.task.metrics()
+    one, two = metrics_of(data), metrics_of(data)
     assert [m.name for m in one] == ["accuracy", "top_2", "SparseCategoricalCrossentropy", "weighted_accuracy"]
     assert one[1].metric is not top and one[1].metric.get_config() == top.get_config()
     for metric in one:
@@ -275,7 +288,7 @@ def test_weights_count_where_keras_counts_them():
     model = small(
         **ONE, loss="mse", metrics=["mae"], weighted_metrics=[keras.metrics.MeanAbsoluteError(name="weighted")]
     )
-    plain, weighted = wrap(model, (X[:4], y, weights)).task.metrics()
+    plain, weighted = metrics_of(wrap(model, (X[:4], y, weights)))
     for metric in (plain, weighted):
         metric.update_state(y, np.array([[1.0], [2.0], [3.0], [9.0]]), sample_weight=weights)
     assert float(plain.result()) == 2.0
@@ -293,7 +306,7 @@ def test_weights_count_where_keras_counts_them():
 )
 def test_accuracy_is_what_the_shapes_say(arguments, targets, expected):
     model = small(**arguments, metrics=["accuracy"])
-    (metric,) = wrap(model, (X, targets)).task.metrics()
+    (metric,) = metrics_of(wrap(model, (X, targets)))
     assert type(metric.metric) is expected and metric.name == "accuracy"
     for part in (slice(0, 7), slice(7, 10)):  # a batch of another size must not count as much as the first
         metric.update_state(targets[part], model(X[part]))
@@ -305,7 +318,7 @@ def test_accuracy_is_what_the_shapes_say(arguments, targets, expected):
 def test_losses_and_metrics_can_be_saved():
     model = small(metrics=["accuracy"])
     data = wrap(model, (X, Y))
-    objects = [data.task.loss(model, 0.1), *data.task.metrics()]
+    objects = [loss_of(data, 0.1), *metrics_of(data)]
     loss, metric = (keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(o)) for o in objects)
     np.testing.assert_array_equal(loss(Y, model(X)), objects[0](Y, model(X)))
     assert isinstance(metric, PerElementMetric) and metric.name == "accuracy"
@@ -316,7 +329,7 @@ def test_a_model_stays_compiled_as_it_was():
     data, optimizer, before = wrap(model, (X, Y)), model.optimizer, model.evaluate(X, Y, verbose=0)
     for each in (model, bare):
         with keep_compiled(each):
-            each.compile("adam", data.task.loss(model, 0.1), data.task.metrics())
+            each.compile("adam", loss_of(data, 0.1), metrics_of(data))
     assert model.optimizer is optimizer and model.evaluate(X, Y, verbose=0) == before
     assert wrap(model, (X, Y)).describe() == data.describe()
     assert not bare.compiled and bare.metrics == [] and not bare.get_compile_config()
@@ -336,7 +349,7 @@ def test_the_order_of_arrays_is_a_function_of_seed_and_epoch():
         np.testing.assert_array_equal(y, Y[order])
         np.testing.assert_array_equal(collected(data, seed=seed, epoch=epoch, start=2)[0], x[8:])
     np.testing.assert_array_equal(collected(data)[0][:, 0], np.arange(10) * 4)
-    assert [len(y) for _, y in data.batches("train", 4)] == [4, 4, 2]
+    assert [len(y) for _, y in data.batches("train", 4).map(plain)] == [4, 4, 2]
 
 
 def two_inputs(**compiled):
@@ -358,7 +371,7 @@ def two_inputs(**compiled):
 def test_inputs_by_name_and_in_a_row(x):
     model = two_inputs()
     for source in ((x, np.zeros(6)), Dataset.from_tensor_slices((x if isinstance(x, dict) else tuple(x), np.zeros(6)))):
-        inputs, _ = next(iter(wrap(model, source).batches("train", 6)))
+        inputs, _ = next(iter(wrap(model, source).batches("train", 6).map(plain)))
         assert sorted(inputs) == ["left", "right"]
         np.testing.assert_allclose(model(inputs), model([numbers(6, 2), classes(6)]), rtol=1e-6)
 
@@ -400,10 +413,10 @@ def test_classes_are_counted():
 def test_a_registered_model_brings_its_tasks_loss():
     model = zoo.build("mlp", input_shape=(8, 8, 1), num_classes=3, hidden_units=[4], classifier_activation=None)
     data = wrap(model, (numbers(10, 8, 8, 1), Y))
-    assert data.optimizer is None and [m.name for m in data.task.metrics()] == ["accuracy"]
+    assert data.optimizer is None and [m.name for m in metrics_of(data)] == ["accuracy"]
     x, y = collected(data)
     outputs = model(x).numpy()
-    np.testing.assert_allclose(data.task.loss(model, 0.0)(y, outputs), logits(Y, outputs), rtol=1e-5)
+    np.testing.assert_allclose(loss_of(data, 0.0)(y, outputs), logits(Y, outputs), rtol=1e-5)
     assert data.describe()["model"]["hidden_units"] == [4]
 
 
@@ -412,9 +425,9 @@ def test_a_registered_model_that_answers_numbers_is_no_classifier():
         "lstm", input_shape=(None, 2), num_classes=1, units=[3], return_sequences=False, classifier_activation="linear"
     )
     data = wrap(model, (numbers(5, 7, 2), numbers(5)))
-    losses = data.task.loss(model, 0.0)(numbers(5), model(numbers(5, 7, 2)))
+    losses = loss_of(data, 0.0)(numbers(5), model(numbers(5, 7, 2)))
     np.testing.assert_allclose(losses, squared(numbers(5), model(numbers(5, 7, 2)).numpy()[:, 0]), rtol=1e-5)
-    assert [m.name for m in data.task.metrics()] == ["mae", "rmse"]
+    assert [m.name for m in metrics_of(data)] == ["mae", "rmse"]
 
 
 # --- Datasets --------------------------------------------------------------------------------------------------------
@@ -436,7 +449,7 @@ SLICES = Dataset.from_tensor_slices((X, Y))
 def test_datasets_are_batched_anew(dataset, count, capsys):
     data = wrap(small(), dataset, SLICES)
     assert data.num_examples("train") == count and data.num_examples("validation") == 10
-    sizes = [len(y) for _, y in data.batches("train", 4)]
+    sizes = [len(y) for _, y in data.batches("train", 4).map(plain)]
     assert sizes == [4] * (count // 4) + [count % 4] * (count % 4 > 0)
     x, y = collected(data)
     np.testing.assert_array_equal(collected(data, size=3, start=1, seed=1, epoch=2)[0], x[3:])
@@ -484,7 +497,7 @@ def test_subclassed_models_are_trained_once_called(source):
     model(X[:1])
     model.compile("sgd", SPARSE)
     data = wrap(model, source)
-    inputs, targets = next(iter(data.batches("train", 10)))
+    inputs, targets = next(iter(data.batches("train", 10).map(plain)))
     np.testing.assert_array_equal(targets, Y)
     assert model(inputs).shape == (10, 3) and "sha256" in data.describe()["model"]
 
@@ -594,8 +607,8 @@ def refused_model(name):
         ("not built", r"The Sequential '.*' has no weights yet: .* Call model\(x\[:1\]\) once"),
         ("not called", r"The Answer '.*' has no weights yet: .* Call model\(x\[:1\]\) once"),
         ("own step", r"OwnStep has a train_step of its own, which would not run here. Remove it"),
-        ("two outputs", r"The model has 2 outputs, a, b; training takes one. Build a keras.Model\("),
-        ("dict output", r"The model answers a dict of 1; training takes one tensor. Build .* let call return one"),
+        ("two outputs", r"The model has the outputs a, b; y is one array. Pass a dict with these names."),
+        ("dict output", r"The model answers a dict of 1, .*; training takes one tensor. Build .* let call return one"),
         ("not compiled", r"The model '.*' has no loss. Call model.compile\(optimizer=..., loss=..., metrics=\[...\]\)"),
     ],
 )
@@ -651,7 +664,7 @@ def test_what_a_model_is_compiled_with_is_checked(compiled, targets, message):
 def test_label_smoothing_goes_with_cross_entropy(loss, label_smoothing, message):
     model = small(loss=loss)
     with pytest.raises(zoo.UsageError, match=message):
-        wrap(model, (X, np.eye(3)[Y])).task.loss(model, label_smoothing)
+        loss_of(wrap(model, (X, np.eye(3)[Y])), label_smoothing)
 
 
 @pytest.mark.parametrize(

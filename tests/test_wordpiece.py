@@ -32,7 +32,7 @@ import tensorflow as tf
 
 import zoo
 from zoo.checkpoints.wordpiece_files import Rules, normalizer, read_pieces, read_vocabulary, write_pieces
-from zoo.datasets.preprocessing.base import PREPROCESSORS
+from zoo.datasets.preprocessing.base import get_preprocessor
 from zoo.datasets.preprocessing.bert_text import Words, character_table
 from zoo.datasets.preprocessing.subwords import match
 from zoo.datasets.preprocessing.vocabularies import texts_of, train_pieces
@@ -221,10 +221,10 @@ def test_padding_reaches_to_the_longest_row_of_the_batch(vocabularies):
     padded = bert(vocabularies[True])(texts, padding=True, return_tensors="np")
     np.testing.assert_array_equal(inputs["token_ids"], padded["input_ids"])
     np.testing.assert_array_equal(inputs["padding_mask"], padded["attention_mask"])
-    trimmed, targets, _ = preprocessor.trim({k: v[:2] for k, v in inputs.items()}, tf.constant([0, 1]), None)
+    trimmed, targets, _ = preprocessor.trim({k: v[:2] for k, v in inputs.items()}, {"label": tf.constant([0, 1])}, {})
     assert {k: v.shape for k, v in trimmed.items()} == dict.fromkeys(
         inputs, (2, padded["attention_mask"][0].sum())
-    ) and targets.shape == (2,)
+    ) and targets["label"].shape == (2,)
     assert all(v.shape == (0, 0) for v in preprocessor(tf.constant([], tf.string)).values())
 
 
@@ -239,16 +239,16 @@ def test_examples_and_requests(vocabularies):
     examples = [{"text": b"light", "text_pair": b"kitchen", "label": 1}, {"text": b"", "text_pair": b"", "label": 0}]
     batch = {key: tf.constant([example[key] for example in examples]) for key in examples[0]}
     inputs, targets, weights = preprocessor.encode(batch)
-    assert targets.numpy().tolist() == [1, 0] and weights is None
+    assert targets["label"].numpy().tolist() == [1, 0] and weights == {}
     assert rows(inputs) == expected(bert(vocabularies[True]), ["light", ""], ["kitchen", ""])
     requests = preprocessor.to_requests(examples)
     assert list(requests) == ["text", "text_pair"] == list(preprocessor.requests)
     assert requests["text_pair"].tolist() == [b"kitchen", b""]
     served, extras = preprocessor.serve({k: tf.constant(list(v)) for k, v in requests.items()})
     assert rows(served) == rows(inputs) and extras["lengths"].numpy().tolist() == [len(ids) for ids, _ in rows(inputs)]
-    alone = PREPROCESSORS["wordpiece"](**{**preprocessor.config(), "has_pairs": False})
+    alone = get_preprocessor("wordpiece")(**{**preprocessor.config(), "has_pairs": False})
     assert list(alone.requests) == ["text"] and list(alone.to_requests(examples)) == ["text"]
-    assert PREPROCESSORS["wordpiece"](**json.loads(json.dumps(preprocessor.config()))) == preprocessor
+    assert get_preprocessor("wordpiece")(**json.loads(json.dumps(preprocessor.config()))) == preprocessor
 
 
 SERVING = """
@@ -483,7 +483,7 @@ def test_a_data_sets_vocabulary_is_trained_on_its_training_split():
     preprocessor, fixed = WordPiecePreprocessor.for_model(data, needs, {"vocab_size": 200})
     texts = [example["text"].decode() for example in data.train.as_numpy_iterator()]
     assert preprocessor.vocabulary == train_pieces(texts, 200) and preprocessor.max_length == 16
-    assert fixed == {"vocab_size": len(preprocessor.vocabulary), "max_length": 16} and preprocessor.output_shape[
+    assert fixed == {"vocab_size": len(preprocessor.vocabulary), "max_length": 16} and preprocessor.input_shapes[
         "token_ids"
     ] == (16,)
     shorter, fixed = WordPiecePreprocessor.for_model(data, needs, {"max_length": 8})
@@ -509,7 +509,7 @@ def test_a_spec_may_choose_the_preprocessor(monkeypatch):
     prepared = zoo.datasets.load("commands").prepare("pieces")
     assert isinstance(prepared.preprocessor, WordPiecePreprocessor)
     assert prepared.arguments["vocab_size"] == len(prepared.preprocessor.vocabulary) <= 150
-    inputs, targets = next(iter(prepared.batches("train", 8)))
+    inputs, targets = next(iter(prepared.keras_batches("train", 8)))
     assert inputs["token_ids"].shape[0] == 8 and inputs["token_ids"].shape[1] <= 12 and targets.shape == (8,)
     assert inputs["padding_mask"].numpy().sum(axis=1).max() == inputs["token_ids"].shape[1]
 

@@ -15,6 +15,7 @@ from zoo._version import __version__
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
 from zoo.registry import ModelSpec, build, get_spec, list_models, register_model
+from zoo.tasks import register_task
 
 if TYPE_CHECKING:
     from zoo import datasets, export
@@ -36,6 +37,7 @@ __all__ = [
     "list_models",
     "precision",
     "register_model",
+    "register_task",
     "run",
     "strategy",
     "train",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -139,3 +140,46 @@ class LastStepAccuracy(keras.metrics.SparseCategoricalAccuracy):
                 tf.gather(part, last, axis=1, batch_dims=1) for part in (outputs, targets, weights)
             )
         return super().update_state(targets, outputs, sample_weight=sample_weight)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class TotalLoss(keras.metrics.Metric):
+    """The loss of an epoch: the sum over terms of weight x (sum of losses) / (number of elements), and the penalties.
+
+    Weighted by the number of elements, so that a smaller last batch, or a replica's smaller part, counts as it should.
+
+    Args:
+        factors: the weight of each term.
+
+    Example:
+        >>> metric = TotalLoss([1.0, 0.5])
+        >>> metric.update_state([(2.0, 4.0), (9.0, 3.0)], penalty=0.0)
+        >>> float(metric.result())
+        2.0
+    """
+
+    def __init__(self, factors: Sequence[float] = (1.0,), name: str = "loss", dtype: Any = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.factors, self._direction = [float(factor) for factor in factors], "down"
+        self._means = [keras.metrics.Mean(name=f"term_{i}", dtype=dtype) for i in range(len(self.factors))]
+
+    def update_state(self, sums: Sequence[tuple[Any, Any]], penalty: Any = 0.0) -> None:
+        """Adds a batch: for each term the sum of its losses and its number of elements."""
+        for mean, factor, (total, count) in zip(self._means, self.factors, sums, strict=True):
+            value = tf.math.divide_no_nan(total, count)
+            value = value if factor == 1 else value * factor
+            mean.update_state(value + (penalty if len(sums) == 1 else penalty / len(sums)), sample_weight=count)
+
+    def result(self) -> Any:
+        """Returns the sum of the terms' means."""
+        first, *others = (mean.result() for mean in self._means)
+        return sum(others, first)
+
+    def reset_state(self) -> None:
+        """Starts anew."""
+        for mean in self._means:
+            mean.reset_state()
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"factors": list(self.factors), "name": self.name, "dtype": self.dtype}

@@ -18,8 +18,8 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     import keras
 
-    from zoo.datasets.data import Prepared
     from zoo.datasets.interface import Interface
+    from zoo.datasets.prepared import Prepared
     from zoo.export.verification import Verification
     from zoo.training.cluster import Workers
 
@@ -34,6 +34,7 @@ class RunResult:
         report: the evaluation on the test split.
         saved_model: the version folder of the verified SavedModel, None where export was not asked for.
         verification: the verdict on it, None likewise.
+        request: stands for what a person types to `zoo predict`, such as FILE or "a text".
     """
 
     run_directory: Path
@@ -41,6 +42,7 @@ class RunResult:
     report: dict[str, Any]
     saved_model: Path | None
     verification: Verification | None
+    request: str = ""
 
 
 def run(
@@ -123,7 +125,9 @@ def run(
         if export:
             interface = Interface.load(directory / "interface")  # the one that the run began with
             saved, verification = _export(network, interface, directory, report, verbose)
-    return RunResult(directory, trained.history, report, saved, verification)
+    first = prepared.task.signatures["serving_default"].requests[0]
+    typed = prepared.preprocessor.requests[first].typed
+    return RunResult(directory, trained.history, report, saved, verification, typed)
 
 
 def _prepare(

@@ -50,7 +50,8 @@ class ModelSpec:
         functions: named functions beside the forward pass, such as `beam`: each makes, from a model, a function of model
             inputs and the preprocessor's extras that answers named tensors; they become part of the SavedModel.
         side_outputs: the layers whose output is answered beside the model's own, where a model has such a layer.
-        closed_form: sets a model's weights from all training inputs and targets at once, instead of gradient steps.
+        closed_form: sets a model's weights from all training inputs and targets, dicts of arrays, at once, instead of
+            gradient steps.
         jit_compile: whether XLA makes training faster on a CPU; measured with `zoo benchmark training`.
         variant_of: the family of which this is a named size; None for a family.
     """

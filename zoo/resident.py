@@ -15,7 +15,7 @@ class Resident:
     """A split in memory, of which a compiled loop takes its batches itself.
 
     Attributes:
-        columns: inputs, targets, and weights where there are any: tensors, or dicts of them, with a row per example.
+        columns: inputs, targets and weights: dicts of tensors with a row per example.
         order: the numbers of the examples in the order of an epoch, int64 (examples,), from seed, epoch, batch size and
             whether a batch holds sequences of like length.
         finish: makes a batch of what the rows give, without what is padding in all of them; traceable.

@@ -19,13 +19,15 @@ class Score:
 
     Attributes:
         figure: its name, in the report too, such as `accuracy`.
-        sums: from the answers by name, the targets and the class names: for every example the sum of its elements' figures,
+        target: the name of what is right.
+        sums: from the answers by name, the target and the class names: for every example the sum of its elements' figures,
             and how many elements there are, both (examples,). The figure is the quotient of their sums.
         signature: which signature answers.
         higher_is_better: False for an error.
     """
 
     figure: str
+    target: str
     sums: Callable[[Mapping[str, Any], Any, Sequence[str]], Sums]
     signature: str = "serving_default"
     higher_is_better: bool = True

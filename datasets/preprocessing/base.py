@@ -6,28 +6,28 @@ is served is what was trained on.
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-import numpy as np
-import tensorflow as tf
-
-from zoo.datasets.preprocessing.images import ImagePreprocessor
-from zoo.datasets.preprocessing.interactions import InteractionPreprocessor
-from zoo.datasets.preprocessing.masking import MaskedTextPreprocessor
-from zoo.datasets.preprocessing.series import SeriesPreprocessor
-from zoo.datasets.preprocessing.tagging import TaggingPreprocessor
-from zoo.datasets.preprocessing.text import TextPreprocessor
-from zoo.datasets.preprocessing.translation import TranslationPreprocessor
-from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor
+from zoo.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Batch, Data
+    import numpy as np
+    import tensorflow as tf
+
+    from zoo.datasets.data import Data
+    from zoo.tasks import Request
+
+Tensors = Mapping[str, "tf.Tensor"]
+Batch = tuple[Tensors, Tensors, Tensors]
+"""Inputs, targets, and weights by the targets' names where there are any: each a dict of tensors, a row per example."""
 
 
 class Preprocessor(Protocol):
-    """What every preprocessor offers; `PREPROCESSORS` holds them by the name that tasks use.
+    """What every preprocessor offers; `register_preprocessor` adds one under its `kind`, the name that tasks use.
 
     One may also offer `redraw(inputs, targets, weights, key)`, which makes another batch of a training batch, as a function
     of it and of the key, int64 (2,), alone: every epoch gets batches of its own then, and a killed run repeats them.
@@ -46,25 +46,27 @@ class Preprocessor(Protocol):
         `needs["checkpoint"]`, a `zoo.checkpoints.Checkpoint`."""
 
     @property
-    def output_shape(self) -> tuple[int | None, ...] | dict[str, tuple[int | None, ...]]:
-        """Shape of the longest model input there is; by input name where there are several."""
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Shapes of the longest model inputs there are, by name. Several have the names of the model's inputs; the name of
+        a single one is free."""
 
     @property
-    def requests(self) -> dict[str, tf.TensorSpec]:
-        """All raw inputs that signatures take, by name, with a batch dimension."""
+    def requests(self) -> dict[str, Request]:
+        """All raw inputs that signatures take, by name."""
 
     @property
     def limits(self) -> tuple[str, ...]:
         """What it refuses, what it cuts and what it makes of unknown input, in sentences for the model card."""
 
-    def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
-        """A batch of raw examples as model inputs, targets and weights, which are None or 0 on padding. An input that is
-        called padding_mask, 1 on what is real and 0 on padding, says how long an example is."""
+    def encode(self, examples: Tensors) -> Batch:
+        """A batch of raw examples as inputs, targets and weights. Weights have the names of targets, and are 0 on padding; a
+        target without weights counts once for each example. An input that is called padding_mask, 1 on what is real and 0
+        on padding, says how long an example is."""
 
-    def trim(self, inputs: Any, targets: tf.Tensor, weights: tf.Tensor | None) -> Batch:
+    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """A batch without what is padding in all of its rows."""
 
-    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[Any, dict[str, tf.Tensor]]:
+    def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """A batch of raw requests, some of `requests`, as model inputs, and side products that an answer may show."""
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -75,17 +77,53 @@ class Preprocessor(Protocol):
         it; the files become the artifact's assets."""
 
     def config(self) -> dict[str, Any]:
-        """Everything that it takes to make an equal one: `PREPROCESSORS[kind](**config)`."""
+        """Everything that it takes to make an equal one: `get_preprocessor(kind)(**config)`."""
 
 
-_KINDS: tuple[Any, ...] = (
-    ImagePreprocessor,
-    InteractionPreprocessor,
-    MaskedTextPreprocessor,
-    SeriesPreprocessor,
-    TaggingPreprocessor,
-    TextPreprocessor,
-    TranslationPreprocessor,
-    WordPiecePreprocessor,
-)
-PREPROCESSORS: dict[str, Any] = {cls.kind: cls for cls in _KINDS}
+_PREPROCESSORS: dict[str, type[Any]] = {}
+_MODULES = ("images", "interactions", "masking", "series", "tagging", "text", "translation", "wordpiece")
+"""The modules of this package that hold one."""
+KindT = TypeVar("KindT", bound=type)
+
+
+def register_preprocessor(cls: KindT) -> KindT:
+    """Registers a class as the preprocessor of its `kind`.
+
+    Raises:
+        ValueError: another module has registered the kind.
+
+    Example:
+        >>> @zoo.datasets.register_preprocessor
+        ... class WaveformPreprocessor:
+        ...     kind = "waveform"
+    """
+    kind = cls.kind  # type: ignore[attr-defined]
+    first = _PREPROCESSORS.get(kind, cls).__module__
+    if first != cls.__module__:  # the same module again is a reload, or a notebook's cell run twice
+        raise ValueError(
+            f"Preprocessor {kind!r} is registered twice: by {first} and by {cls.__module__}. Rename one of them."
+        )
+    _PREPROCESSORS[kind] = cls
+    return cls
+
+
+@functools.cache
+def _scan() -> None:
+    for name in _MODULES:
+        importlib.import_module(f"zoo.datasets.{name}")
+
+
+def get_preprocessor(kind: str) -> Any:
+    """Returns the class of a kind of preprocessor.
+
+    Raises:
+        UsageError: no such kind; the message offers the nearest.
+
+    Example:
+        >>> get_preprocessor("image").__name__
+        'ImagePreprocessor'
+    """
+    _scan()
+    if kind not in _PREPROCESSORS:
+        raise UsageError(f"Unknown preprocessor {kind!r}. {did_you_mean(kind, _PREPROCESSORS)}")
+    return _PREPROCESSORS[kind]

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from zoo.datasets.preprocessing.base import register_preprocessor
 from zoo.errors import UsageError
+from zoo.tasks import Request
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Batch, Data
+    from zoo.datasets.data import Data
+    from zoo.datasets.preprocessing.base import Batch, Tensors
 
 MAX_PIXELS = 2**25
 """Most pixels of an image file in a request, such as 8192 x 4096. A few kilobytes can stand for a billion pixels."""
@@ -31,6 +34,7 @@ _LARGE = 2**22
 _GIF_HEADER = 13
 
 
+@register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class ImagePreprocessor:
     """Images of any size, as uint8 arrays or as PNG, JPEG, BMP or GIF bytes, to float32 in 0 to 1.
@@ -84,20 +88,25 @@ class ImagePreprocessor:
             height, width, channels = shape
             every_step = bool(arguments.get("return_sequences"))
             made = cls(height, width, channels, rows_as_steps=True, every_step=every_step)
-            return made, {"input_shape": made.output_shape}
+            return made, {"input_shape": made.shape}
         return cls(*shape), {"input_shape": tuple(shape)}
 
     @property
-    def output_shape(self) -> tuple[int, ...]:
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """{"image": shape}."""
+        return {"image": self.shape}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
         """Shape of one model input: (height, width, channels), or (height, width x channels) for rows as steps."""
         if self.rows_as_steps:
             return self.height, self.width * self.channels
         return self.height, self.width, self.channels
 
     @property
-    def requests(self) -> dict[str, tf.TensorSpec]:
+    def requests(self) -> dict[str, Request]:
         """`image_bytes`: string (batch,), each a whole PNG, JPEG, BMP or GIF file."""
-        return {"image_bytes": tf.TensorSpec([None], tf.string, "image_bytes")}
+        return {"image_bytes": Request("image_bytes", "file", "string", (), "a whole PNG, JPEG, BMP or GIF file")}
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -112,7 +121,7 @@ class ImagePreprocessor:
         )
 
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
-        """Turns images (batch, height, width, channels), uint8, into float32 (batch, *output_shape), 0 to 1."""
+        """Turns images (batch, height, width, channels), uint8, into float32 (batch, *shape), 0 to 1."""
         raw = tf.convert_to_tensor(raw)
         if raw.dtype != tf.uint8 or raw.shape.rank != 4:
             raise UsageError(
@@ -129,15 +138,15 @@ class ImagePreprocessor:
             )
         images = tf.ensure_shape(images, [None, self.height, self.width, self.channels])
         # Not divided by 255: some graphs do that by this factor, others not, and the last bit would differ.
-        return tf.reshape(images * np.float32(1 / 255), [-1, *self.output_shape])
+        return tf.reshape(images * np.float32(1 / 255), [-1, *self.shape])
 
-    def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
-        """Turns `image` and `label` into model inputs and targets; a label for every row where every row is answered."""
-        labels = examples["label"]
+    def encode(self, examples: Tensors) -> Batch:
+        """Turns `image` and `label` into the input and the target; a label for every row where every row is answered."""
+        inputs, labels = {"image": self(examples["image"])}, examples["label"]
         if not self.every_step:
-            return self(examples["image"]), labels, None
+            return inputs, {"label": labels}, {}
         labels = tf.repeat(labels[:, tf.newaxis], self.height, axis=1)
-        return self(examples["image"]), labels, tf.ones_like(labels, tf.float32)
+        return inputs, {"label": labels}, {"label": tf.ones_like(labels, tf.float32)}
 
     def _with_channels(self, images: tf.Tensor) -> tf.Tensor:
         count = images.shape[-1] if images.shape[-1] is not None else tf.shape(images)[-1]
@@ -161,8 +170,8 @@ class ImagePreprocessor:
             return from_colour() if colour else from_grey()
         return tf.cond(colour, from_colour, from_grey)
 
-    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Decodes `image_bytes`, string (batch,), to float32 (batch, *output_shape); images may differ in size.
+    def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Decodes `image_bytes`, string (batch,), to `image`, float32 (batch, *shape); images may differ in size.
 
         A file of another kind, of more than `MAX_PIXELS` pixels, or whose colours TensorFlow would get wrong, is refused
         with a sentence, before anything is decoded.
@@ -173,13 +182,13 @@ class ImagePreprocessor:
             return self(tf.reshape(image, tf.concat([[1], tf.shape(image)], 0)))[0]
 
         contents, pixels = examined(requests["image_bytes"])
-        form = tf.TensorSpec(self.output_shape, tf.float32)
+        form = tf.TensorSpec(self.shape, tf.float32)
         images = tf.cond(
             tf.reduce_all(pixels <= _LARGE),
             lambda: tf.map_fn(one, contents, fn_output_signature=form),
             lambda: tf.map_fn(one, contents, fn_output_signature=form, parallel_iterations=2),
         )
-        return images, {"lengths": tf.fill([tf.shape(contents)[0]], self.height)}
+        return {"image": images}, {"lengths": tf.fill([tf.shape(contents)[0]], self.height)}
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Encodes uint8 images as PNG, which loses nothing."""
@@ -187,7 +196,7 @@ class ImagePreprocessor:
         encoded[:] = [tf.io.encode_png(example["image"]).numpy() for example in examples]
         return {"image_bytes": encoded}
 
-    def trim(self, inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None) -> Batch:
+    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Images have no padding."""
         return inputs, targets, weights
 

@@ -11,10 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import lookup
+from zoo.datasets.preprocessing.base import register_preprocessor
 from zoo.errors import UsageError
+from zoo.tasks import Request
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
+    from zoo.datasets.preprocessing.base import Batch
 
 UNKNOWN = 0
 _USERS_FILE, _ITEMS_FILE, _TITLES_FILE = "users.txt", "items.txt", "titles.txt"
@@ -25,6 +28,7 @@ _BLANK = " "
 Tensors = dict[str, tf.Tensor]
 
 
+@register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class InteractionPreprocessor:
     """Ids of users and items, strings, to int32 numbers: 0 is an unknown one, known ones count from 1 in sorted order.
@@ -108,14 +112,15 @@ class InteractionPreprocessor:
         return preprocessor, {"num_users": len(users), "num_items": len(items), **open_}
 
     @property
-    def output_shape(self) -> dict[str, tuple[int, ...]]:
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """One number for each input: shape ()."""
         return {"user_ids": (), "item_ids": ()}
 
     @property
-    def requests(self) -> dict[str, tf.TensorSpec]:
+    def requests(self) -> dict[str, Request]:
         """`user_id` and `item_id`: string (batch,)."""
-        return {name: tf.TensorSpec([None], tf.string, name) for name in ("user_id", "item_id")}
+        described = {"user_id": "as in the data", "item_id": "as in the data; an unknown one is refused"}
+        return {name: Request(name, "id", "string", (), text) for name, text in described.items()}
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -167,14 +172,14 @@ class InteractionPreprocessor:
             )
         return tf.cast(self._made("user_numbers" if name == "user_id" else "item_numbers").lookup(ids), tf.int32)
 
-    def encode(self, examples: Mapping[str, tf.Tensor]) -> tuple[Tensors, tf.Tensor, None]:
-        """Turns a raw batch into ({"user_ids", "item_ids"}: int32 (batch,), ratings float32 (batch,), no weights); users
-        and items that training did not know get number 0."""
+    def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
+        """Turns a raw batch into inputs `user_ids` and `item_ids`, int32 (batch,), and the target `rating`, float32
+        (batch,); users and items that training did not know get number 0."""
         inputs = {
             "user_ids": self._numbers("user_id", examples["user_id"]),
             "item_ids": self._numbers("item_id", examples["item_id"]),
         }
-        return inputs, tf.cast(examples["rating"], tf.float32), None
+        return inputs, {"rating": tf.cast(examples["rating"], tf.float32)}, {}
 
     def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[Tensors, Tensors]:
         """Turns requests into model inputs and side tensors.
@@ -211,7 +216,7 @@ class InteractionPreprocessor:
         ids = tf.where(numbers > UNKNOWN, self._made("item_names").lookup(numbers), "")
         return ids, tf.strings.strip(self._made("item_titles").lookup(numbers))
 
-    def trim(self, inputs: Tensors, targets: tf.Tensor, weights: None) -> tuple[Tensors, tf.Tensor, None]:
+    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Returns what it gets: nothing is padded."""
         return inputs, targets, weights
 

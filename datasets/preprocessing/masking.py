@@ -12,12 +12,13 @@ import tensorflow as tf
 
 from zoo import lookup
 from zoo.checkpoints.wordpiece_files import SPECIAL_TOKENS, VOCABULARY_FILE
+from zoo.datasets.preprocessing.base import register_preprocessor
 from zoo.datasets.preprocessing.subwords import CONTINUES
 from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Batch
+    from zoo.datasets.preprocessing.base import Batch, Tensors
 
 BLANK = "[MASK]"
 CHOSEN, HIDDEN, REPLACED = 0.15, 0.8, 0.1
@@ -43,6 +44,7 @@ def scrambled(numbers: tf.Tensor) -> tf.Tensor:
     return folded(x, 16)
 
 
+@register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class MaskedTextPreprocessor(WordPiecePreprocessor):
     """Texts with blanks: BERT's inputs, the blanks' positions, and which pieces stand there.
@@ -52,8 +54,8 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
     so that figures can be compared; `redraw` chooses anew.
 
     A batch is `token_ids`, `token_type_ids`, `padding_mask`, int32 (batch, tokens), and `positions`, int32 (batch, blanks);
-    the target is the piece at each position, int32 (batch, blanks), the weight 1. Rows with fewer blanks are filled up with
-    position 0, where `[CLS]` stands, and weight 0.
+    the target `pieces` is the piece at each position, int32 (batch, blanks), the weight 1. Rows with fewer blanks are filled
+    up with position 0, where `[CLS]` stands, and weight 0.
 
     Attributes:
         vocabulary: the pieces in the order of their numbers, `[MASK]` among them.
@@ -82,29 +84,29 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         return [number for number, piece in enumerate(self.vocabulary) if piece in SPECIAL_TOKENS]
 
     @property
-    def output_shape(self) -> dict[str, tuple[int | None, ...]]:
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shape of the longest model inputs by name."""
-        return {**super().output_shape, "positions": (max(1, round(CHOSEN * self.max_length)),)}
+        return {**super().input_shapes, "positions": (max(1, round(CHOSEN * self.max_length)),)}
 
     @property
     def limits(self) -> tuple[str, ...]:
         """How much of a text counts, and what a blank stands for."""
         return (*super().limits, f"`{BLANK}` is one piece: a word of two pieces takes two blanks side by side.")
 
-    def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
+    def encode(self, examples: Tensors) -> Batch:
         """Turns `text` into model inputs, targets and weights, with blanks that the text alone decides."""
         return self._masked(self(examples["text"]), tf.constant(_NO_KEY, tf.int64))
 
-    def redraw(self, inputs: Mapping[str, tf.Tensor], targets: tf.Tensor, weights: tf.Tensor, key: tf.Tensor) -> Batch:
+    def redraw(self, inputs: Tensors, targets: Tensors, weights: Tensors, key: tf.Tensor) -> Batch:
         """Chooses the blanks of a batch anew: a function of the texts and of the key, int64 (2,), alone."""
         return self._masked(self.restore(inputs, targets), key)
 
-    def restore(self, inputs: Mapping[str, tf.Tensor], targets: tf.Tensor) -> dict[str, tf.Tensor]:
+    def restore(self, inputs: Tensors, targets: Tensors) -> dict[str, tf.Tensor]:
         """Returns BERT's inputs without blanks, of a batch that `encode` or `redraw` made."""
-        ids = _replaced(inputs["token_ids"], inputs["positions"], targets)
+        ids = _replaced(inputs["token_ids"], inputs["positions"], targets["pieces"])
         return {**{name: part for name, part in inputs.items() if name != "positions"}, "token_ids": ids}
 
-    def _masked(self, inputs: Mapping[str, tf.Tensor], key: tf.Tensor) -> Batch:
+    def _masked(self, inputs: Tensors, key: tf.Tensor) -> Batch:
         ids = inputs["token_ids"]
         special = tf.constant([number in self.never_asked for number in range(len(self.vocabulary))])
         eligible = ~tf.gather(special, ids) & (inputs["padding_mask"] != 0)
@@ -121,7 +123,7 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         shown = tf.where(chance < HIDDEN, self.vocabulary.index(BLANK), tf.gather(other, positions, batch_dims=1))
         shown = tf.where(real & (chance < HIDDEN + REPLACED), shown, targets)
         masked = {**inputs, "token_ids": _replaced(ids, positions, shown), "positions": positions}
-        return masked, targets, tf.cast(real, tf.float32)
+        return masked, {"pieces": targets}, {"pieces": tf.cast(real, tf.float32)}
 
     @staticmethod
     def _draws(ids: tf.Tensor, mask: tf.Tensor, key: tf.Tensor) -> Any:
@@ -135,15 +137,15 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         text = scrambled(tf.reduce_sum(each, axis=1, keepdims=True))
         return lambda number: scrambled(scrambled(text + place) + tf.constant(number, tf.uint32) * odd)
 
-    def trim(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor, weights: tf.Tensor | None) -> Batch:
+    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Cuts the columns that are padding in every row, of texts and of blanks."""
         positions = inputs["positions"]
-        texts, _, _ = super().trim({k: v for k, v in inputs.items() if k != "positions"}, targets, None)
-        used = tf.maximum(1, tf.reduce_max(tf.math.count_nonzero(weights, axis=1, dtype=tf.int32)))
-        assert weights is not None
-        return {**texts, "positions": positions[:, :used]}, targets[:, :used], weights[:, :used]
+        texts, _, _ = super().trim({k: v for k, v in inputs.items() if k != "positions"}, targets, weights)
+        used = tf.maximum(1, tf.reduce_max(tf.math.count_nonzero(weights["pieces"], axis=1, dtype=tf.int32)))
+        cut = tf.nest.map_structure(lambda part: part[:, :used], (targets, weights))
+        return {**texts, "positions": positions[:, :used]}, *cut
 
-    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Turns `text`, string (batch,), into model inputs; the extras are `lengths`, int32 (batch,), the pieces' numbers
         `ids` and `blanks`, whether a position is a blank's."""
         inputs = self(requests["text"])

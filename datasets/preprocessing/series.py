@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from zoo.datasets.preprocessing.base import register_preprocessor
 from zoo.errors import UsageError
+from zoo.tasks import Request, get_task
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
+    from zoo.datasets.preprocessing.base import Batch, Tensors
 
 _FARTHEST = 1e6
 """Standard deviations from the training split's mean beyond which a value is refused: no such number was meant, and sums
 of such numbers inside a model overflow."""
 
 
+@register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class SeriesPreprocessor:
     """Series, float32 (batch, steps, channels) in their own units, to standardised ones; NaN is missing and stays NaN.
@@ -40,7 +44,7 @@ class SeriesPreprocessor:
 
     Example:
         >>> preprocess = SeriesPreprocessor(means=(5.0,), deviations=(2.0,), longest=3)
-        >>> preprocess.serve({"series": [[[7.0], [float("nan")], [1.0]]]})[0].numpy().tolist()
+        >>> preprocess.serve({"series": [[[7.0], [float("nan")], [1.0]]]})[0]["series"].numpy().tolist()
         [[[1.0], [nan], [-2.0]]]
     """
 
@@ -67,7 +71,8 @@ class SeriesPreprocessor:
             UsageError: an `input_shape` that is not the data's, an infinite value, or a forecaster's activation for labels.
         """
         # The longest rhythm that is named: a week knows what day it is, a day does not.
-        season = max(data.about.get("naive", {}).values(), default=0) if data.task == "forecasting" else 0
+        forecasts = "forecast" in get_task(data.task).targets
+        season = max(data.about.get("naive", {}).values(), default=0) if forecasts else 0
         channels = data.features["series"].shape[-1]
         if channels is None:
             raise UsageError(
@@ -81,7 +86,7 @@ class SeriesPreprocessor:
                 "Leave input_shape out."
             )
         horizon = 0
-        if data.task == "forecasting":
+        if forecasts:
             horizon = int(data.features["forecast"].shape[0] or 0)
             fixed |= {"num_classes": horizon, "classifier_activation": "linear", "return_sequences": False}
         elif arguments.get("classifier_activation") == "linear":
@@ -93,14 +98,15 @@ class SeriesPreprocessor:
         return cls(means, deviations, _longest(data), every_step, horizon, season), fixed
 
     @property
-    def output_shape(self) -> tuple[int, int]:
-        """Shape of the longest model input, (longest, channels)."""
-        return self.longest, len(self.means) + bool(self.season)
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """{"series": (longest, channels)}."""
+        return {"series": (self.longest, len(self.means) + bool(self.season))}
 
     @property
-    def requests(self) -> dict[str, tf.TensorSpec]:
+    def requests(self) -> dict[str, Request]:
         """`series`: float32 (batch, steps, channels), NaN where a value is missing."""
-        return {"series": tf.TensorSpec([None, None, len(self.means)], tf.float32, "series")}
+        shape = (None, len(self.means))
+        return {"series": Request("series", "series", "float32", shape, "a row for each step, NaN for a missing value")}
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -113,27 +119,28 @@ class SeriesPreprocessor:
             "deviations from the mean of the data, and the whole batch with it.",
         )
 
-    def encode(self, examples: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    def encode(self, examples: Tensors) -> Batch:
         """Turns a raw batch into inputs, targets and weights.
 
         Returns:
-            Inputs float32 (batch, steps, channels). Targets: labels (batch,), or with `every_step` (batch, steps), or
-            standardised numbers (batch, horizon). Weights: with `every_step` float32 (batch, steps), 0 at padding; else None.
+            Input `series`, float32 (batch, steps, channels). Target `label`, (batch,), or with `every_step` (batch, steps);
+            or `forecast`, standardised numbers (batch, horizon). Weights with `every_step`: float32 (batch, steps), 0 at
+            padding.
         """
         inputs = self._standardised(tf.convert_to_tensor(examples["series"]))
         if self.horizon:
             start = self._start(tf.convert_to_tensor(examples["series"]))
-            return inputs, (examples["forecast"] - start) / self._deviations[0], None
+            return {"series": inputs}, {"forecast": (examples["forecast"] - start) / self._deviations[0]}, {}
         labels = tf.convert_to_tensor(examples["label"])
         if not self.every_step:
-            return inputs, labels, None
+            return {"series": inputs}, {"label": labels}, {}
         steps = tf.shape(inputs)[1]
         weights = tf.sequence_mask(lengths(inputs), steps, dtype=tf.float32)
-        return inputs, tf.repeat(labels[:, tf.newaxis], steps, axis=1), weights
+        return {"series": inputs}, {"label": tf.repeat(labels[:, tf.newaxis], steps, axis=1)}, {"label": weights}
 
-    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Turns `series` into model inputs, with `lengths`, int32 (batch,): real steps of every series, at least 1; for a
-        forecast also with `start`, float32 (batch, horizon): the values that it is compared with.
+    def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Turns `series` into the input `series`, with `lengths`, int32 (batch,): real steps of every series, at least 1; for
+        a forecast also with `start`, float32 (batch, horizon): the values that it is compared with.
 
         A series of no steps at all, or with a value that is infinite or absurdly large, is refused with a sentence.
         """
@@ -160,9 +167,9 @@ class SeriesPreprocessor:
             extras = {"lengths": lengths(raw)}
             if self.horizon:
                 extras["start"] = self._start(raw)
-            return tf.identity(inputs), extras
+            return {"series": tf.identity(inputs)}, extras
 
-    def unscale(self, values: tf.Tensor, extras: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def unscale(self, values: tf.Tensor, extras: Tensors) -> tf.Tensor:
         """Turns a model's standardised differences (batch, horizon) into forecasts in channel 0's unit."""
         return values * self._deviations[0] + extras["start"]
 
@@ -174,14 +181,13 @@ class SeriesPreprocessor:
         values = tf.gather(series[..., 0], tf.where(known, places, 0), axis=1, batch_dims=1)
         return tf.where(known & ~tf.math.is_nan(values), values, mean)
 
-    def trim(
-        self, inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Cuts the steps at the end that are padding in every series: short series then cost what short series cost."""
-        used = tf.reduce_max(lengths(inputs))
+        used = tf.reduce_max(lengths(inputs["series"]))
+        cut = {"series": inputs["series"][:, :used]}
         if not self.every_step:
-            return inputs[:, :used], targets, weights
-        return inputs[:, :used], targets[:, :used], None if weights is None else weights[:, :used]
+            return cut, targets, weights
+        return cut, *tf.nest.map_structure(lambda part: part[:, :used], (targets, weights))
 
     def to_requests(self, examples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Series of a data set as a client sends them: one array, padded with NaN to the longest."""

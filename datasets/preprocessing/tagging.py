@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from zoo.datasets.preprocessing.base import register_preprocessor
 from zoo.datasets.preprocessing.text import (
     FIRST_WORD,
     PADDING,
@@ -22,6 +23,7 @@ from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
+    from zoo.datasets.preprocessing.base import Batch, Tensors
 
 _MIN_COUNT = 2
 """Words that occur once in training are unknown words: that is where the model learns what an unknown word's form means."""
@@ -29,6 +31,7 @@ _MIN_FORM_COUNT = 3
 _SUFFIXES = (3, 2, 1, 0)
 
 
+@register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class TaggingPreprocessor(VocabularyPreprocessor):
     """Words to numbers, int32 (batch, words): 0 is padding, 1 a word of which nothing is known.
@@ -44,8 +47,8 @@ class TaggingPreprocessor(VocabularyPreprocessor):
 
     Example:
         >>> preprocess = TaggingPreprocessor(("dogs", "n't", " C:"), max_length=9)
-        >>> ids, extras = preprocess.serve({"text": ["Don't bark, Dogs"]})
-        >>> ids.numpy().tolist(), extras["tokens"].numpy().tolist()
+        >>> inputs, extras = preprocess.serve({"text": ["Don't bark, Dogs"]})
+        >>> inputs["token_ids"].numpy().tolist(), extras["tokens"].numpy().tolist()
         ([[4, 3, 1, 1, 2]], [[b'Do', b"n't", b'bark', b',', b'Dogs']])
     """
 
@@ -83,8 +86,8 @@ class TaggingPreprocessor(VocabularyPreprocessor):
             found = tf.where(found == UNKNOWN, self._table().lookup(key), found)
         return tf.cast(found, tf.int32)
 
-    def encode(self, examples: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Turns `tokens` and `tags` of a raw batch into word numbers, tags and weights, each (batch, words).
+    def encode(self, examples: Tensors) -> Batch:
+        """Turns `tokens` and `tags` of a raw batch into `token_ids`, `tags` and weights of these, each (batch, words).
 
         The words are those of the data set, not the tokenizer's: they are what the tags belong to.
         """
@@ -94,14 +97,14 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         tokens, tags = tf.pad(tokens, empty), tf.pad(tags, empty)
         inputs = self._padded(tokens, _lengths(tokens))
         weights = tf.sequence_mask(_lengths(tokens, least=0), tf.shape(tokens)[1], dtype=tf.float32)
-        return inputs, tags, weights
+        return {"token_ids": inputs}, {"tags": tags}, {"tags": weights}
 
     def _padded(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         real = tf.sequence_mask(lengths, tf.shape(tokens)[1])
         return tf.where(real, self.numbers(tokens), PADDING)
 
-    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Turns `text` into word numbers, with `tokens`, string (batch, words), and `lengths`, int32 (batch,)."""
+    def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Turns `text` into `token_ids`, with `tokens`, string (batch, words), and `lengths`, int32 (batch,)."""
         texts = tf.convert_to_tensor(requests["text"])
         if texts.dtype != tf.string or texts.shape.rank != 1:
             raise UsageError(
@@ -111,14 +114,12 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         lengths = tf.cast(tf.maximum(found.row_lengths(), 1), tf.int32)
         tokens = found.to_tensor("", shape=[None, None])
         tokens = tf.pad(tokens, [[0, 0], [0, tf.maximum(1 - tf.shape(tokens)[1], 0)]])
-        return self._padded(tokens, lengths), {"tokens": tokens, "lengths": lengths}
+        return {"token_ids": self._padded(tokens, lengths)}, {"tokens": tokens, "lengths": lengths}
 
-    def trim(
-        self, inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Cuts the columns that are padding in every row: short sentences then cost what short sentences cost."""
-        used = tf.reduce_max(tf.reduce_sum(tf.cast(inputs != PADDING, tf.int32), axis=1))
-        return inputs[:, :used], targets[:, :used], None if weights is None else weights[:, :used]
+        used = tf.reduce_max(tf.reduce_sum(tf.cast(inputs["token_ids"] != PADDING, tf.int32), axis=1))
+        return tf.nest.map_structure(lambda part: part[:, :used], (inputs, targets, weights))
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Sentences as a client sends them; where a data set has only words, these with spaces between."""

@@ -12,10 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import lookup, registry
+from zoo.datasets.preprocessing.base import register_preprocessor
 from zoo.errors import UsageError
+from zoo.tasks import Request
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Batch, Data
+    from zoo.datasets.data import Data
+    from zoo.datasets.preprocessing.base import Batch, Tensors
 
 PADDING, UNKNOWN = 0, 1
 FIRST_WORD = 2
@@ -42,14 +45,14 @@ class VocabularyPreprocessor:
         object.__setattr__(self, "vocabulary", tuple(self.vocabulary))  # a list, when it comes from a file
 
     @property
-    def output_shape(self) -> tuple[int]:
-        """Shape of the longest model input, (max_length,)."""
-        return (self.max_length,)
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """{"token_ids": (max_length,)}."""
+        return {"token_ids": (self.max_length,)}
 
     @property
-    def requests(self) -> dict[str, tf.TensorSpec]:
+    def requests(self) -> dict[str, Request]:
         """`text`: string (batch,), UTF-8."""
-        return {"text": tf.TensorSpec([None], tf.string, "text")}
+        return {"text": text_request("text")}
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -84,6 +87,11 @@ class VocabularyPreprocessor:
         return {"vocabulary": list(self.vocabulary), "max_length": self.max_length}
 
 
+def text_request(name: str) -> Request:
+    """Returns the request of a text."""
+    return Request(name, "text", "string", (), "UTF-8")
+
+
 def vocabulary_sizes(needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[int, int]:
     """Returns vocabulary size and longest text: the builder's arguments, else what the spec needs.
 
@@ -100,6 +108,7 @@ def vocabulary_sizes(needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
     return sizes[0], sizes[1]
 
 
+@register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class TextPreprocessor(VocabularyPreprocessor):
     """Texts to word numbers, int32 (batch, tokens): 0 is padding, 1 an unknown word, words from 2 by falling frequency.
@@ -159,19 +168,20 @@ class TextPreprocessor(VocabularyPreprocessor):
         numbers = found.with_flat_values(tf.cast(self._table().lookup(found.flat_values), tf.int32))
         return numbers.to_tensor(PADDING)
 
-    def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
-        """Turns `text` and `label` into model inputs and targets."""
-        return self(examples["text"]), examples["label"], None
+    def encode(self, examples: Tensors) -> Batch:
+        """Turns `text` and `label` into the input `token_ids` and the target `label`."""
+        return {"token_ids": self(examples["text"])}, {"label": examples["label"]}, {}
 
-    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Turns `text`, string (batch,), into int32 (batch, tokens), and `tokens`, the words as strings of that shape."""
+    def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Turns `text`, string (batch,), into `token_ids`, int32 (batch, tokens), and `tokens`, the words of that shape."""
         found = self._words(requests["text"])
-        return self._numbers(found), {"tokens": found.to_tensor("")}
+        return {"token_ids": self._numbers(found)}, {"tokens": found.to_tensor("")}
 
-    def trim(self, inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None) -> Batch:
+    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Cuts the columns that are padding in every row: short texts then cost what short texts cost."""
-        used = tf.reduce_max(tf.reduce_sum(tf.cast(inputs != PADDING, tf.int32), axis=1))
-        return inputs[:, :used], targets, weights
+        ids = inputs["token_ids"]
+        used = tf.reduce_max(tf.reduce_sum(tf.cast(ids != PADDING, tf.int32), axis=1))
+        return {"token_ids": ids[:, :used]}, targets, weights
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Texts of a data set as a client sends them."""

@@ -19,10 +19,14 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import lookup
+from zoo.datasets.preprocessing.base import register_preprocessor
+from zoo.datasets.preprocessing.text import text_request
 from zoo.errors import UsageError
+from zoo.tasks import Request
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
+    from zoo.datasets.preprocessing.base import Batch, Tensors
 
 PADDING, UNKNOWN, START, END = 0, 1, 2, 3
 FIRST_PIECE = 4
@@ -42,6 +46,7 @@ _CHUNK = (
 _CUT = "\x01"
 
 
+@register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class TranslationPreprocessor:
     """Texts and their translations to numbers of pieces, int32 (batch, pieces), and numbers of pieces to texts.
@@ -57,9 +62,9 @@ class TranslationPreprocessor:
     Example:
         >>> p = TranslationPreprocessor(("\u2581Go", "."), ("\u2581Va", "\u2581!"), 9)
         >>> inputs, targets, _ = p.encode({"text": tf.constant(["Go."]), "translation": tf.constant(["Va !"])})
-        >>> inputs["source_ids"].numpy().tolist(), inputs["target_ids"].numpy().tolist(), targets.numpy().tolist()
-        ([[4, 5]], [[2, 4, 5]], [[4, 5, 3]])
-        >>> p.to_text(targets).numpy().tolist()
+        >>> inputs["source_ids"].numpy().tolist(), inputs["target_ids"].numpy().tolist()
+        ([[4, 5]], [[2, 4, 5]])
+        >>> p.to_text(targets["translation"]).numpy().tolist()
         [b'Va !']
     """
 
@@ -106,14 +111,14 @@ class TranslationPreprocessor:
         return cls(tuple(source), tuple(target), sizes["max_length"]), fixed
 
     @property
-    def output_shape(self) -> dict[str, tuple[int, ...]]:
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shape of the longest model inputs, (max_length,) each."""
         return {"source_ids": (self.max_length,), "target_ids": (self.max_length,)}
 
     @property
-    def requests(self) -> dict[str, tf.TensorSpec]:
+    def requests(self) -> dict[str, Request]:
         """`text`: string (batch,), UTF-8."""
-        return {"text": tf.TensorSpec([None], tf.string, "text")}
+        return {"text": text_request("text")}
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -125,21 +130,22 @@ class TranslationPreprocessor:
             "language gets an answer too, and a wrong one.",
         )
 
-    def encode(self, examples: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+    def encode(self, examples: Tensors) -> Batch:
         """Turns `text` and `translation`, string (batch,), into a training batch.
 
         Returns:
-            `source_ids` and `target_ids`, int32 (batch, pieces), the latter behind the start; what follows each of these,
-            int32 of the same shape, the end last; float32 weights of that shape, 0 on padding.
+            `source_ids` and `target_ids`, int32 (batch, pieces), the latter behind the start; as target `translation` what
+            follows each of these, int32 of the same shape, the end last; float32 weights of that shape, 0 on padding.
         """
         found = self._numbers(examples["translation"], "target")
         rows = tf.ones([found.nrows(), 1], tf.int32)
         inputs = tf.concat([START * rows, found], axis=1)[:, : self.max_length].to_tensor(PADDING)
         targets = tf.concat([found, END * rows], axis=1)[:, : self.max_length].to_tensor(PADDING)
         sources = self.serve(examples)[0]
-        return {**sources, "target_ids": inputs}, targets, tf.cast(targets != PADDING, tf.float32)
+        weights = tf.cast(targets != PADDING, tf.float32)
+        return {**sources, "target_ids": inputs}, {"translation": targets}, {"translation": weights}
 
-    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Turns `text`, string (batch,), into {"source_ids": int32 (batch, pieces)}; there are no extras."""
         return {"source_ids": self._numbers(requests["text"], "source").to_tensor(PADDING)}, {}
 
@@ -153,15 +159,11 @@ class TranslationPreprocessor:
         text = tf.strings.regex_replace(tf.strings.reduce_join(found, axis=1), MARK, " ")
         return tf.strings.regex_replace(text, "^ ", "")
 
-    def trim(
-        self, inputs: Mapping[str, tf.Tensor], targets: Any, weights: Any
-    ) -> tuple[dict[str, tf.Tensor], Any, Any]:
+    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Cuts the columns that are padding in every row, of the source and of the target each."""
         used = {name: tf.reduce_max(tf.math.count_nonzero(ids, axis=1)) for name, ids in inputs.items()}
         trimmed = {name: ids[:, : used[name]] for name, ids in inputs.items()}
-        if targets is None:
-            return trimmed, None, None
-        return trimmed, targets[:, : used["target_ids"]], None if weights is None else weights[:, : used["target_ids"]]
+        return trimmed, *tf.nest.map_structure(lambda part: part[:, : used["target_ids"]], (targets, weights))
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Texts of a data set as a client sends them."""

@@ -21,14 +21,17 @@ from zoo.checkpoints.wordpiece_files import (
     read_vocabulary,
     write_pieces,
 )
+from zoo.datasets.preprocessing.base import register_preprocessor
 from zoo.datasets.preprocessing.bert_text import Words
 from zoo.datasets.preprocessing.subwords import MOST_CHARACTERS, match
-from zoo.datasets.preprocessing.text import vocabulary_sizes
+from zoo.datasets.preprocessing.text import text_request, vocabulary_sizes
 from zoo.datasets.preprocessing.vocabularies import texts_of, train_pieces
 from zoo.errors import UsageError
+from zoo.tasks import Request
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Batch, Data
+    from zoo.datasets.data import Data
+    from zoo.datasets.preprocessing.base import Batch, Tensors
 
 _NAMES = ("token_ids", "token_type_ids", "padding_mask")
 _SHORTEST = 3
@@ -54,6 +57,7 @@ class Tables:
         self.words = Words(rules, [token for token in SPECIAL_TOKENS if token in vocabulary])
 
 
+@register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class WordPiecePreprocessor:
     """Texts to the numbers of pieces as `transformers`' BertTokenizer does it, with core TensorFlow ops only.
@@ -131,15 +135,15 @@ class WordPiecePreprocessor:
         return cls(vocabulary, longest, has_pairs="text_pair" in data.features, **rules), fixed
 
     @property
-    def output_shape(self) -> dict[str, tuple[int | None, ...]]:
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shape of the longest model inputs by name, (max_length,) each."""
         return dict.fromkeys(_NAMES, (self.max_length,))
 
     @property
-    def requests(self) -> dict[str, tf.TensorSpec]:
+    def requests(self) -> dict[str, Request]:
         """`text`, string (batch,), UTF-8; with pairs `text_pair` likewise."""
         names = ("text", "text_pair") if self.has_pairs else ("text",)
-        return {name: tf.TensorSpec([None], tf.string, name) for name in names}
+        return {name: text_request(name) for name in names}
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -258,16 +262,16 @@ class WordPiecePreprocessor:
         ids = tf.where(column == 0, begin, ids)
         return dict(zip(_NAMES, (ids, types, tf.cast(column < used[:, tf.newaxis], tf.int32)), strict=True))
 
-    def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
+    def encode(self, examples: Tensors) -> Batch:
         """Turns `text`, `text_pair` where there is one, and `label` into model inputs and targets."""
-        return self(examples["text"], examples.get("text_pair")), examples["label"], None
+        return self(examples["text"], examples.get("text_pair")), {"label": examples["label"]}, {}
 
-    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Turns `text`, or `text` and `text_pair`, string (batch,), into model inputs, and `lengths`, int32 (batch,)."""
         inputs = self(requests["text"], requests.get("text_pair"))
         return inputs, {"lengths": tf.reduce_sum(inputs["padding_mask"], axis=1)}
 
-    def trim(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor, weights: tf.Tensor | None) -> Batch:
+    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Cuts the columns that are padding in every row: short texts then cost what short texts cost."""
         used = tf.reduce_max(tf.reduce_sum(inputs["padding_mask"], axis=1))
         return {name: part[:, :used] for name, part in inputs.items()}, targets, weights

@@ -1,7 +1,8 @@
 """Builders for TensorFlow Datasets, of sets that it has none for; importing this module registers them there.
 
-Each says itself what it is for: `task`, `keys` (the key of an example's part and that of ours it becomes), and `facts`
-about the data, to which what is read from the files is added as the builder's metadata.
+Each says itself what it is for: `tasks`, `keys` (the key of an example's part and that of ours it becomes), `windows`
+(steps of history and of forecast, of a long series), and `facts` about the data, to which what is read from the files is
+added as the builder's metadata.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ class Declared(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     VERSION = tfds.core.Version("1.0.0")
     FILES: ClassVar[tuple[str, ...]]
     HOME: ClassVar[str]
-    task: ClassVar[str]
+    tasks: ClassVar[tuple[str, ...]]
     keys: ClassVar[Mapping[str, str]]
     facts: ClassVar[Mapping[str, Any]] = {}
+    windows: ClassVar[tuple[int, int] | None] = None
 
     def features(self) -> dict[str, Any]:
         """Returns the features of an example."""
@@ -118,7 +120,7 @@ class IndoorMovement(Declared):
 
     FILES = ("IndoorMovement.zip",)
     HOME = "https://archive.ics.uci.edu/dataset/348/indoor+user+movement+prediction+from+rss+data"
-    task = "series_classification"
+    tasks = ("series_classification",)
     keys: ClassVar = {"series": "series", "label": "label"}
     facts: ClassVar = {"channels": [f"signal of anchor {n}" for n in range(1, 5)], "steps_per_second": 8}
 
@@ -178,15 +180,14 @@ class BikeSharing(Declared):
 
     FILES = ("hour.csv",)
     HOME = "https://archive.ics.uci.edu/dataset/275/bike+sharing+dataset"
-    task = "forecasting"
+    tasks = ("forecasting",)
     keys: ClassVar = {"series": "series"}
     facts: ClassVar = {
         "channels": ["count", "temperature", "humidity", "wind_speed", "working_day", "hour_sin", "hour_cos"],
         "unit": "bikes per hour",
         "naive": {"same hour yesterday": 24, "same hour last week": 168},
     }
-    window: ClassVar[int] = 168
-    horizon: ClassVar[int] = 24
+    windows: ClassVar[tuple[int, int] | None] = (168, 24)
 
     def features(self) -> dict[str, Any]:
         """See the base."""
@@ -224,7 +225,7 @@ class FraEng(Declared):
 
     FILES = ("fra-eng.zip",)
     HOME = "https://www.manythings.org/anki/"
-    task = "translation"
+    tasks = ("translation",)
     keys: ClassVar = {"text": "text", "translation": "translation"}
 
     def features(self) -> dict[str, Any]:
@@ -254,7 +255,7 @@ class Movietweetings100k(Declared):
     name = "movietweetings_100k"  # TensorFlow Datasets would make movietweetings100k of the class's
     FILES = ("ratings.dat", "movies.dat")
     HOME = "https://github.com/sidooms/MovieTweetings"
-    task = "recommendation"
+    tasks = ("recommendation",)
     keys: ClassVar = {"user_id": "user_id", "item_id": "item_id", "rating": "rating", "time": "time"}
     facts: ClassVar = {"rating_range": [0, 10]}
 

@@ -28,12 +28,14 @@ class Layout:
         required: keys that must have a column.
         optional: keys that may have one, besides `split`.
         rows: makes examples of a table; None for a series, which is not divided row by row.
+        repeats: whether equal examples are as they should be, such as a user's ratings of one item, and are not counted.
     """
 
     task: str
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     rows: Callable[[Table], Rows] | None = None
+    repeats: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -50,7 +52,7 @@ class Layout:
         if self.rows is None:
             return _forecasting(table, name, arguments, source, memory_limit)
         rows = self.rows(table)
-        if self.task != "recommendation":
+        if not self.repeats:
             table.about["duplicates"] = duplicates(rows.digests)
         rows.about = {**table.about, **rows.about}
         return rows.to_data(name, arguments, source, memory_limit)
@@ -84,7 +86,7 @@ def _classified_texts(table: Table) -> Rows:
     columns: dict[str, Any] = {key: texts(cells) for key, cells in read.items()}
     digests = [digest(*parts) for parts in zip(*read.values(), strict=True)]
     return Rows(
-        task="text_classification",
+        tasks=("text_classification",),
         columns={**columns, "label": numbered(labels, classes)},
         digests=digests,
         strata=labels,
@@ -100,7 +102,7 @@ def _classified_images(table: Table) -> Rows:
     paths = [table.path.parent / image.strip() for image in table.text("image")]
     shape, contents = check_images(paths)
     return Rows(
-        task="image_classification",
+        tasks=("image_classification",),
         columns={"image": texts([str(path) for path in paths]), "label": numbered(labels, classes)},
         digests=contents,
         strata=labels,
@@ -116,7 +118,7 @@ def _translations(table: Table) -> Rows:
     table.require("text", "translation")
     pairs = list(zip(table.text("text"), table.text("translation"), strict=True))
     return Rows(
-        task="translation",
+        tasks=("translation",),
         columns={"text": texts([a for a, _ in pairs]), "translation": texts([b for _, b in pairs])},
         digests=sentence_groups(pairs),
         given=_splits(table),
@@ -141,7 +143,7 @@ def _ratings(table: Table) -> Rows:
         columns["time"] = table.times()
         parts = divide_users_by_time(users, columns["time"].tolist())
     digests = [digest(user, item) for user, item in zip(users, items, strict=True)]
-    return Rows("recommendation", columns, digests, given=_splits(table), parts=parts, about=about)
+    return Rows(("recommendation",), columns, digests, given=_splits(table), parts=parts, about=about)
 
 
 def _sequences(table: Table, key: str) -> list[np.ndarray]:
@@ -176,7 +178,7 @@ def _tagged(table: Table) -> Rows:
     numbers = numbered([tag if tag in set(classes) else classes[0] for tag in tags], classes)
     words = [[tokens[i] for i in part] for part in sentences]
     return Rows(
-        task="tagging",
+        tasks=("tagging",),
         columns={"tokens": [texts(part) for part in words], "tags": [numbers[part] for part in sentences]},
         digests=[digest(*part) for part in words],
         given=_splits(table, [int(part[0]) for part in sentences]),
@@ -205,7 +207,7 @@ def _classified_series(table: Table) -> Rows:
     series = [values[part] for part in kept]
     firsts = [int(part[0]) for part in kept]
     return Rows(
-        task="series_classification",
+        tasks=("series_classification",),
         columns={"series": series, "label": numbered([labels[i] for i in firsts], classes)},
         digests=[digest(part.tobytes()) for part in series],
         strata=[labels[i] for i in firsts],
@@ -250,7 +252,7 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
     return Data(
         name=name,
         arguments=arguments,
-        task="forecasting",
+        tasks=("forecasting",),
         splits=splits,
         features=features_of(splits["train"]),
         class_names=(),
@@ -267,7 +269,7 @@ LAYOUTS = {
         Layout("text_classification", ("text", "label"), ("text_pair",), rows=_classified_texts),
         Layout("image_classification", ("image", "label"), rows=_classified_images),
         Layout("translation", ("text", "translation"), rows=_translations),
-        Layout("recommendation", ("user_id", "item_id", "rating"), ("time", "title"), rows=_ratings),
+        Layout("recommendation", ("user_id", "item_id", "rating"), ("time", "title"), rows=_ratings, repeats=True),
         Layout("forecasting", ("forecast",), ("series", "time")),
         Layout("series_classification", ("sequence", "series", "label"), ("time",), rows=_classified_series),
         Layout("tagging", ("sentence", "tokens", "tags"), rows=_tagged),

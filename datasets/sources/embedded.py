@@ -42,7 +42,7 @@ def _load_digits(memory_limit: int) -> Data:
     return Data(
         name="digits",
         arguments={},
-        task="image_classification",
+        tasks=("image_classification",),
         splits={"train": split(train), "validation": split(validation), "test": split(test)},
         features={"image": Feature((8, 8, 1), "uint8"), "label": Feature((), "int64")},
         class_names=tuple(str(n) for n in source.target_names),
@@ -91,7 +91,7 @@ def _load_commands(memory_limit: int) -> Data:
     return Data(
         name="commands",
         arguments={},
-        task="text_classification",
+        tasks=("text_classification",),
         splits={"train": split(0, 720), "validation": split(720, 820), "test": split(820, 960)},
         features={"text": Feature((), "string"), "label": Feature((), "int64")},
         class_names=tuple(names),
@@ -113,7 +113,7 @@ def _load_command_lines(memory_limit: int) -> Data:
     return dataclasses.replace(
         commands,
         name="command_lines",
-        task="masked_language_modelling",
+        tasks=("masked_language_modelling",),
         splits=splits,
         features=features_of(splits["train"]),
         class_names=(),
@@ -149,7 +149,7 @@ def _load_seasons(memory_limit: int, window: int = _WEEK, horizon: int = _DAY) -
     return Data(
         name="seasons",
         arguments={"window": window, "horizon": horizon},
-        task="forecasting",
+        tasks=("forecasting",),
         splits=splits,
         features=features_of(splits["train"]),
         class_names=(),
@@ -183,7 +183,7 @@ def _load_digit_rows(memory_limit: int) -> Data:
     return dataclasses.replace(
         digits,
         name="digit_rows",
-        task="series_classification",
+        tasks=("series_classification",),
         splits=splits,
         features=features_of(splits["train"]),
         about={"channels": [f"column {n}" for n in range(1, 9)]},
@@ -223,7 +223,7 @@ def _load_tagged_commands(memory_limit: int) -> Data:
         tags = _ORDERS[len(sentences) % len(_ORDERS)].split()
         sentences[tuple(_TAGGED[tag][generator.integers(len(_TAGGED[tag]))] for tag in tags)] = tags
     rows = Rows(
-        task="tagging",
+        tasks=("tagging",),
         columns={
             "tokens": [texts(words) for words in sentences],
             "tags": [np.array([names.index(tag) for tag in tags], np.int64) for tags in sentences.values()],
@@ -300,7 +300,7 @@ def _load_number_words(memory_limit: int) -> Data:
         for number in range(100)
     ]
     rows = Rows(
-        task="translation",
+        tasks=("translation",),
         columns={"text": texts([pair[0] for pair in pairs]), "translation": texts([pair[1] for pair in pairs])},
         digests=[digest(text) for text, _ in pairs],
         strata=[i // 100 for i in range(len(pairs))],
@@ -328,7 +328,7 @@ def _load_tastes(memory_limit: int) -> Data:
     ratings = np.clip(expected[user, item] + generator.normal(0, noise, len(user)), 0, 10)
     names, titles = [f"u{u}" for u in user], {f"i{i}": f"Item {i}" for i in range(items)}
     rows = Rows(
-        task="recommendation",
+        tasks=("recommendation",),
         columns={
             "user_id": texts(names),
             "item_id": texts([f"i{i}" for i in item]),

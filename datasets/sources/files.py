@@ -35,7 +35,7 @@ def read_images(name: str, path: Path, memory_limit: int) -> Data:
     shape, contents = check_images(files)
     classes = tuple(sorted(set(labels)))
     rows = Rows(
-        task="image_classification",
+        tasks=("image_classification",),
         columns={"image": texts([str(file) for file in files]), "label": numbered(labels, classes)},
         digests=contents,
         strata=labels,
@@ -67,7 +67,7 @@ def read_texts(name: str, path: Path, memory_limit: int) -> Data:
     check_classes(str(path), classes)
     digests = [digest(contents[i]) for i in kept]
     rows = Rows(
-        task="text_classification",
+        tasks=("text_classification",),
         columns={
             "text": texts([contents[i] for i in kept]),
             "label": numbered([labels[i] for i in kept], classes),
@@ -105,7 +105,7 @@ def read_lines(name: str, path: Path, memory_limit: int) -> Data:
     empty = len(lines) - len(kept) - (not lines[-1])  # what is behind the last line break is no line
     digests = [digest(line) for line in kept]
     rows = Rows(
-        task="masked_language_modelling",
+        tasks=("masked_language_modelling",),
         columns={"text": texts(kept)},
         digests=digests,
         parts=divide(digests, shares=_LINE_SHARES),

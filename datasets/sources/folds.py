@@ -11,9 +11,7 @@ import tensorflow as tf
 from zoo.datasets.data import SPLITS, Data, Split
 from zoo.datasets.sources.splitting import deal, digest
 from zoo.errors import UsageError
-
-_TARGETS = ("label", "tags", "translation")
-_IN_TIME = ("forecasting", "recommendation")
+from zoo.tasks import get_task
 
 
 def take_fold(data: Data, folds: int, fold: int) -> Data:
@@ -42,7 +40,7 @@ def take_fold(data: Data, folds: int, fold: int) -> Data:
         raise UsageError(f"folds is {folds!r}; expected a whole number of at least 2. Pass folds=5, say.")
     if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < folds:
         raise UsageError(f"fold is {fold!r}; expected 0 to {folds - 1}. Pass fold=0 for the first.")
-    if data.task in _IN_TIME:
+    if any(get_task(name).follows_time for name in data.tasks):
         raise UsageError(
             f"Data set {data.name!r} is divided in time, and folds would train on what comes after the test. "
             "Leave folds and fold out."
@@ -65,10 +63,11 @@ def take_fold(data: Data, folds: int, fold: int) -> Data:
 
 
 def _contents(data: Data) -> tuple[list[bytes], list[int] | None]:
+    targets = {target for name in data.tasks for target in get_task(name).targets}
     digests: list[bytes] = []
     labels: list[int] = []
     for example in _joined(data).as_numpy_iterator():
-        parts = (value for key, value in sorted(example.items()) if key not in _TARGETS)
+        parts = (value for key, value in sorted(example.items()) if key not in targets)
         digests.append(digest(*(part for value in parts for part in _bytes(value))))
         if "label" in example:
             labels.append(int(example["label"]))

@@ -167,7 +167,7 @@ class Rows:
     """Examples that were read from files and are not divided yet.
 
     Attributes:
-        task: what they are for.
+        tasks: what they are for.
         columns: by key.
         digests: of every example; equal ones stay in one split.
         strata: what the splits shall share evenly.
@@ -178,7 +178,7 @@ class Rows:
         images: the key whose column holds paths of image files.
     """
 
-    task: str
+    tasks: tuple[str, ...]
     columns: Mapping[str, Column]
     digests: Sequence[bytes]
     strata: Sequence[Hashable] | None = None
@@ -205,7 +205,7 @@ class Rows:
         return Data(
             name=name,
             arguments=arguments,
-            task=self.task,
+            tasks=self.tasks,
             splits=splits,
             features=features,
             class_names=self.class_names,

@@ -45,22 +45,26 @@ class Reader:
     """How the examples of a builder become ours.
 
     Attributes:
-        task: what they are for.
+        tasks: what they are for.
         keys: our keys, and the builder's where the value is found.
         label_names: the builder's key of a label's name, where labels are plain numbers.
         placeholder: the tag of tokens that are none, and are left out.
+        windows: steps of history and of forecast by default, where the examples are windows over one long series.
     """
 
-    task: str
+    tasks: tuple[str, ...]
     keys: Mapping[str, str]
     label_names: str | None = None
     placeholder: str | None = None
+    windows: tuple[int, int] | None = None
 
 
 _READERS = {
-    "clinc_oos": Reader("text_classification", {"text": "text", "label": "intent"}, label_names="intent_name"),
+    "clinc_oos": Reader(("text_classification",), {"text": "text", "label": "intent"}, label_names="intent_name"),
     # A word that stands for several ("don't", before "do" and "n't") is a row of its own, with "_" for a tag.
-    "universal_dependencies": Reader("tagging", {"tokens": "tokens", "tags": "upos", "text": "text"}, placeholder="_"),
+    "universal_dependencies": Reader(
+        ("tagging",), {"tokens": "tokens", "tags": "upos", "text": "text"}, placeholder="_"
+    ),
 }
 """Builders of TensorFlow Datasets whose features alone do not say what to read."""
 
@@ -84,6 +88,7 @@ def load(
     options: Mapping[str, Any],
     folds: int | None,
     fold: int | None,
+    task: str | None = None,
 ) -> Data:
     """See `zoo.datasets.load`; `options` are those that only some data sets take."""
     given = {k: v for k, v in options.items() if v is not None}
@@ -101,6 +106,8 @@ def load(
         data = _load_files(name, kind, path, manual_dir, memory_limit, given)
     else:
         data = _load_tfds(name, data_dir=data_dir, manual_dir=manual_dir, memory_limit=memory_limit, options=given)
+    if task is not None:
+        data = dataclasses.replace(data.for_task(task), arguments={**data.arguments, "task": task})
     if folds is None or fold is None:
         return data
     from zoo.datasets.sources.folds import take_fold
@@ -150,12 +157,12 @@ def _load_tfds(
 
     builder = _open(name, data_dir)
     reader = _reader(name, builder)
-    _check_options(name, options, ["window", "horizon"] if reader.task == "forecasting" else [])
+    _check_options(name, options, ["window", "horizon"] if reader.windows else [])
     if not builder.data_path.exists():
         _prepare(builder, manual_dir)
     chosen: dict[str, Any] = {}
-    if reader.task == "forecasting":
-        chosen = {k: options.get(k, getattr(builder, k)) for k in ("window", "horizon")}
+    if reader.windows:
+        chosen = {k: options.get(k, usual) for k, usual in zip(("window", "horizon"), reader.windows, strict=True)}
         splits = _windows(name, builder, reader, **chosen)
     else:
         roles = _choose_splits(name, list(builder.info.splits))
@@ -168,7 +175,7 @@ def _load_tfds(
     return Data(
         name=name,
         arguments={**{k: str(Path(v).expanduser().resolve()) for k, v in places.items() if v is not None}, **chosen},
-        task=reader.task,
+        tasks=reader.tasks,
         splits=splits,
         features=features_of(splits["train"]),
         class_names=_class_names(builder, reader),
@@ -200,22 +207,22 @@ def _reader(name: str, builder: Any) -> Reader:
     """Returns how to read a builder: as it declares, as is known of it, or as its features say."""
     import tensorflow_datasets as tfds
 
-    if hasattr(builder, "task") and hasattr(builder, "keys"):
-        return Reader(builder.task, builder.keys)
+    if hasattr(builder, "tasks") and hasattr(builder, "keys"):
+        return Reader(builder.tasks, builder.keys, windows=builder.windows)
     if builder.name in _READERS:
         return _READERS[builder.name]
     features = builder.info.features
     if isinstance(features, tfds.features.Translation):
         source, target = features.languages[:2]
-        return Reader("translation", {"text": source, "translation": target})
+        return Reader(("translation",), {"text": source, "translation": target})
     flat = features if isinstance(features, tfds.features.FeaturesDict) else {}
     images = [k for k in flat if type(flat[k]) is tfds.features.Image and np.dtype(flat[k].np_dtype) == np.uint8]
     texts = [k for k in flat if type(flat[k]) is tfds.features.Text]
     labels = [k for k in flat if type(flat[k]) is tfds.features.ClassLabel]
     if len(labels) == 1 and len(images) == 1:
-        return Reader("image_classification", {"image": images[0], "label": labels[0]})
+        return Reader(("image_classification",), {"image": images[0], "label": labels[0]})
     if len(labels) == 1 and len(texts) == 1 and not any(type(f) is tfds.features.Image for f in flat.values()):
-        return Reader("text_classification", {"text": texts[0], "label": labels[0]})
+        return Reader(("text_classification",), {"text": texts[0], "label": labels[0]})
     held = ", ".join(f"{k}: {type(flat[k]).__name__}" for k in flat) or type(features).__name__
     raise UsageError(
         f"Data set {name!r} holds {held}; expected exactly one uint8 Image or one Text, and one ClassLabel. "
@@ -280,7 +287,7 @@ def _about(builder: Any, chosen: Mapping[str, int]) -> dict[str, Any]:
     from zoo.datasets.sources.in_memory import useful_lags
 
     about = {**getattr(builder, "facts", {})}
-    if about or hasattr(builder, "task"):
+    if about or hasattr(builder, "tasks"):
         about.update(builder.info.metadata or {})
     if "naive" in about:
         about["naive"] = useful_lags(about["naive"], chosen["window"], chosen["horizon"])

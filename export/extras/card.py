@@ -11,7 +11,6 @@ from zoo import storage
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
 from zoo.export.extras import request_examples
-from zoo.tasks import get_task
 
 _MOST_CLASSES = 10
 _MOST_CONFUSIONS = 10
@@ -142,7 +141,6 @@ def _figures_section(directory: Path, extra: str) -> list[str]:
 
 
 def _signature_section(facts: Mapping[str, Any]) -> list[str]:
-    task = get_task(facts["task"])
     lines = ["## Signatures", "", "| signature | inputs | outputs |", "|---|---|---|"]
     for name, signature in facts["signatures"].items():
         cells = []
@@ -150,8 +148,7 @@ def _signature_section(facts: Mapping[str, Any]) -> list[str]:
             shown = []
             for key, spec in signature[side].items():
                 shape = ", ".join(["batch", *(str(size or "any") for size in spec["shape"][1:])])
-                answers = task.signatures[name].answers if name in task.signatures else {}
-                text = answers.get(key) if side == "outputs" else None
+                text = spec.get("description")
                 shown.append(f"`{key}`: {spec['dtype']} ({shape})" + (f", {text}" if text else ""))
             cells.append("<br>".join(shown))
         lines.append(f"| `{name}` | {cells[0]} | {cells[1]} |")

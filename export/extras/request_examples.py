@@ -27,6 +27,7 @@ _C_TYPES = {"float32": "TF_FLOAT", "int32": "TF_INT32", "int64": "TF_INT64"}
 _TEMPLATE = Path(__file__).parent / "request.c"
 
 Specs = Mapping[str, Mapping[str, Any]]
+"""The inputs of a signature by name, as zoo.json describes them: dtype, shape, and kind, one of `zoo.tasks.KINDS`."""
 
 
 def golden_examples(directory: Path) -> dict[str, np.ndarray]:
@@ -80,7 +81,7 @@ def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
     arguments = []
     for key, spec in specs.items():
         value = _example(golden.get(key), spec)
-        if key.endswith("_bytes"):
+        if spec["kind"] == "file":
             arguments.append(f'{key}=tf.constant([open("{FILE}", "rb").read()])')
         elif spec["dtype"] == "string":
             shown = json.dumps(value or [""], ensure_ascii=False)
@@ -103,10 +104,10 @@ def rest_request(signature: str, specs: Specs, golden: Mapping[str, np.ndarray],
         value = _example(golden.get(key), spec)
         if value is None or not spec["shape"]:
             return None
-        row[key] = {"b64": "%s"} if key.endswith("_bytes") else value[0]
+        row[key] = {"b64": "%s"} if spec["kind"] == "file" else value[0]
     instance = row if len(row) > 1 else next(iter(row.values()))
     body = json.dumps({"signature_name": signature, "instances": [instance]}, ensure_ascii=False)
-    files = sum(key.endswith("_bytes") for key in specs)
+    files = sum(spec["kind"] == "file" for spec in specs.values())
     if not files:
         return f"curl -d {shlex.quote(body)} {url}"
     # Through a pipe: the words of a command may not be as long as an image file.
@@ -125,7 +126,7 @@ def c_program(directory: Path) -> str:
     specs = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")["signatures"]["serving_default"]
     names, made = tensor_names(directory), []
     for i, (key, spec) in enumerate(specs["inputs"].items()):
-        if key.endswith("_bytes"):
+        if spec["kind"] == "file":
             made.append(f"values[{i}] = file_tensor(next(argc, argv, &at));")
         elif spec["dtype"] == "string":
             made.append(f"values[{i}] = text_tensor(next(argc, argv, &at));")
@@ -158,7 +159,7 @@ def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
     words = []
     for key, spec in specs.items():
         value = _example(golden.get(key), spec)
-        if key.endswith("_bytes"):
+        if spec["kind"] == "file":
             words.append(FILE)
         elif spec["dtype"] == "string":
             words.append(str((value or [""])[0]))
@@ -170,7 +171,7 @@ def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
 
 
 def _argument(key: str, spec: Mapping[str, Any]) -> str:
-    if key.endswith("_bytes"):
+    if spec["kind"] == "file":
         return "FILE"
     return key.upper() if spec["dtype"] == "string" else f"NUMBER_OF_{key.upper()}..."
 

@@ -71,7 +71,7 @@ def served_model(
         return answer
 
     def predict(**inputs: tf.Tensor) -> Tensors:
-        return functions["predict"](as_model_input(network, checked(inputs)), {})
+        return functions["predict"](checked(inputs), {})
 
     def features(**request: tf.Tensor) -> Tensors:
         return functions["features"](*preprocessor.serve(checked(request)))
@@ -79,7 +79,7 @@ def served_model(
     def trace(function: Callable[..., Tensors], specs: Mapping[str, tf.TensorSpec]) -> Any:
         return tf.function(function).get_concrete_function(**specs)
 
-    raw = preprocessor.requests
+    raw = {name: request.spec for name, request in preprocessor.requests.items()}
     for layer, folded in zip(recurrent, module.folded_weights, strict=True):
         layer.folded, layer.form = tuple(folded) or None, "shared"
     traced = {
@@ -129,24 +129,23 @@ def portable_copy(model: keras.Model, pairs: Mapping[str, str]) -> keras.Model:
     return copy
 
 
-def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Any, Tensors], Tensors]]:
-    """Returns functions from a batch of model inputs, and the preprocessor's extras, to named outputs: `predict`,
-    `features` where the spec has it, and the spec's own.
+def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Tensors, Tensors], Tensors]]:
+    """Returns functions from named model inputs, and the preprocessor's extras, to named outputs: `predict`, `features`
+    where the spec has it, and the spec's own.
 
     Raises:
-        UsageError: the model has several outputs, or lacks the layer that its spec names.
+        UsageError: the model lacks the layer that its spec names.
     """
-    name = tasks.output_name(model)
     spec = registry.get_spec(interface.build["name"])
     layers = {layer.name: layer for layer in model.layers}
     aside = {side: layers[side].output for side in spec.side_outputs if side in layers}
-    network = keras.Model(model.inputs, {name: model.output, **aside}) if aside else model
+    outputs = dict(zip(tasks.output_names(model), model.outputs, strict=True))
+    network = keras.Model(model.inputs, {**outputs, **aside}) if aside else model
 
-    def predict(inputs: Any, extras: Tensors) -> Tensors:
-        outputs = network(inputs, training=False)
-        return outputs if aside else {name: outputs}
+    def predict(inputs: Tensors, extras: Tensors) -> Tensors:
+        return tasks.call_model(network, inputs)
 
-    functions: dict[str, Callable[[Any, Tensors], Tensors]] = {"predict": predict}
+    functions: dict[str, Callable[[Tensors, Tensors], Tensors]] = {"predict": predict}
     if spec.features_layer is not None:
         if spec.features_layer not in layers:
             raise UsageError(
@@ -155,9 +154,9 @@ def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Any, 
             )
         inner = keras.Model(model.inputs, layers[spec.features_layer].output)
 
-        def features(inputs: Any, extras: Tensors) -> Tensors:
+        def features(inputs: Tensors, extras: Tensors) -> Tensors:
             # Under a mixed precision policy the layer answers in half precision, which other runtimes misread.
-            values = tf.cast(inner(inputs, training=False), tf.float32)
+            values = tf.cast(inner(tasks.model_input(inner, inputs), training=False), tf.float32)
             if values.shape.rank == 3 and "lengths" in extras:  # of every step: on padding 0, however much there is
                 real = tf.sequence_mask(extras["lengths"], tf.shape(values)[1])
                 values = tf.where(tf.expand_dims(real, -1), values, 0.0)
@@ -176,6 +175,7 @@ def model_inputs(model: keras.Model) -> dict[str, tf.TensorSpec]:
     }
 
 
-def as_model_input(model: keras.Model, inputs: Mapping[str, tf.Tensor]) -> Any:
-    """Returns named tensors as the model takes them: by name where there are several, else the only one."""
-    return dict(inputs) if len(model.inputs) > 1 else next(iter(inputs.values()))
+def by_input(model: keras.Model, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a preprocessor makes by the names of the model's inputs; of a single one the name is free."""
+    names = list(model_inputs(model))
+    return dict(zip(names, parts.values(), strict=True)) if len(names) == len(parts) == 1 else dict(parts)

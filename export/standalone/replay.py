@@ -250,11 +250,18 @@ def _empty_batch(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _replay_signature(
-    function: Any, golden: dict[str, Any], name: str, labels: list[bytes], tolerance: float, fill: bool
+    function: Any,
+    golden: dict[str, Any],
+    name: str,
+    labels: list[bytes],
+    targets: Any,
+    tolerance: float,
+    fill: bool,
 ) -> Any:
     """Replays all examples in batches of 64, and some of them three at a time.
 
     Args:
+        targets: the numbers of the labels that are right, None for none.
         fill: whether smaller batches are filled up with examples once more, because many rows are computed another way.
     """
     inputs, expected = _part(golden, f"{name}/in/"), _part(golden, f"{name}/out/")
@@ -269,7 +276,7 @@ def _replay_signature(
         for key in _dynamic(function) & got.keys() & want.keys():
             want[key], got[key] = widened([want[key], got[key]], True)
         batches[str(batch)] = rows = compare(want, got, labels, tolerance, known)
-        accuracy = accuracy or _accuracy(got, want, rows, golden.get("targets"), labels, tolerance)
+        accuracy = accuracy or _accuracy(got, want, rows, targets, labels, tolerance)
     return {"batches": batches, "empty": _empty_batch(function, inputs), "accuracy": accuracy}
 
 
@@ -335,15 +342,17 @@ def main(directory: str, tolerance: float, sample: dict[str, str]) -> dict[str, 
         facts = json.load(file)
     labels = [name.encode() for name in facts["class_names"]]
     portable = facts.get("portable_signature", "predict")
-    golden = complete(golden, portable)
+    golden, targets = complete(golden, portable), golden.get(f"targets/{facts.get('classes')}")
     recurrent = portable != "predict"
     signatures: dict[str, Any] = {}
-    for name in sorted({*loaded.signatures, *(key.split("/")[0] for key in golden if "/" in key)}):
+    for name in sorted({*loaded.signatures, *(key.split("/")[0] for key in golden if "/out/" in key)}):
         if name not in loaded.signatures:
             signatures[name] = {"error": "missing in the SavedModel"}
             continue
         try:
-            signatures[name] = _replay_signature(loaded.signatures[name], golden, name, labels, tolerance, recurrent)
+            signatures[name] = _replay_signature(
+                loaded.signatures[name], golden, name, labels, targets, tolerance, recurrent
+            )
         except Exception as error:  # whatever it is, it is the verdict on this signature
             signatures[name] = {"error": f"{type(error).__name__}: {error}"}
     for name, file in sample.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class SavedModelRuntime(MLModel):
         """Loads the SavedModel and tells its inputs and outputs to the server's metadata."""
         folder = newest_version(Path(await get_model_uri(self.settings)))
         self._model = await asyncio.to_thread(tf.saved_model.load, str(folder))
+        self._files = file_inputs(folder)
         function = self._model.signatures["serving_default"]
         self.inputs = _metadata(function.structured_input_signature[1])
         self.outputs = _metadata(function.structured_outputs)
@@ -50,7 +52,8 @@ class SavedModelRuntime(MLModel):
         given = {item.name: item for item in payload.inputs}
         if set(given) != set(specs):
             raise InferenceError(f"{name} takes {', '.join(specs)}; received {', '.join(given)}. Send these names.")
-        inputs = {key: _tensor(item, specs[key]) for key, item in given.items()}
+        files = self._files.get(name, set())
+        inputs = {key: _tensor(item, specs[key], key in files) for key, item in given.items()}
         try:
             answer = await asyncio.to_thread(lambda: function(**inputs))
         except tf.errors.OpError as error:
@@ -69,13 +72,25 @@ def newest_version(path: Path) -> Path:
     return path / str(max(numbers))
 
 
-def _tensor(given: types.RequestInput, spec: tf.TensorSpec) -> tf.Tensor:
+def file_inputs(folder: Path) -> dict[str, set[str]]:
+    """Returns, by signature, the inputs that take the bytes of whole files, as the SavedModel's zoo.json declares them."""
+    facts = folder / "assets.extra" / "zoo.json"
+    signatures = json.loads(facts.read_text(encoding="utf-8"))["signatures"] if facts.is_file() else {}
+    return {
+        name: {key for key, spec in signature["inputs"].items() if spec.get("kind") == "file"}
+        for name, signature in signatures.items()
+    }
+
+
+def _tensor(given: types.RequestInput, spec: tf.TensorSpec, is_file: bool) -> tf.Tensor:
     """An input of a request as the tensor that a signature takes."""
     expected, came = _DATATYPES[spec.dtype], types.Datatype(given.datatype).value
     if came != expected:
         raise InferenceError(f"{given.name} is {came}; expected {expected}. Send it in this datatype.")
     try:
-        values = _strings(given) if expected == "BYTES" else np.array(given.data.root, spec.dtype.as_numpy_dtype)
+        values = (
+            _strings(given, is_file) if expected == "BYTES" else np.array(given.data.root, spec.dtype.as_numpy_dtype)
+        )
         array = np.asarray(values).reshape(given.shape)
     except (ValueError, TypeError) as error:
         raise InferenceError(f"{given.name} cannot be read: {error}. Send as much data as its shape says.") from error
@@ -84,16 +99,16 @@ def _tensor(given: types.RequestInput, spec: tf.TensorSpec) -> tf.Tensor:
     return tf.constant(array.tolist() if array.dtype == object else array, spec.dtype, array.shape)
 
 
-def _strings(given: types.RequestInput) -> np.ndarray:
+def _strings(given: types.RequestInput, is_file: bool) -> np.ndarray:
     """Strings of a request as bytes: text is UTF-8; base64 where `content_type` says so, and in JSON, which holds no bytes,
-    for every input that is called NAME_bytes."""
+    for every input that takes files."""
     kind = given.parameters.content_type if given.parameters else None
     data = given.data.root if isinstance(given.data.root, list) else [given.data.root]
     values = np.empty(len(data), object)
     for i, value in enumerate(data):
         if not isinstance(value, str | bytes):
             raise InferenceError(f"{given.name} has {value!r} as element {i}, no string. Send strings.")
-        encoded = kind == "base64" or (kind is None and isinstance(value, str) and given.name.endswith("_bytes"))
+        encoded = kind == "base64" or (kind is None and isinstance(value, str) and is_file)
         try:
             values[i] = base64.b64decode(value, validate=True) if encoded else value
         except binascii.Error as error:

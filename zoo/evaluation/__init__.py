@@ -1,6 +1,6 @@
 """Evaluation: how good is a trained model, and where is it wrong."""
 
 from zoo.evaluation.evaluator import evaluate, figures, headline, plot_files, summarize
-from zoo.evaluation.reports import Figure
+from zoo.evaluation.reports import Figure, ReportKind, register_report
 
-__all__ = ["Figure", "evaluate", "figures", "headline", "plot_files", "summarize"]
+__all__ = ["Figure", "ReportKind", "evaluate", "figures", "headline", "plot_files", "register_report", "summarize"]

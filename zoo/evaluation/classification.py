@@ -6,13 +6,21 @@ Every figure can be recomputed from the targets and probabilities alone; nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zoo.errors import UsageError
+from zoo.evaluation import plots
+from zoo.evaluation.prediction import predict_split
+from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.datasets.prepared import Prepared
 
 LOG_LOSS_CLIP = 1e-7
 CALIBRATION_BINS = 15
@@ -345,3 +353,44 @@ def _index(flat: int | np.intp, shape: tuple[int, ...]) -> str:
     """Where element number `flat` of an array of this shape stands: '7', or '(2, 5)'."""
     index = [int(i) for i in np.unravel_index(int(flat), shape)]
     return str(index[0]) if len(index) == 1 else str(tuple(index))
+
+
+def evaluate_classes(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
+    """Returns the report of a classifier; where it answers at every step, of the answer after the last one."""
+    targets, predictions, weights = predict_split(model, data, split, batch_size)
+    key = str(data.task.classes)
+    labels, probabilities = targets[key], predictions["probabilities"]
+    weight: Any = weights.get(key)
+    steps = {}
+    if probabilities.ndim == 3:
+        right = (probabilities.argmax(axis=-1) == labels)[weight > 0]
+        steps = {"step_accuracy": float(right.mean())}
+        last = weight.shape[1] - 1 - np.argmax(weight[:, ::-1] > 0, axis=1)
+        rows = np.arange(len(last))
+        labels, probabilities, weight = labels[rows, last], probabilities[rows, last], None
+    counts, names = data.target_counts("train"), data.data.class_names
+    report = classification_report(labels, probabilities, names, weights=weight, train_class_counts=counts)
+    return {**report, **steps}
+
+
+def headline(report: Report) -> list[Figure]:
+    """Returns the accuracy beside the most frequent class's, and of two classes the F1 of the one that is looked for."""
+    base = report["baseline"]
+    figures = [Figure("accuracy", report["accuracy"], "the most frequent class", base["accuracy"])]
+    if len(report["per_class"]) == 2:
+        found = report["per_class"][1]  # of two classes the second is the one that is looked for, as in ham and spam
+        figures.append(Figure(f"F1 of {found['class_name']}", found["f1"]))
+    return figures
+
+
+def summary_with_steps(report: Mapping[str, Any]) -> str:
+    """Returns the summary, with a line more where every step was answered."""
+    lines = [summary(dict(report))]
+    if "step_accuracy" in report:
+        lines.append(f"step accuracy      {report['step_accuracy']:.4f}  over the answers after every step")
+    return "\n".join(lines)
+
+
+PLOTS = {"confusion_matrix": plots.plot_confusion_matrix, "reliability": plots.plot_reliability}
+
+register_report("classification", ReportKind(evaluate_classes, summary_with_steps, headline, PLOTS))

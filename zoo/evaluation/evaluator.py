@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import storage
 from zoo.errors import UsageError, one_line
-from zoo.evaluation.reports import REPORTS, Figure, Report
+from zoo.evaluation.reports import Figure, Report, get_report
 from zoo.tasks import get_task
 
 if TYPE_CHECKING:
     import keras
 
-    from zoo.datasets.data import Prepared
+    from zoo.datasets.prepared import Prepared
 
 
 def evaluate(
@@ -51,7 +51,7 @@ def evaluate(
     """
     if not data.num_examples(split):
         raise UsageError(f"Split {split!r} of data set {data.data.name!r} is empty. Choose another split.")
-    kind = REPORTS[data.task.report]
+    kind = get_report(data.task.report)
     report = {
         "task": data.task.name,
         "data": data.data.name,
@@ -81,13 +81,13 @@ def plot_files(report: Mapping[str, Any], directory: str | Path) -> dict[str, Pa
     """Returns the pictures of a run by name, for its model card: its curves, and what `evaluate` drew of this report."""
     plots = Path(directory) / "plots"
     suffix = _suffix(report)
-    drawn = {name: plots / f"{name}{suffix}.png" for name in REPORTS[get_task(report["task"]).report].plots}
+    drawn = {name: plots / f"{name}{suffix}.png" for name in get_report(get_task(report["task"]).report).plots}
     return {name: file for name, file in {"curves": plots / "history.png", **drawn}.items() if file.is_file()}
 
 
 def summarize(report: Report) -> str:
     """Returns a report as a few lines for a terminal."""
-    told = REPORTS[get_task(report["task"]).report].summary(report)
+    told = get_report(get_task(report["task"]).report).summary(report)
     if "changed_data" not in report:
         return told
     return (
@@ -104,7 +104,7 @@ def _suffix(report: Mapping[str, Any]) -> str:
 
 def headline(report: Report) -> list[Figure]:
     """Returns the figures of a report that a table of results shows, each beside its baseline's."""
-    return REPORTS[get_task(report["task"]).report].headline(report)
+    return get_report(get_task(report["task"]).report).headline(report)
 
 
 def figures(report: Report) -> dict[str, Any]:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 from zoo.errors import UsageError
+from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
+from zoo.tasks import call_model
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.datasets.prepared import Prepared
 
 _LEAST = 1e-30
 """Probability below which a logarithm is of no use: float32 has no smaller one left."""
@@ -74,3 +82,37 @@ def summary(report: Mapping[str, Any]) -> str:
         f"{report['num_pieces']:,} blanks (by frequency: perplexity {base['perplexity']:.2f}, "
         f"accuracy {base['accuracy']:.4f})"
     )
+
+
+def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
+    preprocessor: Any = data.preprocessor
+
+    # Batch by batch: a score for every piece at every blank of a split would not fit into memory.
+    @tf.function(reduce_retracing=True)
+    def judged(inputs: Mapping[str, tf.Tensor], pieces: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        probabilities = data.task.prediction(call_model(model, inputs))["probabilities"]
+        return tf.gather(probabilities, pieces, axis=-1, batch_dims=2), tf.argmax(probabilities, axis=-1)
+
+    counts = np.zeros(len(preprocessor.vocabulary), np.int64)
+    for inputs, targets, _ in data.batches("train", batch_size):
+        ids = preprocessor.restore(inputs, targets)["token_ids"].numpy()[inputs["padding_mask"].numpy() != 0]
+        counts += np.bincount(ids, minlength=len(counts))
+    counts[preprocessor.never_asked] = 0
+    columns: list[list[Any]] = [[], [], []]
+    for inputs, targets, weights in data.batches(split, batch_size):
+        real, pieces = weights["pieces"].numpy() > 0, targets["pieces"]
+        for column, part in zip(columns, (pieces, *judged(inputs, pieces)), strict=True):
+            column.append(part.numpy()[real])
+    asked, chances, best = (np.concatenate(column) for column in columns)
+    return masked_language_report(asked, chances, best, train_counts=counts)
+
+
+def _headline(report: Report) -> list[Figure]:
+    base, name = report["baseline"], "frequency of each piece"
+    return [
+        Figure("perplexity", report["perplexity"], name, base["perplexity"], report["num_pieces"]),
+        Figure("accuracy", report["accuracy"], name, base["accuracy"], report["num_pieces"]),
+    ]
+
+
+register_report("masked_language", ReportKind(_compute, summary, _headline))

@@ -1,36 +1,39 @@
-"""A model's answers to a whole split, as arrays."""
+"""A model's predictions for a whole split, as arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
-from zoo.tasks import output_name
+from zoo.tasks import call_model
 
 if TYPE_CHECKING:
     import keras
 
-    from zoo.datasets.data import Prepared
+    from zoo.datasets.prepared import Prepared
+
+Arrays = dict[str, Any]
 
 
-def predict_split(model: keras.Model, data: Prepared, split: str, batch_size: int) -> tuple[Any, Any, Any]:
-    """Returns targets, predictions and weights (None where there are none) of a whole split; sequences are filled up to
+def predict_split(model: keras.Model, data: Prepared, split: str, batch_size: int) -> tuple[Arrays, Arrays, Arrays]:
+    """Returns targets, predictions and weights of a whole split, each a dict of arrays by name; sequences are filled up to
     the longest with weight 0."""
-    name = output_name(model)
 
     # Traced over a dynamic batch: Keras's own evaluation of a fixed one counts a phantom batch.
     @tf.function(reduce_retracing=True)
-    def forward(inputs: Any) -> Any:
-        return data.task.prediction({name: model(inputs, training=False)})
+    def forward(inputs: Mapping[str, tf.Tensor]) -> Any:
+        return data.task.prediction(call_model(model, inputs))
 
-    columns: list[list[Any]] = [[], [], []]
-    for inputs, targets, *weights in data.batches(split, batch_size):
-        for column, part in zip(columns, (targets, forward(inputs), *weights), strict=False):
-            column.append(np.asarray(part))
-    targets, predictions, weights = (joined(c) if c else None for c in columns)
+    batches = [
+        tf.nest.map_structure(np.asarray, (targets, forward(inputs), weights))
+        for inputs, targets, weights in data.batches(split, batch_size)
+    ]
+    targets, predictions, weights = (
+        {name: joined([part[name] for part in parts]) for name in parts[0]} for parts in zip(*batches, strict=True)
+    )
     return targets, predictions, weights
 
 

@@ -8,12 +8,22 @@ foresee what a user chooses next, "most popular" is hard to beat, above all for 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from zoo.errors import UsageError
+from zoo.evaluation import ranking_plots
+from zoo.evaluation.prediction import joined, predict_split
+from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
+from zoo.registry import get_spec
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.datasets.prepared import Prepared
 
 TOP_K = 10
 CURVE_LENGTH = 50
@@ -281,3 +291,44 @@ def _ratings(
             f"The {what} ratings hold {values[~np.isfinite(values)][0]}. Remove ratings that are no numbers."
         )
     return users.astype(np.int64), items.astype(np.int64), values
+
+
+def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
+    targets, predictions, _ = predict_split(model, data, split, batch_size)
+    scores = tf.function(get_spec(data.model).functions["scores"](model), reduce_retracing=True)
+
+    def table(users: Any) -> Any:
+        return scores({"user_ids": tf.constant(users, tf.int32)}, {})["score"].numpy()
+
+    def columns(name: str) -> dict[str, Any]:
+        batches = [(inputs, targets["rating"]) for inputs, targets, _ in data.batches(name, 65_536)]
+        ids = {key: joined([inputs[key].numpy() for inputs, _ in batches]) for key in ("user_ids", "item_ids")}
+        return {**ids, "ratings": joined([ratings.numpy() for _, ratings in batches])}
+
+    held_out = columns(split)
+    return ranking_report(
+        targets["rating"],
+        predictions["values"],
+        user_ids=held_out["user_ids"],
+        item_ids=held_out["item_ids"],
+        train=columns("train"),
+        scores=table,
+        num_users=data.arguments["num_users"],
+        num_items=data.arguments["num_items"],
+        rating_range=data.data.about.get("rating_range"),
+    )
+
+
+def _headline(report: Report) -> list[Figure]:
+    base = report["baseline"]
+    figures = [Figure("RMSE", report["rmse"], "user and item biases", base["biases"]["rmse"])]
+    popular = base["most_popular"]
+    for metric, key in (("hit rate at 10", "hit_rate"), ("NDCG at 10", "ndcg")):
+        if report[key] is not None:
+            figures.append(Figure(metric, report[key], "most popular items", popular[key], report["num_users"]))
+    return figures
+
+
+_PLOTS = {"rating_errors": ranking_plots.plot_rating_errors, "hit_rate": ranking_plots.plot_hit_rate}
+
+register_report("ranking", ReportKind(_compute, summary, _headline, _PLOTS))

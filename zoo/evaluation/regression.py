@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from zoo.errors import UsageError
+from zoo.evaluation import regression_plots
+from zoo.evaluation.prediction import predict_split
+from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.datasets.prepared import Prepared
 
 Array = NDArray[np.float64]
 
@@ -208,3 +218,38 @@ def _array(name: str, values: ArrayLike, shape: tuple[int, ...] | None = None) -
             "data, or for the first epoch whose loss is not finite."
         )
     return array
+
+
+def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
+    _, scaled, _ = predict_split(model, data, split, batch_size)
+    preprocessor: Any = data.preprocessor
+    examples = list(raw_examples(data, split))
+    targets = np.stack([e["forecast"] for e in examples])
+    series = np.stack([e["series"] for e in examples])
+    _, extras = preprocessor.serve({"series": tf.constant(series)})
+    predictions, history = np.asarray(preprocessor.unscale(scaled["values"], extras)), series[..., 0]
+    about = data.data.about
+    lags = {k: n for k, n in about.get("naive", {"the last value": 1}).items() if n <= history.shape[1]}
+    facts = {"unit": about.get("unit", ""), "channel": next(iter(about.get("channels", [""])))}
+    naive = naive_forecasts(history, lags, targets.shape[1])
+    report = regression_report(targets, predictions, naive=naive, **facts)
+    chosen = np.linspace(0, len(targets) - 1, 6).astype(int)[1:-1]
+    samples = {"series": history[chosen], "targets": targets[chosen], "predictions": predictions[chosen]}
+    return {**report, "samples": {name: part.astype(float).tolist() for name, part in samples.items()}}
+
+
+def _plot_forecasts(report: Report, path: Path) -> None:
+    facts = {name: report[name] for name in ("unit", "channel")}
+    regression_plots.plot_forecasts(**report["samples"], path=path, **facts)
+
+
+def _headline(report: Report) -> list[Figure]:
+    unit = f" ({report['unit']})" if report["unit"] else ""
+    return [Figure(f"MAE{unit}", report["mae"], naive["name"], naive["mae"]) for naive in report["naive"]] or [
+        Figure(f"MAE{unit}", report["mae"])
+    ]
+
+
+_PLOTS = {"error_by_step": regression_plots.plot_error_by_step, "forecasts": _plot_forecasts}
+
+register_report("regression", ReportKind(_compute, summary, _headline, _PLOTS))

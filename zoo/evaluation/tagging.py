@@ -9,9 +9,17 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
+from zoo.evaluation import classification
+from zoo.evaluation.prediction import predict_split
+from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.datasets.prepared import Prepared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,3 +155,45 @@ def _pairs(tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> It
         if len(words) != len(row):
             raise UsageError(f"Sentence {i} has {len(words)} words and {len(row)} tags. Pass a tag for every word.")
         yield from ((word, int(tag)) for word, tag in zip(words, row, strict=True))
+
+
+def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
+    targets, predictions, weights = predict_split(model, data, split, batch_size)
+    probabilities, weight = predictions["probabilities"], weights["tags"]
+    counts, names = data.target_counts("train"), data.data.class_names
+    report = classification.classification_report(
+        targets["tags"], probabilities, names, weights=weight, train_class_counts=counts
+    )
+
+    def sentences(name: str) -> tuple[list[list[str]], list[list[int]]]:
+        examples = list(raw_examples(data, name))
+        words = [[token.decode("utf-8", "replace") for token in e["tokens"]] for e in examples]
+        return words, [e["tags"].tolist() for e in examples]
+
+    tokens, tags = sentences(split)
+    longest = weight.shape[1]  # longer sentences are cut by the preprocessor
+    tokens, tags = [t[:longest] for t in tokens], [t[:longest] for t in tags]
+    predicted = probabilities.argmax(axis=-1).tolist()
+    dictionary = MostFrequentTag.fit(*sentences("train"))
+    return {**report, "words": word_report(tokens, tags, predicted, dictionary)}
+
+
+def _headline(report: Report) -> list[Figure]:
+    name = "most frequent tag of each word"
+    words = report["words"]
+    figures = [Figure("token accuracy", report["accuracy"], name, words["all"]["baseline_accuracy"])]
+    if words["unknown"]["num_words"]:
+        unknown = words["unknown"]
+        figures.append(
+            Figure(
+                "unknown word accuracy", unknown["accuracy"], name, unknown["baseline_accuracy"], unknown["num_words"]
+            )
+        )
+    return figures
+
+
+def _summary(report: Mapping[str, Any]) -> str:
+    return f"{classification.summary(dict(report))}\n{summary(report['words'])}"
+
+
+register_report("tagging", ReportKind(_compute, _summary, _headline, classification.PLOTS))

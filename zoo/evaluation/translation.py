@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 from zoo.errors import UsageError
+from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
+from zoo.registry import get_spec
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.datasets.prepared import Prepared
 
 _CHUNK = 256
 
@@ -137,3 +145,42 @@ def summary(report: Mapping[str, Any]) -> str:
     if (baseline := report.get("baseline")) is not None:
         text += f" (nearest training sentence: BLEU {baseline['bleu']:.1f}, chrF {baseline['chrf']:.1f})"
     return text
+
+
+def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
+    # What `serving_default` answers is judged, not the next word given the right ones.
+    preprocessor: Any = data.preprocessor
+    head = get_spec(data.model).functions[data.task.signatures["serving_default"].head](model)
+
+    @tf.function(reduce_retracing=True, input_signature=[tf.TensorSpec([None], tf.string)])
+    def translate(texts: tf.Tensor) -> tf.Tensor:
+        return preprocessor.to_text(head(*preprocessor.serve({"text": texts}))["token_ids"])
+
+    def pairs(name: str) -> tuple[list[str], list[str]]:
+        examples = list(raw_examples(data, name))
+        return tuple([e[key].decode("utf-8", "replace") for e in examples] for key in ("text", "translation"))  # type: ignore[return-value]
+
+    sources, references = pairs(split)
+    # Of like lengths together: a batch costs what its longest sentence costs.
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    answers = [""] * len(sources)
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        answered = translate(tf.constant([sources[i] for i in places])).numpy()
+        for place, answer in zip(places, answered, strict=True):
+            answers[place] = answer.decode("utf-8", "replace")
+    train_sources, train_references = pairs("train")
+    return translation_report(
+        sources, references, answers, train_sources=train_sources, train_references=train_references
+    )
+
+
+def _headline(report: Report) -> list[Figure]:
+    name = "translation of the nearest training sentence"
+    return [
+        Figure(metric, report[key], name, report["baseline"][key])
+        for metric, key in (("BLEU", "bleu"), ("chrF", "chrf"))
+    ]
+
+
+register_report("translation", ReportKind(_compute, summary, _headline))

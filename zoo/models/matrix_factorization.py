@@ -93,7 +93,7 @@ def make_top_k(model: keras.Model) -> Function:
     return top_k
 
 
-def closed_form(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: np.ndarray) -> None:
+def closed_form(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> None:
     """Fills a model without training: regularised biases, then the truncated SVD of what they leave over.
 
     The mean is that of the ratings; the biases minimise the same penalised squared error as training does (solved jointly
@@ -104,7 +104,7 @@ def closed_form(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: n
     Args:
         model: what `build_matrix_factorization_model` made; its weights are set.
         inputs: {"user_ids": int (n,), "item_ids": int (n,)}, the training ratings' users and items.
-        targets: the ratings, float (n,).
+        targets: {"rating": float (n,)}.
 
     Raises:
         UsageError: no ratings, ratings that are not finite, or shapes that differ.
@@ -114,12 +114,12 @@ def closed_form(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: n
     Example:
         >>> model = zoo.build_matrix_factorization_model(num_users=2, num_items=2, embedding_dim=1)
         >>> inputs = {"user_ids": np.array([1, 1, 2]), "item_ids": np.array([1, 2, 1])}
-        >>> closed_form(model, inputs, np.array([8.0, 6.0, 10.0]))
+        >>> closed_form(model, inputs, {"rating": np.array([8.0, 6.0, 10.0])})
     """
     import numpy as np
 
     users, items = (np.asarray(inputs[name]).astype(np.int64) for name in ("user_ids", "item_ids"))
-    ratings = np.asarray(targets, np.float64)
+    ratings = np.asarray(targets["rating"], np.float64)
     if not ratings.size or ratings.ndim != 1 or users.shape != ratings.shape or items.shape != ratings.shape:
         raise UsageError(
             f"user_ids {users.shape}, item_ids {items.shape} and ratings {ratings.shape} do not fit. "

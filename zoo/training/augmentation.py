@@ -52,15 +52,15 @@ def check_augmentation(names: Sequence[str], element_spec: Any) -> None:
 
     Args:
         names: some of `NAMES`.
-        element_spec: what a batch is made of: a pair or a triple of `tf.TensorSpec`, for inputs, targets, and weights.
+        element_spec: what a batch is made of: inputs, targets and weights, each a dict of `tf.TensorSpec`.
 
     Raises:
-        UsageError: not a list of names; a name that is unknown, there twice, or after one that mixes; inputs that are no
-            images of floating-point numbers; for RandAugment, other than 1 or 3 channels; for what mixes, targets that
-            are not one class number for each image.
+        UsageError: not a list of names; a name that is unknown, there twice, or after one that mixes; inputs that are not
+            one image of floating-point numbers; several targets; for RandAugment, other than 1 or 3 channels; for what
+            mixes, targets that are not one class number for each image.
 
     Example:
-        >>> spec = (tf.TensorSpec((None, 28, 28, 1)), tf.TensorSpec((None,), tf.int64))
+        >>> spec = ({"image": tf.TensorSpec((None, 28, 28, 1))}, {"label": tf.TensorSpec((None,), tf.int64)}, {})
         >>> check_augmentation(["flop"], spec)
         Traceback (most recent call last):
         zoo.errors.UsageError: Unknown augmentation 'flop'. Did you mean 'flip'?
@@ -68,12 +68,19 @@ def check_augmentation(names: Sequence[str], element_spec: Any) -> None:
     check_augmentation_names(names)
     if not names:
         return
-    inputs, targets = element_spec[:2]
-    if not isinstance(inputs, tf.TensorSpec) or inputs.shape.rank != 4 or not inputs.dtype.is_floating:
-        held = f"{inputs.dtype.name} {inputs.shape}" if isinstance(inputs, tf.TensorSpec) else type(inputs).__name__
+    all_inputs, all_targets, _ = element_spec
+    inputs, *others = all_inputs.values()
+    if others or inputs.shape.rank != 4 or not inputs.dtype.is_floating:
+        held = ", ".join(all_inputs) if others else f"{inputs.dtype.name} {inputs.shape}"
         raise UsageError(
             f"augmentation is for images, floating-point (batch, height, width, channels); the model's inputs are {held}. "
             "Choose a model that takes images, or leave augmentation out."
+        )
+    targets, *others = all_targets.values()
+    if others:
+        raise UsageError(
+            f"augmentation changes images, which have the targets {', '.join(all_targets)}; it is for images with one "
+            "target. Leave augmentation out."
         )
     if None in inputs.shape[1:]:
         raise UsageError(
@@ -86,11 +93,10 @@ def check_augmentation(names: Sequence[str], element_spec: Any) -> None:
             "Leave 'rand_augment' out."
         )
     mixes = [name for name in names if name in MIXING]
-    if mixes and (not isinstance(targets, tf.TensorSpec) or targets.shape.rank != 1 or not targets.dtype.is_integer):
-        held = f"{targets.dtype.name} {targets.shape}" if isinstance(targets, tf.TensorSpec) else type(targets).__name__
+    if mixes and (targets.shape.rank != 1 or not targets.dtype.is_integer):
         raise UsageError(
-            f"augmentation {mixes[0]!r} takes one class number for each image, integers (batch,); the targets are {held}. "
-            f"Leave {mixes[0]!r} out."
+            f"augmentation {mixes[0]!r} takes one class number for each image, integers (batch,); the targets are "
+            f"{targets.dtype.name} {targets.shape}. Leave {mixes[0]!r} out."
         )
 
 
@@ -120,8 +126,8 @@ def augment(
     With both `mixup` and `cutmix` a batch takes one of the two, by chance.
 
     Args:
-        dataset: batches (inputs, targets) or (inputs, targets, weights): inputs floating-point (batch, height, width,
-            channels) in 0 to 1, targets integers (batch,), weights None or numbers (batch,).
+        dataset: batches (inputs, targets, weights), each a dict: one input, floating-point (batch, height, width,
+            channels) in 0 to 1; one target, for what mixes integers (batch,); no weights, or the target's, (batch,).
         names: some of `NAMES`, in order of application; none returns the data set itself.
         seed: of the run, 0 to 2**32 - 1.
         epoch: number of the epoch, from 0.
@@ -137,22 +143,25 @@ def augment(
         UsageError: see `check_augmentation`.
 
     Example:
-        >>> batches = tf.data.Dataset.from_tensors((tf.ones((2, 8, 8, 1)), tf.constant([0, 1])))
-        >>> images, targets = next(iter(augment(batches, ["flip", "mixup"], seed=0, epoch=0, start=0, num_classes=2)))
-        >>> images.shape, targets.shape
+        >>> batches = tf.data.Dataset.from_tensors(({"image": tf.ones((2, 8, 8, 1))}, {"label": tf.constant([0, 1])}, {}))
+        >>> batches = augment(batches, ["flip", "mixup"], seed=0, epoch=0, start=0, num_classes=2)
+        >>> images, targets, _ = next(iter(batches))
+        >>> images["image"].shape, targets["label"].shape
         (TensorShape([2, 8, 8, 1]), TensorShape([2, 2]))
     """
     check_augmentation(names, dataset.element_spec)
     if not names:
         return dataset
-    change = _change_batch(tuple(names), tuple(dataset.element_spec[0].shape[1:]), num_classes)
+    inputs_spec, targets_spec, _ = dataset.element_spec
+    ((image, spec),), (target,) = inputs_spec.items(), targets_spec
+    change = _change_batch(tuple(names), tuple(spec.shape[1:]), num_classes)
     key = _fold(tf.constant(np.array([seed, 0], np.uint32).view(np.int32)), epoch)
 
     def one(position: tf.Tensor, batch: tuple[Any, ...]) -> tuple[Any, ...]:
-        inputs, targets, *weights = batch
-        given = weights[0] if weights else None
-        images, targets, given = change(inputs, targets, given, _fold(key, position))
-        return (tf.ensure_shape(images, inputs.shape), targets, given)[: len(batch)]
+        inputs, targets, weights = batch
+        images, labels, given = change(inputs[image], targets[target], weights.get(target), _fold(key, position))
+        images = tf.ensure_shape(images, inputs[image].shape)
+        return {image: images}, {target: labels}, weights if given is None else {target: given}
 
     return dataset.enumerate(start).map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 

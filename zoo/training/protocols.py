@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,13 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.resident import Resident
-from zoo.tasks import Task
+from zoo.tasks import Objective
 
 
 class TrainingData(Protocol):
     """What the loop asks of its data; `data.prepare(...)` returns it."""
 
-    task: Task
+    objective: Objective
 
     def describe(self) -> dict[str, Any]:
         """The `model` and `data` sections of config.yaml."""
@@ -36,9 +36,9 @@ class TrainingData(Protocol):
         start: int = 0,
         group_by_length: bool = False,
     ) -> tf.data.Dataset:
-        """Batches (input, target[, weights]) whose order is a function of (seed, epoch)."""
+        """Batches (inputs, targets, weights), each a dict, whose order is a function of (seed, epoch)."""
 
-    def some_inputs(self) -> Any:
+    def some_inputs(self) -> Mapping[str, Any]:
         """The model inputs of a few training examples, the same at every call; it draws nothing from a dataset's order."""
 
     def resident(self, split: str) -> Resident | None:

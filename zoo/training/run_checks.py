@@ -83,20 +83,20 @@ def takes_rows(model: keras.Model, config: TrainConfig) -> bool:
     return alone and whole and not tf.config.list_physical_devices("GPU")
 
 
-def check_images(config: TrainConfig, data: TrainingData, model: keras.Model) -> None:
+def check_images(config: TrainConfig, data: TrainingData) -> None:
     """Raises UsageError where training images cannot be changed as asked: shape, range, or targets that cannot be mixed."""
     if not config.augmentation:
         return
     batches = data.batches("train", config.batch_size)
     check_augmentation(config.augmentation, batches.element_spec)
-    images = next(iter(batches))[0]
+    (images,) = next(iter(batches))[0].values()
     least, most = float(tf.reduce_min(images)), float(tf.reduce_max(images))
     if not 0 <= least <= most <= 1:
         raise UsageError(
             f"augmentation takes images from 0 to 1; these reach from {least:g} to {most:g}. Pass them divided by 255, say."
         )
     mixing = [name for name in config.augmentation if name in MIXING]
-    if mixing and (not data.class_names or model.output_shape[-1] < 2):
+    if mixing and len(data.class_names) < 2:
         raise UsageError(
             f"augmentation {mixing[0]!r} mixes class numbers; this model has none, or one output only. Leave {mixing[0]!r} "
             "out, or build a model with an output per class."

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
+from zoo.tasks import model_input
 from zoo.training.adaptations.fine_tuning import tuned
 from zoo.training.cluster import agree
 from zoo.training.data.user_data import wrap
@@ -46,10 +47,11 @@ def train(
     save, and raise `Interrupted`. Of several workers only the chief, worker 0, needs the run directory.
 
     Args:
-        model: a Keras model with one output; its weights change.
+        model: a Keras model; its weights change.
         data: what `data.prepare(...)` returned, or (x, y), (x, y, sample_weight), or a `tf.data.Dataset` of such. With the
-            latter a model brings the loss, metrics and optimizer that it is compiled with; a registered one that is not
-            compiled is trained for its first task. Every worker is given the whole data, and takes its part of each batch.
+            latter a model brings the losses, metrics and optimizer that it is compiled with; a registered one that is not
+            compiled is trained for its first task. Of several inputs or outputs x, y and sample_weight are dicts by their
+            names. Every worker is given the whole data, and takes its part of each batch.
         config: how to train.
         validation: the same for after every epoch; what was prepared has its own.
         run_directory: where config, history, checkpoints, plots and the trained model go; None keeps nothing.
@@ -83,7 +85,7 @@ def train(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     # What cannot be done at the end is better known at the beginning.
-    check_plain(model, plain_model(model), data.some_inputs())
+    check_plain(model, plain_model(model), model_input(model, data.some_inputs()))
     with keep_compiled(model), tuned(model, config) as tuning:
         loop = Loop(model, data, config, callbacks, verbose, tuning)
         try:
@@ -117,7 +119,7 @@ def _examples(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
 
 def _training_data(model: keras.Model, data: Any, validation: Any, config: TrainConfig) -> TrainingData:
     """Returns what was prepared as it is, and arrays and datasets in the same form."""
-    if hasattr(data, "batches") and hasattr(data, "task"):
+    if hasattr(data, "batches") and hasattr(data, "objective"):
         if validation is not None:
             raise UsageError("validation came with prepared data, which has its own. Leave validation out.")
         prepared: TrainingData = data

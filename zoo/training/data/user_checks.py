@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import UsageError, one_line
-from zoo.training.data.user_losses import Objective, PerElement
+from zoo.training.data.user_losses import CompiledLoss, PerElement
 from zoo.training.data.user_splits import shown
 
 Shape = tuple[int | None, ...]
@@ -25,12 +25,6 @@ def check_model(model: Any) -> None:
             f"The {kind} {model.name!r} has no weights yet: its input's shape is unknown. Call model(x[:1]) once, or begin a "
             "Sequential with keras.Input."
         )
-    outputs = list(getattr(model, "outputs", None) or [None])
-    if len(outputs) > 1:
-        raise UsageError(
-            f"The model has {len(outputs)} outputs, {', '.join(model.output_names)}; training takes one. Build a "
-            "keras.Model(model.inputs, model.outputs[0]) and train that, or join the outputs to one tensor."
-        )
     for name in ("train_step", "test_step", "compute_loss"):
         if getattr(type(model), name) is not getattr(keras.Model, name):
             raise UsageError(
@@ -39,7 +33,7 @@ def check_model(model: Any) -> None:
             )
 
 
-def check_shapes(objective: Objective, targets: Shape, outputs: Shape, where: str) -> None:
+def check_shapes(objective: CompiledLoss, targets: Shape, outputs: Shape, where: str) -> None:
     """Raises `UsageError` where targets would be broadcast, or are of another kind than the loss takes.
 
     Args:
@@ -67,7 +61,7 @@ def check_shapes(objective: Objective, targets: Shape, outputs: Shape, where: st
     raise UsageError(f"{told} takes targets of the outputs' shape. {cure}")
 
 
-def loss_rank(objective: Objective, loss: PerElement, targets: np.ndarray, output: tf.Tensor, where: str) -> int:
+def loss_rank(objective: CompiledLoss, loss: PerElement, targets: np.ndarray, output: tf.Tensor, where: str) -> int:
     """Returns how many axes the losses of a batch have.
 
     Args:
@@ -127,7 +121,7 @@ def check_weights(weights: np.ndarray, each: Shape, where: str) -> None:
 
 
 def check_values(
-    objective: Objective, targets: np.ndarray, weights: np.ndarray | None, classes: int, where: str
+    objective: CompiledLoss, targets: np.ndarray, weights: np.ndarray | None, classes: int, where: str
 ) -> None:
     """Raises `UsageError` for the first target that is none; what has weight 0 may be anything.
 

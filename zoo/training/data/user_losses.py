@@ -48,7 +48,7 @@ _PROBABILITIES = (*_SMOOTHED, keras.losses.binary_crossentropy, keras.losses.bin
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class CompiledLoss:
     """A loss, and what it asks of targets.
 
     Attributes:
@@ -249,7 +249,7 @@ class PerElementMetric(keras.metrics.Metric):
         return cls(**{**config, "metric": keras.metrics.get(config["metric"])})
 
 
-def resolve_loss(identifier: Any, target_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Objective:
+def resolve_loss(identifier: Any, target_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> CompiledLoss:
     """Returns what `Model.compile(loss=...)` of a model with one output means.
 
     Args:
@@ -278,7 +278,7 @@ def resolve_loss(identifier: Any, target_shape: tuple[int, ...], output_shape: t
             "Leave reduction out, and pass a higher learning rate if you need one."
         )
     kind, function = _kind(loss)
-    return Objective(loss, _name(loss), kind, function)
+    return CompiledLoss(loss, _name(loss), kind, function)
 
 
 def only(value: Any, what: str) -> Any:

@@ -30,12 +30,10 @@ class Inputs:
             declared = model.input  # in the structure that the model is called with
         self.shapes: Shapes | None = None
         self.dtypes: dict[str, str] = {}
-        self.named = isinstance(declared, Mapping)
         if declared is not None:
             tensors = declared if isinstance(declared, Mapping) else {t.name: t for t in tf.nest.flatten(declared)}
             self.shapes = {name: tuple(t.shape[1:]) for name, t in tensors.items()}
             self.dtypes = {name: t.dtype for name, t in tensors.items()}
-            self.named = self.named or len(tensors) > 1
 
     def columns(self, x: Any, where: str) -> dict[str, Any]:
         """Returns the inputs by name; by "" what a subclassed model gets as one.
@@ -61,12 +59,6 @@ class Inputs:
             return dict(zip(names, x, strict=True))
         raise UsageError(f"The model takes {', '.join(names)}; {where} is one array. Pass a dict with these names.")
 
-    def joined(self, columns: Mapping[str, Any]) -> Any:
-        """The inverse of `columns`: what the model is called with."""
-        if self.shapes is None and "" in columns:
-            return columns[""]
-        return dict(columns) if self.named or self.shapes is None else next(iter(columns.values()))
-
     def check(self, shapes: Shapes, where: str) -> None:
         """Raises `UsageError` for inputs, without their batch axis, that the model does not take."""
         for name, shape in shapes.items() if self.shapes is not None else ():
@@ -77,6 +69,68 @@ class Inputs:
                     f"{label} has examples of shape {shown(shape)}; the model takes {shown(expected)}. "
                     f"Pass an array of shape {shown(('examples', *expected))}."
                 )
+
+
+class Outputs:
+    """The outputs of a model that are compared with targets, and how targets and weights are told apart.
+
+    Args:
+        all_names: the model's outputs.
+        names: those that have a loss or metrics.
+    """
+
+    def __init__(self, all_names: Sequence[str], names: Sequence[str]) -> None:
+        self.all_names, self.names = list(all_names), list(names)
+
+    def label(self, where: str, name: str) -> str:
+        """Returns how messages call what belongs to an output."""
+        return where if len(self.all_names) == 1 else f"{where}[{name!r}]"
+
+    def targets(self, y: Any, where: str) -> dict[str, Any]:
+        """Returns targets by output.
+
+        Raises:
+            UsageError: a name that the model has not, or one that is missing.
+        """
+        if not self.names:
+            return {}
+        if len(self.all_names) == 1:
+            if _is_dict(y) and set(y) != set(self.names):
+                raise UsageError(f"{where} is a dict; expected one array, as the model has one output. Pass the array.")
+            return {self.names[0]: y[self.names[0]] if _is_dict(y) else y}
+        found = self._named(y, where)
+        if missing := [name for name in self.names if name not in found]:
+            raise UsageError(
+                f"{where} lacks {missing[0]!r}; the model is compiled for {', '.join(self.names)}. Pass it."
+            )
+        return {name: found[name] for name in self.names}
+
+    def weights(self, given: Any, where: str) -> dict[str, Any]:
+        """Returns weights by output, of those that have any; one array is for all of them.
+
+        Raises:
+            UsageError: a name that the model has not.
+        """
+        if given is None or not self.names:
+            return {}
+        several = len(self.all_names) > 1 and isinstance(given, (Mapping, list, tuple))
+        found = self._named(given, where) if several else dict.fromkeys(self.names, given)
+        return {name: found[name] for name in self.names if found.get(name) is not None}
+
+    def _named(self, value: Any, where: str) -> dict[str, Any]:
+        if _is_dict(value):
+            for name in value:
+                if name not in self.all_names:
+                    raise UsageError(
+                        f"{where} has {name!r}; the model has no such output. {did_you_mean(str(name), self.all_names)}"
+                    )
+            return dict(value)
+        for names in (self.all_names, self.names):
+            if isinstance(value, (list, tuple)) and len(value) == len(names):
+                return dict(zip(names, value, strict=True))
+        raise UsageError(
+            f"The model has the outputs {', '.join(self.all_names)}; {where} is one array. Pass a dict with these names."
+        )
 
 
 def _is_dict(x: Any) -> bool:
@@ -101,27 +155,28 @@ def fits(shape: Sequence[int | None], expected: Sequence[int | None], exact: boo
     )
 
 
-def make_split(data: Any, inputs: Inputs, prefix: str = "") -> Arrays | Stream:
+def make_split(data: Any, inputs: Inputs, outputs: Outputs, prefix: str = "") -> Arrays | Stream:
     """Returns a split for (x, y), (x, y, sample_weight) or a dataset of such.
 
     Args:
         data: what came.
         inputs: the model's.
+        outputs: the model's.
         prefix: goes before names in messages, such as "validation ".
 
     Raises:
         UsageError: anything else, or what does not fit the model's inputs.
     """
     if isinstance(data, tf.data.Dataset):
-        return Stream(data, inputs, prefix)
+        return Stream(data, inputs, outputs, prefix)
     endless = inspect.isgenerator(data) or hasattr(data, "__next__") or isinstance(data, keras.utils.PyDataset)
     if endless or inspect.isgeneratorfunction(data):
         raise UsageError(
             f"The {prefix}data is a {type(data).__name__}; expected arrays (x, y) or a tf.data.Dataset. "
             "Pass tf.data.Dataset.from_generator(lambda: ..., output_signature=...)."
         )
-    if isinstance(data, tuple) and len(data) in (2, 3):
-        return Arrays(data, inputs, prefix)
+    if isinstance(data, tuple) and len(data) in ((2, 3) if outputs.names else (1, 2)):
+        return Arrays(data, inputs, outputs, prefix)
     came = f"a tuple of {len(data)}" if isinstance(data, tuple) else f"a {type(data).__name__}"
     raise UsageError(
         f"The {prefix}data is {came}; expected (x, y), (x, y, sample_weight) or a tf.data.Dataset of such. "
@@ -133,16 +188,17 @@ class Arrays:
     """Arrays in memory.
 
     Args:
-        data: (x, y) or (x, y, sample_weight); x may be a dict of arrays.
+        data: (x, y) or (x, y, sample_weight), each an array or a dict of arrays; (x,) where no output has a target.
         inputs: the model's.
+        outputs: the model's.
         prefix: goes before names in messages.
 
     Raises:
         UsageError: what is no array of numbers, unequal lengths, no examples, shapes that the model does not take.
     """
 
-    def __init__(self, data: Sequence[Any], inputs: Inputs, prefix: str) -> None:
-        self.x, self.y = f"{prefix}x", f"{prefix}y"
+    def __init__(self, data: Sequence[Any], inputs: Inputs, outputs: Outputs, prefix: str) -> None:
+        self.x, self._prefix, self._outputs = f"{prefix}x", prefix, outputs
         columns = inputs.columns(data[0], self.x)
         self.inputs = {}
         for name, value in columns.items():
@@ -150,30 +206,33 @@ class Arrays:
             array = _array(value, f"{self.x}[{name!r}]" if len(columns) > 1 else self.x, text=dtype == "string")
             # What Keras would do at every step anyway.
             self.inputs[name] = array.astype(np.float32) if (array.dtype, dtype) == (np.float64, "float32") else array
-        if _is_dict(data[1]):
-            raise UsageError(f"{self.y} is a dict; expected one array, as the model has one output. Pass the array.")
-        self.targets = _array(data[1], self.y)
-        given = data[2] if len(data) == 3 else None
-        self.weights = None if given is None else _array(given, f"{prefix}sample_weight")
+        targets = outputs.targets(data[1] if len(data) > 1 else None, f"{prefix}y")
+        weights = outputs.weights(data[2] if len(data) == 3 else None, f"{prefix}sample_weight")
+        self.targets = {name: _array(value, self.label(name)) for name, value in targets.items()}
+        self.weights = {name: _array(value, self.label(name, "sample_weight")) for name, value in weights.items()}
         lengths = {self.x: len(next(iter(self.inputs.values())))}
         lengths |= {f"{self.x}[{name!r}]": len(array) for name, array in list(self.inputs.items())[1:]}
-        lengths[self.y] = len(self.targets)
-        lengths |= {f"{prefix}sample_weight": len(self.weights)} if self.weights is not None else {}
+        lengths |= {self.label(name): len(array) for name, array in self.targets.items()}
+        lengths |= {self.label(name, "sample_weight"): len(array) for name, array in self.weights.items()}
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise UsageError(f"Arrays of unequal length: {told}. Pass one entry for every example in each.")
         self.num_examples = lengths[self.x]
         if not self.num_examples:
-            raise UsageError(f"{self.x} and {self.y} hold no example. Pass at least one.")
+            raise UsageError(f"{self.x} and {prefix}y hold no example. Pass at least one.")
         inputs.check({name: array.shape[1:] for name, array in self.inputs.items()}, self.x)
         self._rows: Any = None
 
-    def first(self) -> tuple[dict[str, Any], np.ndarray, np.ndarray | None]:
+    def label(self, output: str, what: str = "y") -> str:
+        """Returns how messages call an output's targets, or its weights."""
+        return self._outputs.label(f"{self._prefix}{what}", output)
+
+    def first(self) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Returns all inputs, targets and weights."""
         return self.inputs, self.targets, self.weights
 
     def batches(self, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
-        """Returns batches (inputs by name, targets[, weights]); the order is a function of (seed, epoch)."""
+        """Returns batches (inputs, targets, weights), each a dict; the order is a function of (seed, epoch)."""
         order = np.arange(self.num_examples) if seed is None else self.order(seed, epoch)
         rows = self.columns()
         positions = tf.data.Dataset.from_tensor_slices(order[start * batch_size :]).batch(batch_size)
@@ -189,24 +248,23 @@ class Arrays:
         return np.random.default_rng([seed, epoch]).permutation(self.num_examples)
 
     def columns(self) -> tuple[Any, ...]:
-        """Returns inputs by name, targets, and weights where there are any, as tensors."""
+        """Returns inputs, targets and weights as dicts of tensors."""
         if self._rows is None:
             with tf.device("CPU"):  # a whole data set has no place on an accelerator
-                parts = (self.inputs, self.targets) + (() if self.weights is None else (self.weights,))
-                self._rows = tf.nest.map_structure(tf.convert_to_tensor, parts)
+                self._rows = tf.nest.map_structure(tf.convert_to_tensor, (self.inputs, self.targets, self.weights))
         rows: tuple[Any, ...] = self._rows
         return rows
 
-    def labels(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yields targets and weights, all of them once."""
-        yield self.targets, self.weights
+    def labels(self, output: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yields an output's targets and weights, all of them once."""
+        yield self.targets[output], self.weights.get(output)
 
     def describe(self) -> dict[str, Any]:
         """Returns facts that two equal splits share: shapes, types, and a hash of the contents."""
         several = len(self.inputs) > 1  # the name of a single input may be one that Keras has counted up
-        parts = {f"x[{name}]" if several else "x": array for name, array in self.inputs.items()} | {"y": self.targets}
-        if self.weights is not None:
-            parts["sample_weight"] = self.weights
+        parts = {f"x[{name}]" if several else "x": array for name, array in self.inputs.items()}
+        for what, arrays in (("y", self.targets), ("sample_weight", self.weights)):
+            parts |= {self._outputs.label(what, name): array for name, array in arrays.items()}
         digest = hashlib.sha256()
         for array in parts.values():
             digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -241,6 +299,7 @@ class Stream:
     Args:
         dataset: finite; batches may be of any size. A subclassed model's must be batched, as for `Model.fit`.
         inputs: the model's.
+        outputs: the model's.
         prefix: goes before names in messages.
 
     Raises:
@@ -248,10 +307,12 @@ class Stream:
             take.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, inputs: Inputs, prefix: str) -> None:
-        self.x, self.y = f"{prefix}x", f"{prefix}y"
+    def __init__(self, dataset: tf.data.Dataset, inputs: Inputs, outputs: Outputs, prefix: str) -> None:
+        self.x, self._prefix, self._outputs = f"{prefix}x", prefix, outputs
+        if not outputs.names:
+            dataset = dataset.map(lambda x, *_: (x, {}))
         spec = dataset.element_spec
-        if not isinstance(spec, tuple) or len(spec) not in (2, 3) or not isinstance(spec[1], tf.TypeSpec):
+        if not isinstance(spec, tuple) or len(spec) not in (2, 3):
             raise UsageError(
                 f"The {prefix}dataset yields {_told(spec)}; expected (x, y) or (x, y, sample_weight). "
                 "Map it to such a tuple: dataset.map(lambda e: (e['x'], e['y']))."
@@ -262,15 +323,28 @@ class Stream:
                     f"The {prefix}dataset yields {_told(part)}; expected tensors of known rank. Map ragged or sparse ones "
                     "to dense ones, and set shapes by tf.ensure_shape or output_signature."
                 )
-        if not (spec[1].dtype.is_floating or spec[1].dtype.is_integer or spec[1].dtype.is_bool):
-            raise UsageError(f"{self.y} is of {spec[1].dtype.name}; expected numbers. Map labels to numbers from 0.")
+        for name, part in outputs.targets(spec[1], f"{prefix}y").items():
+            if not (part.dtype.is_floating or part.dtype.is_integer or part.dtype.is_bool):
+                raise UsageError(
+                    f"{self.label(name)} is of {part.dtype.name}; expected numbers. Map labels to numbers from 0."
+                )
         columns = inputs.columns(spec[0], self.x)
         self.element_spec, self.names = spec, list(columns)
         self.batched = self._is_batched(columns, inputs)
-        self.dataset = dataset.map(lambda x, *rest: (inputs.columns(x, self.x), *rest))
+        self.dataset = dataset.map(
+            lambda x, y, *given: (
+                inputs.columns(x, self.x),
+                outputs.targets(y, f"{prefix}y"),
+                outputs.weights(given[0] if given else None, f"{prefix}sample_weight"),
+            )
+        )
         self.num_examples = self._count(prefix)
         self.cardinality = int(dataset.cardinality())
         self._first: Any = None
+
+    def label(self, output: str, what: str = "y") -> str:
+        """Returns how messages call an output's targets, or its weights."""
+        return self._outputs.label(f"{self._prefix}{what}", output)
 
     def _is_batched(self, columns: Mapping[str, Any], inputs: Inputs) -> bool:
         if inputs.shapes is None:
@@ -326,32 +400,26 @@ class Stream:
             print(f"Counted {seen} examples of the {prefix}dataset in {seconds:.0f} s.", flush=True)
         return seen
 
-    def first(self) -> tuple[dict[str, Any], np.ndarray, np.ndarray | None]:
+    def first(self) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Returns the inputs, targets and weights of the first batch, or of the first example as a batch of one."""
         if self._first is None:
-            element = next(iter(self.dataset.take(1)))
-            columns, targets, *weights = tf.nest.map_structure(
-                lambda part: part.numpy() if self.batched else part.numpy()[np.newaxis], element
-            )
-            self._first = columns, targets, weights[0] if weights else None
-        return self._first
+            self._first = tf.nest.map_structure(self._rows, next(iter(self.dataset.take(1))))
+        first: tuple[Any, Any, Any] = self._first
+        return first
+
+    def _rows(self, part: tf.Tensor) -> np.ndarray:
+        return np.asarray(part) if self.batched else np.asarray(part)[np.newaxis]
 
     def batches(self, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
-        """Returns batches (inputs by name, targets[, weights]) in the dataset's own order."""
+        """Returns batches (inputs, targets, weights), each a dict, in the dataset's own order."""
         batches = self.dataset.rebatch(batch_size) if self.batched else self.dataset.batch(batch_size)
         return batches.skip(start)
 
-    def labels(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yields targets and weights, batch by batch."""
-        for targets, *weights in self.dataset.map(lambda x, *rest: rest).as_numpy_iterator():
-            yield (
-                (targets, weights[0] if weights else None)
-                if self.batched
-                else (
-                    np.asarray(targets)[np.newaxis],
-                    np.asarray(weights[0])[np.newaxis] if weights else None,
-                )
-            )
+    def labels(self, output: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yields an output's targets and weights, batch by batch."""
+        for targets, weights in self.dataset.map(lambda x, y, weights: (y, weights)).as_numpy_iterator():
+            given = weights.get(output)
+            yield self._rows(targets[output]), None if given is None else self._rows(given)
 
     def describe(self) -> dict[str, Any]:
         """Returns facts that two equal splits share: what an element is, and how many there are."""

@@ -20,6 +20,7 @@ import tensorflow as tf
 from zoo import copies
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
+from zoo.tasks import call_model, model_input
 from zoo.training.adaptations.fine_tuning import Tuning
 from zoo.training.adaptations.layer_decay import learning_rates
 from zoo.training.augmentation import augment
@@ -33,6 +34,7 @@ from zoo.training.loop.signals import SIGNALS, Interrupted, Interruption
 from zoo.training.loop.step import Steps, divide, replicated
 from zoo.training.loop.weights import Weights
 from zoo.training.mixed_precision import check_plain, plain_model, policy_of
+from zoo.training.objective import ModelObjective
 from zoo.training.optimizers import Update, make_optimizer
 from zoo.training.plots import plot_history
 from zoo.training.protocols import TrainingData, TrainResult
@@ -72,16 +74,17 @@ class Loop:
         if not self.steps:
             raise UsageError("The train split is empty. Choose another data set or split.")
         factors = class_factors(config, data)
-        check_images(config, data, model)
+        check_images(config, data)
         brought = tuning.optimizer(getattr(data, "optimizer", None))
         with self.strategy.scope():
-            loss = data.task.loss(model, config.label_smoothing)
+            objective = ModelObjective(data.objective, model, config.label_smoothing)
             self.optimizer = brought or make_optimizer(config, self.steps * config.epochs)
-            self.metrics = [keras.metrics.Mean(name="loss"), *data.task.metrics()]
-            selection = Selection(config, data.task.monitor, directions(self.metrics, validation=self.has_validation))
+            self.metrics = objective.metrics
+            known = directions(self.metrics, validation=self.has_validation)
+            selection = Selection(config, data.objective.monitor, known)
             # Keras's callbacks expect a compiled model: they look up its optimizer and which way a metric is better.
-            model.compile(optimizer=self.optimizer, loss=loss, metrics=data.task.metrics())
-            self._build_metrics()
+            model.compile(optimizer=self.optimizer, **objective.compile_arguments(data.objective))
+            self._build_metrics(objective)
         compiled = is_compiled(model, config, self.steps * config.epochs)
         self.resident = data.resident("train") if takes_rows(model, config) else None
         with self.strategy.scope():  # late: what the optimizer is changed by here, `close` takes back
@@ -91,8 +94,7 @@ class Loop:
         self.weights = Weights(model, self.update.averages, selection)
         self.calls = Steps(
             model,
-            loss,
-            self.metrics,
+            objective,
             self.update,
             config,
             class_factors=factors,
@@ -125,14 +127,13 @@ class Loop:
         self.directory = directory
         self.checkpoints = self.weights.checkpoints = Checkpoints(directory.checkpoints, self.config.keep_checkpoints)
 
-    def _build_metrics(self) -> None:
+    def _build_metrics(self, objective: ModelObjective) -> None:
         """Makes the metrics' variables now: a metric that makes them while traced cannot be restored first."""
-        batch = next(iter(self.data.batches("train", 1)))
-        output = self.model(batch[0], training=False)
-        for metric in self.metrics[1:]:
-            metric.update_state(batch[1], output)
+        inputs, targets, _ = next(iter(self.data.batches("train", 1)))
+        outputs = call_model(self.model, inputs)
+        objective.build_metrics(targets, outputs)
         self._reset_metrics()
-        self.model.compute_metrics(batch[0], batch[1], output)
+        self.model.compute_metrics(model_input(self.model, inputs), *objective.compiled_pair(targets, outputs))
         self.model.reset_metrics()
 
     def _learning_rate(self) -> float:
@@ -166,7 +167,7 @@ class Loop:
             inputs = self.data.some_inputs()
             copies.record_training(self.model, inputs, self.rows)
             model = plain_model(self.model)
-            check_plain(self.model, model, inputs)
+            check_plain(self.model, model, model_input(self.model, inputs))
             self._finish(model)
             if interruption.number:
                 raise Interrupted(interruption.number, "Interrupted after training; the same command does the rest.")
@@ -299,7 +300,7 @@ class Loop:
             seed=config.seed,
             epoch=self.epoch,
             start=self.step,
-            num_classes=self.model.output_shape[-1],
+            num_classes=len(self.data.class_names),
         )
 
     def _call(self, source: Callable[[int], Any], interruption: Interruption) -> dict[str, float]:
@@ -352,8 +353,8 @@ class Loop:
     def _solve(self) -> dict[str, float]:
         """Sets the weights from the whole training split at once; the logs are measured on it afterwards."""
         assert self.closed_form is not None
-        inputs, targets, *_ = next(iter(self.data.batches("train", self.data.num_examples("train"))))
-        self.closed_form(self.model, tf.nest.map_structure(np.asarray, inputs), np.asarray(targets))
+        inputs, targets, _ = next(iter(self.data.batches("train", self.data.num_examples("train"))))
+        self.closed_form(self.model, *tf.nest.map_structure(np.asarray, (inputs, targets)))
         self.step = self.steps
         return self._measure("train")
 
@@ -417,8 +418,8 @@ class Loop:
         """Adds the forward pass to TensorBoard, as training made it."""
         if self.directory is None:
             return
-        batch = next(iter(self.data.batches("train", 1)))
-        traced = tf.function(lambda inputs: self.model(inputs, training=False)).get_concrete_function(batch[0])
+        inputs, *_ = next(iter(self.data.batches("train", 1)))
+        traced = tf.function(lambda inputs: call_model(self.model, inputs)).get_concrete_function(inputs)
         with writing(self.directory.path):
             self.directory.write_graph(traced)
 

@@ -2,20 +2,29 @@
 
 The loss of a step is the sum of weighted losses over all replicas and accumulated parts, divided by the number of real
 elements in them. Gradients are accumulated, summed over the replicas, divided, and clipped then: so the numbers do not
-depend on how a batch is divided.
+depend on how a batch is divided. A loss of several terms is the sum of their means: how many elements each has in the whole
+batch is known before the forward pass, as targets and weights alone decide it.
+
+A batch is a triple of dicts by name: inputs, targets, and weights by the targets' names, where a target has any.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from zoo.config import TrainConfig
+from zoo.config import MIXING, TrainConfig
+from zoo.tasks import call_model
+from zoo.training.objective import ModelObjective
 from zoo.training.optimizers import Update
+
+Tensors = Mapping[str, tf.Tensor]
 
 _FOLD = 0x9E3779B1  # a large odd number, so that the seeds of replicas are far apart
 
@@ -32,8 +41,7 @@ class Steps:
 
     Args:
         model: the model, built in its strategy's scope.
-        loss: one value per element of the target.
-        metrics: the mean loss first; their variables exist.
+        objective: losses and metrics, whose variables exist.
         update: what applies gradients.
         config: clipping and accumulation.
         class_factors: factor of each class's loss, (classes,), None for equal ones.
@@ -44,8 +52,7 @@ class Steps:
     def __init__(
         self,
         model: keras.Model,
-        loss: keras.losses.Loss,
-        metrics: Sequence[keras.metrics.Metric],
+        objective: ModelObjective,
         update: Update,
         config: TrainConfig,
         *,
@@ -53,8 +60,9 @@ class Steps:
         jit_compile: bool = False,
         finish: Callable[..., tuple[Any, ...]] | None = None,
     ) -> None:
-        self.model, self.loss, self.metrics, self.update = model, loss, metrics, update
+        self.model, self.objective, self.update = model, objective, update
         self.config, self.class_factors = config, class_factors
+        self.mixed = any(name in MIXING for name in config.augmentation)
         self.strategy = model.distribute_strategy
         self.train = self._trace_train(jit_compile)
         self.train_rows: Any = self._trace_rows(finish, jit_compile) if finish else None
@@ -103,9 +111,9 @@ class Steps:
 
         return run
 
-    def _train_step(self, inputs: Any, targets: Any, weights: Any = None) -> tf.Tensor:
+    def _train_step(self, *batch: Tensors) -> tf.Tensor:
         replica = tf.distribute.get_replica_context()
-        gradients, total, count = self._accumulated(inputs, targets, weights)
+        gradients, total, count = self._accumulated(batch, self._factors(replica, *batch))
         known = [i for i, g in enumerate(gradients) if g is not None]
         *summed, total, count = replica.all_reduce(
             tf.distribute.ReduceOp.SUM, [*(gradients[i] for i in known), total, count]
@@ -126,17 +134,30 @@ class Steps:
         clipped, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm)
         return clipped
 
-    def _accumulated(self, inputs: Any, targets: Any, weights: Any) -> tuple[list[Any], tf.Tensor, tf.Tensor]:
+    def _factors(self, replica: Any, inputs: Tensors, targets: Tensors, weights: Tensors) -> list[Any]:
+        """Returns the factor of each term's sum of losses, so that one division by the number of all elements makes
+        weighted means of them: weight x elements of all terms / elements of the term, over all replicas and parts."""
+        terms = self.objective.terms
+        if len(terms) == 1:  # the two numbers are the same
+            return [terms[0].weight]
+        dtype = tf.as_dtype(keras.config.floatx())
+        counts = tf.stack([term.count(targets, weights, dtype) for term in terms])
+        counts = replica.all_reduce(tf.distribute.ReduceOp.SUM, counts)
+        each = tf.math.divide_no_nan(tf.reduce_sum(counts) * [term.weight for term in terms], counts)
+        return tf.unstack(each, len(terms))
+
+    def _accumulated(
+        self, batch: tuple[Tensors, ...], factors: Sequence[Any]
+    ) -> tuple[list[Any], tf.Tensor, tf.Tensor]:
         """Returns sums over the parts of this replica's share: gradients, losses, numbers of real elements."""
         parts = self.config.accumulation_steps
         if parts == 1:
-            return self._gradients(inputs, targets, weights)
-        size = tf.shape(targets)[0]
+            return self._gradients(factors, *batch)
+        size = num_rows(batch)
 
         def part(i: Any) -> tuple[list[Any], tf.Tensor, tf.Tensor]:
             first, last = size * i // parts, size * (i + 1) // parts
-            cut = tf.nest.map_structure(lambda rows: rows[first:last], (inputs, targets, weights))
-            return self._gradients(*cut)
+            return self._gradients(factors, *tf.nest.map_structure(lambda rows: rows[first:last], batch))
 
         gradients, total, count = part(0)
         known = [i for i, g in enumerate(gradients) if g is not None]
@@ -161,15 +182,23 @@ class Steps:
             gradients[i] = value
         return gradients, total, count
 
-    def _gradients(self, inputs: Any, targets: Any, weights: Any) -> tuple[list[Any], tf.Tensor, tf.Tensor]:
+    def _gradients(
+        self, factors: Sequence[Any], inputs: Tensors, targets: Tensors, weights: Tensors
+    ) -> tuple[list[Any], tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            outputs, total, count = self._losses(inputs, targets, weights, training=True)
+            outputs = call_model(self.model, inputs, training=True)
+            sums = self._sums(targets, outputs, weights, training=True)
+            totals = [
+                total if isinstance(factor, float) and factor == 1 else total * tf.cast(factor, total.dtype)
+                for (total, _), factor in zip(sums, factors, strict=True)
+            ]
+            total, count = functools.reduce(operator.add, totals), functools.reduce(operator.add, [n for _, n in sums])
             penalty = self._penalty(total)
             objective = total + penalty * count
             scale = self.update.scale()
             if scale is not None:
                 objective *= tf.cast(scale, objective.dtype)
-        self._update_metrics(outputs, targets, weights, total, count, penalty)
+        self.objective.update_metrics(targets, outputs, weights, sums, penalty, self.mixed)
         variables = [v.value for v in self.model.trainable_variables]
         # Dense: of an embedding's sparse gradient Keras's optimizers square every repeated row before they add it up, and
         # clipping measures repeated rows apart; both are silently wrong. Replicas cannot sum sparse ones of two sizes.
@@ -180,41 +209,20 @@ class Steps:
         losses = self.model.losses
         return tf.cast(tf.add_n(losses), total.dtype) if losses else tf.zeros_like(total)
 
-    def _losses(self, inputs: Any, targets: Any, weights: Any, training: bool) -> tuple[Any, tf.Tensor, tf.Tensor]:
-        """Returns outputs, the sum of weighted losses, and the number of real elements."""
-        outputs = self.model(inputs, training=training)
-        losses = self.loss(targets, outputs)
-        if weights is None:
-            count = tf.cast(tf.size(losses), losses.dtype)
-        else:
-            weights = tf.cast(weights, losses.dtype)
-            count = tf.cast(tf.math.count_nonzero(weights), losses.dtype)
-            losses *= weights
-        if training and self.class_factors is not None:
-            losses *= self._factors_of(targets, losses.dtype)
-        return outputs, tf.reduce_sum(losses), count
+    def _sums(
+        self, targets: Tensors, outputs: Tensors, weights: Tensors, training: bool
+    ) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Returns, of each term, the sum of weighted losses and the number of real elements."""
+        factors = self.class_factors if training else None
+        return [
+            term.sum(targets, outputs, weights, factors if term.target == self.objective.classes else None)
+            for term in self.objective.terms
+        ]
 
-    def _factors_of(self, targets: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-        factors = tf.constant(self.class_factors, dtype)
-        if targets.dtype.is_floating:  # shares of every class
-            return tf.linalg.matvec(tf.cast(targets, dtype), factors)
-        return tf.gather(factors, targets)
-
-    def _test_step(self, inputs: Any, targets: Any, weights: Any = None) -> None:
-        outputs, total, count = self._losses(inputs, targets, weights, training=False)
-        self._update_metrics(outputs, targets, weights, total, count, self._penalty(total))
-
-    def _update_metrics(self, outputs: Any, targets: Any, weights: Any, total: Any, count: Any, penalty: Any) -> None:
-        # Weighted by the number of elements, so that a smaller last batch, or a replica's smaller part, counts as it should.
-        self.metrics[0].update_state(tf.math.divide_no_nan(total, count) + penalty, sample_weight=count)
-        if targets.dtype.is_floating and targets.shape.rank == outputs.shape.rank and self._has_classes(targets):
-            targets = tf.argmax(targets, axis=-1)
-        for metric in self.metrics[1:]:
-            metric.update_state(targets, outputs, sample_weight=weights)
-
-    def _has_classes(self, targets: tf.Tensor) -> bool:
-        """Whether targets are shares of classes, as mixing images makes them of class numbers."""
-        return any(name in ("mixup", "cutmix") for name in self.config.augmentation)
+    def _test_step(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> None:
+        outputs = call_model(self.model, inputs)
+        sums = self._sums(targets, outputs, weights, training=False)
+        self.objective.update_metrics(targets, outputs, weights, sums, self._penalty(sums[0][0]))
 
 
 def _gathered(columns: Any, rows: tf.Tensor) -> Any:
@@ -230,7 +238,7 @@ def divide(
     repeated with weight 0, because some kernels refuse an empty batch.
 
     Args:
-        dataset: batches (inputs, targets[, weights]).
+        dataset: batches (inputs, targets, weights).
         strategy: whose replicas share a batch.
         accumulation_steps: parts of a replica's share.
 
@@ -248,7 +256,7 @@ def divide(
         mine = tf.range(local) + context.input_pipeline_id * local
 
         def cut(*batch: Any) -> tf.data.Dataset:
-            size = tf.shape(batch[1])[0]
+            size = num_rows(batch)
 
             def share(replica: tf.Tensor) -> Any:
                 first, last = size * replica // replicas, size * (replica + 1) // replicas
@@ -266,16 +274,23 @@ def _has_gpu(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.OneDeviceStrategy) and "GPU" in strategy.extended.worker_devices[0]
 
 
-def _filled(least: int, inputs: Any, targets: Any, weights: Any = None) -> tuple[Any, Any, Any]:
-    missing = tf.maximum(0, least - tf.shape(targets)[0])
-    if weights is None:
-        weights = tf.ones(tf.shape(targets)[:1], keras.config.floatx())
+def num_rows(batch: Any) -> tf.Tensor:
+    """Returns the number of examples of a batch, int32."""
+    return tf.shape(tf.nest.flatten(batch)[0])[0]
 
-    def longer(rows: Any) -> Any:
+
+def _filled(least: int, inputs: Tensors, targets: Tensors, weights: Tensors) -> tuple[Tensors, Tensors, Tensors]:
+    missing = tf.maximum(0, least - num_rows(inputs))
+    ones = tf.ones([num_rows(inputs)], keras.config.floatx())
+
+    def longer(rows: tf.Tensor) -> tf.Tensor:
         return tf.concat([rows, tf.repeat(rows[:1], missing, axis=0)], axis=0)
 
-    nothing = tf.zeros_like(tf.repeat(weights[:1], missing, axis=0))
-    return tf.nest.map_structure(longer, inputs), longer(targets), tf.concat([weights, nothing], axis=0)
+    def weightless(rows: tf.Tensor) -> tf.Tensor:
+        return tf.concat([rows, tf.zeros_like(tf.repeat(rows[:1], missing, axis=0))], axis=0)
+
+    inputs, targets = tf.nest.map_structure(longer, (inputs, targets))
+    return inputs, targets, {name: weightless(weights.get(name, ones)) for name in targets}
 
 
 @contextlib.contextmanager

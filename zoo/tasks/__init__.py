@@ -1,0 +1,37 @@
+"""Tasks: what is right, how it is judged, and what a SavedModel takes and answers. README.md tells how to add one."""
+
+from zoo.tasks.contract import (
+    Compared,
+    Measure,
+    Objective,
+    Request,
+    Served,
+    Shown,
+    Signature,
+    Task,
+    Term,
+    call_model,
+    model_input,
+    named_outputs,
+    output_names,
+)
+from zoo.tasks.registry import get_task, list_tasks, register_task
+
+__all__ = [
+    "Compared",
+    "Measure",
+    "Objective",
+    "Request",
+    "Served",
+    "Shown",
+    "Signature",
+    "Task",
+    "Term",
+    "call_model",
+    "get_task",
+    "list_tasks",
+    "model_input",
+    "named_outputs",
+    "output_names",
+    "register_task",
+]

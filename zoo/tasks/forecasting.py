@@ -1,0 +1,37 @@
+"""The next steps of a series."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zoo.scores import Score, distances
+from zoo.tasks.contract import Served, Signature, Task
+from zoo.tasks.registry import register_task
+from zoo.tasks.shared import only_output, predicted_values, value_objective
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def _answer(served: Served) -> dict[str, tf.Tensor]:
+    return {"forecast": served.preprocessor.unscale(only_output(served.outputs), served.extras)}
+
+
+register_task(
+    Task(
+        name="forecasting",
+        targets=("forecast",),
+        preprocessor="series",
+        objective=value_objective("forecast"),
+        prediction=predicted_values,
+        report="regression",
+        signatures={
+            "serving_default": Signature(
+                ("series",), _answer, {"forecast": "the next steps of the first channel, in its own unit"}
+            )
+        },
+        arguments={"classifier_activation": "linear", "return_sequences": False},
+        follows_time=True,
+        score=Score("mae", "forecast", distances("forecast"), higher_is_better=False),
+    )
+)

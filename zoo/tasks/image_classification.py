@@ -1,0 +1,19 @@
+"""A label for an image."""
+
+from zoo.scores import Score, right_labels
+from zoo.tasks.contract import Task
+from zoo.tasks.registry import register_task
+from zoo.tasks.shared import class_objective, class_signatures, last_step_accuracy, predicted_classes
+
+register_task(
+    Task(
+        name="image_classification",
+        targets=("label",),
+        preprocessor="image",
+        objective=class_objective("label", last_step_accuracy),
+        prediction=predicted_classes,
+        report="classification",
+        signatures=class_signatures("image_bytes"),
+        score=Score("accuracy", "label", right_labels),
+    )
+)

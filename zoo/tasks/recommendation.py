@@ -1,0 +1,50 @@
+"""The items that a user would rate best, and the rating of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zoo.scores import Score, distances
+from zoo.tasks.contract import Served, Shown, Signature, Task
+from zoo.tasks.registry import register_task
+from zoo.tasks.shared import only_output, predicted_values, value_objective
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def _top_items(served: Served) -> dict[str, tf.Tensor]:
+    ids, titles = served.preprocessor.items(served.outputs["item_ids"])
+    return {"item_id": ids, "title": titles, "score": served.outputs["score"]}
+
+
+def _rating(served: Served) -> dict[str, tf.Tensor]:
+    return {"rating": only_output(served.outputs)}
+
+
+register_task(
+    Task(
+        name="recommendation",
+        targets=("rating",),
+        preprocessor="interactions",
+        objective=value_objective("rating"),
+        prediction=predicted_values,
+        report="ranking",
+        signatures={
+            "serving_default": Signature(
+                ("user_id",),
+                _top_items,
+                {
+                    "item_id": "the best items that the user has not rated, the most popular ones for an unknown user",
+                    "title": "of each item",
+                    "score": "the rating that the model predicts; an unknown user's items come by popularity instead",
+                },
+                head="top_k",
+                shown=Shown("rows", ("title", "item_id", "score"), digits=2),
+            ),
+            "rating": Signature(("user_id", "item_id"), _rating, {"rating": "what the user would give the item"}),
+        },
+        follows_time=True,
+        score=Score("mae", "rating", distances("rating"), signature="rating", higher_is_better=False),
+    )
+)

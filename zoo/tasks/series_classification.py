@@ -1,0 +1,19 @@
+"""A label for a series of numbers."""
+
+from zoo.scores import Score, right_labels
+from zoo.tasks.contract import Task
+from zoo.tasks.registry import register_task
+from zoo.tasks.shared import class_objective, class_signatures, last_step_accuracy, predicted_classes
+
+register_task(
+    Task(
+        name="series_classification",
+        targets=("label",),
+        preprocessor="series",
+        objective=class_objective("label", last_step_accuracy),
+        prediction=predicted_classes,
+        report="series_classification",
+        signatures=class_signatures("series"),
+        score=Score("accuracy", "label", right_labels),
+    )
+)

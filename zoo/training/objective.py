@@ -1,0 +1,159 @@
+"""A task's objective, made for a model: sums of losses, numbers of real elements, and metrics, of named tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from zoo.errors import UsageError
+from zoo.metrics import TotalLoss
+from zoo.tasks import Objective, output_names
+
+Tensors = Mapping[str, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossTerm:
+    """A term of the loss: `loss` without reduction, between a target and an output, times `weight`."""
+
+    target: str
+    output: str
+    loss: keras.losses.Loss
+    weight: float
+
+    def count(self, targets: Tensors, weights: Tensors, dtype: tf.DType) -> tf.Tensor:
+        """Returns how many elements are real, a scalar: what has a weight other than 0, or every example."""
+        if self.target in weights:
+            return tf.cast(tf.math.count_nonzero(weights[self.target]), dtype)
+        return tf.cast(tf.shape(targets[self.target])[0], dtype)
+
+    def sum(
+        self, targets: Tensors, outputs: Tensors, weights: Tensors, factors: Sequence[float] | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the sum of weighted losses, and the number of real elements.
+
+        Args:
+            targets: by name.
+            outputs: by name.
+            weights: by the targets' names, where there are any.
+            factors: of the loss of each class, None for equal ones.
+
+        Raises:
+            UsageError: a loss with several elements for each example, whose target has no weights.
+        """
+        target = targets[self.target]
+        losses = self.loss(target, outputs[self.output])
+        if self.target in weights:
+            losses *= tf.cast(weights[self.target], losses.dtype)
+        elif losses.shape.rank != 1:
+            raise UsageError(
+                f"The loss {self.loss.name} gives {losses.shape} for the target {self.target!r}, which has no weights; "
+                "expected one number per example. Pass weights of that shape, 0 where an element is padding."
+            )
+        if factors is not None:
+            losses *= _factors_of(target, factors, losses.dtype)
+        return tf.reduce_sum(losses), self.count(targets, weights, losses.dtype)
+
+
+def _factors_of(targets: tf.Tensor, factors: Sequence[float], dtype: tf.DType) -> tf.Tensor:
+    each = tf.constant(factors, dtype)
+    if targets.dtype.is_floating:  # shares of every class
+        return tf.linalg.matvec(tf.cast(targets, dtype), each)
+    return tf.gather(each, targets)
+
+
+class ModelObjective:
+    """An objective with losses and metrics of its own; make it in the strategy's scope.
+
+    Attributes:
+        terms: the terms of the loss.
+        metrics: the mean loss first, then the mean of each term where there are several, then the objective's own.
+        classes: the target of class numbers, None for none.
+
+    Args:
+        objective: the task's.
+        model: whose outputs it compares.
+        label_smoothing: share of every label that is spread over all classes.
+
+    Raises:
+        UsageError: the model lacks an output, or label smoothing goes with none of the losses.
+    """
+
+    def __init__(self, objective: Objective, model: keras.Model, label_smoothing: float = 0.0) -> None:
+        names = self._names = output_names(model)
+        self.classes = objective.classes
+        self.terms = []
+        for part in objective.loss:
+            output = part.output_of(names, model.name)
+            smoothing = label_smoothing if self.classes in (None, part.target) else 0.0
+            self.terms.append(LossTerm(part.target, output, part.loss(output, smoothing), part.weight))
+        self._measured = [
+            (part.target, part.output_of(names, model.name), metric)
+            for part in objective.metrics
+            for metric in part.metrics()
+        ]
+        self._total = TotalLoss([term.weight for term in self.terms])
+        several = self.terms if len(self.terms) > 1 else []
+        self._means = [keras.metrics.Mean(name=f"{term.output}_loss") for term in several]
+        for mean in self._means:
+            mean._direction = "down"
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """All metrics, in the order of the columns of history.csv."""
+        return [self._total, *self._means, *(metric for *_, metric in self._measured)]
+
+    def update_metrics(
+        self,
+        targets: Tensors,
+        outputs: Tensors,
+        weights: Tensors,
+        sums: Sequence[tuple[tf.Tensor, tf.Tensor]],
+        penalty: tf.Tensor,
+        mixed: bool = False,
+    ) -> None:
+        """Adds a batch, or a part of one.
+
+        Args:
+            targets: by name.
+            outputs: by name.
+            weights: by the targets' names.
+            sums: of each term, what `LossTerm.sum` gave.
+            penalty: what layers add to the loss, such as regularization.
+            mixed: whether the target of classes holds shares of all classes, as mixing images makes them.
+        """
+        self._total.update_state(sums, penalty)
+        for mean, (total, count) in zip(self._means, sums, strict=False):
+            mean.update_state(tf.math.divide_no_nan(total, count), sample_weight=count)
+        for name, output, metric in self._measured:
+            target = tf.argmax(targets[name], axis=-1) if mixed and name == self.classes else targets[name]
+            metric.update_state(target, outputs[output], sample_weight=weights.get(name))
+
+    def build_metrics(self, targets: Tensors, outputs: Tensors) -> None:
+        """Makes the variables of the metrics."""
+        for name, output, metric in self._measured:
+            metric.update_state(targets[name], outputs[output])
+
+    def compile_arguments(self, objective: Objective) -> dict[str, Any]:
+        """Returns `loss` and `metrics` for `Model.compile`, the metrics fresh ones: Keras's callbacks look there which way
+        a metric is better."""
+        losses = {term.output: term.loss for term in self.terms}
+        fresh = (metric for part in objective.metrics for metric in part.metrics())
+        metrics: dict[str, list[keras.metrics.Metric]] = {name: [] for name in self._names}
+        for (_, output, _), metric in zip(self._measured, fresh, strict=True):
+            metrics[output].append(metric)
+        if len(self._names) == 1:
+            return {"loss": losses.get(self._names[0]), "metrics": metrics[self._names[0]]}
+        return {"loss": losses, "metrics": metrics}
+
+    def compiled_pair(self, targets: Tensors, outputs: Tensors) -> tuple[Any, Any]:
+        """Returns targets and outputs in the structure that a model compiled with `compile_arguments` compares."""
+        compared = {output: targets[name] for name, output, _ in self._measured}
+        compared = {term.output: targets[term.target] for term in self.terms} | compared
+        if len(self._names) == 1:
+            return compared[self._names[0]], outputs[self._names[0]]
+        return {name: compared.get(name) for name in self._names}, {name: outputs[name] for name in self._names}

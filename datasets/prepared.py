@@ -24,8 +24,8 @@ from zoo.resident import Resident
 if TYPE_CHECKING:
     import keras
 
-    from zoo.datasets.data import Data, Split
     from zoo.datasets.preprocessing.base import Preprocessor
+    from zoo.datasets.raw import RawData, Split
 
 _MISSING: dict[tf.DType, Any] = {tf.string: b"", tf.float32: float("nan"), tf.int64: 0}
 """What raw examples of unequal length are filled up with, by dtype: no token, no value, and 0, which weights leave out."""
@@ -45,7 +45,7 @@ class Prepared:
         changed: the splits that are not those of the run that this was prepared for, and how they differ.
     """
 
-    data: Data
+    data: RawData
     model: str
     task: tasks.Task
     preprocessor: Preprocessor

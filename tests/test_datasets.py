@@ -24,10 +24,10 @@ from sklearn.datasets import load_digits
 
 import zoo
 from zoo import registry
-from zoo.datasets.data import Feature
 from zoo.datasets.interface import Interface
 from zoo.datasets.preprocessing.base import get_preprocessor
 from zoo.datasets.preprocessing.images import ImagePreprocessor
+from zoo.datasets.raw import Feature
 
 SPLITS = ("train", "validation", "test")
 

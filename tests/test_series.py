@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo.datasets.data import Feature, Split
 from zoo.datasets.preprocessing.series import SeriesPreprocessor, lengths
+from zoo.datasets.raw import Feature, Split
 from zoo.layers import blocks, series
 
 NAN = float("nan")

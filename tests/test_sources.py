@@ -18,7 +18,7 @@ import tensorflow as tf
 from PIL import Image
 
 import zoo
-from zoo.datasets.data import Feature
+from zoo.datasets.raw import Feature
 from zoo.datasets.sources import splitting
 from zoo.datasets.sources.in_memory import split_of, texts, window_splits
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
-    from zoo.datasets.data import Data
+    from zoo.datasets.raw import RawData
     from zoo.tasks import Request
 
 Tensors = Mapping[str, "tf.Tensor"]
@@ -39,7 +40,7 @@ class Preprocessor(Protocol):
 
     @classmethod
     def for_model(
-        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+        cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[Preprocessor, dict[str, Any]]:
         """Makes one from a data set (fitted on its training split), the spec's `preprocessing` and the builder arguments
         so far; returns it with the builder arguments that it fixes. A model that starts from published weights has them in
@@ -81,8 +82,6 @@ class Preprocessor(Protocol):
 
 
 _PREPROCESSORS: dict[str, type[Any]] = {}
-_MODULES = ("images", "interactions", "masking", "series", "tagging", "text", "translation", "wordpiece")
-"""The modules of this package that hold one."""
 KindT = TypeVar("KindT", bound=type)
 
 
@@ -109,8 +108,10 @@ def register_preprocessor(cls: KindT) -> KindT:
 
 @functools.cache
 def _scan() -> None:
-    for name in _MODULES:
-        importlib.import_module(f"zoo.datasets.{name}")
+    """Imports every module of this folder, which registers what they hold."""
+    package = importlib.import_module("zoo.datasets.preprocessing")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"zoo.datasets.preprocessing.{module.name}")
 
 
 def get_preprocessor(kind: str) -> Any:

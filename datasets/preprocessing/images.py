@@ -16,8 +16,8 @@ from zoo.errors import UsageError
 from zoo.tasks import Request
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Data
     from zoo.datasets.preprocessing.base import Batch, Tensors
+    from zoo.datasets.raw import RawData
 
 MAX_PIXELS = 2**25
 """Most pixels of an image file in a request, such as 8192 x 4096. A few kilobytes can stand for a billion pixels."""
@@ -65,7 +65,7 @@ class ImagePreprocessor:
 
     @classmethod
     def for_model(
-        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+        cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[ImagePreprocessor, dict[str, Any]]:
         """The model's input is what `input_shape` says; else the data's own size where that is fixed and not smaller
         than the spec's `image_size`; else `image_size`. A model of sequences, whose spec says `rows_as_steps`, gets

@@ -16,8 +16,8 @@ from zoo.errors import UsageError
 from zoo.tasks import Request
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Data
     from zoo.datasets.preprocessing.base import Batch
+    from zoo.datasets.raw import RawData
 
 UNKNOWN = 0
 _USERS_FILE, _ITEMS_FILE, _TITLES_FILE = "users.txt", "items.txt", "titles.txt"
@@ -67,7 +67,7 @@ class InteractionPreprocessor:
 
     @classmethod
     def for_model(
-        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+        cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[InteractionPreprocessor, dict[str, Any]]:
         """Numbers the users and items of the training split, and keeps who has seen what.
 

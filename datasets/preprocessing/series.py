@@ -15,8 +15,8 @@ from zoo.errors import UsageError
 from zoo.tasks import Request, get_task
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Data
     from zoo.datasets.preprocessing.base import Batch, Tensors
+    from zoo.datasets.raw import RawData
 
 _FARTHEST = 1e6
 """Standard deviations from the training split's mean beyond which a value is refused: no such number was meant, and sums
@@ -63,7 +63,7 @@ class SeriesPreprocessor:
 
     @classmethod
     def for_model(
-        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+        cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[SeriesPreprocessor, dict[str, Any]]:
         """Measures every channel in the training split; a forecaster's outputs are as many numbers as the data asks for.
 
@@ -235,7 +235,7 @@ def lengths(series: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.reduce_max(tf.where(known, numbers, 0), axis=1), 1)
 
 
-def _longest(data: Data) -> int:
+def _longest(data: RawData) -> int:
     """Steps of the longest series of any split: room in memory, which changes no number."""
     steps = data.features["series"].shape[0]
     if steps is not None:

@@ -22,8 +22,8 @@ from zoo.datasets.preprocessing.text import (
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Data
     from zoo.datasets.preprocessing.base import Batch, Tensors
+    from zoo.datasets.raw import RawData
 
 _MIN_COUNT = 2
 """Words that occur once in training are unknown words: that is where the model learns what an unknown word's form means."""
@@ -67,7 +67,7 @@ class TaggingPreprocessor(VocabularyPreprocessor):
 
     @classmethod
     def for_model(
-        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+        cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[TaggingPreprocessor, dict[str, Any]]:
         """Takes the most frequent words and forms of the training split, as many as `vocab_size` has room for."""
         most, longest = vocabulary_sizes(needs, arguments)

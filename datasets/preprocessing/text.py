@@ -17,8 +17,8 @@ from zoo.errors import UsageError
 from zoo.tasks import Request
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Data
     from zoo.datasets.preprocessing.base import Batch, Tensors
+    from zoo.datasets.raw import RawData
 
 PADDING, UNKNOWN = 0, 1
 FIRST_WORD = 2
@@ -130,7 +130,7 @@ class TextPreprocessor(VocabularyPreprocessor):
 
     @classmethod
     def for_model(
-        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+        cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[TextPreprocessor, dict[str, Any]]:
         """Takes the most frequent words of the training split, as many as the builder's `vocab_size` has room for."""
         if "text_pair" in data.features:

@@ -25,8 +25,8 @@ from zoo.errors import UsageError
 from zoo.tasks import Request
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Data
     from zoo.datasets.preprocessing.base import Batch, Tensors
+    from zoo.datasets.raw import RawData
 
 PADDING, UNKNOWN, START, END = 0, 1, 2, 3
 FIRST_PIECE = 4
@@ -82,7 +82,7 @@ class TranslationPreprocessor:
 
     @classmethod
     def for_model(
-        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+        cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[TranslationPreprocessor, dict[str, Any]]:
         """Learns pieces of the training split, as many as `source_vocab_size` and `target_vocab_size` have room for.
 

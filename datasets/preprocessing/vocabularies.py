@@ -10,14 +10,14 @@ from zoo.checkpoints.wordpiece_files import CONTINUES, SPECIAL_TOKENS, Rules, no
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Data
+    from zoo.datasets.raw import RawData
 
 _ALPHABET = 1000
 """Most characters of a trained vocabulary, the most frequent ones; a word with another one is unknown."""
 _MIN_COUNT = 2
 
 
-def texts_of(data: Data, split: str = "train") -> Iterator[str]:
+def texts_of(data: RawData, split: str = "train") -> Iterator[str]:
     """Yields the texts of a data set's split, of pairs the first and the second in turn.
 
     Raises:

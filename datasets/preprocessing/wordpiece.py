@@ -30,8 +30,8 @@ from zoo.errors import UsageError
 from zoo.tasks import Request
 
 if TYPE_CHECKING:
-    from zoo.datasets.data import Data
     from zoo.datasets.preprocessing.base import Batch, Tensors
+    from zoo.datasets.raw import RawData
 
 _NAMES = ("token_ids", "token_type_ids", "padding_mask")
 _SHORTEST = 3
@@ -101,7 +101,7 @@ class WordPiecePreprocessor:
 
     @classmethod
     def for_model(
-        cls, data: Data, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+        cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[Self, dict[str, Any]]:
         """Takes the vocabulary that the builder's `vocabulary` names, or that of the checkpoint, or trains one on the
         training split.

@@ -26,7 +26,8 @@ def _load_digits(memory_limit: int) -> Data:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    from zoo.datasets.data import Data, Feature, Split
+    from zoo.datasets.data import Data
+    from zoo.datasets.raw import Feature, Split
 
     source = load_digits()
     images = np.round(source.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
@@ -70,7 +71,8 @@ def _load_commands(memory_limit: int) -> Data:
     """
     import tensorflow as tf
 
-    from zoo.datasets.data import Data, Feature, Split
+    from zoo.datasets.data import Data
+    from zoo.datasets.raw import Feature, Split
 
     names = sorted(_COMMANDS)
     examples = [

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from zoo.datasets.data import SPLITS, Data, Split
+from zoo.datasets.data import Data
+from zoo.datasets.raw import SPLITS, Split
 from zoo.datasets.sources.splitting import deal, digest
 from zoo.errors import UsageError
 from zoo.tasks import get_task

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from zoo.datasets.data import SPLITS, Data, Feature, Split
+from zoo.datasets.data import Data
+from zoo.datasets.raw import SPLITS, Feature, Split
 from zoo.datasets.sources.splitting import SHARES, divide
 from zoo.errors import UsageError, one_line
 

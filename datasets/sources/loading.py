@@ -20,7 +20,8 @@ from zoo.errors import UsageError, did_you_mean, one_line
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from zoo.datasets.data import Data, Split
+    from zoo.datasets.data import Data
+    from zoo.datasets.raw import Split
 
 TESTED = {
     "bike_sharing": "CC BY 4.0",
@@ -253,7 +254,7 @@ def _split(builder: Any, reader: Reader, spec: str) -> Split:
     """Returns a split of a builder, with our keys and dtypes."""
     import tensorflow as tf
 
-    from zoo.datasets.data import Split
+    from zoo.datasets.raw import Split
 
     dtypes = {"label": tf.int64, "tags": tf.int64, "time": tf.int64, "rating": tf.float32, "series": tf.float32}
     dropped = None

@@ -98,12 +98,13 @@ def answers_to(
     """Returns what a function of signatures answers, 64 examples at a time, as they are replayed; of as many as there is time
     for, and of the first 64 at least."""
     tensors = {k: tf.constant(v.tolist(), tf.string) if v.dtype == object else tf.constant(v) for k, v in given.items()}
-    count, begun = len(next(iter(given.values()))), time.monotonic()
+    count, begun = len(next(iter(given.values()))), 0.0
     parts: list[Tensors] = []
     for i in range(0, count, 64):
         if parts and time.monotonic() - begun > seconds:
             break
         parts.append(function({k: v[i : i + 64] for k, v in tensors.items()}))
+        begun = begun or time.monotonic()  # the first ones may be traced, which takes its time
     return {k: _joined([part[k].numpy() for part in parts]) for k in parts[0]}
 
 

@@ -37,18 +37,7 @@ def part_of(module: str) -> str:
 # --- Imports ---------------------------------------------------------------------------------------------------------
 
 SLOW = ("tensorflow", "keras", "tensorflow_datasets", "matplotlib", "sklearn", "pandas")
-COMPUTING = (
-    "layers",
-    "training",
-    "evaluation",
-    "datasets",
-    "export",
-    "pipeline",
-    "metrics",
-    "lookup",
-    "copies",
-    "scores",
-)
+COMPUTING = ("layers", "training", "evaluation", "datasets", "export", "pipeline", "metrics", "lookup", "copies")
 INSTANT = [
     name
     for name in FILES

@@ -409,7 +409,8 @@ def test_blocks_in_a_model_come_back_from_its_file(kernels, across, tmp_path):
 
 
 def test_every_kernel_starts_from_other_numbers():
-    for layer in (Attention(HEADS), Attention(HEADS, kernels="per_head", kernel_initializer="he_normal")):
+    one = keras.initializers.HeNormal()
+    for layer in (Attention(HEADS), Attention(HEADS, kernels="per_head", kernel_initializer=one)):
         layer.build((None, None, DIM))
         first, *others = (np.asarray(w).ravel() for w in layer.weights if w.name == "kernel")
         assert all((first != other).any() for other in others)

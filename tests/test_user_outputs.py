@@ -84,7 +84,7 @@ def test_a_smaller_last_batch_counts_as_it_should():
 
 
 def test_each_output_has_its_sample_weights():
-    weights = {"label": WEIGHTS, "steps": WEIGHTS[::-1].copy()}
+    weights = {"label": WEIGHTS, "steps": WEIGHTS[::-1, np.newaxis].copy()}  # of each step, as Keras asks for it
     assert_same_history(lambda: built("dict", **EVERYTHING), dataset({"x": X}, TARGETS, weights))
 
 
@@ -236,3 +236,11 @@ def test_two_devices_give_the_numbers_of_one(run_python):
 def test_what_does_not_fit_the_outputs_is_rejected(compiled, data, message):
     with pytest.raises(zoo.UsageError, match=message):
         wrap(built("dict", **compiled), data)
+
+
+def test_outputs_that_keras_takes_and_this_package_does_not():
+    inputs = keras.Input((4,))
+    nested = keras.Model(inputs, {"a": {"b": layers.Dense(1)(inputs)}, "c": layers.Dense(1)(inputs)})
+    nested.compile("sgd", "mse")
+    with pytest.raises(zoo.UsageError, match=r"outputs of model '.*' are nested; .* Build a keras.Model\("):
+        wrap(nested, (X, TARGETS))

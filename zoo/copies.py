@@ -127,7 +127,7 @@ def _carry_layer(layer: Any, twin: Any) -> None:
             layer.save_assets(folder)
             twin.load_assets(folder)
     if hasattr(layer, "get_vocabulary") and layer.get_vocabulary() != twin.get_vocabulary():
-        raise ValueError("its vocabulary has a token with a line break, or one that is empty")
+        raise ValueError("Its vocabulary has a token with a line break; expected none.")
     for generator, other in zip(layer._seed_generators, twin._seed_generators, strict=True):
         other.state.assign(generator.state)
     if is_own(layer):
@@ -186,18 +186,16 @@ def check_copy(model: keras.Model, copy: keras.Model, inputs: Any, *, tolerance:
         if not gap <= allowed:
             raise UsageError(
                 f"A copy of model {model.name!r} for one device does not answer as the model does: on {len(want)} examples "
-                f"the largest difference is {gap:.2g}, allowed {allowed:.2g}. {advice(model)}"
+                f"the largest difference is {gap:.2g}, allowed {allowed:.2g}. "
+                f"Pass what {_suspects(model)} hold to add_weight(), or return it from get_config(); or "
+                "train in float32 on one device."
             )
 
 
-def advice(model: keras.Model) -> str:
-    """Returns what to do where a copy is not the model: which layers to look at."""
-    own = [layer.name for layer in _layers(model) if is_own(layer) and layer is not model]
-    where = f"Layers of your own ({', '.join(map(repr, own[:5]))})" if own else "Its layers"
-    return (
-        f"{where} must hold their state in weights (add_weight) or return it from get_config(); or train in float32 on one "
-        "device."
-    )
+def _suspects(model: keras.Model) -> str:
+    """Returns which layers to look at where a copy is not the model: those of a user's own, else all."""
+    own = [repr(layer.name) for layer in _layers(model) if is_own(layer) and layer is not model]
+    return f"the layers of your own ({', '.join(own[:5])})" if own else "its layers"
 
 
 def outputs_of(model: keras.Model, inputs: Any) -> list[np.ndarray]:
@@ -216,7 +214,9 @@ def _copy_outputs(model: keras.Model, copy: keras.Model, inputs: Any) -> list[np
         return outputs_of(copy, inputs)
     except (ValueError, TypeError, AttributeError, RuntimeError, tf.errors.OpError) as error:
         raise UsageError(
-            f"A copy of model {model.name!r} for one device cannot be called: {one_line(error, 200)}. {advice(model)}"
+            f"A copy of model {model.name!r} for one device cannot be called: {one_line(error, 200)}. "
+            f"Pass what {_suspects(model)} hold to add_weight(), or return it from get_config(); or "
+            "train in float32 on one device."
         ) from error
 
 
@@ -246,5 +246,7 @@ def check_agreement(model: keras.Model, copy: keras.Model, inputs: Any) -> None:
             raise UsageError(
                 f"The float32 copy of model {model.name!r} does not answer as the model does in half precision: on "
                 f"{len(want)} examples the mean difference is {mean:.2g}, allowed {0.05 * scale:.2g}; {flipped} clear "
-                f"predictions differ. {advice(model)}"
+                f"predictions differ. "
+                f"Pass what {_suspects(model)} hold to add_weight(), or return it from get_config(); or "
+                "train in float32 on one device."
             )

@@ -20,12 +20,16 @@ Kernels = Literal["joined", "separate", "per_head"]
 KERNELS = ("joined", "separate", "per_head")
 
 
+def _fresh(initializer: Any) -> Any:
+    """An initializer for one kernel alone: one and the same gives equal numbers to all kernels of a shape."""
+    made = keras.initializers.get(initializer)
+    return type(made).from_config(made.get_config()) if made is initializer else made
+
+
 def _dense(owner: Any, name: str, inputs: int, units: int) -> layers.Dense:
     """A dense layer, built, with what its owner says of biases, initial kernels and precision."""
-    start = keras.initializers.get(
-        owner.kernel_initializer
-    )  # a fresh one: from one and the same, all kernels are equal
-    layer = layers.Dense(units, use_bias=owner.use_bias, kernel_initializer=start, dtype=owner.dtype_policy, name=name)
+    start, dtype = _fresh(owner.kernel_initializer), owner.dtype_policy
+    layer = layers.Dense(units, use_bias=owner.use_bias, kernel_initializer=start, dtype=dtype, name=name)
     layer.build((None, inputs))
     return layer
 
@@ -45,7 +49,7 @@ class Attention(layers.Layer):
         kernels: how the projections' weights are kept. `separate`: four matrices with two axes. `joined`: one matrix for
             queries, keys and values, for self-attention alone. `per_head`: four with an axis for the heads, as in
             `keras.layers.MultiHeadAttention`, which one product reads all the same.
-        kernel_initializer: name or configuration of a Keras initializer; every kernel gets one of its own.
+        kernel_initializer: a Keras initializer, its name or configuration; every kernel gets one of its own.
 
     Example:
         >>> layer, memory = Attention(num_heads=4), keras.ops.zeros((2, 7, 16))
@@ -63,7 +67,7 @@ class Attention(layers.Layer):
         dropout: float = 0.0,
         use_bias: bool = True,
         kernels: Kernels = "separate",
-        kernel_initializer: str | dict[str, Any] = "glorot_uniform",
+        kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -106,15 +110,8 @@ class Attention(layers.Layer):
 
     def _einsum(self, name: str, equation: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> layers.Layer:
         axes = equation.rpartition(">")[2][2:] if self.use_bias else None
-        start = keras.initializers.get(self.kernel_initializer)
-        layer = layers.EinsumDense(
-            equation,
-            (None, *outputs),
-            bias_axes=axes,
-            kernel_initializer=start,
-            dtype=self.dtype_policy,
-            name=name,
-        )
+        options = {"kernel_initializer": _fresh(self.kernel_initializer), "dtype": self.dtype_policy, "name": name}
+        layer = layers.EinsumDense(equation, (None, *outputs), bias_axes=axes, **options)
         layer.build((None, None, *inputs))
         layer.supports_masking = True
         return layer
@@ -270,7 +267,7 @@ class TransformerBlock(layers.Layer):
         use_bias: bool = True,
         head_dim: int | None = None,
         kernels: Kernels = "separate",
-        kernel_initializer: str | dict[str, Any] = "glorot_uniform",
+        kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

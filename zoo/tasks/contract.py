@@ -296,7 +296,8 @@ def output_names(model: keras.Model) -> list[str]:
     names, outputs = getattr(model, "output_names", None), getattr(model, "outputs", None) or [None]
     structure = getattr(model, "_outputs_struct", None)
     if isinstance(structure, Mapping):  # built with a dict: its keys, in the order of the outputs
-        names = [next(key for key, part in structure.items() if part is output) for output in outputs]
+        keys = {id(part): key for key, part in structure.items()}
+        names = [keys.get(id(output), name) for output, name in zip(outputs, names or [], strict=True)]
     if names is None:
         names = ["output"] if len(outputs) == 1 else [f"output_{i}" for i in range(len(outputs))]
     return [str(name) for name in names]

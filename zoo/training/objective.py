@@ -47,6 +47,7 @@ class LossTerm:
         """
         target = targets[self.target]
         losses = self.loss(target, outputs[self.output])
+        count = self.count(targets, weights, losses.dtype)
         if self.target in weights:
             losses *= tf.cast(weights[self.target], losses.dtype)
         elif losses.shape.rank != 1:
@@ -56,7 +57,7 @@ class LossTerm:
             )
         if factors is not None:
             losses *= _factors_of(target, factors, losses.dtype)
-        return tf.reduce_sum(losses), self.count(targets, weights, losses.dtype)
+        return tf.reduce_sum(losses), count
 
 
 def _factors_of(targets: tf.Tensor, factors: Sequence[float], dtype: tf.DType) -> tf.Tensor:

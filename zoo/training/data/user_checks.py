@@ -25,6 +25,15 @@ def check_model(model: Any) -> None:
             f"The {kind} {model.name!r} has no weights yet: its input's shape is unknown. Call model(x[:1]) once, or begin a "
             "Sequential with keras.Input."
         )
+    structure = getattr(model, "_outputs_struct", None)
+    parts = (
+        structure.values() if isinstance(structure, dict) else structure if isinstance(structure, (list, tuple)) else ()
+    )
+    if any(isinstance(part, (dict, list, tuple)) for part in parts):
+        raise UsageError(
+            f"The outputs of model {model.name!r} are nested; training takes a flat dict or list of tensors. Build a "
+            "keras.Model(model.inputs, {...}) with a name for each."
+        )
     for name in ("train_step", "test_step", "compute_loss"):
         if getattr(type(model), name) is not getattr(keras.Model, name):
             raise UsageError(

@@ -151,8 +151,8 @@ class UserOutput:
         for split in sorted(splits, reverse=True):  # the training split last: its rank stays
             self._check(splits, split, answers[split])
         prefix = f"{name}_" if len(compiled.outputs) > 1 else ""
-        shapes = tuple(tuple(part.shape) for part in aligned(targets, output, self._elementwise))
-        self.metrics = _makers(compiled.metrics[name], shapes, prefix, taken)
+        aligned_shapes = tuple(tuple(part.shape) for part in aligned(targets, output, self._elementwise))
+        self.metrics = _makers(compiled.metrics[name], aligned_shapes, prefix, taken)
         self._try_metrics(targets, output)
 
     def _weighs_elements(self, split: Arrays | Stream, output: tf.Tensor) -> bool:

@@ -108,7 +108,7 @@ def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any])
     given = {name: sample.requests[name] for name in takes}
     with live.whole_float32():
         # Traced, once for every size of a batch: eager decoding of 1,000 images would take longer than the export.
-        specs = {name: interface.preprocessor.requests[name] for name in takes}
+        specs = {name: interface.preprocessor.requests[name].spec for name in takes}
         answers = live.answers_to(given, tf.function(function, input_signature=[specs]), _SECONDS)
     count = len(next(iter(answers.values())))
     given, targets = {k: v[:count] for k, v in given.items()}, sample.targets[score.target][:count]

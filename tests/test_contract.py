@@ -14,24 +14,19 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo import tasks
+from zoo import registry, tasks
 from zoo.datasets.data import Data
+from zoo.datasets.preprocessing import base
 from zoo.datasets.sources.in_memory import features_of, split_of
-from zoo.evaluation import Figure, ReportKind, register_report
+from zoo.evaluation import Figure, ReportKind, register_report, reports
 from zoo.evaluation.prediction import predict_split
 from zoo.metrics import AbsoluteError, SquaredError
 from zoo.tasks import Measure, Objective, Request, Served, Shown, Signature, Task, Term, shared
+from zoo.tasks import registry as task_registry
 
 SIZE, SHAPES = 12, ("bar", "square")
 
 
-@zoo.register_model(
-    tasks=("localization",),
-    reference="none",
-    features_layer="features",
-    preprocessing={},
-    tiny={"num_classes": 2},
-)
 def build_localizer_model(num_classes: int, units: int = 24):
     """Says what is in an image, and where."""
     inputs = keras.Input((SIZE, SIZE), name="pixels")
@@ -41,7 +36,6 @@ def build_localizer_model(num_classes: int, units: int = 24):
     return keras.Model(inputs, [label, keras.layers.Dense(4, name="corners")(x)], name="localizer")
 
 
-@zoo.datasets.register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class PixelPreprocessor:
     """Grey levels to numbers from 0 to 1."""
@@ -93,33 +87,31 @@ def _answer(served: Served):
     return {"class_name": served.label(number), "box": served.outputs["corners"] * float(SIZE)}
 
 
-zoo.register_task(
-    Task(
-        name="localization",
-        targets=("label", "box"),
-        preprocessor="test_pixels",
-        objective=Objective(
-            loss=(
-                Term("label", ("probabilities",), shared.cross_entropy),
-                Term("box", ("corners",), lambda output, smoothing: SquaredError(reduction=None), weight=5.0),
-            ),
-            metrics=(
-                Measure("label", ("probabilities",), shared.accuracy),
-                Measure("box", ("corners",), lambda: [AbsoluteError(name="box_error")]),
-            ),
-            classes="label",
+TASK = Task(
+    name="localization",
+    targets=("label", "box"),
+    preprocessor="test_pixels",
+    objective=Objective(
+        loss=(
+            Term("label", ("probabilities",), shared.cross_entropy),
+            Term("box", ("corners",), lambda output, smoothing: SquaredError(reduction=None), weight=5.0),
         ),
-        prediction=lambda outputs: {"probabilities": outputs["probabilities"], "box": outputs["corners"]},
-        report="localization",
-        signatures={
-            "serving_default": Signature(
-                ("levels",),
-                _answer,
-                {"class_name": "the most probable label", "box": "top, left, bottom, right in pixels"},
-                shown=Shown("values"),
-            )
-        },
-    )
+        metrics=(
+            Measure("label", ("probabilities",), shared.accuracy),
+            Measure("box", ("corners",), lambda: [AbsoluteError(name="box_error")]),
+        ),
+        classes="label",
+    ),
+    prediction=lambda outputs: {"probabilities": outputs["probabilities"], "box": outputs["corners"]},
+    report="localization",
+    signatures={
+        "serving_default": Signature(
+            ("levels",),
+            _answer,
+            {"class_name": "the most probable label", "box": "top, left, bottom, right in pixels"},
+            shown=Shown("values"),
+        )
+    },
 )
 
 
@@ -130,14 +122,27 @@ def _compute(model, data, split, batch_size):
     return {"accuracy": float(right.mean()), "box_error": float(np.average(error, weights=weights["box"]))}
 
 
-register_report(
-    "localization",
-    ReportKind(
-        _compute,
-        lambda report: f"accuracy {report['accuracy']:.2f}, boxes {report['box_error']:.3f} off",
-        lambda report: [Figure("accuracy", report["accuracy"]), Figure("box error", report["box_error"])],
-    ),
+REPORT = ReportKind(
+    _compute,
+    lambda report: f"accuracy {report['accuracy']:.2f}, boxes {report['box_error']:.3f} off",
+    lambda report: [Figure("accuracy", report["accuracy"]), Figure("box error", report["box_error"])],
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    """For this file alone: other files of the same process test what the package brings."""
+    known = registry._SPECS, task_registry._TASKS, base._PREPROCESSORS, reports._REPORTS
+    before = [dict(names) for names in known]
+    register = zoo.register_model(tasks=("localization",), reference="none", features_layer="features")
+    register(build_localizer_model)
+    zoo.datasets.register_preprocessor(PixelPreprocessor)
+    zoo.register_task(TASK)
+    register_report("localization", REPORT)
+    yield
+    for names, old in zip(known, before, strict=True):
+        for name in set(names) - set(old):
+            del names[name]
 
 
 def drawn(count: int, seed: int):

@@ -244,14 +244,19 @@ class Workers:
 
     def from_chief(self, values: np.ndarray) -> np.ndarray:
         """Returns the chief's numbers on every worker; the others pass any of the same shape and dtype."""
-        return self.sum(values if self.chief else np.zeros_like(values))
+        wide = values.astype(np.int64) if values.dtype.kind in "ub" else values  # what can be summed over workers
+        return self.sum(wide if self.chief else np.zeros_like(wide)).astype(values.dtype)
+
+    def number_from_chief(self, number: int) -> int:
+        """Returns the chief's whole number on every worker."""
+        return int(self.from_chief(np.array([number], np.int64))[0])
 
     def text_from_chief(self, text: str) -> str:
         """Returns the chief's text on every worker."""
         if self.count == 1:
             return text
         content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
-        size = int(self.from_chief(np.array([content.size], np.int64))[0])
+        size = self.number_from_chief(content.size)
         padded = content if self.chief else np.zeros(size, np.int32)
         return self.from_chief(padded).astype(np.uint8).tobytes().decode()
 

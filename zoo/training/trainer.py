@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import tensorflow as tf
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
 from zoo.tasks import model_input
-from zoo.training.adaptations.fine_tuning import tuned
-from zoo.training.cluster import agree
+from zoo.training.adaptations.collection import adapted
+from zoo.training.cluster import Workers, agree
 from zoo.training.data.user_data import wrap
 from zoo.training.data.user_losses import keep_compiled
+from zoo.training.loop.computation import Computation
 from zoo.training.loop.loop import Loop
+from zoo.training.loop.selection import Selection, directions
 from zoo.training.mixed_precision import check_plain, check_precision, plain_model
 from zoo.training.protocols import TrainingData, TrainResult
 from zoo.training.run_directory import RunDirectory
@@ -86,24 +90,25 @@ def train(
         tf.config.experimental.enable_op_determinism()
     # What cannot be done at the end is better known at the beginning.
     check_plain(model, plain_model(model), model_input(model, data.some_inputs()))
-    with keep_compiled(model), tuned(model, config) as tuning:
-        loop = Loop(model, data, config, callbacks, verbose, tuning)
-        try:
-            if loop.verbose and tuning.summary:
-                print(tuning.summary, flush=True)
-            settings = {**data.describe(), "config": config.to_dict()}
-            if loop.workers.count > 1:
-                agree(loop.workers, {**settings, "examples": _examples(data, config)})
-            if run_directory is None or not loop.workers.chief:
-                return loop.run()
+    workers = Workers(model.distribute_strategy)
+    verbose = verbose if workers.chief else 0
+    with contextlib.ExitStack() as open_parts:
+        open_parts.enter_context(keep_compiled(model))
+        adaptations = open_parts.enter_context(adapted(model, config))
+        computation = open_parts.enter_context(closing(Computation(model, data, config, adaptations)))
+        known = directions(computation.metrics, validation=computation.has_validation)
+        selection = Selection(config, data.objective.monitor, known)
+        if verbose and adaptations.summary:
+            print(adaptations.summary, flush=True)
+        settings = {**data.describe(), "config": config.to_dict()}
+        if workers.count > 1:
+            agree(workers, {**settings, "examples": _examples(data, config)})
+        directory = None
+        if run_directory is not None and workers.chief:
             directory = RunDirectory(run_directory, settings, overwrite=overwrite, interface=data.interface)
-            try:
-                loop.keep_in(directory)
-                return loop.run()
-            finally:
-                directory.close()
-        finally:
-            loop.close()
+            open_parts.enter_context(closing(directory))
+        loop = Loop(computation, adaptations, selection, directory, workers, callbacks, verbose)
+        return open_parts.enter_context(closing(loop)).run()
 
 
 def _examples(data: TrainingData, config: TrainConfig) -> dict[str, Any]:

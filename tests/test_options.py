@@ -311,7 +311,7 @@ def test_many_small_gains_are_an_improvement():
     ("monitor", "message"),
     [
         ("val_acuracy", r"monitor is 'val_acuracy', which no epoch of this run has. Did you mean 'val_accuracy'"),
-        ("val_own", r"monitor is 'val_own'; whether more of it is better is not known. Choose the loss"),
+        ("val_own", r"monitor is 'val_own'; its better direction is unknown. Choose the loss"),
     ],
 )
 def test_a_metric_that_cannot_be_monitored_is_refused(monitor, message):

@@ -1,7 +1,7 @@
-"""Several machines: who they are, waiting for all of them, and what they tell each other.
+"""Several machines: their addresses, the wait for all of them, and the values that they exchange.
 
-TensorFlow waits for a missing worker for an hour and cannot be interrupted meanwhile, so the workers look for each
-other here first, with plain sockets, and say which address does not answer.
+TensorFlow waits an hour for a missing worker and cannot be interrupted. So the workers first look for each other here, with
+plain sockets, and name the address that does not respond.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def meet(cluster: Cluster, timeout: float = 300.0) -> None:
         timeout: seconds to wait.
 
     Raises:
-        UsageError: a worker that does not answer, one that was told of another cluster, or an address of this worker
+        UsageError: a worker that does not respond or belongs to another cluster, or an address of this worker
             that it cannot listen at.
     """
     deadline = time.monotonic() + timeout
@@ -158,7 +158,7 @@ class _Meeting:
                     self._call(other)
                 if self.stranger is not None:
                     raise UsageError(
-                        f"The worker at {self.stranger} was told of another cluster, or has this worker's index "
+                        f"The worker at {self.stranger} belongs to another cluster, or has this worker's index "
                         f"{self.cluster.index}. Start every worker with the same --cluster and its own --task-index."
                     )
                 if time.monotonic() > self.deadline:
@@ -199,7 +199,7 @@ class _Meeting:
 
 
 class Workers:
-    """What the processes of a run tell each other; on a single process every answer is its own.
+    """Exchanges values between the processes of a run; a single process gets its own values.
 
     Every worker must make the same calls in the same order.
 
@@ -266,9 +266,9 @@ class Workers:
 
 
 def agree(workers: Workers, facts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises UsageError on every worker if one was told anything else than the chief.
+    """Raises UsageError on every worker if the settings or data of one differ from the chief's.
 
-    They would compute nonsense, or wait for each other for ever. Where files lie may differ.
+    They would compute nonsense, or wait for each other forever. Paths of files may differ.
 
     Args:
         workers: all of them make this call.
@@ -289,6 +289,6 @@ def agree(workers: Workers, facts: Mapping[str, Mapping[str, Any]]) -> None:
         which = ", ".join(str(i) for i in np.flatnonzero(differing))
         what = f": {wrong[0]} is {mine.get(wrong[0])}, the chief has {chief.get(wrong[0])}" if wrong else ""
         raise UsageError(
-            f"Worker {which} trains something else than the chief{what}. Start every worker with the same command and "
+            f"Worker {which} has other settings or data than the chief{what}. Start every worker with the same command and "
             "the same data; each takes its part of every batch."
         )

@@ -103,7 +103,7 @@ def test_training_refuses_edited_data_and_leaves_the_run_as_it_is(edited, edit):
     with pytest.raises(zoo.UsageError, match=EDITS[edit][1]) as refusal:
         train(file, run)
     assert re.search(
-        "Put the old data back to go on, or pass another --run_directory, or --overwrite", str(refusal.value)
+        "Put the old data back to resume, or pass another --run_directory, or --overwrite", str(refusal.value)
     )
     assert contents(run) == before
 

@@ -21,8 +21,9 @@ import zoo
 from zoo import checkpoints, pipeline
 from zoo.config import read_yaml
 from zoo.datasets.batches import plain
-from zoo.training.adaptations.fine_tuning import named_parts, tuned
-from zoo.training.adaptations.layer_decay import heights, levels
+from zoo.training.adaptations.collection import adapted
+from zoo.training.adaptations.layer_decay import depths, groups
+from zoo.training.adaptations.parts import named_parts
 from zoo.training.data.user_data import wrap
 from zoo.training.loop.signals import Interrupted
 from zoo.training.optimizers import FusedAdam
@@ -112,11 +113,9 @@ def test_from_zero_is_the_schedule_of_hugging_face(options, warmup):
 
 
 def test_a_warm_up_as_long_as_the_run_is_refused():
-    with pytest.raises(
-        zoo.UsageError, match=r"warmup_fraction=0.9 leaves nothing of the 3 steps.*Pass less, such as 0.1"
-    ):
+    with pytest.raises(zoo.UsageError, match=r"warmup_fraction=0.9 covers all 3 steps.*Pass less, such as 0.1"):
         make_learning_rate(zoo.TrainConfig(warmup_fraction=0.9), 3)
-    with pytest.raises(zoo.UsageError, match=r"warmup_steps=30 leaves nothing of the 20 steps.*Pass less, such as 2"):
+    with pytest.raises(zoo.UsageError, match=r"warmup_steps=30 covers all 20 steps.*Pass less, such as 2"):
         make_learning_rate(zoo.TrainConfig(warmup_steps=30), 20)
     for options in ({"warmup_fraction": 0.1}, {"warmup_steps": 1}):  # the ones that longer runs are told to pass
         with pytest.raises(
@@ -204,22 +203,22 @@ def test_rates_equal_numpy(images, freeze):
         np.testing.assert_allclose(one, two, atol=2e-5)
 
 
-# --- Levels ----------------------------------------------------------------------------------------------------------
+# --- Groups ----------------------------------------------------------------------------------------------------------
 
 
-def test_levels_of_registered_models(monkeypatch):
+def test_groups_of_registered_models(monkeypatch):
     names = ("transformer", "cnn", "seq2seq_rnn")
     made = {name: zoo.build(name, **zoo.get_spec(name).tiny) for name in names}
-    assert levels(made["transformer"]) == {"probabilities": 0, "block_2": 1, "block_1": 2, "embedding": 3}
-    assert levels(made["cnn"]) == {"probabilities": 0, "dense": 1, "conv_2": 2, "conv_1": 3}
-    top = levels(made["seq2seq_rnn"])
+    assert groups(made["transformer"]) == {"probabilities": 0, "block_2": 1, "block_1": 2, "embedding": 3}
+    assert groups(made["cnn"]) == {"probabilities": 0, "dense": 1, "conv_2": 2, "conv_1": 3}
+    top = groups(made["seq2seq_rnn"])
     assert top["combined"] == 0 and top["source_embedding"] == max(top.values())
     spec = zoo.get_spec("transformer")
     monkeypatch.setitem(vars(spec), "levels", (("block_2", "prob*"),))
-    assert levels(made["transformer"]) == {"probabilities": 0, "block_2": 0, "block_1": 1, "embedding": 2}
+    assert groups(made["transformer"]) == {"probabilities": 0, "block_2": 0, "block_1": 1, "embedding": 2}
 
 
-def test_norms_lie_with_what_is_below_them():
+def test_norms_have_the_depth_of_the_layer_below_them():
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(2, 3, name="first")(inputs)
     x = keras.layers.BatchNormalization(name="norm")(x)
@@ -227,8 +226,8 @@ def test_norms_lie_with_what_is_below_them():
     x = keras.layers.Add()([aside, keras.layers.Conv2D(2, 1, name="second")(x)])
     x = keras.layers.Dense(2, name="top")(keras.layers.Flatten()(x))
     model = keras.Model(inputs, x)
-    assert heights(model) == {"top": 0, "aside": 1, "second": 1, "norm": 2, "first": 2}
-    assert heights(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="one")])) == {"one": 0}
+    assert depths(model) == {"top": 0, "aside": 1, "second": 1, "norm": 2, "first": 2}
+    assert depths(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="one")])) == {"one": 0}
 
     class Own(keras.Model):
         def __init__(self):
@@ -241,9 +240,9 @@ def test_norms_lie_with_what_is_below_them():
     own = Own()
     own(np.zeros((1, 2)))
     with pytest.raises(
-        zoo.UsageError, match=r"is subclassed: which of its layers.*Functional model, or leave layer_decay"
+        zoo.UsageError, match=r"is subclassed: the order of its layers.*Functional model, or leave layer_decay"
     ):
-        levels(own)
+        groups(own)
 
 
 # --- Frozen layers ---------------------------------------------------------------------------------------------------
@@ -317,7 +316,7 @@ def test_a_frozen_normalisation_keeps_its_statistics():
         ),
         (
             {"lora_rank": 2, "freeze": ["block_*"]},
-            r"every layer that it is for is frozen. Leave some of them out of freeze.$",
+            r"every layer that LoRA would adapt is frozen. Leave some of them out of freeze.$",
         ),
         (
             {"lora_rank": 2, "lora_layers": ["*norm"]},
@@ -339,10 +338,10 @@ def test_patterns_that_fit_nothing(texts, options, message):
 def test_a_model_without_dense_layers_below_the_last_one():
     model = zoo.build("embedding_lstm", **zoo.get_spec("embedding_lstm").tiny)
     message = r"this model has none. Name others in lora_layers, embedding, probabilities"
-    with pytest.raises(zoo.UsageError, match=message), tuned(model, zoo.TrainConfig(lora_rank=2)):
+    with pytest.raises(zoo.UsageError, match=message), adapted(model, zoo.TrainConfig(lora_rank=2)):
         pass
     before = arrays(model)
-    with tuned(model, zoo.TrainConfig(lora_rank=2, lora_layers=["embedding"])):
+    with adapted(model, zoo.TrainConfig(lora_rank=2, lora_layers=["embedding"])):
         model.get_layer("embedding").lora_embeddings_b.assign(np.ones((2, before["embedding/embeddings"].shape[1])))
     assert (arrays(model)["embedding/embeddings"] != before["embedding/embeddings"]).all()
 
@@ -388,7 +387,7 @@ def test_lora_ends_in_a_plain_model(tmp_path, precision):
     assert read_yaml(tmp_path / "config.yaml")["config"]["lora_rank"] == 2
 
 
-def test_lora_goes_on_where_it_was(images, tmp_path):
+def test_lora_resumes_exactly(images, tmp_path):
     """A signal in the first validation; another process would build other weights, which the checkpoint replaces."""
 
     class Leave(keras.callbacks.Callback):
@@ -439,7 +438,7 @@ np.savez(sys.argv[2], *result.model.get_weights(), loss=result.history[-1]["val_
 
 @pytest.mark.slow
 def test_two_replicas_compute_the_same(tmp_path, run_python):
-    """LoRA, frozen layers and rates by level; LoRA's matrices are float32, so 1e-5 is what can be asked for."""
+    """LoRA, frozen layers and rates by group; LoRA's matrices are float32, so 1e-5 is what can be asked for."""
     config = {
         "epochs": 1,
         "batch_size": 101,
@@ -475,7 +474,7 @@ def test_a_command_fine_tunes_exports_and_repeats(tmp_path):
         line = [sys.executable, "-P", "-m", "zoo.scripts.cli", *line, "--run_directory", str(tmp_path / name)]
         done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-        assert "parameters are trained, those of LoRA in 5 layers among them." in done.stdout
+        assert "parameters are trained (freeze matches 1 layers or weights; LoRA in 5 layers)." in done.stdout
     files = [tmp_path / name / "model.keras" for name in ("one", "two")]
     for one, two in zip(*(pipeline.load_model(file).get_weights() for file in files), strict=True):
         assert one.tobytes() == two.tobytes()

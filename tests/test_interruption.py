@@ -69,13 +69,13 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, options):
         assert process.returncode == status, text[-2000:]
         assert time.monotonic() - began < 20
         if status > 0:
-            assert "zoo: Training was interrupted; the same command goes on from epoch" in text, text[-2000:]
+            assert "zoo: Training was interrupted; the same command resumes from epoch" in text, text[-2000:]
         assert "Traceback" not in text and not (tmp_path / "run" / "model.keras").exists()
     for name in ("run", "whole"):
         process = start(tmp_path / name, *words)
         text, _ = process.communicate(timeout=200)
         assert process.returncode == 0, text[-2000:]
-        assert ("going on in epoch" in text) == (name == "run")
+        assert ("resuming in epoch" in text) == (name == "run")
     assert facts(tmp_path / "run") == facts(tmp_path / "whole")
 
 
@@ -152,7 +152,7 @@ def test_a_signal_while_validating_keeps_the_epochs_training(tmp_path):
     prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[4], input_shape=[8, 8, 1])
     config = zoo.TrainConfig(epochs=2, ema_momentum=0.9, deterministic=True)
     whole = zoo.train(prepared.build(seed=0), prepared, config, verbose=0)
-    with pytest.raises(Interrupted, match=r"goes on from epoch 1, step 22") as caught:
+    with pytest.raises(Interrupted, match=r"resumes from epoch 1, step 22") as caught:
         zoo.train(prepared.build(seed=0), prepared, config, run_directory=tmp_path, callbacks=[Leave()], verbose=0)
     assert caught.value.status == 143
     result = zoo.train(prepared.build(seed=1), prepared, config, run_directory=tmp_path, verbose=0)

@@ -249,5 +249,5 @@ def test_two_workers_train_are_ended_and_go_on(tmp_path):
     assert process.returncode == 143, shown
     done = subprocess.run(launcher, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "going on in epoch" in done.stdout and "2 replicas" in done.stdout
+    assert "resuming in epoch" in done.stdout and "2 replicas" in done.stdout
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 13

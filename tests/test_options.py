@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import zoo
 import zoo.metrics
+from zoo.training.adaptations.collection import Adaptations
 from zoo.training.loop.callback_state import get_states, set_states
 from zoo.training.loop.selection import Selection, directions
 from zoo.training.mixed_precision import plain_model, policy_of, resolve
@@ -192,19 +193,19 @@ def test_biases_and_norms_are_not_decayed():
 
 
 def make_update(scaled, **options):
-    variable = keras.Variable([[1.0, 2.0]])
-    update = Update(keras.optimizers.Adam(0.1), [variable], zoo.TrainConfig(**options), scaled=scaled)
-    return variable, update
+    variable, config = keras.Variable([[1.0, 2.0]]), zoo.TrainConfig(**options)
+    adaptations = Adaptations(keras.Sequential(), config)
+    return variable, adaptations, Update(keras.optimizers.Adam(0.1), [variable], config, adaptations, scaled=scaled)
 
 
 def test_a_step_with_infinite_gradients_is_skipped_and_the_scale_halved():
-    variable, update = make_update(True, ema_momentum=0.9, weight_decay=0.1)
+    variable, adaptations, update = make_update(True, ema_momentum=0.9, weight_decay=0.1)
     apply = tf.function(lambda g: update.apply([g], [variable]))
     apply(tf.constant([[0.1, 0.1]]))
-    before = [v.numpy() for v in [variable, *update.averages, *update.optimizer._momentums]]
+    before = [v.numpy() for v in [variable, *adaptations.evaluated, *update.optimizer._momentums]]
     assert float(update.scale()) == 2.0**15
     apply(tf.constant([[np.inf, 0.1]]))
-    after = [v.numpy() for v in [variable, *update.averages, *update.optimizer._momentums]]
+    after = [v.numpy() for v in [variable, *adaptations.evaluated, *update.optimizer._momentums]]
     for one, two in zip(before, after, strict=True):
         np.testing.assert_array_equal(one, two)
     assert float(update.scale()) == 2.0**14
@@ -217,10 +218,10 @@ def test_a_step_with_infinite_gradients_is_skipped_and_the_scale_halved():
 
 def test_an_optimizer_comes_back_as_it_was():
     optimizer = keras.optimizers.AdamW(weight_decay=0.3)
-    variable = keras.Variable([[1.0]])
-    update = Update(optimizer, [variable], zoo.TrainConfig(ema_momentum=0.9))
+    variable, config = keras.Variable([[1.0]]), zoo.TrainConfig(ema_momentum=0.9)
+    update = Update(optimizer, [variable], config, Adaptations(keras.Sequential(), config))
     assert "_distributed_tf_update_step" in vars(optimizer)
-    update.release()
+    update.close()
     assert optimizer.weight_decay == 0.3 and "_distributed_tf_update_step" not in vars(optimizer)
     assert len(optimizer.variables) == 4  # iterations, learning rate, two slots
 
@@ -310,7 +311,7 @@ def test_many_small_gains_are_an_improvement():
     ("monitor", "message"),
     [
         ("val_acuracy", r"monitor is 'val_acuracy', which no epoch of this run has. Did you mean 'val_accuracy'"),
-        ("val_own", r"monitor is 'val_own'; whether more of it is better is not known. Choose the loss"),
+        ("val_own", r"monitor is 'val_own'; its better direction is unknown. Choose the loss"),
     ],
 )
 def test_a_metric_that_cannot_be_monitored_is_refused(monitor, message):

@@ -338,7 +338,7 @@ def test_workers_that_were_told_different_things_notice():
     one, two, three = (f"127.0.0.1:{port}" for port in free_ports(3))
     workers = [start(WORKER, f"{one},{two}", 0), start(WORKER, f"{one},{two},{three}", 1)]
     texts = [finish(worker, 60) for worker in workers]
-    assert any("was told of another cluster" in text for text in texts), texts
+    assert any("belongs to another cluster" in text for text in texts), texts
     workers = [start(WORKER, f"{one},{two}", index) for index in (0, 1)]
     assert all("MET" in finish(worker, 60) for worker in workers)
 
@@ -386,7 +386,7 @@ def test_two_workers_go_on_after_a_kill_and_after_sigterm(tmp_path):
     text = finish(chief)
     finish(killed)
     assert killed.returncode == -9 and chief.returncode == 2
-    assert "Another worker is gone" in text and "the run goes on from its last checkpoint" in text
+    assert "Another worker was lost" in text and "the run resumes from its last checkpoint" in text
     workers = start_workers(KILLED, tmp_path / "run", 3, int(signal.SIGTERM))
     texts = [finish(worker) for worker in workers]
     assert [worker.returncode for worker in workers] == [143, 143]
@@ -418,5 +418,5 @@ except zoo.UsageError as error:
 @pytest.mark.slow
 def test_workers_that_train_unlike_things_are_refused():
     texts = [finish(worker) for worker in start_workers(UNLIKE)]
-    assert all("REFUSED Worker 1 trains something else than the chief" in text for text in texts), texts
+    assert all("REFUSED Worker 1 has other settings or data than the chief" in text for text in texts), texts
     assert "config.batch_size is 65, the chief has 64" in texts[1]

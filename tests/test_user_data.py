@@ -608,7 +608,7 @@ def refused_model(name):
         ("not called", r"The Answer '.*' has no weights yet: .* Call model\(x\[:1\]\) once"),
         ("own step", r"OwnStep has a train_step of its own, which would not run here. Remove it"),
         ("two outputs", r"The model has the outputs a, b; y is one array. Pass a dict with these names."),
-        ("dict output", r"The model answers a dict of 1, .*; training takes one tensor. Build .* let call return one"),
+        ("dict output", r"The model returns a dict of 1, .*; training takes one tensor. Build .* let call return one"),
         ("not compiled", r"The model '.*' has no loss. Call model.compile\(optimizer=..., loss=..., metrics=\[...\]\)"),
     ],
 )
@@ -629,7 +629,7 @@ def test_a_model_that_cannot_be_trained_is_refused(name, message):
             np.eye(3),
             r"mean_of_all gives \(\) for 2 examples; .* Call keras.ops.mean\(..., axis=-1\)",
         ),
-        ({"activation": None}, Y, r"takes probabilities; the model answers -.* Pass from_logits=True to the loss, or"),
+        ({"activation": None}, Y, r"takes probabilities; the model returns -.* Pass from_logits=True to the loss, or"),
         ({"metrics": ["acuracy"]}, Y, r"Unknown metric 'acuracy'. Did you mean .*Accuracy"),
         ({"metrics": [Forgetful(power=2)]}, Y, r"has power=2, a copy of it 1: .* Give its class a get_config"),
         (

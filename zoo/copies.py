@@ -178,14 +178,14 @@ def check_copy(model: keras.Model, copy: keras.Model, inputs: Any, *, tolerance:
         tolerance: largest difference, relative to the larger of 1 and the largest output.
 
     Raises:
-        UsageError: the copy cannot be called, or answers otherwise.
+        UsageError: the copy cannot be called, or its outputs differ.
     """
     for want, got in zip(outputs_of(model, inputs), _copy_outputs(model, copy, inputs), strict=True):
         allowed = tolerance * scale_of(want)
         gap = float(np.max(np.abs(want - got), initial=0.0))
         if not gap <= allowed:
             raise UsageError(
-                f"A copy of model {model.name!r} for one device does not answer as the model does: on {len(want)} examples "
+                f"A copy of model {model.name!r} for one device has other outputs than the model: on {len(want)} examples "
                 f"the largest difference is {gap:.2g}, allowed {allowed:.2g}. "
                 f"Pass what {_suspects(model)} hold to add_weight(), or return it from get_config(); or "
                 "train in float32 on one device."
@@ -229,7 +229,7 @@ def check_agreement(model: keras.Model, copy: keras.Model, inputs: Any) -> None:
     """Compares a float32 copy with a model that computes in half precision: what rounding explains is allowed.
 
     Numbers may be 5 % of the largest apart on average, and single examples may be decided otherwise only where the copy
-    itself is undecided: where its best answer leads by less than a fifth of the largest.
+    itself is undecided: where its best class leads by less than a fifth of the largest.
 
     Raises:
         UsageError: the copy cannot be called, or predicts otherwise.
@@ -244,7 +244,7 @@ def check_agreement(model: keras.Model, copy: keras.Model, inputs: Any) -> None:
             flipped = int(np.sum((rows.argmax(-1) != want.reshape(rows.shape).argmax(-1)) & sure))
         if not mean <= 0.05 * scale or flipped > 0.05 * max(20, want.size // want.shape[-1]):
             raise UsageError(
-                f"The float32 copy of model {model.name!r} does not answer as the model does in half precision: on "
+                f"The float32 copy of model {model.name!r} has other outputs than the model in half precision: on "
                 f"{len(want)} examples the mean difference is {mean:.2g}, allowed {0.05 * scale:.2g}; {flipped} clear "
                 f"predictions differ. "
                 f"Pass what {_suspects(model)} hold to add_weight(), or return it from get_config(); or "

@@ -39,10 +39,10 @@ class _Draws(keras.random.SeedGenerator):
     def next(self, ordered: bool = True) -> tf.Tensor:
         """Returns the next seed, int32 (2,)."""
         self._count += 1  # while the graph is traced: every draw of the graph gets a number of its own
-        return _fold(self._key, self._count)
+        return mix_seed(self._key, self._count)
 
 
-def _fold(key: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
+def mix_seed(key: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
     """Returns a key, int32 (2,), that is made of another one and a number."""
     return tf.random.experimental.stateless_fold_in(key, tf.cast(number, tf.int32))
 
@@ -131,7 +131,7 @@ def augment(
         names: some of `NAMES`, in order of application; none returns the data set itself.
         seed: of the run, 0 to 2**32 - 1.
         epoch: number of the epoch, from 0.
-        start: number of the data set's first batch in the epoch, above 0 where a run goes on.
+        start: number of the data set's first batch in the epoch, above 0 in a resumed run.
         num_classes: number of classes, for what mixes.
 
     Returns:
@@ -155,11 +155,11 @@ def augment(
     inputs_spec, targets_spec, _ = dataset.element_spec
     ((image, spec),), (target,) = inputs_spec.items(), targets_spec
     change = _change_batch(tuple(names), tuple(spec.shape[1:]), num_classes)
-    key = _fold(tf.constant(np.array([seed, 0], np.uint32).view(np.int32)), epoch)
+    key = mix_seed(tf.constant(np.array([seed, 0], np.uint32).view(np.int32)), epoch)
 
     def one(position: tf.Tensor, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         inputs, targets, weights = batch
-        images, labels, given = change(inputs[image], targets[target], weights.get(target), _fold(key, position))
+        images, labels, given = change(inputs[image], targets[target], weights.get(target), mix_seed(key, position))
         images = tf.ensure_shape(images, inputs[image].shape)
         return {image: images}, {target: labels}, weights if given is None else {target: given}
 
@@ -195,10 +195,12 @@ def _change_batch(names: tuple[str, ...], shape: tuple[int, int, int], num_class
     def change(inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None, key: tf.Tensor) -> Any:
         with _single_precision():
             images = tf.cast(inputs, tf.float32)
-            for number, apply in changes:  # a key for each name: what one draws does not depend on what else is asked
-                images = apply(images, _Draws(_fold(key, number)))
+            for number, apply in changes:  # a key for each name: the draws of one do not depend on the others
+                images = apply(images, _Draws(mix_seed(key, number)))
             if mixers:
-                images, targets, weights = _mix(mixers, images, targets, weights, num_classes, _fold(key, len(NAMES)))
+                images, targets, weights = _mix(
+                    mixers, images, targets, weights, num_classes, mix_seed(key, len(NAMES))
+                )
             return tf.cast(images, inputs.dtype), targets, weights
 
     return change
@@ -265,7 +267,7 @@ def _rand_augment(height: int, width: int, channels: int) -> _Change:
         # A loop of the graph, not of Python: every epoch pays for the size of the graph.
         _, images = tf.while_loop(
             lambda number, _: number < _OPERATIONS_PER_IMAGE,
-            lambda number, images: (number + 1, once(images, _Draws(_fold(key, number)))),
+            lambda number, images: (number + 1, once(images, _Draws(mix_seed(key, number)))),
             (tf.constant(0), images),
         )
         return tf.clip_by_value(images, 0.0, 1.0)
@@ -357,13 +359,13 @@ def _mix(
 
     def by(index: int) -> Callable[[], tuple[tf.Tensor, tf.Tensor]]:
         def mixed() -> tuple[tf.Tensor, tf.Tensor]:
-            layer, how = mixers[index].layer, mixers[index].draw(images, _Draws(_fold(key, 1 + index)))
+            layer, how = mixers[index].layer, mixers[index].draw(images, _Draws(mix_seed(key, 1 + index)))
             mixture = layer.transform_images(images, how, training=True)
             return tf.clip_by_value(mixture, 0.0, 1.0), layer.transform_labels(targets, how, training=True)
 
         return mixed
 
-    chosen = tf.random.stateless_uniform((), _fold(key, 0), maxval=len(mixers), dtype=tf.int32)
+    chosen = tf.random.stateless_uniform((), mix_seed(key, 0), maxval=len(mixers), dtype=tf.int32)
     images, targets = tf.switch_case(chosen, [by(index) for index in range(len(mixers))])
     if weights is None:
         return images, targets, None

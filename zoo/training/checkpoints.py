@@ -1,4 +1,4 @@
-"""Checkpoints: a folder each, complete or not there at all."""
+"""Checkpoints: a folder each, either complete or absent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Values = Mapping[str, Sequence[np.ndarray]]
 class Checkpoints:
     """Saves and restores values of variables, and the loop's own state.
 
-    A checkpoint is written into a temporary folder and renamed, so a kill at any moment leaves the one before intact.
+    A checkpoint is written into a temporary folder and renamed, so a kill at any moment leaves the previous one intact.
     The values are in TensorFlow's checkpoint format, whose checksums find a damaged file.
 
     Args:
@@ -57,7 +57,7 @@ class Checkpoints:
         self._write(f"best-{epoch:06d}", {"model": weights}, {"epoch": epoch})
 
     def _named(self) -> set[int]:
-        """The best epochs that the checkpoints name, of which each may be gone on from."""
+        """The best epochs that the checkpoints name; a run may resume from any of these."""
         states = [storage.read_json(path / "state.json") for path in self._all() if (path / "state.json").is_file()]
         return {int(epoch) for state in states for epoch, _ in state.get("selection", {}).get("best", [])}
 
@@ -72,7 +72,7 @@ class Checkpoints:
             return list(_read(path, {"model": like})["model"])
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise UsageError(
-                f"The weights of the best epoch, {path}, cannot be read: {one_line(error, 120)}. Start anew with "
+                f"The weights of the best epoch, {path}, cannot be read: {one_line(error, 120)}. Start again with "
                 "--overwrite, or pass another --run_directory."
             ) from error
 
@@ -100,8 +100,8 @@ class Checkpoints:
             storage.remove_tree(replaced)
         except (OSError, tf.errors.OpError) as error:
             raise UsageError(
-                f"Cannot write a checkpoint to {self._directory}: {one_line(error)}. The checkpoint before it is intact; "
-                "make room and start the same command again to go on from there."
+                f"Cannot write a checkpoint to {self._directory}: {one_line(error)}. The previous checkpoint is intact; "
+                "make room and start the same command again to resume from there."
             ) from error
         finally:
             storage.remove_tree(temporary)
@@ -127,15 +127,15 @@ class Checkpoints:
         for path in reversed(paths):
             try:
                 state: dict[str, Any] = storage.read_json(path / "state.json")
-                _refuse_other_layout(path, state["layout"], like)
+                _reject_other_layout(path, state["layout"], like)
                 return _read(path, like), state
             except UsageError:
                 raise
             except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-                print(f"Checkpoint {path} is damaged ({one_line(error, 120)}); trying the one before.", flush=True)
+                print(f"Checkpoint {path} is damaged ({one_line(error, 120)}); trying the previous one.", flush=True)
         if paths:
             raise UsageError(
-                f"Every checkpoint in {self._directory} is damaged. Start anew with --overwrite, or pass another "
+                f"Every checkpoint in {self._directory} is damaged. Start again with --overwrite, or pass another "
                 "--run_directory."
             )
         return None
@@ -159,7 +159,7 @@ def _read(path: Path, like: Values) -> dict[str, list[np.ndarray]]:
     return {group: [next(read) for _ in members] for group, members in like.items()}
 
 
-def _refuse_other_layout(path: Path, layout: Mapping[str, Any], like: Values) -> None:
+def _reject_other_layout(path: Path, layout: Mapping[str, Any], like: Values) -> None:
     for group, members in like.items():
         old = [tuple(map(str, m[-2:])) for m in layout.get(group, [])]
         new = [(str(list(a.shape)), str(a.dtype)) for a in members]

@@ -1,7 +1,7 @@
-"""Several machines: who they are, waiting for all of them, and what they tell each other.
+"""Several machines: their addresses, the wait for all of them, and the values that they exchange.
 
-TensorFlow waits for a missing worker for an hour and cannot be interrupted meanwhile, so the workers look for each
-other here first, with plain sockets, and say which address does not answer.
+TensorFlow waits an hour for a missing worker and cannot be interrupted. So the workers first look for each other here, with
+plain sockets, and name the address that does not respond.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def meet(cluster: Cluster, timeout: float = 300.0) -> None:
         timeout: seconds to wait.
 
     Raises:
-        UsageError: a worker that does not answer, one that was told of another cluster, or an address of this worker
+        UsageError: a worker that does not respond or belongs to another cluster, or an address of this worker
             that it cannot listen at.
     """
     deadline = time.monotonic() + timeout
@@ -158,7 +158,7 @@ class _Meeting:
                     self._call(other)
                 if self.stranger is not None:
                     raise UsageError(
-                        f"The worker at {self.stranger} was told of another cluster, or has this worker's index "
+                        f"The worker at {self.stranger} belongs to another cluster, or has this worker's index "
                         f"{self.cluster.index}. Start every worker with the same --cluster and its own --task-index."
                     )
                 if time.monotonic() > self.deadline:
@@ -199,7 +199,7 @@ class _Meeting:
 
 
 class Workers:
-    """What the processes of a run tell each other; on a single process every answer is its own.
+    """Exchanges values between the processes of a run; a single process gets its own values.
 
     Every worker must make the same calls in the same order.
 
@@ -244,14 +244,19 @@ class Workers:
 
     def from_chief(self, values: np.ndarray) -> np.ndarray:
         """Returns the chief's numbers on every worker; the others pass any of the same shape and dtype."""
-        return self.sum(values if self.chief else np.zeros_like(values))
+        wide = values.astype(np.int64) if values.dtype.kind in "ub" else values  # what can be summed over workers
+        return self.sum(wide if self.chief else np.zeros_like(wide)).astype(values.dtype)
+
+    def number_from_chief(self, number: int) -> int:
+        """Returns the chief's whole number on every worker."""
+        return int(self.from_chief(np.array([number], np.int64))[0])
 
     def text_from_chief(self, text: str) -> str:
         """Returns the chief's text on every worker."""
         if self.count == 1:
             return text
         content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
-        size = int(self.from_chief(np.array([content.size], np.int64))[0])
+        size = self.number_from_chief(content.size)
         padded = content if self.chief else np.zeros(size, np.int32)
         return self.from_chief(padded).astype(np.uint8).tobytes().decode()
 
@@ -261,9 +266,9 @@ class Workers:
 
 
 def agree(workers: Workers, facts: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises UsageError on every worker if one was told anything else than the chief.
+    """Raises UsageError on every worker if the settings or data of one differ from the chief's.
 
-    They would compute nonsense, or wait for each other for ever. Where files lie may differ.
+    They would compute nonsense, or wait for each other forever. Paths of files may differ.
 
     Args:
         workers: all of them make this call.
@@ -284,6 +289,6 @@ def agree(workers: Workers, facts: Mapping[str, Mapping[str, Any]]) -> None:
         which = ", ".join(str(i) for i in np.flatnonzero(differing))
         what = f": {wrong[0]} is {mine.get(wrong[0])}, the chief has {chief.get(wrong[0])}" if wrong else ""
         raise UsageError(
-            f"Worker {which} trains something else than the chief{what}. Start every worker with the same command and "
+            f"Worker {which} has other settings or data than the chief{what}. Start every worker with the same command and "
             "the same data; each takes its part of every batch."
         )

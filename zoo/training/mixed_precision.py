@@ -1,4 +1,4 @@
-"""The type of the computation, and the plain model that a run ends in."""
+"""The precision of a model, and the float32 model that a run returns."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def check_precision(model: keras.Model, name: str) -> None:
 def plain_model(model: keras.Model) -> keras.Model:
     """Returns a model of the same weights that computes in float32 on one device; the model itself where it does so.
 
-    What is evaluated and exported is this one: a serving process needs no half-precision kernels, and its answers do not
-    depend on the batch that a request came in.
+    This model is evaluated and exported: a serving process needs no half-precision kernels, and its outputs do not depend
+    on the batch of a request.
     """
     alone = model.distribute_strategy.num_replicas_in_sync == 1 and not isinstance(
         model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy
@@ -106,8 +106,8 @@ def plain_model(model: keras.Model) -> keras.Model:
 def check_plain(model: keras.Model, copy: keras.Model, inputs: Any) -> None:
     """Compares what `plain_model` returned with the model that was trained, on real inputs.
 
-    In half precision no tolerance would tell rounding from a state that is lost in part. So a second copy, which computes as
-    the model does, must answer like it to rounding, and the float32 copy must predict the same.
+    In half precision no tolerance separates rounding from lost state. So a second copy in the same precision must return the
+    same outputs up to rounding, and the float32 copy must predict the same classes.
 
     Args:
         model: the model that is trained.

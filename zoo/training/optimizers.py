@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
+from zoo.training.adaptations.collection import Adaptations
 from zoo.training.schedules import make_learning_rate
 
 _REPLACED = ("_all_reduce_sum_gradients", "_apply_weight_decay", "_distributed_tf_update_step")
@@ -129,8 +130,9 @@ def is_decayed(variable: keras.Variable) -> bool:
 
 
 class Update:
-    """Applies summed gradients to the weights: decay, the optimizer's step, the moving average; nothing of it where a
-    scaled loss gave gradients that are not finite.
+    """Applies summed gradients to the weights: decay, the optimizer's step, what adaptations do after it.
+
+    A step whose scaled loss gave gradients that are not finite is skipped.
 
     Make it in the strategy's scope. Keras would sum the gradients when it updates the variables, that is, after clipping:
     every replica then clips its own part, and the result depends on the number of devices. Here they arrive summed.
@@ -138,10 +140,10 @@ class Update:
     Args:
         optimizer: a Keras optimizer; it is built here.
         weights: the trainable variables.
-        config: weight decay and the moving average's momentum.
+        config: weight decay.
+        adaptations: their factors of the learning rate, and what they do after a step.
         scaled: whether the loss is scaled, as float16 needs it.
-        brought: whether the user has made the optimizer, which then says itself what it decays.
-        rates: factor of each weight's learning rate; None for 1.
+        brought: whether the user has made the optimizer, which then decides itself which weights it decays.
     """
 
     def __init__(
@@ -149,28 +151,22 @@ class Update:
         optimizer: keras.optimizers.Optimizer,
         weights: Sequence[keras.Variable],
         config: TrainConfig,
+        adaptations: Adaptations,
         *,
         scaled: bool = False,
         brought: bool = False,
-        rates: Sequence[float] | None = None,
     ) -> None:
         for name in _REPLACED:
             if not hasattr(optimizer, name):
                 raise RuntimeError(f"Keras {keras.__version__} updates weights in another place; install keras 3.15.")
-        self.optimizer = optimizer
+        self.optimizer, self._adaptations = optimizer, adaptations
         # Eagerly, in scope: variables made while a replica's step is traced raise.
         optimizer.build(weights)
         own = optimizer.weight_decay if config.weight_decay is None else config.weight_decay
         applies = optimizer._use_weight_decay if brought and config.weight_decay is None else is_decayed
         self._decay = [float(own or 0) if applies(v) else 0.0 for v in weights]
-        self._rates = [1.0] * len(weights) if rates is None else list(rates)
-        self._momentum = config.ema_momentum
-        self.averages: list[keras.Variable] = []
-        if self._momentum is not None:
-            self.averages = [
-                keras.Variable(_value_of(v), shape=v.shape, dtype=v.dtype, trainable=False, name="average")
-                for v in weights
-            ]
+        adaptations.build(weights)
+        self._rates = [adaptations.rate(v) for v in weights]
         self._scale: list[keras.Variable] = []
         if scaled:
             self._scale = [
@@ -182,7 +178,7 @@ class Update:
         optimizer._apply_weight_decay = lambda variables: None  # applied here, so that a skipped step skips it
         optimizer._distributed_tf_update_step = self._update_all
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Gives the optimizer back as it came."""
         for name in _REPLACED:
             self.optimizer.__dict__.pop(name, None)
@@ -190,7 +186,7 @@ class Update:
     @property
     def variables(self) -> list[keras.Variable]:
         """Everything that a checkpoint must hold."""
-        return [*self.optimizer.variables, *self.averages, *self._scale]
+        return [*self.optimizer.variables, *self._adaptations.variables, *self._scale]
 
     def scale(self) -> Any:
         """Returns the factor of the loss, float32 scalar, or None where it is not scaled."""
@@ -224,11 +220,10 @@ class Update:
     def _update_all(self, strategy: Any, pairs: Any, learning_rate: Any) -> None:
         for gradient, variable in pairs:
             index = self.optimizer._get_variable_index(variable)
-            average = [self.averages[index].value] if self.averages else []
-            arguments = (gradient, learning_rate, *average)
+            arguments = (gradient, learning_rate, self._adaptations.own(index))
             strategy.extended.update(variable, self._update_one, args=arguments, group=False)
 
-    def _update_one(self, variable: Any, gradient: Any, learning_rate: Any, average: Any = None) -> None:
+    def _update_one(self, variable: Any, gradient: Any, learning_rate: Any, own: Any) -> None:
         def update() -> None:
             index = self.optimizer._get_variable_index(variable)
             decay, factor = self._decay[index], self._rates[index]
@@ -237,12 +232,9 @@ class Update:
                 rate = tf.cast(scheduled, variable.dtype)
                 variable.assign_sub(variable * tf.cast(decay, variable.dtype) * rate)
             self.optimizer.update_step(gradient, variable, scheduled)
-            if average is not None:
-                # The first step's weights are where the average starts, as Keras has it.
-                first = tf.equal(tf.convert_to_tensor(self.optimizer.iterations), 0)
-                momentum = tf.where(first, 0.0, self._momentum)
-                momentum = tf.cast(momentum, variable.dtype)
-                average.assign(momentum * average + (1 - momentum) * variable)
+            if own:
+                step = tf.convert_to_tensor(self.optimizer.iterations)
+                self._adaptations.after_step(variable, index, own, step)
 
         if self._finite is None:
             update()
@@ -253,7 +245,3 @@ class Update:
 def _then(action: Any) -> tf.Tensor:
     action()
     return tf.constant(True)
-
-
-def _value_of(variable: keras.Variable) -> Any:
-    return lambda shape, dtype: tf.cast(tf.convert_to_tensor(variable.value), dtype)

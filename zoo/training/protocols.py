@@ -1,4 +1,4 @@
-"""What training takes and gives back."""
+"""Inputs and results of training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.tasks import Objective
 
 
 class TrainingData(Protocol):
-    """What the loop asks of its data; `data.prepare(...)` returns it."""
+    """What the loop needs of its data; `data.prepare(...)` returns it."""
 
     objective: Objective
 
@@ -62,13 +62,13 @@ class TrainingData(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """What a training run gives back.
+    """The result of a training run.
 
     Attributes:
         history: a dict per epoch, as in history.csv.
-        run_directory: where the run is kept, None where none was asked for.
-        resumed_at: (epoch, step) at which this call went on, None for a run from the start.
-        model: the trained model, in float32 on one device: what is to be evaluated and exported. It is the model that was
+        run_directory: the folder of the run, None without one.
+        resumed_at: (epoch, step) at which this call resumed, None for a new run.
+        model: the trained model, in float32 on one device, to be evaluated and exported. It is the model that was
             trained unless that one computes in half precision or on several devices.
         chief: whether this process is the one that prints and writes, where several train together.
     """

@@ -1,4 +1,4 @@
-"""What a run needs to know before its first step: class weights, XLA, a closed form."""
+"""Decisions and checks before the first step: class weights, XLA, a closed form, augmentation."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def class_factors(config: TrainConfig, data: TrainingData) -> list[float] | None
 
 
 _XLA_PAYS = 2000
-"""Steps from which on the second or two that XLA compiles for are won back."""
+"""From this number of steps on, XLA saves more time than the second or two of its compilation."""
 
 
 def is_compiled(model: keras.Model, config: TrainConfig, total_steps: int) -> bool:
-    """Returns whether XLA compiles the step: where it was asked for, or where it pays, which is in long enough runs, on a
-    CPU, of a model that is known to gain by it."""
+    """Returns whether XLA compiles the step: where the config says so, or where it pays. It pays in long runs on a CPU, of
+    models that are known to be faster with it."""
     if config.jit_compile != "auto":
         return bool(config.jit_compile)
     build = describe_build(model)
     alone = model.distribute_strategy.num_replicas_in_sync == 1 and config.accumulation_steps == 1
     on_cpu = not tf.config.list_physical_devices("GPU")
     gains = build is not None and get_spec(build["name"]).jit_compile
-    # Of one shape: XLA compiles anew for every length of a text or series, which takes longer than it saves.
+    # Of one shape: XLA compiles again for every length of a text or series, which takes longer than it saves.
     fixed = all(size is not None for tensor in getattr(model, "inputs", None) or () for size in tensor.shape[1:])
     return bool(gains and alone and on_cpu and fixed and total_steps >= _XLA_PAYS)
 

@@ -1,4 +1,4 @@
-"""A run directory: everything needed to understand a run, to repeat it, and to go on where it was killed."""
+"""A run directory: everything needed to understand a run, to repeat it, and to resume it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 class RunDirectory:
     """Owns a run's folder while it trains.
 
-    Opening one that exists goes on with its run, provided that the settings and the data are the same; it is locked
+    Opening an existing one resumes its run, provided that the settings and the data are the same; it is locked
     against a second trainer until `close`. Nothing of such a run is changed before `record`.
 
     Args:
         path: the folder; made where it is missing.
         settings: the run's `model`, `data` and `config` sections.
-        overwrite: throws away the run that is there and starts anew.
+        overwrite: deletes the existing run and starts again.
         interface: the data's, see `TrainingData`; None for data that has none.
 
     Raises:
@@ -52,11 +52,11 @@ class RunDirectory:
         existing = self._existing()
         # Before the first checkpoint there is nothing to lose, and nothing that other settings could be mixed with.
         begun = any(self.checkpoints.glob("step-*")) or self.model_file.is_file()
-        self._goes_on = existing is not None and not overwrite and begun
-        if existing is not None and self._goes_on:
+        self._resumes = existing is not None and not overwrite and begun
+        if existing is not None and self._resumes:
             changes = [] if interface is None else interface.changes_since(self.interface)
-            _refuse_other_settings(self.path, existing, settings, same_data=interface is not None and not changes)
-            self._refuse_other_data(existing, changes)
+            _reject_other_settings(self.path, existing, settings, same_data=interface is not None and not changes)
+            self._reject_other_data(existing, changes)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -67,28 +67,28 @@ class RunDirectory:
                 f"Cannot write the run directory {self.path}: {error.strerror}. Pass another --run_directory."
             ) from error
 
-    def _refuse_other_data(self, existing: Mapping[str, Any], changes: Sequence[str]) -> None:
+    def _reject_other_data(self, existing: Mapping[str, Any], changes: Sequence[str]) -> None:
         if changes:
             raise UsageError(
                 f"{self.path} holds a run that was trained on other data: {'; '.join(changes)}. Put the old data back to "
-                "go on, or pass another --run_directory, or --overwrite to start anew."
+                "resume, or pass another --run_directory, or --overwrite to start again."
             )
         if existing.get("data_sha256", self._data_sha256) != self._data_sha256:
             raise UsageError(
                 f"{self.interface} belongs to other data than the checkpoints of {self.path}. Put the run's own folder "
-                "back, or pass another --run_directory, or --overwrite to start anew."
+                "back, or pass another --run_directory, or --overwrite to start again."
             )
 
     def record(self) -> None:
-        """Writes the settings, and the interface of a run that begins; one that goes on keeps its own.
+        """Writes the settings, and the interface of a new run; a resumed one keeps its own.
 
-        Call it once nothing can be refused any more, the restored checkpoint included.
+        Call it after all checks, the restored checkpoint included.
         """
         with writing(self.path):
             settings = {k: v for k, v in self._settings.items() if k != "data_sha256"}
             storage.write_text(self.config_file, _CONFIG_HEAD + to_yaml(settings))
             storage.write_json(self._settings_file, self._settings)
-            if self._interface is not None and not self._goes_on:
+            if self._interface is not None and not self._resumes:
                 self._interface.save(self.interface)
 
     def write_model(self, model: keras.Model) -> None:
@@ -220,12 +220,12 @@ def in_use(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while a run is written into a sentence; a callback's own error is not meant."""
+    """Turns an OSError while a run is written into a UsageError."""
     try:
         yield
     except OSError as error:
         raise UsageError(
-            f"Cannot write to {path}: {one_line(error)}. Make room and start the same command again to go on."
+            f"Cannot write to {path}: {one_line(error)}. Make room and start the same command again to resume."
         ) from error
 
 
@@ -252,7 +252,7 @@ _NO_NUMBERS = ("steps_per_call", "checkpoint_steps", "keep_checkpoints", "histog
 """Settings that change no number of a run."""
 
 
-def _refuse_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any], same_data: bool) -> None:
+def _reject_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any], same_data: bool) -> None:
     """Raises for the first setting in which a run that is there differs; more epochs at a constant rate are welcome, and
     so is the same data under another name."""
     for section in ("model", "data", "config"):
@@ -271,5 +271,5 @@ def _refuse_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapp
                 continue
             raise UsageError(
                 f"{path} holds a run with {section}.{key}={old.get(key)!r}; this one has {new.get(key)!r}. Pass another "
-                "--run_directory, the same settings to go on, or --overwrite to start anew."
+                "--run_directory, the same settings to resume, or --overwrite to start again."
             )

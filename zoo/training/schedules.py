@@ -78,15 +78,15 @@ def make_learning_rate(config: TrainConfig, total_steps: int) -> float | WarmupS
     if config.schedule == "constant" and not warmup_steps:
         return float(config.learning_rate)  # Keras takes no whole numbers
     if warmup_steps >= total_steps:
-        asked = (
+        warmup = (
             f"warmup_fraction={config.warmup_fraction}" if config.warmup_fraction else f"warmup_steps={warmup_steps}"
         )
         if total_steps < 2:
             raise UsageError(
-                f"{asked} leaves nothing of this run, which has one step. Leave the warm-up out, or pass more epochs or a "
+                f"{warmup} covers all of this run, which has one step. Leave the warm-up out, or pass more epochs or a "
                 "smaller batch_size."
             )
         less = 0.1 if config.warmup_fraction else max(1, total_steps // 10)
-        raise UsageError(f"{asked} leaves nothing of the {total_steps} steps of this run. Pass less, such as {less}.")
+        raise UsageError(f"{warmup} covers all {total_steps} steps of this run. Pass less, such as {less}.")
     rate = float(config.learning_rate)
     return WarmupSchedule(rate, config.schedule, warmup_steps, total_steps, config.warmup_from_zero)

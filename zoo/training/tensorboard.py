@@ -19,8 +19,8 @@ _NAMES = "events.out.tfevents.*"
 class TensorBoard:
     """Event files of a run: training and validation as runs of their own, so that they share a chart.
 
-    A run that goes on after a kill adds to the files that are there. What they hold of an epoch that is written again,
-    because it was never checkpointed, is dropped first: no epoch is there twice.
+    A resumed run appends to the existing files. An epoch that was written but never checkpointed is dropped first, so that no
+    epoch appears twice.
 
     Args:
         directory: the folder that `tensorboard --logdir` gets.

@@ -1,10 +1,12 @@
-"""`zoo.train`: what it takes and what it gives back."""
+"""`zoo.train`: one run, from the checks before it to the trained model."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import tensorflow as tf
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
 from zoo.tasks import model_input
-from zoo.training.adaptations.fine_tuning import tuned
-from zoo.training.cluster import agree
+from zoo.training.adaptations.collection import adapted
+from zoo.training.cluster import Workers, agree
 from zoo.training.data.user_data import wrap
 from zoo.training.data.user_losses import keep_compiled
+from zoo.training.loop.computation import Computation
 from zoo.training.loop.loop import Loop
+from zoo.training.loop.selection import Selection, directions
 from zoo.training.mixed_precision import check_plain, check_precision, plain_model
 from zoo.training.protocols import TrainingData, TrainResult
 from zoo.training.run_directory import RunDirectory
@@ -43,8 +47,8 @@ def train(
 ) -> TrainResult:
     """Trains a model under the strategy that it was built under.
 
-    With a run directory the run is checkpointed, and the same call after a kill goes on where it was. Ctrl-C and SIGTERM
-    save, and raise `Interrupted`. Of several workers only the chief, worker 0, needs the run directory.
+    With a run directory the run is checkpointed, and the same call resumes it after a kill. Ctrl-C and SIGTERM save a
+    checkpoint, and raise `Interrupted`. Of several workers only the chief, worker 0, needs the run directory.
 
     Args:
         model: a Keras model; its weights change.
@@ -54,18 +58,18 @@ def train(
             names. Every worker is given the whole data, and takes its part of each batch.
         config: how to train.
         validation: the same for after every epoch; what was prepared has its own.
-        run_directory: where config, history, checkpoints, plots and the trained model go; None keeps nothing.
-        callbacks: Keras callbacks. A killed run that goes on gives them back what they remembered: those of Keras that stop
-            early, lower the learning rate or keep the best model, and every one that has `get_state` and `set_state`.
+        run_directory: the folder of config, history, checkpoints, plots and the trained model; None keeps nothing.
+        callbacks: Keras callbacks. A resumed run restores their state: of those of Keras that stop early, lower the
+            learning rate or keep the best model, and of every one that has `get_state` and `set_state`.
         verbose: 1 for a progress bar, 2 for a line per epoch, 0 for silence.
-        overwrite: throws away the run that is in the directory.
+        overwrite: deletes the run that is in the directory.
 
     Returns:
-        The history, where the run is, and the model to export.
+        The history, the run directory, and the model to export.
 
     Raises:
-        UsageError: settings that contradict the strategy, the model or the run that is there, a run directory that
-            cannot be used, a loss that is not finite, memory that does not suffice, a worker that is gone.
+        UsageError: settings that contradict the strategy, the model or the existing run, a run directory that
+            cannot be used, a loss that is not finite, too little memory, a lost worker.
         Interrupted: SIGTERM or Ctrl-C came; what was done is saved.
 
     Example:
@@ -84,30 +88,31 @@ def train(
     check_precision(model, config.precision)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    # What cannot be done at the end is better known at the beginning.
+    # Before training: a model that cannot be copied to one device cannot be exported.
     check_plain(model, plain_model(model), model_input(model, data.some_inputs()))
-    with keep_compiled(model), tuned(model, config) as tuning:
-        loop = Loop(model, data, config, callbacks, verbose, tuning)
-        try:
-            if loop.verbose and tuning.summary:
-                print(tuning.summary, flush=True)
-            settings = {**data.describe(), "config": config.to_dict()}
-            if loop.workers.count > 1:
-                agree(loop.workers, {**settings, "examples": _examples(data, config)})
-            if run_directory is None or not loop.workers.chief:
-                return loop.run()
+    workers = Workers(model.distribute_strategy)
+    verbose = verbose if workers.chief else 0
+    with contextlib.ExitStack() as open_parts:
+        open_parts.enter_context(keep_compiled(model))
+        adaptations = open_parts.enter_context(adapted(model, config))
+        computation = open_parts.enter_context(closing(Computation(model, data, config, adaptations)))
+        known = directions(computation.metrics, validation=computation.has_validation)
+        selection = Selection(config, data.objective.monitor, known)
+        if verbose and adaptations.summary:
+            print(adaptations.summary, flush=True)
+        settings = {**data.describe(), "config": config.to_dict()}
+        if workers.count > 1:
+            agree(workers, {**settings, "examples": _examples(data, config)})
+        directory = None
+        if run_directory is not None and workers.chief:
             directory = RunDirectory(run_directory, settings, overwrite=overwrite, interface=data.interface)
-            try:
-                loop.keep_in(directory)
-                return loop.run()
-            finally:
-                directory.close()
-        finally:
-            loop.close()
+            open_parts.enter_context(closing(directory))
+        loop = Loop(computation, adaptations, selection, directory, workers, callbacks, verbose)
+        return open_parts.enter_context(closing(loop)).run()
 
 
 def _examples(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
-    """What workers must have in common of their examples: each takes its part of every batch."""
+    """Returns facts about the examples that must be equal on all workers, as each takes its part of every batch."""
     batch = next(iter(data.batches("train", config.batch_size, seed=config.seed)))
     digest = hashlib.sha256()
     for part in tf.nest.flatten(batch):
@@ -118,7 +123,7 @@ def _examples(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
 
 
 def _training_data(model: keras.Model, data: Any, validation: Any, config: TrainConfig) -> TrainingData:
-    """Returns what was prepared as it is, and arrays and datasets in the same form."""
+    """Returns prepared data unchanged, and arrays and datasets in the same form."""
     if hasattr(data, "batches") and hasattr(data, "objective"):
         if validation is not None:
             raise UsageError("validation came with prepared data, which has its own. Leave validation out.")
@@ -138,7 +143,7 @@ def _training_data(model: keras.Model, data: Any, validation: Any, config: Train
 
 
 def _check_optimizer(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> None:
-    """Raises UsageError for settings of a compiled optimizer that training does itself, and for one made elsewhere."""
+    """Raises UsageError for an optimizer with settings that the loop replaces, or one made outside the strategy."""
     for name, field in {
         "use_ema": "ema_momentum",
         "gradient_accumulation_steps": "accumulation_steps",

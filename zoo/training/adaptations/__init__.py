@@ -1,1 +1,1 @@
-"""Ways to train a part of a model."""
+"""Adaptations: changes of how a model trains, one file each, found by scanning this folder."""

@@ -1,4 +1,4 @@
-"""What is refused of a user's own model, targets and weights before anything is trained on them."""
+"""Checks of a user's model, targets and weights before training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from zoo.errors import UsageError, one_line
 from zoo.training.data.user_losses import CompiledLoss, PerElement
-from zoo.training.data.user_splits import shown
+from zoo.training.data.user_splits import format_shape
 
 Shape = tuple[int | None, ...]
 
@@ -51,23 +51,23 @@ def check_shapes(objective: CompiledLoss, targets: Shape, outputs: Shape, where:
         outputs: shape, likewise.
         where: how messages call the targets.
     """
-    told = f"{where} is {shown(('examples', *targets))}; the loss {objective.name} with outputs "
-    told += shown(("examples", *outputs))
+    facts = f"{where} is {format_shape(('examples', *targets))}; the loss {objective.name} with outputs "
+    facts += format_shape(("examples", *outputs))
     if objective.kind == "own":
         return
     if objective.kind == "sparse":
         if targets in (outputs[:-1], (*outputs[:-1], 1)):
             return
-        cure = f"Pass class numbers of shape {shown(('examples', *outputs[:-1]))}."
+        cure = f"Pass class numbers of shape {format_shape(('examples', *outputs[:-1]))}."
         if targets == outputs:
             cure = "Compile with categorical_crossentropy, or pass y.argmax(axis=-1)."
-        raise UsageError(f"{told} takes one class number for each answer. {cure}")
+        raise UsageError(f"{facts} takes one class number for each output. {cure}")
     if targets == outputs or (*targets, 1) == outputs or targets == (*outputs, 1):
         return
-    cure = f"Pass targets of shape {shown(('examples', *outputs))}."
+    cure = f"Pass targets of shape {format_shape(('examples', *outputs))}."
     if objective.kind == "one_hot" and targets == outputs[:-1]:
         cure = "Compile with sparse_categorical_crossentropy, or pass keras.utils.to_categorical(y)."
-    raise UsageError(f"{told} takes targets of the outputs' shape. {cure}")
+    raise UsageError(f"{facts} takes targets of the outputs' shape. {cure}")
 
 
 def loss_rank(objective: CompiledLoss, loss: PerElement, targets: np.ndarray, output: tf.Tensor, where: str) -> int:
@@ -77,19 +77,21 @@ def loss_rank(objective: CompiledLoss, loss: PerElement, targets: np.ndarray, ou
         objective: the loss.
         loss: as it is called.
         targets: of the same rows as the output.
-        output: what the model answers to some rows.
+        output: the model's output for some rows.
         where: how messages call the targets.
 
     Raises:
-        UsageError: a loss of probabilities with outputs that are none, or one that is one number for the whole batch.
+        UsageError: a loss of probabilities with other outputs, or one that gives a single number for the whole batch.
     """
     name, least = objective.name, float(tf.reduce_min(output))
     if objective.takes_probabilities and least < 0:
         raise UsageError(
-            f"The loss {name} takes probabilities; the model answers {least:.3g}. Pass from_logits=True to the loss, or let "
+            f"The loss {name} takes probabilities; the model returns {least:.3g}. Pass from_logits=True to the loss, or let "
             "the model end in softmax or sigmoid."
         )
-    shapes = f"{shown(('examples', *targets.shape[1:]))} with outputs {shown(('examples', *output.shape[1:]))}"
+    shapes = (
+        f"{format_shape(('examples', *targets.shape[1:]))} with outputs {format_shape(('examples', *output.shape[1:]))}"
+    )
     try:  # zeros: values are checked elsewhere, and the shape is all that counts here
         shape = tuple(loss(np.zeros_like(targets), output).shape)
     except (ValueError, TypeError, tf.errors.OpError) as error:
@@ -98,19 +100,19 @@ def loss_rank(objective: CompiledLoss, loss: PerElement, targets: np.ndarray, ou
         ) from error
     if not shape or shape[0] != len(targets):
         raise UsageError(
-            f"The loss {name} gives {shown(shape)} for {len(targets)} examples; expected a number for each, which weights "
-            "multiply. Call keras.ops.mean(..., axis=-1) in it, which leaves one for each."
+            f"The loss {name} gives {format_shape(shape)} for {len(targets)} examples; expected a number for "
+            "each, which weights multiply. Call keras.ops.mean(..., axis=-1) in it, which leaves one for each."
         )
     if shape[1:] != targets.shape[1 : len(shape)]:
         raise UsageError(
-            f"The loss {name} gives {shown(('examples', *shape[1:]))} for {where} {shapes}. Make it give one number for each "
-            "example, or for each step of the targets."
+            f"The loss {name} gives {format_shape(('examples', *shape[1:]))} for {where} {shapes}. Make it give "
+            "one number for each example, or for each step of the targets."
         )
     return len(shape)
 
 
 def check_weights(weights: np.ndarray, each: Shape, where: str) -> None:
-    """Raises `UsageError` for weights that are none, or do not fit the losses.
+    """Raises `UsageError` for weights that are invalid, or do not fit the losses.
 
     Args:
         weights: (examples, ...).
@@ -118,10 +120,10 @@ def check_weights(weights: np.ndarray, each: Shape, where: str) -> None:
         where: how messages call the weights.
     """
     if weights.shape[1:] not in ((), (1,), each, (*each, 1)):
-        wanted = " or ".join(dict.fromkeys(shown(("examples", *shape)) for shape in ((), each)))
+        wanted = " or ".join(dict.fromkeys(format_shape(("examples", *shape)) for shape in ((), each)))
         raise UsageError(
-            f"{where} is {shown(('examples', *weights.shape[1:]))}; the losses are {shown(('examples', *each))}. "
-            f"Pass weights of shape {wanted}."
+            f"{where} is {format_shape(('examples', *weights.shape[1:]))}; the losses are "
+            f"{format_shape(('examples', *each))}. Pass weights of shape {wanted}."
         )
     wrong = np.argwhere(~(np.isfinite(weights) & (weights >= 0)))
     if wrong.size:
@@ -132,7 +134,7 @@ def check_weights(weights: np.ndarray, each: Shape, where: str) -> None:
 def check_values(
     objective: CompiledLoss, targets: np.ndarray, weights: np.ndarray | None, classes: int, where: str
 ) -> None:
-    """Raises `UsageError` for the first target that is none; what has weight 0 may be anything.
+    """Raises `UsageError` for the first invalid target; targets with weight 0 may be anything.
 
     Args:
         objective: the loss.
@@ -149,7 +151,7 @@ def check_values(
     good, expected = np.isfinite(targets), "finite numbers"
     if objective.kind == "sparse":
         good &= (targets >= 0) & (targets < classes) & (np.where(good, targets, 0) % 1 == 0)
-        expected = f"whole numbers from 0 to {classes - 1}, as the model answers {classes} classes"
+        expected = f"whole numbers from 0 to {classes - 1}, as the model has {classes} classes"
     elif objective.kind == "binary":
         good &= (targets >= 0) & (targets <= 1)
         expected = "numbers from 0 to 1"

@@ -32,7 +32,7 @@ def wrap(model: keras.Model, data: Any, validation: Any = None) -> UserData:
     marks what is not real, such as padding. Keras's own masks and `ignore_class` count as weight 0. As in Keras, `metrics`
     know no weights but 0, and `weighted_metrics` take them as they are.
 
-    A dataset is taken in its own order. A run that is killed goes on with exactly the batches that it had not seen only
+    A dataset is taken in its own order. A resumed run continues with exactly the batches that it had not seen only
     where the dataset yields the same order every time, such as with `shuffle(..., reshuffle_each_iteration=False)`.
 
     Of several outputs each has its loss, loss weight, metrics and sample weights, as in Keras: dicts by the outputs' names,
@@ -49,7 +49,7 @@ def wrap(model: keras.Model, data: Any, validation: Any = None) -> UserData:
         validation: the same, measured after every epoch.
 
     Raises:
-        UsageError: what cannot be trained on as it came; the message says what to pass.
+        UsageError: data that cannot be used as it is; the message says what to pass.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
@@ -68,7 +68,7 @@ def wrap(model: keras.Model, data: Any, validation: Any = None) -> UserData:
 
 
 class UserData:
-    """A user's own data in the form of `zoo.training.loop.loop.TrainingData`; `wrap` makes it.
+    """A user's own data in the form of `zoo.training.protocols.TrainingData`; `wrap` makes it.
 
     Attributes:
         objective: the compiled losses and metrics.
@@ -121,7 +121,7 @@ class UserData:
             raise UsageError(f"The model does not take {split.x}: {one_line(error, 200)} Check its shape.") from error
         if not isinstance(answer, tf.Tensor) and not getattr(model, "outputs", None):
             raise UsageError(
-                f"The model answers a {type(answer).__name__} of {len(tf.nest.flatten(answer))}, whose names Keras does not "
+                f"The model returns a {type(answer).__name__} of {len(tf.nest.flatten(answer))}, whose names Keras does not "
                 "know of a subclassed model; training takes one tensor. Build a Functional keras.Model, or let call return "
                 "one tensor."
             )
@@ -170,13 +170,13 @@ class UserData:
             seed: shuffles arrays with this seed; None keeps their order.
             epoch: which pass this is.
             start: number of batches to leave out at the beginning.
-            group_by_length: refused: nothing is padded here.
+            group_by_length: rejected: nothing is padded here.
 
         Raises:
             UsageError: unknown split, or group_by_length.
         """
         if group_by_length:
-            _refuse_groups()
+            _reject_groups()
         found, finish = self._split(split), self._finish(split)
         batches = found.batches(batch_size, seed, epoch, start)
         return batches.map(finish, num_parallel_calls=2, deterministic=True).prefetch(8)
@@ -196,7 +196,7 @@ class UserData:
 
         def order(seed: int, epoch: int, batch_size: int, group_by_length: bool) -> np.ndarray:
             if group_by_length:
-                _refuse_groups()
+                _reject_groups()
             return found.order(seed, epoch)
 
         return Resident(found.columns(), order, self._finish(split))
@@ -232,7 +232,7 @@ class UserData:
         return self._labelled.counts(self._split(split)) if self._labelled else None
 
 
-def _refuse_groups() -> None:
+def _reject_groups() -> None:
     raise UsageError(
         "group_by_length goes with data that is padded batch by batch; arrays and datasets are taken as they come. "
         "Leave group_by_length out."
@@ -253,7 +253,7 @@ def _describe_model(model: keras.Model, compiled: Compiled, outputs: Sequence[Us
         optimizer = plain(model.optimizer.get_config())
         optimizer["name"] = without_number(optimizer["name"])
     names = [without_number(name) for part in outputs for *_, name in part.metrics]
-    # Layers' names go on counting in a process: outputs are told apart by their places.
+    # Keras numbers layers across a process: outputs are identified by their positions.
     places = {part.name: str(compiled.outputs.index(part.name)) for part in outputs}
     losses = {
         places[part.name]: part.loss.describe() | ({"weight": part.factor} if part.factor != 1 else {})
@@ -272,7 +272,7 @@ def _config(model: keras.Model) -> Any:
 
 
 def _numbered(config: Any) -> Any:
-    """The configuration with every layer's name replaced by its position: automatic names go on counting in a process."""
+    """The configuration with every layer's name replaced by its position: Keras numbers automatic names across a process."""
     names: dict[str, str] = {}
 
     def collect(part: Any) -> None:

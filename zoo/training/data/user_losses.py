@@ -86,7 +86,7 @@ class CompiledLoss:
             )
         if label_smoothing and self.option("label_smoothing", 0.0):
             raise UsageError(
-                f"label_smoothing={label_smoothing} is asked for, and the loss has label_smoothing="
+                f"label_smoothing={label_smoothing} was passed, and the loss has label_smoothing="
                 f"{self.option('label_smoothing')} already. Leave one of them out."
             )
         return PerElement(self.loss, elementwise=elementwise, label_smoothing=label_smoothing)
@@ -107,7 +107,7 @@ class CompiledLoss:
 def aligned(targets: Any, outputs: Any, elementwise: bool = False) -> tuple[Any, Any]:
     """Returns targets and outputs with the axes that Keras's losses and metrics expect.
 
-    Targets (batch,) beside outputs (batch, 1) would broadcast to (batch, batch), and of two tensors (batch,) the mean over
+    Targets (batch,) with outputs (batch, 1) would broadcast to (batch, batch), and of two tensors (batch,) the mean over
     the last axis is one number for the whole batch: an axis of size 1 is added where it is missing.
 
     Args:
@@ -231,7 +231,7 @@ class PerElementMetric(keras.metrics.Metric):
         return self.metric.result()
 
     def reset_state(self) -> None:
-        """Starts anew."""
+        """Starts again."""
         self.metric.reset_state()
 
     def get_config(self) -> dict[str, Any]:
@@ -371,8 +371,8 @@ def _copied(metric: keras.metrics.Metric) -> keras.metrics.Metric:
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UsageError(f"Metric {metric.name!r} cannot be copied: {one_line(error, 150)} {advice}") from error
     for key, value in vars(metric).items():
-        told = isinstance(value, (bool, int, float, str)) and not key.startswith("_")
-        if told and getattr(fresh, key, value) != value:
+        plain_value = isinstance(value, (bool, int, float, str)) and not key.startswith("_")
+        if plain_value and getattr(fresh, key, value) != value:
             raise UsageError(
                 f"Metric {metric.name!r} has {key}={value!r}, a copy of it {getattr(fresh, key)!r}: its configuration "
                 f"leaves {key} out. {advice}"

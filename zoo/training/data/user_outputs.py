@@ -15,7 +15,7 @@ from zoo.registry import describe_build, get_spec
 from zoo.tasks import Measure, Task, Term, get_task, model_input, output_names
 from zoo.training.data import user_checks as checks
 from zoo.training.data.user_losses import PerElementMetric, aligned, compile_arguments, make_metric, only, resolve_loss
-from zoo.training.data.user_splits import Arrays, Stream, shown
+from zoo.training.data.user_splits import Arrays, Stream, format_shape
 
 COUNTED = "examples"
 """The target of a model whose layers alone add to the loss: it only counts the examples."""
@@ -123,11 +123,11 @@ class UserOutput:
         name: the output's name.
         compiled: what it is compiled with.
         splits: the data, by split.
-        answers: what the model answers to the first rows of each split.
+        answers: the model's outputs for the first rows of each split.
         taken: names of metrics that other outputs have.
 
     Raises:
-        UsageError: a loss or metric that cannot judge such targets, or targets and weights that fit none.
+        UsageError: a loss or metric that cannot score such targets, or targets and weights that fit none.
     """
 
     def __init__(
@@ -164,15 +164,15 @@ class UserOutput:
         return given.shape == targets[self.name].shape and 1 < given.ndim == output.shape.rank
 
     def _check(self, splits: Mapping[str, Arrays | Stream], name: str, output: tf.Tensor) -> None:
-        """Refuses targets and weights of a split that its loss cannot judge."""
+        """Rejects targets and weights of a split that its loss cannot score."""
         split = splits[name]
         _, all_targets, all_weights = split.first()
         targets, weights, y = all_targets[self.name], all_weights.get(self.name), split.label(self.name)
         trained_on = splits["train"].first()[1][self.name].shape[1:]
         if len(targets.shape[1:]) != len(trained_on):
             raise UsageError(
-                f"{y} is {shown(('examples', *targets.shape[1:]))}, {splits['train'].label(self.name)} is "
-                f"{shown(('examples', *trained_on))}. Pass targets of the same shape for both."
+                f"{y} is {format_shape(('examples', *targets.shape[1:]))}, {splits['train'].label(self.name)} is "
+                f"{format_shape(('examples', *trained_on))}. Pass targets of the same shape for both."
             )
         if self.loss is None:
             return
@@ -187,15 +187,17 @@ class UserOutput:
         checks.check_values(self.loss, targets, weights, self.classes, y)
 
     def _try_metrics(self, targets: np.ndarray, output: tf.Tensor) -> None:
-        """Raises for a metric that cannot judge such targets, or whose value is not one number."""
+        """Raises for a metric that cannot score such targets, or whose value is not one number."""
         for metric in self.fresh_metrics():
             try:
                 metric.update_state(np.zeros_like(targets), output, np.ones(targets.shape[: self.rank]))
                 size = len(tf.nest.flatten(metric.result())) * int(np.size(tf.nest.flatten(metric.result())[0]))
             except (ValueError, TypeError, tf.errors.OpError) as error:
                 raise UsageError(
-                    f"Metric {metric.name!r} does not take targets {shown(('examples', *targets.shape[1:]))} with outputs "
-                    f"{shown(('examples', *output.shape[1:]))}: {one_line(error, 150)} Choose a metric for such targets."
+                    f"Metric {metric.name!r} does not take targets "
+                    f"{format_shape(('examples', *targets.shape[1:]))} with outputs "
+                    f"{format_shape(('examples', *output.shape[1:]))}: {one_line(error, 150)} Choose a metric "
+                    "for such targets."
                 ) from error
             if size != 1:
                 raise UsageError(
@@ -252,7 +254,7 @@ class UserOutput:
         real = tf.reshape(weights != 0, tf.concat([shape, [1] * (targets.shape.rank - rank)], 0))
         targets = tf.where(real, targets, tf.zeros_like(targets))
         if classes:
-            # A GPU's cross-entropy answers a wrong label with NaN, which looks like a learning rate that is too high.
+            # A GPU's cross-entropy returns NaN for a wrong label, which looks like a learning rate that is too high.
             message = f"{y} has a label that is no whole number from 0 to {classes - 1}."
             whole = tf.cast(targets, tf.int32)
             known = (whole >= 0) & (whole < classes) & (tf.cast(whole, targets.dtype) == targets)

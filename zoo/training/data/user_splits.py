@@ -66,13 +66,13 @@ class Inputs:
             if not fits(shape, expected):
                 label = f"{where}[{name!r}]" if len(shapes) > 1 else where
                 raise UsageError(
-                    f"{label} has examples of shape {shown(shape)}; the model takes {shown(expected)}. "
-                    f"Pass an array of shape {shown(('examples', *expected))}."
+                    f"{label} has examples of shape {format_shape(shape)}; the model takes {format_shape(expected)}. "
+                    f"Pass an array of shape {format_shape(('examples', *expected))}."
                 )
 
 
 class Outputs:
-    """The outputs of a model that are compared with targets, and how targets and weights are told apart.
+    """The outputs of a model that are compared with targets, and how targets are distinguished from weights.
 
     Args:
         all_names: the model's outputs.
@@ -137,7 +137,7 @@ def _is_dict(x: Any) -> bool:
     return isinstance(x, Mapping)
 
 
-def shown(shape: Sequence[Any]) -> str:
+def format_shape(shape: Sequence[Any]) -> str:
     """Returns a shape as Python writes it, without quotes around names."""
     return str(tuple(shape)).replace("'", "")
 
@@ -215,8 +215,8 @@ class Arrays:
         lengths |= {self.label(name): len(array) for name, array in self.targets.items()}
         lengths |= {self.label(name, "sample_weight"): len(array) for name, array in self.weights.items()}
         if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            raise UsageError(f"Arrays of unequal length: {told}. Pass one entry for every example in each.")
+            listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise UsageError(f"Arrays of unequal length: {listed}. Pass one entry for every example in each.")
         self.num_examples = lengths[self.x]
         if not self.num_examples:
             raise UsageError(f"{self.x} and {prefix}y hold no example. Pass at least one.")
@@ -270,7 +270,7 @@ class Arrays:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
         return {
-            "arrays": {name: f"{array.dtype} {shown(array.shape)}" for name, array in parts.items()},
+            "arrays": {name: f"{array.dtype} {format_shape(array.shape)}" for name, array in parts.items()},
             "sha256": digest.hexdigest(),
         }
 
@@ -314,14 +314,14 @@ class Stream:
         spec = dataset.element_spec
         if not isinstance(spec, tuple) or len(spec) not in (2, 3):
             raise UsageError(
-                f"The {prefix}dataset yields {_told(spec)}; expected (x, y) or (x, y, sample_weight). "
+                f"The {prefix}dataset yields {_describe_element(spec)}; expected (x, y) or (x, y, sample_weight). "
                 "Map it to such a tuple: dataset.map(lambda e: (e['x'], e['y']))."
             )
         for part in tf.nest.flatten(spec):
             if not isinstance(part, tf.TensorSpec) or part.shape.rank is None:
                 raise UsageError(
-                    f"The {prefix}dataset yields {_told(part)}; expected tensors of known rank. Map ragged or sparse ones "
-                    "to dense ones, and set shapes by tf.ensure_shape or output_signature."
+                    f"The {prefix}dataset yields {_describe_element(part)}; expected tensors of known rank. Map "
+                    "ragged or sparse ones to dense ones, and set shapes by tf.ensure_shape or output_signature."
                 )
         for name, part in outputs.targets(spec[1], f"{prefix}y").items():
             if not (part.dtype.is_floating or part.dtype.is_integer or part.dtype.is_bool):
@@ -361,8 +361,8 @@ class Stream:
             (n, s) for n, s in shapes.items() if not fits(s, expected[n]) and not fits(s[1:], expected[n])
         )
         raise UsageError(
-            f"{self.x} yields {name!r} of shape {shown(shape)}; the model takes {shown(expected[name])}, or batches of it. "
-            "Map the dataset to that shape."
+            f"{self.x} yields {name!r} of shape {format_shape(shape)}; the model takes "
+            f"{format_shape(expected[name])}, or batches of it. Map the dataset to that shape."
         )
 
     def _count(self, prefix: str) -> int:
@@ -393,8 +393,8 @@ class Stream:
             first = rest[0] if first is None else first
             if (other := np.flatnonzero((rest != first).any(axis=1))).size:
                 raise UsageError(
-                    f"The {prefix}dataset yields examples of several sizes, {shown(first.tolist())} and "
-                    f"{shown(rest[other[0]].tolist())}: they make no batch. Make them one size by padding."
+                    f"The {prefix}dataset yields examples of several sizes, {format_shape(first.tolist())} and "
+                    f"{format_shape(rest[other[0]].tolist())}: they make no batch. Make them one size by padding."
                 )
         if (seconds := time.monotonic() - started) > 2:
             print(f"Counted {seen} examples of the {prefix}dataset in {seconds:.0f} s.", flush=True)
@@ -426,7 +426,7 @@ class Stream:
         return {"elements": str(self.element_spec), "cardinality": self.cardinality, "examples": self.num_examples}
 
 
-def _told(spec: Any) -> str:
+def _describe_element(spec: Any) -> str:
     """What a dataset's element is, in short."""
     if isinstance(spec, tuple):
         return f"tuples of {len(spec)}"

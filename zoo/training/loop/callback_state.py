@@ -1,4 +1,4 @@
-"""What callbacks remember, kept with a checkpoint and given back when a run goes on."""
+"""The state of callbacks, kept in a checkpoint and restored when a run resumes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-# Keras's own callbacks offer no such thing; these are the attributes that they decide by.
+# Keras's own callbacks have no such methods; these attributes hold their state.
 _KERAS = {
     keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch", "best_weights"),
     keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
@@ -19,8 +19,10 @@ _KERAS = {
 
 
 def get_states(callbacks: Iterable[keras.callbacks.Callback]) -> list[dict[str, Any]]:
-    """Returns what each callback remembers, as JSON knows it: what its `get_state()` returns, or what is known of
-    Keras's EarlyStopping, ReduceLROnPlateau and ModelCheckpoint. Others remember nothing.
+    """Returns the state of each callback in types of JSON.
+
+    It is what `get_state()` returns, or the known attributes of Keras's EarlyStopping, ReduceLROnPlateau and
+    ModelCheckpoint. Other callbacks have no state.
 
     Example:
         >>> get_states([keras.callbacks.EarlyStopping(patience=3)])[0]["class"]

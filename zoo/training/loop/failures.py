@@ -1,4 +1,4 @@
-"""TensorFlow's errors that a user can mend, as one sentence."""
+"""Errors of TensorFlow that a user can fix, as one sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo.errors import UsageError, one_line
 
 @contextlib.contextmanager
 def explained(config: TrainConfig, strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Raises UsageError in the place of what TensorFlow says of bad batches, of memory, and of workers that are gone.
+    """Replaces TensorFlow's errors about invalid batches, memory and lost workers by a UsageError.
 
     Args:
         config: of the run in the block.
@@ -28,7 +28,7 @@ def explained(config: TrainConfig, strategy: tf.distribute.Strategy) -> Iterator
     except tf.errors.InvalidArgumentError as error:
         if "assertion failed" not in str(error):
             raise
-        raise UsageError(f"A batch was refused: {one_line(error)} Check the data set.") from error
+        raise UsageError(f"A batch was rejected: {one_line(error)} Check the data set.") from error
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         parts = config.accumulation_steps
         more = 2 * parts if config.batch_size >= 2 * parts * replicas else parts
@@ -45,6 +45,6 @@ def explained(config: TrainConfig, strategy: tf.distribute.Strategy) -> Iterator
         if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             raise
         raise UsageError(
-            f"Another worker is gone: {one_line(error, 200)} Start every worker again with the same command; the run goes "
-            "on from its last checkpoint."
+            f"Another worker was lost: {one_line(error, 200)} Start every worker again with the same command; the run "
+            "resumes from its last checkpoint."
         ) from error

@@ -62,7 +62,7 @@ class ProgressBar(keras.callbacks.Callback):
             print(f"Epoch {epoch + 1}/{self.epochs}", flush=True)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Notes where a resumed epoch goes on."""
+        """Notes where a resumed epoch starts."""
         self._clock.begin_step(batch)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -72,12 +72,12 @@ class ProgressBar(keras.callbacks.Callback):
         if not self._as_bar or (batch + 1 < self.steps and now - self._drawn < 0.1):
             return
         self._drawn, self._open = now, True
-        shown = self._shown(logs or {})
+        figures = self._figures(logs or {})
         left = _duration((self.steps - self._clock.step) * self._clock.seconds_per_step())
         # A line that the terminal wraps cannot be overwritten: what does not fit waits for the end of the epoch.
         for name in ("", "learning_rate", *reversed(list(logs or {})), "examples/s", "left"):
             self._hidden |= {name} - {"loss"}
-            if self._draw(left, {k: v for k, v in shown.items() if k not in self._hidden}, most=_columns() - 1):
+            if self._draw(left, {k: v for k, v in figures.items() if k not in self._hidden}, most=_columns() - 1):
                 return
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -86,10 +86,10 @@ class ProgressBar(keras.callbacks.Callback):
             return
         taken = f"{time.perf_counter() - self._clock.epoch_began:.0f}s"
         if self._as_bar:
-            self._draw(taken, self._shown(logs or {}))
+            self._draw(taken, self._figures(logs or {}))
         else:
-            figures = [f"{name}: {text}" for name, text in self._shown(logs or {}).items()]
-            facts = [self._place(), taken, f"{_step_time(self._clock.seconds_per_step())}/step", *figures]
+            listed = [f"{name}: {text}" for name, text in self._figures(logs or {}).items()]
+            facts = [self._place(), taken, f"{_step_time(self._clock.seconds_per_step())}/step", *listed]
             print(f"Epoch {epoch + 1}/{self.epochs} - {' - '.join(facts)}", end="", flush=True)
         print(flush=True)
         self._open = False
@@ -104,11 +104,11 @@ class ProgressBar(keras.callbacks.Callback):
         step = self._clock.step or self.steps  # an epoch without steps: the weights were solved for at once
         return f"{step:>{len(str(self.steps))}}/{self.steps}"
 
-    def _draw(self, duration: str, shown: Mapping[str, str], most: int | None = None) -> bool:
+    def _draw(self, duration: str, figures: Mapping[str, str], most: int | None = None) -> bool:
         """Writes the bar over the line; False, and nothing is written, where it takes more than `most` columns."""
         width = 20 if _columns() >= 110 else 10
         done = width * (self._clock.step or self.steps) // self.steps
-        tail = "".join(f" - {name}: {text}" for name, text in shown.items())
+        tail = "".join(f" - {name}: {text}" for name, text in figures.items())
         tail = f" {duration} {_step_time(self._clock.seconds_per_step())}/step{tail}"
         columns = len(self._place()) + 1 + width + len(tail)
         if most is not None and columns > most:
@@ -118,18 +118,18 @@ class ProgressBar(keras.callbacks.Callback):
         print(f"\r{self._place()} {bar}{tail}{' ' * (_columns() - 1 - columns)}", end="", flush=True)
         return True
 
-    def _shown(self, logs: Mapping[str, float]) -> dict[str, str]:
+    def _figures(self, logs: Mapping[str, float]) -> dict[str, str]:
         clock = self._clock
-        shown = {name: _figure(logs[name]) for name in sorted(logs, key="loss".__ne__)}  # the loss first
+        figures = {name: _figure(logs[name]) for name in sorted(logs, key="loss".__ne__)}  # the loss first
         if not clock.step:
-            return shown
+            return figures
         examples = min(clock.step * self.batch_size, self.num_examples) - clock.first * self.batch_size
         speed = clock.per_second(examples)
-        shown["learning_rate"] = f"{float(self.learning_rate()):.4g}"
-        shown["examples/s"] = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+        figures["learning_rate"] = f"{float(self.learning_rate()):.4g}"
+        figures["examples/s"] = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
         if clock.epoch + 1 < self.epochs or clock.step < self.steps:
-            shown["left"] = _duration(clock.left())
-        return shown
+            figures["left"] = _duration(clock.left())
+        return figures
 
 
 def _figure(value: float) -> str:
@@ -173,7 +173,7 @@ class _Clock:
         self._in_epoch = [0.0, 0]
 
     def begin_step(self, step: int) -> None:
-        if not self.step:  # the first call of the epoch: not 0 where a run goes on in mid-epoch
+        if not self.step:  # the first call of the epoch: not 0 where a run resumes in mid-epoch
             self.step = self.first = step
 
     def end_step(self, step: int) -> None:

@@ -18,15 +18,14 @@ class Selection:
     Args:
         config: the metric's name, the patience, the least change, and how many epochs are kept.
         default: the task's own metric and its direction.
-        known: the names that an epoch's figures will have, with whether more is better, less, or nobody knows: max, min or
-            None.
+        known: the names that an epoch's figures will have, with the better direction: max, min, or None where it is unknown.
 
     Attributes:
         best: the kept epochs, (epoch, value), the best one first.
         waited: epochs since the last improvement.
 
     Raises:
-        UsageError: the metric is none of the figures, or it is not known which way it is better.
+        UsageError: the metric is none of the figures, or its direction is unknown.
     """
 
     def __init__(self, config: TrainConfig, default: tuple[str, str], known: Mapping[str, str | None]) -> None:
@@ -41,8 +40,8 @@ class Selection:
             direction = default[1] if self.monitor == default[0] else known[self.monitor]
             if direction is None:
                 raise UsageError(
-                    f"monitor is {self.monitor!r}; whether more of it is better is not known. Choose the loss, or one of "
-                    "Keras's metrics."
+                    f"monitor is {self.monitor!r}; its better direction is unknown. Choose the loss, or one of Keras's "
+                    "metrics."
                 )
             self._sign = 1.0 if direction == "max" else -1.0
         self.best: list[tuple[int, float]] = []
@@ -51,7 +50,7 @@ class Selection:
 
     @property
     def active(self) -> bool:
-        """Whether anything was asked for."""
+        """Whether the config asks for a selection."""
         return bool(self._config.keep_best or self._config.patience)
 
     def add(self, epoch: int, logs: Mapping[str, float]) -> bool:

@@ -1,10 +1,19 @@
-"""Leaving in order when the machine or the user says so."""
+"""Signals: a run that is asked to stop saves its state first."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.training.cluster import Workers
+    from zoo.training.loop.state import RunState
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -22,7 +31,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Notes SIGTERM and Ctrl-C while the block runs, instead of dying of them; a second Ctrl-C is obeyed at once.
+    """Notes SIGTERM and Ctrl-C while the block runs, instead of ending the process; a second Ctrl-C ends it at once.
 
     Attributes:
         number: the signal that came, 0 for none.
@@ -50,3 +59,45 @@ class Interruption:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+class Stops:
+    """Decides when a run stops early: all workers stop where a signal or a callback stops one of them.
+
+    Args:
+        interruption: notes the signals of this process.
+        workers: all of them must make the same calls.
+        state: the position, which is saved before the run is left.
+        model: whose `stop_training` callbacks set.
+    """
+
+    def __init__(self, interruption: Interruption, workers: Workers, state: RunState, model: keras.Model) -> None:
+        self._interruption, self._workers, self._state, self._model = interruption, workers, state, model
+
+    def check(self) -> None:
+        """Saves, and raises `Interrupted`, where a signal has come to any worker and epochs are left."""
+        flags = [*(self._interruption.number == n for n in SIGNALS), self._model.stop_training]
+        *came, stopped = self._workers.sum(np.array(flags, np.int64))
+        self._model.stop_training = bool(stopped)
+        if any(came) and self._state.epochs_left:
+            self._state.save()
+            self.leave(_first(came))
+
+    def signal(self) -> int:
+        """Returns the signal that has come to any worker, 0 for none."""
+        came = self._workers.sum(np.array([self._interruption.number == n for n in SIGNALS], np.int64))
+        return _first(came) if came.any() else 0
+
+    def leave(self, number: int) -> NoReturn:
+        """Raises `Interrupted`, which says how to resume."""
+        state = self._state
+        kept = (
+            f"the same command resumes from epoch {state.epoch + 1}, step {state.step + 1}, with {state.directory.path}"
+            if state.directory
+            else "the run has no run directory, so nothing of it is kept; pass run_directory to keep it next time"
+        )
+        raise Interrupted(number, f"Training was interrupted; {kept}.")
+
+
+def _first(came: Sequence[int] | np.ndarray) -> int:
+    return int(SIGNALS[int(np.argmax(np.array(came) > 0))])

@@ -26,7 +26,7 @@ from zoo.training.optimizers import Update
 
 Tensors = Mapping[str, tf.Tensor]
 
-_FOLD = 0x9E3779B1  # a large odd number, so that the seeds of replicas are far apart
+_REPLICA_STRIDE = 0x9E3779B1  # a large odd number, so that the seeds of replicas are far apart
 
 
 class Steps:
@@ -235,7 +235,7 @@ def divide(
     """Divides global batches over the replicas of all workers: the first rows to the first replica, and so on.
 
     Every replica gets as many rows, or one less. Of a batch with fewer rows than there are parts the first row is
-    repeated with weight 0, because some kernels refuse an empty batch.
+    repeated with weight 0, because some kernels reject an empty batch.
 
     Args:
         dataset: batches (inputs, targets, weights).
@@ -270,7 +270,7 @@ def divide(
 
 
 def _has_gpu(strategy: tf.distribute.Strategy) -> bool:
-    """Whether batches are to be copied to a GPU while the one before them is computed."""
+    """Whether batches are copied to a GPU while the previous one is computed."""
     return isinstance(strategy, tf.distribute.OneDeviceStrategy) and "GPU" in strategy.extended.worker_devices[0]
 
 
@@ -295,12 +295,12 @@ def _filled(least: int, inputs: Tensors, targets: Tensors, weights: Tensors) -> 
 
 @contextlib.contextmanager
 def replicated(model: keras.Model) -> Iterator[None]:
-    """Mends, while the block runs, what Keras does wrong without a word where several replicas share a batch.
+    """Fixes, while the block runs, two silent errors of Keras with several replicas.
 
-    Every replica draws dropout masks of its own; Keras lets all of them draw the same. The replica's number goes into the
-    seed, so the draws are still a function of the run's seed and the step. And batch normalisation takes its statistics
-    over all replicas; Keras does so only where a layer was made with `synchronized=True`, and lets the moving statistics
-    of others drift apart.
+    Every replica draws its own dropout masks; in Keras all replicas draw the same. The number of the replica is mixed into
+    the seed, so the draws remain a function of the run's seed and the step. Batch normalization computes its statistics
+    over all replicas; Keras does so only for layers with `synchronized=True`, and the moving statistics of other layers
+    drift apart.
     """
     layers = model._flatten_layers() if model.distribute_strategy.num_replicas_in_sync > 1 else []
     layers = list(layers)
@@ -309,7 +309,7 @@ def replicated(model: keras.Model) -> Iterator[None]:
     for norm in norms:
         norm.synchronized = True
     for generator in generators.values():
-        generator.next = _folded(generator.next)
+        generator.next = _per_replica(generator.next)
     try:
         yield
     finally:
@@ -319,8 +319,8 @@ def replicated(model: keras.Model) -> Iterator[None]:
             del generator.next
 
 
-def _folded(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """A seed generator's `next` with the number of the replica in the seed."""
+def _per_replica(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a seed generator's `next` that mixes the number of the replica into the seed."""
 
     def draw_for_replica(ordered: bool = True) -> Any:
         seed = draw(ordered)
@@ -328,6 +328,6 @@ def _folded(draw: Callable[..., Any]) -> Callable[..., Any]:
         if context is None:
             return seed
         replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
-        return seed + tf.stack([replica * tf.constant(_FOLD, seed.dtype), tf.zeros_like(replica)])
+        return seed + tf.stack([replica * tf.constant(_REPLICA_STRIDE, seed.dtype), tf.zeros_like(replica)])
 
     return draw_for_replica

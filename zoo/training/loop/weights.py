@@ -1,4 +1,4 @@
-"""Which weights a run is judged by, and ends in: the last ones, their moving average, or those of the best epoch."""
+"""The weights that a run evaluates and ends with: the last ones, their stand-ins, or those of the best epoch."""
 
 from __future__ import annotations
 
@@ -17,58 +17,65 @@ class Weights:
 
     Args:
         model: the model that is trained.
-        averages: the moving averages of its trainable variables, empty for none.
+        evaluated: what is evaluated instead of its trainable variables, such as moving averages; empty for themselves.
         selection: compares the epochs.
+        checkpoints: where the best weights are kept, None for memory alone.
     """
 
-    def __init__(self, model: keras.Model, averages: Sequence[keras.Variable], selection: Selection) -> None:
-        self._model, self._averages, self.selection = model, averages, selection
+    def __init__(
+        self,
+        model: keras.Model,
+        evaluated: Sequence[keras.Variable],
+        selection: Selection,
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        self._model, self._evaluated = model, evaluated
+        self._selection, self._checkpoints = selection, checkpoints
         self._best: tuple[int, list[np.ndarray]] | None = None
-        self.checkpoints: Checkpoints | None = None
 
     def _values(self) -> list[np.ndarray]:
         return [v.numpy() for v in self._model.weights]
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Puts the moving average in the place of the weights while the block runs."""
-        trained = self._model.trainable_variables if self._averages else []
+    def evaluated(self) -> Iterator[None]:
+        """Gives the model the weights that are evaluated while the block runs."""
+        trained = self._model.trainable_variables if self._evaluated else []
         kept = [v.numpy() for v in trained]
-        self._take_averages()
+        self._take_evaluated()
         try:
             yield
         finally:
             for variable, value in zip(trained, kept, strict=True):
                 variable.assign(value)
 
-    def _take_averages(self) -> None:
-        for variable, average in zip(self._model.trainable_variables, self._averages, strict=False):
-            variable.assign(average.numpy())
+    def _take_evaluated(self) -> None:
+        for variable, stand_in in zip(self._model.trainable_variables, self._evaluated, strict=False):
+            variable.assign(stand_in.numpy())
 
-    def judge(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Notes how good an epoch was, counted from 1, and keeps the weights if it is among the best."""
-        if not self.selection.add(epoch, logs):
+    def score(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Compares an epoch, counted from 1, with the others, and keeps its weights if it is among the best."""
+        if not self._selection.add(epoch, logs):
             return
         values = self._values()
-        if self.selection.chosen == epoch:
+        if self._selection.chosen == epoch:
             self._best = epoch, values
-        if self.checkpoints is not None:
-            self.checkpoints.save_best(epoch, values)
+        if self._checkpoints is not None:
+            self._checkpoints.save_best(epoch, values)
 
-    def settle(self, from_chief: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
-        """Ends in the weights of the best epoch, or in the moving average, where one of them was asked for.
+    def choose(self, from_chief: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+        """Gives the model its final weights: those of the best epoch where it is kept, else those that are evaluated.
 
         Args:
             from_chief: gives every worker the chief's array, None for a single process.
         """
-        epoch = self.selection.chosen
+        epoch = self._selection.chosen
         if epoch is None:
-            self._take_averages()
+            self._take_evaluated()
             return
         values = self._values()
         if self._best is not None and self._best[0] == epoch:
             values = self._best[1]
-        elif self.checkpoints is not None:
-            values = self.checkpoints.read_best(epoch, values)
+        elif self._checkpoints is not None:
+            values = self._checkpoints.read_best(epoch, values)
         for variable, value in zip(self._model.weights, values, strict=True):
             variable.assign(value if from_chief is None else from_chief(value))

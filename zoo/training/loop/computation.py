@@ -1,0 +1,132 @@
+"""What a run computes with: objective, optimizer, metrics, and the compiled calls."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo.config import TrainConfig
+from zoo.errors import UsageError
+from zoo.tasks import call_model, model_input
+from zoo.training.adaptations.collection import Adaptations
+from zoo.training.loop.step import Steps
+from zoo.training.mixed_precision import policy_of
+from zoo.training.objective import ModelObjective
+from zoo.training.optimizers import Update, make_optimizer
+from zoo.training.protocols import TrainingData
+from zoo.training.run_checks import check_images, class_factors, closed_form_of, is_compiled, takes_rows
+
+
+class Computation:
+    """Model, data and config, and all that is made of them before the first step.
+
+    Close it when the run ends: the optimizer may be the user's own.
+
+    Attributes:
+        steps: number of steps of an epoch.
+        metrics: the mean loss first.
+        optimizer: what trains the model.
+        resident: the training split in memory, None where batches come from an input pipeline.
+        calls: the compiled functions.
+
+    Args:
+        model: the model, built in its strategy's scope; it is compiled here.
+        data: the data.
+        config: the settings.
+        adaptations: applied already.
+
+    Raises:
+        UsageError: the model, the data and the config do not go together.
+    """
+
+    def __init__(self, model: keras.Model, data: TrainingData, config: TrainConfig, adaptations: Adaptations) -> None:
+        self.model, self.data, self.config = model, data, config
+        self.strategy = model.distribute_strategy
+        self._closed_form = closed_form_of(model) if config.closed_form else None
+        self.steps = math.ceil(data.num_examples("train") / config.batch_size)
+        if not self.steps:
+            raise UsageError("The train split is empty. Choose another data set or split.")
+        factors = class_factors(config, data)
+        check_images(config, data)
+        objective = self._compile(adaptations)
+        self._build_metrics(objective)
+        self.resident = data.resident("train") if takes_rows(model, config) else None
+        self._update = self._make_update(adaptations)
+        self.calls = Steps(
+            model,
+            objective,
+            self._update,
+            config,
+            class_factors=factors,
+            jit_compile=is_compiled(model, config, self.steps * config.epochs),
+            finish=self.resident.finish if self.resident else None,
+        )
+
+    def _compile(self, adaptations: Adaptations) -> ModelObjective:
+        brought, config = getattr(self.data, "optimizer", None), self.config
+        with self.strategy.scope():
+            objective = ModelObjective(self.data.objective, self.model, config.label_smoothing)
+            self.optimizer = adaptations.optimizer(brought or make_optimizer(config, self.steps * config.epochs))
+            # Keras's callbacks expect a compiled model: they look up its optimizer and which way a metric is better.
+            self.model.compile(optimizer=self.optimizer, **objective.compile_arguments(self.data.objective))
+        self.metrics = objective.metrics
+        return objective
+
+    def _make_update(self, adaptations: Adaptations) -> Update:
+        brought = getattr(self.data, "optimizer", None) is not None
+        scaled = policy_of(self.model) == "mixed_float16"
+        with self.strategy.scope():
+            weights = self.model.trainable_variables
+            return Update(self.optimizer, weights, self.config, adaptations, scaled=scaled, brought=brought)
+
+    def _build_metrics(self, objective: ModelObjective) -> None:
+        """Makes the metrics' variables now: a metric that makes them while traced cannot be restored first."""
+        inputs, targets, _ = next(iter(self.data.batches("train", 1)))
+        outputs = call_model(self.model, inputs)
+        objective.build_metrics(targets, outputs)
+        self.reset_metrics()
+        self.model.compute_metrics(model_input(self.model, inputs), *objective.compiled_pair(targets, outputs))
+        self.model.reset_metrics()
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there is a validation split."""
+        return self.data.num_examples("validation") > 0
+
+    @property
+    def variables(self) -> dict[str, list[keras.Variable]]:
+        """Everything that a checkpoint holds, by group."""
+        return {"model": self.model.variables, "optimizer": self._update.variables, **self.metric_variables}
+
+    @property
+    def metric_variables(self) -> dict[str, list[keras.Variable]]:
+        """The variables of the metrics, as a group."""
+        return {"metrics": [v for m in self.metrics for v in m.variables]}
+
+    def learning_rate(self) -> float:
+        """Returns the learning rate of the next step."""
+        return float(tf.convert_to_tensor(self.optimizer.learning_rate))
+
+    def reset_metrics(self) -> None:
+        """Sets all metrics to their start."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def logs(self) -> dict[str, float]:
+        """Returns the values of all metrics by name."""
+        return {metric.name: float(metric.result()) for metric in self.metrics}
+
+    def solve(self) -> bool:
+        """Sets the weights from the whole training split at once; False where the config does not ask for it."""
+        if self._closed_form is None:
+            return False
+        inputs, targets, _ = next(iter(self.data.batches("train", self.data.num_examples("train"))))
+        self._closed_form(self.model, *tf.nest.map_structure(np.asarray, (inputs, targets)))
+        return True
+
+    def close(self) -> None:
+        """Gives the optimizer back as it came."""
+        self._update.close()

@@ -1,0 +1,67 @@
+"""The files of a run besides its checkpoints: history, curves, TensorBoard, the trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import tensorflow as tf
+
+from zoo.tasks import call_model
+from zoo.training.loop.computation import Computation
+from zoo.training.plots import plot_history
+from zoo.training.run_directory import RunDirectory, writing
+
+
+class Records:
+    """Writes the files of a run, nothing where it has no directory.
+
+    Args:
+        computation: what the run computes with.
+        directory: where they go, None for nowhere.
+    """
+
+    def __init__(self, computation: Computation, directory: RunDirectory | None) -> None:
+        self._computation, self._directory = computation, directory
+
+    def begin(self) -> None:
+        """Writes the settings; call it once everything has been checked."""
+        if self._directory is not None:
+            self._directory.record()
+
+    def write_epoch(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Writes history and curves after an epoch."""
+        if self._directory is None:
+            return
+        with writing(self._directory.path):
+            self._directory.write_history(rows)
+            self._directory.write_scalars(rows)
+            if self._computation.config.histograms:
+                self._directory.write_histograms(self._computation.model, len(rows))
+            self._plot(rows)
+
+    def write_graph(self) -> None:
+        """Adds the forward pass to TensorBoard, as training made it."""
+        if self._directory is None:
+            return
+        model = self._computation.model
+        inputs, *_ = next(iter(self._computation.data.batches("train", 1)))
+        traced = tf.function(lambda inputs: call_model(model, inputs)).get_concrete_function(inputs)
+        with writing(self._directory.path):
+            self._directory.write_graph(traced)
+
+    def finish(self, rows: Sequence[Mapping[str, float]], model: keras.Model) -> None:
+        """Writes the trained model, and history and curves once more: a resumed run may have trained no epoch."""
+        if self._directory is None:
+            return
+        with writing(self._directory.path):
+            self._directory.write_history(rows)
+            if rows:
+                self._plot(rows)
+            self._directory.write_model(model)
+
+    def _plot(self, rows: Sequence[Mapping[str, float]]) -> None:
+        assert self._directory is not None
+        plots = self._directory.path / "plots"
+        plots.mkdir(exist_ok=True)
+        plot_history(rows, plots / "history.png")

@@ -1,0 +1,78 @@
+"""Validation: the metrics of a whole split, without training on it."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import tensorflow as tf
+
+from zoo.training.checkpoints import assign_values, read_values
+from zoo.training.loop.call_length import CallLength
+from zoo.training.loop.computation import Computation
+from zoo.training.loop.signals import Stops
+from zoo.training.loop.step import divide
+
+
+class ValidationInterrupted(Exception):
+    """A signal came during validation; the metrics are as they were at the end of the epoch's training."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Validation:
+    """Measures the model on a split.
+
+    Args:
+        computation: what the run computes with.
+        callbacks: called before and after a validation.
+        stops: asked after each compiled call whether a signal has come.
+        length: the number of batches of a call.
+    """
+
+    def __init__(
+        self, computation: Computation, callbacks: keras.callbacks.CallbackList, stops: Stops, length: CallLength
+    ) -> None:
+        self._computation, self._callbacks, self._stops, self._length = computation, callbacks, stops, length
+
+    def run(self) -> dict[str, float]:
+        """Returns the figures of the validation split as `val_NAME`, empty where there is none.
+
+        Raises:
+            ValidationInterrupted: a signal has come; a resumed run begins with this validation.
+        """
+        if not self._computation.has_validation:
+            return {}
+        self._callbacks.on_test_begin()
+        metrics = self._computation.metric_variables
+        trained = read_values(metrics)
+        try:
+            logs = self.measure("validation", interruptible=True)
+        except ValidationInterrupted:
+            assign_values(metrics, trained)
+            raise
+        self._callbacks.on_test_end(logs)
+        return {f"val_{name}": value for name, value in logs.items()}
+
+    def measure(self, split: str, *, interruptible: bool = False) -> dict[str, float]:
+        """Returns the metrics of a split by name.
+
+        Args:
+            split: name of the split.
+            interruptible: whether a signal raises ValidationInterrupted.
+        """
+        computation = self._computation
+        computation.reset_metrics()
+        size = max(computation.config.batch_size, 256)
+        batches = math.ceil(computation.data.num_examples(split) / size)
+        iterator = iter(divide(computation.data.batches(split, size), computation.strategy))
+        most = self._length.of_validation(batches, size / computation.config.batch_size)
+        for first in range(0, batches, most):
+            computation.calls.test(iterator, tf.constant(min(most, batches - first), tf.int32))
+            if interruptible and (number := self._stops.signal()):
+                raise ValidationInterrupted(number)
+        logs = computation.logs()
+        computation.reset_metrics()
+        return logs

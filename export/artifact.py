@@ -22,8 +22,8 @@ from zoo.export import accuracy, artifact_paths, live, publishing
 from zoo.export.extras.card import check_figures, model_card
 from zoo.export.extras.request_examples import c_program, golden_inputs
 from zoo.export.extras.warmup import write_warmup
-from zoo.export.graph import batch_norm_fusion
-from zoo.export.graph.signatures import PORTABLE, by_input, folding_plan, model_inputs, served_model
+from zoo.export.graph.forms import FORMS, SERVED, Content, Form
+from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
 from zoo.export.runtimes.comparison import RUNTIMES, require
 from zoo.export.verification import Verification, check
 
@@ -39,6 +39,7 @@ def save(
     report: Mapping[str, Any] | None = None,
     figures: Mapping[str, str | Path] | None = None,
     runtimes: str | Sequence[str] = (),
+    forms: Sequence[Form] = FORMS,
 ) -> Path:
     """Writes the next version of a SavedModel, verifies it, and only then makes it visible.
 
@@ -49,6 +50,7 @@ def save(
         report: what `zoo.evaluate` returned, for the model card and zoo.json.
         figures: PNG files for the model card by the name that they get in assets.extra, such as `confusion_matrix`.
         runtimes: other runtimes that must agree too, of `openvino`, `onnxruntime`, `litert`, `c_api`; recorded as promised.
+        forms: ways to write the model, tried in order until one passes its verification.
 
     Returns:
         The version folder, such as `PATH/1`.
@@ -71,12 +73,15 @@ def save(
     golden = live.golden(model, interface)
     scores.check_probabilities({k.removeprefix("predict/out/"): v for k, v in golden.items()})
     measured = accuracy.measure(model, interface, report or {})
-    pairs = folding_plan(model, interface)
+    tried: list[tuple[Form, Content]] = []
     try:
-        # Folding rounds otherwise. Where that alone is more than is allowed, the model is saved as it is.
-        for folded in [pairs, {}] if pairs else [{}]:
+        for form in forms:
+            content = form.content(model, interface)
+            if any(form.is_like(was) and content.detail == held.detail for was, held in tried):
+                continue  # it would write the same once more
+            tried.append((form, content))
             with publishing.hidden_folder(base) as temporary:
-                _write(temporary, model, interface, golden, report or {}, figures or {}, folded)
+                _write(temporary, model, interface, golden, report or {}, figures or {}, form, content)
                 verification = check(temporary, sums=False, runtimes=runtimes, measured=measured)
                 if verification.passed:
                     _seal(temporary, verification)
@@ -162,11 +167,13 @@ def _write(
     golden: Mapping[str, np.ndarray],
     report: Mapping[str, Any],
     figures: Mapping[str, str | Path],
-    pairs: Mapping[str, str] | None = None,
+    form: Form = SERVED,
+    content: Content | None = None,
 ) -> None:
+    content = content or form.content(model, interface)
     assets = directory / "sources"  # saving copies from here into assets/
     assets.mkdir()
-    served, signatures = served_model(model, interface, assets, _labels_file(assets, interface), pairs)
+    served, signatures = served_model(model, interface, assets, _labels_file(assets, interface), form, content)
     # Without custom gradients: nobody trains a served function, and their ops are dead weight in every loader.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
@@ -175,7 +182,8 @@ def _write(
     extra.mkdir(exist_ok=True)
     np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(_once(golden)))  # type: ignore[arg-type]
     facts = _facts(model, interface, signatures, report)
-    facts["served_weights_sha256"] = _hash(batch_norm_fusion.weights(model, pairs or {}))
+    facts["form"] = form.describe(content)
+    facts["served_weights_sha256"] = _hash(content.weights)
     storage.write_json(extra / "zoo.json", facts)
     examples = {name: golden_inputs(golden, name, facts["portable_signature"]) for name in signatures}
     write_warmup(directory, facts["model"]["name"], examples)

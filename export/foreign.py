@@ -12,6 +12,7 @@ import numpy as np
 from zoo import storage
 from zoo.errors import one_line
 from zoo.export import scratch
+from zoo.export.graph import forms
 from zoo.export.inspection import operations
 from zoo.export.runtimes import comparison
 from zoo.export.standalone import replay
@@ -111,6 +112,7 @@ def probe(
             "inputs": str(inputs),
             "answers": str(answers),
             "signatures": {name: bool(batch) for name, batch in fixed.items()},
+            "tolerance": forms.ROUNDING,
             "candidates": {name: len(candidates) for name, candidates in generated.items()},
         }
         storage.write_json(order, request)

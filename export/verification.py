@@ -20,9 +20,9 @@ from zoo.export.accuracy import Measured
 from zoo.export.inspection import operations
 from zoo.export.runtimes import comparison
 from zoo.export.standalone import replay
-from zoo.export.verdict import TOLERANCE, Check, Verification
+from zoo.export.verdict import Check, Verification
 
-__all__ = ["TOLERANCE", "Check", "Verification", "check", "verify"]
+__all__ = ["Check", "Verification", "check", "verify"]
 
 _EDGE_TYPES = ("float32", "int32", "int64", "string")
 
@@ -177,7 +177,7 @@ def questions(directory: Path, portable: str) -> dict[str, comparison.Question]:
             {key.removeprefix(f"{name}/{side}/"): v for key, v in golden.items() if key.startswith(f"{name}/{side}/")}
             for side in ("in", "out")
         ]
-        found[name] = comparison.Question(parts[0], parts[1], targets=targets)
+        found[name] = comparison.Question(parts[0], parts[1], targets=targets, tolerance=facts["form"]["tolerance"])
     return found
 
 
@@ -187,8 +187,8 @@ def _check_facts(directory: Path, weights: dict[str, Any]) -> list[Check]:
     facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     live = facts.get("weights_sha256")
     same = weights["sha256"] == facts.get("served_weights_sha256", live)
-    folded = " with its normalization folded in" if weights["sha256"] != live else ""
-    detail = f"bit by bit the live model's{folded}" if same else "not those of the live model"
+    how = f" {facts['form']['weights']}" if weights["sha256"] != live else ""
+    detail = f"bit by bit the live model's{how}" if same else "not those of the live model"
     checks = [Check("weights", same, detail=f"{weights['count']} tensors, {detail}")]
     names = facts["class_names"]
     if names:
@@ -226,9 +226,7 @@ def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
 def _replay(directory: Path, python: str | Path | None, sample: dict[str, str]) -> dict[str, Any]:
     """Runs replay.py in a process of its own; returns what it printed, or {"error": ...}."""
     script = Path(replay.__file__)
-    return comparison.run_script(
-        script, [str(directory.absolute()), str(TOLERANCE), json.dumps(sample)], "REPLAY ", python
-    )
+    return comparison.run_script(script, [str(directory.absolute()), json.dumps(sample)], "REPLAY ", python)
 
 
 def _check_contract(graph: Any) -> Check:

@@ -25,8 +25,8 @@ import zoo
 from zoo import lookup, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError
-from zoo.export import artifact, artifact_paths, publishing
-from zoo.export.graph import signatures
+from zoo.export import artifact, artifact_paths, live, publishing
+from zoo.export.graph import forms, signatures
 from zoo.export.standalone import replay
 from zoo.export.verification import Verification, check, verify
 
@@ -532,14 +532,14 @@ def refuse(model, interface, base, message):
 
 
 def test_a_copy_that_differs_is_not_published(model, prepared, tmp_path, monkeypatch):
-    honest = signatures.portable_copy
+    honest = signatures.served_copy
 
     def perturbed(*arguments):
         copied = honest(*arguments)
         copied.set_weights([w + 1e-3 for w in copied.get_weights()])
         return copied
 
-    monkeypatch.setattr(signatures, "portable_copy", perturbed)
+    monkeypatch.setattr(signatures, "served_copy", perturbed)
     refuse(
         model,
         prepared.interface,
@@ -992,10 +992,10 @@ def write_picture(path):
 def test_live_answers_are_computed_in_full_precision_and_the_setting_comes_back(model, prepared, monkeypatch):
     seen = []
     enabled = tf.config.experimental.tensor_float_32_execution_enabled
-    honest = artifact._live_answers
-    monkeypatch.setattr(artifact, "_live_answers", lambda *a: seen.append(enabled()) or honest(*a))
+    honest = live._live_answers
+    monkeypatch.setattr(live, "_live_answers", lambda *a: seen.append(enabled()) or honest(*a))
     assert enabled()
-    artifact._golden(model, prepared.interface)
+    live.golden(model, prepared.interface)
     assert seen == [False]
     assert enabled()
 
@@ -1039,5 +1039,6 @@ def test_the_public_names_are_there():
 
 def test_recurrent_layers_are_exported_without_cudnn():
     model = zoo.build_embedding_lstm_model(vocab_size=9, num_classes=2, bidirectional=True)
-    layers = [layer for layer in signatures.portable_copy(model, {})._flatten_layers() if hasattr(layer, "use_cudnn")]
+    copied = signatures.served_copy(model, forms.as_trained(model, ()))
+    layers = [layer for layer in copied._flatten_layers() if hasattr(layer, "use_cudnn")]
     assert len(layers) >= 2 and not any(layer.use_cudnn for layer in layers)

@@ -38,7 +38,7 @@ from tensorflow_serving.config import model_server_config_pb2
 import zoo
 from zoo import storage
 from zoo.errors import UsageError
-from zoo.export import artifact
+from zoo.export import artifact, live
 from zoo.export.extras import request_examples, warmup
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +57,7 @@ def versions(tmp_path_factory):
         network, found[data] = prepared.build(seed=0), base / data / "1"
         found[data].mkdir(parents=True)
         # All that `zoo.export.save` writes, without the verification, which takes a process of its own.
-        golden = artifact._golden(network, prepared.interface)
+        golden = live.golden(network, prepared.interface)
         artifact._write(found[data], network, prepared.interface, golden, {}, {})
     return found
 

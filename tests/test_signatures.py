@@ -109,7 +109,7 @@ def test_wrong_weights_in_the_fast_form_alone_are_found(text, tmp_path, monkeypa
     honest = tf.saved_model.save
 
     def changed(module, *arguments, **options):
-        module.folded_weights[0][0].assign(module.folded_weights[0][0] * 1.01)
+        module.packed_weights[0][0].assign(module.packed_weights[0][0] * 1.01)
         honest(module, *arguments, **options)
 
     monkeypatch.setattr(tf.saved_model, "save", changed)

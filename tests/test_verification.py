@@ -101,14 +101,14 @@ def test_inputs_without_a_batch_and_a_batch_that_is_refused():
         return {"y": x * 2.0, "t": t}
 
     inputs = {"x": np.array(1.5, np.float32), "t": np.array(b"a\x00", object)}
-    seen, answers = probe._probe(scalar, [inputs], True, replay)
+    seen, answers = probe._probe(scalar, [inputs], True, 1e-5, replay)
     assert seen["rows"] == [] and answers["y"] == 3.0 and answers["t"].item() == b"a\x00"
 
     @signature(tf.TensorSpec([None, 2], tf.float32, "x"))
     def pairs(x):
         return {"y": tf.ensure_shape(x, [4, 2]) * 2.0}
 
-    seen, answers = probe._probe(pairs, [{"x": np.ones((4, 2), np.float32)}], False, replay)
+    seen, answers = probe._probe(pairs, [{"x": np.ones((4, 2), np.float32)}], False, 1e-5, replay)
     assert "InvalidArgument" in seen["whole"] and answers["y"].shape == (4, 2)
     (line, *_) = foreign._lines("pairs", seen)
     assert line.passed is None and line.detail.startswith("answers 4 rows and refuses 2: ")
@@ -119,7 +119,7 @@ def test_a_signature_without_an_output_proves_nothing():
     def silent(x):
         return {}
 
-    seen, _ = probe._probe(silent, [{"x": np.ones(4, np.float32)}], False, replay)
+    seen, _ = probe._probe(silent, [{"x": np.ones(4, np.float32)}], False, 1e-5, replay)
     (line,) = foreign._lines("silent", seen)
     assert line.passed is None and "nothing to compare" in line.detail
 
@@ -270,8 +270,8 @@ def test_a_process_that_is_asked_dies_with_the_one_that_asks(tmp_path):
         "open(sys.argv[1], 'w').write(str(os.getpid()))\n"
         "time.sleep(60)\n"
     )
-    source = "import sys; from pathlib import Path; from zoo.export import runtimes\n"
-    source += "runtimes.run_script(Path(sys.argv[1]), [sys.argv[2]], 'WORKER ')"
+    source = "import sys; from pathlib import Path; from zoo.export.runtimes import comparison\n"
+    source += "comparison.run_script(Path(sys.argv[1]), [sys.argv[2]], 'WORKER ')"
     parent = subprocess.Popen([sys.executable, "-P", "-c", source, str(script), str(tmp_path / "pid")])
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():

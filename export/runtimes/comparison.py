@@ -57,12 +57,14 @@ RUNTIMES: dict[str, Runtime] = {
 @dataclasses.dataclass(frozen=True)
 class Question:
     """What a signature is asked and what it is expected to answer, arrays by name, strings as objects; in which batches, or
-    no sizes where it is asked all of it as it is; and the right answers, where they are known."""
+    no sizes where it is asked all of it as it is; the right answers, where they are known; and by how much the SavedModel
+    itself may differ from these outputs."""
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
     sizes: tuple[int, ...] = BATCHES
     targets: np.ndarray | None = None
+    tolerance: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +179,9 @@ def judged(
     known = asked["serving_default"].outputs.get("probabilities") if "serving_default" in asked else None
     known = known if known is not None and known.ndim == 2 and known.shape[1] == len(labels) else None
     for signature, question in asked.items():
-        rows = functools.partial(replay.compare, labels=list(labels), tolerance=TOLERANCE, known=known)
+        rows = functools.partial(
+            replay.compare, labels=list(labels), tolerance=max(TOLERANCE, question.tolerance), known=known
+        )
         given = answered["answers"][signature]
         checks.append(_check(f"{title} {signature}", question, given, dynamic[signature], rows, answered))
         checks += _accuracy(f"{title} {signature}, accuracy", question, given, list(labels))
@@ -375,15 +379,15 @@ def _accuracy(
     title: str, question: Question, answers: Mapping[int, Mapping[str, np.ndarray]], labels: list[bytes]
 ) -> list[Check]:
     """Compares how many examples a runtime and the live model answer rightly, where that is known."""
-    got = next(iter(answers.values()), {})
-    live = replay.right({k: v for k, v in question.outputs.items() if k in got}, question.targets, labels, TOLERANCE)
+    got, allowed = next(iter(answers.values()), {}), max(TOLERANCE, question.tolerance)
+    live = replay.right({k: v for k, v in question.outputs.items() if k in got}, question.targets, labels, allowed)
     if not live:
         return []
     name = next(iter(live))
     rows = len(got[name]) if got[name].ndim else 0
     want = question.outputs[name][:rows]
     (known, _, close), mine = (
-        replay.right({name: value}, question.targets, labels, TOLERANCE).get(name, [0, 0, 0])
+        replay.right({name: value}, question.targets, labels, allowed).get(name, [0, 0, 0])
         for value in (want, got[name])
     )
     if want.dtype == object and want.shape == got[name].shape:

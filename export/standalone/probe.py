@@ -11,8 +11,6 @@ import os
 import sys
 from typing import Any
 
-TOLERANCE = 1e-5
-
 
 def _beside(name: str) -> Any:
     """Loads a script that lies beside this one: no folder of ours is on the path here."""
@@ -35,7 +33,9 @@ def _ask(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _alike(whole: dict[str, Any], part: dict[str, Any], rows: int, replay: Any) -> list[dict[str, Any]]:
+def _alike(
+    whole: dict[str, Any], part: dict[str, Any], rows: int, tolerance: float, replay: Any
+) -> list[dict[str, Any]]:
     """Compares the first rows of a batch with the same rows asked alone."""
     import numpy as np
 
@@ -54,12 +54,14 @@ def _alike(whole: dict[str, Any], part: dict[str, Any], rows: int, replay: Any) 
             detail = "answers values that are not finite"
             found.append({"output": name, "passed": None, "difference": None, "detail": detail})
             continue
-        (row,) = replay.compare({name: want}, {name: got}, [], TOLERANCE)
+        (row,) = replay.compare({name: want}, {name: got}, [], tolerance)
         found.append(row)
     return found
 
 
-def _probe(function: Any, candidates: list[dict[str, Any]], fixed: bool, replay: Any) -> tuple[dict[str, Any], Any]:
+def _probe(
+    function: Any, candidates: list[dict[str, Any]], fixed: bool, tolerance: float, replay: Any
+) -> tuple[dict[str, Any], Any]:
     """Returns what was seen of a signature, and its answers to the first candidate that it accepts."""
     refusals = []
     for place, inputs in enumerate(candidates):
@@ -76,7 +78,7 @@ def _probe(function: Any, candidates: list[dict[str, Any]], fixed: bool, replay:
             part = _ask(function, {k: v[:2] for k, v in inputs.items()})
         except Exception as error:  # it says that it takes any batch, and takes some
             return seen | {"whole": f"{type(error).__name__}: {error}"}, whole
-        seen["rows"] = _alike(whole, part, 2, replay)
+        seen["rows"] = _alike(whole, part, 2, tolerance, replay)
         try:
             empty = _ask(function, {k: v[:0] for k, v in inputs.items()} if not _texts(inputs) else _empty(inputs))
             seen["empty"] = f"answered {sorted({len(v) if v.ndim else 1 for v in empty.values()})} rows"
@@ -116,7 +118,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
             at, place, argument = key.split("/", 2)
             if int(at) == i:
                 candidates[int(place)][argument] = value
-        seen[name], answers = _probe(loaded.signatures[name], candidates, fixed, replay)
+        seen[name], answers = _probe(loaded.signatures[name], candidates, fixed, request["tolerance"], replay)
         written |= {f"{i}/{key}": value for key, value in answers.items()}
     replay.store(request["answers"], written)
     return {"tensorflow": tf.__version__, "python": sys.version.split()[0], "signatures": seen}

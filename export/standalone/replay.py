@@ -307,7 +307,7 @@ def _weights(loaded: Any) -> dict[str, Any]:
     wrong = [
         f"{have.shape} of a fused op are not made of the others"
         for expected, used in zip(
-            getattr(loaded, "fold_weights", list)(), getattr(loaded, "folded_weights", []), strict=True
+            getattr(loaded, "pack_weights", list)(), getattr(loaded, "packed_weights", []), strict=True
         )
         for want, have in zip(expected, used, strict=True)
         if not np.array_equal(want.numpy(), have.numpy())
@@ -321,12 +321,11 @@ def _answer_sample(function: Any, file: str, fill: bool) -> None:
     store(file, _replay(function, inputs, 64, len(next(iter(inputs.values()))), fill))
 
 
-def main(directory: str, tolerance: float, sample: dict[str, str]) -> dict[str, Any]:
+def main(directory: str, sample: dict[str, str]) -> dict[str, Any]:
     """Replays every signature of the artifact and returns what was seen.
 
     Args:
         directory: the version folder.
-        tolerance: largest relative difference.
         sample: files with further requests by signature, in whose place the answers go.
     """
     import os
@@ -340,6 +339,9 @@ def main(directory: str, tolerance: float, sample: dict[str, str]) -> dict[str, 
         golden = unpack(file)
     with open(os.path.join(extra, "zoo.json"), encoding="utf-8") as file:
         facts = json.load(file)
+    tolerance = facts["form"]["tolerance"]
+    if not 0 < tolerance < 1:
+        return {"error": f"zoo.json allows a difference of {tolerance}, with which nothing is compared"}
     labels = [name.encode() for name in facts["class_names"]]
     portable = facts.get("portable_signature", "predict")
     golden, targets = complete(golden, portable), golden.get(f"targets/{facts.get('classes')}")
@@ -369,7 +371,7 @@ if __name__ == "__main__":
         # at sys.modules after the import would prove nothing.
         sys.modules[module] = None  # type: ignore[assignment]
     try:
-        outcome = main(sys.argv[1], float(sys.argv[2]), json.loads(sys.argv[3]) if len(sys.argv) > 3 else {})
+        outcome = main(sys.argv[1], json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
     except Exception as error:  # likewise: an artifact that cannot be loaded or read
         outcome = {"error": f"{type(error).__name__}: {error}"}
     leaked = sorted(m for m, held in sys.modules.items() if m.split(".")[0] in BLOCKED and held is not None)

@@ -20,9 +20,7 @@ def write(prepared, folder):
     folder.mkdir(parents=True)
     model = prepared.build(seed=0)
     interface = artifact._fitting(model, prepared.interface)
-    artifact._write(
-        folder, model, interface, live.golden(model, interface), {"accuracy": 0.5, "split": "test"}, {}
-    )
+    artifact._write(folder, model, interface, live.golden(model, interface), {"accuracy": 0.5, "split": "test"}, {})
     return folder
 
 

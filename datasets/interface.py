@@ -12,6 +12,7 @@ import numpy as np
 from zoo import registry, storage
 from zoo.datasets.fingerprint import Fingerprint
 from zoo.errors import UsageError
+from zoo.export.standalone import arrays as array_files
 
 if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Preprocessor
@@ -97,9 +98,8 @@ class Interface:
             arrays |= {f"sample/{k}": v for k, v in self.sample.requests.items()}
             arrays |= {f"sample_targets/{k}": v for k, v in self.sample.targets.items()}
             arrays["sample_whole"] = np.array(self.sample.whole)
-        packed = storage.pack_arrays(arrays)
         with storage.replacing(directory / "examples.npz") as temporary:
-            np.savez_compressed(temporary, **packed)  # type: ignore[arg-type]
+            array_files.save(temporary, arrays, compress=True)
         content = {
             "task": self.task,
             "build": registry.plain(self.build),
@@ -132,8 +132,7 @@ class Interface:
                 "with another --run_directory or with --overwrite."
             )
         config = dict(content["preprocessor"])
-        with np.load(directory / "examples.npz") as packed:
-            arrays = storage.unpack_arrays(packed)
+        arrays = array_files.load(directory / "examples.npz")
         requests, targets, inputs, sample, right = (
             {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}
             for kind in ("requests/", "targets/", "inputs/", "sample/", "sample_targets/")

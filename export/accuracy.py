@@ -19,7 +19,7 @@ import tensorflow as tf
 from zoo import copies, scores, tasks
 from zoo.errors import UsageError
 from zoo.export import live
-from zoo.export.standalone import replay
+from zoo.export.standalone import arrays
 from zoo.export.verdict import Check
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ class Measured:
     def write(self, folder: Path) -> dict[str, str]:
         """Writes the requests for the process that replays; returns the file by signature."""
         file = str(folder / "sample.npz")
-        replay.store(file, dict(self.requests))
+        arrays.save(file, dict(self.requests))
         return {self.score.signature: file}
 
     def compare(self, sample: Mapping[str, str]) -> Check:
         """Judges the answers that the process has put in the place of the requests."""
-        answers = replay.restore(sample[self.score.signature])
+        answers = arrays.load(sample[self.score.signature])
         name = f"{self.score.figure} on raw test examples"
         if set(answers) == set(self.requests):
             return Check(name, False, detail="the artifact has answered none")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import platform
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +19,12 @@ from zoo._version import __version__
 from zoo.errors import UsageError, one_line
 from zoo.export import accuracy, artifact_paths, live, publishing
 from zoo.export.extras.card import check_figures, model_card
-from zoo.export.extras.request_examples import c_program, golden_inputs
+from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
-from zoo.export.graph import batch_norm_fusion
-from zoo.export.graph.signatures import PORTABLE, by_input, folding_plan, model_inputs, served_model
+from zoo.export.graph.forms import FORMS, SERVED, Content, Form
+from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
 from zoo.export.runtimes.comparison import RUNTIMES, require
+from zoo.export.standalone import arrays
 from zoo.export.verification import Verification, check
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def save(
     report: Mapping[str, Any] | None = None,
     figures: Mapping[str, str | Path] | None = None,
     runtimes: str | Sequence[str] = (),
+    forms: Sequence[Form] = FORMS,
 ) -> Path:
     """Writes the next version of a SavedModel, verifies it, and only then makes it visible.
 
@@ -49,6 +50,7 @@ def save(
         report: what `zoo.evaluate` returned, for the model card and zoo.json.
         figures: PNG files for the model card by the name that they get in assets.extra, such as `confusion_matrix`.
         runtimes: other runtimes that must agree too, of `openvino`, `onnxruntime`, `litert`, `c_api`; recorded as promised.
+        forms: ways to write the model, tried in order until one passes its verification.
 
     Returns:
         The version folder, such as `PATH/1`.
@@ -69,14 +71,17 @@ def save(
     interface = _fitting(model, interface)
     check_figures(figures or {})
     golden = live.golden(model, interface)
-    scores.check_probabilities({k.removeprefix("predict/out/"): v for k, v in golden.items()})
+    scores.check_probabilities({k.removeprefix("answers/predict/"): v for k, v in golden.items()})
     measured = accuracy.measure(model, interface, report or {})
-    pairs = folding_plan(model, interface)
+    tried: list[tuple[Form, Content]] = []
     try:
-        # Folding rounds otherwise. Where that alone is more than is allowed, the model is saved as it is.
-        for folded in [pairs, {}] if pairs else [{}]:
+        for form in forms:
+            content = form.content(model, interface)
+            if any(form.is_like(was) and content.detail == held.detail for was, held in tried):
+                continue  # it would write the same once more
+            tried.append((form, content))
             with publishing.hidden_folder(base) as temporary:
-                _write(temporary, model, interface, golden, report or {}, figures or {}, folded)
+                _write(temporary, model, interface, golden, report or {}, figures or {}, form, content)
                 verification = check(temporary, sums=False, runtimes=runtimes, measured=measured)
                 if verification.passed:
                     _seal(temporary, verification)
@@ -108,15 +113,7 @@ def _advice(model: keras.Model, verification: Verification) -> str:
 
 def weights_hash(model: keras.Model) -> str:
     """Returns the SHA-256 over all weights in order: equal for equal weights, whatever file they came from."""
-    return _hash(model.get_weights())
-
-
-def _hash(weights: Iterable[np.ndarray[Any, Any]]) -> str:
-    digest = hashlib.sha256()
-    for weight in weights:
-        digest.update(str((weight.dtype, weight.shape)).encode())
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
+    return arrays.digest(model.get_weights())
 
 
 def _fitting(model: keras.Model, interface: Interface) -> Interface:
@@ -162,39 +159,30 @@ def _write(
     golden: Mapping[str, np.ndarray],
     report: Mapping[str, Any],
     figures: Mapping[str, str | Path],
-    pairs: Mapping[str, str] | None = None,
+    form: Form = SERVED,
+    content: Content | None = None,
 ) -> None:
+    content = content or form.content(model, interface)
     assets = directory / "sources"  # saving copies from here into assets/
     assets.mkdir()
-    served, signatures = served_model(model, interface, assets, _labels_file(assets, interface), pairs)
+    served, signatures = served_model(model, interface, assets, _labels_file(assets, interface), form, content)
     # Without custom gradients: nobody trains a served function, and their ops are dead weight in every loader.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
     shutil.rmtree(assets)
     extra = directory / artifact_paths.EXTRA
     extra.mkdir(exist_ok=True)
-    np.savez_compressed(extra / "golden.npz", **storage.pack_arrays(_once(golden)))  # type: ignore[arg-type]
+    arrays.save(extra / "golden.npz", golden, compress=True)
     facts = _facts(model, interface, signatures, report)
-    facts["served_weights_sha256"] = _hash(batch_norm_fusion.weights(model, pairs or {}))
+    facts["form"] = form.describe(content)
+    facts["served_weights_sha256"] = arrays.digest(content.weights)
     storage.write_json(extra / "zoo.json", facts)
-    examples = {name: golden_inputs(golden, name, facts["portable_signature"]) for name in signatures}
+    examples = {name: arrays.examples(golden, facts["signatures"], name)[0] for name in signatures}
     write_warmup(directory, facts["model"]["name"], examples)
     for name, file in figures.items():
         shutil.copyfile(file, extra / f"{name}.png")
     storage.write_text(extra / "request.c", c_program(directory))
     storage.write_text(directory / "README.md", model_card(directory, report))
-
-
-def _once(golden: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What golden.npz holds: a signature that is asked exactly what serving_default is asked has answers alone."""
-    asked = {name: golden_inputs(golden, name, "") for name in {key.split("/")[0] for key in golden if "/in/" in key}}
-    default = asked["serving_default"]
-    again = {
-        name
-        for name, inputs in asked.items()
-        if name != "serving_default" and set(inputs) == set(default) and all(inputs[k] is default[k] for k in default)
-    }
-    return {key: value for key, value in golden.items() if "/in/" not in key or key.split("/")[0] not in again}
 
 
 def _labels_file(directory: Path, interface: Interface) -> Path | None:
@@ -216,7 +204,7 @@ def _facts(
 ) -> dict[str, Any]:
     """The contents of zoo.json."""
     return {
-        "format": 1,
+        "format": 2,
         "model": registry.without_initial_arguments(interface.build),
         "parameters": model.count_params(),
         "task": interface.task,
@@ -249,15 +237,14 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
     """What zoo.json says of a signature: types and shapes, what kind of request each input is, and how an answer is shown."""
     requests = interface.preprocessor.requests
     signature = tasks.get_task(interface.task).signatures.get(name)
+    of_model = name in ("predict", PORTABLE)  # which take tensors of the model, not requests
     texts, shown = (signature.answers, signature.shown) if signature else ({}, tasks.Shown())
 
     def spec(tensor: Any, **more: Any) -> dict[str, Any]:
         return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list(), **{k: v for k, v in more.items() if v}}
 
     def asked(key: str, tensor: Any) -> dict[str, Any]:
-        raw = (
-            requests.get(key) if name not in ("predict", PORTABLE) else None
-        )  # model inputs may have the name of a request
+        raw = None if of_model else requests.get(key)  # model inputs may have the name of a request
         return spec(tensor, kind=raw.kind if raw else "number", description=raw.description if raw else "")
 
     inputs, outputs = function.structured_input_signature[1], function.structured_outputs
@@ -265,6 +252,7 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
         "inputs": {key: asked(key, tensor) for key, tensor in inputs.items()},
         "outputs": {key: spec(tensor, description=texts.get(key)) for key, tensor in outputs.items()},
         "shown": dataclasses.asdict(shown),
+        "golden": {"inputs": "inputs" if of_model else "requests", "answers": "predict" if of_model else name},
     }
 
 

@@ -127,7 +127,7 @@ def _question(directory: Path, signature: str | None, length: int | None) -> tup
     if portable is not None and (directory / artifact_paths.EXTRA / "golden.npz").is_file():
         name = signature or portable
         _check_types(directory, name)  # before anything is loaded
-        question = verification.questions(directory, name).get(name)
+        question = verification.questions(directory).get(name)
         if question is not None:
             if length is None or not _is_open(directory, name):
                 return name, question, True

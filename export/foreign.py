@@ -12,9 +12,11 @@ import numpy as np
 from zoo import storage
 from zoo.errors import one_line
 from zoo.export import scratch
+from zoo.export.graph import forms
 from zoo.export.inspection import operations
 from zoo.export.runtimes import comparison
-from zoo.export.standalone import replay
+from zoo.export.standalone import arrays as array_files
+from zoo.export.standalone import probe as probe_script
 from zoo.export.verdict import Check, Verification
 
 ROWS = 4
@@ -105,21 +107,20 @@ def probe(
             for j, candidate in enumerate(candidates)
             for key, value in candidate.items()
         }
-        replay.store(str(inputs), arrays)
+        array_files.save(inputs, arrays)
         request = {
             "model": str(directory.absolute()),
             "inputs": str(inputs),
             "answers": str(answers),
             "signatures": {name: bool(batch) for name, batch in fixed.items()},
+            "tolerance": forms.ROUNDING,
             "candidates": {name: len(candidates) for name, candidates in generated.items()},
         }
         storage.write_json(order, request)
-        seen = comparison.run_script(
-            Path(replay.__file__).with_name("probe.py"), [str(order)], "PROBE ", python, folder
-        )
+        seen = comparison.run_script(Path(probe_script.__file__), [str(order)], "PROBE ", python, folder)
         if "error" in seen:
             return seen, {}
-        answered = replay.restore(str(answers))
+        answered = array_files.load(answers)
     odd = "takes or answers a sparse or ragged tensor or one of an unknown type, for which nothing is generated"
     seen["signatures"] |= {name: {"unasked": odd} for name in found.keys() - signatures.keys()}
     questions = {}

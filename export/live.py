@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from zoo import tasks
 from zoo.export.graph.signatures import by_input, heads, model_inputs
+from zoo.export.standalone import arrays
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -22,7 +23,7 @@ Tensors = Mapping[str, tf.Tensor]
 
 
 def golden(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
-    """The examples and the live model's answers: SIGNATURE/in/NAME and SIGNATURE/out/NAME.
+    """Returns the contents of golden.npz: requests/NAME, inputs/NAME, targets/NAME and answers/SIGNATURE/NAME.
 
     Made by the model itself, not by its copy in the artifact, and with the labels taken from the list, not from the
     lookup table: an error in copying, tracing or labelling shows as a difference.
@@ -35,11 +36,14 @@ def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndar
     functions = signatures(model, interface)
     examples = interface.examples
     inputs = by_input(model, examples.inputs)
-    answered = {f"targets/{name}": values for name, values in examples.targets.items()}
+    found = {f"targets/{name}": values for name, values in examples.targets.items()}
     for name, (takes, function) in functions.items():
-        given = inputs if name == "predict" else {k: examples.requests[k] for k in takes}
-        answered |= _recorded(name, given, function)
-    return answered
+        kind, given = (
+            ("inputs", inputs) if name == "predict" else ("requests", {k: examples.requests[k] for k in takes})
+        )
+        found |= {f"{kind}/{k}": v for k, v in given.items()}
+        found |= {f"answers/{name}/{k}": v for k, v in answers_to(given, function).items()}
+    return found
 
 
 def signatures(
@@ -74,24 +78,6 @@ def signatures(
     return {"predict": (tuple(model_inputs(model)), predict), **found}
 
 
-def _recorded(
-    name: str, given: Mapping[str, np.ndarray], function: Callable[[Tensors], Tensors]
-) -> dict[str, np.ndarray]:
-    """What a signature is asked and what the live model answers, 64 at a time, as it is replayed."""
-    answers = answers_to(given, function)
-    return {f"{name}/in/{k}": v for k, v in given.items()} | {f"{name}/out/{k}": v for k, v in answers.items()}
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Concatenates batches; answers for every step are filled up to the longest, as padding is answered: with 0 or ""."""
-    if parts[0].ndim > 1:
-        longest = max(part.shape[1] for part in parts)
-        rest = [(0, 0)] * (parts[0].ndim - 2)
-        filler = b"" if parts[0].dtype == object else 0
-        parts = [np.pad(p, [(0, 0), (0, longest - p.shape[1]), *rest], constant_values=filler) for p in parts]
-    return np.concatenate(parts)
-
-
 def answers_to(
     given: Mapping[str, np.ndarray], function: Callable[[Tensors], Tensors], seconds: float = math.inf
 ) -> dict[str, np.ndarray]:
@@ -105,7 +91,7 @@ def answers_to(
             break
         parts.append(function({k: v[i : i + 64] for k, v in tensors.items()}))
         begun = begun or time.monotonic()  # the first ones may be traced, which takes its time
-    return {k: _joined([part[k].numpy() for part in parts]) for k in parts[0]}
+    return {k: arrays.joined([part[k].numpy() for part in parts]) for k in parts[0]}
 
 
 @contextlib.contextmanager

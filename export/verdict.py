@@ -12,10 +12,6 @@ from zoo import storage
 from zoo.errors import UsageError, printable
 from zoo.export import artifact_paths
 
-TOLERANCE = 1e-5
-"""Largest difference between the live model and TensorFlow on the artifact, relative to the larger of 1 and the output's
-largest value."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Check:

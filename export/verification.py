@@ -11,18 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from zoo import storage
 from zoo.errors import UsageError, one_line
 from zoo.export import artifact_paths, foreign, scratch
 from zoo.export.accuracy import Measured
 from zoo.export.inspection import operations
 from zoo.export.runtimes import comparison
-from zoo.export.standalone import replay
-from zoo.export.verdict import TOLERANCE, Check, Verification
+from zoo.export.standalone import arrays, replay
+from zoo.export.verdict import Check, Verification
 
-__all__ = ["TOLERANCE", "Check", "Verification", "check", "verify"]
+__all__ = ["Check", "Verification", "check", "verify"]
 
 _EDGE_TYPES = ("float32", "int32", "int64", "string")
 
@@ -142,7 +140,7 @@ def _check_runtimes(
     facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     labels = [name.encode() for name in facts["class_names"]]
     portable = facts.get("portable_signature", "predict")
-    asked = questions(directory, portable)
+    asked = questions(directory)
     outcomes = {}
     for name, is_promised in promised.items():
         lacks = None if named else comparison.missing(name)
@@ -157,7 +155,7 @@ def _check_runtimes(
     return checks, {name: outcome.state for name, outcome in outcomes.items()}, versions
 
 
-def questions(directory: Path, portable: str) -> dict[str, comparison.Question]:
+def questions(directory: Path) -> dict[str, comparison.Question]:
     """Returns the golden examples and answers of an artifact by signature.
 
     Raises:
@@ -165,19 +163,16 @@ def questions(directory: Path, portable: str) -> dict[str, comparison.Question]:
     """
     file = directory / artifact_paths.EXTRA / "golden.npz"
     try:
-        with np.load(file, allow_pickle=False) as packed:
-            golden = replay.complete(storage.unpack_arrays(packed), portable)
+        golden = arrays.load(file)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UsageError(f"{file} cannot be read: {one_line(error)}. `zoo verify {directory}` says more.") from error
     facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     targets = golden.get(f"targets/{facts.get('classes')}")
     found: dict[str, comparison.Question] = {}
-    for name in sorted({key.split("/")[0] for key in golden if key.count("/") == 2}):
-        parts = [
-            {key.removeprefix(f"{name}/{side}/"): v for key, v in golden.items() if key.startswith(f"{name}/{side}/")}
-            for side in ("in", "out")
-        ]
-        found[name] = comparison.Question(parts[0], parts[1], targets=targets)
+    for name in sorted(facts["signatures"]):
+        inputs, outputs = arrays.examples(golden, facts["signatures"], name)
+        if inputs and outputs:
+            found[name] = comparison.Question(inputs, outputs, targets=targets, tolerance=facts["form"]["tolerance"])
     return found
 
 
@@ -187,8 +182,8 @@ def _check_facts(directory: Path, weights: dict[str, Any]) -> list[Check]:
     facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     live = facts.get("weights_sha256")
     same = weights["sha256"] == facts.get("served_weights_sha256", live)
-    folded = " with its normalization folded in" if weights["sha256"] != live else ""
-    detail = f"bit by bit the live model's{folded}" if same else "not those of the live model"
+    how = f" {facts['form']['weights']}" if weights["sha256"] != live else ""
+    detail = f"bit by bit the live model's{how}" if same else "not those of the live model"
     checks = [Check("weights", same, detail=f"{weights['count']} tensors, {detail}")]
     names = facts["class_names"]
     if names:
@@ -226,9 +221,7 @@ def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
 def _replay(directory: Path, python: str | Path | None, sample: dict[str, str]) -> dict[str, Any]:
     """Runs replay.py in a process of its own; returns what it printed, or {"error": ...}."""
     script = Path(replay.__file__)
-    return comparison.run_script(
-        script, [str(directory.absolute()), str(TOLERANCE), json.dumps(sample)], "REPLAY ", python
-    )
+    return comparison.run_script(script, [str(directory.absolute()), json.dumps(sample)], "REPLAY ", python)
 
 
 def _check_contract(graph: Any) -> Check:

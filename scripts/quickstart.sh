@@ -13,14 +13,12 @@ image=$run/test-image.png
 "$bin/python" - "$run" "$image" <<'PYTHON'
 import sys
 
-import numpy as np
+from zoo.export.standalone import arrays
 
-from zoo.storage import unpack_arrays
-
-examples = unpack_arrays(np.load(f"{sys.argv[1]}/interface/examples.npz"))  # of the test split, never trained on
+examples = arrays.load(f"{sys.argv[1]}/interface/examples.npz")  # of the test split, never trained on
 with open(sys.argv[2], "wb") as file:
     file.write(examples["requests/image_bytes"][0])
-print("The image shows a", examples["targets"][0])
+print("The image shows a", examples["targets/label"][0])
 PYTHON
 "$bin/zoo" predict "$run" "$image"
 

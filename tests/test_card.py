@@ -25,6 +25,7 @@ from zoo import storage
 from zoo.errors import UsageError
 from zoo.export.extras import request_examples
 from zoo.export.extras.card import check_figures, model_card
+from zoo.export.standalone import arrays
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FACTS = {
@@ -42,10 +43,12 @@ FACTS = {
                 "class_name": {"dtype": "string", "shape": [None]},
                 "probabilities": {"dtype": "float32", "shape": [None, 3]},
             },
+            "golden": {"inputs": "requests", "answers": "serving_default"},
         },
         "predict": {
             "inputs": {"token_ids": {"dtype": "int32", "shape": [None, None], "kind": "number"}},
             "outputs": {"probabilities": {"dtype": "float32", "shape": [None, 3]}},
+            "golden": {"inputs": "inputs", "answers": "predict"},
         },
     },
     "metrics": {"split": "test", "accuracy": 0.75, "num_examples": 1200},
@@ -54,8 +57,8 @@ FACTS = {
     "written_by": {"savedmodel-zoo": "9.8", "tensorflow": "2.21.0"},
 }
 GOLDEN = {
-    "serving_default/in/text": np.array(['it\'s "so" – $HOME'.encode(), b"b"], object),
-    "predict/in/token_ids": np.array([[5, 6, 7, 0], [1, 0, 0, 0]], np.int32),
+    "requests/text": np.array(['it\'s "so" – $HOME'.encode(), b"b"], object),
+    "inputs/token_ids": np.array([[5, 6, 7, 0], [1, 0, 0, 0]], np.int32),
 }
 
 
@@ -63,7 +66,7 @@ def folder(path, facts=FACTS, golden=GOLDEN, figures=()):
     extra = path / "assets.extra"
     extra.mkdir(parents=True)
     storage.write_json(extra / "zoo.json", facts)
-    np.savez(extra / "golden.npz", **storage.pack_arrays(golden))
+    arrays.save(extra / "golden.npz", golden)
     for name in figures:
         (extra / f"{name}.png").write_bytes(PNG)
     return path
@@ -195,13 +198,32 @@ def test_requests_hold_the_first_golden_example(tmp_path):
     assert shlex.split(run) == ["/tmp/request", ".", 'it\'s "so" – $HOME']
 
 
-def test_examples_that_are_not_held_twice_are_found():
-    golden = {"serving_default/in/series": 1, "predict/in/series": 2, "rating/in/item_id": 3, "top_k/out/x": 4}
-    found = {
-        name: request_examples.golden_inputs(golden, name, "predict_portable") for name in ("top_k", "predict_portable")
+def test_a_signature_says_which_examples_are_its_own():
+    golden = {
+        "requests/series": 1,
+        "inputs/series": 2,
+        "requests/item_id": 3,
+        "answers/top_k/x": 4,
+        "answers/predict/y": 5,
     }
-    assert found == {"top_k": {"series": 1}, "predict_portable": {"series": 2}}
-    assert request_examples.golden_inputs(golden, "rating", "predict") == {"item_id": 3}
+
+    def signature(kind, answers, *inputs):
+        return {"inputs": dict.fromkeys(inputs), "golden": {"inputs": kind, "answers": answers}}
+
+    described = {
+        "top_k": signature("requests", "top_k", "series"),
+        "predict_portable": signature("inputs", "predict", "series"),
+        "rating": signature("requests", "rating", "series", "item_id"),
+        "lost": signature("requests", "lost", "series", "user_id"),
+    }
+    found = {name: arrays.examples(golden, described, name) for name in (*described, "unknown")}
+    assert found == {
+        "top_k": ({"series": 1}, {"x": 4}),
+        "predict_portable": ({"series": 2}, {"y": 5}),
+        "rating": ({"series": 1, "item_id": 3}, {}),
+        "lost": ({}, {}),
+        "unknown": ({}, {}),
+    }
 
 
 def test_several_inputs_are_named_and_bytes_alone_are_base64():
@@ -272,9 +294,9 @@ def run(request, tmp_path_factory):
 
 @pytest.fixture
 def image(run, tmp_path):
-    golden = request_examples.golden_examples(run.saved_model)
-    if "serving_default/in/image_bytes" in golden:
-        (tmp_path / "image.png").write_bytes(golden["serving_default/in/image_bytes"][0])
+    golden = arrays.load(run.saved_model / "assets.extra" / "golden.npz")
+    if "requests/image_bytes" in golden:
+        (tmp_path / "image.png").write_bytes(golden["requests/image_bytes"][0])
     return tmp_path / "image.png"
 
 
@@ -336,10 +358,11 @@ def test_a_cards_c_program_compiles_and_answers(run, image, tmp_path):
     done = subprocess.run(["bash", "-ec", block], cwd=run.saved_model, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     answers = dict(line.split(": ", 1) for line in done.stdout.splitlines())
-    golden = request_examples.golden_inputs(
-        request_examples.golden_examples(run.saved_model), "serving_default", "predict"
+    described = storage.read_json(run.saved_model / "assets.extra" / "zoo.json")["signatures"]
+    golden, _ = arrays.examples(
+        arrays.load(run.saved_model / "assets.extra" / "golden.npz"), described, "serving_default"
     )
-    specs = storage.read_json(run.saved_model / "assets.extra" / "zoo.json")["signatures"]["serving_default"]
+    specs = described["serving_default"]
     import tensorflow as tf
 
     source = request_examples.python_request(specs["inputs"], golden)

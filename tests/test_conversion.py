@@ -12,7 +12,7 @@ import tensorflow as tf
 import zoo
 from zoo import storage
 from zoo.errors import UsageError
-from zoo.export import artifact, conversion, convert
+from zoo.export import artifact, conversion, convert, live
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def saved(tmp_path_factory):
     folder.mkdir(parents=True)
     model = prepared.build(seed=0)
     interface = artifact._fitting(model, prepared.interface)
-    artifact._write(folder, model, interface, artifact._golden(model, interface), {}, {})
+    artifact._write(folder, model, interface, live.golden(model, interface), {}, {})
     return folder
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import zoo
 from zoo.errors import UsageError
-from zoo.export import artifact, describe
+from zoo.export import artifact, describe, live
 from zoo.export.inspection import operations
 from zoo.scripts import cli
 
@@ -20,9 +20,7 @@ def write(prepared, folder):
     folder.mkdir(parents=True)
     model = prepared.build(seed=0)
     interface = artifact._fitting(model, prepared.interface)
-    artifact._write(
-        folder, model, interface, artifact._golden(model, interface), {"accuracy": 0.5, "split": "test"}, {}
-    )
+    artifact._write(folder, model, interface, live.golden(model, interface), {"accuracy": 0.5, "split": "test"}, {})
     return folder
 
 

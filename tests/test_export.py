@@ -25,9 +25,9 @@ import zoo
 from zoo import lookup, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError
-from zoo.export import artifact, artifact_paths, publishing
-from zoo.export.graph import signatures
-from zoo.export.standalone import replay
+from zoo.export import artifact, artifact_paths, live, publishing
+from zoo.export.graph import forms, signatures
+from zoo.export.standalone import arrays, compare
 from zoo.export.verification import Verification, check, verify
 
 
@@ -102,8 +102,7 @@ def failed(verification):
 
 
 def golden(version):
-    with np.load(version / "assets.extra" / "golden.npz", allow_pickle=False) as packed:
-        return storage.unpack_arrays(packed)
+    return arrays.load(version / "assets.extra" / "golden.npz")
 
 
 def hidden(base):
@@ -256,23 +255,23 @@ def test_every_weight_is_stored_once(base, model):
 def test_golden_examples_are_real_and_cover_every_class(base, digits):
     content = golden(base / "1")
     assert sorted(content) == [
-        "features/out/features",
-        "predict/in/image",
-        "predict/out/probabilities",
-        "serving_default/in/image_bytes",
-        "serving_default/out/class_name",
-        "serving_default/out/probabilities",
+        "answers/features/features",
+        "answers/predict/probabilities",
+        "answers/serving_default/class_name",
+        "answers/serving_default/probabilities",
+        "answers/top_k/class_name",
+        "answers/top_k/probability",
+        "inputs/image",
+        "requests/image_bytes",
         "targets/label",
-        "top_k/out/class_name",
-        "top_k/out/probability",
     ]
     assert all(len(value) == 64 for value in content.values())
-    assert all(content["top_k/out/class_name"][:, 0] == content["serving_default/out/class_name"])
+    assert all(content["answers/top_k/class_name"][:, 0] == content["answers/serving_default/class_name"])
     assert set(content["targets/label"].tolist()) == set(range(10))
-    assert set(content["serving_default/out/class_name"].tolist()) == {str(n).encode() for n in range(10)}
+    assert set(content["answers/serving_default/class_name"].tolist()) == {str(n).encode() for n in range(10)}
     test = {(e["image"].tobytes(), int(e["label"])) for e in digits.test.as_numpy_iterator()}
     for request, image, target in zip(
-        content["serving_default/in/image_bytes"], content["predict/in/image"], content["targets/label"], strict=True
+        content["requests/image_bytes"], content["inputs/image"], content["targets/label"], strict=True
     ):
         pixels = np.asarray(Image.open(io.BytesIO(request)))
         assert (pixels.tobytes(), int(target)) in test
@@ -338,7 +337,9 @@ def test_the_verdict_on_a_published_artifact(base):
     assert lines[-1] == f"{base / '1'}: verified ({versions})"
     table = re.sub(r"(difference|allowed) [-.0-9e]+", r"\1 N", re.sub(" +", " ", verdict.table()))
     right = int(
-        (golden(base / "1")["serving_default/out/class_name"].astype(int) == golden(base / "1")["targets/label"]).sum()
+        (
+            golden(base / "1")["answers/serving_default/class_name"].astype(int) == golden(base / "1")["targets/label"]
+        ).sum()
     )
     for line in (
         "ok SHA256SUMS 11 files unchanged",
@@ -388,12 +389,12 @@ def test_a_verdict_that_does_not_hold_says_so(base):
 
 def test_replay_finds_changed_answers(copy):
     content = golden(copy)
-    content["serving_default/out/class_name"][7] = b"something else"
-    content["serving_default/out/probabilities"][40, 3] += 3e-5  # beyond the examples of the smaller batch
-    content["predict/out/probabilities"] = content["predict/out/probabilities"][:, :9]
-    content["features/out/features"] = content["features/out/features"].astype(np.float64)
-    content["nowhere/in/x"] = content["nowhere/out/x"] = np.zeros(3)
-    np.savez_compressed(copy / "assets.extra" / "golden.npz", **storage.pack_arrays(content))
+    content["answers/serving_default/class_name"][7] = b"something else"
+    content["answers/serving_default/probabilities"][40, 3] += 3e-5  # beyond the examples of the smaller batch
+    content["answers/predict/probabilities"] = content["answers/predict/probabilities"][:, :9]
+    content["answers/features/features"] = content["answers/features/features"].astype(np.float64)
+    content["answers/nowhere/x"] = np.zeros(3)
+    arrays.save(copy / "assets.extra" / "golden.npz", content)
     assert failed(verify(copy, runtimes=())) == {
         "SHA256SUMS": "assets.extra/golden.npz was changed",
         "serving_default class_name, batch 64": "1 of 64 differ",
@@ -477,7 +478,7 @@ LABELS = [b"ant", b"bee", b"cat"]
 
 
 def compared(expected, got):
-    rows = replay.compare(
+    rows = compare.compare(
         {k: np.asarray(v) for k, v in expected.items()}, {k: np.asarray(v) for k, v in got.items()}, LABELS, 1e-5
     )
     return {row["output"]: (row["passed"], row["detail"] or row["difference"]) for row in rows}
@@ -532,14 +533,14 @@ def refuse(model, interface, base, message):
 
 
 def test_a_copy_that_differs_is_not_published(model, prepared, tmp_path, monkeypatch):
-    honest = signatures.portable_copy
+    honest = signatures.served_copy
 
     def perturbed(*arguments):
         copied = honest(*arguments)
         copied.set_weights([w + 1e-3 for w in copied.get_weights()])
         return copied
 
-    monkeypatch.setattr(signatures, "portable_copy", perturbed)
+    monkeypatch.setattr(signatures, "served_copy", perturbed)
     refuse(
         model,
         prepared.interface,
@@ -844,7 +845,7 @@ NO_PICTURES = {
 
 @pytest.mark.parametrize("kind", NO_PICTURES)
 def test_bytes_that_are_no_picture_are_refused_and_the_next_request_is_right(base, grey, kind):
-    good = golden(base / "1")["serving_default/in/image_bytes"][:2]
+    good = golden(base / "1")["requests/image_bytes"][:2]
     before = grey({"image_bytes": good})["probabilities"]
     function = tf.saved_model.load(str(base / "1")).signatures["serving_default"]
     with pytest.raises(tf.errors.InvalidArgumentError):
@@ -857,12 +858,12 @@ def test_bytes_that_are_no_picture_are_refused_and_the_next_request_is_right(bas
 def test_files_are_answered_and_a_bad_one_is_named(base, grey, tmp_path):
     content = golden(base / "1")
     for i in range(3):
-        (tmp_path / f"{i}.png").write_bytes(content["serving_default/in/image_bytes"][i])
+        (tmp_path / f"{i}.png").write_bytes(content["requests/image_bytes"][i])
     (tmp_path / "letter.txt").write_text("Dear all")
     answers = grey.predict([tmp_path / f"{i}.png" for i in range(3)])
-    assert [a["class_name"] for a in answers] == [n.decode() for n in content["serving_default/out/class_name"][:3]]
+    assert [a["class_name"] for a in answers] == [n.decode() for n in content["answers/serving_default/class_name"][:3]]
     np.testing.assert_allclose(
-        [a["probabilities"] for a in answers], content["serving_default/out/probabilities"][:3], atol=1e-6
+        [a["probabilities"] for a in answers], content["answers/serving_default/probabilities"][:3], atol=1e-6
     )
     with pytest.raises(UsageError, match=r"Cannot answer .*letter.txt: .*this is no PNG, JPEG, BMP or GIF file"):
         grey.predict([tmp_path / "0.png", tmp_path / "letter.txt"])
@@ -992,10 +993,10 @@ def write_picture(path):
 def test_live_answers_are_computed_in_full_precision_and_the_setting_comes_back(model, prepared, monkeypatch):
     seen = []
     enabled = tf.config.experimental.tensor_float_32_execution_enabled
-    honest = artifact._live_answers
-    monkeypatch.setattr(artifact, "_live_answers", lambda *a: seen.append(enabled()) or honest(*a))
+    honest = live._live_answers
+    monkeypatch.setattr(live, "_live_answers", lambda *a: seen.append(enabled()) or honest(*a))
     assert enabled()
-    artifact._golden(model, prepared.interface)
+    live.golden(model, prepared.interface)
     assert seen == [False]
     assert enabled()
 
@@ -1039,5 +1040,6 @@ def test_the_public_names_are_there():
 
 def test_recurrent_layers_are_exported_without_cudnn():
     model = zoo.build_embedding_lstm_model(vocab_size=9, num_classes=2, bidirectional=True)
-    layers = [layer for layer in signatures.portable_copy(model, {})._flatten_layers() if hasattr(layer, "use_cudnn")]
+    copied = signatures.served_copy(model, forms.as_trained(model, ()))
+    layers = [layer for layer in copied._flatten_layers() if hasattr(layer, "use_cudnn")]
     assert len(layers) >= 2 and not any(layer.use_cudnn for layer in layers)

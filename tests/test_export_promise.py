@@ -14,7 +14,7 @@ import zoo
 from zoo import copies
 from zoo.datasets.interface import Examples
 from zoo.errors import UsageError
-from zoo.export.graph import signatures
+from zoo.export.graph import forms, signatures
 from zoo.export.verification import Verification
 from zoo.training.mixed_precision import check_plain, plain_model
 
@@ -183,7 +183,7 @@ def test_plain_state_of_an_own_layer_is_carried(arrays):
     check_plain(mixed, copy, arrays[0][:16])
     assert copy.layers[1].factor == -2.0
     model = classifier(shifted())
-    copies.check_copy(model, signatures.portable_copy(model, {}), arrays[0][:16])
+    copies.check_copy(model, signatures.served_copy(model, forms.as_trained(model, ())), arrays[0][:16])
 
 
 @pytest.mark.slow
@@ -273,16 +273,16 @@ def test_golden_examples_pass_and_the_accuracy_differs(prepared, arrays, tmp_pat
         {"label": examples.targets["label"][dark]},
         {"image": examples.inputs["image"][dark]},
     )
-    honest = signatures.portable_copy
+    honest = signatures.served_copy
 
-    def altered(original, pairs):
-        copy = honest(original, pairs)
+    def altered(original, content):
+        copy = honest(original, content)
         for twin in copy._flatten_layers():
             if isinstance(twin, Rare):
                 twin.limit = lambda: limit
         return copy
 
-    monkeypatch.setattr(signatures, "portable_copy", altered)
+    monkeypatch.setattr(signatures, "served_copy", altered)
     with pytest.raises(
         UsageError, match=r"verification: accuracy on raw test examples: .*artifact 0\.\d+, live model 0"
     ):

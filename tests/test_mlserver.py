@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import storage
+from zoo.export.standalone import arrays as array_files
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNTIME = ROOT / "scripts" / "mlserver_runtime"
@@ -98,8 +98,7 @@ def address(folder):
 
 @pytest.fixture(scope="module")
 def golden(folder):
-    with np.load(folder / "2" / "assets.extra" / "golden.npz") as packed:
-        return storage.unpack_arrays(packed)
+    return array_files.load(folder / "2" / "assets.extra" / "golden.npz")
 
 
 def infer(address, inputs, **parameters):
@@ -114,7 +113,7 @@ def infer(address, inputs, **parameters):
 
 
 def images(golden, count=3, **parameters):
-    files = golden["serving_default/in/image_bytes"][:count]
+    files = golden["requests/image_bytes"][:count]
     data = [base64.b64encode(file).decode() for file in files]
     extra = {"parameters": parameters} if parameters else {}
     return {"name": "image_bytes", "shape": [count], "datatype": "BYTES", "data": data, **extra}
@@ -129,19 +128,19 @@ def test_image_files_are_answered_with_the_live_models_numbers(address, golden):
         status, answer = infer(address, [images(golden, **parameters)])
         assert status == 200 and answer["model_name"] == "digits"
         got = arrays(answer)
-        np.testing.assert_allclose(got["probabilities"], golden["serving_default/out/probabilities"][:3], atol=1e-5)
-        assert [n.encode() for n in got["class_name"]] == golden["serving_default/out/class_name"][:3].tolist()
+        np.testing.assert_allclose(got["probabilities"], golden["answers/serving_default/probabilities"][:3], atol=1e-5)
+        assert [n.encode() for n in got["class_name"]] == golden["answers/serving_default/class_name"][:3].tolist()
 
 
 def test_other_signatures_are_asked_for_by_name(address, golden):
     status, answer = infer(address, [images(golden, 2)], signature_name="features")
     assert status == 200
-    np.testing.assert_allclose(arrays(answer)["features"], golden["features/out/features"][:2], atol=1e-5)
-    pixels = golden["predict/in/image"][:2]
+    np.testing.assert_allclose(arrays(answer)["features"], golden["answers/features/features"][:2], atol=1e-5)
+    pixels = golden["inputs/image"][:2]
     tensor = {"name": "image", "shape": list(pixels.shape), "datatype": "FP32", "data": pixels.ravel().tolist()}
     status, answer = infer(address, [tensor], signature_name="predict")
     assert status == 200
-    np.testing.assert_allclose(arrays(answer)["probabilities"], golden["predict/out/probabilities"][:2], atol=1e-5)
+    np.testing.assert_allclose(arrays(answer)["probabilities"], golden["answers/predict/probabilities"][:2], atol=1e-5)
 
 
 def test_what_it_serves_is_told(address):
@@ -198,9 +197,9 @@ def test_the_request_of_the_instructions_is_answered(address, golden, tmp_path):
         pytest.skip("needs curl")
     text = (ROOT / "scripts" / "serve_mlserver.md").read_text(encoding="utf-8")
     command = next(block for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S) if "image_bytes" in block)
-    (tmp_path / "seven.png").write_bytes(golden["serving_default/in/image_bytes"][0])
+    (tmp_path / "seven.png").write_bytes(golden["requests/image_bytes"][0])
     command = command.replace("localhost:8080", address.split("/")[2])
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert arrays(json.loads(done.stdout))["class_name"].tolist() == [
-        golden["serving_default/out/class_name"][0].decode()
+        golden["answers/serving_default/class_name"][0].decode()
     ]

@@ -259,7 +259,7 @@ def test_many_rows_for_every_mask(kind, mask, options):
 )
 def test_the_fused_op_is_the_same_lstm(mask, options):
     ours, theirs = pair("LSTM", "float32", **options)
-    ours.folded, ours.form = tuple(map(tf.Variable, ours.fold_weights())), lstm_gru.SHARED
+    ours.packed, ours.form = tuple(map(tf.Variable, ours.pack_weights())), lstm_gru.SHARED
     start = list(np.random.default_rng(3).normal(size=(2, BATCH, UNITS)).astype("float32"))
     run = tf.function(lambda x: ours(x, mask=MASKS[mask], initial_state=start))
     x = tf.constant(inputs("float32"))
@@ -275,7 +275,7 @@ def test_the_fused_op_is_the_same_lstm(mask, options):
 def test_two_loops_share_many_rows(kind):
     """67 rows are 33 and 34."""
     ours, theirs = pair(kind, "float32", return_sequences=True, return_state=True)
-    ours.folded, ours.form = tuple(map(tf.Variable, ours.fold_weights())) or None, lstm_gru.SHARED
+    ours.packed, ours.form = tuple(map(tf.Variable, ours.pack_weights())) or None, lstm_gru.SHARED
     x = np.random.default_rng(2).normal(size=(67, STEPS, CHANNELS)).astype("float32")
     mask = np.random.default_rng(3).uniform(size=(67, STEPS)) < 0.7
     for got, expected in zip(ours(x, mask=mask), theirs(x, mask=mask), strict=True):
@@ -283,9 +283,9 @@ def test_two_loops_share_many_rows(kind):
 
 
 @pytest.mark.parametrize("options", [{"activation": "relu"}, {"recurrent_activation": "hard_sigmoid"}])
-def test_what_the_fused_op_does_not_compute_is_not_folded(options):
-    assert pair("LSTM", "float32", **options)[0].fold_weights() == ()
-    assert pair("LSTM", "float64")[0].fold_weights() == (), "its kernel knows no float64"
+def test_what_the_fused_op_does_not_compute_is_not_packed(options):
+    assert pair("LSTM", "float32", **options)[0].pack_weights() == ()
+    assert pair("LSTM", "float64")[0].pack_weights() == (), "its kernel knows no float64"
 
 
 @pytest.mark.parametrize("kind", [lstm_gru.LSTM, lstm_gru.GRU])

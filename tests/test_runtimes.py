@@ -68,7 +68,7 @@ def test_what_was_promised_at_export_is_recorded(saved):
 
 
 def test_a_runtime_that_answers_otherwise_fails(saved):
-    asked = questions(saved, "predict")
+    asked = questions(saved)
     (name, values), *_ = asked["predict"].outputs.items()
     moved = values.copy()
     moved[5, 2] += 0.001
@@ -81,7 +81,7 @@ def test_a_runtime_that_answers_otherwise_fails(saved):
 
 
 def test_strings_are_no_failure_unless_they_are_promised(saved):
-    asked = questions(saved, "predict")
+    asked = questions(saved)
     for promised, passed in ((False, None), (True, False)):
         outcome = comparison.compare("onnxruntime", saved, asked, "serving_default", [], promised)
         assert outcome.state == "cannot be converted"
@@ -91,7 +91,7 @@ def test_strings_are_no_failure_unless_they_are_promised(saved):
 
 def test_a_runtime_that_answers_fewer_rows_differs(saved):
     """As many as were asked for must come, not as many as please it."""
-    question = questions(saved, "predict")["predict"]
+    question = questions(saved)["predict"]
     (name, values), *_ = question.outputs.items()
     for given, passed in (({64: values, 3: values[:16]}, True), ({64: values[:5], 3: values[:16]}, False)):
         answers = {size: {name: rows} for size, rows in given.items()}
@@ -103,7 +103,7 @@ def test_a_runtime_that_answers_fewer_rows_differs(saved):
 
 
 def test_a_model_that_loads_and_cannot_answer_fails(saved, tmp_path):
-    asked = questions(saved, "predict")["predict"]
+    asked = questions(saved)["predict"]
     odd = {name: value[:, :5] for name, value in asked.inputs.items()}
     answered = comparison._converted("openvino", saved, "predict", comparison.Question(odd, asked.outputs), tmp_path)
     assert answered["error"].startswith("was converted and loaded, and fails when it is asked: ")
@@ -123,7 +123,7 @@ def test_a_promise_of_another_machine_is_not_broken_here(saved, monkeypatch):
 
 def test_what_is_not_installed_is_said(saved, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
-    asked = questions(saved, "predict")
+    asked = questions(saved)
     for promised, passed in ((False, None), (True, False)):
         outcome = comparison.compare("c_api", saved, asked, "predict", [], promised)
         assert (outcome.state, outcome.checks[0].passed) == ("not installed", passed)

@@ -38,8 +38,9 @@ from tensorflow_serving.config import model_server_config_pb2
 import zoo
 from zoo import storage
 from zoo.errors import UsageError
-from zoo.export import artifact
+from zoo.export import artifact, live
 from zoo.export.extras import request_examples, warmup
+from zoo.export.standalone import arrays
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {
@@ -57,7 +58,7 @@ def versions(tmp_path_factory):
         network, found[data] = prepared.build(seed=0), base / data / "1"
         found[data].mkdir(parents=True)
         # All that `zoo.export.save` writes, without the verification, which takes a process of its own.
-        golden = artifact._golden(network, prepared.interface)
+        golden = live.golden(network, prepared.interface)
         artifact._write(found[data], network, prepared.interface, golden, {}, {})
     return found
 
@@ -73,25 +74,25 @@ def goldens(versions):
 
 
 def golden(version):
-    with np.load(version / "assets.extra" / "golden.npz", allow_pickle=False) as packed:
-        return storage.unpack_arrays(packed)
+    return arrays.load(version / "assets.extra" / "golden.npz")
 
 
-def part(arrays, prefix):
-    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+def part(golden, prefix):
+    return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
 
 
-def asked(arrays, signature):
-    return request_examples.golden_inputs(arrays, signature, "predict_portable")
+def asked(golden, version, signature):
+    facts = storage.read_json(version / "assets.extra" / "zoo.json")
+    return arrays.examples(golden, facts["signatures"], signature)[0]
 
 
 def tensor(array):
     return tf.constant(array.tolist(), tf.string) if array.dtype == object else tf.constant(array)
 
 
-def assert_golden(answer, arrays, signature, rows):
+def assert_golden(answer, golden, signature, rows):
     """Outputs by name against the golden ones of the first rows, which may be longer: padding."""
-    expected = part(arrays, f"{signature.removesuffix('_portable')}/out/")
+    expected = part(golden, f"answers/{signature.removesuffix('_portable')}/")
     assert set(answer) == set(expected)
     for name, got in answer.items():
         want = expected[name][:rows]
@@ -101,13 +102,6 @@ def assert_golden(answer, arrays, signature, rows):
             assert got.tolist() == want.tolist()
         else:
             np.testing.assert_allclose(got, want, atol=1e-5)
-
-
-def test_requests_are_left_out_only_where_all_of_them_are_those_of_serving_default():
-    users, items = np.zeros(2), np.ones(2)
-    golden = {"serving_default/in/user_id": users, "rating/in/user_id": users, "rating/in/item_id": items}
-    full = {**golden, "popular/in/user_id": users, "popular/out/x": items, "other/in/user_id": items, "targets": items}
-    assert set(artifact._once(full)) == {*golden, "popular/out/x", "other/in/user_id", "targets"}
 
 
 # ---------------------------------------------------------------- gRPC
@@ -208,11 +202,11 @@ def answered(response):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_signature_answers_the_stock_client_with_the_live_models_numbers(stub, versions, goldens, name):
     facts = storage.read_json(versions[name] / "assets.extra" / "zoo.json")
-    arrays = goldens[name]
+    known = goldens[name]
     assert {"serving_default", "predict", "features"} <= set(facts["signatures"])
     for signature in facts["signatures"]:
-        inputs = {key: value[:5] for key, value in asked(arrays, signature).items()}
-        assert_golden(answered(stub.Predict(request(name, inputs, signature))), arrays, signature, 5)
+        inputs = {key: value[:5] for key, value in asked(known, versions[name], signature).items()}
+        assert_golden(answered(stub.Predict(request(name, inputs, signature))), known, signature, 5)
 
 
 def test_raw_bytes_and_text_become_labels(stub, loaded):
@@ -238,8 +232,8 @@ def test_the_metadata_names_signatures_inputs_and_outputs(stub):
 
 
 def test_wrong_requests_are_invalid_arguments_and_the_next_one_is_right(stub, goldens):
-    image = goldens["digits"]["serving_default/in/image_bytes"][:1]
-    pixels = goldens["digits"]["predict/in/image"][:1]
+    image = goldens["digits"]["requests/image_bytes"][:1]
+    pixels = goldens["digits"]["inputs/image"][:1]
     texts = np.array([b"\xff\xfe not UTF-8"], object)
     for wrong, message in (
         (request("digits", {"image_bytes": image}, "nothing"), "No signature was found with the name nothing"),
@@ -285,7 +279,7 @@ def test_warm_up_requests_ask_every_signature_for_golden_answers(versions, loade
         signature = message.model_spec.signature_name
         seen.append(signature)
         inputs = {key: tf.make_ndarray(value) for key, value in message.inputs.items()}
-        given = asked(goldens[name], signature)
+        given = asked(goldens[name], versions[name], signature)
         assert set(inputs) == set(given)
         rows = {len(value) for value in inputs.values()}
         assert rows == {4}
@@ -388,14 +382,14 @@ def run_rest_commands(version, model_name, model, image, shell="bash"):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_cards_curl_commands_are_answered(versions, loaded, goldens, name, tmp_path):
-    arrays, image = goldens[name], tmp_path / "an image.png"
-    if "serving_default/in/image_bytes" in arrays:
-        image.write_bytes(arrays["serving_default/in/image_bytes"][0])
+    known, image = goldens[name], tmp_path / "an image.png"
+    if "requests/image_bytes" in known:
+        image.write_bytes(known["requests/image_bytes"][0])
     answers = dict(run_rest_commands(versions[name], MODELS[name][0], loaded[name], str(image).replace(" ", r"\ ")))
     assert set(answers) == ({"serving_default"} if name == "digits" else {"serving_default", "predict"})
     for signature, predictions in answers.items():
         assert len(predictions) == 1
-        for key, want in part(arrays, f"{signature}/out/").items():
+        for key, want in part(known, f"answers/{signature}/").items():
             got = predictions[0][key]
             if want.dtype == object:
                 assert np.ravel(got).tolist() == [text(v) for v in np.ravel(want[0])][: np.size(got)]
@@ -409,11 +403,11 @@ def test_the_cards_python_runs_and_asks_every_signature(versions, goldens, name,
     facts = storage.read_json(versions[name] / "assets.extra" / "zoo.json")
     assert re.findall(r'ask\("(\w+)"', source) == list(facts["signatures"])
     file = tmp_path / "image.png"
-    file.write_bytes(goldens["digits"]["serving_default/in/image_bytes"][0])
+    file.write_bytes(goldens["digits"]["requests/image_bytes"][0])
     printed = io.StringIO()
     with contextlib.chdir(versions[name]), contextlib.redirect_stdout(printed):
         exec(source.replace("/path/to/image.png", str(file)), {})
-    expected = goldens[name]["serving_default/out/class_name"][0]
+    expected = goldens[name]["answers/serving_default/class_name"][0]
     assert f"'class_name': array([{expected!r}]" in printed.getvalue()
     assert printed.getvalue().count("array(") >= len(facts["signatures"])
 
@@ -441,7 +435,7 @@ def readme_blocks(language):
 
 def test_readmes_grpc_client_works(address, goldens, tmp_path, capsys):
     (source,) = readme_blocks("py")
-    (tmp_path / "seven.png").write_bytes(goldens["digits"]["serving_default/in/image_bytes"][0])
+    (tmp_path / "seven.png").write_bytes(goldens["digits"]["requests/image_bytes"][0])
     with contextlib.chdir(tmp_path):
         exec(source.replace("localhost:8500", address), {})
     assert capsys.readouterr().out.strip() == f"[{goldens['digits']['serving_default/out/class_name'][0]!r}]"

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import zoo
 from zoo import storage
-from zoo.export.standalone import replay
+from zoo.export.standalone import compare, replay
 
 TINY = {"embedding_dim": 6, "lstm_units": 5}
 
@@ -109,7 +109,7 @@ def test_wrong_weights_in_the_fast_form_alone_are_found(text, tmp_path, monkeypa
     honest = tf.saved_model.save
 
     def changed(module, *arguments, **options):
-        module.folded_weights[0][0].assign(module.folded_weights[0][0] * 1.01)
+        module.packed_weights[0][0].assign(module.packed_weights[0][0] * 1.01)
         honest(module, *arguments, **options)
 
     monkeypatch.setattr(tf.saved_model, "save", changed)
@@ -128,7 +128,7 @@ def test_labels_that_are_as_probable_may_change_places():
 
     def row(have):
         want = {"class_name": np.array([[b"a", b"c"], [b"a", b"b"]], object)}
-        return replay.compare(want, {"class_name": np.array(have, object)}, labels, 1e-5, known)[0]
+        return compare.compare(want, {"class_name": np.array(have, object)}, labels, 1e-5, known)[0]
 
     assert row([[b"a", b"b"], [b"a", b"b"]])["passed"]
     assert row([[b"a", b"b"], [b"a", b"b"]])["detail"] == "1 of 4 differ, 1 of them ties"
@@ -144,11 +144,10 @@ def test_few_examples_fill_a_batch_of_the_form_for_many_rows():
         return {"y": tf.cond(tf.shape(x)[0] < 64, lambda: x, lambda: x + 1.0)}
 
     x = np.arange(10, dtype="float32").reshape(5, 2)
-    golden = {"predict/in/x": x, "predict/out/y": x}
     for fill in (False, True):
-        batches = replay._replay_signature(function.get_concrete_function(), golden, "predict", [], 1e-5, fill)[
-            "batches"
-        ]
+        batches = replay._replay_signature(
+            function.get_concrete_function(), {"x": x}, {"y": x}, None, [], None, 1e-5, fill
+        )["batches"]
         assert {size: [row["passed"] for row in rows] for size, rows in batches.items()} == (
             {"64": [False], "3": [True]} if fill else {"5": [True], "3": [True]}
         )

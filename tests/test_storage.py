@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 import threading
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo import storage
+from zoo.export.standalone import arrays
 
 
 def permissions(path):
@@ -27,10 +29,9 @@ def umask():
     return mask
 
 
-def through_a_file(arrays, path):
-    np.savez_compressed(path, **storage.pack_arrays(arrays))
-    with np.load(path, allow_pickle=False) as packed:
-        return storage.unpack_arrays(packed)
+def through_a_file(content, path):
+    arrays.save(path, content, compress=True)
+    return arrays.load(path)
 
 
 # ---------------------------------------------------------------- files
@@ -119,24 +120,34 @@ def test_remove_tree(tmp_path):
 
 @given(st.lists(st.binary(max_size=20)))
 def test_strings_come_back(strings):
-    data, offsets = storage.pack_strings(strings)
-    assert (data.dtype, offsets.dtype, len(offsets)) == (np.uint8, np.int64, len(strings) + 1)
-    assert storage.unpack_strings(data, offsets) == strings
+    values = np.empty(len(strings), object)
+    values[:] = strings
+    file = io.BytesIO()
+    arrays.save(file, {"texts": values})
+    file.seek(0)
+    assert arrays.load(file)["texts"].tolist() == strings
+
+
+def test_numpy_alone_reads_the_file(tmp_path):
+    arrays.save(tmp_path / "x.npz", {"requests/text": [b"a\0", b"bc"], "inputs/x": np.arange(3)})
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as held:
+        assert held["inputs/x"].tolist() == [0, 1, 2]
+        assert held["requests/text.bytes"].tobytes() == b"a\0bc" and held["requests/text.offsets"].tolist() == [0, 2, 4]
 
 
 def test_arrays_come_back_through_a_file(tmp_path):
     strings = np.empty((2, 2), object)
     strings[:] = [[b"a\0\0", b""], [b"\0", b"\xff\xfe"]]
-    arrays = {
+    content = {
         "image_bytes": strings,
         "values": np.arange(6, dtype=np.float32).reshape(2, 3),
         "empty": np.empty((0, 3), np.int64),
         "no strings": np.empty(0, object),
         "scalar": np.array(3),
     }
-    read = through_a_file(arrays, tmp_path / "arrays.npz")
-    assert read.keys() == arrays.keys()
-    for name, array in arrays.items():
+    read = through_a_file(content, tmp_path / "arrays.npz")
+    assert read.keys() == content.keys()
+    for name, array in content.items():
         assert read[name].shape == array.shape
         assert read[name].dtype == array.dtype
         assert read[name].tolist() == array.tolist()
@@ -150,9 +161,12 @@ def test_trailing_zero_bytes_survive_in_plain_lists_and_scalars_too(tmp_path):
     assert read["text"].tolist() == ["é\0".encode()]
 
 
-def test_objects_and_names_that_would_not_come_back_are_refused():
+def test_objects_that_would_not_come_back_are_rejected(tmp_path):
     with pytest.raises(TypeError, match=r"'sizes' holds None; expected bytes or str"):
-        storage.pack_arrays({"sizes": np.array(["a", None], object)})
-    for name in ("image.bytes", "image.offsets", "image.shape"):
-        with pytest.raises(ValueError, match=rf"'{name}' ends in one of \.bytes, \.offsets, \.shape"):
-            storage.pack_arrays({name: np.zeros(2)})
+        arrays.save(tmp_path / "x.npz", {"sizes": np.array(["a", None], object)})
+
+
+def test_a_file_of_one_array_is_no_file_of_arrays(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(3))
+    with pytest.raises(ValueError, match="It holds one array without a name"):
+        arrays.load(tmp_path / "x.npy")

@@ -21,7 +21,8 @@ from zoo.errors import UsageError
 from zoo.export import conversion, describe, foreign, publishing, scratch, verification
 from zoo.export.inspection import operations
 from zoo.export.runtimes import c_program, comparison
-from zoo.export.standalone import convert_worker, probe, replay
+from zoo.export.standalone import arrays as array_files
+from zoo.export.standalone import compare, convert_worker, probe, process
 from zoo.export.verdict import Check, Verification
 from zoo.scripts.verify import asked_runtimes
 
@@ -44,9 +45,12 @@ def test_arrays_of_any_name_and_type_come_back(tmp_path):
         "odd": np.array([1.5, -2], ml_dtypes.bfloat16),
         "none": np.zeros((0, 3), bool),
         "alone": alone,
+        "100 %.npy": np.arange(2.0),
+        "": np.array(3),
+        "a\0b": np.array(4),
     }
-    replay.store(str(tmp_path / "x.npz"), arrays)
-    found = replay.restore(str(tmp_path / "x.npz"))
+    array_files.save(str(tmp_path / "x.npz"), arrays)
+    found = array_files.load(str(tmp_path / "x.npz"))
     assert list(found) == list(arrays)
     for name, value in arrays.items():
         assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape), name
@@ -60,16 +64,16 @@ def test_how_many_are_right():
         "best": np.array([[b"ant"], [b"ant"], [b"bee"]], object),
         "features": np.zeros((3, 5), np.float32),
     }
-    assert replay.right(answers, targets, labels, 1e-4) == {"best": [2, 3, 0], "probabilities": [2, 3, 1]}
+    assert compare.right(answers, targets, labels, 1e-4) == {"best": [2, 3, 0], "probabilities": [2, 3, 1]}
     tags = {"tags": np.array([[b"ant", b""], [b"bee", b"bee"]], object)}
-    assert replay.right(tags, np.array([[0, 0], [0, 1]]), labels, 1e-4) == {"tags": [2, 3, 0]}
+    assert compare.right(tags, np.array([[0, 0], [0, 1]]), labels, 1e-4) == {"tags": [2, 3, 0]}
     for unknown in (None, np.array([0.5, 1.0, 2.0])):
-        assert replay.right(answers, unknown, labels, 1e-4) == {}
+        assert compare.right(answers, unknown, labels, 1e-4) == {}
 
 
 def test_what_is_allowed_is_said_and_an_old_verdict_is_read(tmp_path):
     want = {"y": np.array([200.0, 1.0])}
-    (row,) = replay.compare(want, {"y": want["y"] + 1e-4}, [], 1e-5)
+    (row,) = compare.compare(want, {"y": want["y"] + 1e-4}, [], 1e-5)
     assert row["passed"] and row["allowed"] == pytest.approx(2e-3)
     table = Verification(tmp_path, (Check("y", True, row["difference"], "", row["allowed"]),), {}).table()
     assert "largest difference 0.0001, allowed 0.002" in table
@@ -89,7 +93,7 @@ def test_questions_of_one_size_are_asked_as_they_are():
     assert comparison.portions({"x": np.zeros(100)}, [1]) == [(1, 8)]
     assert comparison.portions({"x": np.array(1.0)}, ()) == [(0, 0)]
     question = comparison.Question({"x": np.array(1.0)}, {"y": np.array(2.0)}, ())
-    rows = lambda want, got: replay.compare(want, got, [], 1e-4)  # noqa: E731
+    rows = lambda want, got: compare.compare(want, got, [], 1e-4)  # noqa: E731
     for got, passed in ((2.0, True), (3.0, False)):
         check = comparison._check("x", question, {0: {"y": np.array(got)}}, set(), rows, {})
         assert check.passed is passed
@@ -101,14 +105,14 @@ def test_inputs_without_a_batch_and_a_batch_that_is_refused():
         return {"y": x * 2.0, "t": t}
 
     inputs = {"x": np.array(1.5, np.float32), "t": np.array(b"a\x00", object)}
-    seen, answers = probe._probe(scalar, [inputs], True, replay)
+    seen, answers = probe._probe(scalar, [inputs], True, 1e-5)
     assert seen["rows"] == [] and answers["y"] == 3.0 and answers["t"].item() == b"a\x00"
 
     @signature(tf.TensorSpec([None, 2], tf.float32, "x"))
     def pairs(x):
         return {"y": tf.ensure_shape(x, [4, 2]) * 2.0}
 
-    seen, answers = probe._probe(pairs, [{"x": np.ones((4, 2), np.float32)}], False, replay)
+    seen, answers = probe._probe(pairs, [{"x": np.ones((4, 2), np.float32)}], False, 1e-5)
     assert "InvalidArgument" in seen["whole"] and answers["y"].shape == (4, 2)
     (line, *_) = foreign._lines("pairs", seen)
     assert line.passed is None and line.detail.startswith("answers 4 rows and refuses 2: ")
@@ -119,7 +123,7 @@ def test_a_signature_without_an_output_proves_nothing():
     def silent(x):
         return {}
 
-    seen, _ = probe._probe(silent, [{"x": np.ones(4, np.float32)}], False, replay)
+    seen, _ = probe._probe(silent, [{"x": np.ones(4, np.float32)}], False, 1e-5)
     (line,) = foreign._lines("silent", seen)
     assert line.passed is None and "nothing to compare" in line.detail
 
@@ -187,7 +191,7 @@ def test_a_graph_that_cannot_be_read_is_a_verdict(tmp_path):
         assert set(wrong) == {"SHA256SUMS", "saved_model.pb"} and not verdict.passed
         assert "cannot be read as a SavedModel" in wrong["saved_model.pb"]
     with pytest.raises(UsageError, match=r"golden.npz cannot be read"):
-        verification.questions(tmp_path, "predict")
+        verification.questions(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -264,14 +268,14 @@ def test_a_process_that_is_asked_dies_with_the_one_that_asks(tmp_path):
     script = tmp_path / "waits.py"
     script.write_text(
         "import importlib.util, os, sys, time\n"
-        f"spec = importlib.util.spec_from_file_location('replay', {replay.__file__!r})\n"
+        f"spec = importlib.util.spec_from_file_location('process', {process.__file__!r})\n"
         "module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)\n"
         "module.die_with_parent()\n"
         "open(sys.argv[1], 'w').write(str(os.getpid()))\n"
         "time.sleep(60)\n"
     )
-    source = "import sys; from pathlib import Path; from zoo.export import runtimes\n"
-    source += "runtimes.run_script(Path(sys.argv[1]), [sys.argv[2]], 'WORKER ')"
+    source = "import sys; from pathlib import Path; from zoo.export.runtimes import comparison\n"
+    source += "comparison.run_script(Path(sys.argv[1]), [sys.argv[2]], 'WORKER ')"
     parent = subprocess.Popen([sys.executable, "-P", "-c", source, str(script), str(tmp_path / "pid")])
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():

@@ -1,20 +1,16 @@
-"""Files written whole or not at all, byte strings without pickle, hashes."""
+"""Files written whole or not at all, and their hashes."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -52,71 +48,6 @@ def write_json(path: str | Path, content: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def pack_strings(strings: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns byte strings as one uint8 array and int64 offsets, (total,) and (n + 1,).
-
-    NumPy's own string type drops trailing zero bytes, and object arrays need pickle to be read back.
-    """
-    import numpy as np
-
-    offsets = np.zeros(len(strings) + 1, np.int64)
-    offsets[1:] = np.cumsum([len(s) for s in strings], dtype=np.int64)
-    return np.frombuffer(b"".join(strings), np.uint8), offsets
-
-
-def unpack_strings(data: np.ndarray, offsets: np.ndarray) -> list[bytes]:
-    """The inverse of `pack_strings`."""
-    return [data[a:b].tobytes() for a, b in itertools.pairwise(offsets)]
-
-
-_PARTS = (".bytes", ".offsets", ".shape")
-
-
-def pack_arrays(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the arrays as `numpy.savez` can keep them: an array of strings NAME becomes NAME.bytes, NAME.offsets and
-    NAME.shape. Text is kept as UTF-8.
-
-    Raises:
-        TypeError: an array of other objects than strings, which would need pickle.
-        ValueError: a name that ends as the parts of a packed array do.
-    """
-    import numpy as np
-
-    packed: dict[str, np.ndarray] = {}
-    for name, value in arrays.items():
-        if name.endswith(_PARTS):
-            raise ValueError(f"{name!r} ends in one of {', '.join(_PARTS)}, as packed strings do. Choose another name.")
-        array = np.asarray(value)
-        if array.dtype.kind not in "OSU":
-            packed[name] = array
-            continue
-        # As objects from the start: NumPy's own string type has dropped trailing zero bytes already.
-        flat = np.asarray(value, object).ravel().tolist()
-        if wrong := [s for s in flat if not isinstance(s, (bytes, str))]:
-            raise TypeError(f"{name!r} holds {wrong[0]!r}; expected bytes or str.")
-        encoded = [s.encode() if isinstance(s, str) else s for s in flat]
-        packed[f"{name}.bytes"], packed[f"{name}.offsets"] = pack_strings(encoded)
-        packed[f"{name}.shape"] = np.asarray(array.shape, np.int64)
-    return packed
-
-
-def unpack_arrays(packed: Any) -> dict[str, np.ndarray]:
-    """The inverse of `pack_arrays`; takes what `numpy.load` gives."""
-    import numpy as np
-
-    arrays: dict[str, np.ndarray] = {}
-    for key in packed:
-        if key.endswith(".bytes"):
-            name = key.removesuffix(".bytes")
-            flat = unpack_strings(packed[key], packed[f"{name}.offsets"])
-            array = np.empty(len(flat), object)
-            array[:] = flat
-            arrays[name] = array.reshape(packed[f"{name}.shape"])
-        elif not key.endswith(_PARTS):
-            arrays[key] = packed[key]
-    return arrays
 
 
 def sha256(path: str | Path) -> str:

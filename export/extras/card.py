@@ -11,6 +11,7 @@ from zoo import storage
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
 from zoo.export.extras import request_examples
+from zoo.export.standalone import arrays
 
 _MOST_CLASSES = 10
 _MOST_CONFUSIONS = 10
@@ -38,7 +39,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         # mlp for digits
     """
     facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
-    golden = request_examples.golden_examples(directory)
+    golden = arrays.load(directory / artifact_paths.EXTRA / "golden.npz")
     extra = f"{place}/{artifact_paths.EXTRA}" if place else artifact_paths.EXTRA
     lines = [
         *_head(facts),
@@ -157,7 +158,7 @@ def _signature_section(facts: Mapping[str, Any]) -> list[str]:
 
 def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place: str) -> list[str]:
     signatures, name = facts["signatures"], facts["model"]["name"]
-    examples = {key: request_examples.golden_inputs(golden, key, facts["portable_signature"]) for key in signatures}
+    examples = {key: arrays.examples(golden, signatures, key)[0] for key in signatures}
     asked = [
         f'print(ask("{key}", {request_examples.python_request(signature["inputs"], examples[key])}))'
         for key, signature in signatures.items()

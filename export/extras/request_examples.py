@@ -30,25 +30,6 @@ Specs = Mapping[str, Mapping[str, Any]]
 """The inputs of a signature by name, as zoo.json describes them: dtype, shape, and kind, one of `zoo.tasks.KINDS`."""
 
 
-def golden_examples(directory: Path) -> dict[str, np.ndarray]:
-    """Reads golden.npz of a version folder: arrays by SIGNATURE/in/NAME, strings as objects."""
-    with np.load(directory / artifact_paths.EXTRA / "golden.npz", allow_pickle=False) as packed:
-        return storage.unpack_arrays(packed)
-
-
-def golden_inputs(golden: Mapping[str, np.ndarray], signature: str, portable: str) -> dict[str, np.ndarray]:
-    """Returns what a signature is asked, by input name, from arrays by SIGNATURE/in/NAME.
-
-    Not held twice is what serving_default is asked too, and what the portable form of `predict` is asked.
-    """
-
-    def part(name: str) -> dict[str, np.ndarray]:
-        prefix = f"{name}/in/"
-        return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
-
-    return part("predict" if signature == portable else signature) or part("serving_default")
-
-
 def tensor_names(directory: Path, signature: str = "serving_default") -> dict[str, dict[str, tuple[str, int]]]:
     """Returns what runtimes without names of inputs need, such as C: the operation and output number behind each name.
 

@@ -1,4 +1,4 @@
-"""Batch normalization folded into the convolution or Dense layer before it, as a SavedModel answers with it.
+"""Batch normalization fused into the convolution or Dense layer before it, as a SavedModel answers with it.
 
 Outside training, batch normalization is a scale and a shift of every channel by numbers that no longer change. A kernel that
 has the scale in it, and a bias that has the shift, answer the same in one pass over the tensor less, and TensorFlow joins
@@ -17,7 +17,7 @@ import numpy as np
 from keras import layers
 
 _DEPTHWISE = layers.DepthwiseConv1D, layers.DepthwiseConv2D
-_FOLDED = layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense, *_DEPTHWISE
+_FUSED = layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense, *_DEPTHWISE
 _EXACT = "float32", "float64"
 _FAR = 20.0
 """Deviations. A sum that is as large as 20 of them is rounded by 20 times as much as what is left of it."""
@@ -27,7 +27,7 @@ def plan(model: keras.Model, kept: Collection[str | None] = ()) -> dict[str, str
     """Returns the layers that take the normalization behind them: name of the layer to name of the normalization.
 
     Args:
-        model: a Functional or Sequential model; of others, and inside of nested models, nothing is folded.
+        model: a Functional or Sequential model; of others, and inside of nested models, nothing is fused.
         kept: names of layers whose own answers are wanted.
     """
     try:
@@ -41,12 +41,12 @@ def plan(model: keras.Model, kept: Collection[str | None] = ()) -> dict[str, str
     return {
         before: after
         for before, after in _pairs(whole)
-        if before not in kept and _folds(by_name.get(before), by_name.get(after))
+        if before not in kept and _can_fuse(by_name.get(before), by_name.get(after))
     }
 
 
 def weights(model: keras.Model, pairs: Mapping[str, str]) -> list[np.ndarray[Any, Any]]:
-    """Returns the weights of the model's folded form, in its order."""
+    """Returns the weights of the model's fused form, in its order."""
     if not pairs:
         return list(model.get_weights())
     by_name = {layer.name: layer for layer in model.layers}
@@ -60,7 +60,7 @@ def weights(model: keras.Model, pairs: Mapping[str, str]) -> list[np.ndarray[Any
 
 
 def config(model: keras.Model, pairs: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the config of the model's folded form."""
+    """Returns the config of the model's fused form."""
     whole: dict[str, Any] = model.get_config()
     if not pairs:
         return whole
@@ -127,9 +127,9 @@ def _histories(nested: Any) -> Iterator[str]:
         yield from _histories(part)
 
 
-def _folds(layer: Any, norm: Any) -> bool:
+def _can_fuse(layer: Any, norm: Any) -> bool:
     """Whether a layer's kernel can take the normalization behind it, to the last channel and without loss."""
-    if type(layer) not in _FOLDED or type(norm) is not layers.BatchNormalization:
+    if type(layer) not in _FUSED or type(norm) is not layers.BatchNormalization:
         return False
     if not (layer.built and norm.built):
         return False

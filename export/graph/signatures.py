@@ -10,8 +10,9 @@ import keras
 import tensorflow as tf
 
 from zoo import copies, lookup, registry, tasks
-from zoo.errors import UsageError, one_line
-from zoo.export.graph import batch_norm_fusion
+from zoo.errors import UsageError
+from zoo.export.graph import forms
+from zoo.export.graph.forms import Content, Form
 from zoo.export.graph.request_checks import checked
 
 if TYPE_CHECKING:
@@ -28,31 +29,36 @@ def served_model(
     interface: Interface,
     assets: Path,
     labels_file: Path | None,
-    pairs: Mapping[str, str] | None = None,
+    form: Form = forms.SERVED,
+    content: Content | None = None,
 ) -> tuple[tf.Module, dict[str, Any]]:
     """Returns what is saved: variables and labels, and a traced function per signature, each with a dynamic batch.
 
-    The model is rebuilt from its config on the CPU, outside any strategy, with the weights copied: mirrored variables
-    and kernels for one kind of device stay behind.
+    The model is rebuilt on the CPU, outside any strategy: mirrored variables and kernels for one kind of device stay
+    behind.
 
     Args:
         model: the trained Functional model.
         interface: the run's interface.
         assets: a folder for files that become assets, such as a vocabulary; it must stay until all is saved.
         labels_file: the class names, one a line; it becomes an asset. None for tasks without classes.
-        pairs: which layers take the normalization behind them, as `folding_plan` has it; by default none.
+        form: how the model is written.
+        content: what `form.content` returned, where it is known already.
     """
     task = tasks.get_task(interface.task)
     preprocessor, resources = interface.preprocessor.for_export(assets)
     with tf.device("/cpu:0"):
-        network = portable_copy(model, pairs or {})
+        network = served_copy(model, content or form.content(model, interface))
     functions = heads(network, interface)
-    recurrent = [layer for layer in network._flatten_layers() if hasattr(layer, "fold_weights")]
+    # Layers that can be computed in several ways; see `Form`.
+    several = [layer for layer in network._flatten_layers() if hasattr(layer, "pack_weights")]
 
     module = tf.Module(name="served_model")
-    fold = tf.function(lambda: [list(layer.fold_weights()) for layer in recurrent], autograph=False)
-    module.folded_weights = [[tf.Variable(w, trainable=False) for w in weights] for weights in fold()]
-    module.fold_weights = fold  # what they must be, from the weights themselves: verification asks
+    pack = tf.function(
+        lambda: [list(layer.pack_weights()) if form.packed else [] for layer in several], autograph=False
+    )
+    module.packed_weights = [[tf.Variable(w, trainable=False) for w in weights] for weights in pack()]
+    module.pack_weights = pack  # what they must be, from the weights themselves: verification asks
     # Plain variables alone, not the Keras model: it would be saved and loaded beside them, every weight twice.
     module.model_weights = [v.value for v in network.weights]
     module.model_variables = [v.value for v in network.variables]
@@ -76,52 +82,38 @@ def served_model(
     def features(**request: tf.Tensor) -> Tensors:
         return functions["features"](*preprocessor.serve(checked(request)))
 
-    def trace(function: Callable[..., Tensors], specs: Mapping[str, tf.TensorSpec]) -> Any:
-        return tf.function(function).get_concrete_function(**specs)
-
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
-    for layer, folded in zip(recurrent, module.folded_weights, strict=True):
-        layer.folded, layer.form = tuple(folded) or None, "shared"
-    traced = {
-        name: trace(answering(signature), {key: raw[key] for key in signature.takes(raw)})
+    wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
+        name: (answering(signature), {key: raw[key] for key in signature.takes(raw)}, form)
         for name, signature in task.signatures.items()
     }
-    traced["predict"] = trace(predict, model_inputs(network))
+    wanted["predict"] = (predict, model_inputs(network), form)
     if "features" in functions:
-        traced["features"] = trace(features, {key: raw[key] for key in task.signatures["serving_default"].takes(raw)})
-    if recurrent:
-        for layer in recurrent:
-            layer.folded, layer.form = None, "portable"
-        traced[PORTABLE] = trace(predict, model_inputs(network))
+        first = task.signatures["serving_default"].takes(raw)
+        wanted["features"] = (features, {key: raw[key] for key in first}, form)
+    if several and not form.is_like(forms.PORTABLE):
+        wanted[PORTABLE] = (predict, model_inputs(network), forms.PORTABLE)
+    traced = {}
+    for name, (function, specs, way) in wanted.items():
+        with way.prepared(several, module.packed_weights):
+            traced[name] = tf.function(function).get_concrete_function(**specs)
+        way.check_ops(traced[name], name)
     return module, traced
 
 
-def folding_plan(model: keras.Model, interface: Interface) -> dict[str, str]:
-    """Returns which layers of a model take the normalization behind them, when it is saved."""
-    spec = registry.get_spec(interface.build["name"])
-    return batch_norm_fusion.plan(model, kept={spec.features_layer, *spec.side_outputs})
-
-
-def portable_copy(model: keras.Model, pairs: Mapping[str, str]) -> keras.Model:
-    """Returns an equal model outside any strategy, without kernels for one kind of device.
+def served_copy(model: keras.Model, content: Content) -> keras.Model:
+    """Returns a model of a form's config and weights, outside any strategy, without kernels for one kind of device.
 
     Args:
         model: the trained model.
-        pairs: which of its layers take the normalization behind them.
+        content: what a form writes of it.
 
     Raises:
         UsageError: the model cannot be rebuilt from its config, as a subclassed one cannot.
     """
-    try:
-        copy = type(model).from_config(batch_norm_fusion.config(model, pairs))
-        copies.carry(model, copy, batch_norm_fusion.weights(model, pairs), changed={*pairs, *pairs.values()})
-    except UsageError:
-        raise
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise UsageError(
-            f"Model {model.name!r} cannot be rebuilt from its config ({one_line(error, 200)}). Pass a Functional Keras "
-            "model whose layers have get_config()."
-        ) from error
+    with forms.rebuilding(model):
+        copy = type(model).from_config(content.config)
+        copies.carry(model, copy, content.weights, changed=content.changed)
     for layer in copy._flatten_layers():
         if hasattr(layer, "use_cudnn"):
             # Where a GPU is in sight a recurrent layer is traced into a kernel that runs on no CPU and converts to nothing.

@@ -16,7 +16,7 @@ import numpy as np
 
 from zoo.errors import one_line
 from zoo.export.inspection import operations
-from zoo.export.standalone import replay
+from zoo.export.standalone import arrays
 
 SOURCE = Path(__file__).with_name("c_api.c")
 LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2")
@@ -120,7 +120,9 @@ def answer(
             got = {key: _read_tensor(file) for key in sorted(signatures[name].outputs)}
             parts.setdefault(name, {}).setdefault(size, []).append(got)
     answers = {
-        name: {size: {key: _joined([got[key] for got in some]) for key in some[0]} for size, some in by_size.items()}
+        name: {
+            size: {key: arrays.joined([got[key] for got in some]) for key in some[0]} for size, some in by_size.items()
+        }
         for name, by_size in parts.items()
     }
     return {"version": done.stdout.split()[-1], "answers": answers}
@@ -142,13 +144,6 @@ def _has_loaded(said: str | bytes | None) -> bool:
     """Whether the program came to the point from which it answers."""
     text = said.decode(errors="replace") if isinstance(said, bytes) else said or ""
     return "LOADED" in text.splitlines()
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Joins batches; answers for every step are filled up to the longest."""
-    if parts[0].ndim > 1 and len({part.shape[1] for part in parts}) > 1:
-        parts = replay.widened(parts, True)
-    return np.concatenate(parts) if parts[0].ndim else parts[0]
 
 
 def _write_run(file: BinaryIO, signature: Any, inputs: Mapping[str, np.ndarray]) -> None:

@@ -25,7 +25,8 @@ from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.export import scratch
 from zoo.export.inspection import operations
 from zoo.export.runtimes import c_program
-from zoo.export.standalone import replay
+from zoo.export.standalone import arrays, convert_worker
+from zoo.export.standalone import compare as comparing
 from zoo.export.verdict import Check
 
 TOLERANCE = 1e-4
@@ -57,12 +58,14 @@ RUNTIMES: dict[str, Runtime] = {
 @dataclasses.dataclass(frozen=True)
 class Question:
     """What a signature is asked and what it is expected to answer, arrays by name, strings as objects; in which batches, or
-    no sizes where it is asked all of it as it is; and the right answers, where they are known."""
+    no sizes where it is asked all of it as it is; the right answers, where they are known; and by how much the SavedModel
+    itself may differ from these outputs."""
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
     sizes: tuple[int, ...] = BATCHES
     targets: np.ndarray | None = None
+    tolerance: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +180,9 @@ def judged(
     known = asked["serving_default"].outputs.get("probabilities") if "serving_default" in asked else None
     known = known if known is not None and known.ndim == 2 and known.shape[1] == len(labels) else None
     for signature, question in asked.items():
-        rows = functools.partial(replay.compare, labels=list(labels), tolerance=TOLERANCE, known=known)
+        rows = functools.partial(
+            comparing.compare, labels=list(labels), tolerance=max(TOLERANCE, question.tolerance), known=known
+        )
         given = answered["answers"][signature]
         checks.append(_check(f"{title} {signature}", question, given, dynamic[signature], rows, answered))
         checks += _accuracy(f"{title} {signature}, accuracy", question, given, list(labels))
@@ -249,16 +254,16 @@ def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray],
         **request,
     }
     if inputs:
-        replay.store(str(questions), dict(inputs))
+        arrays.save(questions, inputs)
         request["portions"] = portions(inputs, [request["batch"]] if request["batch"] else request["sizes"])
     storage.write_json(order, request)
-    outcome = run_script(Path(replay.__file__).with_name("convert_worker.py"), [str(order)], "WORKER ", folder=folder)
+    outcome = run_script(Path(convert_worker.__file__), [str(order)], "WORKER ", folder=folder)
     if "No space left on device" in str(outcome.get("cannot") or outcome.get("error")):
         raise scratch.full_disk(OSError("No space left on device"))
     if "error" in outcome and not outcome.get("loaded", True):
         outcome = {"cannot": f"the converter stopped with {outcome['error']}"}
     if outcome.pop("answered", False):
-        values = replay.restore(str(answers))
+        values = arrays.load(answers)
         outcome["answers"] = {
             size: {k.split("/", 1)[1]: v for k, v in values.items() if k.startswith(f"{size}/")}
             for size, _ in request["portions"]
@@ -271,8 +276,9 @@ def run_script(
 ) -> dict[str, Any]:
     """Runs a script of this folder by its path in a process of its own, with its temporary files in `folder`; returns the
     JSON object that it prints behind `mark`, or {"error": ...}: whatever happens to that process is an answer too."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_FORCE_")}
-    environment |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONSAFEPATH": "1"}
+    # Without PYTHONSAFEPATH, so that the script finds those beside it; the current folder is on no script's path.
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TF_FORCE_") and k != "PYTHONSAFEPATH"}
+    environment = kept | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment |= {"ZOO_PARENT": str(os.getpid())} | ({"TMPDIR": str(folder)} if folder else {})
     command = [str(python or sys.executable), str(script), *words]
     try:
@@ -352,8 +358,7 @@ def _check(
         # As many as were asked for, not as many as came.
         want = {name: value[:count] if size else value for name, value in question.outputs.items()}
         for name in dynamic & got.keys():
-            if got[name].ndim > 1:
-                want[name], got[name] = replay.widened([want[name], got[name]], True)
+            want[name], got[name] = arrays.padded([want[name], got[name]])
         for row in rows(want, got):
             numbers += [(row["difference"], row["allowed"])] if row["difference"] is not None else []
             ties += [row["detail"]] if row["ties"] else []
@@ -375,15 +380,15 @@ def _accuracy(
     title: str, question: Question, answers: Mapping[int, Mapping[str, np.ndarray]], labels: list[bytes]
 ) -> list[Check]:
     """Compares how many examples a runtime and the live model answer rightly, where that is known."""
-    got = next(iter(answers.values()), {})
-    live = replay.right({k: v for k, v in question.outputs.items() if k in got}, question.targets, labels, TOLERANCE)
+    got, allowed = next(iter(answers.values()), {}), max(TOLERANCE, question.tolerance)
+    live = comparing.right({k: v for k, v in question.outputs.items() if k in got}, question.targets, labels, allowed)
     if not live:
         return []
     name = next(iter(live))
     rows = len(got[name]) if got[name].ndim else 0
     want = question.outputs[name][:rows]
     (known, _, close), mine = (
-        replay.right({name: value}, question.targets, labels, TOLERANCE).get(name, [0, 0, 0])
+        comparing.right({name: value}, question.targets, labels, allowed).get(name, [0, 0, 0])
         for value in (want, got[name])
     )
     if want.dtype == object and want.shape == got[name].shape:

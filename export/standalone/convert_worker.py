@@ -3,19 +3,26 @@
 Run as a script by `zoo.export.runtimes.comparison`, by path: converters crash, abort and hang, and none of that may
 reach the caller.
 Reads a request as JSON from the file that it is given, prints one JSON object. Inputs and answers are arrays of numbers, in
-files as replay.py, which lies beside this script, writes them.
+files as arrays.py writes them.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import os
 import re
 import sys
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING or __package__:
+    from . import arrays, process
+else:  # run by its path, with this folder first on sys.path
+    import arrays
+    import process
 
 BLOCKED = ("zoo", "export", "openvino_telemetry")
 
@@ -69,8 +76,6 @@ def convert_onnxruntime(request: dict[str, Any]) -> None:
 
 def _erfc(context: Any, node: Any, name: str, _: Any) -> None:
     """1 - erf(x): ONNX has no Erfc, and tf2onnx passes it on as it is."""
-    import numpy as np
-
     one = context.make_const(f"{name}_one", np.ones((), np.float32)).output[0]
     erf = context.make_node("Erf", [node.input[0]], name=f"{name}_erf").output[0]
     shape, dtype = context.get_shape(node.output[0]), context.get_dtype(node.output[0])
@@ -215,10 +220,7 @@ def answer_tensorflow(request: dict[str, Any]) -> Any:
 
 def _answers(request: dict[str, Any], answer: Any) -> None:
     """Answers the inputs in batches of each size, as many rows as the request says; size 0 is all of them as they are."""
-    import numpy as np
-
-    replay = _beside("replay")
-    inputs = replay.restore(request["inputs"])
+    inputs = arrays.load(request["inputs"])
     written: dict[str, Any] = {}
     for size, some in request["portions"]:
         if not size:
@@ -227,16 +229,7 @@ def _answers(request: dict[str, Any], answer: Any) -> None:
         parts = [answer({k: v[i : min(i + size, some)] for k, v in inputs.items()}) for i in range(0, some, size)]
         for name in parts[0]:
             written[f"{size}/{name}"] = np.concatenate([np.asarray(part[name]) for part in parts])
-    replay.store(request["answers"], written)
-
-
-def _beside(name: str) -> Any:
-    """Loads a script that lies beside this one: no folder of ours is on the path here."""
-    spec = importlib.util.spec_from_file_location(name, os.path.join(os.path.dirname(__file__), f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    arrays.save(request["answers"], written)
 
 
 def _version(runtime: str) -> str:
@@ -294,10 +287,10 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     return outcome | {"answered": True}
 
 
+def _asked(file: str) -> dict[str, Any]:
+    with open(file, encoding="utf-8") as asked:
+        return main(json.load(asked))
+
+
 if __name__ == "__main__":
-    _beside("replay").die_with_parent()
-    for module in BLOCKED:
-        sys.modules[module] = None  # type: ignore[assignment]
-    with open(sys.argv[1], encoding="utf-8") as asked:
-        given = json.load(asked)
-    print("WORKER " + json.dumps(main(given)), flush=True)
+    process.run("WORKER ", lambda: _asked(sys.argv[1]), BLOCKED)

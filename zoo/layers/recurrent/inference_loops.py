@@ -202,7 +202,7 @@ def _chunk(steps: int) -> int:
     return divisor if 2 * divisor >= _STEPS else _STEPS
 
 
-def folded(kernel: Any, recurrent_kernel: Any, bias: Any) -> tuple[tf.Tensor, tf.Tensor]:
+def packed(kernel: Any, recurrent_kernel: Any, bias: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns an LSTM's weights as `block_lstm` takes them: (channels + units, 4 * units) and (4 * units,).
 
     Args:
@@ -226,7 +226,7 @@ def block_lstm(
 
     Args:
         inputs: float32 (steps, batch, channels).
-        weights: (channels + units, 4 * units), made by `folded`.
+        weights: (channels + units, 4 * units), made by `packed`.
         bias: (4 * units,), likewise.
         h: (batch, units), the first output.
         c: (batch, units), the first carry.

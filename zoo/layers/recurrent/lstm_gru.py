@@ -58,17 +58,17 @@ class LSTM(_DrawsToTrain, layers.LSTM):
 
     form = LIVE
     """`LIVE`, `SHARED` or `PORTABLE`."""
-    folded: tuple[Any, Any] | None = None
+    packed: tuple[Any, Any] | None = None
     """Weights in the layout of TensorFlow's fused op; where they are set, that op answers few rows outside training."""
 
-    def fold_weights(self) -> tuple[tf.Tensor, ...]:
-        """Returns the layer's weights as TensorFlow's fused op takes them: what `folded` is set to, as variables; nothing
+    def pack_weights(self) -> tuple[tf.Tensor, ...]:
+        """Returns the layer's weights as TensorFlow's fused op takes them: what `packed` is set to, as variables; nothing
         where that op does not compute this layer."""
         unusual = not _is_usual(self) or (self.zero_output_for_mask and not self.return_sequences)
         if unusual or self.compute_dtype != "float32":
             return ()
         weights = [self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias]
-        return inference_loops.folded(*(None if w is None else tf.convert_to_tensor(w) for w in weights))
+        return inference_loops.packed(*(None if w is None else tf.convert_to_tensor(w) for w in weights))
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
         """Returns last output, all outputs and states, as Keras's layer does."""
@@ -91,13 +91,13 @@ class LSTM(_DrawsToTrain, layers.LSTM):
             )
             return steps.turned_results(self, outputs, [(outputs, h), (carries, c)])
 
-        if self.folded is None:
+        if self.packed is None:
             return _answer(self, loops, loops, sequences, mask, initial_state)
-        folded, folded_bias = self.folded
+        packed, packed_bias = self.packed
 
         def fused(steps: _Steps, h: tf.Tensor, c: tf.Tensor) -> Any:
             x = tf.transpose(steps.inputs, [1, 0, 2])
-            outputs, carries = inference_loops.block_lstm(x, folded, folded_bias, h, c)
+            outputs, carries = inference_loops.block_lstm(x, packed, packed_bias, h, c)
             return steps.results(self, outputs, [(outputs, h), (carries, c)])
 
         return _answer(self, fused, loops, sequences, mask, initial_state)
@@ -119,7 +119,7 @@ class GRU(_DrawsToTrain, layers.GRU):
     form = LIVE
     """`LIVE`, `SHARED` or `PORTABLE`."""
 
-    def fold_weights(self) -> tuple[tf.Tensor, ...]:
+    def pack_weights(self) -> tuple[tf.Tensor, ...]:
         """Returns nothing: TensorFlow has no fused op that computes this layer."""
         return ()
 

@@ -1,4 +1,4 @@
-"""Batch normalization folded into the kernels before it: the same answers, names and types, fewer passes."""
+"""Batch normalization fused into the kernels before it: the same answers, names and types, fewer passes."""
 
 import json
 
@@ -10,7 +10,7 @@ from keras import layers
 
 import zoo
 from zoo.export import artifact
-from zoo.export.graph import batch_norm_fusion, signatures
+from zoo.export.graph import batch_norm_fusion, forms, signatures
 from zoo.export.inspection import operations
 
 rng = np.random.default_rng
@@ -23,6 +23,14 @@ def trained(model):
         if isinstance(layer, layers.BatchNormalization):
             layer.set_weights([random.uniform(0.05, 2.0, w.shape) for w in layer.get_weights()])
     return model
+
+
+def fused(model):
+    return signatures.served_copy(model, forms.with_batch_norm_fused(model, ()))
+
+
+def unchanged(model):
+    return signatures.served_copy(model, forms.as_trained(model, ()))
 
 
 def functional(block, shape):
@@ -56,7 +64,7 @@ def test_the_same_answers_without_normalization(kind, options, sequential):
         model = functional(lambda x: layers.ReLU()(norm(kernel(x))), shape)
     pairs = batch_norm_fusion.plan(model)
     assert pairs == {"kernel": "norm"}
-    copy = signatures.portable_copy(model, pairs)
+    copy = fused(model)
     x = rng(2).normal(size=(6, *shape)).astype("float32")
     np.testing.assert_allclose(copy(x), model(x, training=False), atol=1e-5, rtol=1e-5)
     assert [layer.name for layer in copy.layers] == [layer.name for layer in model.layers]
@@ -80,7 +88,7 @@ def _norm_used_twice(x):
     return norm(layers.Conv2D(3, 1)(norm(layers.Conv2D(3, 1, name="kernel")(x))))
 
 
-NOT_FOLDED = {
+NOT_FUSED = {
     "an activation between": lambda x: layers.BatchNormalization()(layers.Conv2D(3, 1, activation="relu")(x)),
     "another axis": lambda x: layers.BatchNormalization(axis=1)(layers.Conv2D(3, 1)(x)),
     "a kernel that is used twice": _shared,
@@ -92,12 +100,12 @@ NOT_FOLDED = {
 }
 
 
-@pytest.mark.parametrize("case", NOT_FOLDED)
-def test_what_cannot_be_folded_stays(case):
-    model = functional(NOT_FOLDED[case], (6, 6, 3))
+@pytest.mark.parametrize("case", NOT_FUSED)
+def test_what_cannot_be_fused_stays(case):
+    model = functional(NOT_FUSED[case], (6, 6, 3))
     assert batch_norm_fusion.plan(model) == {}
     x = rng(2).normal(size=(2, 6, 6, 3)).astype("float32")
-    np.testing.assert_array_equal(signatures.portable_copy(model, {})(x), model(x, training=False))
+    np.testing.assert_array_equal(unchanged(model)(x), model(x, training=False))
 
 
 def test_what_is_asked_for_itself_stays():
@@ -112,7 +120,7 @@ def test_what_is_asked_for_itself_stays():
 
 
 def test_a_mean_far_from_zero_stays():
-    """Folded, the kernel's answer of 1000 and a bias of -1000 would leave four digits less."""
+    """Fused, the kernel's answer of 1000 and a bias of -1000 would leave four digits less."""
     model = functional(lambda x: layers.BatchNormalization(name="norm")(layers.Dense(2, name="kernel")(x)), (3,))
     norm = model.get_layer("norm")
     norm.moving_variance.assign([1.0, 1.0])
@@ -146,13 +154,13 @@ def test_models_of_other_kinds_are_rebuilt_as_they_are():
         == batch_norm_fusion.plan(keras.Sequential([layers.Dense(2)]))
         == {}
     )
-    np.testing.assert_array_equal(signatures.portable_copy(model, {})(x), model(x))
+    np.testing.assert_array_equal(unchanged(model)(x), model(x))
 
 
 def test_a_normalization_called_by_keyword():
     model = functional(lambda x: layers.BatchNormalization(name="norm")(inputs=layers.Dense(2, name="kernel")(x)), (3,))
     x = np.ones((2, 3), "float32")
-    copy = signatures.portable_copy(model, batch_norm_fusion.plan(model))
+    copy = fused(model)
     assert len(copy.weights) == 2
     np.testing.assert_allclose(copy(x), model(x, training=False), atol=1e-5)
 
@@ -163,7 +171,7 @@ def test_deep_networks_hold_no_normalization_when_they_are_served(name):
     norms = [layer.name for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     pairs = batch_norm_fusion.plan(model)
     assert sorted(pairs.values()) == sorted(norms) and len(norms) > 50
-    copy = signatures.portable_copy(model, pairs)
+    copy = fused(model)
     x = tf.constant(rng(3).uniform(0, 255, (2, 32, 32, 3)).astype("float32"))
     ours, theirs = copy(x), model(x, training=False)
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * float(tf.reduce_max(tf.abs(theirs))))
@@ -190,21 +198,21 @@ def saved(normalized, path):
     return facts, weights, ops
 
 
-def test_the_proof_is_of_the_folded_weights(normalized, tmp_path):
+def test_the_proof_is_of_the_fused_weights(normalized, tmp_path):
     facts, weights, ops = saved(normalized, tmp_path / "saved")
     assert facts["weights_sha256"] == artifact.weights_hash(normalized[0]) != facts["served_weights_sha256"]
-    assert weights == "6 tensors, bit by bit the live model's with its normalization folded in"
-    assert "Rsqrt" not in ops
+    assert weights == "6 tensors, bit by bit the live model's with batch norm fused"
+    assert facts["form"]["name"] == "served" and "Rsqrt" not in ops
 
 
-def test_a_model_that_folding_would_change_is_saved_as_it_is(normalized, tmp_path, monkeypatch):
+def test_a_model_that_fusing_would_change_is_saved_as_it_is(normalized, tmp_path, monkeypatch):
     """Each rounding is small, and together they may be more than is allowed."""
     together = batch_norm_fusion._together
     monkeypatch.setattr(batch_norm_fusion, "_together", lambda *pair: [w * 1.01 for w in together(*pair)])
     facts, weights, ops = saved(normalized, tmp_path / "saved")
     assert facts["served_weights_sha256"] == facts["weights_sha256"]
     assert weights == "10 tensors, bit by bit the live model's"
-    assert "Rsqrt" in ops
+    assert facts["form"]["name"] == "unfused" and "Rsqrt" in ops
 
 
 def test_a_model_of_ones_own_is_told_what_it_lacks(tmp_path):

@@ -1,0 +1,144 @@
+"""Arrays in files, joined and hashed. Needs NumPy alone, and stands in a folder that can be taken elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+_ESCAPES = {"%": "%25", ".": "%2E", "\0": "%00"}
+
+
+def save(file: str | Path | IO[bytes], arrays: Mapping[str, Any], *, compress: bool = False) -> None:
+    """Writes arrays of any name and type to a file that `load` reads, and `numpy.load` too.
+
+    NAME is an array as NumPy writes it. Strings become NAME.bytes, all of them in one row, NAME.offsets and NAME.shape:
+    NumPy's own strings lose zeros at their end, and objects need pickle. Text is kept as UTF-8. A type that NumPy does not
+    know, such as bfloat16, becomes NAME.bytes, NAME.dtype and NAME.shape. In a name, `%`, `.` and the zero byte are
+    written as in an address on the web.
+
+    Raises:
+        TypeError: an array of other objects than strings.
+
+    Example:
+        >>> save("x.npz", {"texts": np.array([b"a", b""], object)})
+        >>> load("x.npz")["texts"].tolist()
+        [b'a', b'']
+    """
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, value in arrays.items():
+            key = "".join(_ESCAPES.get(letter, letter) for letter in name)
+            for suffix, part in _parts(name, value).items():
+                entry = zipfile.ZipInfo(f"{key}{suffix}.npy")
+                entry.compress_type = method
+                with archive.open(entry, "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, part, allow_pickle=False)
+
+
+def _parts(name: str, value: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Returns what is written of an array, by the end of its name."""
+    array = np.asarray(value)
+    shape = np.asarray(array.shape, np.int64)
+    if array.dtype.kind == "V":
+        data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+        return {".bytes": data, ".dtype": np.frombuffer(array.dtype.name.encode(), np.uint8), ".shape": shape}
+    if array.dtype.kind not in "OSU":
+        return {"": array}
+    # As objects from the start: NumPy's own string type has dropped zeros at the end already.
+    flat = np.asarray(value, object).ravel().tolist()
+    if wrong := [s for s in flat if not isinstance(s, (bytes, str))]:
+        raise TypeError(f"{name!r} holds {wrong[0]!r}; expected bytes or str.")
+    encoded = [s.encode() if isinstance(s, str) else s for s in flat]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return {".bytes": np.frombuffer(b"".join(encoded), np.uint8), ".offsets": ends, ".shape": shape}
+
+
+def load(file: str | Path | IO[bytes]) -> dict[str, np.ndarray[Any, Any]]:
+    """Returns what `save` wrote: arrays by name, in their order, strings as objects.
+
+    Raises:
+        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error: what there is to read is no such file.
+    """
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    opened = np.load(file, allow_pickle=False)
+    if not isinstance(opened, np.lib.npyio.NpzFile):
+        raise ValueError("It holds one array without a name.")
+    with opened as held:
+        for key in held.files:
+            escaped, dot, kind = key.partition(".")
+            name = escaped
+            for letter, escape in reversed(_ESCAPES.items()):
+                name = name.replace(escape, letter)
+            if not dot:
+                arrays[name] = held[key]
+            elif kind == "bytes":
+                arrays[name] = _whole(held, escaped).reshape(held[f"{escaped}.shape"])
+    return arrays
+
+
+def _whole(held: Any, key: str) -> np.ndarray[Any, Any]:
+    data = held[f"{key}.bytes"]
+    if f"{key}.dtype" in held.files:
+        import ml_dtypes  # comes with TensorFlow
+
+        # Of a bytearray, as some runtimes take only what they may write to.
+        return np.frombuffer(bytearray(data.tobytes()), getattr(ml_dtypes, held[f"{key}.dtype"].tobytes().decode()))
+    offsets = held[f"{key}.offsets"]
+    texts = np.empty(len(offsets) - 1, object)
+    texts[:] = [data[a:b].tobytes() for a, b in itertools.pairwise(offsets)]
+    return texts
+
+
+def padded(parts: Sequence[Any]) -> list[Any]:
+    """Fills arrays (batch, steps, ...) up to the most steps, as padding is answered: with 0 or b"". Others stay."""
+    if min(part.ndim for part in parts) < 2 or len({part.ndim for part in parts}) > 1:
+        return list(parts)
+    longest = max(part.shape[1] for part in parts)
+    gaps = [[(0, 0), (0, longest - part.shape[1]), *[(0, 0)] * (part.ndim - 2)] for part in parts]
+    filler = b"" if parts[0].dtype == object else 0
+    return [np.pad(part, gap, constant_values=filler) for part, gap in zip(parts, gaps, strict=True)]
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Returns batches as one array, padded to the most steps; a value without a batch is that of the first."""
+    return np.concatenate(padded(parts)) if parts[0].ndim else parts[0]
+
+
+def digest(weights: Iterable[np.ndarray[Any, Any]]) -> str:
+    """Returns the SHA-256 over weights in order: equal for equal weights, whatever file they came from."""
+    found = hashlib.sha256()
+    for weight in weights:
+        found.update(str((weight.dtype, weight.shape)).encode())
+        found.update(np.ascontiguousarray(weight).tobytes())
+    return found.hexdigest()
+
+
+def examples(
+    golden: Mapping[str, Any], signatures: Mapping[str, Any], name: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the golden inputs and outputs of a signature by name; nothing where golden.npz lacks them.
+
+    Args:
+        golden: the arrays of golden.npz: `requests/NAME`, `inputs/NAME`, `targets/NAME`, `answers/SIGNATURE/NAME`.
+        signatures: what zoo.json says of each signature. Its `golden` tells whether its inputs are raw `requests` or model
+            `inputs`, and which signature's `answers` it must give.
+        name: the signature.
+
+    Example:
+        >>> described = {"predict": {"inputs": {"x": {}}, "golden": {"inputs": "inputs", "answers": "predict"}}}
+        >>> examples({"inputs/x": 1, "answers/predict/y": 2}, described, "predict")
+        ({'x': 1}, {'y': 2})
+    """
+    if name not in signatures:
+        return {}, {}
+    kind, answers = (signatures[name]["golden"][side] for side in ("inputs", "answers"))
+    keys = {key: f"{kind}/{key}" for key in signatures[name]["inputs"]}
+    inputs = {key: golden[where] for key, where in keys.items()} if set(keys.values()) <= golden.keys() else {}
+    prefix = f"answers/{answers}/"
+    return inputs, {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}

@@ -15,7 +15,8 @@ import zoo
 from zoo.config import to_yaml
 from zoo.datasets.batches import plain
 from zoo.training.data.user_data import wrap
-from zoo.training.data.user_losses import PerElementMetric, keep_compiled
+from zoo.training.data.user_losses import keep_compiled
+from zoo.training.data.user_metrics import PerElementMetric
 
 Dataset = tf.data.Dataset
 layers = keras.layers

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from zoo.errors import UsageError, one_line
 from zoo.training.data.user_losses import CompiledLoss, PerElement
-from zoo.training.data.user_splits import format_shape
+from zoo.training.data.user_structure import format_shape
 
 Shape = tuple[int | None, ...]
 

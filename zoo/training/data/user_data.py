@@ -18,7 +18,8 @@ from zoo.tasks import Objective, Term, model_input, named_outputs
 from zoo.training.data import user_checks as checks
 from zoo.training.data.user_losses import plain, without_number
 from zoo.training.data.user_outputs import COUNTED, Compiled, UserOutput, nothing
-from zoo.training.data.user_splits import Arrays, Inputs, Outputs, Stream, make_split
+from zoo.training.data.user_splits import Arrays, Stream, make_split
+from zoo.training.data.user_structure import Inputs, Outputs
 
 Tensors = Mapping[str, tf.Tensor]
 _PROBED = 2  # rows that run through the model once, to learn its output

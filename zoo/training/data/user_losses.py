@@ -1,7 +1,7 @@
-"""Losses and metrics of a compiled model, in the form in which the loop needs them.
+"""Losses of a compiled model, in the form in which the loop needs them.
 
-`Model.fit` wants one number of a loss and hands metrics what the model answers. The loop wants one number for every
-element, so that batches of any size, several devices and examples that are not real (weight 0) give exact means.
+`Model.fit` needs one number from a loss. The loop needs one number for every element, so that batches of any size, several
+devices and padding (weight 0) give exact means.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.errors import UsageError, did_you_mean
 from zoo.metrics import CrossEntropy, SquaredError
 
 _KINDS = {
@@ -153,7 +153,7 @@ class PerElement(keras.losses.Loss):
         name: str | None = None,
     ) -> None:
         dtype = loss.dtype if isinstance(loss, keras.losses.Loss) else None
-        super().__init__(name=name or _name(loss), reduction=None, dtype=dtype)
+        super().__init__(name=name or name_of(loss), reduction=None, dtype=dtype)
         self.loss, self.elementwise, self.label_smoothing = loss, elementwise, label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -194,61 +194,6 @@ class PerElement(keras.losses.Loss):
         return cls(**{**config, "loss": keras.losses.get(config["loss"])})
 
 
-@keras.saving.register_keras_serializable("zoo")
-class PerElementMetric(keras.metrics.Metric):
-    """A metric that is fed as Keras feeds it, but never with what is not real.
-
-    Args:
-        metric: the metric.
-        weighted: whether weights count as they are; else only whether they are 0, as `metrics` of `Model.compile` ask.
-        elementwise: see `aligned`.
-        name: the metric's own by default.
-
-    Example:
-        >>> metric = PerElementMetric(keras.metrics.MeanAbsoluteError(), weighted=False)
-        >>> metric.update_state([1.0, 2.0, 3.0], [2.0, 2.0, 9.0], sample_weight=[5.0, 1.0, 0.0])
-        >>> float(metric.result())
-        0.5
-    """
-
-    def __init__(
-        self, metric: keras.metrics.Metric, weighted: bool = True, elementwise: bool = False, name: str | None = None
-    ) -> None:
-        super().__init__(name=name or metric.name, dtype=metric.dtype)
-        self.metric, self.weighted, self.elementwise = metric, weighted, elementwise
-        if hasattr(metric, "_direction"):
-            self._direction = metric._direction  # by which Keras's callbacks know what is better
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Adds a batch."""
-        if sample_weight is not None and not self.weighted:
-            sample_weight = ops.cast(ops.not_equal(sample_weight, 0), self.dtype)
-        targets, outputs = aligned(y_true, y_pred, self.elementwise)
-        return self.metric.update_state(targets, outputs, sample_weight=sample_weight)
-
-    def result(self) -> Any:
-        """Returns the metric's value."""
-        return self.metric.result()
-
-    def reset_state(self) -> None:
-        """Starts again."""
-        self.metric.reset_state()
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            "metric": keras.saving.serialize_keras_object(self.metric),
-            "weighted": self.weighted,
-            "elementwise": self.elementwise,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> PerElementMetric:
-        """Makes the metric from what `get_config` gave."""
-        return cls(**{**config, "metric": keras.metrics.get(config["metric"])})
-
-
 def resolve_loss(identifier: Any, target_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> CompiledLoss:
     """Returns what `Model.compile(loss=...)` of a model with one output means.
 
@@ -264,7 +209,7 @@ def resolve_loss(identifier: Any, target_shape: tuple[int, ...], output_shape: t
     if isinstance(identifier, PerElement):
         identifier = identifier.loss
     if str(identifier).lower() in ("crossentropy", "ce"):
-        choice = _by_shapes(target_shape, output_shape)
+        choice = kind_by_shapes(target_shape, output_shape)
         identifier = {"binary": "binary", "sparse": "sparse_categorical", "one_hot": "categorical"}[choice]
         identifier += "_crossentropy"
     try:
@@ -278,7 +223,7 @@ def resolve_loss(identifier: Any, target_shape: tuple[int, ...], output_shape: t
             "Leave reduction out, and pass a higher learning rate if you need one."
         )
     kind, function = _kind(loss)
-    return CompiledLoss(loss, _name(loss), kind, function)
+    return CompiledLoss(loss, name_of(loss), kind, function)
 
 
 def only(value: Any, what: str) -> Any:
@@ -315,69 +260,17 @@ def _kind(loss: Any) -> tuple[str, Callable[..., Any] | None]:
     return (kind, function) if kind else ("own", None)
 
 
-def _name(loss: Any) -> str:
+def name_of(loss: Any) -> str:
+    """Returns the name of a loss or a metric."""
     return str(getattr(loss, "name", None) or getattr(loss, "__name__", type(loss).__name__))
 
 
-def _by_shapes(target_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
-    """What Keras takes "accuracy" and "crossentropy" for."""
+def kind_by_shapes(target_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
+    """Returns which kind Keras chooses for "accuracy" and "crossentropy"."""
     if output_shape[-1] == 1:
         return "binary"
     sparse = len(target_shape) < len(output_shape) or (target_shape[-1] == 1 and output_shape[-1] > 1)
     return "sparse" if sparse else "one_hot"
-
-
-def make_metric(identifier: Any, target_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> keras.metrics.Metric:
-    """Returns a fresh metric for an entry of `Model.compile(metrics=[...])`.
-
-    Args:
-        identifier: a name, a function, a class or a Metric, which is copied.
-        target_shape: of some examples, as `aligned` gives them.
-        output_shape: of their outputs, likewise.
-
-    Raises:
-        UsageError: no metric of that name, or one that cannot be copied.
-    """
-    if isinstance(identifier, PerElementMetric):
-        identifier = identifier.metric
-    if isinstance(identifier, str) and identifier.lower() in ("accuracy", "acc"):
-        choice = _by_shapes(target_shape, output_shape)
-        metrics = keras.metrics
-        classes = {
-            "binary": metrics.BinaryAccuracy,
-            "sparse": metrics.SparseCategoricalAccuracy,
-            "one_hot": metrics.CategoricalAccuracy,
-        }
-        return classes[choice](name=identifier)
-    if isinstance(identifier, keras.metrics.Metric):
-        return _copied(identifier)
-    try:
-        found = keras.metrics.get(identifier)
-    except (ValueError, TypeError) as error:
-        known = [n for n in dir(keras.metrics) if not n.startswith("_")]
-        raise UsageError(f"Unknown metric {identifier!r}. {did_you_mean(str(identifier), known)}") from error
-    if not isinstance(found, keras.metrics.Metric):
-        found = keras.metrics.MeanMetricWrapper(found, name=_name(found))
-    if isinstance(identifier, str):
-        found.name = identifier
-    return found
-
-
-def _copied(metric: keras.metrics.Metric) -> keras.metrics.Metric:
-    """A new metric with the same arguments, and none of the state."""
-    advice = "Give its class a get_config that returns every argument of its constructor."
-    try:
-        fresh = type(metric).from_config(metric.get_config())
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise UsageError(f"Metric {metric.name!r} cannot be copied: {one_line(error, 150)} {advice}") from error
-    for key, value in vars(metric).items():
-        plain_value = isinstance(value, (bool, int, float, str)) and not key.startswith("_")
-        if plain_value and getattr(fresh, key, value) != value:
-            raise UsageError(
-                f"Metric {metric.name!r} has {key}={value!r}, a copy of it {getattr(fresh, key)!r}: its configuration "
-                f"leaves {key} out. {advice}"
-            )
-    return fresh
 
 
 def compile_arguments(model: keras.Model) -> dict[str, Any] | None:

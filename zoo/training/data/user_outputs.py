@@ -14,8 +14,10 @@ from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.registry import describe_build, get_spec
 from zoo.tasks import Measure, Task, Term, get_task, model_input, output_names
 from zoo.training.data import user_checks as checks
-from zoo.training.data.user_losses import PerElementMetric, aligned, compile_arguments, make_metric, only, resolve_loss
-from zoo.training.data.user_splits import Arrays, Stream, format_shape
+from zoo.training.data.user_losses import aligned, compile_arguments, only, resolve_loss
+from zoo.training.data.user_metrics import PerElementMetric, make_metric
+from zoo.training.data.user_splits import Arrays, Stream
+from zoo.training.data.user_structure import format_shape
 
 COUNTED = "examples"
 """The target of a model whose layers alone add to the loss: it only counts the examples."""

@@ -17,6 +17,7 @@ from zoo.export import artifact_paths, foreign, scratch
 from zoo.export.accuracy import Measured
 from zoo.export.inspection import operations
 from zoo.export.runtimes import comparison
+from zoo.export.runtimes import runtimes as known_runtimes
 from zoo.export.standalone import arrays, replay
 from zoo.export.verdict import Check, Verification
 
@@ -146,7 +147,7 @@ def _check_runtimes(
         lacks = None if named else comparison.missing(name)
         if is_promised and lacks:  # another machine than the one that promised: nothing is known, and nothing failed
             detail = f"promised, but not installed here: nothing was compared ({lacks})"
-            check = Check(comparison.RUNTIMES[name].title, None, detail=detail)
+            check = Check(known_runtimes()[name].title, None, detail=detail)
             outcomes[name] = comparison.Outcome((check,), "not installed")
         else:
             outcomes[name] = comparison.compare(name, directory, asked, portable, labels, is_promised)

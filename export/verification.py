@@ -23,6 +23,7 @@ from zoo.export.verdict import Check, Verification
 
 __all__ = ["Check", "Verification", "check", "verify"]
 
+_BROKEN = (zipfile.BadZipFile, zlib.error)
 _EDGE_TYPES = ("float32", "int32", "int64", "string")
 
 
@@ -163,17 +164,18 @@ def questions(directory: Path) -> dict[str, comparison.Question]:
         UsageError: golden.npz cannot be read.
     """
     file = directory / artifact_paths.EXTRA / "golden.npz"
-    try:
-        golden = arrays.load(file)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UsageError(f"{file} cannot be read: {one_line(error)}. `zoo verify {directory}` says more.") from error
-    facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
-    targets = golden.get(f"targets/{facts.get('classes')}")
     found: dict[str, comparison.Question] = {}
-    for name in sorted(facts["signatures"]):
-        inputs, outputs = arrays.examples(golden, facts["signatures"], name)
-        if inputs and outputs:
-            found[name] = comparison.Question(inputs, outputs, targets=targets, tolerance=facts["form"]["tolerance"])
+    try:
+        golden, facts = arrays.load(file), storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
+        targets, tolerance = golden.get(f"targets/{facts.get('classes')}"), float(facts["form"]["tolerance"])
+        for name in sorted(facts["signatures"]):
+            inputs, outputs = arrays.examples(golden, facts["signatures"], name)
+            if inputs and outputs:
+                found[name] = comparison.Question(inputs, outputs, targets=targets, tolerance=tolerance)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, *_BROKEN) as error:
+        raise UsageError(
+            f"{file} cannot be read as zoo.json describes it: {one_line(error)}. `zoo verify {directory}` says more."
+        ) from error
     return found
 
 

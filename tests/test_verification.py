@@ -194,7 +194,7 @@ def test_a_graph_that_cannot_be_read_is_a_verdict(tmp_path):
         wrong = {check.name: check.detail for check in verdict.checks if check.passed is False}
         assert set(wrong) == {"SHA256SUMS", "saved_model.pb"} and not verdict.passed
         assert "cannot be read as a SavedModel" in wrong["saved_model.pb"]
-    with pytest.raises(UsageError, match=r"golden.npz cannot be read"):
+    with pytest.raises(UsageError, match=r"golden.npz cannot be read as zoo.json describes it"):
         verification.questions(tmp_path)
 
 

@@ -85,9 +85,9 @@ def chosen(names: str | Sequence[str]) -> tuple[tuple[str, ...], bool]:
     return tuple(dict.fromkeys(names)), True
 
 
-def require(runtimes: str | Sequence[str]) -> None:
+def require(asked: str | Sequence[str]) -> None:
     """Raises `UsageError` for runtimes that are named and unknown or not installed: before a long work, not after it."""
-    names, explicit = chosen(runtimes)
+    names, explicit = chosen(asked)
     for name in names if explicit else ():
         if lacks := missing(name):
             raise UsageError(

@@ -216,7 +216,7 @@ def by_signature(signature: str, outcome: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray], folder: Path) -> dict[str, Any]:
-    """Has the worker convert, answer or both; see `worker.py`.
+    """Has the worker convert, answer or both; see `convert_worker.py`.
 
     Args:
         name: of `runtimes()`, or `tensorflow`.

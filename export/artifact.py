@@ -23,7 +23,8 @@ from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
 from zoo.export.graph.forms import FORMS, SERVED, Content, Form
 from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
-from zoo.export.runtimes.comparison import RUNTIMES, require
+from zoo.export.runtimes import runtimes as known_runtimes
+from zoo.export.runtimes.comparison import require
 from zoo.export.standalone import arrays
 from zoo.export.verification import Verification, check
 
@@ -106,7 +107,7 @@ def _advice(model: keras.Model, verification: Verification) -> str:
     others = [name for name, state in verification.runtimes.items() if state != "agrees"]
     if "ops" in failed:
         return "which layer the op belongs to, and take it out: an artifact reaches nothing outside of itself"
-    if others and all(name.startswith(tuple(RUNTIMES[other].title for other in others)) for name in failed):
+    if others and all(name.startswith(tuple(known_runtimes()[other].title for other in others)) for name in failed):
         return f"whether {' and '.join(others)} must be promised: leave out of the runtimes what cannot agree"
     return "layers of your own: what they answer must depend on inputs and weights alone"
 

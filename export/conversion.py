@@ -16,29 +16,18 @@ from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths, foreign, publishing, scratch, verification
 from zoo.export.inspection import operations
 from zoo.export.inspection.description import known_facts
-from zoo.export.runtimes import comparison
+from zoo.export.runtimes import comparison, runtimes
 from zoo.export.verdict import Verification
 
-FORMATS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}
-"""The runtime that reads each format."""
 
-_REQUESTS = {
-    "onnx": (
-        "import numpy as np, onnxruntime",
-        'session = onnxruntime.InferenceSession("model.onnx")',
-        "print(session.run(None, {{{inputs}}}))",
-    ),
-    "openvino": (
-        "import numpy as np, openvino",
-        'model = openvino.compile_model("model.xml", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
-        "print(model({{{inputs}}}).to_dict())",
-    ),
-    "litert": (
-        "import numpy as np, tensorflow as tf",
-        'run = tf.lite.Interpreter("model.tflite").get_signature_runner()',
-        "print(run(**{{{inputs}}}))",
-    ),
-}
+def formats() -> dict[str, str]:
+    """Returns the runtime that reads each format, by name.
+
+    Example:
+        >>> formats()["onnx"]
+        'onnxruntime'
+    """
+    return {runtime.format: name for name, runtime in runtimes().items() if runtime.format}
 
 
 def convert(
@@ -73,14 +62,14 @@ def convert(
         >>> zoo.export.convert("exports/digits", "onnx")
         PosixPath('exports/digits-onnx/1')
     """
-    if to not in FORMATS:
-        raise UsageError(f"Unknown format {to!r}. {did_you_mean(to, FORMATS)}")
+    if to not in formats():
+        raise UsageError(f"Unknown format {to!r}. {did_you_mean(to, formats())}")
     if sequence_length is not None and sequence_length < 1:
         raise UsageError(f"sequence_length is {sequence_length}; expected at least 1. Try --sequence-length 50.")
     directory = artifact_paths.find(path)
     base = Path(output) if output is not None else _beside(directory, to)
     publishing.check_folder(base)
-    lacks = comparison.missing(FORMATS[to])
+    lacks = comparison.missing(formats()[to])
     if lacks:
         raise UsageError(f"A model cannot be converted to {to} here: {lacks}. Install it, or try {_others(to)}.")
     name, question, proof = _question(directory, signature, sequence_length)
@@ -206,21 +195,22 @@ def _convert(
     temporary: Path,
 ) -> tuple[dict[str, Any], Verification]:
     """Writes the model's file; returns what had to be fixed for it, and the verdict of a process that has not made it."""
-    runtime, refusals = FORMATS[to], []
-    file = folder / comparison.RUNTIMES[runtime].file
+    reader, refusals = formats()[to], []
+    runtime = runtimes()[reader]
+    file = folder / runtime.file
     model = directory.absolute()
-    if runtime == "openvino":
+    if runtime.one_signature:
         model = comparison.single_signature(directory, name, temporary / "model")
     for batch, steps in comparison.plans(runtime, length):
         request = {"signature": name, "file": str(file), "batch": batch, "length": steps, "sizes": question.sizes}
-        converted = comparison.ask(runtime, request | {"model": str(model)}, {}, temporary)
+        converted = comparison.ask(reader, request | {"model": str(model)}, {}, temporary)
         if "version" in converted and "cannot" not in converted:
-            answered = comparison.ask(runtime, request | {"model": None}, question.inputs, temporary)
+            answered = comparison.ask(reader, request | {"model": None}, question.inputs, temporary)
             answered = comparison.by_signature(name, answered)
-            outcome = comparison.judged(runtime, directory, {name: question}, answered, promised=True)
+            outcome = comparison.judged(reader, directory, {name: question}, answered, promised=True)
             if outcome.state == "agrees":
-                versions = {runtime: converted["version"], "tensorflow": tf.__version__}
-                return converted, Verification(folder, outcome.checks, versions, {runtime: outcome.state})
+                versions = {reader: converted["version"], "tensorflow": tf.__version__}
+                return converted, Verification(folder, outcome.checks, versions, {reader: outcome.state})
             told = answered.get("cannot") or answered.get("error") or outcome.checks[0].detail
             refusals.append(f"what came out {'does not run' if 'answers' not in answered else 'is wrong'}: {told}")
         else:
@@ -250,7 +240,7 @@ def _portable(directory: Path) -> str | None:
 
 
 def _others(to: str) -> str:
-    return " or ".join(f"--to {other}" for other in FORMATS if other != to)
+    return " or ".join(f"--to {other}" for other in formats() if other != to)
 
 
 def _complete(
@@ -274,7 +264,7 @@ def _complete(
 def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], verdict: Verification) -> str:
     """Returns the README.md of a converted model."""
     signature = operations.read(directory).signature_def[name]
-    runtime, length, batch = comparison.RUNTIMES[FORMATS[to]], converted["length"], converted["batch"]
+    runtime, length, batch = runtimes()[formats()[to]], converted["length"], converted["batch"]
     sides, examples = [], []
     for title, infos in (("takes", signature.inputs), ("answers", signature.outputs)):
         for key, info in sorted(infos.items()):
@@ -287,7 +277,7 @@ def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], v
             if title == "takes":
                 sizes = tuple(1 if i == 0 else (length or 8) if d == -1 else d for i, d in enumerate(dims))
                 examples.append(f"{key!r}: np.zeros({sizes}, {_numpy_type(dtype)})")
-    request = [line.format(inputs=", ".join(examples)) for line in _REQUESTS[to]]
+    request = [line.format(inputs=", ".join(examples)) for line in runtime.sample]
     request = (["import ml_dtypes"] if any("ml_dtypes." in line for line in request) else []) + request
     fixed = [f"the {what} is fixed to {size}" for what, size in (("batch", batch), ("length", length)) if size]
     line = verdict.checks[0]

@@ -17,11 +17,13 @@ from zoo.export import artifact_paths, foreign, scratch
 from zoo.export.accuracy import Measured
 from zoo.export.inspection import operations
 from zoo.export.runtimes import comparison
+from zoo.export.runtimes import runtimes as known_runtimes
 from zoo.export.standalone import arrays, replay
 from zoo.export.verdict import Check, Verification
 
 __all__ = ["Check", "Verification", "check", "verify"]
 
+_BROKEN = (zipfile.BadZipFile, zlib.error)
 _EDGE_TYPES = ("float32", "int32", "int64", "string")
 
 
@@ -146,7 +148,7 @@ def _check_runtimes(
         lacks = None if named else comparison.missing(name)
         if is_promised and lacks:  # another machine than the one that promised: nothing is known, and nothing failed
             detail = f"promised, but not installed here: nothing was compared ({lacks})"
-            check = Check(comparison.RUNTIMES[name].title, None, detail=detail)
+            check = Check(known_runtimes()[name].title, None, detail=detail)
             outcomes[name] = comparison.Outcome((check,), "not installed")
         else:
             outcomes[name] = comparison.compare(name, directory, asked, portable, labels, is_promised)
@@ -162,17 +164,18 @@ def questions(directory: Path) -> dict[str, comparison.Question]:
         UsageError: golden.npz cannot be read.
     """
     file = directory / artifact_paths.EXTRA / "golden.npz"
-    try:
-        golden = arrays.load(file)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UsageError(f"{file} cannot be read: {one_line(error)}. `zoo verify {directory}` says more.") from error
-    facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
-    targets = golden.get(f"targets/{facts.get('classes')}")
     found: dict[str, comparison.Question] = {}
-    for name in sorted(facts["signatures"]):
-        inputs, outputs = arrays.examples(golden, facts["signatures"], name)
-        if inputs and outputs:
-            found[name] = comparison.Question(inputs, outputs, targets=targets, tolerance=facts["form"]["tolerance"])
+    try:
+        golden, facts = arrays.load(file), storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
+        targets, tolerance = golden.get(f"targets/{facts.get('classes')}"), float(facts["form"]["tolerance"])
+        for name in sorted(facts["signatures"]):
+            inputs, outputs = arrays.examples(golden, facts["signatures"], name)
+            if inputs and outputs:
+                found[name] = comparison.Question(inputs, outputs, targets=targets, tolerance=tolerance)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, *_BROKEN) as error:
+        raise UsageError(
+            f"{file} cannot be read as zoo.json describes it: {one_line(error)}. `zoo verify {directory}` says more."
+        ) from error
     return found
 
 

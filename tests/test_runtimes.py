@@ -14,10 +14,10 @@ import zoo
 from zoo import storage
 from zoo.errors import UsageError
 from zoo.export import verification
-from zoo.export.runtimes import c_program, comparison
+from zoo.export.runtimes import c_api, comparison
 from zoo.export.verification import Verification, questions, verify
 
-needs_compiler = pytest.mark.skipif(c_program.missing() is not None, reason="needs a C compiler")
+needs_compiler = pytest.mark.skipif(c_api.missing() is not None, reason="needs a C compiler")
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_what_keras_exports_and_fixed_batches_and_texts(tmp_path):
 
     verdict = verify(foreign(upper, tmp_path / "upper"))
     assert verdict.passed and verdict.runtimes["openvino"] == "cannot be converted"
-    assert c_program.missing() or verdict.runtimes["c_api"] == "agrees"
+    assert c_api.missing() or verdict.runtimes["c_api"] == "agrees"
 
 
 @pytest.mark.slow
@@ -238,7 +238,7 @@ def test_inputs_without_a_batch_and_of_odd_names(tmp_path):
     verdict = verify(foreign(scalar, tmp_path / "scalar"))
     assert verdict.passed, verdict.table()
     assert set(verdict.runtimes.values()) <= {"agrees", "cannot be converted", "not installed"}
-    assert c_program.missing() or verdict.runtimes["c_api"] == "agrees"
+    assert c_api.missing() or verdict.runtimes["c_api"] == "agrees"
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from zoo import storage
 from zoo.errors import UsageError
 from zoo.export import conversion, describe, foreign, publishing, scratch, verification
 from zoo.export.inspection import operations
-from zoo.export.runtimes import c_program, comparison
+from zoo.export.runtimes import c_api, comparison, runtimes, source
 from zoo.export.standalone import arrays as array_files
 from zoo.export.standalone import compare, convert_worker, probe, process
 from zoo.export.verdict import Check, Verification
@@ -154,14 +154,14 @@ def test_types_that_are_no_plain_tensors_are_named(odd_signature):
 def test_what_the_c_program_does_not_take(odd_signature):
     graph = meta_graph_pb2.MetaGraphDef()
     graph.signature_def["wide"].CopyFrom(odd_signature)
-    assert c_program._refused(graph, ["wide"]) == "the graph is tagged [], and the program asks for ['serve']"
+    assert c_api._refused(graph, ["wide"]) == "the graph is tagged [], and the program asks for ['serve']"
     graph.meta_info_def.tags.append("serve")
-    assert c_program._refused(graph, ["wide"]) is None
+    assert c_api._refused(graph, ["wide"]) is None
     for i in range(70):
         graph.signature_def["wide"].outputs[f"y{i}"].name = "y:0"
-    assert c_program._refused(graph, ["wide"]) == "wide has 71 outputs, and the program takes 64"
-    assert f"#define LIMIT {c_program.LIMIT}\n" in c_program.SOURCE.read_text()
-    assert c_program._has_loaded(b"LOADED\n") and not c_program._has_loaded(None)
+    assert c_api._refused(graph, ["wide"]) == "wide has 71 outputs, and the program takes 64"
+    assert f"#define LIMIT {c_api.LIMIT}\n" in c_api.SOURCE.read_text()
+    assert c_api._has_loaded(b"LOADED\n") and not c_api._has_loaded(None)
 
 
 def test_what_every_artifact_answers():
@@ -173,7 +173,11 @@ def test_what_every_artifact_answers():
 
 
 def test_a_version_is_the_module_s_own():
-    assert convert_worker._version("litert") == tf.__version__
+    for name, runtime in runtimes().items():
+        if runtime.version:
+            loaded = convert_worker.load(str(source(name)))  # as the process of its own does
+            assert (loaded.title, loaded.tolerance, loaded.version) == (runtime.title, 1e-4, runtime.version)
+    assert runtimes()["litert"].version == "tensorflow"
 
 
 # --- What cannot be read -----------------------------------------------------------------------------------------------
@@ -190,7 +194,7 @@ def test_a_graph_that_cannot_be_read_is_a_verdict(tmp_path):
         wrong = {check.name: check.detail for check in verdict.checks if check.passed is False}
         assert set(wrong) == {"SHA256SUMS", "saved_model.pb"} and not verdict.passed
         assert "cannot be read as a SavedModel" in wrong["saved_model.pb"]
-    with pytest.raises(UsageError, match=r"golden.npz cannot be read"):
+    with pytest.raises(UsageError, match=r"golden.npz cannot be read as zoo.json describes it"):
         verification.questions(tmp_path)
 
 

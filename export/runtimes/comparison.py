@@ -24,35 +24,16 @@ from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.export import scratch
 from zoo.export.inspection import operations
-from zoo.export.runtimes import c_program
-from zoo.export.standalone import arrays, convert_worker
+from zoo.export.runtimes import runtimes, source
+from zoo.export.standalone import arrays, convert_worker, tensorflow_runtime
 from zoo.export.standalone import compare as comparing
+from zoo.export.standalone.runtime import Runtime
 from zoo.export.verdict import Check
-
-TOLERANCE = 1e-4
-"""Largest difference between TensorFlow and another runtime, relative to the larger of 1 and the output's largest value."""
 
 TIME_LIMIT = 900.0
 """Seconds after which a conversion counts as one that hangs."""
 
 BATCHES = (64, 3)
-
-
-@dataclasses.dataclass(frozen=True)
-class Runtime:
-    """A runtime: its title, the modules that it needs, the file that it reads."""
-
-    title: str
-    modules: tuple[str, ...]
-    file: str = ""
-
-
-RUNTIMES: dict[str, Runtime] = {
-    "openvino": Runtime("OpenVINO", ("openvino",), "model.xml"),
-    "onnxruntime": Runtime("ONNX Runtime", ("onnxruntime", "onnx", "tf2onnx"), "model.onnx"),
-    "litert": Runtime("LiteRT", ("tensorflow.lite",), "model.tflite"),
-    "c_api": Runtime("C API", ()),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,39 +67,40 @@ def portions(inputs: Mapping[str, np.ndarray], sizes: Sequence[int]) -> list[tup
     return [(size, min(count, 8 if size == 1 else 64 if size == max(sizes) else 16)) for size in sizes]
 
 
-def chosen(runtimes: str | Sequence[str]) -> tuple[tuple[str, ...], bool]:
+def chosen(names: str | Sequence[str]) -> tuple[tuple[str, ...], bool]:
     """Returns the names of runtimes, and whether they were named explicitly.
 
     Args:
-        runtimes: "installed", or names; no name at all is TensorFlow alone.
+        names: "installed", or names; no name at all is TensorFlow alone.
 
     Raises:
         UsageError: a name that is unknown.
     """
-    if runtimes == "installed":
-        return tuple(RUNTIMES), False
-    names = (runtimes,) if isinstance(runtimes, str) else tuple(runtimes)
+    if names == "installed":
+        return tuple(runtimes()), False
+    names = (names,) if isinstance(names, str) else tuple(names)
     for name in names:
-        if name not in RUNTIMES:
-            raise UsageError(f"Unknown runtime {name!r}. {did_you_mean(name, RUNTIMES)}")
+        if name not in runtimes():
+            raise UsageError(f"Unknown runtime {name!r}. {did_you_mean(name, runtimes())}")
     return tuple(dict.fromkeys(names)), True
 
 
-def require(runtimes: str | Sequence[str]) -> None:
+def require(asked: str | Sequence[str]) -> None:
     """Raises `UsageError` for runtimes that are named and unknown or not installed: before a long work, not after it."""
-    names, explicit = chosen(runtimes)
+    names, explicit = chosen(asked)
     for name in names if explicit else ():
         if lacks := missing(name):
             raise UsageError(
-                f"{RUNTIMES[name].title} cannot be asked here: {lacks}. Or leave {name} out of the runtimes."
+                f"{runtimes()[name].title} cannot be asked here: {lacks}. Or leave {name} out of the runtimes."
             )
 
 
 def missing(name: str) -> str | None:
     """Returns what a runtime lacks on this machine, with what brings it, or None where it is installed."""
-    if name == "c_api":
-        return c_program.missing()
-    absent = [module for module in RUNTIMES[name].modules if not _is_installed(module)]
+    runtime = runtimes()[name]
+    if runtime.missing is not None:
+        return runtime.missing()
+    absent = [module for module in runtime.modules if not _is_installed(module)]
     return f"{', '.join(absent)} not installed; `pip install {' '.join(absent)}` brings it" if absent else None
 
 
@@ -135,25 +117,26 @@ def compare(
     """Asks a runtime what TensorFlow was asked, in two batch sizes, and compares the answers.
 
     Args:
-        name: of `RUNTIMES`.
+        name: of `runtimes()`.
         directory: the SavedModel.
-        questions: by signature; the C API is asked all of them.
-        portable: the signature that the others are asked.
+        questions: by signature.
+        portable: the signature that is asked of a runtime that converts; others are asked all.
         labels: the labels of the artifact, for ties.
         promised: whether it is an error that the runtime cannot do it.
     """
-    title = RUNTIMES[name].title
+    runtime = runtimes()[name]
+    title = runtime.title
     lacks = missing(name)
     if lacks:
         return Outcome((Check(title, False if promised else None, detail=lacks),), "not installed")
-    asked = questions if name == "c_api" else {k: v for k, v in questions.items() if k == portable}
+    asked = questions if runtime.answer_all else {k: v for k, v in questions.items() if k == portable}
     if not asked:
         check = Check(title, False if promised else None, detail=f"nothing is known of the signature {portable}")
         return Outcome((check,), "cannot be converted")
     with scratch.folder() as folder:
-        if name == "c_api":
+        if runtime.answer_all:
             given = {k: (question.inputs, portions(question.inputs, question.sizes)) for k, question in asked.items()}
-            answered = c_program.answer(directory, given, folder)
+            answered = runtime.answer_all(directory, given, folder)
         else:
             answered = _converted(name, directory, portable, asked[portable], folder)
     return judged(name, directory, asked, answered, promised, labels)
@@ -169,7 +152,8 @@ def judged(
 ) -> Outcome:
     """Returns what came of a runtime that answered, or not: `cannot` or `error` with a reason, or `version` and `answers` by
     signature and batch size."""
-    title, first = RUNTIMES[name].title, next(iter(asked))
+    runtime, first = runtimes()[name], next(iter(asked))
+    title = runtime.title
     if "cannot" in answered:
         why = f"cannot be converted, because {answered['cannot']}"
         return Outcome((Check(f"{title} {first}", False if promised else None, detail=why),), "cannot be converted")
@@ -181,11 +165,11 @@ def judged(
     known = known if known is not None and known.ndim == 2 and known.shape[1] == len(labels) else None
     for signature, question in asked.items():
         rows = functools.partial(
-            comparing.compare, labels=list(labels), tolerance=max(TOLERANCE, question.tolerance), known=known
+            comparing.compare, labels=list(labels), tolerance=max(runtime.tolerance, question.tolerance), known=known
         )
         given = answered["answers"][signature]
         checks.append(_check(f"{title} {signature}", question, given, dynamic[signature], rows, answered))
-        checks += _accuracy(f"{title} {signature}, accuracy", question, given, list(labels))
+        checks += _accuracy(f"{title} {signature}, accuracy", question, given, list(labels), runtime.tolerance)
     state = "agrees" if all(check.passed for check in checks) else "differs"
     return Outcome(tuple(checks), state, answered["version"])
 
@@ -196,29 +180,31 @@ def _converted(name: str, directory: Path, signature: str, question: Question, f
     if texts:
         return {"cannot": f"{signature} takes or answers strings ({', '.join(texts)}), which no converter knows"}
     request: dict[str, Any] = {"model": str(directory.absolute()), "signature": signature, "sizes": question.sizes}
-    request["file"] = str(folder / RUNTIMES[name].file)
-    if name == "openvino":  # it reads the SavedModel as it is
+    runtime = runtimes()[name]
+    request["file"] = str(folder / runtime.file)
+    if runtime.one_signature:  # it reads the SavedModel as it is
         request |= {"model": None, "file": str(single_signature(directory, signature, folder / "model"))}
     lengths = {size for value in question.inputs.values() for size in value.shape[1:2]}
     refusals, failures = [], []
-    tried = plans(name, None, lengths.pop() if len(lengths) == 1 else None)
+    tried = plans(runtime, None, lengths.pop() if len(lengths) == 1 else None)
     for batch, length in tried if question.sizes else tried[:1]:
         outcome = ask(name, request | {"batch": batch, "length": length}, question.inputs, folder)
         if "answers" in outcome:
             return by_signature(signature, outcome)
         if "cannot" in outcome:
             refusals.append(outcome["cannot"])
-        elif name == "litert" and "version" in outcome:  # it tells only now what it cannot do
+        elif runtime.fails_late and "version" in outcome:  # it tells only now what it cannot do
             refusals.append(f"what came out does not run: {outcome['error']}")
         else:
             failures.append(f"was converted and loaded, and fails when it is asked: {outcome['error']}")
     return {"error": failures[0]} if failures else {"cannot": refusals[0]}
 
 
-def plans(name: str, length: int | None, usual: int | None = None) -> list[tuple[int | None, int | None]]:
-    """Returns what to fix, batch and length, in the order in which conversions are tried: nothing but what is asked for;
-    LiteRT needs fixed sizes for some loops. Each try is a process: a file that it cannot run corrupts its memory."""
-    if name != "litert":
+def plans(runtime: Runtime, length: int | None, usual: int | None = None) -> list[tuple[int | None, int | None]]:
+    """Returns what to fix, batch and length, in the order in which conversions are tried: nothing but what is asked for,
+    then fixed sizes where the runtime needs them for some models. Each try is a process: a file that it cannot run corrupts
+    its memory."""
+    if not runtime.fixed_sizes:
         return [(None, length)]
     lengths = [length] if length is not None or usual is None else [None, usual]
     return [(batch, some) for batch in (None, 1) for some in lengths]
@@ -230,10 +216,10 @@ def by_signature(signature: str, outcome: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray], folder: Path) -> dict[str, Any]:
-    """Has the worker convert, answer or both; see `worker.py`.
+    """Has the worker convert, answer or both; see `convert_worker.py`.
 
     Args:
-        name: of `RUNTIMES`.
+        name: of `runtimes()`, or `tensorflow`.
         request: `model` (a SavedModel to convert, or None) and `signature`, `file` (what is written, or read), and where
             they are not the usual ones `length` and `batch`.
         inputs: arrays by name; none for a conversion alone.
@@ -244,8 +230,9 @@ def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray],
         or `cannot` with a reason, or `error` where the model was loaded before.
     """
     questions, answers, order = folder / "inputs.npz", folder / "answers.npz", folder / "request.json"
+    file = Path(tensorflow_runtime.__file__) if name == "tensorflow" else source(name)
     request = {
-        "runtime": name,
+        "runtime": str(file),
         "length": None,
         "batch": None,
         "sizes": BATCHES,
@@ -377,10 +364,14 @@ def _check(
 
 
 def _accuracy(
-    title: str, question: Question, answers: Mapping[int, Mapping[str, np.ndarray]], labels: list[bytes]
+    title: str,
+    question: Question,
+    answers: Mapping[int, Mapping[str, np.ndarray]],
+    labels: list[bytes],
+    tolerance: float,
 ) -> list[Check]:
     """Compares how many examples a runtime and the live model answer rightly, where that is known."""
-    got, allowed = next(iter(answers.values()), {}), max(TOLERANCE, question.tolerance)
+    got, allowed = next(iter(answers.values()), {}), max(tolerance, question.tolerance)
     live = comparing.right({k: v for k, v in question.outputs.items() if k in got}, question.targets, labels, allowed)
     if not live:
         return []

@@ -17,6 +17,7 @@ import numpy as np
 from zoo.errors import one_line
 from zoo.export.inspection import operations
 from zoo.export.standalone import arrays
+from zoo.export.standalone.runtime import Runtime
 
 SOURCE = Path(__file__).with_name("c_api.c")
 LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2")
@@ -184,3 +185,6 @@ def _read_tensor(file: BinaryIO) -> np.ndarray:
 def _read_text(file: BinaryIO) -> bytes:
     (length,) = struct.unpack("<q", file.read(8))
     return file.read(length)
+
+
+RUNTIME = Runtime("C API", tolerance=1e-4, missing=missing, answer_all=answer)

@@ -15,10 +15,10 @@ __all__ = ["convert", "describe", "load", "save", "verify"]
 
 _HOMES = {
     "save": "artifact",
-    "load": "serving",
+    "load": "loading",
     "verify": "verification",
     "convert": "conversion",
-    "describe": "description",
+    "describe": "inspection.description",
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import registry, storage
+from zoo import plugins, registry, storage
 from zoo.config import TrainConfig, read_yaml
 from zoo.errors import UsageError
 
@@ -391,10 +391,12 @@ def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interfac
             f"The run in {directory} has not finished training. `zoo train --config {directory / 'config.yaml'} "
             f"--run_directory {directory}` goes on with it."
         )
+    settings = read_yaml(directory / "config.yaml")
+    plugins.check_recorded(settings.get("plugins"), f"The run in {directory}")
     interface = Interface.load(directory / "interface")
     if trained_on(directory / "model.keras") != interface.fingerprint.sha256:
         raise UsageError(
             f"{directory / 'interface'} belongs to other data than {directory / 'model.keras'}: their words and classes may "
             "have other numbers. Put the run's own files back, or train the model again with --overwrite."
         )
-    return directory / "model.keras", read_yaml(directory / "config.yaml"), interface
+    return directory / "model.keras", settings, interface

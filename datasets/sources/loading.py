@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from unittest import mock
 import numpy as np
 
 from zoo.datasets.sources.embedded import EMBEDDED
+from zoo.datasets.sources.registry import SOURCES, common_arguments, options_of, takes_path
 from zoo.errors import UsageError, did_you_mean, one_line
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ TESTED = {
 }
 """Data sets of TensorFlow Datasets, and of this package's builders for it, that this package has been run on, with their
 licences, which the builders leave out; any other whose features say which task they are for loads too."""
-
-KINDS = ("csv", "images", "lines", "text")
-"""Kinds of own files: names such as csv:reviews.csv, images:FOLDER, lines:corpus.txt and text:FOLDER."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +68,15 @@ _READERS = {
 
 
 def list_datasets() -> list[str]:
-    """Returns the names that are known to work: the embedded sets, and those of TensorFlow Datasets that were tried.
+    """Returns the names that are known to work: the embedded sets, those of TensorFlow Datasets that were tried, and those
+    of plugins, NAME:PATH for own files.
 
     Example:
         >>> "digits" in zoo.datasets.list_datasets()
         True
     """
-    return sorted([*EMBEDDED, *TESTED])
+    added = (f"{name}:PATH" if takes_path(read) else name for name, read in SOURCES.added().items())
+    return sorted([*EMBEDDED, *TESTED, *added])
 
 
 def load(
@@ -98,13 +97,8 @@ def load(
             f"folds is {folds} and fold is {fold}; they go together. Pass folds=5 and fold=0 to 4, or leave both out."
         )
     kind, _, path = name.partition(":")
-    if name in EMBEDDED:
-        if manual_dir is not None:
-            raise UsageError(f"Data set {name!r} is embedded and takes no manual_dir. Leave it out.")
-        _check_options(name, given, list(inspect.signature(EMBEDDED[name]).parameters))
-        data = EMBEDDED[name](memory_limit, **given)
-    elif kind in KINDS:
-        data = _load_files(name, kind, path, manual_dir, memory_limit, given)
+    if kind in SOURCES.names():
+        data = _load_source(name, kind, path, manual_dir, memory_limit, given)
     else:
         data = _load_tfds(name, data_dir=data_dir, manual_dir=manual_dir, memory_limit=memory_limit, options=given)
     if task is not None:
@@ -127,26 +121,39 @@ def _check_folder(manual_dir: str | None) -> None:
         raise UsageError(f"manual_dir {manual_dir} is not a folder. Pass the folder that holds the original files.")
 
 
-def _load_files(
+def _load_source(
     name: str, kind: str, path: str, manual_dir: str | None, memory_limit: int, options: dict[str, Any]
 ) -> Data:
-    """Own files. A path that is not absolute starts at manual_dir, or where the process runs, which is written down."""
-    from zoo.datasets.sources.files import READ_FILES
-
+    """A registered source. A path that is not absolute starts at manual_dir, or where the process runs, which is written
+    down."""
+    read = SOURCES.get(kind)
+    common = {"name": name, "memory_limit": memory_limit}
+    if not takes_path(read):
+        if manual_dir is not None:
+            where = "is embedded and" if kind in EMBEDDED else "has no files of its own and"
+            raise UsageError(f"Data set {name!r} {where} takes no manual_dir. Leave it out.")
+        if name != kind:
+            raise UsageError(f"Data set {kind!r} takes no path; received {name!r}. Pass {kind}.")
+        _check_options(name, options, [*options_of(read)])
+        return _with_arguments(read(**common_arguments(read, **common), **options), options)
     _check_folder(manual_dir)
     if not path:
         raise UsageError(f"Data set {name!r} has no path. Pass {kind}:PATH.")
-    read = READ_FILES[kind]
-    _check_options(name, options, list(inspect.signature(read).parameters))
+    _check_options(name, options, [*options_of(read)])
     base = Path(manual_dir or ".").expanduser().resolve()
-    data = read(name, base / Path(path).expanduser(), memory_limit, **options)
+    data = read(**common_arguments(read, **common, path=base / Path(path).expanduser()), **options)
     if columns := data.about.get("columns"):
         told = (f"{column} {facts['dtype']}, {facts['missing']} missing" for column, facts in columns.items())
         print(f"Columns of {name}: {'; '.join(told)}", flush=True)
     for what, count in data.about.get("left_out", {}).items():
         print(f"Left out of {name}: {count} {what}", flush=True)
     relative = not Path(path).expanduser().is_absolute()
-    return dataclasses.replace(data, arguments={**({"manual_dir": str(base)} if relative else {}), **data.arguments})
+    return _with_arguments(data, {**({"manual_dir": str(base)} if relative else {}), **options})
+
+
+def _with_arguments(data: Data, arguments: Mapping[str, Any]) -> Data:
+    """Adds what a source was called with, unless it says that itself."""
+    return dataclasses.replace(data, arguments={**arguments, **data.arguments})
 
 
 def _load_tfds(
@@ -196,7 +203,7 @@ def _open(name: str, data_dir: str | None) -> Any:
     try:
         return tfds.builder(name, data_dir=data_dir)
     except (ValueError, AssertionError, ImportError) as error:
-        known = [*EMBEDDED, *tfds.list_builders()]
+        known = [*SOURCES.names(), *tfds.list_builders()]
         base = re.split("[:/]", name)[0]
         if base not in known:
             nearest = did_you_mean(name.lower(), known, listing="tensorflow_datasets.list_builders()")

@@ -1,4 +1,4 @@
-"""Somebody's own function, which knows nothing of this package: `zoo train --model my_net.py:build_my_model --data digits`."""
+"""A function that knows nothing of this package: `zoo train --model my_net.py:build_my_model --data digits`."""
 
 import keras
 

@@ -125,9 +125,8 @@ def run(
         if export:
             interface = Interface.load(directory / "interface")  # the one that the run began with
             saved, verification = _export(network, interface, directory, report, verbose)
-    first = prepared.task.signatures["serving_default"].requests[0]
-    typed = prepared.preprocessor.requests[first].typed
-    return RunResult(directory, trained.history, report, saved, verification, typed)
+    request = prepared.preprocessor.requests[prepared.task.signatures["serving_default"].requests[0]]
+    return RunResult(directory, trained.history, report, saved, verification, request.typed)
 
 
 def _prepare(
@@ -265,9 +264,8 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     from zoo import datasets
 
     model_file, settings, interface = _finished(run_directory)
-    arguments = dict(settings["model"])
+    arguments = {key: value for key, value in settings["model"].items() if key != "name"}
     source = dict(settings["data"])
-    del arguments["name"]
     prepared = datasets.load(source.pop("name"), **source).prepared_as(interface, arguments)
     if prepared.class_names != interface.class_names or "train" in prepared.changed:
         changes = "; ".join(interface.fingerprint.changes(prepared.fingerprint))

@@ -197,7 +197,7 @@ def load_installed() -> None:
 
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
-            _import(point.value, None, point.value)
+            _import(point.module, None, point.module)
         except UsageError as error:
             package = point.dist.name if point.dist else "an unknown package"
             print(f"zoo: {error} It is installed by {package} and was left out.", file=sys.stderr)
@@ -229,7 +229,7 @@ def _execute(name: str, path: Path | None, source: str) -> Plugin:
         raise UsageError(
             f"Plugin {name!r} is no module that Python finds.{beside} Pass a file, or install its package."
         )
-    plugin = Plugin(name, source, _source_hash(name, Path(spec.origin)) if spec.origin else None)
+    plugin = Plugin(name, source, _source_hash(name, Path(spec.origin)) if spec.has_location and spec.origin else None)
     kept = dict(_PLUGINS)
     _PLUGINS[name] = plugin
     _LOADING.append(plugin)
@@ -252,7 +252,7 @@ def _execute(name: str, path: Path | None, source: str) -> Plugin:
         ) from error
     finally:
         _LOADING.pop()
-    if spec.origin is not None:
+    if spec.has_location and spec.origin:
         _register_layers({part for part, _ in _own_files(name, Path(spec.origin).resolve())})
     return plugin
 
@@ -297,6 +297,8 @@ def _plugin_of(module: str) -> Plugin:
     """Returns the plugin that is being loaded, else the user's own module as one."""
     if _LOADING:
         return _LOADING[-1]
+    if module in _PLUGINS:
+        return _PLUGINS[module]
     plugin = _described(module, module)
     return _PLUGINS.setdefault(plugin.name, plugin)
 
@@ -307,7 +309,7 @@ def _described(module: str, source: str) -> Plugin:
     file = getattr(held, "__file__", None)
     if module == "__main__":
         return Plugin(Path(file).stem if file else module, file or module, None)
-    return Plugin(module, source, _source_hash(module, Path(file)) if file else None)
+    return Plugin(module, source, _source_hash(module, Path(file)) if file and Path(file).is_file() else None)
 
 
 def _source_hash(name: str, file: Path) -> str:

@@ -5,16 +5,39 @@ Importing this package is cheap; TensorFlow comes in with the first `load`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.datasets.preprocessing.base import register_preprocessor
-from zoo.datasets.sources.embedded import EMBEDDED
-from zoo.datasets.sources.names import TESTED, list_datasets
+from zoo.datasets.sources.loading import EMBEDDED, TESTED, list_datasets
+from zoo.datasets.sources.registry import register_source
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
+    from zoo.datasets.raw import Feature, Split
 
-__all__ = ["EMBEDDED", "TESTED", "list_datasets", "load", "register_preprocessor"]
+__all__ = [
+    "EMBEDDED",
+    "TESTED",
+    "Data",
+    "Feature",
+    "Split",
+    "list_datasets",
+    "load",
+    "register_preprocessor",
+    "register_source",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Data":
+        from zoo.datasets.data import Data
+
+        return Data
+    if name in ("Feature", "Split"):
+        from zoo.datasets import raw
+
+        return getattr(raw, name)
+    raise AttributeError(f"module 'zoo.datasets' has no attribute {name!r}")
 
 
 def load(
@@ -29,6 +52,7 @@ def load(
     folds: int | None = None,
     fold: int | None = None,
     task: str | None = None,
+    **options: Any,
 ) -> Data:
     """Loads a data set by its name.
 
@@ -56,6 +80,7 @@ def load(
         folds: Joins the splits and divides all examples into this many parts, of which one is the test split.
         fold: Which of the folds is the test split, from 0.
         task: Of a data set that serves several tasks, the one that is wanted; null where the model decides.
+        **options: What else the source takes, see `register_source`.
 
     Returns:
         The raw `train`, `validation` and `test` splits with features, class names and licence; see
@@ -78,7 +103,7 @@ def load(
         data_dir=data_dir,
         manual_dir=manual_dir,
         memory_limit=memory_limit,
-        options={"columns": columns, "window": window, "horizon": horizon},
+        options={"columns": columns, "window": window, "horizon": horizon, **options},
         folds=folds,
         fold=fold,
         task=task,

@@ -53,7 +53,8 @@ def complete_arguments(
                 f"{name}={chosen[name]!r} contradicts data set {data_name!r}, which asks for {complete[name]!r}. "
                 f"Leave {name} out."
             )
-    return complete, {name: value for name, value in arguments.items() if name not in not_requested}
+    known = {name: value for name, value in complete.items() if name in spec.parameters}
+    return known, {name: value for name, value in arguments.items() if name in known and name not in not_requested}
 
 
 def _check_variant(spec: registry.ModelSpec, theirs: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:

@@ -47,7 +47,7 @@ class Data(RawData):
         registry.check_arguments(spec, arguments)
         chosen = arguments
         arguments = {n: p.default for n, p in spec.parameters.items() if p.default is not p.empty} | arguments
-        shared = tuple(task for task in self.tasks if task in spec.tasks)
+        shared = tuple(task for task in self.tasks if task in spec.tasks or not spec.tasks)
         if not shared:
             able = sorted({name for task in self.tasks for name in registry.list_models(task=task)})
             raise UsageError(

@@ -13,6 +13,8 @@ from zoo import registry, storage
 from zoo.datasets.fingerprint import Fingerprint
 from zoo.errors import UsageError
 from zoo.export.standalone import arrays as array_files
+from zoo.registries import Plugin, plugins_of
+from zoo.tasks import get_task
 
 if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Preprocessor
@@ -78,6 +80,11 @@ class Interface:
     def fingerprint(self) -> Fingerprint:
         """What the data is that it was made of: it is the same for the model that was trained on that data."""
         return Fingerprint(self.class_names, described(self.preprocessor), self.splits)
+
+    @property
+    def plugins(self) -> list[Plugin]:
+        """Code outside of this package that a run of it needs."""
+        return needed_plugins(self.build["name"], self.task, self.preprocessor)
 
     def changes_since(self, directory: str | Path) -> list[str]:
         """Returns in phrases how the data differs from that of an interface that was saved, an empty list for the same.
@@ -153,6 +160,12 @@ class Interface:
                 "not have the hash that it states. Put the run's own file back, or train the model again."
             )
         return loaded
+
+
+def needed_plugins(model: str, task: str, preprocessor: Preprocessor, **more: str) -> list[Plugin]:
+    """Returns the plugins that add the names, the task's report among them; `more` are other names by kind."""
+    report = get_task(task).report
+    return plugins_of({"model": model, "task": task, "preprocessor": preprocessor.kind, "report": report, **more})
 
 
 def described(preprocessor: Preprocessor) -> dict[str, Any]:

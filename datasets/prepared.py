@@ -14,7 +14,7 @@ import tensorflow as tf
 from zoo import registry, tasks
 from zoo.datasets.batches import joined, plain, rectangular
 from zoo.datasets.fingerprint import Fingerprint
-from zoo.datasets.interface import Examples, Interface, Sample, described
+from zoo.datasets.interface import Examples, Interface, Sample, described, needed_plugins
 from zoo.datasets.preprocessing.base import Batch, Tensors
 from zoo.datasets.sampling import draw_sample
 from zoo.datasets.shuffling import redrawn, shuffled
@@ -74,14 +74,46 @@ class Prepared:
 
         if seed is not None:
             keras.utils.set_random_seed(seed)
-        return registry.build(self.model, **self.arguments)
+        model = registry.build(self.model, **self.arguments)
+        self._check_fits(model)
+        return model
+
+    def _check_fits(self, model: keras.Model) -> None:
+        """Raises UsageError for a model that does not take what the preprocessor makes, or answers something else than the
+        task compares: better now than after the training."""
+        if not hasattr(model, "output_names"):
+            raise UsageError(
+                f"The builder of {self.model!r} returned a {type(model).__name__}; expected a Functional Keras model, whose "
+                "inputs and outputs have names. Return keras.Model(inputs, outputs)."
+            )
+        takes = {tensor.name: tf.TensorShape(tensor.shape[1:]) for tensor in model.inputs}
+        given = {name: tf.TensorShape(shape) for name, shape in self.preprocessor.input_shapes.items()}
+        if len(takes) == len(given) == 1:
+            given = dict(zip(takes, given.values(), strict=True))
+        if {*takes} != {*given} or not all(takes[name].is_compatible_with(given[name]) for name in takes):
+            shown = [{name: shape.as_list() for name, shape in shapes.items()} for shapes in (takes, given)]
+            raise UsageError(
+                f"Model {self.model!r} has the inputs {shown[0]}; data set {self.data.name!r} gives {shown[1]}. Build it "
+                "with these, or give its builder an argument input_shape, which the data then decides."
+            )
+        self.objective.check_outputs(model)
+        classes, names = self.objective.num_classes(model), len(self.class_names)
+        if classes is not None and classes != names:
+            raise UsageError(
+                f"Model {self.model!r} has {classes} classes; data set {self.data.name!r} has {names}. Give its builder an "
+                "argument num_classes, which the data decides."
+            )
 
     def describe(self) -> dict[str, Any]:
-        """Returns the `model` and `data` sections of a run's config.yaml.
+        """Returns the `model` and `data` sections of a run's config.yaml, and `plugins` where it needs any.
 
         What the data decided is left out: another data set, given beside that file, decides anew.
         """
+        source = {"data source": self.data.name.partition(":")[0]}
+        plugins = needed_plugins(self.model, self.task.name, self.preprocessor, **source)
+        facts = {plugin.name: {"source": plugin.source, "sha256": plugin.sha256} for plugin in plugins}
         return {
+            **({"plugins": facts} if facts else {}),
             "model": {"name": self.model, **registry.plain(self.requested)},
             "data": {
                 "name": self.data.name,

@@ -208,6 +208,7 @@ def _facts(
         "format": 2,
         "model": registry.without_initial_arguments(interface.build),
         "parameters": model.count_params(),
+        "plugins": {plugin.name: plugin.sha256 for plugin in interface.plugins},
         "task": interface.task,
         "classes": tasks.get_task(interface.task).classes,
         "class_names": list(interface.class_names),

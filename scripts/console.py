@@ -26,6 +26,13 @@ class Parser(jsonargparse.ArgumentParser):
         super().__init__(prog=f"zoo {command}", description=description, allow_abbrev=False, **settings)
         self.expected: dict[str, str] = {}
 
+    def add_plugins(self) -> None:
+        """Describes `--plugin`, which `load_plugins` has taken out of the command line already."""
+        text = "A Python file or module with models, tasks or data of your own; may be given several times."
+        self.add_argument("--plugin", metavar="FILE.py", help=text)
+        text = "Open runs that were made with another content of a plugin."
+        self.add_argument("--allow-changed-plugins", action="store_true", help=text)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises instead of printing the usage: an error is one line."""
         found = re.search(r'Parser key "([^"]+)"', message)
@@ -62,6 +69,7 @@ class Parser(jsonargparse.ArgumentParser):
         names = vars(sys.modules[source.__module__])
         group = self.add_argument_group(title)
         parameters = {n: p for n, p in inspect.signature(source).parameters.items() if n not in skip}
+        parameters = {n: p for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
         fields = dataclasses.fields(source) if dataclasses.is_dataclass(source) else ()
         # A signature shows <factory> in the place of a default that is made anew each time, such as a list.
         made = {f.name: f.default_factory() for f in fields if f.default_factory is not dataclasses.MISSING}
@@ -72,6 +80,8 @@ class Parser(jsonargparse.ArgumentParser):
             default = None if parameter.default is parameter.empty else made.get(name, parameter.default)
             # One by one: a return type that only the type checker imports must not be looked up.
             hint = eval(parameter.annotation, names) if isinstance(parameter.annotation, str) else parameter.annotation
+            if hint is parameter.empty:
+                hint = Any if default is None else type(default)
             hint = hint | None if default is None else hint
             example = f", such as {_shown(default)}" if default is not None else ""
             self.expected[f"{prefix}.{name}"] = _type_name(hint) + example
@@ -117,6 +127,25 @@ def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
         else:
             rest.append(word)
     return value, rest
+
+
+def load_plugins(argv: Sequence[str]) -> list[str]:
+    """Takes every `--plugin` out of a command line and loads it; returns the other words."""
+    changes = "--allow-changed-plugins" in argv
+    rest, found = [word for word in argv if word != "--allow-changed-plugins"], []
+    while any(word == "--plugin" or word.startswith("--plugin=") for word in rest):
+        place = next(i for i, word in enumerate(rest) if word == "--plugin" or word.startswith("--plugin="))
+        width = 1 if "=" in rest[place] else 2
+        source, _ = take_option(rest[place : place + width], "plugin")
+        found.append(str(source))
+        rest = rest[:place] + rest[place + width :]
+    if found:
+        import_tensorflow()  # most plugins import it, with its greeting
+        from zoo.plugins import load_plugin
+
+        for source in found:
+            load_plugin(source, allow_changes=changes)
+    return rest
 
 
 def import_tensorflow() -> None:

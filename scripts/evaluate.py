@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from zoo.scripts.console import Parser, import_tensorflow, run_command
+from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command
 
 
 def command(argv: list[str]) -> int:
@@ -12,7 +12,8 @@ def command(argv: list[str]) -> int:
     parser = Parser("evaluate", "Evaluate a finished run and write evaluation.json and plots into it.")
     parser.add_argument("run_directory", help="A folder that `zoo train` made.")
     parser.add_argument("--split", default="test", help="train, validation or test.")
-    options = parser.parse(argv)
+    parser.add_plugins()
+    options = parser.parse(load_plugins(argv))
 
     import_tensorflow()
     from zoo import evaluation, pipeline

@@ -10,7 +10,7 @@ import sys
 
 from zoo import checkpoints
 from zoo.errors import UsageError
-from zoo.scripts.console import Parser, import_tensorflow, run_command
+from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command
 from zoo.scripts.verify import asked_runtimes
 
 
@@ -31,7 +31,8 @@ def command(argv: list[str]) -> int:
         nargs="+",
         help="Of published weights: the data set's names of their classes, in the order that they have there.",
     )
-    options = parser.parse(argv)
+    parser.add_plugins()
+    options = parser.parse(load_plugins(argv))
     if options.data is None and checkpoints.families(options.run_directory):
         raise UsageError(
             f"{options.run_directory} holds published weights. Pass --data with a data set of their classes, such as "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from zoo.scripts.console import Parser, import_tensorflow, run_command
+from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command
 
 _DESCRIPTION = """Write a finished run as a folder that transformers loads: weights, vocabulary, label names.
 `zoo train --model NAME --model.weights FOLDER` fine-tunes from it; a masked language model gives it its body.
@@ -16,7 +16,8 @@ def command(argv: list[str]) -> int:
     parser = Parser("huggingface", _DESCRIPTION)
     parser.add_argument("run_directory", help="A folder that `zoo train` made.")
     parser.add_argument("folder", help="Where to write; nothing but an empty folder may be there.")
-    options = parser.parse(argv)
+    parser.add_plugins()
+    options = parser.parse(load_plugins(argv))
 
     import_tensorflow()
     from zoo import checkpoints, pipeline

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 from zoo import datasets
-from zoo.registry import get_spec, list_models
-from zoo.scripts.console import Parser, run_command
+from zoo.plugins import list_plugins
+from zoo.registry import ModelSpec, get_spec, list_models
+from zoo.scripts.console import Parser, load_plugins, run_command
 
 
 def model_table() -> str:
@@ -14,19 +15,21 @@ def model_table() -> str:
     lines = ["| model | tasks | what | parameters |", "|---|---|---|---|"]
     for name in list_models():
         spec = get_spec(name)
-        arguments, count = spec.golden[0]
-        called = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
-        lines.append(f"| `{name}` | {', '.join(spec.tasks)} | {spec.summary} | {count:,} with `{called}` |")
+        counted = [
+            f"{n:,} with `{', '.join(f'{k}={v!r}' for k, v in chosen.items())}`" for chosen, n in spec.golden[:1]
+        ]
+        lines.append(f"| `{name}` | {_tasks(spec)} | {spec.summary} | {''.join(counted)} |")
     return "\n".join(lines)
 
 
 def command(argv: list[str]) -> int:
     """Parses and prints; TensorFlow is not imported."""
-    parser = Parser("list", "List models and data sets.")
+    parser = Parser("list", "List models, data sets and plugins.")
     parser.add_argument("pattern", nargs="?", default="*", help="Shell-style pattern on the name.")
     parser.add_argument("--task", help="Only models that serve this task.")
     parser.add_argument("--markdown", action="store_true", help="All models as the table of README.")
-    options = parser.parse(argv)
+    parser.add_plugins()
+    options = parser.parse(load_plugins(argv))
     if options.markdown:
         print(model_table())
         return 0
@@ -34,13 +37,20 @@ def command(argv: list[str]) -> int:
     width = max(map(len, names), default=0)
     for name in names:
         spec = get_spec(name)
-        print(f"{name:<{width}}  {', '.join(spec.tasks):<22}  {spec.summary}")
+        print(f"{name:<{width}}  {_tasks(spec):<22}  {spec.summary}")
     if not names:
         print(f"No model matches {options.pattern!r}.")
     print(
         f"Data sets: {', '.join(f'{n} (embedded)' if n in datasets.EMBEDDED else n for n in datasets.list_datasets())}"
     )
+    for plugin in list_plugins():
+        kinds = (f"{kind} {', '.join(names)}" for kind, names in sorted(plugin.adds.items()))
+        print(f"Plugin {plugin.name} ({plugin.source}): {'; '.join(kinds) or 'adds no name'}")
     return 0
+
+
+def _tasks(spec: ModelSpec) -> str:
+    return ", ".join(spec.tasks) or "any"
 
 
 if __name__ == "__main__":

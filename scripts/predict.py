@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from zoo.errors import UsageError
-from zoo.scripts.console import Parser, import_tensorflow, run_command
+from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command
 
 
 def command(argv: list[str]) -> int:
@@ -24,7 +24,8 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--top", type=int, default=1, help="How many labels to show.")
     parser.add_argument("--signature", default="serving_default", help="Which function of the SavedModel answers.")
     parser.add_argument("--json", action="store_true", help="One JSON object a line, with every output.")
-    options = parser.parse(argv)
+    parser.add_plugins()
+    options = parser.parse(load_plugins(argv))
     if options.top < 1:
         raise UsageError(f"--top is {options.top}; expected at least 1. Pass --top 3, say.")
 

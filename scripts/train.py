@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -10,9 +11,11 @@ from typing import Any
 
 from zoo import datasets
 from zoo.config import TrainConfig, read_yaml
+from zoo.datasets.sources.registry import SOURCES, options_of
 from zoo.errors import UsageError, did_you_mean
+from zoo.plugins import check_recorded, load_function
 from zoo.registry import get_spec, list_models
-from zoo.scripts.console import Parser, import_tensorflow, run_command, take_option
+from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command, take_option
 
 RECIPES = Path(__file__).with_name("recipes")
 _SECTIONS = ("model", "data", "config")
@@ -21,7 +24,8 @@ _DESCRIPTION = """Train a model, evaluate it on the test split, write its SavedM
 The same command after a kill goes on where the run was.
 """
 _NAMES = """
---model NAME     a model: {models}
+--model NAME     a model: {models};
+                 or FILE.py:FUNCTION, a function of your own that returns a Functional Keras model
 --data NAME      a data set: {data}, csv:FILE, images:FOLDER, text:FOLDER, lines:FILE,
                  or another of TensorFlow Datasets with one image or text and one class label
 --config FILE    repeat a run from its config.yaml, or a recipe by its name: {recipes}
@@ -45,6 +49,7 @@ def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
             "run; a single setting is an option such as --config.epochs 10."
         )
     content = read_yaml(name if Path(name).is_file() else RECIPES / f"{name}.yaml")
+    check_recorded(content.pop("plugins", None), f"{name}: this run")
     for section, values in content.items():
         if section not in sections:
             raise UsageError(f"{name} has a section {section!r}. {did_you_mean(str(section), _SECTIONS)}")
@@ -64,7 +69,10 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
     Returns:
         The parser, the names of model and data set where they are given, and what is left of the command line.
     """
-    model, argv = take_option(argv, "model")
+    model, argv = take_option(load_plugins(argv), "model")
+    if model is not None and ":" in model:
+        import_tensorflow()
+        model = load_function(model)
     data, argv = take_option(argv, "data")
     file, argv = take_option(argv, "config")
     sections = read_sections(file)
@@ -85,6 +93,7 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
     parser.add_argument(
         "--run_directory", "--run-directory", help="Where the run is kept; runs/DATA-MODEL if left out."
     )
+    parser.add_plugins()
     parser.add_argument("--no-export", action="store_true", help="Stop after the evaluation.")
     parser.add_argument("--overwrite", action="store_true", help="Throw away the run that is in the run directory.")
     parser.add_argument("--quiet", action="store_true", help="A line per epoch instead of a progress bar.")
@@ -98,7 +107,17 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
         spec = get_spec(model)
         title = f"model {model}: {spec.summary}"
         parser.add_signature("model", spec.builder, title, skip=spec.data_arguments, values=sections["model"])
-    parser.add_signature("data", datasets.load, f"data {data or ''}".strip(), skip=("name",), values=sections["data"])
+    read = SOURCES.added().get((data or "").partition(":")[0])
+    own = {
+        name for name in (options_of(read) if read else ()) if name not in inspect.signature(datasets.load).parameters
+    }
+    title, values = f"data {data or ''}".strip(), sections["data"]
+    shared = {name: value for name, value in values.items() if name not in own}
+    parser.add_signature("data", datasets.load, title, skip=("name",), values=shared)
+    if read is not None and own:
+        others = {*inspect.signature(read).parameters} - own
+        mine = {name: value for name, value in values.items() if name in own}
+        parser.add_signature("data", read, f"{title}: its own", skip=others, values=mine)
     parser.add_signature("config", TrainConfig, "config: how to train", skip=(), values=sections["config"])
     return parser, {"model": model, "data": data}, argv
 

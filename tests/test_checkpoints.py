@@ -190,7 +190,8 @@ def two_formats(monkeypatch):
     checkpoints.register_format(DISTILBERT)
     spec = zoo.get_spec("bert")
     changed = dataclasses.replace(spec, checkpoints=(*spec.checkpoints, "distilbert_folder"))
-    monkeypatch.setitem(registry._SPECS, "bert", changed)
+    entry = dataclasses.replace(registry.MODELS.entries["bert"], value=changed)
+    monkeypatch.setitem(registry.MODELS.entries, "bert", entry)
 
 
 @pytest.fixture(scope="module")

@@ -320,7 +320,7 @@ def test_unknown_arguments_and_models(digits):
 
 def test_a_model_of_another_task(digits, monkeypatch):
     zoo.list_models()
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    monkeypatch.setattr(registry.MODELS, "entries", dict(registry.MODELS.entries))
 
     @zoo.register_model(tasks=("tagging", "forecasting"), reference="none")
     def build_tagger_model(num_classes):

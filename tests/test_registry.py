@@ -18,7 +18,7 @@ from zoo import registry
 def scratch(monkeypatch):
     """A registry that a test may fill: what it registers is gone afterwards."""
     zoo.list_models()  # everything is scanned before the copy is made
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    monkeypatch.setattr(registry.MODELS, "entries", dict(registry.MODELS.entries))
 
 
 def builder(title: str = "build_thing_model", module: str = "somewhere.things", **namespace):

@@ -493,7 +493,7 @@ def test_a_data_sets_vocabulary_is_trained_on_its_training_split():
 def test_a_spec_may_choose_the_preprocessor(monkeypatch):
     from zoo import registry
 
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    monkeypatch.setattr(registry.MODELS, "entries", dict(registry.MODELS.entries))
 
     def build_pieces_model(vocab_size, num_classes, max_length=12):
         raise AssertionError

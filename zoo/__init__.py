@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoo._version import __version__
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
+from zoo.plugins import list_plugins, load_plugin
 from zoo.registry import ModelSpec, build, get_spec, list_models, register_model
 from zoo.tasks import register_task
 
@@ -35,6 +36,8 @@ __all__ = [
     "export",
     "get_spec",
     "list_models",
+    "list_plugins",
+    "load_plugin",
     "precision",
     "register_model",
     "register_task",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import registry, storage
+from zoo import plugins, registry, storage
 from zoo.config import TrainConfig, read_yaml
 from zoo.errors import UsageError
 
@@ -125,9 +125,8 @@ def run(
         if export:
             interface = Interface.load(directory / "interface")  # the one that the run began with
             saved, verification = _export(network, interface, directory, report, verbose)
-    first = prepared.task.signatures["serving_default"].requests[0]
-    typed = prepared.preprocessor.requests[first].typed
-    return RunResult(directory, trained.history, report, saved, verification, typed)
+    request = prepared.preprocessor.requests[prepared.task.signatures["serving_default"].requests[0]]
+    return RunResult(directory, trained.history, report, saved, verification, request.typed)
 
 
 def _prepare(
@@ -265,9 +264,8 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     from zoo import datasets
 
     model_file, settings, interface = _finished(run_directory)
-    arguments = dict(settings["model"])
+    arguments = {key: value for key, value in settings["model"].items() if key != "name"}
     source = dict(settings["data"])
-    del arguments["name"]
     prepared = datasets.load(source.pop("name"), **source).prepared_as(interface, arguments)
     if prepared.class_names != interface.class_names or "train" in prepared.changed:
         changes = "; ".join(interface.fingerprint.changes(prepared.fingerprint))
@@ -391,10 +389,12 @@ def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interfac
             f"The run in {directory} has not finished training. `zoo train --config {directory / 'config.yaml'} "
             f"--run_directory {directory}` goes on with it."
         )
+    settings = read_yaml(directory / "config.yaml")
+    plugins.check_recorded(settings.get("plugins"), f"The run in {directory}")
     interface = Interface.load(directory / "interface")
     if trained_on(directory / "model.keras") != interface.fingerprint.sha256:
         raise UsageError(
             f"{directory / 'interface'} belongs to other data than {directory / 'model.keras'}: their words and classes may "
             "have other numbers. Put the run's own files back, or train the model again with --overwrite."
         )
-    return directory / "model.keras", read_yaml(directory / "config.yaml"), interface
+    return directory / "model.keras", settings, interface

@@ -10,14 +10,13 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import functools
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoo.errors import UsageError, did_you_mean
+from zoo.registries import Registry
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +32,8 @@ class ModelSpec:
     Attributes:
         name: the registered name; `build_NAME_model` is the builder.
         builder: pure function that returns an uncompiled Functional model with named inputs and layers.
-        tasks: the names of the tasks (`zoo.tasks`) that the family serves.
+        tasks: the names of the tasks (`zoo.tasks`) that the family serves; empty for a function of a user's own, which may
+            serve any.
         reference: where the architecture comes from.
         features_layer: the layer whose output is the `features` signature; None where there is no such signature.
         levels: layers that count as one where learning rates fall from layer to layer, as groups of patterns on their
@@ -86,7 +86,7 @@ class ModelSpec:
         return inspect.signature(self.builder).parameters
 
 
-_SPECS: dict[str, ModelSpec] = {}
+MODELS: Registry[ModelSpec] = Registry("model", "zoo.models")
 
 
 def register_model(
@@ -127,22 +127,8 @@ def register_model(
         name = title.removeprefix("build_").removesuffix("_model")
         if title != f"build_{name}_model" or not name:
             raise ValueError(f"A builder is called build_NAME_model; received {title}. Rename the function.")
-        first = _SPECS[name].builder.__module__ if name in _SPECS else None
-        if first not in (None, builder.__module__):  # the same module again is a reload, or a notebook's cell run twice
-            raise ValueError(
-                f"Model {name!r} is registered twice: by {first} and by {builder.__module__}. Rename one builder."
-            )
-
-        @functools.wraps(builder)
-        def recording(*args: Any, **kwargs: Any) -> Any:
-            model = builder(*args, **kwargs)  # first: Python's message for a wrong argument names the builder
-            bound = inspect.signature(builder).bind(*args, **kwargs)
-            bound.apply_defaults()
-            record = {"name": name, "arguments": {k: plain(v) for k, v in bound.arguments.items()}}
-            object.__setattr__(model, "_zoo_build", record)  # past Keras's attribute tracking, which would wrap it
-            return model
-
-        _SPECS[name] = ModelSpec(
+        recording = _recording(builder, name)
+        spec = ModelSpec(
             name=name,
             builder=recording,
             tasks=tasks,
@@ -162,9 +148,43 @@ def register_model(
             jit_compile=jit_compile,
             variant_of=variant_of,
         )
+        MODELS.add(name, spec, builder.__module__)
         return recording  # type: ignore[return-value]
 
     return decorate
+
+
+def register_function(function: Builder, reference: str) -> str:
+    """Registers any function that returns a Functional model, for data of any task; returns the model's name.
+
+    The name is the function's, without `build_` and `_model`. A function that is registered already keeps its spec.
+
+    Raises:
+        ValueError: another module has registered the name.
+    """
+    for name, entry in MODELS.entries.items():
+        if entry.value.builder is function:
+            return name
+    name = function.__name__
+    if name.startswith("build_") and name.endswith("_model"):
+        name = name.removeprefix("build_").removesuffix("_model") or name
+    MODELS.add(name, ModelSpec(name, _recording(function, name), (), reference), function.__module__)
+    return name
+
+
+def _recording(builder: Builder, name: str) -> Builder:
+    """Returns a builder that records its name and full arguments on every model that it makes."""
+
+    @functools.wraps(builder)
+    def recording(*args: Any, **kwargs: Any) -> Any:
+        model = builder(*args, **kwargs)  # first: Python's message for a wrong argument names the builder
+        bound = inspect.signature(builder).bind(*args, **kwargs)
+        bound.apply_defaults()
+        record = {"name": name, "arguments": {k: plain(v) for k, v in bound.arguments.items()}}
+        object.__setattr__(model, "_zoo_build", record)  # past Keras's attribute tracking, which would wrap it
+        return model
+
+    return recording
 
 
 def register_variant(
@@ -188,7 +208,7 @@ def register_variant(
     Example:
         >>> build_flat_model = register_variant(build_mlp_model, "flat", "No hidden layer.", golden=(), hidden_units=())
     """
-    family = next((spec for spec in _SPECS.values() if spec.builder is builder), None)
+    family = next((entry.value for entry in MODELS.entries.values() if entry.value.builder is builder), None)
     if family is None:
         raise ValueError(f"{builder.__name__} is not registered. Put @register_model on it.")
     for argument in defaults:
@@ -224,14 +244,6 @@ def plain(value: Any) -> Any:
     return value
 
 
-@functools.cache
-def _scan() -> None:
-    """Imports every module of `zoo/models/`, which registers what they hold."""
-    package = importlib.import_module("zoo.models")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"zoo.models.{module.name}")
-
-
 def list_models(pattern: str = "*", *, task: str | None = None, variants: bool = True) -> list[str]:
     """Returns the names of the registered models, sorted.
 
@@ -247,13 +259,13 @@ def list_models(pattern: str = "*", *, task: str | None = None, variants: bool =
         >>> zoo.list_models("c*", task="image_classification")
         ['cnn']
     """
-    _scan()
-    known = {t for spec in _SPECS.values() for t in spec.tasks}
+    specs = {name: MODELS.entries[name].value for name in MODELS.names()}
+    known = {t for spec in specs.values() for t in spec.tasks}
     if task is not None and task not in known:
         raise UsageError(f"No model serves the task {task!r}. {did_you_mean(task, known)}")
     return sorted(
         name
-        for name, spec in _SPECS.items()
+        for name, spec in specs.items()
         if fnmatch.fnmatchcase(name, pattern) and (task is None or task in spec.tasks)
         if variants or spec.variant_of is None
     )
@@ -269,10 +281,7 @@ def get_spec(name: str) -> ModelSpec:
         >>> zoo.get_spec("cnn").features_layer
         'features'
     """
-    _scan()
-    if name not in _SPECS:
-        raise UsageError(f"Unknown model {name!r}. {did_you_mean(name, _SPECS, listing='zoo list')}")
-    return _SPECS[name]
+    return MODELS.get(name, listing="zoo list")
 
 
 def build(name: str, /, **arguments: Any) -> keras.Model:
@@ -317,8 +326,7 @@ def without_initial_arguments(build: Mapping[str, Any]) -> dict[str, Any]:
         >>> without_initial_arguments({"name": "vgg16", "arguments": {"num_classes": 2, "weights": "vgg16.h5"}})
         {'name': 'vgg16', 'arguments': {'num_classes': 2}}
     """
-    _scan()
-    initial = _SPECS[build["name"]].initial_arguments if build["name"] in _SPECS else ()
+    initial = get_spec(build["name"]).initial_arguments if build["name"] in MODELS.names() else ()
     kept = {name: value for name, value in build["arguments"].items() if name not in initial}
     return {"name": build["name"], "arguments": kept}
 

@@ -6,14 +6,11 @@ is served is what was trained on.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from zoo.errors import UsageError, did_you_mean
+from zoo.registries import Registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +78,7 @@ class Preprocessor(Protocol):
         """Everything that it takes to make an equal one: `get_preprocessor(kind)(**config)`."""
 
 
-_PREPROCESSORS: dict[str, type[Any]] = {}
+PREPROCESSORS: Registry[Any] = Registry("preprocessor", "zoo.datasets.preprocessing")
 KindT = TypeVar("KindT", bound=type)
 
 
@@ -96,22 +93,8 @@ def register_preprocessor(cls: KindT) -> KindT:
         ... class WaveformPreprocessor:
         ...     kind = "waveform"
     """
-    kind = cls.kind  # type: ignore[attr-defined]
-    first = _PREPROCESSORS.get(kind, cls).__module__
-    if first != cls.__module__:  # the same module again is a reload, or a notebook's cell run twice
-        raise ValueError(
-            f"Preprocessor {kind!r} is registered twice: by {first} and by {cls.__module__}. Rename one of them."
-        )
-    _PREPROCESSORS[kind] = cls
+    PREPROCESSORS.add(cls.kind, cls, cls.__module__)  # type: ignore[attr-defined]
     return cls
-
-
-@functools.cache
-def _scan() -> None:
-    """Imports every module of this folder, which registers what they hold."""
-    package = importlib.import_module("zoo.datasets.preprocessing")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"zoo.datasets.preprocessing.{module.name}")
 
 
 def get_preprocessor(kind: str) -> Any:
@@ -124,7 +107,4 @@ def get_preprocessor(kind: str) -> Any:
         >>> get_preprocessor("image").__name__
         'ImagePreprocessor'
     """
-    _scan()
-    if kind not in _PREPROCESSORS:
-        raise UsageError(f"Unknown preprocessor {kind!r}. {did_you_mean(kind, _PREPROCESSORS)}")
-    return _PREPROCESSORS[kind]
+    return PREPROCESSORS.get(kind)

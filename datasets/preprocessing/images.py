@@ -74,8 +74,13 @@ class ImagePreprocessor:
         if needs.get("rows_as_steps"):
             shape = (*shape, 1) if isinstance(shape, (list, tuple)) and len(shape) == 2 else shape
         if shape is None:
-            least = needs["image_size"]
             own = feature.shape[:2]
+            least = needs.get("image_size", own)
+            if None in least:
+                raise UsageError(
+                    f"The images of data set {data.name!r} have various sizes. Pass input_shape=[28, 28, 1], say, or name "
+                    "an image_size in the model's preprocessing."
+                )
             fits = all(o is not None and o >= n for o, n in zip(own, least, strict=True))
             shape = (*(own if fits else least), 1 if feature.shape[-1] in (1, 2) else 3)
         valid = isinstance(shape, (list, tuple)) and len(shape) == 3 and all(isinstance(n, int) for n in shape)

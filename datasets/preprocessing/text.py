@@ -92,6 +92,10 @@ def text_request(name: str) -> Request:
     return Request(name, "text", "string", (), "UTF-8")
 
 
+USUAL_SIZES = {"vocab_size": 10_000, "max_length": 128}
+"""Most words and longest text where neither the builder's arguments nor the model's spec say."""
+
+
 def vocabulary_sizes(needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[int, int]:
     """Returns vocabulary size and longest text: the builder's arguments, else what the spec needs.
 
@@ -99,11 +103,13 @@ def vocabulary_sizes(needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
         UsageError: one of them is no whole number of at least 3.
     """
     sizes = []
-    for name in ("vocab_size", "max_length"):
+    for name, usual in USUAL_SIZES.items():
         value = arguments.get(name)
-        value = needs[name] if value is None else value
+        value = needs.get(name, usual) if value is None else value
         if isinstance(value, bool) or not isinstance(value, int) or value < 3:
-            raise UsageError(f"{name} is {value!r}; expected a whole number of at least 3. Pass {name}={needs[name]}.")
+            raise UsageError(
+                f"{name} is {value!r}; expected a whole number of at least 3. Pass {name}={needs.get(name, usual)}."
+            )
         sizes.append(value)
     return sizes[0], sizes[1]
 

@@ -15,6 +15,7 @@ from zoo.datasets.sources import csv_files
 from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.in_memory import Rows, check_images, features_of, positive, texts, useful_lags, window_splits
 from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
+from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import digest, divide_users_by_time, duplicates, sentence_groups
 from zoo.errors import UsageError, did_you_mean
 
@@ -278,6 +279,7 @@ LAYOUTS = {
 """The layouts by task."""
 
 
+@register_source("csv")
 def read_csv(
     name: str,
     path: Path,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import digest, divide_users_by_time
 
 if TYPE_CHECKING:
@@ -363,3 +364,6 @@ EMBEDDED: dict[str, Callable[..., Data]] = {
     "tastes": _load_tastes,
 }
 """The embedded data sets by name: functions of the memory limit, and of what else a set lets one choose."""
+
+for _name, _load in EMBEDDED.items():
+    register_source(_name)(_load)

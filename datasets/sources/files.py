@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.datasets.data import Data
-from zoo.datasets.sources.csv_schemas import read_csv
 from zoo.datasets.sources.in_memory import Rows, check_images, texts
 from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
+from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import digest, divide, duplicates
 from zoo.errors import UsageError, did_you_mean
 
@@ -17,6 +17,7 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _TEXTS = (".txt",)
 
 
+@register_source("images")
 def read_images(name: str, path: Path, memory_limit: int) -> Data:
     """Reads FOLDER/class/*.png (JPEG, BMP and GIF too), or FOLDER/train/class/*.png with its other splits beside it.
 
@@ -47,6 +48,7 @@ def read_images(name: str, path: Path, memory_limit: int) -> Data:
     return rows.to_data(name, {}, f"own images in the folder {path.name}", memory_limit)
 
 
+@register_source("text")
 def read_texts(name: str, path: Path, memory_limit: int) -> Data:
     """Reads FOLDER/class/*.txt, or FOLDER/train/class/*.txt with its other splits beside it; UTF-8, a file a text.
 
@@ -84,6 +86,7 @@ def read_texts(name: str, path: Path, memory_limit: int) -> Data:
 _LINE_SHARES = (0.98, 0.01, 0.01)
 
 
+@register_source("lines")
 def read_lines(name: str, path: Path, memory_limit: int) -> Data:
     """Reads plain text, UTF-8, a text a line; empty lines are left out. Its task is to fill in blanks.
 
@@ -160,12 +163,3 @@ def _folders(folder: Path) -> list[Path]:
 
 def _hidden(path: Path, below: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(below).parts)
-
-
-READ_FILES: dict[str, Callable[..., Data]] = {
-    "csv": read_csv,
-    "images": read_images,
-    "lines": read_lines,
-    "text": read_texts,
-}
-"""The readers of own files by the kind that a name begins with."""

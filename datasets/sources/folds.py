@@ -65,13 +65,13 @@ def take_fold(data: Data, folds: int, fold: int) -> Data:
 
 def _contents(data: Data) -> tuple[list[bytes], list[int] | None]:
     targets = {target for name in data.tasks for target in get_task(name).targets}
+    classes = {get_task(name).classes for name in data.tasks} & {*data.features}  # of all examples, or of none
     digests: list[bytes] = []
     labels: list[int] = []
     for example in _joined(data).as_numpy_iterator():
         parts = (value for key, value in sorted(example.items()) if key not in targets)
         digests.append(digest(*(part for value in parts for part in _bytes(value))))
-        if "label" in example:
-            labels.append(int(example["label"]))
+        labels += [int(example[key]) for key in classes if np.ndim(example[key]) == 0]
     return digests, labels or None
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib
-import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import UsageError, did_you_mean
+from zoo.registries import Registry
 
 if TYPE_CHECKING:
     import keras
@@ -57,7 +54,7 @@ class ReportKind:
     plots: Mapping[str, Callable[[Report, Path], None]] = dataclasses.field(default_factory=dict)
 
 
-_REPORTS: dict[str, tuple[str, ReportKind]] = {}
+REPORTS: Registry[ReportKind] = Registry("report", "zoo.evaluation")
 
 
 def register_report(name: str, kind: ReportKind) -> ReportKind:
@@ -69,20 +66,8 @@ def register_report(name: str, kind: ReportKind) -> ReportKind:
     Example:
         >>> zoo.evaluation.register_report("localization", ReportKind(compute, summary, headline))
     """
-    module = sys._getframe(1).f_globals.get("__name__", "__main__")
-    first = _REPORTS.get(name, (module, kind))[0]
-    if first != module:  # the same module again is a reload, or a notebook's cell run twice
-        raise ValueError(f"Report {name!r} is registered twice: by {first} and by {module}. Rename one of them.")
-    _REPORTS[name] = module, kind
+    REPORTS.add(name, kind, sys._getframe(1).f_globals.get("__name__", "__main__"))
     return kind
-
-
-@functools.cache
-def _scan() -> None:
-    """Imports every module of this folder, which registers what they hold."""
-    package = importlib.import_module("zoo.evaluation")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"zoo.evaluation.{module.name}")
 
 
 def get_report(name: str) -> ReportKind:
@@ -91,10 +76,7 @@ def get_report(name: str) -> ReportKind:
     Raises:
         UsageError: no such report; the message offers the nearest.
     """
-    _scan()
-    if name not in _REPORTS:
-        raise UsageError(f"Unknown report {name!r}. {did_you_mean(name, _REPORTS)}")
-    return _REPORTS[name][1]
+    return REPORTS.get(name)
 
 
 def raw_examples(data: Prepared, split: str) -> Iterator[dict[str, Any]]:

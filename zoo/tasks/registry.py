@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 import sys
 
-from zoo.errors import UsageError, did_you_mean
+from zoo.registries import Registry
 from zoo.tasks.contract import Task
 
-_TASKS: dict[str, tuple[str, Task]] = {}
+TASKS: Registry[Task] = Registry("task", "zoo.tasks")
 
 
 def register_task(task: Task) -> Task:
@@ -22,24 +19,12 @@ def register_task(task: Task) -> Task:
     Example:
         >>> zoo.register_task(Task(name="localization", targets=("label", "box"), ...))
     """
-    module = sys._getframe(1).f_globals.get("__name__", "__main__")
-    first = _TASKS.get(task.name, (module, task))[0]
-    if first != module:  # the same module again is a reload, or a notebook's cell run twice
-        raise ValueError(f"Task {task.name!r} is registered twice: by {first} and by {module}. Rename one of them.")
     if "serving_default" not in task.signatures:
         raise ValueError(
             f"Task {task.name!r} has the signatures {list(task.signatures)}; expected one called serving_default. Add it."
         )
-    _TASKS[task.name] = module, task
+    TASKS.add(task.name, task, sys._getframe(1).f_globals.get("__name__", "__main__"))
     return task
-
-
-@functools.cache
-def _scan() -> None:
-    """Imports every module of this folder, which registers what they hold."""
-    package = importlib.import_module("zoo.tasks")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"zoo.tasks.{module.name}")
 
 
 def list_tasks() -> list[str]:
@@ -49,8 +34,7 @@ def list_tasks() -> list[str]:
         >>> "tagging" in list_tasks()
         True
     """
-    _scan()
-    return sorted(_TASKS)
+    return TASKS.names()
 
 
 def get_task(name: str) -> Task:
@@ -63,7 +47,4 @@ def get_task(name: str) -> Task:
         >>> get_task("image_classification").targets
         ('label',)
     """
-    _scan()
-    if name not in _TASKS:
-        raise UsageError(f"Unknown task {name!r}. {did_you_mean(name, _TASKS)}")
-    return _TASKS[name][1]
+    return TASKS.get(name)

@@ -255,6 +255,14 @@ _NO_NUMBERS = ("steps_per_call", "checkpoint_steps", "keep_checkpoints", "histog
 def _reject_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any], same_data: bool) -> None:
     """Raises for the first setting in which a run that is there differs; more epochs at a constant rate are welcome, and
     so is the same data under another name."""
+    hashes = [{k: v["sha256"] for k, v in (part.get("plugins") or {}).items()} for part in (existing, wanted)]
+    for plugin in {**hashes[0], **hashes[1]}:
+        old, new = (known.get(plugin, "absent") for known in hashes)
+        if old != new and None not in (old, new):
+            raise UsageError(
+                f"{path} holds a run with the plugin {plugin!r} of sha256 {old}; now it is {new}. Put the old file back to "
+                "go on, or pass another --run_directory, or --overwrite to start anew."
+            )
     for section in ("model", "data", "config"):
         defaults = (
             TrainConfig().to_dict() if section == "config" else {}

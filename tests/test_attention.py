@@ -394,6 +394,7 @@ def test_precision_whole_and_step_by_step(kernels, policy):
 @pytest.mark.parametrize("across", [False, True])
 def test_blocks_in_a_model_come_back_from_its_file(kernels, across, tmp_path):
     """Keras's mask reaches the blocks, of the inputs and of the memory."""
+    keras.utils.set_random_seed(0)
     ids, others = keras.Input((None,), dtype="int32"), keras.Input((None,), dtype="int32")
     x, memory = (keras.layers.Embedding(9, DIM, mask_zero=True)(i) for i in (ids, others))
     options = {"activation": "gelu", "attention_dropout": 0.2, "pre_norm": True, "kernel_initializer": "he_normal"}
@@ -405,7 +406,7 @@ def test_blocks_in_a_model_come_back_from_its_file(kernels, across, tmp_path):
     given = [np.array([[1, 2, 3, 0, 0]]), np.array([[4, 5, 0, 0]])]
     np.testing.assert_array_equal(again(given), model(given))
     shorter = model([given[0][:, :3], given[1][:, :2]])
-    np.testing.assert_allclose(model(given)[:, :3], shorter, atol=1e-6)
+    np.testing.assert_allclose(model(given)[:, :3], shorter, atol=1e-5)
 
 
 def test_every_kernel_starts_from_other_numbers():
@@ -418,7 +419,8 @@ def test_every_kernel_starts_from_other_numbers():
 
 def test_every_activation_is_what_keras_has():
     x = np.linspace(-6, 6, 101)
-    theirs = {"gelu": functools.partial(keras.activations.gelu, approximate=False), "gelu_tanh": keras.activations.gelu}
+    gelu = keras.activations.gelu
+    theirs = {"gelu": gelu, "gelu_tanh": functools.partial(gelu, approximate=True)}
     for name, function in ACTIVATIONS.items():
         expected = theirs.get(name, getattr(keras.activations, name, None))(tf.constant(x))
         # Keras keeps its constants in float32.

@@ -38,6 +38,8 @@ class Adaptation(Protocol):
         ...         weight.assign(tf.clip_by_value(weight, -limit, limit))
     """
 
+    model: keras.Model
+    config: TrainConfig
     fields: ClassVar[tuple[str, ...]]
     order: ClassVar[int] = 0
     evaluated: Sequence[keras.Variable] = ()

@@ -130,11 +130,12 @@ def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[st
     options = parser.parse(argv)
     if data is None:
         raise UsageError(f"No data set was given. Pass --data with one of {', '.join(datasets.list_datasets())}.")
+    chosen = options.model.as_dict() if "model" in options else {}  # a function may have no options
     arguments = {
         "model": str(model),
         "data": data,
         "config": TrainConfig.from_dict(options.config.as_dict()),
-        "model_arguments": {k: v for k, v in options.model.as_dict().items() if v is not None or _optional(model, k)},
+        "model_arguments": {k: v for k, v in chosen.items() if v is not None or _optional(model, k)},
         "data_arguments": {k: v for k, v in options.data.as_dict().items() if v is not None},
         "run_directory": options.run_directory,
         "export": not options.no_export,

@@ -47,6 +47,7 @@ def run_zoo(*words, status=0, **options):
 def apart(monkeypatch):
     """Forgets every plugin, as a new process would, for the time of a test."""
     for registry in registries._REGISTRIES.values():
+        registry.names()  # what is scanned later would be gone afterwards
         own = {name: entry for name, entry in registry.entries.items() if entry.plugin is None}
         monkeypatch.setattr(registry, "entries", own)
     for name in [*registries._PLUGINS, "ink_boxes", "ink_layers", "my_net"]:

@@ -231,7 +231,7 @@ def test_labels_and_model_card(base, report):
     assert (base / "1" / "assets" / "labels.txt").read_text() == "".join(f"{n}\n" for n in range(10))
     card = (base / "1" / "README.md").read_text(encoding="utf-8")
     assert card.startswith("# mlp for digits\n\nFor image classification, 1,210 parameters; exported by savedmodel-zoo")
-    assert f"| accuracy | {report['accuracy']:.4f} | {report['baseline']['accuracy']:.4f} |" in card
+    assert f"| **accuracy** | {report['accuracy']:.4f} | {report['baseline']['accuracy']:.4f}" in card
     assert "## Measured on the test split" in card
     assert "360 examples." in card
     assert "Licence of the data: CC BY 4.0" in card

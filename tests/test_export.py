@@ -24,6 +24,7 @@ from PIL import Image
 import zoo
 from zoo import lookup, storage, tasks
 from zoo._version import __version__
+from zoo.datasets.preprocessing.images import ImagePreprocessor
 from zoo.errors import UsageError
 from zoo.export import artifact, artifact_paths, live, publishing
 from zoo.export.graph import forms, signatures
@@ -181,16 +182,19 @@ def test_zoo_json_says_what_it_is(base, model, report):
             "inputs": request,
             "outputs": described(default, class_name={"dtype": "string", "shape": [None]}, probabilities=probabilities),
             "shown": {"kind": "labels", "outputs": ["probabilities"], "digits": 4},
+            "golden": {"inputs": "requests", "answers": "serving_default"},
         },
         "predict": {
             "inputs": {"image": {"dtype": "float32", "shape": [None, 8, 8, 1], "kind": "number"}},
             "outputs": {"probabilities": probabilities},
             "shown": plain,
+            "golden": {"inputs": "inputs", "answers": "predict"},
         },
         "features": {
             "inputs": request,
             "outputs": {"features": {"dtype": "float32", "shape": [None, 16]}},
             "shown": plain,
+            "golden": {"inputs": "requests", "answers": "features"},
         },
         "top_k": {
             "inputs": request,
@@ -200,6 +204,7 @@ def test_zoo_json_says_what_it_is(base, model, report):
                 probability={"dtype": "float32", "shape": [None, 5]},
             ),
             "shown": {"kind": "rows", "outputs": ["class_name", "probability"], "digits": 4},
+            "golden": {"inputs": "requests", "answers": "top_k"},
         },
     }
     assert facts["portable_signature"] == "predict", "the same ops are the fastest here"
@@ -789,7 +794,7 @@ def test_every_kind_of_picture_is_answered_as_the_preprocessor_sees_it(grey, col
     content, picture = pictures()[kind]
     array = np.asarray(picture)
     for served, channels, size in ((grey, 1, (8, 8)), (colour, 3, (12, 10))):
-        preprocess = zoo.datasets.preprocessing.base.ImagePreprocessor(*size, channels)
+        preprocess = ImagePreprocessor(*size, channels)
         image = preprocess(array.reshape(1, *array.shape[:2], -1))
         expected = served({"image": image}, "predict")["probabilities"]
         got = served({"image_bytes": [content]})["probabilities"]

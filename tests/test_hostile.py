@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 import zoo
-from zoo.datasets.preprocessing.images import MAX_PIXELS
+from zoo.datasets.preprocessing.images import MAX_PIXELS, ImagePreprocessor
 from zoo.errors import one_line
 from zoo.export import artifact
 from zoo.export.graph import signatures
@@ -292,7 +292,7 @@ def test_pictures_mean_what_they_show(served, kind):
     expected = image.ask("predict", image=np.stack([picture, NOISE / np.float32(255)]))
     # The model adds up 360 levels with weights of about 0.1; a swapped channel or row changes far more.
     np.testing.assert_allclose(got["probabilities"], expected["probabilities"], atol=1e-6 + 0.02 * tolerance)
-    preprocessor = zoo.datasets.preprocessing.base.ImagePreprocessor(HEIGHT, WIDTH, 3)
+    preprocessor = ImagePreprocessor(HEIGHT, WIDTH, 3)
     decoded = preprocessor.serve({"image_bytes": texts(content)})[0]["image"][0]
     np.testing.assert_allclose(decoded, picture, atol=1e-6 + tolerance / 255)
 

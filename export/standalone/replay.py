@@ -168,9 +168,9 @@ def main(directory: str, sample: dict[str, str]) -> dict[str, Any]:
             )
         except Exception as error:  # whatever it is, it is the verdict on this signature
             signatures[name] = {"error": f"{type(error).__name__}: {error}"}
-    for name, file in sample.items():
+    for name, requests in sample.items():
         if "error" not in signatures.get(name, {"error": ""}):
-            _answer_sample(loaded.signatures[name], file, fill)
+            _answer_sample(loaded.signatures[name], requests, fill)
     python = sys.version.split()[0]
     return {"tensorflow": tf.__version__, "python": python, "signatures": signatures, "weights": _weights(loaded)}
 

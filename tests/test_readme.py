@@ -79,7 +79,7 @@ def test_every_command_and_name_is_there():
     """Of the blocks that are not run too."""
     lines = "\n".join([*blocks("bash"), *blocks("sh"), *re.findall(r"`(zoo [^`]*)`", "\n".join(TEXTS.values()))])
     assert {*re.findall(r"^zoo ([\w-]+)", lines, re.MULTILINE)} <= set(cli.COMMANDS)
-    assert {*re.findall(r"--model (\w+)", lines)} - {"MODEL"} <= set(zoo.list_models())
+    assert {*re.findall(r"--model (\w+)(?=[\s`]|$)", lines)} - {"MODEL"} <= set(zoo.list_models())
     assert {*re.findall(r"--config (\w+)(?=\s|$)", lines)} <= set(train.recipes())
     fields = {field.name for field in dataclasses.fields(zoo.TrainConfig)}
     assert {*re.findall(r"--config\.(\w+)", lines)} - {"NAME"} <= fields

@@ -15,6 +15,7 @@ from zoo import storage
 from zoo.errors import UsageError, one_line
 from zoo.export import artifact_paths, foreign, scratch
 from zoo.export.accuracy import Measured
+from zoo.export.graph import forms
 from zoo.export.inspection import operations
 from zoo.export.runtimes import comparison
 from zoo.export.runtimes import runtimes as known_runtimes
@@ -188,6 +189,10 @@ def _check_facts(directory: Path, weights: dict[str, Any]) -> list[Check]:
     how = f" {facts['form']['weights']}" if weights["sha256"] != live else ""
     detail = f"bit by bit the live model's{how}" if same else "not those of the live model"
     checks = [Check("weights", same, detail=f"{weights['count']} tensors, {detail}")]
+    form = facts["form"]
+    if form["tolerance"] > forms.ROUNDING:  # the artifact's own claim: a reader has to see it
+        told = f"{form['name']} allows outputs to differ by {form['tolerance']:g}: {form['reason']}"
+        checks.append(Check("form", True, detail=told))
     names = facts["class_names"]
     if names:
         file = directory / "assets" / "labels.txt"

@@ -49,6 +49,7 @@ def test_a_form_of_ones_own_is_exported_and_verified(digits, tmp_path):
     assert verdict.passed, verdict.table()
     seen = {check.name: check for check in verdict.checks}
     assert seen["weights"].detail == "4 tensors, bit by bit the live model's rounded to bfloat16"
+    assert seen["form"].detail == "bfloat16 allows outputs to differ by 0.02: weights have 8 bits of precision"
     moved = seen["predict probabilities, batch 64"]
     assert moved.allowed == 0.02 and forms.ROUNDING < moved.difference < 0.02
     assert seen["OpenVINO predict"].passed and seen["OpenVINO predict"].allowed == 0.02

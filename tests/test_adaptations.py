@@ -31,7 +31,7 @@ class Clipping(Adaptation):
     counted: tuple[int, ...] = ()
 
     def apply(self):
-        self.model.get_layer("dense_1").trainable = False
+        self.model.get_layer("hidden_2").trainable = False
 
     def build(self, weights):
         self.steps = [keras.Variable(0, trainable=False, dtype="int32", name="steps") for _ in weights]
@@ -46,7 +46,7 @@ class Clipping(Adaptation):
         own[0].assign_add(1 + 0 * tf.cast(step, tf.int32))
 
     def close(self):
-        self.model.get_layer("dense_1").trainable = True
+        self.model.get_layer("hidden_2").trainable = True
         Clipping.closed += 1
         Clipping.counted = tuple(int(steps.numpy()) for steps in self.steps)
 
@@ -94,18 +94,20 @@ def test_the_rate_of_an_adaptation_equals_a_lower_learning_rate(clipping):
     prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[5, 4], input_shape=[8, 8, 1])
     plain = {"epochs": 1, "optimizer": "sgd", "deterministic": True}
     _, half = weights_after(prepared, Config(**plain, learning_rate=0.25, largest_weight=100.0))
-    _, same = weights_after(prepared, Config(**plain, learning_rate=0.125, freeze=["dense_1"]))
+    _, same = weights_after(prepared, Config(**plain, learning_rate=0.125, freeze=["hidden_2"]))
     assert [w.tobytes() for w in half] == [w.tobytes() for w in same]
 
 
 def test_adaptations_are_closed_in_reverse_and_once(clipping, monkeypatch):
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="dense_1"), keras.layers.Dense(2)])
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(4, name="hidden_2"), keras.layers.Dense(2, name="last")]
+    )
     monkeypatch.setattr(Clipping, "order", -2)
     closed = []
     for kind in contract.registered():
         monkeypatch.setattr(kind, "close", lambda self: closed.append(type(self).__name__))
     with adapted(
-        model, Config(largest_weight=1.0, freeze=["dense_1/bias"], lora_rank=1, layer_decay=0.5)
+        model, Config(largest_weight=1.0, freeze=["hidden_2/bias"], lora_rank=1, layer_decay=0.5)
     ) as adaptations:
         adaptations.close()
     assert closed == ["Lora", "LayerDecay", "Freeze", "Clipping"]

@@ -128,7 +128,7 @@ def test_what_is_too_long_is_found():
 # --- Messages --------------------------------------------------------------------------------------------------------
 
 HINT = re.compile(
-    r"\b(pass|try|call|choose|leave|install|put|use|give|rename|replace|check|convert|map|count|look|apply|build|remove|start|send|wait|correct|make)\b"
+    r"\b(pass|try|call|choose|leave|install|put|use|give|rename|replace|check|convert|map|count|look|apply|build|remove|start|send|wait|correct|make|train|return|add|fix|set|name|let)\b"
     r"|known to work|`",
     re.IGNORECASE,
 )

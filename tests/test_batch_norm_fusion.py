@@ -227,7 +227,7 @@ def test_a_model_of_ones_own_is_told_what_it_lacks(tmp_path):
         )
 
     with pytest.raises(
-        zoo.UsageError, match=r"ends with a layer called 'dense.*'; expected 'probabilities', or 'logits'"
+        zoo.UsageError, match=r"ends with a layer called 'dense.*'; expected 'probabilities' or 'logits'"
     ):
         zoo.export.save(own(), prepared.interface, tmp_path / "saved")
     model = own("probabilities")

@@ -98,7 +98,7 @@ def test_a_contender_that_dies_is_named(tmp_path):
         (["training", "--families", "mpl"], "--families has 'mpl'. Did you mean 'mlp'"),
         (["training", "--contenders", "pytorch"], "--contenders has 'pytorch'"),
         (["training", "--threads", "0"], "--threads is 0; expected at least 1"),
-        (["serve"], "training"),
+        (["serve"], "Did you mean 'serving'"),
     ],
 )
 def test_wrong_options(words, message, capsys):

@@ -132,8 +132,8 @@ REPORT = ReportKind(
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     """For this file alone: other files of the same process test what the package brings."""
-    known = registry._SPECS, task_registry._TASKS, base._PREPROCESSORS, reports._REPORTS
-    before = [dict(names) for names in known]
+    known = registry.MODELS, task_registry.TASKS, base.PREPROCESSORS, reports.REPORTS
+    before = [set(names.names()) for names in known]  # `names` scans the package first
     register = zoo.register_model(tasks=("localization",), reference="none", features_layer="features")
     register(build_localizer_model)
     zoo.datasets.register_preprocessor(PixelPreprocessor)
@@ -141,8 +141,8 @@ def registered():
     register_report("localization", REPORT)
     yield
     for names, old in zip(known, before, strict=True):
-        for name in set(names) - set(old):
-            del names[name]
+        for name in set(names.names()) - old:
+            del names.entries[name]
 
 
 def drawn(count: int, seed: int):

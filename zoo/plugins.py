@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import registry
-from zoo.errors import UsageError, did_you_mean
+from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.registries import Plugin, import_plugin, list_plugins
 
 __all__ = ["Plugin", "check_recorded", "list_plugins", "load_function", "load_plugin"]
@@ -69,7 +69,7 @@ def _register_function(plugin: Plugin, name: str) -> str:
     try:
         return registry.register_function(function, plugin.source)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"Plugin {plugin.name!r}: {one_line(error)} Rename the function.") from error
 
 
 def check_recorded(recorded: Any, what: str) -> None:
@@ -105,4 +105,4 @@ def check_recorded(recorded: Any, what: str) -> None:
                 f"{changed}: what it computes may differ from what was trained. Put the old file back, or add "
                 "--allow-changed-plugins (allow_changes=True in Python) if the change does not matter."
             )
-        print(f"zoo: {changed}, which was allowed.", file=sys.stderr)
+        print(f"zoo: {changed}, which was allowed.", file=sys.stderr, flush=True)

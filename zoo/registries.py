@@ -200,7 +200,7 @@ def load_installed() -> None:
             _import(point.module, None, point.module)
         except UsageError as error:
             package = point.dist.name if point.dist else "an unknown package"
-            print(f"zoo: {error} It is installed by {package} and was left out.", file=sys.stderr)
+            print(f"zoo: {error} It is installed by {package} and was left out.", file=sys.stderr, flush=True)
 
 
 def _import(name: str, path: Path | None, source: str) -> Plugin:
@@ -248,7 +248,7 @@ def _execute(name: str, path: Path | None, source: str) -> Plugin:
             registry.entries = {n: e for n, e in registry.entries.items() if e.plugin != name}
         place = _place(error, spec.origin)
         raise UsageError(
-            f"Plugin {source} cannot be imported: {type(error).__name__}: {one_line(error)}{place}."
+            f"Plugin {source} cannot be imported: {type(error).__name__}: {one_line(error)}{place}. Fix it."
         ) from error
     finally:
         _LOADING.pop()

@@ -55,7 +55,7 @@ class Figures:
             UsageError: there is no such file, or it holds the figures of something else.
         """
         if not file.is_file():
-            raise UsageError(f"{file} does not exist. Measure with --output {file} first.")
+            raise UsageError(f"{file} does not exist. Call the benchmark with --output {file} first.")
         with file.open(encoding="utf-8", newline="") as lines:
             reader = csv.DictReader(lines)
             if list(reader.fieldnames or ()) != self.columns:

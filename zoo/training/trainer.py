@@ -89,7 +89,9 @@ def train(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     # Before training: a model that cannot be copied to one device cannot be exported.
-    check_plain(model, plain_model(model), model_input(model, data.some_inputs()))
+    copy = plain_model(model)
+    if copy is not model:
+        check_plain(model, copy, model_input(model, data.some_inputs()))
     workers = Workers(model.distribute_strategy)
     verbose = verbose if workers.chief else 0
     with contextlib.ExitStack() as open_parts:

@@ -85,6 +85,7 @@ class Adaptation(Protocol):
             own: the copies of what `build` returned for this weight.
             step: number of the step, from 0, an integer scalar.
         """
+        return
 
     def close(self) -> None:
         """Takes back what `apply` changed."""

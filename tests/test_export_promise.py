@@ -28,7 +28,7 @@ def prepared():
 
 @pytest.fixture(scope="module")
 def arrays(prepared):
-    batches = list(prepared.batches("train", 256).as_numpy_iterator())
+    batches = list(prepared.keras_batches("train", 256).as_numpy_iterator())
     return tuple(np.concatenate([batch[place] for batch in batches]) for place in (0, 1))
 
 

@@ -499,7 +499,7 @@ def test_a_command_fine_tunes_exports_and_repeats(tmp_path):
 class Named:
     """A preprocessor as BERT has it: ids, types and a mask, from one that gives ids alone."""
 
-    padding = 0
+    kind, padding = "text", 0
 
     def __init__(self, inner):
         self._inner = inner

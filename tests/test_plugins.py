@@ -101,7 +101,7 @@ def run(photos, tmp_path_factory):
 
 def test_raw_files_become_a_verified_savedmodel(run):
     directory, text = run
-    assert "SavedModel: " in text and ": verified" in text and "serving_default box, batch 64" in text
+    assert "SavedModel: " in text and ": verified" in text and "serving_default box, batch 32" in text
     report = storage.read_json(directory / "evaluation.json")
     assert report["accuracy"] > 0.8 and report["box_error"] < 0.12, report
     assert {"probabilities_loss", "corners_loss"} <= {

@@ -186,7 +186,7 @@ def test_a_function_of_ones_own_is_trained(here, capsys):
     settings = read_yaml("run/config.yaml")
     expected = storage.sha256(here / "my_net.py")
     assert settings["plugins"] == {"my_net": {"source": "my_net.py:build_my_model", "sha256": expected}}
-    assert settings["model"] == {"name": "my_model", "units": 20}
+    assert settings["model"] == {"name": "my", "units": 20}
     facts = storage.read_json("run/saved_model/1/assets.extra/zoo.json")
     assert facts["plugins"] == {"my_net": expected} and facts["model"]["arguments"]["num_classes"] == 10
     assert "accuracy" in command(capsys, "evaluate", "run", "--plugin", "my_net.py:build_my_model")

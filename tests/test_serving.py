@@ -429,7 +429,7 @@ def test_a_c_program_is_not_written_for_types_that_it_does_not_know(versions, tm
 
 
 def readme_blocks(language):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "export" / "README.md").read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 

@@ -438,7 +438,7 @@ def test_readmes_grpc_client_works(address, goldens, tmp_path, capsys):
     (tmp_path / "seven.png").write_bytes(goldens["digits"]["requests/image_bytes"][0])
     with contextlib.chdir(tmp_path):
         exec(source.replace("localhost:8500", address), {})
-    assert capsys.readouterr().out.strip() == f"[{goldens['digits']['serving_default/out/class_name'][0]!r}]"
+    assert capsys.readouterr().out.strip() == f"[{goldens['digits']['answers/serving_default/class_name'][0]!r}]"
 
 
 def test_readmes_model_config_is_what_tensorflow_serving_reads():

@@ -105,6 +105,7 @@ def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any])
         return None
     sample: Any = interface.sample or interface.examples
     takes, function = live.signatures(model, interface)[score.signature]
+    assert takes is not None, "a score is of raw requests"
     given = {name: sample.requests[name] for name in takes}
     with live.whole_float32():
         # Traced, once for every size of a batch: eager decoding of 1,000 images would take longer than the export.

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import tasks
-from zoo.export.graph.signatures import by_input, heads, model_inputs
+from zoo.export.graph.signatures import by_input, heads, signature_functions
 from zoo.export.standalone import arrays
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndar
     inputs = by_input(model, examples.inputs)
     found = {f"targets/{name}": values for name, values in examples.targets.items()}
     for name, (takes, function) in functions.items():
-        kind, given = (
-            ("inputs", inputs) if name == "predict" else ("requests", {k: examples.requests[k] for k in takes})
-        )
+        kind, given = ("inputs", inputs) if takes is None else ("requests", {k: examples.requests[k] for k in takes})
         found |= {f"{kind}/{k}": v for k, v in given.items()}
         found |= {f"answers/{name}/{k}": v for k, v in answers_to(given, function).items()}
     return found
@@ -48,34 +46,14 @@ def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndar
 
 def signatures(
     model: keras.Model, interface: Interface
-) -> dict[str, tuple[tuple[str, ...], Callable[[Tensors], Tensors]]]:
-    """Returns what a model answers through each signature: the names of the inputs, and a function of a batch of them."""
-    task, preprocessor = tasks.get_task(interface.task), interface.preprocessor
-    live = heads(model, interface)
-    names = np.array([name.encode() for name in interface.class_names], object)
-    declared = dict(task.signatures)
-    if "features" in live:
-        first = task.signatures["serving_default"].takes(preprocessor.requests)
-        declared["features"] = tasks.Signature(first, lambda served: dict(served.outputs), {}, head="features")
-
-    def label(numbers: tf.Tensor) -> tf.Tensor:
-        return tf.gather(tf.constant(names.tolist(), tf.string), numbers)
-
-    def answering(signature: tasks.Signature) -> Callable[[Tensors], Tensors]:
-        def answer(requests: Tensors) -> Tensors:
-            inputs, extras = preprocessor.serve(requests)
-            outputs = live[signature.head](inputs, extras)
-            return signature.answer(tasks.Served(outputs, label, extras, preprocessor))
-
-        return answer
-
-    def predict(inputs: Tensors) -> Tensors:
-        return live["predict"](dict(inputs), {})
-
-    found = {
-        name: (signature.takes(preprocessor.requests), answering(signature)) for name, signature in declared.items()
-    }
-    return {"predict": (tuple(model_inputs(model)), predict), **found}
+) -> dict[str, tuple[tuple[str, ...] | None, Callable[[Tensors], Tensors]]]:
+    """Returns what the trained model answers through each signature, as `signature_functions` does; labels come from the
+    list of class names, not from a table."""
+    names = tf.constant([name.encode() for name in interface.class_names], tf.string)
+    task = tasks.get_task(interface.task)
+    return signature_functions(
+        task, interface.preprocessor, heads(model, interface), lambda numbers: tf.gather(names, numbers)
+    )
 
 
 def answers_to(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,37 +69,59 @@ def served_model(
     def label(numbers: tf.Tensor) -> tf.Tensor:
         return module.labels.lookup(numbers)
 
-    def answering(signature: tasks.Signature) -> Callable[..., Tensors]:
-        def answer(**request: tf.Tensor) -> Tensors:
-            inputs, extras = preprocessor.serve(checked(request))
-            outputs = functions[signature.head](inputs, extras)
-            return signature.answer(tasks.Served(outputs, label, extras, preprocessor))
-
-        return answer
-
-    def predict(**inputs: tf.Tensor) -> Tensors:
-        return functions["predict"](checked(inputs), {})
-
-    def features(**request: tf.Tensor) -> Tensors:
-        return functions["features"](*preprocessor.serve(checked(request)))
+    def checking(function: Callable[[Tensors], Tensors]) -> Callable[..., Tensors]:
+        return lambda **inputs: function(checked(inputs))
 
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
-        name: (answering(signature), {key: raw[key] for key in signature.takes(raw)}, form)
-        for name, signature in task.signatures.items()
+        name: (checking(function), model_inputs(network) if takes is None else {key: raw[key] for key in takes}, form)
+        for name, (takes, function) in signature_functions(task, preprocessor, functions, label).items()
     }
-    wanted["predict"] = (predict, model_inputs(network), form)
-    if "features" in functions:
-        first = task.signatures["serving_default"].takes(raw)
-        wanted["features"] = (features, {key: raw[key] for key in first}, form)
     if several and not form.is_like(forms.PORTABLE):
-        wanted[PORTABLE] = (predict, model_inputs(network), forms.PORTABLE)
+        wanted[PORTABLE] = (*wanted["predict"][:2], forms.PORTABLE)
     traced = {}
     for name, (function, specs, way) in wanted.items():
         with way.prepared(several, module.packed_weights):
             traced[name] = tf.function(function).get_concrete_function(**specs)
         way.check_ops(traced[name], name)
     return module, traced
+
+
+def signature_functions(
+    task: tasks.Task,
+    preprocessor: Any,
+    functions: Mapping[str, Callable[[Tensors, Tensors], Tensors]],
+    label: Callable[[tf.Tensor], tf.Tensor],
+) -> dict[str, tuple[tuple[str, ...] | None, Callable[[Tensors], Tensors]]]:
+    """Returns what each signature computes, of the model in the artifact as of the trained one.
+
+    Args:
+        task: declares the signatures; `features` takes what `serving_default` takes.
+        preprocessor: makes model inputs of raw requests.
+        functions: what `heads` returned.
+        label: class numbers to labels.
+
+    Returns:
+        By signature the names of the raw requests that it takes, None for `predict`, which takes model inputs, and a function
+        from a batch of them by name to named outputs.
+    """
+    declared = dict(task.signatures)
+    if "features" in functions:
+        default = task.signatures["serving_default"]
+        declared["features"] = dataclasses.replace(default, answer=lambda served: dict(served.outputs), head="features")
+
+    def answering(signature: tasks.Signature) -> Callable[[Tensors], Tensors]:
+        def answer(requests: Tensors) -> Tensors:
+            inputs, extras = preprocessor.serve(requests)
+            outputs = functions[signature.head](inputs, extras)
+            return signature.answer(tasks.Served(outputs, label, extras, preprocessor))
+
+        return answer
+
+    found: dict[str, tuple[tuple[str, ...] | None, Callable[[Tensors], Tensors]]] = {
+        name: (signature.takes(preprocessor.requests), answering(signature)) for name, signature in declared.items()
+    }
+    return {"predict": (None, lambda inputs: functions["predict"](dict(inputs), {})), **found}
 
 
 def served_copy(model: keras.Model, content: Content) -> keras.Model:

@@ -13,13 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import tasks
-from zoo.export.graph.signatures import by_input, heads, signature_functions
+from zoo.export.graph.signatures import Tensors, by_input, heads, signature_functions
 from zoo.export.standalone import arrays
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
-
-Tensors = Mapping[str, tf.Tensor]
 
 
 def golden(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:

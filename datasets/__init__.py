@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zoo.datasets.preprocessing.base import register_preprocessor
-from zoo.datasets.sources.loading import EMBEDDED, TESTED, list_datasets
+from zoo.datasets.sources.embedded import EMBEDDED
+from zoo.datasets.sources.names import TESTED, list_datasets
 from zoo.datasets.sources.registry import register_source
 
 if TYPE_CHECKING:

@@ -2,81 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
-
-import numpy as np
 
 from zoo.datasets.sources.embedded import EMBEDDED
+from zoo.datasets.sources.names import check_folder, check_options
 from zoo.datasets.sources.registry import SOURCES, common_arguments, options_of, takes_path
-from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.datasets.sources.tensorflow_datasets import load_builder
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    import tensorflow as tf
-
     from zoo.datasets.data import Data
-    from zoo.datasets.raw import Split
-
-TESTED = {
-    "bike_sharing": "CC BY 4.0",
-    "clinc_oos": "CC BY 3.0",
-    "fashion_mnist": "MIT",
-    "fra_eng": "CC BY 2.0 FR",
-    "indoor_movement": "CC BY 4.0",
-    "mnist": "CC BY-SA 3.0",
-    "movietweetings_100k": "MIT",
-    "sms_spam": "CC BY 4.0",
-    "universal_dependencies/en_ewt": "CC BY-SA 4.0",
-}
-"""Data sets of TensorFlow Datasets, and of this package's builders for it, that this package has been run on, with their
-licences, which the builders leave out; any other whose features say which task they are for loads too."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """How the examples of a builder become ours.
-
-    Attributes:
-        tasks: what they are for.
-        keys: our keys, and the builder's where the value is found.
-        label_names: the builder's key of a label's name, where labels are plain numbers.
-        placeholder: the tag of tokens that are none, and are left out.
-        windows: steps of history and of forecast by default, where the examples are windows over one long series.
-    """
-
-    tasks: tuple[str, ...]
-    keys: Mapping[str, str]
-    label_names: str | None = None
-    placeholder: str | None = None
-    windows: tuple[int, int] | None = None
-
-
-_READERS = {
-    "clinc_oos": Reader(("text_classification",), {"text": "text", "label": "intent"}, label_names="intent_name"),
-    # A word that stands for several ("don't", before "do" and "n't") is a row of its own, with "_" for a tag.
-    "universal_dependencies": Reader(
-        ("tagging",), {"tokens": "tokens", "tags": "upos", "text": "text"}, placeholder="_"
-    ),
-}
-"""Builders of TensorFlow Datasets whose features alone do not say what to read."""
-
-
-def list_datasets() -> list[str]:
-    """Returns the names that are known to work: the embedded sets, those of TensorFlow Datasets that were tried, and those
-    of plugins, NAME:PATH for own files.
-
-    Example:
-        >>> "digits" in zoo.datasets.list_datasets()
-        True
-    """
-    added = (f"{name}:PATH" if takes_path(read) else name for name, read in SOURCES.added().items())
-    return sorted([*EMBEDDED, *TESTED, *added])
 
 
 def load(
@@ -100,7 +38,7 @@ def load(
     if kind in SOURCES.names():
         data = _load_source(name, kind, path, manual_dir, memory_limit, given)
     else:
-        data = _load_tfds(name, data_dir=data_dir, manual_dir=manual_dir, memory_limit=memory_limit, options=given)
+        data = load_builder(name, data_dir=data_dir, manual_dir=manual_dir, memory_limit=memory_limit, options=given)
     if task is not None:
         data = dataclasses.replace(data.for_task(task), arguments={**data.arguments, "task": task})
     if folds is None or fold is None:
@@ -108,17 +46,6 @@ def load(
     from zoo.datasets.sources.folds import take_fold
 
     return take_fold(data, folds, fold)
-
-
-def _check_options(name: str, given: Mapping[str, Any], taken: list[str]) -> None:
-    for option in given:
-        if option not in taken:
-            raise UsageError(f"Data set {name!r} takes no {option}. Leave it out.")
-
-
-def _check_folder(manual_dir: str | None) -> None:
-    if manual_dir is not None and not Path(manual_dir).expanduser().is_dir():
-        raise UsageError(f"manual_dir {manual_dir} is not a folder. Pass the folder that holds the original files.")
 
 
 def _load_source(
@@ -134,12 +61,12 @@ def _load_source(
             raise UsageError(f"Data set {name!r} {where} takes no manual_dir. Leave it out.")
         if name != kind:
             raise UsageError(f"Data set {kind!r} takes no path; received {name!r}. Pass {kind}.")
-        _check_options(name, options, [*options_of(read)])
+        check_options(name, options, [*options_of(read)])
         return _with_arguments(read(**common_arguments(read, **common), **options), options)
-    _check_folder(manual_dir)
+    check_folder(manual_dir)
     if not path:
         raise UsageError(f"Data set {name!r} has no path. Pass {kind}:PATH.")
-    _check_options(name, options, [*options_of(read)])
+    check_options(name, options, [*options_of(read)])
     base = Path(manual_dir or ".").expanduser().resolve()
     data = read(**common_arguments(read, **common, path=base / Path(path).expanduser()), **options)
     if columns := data.about.get("columns"):
@@ -154,262 +81,3 @@ def _load_source(
 def _with_arguments(data: Data, arguments: Mapping[str, Any]) -> Data:
     """Adds what a source was called with, unless it says that itself."""
     return dataclasses.replace(data, arguments={**arguments, **data.arguments})
-
-
-def _load_tfds(
-    name: str, *, data_dir: str | None, manual_dir: str | None, memory_limit: int, options: Mapping[str, Any]
-) -> Data:
-    _check_folder(manual_dir)
-    from zoo.datasets.data import Data
-    from zoo.datasets.sources.in_memory import features_of
-
-    builder = _open(name, data_dir)
-    reader = _reader(name, builder)
-    _check_options(name, options, ["window", "horizon"] if reader.windows else [])
-    if not builder.data_path.exists():
-        _prepare(builder, manual_dir)
-    chosen: dict[str, Any] = {}
-    if reader.windows:
-        chosen = {k: options.get(k, usual) for k, usual in zip(("window", "horizon"), reader.windows, strict=True)}
-        splits = _windows(name, builder, reader, **chosen)
-    else:
-        roles = _choose_splits(name, list(builder.info.splits))
-        splits = {role: _split(builder, reader, spec) for role, spec in roles.items()}
-    sizes = {role: part.num_examples for role, part in splits.items()}
-    if not all(sizes.values()):
-        raise UsageError(f"Data set {name!r} is too small to divide: {sizes}. Choose one with more examples.")
-    places = {"data_dir": data_dir, "manual_dir": manual_dir}
-    licence = str(builder.info.redistribution_info.license or "")
-    return Data(
-        name=name,
-        arguments={**{k: str(Path(v).expanduser().resolve()) for k, v in places.items() if v is not None}, **chosen},
-        tasks=reader.tasks,
-        splits=splits,
-        features=features_of(splits["train"]),
-        class_names=_class_names(builder, reader),
-        licence=licence or TESTED.get(name, "not stated by the source"),
-        source=f"{builder.info.homepage} (TensorFlow Datasets {builder.info.full_name})",
-        memory_limit=memory_limit,
-        about=_about(builder, chosen),
-    )
-
-
-def _open(name: str, data_dir: str | None) -> Any:
-    """Returns TensorFlow Datasets' builder of a name."""
-    import tensorflow_datasets as tfds
-
-    importlib.import_module("zoo.datasets.sources.builders")  # registers them with TensorFlow Datasets
-    tfds.disable_progress_bar()
-    try:
-        return tfds.builder(name, data_dir=data_dir)
-    except (ValueError, AssertionError, ImportError) as error:
-        known = [*SOURCES.names(), *tfds.list_builders()]
-        base = re.split("[:/]", name)[0]
-        if base not in known:
-            nearest = did_you_mean(name.lower(), known, listing="tensorflow_datasets.list_builders()")
-            raise UsageError(f"Unknown data set {name!r}. {nearest}") from None
-        raise UsageError(f"Cannot open data set {name!r}: {one_line(error)} Try {base!r} alone.") from error
-
-
-def _reader(name: str, builder: Any) -> Reader:
-    """Returns how to read a builder: as it declares, as is known of it, or as its features say."""
-    import tensorflow_datasets as tfds
-
-    if hasattr(builder, "tasks") and hasattr(builder, "keys"):
-        return Reader(builder.tasks, builder.keys, windows=builder.windows)
-    if builder.name in _READERS:
-        return _READERS[builder.name]
-    features = builder.info.features
-    if isinstance(features, tfds.features.Translation):
-        source, target = features.languages[:2]
-        return Reader(("translation",), {"text": source, "translation": target})
-    flat = features if isinstance(features, tfds.features.FeaturesDict) else {}
-    images = [k for k in flat if type(flat[k]) is tfds.features.Image and np.dtype(flat[k].np_dtype) == np.uint8]
-    texts = [k for k in flat if type(flat[k]) is tfds.features.Text]
-    labels = [k for k in flat if type(flat[k]) is tfds.features.ClassLabel]
-    if len(labels) == 1 and len(images) == 1:
-        return Reader(("image_classification",), {"image": images[0], "label": labels[0]})
-    if len(labels) == 1 and len(texts) == 1 and not any(type(f) is tfds.features.Image for f in flat.values()):
-        return Reader(("text_classification",), {"text": texts[0], "label": labels[0]})
-    held = ", ".join(f"{k}: {type(flat[k]).__name__}" for k in flat) or type(features).__name__
-    raise UsageError(
-        f"Data set {name!r} holds {held}; expected exactly one uint8 Image or one Text, and one ClassLabel. "
-        f"Known to work: {', '.join(list_datasets())}."
-    )
-
-
-def _raw(builder: Any, spec: str, decoders: Mapping[str, Any] | None = None) -> tf.data.Dataset:
-    import tensorflow_datasets as tfds
-
-    read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-    return builder.as_dataset(split=spec, shuffle_files=False, read_config=read, decoders=decoders or None)
-
-
-def _undecoded(builder: Any, reader: Reader) -> dict[str, Any]:
-    """Returns decoders that leave photographs as the files that they came as, for `Split.content`.
-
-    Images of one size came as arrays; another version of TensorFlow may have compressed the same pixels otherwise.
-    """
-    import tensorflow_datasets as tfds
-
-    key = reader.keys.get("image", "")
-    varies = key and None in builder.info.features[key].shape[:2]
-    return {key: tfds.decode.SkipDecoding()} if varies else {}
-
-
-def _split(builder: Any, reader: Reader, spec: str) -> Split:
-    """Returns a split of a builder, with our keys and dtypes."""
-    import tensorflow as tf
-
-    from zoo.datasets.raw import Split
-
-    dtypes = {"label": tf.int64, "tags": tf.int64, "time": tf.int64, "rating": tf.float32, "series": tf.float32}
-    dropped = None
-    if reader.placeholder is not None:
-        dropped = builder.info.features[reader.keys["tags"]].feature.str2int(reader.placeholder)
-
-    def ours(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        found = {k: tf.cast(example[v], dtypes.get(k, example[v].dtype)) for k, v in reader.keys.items()}
-        if dropped is not None:
-            kept = found["tags"] != dropped
-            found["tokens"] = tf.boolean_mask(found["tokens"], kept)
-            tags = tf.boolean_mask(found["tags"], kept)
-            found["tags"] = tags - tf.cast(tags > dropped, tf.int64)
-        return found
-
-    def dataset(decoders: Mapping[str, Any] | None = None) -> tf.data.Dataset:
-        return _raw(builder, spec, decoders).map(ours, num_parallel_calls=2, deterministic=True)
-
-    return Split(dataset, builder.info.splits[spec].num_examples, lambda: dataset(_undecoded(builder, reader)))
-
-
-def _windows(name: str, builder: Any, reader: Reader, window: int, horizon: int) -> dict[str, Split]:
-    from zoo.datasets.sources.in_memory import window_splits
-
-    (example,) = _raw(builder, "train").as_numpy_iterator()
-    return window_splits(name, example[reader.keys["series"]], window, horizon)
-
-
-def _about(builder: Any, chosen: Mapping[str, int]) -> dict[str, Any]:
-    """Returns what our own builders say of their data."""
-    from zoo.datasets.sources.in_memory import useful_lags
-
-    about = {**getattr(builder, "facts", {})}
-    if about or hasattr(builder, "tasks"):
-        about.update(builder.info.metadata or {})
-    if "naive" in about:
-        about["naive"] = useful_lags(about["naive"], chosen["window"], chosen["horizon"])
-    return about
-
-
-def _class_names(builder: Any, reader: Reader) -> tuple[str, ...]:
-    """Returns the names of the labels; for plain numbers they are read off the training split."""
-    key = reader.keys.get("label") or reader.keys.get("tags")
-    if key is None:
-        return ()
-    if reader.label_names is None:
-        held = builder.info.features[key]
-        return tuple(n for n in getattr(held, "feature", held).names if n != reader.placeholder)
-    names = {int(e[key]): e[reader.label_names].decode() for e in _raw(builder, "train").as_numpy_iterator()}
-    if sorted(names) != list(range(len(names))):
-        raise UsageError(f"The labels of {builder.name!r} are not numbered from 0. Choose another data set.")
-    return tuple(names[i] for i in range(len(names)))
-
-
-def _choose_splits(name: str, available: list[str]) -> dict[str, str]:
-    """Returns TFDS's split expressions for train, validation and test.
-
-    What the source calls test is the test split; a source with train and validation (or dev) only has that as our test
-    split, since models are chosen on ours. What is missing is cut from the end of train.
-    """
-    if "train" not in available:
-        held = ", ".join(available) or "none"
-        raise UsageError(
-            f"Data set {name!r} has the splits {held}; expected one called train. Choose another data set."
-        )
-    validation = next((s for s in ("validation", "dev") if s in available), None)
-    if "test" in available and validation:
-        return {"train": "train", "validation": validation, "test": "test"}
-    held_out = "test" if "test" in available else validation
-    if held_out:
-        return {"train": "train[:90%]", "validation": "train[90%:]", "test": held_out}
-    return {"train": "train[:80%]", "validation": "train[80%:90%]", "test": "train[90%:]"}
-
-
-def _prepare(builder: Any, manual_dir: str | None) -> None:
-    """Runs the builder on downloaded or original files; errors come at once, not after minutes of retries."""
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.extractor import ExtractError
-    from tensorflow_datasets.core.download.util import DownloadError
-
-    folder = Path(manual_dir).expanduser() if manual_dir else None
-    # One per data set: TFDS names an extracted file after its archive alone, so fashion_mnist would silently get the
-    # pixels of an mnist that was extracted before it.
-    extract_dir = Path(builder.data_dir_root) / "downloads" / "extracted" / builder.info.full_name.replace("/", "-")
-    config = tfds.download.DownloadConfig(manual_dir=folder, extract_dir=extract_dir, try_download_gcs=False)
-    print(f"Preparing {builder.info.full_name} in {builder.data_dir} (once) ...", flush=True)
-    try:
-        with _refuse_hopeless_downloads(builder.name, folder):
-            builder.download_and_prepare(download_config=config)
-    except tfds.download.download_manager.NonMatchingChecksumError as error:
-        what = " ".join(str(error).split("To debug")[0].split())
-        raise UsageError(
-            f"An original file of {builder.name!r} is damaged or of another version: {what}. Replace it with the "
-            "published one."
-        ) from error
-    except AssertionError as error:
-        if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-            raise
-        raise UsageError(
-            f"Data set {builder.name!r} needs files that are downloaded by hand: {one_line(error, 1000)} "
-            "Pass their folder with --data.manual_dir FOLDER."
-        ) from error
-    except (OSError, DownloadError, ExtractError) as error:
-        raise UsageError(
-            f"Cannot prepare {builder.name!r} in {builder.data_dir_root}: {one_line(error)}. Check that the folder can be "
-            "written and has room, or pass another --data.data_dir, and try again."
-        ) from error
-
-
-@contextlib.contextmanager
-def _refuse_hopeless_downloads(name: str, folder: Path | None) -> Iterator[None]:
-    """Makes downloads that cannot succeed fail at once and together: TFDS retries an unreachable host for minutes.
-
-    With a folder of original files nothing is downloaded: what TFDS has not found there is missing.
-    """
-    import requests
-    from promise import Promise
-    from tensorflow_datasets.core.download.download_manager import DownloadManager
-
-    original = DownloadManager._download
-    absent: dict[str, str] = {}
-
-    def download(self: Any, resource: Any) -> Any:
-        url = resource.url
-        if folder is None and not absent:
-            try:
-                if url.startswith("http"):
-                    requests.head(url, timeout=10, allow_redirects=True)
-                return original(self, resource)
-            except requests.RequestException:
-                pass
-        known = self._url_infos.get(url)
-        absent[url] = (known and known.filename) or url.rsplit("/", 1)[1]
-        return Promise.reject(FileNotFoundError(url))  # raised once all files of this call have been asked for
-
-    try:
-        with mock.patch.object(DownloadManager, "_download", download):
-            yield
-    except FileNotFoundError as error:
-        if not absent:
-            raise
-        files = "; ".join(f"{filename} (from {url})" for url, filename in absent.items())
-        if folder is not None:
-            raise UsageError(
-                f"manual_dir {folder} lacks original files of {name!r}: {files}. Put them there under these names, or "
-                "leave manual_dir out to download them."
-            ) from error
-        raise UsageError(
-            f"Cannot reach {next(iter(absent))} to download {name!r}. On a machine without network put the original "
-            f"files into a folder and pass --data.manual_dir FOLDER: {files}."
-        ) from error

@@ -1,0 +1,50 @@
+"""Names that `load` knows, and checks of its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.datasets.sources.embedded import EMBEDDED
+from zoo.datasets.sources.registry import SOURCES, takes_path
+from zoo.errors import UsageError
+
+TESTED = {
+    "bike_sharing": "CC BY 4.0",
+    "clinc_oos": "CC BY 3.0",
+    "fashion_mnist": "MIT",
+    "fra_eng": "CC BY 2.0 FR",
+    "indoor_movement": "CC BY 4.0",
+    "mnist": "CC BY-SA 3.0",
+    "movietweetings_100k": "MIT",
+    "sms_spam": "CC BY 4.0",
+    "universal_dependencies/en_ewt": "CC BY-SA 4.0",
+}
+"""Data sets of TensorFlow Datasets, and of this package's builders for it, that this package has been run on, with their
+licences, which the builders leave out; any other whose features say which task they are for loads too."""
+
+
+def list_datasets() -> list[str]:
+    """Returns the names that are known to work: the embedded sets, those of TensorFlow Datasets that were tried, and those
+    of plugins, NAME:PATH for own files.
+
+    Example:
+        >>> "digits" in zoo.datasets.list_datasets()
+        True
+    """
+    added = (f"{name}:PATH" if takes_path(read) else name for name, read in SOURCES.added().items())
+    return sorted([*EMBEDDED, *TESTED, *added])
+
+
+def check_options(name: str, given: Mapping[str, Any], taken: list[str]) -> None:
+    """Raises UsageError for an option that a data set does not take."""
+    for option in given:
+        if option not in taken:
+            raise UsageError(f"Data set {name!r} takes no {option}. Leave it out.")
+
+
+def check_folder(manual_dir: str | None) -> None:
+    """Raises UsageError where the folder of original files is none."""
+    if manual_dir is not None and not Path(manual_dir).expanduser().is_dir():
+        raise UsageError(f"manual_dir {manual_dir} is not a folder. Pass the folder that holds the original files.")

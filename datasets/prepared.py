@@ -175,6 +175,7 @@ class Prepared:
             order = shuffled(rows, seed, epoch, batch_size, group_by_length)
         positions = tf.data.Dataset.from_tensor_slices(order[start * batch_size :]).batch(batch_size)
 
+        @tf.autograph.experimental.do_not_convert
         def gather(index: tf.Tensor) -> Batch:
             return self.preprocessor.trim(*tf.nest.map_structure(lambda column: tf.gather(column, index), rows))
 
@@ -229,6 +230,7 @@ class Prepared:
         classes, key = len(self.data.class_names), str(self.task.classes)
         message = f"Split {split!r} of data set {self.data.name!r} has a label outside 0 to {classes - 1}."
 
+        @tf.autograph.experimental.do_not_convert
         def checked(inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
             # A GPU's cross-entropy answers such a label with NaN, which looks like a learning rate that is too high.
             labels = targets[key]
@@ -242,8 +244,9 @@ class Prepared:
 
     def _preprocessed(self, dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """Batches of (inputs, targets, weights) from raw examples."""
-        encode = self.preprocessor.encode
+        encode = tf.autograph.experimental.do_not_convert(self.preprocessor.encode)
 
+        @tf.autograph.experimental.do_not_convert
         def one(example: dict[str, tf.Tensor]) -> Batch:
             row = encode({key: value[tf.newaxis] for key, value in example.items()})
             return tf.nest.map_structure(lambda column: column[0], row)

@@ -47,6 +47,7 @@ def redrawn(batches: tf.data.Dataset, redraw: Callable[..., Any], seed: int, epo
     """
     state = tf.constant(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0], tf.int64)
 
+    @tf.autograph.experimental.do_not_convert
     def draw(number: tf.Tensor, batch: Batch) -> Batch:
         return redraw(*batch, key=tf.stack([state, number]))
 

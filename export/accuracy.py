@@ -110,7 +110,7 @@ def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any])
     with live.whole_float32():
         # Traced, once for every size of a batch: eager decoding of 1,000 images would take longer than the export.
         specs = {name: interface.preprocessor.requests[name].spec for name in takes}
-        answers = live.answers_to(given, tf.function(function, input_signature=[specs]), _SECONDS)
+        answers = live.answers_to(given, tf.function(function, input_signature=[specs], autograph=False), _SECONDS)
     count = len(next(iter(answers.values())))
     given, targets = {k: v[:count] for k, v in given.items()}, sample.targets[score.target][:count]
     sums = score.sums(answers, targets, interface.class_names)

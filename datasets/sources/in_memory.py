@@ -53,6 +53,7 @@ def split_of(columns: Mapping[str, Column], *, images: str | None = None, conten
         }
     extents = {k: (start, length) for k, (_, start, length) in varying.items()}
 
+    @tf.autograph.experimental.do_not_convert
     def example(row: dict[str, tf.Tensor], places: dict[str, Any]) -> dict[str, tf.Tensor]:
         cut = {k: flat[places[k][0] : places[k][0] + places[k][1]] for k, (flat, _, _) in varying.items()}
         whole = {**row, **cut}
@@ -126,6 +127,7 @@ def window_splits(
         # A history that ends in steps without any value would pass for a shorter one, and its forecast for an earlier one.
         starts = starts[~np.isnan(values[starts - 1]).all(axis=1)]
 
+        @tf.autograph.experimental.do_not_convert
         def example(start: tf.Tensor) -> dict[str, tf.Tensor]:
             series = held[start - window : start]
             forecast = held[start : start + horizon, 0]

@@ -82,7 +82,7 @@ def served_model(
     traced = {}
     for name, (function, specs, way) in wanted.items():
         with way.prepared(several, module.packed_weights):
-            traced[name] = tf.function(function).get_concrete_function(**specs)
+            traced[name] = tf.function(function, autograph=False).get_concrete_function(**specs)
         way.check_ops(traced[name], name)
     return module, traced
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ def die_with_parent() -> None:
 def run(mark: str, main: Callable[[], dict[str, Any]], blocked: Sequence[str] = BLOCKED) -> None:
     """Runs `main` where the blocked modules cannot be imported; prints what it returns, or its error, behind `mark`."""
     die_with_parent()
+    gc.disable()  # it would look through all that TensorFlow's import makes, again and again, and this process ends soon
     for module in blocked:
         # None makes every import of it fail. `import tensorflow` tries Keras itself and continues without, so that a look
         # at sys.modules after the import would prove nothing.

@@ -88,7 +88,7 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     preprocessor: Any = data.preprocessor
 
     # Batch by batch: a score for every piece at every blank of a split would not fit into memory.
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def judged(inputs: Mapping[str, tf.Tensor], pieces: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         probabilities = data.task.prediction(call_model(model, inputs))["probabilities"]
         return tf.gather(probabilities, pieces, axis=-1, batch_dims=2), tf.argmax(probabilities, axis=-1)

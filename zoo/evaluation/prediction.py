@@ -23,7 +23,7 @@ def predict_split(model: keras.Model, data: Prepared, split: str, batch_size: in
     the longest with weight 0."""
 
     # Traced over a dynamic batch: Keras's own evaluation of a fixed one counts a phantom batch.
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def forward(inputs: Mapping[str, tf.Tensor]) -> Any:
         return data.task.prediction(call_model(model, inputs))
 

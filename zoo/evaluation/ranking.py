@@ -295,7 +295,7 @@ def _ratings(
 
 def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
     targets, predictions, _ = predict_split(model, data, split, batch_size)
-    scores = tf.function(get_spec(data.model).functions["scores"](model), reduce_retracing=True)
+    scores = tf.function(get_spec(data.model).functions["scores"](model), reduce_retracing=True, autograph=False)
 
     def table(users: Any) -> Any:
         return scores({"user_ids": tf.constant(users, tf.int32)}, {})["score"].numpy()

@@ -152,7 +152,7 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     preprocessor: Any = data.preprocessor
     head = get_spec(data.model).functions[data.task.signatures["serving_default"].head](model)
 
-    @tf.function(reduce_retracing=True, input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(reduce_retracing=True, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
     def translate(texts: tf.Tensor) -> tf.Tensor:
         return preprocessor.to_text(head(*preprocessor.serve({"text": texts}))["token_ids"])
 

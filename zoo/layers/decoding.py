@@ -52,7 +52,7 @@ def greedy(stepper: Stepper) -> Callable[..., Answer]:
     `score`: float32 (batch,), the answer's log probability over its length penalty, as `beam` has it.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
     def search(read: tf.Tensor) -> Answer:
         ids, state, context = stepper.start(read)
         rows, length = tf.shape(read)[0], stepper.max_length
@@ -94,7 +94,7 @@ def beam(stepper: Stepper, width: int = 4, alpha: float = _ALPHA) -> Callable[..
         alpha: how much long answers are favoured; 0 not at all.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
     def search(read: tf.Tensor) -> Answer:
         ids, state, context = tf.nest.map_structure(lambda t: tf.repeat(t, width, axis=0), stepper.start(read))
         first = {**_first(tf.reshape(ids, [-1, width]), stepper.max_length), "state": state}

@@ -157,6 +157,7 @@ def augment(
     change = _change_batch(tuple(names), tuple(spec.shape[1:]), num_classes)
     key = mix_seed(tf.constant(np.array([seed, 0], np.uint32).view(np.int32)), epoch)
 
+    @tf.autograph.experimental.do_not_convert
     def one(position: tf.Tensor, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         inputs, targets, weights = batch
         images, labels, given = change(inputs[image], targets[target], weights.get(target), mix_seed(key, position))
@@ -191,7 +192,7 @@ def _change_batch(names: tuple[str, ...], shape: tuple[int, int, int], num_class
         changes = [(NAMES.index(name), makers[name](*shape)) for name in names if name in makers]
         mixers = [_MIXERS[name]() for name in names if name in MIXING]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def change(inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None, key: tf.Tensor) -> Any:
         with _single_precision():
             images = tf.cast(inputs, tf.float32)

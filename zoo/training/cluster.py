@@ -228,7 +228,7 @@ class Workers:
             return np.asarray(values)
         if self._sum is None:
 
-            @tf.function(reduce_retracing=True)
+            @tf.function(reduce_retracing=True, autograph=False)
             def over_all(value: tf.Tensor) -> tf.Tensor:
                 def replica(value: tf.Tensor) -> tf.Tensor:
                     context = tf.distribute.get_replica_context()

@@ -46,7 +46,7 @@ class Records:
             return
         model = self._computation.model
         inputs, *_ = next(iter(self._computation.data.batches("train", 1)))
-        traced = tf.function(lambda inputs: call_model(model, inputs)).get_concrete_function(inputs)
+        traced = tf.function(lambda inputs: call_model(model, inputs), autograph=False).get_concrete_function(inputs)
         with writing(self._directory.path):
             self._directory.write_graph(traced)
 

@@ -69,7 +69,7 @@ class Steps:
         self.test = self._trace_test(jit_compile)
 
     def _trace_train(self, jit_compile: bool) -> Any:
-        replica_step = tf.function(self._train_step, jit_compile=True) if jit_compile else self._train_step
+        replica_step = _unconverted(self._train_step, jit_compile)
         dtype = keras.config.floatx()
 
         @tf.function(reduce_retracing=True)
@@ -84,7 +84,7 @@ class Steps:
         return run
 
     def _trace_test(self, jit_compile: bool) -> Any:
-        replica_step = tf.function(self._test_step, jit_compile=True) if jit_compile else self._test_step
+        replica_step = _unconverted(self._test_step, jit_compile)
 
         @tf.function(reduce_retracing=True)
         def run(iterator: Any, count: tf.Tensor) -> None:
@@ -96,14 +96,18 @@ class Steps:
 
     def _trace_rows(self, finish: Callable[..., tuple[Any, ...]], jit_compile: bool) -> Any:
         # XLA compiles the step alone: a whole loop of it would copy the columns at every step.
-        replica_step = tf.function(self._train_step, jit_compile=True) if jit_compile else self._train_step
+        replica_step = _unconverted(self._train_step, jit_compile)
         dtype = keras.config.floatx()
+
+        @tf.autograph.experimental.do_not_convert
+        def made(columns: Any, rows: tf.Tensor) -> tuple[Any, ...]:
+            return finish(*_gathered(columns, rows))
 
         @tf.function(reduce_retracing=True)
         def run(columns: Any, order: tf.Tensor, first: tf.Tensor, count: tf.Tensor, size: int) -> Any:
             done, loss = tf.constant(0, tf.int32), tf.constant(0, dtype)
             while done < count and tf.math.is_finite(loss):
-                batch = finish(*_gathered(columns, tf.slice(order, [first + done * size], [size])))
+                batch = made(columns, tf.slice(order, [first + done * size], [size]))
                 losses = self.strategy.run(replica_step, args=batch)
                 loss = tf.cast(self.strategy.experimental_local_results(losses)[0], dtype)
                 done += 1
@@ -225,6 +229,13 @@ class Steps:
         self.objective.update_metrics(targets, outputs, weights, sums, self._penalty(sums[0][0]))
 
 
+def _unconverted(step: Callable[..., Any], jit_compile: bool) -> Any:
+    """A step as TensorFlow traces it: AutoGraph, which Keras's training leaves out too, takes seconds and changes nothing."""
+    if jit_compile:
+        return tf.function(step, jit_compile=True, autograph=False)
+    return tf.autograph.experimental.do_not_convert(step)
+
+
 def _gathered(columns: Any, rows: tf.Tensor) -> Any:
     return tf.nest.map_structure(lambda column: tf.gather(column, rows), columns)
 
@@ -247,7 +258,8 @@ def divide(
     """
     replicas = strategy.num_replicas_in_sync
     if replicas * accumulation_steps > 1:
-        dataset = dataset.map(lambda *batch: _filled(replicas * accumulation_steps, *batch))
+        filled = functools.partial(_filled, replicas * accumulation_steps)
+        dataset = dataset.map(tf.autograph.experimental.do_not_convert(filled))
     if replicas == 1:
         return strategy.experimental_distribute_dataset(dataset) if _has_gpu(strategy) else dataset
 
@@ -255,6 +267,7 @@ def divide(
         local = replicas // context.num_input_pipelines
         mine = tf.range(local) + context.input_pipeline_id * local
 
+        @tf.autograph.experimental.do_not_convert
         def cut(*batch: Any) -> tf.data.Dataset:
             size = num_rows(batch)
 
@@ -262,7 +275,7 @@ def divide(
                 first, last = size * replica // replicas, size * (replica + 1) // replicas
                 return tf.nest.map_structure(lambda rows: rows[first:last], batch)
 
-            return tf.data.Dataset.from_tensor_slices(mine).map(share)
+            return tf.data.Dataset.from_tensor_slices(mine).map(tf.autograph.experimental.do_not_convert(share))
 
         return dataset.flat_map(cut).prefetch(2 * local)
 

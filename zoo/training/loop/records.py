@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -11,6 +12,8 @@ from zoo.tasks import call_model
 from zoo.training.loop.computation import Computation
 from zoo.training.plots import plot_history
 from zoo.training.run_directory import RunDirectory, writing
+
+_DRAWING_SHARE = 0.05  # of the time between two epochs' ends, at most: epochs may be shorter than a drawing takes
 
 
 class Records:
@@ -23,6 +26,8 @@ class Records:
 
     def __init__(self, computation: Computation, directory: RunDirectory | None) -> None:
         self._computation, self._directory = computation, directory
+        self._drawn: list[Mapping[str, float]] = []
+        self._next_drawing = 0.0
 
     def begin(self) -> None:
         """Writes the settings; call it once everything has been checked."""
@@ -30,7 +35,7 @@ class Records:
             self._directory.record()
 
     def write_epoch(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Writes history and curves after an epoch."""
+        """Writes the history after an epoch, and draws the curves unless epochs are short."""
         if self._directory is None:
             return
         with writing(self._directory.path):
@@ -38,7 +43,8 @@ class Records:
             self._directory.write_scalars(rows)
             if self._computation.config.histograms:
                 self._directory.write_histograms(self._computation.model, len(rows))
-            self._plot(rows)
+            if time.monotonic() >= self._next_drawing:
+                self._plot(rows)
 
     def write_graph(self) -> None:
         """Adds the forward pass to TensorBoard, as training made it."""
@@ -56,12 +62,15 @@ class Records:
             return
         with writing(self._directory.path):
             self._directory.write_history(rows)
-            if rows:
+            if rows and list(rows) != self._drawn:
                 self._plot(rows)
             self._directory.write_model(model)
 
     def _plot(self, rows: Sequence[Mapping[str, float]]) -> None:
         assert self._directory is not None
+        started = time.monotonic()
         plots = self._directory.path / "plots"
         plots.mkdir(exist_ok=True)
         plot_history(rows, plots / "history.png")
+        self._drawn, ended = [dict(row) for row in rows], time.monotonic()
+        self._next_drawing = ended + (ended - started) / _DRAWING_SHARE

@@ -42,7 +42,7 @@ from zoo.export import artifact, live
 from zoo.export.extras import request_examples, warmup
 from zoo.export.standalone import arrays
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MODELS = {
     "digits": ("mlp", {"hidden_units": (8,), "input_shape": (8, 8, 1)}),
     "commands": ("attention", {"embedding_dim": 8}),

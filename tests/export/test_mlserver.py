@@ -25,7 +25,7 @@ import pytest
 import zoo
 from zoo.export.standalone import arrays as array_files
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "scripts" / "mlserver_runtime"
 MLSERVER = os.environ.get("MLSERVER") or shutil.which("mlserver")
 

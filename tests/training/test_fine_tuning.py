@@ -583,7 +583,7 @@ def test_fifty_steps_equal_pytorch(images, tmp_path):
     inputs = np.stack([x.reshape(size, -1) for x, _ in batches])
     labels = np.stack([y for _, y in batches]).astype(np.int64)
     np.savez(tmp_path / "in.npz", inputs=inputs, labels=labels, options=json.dumps(OPTIONS), **weights)
-    script = Path(__file__).with_name("trainer_reference.py")
+    script = Path(__file__).parents[1] / "references" / "trainer_reference.py"
     words = [torch_python(), str(script), "mlp", str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -637,7 +637,7 @@ def test_fifty_steps_of_bert_equal_hugging_face(tmp_path, kind):
     options = {**OPTIONS, "learning_rate": 1e-3, "clip_norm": 1.0, "weight_decay": 0.01}
     target = np.stack([batch[1] for batch in ordered])
     np.savez(tmp_path / "in.npz", **columns, labels=target, options=json.dumps(options))
-    script = Path(__file__).with_name("trainer_reference.py")
+    script = Path(__file__).parents[1] / "references" / "trainer_reference.py"
     words = [
         torch_python(),
         str(script),

@@ -42,7 +42,7 @@ class Torch:
     """The process of bert_reference.py."""
 
     def __init__(self, python: str) -> None:
-        file = Path(__file__).with_name("bert_reference.py")
+        file = Path(__file__).parents[1] / "references" / "bert_reference.py"
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = subprocess.Popen([python, str(file)], text=True, **pipes)
 

@@ -1,4 +1,4 @@
-"""The other side of test_bert.py: PyTorch and transformers, in a process of their own, which never imports TensorFlow.
+"""The other side of test_bert_transformers.py: PyTorch and transformers, in a process that never imports TensorFlow.
 
 Reads one job a line from standard input, JSON {"do": ..., ...}, and answers each with a line of JSON.
 """

@@ -129,6 +129,12 @@ def test_wrong_options_of_serving_are_named(words, message, capsys):
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("length", ["0", "-3"])
+def test_a_benchmark_of_no_steps_is_refused(length, capsys):
+    assert cli.main(["benchmark", "serving", "--families", "bert", "--length", length]) == 2
+    assert f"--length has {length}; expected at least 1. Pass --length 50, say." in capsys.readouterr().err
+
+
 def test_serving_knows_every_family():
     assert sorted(serving.FAMILIES) == zoo.list_models(variants=False)
 

@@ -1,16 +1,12 @@
-"""Training a part of a model, at rates that differ, as PyTorch and Hugging Face would: against NumPy and PyTorch itself."""
+"""Training a part of a model, at rates that differ by group: settings, schedules and steps against NumPy."""
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import json
 import math
 import os
-import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,18 +14,14 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo import checkpoints, pipeline
-from zoo.config import read_yaml
-from zoo.datasets.batches import plain
+from named_weights import arrays
+from zoo import pipeline
 from zoo.training.adaptations.collection import adapted
 from zoo.training.adaptations.layer_decay import depths, groups
 from zoo.training.adaptations.parts import named_parts
-from zoo.training.data.user_data import wrap
-from zoo.training.loop.signals import Interrupted
 from zoo.training.optimizers import FusedAdam
 from zoo.training.schedules import make_learning_rate
 
-TIMES = ("seconds", "examples_per_second")
 TINY = {"embedding_dim": 4, "num_heads": 2, "feed_forward_dim": 5, "num_layers": 2, "dropout": 0.0}
 
 
@@ -41,15 +33,6 @@ def images():
 @pytest.fixture(scope="module")
 def texts():
     return zoo.datasets.load("commands").prepare("transformer", **TINY)
-
-
-def arrays(model):
-    return {path: v.numpy() for path, v in zip(named_parts_of_weights(model), model.weights, strict=True)}
-
-
-def named_parts_of_weights(model):
-    names = {id(part): name for name, part in named_parts(model).items() if isinstance(part, keras.Variable)}
-    return [names[id(v)] for v in model.weights]
 
 
 # --- The settings ----------------------------------------------------------------------------------------------------
@@ -346,115 +329,7 @@ def test_a_model_without_dense_layers_below_the_last_one():
     assert (arrays(model)["embedding/embeddings"] != before["embedding/embeddings"]).all()
 
 
-# --- LoRA ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
-def test_lora_ends_in_a_plain_model(tmp_path, precision):
-    texts = zoo.datasets.load("commands").prepare("transformer", **{**TINY, "num_layers": 1})
-    keras.utils.set_random_seed(0)
-    with zoo.precision(precision):
-        model = texts.build()
-    before = arrays(model)
-    batch = next(iter(texts.keras_batches("test", 50)))[0]
-    seen = []
-
-    class Look(keras.callbacks.Callback):
-        def on_train_end(self, logs=None):
-            seen.append(self.model.predict(batch, verbose=0))  # traced while LoRA's matrices are there
-            seen.append([v.name for v in self.model.trainable_variables])
-
-    config = zoo.TrainConfig(epochs=2, learning_rate=0.02, lora_rank=2, freeze=["block_1/outer"], precision=precision)
-    result = zoo.train(model, texts, config, callbacks=[Look()], run_directory=tmp_path, verbose=0)
-    answers, trained = seen
-    assert trained.count("lora_kernel_a") == trained.count("lora_kernel_b") == 5 and len(trained) == 12
-    after = arrays(result.model)
-    kernels = {name for name in before if name.startswith("block") and name.endswith("/kernel")} - {
-        "block_1/outer/kernel"
-    }
-    changed = {name for name in before if before[name].tobytes() != after[name].tobytes()}
-    assert changed == {*kernels, "probabilities/kernel", "probabilities/bias"} and len(kernels) == 5
-    for name in kernels:  # of the rank that was asked for, along the last axis
-        difference = (after[name] - before[name]).reshape(-1, after[name].shape[-1])
-        assert np.linalg.matrix_rank(difference, tol=1e-5) <= 2
-    limit = 1e-6 if precision == "float32" else 0.02
-    np.testing.assert_allclose(result.model.predict(batch, verbose=0), answers, rtol=0, atol=limit)
-    np.testing.assert_allclose(model.predict(batch, verbose=0), answers, rtol=0, atol=limit)
-    loaded = pipeline.load_model(tmp_path / "model.keras")
-    assert [v.name for v in loaded.weights] == [v.name for v in texts.build(seed=0).weights]
-    np.testing.assert_array_equal(loaded.predict(batch, verbose=0), result.model.predict(batch, verbose=0))
-    assert "lora" not in json.dumps(loaded.get_config(), default=str).replace('"lora_rank": null', "")
-    assert read_yaml(tmp_path / "config.yaml")["config"]["lora_rank"] == 2
-
-
-def test_lora_resumes_exactly(images, tmp_path):
-    """A signal in the first validation; another process would build other weights, which the checkpoint replaces."""
-
-    class Leave(keras.callbacks.Callback):
-        def on_test_begin(self, logs=None):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    config = zoo.TrainConfig(epochs=2, lora_rank=2, ema_momentum=0.9, keep_best=1, layer_decay=0.5, deterministic=True)
-    whole = zoo.train(images.build(seed=0), images, config, verbose=0)
-    with pytest.raises(Interrupted):
-        zoo.train(images.build(seed=0), images, config, run_directory=tmp_path, callbacks=[Leave()], verbose=0)
-    for _ in range(2):  # the second time training is done already
-        model = images.build(seed=1)
-        result = zoo.train(model, images, config, run_directory=tmp_path, verbose=0)
-        rows = [[{k: v for k, v in row.items() if k not in TIMES} for row in run.history] for run in (whole, result)]
-        assert rows[0] == rows[1]
-        for one, two in zip(whole.model.get_weights(), result.model.get_weights(), strict=True):
-            assert one.tobytes() == two.tobytes()
-
-
-def test_lora_and_a_compiled_optimizer():
-    """The user's optimizer has trained all weights before, and does so afterwards; it never hears of LoRA's."""
-    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, name="body"), keras.layers.Dense(1, name="top")])
-    model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse")
-    optimizer = model.optimizer
-    zoo.train(model, (x, x[:, :1]), zoo.TrainConfig(epochs=1), verbose=0)
-    before, count = arrays(model), len(optimizer.variables)
-    zoo.train(model, (x, x[:, 1:2]), zoo.TrainConfig(epochs=2, lora_rank=3), verbose=0)
-    after = arrays(model)
-    assert {n for n in before if (before[n] != after[n]).any()} == {"body/kernel", "top/kernel", "top/bias"}
-    assert model.optimizer is optimizer and len(optimizer.variables) == count
-    zoo.train(model, (x, x[:, :1]), zoo.TrainConfig(epochs=1), verbose=0)
-    assert (arrays(model)["body/bias"] != after["body/bias"]).any()
-
-
-REPLICAS = """
-import json, sys
-import keras, numpy as np
-import zoo
-
-with zoo.strategy("mirrored", replicas=2).scope():
-    prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[7, 6], input_shape=[8, 8, 1])
-    model = prepared.build(seed=0)
-result = zoo.train(model, prepared, zoo.TrainConfig(**json.loads(sys.argv[1])), verbose=0)
-np.savez(sys.argv[2], *result.model.get_weights(), loss=result.history[-1]["val_loss"])
-"""
-
-
-@pytest.mark.slow
-def test_two_replicas_compute_the_same(tmp_path, run_python):
-    """LoRA, frozen layers and rates by group; LoRA's matrices are float32, so 1e-5 is what can be asked for."""
-    config = {
-        "epochs": 1,
-        "batch_size": 101,
-        "optimizer": "sgd",
-        "learning_rate": 0.3,
-        "clip_norm": 0.5,
-        "layer_decay": 0.5,
-    }
-    config |= {"lora_rank": 2, "freeze": ["probabilities/bias"], "ema_momentum": 0.5, "warmup_fraction": 0.3}
-    run_python(REPLICAS, json.dumps(config), tmp_path / "two.npz", CUDA_VISIBLE_DEVICES="-1")
-    prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[7, 6], input_shape=[8, 8, 1])
-    result = zoo.train(prepared.build(seed=0), prepared, zoo.TrainConfig(**config), verbose=0)
-    with np.load(tmp_path / "two.npz") as two:
-        assert result.history[-1]["val_loss"] == pytest.approx(float(two["loss"]), abs=1e-5)
-        for i, weight in enumerate(result.model.get_weights()):
-            np.testing.assert_allclose(weight, two[f"arr_{i}"], rtol=0, atol=1e-5)
+# --- The command -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -538,128 +413,3 @@ def test_batches_of_named_inputs_hold_texts_of_like_length():
     config = zoo.TrainConfig(epochs=3, batch_size=16, learning_rate=0.01, group_by_length=True, freeze=["types"])
     history = zoo.train(model, prepared, config, verbose=0).history
     assert history[-1]["val_loss"] < 0.8 * history[0]["val_loss"]
-
-
-# --- Against PyTorch -------------------------------------------------------------------------------------------------
-
-
-def torch_python():
-    """The Python that has torch and transformers, in a process without TensorFlow."""
-    if all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
-        return sys.executable
-    return os.environ.get("ZOO_TORCH_PYTHON")
-
-
-needs_torch = pytest.mark.skipif(
-    torch_python() is None,
-    reason="torch and transformers are not installed here; type export ZOO_TORCH_PYTHON=PYTHON, of a place that has both",
-)
-
-
-class Losses(keras.callbacks.Callback):
-    """The loss of every step of an epoch, from the running mean."""
-
-    def on_train_begin(self, logs=None):
-        self.steps, self._sum = [], 0.0
-
-    def on_train_batch_end(self, batch, logs=None):
-        total = (batch + 1) * logs["loss"]
-        self.steps.append(total - self._sum)
-        self._sum = total
-
-
-OPTIONS = {"learning_rate": 0.05, "warmup_steps": 5, "weight_decay": 0.1, "adam_epsilon": 1e-8, "clip_norm": 0.3}
-
-
-@needs_torch
-def test_fifty_steps_equal_pytorch(images, tmp_path):
-    """AdamW, linear warm-up and decay, clipping; the same batches: the loss of every step, and the weights afterwards."""
-    model, size = images.build(seed=0), 25
-    x, y = next(images.keras_batches("train", 50 * size).as_numpy_iterator())
-    ordered = wrap(model, (x, y), None).batches("train", size, seed=0).map(plain)
-    batches = list(ordered.as_numpy_iterator())
-    names = ("kernel_0", "bias_0", "kernel_1", "bias_1")
-    weights = dict(zip(names, model.get_weights(), strict=True))
-    inputs = np.stack([x.reshape(size, -1) for x, _ in batches])
-    labels = np.stack([y for _, y in batches]).astype(np.int64)
-    np.savez(tmp_path / "in.npz", inputs=inputs, labels=labels, options=json.dumps(OPTIONS), **weights)
-    script = Path(__file__).parents[1] / "references" / "trainer_reference.py"
-    words = [torch_python(), str(script), "mlp", str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    losses = Losses()
-    config = zoo.TrainConfig(
-        epochs=1,
-        batch_size=size,
-        optimizer="adamw",
-        schedule="linear",
-        warmup_from_zero=True,
-        steps_per_call=1,
-        **OPTIONS,
-    )
-    zoo.train(model, (x, y), config, callbacks=[losses], verbose=0)
-    with np.load(tmp_path / "out.npz") as torch:
-        assert len(torch["losses"]) == 50 and torch["losses"][-5:].mean() < torch["losses"][:5].mean() - 0.5
-        furthest = np.abs(torch["losses"] - losses.steps).max()
-        apart = max(np.abs(torch[n] - w).max() for n, w in zip(names, model.get_weights(), strict=True))
-    print(f"losses {furthest:.1e} apart, weights {apart:.1e}")
-    assert furthest < 1e-4 and apart < 1e-4
-
-
-TINY_BERT = """
-import sys, torch, transformers
-torch.manual_seed(0)
-sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-config = transformers.BertConfig(vocab_size=100, max_position_embeddings=32, num_labels=3, **sizes)
-transformers.BertForSequenceClassification(config).save_pretrained(sys.argv[1])
-"""
-
-
-@needs_torch
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["bert", "bert_loop"])
-def test_fifty_steps_of_bert_equal_hugging_face(tmp_path, kind):
-    """`bert` is transformers' Trainer, which needs the package accelerate; `bert_loop` the same by hand."""
-    found = "import importlib.util, sys; sys.exit(importlib.util.find_spec('accelerate') is None)"
-    if kind == "bert" and subprocess.run([torch_python(), "-c", found], check=False).returncode:
-        pytest.skip("Hugging Face's Trainer needs accelerate; type pip install accelerate where torch is")
-    subprocess.run([torch_python(), "-c", TINY_BERT, str(tmp_path / "bert")], capture_output=True, check=True)
-    generator, size, tokens = np.random.default_rng(0), 16, 12
-    lengths = generator.integers(4, tokens + 1, 50 * size)[:, np.newaxis]
-    mask = (np.arange(tokens) < lengths).astype("int32")
-    ids = generator.integers(5, 100, mask.shape).astype("int32") * mask
-    types = (np.arange(tokens) >= lengths // 2).astype("int32") * mask
-    inputs, labels = {"token_ids": ids, "token_type_ids": types, "padding_mask": mask}, ids.sum(axis=1) % 3
-    model = checkpoints.build("bert", tmp_path / "bert", dropout=0.0, attention_dropout=0.0)
-    ordered = wrap(model, (inputs, labels), None).batches("train", size, seed=0).map(plain)
-    ordered = list(ordered.as_numpy_iterator())
-    columns = {name: np.stack([batch[0][name] for batch in ordered]) for name in inputs}
-    options = {**OPTIONS, "learning_rate": 1e-3, "clip_norm": 1.0, "weight_decay": 0.01}
-    target = np.stack([batch[1] for batch in ordered])
-    np.savez(tmp_path / "in.npz", **columns, labels=target, options=json.dumps(options))
-    script = Path(__file__).parents[1] / "references" / "trainer_reference.py"
-    words = [
-        torch_python(),
-        str(script),
-        kind,
-        str(tmp_path / "in.npz"),
-        str(tmp_path / "out.npz"),
-        str(tmp_path / "bert"),
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    losses = Losses()
-    config = zoo.TrainConfig(
-        epochs=1,
-        batch_size=size,
-        optimizer="adamw",
-        schedule="linear",
-        warmup_from_zero=True,
-        steps_per_call=1,
-        **options,
-    )
-    zoo.train(model, (inputs, labels), config, callbacks=[losses], verbose=0)
-    with np.load(tmp_path / "out.npz") as torch:
-        furthest = np.abs(torch["losses"] - losses.steps).max()
-    print(f"losses of {len(losses.steps)} steps {furthest:.1e} apart")
-    assert len(losses.steps) == 50 and furthest < 1e-4

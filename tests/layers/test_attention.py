@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 
 import keras
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from numpy_layers import numpy_attention
 from zoo.layers import decoding
 from zoo.layers.activations import ACTIVATIONS
 from zoo.layers.attention import KERNELS, Attention, TransformerBlock
@@ -49,27 +49,6 @@ def block(**options) -> TransformerBlock:
 
 
 # --- Against NumPy ---------------------------------------------------------------------------------------------------
-
-
-def numpy_attention(layer: Attention, x, memory, readable) -> np.ndarray:
-    """One head of one row at a time; `readable` is (batch, queries, keys)."""
-    parts = [np.asarray(w) for w in layer.weights]
-    if layer.kernels == "joined":
-        kernel, bias, out, out_bias = parts
-        kernels, biases = np.split(kernel, 3, axis=1), np.split(bias, 3)
-    else:
-        kernels, biases, (out, out_bias) = parts[:6:2], parts[1:6:2], parts[6:]
-    size, result = out.size // out.shape[-1] // layer.num_heads, np.tile(out_bias, (*x.shape[:2], 1))
-    for b, h in itertools.product(range(len(x)), range(layer.num_heads)):
-        here = slice(h * size, (h + 1) * size)
-        q, k, v = (
-            source[b] @ w.reshape(source.shape[-1], -1)[:, here] + bias.reshape(-1)[here]
-            for source, w, bias in zip((x, memory, memory), kernels, biases, strict=True)
-        )
-        scores = np.where(readable[b], q @ k.T / np.sqrt(size), -np.inf)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        result[b] += weights / weights.sum(-1, keepdims=True) @ v @ out.reshape(-1, out.shape[-1])[here]
-    return result
 
 
 @every_form

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from numpy_layers import softmax
 from zoo import registry, tasks
 
 NAMES = zoo.list_models(variants=False)
@@ -305,11 +306,6 @@ def weights_of(model: keras.Model) -> dict[str, list[np.ndarray]]:
 
 def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0)
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
 
 
 def conv3x3(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:

@@ -2,99 +2,38 @@
 
 from __future__ import annotations
 
-import itertools
-
 import keras
 import numpy as np
 import pytest
 
 import zoo
+from numpy_layers import dense, f64, norm, numpy_attention, numpy_encoder_block, numpy_gru, numpy_positions, softmax
 from seq2seq_models import every_model, some_sources, unpadded, wild
 from zoo.layers import blocks, decoder
-
-
-def f64(layer) -> list[np.ndarray]:
-    return [np.asarray(w, np.float64) for w in layer.get_weights()]
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
 
 # --- The arithmetic --------------------------------------------------------------------------------------------------
 
 
-def dense(x: np.ndarray, layer) -> np.ndarray:
-    kernel, bias = f64(layer)
-    return x @ kernel + bias
-
-
-def norm(x: np.ndarray, layer) -> np.ndarray:
-    gamma, beta = f64(layer)
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * gamma + beta
-
-
-def attend(x: np.ndarray, memory: np.ndarray, layer, readable: np.ndarray) -> np.ndarray:
-    """One head after the other; `readable` is (batch, queries, keys)."""
-    q, k, v = dense(x, layer.query_dense), dense(memory, layer.key_dense), dense(memory, layer.value_dense)
-    size, parts = q.shape[-1] // layer.num_heads, []
-    for h in range(layer.num_heads):
-        here = slice(h * size, (h + 1) * size)
-        scores = q[..., here] @ k[..., here].swapaxes(1, 2) / np.sqrt(size)
-        parts.append(softmax(np.where(readable, scores, -np.inf)) @ v[..., here])
-    return dense(np.concatenate(parts, -1), layer.output_dense)
-
-
 def decoder_block(x: np.ndarray, memory: np.ndarray, block, memory_mask: np.ndarray) -> np.ndarray:
     steps = x.shape[1]
-    causal = np.tril(np.ones((steps, steps), bool))[None]
-    x = norm(x + attend(x, x, block.self_attention, causal), block.norm_1)
-    x = norm(x + attend(x, memory, block.source_attention, memory_mask[:, None, :]), block.norm_2)
+    causal = np.broadcast_to(np.tril(np.ones((steps, steps), bool)), (len(x), steps, steps))
+    readable = np.broadcast_to(memory_mask[:, None], (len(x), steps, memory.shape[1]))
+    x = norm(x + numpy_attention(block.self_attention, x, x, causal), block.norm_1)
+    x = norm(x + numpy_attention(block.source_attention, x, memory, readable), block.norm_2)
     return norm(x + dense(np.maximum(dense(x, block.inner), 0), block.outer), block.norm_3)
-
-
-def encoder_block(x: np.ndarray, block, mask: np.ndarray) -> np.ndarray:
-    (wq, bq, wk, bk, wv, bv, wo, bo) = f64(block.attention)
-    q, k, v = (np.einsum("bsd,dhe->bhse", x, w) + b[:, None] for w, b in ((wq, bq), (wk, bk), (wv, bv)))
-    scores = np.einsum("bhqe,bhke->bhqk", q, k) / np.sqrt(wq.shape[-1])
-    read = softmax(np.where(mask[:, None, None], scores, -np.inf)) @ v
-    x = norm(x + np.einsum("bhqe,hed->bqd", read, wo) + bo, block.attention_norm)
-    return norm(x + dense(np.maximum(dense(x, block.inner), 0), block.outer), block.feed_forward_norm)
-
-
-def positions(steps: int, dim: int) -> np.ndarray:
-    table = np.zeros((steps, dim))
-    for p, c in itertools.product(range(steps), range(dim)):
-        angle = p / 10_000 ** (c // 2 * 2 / dim)
-        table[p, c] = np.cos(angle) if c % 2 else np.sin(angle)
-    return table
 
 
 def numpy_transformer(model: keras.Model, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     layer = model.get_layer
     mask, (table, bias) = source != 0, f64(layer("target_embedding"))
     dim = table.shape[1]
-    memory = f64(layer("source_embedding"))[0][source] * np.sqrt(dim) + positions(source.shape[1], dim)
-    x = table[target] * np.sqrt(dim) + positions(target.shape[1], dim)
+    memory = f64(layer("source_embedding"))[0][source] * np.sqrt(dim) + numpy_positions(source.shape[1], dim)
+    x = table[target] * np.sqrt(dim) + numpy_positions(target.shape[1], dim)
     for block in blocks.numbered(model, "encoder"):
-        memory = encoder_block(memory, block, mask)
+        memory = numpy_encoder_block(memory, mask, block)
     for block in blocks.numbered(model, "decoder"):
         x = decoder_block(x, memory, block, mask)
     return softmax(x @ table.T + bias)
-
-
-def gru(xs: np.ndarray, state: np.ndarray, weights, mask: np.ndarray | None = None) -> np.ndarray:
-    """Outputs of every step; a masked step leaves the state alone. Keras's order of gates: update, reset, candidate."""
-    kernel, recurrent, (b_in, b_rec) = weights
-    n, outputs = state.shape[1], []
-    for t in range(xs.shape[1]):
-        a, r = xs[:, t] @ kernel + b_in, state @ recurrent + b_rec
-        z, reset = (1 / (1 + np.exp(-(a[:, s] + r[:, s]))) for s in (slice(0, n), slice(n, 2 * n)))
-        new = z * state + (1 - z) * np.tanh(a[:, 2 * n :] + reset * r[:, 2 * n :])
-        state = new if mask is None else np.where(mask[:, t, None], new, state)
-        outputs.append(state)
-    return np.stack(outputs, 1)
 
 
 def numpy_rnn(model: keras.Model, source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -102,19 +41,18 @@ def numpy_rnn(model: keras.Model, source: np.ndarray, target: np.ndarray) -> np.
     layer, rows = model.get_layer, []
     table, bias = f64(layer("target_embedding"))
     for ids, words in zip(source, target, strict=True):
-        memory = f64(layer("source_embedding"))[0][unpadded(ids)]
+        memory = f64(layer("source_embedding"))[0][unpadded(ids)[0]]
         states = []
         for encoder, bridge in zip(blocks.numbered(model, "encoder"), blocks.numbered(model, "bridge"), strict=True):
             w = f64(encoder)
-            nothing = np.zeros((1, w[1].shape[0]))
-            forth, back = gru(memory, nothing, w[:3]), gru(memory[:, ::-1], nothing, w[3:])
-            states.append(np.tanh(dense(np.concatenate([forth[:, -1], back[:, -1]], -1), bridge)))
-            memory = np.concatenate([forth, back[:, ::-1]], -1)
-        x = table[words][None]
+            forth, back = numpy_gru(memory, *w[:3]), numpy_gru(memory[::-1], *w[3:])
+            states.append(np.tanh(dense(np.concatenate([forth[-1], back[-1]]), bridge)))
+            memory = np.concatenate([forth, back[::-1]], -1)
+        x = table[words]
         for cell, state in zip(blocks.numbered(model, "decoder"), states, strict=True):
-            x = gru(x, state, f64(cell))
-        read = softmax(dense(x, layer("query")) @ memory.swapaxes(1, 2)) @ memory
-        rows.append(np.tanh(dense(np.concatenate([x, read], -1), layer("combined")))[0])
+            x = numpy_gru(x, *f64(cell), state)
+        read = softmax(dense(x, layer("query")) @ memory.T) @ memory
+        rows.append(np.tanh(dense(np.concatenate([x, read], -1), layer("combined"))))
     return softmax(np.stack(rows) @ table.T + bias)
 
 

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from numpy_layers import numpy_gru, sigmoid, softmax
 from zoo.datasets.preprocessing.series import SeriesPreprocessor, lengths
 from zoo.datasets.raw import Feature, Split
 from zoo.layers import blocks, series
@@ -31,10 +32,6 @@ def random_weights(model: keras.Model) -> keras.Model:
     """Biases too: those that Keras starts at zero would hide a wrong order."""
     model.set_weights([0.5 * normal(*w.shape, seed=i) for i, w in enumerate(model.get_weights())])
     return model
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
 
 
 # --- Layers ----------------------------------------------------------------------------------------------------------
@@ -110,24 +107,6 @@ def numpy_lstm(x, kernel, recurrent, bias):
         h = sigmoid(o) * np.tanh(c)
         states.append(h)
     return np.array(states)
-
-
-def numpy_gru(x, kernel, recurrent, biases):
-    """One series; gates update, reset, candidate; the reset gate is applied after the recurrent product."""
-    h = np.zeros(recurrent.shape[0])
-    states = []
-    for step in x:
-        xz, xr, xh = np.split(step @ kernel + biases[0], 3)
-        hz, hr, hh = np.split(h @ recurrent + biases[1], 3)
-        z, r = sigmoid(xz + hz), sigmoid(xr + hr)
-        h = z * h + (1 - z) * np.tanh(xh + r * hh)
-        states.append(h)
-    return np.array(states)
-
-
-def softmax(x):
-    powers = np.exp(x - x.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
 
 
 def padded_series(channels: int = 2) -> np.ndarray:

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from numpy_layers import numpy_encoder_block, numpy_positions
 from zoo.config import read_yaml
 from zoo.datasets.preprocessing.text import TextPreprocessor, words
 from zoo.layers import sequences
@@ -101,46 +102,12 @@ def test_padding_never_changes_an_answer(name):
         np.testing.assert_allclose(alone, row, atol=1e-6)
 
 
-def numpy_positions(length: int, dim: int) -> np.ndarray:
-    table = np.zeros((length, dim))
-    for position in range(length):
-        for channel in range(dim):
-            angle = position / 10_000 ** (2 * (channel // 2) / dim)
-            table[position, channel] = np.sin(angle) if channel % 2 == 0 else np.cos(angle)
-    return table
-
-
 def test_positions_equal_the_formula():
     inputs = np.random.default_rng(0).normal(size=(2, 7, 6)).astype(np.float32)
     outputs = sequences.PositionalEncoding(max_length=9)(inputs).numpy()
     np.testing.assert_allclose(outputs, inputs + numpy_positions(7, 6), atol=1e-6)
     with pytest.raises(zoo.UsageError, match=r"10 steps is longer than max_length=9"):
         sequences.PositionalEncoding(max_length=9)(np.zeros((1, 10, 6), np.float32))
-
-
-def numpy_norm(x, scale, shift):
-    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
-    return (x - mean) / np.sqrt(variance + 1e-5) * scale + shift
-
-
-def numpy_encoder_block(x, mask, block):
-    """One sequence at a time, one head at a time, only over the steps that are real."""
-    query, key, value, out = (getattr(block.attention, f"{part}_dense") for part in ("query", "key", "value", "output"))
-    results = np.zeros_like(x)
-    for b in range(len(x)):
-        real = np.flatnonzero(mask[b])
-        attended = np.zeros_like(x[b]) + np.asarray(out.bias)
-        for head in range(block.num_heads):
-            q, k, v = (x[b] @ np.asarray(d.kernel)[:, head] + np.asarray(d.bias)[head] for d in (query, key, value))
-            scores = q @ k[real].T / np.sqrt(q.shape[-1])
-            weights = np.exp(scores - scores.max(-1, keepdims=True))
-            weights /= weights.sum(-1, keepdims=True)
-            attended += weights @ v[real] @ np.asarray(out.kernel)[head]
-        y = numpy_norm(x[b] + attended, *(np.asarray(w) for w in block.attention_norm.weights))
-        hidden = np.maximum(y @ np.asarray(block.inner.kernel) + np.asarray(block.inner.bias), 0)
-        fed = hidden @ np.asarray(block.outer.kernel) + np.asarray(block.outer.bias)
-        results[b] = numpy_norm(y + fed, *(np.asarray(w) for w in block.feed_forward_norm.weights))
-    return results
 
 
 def test_encoder_block_equals_numpy():

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import zoo
 import zoo.metrics
+from numpy_layers import softmax
 from zoo.training.adaptations.collection import Adaptations
 from zoo.training.loop.callback_state import get_states, set_states
 from zoo.training.loop.selection import Selection, directions
@@ -28,11 +29,6 @@ def build(prepared, seed=0, precision="float32"):
     keras.utils.set_random_seed(seed)
     with zoo.strategy("one_device").scope(), zoo.precision(precision):
         return prepared.build()
-
-
-def softmax(scores):
-    e = np.exp(scores - scores.max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
 
 
 class Reference:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import zoo
+from numpy_layers import softmax
 from user_models import (
     ONE,
     SPARSE,
@@ -21,7 +22,6 @@ from user_models import (
     metrics_of,
     numbers,
     small,
-    softmax,
     squared,
     step_model,
 )

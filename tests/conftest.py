@@ -13,9 +13,15 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# What a failed assertion there held is shown as of a test's own.
+pytest.register_assert_rewrite(*(file.stem for file in Path(__file__).parent.glob("helpers/*.py")))
+
 
 # The longest files, which must not come last where two processes share the suite, a file at a time.
-LONG = ("readme", "strategies", "tasks", "seq2seq", "interruption", "cli", "export", "training", "text", "results")
+LONG = (
+    *("readme", "strategies", "tasks", "decoding", "interruption", "cli"),
+    *("rejections", "verdicts", "contents", "requests", "training", "text", "results"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

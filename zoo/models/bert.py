@@ -77,7 +77,7 @@ def make_features(model: keras.Model) -> Function:
         "dropout": 0.0,
         "attention_dropout": 0.0,
     },
-    golden=(({"vocab_size": 30_522, "num_classes": 2}, 109_483_778),),  # tests/test_bert.py has the formula
+    golden=(({"vocab_size": 30_522, "num_classes": 2}, 109_483_778),),  # tests/models/test_bert.py has the formula
 )
 def build_bert_model(
     vocab_size: int,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         "dropout": 0.0,
         "attention_dropout": 0.0,
     },
-    golden=(({"vocab_size": 8000}, 1_511_360),),  # tests/test_masking.py has the formula
+    golden=(({"vocab_size": 8000}, 1_511_360),),  # tests/tasks/test_masking.py has the formula
 )
 def build_bert_mlm_model(
     vocab_size: int,

@@ -1,0 +1,333 @@
+"""Data sets from CSV files, against independent readings of the same files."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import zoo
+from source_examples import SPLITS, message, picture, rows, sizes, words, write
+from zoo.datasets.raw import Feature
+
+# --- CSV -------------------------------------------------------------------------------------------------------------
+
+NASTY = [
+    'say ""hi"", you',
+    "two\nlines",
+    "  spaced  ",
+    "NA",
+    "None",
+    "naïve 😀",
+    "a;b\tc",
+    "=1+1",
+    "'",
+    "\u202f!",
+    "1e5",
+]
+
+
+def nasty_csv(separator=",") -> tuple[str, list[str]]:
+    held = [f"{text} {i}" for i in range(12) for text in NASTY]
+    lines = [f'"{text}"{separator}{("spam", "ham")[i % 2]}' for i, text in enumerate(held)]
+    return "\r\n".join([f"text{separator}label", *lines, ""]), [text.replace('""', '"') for text in held]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "BOM"])
+def test_texts_of_a_csv_are_its_cells(tmp_path, separator, mark):
+    content, expected = nasty_csv(separator)
+    data = zoo.datasets.load(write(tmp_path / "ünï côde.csv", mark + content))
+    assert data.task == "text_classification"
+    assert sorted(words(e) for e in rows(data)) == sorted(expected)
+    assert {words(e): data.class_names[e["label"]] for e in rows(data)} == {
+        text: ("spam", "ham")[i % 2] for i, text in enumerate(expected)
+    }
+    assert data.class_names == ("ham", "spam")
+    assert sizes(data) == [104, 14, 14]
+    assert data.about["columns"] == {
+        "text": {"dtype": "string", "missing": 0},
+        "label": {"dtype": "string", "missing": 0},
+    }
+    assert data.about["duplicates"] == 0
+
+
+def test_the_order_of_the_rows_does_not_matter(tmp_path):
+    lines = [f"text {i},{'abc'[i % 3]}" for i in range(100)]
+    one = zoo.datasets.load(write(tmp_path / "a.csv", "\n".join(["text,label", *lines])))
+    two = zoo.datasets.load(write(tmp_path / "b.csv", "\n".join(["text,label", *lines[::-1]])))
+    for split in SPLITS:
+        assert {words(e) for e in rows(one, split)} == {words(e) for e in rows(two, split)}
+        assert Counter(e["label"] for e in rows(one, split)).keys() == {0, 1, 2}
+
+
+def test_equal_rows_are_in_one_split(tmp_path):
+    data = zoo.datasets.load(
+        write(tmp_path / "a.csv", "text,label\n" + "".join(f"t{i % 50},{'ab'[i % 2]}\n" for i in range(200)))
+    )
+    held = [{words(e) for e in rows(data, s)} for s in SPLITS]
+    assert sum(map(len, held)) == 50
+    assert data.about["duplicates"] == 150
+
+
+def test_rows_without_a_value_are_left_out_and_counted(tmp_path, capsys):
+    content = "id,message,kind\n" + "".join(f"{i},m{i},{'ab'[i % 2]}\n" for i in range(40)) + "40,,a\n41,x,\n42, ,\n"
+    data = zoo.datasets.load(write(tmp_path / "a.csv", content), columns={"text": "message", "label": "kind"})
+    assert sum(sizes(data)) == 40
+    assert data.about["left_out"] == {"rows without message": 2, "rows without kind": 1}
+    assert data.about["columns"]["id"] == {"dtype": "int64", "missing": 0}
+    assert data.about["columns"]["message"]["missing"] == 2
+    assert f"Left out of csv:{tmp_path}/a.csv: 2 rows without message\n" in capsys.readouterr().out
+
+
+def test_a_column_says_the_split(tmp_path):
+    content = "text,label,split\n" + "".join(
+        f"t{i},{'ab'[i % 2]},{['train', 'Train ', 'dev', 'test'][i // 2 % 4]}\n" for i in range(80)
+    )
+    data = zoo.datasets.load(write(tmp_path / "a.csv", content))
+    assert sizes(data) == [40, 20, 20]
+    assert {words(e) for e in rows(data, "test")} == {f"t{i}" for i in range(80) if i // 2 % 4 == 3}
+    data = zoo.datasets.load(write(tmp_path / "b.csv", content.replace("dev", "train")))
+    assert sizes(data) == [54, 6, 20], "what is missing is cut from train"
+    data = zoo.datasets.load(write(tmp_path / "c.csv", content.replace("test", "train")))
+    assert sizes(data) == [54, 6, 20], "one that is held out is our test"
+    assert {words(e) for e in rows(data, "test")} == {f"t{i}" for i in range(80) if i // 2 % 4 == 2}
+    assert message(write(tmp_path / "d.csv", content.replace("dev", "tset"))).endswith(
+        "d.csv row 5: the split is 'tset'. Did you mean 'test' or 'testing'?"
+    )
+    assert message(write(tmp_path / "e.csv", content.lower().replace("train", "test"))).endswith(
+        "has the splits test, validation; expected one called train. Rename one of them."
+    )
+
+
+def test_a_run_on_own_files_can_be_repeated_from_anywhere(tmp_path, monkeypatch):
+    write(tmp_path / "a.csv", "m,k\n" + "".join(f"m{i},{'ab'[i % 2]}\n" for i in range(40)))
+    monkeypatch.chdir(tmp_path)
+    columns = {"text": "m", "label": "k"}
+    data = zoo.datasets.load("csv:a.csv", columns=columns)
+    assert data.name == "csv:a.csv"
+    assert data.arguments == {"manual_dir": str(tmp_path), "columns": columns}
+    monkeypatch.chdir("/")
+    again = zoo.datasets.load(data.name, **data.arguments)
+    assert repr(rows(again)) == repr(rows(data))
+    assert again.arguments == data.arguments
+    assert re.search(r"own file a.csv \(SHA-256 [0-9a-f]{16}\)", data.source)
+    absolute = zoo.datasets.load(f"csv:{tmp_path}/a.csv", columns=columns)
+    assert absolute.arguments == {"columns": columns}
+
+
+def test_translations_of_a_csv(tmp_path):
+    pairs = [(f"English {i % 90}.", f"Français {i}\u202f!") for i in range(100)]
+    held = io.StringIO()
+    csv.writer(held).writerows([("en", "fr"), *pairs])
+    data = zoo.datasets.load(write(tmp_path / "a.csv", held.getvalue()), columns={"text": "en", "translation": "fr"})
+    assert data.task == "translation"
+    assert sorted((words(e), words(e, "translation")) for e in rows(data)) == sorted(pairs)
+    sentences = [{words(e) for e in rows(data, s)} for s in SPLITS]
+    assert sum(map(len, sentences)) == 90
+
+
+def test_ratings_of_a_csv(tmp_path):
+    lines = [f"{u:03},i{i},{(u + i) % 5 + 1},2024-01-{20 - i:02} 10:00,Film {i}" for u in range(6) for i in range(10)]
+    content = "\n".join(["user_id,item_id,rating,time,title", *lines, "007,i1,,2024-01-01 10:00,Film 1"])
+    data = zoo.datasets.load(write(tmp_path / "a.csv", content))
+    assert data.task == "recommendation"
+    assert sizes(data) == [42, 6, 12]
+    assert {(e["user_id"], e["item_id"]) for e in rows(data, "test")} == {
+        (f"{u:03}".encode(), f"i{i}".encode()) for u in range(6) for i in (0, 1)
+    }, "the newest of every user; ids keep their zeros"
+    one = next(e for e in rows(data) if e["user_id"] == b"001" and e["item_id"] == b"i2")
+    assert one["rating"] == 4.0
+    assert one["time"] == datetime.datetime(2024, 1, 18, 10, tzinfo=datetime.UTC).timestamp()
+    assert data.about["titles"]["i3"] == "Film 3"
+    assert data.about["rating_range"] == [1, 5]
+    assert data.about["left_out"] == {"rows without rating": 1}
+    chosen = {k: k for k in ("user_id", "item_id", "rating")}
+    data = zoo.datasets.load(write(tmp_path / "a.csv", content), columns=chosen)
+    assert sizes(data) == [48, 6, 6]
+    assert "time" not in data.features
+    wrong = content.replace("i3,5", "i3,good", 1)
+    assert message(write(tmp_path / "b.csv", wrong)).endswith(
+        "b.csv row 14: rating is 'good'; expected a rating in numbers. Correct it, or leave the cell empty."
+    )
+    assert "time cannot be read as times" in message(write(tmp_path / "c.csv", content.replace("2024-01-15", "once")))
+
+
+def test_a_series_to_forecast_of_a_csv(tmp_path):
+    start = datetime.datetime(2024, 3, 1)
+    lines = [f"{start + datetime.timedelta(hours=h)};{h};{h / 10};{'' if h == 50 else h * 2}" for h in range(200)]
+    name = write(tmp_path / "a.csv", "\n".join(["when;count;temp;wind", *lines[100:], *lines[:100]]))
+    columns = {"forecast": "count", "series": ["temp", "count", "wind"], "time": "when"}
+    data = zoo.datasets.load(name, columns=columns, window=10, horizon=5)
+    assert data.task == "forecasting"
+    assert data.about["channels"] == ["count", "temp", "wind"]
+    assert data.arguments == {"columns": columns, "window": 10, "horizon": 5}
+    assert data.about["naive"] == {"the steps before": 5}
+    assert sizes(data) == [126, 16, 36]
+    times = [{int(t) for e in rows(data, s) for t in e["forecast"]} for s in SPLITS]
+    assert times == [set(range(10, 140)), set(range(140, 160)), set(range(160, 200))]
+    for example in rows(data):
+        first = int(example["forecast"][0])
+        np.testing.assert_allclose(example["series"][:, 0], np.arange(first - 10, first))
+        np.testing.assert_allclose(example["series"][:, 1], np.arange(first - 10, first) / 10, rtol=1e-5)
+    assert np.isnan(np.concatenate([e["series"][:, 2] for e in rows(data)])).sum() == 10, (
+        "a missing value stays missing"
+    )
+    assert message(name, columns=columns, window=10).startswith(
+        f"Data set '{name}' needs horizon, a number of rows. Pass"
+    )
+    assert message(name, columns={"forecast": "cuont"}, window=4, horizon=2).endswith(
+        "has no column 'cuont'. Did you mean 'count'?"
+    )
+    gap = write(tmp_path / "b.csv", "\n".join(["when;count;temp;wind", *lines[:20], *lines[25:]]))
+    assert zoo.datasets.load(gap, columns=columns, window=10, horizon=5).about["gaps"] == 1
+    twice = write(tmp_path / "c.csv", "\n".join(["when;count;temp;wind", *lines, lines[3]]))
+    assert "the time is there twice" in message(twice, columns=columns, window=10, horizon=5)
+    hole = write(tmp_path / "d.csv", "\n".join(["count", *(str(h) if h != 20 else "NaN" for h in range(200))]))
+    data = zoo.datasets.load(hole, columns={"forecast": "count"}, window=10, horizon=5)
+    assert data.about["left_out"] == {"missing values to forecast, and the windows with them": 1}
+    assert data.splits["train"].num_examples == 126 - 5 - 1, "five windows forecast it, the history of one ends with it"
+
+
+def test_series_with_a_label_of_a_csv(tmp_path):
+    generator = np.random.default_rng(0)
+    series = {f"s{n}": generator.normal(size=(3 + n % 4, 2)).round(3) for n in range(40)}
+    lines = [
+        f"{key},{row[0]},{row[1] if step else ''},{'up' if int(key[1:]) % 2 else 'down'}"
+        for key, values in series.items()
+        for step, row in enumerate(values)
+    ]
+    columns = {"sequence": "id", "series": ["x", "y"], "label": "kind"}
+    content = "\n".join(["id,x,y,kind", *lines])
+    data = zoo.datasets.load(write(tmp_path / "a.csv", content), columns=columns)
+    assert data.task == "series_classification"
+    assert data.class_names == ("down", "up")
+    assert sizes(data) == [32, 4, 4]
+    assert data.features["series"] == Feature((None, 2), "float32")
+    found = {round(float(e["series"][0, 0]), 3): e for e in rows(data)}
+    for key, values in series.items():
+        example = found[values[0, 0]]
+        assert example["label"] == int(key[1:]) % 2
+        np.testing.assert_allclose(example["series"][1:], values[1:], rtol=1e-6)
+        assert np.isnan(example["series"][0, 1])
+    torn = "\n".join(["id,x,y,kind", *lines, lines[0]])
+    assert "sequence 's0' was there before another one. Give" in message(
+        write(tmp_path / "b.csv", torn), columns=columns
+    )
+    mixed = content.replace("down", "up", 1)
+    assert message(write(tmp_path / "c.csv", mixed), columns=columns).endswith(
+        "sequence 's0' has several labels. Give it one label."
+    )
+
+
+def test_tagged_sentences_of_a_csv(tmp_path):
+    held = io.StringIO()
+    sentences = [(["Say", ",", 'a "b"', str(n)], ["VERB", "PUNCT", "X", "NUM"]) for n in range(30)]
+    lines = [(n, token, tag) for n, pair in enumerate(sentences) for token, tag in zip(*pair, strict=True)]
+    csv.writer(held).writerows([("sentence", "tokens", "tags"), *lines, (99, "x", ""), (99, "y", "X")])
+    data = zoo.datasets.load(write(tmp_path / "a.csv", held.getvalue()))
+    assert data.task == "tagging"
+    assert data.class_names == ("NUM", "PUNCT", "VERB", "X")
+    assert sizes(data) == [24, 3, 3]
+    assert data.about["left_out"] == {"sentences with a token or tag missing": 1}
+    found = sorted(([t.decode() for t in e["tokens"]], [data.class_names[t] for t in e["tags"]]) for e in rows(data))
+    assert found == sorted(sentences)
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "end"),
+    [
+        ("", None, "is empty. Choose a file with a header and rows."),
+        ("text,label\n", None, "has a header and no rows. Choose a file with rows."),
+        (
+            "text,label\na,b\nc,b\n",
+            None,
+            "column label has one class only, 'b'; expected two or more. Choose another column or folder.",
+        ),
+        ("text,label\n,b\nc,\n", None, "rows without label': 1}. Choose a file with values in text, label."),
+        ("text,label\na,b\nc,d,e\n", None, "Expected 2 fields in line 3, saw 3 Correct that line."),
+        ("text,label\na,b,c\nc,d,e\n", None, "has rows of more cells than its header of 2. Correct the header."),
+        ("text,text\na,b\n", None, "has two columns called 'text'. Rename one of them."),
+        (
+            "message,kind\na,b\n",
+            None,
+            "has the columns message, kind; which are text and label, say? Pass columns={'text': 'message', 'label': "
+            "'kind'}; the keys are forecast, image, item_id, label, rating, sentence, sequence, series, split, tags, text, "
+            "text_pair, time, title, tokens, translation, user_id.",
+        ),
+        (
+            "text,label,translation\na,b,c\n",
+            None,
+            "has columns for text_classification and translation. Pass columns with the keys of one of them: text, "
+            "label, say.",
+        ),
+        ("message,kind\na,b\n", {"text": "mesage", "label": "kind"}, "has no column 'mesage'. Did you mean 'message'?"),
+        ("a,b\na,b\n", {"text": "a", "lable": "b"}, "columns has the key 'lable'. Did you mean 'label'?"),
+        (
+            "a,b\na,b\n",
+            {"text": "a"},
+            "text_classification takes text, label, and may take split, text_pair. Pass these.",
+        ),
+        ("a,b\na,b\n", {"text": ["a", "b"], "label": "b"}, "expected one column. Pass one of them."),
+        ("a,b\na,b\n", {}, "columns is {}; expected keys and columns. Pass columns={'text': 'a'}, say."),
+        (
+            "text,label\na,b\nc,d\n",
+            None,
+            "is too small to divide: {'train': 2, 'validation': 0, 'test': 0}. Choose one with m",
+        ),
+        ('text,label\n"a,b\nc,d\n', None, "Correct that line."),
+    ],
+)
+def test_what_is_wrong_with_a_csv(tmp_path, content, columns, end):
+    found = message(write(tmp_path / "a.csv", content), columns=columns)
+    assert end in found
+    assert found.endswith((".", "?"))
+
+
+def test_files_that_are_not_there(tmp_path):
+    write(tmp_path / "reviews.csv", "a,b\n")
+    assert message(f"csv:{tmp_path}/review.csv") == (
+        f"Cannot read {tmp_path}/review.csv: No such file or directory. Did you mean 'reviews.csv'? Pass csv:FILE."
+    )
+    assert "Is a directory" in message(f"csv:{tmp_path}")
+    assert message("csv:") == "Data set 'csv:' has no path. Pass csv:PATH."
+    (tmp_path / "latin.csv").write_bytes("text,label\né,a\n".encode("latin-1"))
+    assert message(f"csv:{tmp_path}/latin.csv").endswith("latin.csv is not UTF-8 at byte 11. Convert it to UTF-8.")
+    (tmp_path / "wide.csv").write_bytes("text,label\na,a\n".encode("utf-16"))
+    assert message(f"csv:{tmp_path}/wide.csv").endswith("is not UTF-8 at byte 0. Convert it to UTF-8.")
+    name = write(tmp_path / "ok.csv", "text,label\n" + "".join(f"t{i},{'ab'[i % 2]}\n" for i in range(40)))
+    assert message(name, window=3) == f"Data set '{name}' is for text_classification and takes no window. Leave it out."
+    assert message(name, manual_dir=str(tmp_path / "none")).startswith(f"manual_dir {tmp_path}/none is not a folder.")
+
+
+def test_random_cells_come_back(tmp_path):
+    """Whatever csv.writer can write: what comes out is what went in."""
+    generator = np.random.default_rng(0)
+    alphabet = list("ab ,;\t\"'\n\réЖ漢😀\u2028\x0b\x1f|#\\")
+    cells = sorted({"".join(generator.choice(alphabet, generator.integers(1, 12))) + str(i) for i in range(300)})
+    held = io.StringIO()
+    csv.writer(held, quoting=csv.QUOTE_ALL).writerows(
+        [("text", "label"), *((c, "ab"[i % 2]) for i, c in enumerate(cells))]
+    )
+    data = zoo.datasets.load(write(tmp_path / "a.csv", held.getvalue()))
+    assert sorted(words(e) for e in rows(data)) == cells
+
+
+# --- Images ----------------------------------------------------------------------------------------------------------
+
+
+def test_images_of_a_csv(tmp_path):
+    lines = [f"{picture(tmp_path / 'i' / f'{i}.png', i).relative_to(tmp_path)},{'ab'[i % 2]}" for i in range(40)]
+    data = zoo.datasets.load(
+        write(tmp_path / "a.csv", "\n".join(["path,label", *lines])), columns={"image": "path", "label": "label"}
+    )
+    assert {int(e["image"][0, 0, 0]): e["label"] for e in rows(data)} == {i: i % 2 for i in range(40)}
+    (tmp_path / "i" / "7.png").unlink()
+    assert message(f"csv:{tmp_path}/a.csv", columns={"image": "path", "label": "label"}) == (
+        f"Cannot read image {tmp_path}/i/7.png: No such file or directory. Check the file."
+    )

@@ -1,0 +1,225 @@
+"""Original files that are missing, damaged or downloaded; nothing here reaches the network."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+import tensorflow_datasets as tfds
+
+import zoo
+from dataset_arrays import SPLITS, multiset, raw
+
+MNIST = [f"{part}-{what}-ubyte.gz" for part in ("t10k", "train") for what in ("images-idx3", "labels-idx1")]
+HOME = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+
+
+def test_missing_original_files_are_named_at_once(run_python, tmp_path):
+    """From a process that has imported nothing yet: a user waits for TensorFlow, not for retries."""
+    (tmp_path / "original").mkdir()
+    started = time.perf_counter()
+    done = run_python(
+        """
+        import sys
+        import zoo
+        try:
+            zoo.datasets.load("mnist", manual_dir=sys.argv[1], data_dir=sys.argv[2])
+        except zoo.UsageError as error:
+            print("MESSAGE", error)
+        """,
+        tmp_path / "original",
+        tmp_path / "data",
+    )
+    assert time.perf_counter() - started < 60
+    (message,) = [line for line in done.stdout.splitlines() if line.startswith("MESSAGE")]
+    files = "; ".join(f"{file} (from {HOME}{file})" for file in MNIST)
+    assert message == (
+        f"MESSAGE manual_dir {tmp_path / 'original'} lacks original files of 'mnist': {files}. Put them there under these "
+        "names, or leave manual_dir out to download them."
+    )
+
+
+def test_only_the_files_that_are_missing_are_named(tmp_path, monkeypatch):
+    from tensorflow_datasets.core.download import checksums
+
+    for file in MNIST[:3]:
+        (tmp_path / file).write_bytes(gzip.compress(b"any"))
+    known = tfds.builder("mnist", data_dir=str(tmp_path / "data")).url_infos
+    monkeypatch.setattr(
+        checksums,
+        "compute_url_info",
+        lambda path, **_: next(i for i in known.values() if i.filename == Path(path).name),
+    )
+    with pytest.raises(zoo.UsageError) as caught:
+        zoo.datasets.load("mnist", manual_dir=str(tmp_path), data_dir=str(tmp_path / "data"))
+    assert f"lacks original files of 'mnist': {MNIST[3]} (from {HOME}{MNIST[3]}). Put" in str(caught.value)
+
+
+def test_a_damaged_original_file(tmp_path):
+    for file in MNIST:
+        (tmp_path / file).write_bytes(gzip.compress(b"something else"))
+    with pytest.raises(zoo.UsageError) as caught:
+        zoo.datasets.load("mnist", manual_dir=str(tmp_path), data_dir=str(tmp_path / "data"))
+    message = str(caught.value)
+    assert message.startswith(f"An original file of 'mnist' is damaged or of another version: Artifact {HOME}")
+    assert f"{tmp_path}/" in message
+    assert "has wrong checksum: * Expected: UrlInfo(size=" in message
+    assert message.endswith(". Replace it with the published one.")
+    assert "\n" not in message
+
+
+def test_manual_dir_is_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path / "file", tmp_path / "none"):
+        with pytest.raises(
+            zoo.UsageError, match=f"^manual_dir {wrong} is not a folder. Pass the folder that holds the o"
+        ):
+            zoo.datasets.load("mnist", manual_dir=str(wrong), data_dir=str(tmp_path))
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """As on a machine without network, also where there is one; returns the addresses that were asked for."""
+    asked = []
+
+    def head(url, **_):
+        asked.append(url)
+        raise requests.ConnectionError("unreachable")
+
+    monkeypatch.setattr(requests, "head", head)
+    return asked
+
+
+def test_no_network_is_said_at_once(tmp_path, no_network):
+    started = time.perf_counter()
+    with pytest.raises(zoo.UsageError) as caught:
+        zoo.datasets.load("mnist", data_dir=str(tmp_path))
+    assert time.perf_counter() - started < 20
+    files = "; ".join(f"{file} (from {HOME}{file})" for file in MNIST)
+    assert str(caught.value) == (
+        f"Cannot reach {HOME}{MNIST[0]} to download 'mnist'. On a machine without network put the original files into a "
+        f"folder and pass --data.manual_dir FOLDER: {files}."
+    )
+    assert no_network == [HOME + MNIST[0]], "one address is enough to know"
+
+
+def test_only_the_files_of_this_data_set_are_asked_for(tmp_path, no_network):
+    with pytest.raises(zoo.UsageError, match=r"FOLDER: cifar-10-binary.tar.gz \(from https:[^;]*\)\.$"):
+        zoo.datasets.load("cifar10", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("error", ["OSError", "DownloadError", "ExtractError"])
+def test_a_download_that_breaks_off(tmp_path, monkeypatch, error):
+    from tensorflow_datasets.core.download import download_manager, extractor, util
+
+    kind = {"OSError": OSError, "DownloadError": util.DownloadError, "ExtractError": extractor.ExtractError}[error]
+    asked = []
+
+    def download(self, resource):
+        asked.append(resource.url)
+        raise kind("no space left on device")
+
+    monkeypatch.setattr(requests, "head", lambda url, **_: None)
+    monkeypatch.setattr(download_manager.DownloadManager, "_download", download)
+    with pytest.raises(
+        zoo.UsageError, match=r"^Cannot prepare 'mnist' in .*: no space left on device. Check that the f"
+    ):
+        zoo.datasets.load("mnist", data_dir=str(tmp_path))
+    assert asked == [HOME + MNIST[0]], "what can be reached is left to TFDS"
+
+
+def test_files_that_come_by_hand(tmp_path):
+    with pytest.raises(zoo.UsageError) as caught:
+        zoo.datasets.load("imagenet2012", data_dir=str(tmp_path))
+    assert str(caught.value).startswith("Data set 'imagenet2012' needs files that are downloaded by hand: Manual dir")
+    assert "ILSVRC2012_img_train.tar" in str(caught.value)
+    assert str(caught.value).endswith("Pass their folder with --data.manual_dir FOLDER.")
+
+
+SLEEPER = '''
+"""A builder that stops in the middle when it is told to."""
+import os
+import pathlib
+import time
+import numpy as np
+import tensorflow_datasets as tfds
+
+class DrawnSlowly(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(4, 4, 1)), "label": tfds.features.ClassLabel(names=["a", "b"])}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for index in range(50):
+            if index == 25 and "STOP_AT" in os.environ:
+                pathlib.Path(os.environ["STOP_AT"]).touch()
+                time.sleep(600)
+            yield index, {"image": np.full((4, 4, 1), index, np.uint8), "label": index % 2}
+'''
+
+
+def test_killed_while_preparing(tmp_path, monkeypatch):
+    (tmp_path / "drawn_slowly.py").write_text(SLEEPER)
+    source = f"import drawn_slowly, zoo; zoo.datasets.load('drawn_slowly', data_dir={str(tmp_path / 'data')!r})"
+    marker = tmp_path / "in the middle"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "STOP_AT": str(marker)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", source], env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not marker.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert marker.exists(), process.communicate(timeout=10)[0][-3000:] if process.poll() is not None else "too slow"
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.communicate()
+    assert list((tmp_path / "data").rglob("*")), "the kill came in the middle"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("drawn_slowly")
+    data = zoo.datasets.load("drawn_slowly", data_dir=str(tmp_path / "data"))
+    images = [i for split in SPLITS for i in raw(getattr(data, split))[0]]
+    assert sorted(int(i[0, 0, 0]) for i in images) == list(range(50))
+
+
+MANUAL_DIR = os.environ.get("ZOO_MANUAL_DIR", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not all((Path(MANUAL_DIR) / name / MNIST[0]).is_file() for name in ("mnist", "fashion_mnist")),
+    reason="ZOO_MANUAL_DIR names no folder with the original files in mnist/ and fashion_mnist/",
+)
+def test_two_data_sets_with_files_of_the_same_names(tmp_path, no_network):
+    """TFDS names an extracted file after its archive: in one folder, the second would get the first one's pixels."""
+    tests = {}
+    for name in ("mnist", "fashion_mnist"):
+        folder = Path(MANUAL_DIR) / name
+        data = zoo.datasets.load(name, manual_dir=str(folder), data_dir=str(tmp_path))
+        assert [data.splits[split].num_examples for split in SPLITS] == [54000, 6000, 10000]
+        images, labels = raw(data.test)
+        with gzip.open(folder / MNIST[0]) as file:
+            pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(10000, 28, 28, 1)
+        with gzip.open(folder / MNIST[1]) as file:
+            classes = np.frombuffer(file.read(), np.uint8, offset=8)
+        tests[name] = multiset(np.stack(images), labels)
+        assert tests[name] == multiset(pixels, classes)
+        assert data.prepare("mlp").arguments["input_shape"] == (28, 28, 1)
+    assert not tests["mnist"].keys() & tests["fashion_mnist"].keys()
+    assert not no_network
+    assert zoo.datasets.load("mnist", data_dir=str(tmp_path)).licence == "CC BY-SA 3.0"

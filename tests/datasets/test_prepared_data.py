@@ -1,0 +1,303 @@
+"""The embedded digits, what they ask of a model, and batches in their order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.datasets import load_digits
+
+import zoo
+from dataset_arrays import SPLITS, columns, multiset, raw, scaled
+from zoo import registry
+from zoo.datasets.interface import Interface
+from zoo.datasets.raw import Feature
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return zoo.datasets.load("digits")
+
+
+# --- The embedded digits ---------------------------------------------------------------------------------------------
+
+
+def test_digits_are_all_there_once(digits):
+    source = load_digits()
+    parts = [raw(getattr(digits, name)) for name in SPLITS]
+    assert [len(labels) for _, labels in parts] == [1293, 144, 360]
+    assert [digits.splits[name].num_examples for name in SPLITS] == [1293, 144, 360]
+    images = np.concatenate([np.stack(images) for images, _ in parts])
+    labels = np.concatenate([labels for _, labels in parts])
+    # Level 16 is white; scikit-learn holds the levels as float64.
+    expected = np.floor(source.images * 255 / 16 + 0.5).astype(np.uint8)[..., np.newaxis]
+    assert multiset(images, labels) == multiset(expected, source.target)
+    assert (images.min(), images.max()) == (0, 255)
+
+
+def test_digits_splits_share_no_example(digits):
+    held = [set(multiset(np.stack(images), labels)) for images, labels in (raw(getattr(digits, n)) for n in SPLITS)]
+    twins = Counter((i.tobytes(), t) for i, t in zip(load_digits().images, load_digits().target, strict=True))
+    assert max(twins.values()) == 1, "no digit is in the source twice, so sets can be compared"
+    assert not held[0] & held[1]
+    assert not held[0] & held[2]
+    assert not held[1] & held[2]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_digit_is_in_every_split(digits, split):
+    labels = raw(getattr(digits, split))[1]
+    counts = np.bincount(labels, minlength=10)
+    assert counts.min() >= 0.9 * len(labels) / 10
+
+
+def test_digits_are_the_same_every_time(digits):
+    again = zoo.datasets.load("digits")
+    for split in SPLITS:
+        (images, labels), (others, same) = raw(getattr(digits, split)), raw(getattr(again, split))
+        np.testing.assert_array_equal(np.stack(images), np.stack(others))
+        np.testing.assert_array_equal(labels, same)
+
+
+def test_digits_say_what_they_are(digits):
+    assert digits.class_names == tuple("0123456789")
+    assert digits.task == "image_classification"
+    assert digits.features == {"image": Feature((8, 8, 1), "uint8"), "label": Feature((), "int64")}
+    assert digits.licence == "CC BY 4.0"
+    assert "UCI" in digits.source
+    assert digits.train.element_spec["image"] == tf.TensorSpec((8, 8, 1), tf.uint8)
+
+
+def test_digits_take_no_manual_dir(tmp_path):
+    with pytest.raises(zoo.UsageError, match=r"'digits' is embedded and takes no manual_dir. Leave it out."):
+        zoo.datasets.load("digits", manual_dir=str(tmp_path))
+
+
+# --- prepare ---------------------------------------------------------------------------------------------------------
+
+
+def test_small_images_get_the_size_that_the_model_asks_for(digits):
+    prepared = digits.prepare("cnn")
+    assert prepared.arguments["input_shape"] == (28, 28, 1)
+    assert prepared.arguments["num_classes"] == 10
+    assert prepared.arguments["filters"] == (32, 64, 128), "defaults are written down too"
+    assert prepared.preprocessor.input_shapes == {"image": (28, 28, 1)}
+    assert prepared.build().input_shape == (None, 28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ((64, 50, 3), (64, 50, 3)),
+        ((28, 28, 1), (28, 28, 1)),
+        ((27, 90, 1), (28, 28, 1)),
+        ((None, None, 3), (28, 28, 3)),
+        ((64, None, 1), (28, 28, 1)),
+        ((64, 64, 4), (64, 64, 3)),
+        ((64, 64, 2), (64, 64, 1)),
+        ((64, 64, None), (64, 64, 3)),
+    ],
+)
+def test_the_model_input_that_follows_from_the_data(digits, own, expected):
+    data = dataclasses.replace(digits, features={**digits.features, "image": Feature(own, "uint8")})
+    assert data.prepare("mlp").arguments["input_shape"] == expected
+
+
+def test_a_given_input_shape_counts(digits):
+    prepared = digits.prepare("mlp", input_shape=[10, 6, 3], hidden_units=[4])
+    assert prepared.arguments["input_shape"] == (10, 6, 3)
+    inputs, targets = next(iter(prepared.keras_batches("train", 7)))
+    assert (inputs.shape, inputs.dtype, targets.dtype) == ((7, 10, 6, 3), tf.float32, tf.int64)
+    assert prepared.build()(inputs).shape == (7, 10)
+
+
+@pytest.mark.parametrize("wrong", [[28, 28], 28, [28, 28, 2], [0, 28, 1], [28.0, 28, 1], "28x28"])
+def test_an_input_shape_that_is_none(digits, wrong):
+    with pytest.raises(zoo.UsageError) as caught:
+        digits.prepare("mlp", input_shape=wrong)
+    assert str(caught.value) == (
+        f"input_shape is {wrong!r}; expected [height, width, channels] with 1 or 3 channels. "
+        "Pass input_shape=[28, 28, 1], say, or leave it out."
+    )
+
+
+def test_the_data_decides_the_classes(digits):
+    message = r"^num_classes=12 contradicts data set 'digits', which asks for 10. Leave num_classes out.$"
+    with pytest.raises(zoo.UsageError, match=message):
+        digits.prepare("cnn", num_classes=12)
+    assert digits.prepare("cnn", num_classes=10).arguments["num_classes"] == 10
+
+
+def test_unknown_arguments_and_models(digits):
+    with pytest.raises(zoo.UsageError, match=r"^Model 'cnn' has no argument 'filter'. Did you mean 'filters'"):
+        digits.prepare("cnn", filter=[3])
+    with pytest.raises(zoo.UsageError, match=r"^Unknown model 'cn'. Did you mean 'cnn'"):
+        digits.prepare("cn")
+
+
+def test_a_model_of_another_task(digits, monkeypatch):
+    zoo.list_models()
+    monkeypatch.setattr(registry.MODELS, "entries", dict(registry.MODELS.entries))
+
+    @zoo.register_model(tasks=("tagging", "forecasting"), reference="none")
+    def build_tagger_model(num_classes):
+        """Tags."""
+
+    with pytest.raises(zoo.UsageError) as caught:
+        digits.prepare("tagger")
+    assert str(caught.value) == (
+        "Model 'tagger' serves tagging, forecasting; data set 'digits' is for image_classification. "
+        f"Choose a model for it: {', '.join(zoo.list_models(task='image_classification'))}."
+    )
+
+
+def test_a_run_can_be_repeated_from_its_description(digits):
+    prepared = dataclasses.replace(digits, memory_limit=0).prepare("mlp", hidden_units=(3, 4))
+    described = prepared.describe()
+    assert described["model"] == {
+        "name": "mlp",
+        "hidden_units": [3, 4],
+        "activation": "relu",
+        "dropout": 0.0,
+        "classifier_activation": "softmax",
+    }
+    # What the data decided, input_shape, is left out: another data set decides anew.
+    # A stream is shuffled in another order: the limit belongs to what decides a run's numbers.
+    assert described["data"] == {"name": "digits", "memory_limit": 0}
+    source, model = dict(described["data"]), dict(described["model"])
+    again = zoo.datasets.load(source.pop("name"), **source).prepare(model.pop("name"), **model)
+    assert again.describe() == described
+
+
+# --- Batches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["memory", "stream"])
+def prepared(request, digits):
+    data = digits if request.param == "memory" else dataclasses.replace(digits, memory_limit=0)
+    return data.prepare("mlp", input_shape=[8, 8, 1], hidden_units=[4])
+
+
+def test_both_paths_are_taken(digits, monkeypatch):
+    """Else the tests below would prove one of them twice."""
+    streams = []
+    made = type(digits.prepare("mlp"))
+    original = made._stream
+    monkeypatch.setattr(made, "_stream", lambda self, *a: streams.append(self.data.memory_limit) or original(self, *a))
+    size = 4 * 8 * 8 * 144
+    for limit in (size, size - 1):
+        data = dataclasses.replace(digits, memory_limit=limit)
+        data.prepare("mlp", input_shape=[8, 8, 1]).keras_batches("validation", 10)
+    assert streams == [size - 1]
+
+
+def test_without_a_seed_the_order_is_the_splits_own(prepared, digits):
+    images, labels = raw(digits.validation)
+    inputs, targets = columns(prepared.keras_batches("validation", 50))
+    np.testing.assert_array_equal(inputs, scaled(np.stack(images)))
+    np.testing.assert_array_equal(targets, labels)
+    np.testing.assert_array_equal(columns(prepared.keras_batches("validation", 50, epoch=3))[1], labels)
+
+
+def test_the_last_batch_is_smaller(prepared):
+    assert [len(targets) for _, targets in prepared.keras_batches("train", 500, seed=1)] == [500, 500, 293]
+    assert [len(targets) for _, targets in prepared.keras_batches("validation", 1000)] == [144]
+    assert [len(targets) for _, targets in prepared.keras_batches("test", 36)] == [36] * 10
+
+
+@pytest.mark.parametrize("seed", [None, 0, 7])
+def test_every_example_is_there_once(prepared, digits, seed):
+    images, labels = raw(digits.train)
+    inputs, targets = columns(prepared.keras_batches("train", 100, seed=seed, epoch=2))
+    levels = np.round(inputs * 255).astype(np.uint8)
+    assert multiset(levels, targets) == multiset(np.stack(images), labels)
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(prepared):
+    def order(**how: int) -> np.ndarray:
+        return columns(prepared.keras_batches("train", 64, **how))[0]
+
+    first = order(seed=3, epoch=5)
+    np.testing.assert_array_equal(first, order(seed=3, epoch=5))
+    dataset = prepared.keras_batches("train", 64, seed=3, epoch=5)
+    np.testing.assert_array_equal(columns(dataset)[0], columns(dataset)[0], "read twice, one data set gives one order")
+    for other in (order(seed=3, epoch=6), order(seed=4, epoch=5), order(seed=5, epoch=3), order(epoch=5)):
+        assert (first != other).any(axis=(1, 2, 3)).mean() > 0.9
+
+
+def test_the_batch_size_does_not_change_the_order(prepared):
+    whole = columns(prepared.keras_batches("train", 64, seed=3))[0]
+    np.testing.assert_array_equal(whole, columns(prepared.keras_batches("train", 100, seed=3))[0])
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("start", [0, 1, 20, 21])
+def test_a_later_start_gives_the_tail(prepared, seed, start):
+    """1,293 examples in batches of 64 are 21; a run killed after `start` of them must see exactly the others."""
+    whole = list(prepared.keras_batches("train", 64, seed=seed, epoch=1).as_numpy_iterator())
+    tail = list(prepared.keras_batches("train", 64, seed=seed, epoch=1, start=start).as_numpy_iterator())
+    assert len(tail) == len(whole) - start
+    for (inputs, targets), (others, same) in zip(whole[start:], tail, strict=True):
+        np.testing.assert_array_equal(inputs, others)
+        np.testing.assert_array_equal(targets, same)
+
+
+def test_target_counts(prepared, digits):
+    counts = prepared.target_counts("train")
+    assert counts.dtype == np.int64
+    np.testing.assert_array_equal(counts, np.bincount(raw(digits.train)[1]))
+
+
+def test_target_counts_of_a_class_that_is_not_there(digits):
+    data = dataclasses.replace(digits, class_names=(*digits.class_names, "ten"))
+    assert data.prepare("mlp").target_counts("validation").tolist()[10:] == [0]
+
+
+def test_number_of_examples(prepared):
+    assert [prepared.num_examples(name) for name in SPLITS] == [1293, 144, 360]
+
+
+@pytest.mark.parametrize("ask", ["batches", "num_examples", "target_counts"])
+def test_an_unknown_split(prepared, ask):
+    with pytest.raises(zoo.UsageError, match=r"^Data set 'digits' has no split 'valid'. Did you mean 'validation'\?$"):
+        getattr(prepared, ask)("valid", *((8,) if ask == "batches" else ()))
+
+
+# --- Interface -------------------------------------------------------------------------------------------------------
+
+
+def test_examples_come_from_the_test_split_and_every_class(digits):
+    prepared = digits.prepare("mlp", input_shape=[8, 8, 1])
+    examples = prepared.interface.examples
+    contents = examples.requests["image_bytes"].tolist()
+    assert len(contents) == len(examples.targets["label"]) == 64
+    assert Counter(examples.targets["label"].tolist()).keys() == set(range(10))
+    assert min(Counter(examples.targets["label"].tolist()).values()) >= 6, "the classes share the examples evenly"
+    images = np.stack([tf.io.decode_png(content).numpy() for content in contents])
+    test = multiset(*(np.stack(c) if isinstance(c, list) else c for c in raw(digits.test)))
+    assert not multiset(images, examples.targets["label"]) - test
+    assert prepared.interface is prepared.interface, "made once"
+
+
+def test_an_interface_comes_back_from_its_folder(digits, tmp_path):
+    interface = digits.prepare("cnn", filters=(3,)).interface
+    interface.save(tmp_path / "new" / "folder")
+    again = Interface.load(tmp_path / "new" / "folder")
+    for field in ("task", "build", "class_names", "preprocessor", "data"):
+        assert getattr(again, field) == getattr(interface, field), field
+    assert again.build["arguments"]["filters"] == [3]
+    assert again.data == {"name": "digits", "licence": digits.licence, "source": digits.source}
+    assert again.examples.requests.keys() == interface.examples.requests.keys()
+    for name, values in interface.examples.requests.items():
+        assert again.examples.requests[name].tolist() == values.tolist()
+    np.testing.assert_array_equal(again.examples.targets["label"], interface.examples.targets["label"])
+
+
+def test_a_folder_without_an_interface(tmp_path):
+    with pytest.raises(
+        zoo.UsageError, match=r"holds no interface.json. Pass the folder `interface` of a run that `zoo"
+    ):
+        Interface.load(tmp_path)

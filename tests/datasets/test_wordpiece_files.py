@@ -1,0 +1,177 @@
+"""Vocabularies and tokenizer settings in files: read as the reference reads them, written whole, refused with a message."""
+
+from __future__ import annotations
+
+import json
+import types
+import warnings
+
+import pytest
+import tensorflow as tf
+
+import zoo
+from wordpiece_reference import SETTINGS, bert, expected, transformers
+from wordpiece_texts import AWKWARD, rows
+from zoo.checkpoints.wordpiece_files import Rules, read_pieces, read_vocabulary, write_pieces
+from zoo.datasets.preprocessing.vocabularies import texts_of, train_pieces
+from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@pytest.mark.parametrize("files", ["both", "vocab.txt", "settings changed"])
+@pytest.mark.parametrize("settings", SETTINGS[:3], ids=str)
+def test_a_checkpoints_files_are_read_as_the_reference_reads_them(vocabularies, tmp_path, settings, files):
+    bert(vocabularies[settings["do_lower_case"]], **settings).save_pretrained(tmp_path)
+    if files == "vocab.txt":
+        (tmp_path / "tokenizer.json").unlink()
+        write_pieces(vocabularies[settings["do_lower_case"]], tmp_path / "vocab.txt")
+    if files == "settings changed":
+        file = tmp_path / "tokenizer_config.json"
+        content = json.loads(file.read_text())
+        content["do_lower_case"] = not content["do_lower_case"]
+        file.write_text(json.dumps(content))
+    reference = transformers.BertTokenizer.from_pretrained(tmp_path)
+    found = read_vocabulary(tmp_path)
+    ours = WordPiecePreprocessor(found.pieces, 128, **vars(found.rules))
+    assert rows(ours(AWKWARD)) == expected(reference, AWKWARD)
+
+
+def faults(folder):
+    good = [*SPECIAL, "a"]
+    lines = "\n".join
+    yield "nothing", {}, f"{folder} holds neither tokenizer.json nor vocab.txt. Pass the folder of a BERT"
+    yield "no [SEP]", {"vocab.txt": lines(good[:3])}, r"vocab.txt lacks \[SEP\]; expected \[PAD\], .* `zoo vocabulary`"
+    yield "twice", {"vocab.txt": lines([*good, "a"])}, "vocab.txt has the piece 'a' 2 times; expected every piece once"
+    yield "empty", {"vocab.txt": lines([*good, "", "b"])}, "vocab.txt has the piece '' as number 6; expected text"
+    yield "not UTF-8", {"vocab.txt": b"\xff"}, "Cannot read .*vocab.txt: .* Pass a vocab.txt, UTF-8"
+    yield "no JSON", {"tokenizer.json": "{"}, "Cannot read .*tokenizer.json: .* Pass the file that transformers wrote"
+    yield "a list", {"tokenizer.json": "[]"}, "tokenizer.json holds a list; expected an object"
+    other = {"model": {"type": "BPE"}, "normalizer": None, "pre_tokenizer": {"type": "ByteLevel"}}
+    yield "GPT", {"tokenizer.json": json.dumps(other)}, "has BPE, None, ByteLevel; expected WordPiece, BertNormalizer"
+    right = {
+        "model": {"type": "WordPiece", "vocab": {piece: i for i, piece in enumerate(good)}},
+        "normalizer": {"type": "BertNormalizer"},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+    }
+    extra = right | {"added_tokens": [{"content": "<user>", "id": 6}]}
+    yield "added", {"tokenizer.json": json.dumps(extra)}, "has the added token '<user>'; expected .* alone. Remove it"
+    holes = right | {"model": {"type": "WordPiece", "vocab": {piece: 2 * i for i, piece in enumerate(good)}}}
+    yield "holes", {"tokenizer.json": json.dumps(holes)}, "has 6 pieces whose numbers are not 0 to 5"
+    short = right | {"model": {**right["model"], "max_input_chars_per_word": 9}}
+    yield "short", {"tokenizer.json": json.dumps(short)}, "has max_input_chars_per_word 9; expected 100"
+    named = {"vocab.txt": lines(good), "tokenizer_config.json": '{"cls_token": "<s>"}'}
+    yield "other names", named, r"has cls_token '<s>'; expected '\[CLS\]'"
+    yield "deep", {"tokenizer.json": "[" * 100_000}, "Cannot read .*tokenizer.json: .* Pass the file that transformers"
+    carriage = {"vocab.txt": lines([*good, "b\rc"])}
+    yield (
+        "carriage return",
+        carriage,
+        r"vocab.txt has the piece 'b\\rc' as number 6; expected text without a line break",
+    )
+    vocab = right["model"]["vocab"]
+    for name, changes, message in (
+        (
+            "a text as model",
+            {"model": "WordPiece"},
+            "has a str, BertNormalizer, BertPreTokenizer; expected WordPiece",
+        ),
+        ("no vocabulary", {"model": {"type": "WordPiece"}}, "has the vocabulary None; expected numbers by piece"),
+        (
+            "a list",
+            {"model": {"type": "WordPiece", "vocab": good}},
+            r"has the vocabulary \['\[PAD\]', .*; expected numbers",
+        ),
+        (
+            "texts",
+            {"model": {"type": "WordPiece", "vocab": vocab | {"a": "5"}}},
+            "has the number '5' for the piece 'a'",
+        ),
+        (
+            "truth",
+            {"model": {"type": "WordPiece", "vocab": vocab | {"a": True}}},
+            "has the number True for the piece 'a'",
+        ),
+        ("null", {"added_tokens": None}, r"has \[None\] among its added_tokens; expected a list of objects"),
+        ("a text", {"added_tokens": ["[PAD]"]}, r"has \[PAD\] among its added_tokens; expected a list of objects"),
+        (
+            "nameless",
+            {"added_tokens": [{"id": 0}]},
+            r"has {'id': 0} among its added_tokens; expected a list of objects",
+        ),
+        ("no number", {"added_tokens": [{"content": "[PAD]"}]}, r"has the number None for the piece '\[PAD\]'"),
+        (
+            "its case",
+            {"normalizer": {"type": "BertNormalizer", "lowercase": 1}},
+            "has lowercase 1; expected a truth value",
+        ),
+    ):
+        yield name, {"tokenizer.json": json.dumps(right | changes)}, f"tokenizer.json {message}"
+    for key in ("do_lower_case", "strip_accents", "tokenize_chinese_chars"):
+        wrong = {"vocab.txt": lines(good), "tokenizer_config.json": json.dumps({key: "False"})}
+        yield key, wrong, f"tokenizer_config.json has {key} 'False'; expected a truth value. Put true or false there"
+    both = {"tokenizer.json": json.dumps(right), "tokenizer_config.json": '{"do_lower_case": 0}'}
+    yield "a number", both, "tokenizer_config.json has do_lower_case 0; expected a truth value"
+    yield "no object", {**both, "tokenizer_config.json": "3"}, "tokenizer_config.json holds a int; expected an object"
+
+
+@pytest.mark.parametrize("number", range(29))
+def test_wrong_files_are_refused(tmp_path, number):
+    everything = list(faults(tmp_path))
+    assert len(everything) == 29
+    _, files, message = everything[number]
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(zoo.UsageError, match=message):
+        read_vocabulary(tmp_path)
+
+
+def test_null_in_the_settings_is_the_default(tmp_path):
+    write_pieces([*SPECIAL, "a"], tmp_path / "vocab.txt")
+    keys = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(dict.fromkeys(keys)))
+    assert read_vocabulary(tmp_path).rules == Rules(True, None, True)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_vocabulary_of_capital_letters_without_settings_is_warned_of(tmp_path, lower):
+    pieces = [*SPECIAL, *(f"word{i}" for i in range(36)), "価格", "42", "가" if not lower else "価", "##É", "Berlin"]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        write_pieces(pieces[:-1] if lower else pieces, tmp_path / "vocab.txt")  # one of 39 pieces may be out of reach
+        assert read_vocabulary(tmp_path).rules.lower_case
+        (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+        read_vocabulary(tmp_path)
+    messages = [str(w.message) for w in said]
+    assert len(messages) == (0 if lower else 1)
+    assert lower or "; 3 of its 40 pieces with letters have them, such as '가', and match nothing. If" in messages[0]
+    assert lower or messages[0].endswith('put tokenizer_config.json with {"do_lower_case": false} there.')
+
+
+def test_a_vocabulary_is_written_whole_or_not_at_all(tmp_path):
+    write_pieces(SPECIAL, tmp_path / "vocab.txt")
+    with pytest.raises(UnicodeEncodeError):
+        write_pieces([*SPECIAL, "a" * 100_000, "\ud800"], tmp_path / "vocab.txt")
+    assert read_pieces(tmp_path / "vocab.txt") == SPECIAL and len(list(tmp_path.iterdir())) == 1
+
+
+def test_texts_of_a_split_and_of_pairs():
+    data = zoo.datasets.load("commands")
+    for split in ("train", "test"):
+        raw = [example["text"].decode() for example in data.splits[split].dataset().as_numpy_iterator()]
+        assert list(texts_of(data, split)) == raw
+    rows = tf.data.Dataset.from_tensors({"text_pair": b"second \xff", "text": b"first"})
+    split = types.SimpleNamespace(dataset=lambda: rows)
+    pairs = types.SimpleNamespace(name="x", features={"text": 0, "text_pair": 0}, splits={"train": split})
+    assert list(texts_of(pairs)) == ["first", "second \ufffd"]
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(zoo.UsageError, match=r"The vocabulary lacks \[PAD\], \[UNK\], \[CLS\], \[SEP\]"):
+        WordPiecePreprocessor(("a",), 8)
+    with pytest.raises(zoo.UsageError, match=r"max_length is 2; expected a whole number of at least 3. Pass 128"):
+        WordPiecePreprocessor(SPECIAL, 2)
+    with pytest.raises(zoo.UsageError, match=r"A text batch is int32 of shape \(1,\); expected string \(batch,\)"):
+        WordPiecePreprocessor(SPECIAL, 8)(tf.constant([3]))
+    with pytest.raises(zoo.UsageError, match="No vocabulary of 6 pieces comes from texts with 1 characters; expected"):
+        train_pieces(["a"], 6)

@@ -1,0 +1,388 @@
+"""What is written: files, facts, labels, golden examples, and answers that a stranger gets; how a path finds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import zoo
+from artifact_parts import golden, other_weights, png
+from zoo import storage, tasks
+from zoo._version import __version__
+from zoo.errors import UsageError
+from zoo.export import artifact, artifact_paths, live
+from zoo.export.graph import forms, signatures
+from zoo.export.verification import Verification, verify
+
+# ---------------------------------------------------------------- what is written
+
+
+def test_versions_and_layout(base):
+    assert sorted(p.name for p in base.iterdir()) == ["1", "2"]
+    for version in (base / "1", base / "2"):
+        assert [str(file) for file in artifact_paths.files(version)] == [
+            "README.md",
+            "assets/labels.txt",
+            "assets.extra/golden.npz",
+            "assets.extra/request.c",
+            "assets.extra/tf_serving_warmup_requests",
+            "assets.extra/verification.json",
+            "assets.extra/zoo.json",
+            "fingerprint.pb",
+            "saved_model.pb",
+            "variables/variables.data-00000-of-00001",
+            "variables/variables.index",
+        ]
+        assert {p.name for p in version.iterdir() if p.is_dir()} == {"assets", "assets.extra", "variables"}
+        assert artifact_paths.check_sums(version) == []
+
+
+def test_sums_are_read_by_sha256sum(base):
+    if shutil.which("sha256sum") is None:
+        pytest.skip("needs sha256sum")
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", "assets.extra/SHA256SUMS"], cwd=base / "1", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": OK\n") == 11
+
+
+def test_permissions_are_the_usual_ones(base):
+    mask = os.umask(0o022)
+    os.umask(mask)
+    for path in [base / "1", *(base / "1").rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask, path
+
+
+def test_zoo_json_says_what_it_is(base, model, report):
+    facts = storage.read_json(base / "1" / "assets.extra" / "zoo.json")
+    assert facts["model"] == {
+        "name": "mlp",
+        "arguments": {
+            "input_shape": [8, 8, 1],
+            "num_classes": 10,
+            "hidden_units": [16],
+            "activation": "relu",
+            "dropout": 0.0,
+            "classifier_activation": "softmax",
+        },
+    }
+    assert facts["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    assert facts["task"] == "image_classification"
+    assert facts["class_names"] == [str(n) for n in range(10)]
+    assert facts["data"]["name"] == "digits"
+    assert facts["data"]["licence"] == "CC BY 4.0"
+    assert facts["preprocessor"].items() >= {"kind": "image", "height": 8, "width": 8, "channels": 1}.items()
+    image = {"dtype": "string", "shape": [None], "kind": "file", "description": "a whole PNG, JPEG, BMP or GIF file"}
+    request, probabilities = {"image_bytes": image}, {"dtype": "float32", "shape": [None, 10]}
+    default, top_k = (tasks.get_task("image_classification").signatures[name] for name in ("serving_default", "top_k"))
+
+    def described(signature, **outputs):
+        return {name: {**spec, "description": signature.answers[name]} for name, spec in outputs.items()}
+
+    plain = {"kind": "values", "outputs": [], "digits": 4}
+    assert facts["signatures"] == {
+        "serving_default": {
+            "inputs": request,
+            "outputs": described(default, class_name={"dtype": "string", "shape": [None]}, probabilities=probabilities),
+            "shown": {"kind": "labels", "outputs": ["probabilities"], "digits": 4},
+            "golden": {"inputs": "requests", "answers": "serving_default"},
+        },
+        "predict": {
+            "inputs": {"image": {"dtype": "float32", "shape": [None, 8, 8, 1], "kind": "number"}},
+            "outputs": {"probabilities": probabilities},
+            "shown": plain,
+            "golden": {"inputs": "inputs", "answers": "predict"},
+        },
+        "features": {
+            "inputs": request,
+            "outputs": {"features": {"dtype": "float32", "shape": [None, 16]}},
+            "shown": plain,
+            "golden": {"inputs": "requests", "answers": "features"},
+        },
+        "top_k": {
+            "inputs": request,
+            "outputs": described(
+                top_k,
+                class_name={"dtype": "string", "shape": [None, 5]},
+                probability={"dtype": "float32", "shape": [None, 5]},
+            ),
+            "shown": {"kind": "rows", "outputs": ["class_name", "probability"], "digits": 4},
+            "golden": {"inputs": "requests", "answers": "top_k"},
+        },
+    }
+    assert facts["portable_signature"] == "predict", "the same ops are the fastest here"
+    assert facts["weights_sha256"] == artifact.weights_hash(model)
+    assert facts["metrics"]["accuracy"] == report["accuracy"]
+    assert facts["baseline"]["accuracy"] == report["baseline"]["accuracy"]
+    assert facts["written_by"] == {
+        "savedmodel-zoo": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+    }
+
+
+def test_weights_hash_follows_the_weights_alone(model, prepared, base):
+    same, other = prepared.build(), other_weights(model, prepared)
+    same.set_weights(model.get_weights())
+    assert artifact.weights_hash(same) == artifact.weights_hash(model) != artifact.weights_hash(other)
+    hashes = [storage.read_json(base / v / "assets.extra" / "zoo.json")["weights_sha256"] for v in "12"]
+    assert hashes == [artifact.weights_hash(model), artifact.weights_hash(other)]
+
+
+def test_zoo_json_tells_how_the_model_was_built_not_how_the_data_was_prepared(digits, prepared):
+    built = zoo.build_mlp_model(input_shape=(8, 8, 1), num_classes=10, hidden_units=(5,))
+    assert artifact._fitting(built, prepared.interface).build["arguments"]["hidden_units"] == [5]
+
+
+def test_labels_and_model_card(base, report):
+    assert (base / "1" / "assets" / "labels.txt").read_text() == "".join(f"{n}\n" for n in range(10))
+    card = (base / "1" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# mlp for digits\n\nFor image classification, 1,210 parameters; exported by savedmodel-zoo")
+    assert f"| **accuracy** | {report['accuracy']:.4f} | {report['baseline']['accuracy']:.4f}" in card
+    assert "## Measured on the test split" in card
+    assert "360 examples." in card
+    assert "Licence of the data: CC BY 4.0" in card
+    assert "`hidden_units=[16]`" in card
+    for row in (
+        "| `predict` | `image`: float32 (batch, 8, 8, 1) | `probabilities`: float32 (batch, 10) |",
+        "| `features` | `image_bytes`: string (batch), a whole PNG, JPEG, BMP or GIF file "
+        "| `features`: float32 (batch, 16) |",
+    ):
+        assert row in card
+    without = (base / "2" / "README.md").read_text(encoding="utf-8")
+    assert "Measured" not in without
+
+
+def test_every_weight_is_stored_once(base, model):
+    stored = tf.train.list_variables(str(base / "1" / "variables" / "variables"))
+    shapes = [shape for name, shape in stored if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    assert shapes == [list(w.shape) for w in model.get_weights()]
+
+
+def test_golden_examples_are_real_and_cover_every_class(base, digits):
+    content = golden(base / "1")
+    assert sorted(content) == [
+        "answers/features/features",
+        "answers/predict/probabilities",
+        "answers/serving_default/class_name",
+        "answers/serving_default/probabilities",
+        "answers/top_k/class_name",
+        "answers/top_k/probability",
+        "inputs/image",
+        "requests/image_bytes",
+        "targets/label",
+    ]
+    assert all(len(value) == 64 for value in content.values())
+    assert all(content["answers/top_k/class_name"][:, 0] == content["answers/serving_default/class_name"])
+    assert set(content["targets/label"].tolist()) == set(range(10))
+    assert set(content["answers/serving_default/class_name"].tolist()) == {str(n).encode() for n in range(10)}
+    test = {(e["image"].tobytes(), int(e["label"])) for e in digits.test.as_numpy_iterator()}
+    for request, image, target in zip(
+        content["requests/image_bytes"], content["inputs/image"], content["targets/label"], strict=True
+    ):
+        pixels = np.asarray(Image.open(io.BytesIO(request)))
+        assert (pixels.tobytes(), int(target)) in test
+        np.testing.assert_allclose(image[..., 0], pixels / 255, atol=1e-7)
+
+
+def test_a_stranger_without_keras_gets_label_and_probabilities(base, digits, model, run_python, tmp_path):
+    images = [e["image"][..., 0] for e in digits.test.take(20).as_numpy_iterator()]
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    card = (base / "1" / "README.md").read_text(encoding="utf-8")
+    (request,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    done = run_python(
+        """
+        import sys
+        for name in ("keras", "tf_keras", "zoo"):
+            sys.modules[name] = None
+        import json, os, pathlib
+        import tensorflow as tf
+        folder = pathlib.Path(sys.argv[2])
+        files = [(folder / f"{i}.png").read_bytes() for i in range(20)]
+        answer = tf.saved_model.load(sys.argv[1]).signatures["serving_default"](image_bytes=tf.constant(files))
+        for name in ("keras", "zoo"):
+            try:
+                __import__(name)
+            except ImportError:
+                pass
+            else:
+                sys.exit(f"{name} can be imported")
+        os.chdir(sys.argv[1])
+        exec(sys.argv[3], {})  # the request that the model card shows
+        names = [name.decode() for name in answer["class_name"].numpy()]
+        print(json.dumps([names, answer["probabilities"].numpy().tolist()]))
+        """,
+        base / "1",
+        tmp_path,
+        request.replace("/path/to/image.png", str(tmp_path / "0.png")),
+    )
+    assert "'class_name': array([b'" in done.stdout
+    names, probabilities = json.loads(done.stdout.splitlines()[-1])
+    pixels = np.stack([np.asarray(Image.open(tmp_path / f"{i}.png")) for i in range(20)])
+    kernel_1, bias_1, kernel_2, bias_2 = (w.astype(np.float64) for w in model.get_weights())
+    hidden_layer = np.maximum(pixels.reshape(20, 64) / 255 @ kernel_1 + bias_1, 0)
+    scores = np.exp(hidden_layer @ kernel_2 + bias_2)
+    expected = scores / scores.sum(1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert names == [str(n) for n in expected.argmax(1)]
+    assert len(set(names)) > 5
+
+
+# ---------------------------------------------------------------- other models
+
+
+def test_logits_and_class_names_of_every_kind(digits, tmp_path):
+    names = (
+        "#comment",
+        "a b",
+        " leading",
+        "trailing ",
+        "tab\tin",
+        "ü漢字🙂",
+        "a,b;c",
+        '"quoted"',
+        "line\u2028separator",
+        "\x0cfeed",
+    )
+    prepared = digits.prepare("mlp", hidden_units=(), input_shape=(8, 8, 1), classifier_activation=None)
+    interface = dataclasses.replace(prepared.interface, class_names=names)
+    model = prepared.build()
+    model.set_weights([np.zeros((64, 10)), 4.0 * np.eye(10)[0]])
+    saved = zoo.export.save(model, interface, tmp_path / "logits")
+    signature = storage.read_json(saved / "assets.extra" / "zoo.json")["signatures"]
+    assert list(signature["predict"]["outputs"]) == ["logits"]
+    assert sorted(signature["serving_default"]["outputs"]) == ["class_name", "probabilities"]
+    assert "classifier_activation=None" in (saved / "README.md").read_text(encoding="utf-8")
+    served = zoo.export.load(saved)
+    assert served.labels() == list(names)
+    # The model's weights say which class comes first, so that every name is answered once.
+    file = png(np.zeros((8, 8), np.uint8))
+    logits = served({"image": np.zeros((1, 8, 8, 1))}, "predict")["logits"]
+    assert logits.tolist() == [[4.0] + 9 * [0.0]]
+    probabilities = served({"image_bytes": [file]})["probabilities"][0]
+    np.testing.assert_allclose(probabilities, np.exp(logits[0]) / np.exp(logits[0]).sum(), atol=1e-6)
+    variable = served._model.model_weights[1]
+    for number, name in enumerate(names):
+        variable.assign(4.0 * np.eye(10)[number])
+        assert served({"image_bytes": [file]})["class_name"][0].decode() == name
+
+
+def test_half_precision_inside_is_float32_at_the_edge(digits, tmp_path):
+    prepared = digits.prepare("cnn", input_shape=(8, 8, 1), filters=(4,), dense_units=8)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = prepared.build()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.get_layer("features").compute_dtype == "bfloat16"
+    saved = zoo.export.save(model, prepared.interface, tmp_path / "half")
+    outputs = storage.read_json(saved / "assets.extra" / "zoo.json")["signatures"]["features"]["outputs"]
+    assert outputs == {"features": {"dtype": "float32", "shape": [None, 8]}}
+
+
+@pytest.mark.slow
+def test_a_model_of_two_replicas(run_python, tmp_path):
+    done = run_python(
+        """
+        import sys
+        import tensorflow as tf
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        import zoo
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        prepared = zoo.datasets.load("digits").prepare("cnn", input_shape=(8, 8, 1), filters=(4,), dense_units=8)
+        with strategy.scope():
+            model = prepared.build()
+            try:
+                zoo.export.save(model, prepared.interface, sys.argv[1])
+            except zoo.errors.UsageError as error:
+                print("inside:", error)
+        print("mirrored:", type(model.weights[0].value).__name__)
+        print(zoo.export.save(model, prepared.interface, sys.argv[1]))
+        print(zoo.export.load(sys.argv[1]).predict([sys.argv[2]]))
+        """,
+        tmp_path / "digits",
+        write_picture(tmp_path / "picture.png"),
+    )
+    assert (
+        "inside: A SavedModel is written outside any strategy. Call zoo.export.save after strategy.scope()"
+        in done.stdout
+    )
+    assert "mirrored: MirroredVariable" in done.stdout
+    assert Verification.read(tmp_path / "digits").passed
+    assert b"CPU:1" not in (tmp_path / "digits" / "1" / "saved_model.pb").read_bytes()
+
+
+def write_picture(path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    return path
+
+
+def test_live_answers_are_computed_in_full_precision_and_the_setting_comes_back(model, prepared, monkeypatch):
+    seen = []
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    honest = live._live_answers
+    monkeypatch.setattr(live, "_live_answers", lambda *a: seen.append(enabled()) or honest(*a))
+    assert enabled()
+    live.golden(model, prepared.interface)
+    assert seen == [False]
+    assert enabled()
+
+
+# ---------------------------------------------------------------- finding artifacts
+
+
+def test_a_path_means_a_version_or_the_newest_one(base, tmp_path):
+    assert artifact_paths.versions(base) == [1, 2]
+    assert artifact_paths.versions(tmp_path / "missing") == []
+    assert artifact_paths.find(base / "1") == base / "1"
+    assert artifact_paths.find(str(base)) == base / "2"
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "saved_model").symlink_to(base)
+    assert artifact_paths.find(run) == run / "saved_model" / "2"
+    # Sorted as numbers; what holds no SavedModel, or is no number as it is written, is no version.
+    for name, is_model in (("9", True), ("10", True), ("11", False), ("012", True), ("²", True), (".writing-1", True)):
+        (tmp_path / "many" / name).mkdir(parents=True)
+        if is_model:
+            (tmp_path / "many" / name / "saved_model.pb").touch()
+    assert artifact_paths.versions(tmp_path / "many") == [9, 10]
+    assert artifact_paths.find(tmp_path / "many") == tmp_path / "many" / "10"
+
+
+@pytest.mark.parametrize("function", [artifact_paths.find, verify, zoo.export.load, Verification.read])
+def test_a_path_without_a_saved_model(tmp_path, function):
+    with pytest.raises(
+        UsageError, match=r"nowhere does not exist. Pass a folder with saved_model.pb, one with versions"
+    ):
+        function(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=rf"{tmp_path} holds no SavedModel. Pass a folder with saved_model.pb"):
+        function(tmp_path)
+
+
+def test_the_public_names_are_there():
+    assert (zoo.export.save, zoo.export.verify) == (artifact.save, verify)
+    with pytest.raises(AttributeError, match=r"module 'zoo.export' has no attribute 'sav'"):
+        zoo.export.sav  # noqa: B018
+
+
+def test_recurrent_layers_are_exported_without_cudnn():
+    model = zoo.build_embedding_lstm_model(vocab_size=9, num_classes=2, bidirectional=True)
+    copied = signatures.served_copy(model, forms.as_trained(model, ()))
+    layers = [layer for layer in copied._flatten_layers() if hasattr(layer, "use_cudnn")]
+    assert len(layers) >= 2 and not any(layer.use_cudnn for layer in layers)

@@ -1,0 +1,239 @@
+"""What is never published, and paths that are left alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from zoo import lookup
+from zoo.errors import UsageError
+from zoo.export import publishing
+from zoo.export.graph import signatures
+from zoo.export.verification import Verification
+
+
+def hidden(base):
+    return sorted(p.name for p in base.iterdir() if p.name.startswith("."))
+
+
+# ---------------------------------------------------------------- what is never published
+
+
+def refuse(model, interface, base, message):
+    with pytest.raises(UsageError, match=message):
+        zoo.export.save(model, interface, base)
+    assert not base.exists()
+
+
+def test_a_copy_that_differs_is_not_published(model, prepared, tmp_path, monkeypatch):
+    honest = signatures.served_copy
+
+    def perturbed(*arguments):
+        copied = honest(*arguments)
+        copied.set_weights([w + 1e-3 for w in copied.get_weights()])
+        return copied
+
+    monkeypatch.setattr(signatures, "served_copy", perturbed)
+    refuse(
+        model,
+        prepared.interface,
+        tmp_path / "new",
+        r"not published, it failed its verification: .*probabilities, batch 64: largest difference .*weights: 4 tensors, not",
+    )
+
+
+def test_wrong_labels_in_the_graph_are_not_published(model, prepared, tmp_path, monkeypatch):
+    honest = lookup.lines_by_number
+
+    def reversed_table(file, default):
+        lines = file.read_text().splitlines()
+        file.write_text("".join(f"{line}\n" for line in lines[::-1]))
+        return honest(file, default)
+
+    monkeypatch.setattr(lookup, "lines_by_number", reversed_table)
+    refuse(model, prepared.interface, tmp_path / "new", r"class_name, batch 64: 64 of 64 differ.*labels: line 1 is '9'")
+
+
+def test_the_graph_does_not_tell_where_it_was_written(base):
+    """A table of a file is named after the file's path, if nobody takes care."""
+    content = (base / "1" / "saved_model.pb").read_bytes()
+    assert not [part for part in base.absolute().parts[1:] if len(part) > 3 and part.encode() in content]
+
+
+def test_a_model_that_answers_nan_is_not_published(model, prepared, report, tmp_path):
+    broken = prepared.build()
+    broken.set_weights([w * np.nan for w in model.get_weights()])
+    with pytest.raises(UsageError, match="probabilities, batch 64: holds values that are not finite"):
+        zoo.export.save(broken, prepared.interface, tmp_path / "new", report={**report, "log_loss": float("nan")})
+    assert not (tmp_path / "new").exists()
+
+
+@keras.saving.register_keras_serializable("test_export")
+class CallsPython(keras.layers.Layer):
+    def call(self, x):
+        return tf.ensure_shape(tf.numpy_function(lambda a: a, [x], x.dtype), x.shape)
+
+
+def test_what_other_runtimes_cannot_serve_is_not_published(digits, prepared, tmp_path):
+    inputs = keras.Input((8, 8, 1), name="image", dtype="float64")
+    x = keras.layers.Flatten(dtype="float64")(inputs)
+    x = CallsPython(dtype="float64")(x)
+    x = keras.layers.Identity(name="features", dtype="float64")(x)
+    outputs = keras.layers.Dense(10, "softmax", dtype="float64", name="probabilities")(x)
+    with pytest.raises(UsageError) as refused:
+        zoo.export.save(keras.Model(inputs, outputs), prepared.interface, tmp_path / "new")
+    message = str(refused.value)
+    assert "input image of predict is float64, expected one of float32, int32, int64, string" in message
+    assert "ops: PyFunc runs Python" in message
+    assert "Check which layer the op belongs to" in message
+    assert not (tmp_path / "new").exists()
+
+
+def test_model_and_interface_must_belong_together(prepared, digits, tmp_path):
+    def built(**arguments):
+        return zoo.build_mlp_model(**{"input_shape": (8, 8, 1), "num_classes": 10, **arguments})
+
+    refuse(
+        built(num_classes=12),
+        prepared.interface,
+        tmp_path / "new",
+        r"answers 12 classes, the interface names 10. Pass the interface of the data that the model was trained on",
+    )
+    refuse(
+        built(input_shape=(8, 9, 1)),
+        prepared.interface,
+        tmp_path / "new",
+        r"takes \[8, 9, 1\], the interface's preprocessor makes \[8, 8, 1\]. Pass the interface of the data",
+    )
+    examples = dataclasses.replace(prepared.interface.examples, requests={"image_bytes": np.zeros(0, object)})
+    refuse(
+        built(),
+        dataclasses.replace(prepared.interface, examples=examples),
+        tmp_path / "new",
+        r"The interface holds no examples, so that nothing could be verified. Use data with a test split",
+    )
+
+
+def test_models_that_cannot_be_exported(prepared, tmp_path):
+    class Subclassed(keras.Model):
+        def call(self, x):
+            return x
+
+    image = keras.Input((8, 8, 1), name="image")
+    flat = keras.layers.Flatten()(image)
+    first = keras.layers.Dense(10, name="first")(flat)
+    second = keras.layers.Dense(10, name="second")(flat)
+    sequential = keras.Sequential([image, keras.layers.Flatten(), keras.layers.Dense(10)])
+    for model in (Subclassed(), sequential):
+        kind = type(model).__name__
+        message = rf"takes a Functional Keras model, .*; received a {kind}. Pass keras.Model\(model"
+        refuse(model, prepared.interface, tmp_path / "new", message)
+    refuse(
+        keras.Model(image, keras.layers.Dense(10, name="probabilities")(flat)),
+        prepared.interface,
+        tmp_path / "new",
+        r"has no layer 'features', which every 'mlp' has. Pass the model that prepared.build\(\) or zoo.build\('mlp', ",
+    )
+    refuse(
+        keras.Model([image, keras.Input((8, 8, 1))], first),
+        prepared.interface,
+        tmp_path / "new",
+        r"takes {'image': \[8, 8, 1\], .*}, the interface's preprocessor makes {'image': \[8, 8, 1\]}",
+    )
+    refuse(
+        keras.Model(image, [first, second]),
+        prepared.interface,
+        tmp_path / "new",
+        r"has the outputs \['first', 'second'\]",
+    )
+
+
+@pytest.mark.parametrize("name", ["", "two\nlines", "carriage\rreturn"])
+def test_class_names_that_labels_txt_cannot_hold(model, prepared, tmp_path, name):
+    interface = dataclasses.replace(prepared.interface, class_names=("zero", name, *map(str, range(2, 10))))
+    refuse(model, interface, tmp_path / "new", re.escape(f"The class name {name!r} is empty or has a line break"))
+
+
+def test_a_layer_without_config_is_named(prepared, tmp_path):
+    class NoConfig(keras.layers.Layer):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def call(self, x):
+            return x * tf.constant(2.0)
+
+    image = keras.Input((8, 8, 1), name="image")
+    x = keras.layers.Identity(name="features")(NoConfig(object())(keras.layers.Flatten()(image)))
+    refuse(
+        keras.Model(image, keras.layers.Dense(10, name="logits")(x), name="odd"),
+        prepared.interface,
+        tmp_path / "new",
+        r"Model 'odd' cannot be rebuilt from its config \(.*\). Pass a Functional Keras model whose layers have",
+    )
+
+
+# ---------------------------------------------------------------- where it goes
+
+
+def test_a_folder_with_something_else_is_left_alone(model, prepared, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(
+        UsageError, match=r"exists and holds notes.txt, no versions of a SavedModel. .*nothing was changed"
+    ):
+        zoo.export.save(model, prepared.interface, tmp_path)
+    (tmp_path / "notes.txt").rename(tmp_path / "01")  # no version either: nobody finds it as `1`
+    with pytest.raises(UsageError, match=r"exists and holds 01, no versions"):
+        zoo.export.save(model, prepared.interface, tmp_path)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("01", "mine")]
+
+
+def test_paths_that_cannot_be_folders(model, prepared, base, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(UsageError, match=r"file exists and is not a folder. Pass another folder to export to"):
+        zoo.export.save(model, prepared.interface, file)
+    with pytest.raises(
+        UsageError, match=r"Cannot write a SavedModel to .*/file/below: .*Not a directory.* pass another"
+    ):
+        zoo.export.save(model, prepared.interface, file / "below")
+    assert file.read_text() == "mine"
+    for name in ("lr[0.1]", "a*", "what?", "back\\slash"):
+        with pytest.raises(
+            UsageError, match=r"has one of \* \? \[ \\ in it, which TensorFlow takes for a pattern when it"
+        ):
+            zoo.export.save(model, prepared.interface, tmp_path / name / "digits")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(UsageError, match=r"holds README.md, assets, assets.extra, no versions"):
+        zoo.export.save(model, prepared.interface, base / "1")
+
+
+def test_leftovers_of_the_dead_are_cleared_and_the_living_left_alone(model, prepared, tmp_path):
+    base = tmp_path / "digits"
+    (base / ".writing-12345" / "variables").mkdir(parents=True)
+    with publishing.hidden_folder(base) as living:
+        assert hidden(base) == [living.name]
+        (living / "file").touch()
+        (base / ".writing-67890").mkdir()
+        saved = zoo.export.save(model, prepared.interface, base)
+        assert (living / "file").exists()
+        assert sorted(p.name for p in base.iterdir()) == [living.name, "1"]
+    assert [p.name for p in base.iterdir()] == ["1"]
+    assert Verification.read(saved).passed
+
+
+def test_a_number_that_is_taken_is_left_out(base, tmp_path):
+    target = tmp_path / "digits"
+    for taken in ("1", "3"):
+        (target / taken).mkdir(parents=True)
+        (target / taken / "file").touch()
+    (target / "2").touch()
+    written = tmp_path / "written"
+    written.mkdir()
+    assert publishing.publish(written, target) == target / "4"

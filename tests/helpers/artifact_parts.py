@@ -1,0 +1,29 @@
+"""Parts that artifacts and their requests are made of."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from zoo.export.standalone import arrays
+
+
+def other_weights(model, prepared):
+    other = prepared.build()
+    other.set_weights([w * 1.5 for w in model.get_weights()])
+    return other
+
+
+def png(array):
+    return encoded(Image.fromarray(array))
+
+
+def encoded(image, format="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def golden(version):
+    return arrays.load(version / "assets.extra" / "golden.npz")

@@ -1,0 +1,33 @@
+"""Data sets as arrays, and images of noise."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import tensorflow as tf
+
+SPLITS = ("train", "validation", "test")
+
+
+def columns(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """All of a batched data set as one array each."""
+    inputs, targets = zip(*dataset.as_numpy_iterator(), strict=True)
+    return np.concatenate(inputs), np.concatenate(targets)
+
+
+def multiset(images: np.ndarray, labels: np.ndarray) -> Counter:
+    return Counter((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
+
+
+def raw(dataset: tf.data.Dataset) -> tuple[list[np.ndarray], np.ndarray]:
+    examples = list(dataset.as_numpy_iterator())
+    return [e["image"] for e in examples], np.array([e["label"] for e in examples])
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
+def scaled(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32) * np.float32(1 / 255)

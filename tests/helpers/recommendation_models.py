@@ -1,0 +1,24 @@
+"""Matrix factorizations with random weights, and random ratings."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from zoo.models.matrix_factorization import build_matrix_factorization_model as build
+
+
+def filled(num_users: int, num_items: int, seed: int = 0, **arguments) -> keras.Model:
+    """A model with random weights everywhere; biases and mean start at constants, which would hide an error."""
+    model = build(num_users=num_users, num_items=num_items, **{"embedding_dim": 4, **arguments})
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    return model
+
+
+def random_ratings(num_users=30, num_items=20, count=300, unknown=True):
+    rng = np.random.default_rng(5)
+    users = rng.integers(0 if unknown else 1, num_users + 1, count).astype(np.int32)
+    items = rng.integers(0 if unknown else 1, num_items + 1, count).astype(np.int32)
+    return users, items, rng.integers(1, 11, count).astype(np.float32)

@@ -1,0 +1,43 @@
+"""Examples of a data set as Python values, files to read them from, and messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import zoo
+
+SPLITS = ("train", "validation", "test")
+
+
+def rows(data, split=None) -> list[dict]:
+    """All examples of a split, or of all."""
+    return [e for s in ([split] if split else SPLITS) for e in data.splits[s].dataset().as_numpy_iterator()]
+
+
+def sizes(data) -> list[int]:
+    return [data.splits[s].num_examples for s in SPLITS]
+
+
+def words(example, key="text") -> str:
+    return example[key].decode()
+
+
+def write(path: Path, content: str, encoding="utf-8") -> str:
+    path.write_bytes(content.encode(encoding))
+    return f"csv:{path}"
+
+
+def message(name, **options) -> str:
+    with pytest.raises(zoo.UsageError) as caught:
+        zoo.datasets.load(str(name), **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def picture(path: Path, level: int, size=(5, 4), mode="L", **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, level if mode == "L" else (level,) * 3).save(path, **options)
+    return path

@@ -1,0 +1,128 @@
+"""The other side of test_bert_transformers.py: PyTorch and transformers, in a process that never imports TensorFlow.
+
+Reads one job a line from standard input, JSON {"do": ..., ...}, and answers each with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "USE_TF": "0"}
+
+import numpy as np
+import torch
+import transformers
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+torch.set_num_threads(1)
+
+
+def batch_of(file: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    arrays = {key: torch.from_numpy(value.astype(np.int64)) for key, value in np.load(file).items()}
+    inputs = {
+        "input_ids": arrays["token_ids"],
+        "token_type_ids": arrays["token_type_ids"],
+        "attention_mask": arrays["padding_mask"],
+    }
+    return inputs, arrays["labels"]
+
+
+def make(folder: str, config: dict, seed: int = 0, sort: str = "BertForSequenceClassification") -> dict:
+    """Writes a model of random weights, no bias 0 and no scale 1, as save_pretrained writes it."""
+    torch.manual_seed(seed)
+    model = getattr(transformers, sort)(transformers.BertConfig(**config))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter) if parameter.ndim == 1 else 0.0
+    model.save_pretrained(folder)
+    return {"names": list(model.state_dict())}
+
+
+def compute(folder: str, batch: str, output: str) -> dict:
+    """Writes hidden states, pooled output, logits, loss and every gradient."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32
+    ).eval()
+    inputs, labels = batch_of(batch)
+    told = model(**inputs, labels=labels, output_hidden_states=True)
+    told.loss.backward()
+    arrays = {f"hidden/{i}": state for i, state in enumerate(told.hidden_states)}
+    arrays |= {"pooled": model.bert(**inputs).pooler_output, "logits": told.logits, "loss": told.loss}
+    arrays |= {f"gradient/{name}": parameter.grad for name, parameter in model.named_parameters()}
+    np.savez(output, **{name: value.detach().numpy() for name, value in arrays.items()})
+    return {"labels": [model.config.id2label[i] for i in range(model.config.num_labels)]}
+
+
+def body(folder: str, batch: str, output: str) -> dict:
+    """Writes the last hidden states of the body alone."""
+    model = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    with torch.no_grad():
+        np.savez(output, last=model(**batch_of(batch)[0]).last_hidden_state.numpy())
+    return {}
+
+
+def convert(folder: str, to: str, form: str) -> dict:
+    """Writes a folder's weights in another form of file."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    Path(to).mkdir()
+    model.config.save_pretrained(to)
+    state, file = model.state_dict(), Path(to) / "pytorch_model.bin"
+    if form in ("float16", "bfloat16"):
+        model.to(getattr(torch, form)).save_pretrained(to)
+    elif form == "shards":
+        model.save_pretrained(to, max_shard_size="20KB")
+    elif form == "pickle":
+        torch.save(state, file)
+    elif form == "old pickle":
+        torch.save(state, file, _use_new_zipfile_serialization=False)
+    elif form == "bfloat16 pickle":
+        torch.save({name: value.to(torch.bfloat16) for name, value in state.items()}, file)
+    elif form == "strided pickle":  # views of transposed and of larger storages, one storage for two tensors
+        state = {name: value.t().contiguous().t() if value.ndim == 2 else value for name, value in state.items()}
+        query = "bert.encoder.layer.0.attention.self.query.weight"
+        wide = torch.zeros(state[query].shape[0] + 3, state[query].shape[1] * 2)
+        wide[3:, ::2] = state[query]
+        state[query], state["bert.embeddings.position_ids"] = wide[3:, ::2], torch.arange(9).expand(1, -1)
+        torch.save(state, file)
+    elif form == "old names":
+        norms = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+        for new, old in norms.items():
+            state = {name.replace(new, old): value for name, value in state.items()}
+        torch.save(state, file)
+    elif form == "shards of pickles":
+        names = sorted(state)
+        parts = {"pytorch_model-00001-of-00002.bin": names[::2], "pytorch_model-00002-of-00002.bin": names[1::2]}
+        for part, inside in parts.items():
+            torch.save({name: state[name] for name in inside}, Path(to) / part)
+        index = {"metadata": {}, "weight_map": {name: part for part, inside in parts.items() for name in inside}}
+        (Path(to) / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    else:
+        raise ValueError(form)
+    return {"files": sorted(os.listdir(to))}
+
+
+def tokenize(folder: str, texts: list[str]) -> dict:
+    """Token ids of texts by the folder's tokenizer."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    return {"ids": [list(tokenizer(text)["input_ids"]) for text in texts], "longest": tokenizer.model_max_length}
+
+
+def main() -> None:
+    jobs = {function.__name__: function for function in (make, compute, body, convert, tokenize)}
+    out, sys.stdout = sys.stdout, sys.stderr  # whatever else is printed is no answer
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            answer = jobs[job.pop("do")](**job)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        assert "tensorflow" not in sys.modules
+        print(json.dumps(answer), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

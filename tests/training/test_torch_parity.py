@@ -1,0 +1,146 @@
+"""Fifty steps of fine-tuning as PyTorch and Hugging Face take them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo import checkpoints
+from zoo.datasets.batches import plain
+from zoo.training.data.user_data import wrap
+
+
+@pytest.fixture(scope="module")
+def images():
+    return zoo.datasets.load("digits").prepare("mlp", hidden_units=[6], input_shape=[8, 8, 1])
+
+
+def torch_python():
+    """The Python that has torch and transformers, in a process without TensorFlow."""
+    if all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
+        return sys.executable
+    return os.environ.get("ZOO_TORCH_PYTHON")
+
+
+needs_torch = pytest.mark.skipif(
+    torch_python() is None,
+    reason="torch and transformers are not installed here; type export ZOO_TORCH_PYTHON=PYTHON, of a place that has both",
+)
+
+
+class Losses(keras.callbacks.Callback):
+    """The loss of every step of an epoch, from the running mean."""
+
+    def on_train_begin(self, logs=None):
+        self.steps, self._sum = [], 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        total = (batch + 1) * logs["loss"]
+        self.steps.append(total - self._sum)
+        self._sum = total
+
+
+OPTIONS = {"learning_rate": 0.05, "warmup_steps": 5, "weight_decay": 0.1, "adam_epsilon": 1e-8, "clip_norm": 0.3}
+
+
+@needs_torch
+def test_fifty_steps_equal_pytorch(images, tmp_path):
+    """AdamW, linear warm-up and decay, clipping; the same batches: the loss of every step, and the weights afterwards."""
+    model, size = images.build(seed=0), 25
+    x, y = next(images.keras_batches("train", 50 * size).as_numpy_iterator())
+    ordered = wrap(model, (x, y), None).batches("train", size, seed=0).map(plain)
+    batches = list(ordered.as_numpy_iterator())
+    names = ("kernel_0", "bias_0", "kernel_1", "bias_1")
+    weights = dict(zip(names, model.get_weights(), strict=True))
+    inputs = np.stack([x.reshape(size, -1) for x, _ in batches])
+    labels = np.stack([y for _, y in batches]).astype(np.int64)
+    np.savez(tmp_path / "in.npz", inputs=inputs, labels=labels, options=json.dumps(OPTIONS), **weights)
+    script = Path(__file__).parents[1] / "references" / "trainer_reference.py"
+    words = [torch_python(), str(script), "mlp", str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    losses = Losses()
+    config = zoo.TrainConfig(
+        epochs=1,
+        batch_size=size,
+        optimizer="adamw",
+        schedule="linear",
+        warmup_from_zero=True,
+        steps_per_call=1,
+        **OPTIONS,
+    )
+    zoo.train(model, (x, y), config, callbacks=[losses], verbose=0)
+    with np.load(tmp_path / "out.npz") as torch:
+        assert len(torch["losses"]) == 50 and torch["losses"][-5:].mean() < torch["losses"][:5].mean() - 0.5
+        furthest = np.abs(torch["losses"] - losses.steps).max()
+        apart = max(np.abs(torch[n] - w).max() for n, w in zip(names, model.get_weights(), strict=True))
+    print(f"losses {furthest:.1e} apart, weights {apart:.1e}")
+    assert furthest < 1e-4 and apart < 1e-4
+
+
+TINY_BERT = """
+import sys, torch, transformers
+torch.manual_seed(0)
+sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+config = transformers.BertConfig(vocab_size=100, max_position_embeddings=32, num_labels=3, **sizes)
+transformers.BertForSequenceClassification(config).save_pretrained(sys.argv[1])
+"""
+
+
+@needs_torch
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bert", "bert_loop"])
+def test_fifty_steps_of_bert_equal_hugging_face(tmp_path, kind):
+    """`bert` is transformers' Trainer, which needs the package accelerate; `bert_loop` the same by hand."""
+    found = "import importlib.util, sys; sys.exit(importlib.util.find_spec('accelerate') is None)"
+    if kind == "bert" and subprocess.run([torch_python(), "-c", found], check=False).returncode:
+        pytest.skip("Hugging Face's Trainer needs accelerate; type pip install accelerate where torch is")
+    subprocess.run([torch_python(), "-c", TINY_BERT, str(tmp_path / "bert")], capture_output=True, check=True)
+    generator, size, tokens = np.random.default_rng(0), 16, 12
+    lengths = generator.integers(4, tokens + 1, 50 * size)[:, np.newaxis]
+    mask = (np.arange(tokens) < lengths).astype("int32")
+    ids = generator.integers(5, 100, mask.shape).astype("int32") * mask
+    types = (np.arange(tokens) >= lengths // 2).astype("int32") * mask
+    inputs, labels = {"token_ids": ids, "token_type_ids": types, "padding_mask": mask}, ids.sum(axis=1) % 3
+    model = checkpoints.build("bert", tmp_path / "bert", dropout=0.0, attention_dropout=0.0)
+    ordered = wrap(model, (inputs, labels), None).batches("train", size, seed=0).map(plain)
+    ordered = list(ordered.as_numpy_iterator())
+    columns = {name: np.stack([batch[0][name] for batch in ordered]) for name in inputs}
+    options = {**OPTIONS, "learning_rate": 1e-3, "clip_norm": 1.0, "weight_decay": 0.01}
+    target = np.stack([batch[1] for batch in ordered])
+    np.savez(tmp_path / "in.npz", **columns, labels=target, options=json.dumps(options))
+    script = Path(__file__).parents[1] / "references" / "trainer_reference.py"
+    words = [
+        torch_python(),
+        str(script),
+        kind,
+        str(tmp_path / "in.npz"),
+        str(tmp_path / "out.npz"),
+        str(tmp_path / "bert"),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    losses = Losses()
+    config = zoo.TrainConfig(
+        epochs=1,
+        batch_size=size,
+        optimizer="adamw",
+        schedule="linear",
+        warmup_from_zero=True,
+        steps_per_call=1,
+        **options,
+    )
+    zoo.train(model, (inputs, labels), config, callbacks=[losses], verbose=0)
+    with np.load(tmp_path / "out.npz") as torch:
+        furthest = np.abs(torch["losses"] - losses.steps).max()
+    print(f"losses of {len(losses.steps)} steps {furthest:.1e} apart")
+    assert len(losses.steps) == 50 and furthest < 1e-4

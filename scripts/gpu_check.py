@@ -105,7 +105,9 @@ def command(argv: list[str]) -> int:
     if not models:
         raise UsageError(f"No model matches {options.pattern!r}. Pass a name that `zoo list` prints.")
     if options.jobs < 1 or options.limit <= 0:
-        raise UsageError(f"--jobs is {options.jobs} and --limit {options.limit:g}; expected numbers above 0.")
+        raise UsageError(
+            f"--jobs is {options.jobs} and --limit is {options.limit:g}; expected numbers above 0. Try --jobs 1 --limit 300."
+        )
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         runner = Runner(Path(folder), options.device, options.jobs, options.limit)

@@ -119,7 +119,7 @@ def c_program(directory: Path) -> str:
         else:
             raise UsageError(
                 f"Input {key} of serving_default is {spec['dtype']}; expected one of {', '.join(_C_TYPES)}, string. "
-                "Declare one of these types in the preprocessor's requests, and cast it inside the graph."
+                "Use one of these types in the preprocessor's requests, and cast it inside the graph."
             )
     rows = {
         side: ",\n".join(

@@ -191,7 +191,7 @@ def serve(call: Call, inputs: dict[str, Any], expected: Any) -> None:
     small = {k: v[:8] for k, v in inputs.items()}
     gap = float(np.max(np.abs(_plain(call(small)) - expected)))
     if gap > 1e-4:
-        raise ValueError(f"The output differs from the Keras model's by {gap:.2g}. Exclude it with --contenders.")
+        raise ValueError(f"The output differs from the Keras model's by {gap:.2g}. Leave it out with --contenders.")
     say(difference=gap)
     for line in sys.stdin:
         batch, seconds = line.split()

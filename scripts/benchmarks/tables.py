@@ -55,7 +55,7 @@ class Figures:
             UsageError: the file does not exist, or has other columns.
         """
         if not file.is_file():
-            raise UsageError(f"{file} does not exist. Run the benchmark with --output {file} first.")
+            raise UsageError(f"{file} does not exist. Call the benchmark with --output {file} first.")
         with file.open(encoding="utf-8", newline="") as lines:
             reader = csv.DictReader(lines)
             if list(reader.fieldnames or ()) != self.columns:

@@ -122,7 +122,9 @@ class Worker:
                 answer: dict[str, Any] = json.loads(line[2:])
                 return answer
         said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
-        raise UsageError(f"A contender ended: {said[-1]} To exclude or isolate it, pass --contenders.")
+        raise UsageError(
+            f"A contender ended: {said[-1]} Leave it out with --contenders, or run it alone to find the cause."
+        )
 
     def close(self) -> None:
         """Ends the process."""

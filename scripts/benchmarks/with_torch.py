@@ -263,7 +263,7 @@ def run_serving(job: dict[str, Any]) -> None:
             module = torch.jit.freeze(torch.jit.trace(module, few))
         gap = float(np.max(np.abs(module(*few).numpy() - expected)))
         if gap > 1e-4:
-            raise ValueError(f"The output differs from the Keras model's by {gap:.2g}. Exclude it with --contenders.")
+            raise ValueError(f"The output differs from the Keras model's by {gap:.2g}. Leave it out with --contenders.")
         say(difference=gap)
         for line in sys.stdin:
             batch, seconds = line.split()

@@ -19,7 +19,7 @@ def command(argv: list[str]) -> int:
         "--runtimes",
         nargs="+",
         default=["installed"],
-        help="Other runtimes to check: openvino, onnxruntime, litert, c_api. A runtime named here must be installed and "
+        help="openvino, onnxruntime, litert, c_api: other runtimes to check. A runtime named here must be installed and "
         "agree. none checks TensorFlow alone. The default checks all installed runtimes: those that agreed at the "
         "export must agree; others may report that they cannot convert the model.",
     )

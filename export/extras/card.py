@@ -21,7 +21,7 @@ def check_figures(figures: Mapping[str, str | Path]) -> None:
     """Raises `UsageError` if a figure is not a PNG file, or its name is not a valid file name."""
     for name, file in figures.items():
         if not re.fullmatch(r"[a-z0-9_]+", name):
-            raise UsageError(f"The figure's name {name!r} is not valid. Use lower-case letters, digits and _.")
+            raise UsageError(f"The figure's name {name!r} is not valid. Use lower-case letters, numbers and _.")
         if not Path(file).is_file() or Path(file).read_bytes()[:8] != b"\x89PNG\r\n\x1a\n":
             raise UsageError(f"The figure {name} is {str(file)!r}, which is not a PNG file. Pass one, or leave it out.")
 
@@ -175,7 +175,7 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
     return [
         "## Request",
         "",
-        f"Run the commands of this section in {where}. In Python:",
+        f"Run the examples of this section in {where}. In Python:",
         "",
         "```python",
         "import tensorflow as tf",

@@ -80,15 +80,15 @@ class Verification:
         directory = artifact_paths.find(path)
         file = directory / artifact_paths.EXTRA / "verification.json"
         if not file.is_file():
-            raise UsageError(f"{directory} carries no verdict. `zoo export` writes SavedModels that carry one.")
+            raise UsageError(f"{directory} has no recorded verdict. `zoo export` writes SavedModels with one.")
         return cls.of(directory, file)
 
     @classmethod
     def of(cls, directory: Path, file: Path) -> Verification:
-        """Reads a verification.json, of an earlier version too.
+        """Reads a verification.json, including files of earlier versions.
 
         Raises:
-            UsageError: it is none.
+            UsageError: the file is invalid.
         """
         fields = {field.name for field in dataclasses.fields(Check)}
         try:

@@ -54,7 +54,7 @@ def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
         if section not in sections:
             raise UsageError(f"{name} has a section {section!r}. {did_you_mean(str(section), _SECTIONS)}")
         if not isinstance(values, dict):
-            raise UsageError(f"The section {section!r} of {name} is {values!r}. Put settings by name in it.")
+            raise UsageError(f"The section {section!r} of {name} is {values!r}. Write settings as `name: value` in it.")
         sections[section] = dict(values)
     return sections
 

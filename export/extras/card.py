@@ -191,7 +191,7 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
         *asked,
         "```",
         "",
-        "Over HTTP, with TensorFlow Serving, which warms up a new version with the requests in "
+        "Over HTTP, with TensorFlow Serving. It warms up a new version with the requests in "
         f"`{artifact_paths.EXTRA}/tf_serving_warmup_requests`. `signature_name` is one of "
         f"{', '.join(f'`{key}`' for key in signatures)}:",
         "",

@@ -171,7 +171,7 @@ def _assets(graph: Any) -> list[Finding]:
         path = PurePosixPath(asset.filename)
         is_odd = "\0" in asset.filename or any(":" in part for part in path.parts[:1])
         if not path.parts or path.is_absolute() or ".." in path.parts or is_odd:
-            what = f"names {asset.filename!r}, which is outside of assets/"
+            what = f"names {asset.filename!r}, which is outside assets/"
             found.append(Finding("asset_file_def", asset.tensor_info.name, "", what, True))
     return found
 

@@ -1,4 +1,4 @@
-"""Export: SavedModels that take raw input, answer in labels, and prove that they compute what was trained."""
+"""Export: SavedModels from raw input to labels, verified against the trained model."""
 
 from __future__ import annotations
 

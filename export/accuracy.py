@@ -1,7 +1,7 @@
-"""The figure that counts, three times: the report's, the live model's on raw test examples, and the artifact's on the same.
+"""Compares one figure, such as accuracy: of the report, of the trained model and of the artifact, on raw test examples.
 
-Golden answers compare an artifact with a model. They cannot see that the model is not what was evaluated, that it is fed what
-it was not trained on, or that the two differ on other examples than the golden ones.
+The golden examples only compare the artifact with the trained model. This comparison also finds a model that is not the
+evaluated one, a preprocessor that differs from training, and differences on other examples than the golden ones.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 ERRORS = 3.0
 """Standard errors by which one figure may be worse than another."""
-_SECONDS = 5.0  # a larger model answers fewer than 1,000 examples
+_SECONDS = 5.0  # time limit; slow models are measured on fewer than 1,000 examples
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What the live model answers to raw test examples, judged.
+    """The trained model's figure on raw test examples.
 
     Attributes:
-        score: how its task judges.
+        score: the score of the task.
         requests: the examples by input name.
-        targets: what is right.
+        targets: the correct answers.
         class_names: the labels.
-        sums: what `score.sums` gave.
-        reported: the report's figure, None where there is none to compare with.
+        sums: the result of `score.sums`.
+        reported: the report's figure; None if there is none to compare with.
     """
 
     score: scores.Score
@@ -52,63 +52,63 @@ class Measured:
 
     @property
     def figure(self) -> float:
-        """The live model's figure."""
+        """The trained model's figure."""
         return float(self.sums[0].sum() / self.sums[1].sum())
 
     @property
     def allowed(self) -> float:
-        """Three standard errors of the figure: what an example more or less may be, at least."""
+        """The allowed difference: three standard errors of the figure, but at least the weight of about three examples."""
         totals, counts = self.sums
         error = math.sqrt(float(np.sum((totals - self.figure * counts) ** 2)))
         return ERRORS * max(error, abs(self.figure)) / float(counts.sum())
 
     def is_worse(self, figure: float, than: float) -> bool:
-        """Whether a figure is worse than another by more than is allowed."""
+        """Whether `figure` is worse than `than` by more than the allowed difference."""
         return (than - figure if self.score.higher_is_better else figure - than) > self.allowed
 
     def write(self, folder: Path) -> dict[str, str]:
-        """Writes the requests for the process that replays; returns the file by signature."""
+        """Writes the requests to a file for the replay process; returns the file by signature."""
         file = str(folder / "sample.npz")
         arrays.save(file, dict(self.requests))
         return {self.score.signature: file}
 
     def compare(self, sample: Mapping[str, str]) -> Check:
-        """Judges the answers that the process has put in the place of the requests."""
+        """Scores the outputs with which the replay process has replaced the requests in the file."""
         answers = arrays.load(sample[self.score.signature])
         name = f"{self.score.figure} on raw test examples"
         if set(answers) == set(self.requests):
-            return Check(name, False, detail="the artifact has answered none")
+            return Check(name, False, detail="the artifact has no outputs for them")
         totals, counts = self.score.sums(answers, self.targets, self.class_names)
         if not counts.sum():
-            return Check(name, False, detail="the artifact has answered none as expected")
+            return Check(name, False, detail="no output of the artifact can be scored")
         figure = float(totals.sum() / counts.sum())
         reported = "" if self.reported is None else f", report {self.reported:.4g}"
-        detail = f"{len(self.targets):,} examples: artifact {figure:.4g}, live model {self.figure:.4g}{reported}"
+        detail = f"{len(self.targets):,} examples: artifact {figure:.4g}, trained model {self.figure:.4g}{reported}"
         return Check(name, not self.is_worse(figure, self.figure), abs(figure - self.figure), detail, self.allowed)
 
 
 def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any]) -> Measured | None:
-    """Judges the live model on the interface's raw test examples; None where its task has no figure for that.
+    """Measures the trained model on the interface's raw test examples; None if its task has no figure for that.
 
     Raises:
-        UsageError: it does worse than its report says, or than it did in training on other inputs.
+        UsageError: the figure is worse than in the report, or worse than in training because the inputs differ.
     """
     score = tasks.get_task(interface.task).score
     names = report.get("class_names")
     if names is not None and interface.class_names and list(names) != list(interface.class_names):
         raise UsageError(
-            f"The report names the classes {', '.join(map(str, names[:5]))}, the interface "
-            f"{', '.join(interface.class_names[:5])}. Pass the report of this model on this data, "
-            "from zoo.evaluate(model, prepared)."
+            f"The report has the classes {', '.join(map(str, names[:5]))}, the interface "
+            f"{', '.join(interface.class_names[:5])}. Pass the report that zoo.evaluate(model, prepared) returns for this "
+            "model and data."
         )
     if score is None:
         return None
     sample: Any = interface.sample or interface.examples
     takes, function = live.signatures(model, interface)[score.signature]
-    assert takes is not None, "a score is of raw requests"
+    assert takes is not None, "a score needs raw requests"
     given = {name: sample.requests[name] for name in takes}
     with live.whole_float32():
-        # Traced, once for every size of a batch: eager decoding of 1,000 images would take longer than the export.
+        # Traced once: eager decoding of 1,000 images would take longer than the export.
         specs = {name: interface.preprocessor.requests[name].spec for name in takes}
         answers = live.answers_to(given, tf.function(function, input_signature=[specs], autograph=False), _SECONDS)
     count = len(next(iter(answers.values())))
@@ -116,7 +116,7 @@ def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any])
     sums = score.sums(answers, targets, interface.class_names)
     if not sums[1].sum():
         return None
-    whole = interface.sample is not None and interface.sample.whole  # its first examples alone are drawn at random too
+    whole = interface.sample is not None and interface.sample.whole  # then its first examples are random too
     same = (report.get("task"), report.get("split"), report.get("data")) == (
         interface.task,
         "test",
@@ -126,16 +126,16 @@ def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any])
     found = Measured(score, given, targets, interface.class_names, sums, reported)
     if reported is not None and found.is_worse(found.figure, reported):
         raise UsageError(
-            f"The report says {score.figure} {reported:.4g}; on {count:,} raw test examples model {model.name!r} has "
-            f"{found.figure:.4g}, which is more than {ERRORS:.0f} standard errors ({found.allowed:.2g}) worse. Pass the "
-            "model that was evaluated, the interface of its data, and the report of zoo.evaluate(model, prepared)."
+            f"{score.figure} is {reported:.4g} in the report, but model {model.name!r} has {found.figure:.4g} on {count:,} "
+            f"raw test examples, more than {ERRORS:.0f} standard errors ({found.allowed:.2g}) worse. Pass the model that "
+            "was evaluated, the interface of its data, and the report of zoo.evaluate(model, prepared)."
         )
     _check_training(model, interface, found)
     return found
 
 
 def _check_training(model: keras.Model, interface: Interface, found: Measured) -> None:
-    """Refuses a model that does worse than in training because it is fed something else."""
+    """Raises `UsageError` if the model is worse than in training because its inputs differ."""
     memory = getattr(model, "_zoo_trained", None)
     if memory is None:
         return
@@ -153,10 +153,11 @@ def _check_training(model: keras.Model, interface: Interface, found: Measured) -
             continue
         raise UsageError(
             f"Model {model.name!r} was trained on inputs from {was['low']:.4g} to {was['high']:.4g} (mean {was['mean']:.3g}, "
-            f"deviation {was['deviation']:.3g}); the interface's preprocessor gives it {is_now['low']:.4g} to "
-            f"{is_now['high']:.4g} (mean {is_now['mean']:.3g}, deviation {is_now['deviation']:.3g}), and its {figure} on "
-            f"{len(found.targets):,} raw test examples is {found.figure:.4g}{said}. Take layers such as Rescaling out of the "
-            "model and train it on inputs as prepared.batches gives them, or pass the interface that it was trained with."
+            f"deviation {was['deviation']:.3g}); the interface's preprocessor returns {is_now['low']:.4g} to "
+            f"{is_now['high']:.4g} (mean {is_now['mean']:.3g}, deviation {is_now['deviation']:.3g}), and the model's "
+            f"{figure} on {len(found.targets):,} raw test examples is {found.figure:.4g}{said}. Remove layers such as "
+            "Rescaling from the model and train it on the inputs that prepared.batches returns, or pass the interface that "
+            "it was trained with."
         )
     if (
         validated is not None
@@ -165,14 +166,14 @@ def _check_training(model: keras.Model, interface: Interface, found: Measured) -
         and found.is_worse(found.figure, before)
     ):
         raise UsageError(
-            f"Model {model.name!r} had {figure} {validated:.4g} on its validation data; on {len(found.targets):,} raw test "
-            f"examples of the interface it has {found.figure:.4g}. Pass the interface of the data that it was trained on, "
-            "with classes in the same order."
+            f"Model {model.name!r} had {figure} {validated:.4g} on its validation data, but has {found.figure:.4g} on "
+            f"{len(found.targets):,} raw test examples of the interface. Pass the interface of the data that the model was "
+            "trained on, with the classes in the same order."
         )
 
 
 def _apart(was: Mapping[str, float], is_now: Mapping[str, float], factor: float) -> bool:
-    """Whether values are spread by another factor, or their means are that many deviations apart."""
+    """Whether the deviations differ by more than `factor`, or the means by more than `factor` deviations."""
     least = 1e-9 * max(1.0, abs(was["mean"]), abs(is_now["mean"]))
     spreads = [max(one["deviation"], least) for one in (was, is_now)]
     return max(spreads) > factor * min(spreads) or abs(was["mean"] - is_now["mean"]) > factor * max(spreads)

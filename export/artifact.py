@@ -1,4 +1,4 @@
-"""Writing an artifact: complete, verified, then visible in one rename."""
+"""Writes an artifact: completes and verifies it in a hidden folder, then publishes it with one rename."""
 
 from __future__ import annotations
 
@@ -42,25 +42,26 @@ def save(
     runtimes: str | Sequence[str] = (),
     forms: Sequence[Form] = FORMS,
 ) -> Path:
-    """Writes the next version of a SavedModel, verifies it, and only then makes it visible.
+    """Writes the next version of a SavedModel, verifies it, and publishes it only if the verification passes.
 
     Args:
         model: the trained Functional model.
-        interface: what `data.prepare(...)` made: preprocessor, labels, golden examples.
-        path: folder of the model; the SavedModel goes to its next version, `PATH/1` in a new folder.
-        report: what `zoo.evaluate` returned, for the model card and zoo.json.
-        figures: PNG files for the model card by the name that they get in assets.extra, such as `confusion_matrix`.
-        runtimes: other runtimes that must agree too, of `openvino`, `onnxruntime`, `litert`, `c_api`; recorded as promised.
+        interface: the `interface` of `data.prepare(...)`: preprocessor, labels, golden examples.
+        path: folder for the versions; the SavedModel is written to the next version, `PATH/1` in a new folder.
+        report: the result of `zoo.evaluate`, for the model card and zoo.json.
+        figures: PNG files for the model card by their names in assets.extra, such as `confusion_matrix`.
+        runtimes: other runtimes that must agree: `openvino`, `onnxruntime`, `litert`, `c_api`. `zoo verify` requires
+            them again.
         forms: ways to write the model, tried in order until one passes its verification.
 
     Returns:
         The version folder, such as `PATH/1`.
 
     Raises:
-        UsageError: a runtime is unknown or not installed, the folder holds something else, cannot be written, the disk is
-            full, a figure is no PNG file, model and interface do not belong together, the model cannot be exported, it does
-            worse on raw test examples than its report or its training says, or what was written does not compute what the
-            model computes. Nothing is left behind.
+        UsageError: a runtime is unknown or not installed; the folder holds other files or cannot be written; the disk is
+            full; a figure is not a PNG file; model and interface do not match; the model cannot be exported; it is worse
+            on raw test examples than in its report or training; or the SavedModel's outputs differ from the model's.
+            Nothing is published.
 
     Example:
         >>> zoo.export.save(model, prepared.interface, "exports/digits")
@@ -73,7 +74,7 @@ def save(
     check_figures(figures or {})
     golden = live.golden(model, interface)
     scores.check_probabilities({k.removeprefix("answers/predict/"): v for k, v in golden.items()})
-    # A model that answers NaN has no figure to compare; the verification says which output and layer it is.
+    # A model with NaN outputs has no figure to compare; the verification names the output and the layer.
     finite = all(
         np.isfinite(values).all()
         for name, values in golden.items()
@@ -85,7 +86,7 @@ def save(
         for form in forms:
             content = form.content(model, interface)
             if any(form.is_like(was) and content.detail == held.detail for was, held in tried):
-                continue  # it would write the same once more
+                continue  # it would write the same files again
             tried.append((form, content))
             with publishing.hidden_folder(base) as temporary:
                 _write(temporary, model, interface, golden, report or {}, figures or {}, form, content)
@@ -95,44 +96,45 @@ def save(
                     return publishing.publish(temporary, base)
     except (OSError, tf.errors.OpError) as error:
         raise UsageError(
-            f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published; make room or pass another "
-            "folder, and try again."
+            f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published. Free disk space or pass "
+            "another folder, and try again."
         ) from error
     raise UsageError(
-        f"The SavedModel was not published, it failed its verification: {verification.failures}. "
+        f"The SavedModel was not published, because its verification failed: {verification.failures}. "
         f"Check {_advice(model, verification)}."
     )
 
 
 def _advice(model: keras.Model, verification: Verification) -> str:
-    """Returns what to do about an export that failed its verification."""
+    """Returns what to check after an export that failed its verification."""
     for layer in model.layers:
         if not all(np.isfinite(w).all() for w in layer.get_weights() if w.dtype.kind == "f"):
-            return f"how it was trained: weights of the layer {layer.name!r} are NaN or infinite"
+            return f"the training: weights of the layer {layer.name!r} are NaN or infinite"
     failed = {check.name for check in verification.checks if check.passed is False}
     others = [name for name, state in verification.runtimes.items() if state != "agrees"]
     if "ops" in failed:
-        return "which layer the op belongs to, and take it out: an artifact reaches nothing outside of itself"
+        return "which layer uses the op, and remove it: a SavedModel must not use files, network or Python code"
     if others and all(name.startswith(tuple(known_runtimes()[other].title for other in others)) for name in failed):
-        return f"whether {' and '.join(others)} must be promised: leave out of the runtimes what cannot agree"
-    return "layers of your own: what they answer must depend on inputs and weights alone"
+        return f"whether you need {' and '.join(others)}: leave out runtimes that cannot agree"
+    return "your own layers: their outputs must depend only on inputs and weights"
 
 
 def weights_hash(model: keras.Model) -> str:
-    """Returns the SHA-256 over all weights in order: equal for equal weights, whatever file they came from."""
+    """Returns the SHA-256 of all weights in order. Equal weights have equal hashes, independent of their file."""
     return arrays.digest(model.get_weights())
 
 
 def _fitting(model: keras.Model, interface: Interface) -> Interface:
-    """Refuses a model and an interface that do not belong together; returns the interface as made for this very model."""
+    """Checks that model and interface match; returns the interface with the build arguments of this model."""
     if tf.distribute.has_strategy():
         raise UsageError(
-            "A SavedModel is written outside any strategy. Call zoo.export.save after strategy.scope(), not inside it."
+            "A SavedModel cannot be written inside a distribution strategy. Call zoo.export.save after strategy.scope(), "
+            "not inside it."
         )
     if not hasattr(model, "output_names"):
         raise UsageError(
-            f"Export takes a Functional Keras model, whose inputs and outputs have names; received a "
-            f"{type(model).__name__}. Pass keras.Model(model.inputs, model.outputs) for a Sequential."
+            f"Export needs a Functional Keras model, whose inputs and outputs have names; received a "
+            f"{type(model).__name__}. For a Sequential, pass keras.Model(model.inputs, model.outputs)."
         )
     takes = {name: spec.shape[1:] for name, spec in model_inputs(model).items()}
     given = by_input(model, interface.preprocessor.input_shapes)
@@ -141,7 +143,7 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
         if len(takes) == 1:
             shown = [next(iter(shapes.values())) for shapes in shown]
         raise UsageError(
-            f"Model {model.name!r} takes {shown[0]}, the interface's preprocessor makes {shown[1]}. "
+            f"Model {model.name!r} takes {shown[0]}, but the interface's preprocessor returns {shown[1]}. "
             "Pass the interface of the data that the model was trained on."
         )
     objective = tasks.get_task(interface.task).objective
@@ -149,13 +151,11 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
     classes, names = objective.num_classes(model), len(interface.class_names)
     if classes is not None and classes != names:
         raise UsageError(
-            f"Model {model.name!r} answers {classes} classes, the interface names {names}. "
+            f"Model {model.name!r} has {classes} classes, the interface has {names}. "
             "Pass the interface of the data that the model was trained on."
         )
     if not all(len(values) for values in interface.examples.requests.values()):
-        raise UsageError(
-            "The interface holds no examples, so that nothing could be verified. Use data with a test split."
-        )
+        raise UsageError("The interface has no examples, so nothing could be verified. Use data with a test split.")
     return dataclasses.replace(interface, build=registry.describe_build(model) or interface.build)
 
 
@@ -170,10 +170,10 @@ def _write(
     content: Content | None = None,
 ) -> None:
     content = content or form.content(model, interface)
-    assets = directory / "sources"  # saving copies from here into assets/
+    assets = directory / "sources"  # tf.saved_model.save copies from here into assets/
     assets.mkdir()
     served, signatures = served_model(model, interface, assets, _labels_file(assets, interface), form, content)
-    # Without custom gradients: nobody trains a served function, and their ops are dead weight in every loader.
+    # Without custom gradients: served functions are not trained, and the extra ops slow down loading.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
     shutil.rmtree(assets)
@@ -193,13 +193,13 @@ def _write(
 
 
 def _labels_file(directory: Path, interface: Interface) -> Path | None:
-    """Writes labels.txt into a folder, for a task that has labels."""
+    """Writes labels.txt into a folder and returns it; None for a task without labels."""
     if not interface.class_names:
         return None
     for name in interface.class_names:
         if not name or "\n" in name or "\r" in name:
             raise UsageError(
-                f"The class name {name!r} is empty or has a line break. Rename it: labels.txt holds one name a line."
+                f"The class name {name!r} is empty or has a line break. Rename it: labels.txt holds one name per line."
             )
     file = directory / "labels.txt"
     file.write_text("".join(f"{name}\n" for name in interface.class_names), encoding="utf-8")
@@ -209,7 +209,7 @@ def _labels_file(directory: Path, interface: Interface) -> Path | None:
 def _facts(
     model: keras.Model, interface: Interface, signatures: Mapping[str, Any], report: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The contents of zoo.json."""
+    """Returns the contents of zoo.json."""
     return {
         "format": 2,
         "model": registry.without_initial_arguments(interface.build),
@@ -242,22 +242,22 @@ def _is_finite(value: Any) -> bool:
 
 
 def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
-    """What zoo.json says of a signature: types and shapes, what kind of request each input is, and how an answer is shown."""
+    """Returns a signature's entry in zoo.json: types, shapes, the kind of each input, and how its output is printed."""
     requests = interface.preprocessor.requests
     signature = tasks.get_task(interface.task).signatures.get(name)
-    of_model = name in ("predict", PORTABLE)  # which take tensors of the model, not requests
+    of_model = name in ("predict", PORTABLE)  # they take tensors of the model, not requests
     texts, shown = (signature.answers, signature.shown) if signature else ({}, tasks.Shown())
 
     def spec(tensor: Any, **more: Any) -> dict[str, Any]:
         return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list(), **{k: v for k, v in more.items() if v}}
 
-    def asked(key: str, tensor: Any) -> dict[str, Any]:
+    def input_spec(key: str, tensor: Any) -> dict[str, Any]:
         raw = None if of_model else requests.get(key)  # model inputs may have the name of a request
         return spec(tensor, kind=raw.kind if raw else "number", description=raw.description if raw else "")
 
     inputs, outputs = function.structured_input_signature[1], function.structured_outputs
     return {
-        "inputs": {key: asked(key, tensor) for key, tensor in inputs.items()},
+        "inputs": {key: input_spec(key, tensor) for key, tensor in inputs.items()},
         "outputs": {key: spec(tensor, description=texts.get(key)) for key, tensor in outputs.items()},
         "shown": dataclasses.asdict(shown),
         "golden": {"inputs": "inputs" if of_model else "requests", "answers": "predict" if of_model else name},

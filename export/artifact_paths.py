@@ -1,4 +1,4 @@
-"""Where things are in an artifact: NAME/1, NAME/2, ... as TensorFlow Serving watches them."""
+"""Paths in an artifact, with versions NAME/1, NAME/2, ... as TensorFlow Serving expects them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CONVERTED = ("model.onnx", "model.xml", "model.tflite")
 
 
 def is_version(name: str) -> bool:
-    """Returns whether a folder of this name is a version: a number as `str` writes it, so that it can be found again."""
+    """Returns whether a folder name is a version number, written as `str` writes it (no leading zeros)."""
     return re.fullmatch(r"0|[1-9][0-9]*", name) is not None
 
 
@@ -26,7 +26,7 @@ def versions(base: Path) -> list[int]:
 
 
 def find(path: str | Path) -> Path:
-    """Returns the version folder that a path means: itself, its newest version, or that of a run's `saved_model`.
+    """Returns the version folder of a path: the path itself, its newest version, or that of a run's `saved_model`.
 
     Raises:
         UsageError: there is no SavedModel.
@@ -40,33 +40,33 @@ def find(path: str | Path) -> Path:
             return base / str(numbers[-1])
     if (path / "config.yaml").is_file():
         raise UsageError(
-            f"The run {path} has no SavedModel yet. `zoo train --config {path / 'config.yaml'} --run_directory {path}` goes "
-            "on with it and writes one."
+            f"The run {path} has no SavedModel yet. `zoo train --config {path / 'config.yaml'} --run_directory {path}` "
+            "resumes it and writes one."
         )
     for folder in (path, *sorted(path.glob("[0-9]*"))):
         if (folder / "verification.json").is_file() and any((folder / name).is_file() for name in _CONVERTED):
             raise UsageError(
-                f"{path} holds a model that `zoo convert` wrote, and compared before that: {folder / 'README.md'} says how. "
-                "Pass the SavedModel that it was made of."
+                f"{path} holds a model that `zoo convert` wrote and compared; see {folder / 'README.md'}. Pass the "
+                "SavedModel that it was converted from."
             )
     what = "does not exist" if not path.exists() else "holds no SavedModel"
     raise UsageError(f"{path} {what}. Pass a folder with saved_model.pb, one with versions 1, 2, ..., or a run.")
 
 
 def files(directory: Path) -> list[Path]:
-    """Returns every file of an artifact but the list of sums itself, relative, sorted."""
+    """Returns all files of an artifact except SHA256SUMS, as sorted relative paths."""
     found = (p.relative_to(directory) for p in directory.rglob("*") if p.is_file())
     return sorted(p for p in found if p != Path(EXTRA, SUMS))
 
 
 def write_sums(directory: Path) -> None:
-    """Writes SHA256SUMS of every other file, in the form that `sha256sum --check` reads from the artifact's folder."""
+    """Writes SHA256SUMS with the hash of every other file, for `sha256sum --check` in the artifact's folder."""
     lines = [f"{storage.sha256(directory / file)}  {file.as_posix()}\n" for file in files(directory)]
     storage.write_text(directory / EXTRA / SUMS, "".join(lines))
 
 
 def check_sums(directory: Path) -> list[str]:
-    """Returns what is wrong with an artifact's files: changed, missing or unlisted ones."""
+    """Returns a message for every file of an artifact that is changed, missing or not listed in SHA256SUMS."""
     sums = directory / EXTRA / SUMS
     if not sums.is_file():
         return [f"{EXTRA}/{SUMS} is missing"]
@@ -80,5 +80,5 @@ def check_sums(directory: Path) -> list[str]:
     wrong += [f"{name} is not listed" for name in sorted(present - set(listed))]
     wrong += [f"{n} was changed" for n in sorted(present & set(listed)) if storage.sha256(directory / n) != listed[n]]
     if not wrong and text != "".join(f"{listed[name]}  {name.as_posix()}\n" for name in sorted(listed)):
-        wrong.append(f"{EXTRA}/{SUMS} was changed")  # in what stands between sums and names
+        wrong.append(f"{EXTRA}/{SUMS} was changed")  # in the separators between hashes and names
     return wrong

@@ -1,4 +1,4 @@
-"""Conversion: one signature of a SavedModel as a file for another runtime, compared before it becomes visible."""
+"""Conversion: writes one signature of a SavedModel as a file for another runtime, and compares it before publishing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zoo.export.verdict import Verification
 
 
 def formats() -> dict[str, str]:
-    """Returns the runtime that reads each format, by name.
+    """Returns the name of the runtime for each format.
 
     Example:
         >>> formats()["onnx"]
@@ -38,25 +38,25 @@ def convert(
     sequence_length: int | None = None,
     output: str | Path | None = None,
 ) -> Path:
-    """Writes one signature of a SavedModel as a file for another runtime; only what answers alike becomes visible.
+    """Converts one signature of a SavedModel to a file for another runtime, and publishes it if the outputs agree.
 
-    The file is loaded by its runtime in another process and answers the artifact's golden examples, or generated inputs
-    where it carries none. Inputs and outputs keep the signature's names; numbers stay float32.
+    The runtime loads the file in another process and computes the artifact's golden examples, or generated inputs if
+    there are none. Inputs and outputs keep the signature's names; numbers stay float32.
 
     Args:
-        path: a version folder, the folder above it (then the newest version counts), or a run.
+        path: a version folder, its parent folder (the newest version is converted), or a run directory.
         to: `onnx`, `openvino` or `litert`.
-        signature: which function; by default the one that zoo.json names for it, else `serving_default`.
-        sequence_length: fixes every unknown dimension but the batch.
-        output: folder of the converted model, whose next version is written; by default beside NAME as NAME-onnx.
+        signature: name of the signature; by default the one that zoo.json names for conversion, else `serving_default`.
+        sequence_length: size for every unknown dimension except the batch.
+        output: folder for the converted model, which gets a new version; by default NAME-onnx next to NAME.
 
     Returns:
-        The version folder, with model.onnx, or model.xml and model.bin, or model.tflite; labels.txt where the artifact has
+        The version folder, with model.onnx, or model.xml and model.bin, or model.tflite; labels.txt if the artifact has
         it; README.md, verification.json and SHA256SUMS.
 
     Raises:
-        UsageError: it cannot be converted, which says why and what makes it possible, or answers otherwise. Nothing is
-            left behind.
+        UsageError: the model cannot be converted (the message gives the reason and what to try), or the outputs differ.
+            Nothing is published.
 
     Example:
         >>> zoo.export.convert("exports/digits", "onnx")
@@ -71,7 +71,7 @@ def convert(
     publishing.check_folder(base)
     lacks = comparison.missing(formats()[to])
     if lacks:
-        raise UsageError(f"A model cannot be converted to {to} here: {lacks}. Install it, or try {_others(to)}.")
+        raise UsageError(f"Cannot convert to {to} on this machine: {lacks}. Install it, or try {_others(to)}.")
     name, question, proof = _question(directory, signature, sequence_length)
     _check_types(directory, name)
     try:
@@ -83,31 +83,31 @@ def convert(
             return publishing.publish(folder, base)
     except (OSError, tf.errors.OpError) as error:
         raise UsageError(
-            f"Cannot write to {base}: {one_line(error)}. Nothing was published; make room or pass another --output."
+            f"Cannot write to {base}: {one_line(error)}. Nothing was published. Free disk space or pass another --output."
         ) from error
 
 
 def summary(saved: Path) -> str:
-    """Returns what was compared when a converted model was written, for a terminal."""
+    """Returns the table of checks that were made when a converted model was written."""
     return Verification.of(saved, saved / "verification.json").table()
 
 
 def _beside(directory: Path, to: str) -> Path:
-    """Returns NAME-onnx for NAME/1, and for a SavedModel in a folder NAME of its own."""
+    """Returns NAME-onnx for NAME/1, and for a SavedModel directly in a folder NAME."""
     named = directory.absolute()
     named = named.parent if artifact_paths.is_version(named.name) else named
     return named.with_name(f"{named.name}-{to}")
 
 
 def _question(directory: Path, signature: str | None, length: int | None) -> tuple[str, comparison.Question, bool]:
-    """Returns the signature's name, with inputs and answers; whether they are the live model's, not TensorFlow's on the
-    SavedModel itself."""
+    """Returns the signature's name; its inputs and expected outputs; and whether these outputs are the trained model's.
+    Otherwise TensorFlow computed them from the SavedModel."""
     graph = operations.read(directory)
     ops = operations.check(graph, ours=False)
     if not ops.passed:
         raise UsageError(
-            f"{directory} is not converted, because it reaches outside: {ops.detail}. "
-            f"`zoo describe {directory}` shows all of it."
+            f"{directory} is not converted, because it has dangerous ops: {ops.detail}. "
+            f"`zoo describe {directory}` lists all of them."
         )
     names = [name for name in graph.signature_def if name != operations.INIT]
     if signature is not None and signature not in names:
@@ -115,7 +115,7 @@ def _question(directory: Path, signature: str | None, length: int | None) -> tup
     portable = _portable(directory)
     if portable is not None and (directory / artifact_paths.EXTRA / "golden.npz").is_file():
         name = signature or portable
-        _check_types(directory, name)  # before anything is loaded
+        _check_types(directory, name)  # before loading anything
         question = verification.questions(directory).get(name)
         if question is not None:
             if length is None or not _is_open(directory, name):
@@ -125,25 +125,25 @@ def _question(directory: Path, signature: str | None, length: int | None) -> tup
         _check_types(directory, signature)
     seen, questions = foreign.probe(directory, length=length)
     if "error" in seen:
-        raise UsageError(f"{directory} cannot be loaded: {seen['error']}. `zoo verify {directory}` says more.")
+        raise UsageError(f"{directory} cannot be loaded: {seen['error']}. Run `zoo verify {directory}` for details.")
     name = signature or foreign.portable_signature(questions)
     _check_types(directory, name)
     if name not in questions:
         raise UsageError(
-            f"Signature {name!r} of {directory} cannot be compared: it answers no generated input alike in two batch sizes. "
-            f"`zoo verify {directory}` says more; pass another --signature."
+            f"Signature {name!r} of {directory} cannot be compared: it gives the same outputs in two batch sizes for none "
+            f"of the generated inputs. Run `zoo verify {directory}` for details, or pass another --signature."
         )
     return name, questions[name], False
 
 
 def _is_open(directory: Path, name: str) -> bool:
-    """Whether a dimension behind the batch is unknown."""
+    """Whether a dimension after the batch is unknown."""
     infos = operations.read(directory).signature_def[name].inputs.values()
     return any(dim.size == -1 for info in infos for dim in info.tensor_shape.dim[1:])
 
 
 def _check_types(directory: Path, name: str) -> None:
-    """Refuses strings, which no converter knows."""
+    """Raises `UsageError` for a signature with strings, which no converter supports."""
     from tensorflow.python.framework import dtypes
 
     signatures = operations.read(directory).signature_def
@@ -161,14 +161,15 @@ def _check_types(directory: Path, name: str) -> None:
         raise UsageError(f"{directory} has no signature {name!r}. Pass one of {', '.join(numeric)} as --signature.")
     portable = _portable(directory)
     best = portable if portable in numeric else next(iter(numeric), "")
-    why = f"cannot be converted, because it takes or answers strings ({strings}), whose ops only TensorFlow has"
+    why = f"cannot be converted, because it has strings as inputs or outputs ({strings}), whose ops only TensorFlow has"
     if not best:
-        raise UsageError(f"Signature {name!r} {why}. Pass another SavedModel, with a signature of numbers.")
+        raise UsageError(f"Signature {name!r} {why}. Pass another SavedModel, with a numeric signature.")
     raise UsageError(f"Signature {name!r} {why}. Pass --signature {best}.")
 
 
 def _fitted(directory: Path, name: str, question: comparison.Question, length: int) -> comparison.Question:
-    """Returns the golden inputs cut, or lengthened by their last step, to a fixed length, and TensorFlow's answers."""
+    """Returns the golden inputs with a fixed length, cut or extended by repeating the last step, and TensorFlow's
+    outputs for them."""
     infos = operations.read(directory).signature_def[name].inputs
     inputs = {}
     for key, value in question.inputs.items():
@@ -181,7 +182,7 @@ def _fitted(directory: Path, name: str, question: comparison.Question, length: i
         answered = comparison.ask("tensorflow", request, inputs, folder)
     if "answers" not in answered:
         why = answered.get("error") or answered.get("cannot")
-        raise UsageError(f"Signature {name!r} refuses a length of {length}: {why}. Pass another --sequence-length.")
+        raise UsageError(f"Signature {name!r} rejects a length of {length}: {why}. Pass another --sequence-length.")
     return comparison.Question({k: v[:64] for k, v in inputs.items()}, answered["answers"][64])
 
 
@@ -194,7 +195,7 @@ def _convert(
     folder: Path,
     temporary: Path,
 ) -> tuple[dict[str, Any], Verification]:
-    """Writes the model's file; returns what had to be fixed for it, and the verdict of a process that has not made it."""
+    """Writes the model's file; returns the fixed sizes, and the verdict of another process than the converter's."""
     reader, refusals = formats()[to], []
     runtime = runtimes()[reader]
     file = folder / runtime.file
@@ -211,8 +212,8 @@ def _convert(
             if outcome.state == "agrees":
                 versions = {reader: converted["version"], "tensorflow": tf.__version__}
                 return converted, Verification(folder, outcome.checks, versions, {reader: outcome.state})
-            told = answered.get("cannot") or answered.get("error") or outcome.checks[0].detail
-            refusals.append(f"what came out {'does not run' if 'answers' not in answered else 'is wrong'}: {told}")
+            why = answered.get("cannot") or answered.get("error") or outcome.checks[0].detail
+            refusals.append(f"the converted file {'does not run' if 'answers' not in answered else 'is wrong'}: {why}")
         else:
             refusals.append(converted.get("cannot") or converted["error"])
     fixed, portable = "", _portable(directory)
@@ -227,9 +228,9 @@ def _convert(
 
 
 def _portable(directory: Path) -> str | None:
-    """Returns the signature that zoo.json names for conversion, None where there is no zoo.json that can be read.
+    """Returns the signature that zoo.json names for conversion; None if there is no readable zoo.json.
 
-    Of a stranger's zoo.json no more is believed than that a name is a name.
+    A third-party zoo.json may have any content, so the name is only used if such a signature exists.
     """
     try:
         facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
@@ -246,9 +247,9 @@ def _others(to: str) -> str:
 def _complete(
     directory: Path, to: str, name: str, converted: Mapping[str, Any], verdict: Verification, folder: Path
 ) -> None:
-    """Writes what lies beside the model's file; the sums last."""
+    """Writes the other files of a converted model, SHA256SUMS last."""
     for file in _companions(directory):
-        if not (folder / file.name).exists():  # a stranger's asset may be called as what was converted
+        if not (folder / file.name).exists():  # a third-party asset may have the name of the converted file
             shutil.copy(file, folder / file.name)
     source = {"folder": "/".join(directory.absolute().parts[-2:]), "signature": name}
     source["sha256"] = storage.sha256(directory / "saved_model.pb")
@@ -266,7 +267,7 @@ def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], v
     signature = operations.read(directory).signature_def[name]
     runtime, length, batch = runtimes()[formats()[to]], converted["length"], converted["batch"]
     sides, examples = [], []
-    for title, infos in (("takes", signature.inputs), ("answers", signature.outputs)):
+    for title, infos in (("input", signature.inputs), ("output", signature.outputs)):
         for key, info in sorted(infos.items()):
             dtype, dims = operations.type_name(info), [dim.size for dim in info.tensor_shape.dim]
             shape = [
@@ -274,7 +275,7 @@ def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], v
                 for i, d in enumerate(dims)
             ]
             sides.append(f"| {title} | `{printable(key)}` | {dtype} | {', '.join(shape)} |")
-            if title == "takes":
+            if title == "input":
                 sizes = tuple(1 if i == 0 else (length or 8) if d == -1 else d for i, d in enumerate(dims))
                 examples.append(f"{key!r}: np.zeros({sizes}, {_numpy_type(dtype)})")
     request = [line.format(inputs=", ".join(examples)) for line in runtime.sample]
@@ -284,10 +285,9 @@ def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], v
     lines = [
         f"# {_title(directory)} for {runtime.title}",
         "",
-        f"The signature `{name}` of a SavedModel, as `{runtime.file}`"
-        + (f"; {' and '.join(fixed)}." if fixed else "."),
+        f"`{runtime.file}` is the signature `{name}` of a SavedModel" + (f"; {' and '.join(fixed)}." if fixed else "."),
         *(["Line n of `labels.txt`, counted from 0, is the label of class n."] if _has_labels(directory) else []),
-        *(["`zoo.json` says how the inputs are made from raw ones."] if known_facts(directory) else []),
+        *(["`zoo.json` describes how to make the inputs from raw data."] if known_facts(directory) else []),
         "",
         "| | name | type | shape |",
         "|---|---|---|---|",
@@ -297,33 +297,34 @@ def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], v
         *request,
         "```",
         "",
-        f"Before this folder became visible, {runtime.title} {converted['version']} loaded the file in a process of its own "
-        f"and answered {_compared_with(converted, verdict)}: largest difference {line.difference:.2g} (`verification.json`). "
-        "`sha256sum --check SHA256SUMS` shows that no file has changed since.",
+        f"Before this folder was published, {runtime.title} {converted['version']} loaded the file in a separate process. "
+        f"Its outputs were compared with {_compared_with(converted, verdict)}. The largest difference was "
+        f"{line.difference:.2g} (`verification.json`). `sha256sum --check SHA256SUMS` shows whether a file has changed "
+        "since.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _compared_with(converted: Mapping[str, Any], verdict: Verification) -> str:
-    """Returns what a converted model's answers were compared with, in words."""
+    """Returns a phrase for the outputs that a converted model was compared with."""
     if verdict.proof:
-        return "the golden examples of the SavedModel as the trained model did"
-    return "inputs made for the comparison as TensorFlow does with the SavedModel, which proves nothing of what was trained"
+        return "the trained model's outputs for the golden examples of the SavedModel"
+    return "TensorFlow's outputs of the SavedModel for generated inputs, which does not prove equality with a trained model"
 
 
 def _numpy_type(dtype: str) -> str:
-    """Returns a type as a line of Python says it; what NumPy itself lacks comes with TensorFlow."""
+    """Returns a type as Python code; types that NumPy lacks are in ml_dtypes, which TensorFlow installs."""
     return f"np.{np.dtype(dtype).type.__name__}" if dtype in np.sctypeDict else f"ml_dtypes.{dtype}"
 
 
 def _companions(directory: Path) -> list[Path]:
-    """Returns the files of a SavedModel that tell what inputs and answers mean: labels, vocabularies, zoo.json."""
+    """Returns the files of a SavedModel that explain its inputs and outputs: labels, vocabularies, zoo.json."""
     files = [*sorted((directory / "assets").glob("*")), directory / artifact_paths.EXTRA / "zoo.json"]
     return [file for file in files if file.is_file() and not file.is_symlink()]
 
 
 def _title(directory: Path) -> str:
-    """Returns the name of the model and its data, or of its folder where nothing tells them."""
+    """Returns the names of the model and its data, or of the folder if they are unknown."""
     facts = known_facts(directory)
     if "model" in facts and isinstance(facts.get("data", {}).get("name"), str):
         return printable(f"{facts['model']['name']} of {facts['data']['name']}")

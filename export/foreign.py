@@ -1,4 +1,4 @@
-"""SavedModels that carry no proof: what can be checked of them without knowing what they should answer."""
+"""Checks of SavedModels without golden examples, whose correct outputs are not known."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from zoo.export.verdict import Check, Verification
 
 ROWS = 4
 _LARGEST = 50_000_000  # numbers in one generated input
-# Tried in order until a signature accepts one: the size of unknown dimensions, the first integer out of range, and what a
-# string holds. Small tables refuse large ids, deep networks small images, decoders texts.
+# Tried in order until a signature accepts one: the size of unknown dimensions, the exclusive upper limit of integers, and
+# the content of strings. Small tables reject large ids, deep networks small images, and image decoders texts.
 _CANDIDATES = ((8, 10, "text"), (8, 2, "text"), (8, 10, "image"), (32, 10, "text"), (64, 2, "text"), (224, 2, "text"))
 _TEXTS = (b"a text of five words", b"", b"7", "größer, 10 %".encode())
 
@@ -30,13 +30,13 @@ _TEXTS = (b"a text of five words", b"", b"7", "größer, 10 %".encode())
 def check(
     directory: Path, breaches: Sequence[str], asked: str | Sequence[str], python: str | Path | None = None
 ) -> Verification:
-    """Checks a SavedModel that carries no proof.
+    """Checks a SavedModel without golden examples.
 
     Args:
         directory: the version folder.
-        breaches: what of its signatures an artifact of this project would not do; told as notes.
-        asked: which runtimes, as for `zoo.export.verify`.
-        python: another Python whose TensorFlow is asked.
+        breaches: differences from the signature contract of this project's artifacts, reported as notes.
+        asked: the runtimes, as for `zoo.export.verify`.
+        python: another Python interpreter, whose TensorFlow is used.
 
     Returns:
         The verdict, whose `proof` is False.
@@ -46,7 +46,7 @@ def check(
     notes = [Check("note", None, detail=sentence) for sentence in breaches]
     ops, versions = operations.check(graph, ours=False), {"python": sys.version.split()[0]}
     notes += [Check("note", None, detail=str(finding)) for finding in operations.scan(graph).unportable[:3]]
-    if not ops.passed:  # what could do harm is not run, not even in a process of its own
+    if not ops.passed:  # a dangerous model is not run, not even in a separate process
         return Verification(directory, (ops, *notes), versions, proof=False)
     seen, questions = probe(directory, python)
     if "error" in seen:
@@ -56,7 +56,7 @@ def check(
     for name, found in seen["signatures"].items():
         checks += _lines(name, found)
     if not seen["signatures"]:
-        checks.append(Check("signatures", False, detail="there is none to ask; save it with signatures="))
+        checks.append(Check("signatures", False, detail="there is none to call; save the model with signatures="))
     versions = {"tensorflow": seen["tensorflow"], "python": seen["python"]}
     portable = portable_signature(questions)
     states: dict[str, str] = {}
@@ -69,7 +69,7 @@ def check(
 
 
 def portable_signature(questions: Mapping[str, comparison.Question]) -> str:
-    """Returns the signature that other runtimes are asked: of those without strings `serving_default`, else the first."""
+    """Returns the signature to compare in other runtimes: `serving_default` if it has no strings, else the first such."""
     numeric = [
         name
         for name, question in questions.items()
@@ -81,15 +81,15 @@ def portable_signature(questions: Mapping[str, comparison.Question]) -> str:
 def probe(
     directory: Path, python: str | Path | None = None, length: int | None = None
 ) -> tuple[dict[str, Any], dict[str, comparison.Question]]:
-    """Asks every signature generated inputs in TensorFlow, in a process of its own.
+    """Calls every signature with generated inputs, in TensorFlow, in a separate process.
 
     Args:
         directory: the SavedModel.
-        python: another Python than this one.
-        length: the size of unknown dimensions, instead of those that are tried.
+        python: another Python interpreter than this one.
+        length: the size of unknown dimensions, instead of trying several.
 
     Returns:
-        What was seen, by signature; and inputs with their answers for the signatures that answered.
+        The results by signature; and the inputs with their outputs, for the signatures that returned outputs.
     """
     found = {k: v for k, v in operations.read(directory).signature_def.items() if k != operations.INIT}
     signatures = {name: signature for name, signature in found.items() if operations.is_plain(signature)}
@@ -121,7 +121,7 @@ def probe(
         if "error" in seen:
             return seen, {}
         answered = array_files.load(answers)
-    odd = "takes or answers a sparse or ragged tensor or one of an unknown type, for which nothing is generated"
+    odd = "has a sparse or ragged tensor or an unknown type as input or output; no inputs can be generated"
     seen["signatures"] |= {name: {"unasked": odd} for name in found.keys() - signatures.keys()}
     questions = {}
     for i, (name, answer) in enumerate(seen["signatures"].items()):
@@ -133,7 +133,7 @@ def probe(
 
 
 def _fixed_batch(signature: Any) -> int | None:
-    """Returns the batch of a signature that takes one size alone, and is asked whole; 1 where an input has no batch."""
+    """Returns the batch size of a signature with a fixed batch, 1 if an input has no batch, None for any size."""
     first = [info.tensor_shape.dim[:1] for info in signature.inputs.values() if not info.tensor_shape.unknown_rank]
     sizes = [dims[0].size if dims else 1 for dims in first]
     known = [size for size in sizes if size != -1]
@@ -141,7 +141,7 @@ def _fixed_batch(signature: Any) -> int | None:
 
 
 def _inputs(signature: Any, rows: int, size: int, high: int, holds: str) -> dict[str, np.ndarray]:
-    """Generates inputs from the types and shapes of a signature, the same ones every time."""
+    """Generates inputs from the types and shapes of a signature, always the same."""
     random = np.random.default_rng(0)
     return {key: _generated(random, signature.inputs[key], rows, size, high, holds) for key in sorted(signature.inputs)}
 
@@ -152,7 +152,7 @@ def _generated(random: Any, info: Any, rows: int, size: int, high: int, holds: s
     shape = [rows, size] if info.tensor_shape.unknown_rank else [d.size for d in info.tensor_shape.dim]
     shape = [(rows if i == 0 else size) if d == -1 else d for i, d in enumerate(shape)]
     if np.prod(shape, dtype=float) > _LARGEST:
-        shape = [min(d, 1) for d in shape]  # it is refused, which is said
+        shape = [min(d, 1) for d in shape]  # the signature rejects it, which is reported
     dtype = dtypes.as_dtype(info.dtype)
     if dtype == dtypes.string:
         texts = np.empty(int(np.prod(shape)), object)
@@ -177,10 +177,10 @@ def _lines(name: str, found: Mapping[str, Any]) -> list[Check]:
     if "unasked" in found:
         return [Check(name, None, detail=found["unasked"])]
     if not found.get("outputs", True):
-        return [Check(name, None, detail="has no output, so that there is nothing to compare")]
+        return [Check(name, None, detail="has no output, so there is nothing to compare")]
     if "refused" in found:
-        told = one_line(RuntimeError(found["refused"]), 200)
-        return [Check(name, None, detail=f"refused every generated input, such as: {told}")]
+        message = one_line(RuntimeError(found["refused"]), 200)
+        return [Check(name, None, detail=f"rejected every generated input; the first error: {message}")]
     shapes = ", ".join(f"{key} {shape}" for key, shape in found["shapes"].items())
     lines = [
         Check(
@@ -193,10 +193,10 @@ def _lines(name: str, found: Mapping[str, Any]) -> list[Check]:
         for row in found["rows"]
     ]
     if "whole" in found:
-        told = one_line(RuntimeError(found["whole"]), 200)
-        lines = [Check(f"{name}, batch 2", None, detail=f"answers {ROWS} rows and refuses 2: {told}")]
+        message = one_line(RuntimeError(found["whole"]), 200)
+        lines = [Check(f"{name}, batch 2", None, detail=f"accepts {ROWS} rows and rejects 2: {message}")]
     elif not lines:
-        lines = [Check(name, True, detail=f"answers {shapes or 'without an input'}; takes no other batch")]
+        lines = [Check(name, True, detail=f"accepts {shapes or 'no input'}; has no other batch size")]
     if "empty" in found:
         lines.append(Check(f"{name}, empty batch", None, detail=one_line(RuntimeError(found["empty"]), 200)))
     return lines

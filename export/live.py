@@ -1,4 +1,4 @@
-"""What the live model answers, before any copy of it is made: the golden answers, and those to a sample of test examples."""
+"""Outputs of the trained model, before any copy of it is made: for the golden examples and for a sample of test examples."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def golden(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
     """Returns the contents of golden.npz: requests/NAME, inputs/NAME, targets/NAME and answers/SIGNATURE/NAME.
 
-    Made by the model itself, not by its copy in the artifact, and with the labels taken from the list, not from the
-    lookup table: an error in copying, tracing or labelling shows as a difference.
+    The outputs come from the model itself, not from its copy in the artifact, and the labels from the list, not from
+    the lookup table. An error in copying, tracing or labelling therefore shows as a difference.
     """
     with whole_float32():
         return _live_answers(model, interface)
@@ -45,8 +45,8 @@ def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndar
 def signatures(
     model: keras.Model, interface: Interface
 ) -> dict[str, tuple[tuple[str, ...] | None, Callable[[Tensors], Tensors]]]:
-    """Returns what the trained model answers through each signature, as `signature_functions` does; labels come from the
-    list of class names, not from a table."""
+    """Returns the function of each signature, computed by the trained model, as `signature_functions` does; labels come
+    from the list of class names, not from a lookup table."""
     names = tf.constant([name.encode() for name in interface.class_names], tf.string)
     task = tasks.get_task(interface.task)
     return signature_functions(
@@ -57,8 +57,8 @@ def signatures(
 def answers_to(
     given: Mapping[str, np.ndarray], function: Callable[[Tensors], Tensors], seconds: float = math.inf
 ) -> dict[str, np.ndarray]:
-    """Returns what a function of signatures answers, 64 examples at a time, as they are replayed; of as many as there is time
-    for, and of the first 64 at least."""
+    """Returns a signature function's outputs, computed in batches of 64 as in the replay. Stops after `seconds`, but
+    computes at least the first batch."""
     tensors = {k: tf.constant(v.tolist(), tf.string) if v.dtype == object else tf.constant(v) for k, v in given.items()}
     count, begun = len(next(iter(given.values()))), 0.0
     parts: list[Tensors] = []
@@ -66,14 +66,13 @@ def answers_to(
         if parts and time.monotonic() - begun > seconds:
             break
         parts.append(function({k: v[i : i + 64] for k, v in tensors.items()}))
-        begun = begun or time.monotonic()  # the first ones may be traced, which takes its time
+        begun = begun or time.monotonic()  # the first call may include tracing
     return {k: arrays.joined([part[k].numpy() for part in parts]) for k in parts[0]}
 
 
 @contextlib.contextmanager
 def whole_float32() -> Iterator[None]:
-    """Has a GPU multiply with all bits of float32: with ten bits of mantissa, which it may be allowed, there is nothing to
-    compare with."""
+    """Disables TensorFloat-32: with its ten bits of mantissa, a GPU's outputs would be too inexact to compare with."""
     shortened = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:

@@ -1,4 +1,4 @@
-"""Using an artifact as a client would: nothing but the SavedModel."""
+"""Loads an artifact for prediction, using only the SavedModel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zoo.tasks import Shown
 
 
 class LoadedModel:
-    """A SavedModel in this process; made by `zoo.export.load`."""
+    """A SavedModel loaded in this process by `zoo.export.load`."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._facts = path, _facts(path)
@@ -26,23 +26,23 @@ class LoadedModel:
             self._model = tf.saved_model.load(str(path))
         except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
             raise UsageError(
-                f"{path} cannot be loaded: {one_line(error)}. `zoo verify {path}` says what is wrong."
+                f"{path} cannot be loaded: {one_line(error)}. Run `zoo verify {path}` to find the cause."
             ) from error
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
-        """Returns the names of a signature's inputs, sorted: TensorFlow keeps no order."""
+        """Returns the names of a signature's inputs, sorted, because TensorFlow keeps no order."""
         return sorted(self._function(signature).structured_input_signature[1])
 
     def kinds(self, signature: str = "serving_default") -> dict[str, str]:
-        """Returns the kind of request of each input, one of `zoo.tasks.KINDS`: as declared in the artifact, else text for
-        strings and number for the rest."""
+        """Returns the kind of each input, one of `zoo.tasks.KINDS`: as declared in the artifact, else `text` for strings
+        and `number` for other types."""
         specs = self._function(signature).structured_input_signature[1]
         declared = self._facts.get(signature, {}).get("inputs", {})
         usual = {name: "text" if spec.dtype == tf.string else "number" for name, spec in specs.items()}
         return {name: declared.get(name, {}).get("kind", usual[name]) for name in self.inputs(signature)}
 
     def describe(self, answer: Mapping[str, Any], signature: str = "serving_default", top: int = 1) -> str:
-        """Returns an answer of `predict` in one line, as its signature declares it; `top` is the number of labels."""
+        """Formats a result of `predict` in one line, as its signature declares; `top` is the number of labels."""
         shown = self._facts.get(signature, {}).get("shown") or dataclasses.asdict(Shown())
         return _SHOWN[shown["kind"]](answer, Shown(**shown), self.labels(), top)
 
@@ -53,17 +53,17 @@ class LoadedModel:
         return self._model.signatures[signature]
 
     def __call__(self, inputs: Mapping[str, Any], signature: str = "serving_default") -> dict[str, np.ndarray]:
-        """Answers a batch of requests.
+        """Calls a signature on a batch of inputs.
 
         Args:
             inputs: arrays or lists by input name, batch first; strings as bytes or str.
-            signature: which of the artifact's functions.
+            signature: name of the signature.
 
         Returns:
             The named outputs as arrays; strings as bytes.
 
         Raises:
-            UsageError: wrong input names, or a request that the graph refuses.
+            UsageError: wrong input names, or inputs that the graph rejects.
         """
         function, names = self._function(signature), " and ".join(self.inputs(signature))
         specs = function.structured_input_signature[1]
@@ -76,22 +76,22 @@ class LoadedModel:
             return {name: value.numpy() for name, value in function(**tensors).items()}
         except (ValueError, TypeError, tf.errors.OpError) as error:
             raise UsageError(
-                f"{signature} refused the request: {one_line(error, 200).rstrip('.')}. Send what {names} takes."
+                f"{signature} rejected the request: {one_line(error, 200).rstrip('.')}. Pass valid values for {names}."
             ) from error
 
     def predict(self, items: Sequence[str | Path], signature: str = "serving_default") -> list[dict[str, Any]]:
-        """Answers requests as a person types them, one for each.
+        """Predicts for items as typed on a command line.
 
-        An item is the path of a file for a model that takes files; the path of a CSV file for one that takes a series,
-        with a row a step, a column a channel and perhaps a line of names; else the text, or the id, itself. For a model
-        that takes several, such as a pair of texts, a tab stands between them, in the order of `inputs`.
+        For a model that takes files, an item is the path of a file. For a model that takes a series, it is the path of a
+        CSV file with one row per step, one column per channel and an optional header line. Otherwise it is the text or
+        the id itself. Several inputs, such as a pair of texts, are separated by a tab, in the order of `inputs`.
 
         Returns:
             A dict per item: the named outputs, strings as str.
 
         Raises:
-            UsageError: the signature takes several inputs that are not all strings, a file that cannot be read, or a request
-                that is refused; which one is said.
+            UsageError: the signature takes several inputs that are not all strings, a file cannot be read, or an item is
+                rejected; the message names the item.
         """
         kinds = self.kinds(signature)
         names = list(kinds)
@@ -102,12 +102,12 @@ class LoadedModel:
         kind = kinds[names[0]]
         if kind == "number":
             raise UsageError(
-                f"{signature} takes {names[0]} as numbers, which nobody types. Leave the signature out, or call the loaded "
-                "model with inputs by name."
+                f"{signature} takes {names[0]} as numbers, which cannot be passed here. Leave the signature out, or call "
+                "the loaded model with inputs by name."
             )
         answers = []
         for item in items:
-            # A shell hands bytes that are not UTF-8 over as lone surrogates; they become the bytes they were.
+            # Command-line bytes that are not UTF-8 arrive as lone surrogates; this restores the bytes.
             value: Any = str(item).encode("utf-8", "surrogateescape")
             if kind in _READERS:
                 value = _READERS[kind](Path(item))
@@ -116,7 +116,7 @@ class LoadedModel:
             except UsageError as error:
                 what = "file" if kind in _READERS else names[0].replace("_", " ")
                 raise UsageError(
-                    f"Cannot answer {item}: {one_line(error.__cause__ or error)} Pass another {what}."
+                    f"Cannot predict for {item}: {one_line(error.__cause__ or error)} Pass another {what}."
                 ) from error
         return answers
 
@@ -124,14 +124,14 @@ class LoadedModel:
         parts = item.split("\t")
         if len(parts) != len(names):
             raise UsageError(
-                f"Cannot answer {item!r}: {signature} takes {' and '.join(names)}. Pass {len(names)} with a tab between, "
-                "$'a\\tb' in a shell."
+                f"Cannot predict for {item!r}: {signature} takes {' and '.join(names)}. Pass {len(names)} values separated "
+                "by a tab: $'a\\tb' in a shell."
             )
         values = {n: [part.encode("utf-8", "surrogateescape")] for n, part in zip(names, parts, strict=True)}
         return _row(self(values, signature))
 
     def labels(self) -> list[str]:
-        """Returns the class names of the artifact, in the order of its probabilities; empty where it has none."""
+        """Returns the class names of the artifact, in the order of its probabilities; empty if it has none."""
         file = self.path / "assets" / "labels.txt"
         return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
 
@@ -144,33 +144,33 @@ def _read_file(file: Path) -> bytes:
 
 
 def _read_series(file: Path) -> np.ndarray:
-    """Reads a CSV file of numbers as float32 (steps, channels); an empty cell is a missing value."""
+    """Reads a CSV file of numbers as a float32 array (steps, channels); an empty cell is a missing value."""
     import pandas as pd
 
     try:
         text = file.read_text(encoding="utf-8-sig").rstrip("\r\n") + "\n"
-        one_column = "," not in text  # there an empty line is a missing value
+        one_column = "," not in text  # then an empty line is a missing value
         table = pd.read_csv(io.StringIO(text), header=None, skipinitialspace=True, skip_blank_lines=not one_column)
         first = table.iloc[0].dropna()
-        if len(first) and pd.to_numeric(first, errors="coerce").isna().all():  # names
+        if len(first) and pd.to_numeric(first, errors="coerce").isna().all():  # a header line
             table = table.iloc[1:]
         return table.apply(pd.to_numeric).to_numpy(np.float32)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"Cannot read {file}: {one_line(error, 200)} Pass a CSV file with a row of numbers for each step."
+            f"Cannot read {file}: {one_line(error, 200)} Pass a CSV file with one row of numbers per step."
         ) from error
 
 
 _READERS = {"file": _read_file, "series": _read_series}
-"""How what a person types is read where it is the path of a file, by kind of request."""
+"""The function that reads the file of an item, by kind of input."""
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """What the artifact declares of its signatures; nothing for a SavedModel of others."""
+    """Returns the signatures that zoo.json declares; empty for a third-party SavedModel."""
     file = path / artifact_paths.EXTRA / "zoo.json"
     try:
         return dict(storage.read_json(file)["signatures"]) if file.is_file() else {}
-    except (OSError, ValueError, KeyError, TypeError):  # `zoo verify` says what is wrong
+    except (OSError, ValueError, KeyError, TypeError):  # `zoo verify` reports it
         return {}
 
 
@@ -207,7 +207,7 @@ def _plain(value: Any) -> str:
 
 
 _SHOWN = {"labels": _labels, "pairs": _pairs, "rows": _rows, "text": _as_text, "values": _values}
-"""The ways in which an answer is shown; see `zoo.tasks.Shown`."""
+"""The ways to print an output; see `zoo.tasks.Shown`."""
 
 
 def _row(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def _row(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> Any:
-    """Bytes, also an array of them, as text."""
+    """Decodes bytes, or an array of bytes, to str; returns other values unchanged."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, np.ndarray) and value.dtype == object:
@@ -227,7 +227,7 @@ def load(path: str | Path) -> LoadedModel:
     """Loads a SavedModel for prediction; neither Keras nor the code that built the model is used.
 
     Args:
-        path: a version folder, the folder above it (then the newest version counts), or a run.
+        path: a version folder, its parent folder (the newest version is loaded), or a run directory.
 
     Raises:
         UsageError: there is no SavedModel, or it cannot be loaded.

@@ -1,4 +1,4 @@
-"""Versions of a folder: written hidden, on disk before they are seen, visible in one rename."""
+"""Publishes versions: writes them to a hidden folder, flushes them to disk, and renames the folder."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ _WRITING = ".writing-"
 
 
 def check_folder(base: Path) -> None:
-    """Raises `UsageError` where no versions can be exported to: before a training whose result would have no place."""
+    """Raises `UsageError` if no versions can be written to a folder. Called before training, to fail early."""
     if re.search(r"[*?\[\\]", str(base.absolute())):
         raise UsageError(
-            f"{base.absolute()} has one of * ? [ \\ in it, which TensorFlow takes for a pattern when it loads. "
-            "Pass another folder to export to."
+            f"{base.absolute()} contains one of * ? [ \\, which TensorFlow interprets as a pattern when it loads the "
+            "model. Pass another folder for the export."
         )
     if not base.exists():
         return
     if not base.is_dir():
-        raise UsageError(f"{base} exists and is not a folder. Pass another folder to export to.")
+        raise UsageError(f"{base} exists and is not a folder. Pass another folder for the export.")
     others = [p.name for p in base.iterdir() if not artifact_paths.is_version(p.name) and not p.name.startswith(".")]
     if others:
         raise UsageError(
-            f"{base} exists and holds {', '.join(sorted(others)[:3])}, no versions of a SavedModel. Pass a new folder, "
-            "or one with versions 1, 2, ...; nothing was changed."
+            f"{base} exists and contains {', '.join(sorted(others)[:3])}, which are not versions of a SavedModel. Pass a "
+            "new folder, or one with versions 1, 2, ... Nothing was changed."
         )
 
 
 @contextlib.contextmanager
 def hidden_folder(base: Path) -> Iterator[Path]:
-    """Gives a new folder in `base` that is locked while this process lives; it is removed if it is still there at the end.
+    """Yields a new folder in `base`, locked while this process lives, and removes it at the end if it still exists.
 
-    A folder without a lock is what an export that was killed left behind: it is removed too. The lock, not a process
-    number, tells: numbers mean nothing to another container or host that writes into the same folder.
+    It also removes unlocked folders, which killed exports have left behind. A lock is used instead of a process id,
+    because ids mean nothing to another container or host that writes into the same folder.
     """
     is_new = not base.exists()
     name = uuid.uuid4().hex[:12]
@@ -49,11 +49,11 @@ def hidden_folder(base: Path) -> Iterator[Path]:
     lock = None
     try:
         unlocked.mkdir(parents=True)
-        with contextlib.suppress(OSError):  # a disk that knows no locks: then nobody's leftovers are removed
+        with contextlib.suppress(OSError):  # a file system without locks; leftovers are then never removed
             lock = _lock(unlocked)
-        unlocked.rename(folder)  # it gets the name that others look for only when it is locked
+        unlocked.rename(folder)  # only a locked folder gets the name that other exports look for
         for other in base.glob(f"{_WRITING}*"):
-            with contextlib.suppress(OSError):  # in use, or gone meanwhile
+            with contextlib.suppress(OSError):  # in use, or already removed
                 os.close(_lock(other))
                 storage.remove_tree(other)
         yield folder
@@ -63,12 +63,12 @@ def hidden_folder(base: Path) -> Iterator[Path]:
         if lock is not None:
             os.close(lock)
         if is_new:
-            with contextlib.suppress(OSError):  # not empty: something was published
+            with contextlib.suppress(OSError):  # not empty: a version was published
                 base.rmdir()
 
 
 def _lock(folder: Path) -> int:
-    """Locks a folder until the returned file descriptor is closed or this process ends, however it ends."""
+    """Locks a folder until the returned file descriptor is closed or this process ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,17 +79,17 @@ def _lock(folder: Path) -> int:
 
 
 def flush(folder: Path) -> None:
-    """Waits until every file is on the disk: full disks speak up here at the latest, not after the rename."""
+    """Waits until every file is on disk, so that a full disk raises an error before the rename."""
     for file in (path for path in folder.rglob("*") if path.is_file()):
         with file.open("rb") as written:
             os.fsync(written.fileno())
 
 
 def publish(temporary: Path, base: Path) -> Path:
-    """Makes a folder of `hidden_folder` visible and returns where it is.
+    """Renames a folder of `hidden_folder` to the next version and returns its path.
 
-    Renames to the next version; where another export took the number meanwhile, to the one after it."""
-    # Above every version there is, of whatever kind: a converted model has no saved_model.pb.
+    If another export has taken the number in the meantime, the following number is used."""
+    # Counts versions of every kind: a converted model has no saved_model.pb.
     number = max((int(path.name) for path in base.iterdir() if artifact_paths.is_version(path.name)), default=0) + 1
     while True:
         target = base / str(number)

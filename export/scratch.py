@@ -1,4 +1,4 @@
-"""Temporary folders that a killed process does not leave for ever: the next one removes them."""
+"""Temporary folders. Those of killed processes are removed by the next process."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from pathlib import Path
 from zoo.errors import UsageError, one_line
 from zoo.export import publishing
 
-_FULL = 1 << 20  # bytes; a disk with less is full
+_FULL = 1 << 20  # bytes; a disk with less free space counts as full
 
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """Gives a new folder among this user's temporary files, removed at the end; those of processes that were killed too.
+    """Yields a new temporary folder and removes it at the end, together with folders of killed processes.
 
     Raises:
-        UsageError: the disk of temporary files is full or cannot be written.
+        UsageError: the disk for temporary files is full or cannot be written.
     """
     base = Path(tempfile.gettempdir(), f"savedmodel-zoo-{os.getuid()}")
     try:
         with contextlib.suppress(FileExistsError):
             base.mkdir(mode=0o700)
         found = base.lstat()
-        # In a folder that everybody writes to, one of this name may be somebody else's.
+        # The temporary directory is shared: a folder of this name may belong to another user.
         is_mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
         with publishing.hidden_folder(base if is_mine else Path(tempfile.mkdtemp())) as given:
             yield given
@@ -44,8 +44,8 @@ def folder() -> Iterator[Path]:
 
 
 def full_disk(error: BaseException) -> UsageError:
-    """Returns what is said of temporary files that cannot be written."""
+    """Returns the error for temporary files that cannot be written."""
     return UsageError(
-        f"Temporary files cannot be written to {tempfile.gettempdir()}: {one_line(error)}. Make room there, or set TMPDIR to "
-        "another folder."
+        f"Temporary files cannot be written to {tempfile.gettempdir()}: {one_line(error)}. Free disk space there, or set "
+        "TMPDIR to another folder."
     )

@@ -1,4 +1,4 @@
-"""What a verification finds: a line for everything that was checked, and the verdict on all of it."""
+"""The result of a verification: one line per check, and the verdict."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from zoo.export import artifact_paths
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One line of a verdict: what was checked, whether it held, the largest difference where numbers were compared.
+    """One line of a verdict: what was checked, whether it passed, and the largest difference between numbers.
 
-    `passed` is None for what could not be checked and was not promised either; `detail` says why. `allowed` is the largest
-    difference that would have passed: the tolerance, times the output's largest value where that is above 1.
+    `passed` is None for an optional check that could not be made; `detail` gives the reason. `allowed` is the largest
+    difference that would have passed: the tolerance, multiplied by the output's largest value if that is above 1.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Verification:
 
     Attributes:
         path: the version folder.
-        checks: what was checked.
-        runtime: versions of what it was checked with.
-        runtimes: what came of each other runtime: `agrees`, `differs`, `cannot be converted` or `not installed`.
-        proof: whether the artifact carries golden examples; without, agreement proves nothing of what was trained.
+        checks: the checks.
+        runtime: versions of TensorFlow, Python and the other runtimes.
+        runtimes: the result of each other runtime: `agrees`, `differs`, `cannot be converted` or `not installed`.
+        proof: whether the artifact has golden examples; without them, nothing shows that it equals the trained model.
     """
 
     path: Path
@@ -48,12 +48,12 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every check held that could be made."""
+        """Whether no check failed."""
         return all(check.passed is not False for check in self.checks)
 
     @property
     def failures(self) -> str:
-        """The checks that did not hold, in one line."""
+        """The failed checks in one line."""
         return "; ".join(f"{c.name}: {_outcome(c)}" for c in self.checks if c.passed is False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,10 +69,10 @@ class Verification:
 
     @classmethod
     def read(cls, path: str | Path) -> Verification:
-        """Reads the verdict that was reached when the artifact was written, without checking anything again.
+        """Reads the verdict that was recorded when the artifact was written, without checking it again.
 
         Args:
-            path: a version folder, the folder above it (then the newest version counts), or a run.
+            path: a version folder, its parent folder (the newest version is read), or a run directory.
 
         Raises:
             UsageError: there is no SavedModel, or it carries no verdict.
@@ -80,15 +80,15 @@ class Verification:
         directory = artifact_paths.find(path)
         file = directory / artifact_paths.EXTRA / "verification.json"
         if not file.is_file():
-            raise UsageError(f"{directory} carries no verdict. `zoo export` writes SavedModels that carry one.")
+            raise UsageError(f"{directory} has no recorded verdict. `zoo export` writes SavedModels with one.")
         return cls.of(directory, file)
 
     @classmethod
     def of(cls, directory: Path, file: Path) -> Verification:
-        """Reads a verification.json, of an earlier version too.
+        """Reads a verification.json, including files of earlier versions.
 
         Raises:
-            UsageError: it is none.
+            UsageError: the file is invalid.
         """
         fields = {field.name for field in dataclasses.fields(Check)}
         try:
@@ -97,7 +97,7 @@ class Verification:
             runtime, others = dict(content["runtime"]), dict(content.get("runtimes") or {})
             return cls(directory, checks, runtime, others, bool(content.get("proof", True)))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UsageError(f"{file} cannot be read: {error}. `zoo verify {directory}` checks anew.") from error
+            raise UsageError(f"{file} cannot be read: {error}. `zoo verify {directory}` checks it again.") from error
 
     def table(self) -> str:
         """Returns the verdict as a table for a terminal."""
@@ -106,9 +106,9 @@ class Verification:
         lines = [f"{words[c.passed]:<7}{c.name:<{width}}  {_outcome(c)}" for c in self.checks]
         verdict = "verified" if self.passed else "NOT VERIFIED"
         if not self.proof:
-            # Never the word of an artifact that has a proof.
-            verdict = "what could be checked holds" if self.passed else "FAILED"
-            verdict += "; it carries no proof of what was trained"
+            # Not the word "verified", which needs golden examples.
+            verdict = "all possible checks passed" if self.passed else "FAILED"
+            verdict += "; no training proof is available"
         versions = ", ".join(f"{name} {version}" for name, version in self.runtime.items())
         return "\n".join(printable(line) for line in [*lines, f"{self.path}: {verdict} ({versions})"])
 

@@ -1,4 +1,4 @@
-"""Verification: an artifact computes what was trained, shown in a process that has nothing of ours."""
+"""Verification: compares an artifact with the trained model, in a process that cannot import this package."""
 
 from __future__ import annotations
 
@@ -31,29 +31,30 @@ _EDGE_TYPES = ("float32", "int32", "int64", "string")
 def verify(
     path: str | Path, *, runtimes: str | Sequence[str] = "installed", python: str | Path | None = None
 ) -> Verification:
-    """Checks a published artifact against its own proof; nothing in it is changed.
+    """Checks a published artifact against its golden examples, without changing it.
 
-    Its files are compared with SHA256SUMS. Then a clean process, in which neither Keras nor this package can be imported,
-    loads it and replays its golden examples through every signature at two batch sizes; the weights that it loaded and
-    the labels are compared with zoo.json. Other runtimes answer the same examples: OpenVINO, ONNX Runtime and LiteRT
-    through the signature that zoo.json names for conversion, a C program through all of them.
+    The files are compared with SHA256SUMS. Then a clean process, in which neither Keras nor this package can be imported,
+    loads the SavedModel and replays the golden examples through every signature in two batch sizes. The loaded weights
+    and the labels are compared with zoo.json. Other runtimes compute the same examples: OpenVINO, ONNX Runtime and LiteRT
+    through the signature that zoo.json names for conversion, a C program through all signatures.
 
-    Of a SavedModel that carries no proof, what can be checked is: that it loads, that every signature answers generated
-    inputs alike in two batch sizes, and that other runtimes answer them as TensorFlow does.
+    A SavedModel without golden examples gets these checks: it loads, every signature gives the same outputs for generated
+    inputs in two batch sizes, and other runtimes give the same outputs as TensorFlow.
 
     Args:
-        path: a version folder, the folder above it (then the newest version counts), or a run.
-        runtimes: "installed" for all that this machine has; or names of `openvino`, `onnxruntime`, `litert`, `c_api`; ()
-            for TensorFlow alone. One that answers otherwise fails. One that cannot convert the model is reported, and fails
-            if it was promised: named, or agreeing in the artifact's verification.json. One that is not installed fails if
-            it was named; if it is promised by verification.json, a line says that nothing was compared here.
-        python: another Python, whose TensorFlow replays the examples instead of this one's.
+        path: a version folder, its parent folder (the newest version is checked), or a run directory.
+        runtimes: "installed" for all installed runtimes; or names of `openvino`, `onnxruntime`, `litert`, `c_api`; () for
+            TensorFlow alone. A runtime with other outputs fails. A runtime that cannot convert the model is reported; it
+            fails if it was named here or agrees in the artifact's verification.json. A runtime that is not installed
+            fails if it was named here; if it only agrees in verification.json, a line reports that nothing was compared.
+        python: another Python interpreter, whose TensorFlow replays the examples.
 
     Returns:
-        The verdict; `passed` says whether all of it held.
+        The verdict; `passed` tells whether all checks passed.
 
     Raises:
-        UsageError: there is no SavedModel, part of its proof is missing, or a runtime's name is unknown.
+        UsageError: there is no SavedModel, part of its golden examples or metadata is missing, or a runtime's name is
+            unknown.
 
     Example:
         >>> print(zoo.export.verify("exports/digits", runtimes=["openvino"]).table())
@@ -75,24 +76,31 @@ def check(
     python: str | Path | None = None,
     measured: Measured | None = None,
 ) -> Verification:
-    """Verifies a version folder; `sums=False` while it is being written and its sums are still to come, and `measured` for
-    what the live model answers to raw test examples."""
+    """Verifies a version folder.
+
+    Args:
+        directory: the version folder.
+        sums: whether to check SHA256SUMS; False while the artifact is being written.
+        runtimes: as for `verify`.
+        python: as for `verify`.
+        measured: the trained model's figure on raw test examples, to compare the artifact with.
+    """
     promised, named = _runtimes_of(directory, runtimes)
     for name in ("golden.npz", "zoo.json"):
         if not _extra(directory, name):
             raise UsageError(
-                f"{directory} carries no {artifact_paths.EXTRA}/{name}, so there is nothing to compare with. "
-                "`zoo export` writes SavedModels that carry it."
+                f"{directory} has no {artifact_paths.EXTRA}/{name}, so there is nothing to compare with. "
+                "`zoo export` writes SavedModels with this file."
             )
     checks = [_check_sums(directory)] if sums else []
     versions = {"python": sys.version.split()[0]}
     try:
         graph = operations.read(directory)
         contract, ops = _check_contract(graph), operations.check(graph)
-    except Exception as error:  # noqa: BLE001, whatever bytes that are no graph any more raise
+    except Exception as error:  # noqa: BLE001, damaged bytes may raise any exception
         checks.append(Check("saved_model.pb", False, detail=one_line(error)))
         return Verification(directory, tuple(checks), versions)
-    if not ops.passed:  # what could do harm is not run, not even in a process of its own
+    if not ops.passed:  # a dangerous model is not run, not even in a separate process
         return Verification(directory, (*checks, contract, ops), versions)
     with scratch.folder() as temporary:
         sample = measured.write(temporary) if measured else {}
@@ -113,7 +121,7 @@ def check(
     if promised:
         try:
             answered, states, found = _check_runtimes(directory, promised, named)
-        except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:  # golden.npz or zoo.json are odd
+        except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:  # invalid golden.npz or zoo.json
             answered, found = [Check("other runtimes", False, detail=one_line(error))], {}
         checks, versions = checks + answered, versions | found
     return Verification(directory, tuple(checks), versions, states)
@@ -124,14 +132,14 @@ def _extra(directory: Path, name: str) -> bool:
 
 
 def _runtimes_of(directory: Path, asked: str | Sequence[str]) -> tuple[dict[str, bool], bool]:
-    """Returns which runtimes to ask, and of each whether it is promised: named, or recorded as agreeing; and whether they
-    were named."""
+    """Returns the runtimes to check, each with whether it must agree (it was named, or agrees in verification.json); and
+    whether the runtimes were named."""
     names, explicit = comparison.chosen(asked)
     file, recorded = directory / artifact_paths.EXTRA / "verification.json", {}
     if names and file.is_file():
         try:
             recorded = dict(storage.read_json(file).get("runtimes") or {})
-        except (OSError, ValueError, TypeError, AttributeError):  # a changed byte: SHA256SUMS says it
+        except (OSError, ValueError, TypeError, AttributeError):  # a changed file: SHA256SUMS reports it
             recorded = {}
     return {name: explicit or recorded.get(name) == "agrees" for name in names}, explicit
 
@@ -139,7 +147,7 @@ def _runtimes_of(directory: Path, asked: str | Sequence[str]) -> tuple[dict[str,
 def _check_runtimes(
     directory: Path, promised: dict[str, bool], named: bool
 ) -> tuple[list[Check], dict[str, str], dict[str, str]]:
-    """Asks every runtime for the golden answers; returns lines, what came of each, and versions."""
+    """Runs the golden examples in every runtime; returns check lines, and the state and version of each runtime."""
     facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     labels = [name.encode() for name in facts["class_names"]]
     portable = facts.get("portable_signature", "predict")
@@ -147,8 +155,8 @@ def _check_runtimes(
     outcomes = {}
     for name, is_promised in promised.items():
         lacks = None if named else comparison.missing(name)
-        if is_promised and lacks:  # another machine than the one that promised: nothing is known, and nothing failed
-            detail = f"promised, but not installed here: nothing was compared ({lacks})"
+        if is_promised and lacks:  # it agreed on another machine; here nothing can be compared, which is not a failure
+            detail = f"agreed at the export, but is not installed here, so nothing was compared ({lacks})"
             check = Check(known_runtimes()[name].title, None, detail=detail)
             outcomes[name] = comparison.Outcome((check,), "not installed")
         else:
@@ -159,7 +167,7 @@ def _check_runtimes(
 
 
 def questions(directory: Path) -> dict[str, comparison.Question]:
-    """Returns the golden examples and answers of an artifact by signature.
+    """Returns the golden inputs and outputs of an artifact by signature.
 
     Raises:
         UsageError: golden.npz cannot be read.
@@ -175,24 +183,24 @@ def questions(directory: Path) -> dict[str, comparison.Question]:
                 found[name] = comparison.Question(inputs, outputs, targets=targets, tolerance=tolerance)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, *_BROKEN) as error:
         raise UsageError(
-            f"{file} cannot be read as zoo.json describes it: {one_line(error)}. `zoo verify {directory}` says more."
+            f"{file} cannot be read as zoo.json describes it: {one_line(error)}. Run `zoo verify {directory}` for details."
         ) from error
     return found
 
 
 def _check_facts(directory: Path, weights: dict[str, Any]) -> list[Check]:
-    """Checks what zoo.json says of the model: by the examples alone, a weight or a label that none of them needs could be
-    wrong unseen."""
+    """Compares weights and labels with zoo.json. The examples alone would miss a wrong weight or label that none of them
+    uses."""
     facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     live = facts.get("weights_sha256")
     same = weights["sha256"] == facts.get("served_weights_sha256", live)
     how = f" {facts['form']['weights']}" if weights["sha256"] != live else ""
-    detail = f"bit by bit the live model's{how}" if same else "not those of the live model"
+    detail = f"identical to the trained model's{how}" if same else "different from the trained model's"
     checks = [Check("weights", same, detail=f"{weights['count']} tensors, {detail}")]
     form = facts["form"]
-    if form["tolerance"] > forms.ROUNDING:  # the artifact's own claim: a reader has to see it
-        told = f"{form['name']} allows outputs to differ by {form['tolerance']:g}: {form['reason']}"
-        checks.append(Check("form", True, detail=told))
+    if form["tolerance"] > forms.ROUNDING:  # a higher tolerance is the artifact's own claim, so it is shown
+        note = f"{form['name']} allows outputs to differ by {form['tolerance']:g}: {form['reason']}"
+        checks.append(Check("form", True, detail=note))
     names = facts["class_names"]
     if names:
         file = directory / "assets" / "labels.txt"
@@ -227,19 +235,19 @@ def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
 
 
 def _replay(directory: Path, python: str | Path | None, sample: dict[str, str]) -> dict[str, Any]:
-    """Runs replay.py in a process of its own; returns what it printed, or {"error": ...}."""
+    """Runs replay.py in a separate process; returns the object that it prints, or {"error": ...}."""
     script = Path(replay.__file__)
     return comparison.run_script(script, [str(directory.absolute()), json.dumps(sample)], "REPLAY ", python)
 
 
 def _check_contract(graph: Any) -> Check:
-    """Checks types and batch dimension of every signature."""
+    """Checks the types and the batch dimension of every signature."""
     wrong = _contract(graph, ("serving_default", "predict"))
     return Check("signature contract", not wrong, detail="; ".join(wrong[:3]) or "named, dynamic batch, plain types")
 
 
 def _contract(graph: Any, needed: Sequence[str] = ("serving_default",)) -> list[str]:
-    """Returns what of the signatures breaks the contract of an artifact, a sentence each."""
+    """Returns one message for every violation of the signature contract."""
     wrong = []
     for name, signature in graph.signature_def.items():
         if name == operations.INIT:

@@ -1,4 +1,4 @@
-"""`zoo benchmark training`, `serving` and `tokenization`: measure side by side with other frameworks."""
+"""`zoo benchmark training`, `serving` and `tokenization`: measure next to other frameworks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from zoo.errors import UsageError, did_you_mean
 from zoo.scripts.console import run_command
 
 BENCHMARKS = {
-    "training": "examples per second of training, next to Keras and PyTorch",
-    "serving": "milliseconds of a call of a SavedModel, next to other runtimes",
-    "tokenization": "texts per second of the tokenizer in the graph, next to the tokenizers library",
+    "training": "examples per second in training, compared with Keras and PyTorch",
+    "serving": "milliseconds per call of a SavedModel, compared with other runtimes",
+    "tokenization": "texts per second of the tokenizer in the graph, compared with the tokenizers library",
 }
 
 
 def command(argv: list[str]) -> int:
-    """Runs the benchmark that the first word names with the words after it."""
+    """Runs the benchmark named by the first argument with the remaining arguments."""
     if not argv or argv[0] in ("-h", "--help"):
         lines = [f"  {name:<14}{text}" for name, text in BENCHMARKS.items()]
         print(

@@ -13,18 +13,18 @@ from zoo.scripts.console import run_command
 COMMANDS = {
     "train": "train a model, evaluate it, write and verify its SavedModel",
     "evaluate": "evaluate a finished run",
-    "export": "write and verify the SavedModel of a finished run elsewhere",
-    "verify": "check a SavedModel against the proof that it carries, in every runtime",
-    "describe": "say what a SavedModel is, without loading it",
-    "convert": "write a SavedModel as a file for ONNX Runtime, OpenVINO or LiteRT",
-    "predict": "answer files, texts, series or ids with a SavedModel",
-    "vocabulary": "train a vocabulary of word pieces on a data set or on files of text",
-    "cross-validate": "train once for every fold, report mean and deviation",
+    "export": "write and verify the SavedModel of a finished run in another folder",
+    "verify": "check a SavedModel against its golden examples, in every installed runtime",
+    "describe": "print what a SavedModel contains, without loading it",
+    "convert": "convert a SavedModel to a file for ONNX Runtime, OpenVINO or LiteRT",
+    "predict": "run a SavedModel on files, texts, series or ids",
+    "vocabulary": "train a WordPiece vocabulary on a data set or on text files",
+    "cross-validate": "train once per fold, report mean and standard deviation",
     "corpus": "write the texts of data sets as lines, for training without labels",
     "huggingface": "write a finished run as a folder that transformers loads",
-    "launch-local": "start N workers of a command on this machine",
-    "results": "run the recipes, collect their figures as CSV",
-    "benchmark": "measure training, serving or tokenization side by side with others",
+    "launch-local": "start N workers of a training on this machine",
+    "results": "run the recipes and collect their figures as CSV",
+    "benchmark": "compare training, serving or tokenization with other frameworks",
     "list": "list models and data sets",
 }
 
@@ -35,11 +35,12 @@ def _help() -> str:
         [
             "usage: zoo COMMAND [options]",
             "",
-            "From raw data to a verified SavedModel that answers in labels.",
+            "Train a Keras model on raw data and write a verified SavedModel.",
             "",
             *lines,
             "",
-            "zoo COMMAND --help shows a command's options, zoo train --model NAME --help those of a model too.",
+            "zoo COMMAND --help shows the options of a command.",
+            "zoo train --model NAME --help also shows the options of the model.",
         ]
     )
 
@@ -59,7 +60,7 @@ def _dispatch(argv: list[str]) -> int | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `zoo` with the given words, by default the command line's, and returns the exit status."""
+    """Runs `zoo` with the given arguments (by default `sys.argv`) and returns the exit status."""
     return run_command(_dispatch, argv)
 
 

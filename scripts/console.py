@@ -1,4 +1,4 @@
-"""What every command shares: parsers made from signatures, one-line errors, exit statuses."""
+"""Code shared by all commands: parsers made from signatures, one-line errors, exit statuses."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from zoo.errors import UsageError, did_you_mean, one_line, printable
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """An argument parser whose errors are one line and offer the nearest valid option."""
+    """An argument parser with one-line errors that name the nearest valid option."""
 
     def __init__(self, command: str, description: str, **settings: Any) -> None:
         super().__init__(prog=f"zoo {command}", description=description, allow_abbrev=False, **settings)
         self.expected: dict[str, str] = {}
 
     def add_plugins(self) -> None:
-        """Describes `--plugin`, which `load_plugins` has taken out of the command line already."""
-        text = "A Python file or module with models, tasks or data of your own; may be given several times."
+        """Adds `--plugin` to the help; `load_plugins` has already removed it from the command line."""
+        text = "A Python file or module that adds models, tasks or data sets; may be given several times."
         self.add_argument("--plugin", metavar="FILE.py", help=text)
-        text = "Open runs that were made with another content of a plugin."
+        text = "Open a run even if the contents of a plugin have changed since."
         self.add_argument("--allow-changed-plugins", action="store_true", help=text)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises instead of printing the usage: an error is one line."""
+        """Raises `UsageError`, so that the error is one line and no usage text is printed."""
         found = re.search(r'Parser key "([^"]+)"', message)
         if found and found[1] in self.expected:
             came = re.search(r"Got value: (.*)", message)
@@ -45,7 +45,7 @@ class Parser(jsonargparse.ArgumentParser):
         raise UsageError(f"{one_line(ValueError(message))} `{self.prog} --help` shows the options.")
 
     def parse(self, argv: Sequence[str]) -> jsonargparse.Namespace:
-        """Parses the command line; an unknown option is answered with the nearest valid one."""
+        """Parses the command line; the error for an unknown option names the nearest valid one."""
         known = [o for action in self._actions for o in action.option_strings if not o.endswith("+")]
         for word in argv[: argv.index("--") if "--" in argv else None]:
             option = word.split("=", 1)[0]
@@ -64,8 +64,8 @@ class Parser(jsonargparse.ArgumentParser):
             prefix: the section of a configuration file, such as `model`.
             source: a function or a dataclass.
             title: heading of the options in `--help`.
-            skip: parameters that are no options.
-            values: defaults that come from a configuration file.
+            skip: parameters that do not become options.
+            values: defaults from a configuration file.
         """
         texts = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(source) or "").params}
         names = vars(sys.modules[source.__module__])
@@ -73,14 +73,14 @@ class Parser(jsonargparse.ArgumentParser):
         parameters = {n: p for n, p in inspect.signature(source).parameters.items() if n not in skip}
         parameters = {n: p for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
         fields = dataclasses.fields(source) if dataclasses.is_dataclass(source) else ()
-        # A signature shows <factory> in the place of a default that is made anew each time, such as a list.
+        # A signature shows <factory> for a default that a factory makes, such as a list.
         made = {f.name: f.default_factory() for f in fields if f.default_factory is not dataclasses.MISSING}
         for name in values:
             if name not in parameters:
                 raise UsageError(f"The configuration's {prefix}.{name} is unknown. {did_you_mean(name, parameters)}")
         for name, parameter in parameters.items():
             default = None if parameter.default is parameter.empty else made.get(name, parameter.default)
-            # One by one: a return type that only the type checker imports must not be looked up.
+            # Parameters are resolved one by one: the return type may be imported for the type checker only.
             hint = eval(parameter.annotation, names) if isinstance(parameter.annotation, str) else parameter.annotation
             if hint is parameter.empty:
                 hint = Any if default is None else type(default)
@@ -96,7 +96,7 @@ def _shown(value: Any) -> str:
 
 
 def _type_name(hint: Any) -> str:
-    """Returns a type in the words of the command line."""
+    """Returns the name of a type for an error message."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return " or ".join(str(a) for a in arguments)
@@ -113,9 +113,9 @@ def _type_name(hint: Any) -> str:
 
 
 def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
-    """Takes `--NAME VALUE` or `--NAME=VALUE` out of a command line; the last one counts.
+    """Removes `--NAME VALUE` or `--NAME=VALUE` from a command line; returns the last value and the other arguments.
 
-    The model, the data set and the configuration file decide which other options there are, so they are read first.
+    The model, the data set and the configuration file decide which other options exist, so they are read first.
     """
     value, rest = None, []
     words = iter(argv)
@@ -123,7 +123,7 @@ def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
         if word == f"--{name}":
             value = next(words, None)
             if value is None or value.startswith("--"):
-                raise UsageError(f"--{name} came without a value. Pass --{name} NAME.")
+                raise UsageError(f"--{name} has no value. Pass --{name} NAME.")
         elif word.startswith(f"--{name}="):
             value = word.split("=", 1)[1]
         else:
@@ -132,7 +132,7 @@ def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
 
 
 def load_plugins(argv: Sequence[str]) -> list[str]:
-    """Takes every `--plugin` out of a command line and loads it; returns the other words."""
+    """Removes every `--plugin` from a command line and loads the plugins; returns the other arguments."""
     changes = "--allow-changed-plugins" in argv
     rest, found = [word for word in argv if word != "--allow-changed-plugins"], []
     while any(word == "--plugin" or word.startswith("--plugin=") for word in rest):
@@ -142,7 +142,7 @@ def load_plugins(argv: Sequence[str]) -> list[str]:
         found.append(str(source))
         rest = rest[:place] + rest[place + width :]
     if found:
-        import_tensorflow()  # most plugins import it, with its greeting
+        import_tensorflow()  # most plugins import it; this silences its log lines
         from zoo.plugins import load_plugin
 
         for source in found:
@@ -151,17 +151,18 @@ def load_plugins(argv: Sequence[str]) -> list[str]:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and Keras, fast and without their greeting: a dozen lines that would bury a one-line error.
+    """Imports TensorFlow and Keras quickly and without their log lines, which would hide a one-line error.
 
-    The first ones are written by C++ before any setting of TensorFlow's counts, so the file descriptor itself is turned
-    away; if the import fails, what was written is shown. `TF_CPP_MIN_LOG_LEVEL=0` shows all of it.
+    C++ code writes the first lines before any TensorFlow setting takes effect, so the file descriptor of standard error
+    is redirected during the import. If the import fails, the captured output is printed. `TF_CPP_MIN_LOG_LEVEL=0` shows
+    all log lines.
     """
     if "tensorflow" in sys.modules:
         return
     with _quiet_stderr(), _light_imports():
         import tensorflow as tf
 
-        tf.config.list_physical_devices()  # looks for GPUs, which is worth another line
+        tf.config.list_physical_devices()  # the search for GPUs logs another line
 
 
 @contextlib.contextmanager
@@ -188,9 +189,9 @@ def _quiet_stderr() -> Iterator[None]:
 def _light_imports() -> Iterator[None]:
     """Saves two fifths of the time that `import tensorflow` takes.
 
-    Keras imports scikit-learn and matplotlib where they are installed, for its wrappers and its galleries of images, which
-    no command uses: it goes without them, whoever imports them later gets them. The garbage collector would look through
-    a million objects that all stay.
+    Keras imports scikit-learn and matplotlib if they are installed, for wrappers and image galleries that no command
+    uses. They are hidden during the import; a later import finds them. The garbage collector is paused, because it
+    would search a million objects that all stay alive.
     """
     hidden = [name for name in ("sklearn", "matplotlib") if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None makes their import fail
@@ -205,7 +206,7 @@ def _light_imports() -> Iterator[None]:
 
 
 def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status: 2 with one line on standard error for what the user can mend."""
+    """Runs a command and returns its exit status: 2, with one line on standard error, for a `UsageError`."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return main(words) or 0
@@ -213,7 +214,7 @@ def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | N
         print(f"zoo: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        # Training says itself how to go on, and which signal came.
+        # The trainer's message tells how to resume; its status depends on the signal.
         print(f"zoo: {str(error) or 'interrupted.'}", file=sys.stderr)
         return int(getattr(error, "status", 130))
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Write a SavedModel as a file for another runtime: `zoo convert exports/digits --to onnx`."""
+"""Convert a SavedModel to a file for another runtime: `zoo convert exports/digits --to onnx`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 
 def command(argv: list[str]) -> int:
-    """Parses, converts, prints what was compared."""
+    """Parses the options, converts the signature and prints what was compared."""
     parser = Parser(
-        "convert", "Write a signature as a file for another runtime; it is compared before it becomes visible."
+        "convert",
+        "Convert one signature of a SavedModel to a file for another runtime. The runtime's outputs are compared with "
+        "the SavedModel's before the file is published.",
     )
-    parser.add_argument("path", help="A version folder of a SavedModel, the folder above it, or a run.")
-    parser.add_argument("--to", required=True, help="onnx, openvino or litert.")
+    parser.add_argument("path", help="A version folder of a SavedModel, its parent folder, or a run directory.")
+    parser.add_argument("--to", required=True, help="Format: onnx, openvino or litert.")
     parser.add_argument(
-        "--signature", type=str | None, default=None, help="Which function; by default the portable one."
+        "--signature", type=str | None, default=None, help="Signature to convert; by default the portable one."
     )
     parser.add_argument(
-        "--sequence-length", type=int | None, default=None, help="Fix unknown dimensions, such as steps."
+        "--sequence-length",
+        type=int | None,
+        default=None,
+        help="Size for unknown dimensions after the batch, such as the number of steps.",
     )
-    parser.add_argument("--output", type=str | None, default=None, help="Folder of the versions; by default PATH-TO.")
+    parser.add_argument(
+        "--output", type=str | None, default=None, help="Folder for the versions; by default PATH-FORMAT."
+    )
     options = parser.parse(argv)
 
     import_tensorflow()

@@ -10,28 +10,28 @@ from zoo.errors import UsageError, one_line
 from zoo.scripts.console import Parser, import_tensorflow, run_command
 from zoo.storage import write_text
 
-_DESCRIPTION = """Write the texts of the training splits of data sets, a text a line, each once, in their order.
-`zoo train --model bert_mlm --data lines:FILE` learns from such a file. Of tagged sentences the sentence is taken, of
-translations the source language. Validation and test splits stay out of it.
+_DESCRIPTION = """Write the training texts of data sets to a file, one text per line. Duplicates are removed and the
+order is kept. `zoo train --model bert_mlm --data lines:FILE` trains on such a file. Tagged data gives its sentences,
+translation data its source texts. Validation and test splits are not included.
 """
 
 
 def command(argv: list[str]) -> int:
-    """Parses, writes, prints how many texts came from where."""
+    """Parses the options, writes the file and prints the number of texts of each data set."""
     parser = Parser("corpus", _DESCRIPTION)
     parser.add_argument("--data", action="append", help="A data set with texts; may be given several times.")
     parser.add_argument("--path", help="The file to write.")
-    parser.add_argument("--data_dir", "--data-dir", help="Where prepared data sets are kept.")
+    parser.add_argument("--data_dir", "--data-dir", help="Folder for prepared data sets.")
     parser.add_argument(
-        "--manual_root", "--manual-root", help="Folder with a folder of original files for each data set, by its name."
+        "--manual_root", "--manual-root", help="Folder that holds one folder of original files per data set name."
     )
     options = parser.parse(argv)
     if not options.data or not options.path:
         raise UsageError(
-            "zoo corpus needs data sets and a file. Pass --data NAME, as often as you like, and --path FILE."
+            "zoo corpus needs data sets and a file. Pass --data NAME, once for each data set, and --path FILE."
         )
     if Path(options.path).exists():
-        raise UsageError(f"{options.path} is there already, and is not written over. Remove it, or choose another.")
+        raise UsageError(f"{options.path} already exists and is not overwritten. Remove it, or pass another --path.")
     import_tensorflow()
     seen: dict[str, None] = {}
     for name in options.data:
@@ -50,7 +50,7 @@ def command(argv: list[str]) -> int:
 
 
 def training_texts(name: str, data_dir: str | None, manual_root: str | None) -> Iterator[str]:
-    """Yields the texts of a data set's training split, each in one line, empty ones left out."""
+    """Yields the non-empty texts of a data set's training split, each on one line."""
     from zoo import datasets
 
     folder = Path(manual_root or ".") / name.replace("/", "_")
@@ -59,7 +59,7 @@ def training_texts(name: str, data_dir: str | None, manual_root: str | None) -> 
     data = datasets.load(name, data_dir=None if known else data_dir, manual_dir=manual_dir)
     keys = [key for key in ("text", "tokens") if key in data.features]
     if not keys:
-        raise UsageError(f"Data set {name!r} holds {', '.join(data.features)}, and no text. Choose another data set.")
+        raise UsageError(f"Data set {name!r} holds {', '.join(data.features)}, but no text. Choose another data set.")
     for example in data.train.as_numpy_iterator():
         value = example[keys[0]]
         raw = value if keys[0] == "text" else b" ".join(value)

@@ -1,4 +1,4 @@
-"""Say what a SavedModel is, without loading it: `zoo describe exports/digits`."""
+"""Print what a SavedModel contains, without loading it: `zoo describe exports/digits`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 
 def command(argv: list[str]) -> int:
-    """Parses, describes, prints."""
-    parser = Parser("describe", "Say what any SavedModel is, from its files alone: nothing in it is loaded or run.")
-    parser.add_argument("path", help="A version folder, the folder above it, or a run.")
+    """Parses the options, reads the SavedModel and prints its description."""
+    parser = Parser(
+        "describe",
+        "Print what a SavedModel contains: signatures, labels, sizes, ops and metadata. Only its files are read; "
+        "nothing in it is loaded or run.",
+    )
+    parser.add_argument("path", help="A version folder, its parent folder, or a run directory.")
     parser.add_argument("--json", action="store_true", help="Print JSON.")
     options = parser.parse(argv)
 

@@ -1,6 +1,6 @@
-# Sourced by the other scripts: a virtual environment with this package, made once and brought up to date after a change.
-# Takes the extras to install as $1, such as "test"; sets $bin, the folder of its commands.
-# VENV names another place for it; INSTALL=no uses what is there as it is.
+# Sourced by the other scripts. Creates a virtual environment with this package, and updates it when its requirements
+# change. $1 names the extras to install, such as "test". Sets $bin, the folder of the environment's commands.
+# VENV sets the environment's folder; INSTALL=no uses an existing environment without changes.
 
 : "${PYTHON:=python3}"
 if ! command -v "$PYTHON" >/dev/null; then
@@ -15,7 +15,7 @@ if [ -n "$fit" ]; then
 fi
 environment=${VENV:-$root/.venv}
 bin=$environment/bin
-# What is installed depends on these files alone: the package itself is installed as a link to the checkout.
+# Only these files decide what is installed, because the package itself is a link to the checkout.
 stamp="$environment/installed-${1:-base}"
 wanted=$( (echo "$root" && cat "$root/setup.cfg" "$root/pyproject.toml") | cksum)
 if [ "${INSTALL:-yes}" = yes ] && [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then

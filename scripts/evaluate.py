@@ -8,10 +8,10 @@ from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_com
 
 
 def command(argv: list[str]) -> int:
-    """Parses, evaluates, prints."""
-    parser = Parser("evaluate", "Evaluate a finished run and write evaluation.json and plots into it.")
-    parser.add_argument("run_directory", help="A folder that `zoo train` made.")
-    parser.add_argument("--split", default="test", help="train, validation or test.")
+    """Parses the options, evaluates the run and prints the report."""
+    parser = Parser("evaluate", "Evaluate a finished run and write evaluation.json and plots into its folder.")
+    parser.add_argument("run_directory", help="A folder that `zoo train` wrote.")
+    parser.add_argument("--split", default="test", help="Split to evaluate: train, validation or test.")
     parser.add_plugins()
     options = parser.parse(load_plugins(argv))
 

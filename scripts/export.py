@@ -1,6 +1,6 @@
-"""Write and verify the SavedModel of a finished run elsewhere: `zoo export runs/digits-cnn exports/digits`.
+"""Write and verify the SavedModel of a finished run: `zoo export runs/digits-cnn exports/digits`.
 
-Published weights with a classifier are exported too, with `--data`: nothing is trained then.
+With `--data`, it also exports published weights that have a classifier, without training.
 """
 
 from __future__ import annotations
@@ -15,32 +15,40 @@ from zoo.scripts.verify import asked_runtimes
 
 
 def command(argv: list[str]) -> int:
-    """Parses, exports, prints the verdict."""
-    parser = Parser("export", "Write the SavedModel of a finished run as the next version of PATH, verified first.")
-    parser.add_argument("run_directory", help="A folder that `zoo train` made, or published weights.")
-    parser.add_argument("path", help="Folder of the model: PATH/1, then PATH/2, as TensorFlow Serving watches it.")
-    parser.add_argument(
-        "--runtimes", nargs="+", default=[], help="openvino, onnxruntime, litert, c_api: must agree too; none for none."
+    """Parses the options, exports and prints the verdict."""
+    parser = Parser(
+        "export", "Verify the SavedModel of a finished run and publish it as the next version in the folder PATH."
     )
-    parser.add_argument("--data", help="Of published weights: a data set with their classes, to measure them on.")
+    parser.add_argument("run_directory", help="A folder that `zoo train` wrote, or a folder with published weights.")
+    parser.add_argument("path", help="Folder for the versions: PATH/1, then PATH/2, as TensorFlow Serving expects.")
     parser.add_argument(
-        "--manual_dir", help="The folder with that data set's original files, where there is no network."
+        "--runtimes",
+        nargs="+",
+        default=[],
+        help="openvino, onnxruntime, litert, c_api: other runtimes that must agree. none checks TensorFlow alone.",
+    )
+    parser.add_argument(
+        "--data", help="For published weights: a data set with the same classes, on which they are evaluated."
+    )
+    parser.add_argument(
+        "--manual_dir", help="Folder with the original files of --data, for machines without a network."
     )
     parser.add_argument(
         "--labels",
         nargs="+",
-        help="Of published weights: the data set's names of their classes, in the order that they have there.",
+        help="For published weights: the data set's class names, in the order of the classifier's outputs.",
     )
     parser.add_plugins()
     options = parser.parse(load_plugins(argv))
     if options.data is None and checkpoints.families(options.run_directory):
         raise UsageError(
-            f"{options.run_directory} holds published weights. Pass --data with a data set of their classes, such as "
-            "csv:texts.csv."
+            f"{options.run_directory} holds published weights. Pass --data with a data set that has the same classes, "
+            "such as csv:texts.csv."
         )
     if options.data is not None and os.path.isfile(os.path.join(options.run_directory, "config.yaml")):
         raise UsageError(
-            f"--data goes with published weights; {options.run_directory} is a run. Leave --data out, or pass such weights."
+            f"--data is for published weights, but {options.run_directory} is a run. Leave --data out, or pass a folder "
+            "with published weights."
         )
 
     import_tensorflow()

@@ -1,4 +1,4 @@
-"""Check training on a GPU, family by family, against the numbers of the processor: `bash scripts/gpu_check.sh`."""
+"""Compare training on a GPU with training on the CPU, for every model family: `bash scripts/gpu_check.sh`."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ from zoo.scripts.console import Parser, import_tensorflow, run_command
 from zoo.tasks import get_task
 
 WARM_UP, STEPS = 15, 1
-"""Steps after each of which the weights are set back, so that float16 finds its loss scale, and the one that is compared:
-an untrained deep network doubles any difference again and again with every further one."""
+"""Warm-up steps, after each of which the weights are reset so that only the loss scale of float16 adapts, and compared
+steps. Only one step is compared, because an untrained deep network multiplies any difference with every further step."""
 _NO_GPU = "no GPU is visible to TensorFlow"
 _REFERENCE, _ROUNDED, _ROUNDED_BITS = "reference", "rounded", 20
-_FAMILIES = "Only families that match this shell-style pattern."
+_FAMILIES = "Check only model families that match this shell-style pattern."
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One way to train a family, and how far it may be from the processor's float32.
+    """One way to train a model family, and the allowed difference from training in float32 on the CPU.
 
     Attributes:
-        name: what the line says.
-        config: fields of TrainConfig beside those that all checks share.
-        bits: of the numbers that it computes with.
-        weights: largest difference of the trained weights from the reference's, as a fraction of how far the reference has
-            moved them; both as Euclidean norms. More is allowed to a family whose training multiplies rounding, as deep
-            ones with batch normalisation do: it is measured on the processor, from weights rounded to 20 bits.
-        loss: largest difference of the losses of training and validation, as a fraction.
+        name: the name in the output.
+        config: fields of TrainConfig, in addition to those that all checks share.
+        bits: precision of the numbers in the computation.
+        weights: largest difference of the trained weights from the reference, as a fraction of the reference's own
+            change of the weights; both as Euclidean norms. The limit is higher for families whose training amplifies
+            rounding, such as deep networks with batch normalization. The amplification is measured on the CPU, by
+            training from weights rounded to 20 bits.
+        loss: largest relative difference of the training and validation losses.
         cudnn: whether recurrent layers use cuDNN; None leaves the choice to Keras.
         tensor_float_32: whether the GPU may round the factors of products to 11 bits, as TensorFlow does by default.
-        recurrent: whether it says something only of families with recurrent layers.
-        gpu_only: why there is nothing to rehearse without a GPU, empty where there is.
+        recurrent: whether the check applies only to families with recurrent layers.
+        gpu_only: why the check cannot run without a GPU; empty if it can.
     """
 
     name: str
@@ -58,20 +59,20 @@ class Check:
 
 
 CHECKS = (
-    # Sums are added up in another order, which moves the last bits; every layer behind amplifies that.
+    # Another order of summation changes the last bits, and every later layer amplifies the difference.
     Check("float32"),
     Check("xla", {"jit_compile": True}),
-    # Batch normalisation over replicas takes the variance as E[x^2] - E[x]^2, which costs bits.
+    # Batch normalization over replicas computes the variance as E[x^2] - E[x]^2, which loses precision.
     Check("mirrored", {"strategy": "mirrored", "replicas": 2}, 18),
-    Check("cudnn on", cudnn=True, recurrent=True, gpu_only="cuDNN runs on GPUs alone"),
+    Check("cudnn on", cudnn=True, recurrent=True, gpu_only="cuDNN needs a GPU"),
     Check("cudnn off", cudnn=False, recurrent=True),
     # 11 bits in products, 24 in sums.
     Check(
-        "tensorfloat-32", {}, 11, weights=0.05, loss=5e-3, tensor_float_32=True, gpu_only="TensorFloat-32 is a GPU's"
+        "tensorfloat-32", {}, 11, weights=0.05, loss=5e-3, tensor_float_32=True, gpu_only="TensorFloat-32 needs a GPU"
     ),
-    # 8 bits everywhere but in the weights and the last layer.
+    # 8 bits everywhere except in the weights and the last layer.
     Check("mixed_bfloat16", {"precision": "mixed_bfloat16"}, 8, weights=0.15, loss=3e-2, tensor_float_32=True),
-    # 11 bits, but small numbers vanish; a step whose gradients overflow is left out, which the warm-up is for.
+    # 11 bits, and small numbers become 0. A step with overflowing gradients is skipped, hence the warm-up.
     Check("mixed_float16", {"precision": "mixed_float16"}, 11, 0.05, loss=3e-2, tensor_float_32=True),
     Check("export", tensor_float_32=True),
 )
@@ -86,14 +87,16 @@ _SHARED = {
 
 
 def command(argv: list[str]) -> int:
-    """Parses, runs every check in a process of its own, prints a line for each; returns 1 if one failed."""
-    parser = Parser("gpu-check", "Train every family on a GPU and compare it with the processor.")
+    """Runs every check in a separate process and prints one line for each; returns 1 if one failed."""
+    parser = Parser("gpu-check", "Train every model family on a GPU and compare the results with the CPU.")
     parser.prog = "python -m zoo.scripts.gpu_check"
     parser.add_argument("pattern", nargs="?", default="*", help=_FAMILIES)
-    parser.add_argument("--check", help="Only this check.")
-    parser.add_argument("--device", choices=["gpu", "cpu"], default="gpu", help="What is checked; cpu is a rehearsal.")
-    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 4), help="Processes at a time.")
-    parser.add_argument("--limit", type=float, default=300.0, help="Seconds that a process may take.")
+    parser.add_argument("--check", help="Run only this check.")
+    parser.add_argument(
+        "--device", choices=["gpu", "cpu"], default="gpu", help="Device to check. cpu tests this script without a GPU."
+    )
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 4), help="Parallel processes.")
+    parser.add_argument("--limit", type=float, default=300.0, help="Time limit of a process in seconds.")
     options = parser.parse(argv)
     checks = [check for check in CHECKS if options.check in (None, check.name)]
     models = list_models(options.pattern, variants=False)
@@ -102,7 +105,9 @@ def command(argv: list[str]) -> int:
     if not models:
         raise UsageError(f"No model matches {options.pattern!r}. Pass a name that `zoo list` prints.")
     if options.jobs < 1 or options.limit <= 0:
-        raise UsageError(f"--jobs {options.jobs} --limit {options.limit:g} allow nothing. Pass numbers above 0.")
+        raise UsageError(
+            f"--jobs is {options.jobs} and --limit is {options.limit:g}; expected numbers above 0. Try --jobs 1 --limit 300."
+        )
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         runner = Runner(Path(folder), options.device, options.jobs, options.limit)
@@ -118,20 +123,20 @@ def _print(model: str, check: Check, verdict: str, detail: str) -> str:
 
 
 class Runner:
-    """Runs checks side by side, each in a process of its own.
+    """Runs checks in parallel, each in a separate process.
 
     Args:
-        folder: where the processes leave their numbers.
+        folder: folder for the results of the processes.
         device: `gpu` or `cpu`.
-        jobs: processes at a time.
-        limit: seconds that a process may take.
+        jobs: number of parallel processes.
+        limit: time limit of a process in seconds.
     """
 
     def __init__(self, folder: Path, device: str, jobs: int, limit: float) -> None:
         self.folder, self.device, self.jobs, self.limit = folder, device, jobs, limit
 
     def run(self, models: Sequence[str], checks: Sequence[Check]) -> Iterator[tuple[str, Check, str, str]]:
-        """Yields model, check, verdict and reason, in order, as they are known."""
+        """Yields model, check, verdict and reason, in order, as soon as they are available."""
         pairs = [(model, check) for model in models for check in checks]
         if self.device == "gpu" and not self._sees_gpu():
             yield from ((model, check, "skipped", _NO_GPU) for model, check in pairs)
@@ -167,11 +172,11 @@ class Runner:
         return judge(reference, run, check, self.device, distance(reference, rounded))
 
     def _references(self, model: str) -> str:
-        """Trains in float32 on the processor, twice; returns what went wrong, or nothing."""
+        """Trains twice in float32 on the CPU; returns an error message, or an empty text."""
         return self._train(model, None) or self._train(model, None, rounded=True)
 
     def _train(self, model: str, check: Check | None, *, rounded: bool = False) -> str:
-        """Trains in a process; returns what went wrong, or nothing."""
+        """Trains in a separate process; returns an error message, or an empty text."""
         name = f"{model}-{check.name if check else _ROUNDED if rounded else _REFERENCE}"
         device = self.device if check else "cpu"
         job = {
@@ -188,7 +193,7 @@ class Runner:
         return self._process(["-m", "zoo.scripts.gpu_check", "--job", json.dumps(job)], device, name)
 
     def _verify(self, model: str, check: Check) -> tuple[str, str]:
-        """Replays what was exported in a process that sees no GPU."""
+        """Verifies the SavedModel in a process without a GPU."""
         name = f"{model}-{check.name}"
         words = ["-m", "zoo.scripts.cli", "verify", str(self.folder / name / "run"), "--runtimes", "none"]
         problem = self._process(words, "cpu", f"{name}-verify")
@@ -197,7 +202,7 @@ class Runner:
         return ("failed", problem) if problem else ("passed", f"without a GPU {verdict.rsplit(': ', 1)[-1]}")
 
     def _process(self, words: Sequence[str], device: str, name: str) -> str:
-        """Runs Python with the words; returns an empty text, or what went wrong in one line."""
+        """Runs Python with the arguments; returns an empty text, or an error message in one line."""
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
         if device == "cpu":
@@ -218,22 +223,22 @@ class Runner:
                 return f"took more than {self.limit:g} s"
             finally:
                 if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)  # its own children too
+                    os.killpg(process.pid, signal.SIGKILL)  # including its children
                     process.wait()
         if not status:
             return ""
         lines = [
             line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
         ]
-        return f"exit status {status}: {lines[-1][:300] if lines else 'it said nothing'}"
+        return f"exit status {status}: {lines[-1][:300] if lines else 'no output'}"
 
 
 def distance(reference: Mapping[str, Any], run: Mapping[str, Any]) -> float:
-    """Returns how far a run's weights moved otherwise than the reference's, as a fraction of how far those moved.
+    """Returns the difference between two weight changes, relative to the reference's change.
 
     Args:
-        reference: what `read_run` gave for the processor's float32.
-        run: what it gave for another run, whose start may differ a little.
+        reference: the result of `read_run` for training in float32 on the CPU.
+        run: the result of `read_run` for another run; its initial weights may differ slightly.
     """
     import numpy as np
 
@@ -249,11 +254,11 @@ def judge(
     """Compares a run with the reference; returns the verdict and its reason.
 
     Args:
-        reference: what `read_run` gave for the processor's float32.
-        run: what it gave for the check's.
-        check: what was checked.
-        device: where it was to run.
-        sensitivity: distance of a run of the processor's that started from weights rounded to 20 bits.
+        reference: the result of `read_run` for training in float32 on the CPU.
+        run: the result of `read_run` for the check.
+        check: the check.
+        device: the device on which the check should have run.
+        sensitivity: `distance` of a CPU run that started from weights rounded to 20 bits.
     """
     import numpy as np
 
@@ -262,25 +267,25 @@ def judge(
     if check.cudnn is not None and run["cudnn_ops"] != check.cudnn:
         return "failed", f"the graph has {'' if run['cudnn_ops'] else 'no '}cuDNN ops"
     if run["steps"] != reference["steps"]:
-        return "failed", f"took {run['steps']} steps, not {reference['steps']}"
+        return "failed", f"the run has {run['steps']} steps, expected {reference['steps']}"
     if not all(np.isfinite(value) for value in run["losses"].values()):
         return "failed", f"the losses are {run['losses']}"
     pairs = list(zip(reference["start"], reference["end"], strict=True))
     moved = np.sqrt(sum(float(np.sum((b - a) ** 2)) for a, b in pairs))
     size = np.sqrt(sum(float(np.sum(a**2)) for a, _ in pairs))
     if not moved:
-        return "failed", "the reference has not moved its weights"
+        return "failed", "the reference run has not changed its weights"
     weights = distance(reference, run)
     loss = max(abs(run["losses"][k] - v) / max(abs(v), 1e-3) for k, v in reference["losses"].items())
-    # Every operation rounds, not only the start: a factor of 8 for that. Beside it the step itself rounds every weight to
-    # 24 bits, however little it moves.
+    # Every operation rounds, not only the initial weights; the factor 8 allows for that. In addition, the update itself
+    # rounds every weight to 24 bits, even if the weight changes little.
     most = max(check.weights, 8 * sensitivity * 2.0 ** (_ROUNDED_BITS - check.bits)) + 2**-24 * size / moved
     detail = f"weights {weights:.1e} (at most {most:.1e}), loss {loss:.1e} (at most {check.loss:.1e})"
     return "passed" if weights <= most and loss <= check.loss else "failed", detail
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Reads what a process left: facts, and the trainable weights at the start and at the end as float64 arrays."""
+    """Reads the results of a process: facts, and the initial and final trainable weights as float64 arrays."""
     import numpy as np
 
     facts: dict[str, Any] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
@@ -290,11 +295,11 @@ def read_run(folder: Path) -> dict[str, Any]:
     return facts
 
 
-# --- In the process of a check ---------------------------------------------------------------------------------------
+# --- Code that runs in the process of a check ------------------------------------------------------------------------
 
 
 def small_arguments(model: str, task: str) -> dict[str, Any]:
-    """Returns the smallest arguments of a family that do not contradict a data set."""
+    """Returns the smallest arguments of a model family that are valid for the data set."""
     spec = get_spec(model)
     decided = {"num_classes", *spec.data_arguments, *get_task(task).arguments}
     if task != "image_classification":
@@ -314,7 +319,7 @@ def work(job: Mapping[str, Any]) -> None:
 
     tf.config.experimental.enable_tensor_float_32_execution(job["tensor_float_32"])
     if replicas := job["config"].get("replicas"):
-        # Before the data sets are looked at, which uses TensorFlow: devices cannot be divided later.
+        # Loading the data sets initializes TensorFlow, and afterwards devices cannot be divided any more.
         card = tf.config.list_physical_devices(job["device"].upper())[0]
         part = tf.config.LogicalDeviceConfiguration(memory_limit=4096 if job["device"] == "gpu" else None)
         tf.config.set_logical_device_configuration(card, [part] * replicas)
@@ -339,20 +344,20 @@ def work(job: Mapping[str, Any]) -> None:
 
 
 def _recorder(job: Mapping[str, Any]) -> Any:
-    """Makes the callback that sets the stage before the first step, ends the run, and keeps its weights."""
+    """Makes the callback that prepares the model, ends the run after the last step and saves its weights."""
     import keras
     import numpy as np
 
     folder = Path(job["folder"])
 
     class Recorder(keras.callbacks.Callback):
-        """Weights, devices and ops of the run."""
+        """Records the weights, devices and ops of a run."""
 
         facts: dict[str, Any]
         initial: list[Any]
 
         def on_train_begin(self, logs: Any = None) -> None:
-            """Starts from the reference's weights: on a GPU the random numbers of some initialisers differ."""
+            """Loads the reference's initial weights, because some initializers give other numbers on a GPU."""
             if job["initial"]:
                 with np.load(Path(job["initial"]) / "all.npz") as file:
                     self.model.set_weights([file[name] for name in file.files])
@@ -367,14 +372,14 @@ def _recorder(job: Mapping[str, Any]) -> Any:
             self._keep("start")
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            """Sets the weights back, but for the last step."""
+            """Resets the weights after every warm-up step."""
             self.facts["steps"] += 1
             if self.facts["steps"] <= WARM_UP:
                 self.model.set_weights(self.initial)
             self.model.stop_training = self.facts["steps"] >= WARM_UP + STEPS
 
         def on_train_end(self, logs: Any = None) -> None:
-            """Keeps what is compared."""
+            """Saves the values that are compared."""
             self._keep("end")
             self.facts["devices"] = sorted({str(v.value.device) for v in self.model.trainable_variables})
             self.facts["cudnn_ops"] = job["cudnn"] is not None and _has_cudnn_ops(self.model)
@@ -386,7 +391,7 @@ def _recorder(job: Mapping[str, Any]) -> Any:
 
 
 def round_to(weight: Any, bits: int) -> Any:
-    """Rounds float32 numbers to the nearest that has so many bits; bfloat16 has 8. Other types stay."""
+    """Rounds float32 numbers to `bits` bits of precision (bfloat16 has 8). Other types are not changed."""
     import numpy as np
 
     if weight.dtype != np.float32:

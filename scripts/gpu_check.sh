@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What can only be checked where a GPU is: every family of models trained on it, in every precision, with XLA, cuDNN and two
-# devices, against the numbers of the processor; its SavedModel run without the GPU. `--device cpu` rehearses it anywhere.
-# INSTALL=no VENV=FOLDER uses an environment that is there.
+# Checks that need a GPU: trains every model family in every precision, with XLA, with cuDNN and on two devices, compares
+# the results with the CPU, and runs the SavedModel without the GPU. `--device cpu` tests this script without a GPU.
+# INSTALL=no VENV=FOLDER uses an existing environment.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 source "$root/scripts/environment.sh" "gpu"

@@ -6,16 +6,17 @@ import sys
 
 from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command
 
-_DESCRIPTION = """Write a finished run as a folder that transformers loads: weights, vocabulary, label names.
-`zoo train --model NAME --model.weights FOLDER` fine-tunes from it; a masked language model gives it its body.
+_DESCRIPTION = """Write a finished run as a folder that transformers loads: weights, vocabulary and label names.
+`zoo train --model NAME --model.weights FOLDER` fine-tunes from such a folder. From a masked language model, only the
+encoder is used for fine-tuning.
 """
 
 
 def command(argv: list[str]) -> int:
-    """Parses, writes, says where."""
+    """Parses the options, writes the folder and prints its path."""
     parser = Parser("huggingface", _DESCRIPTION)
-    parser.add_argument("run_directory", help="A folder that `zoo train` made.")
-    parser.add_argument("folder", help="Where to write; nothing but an empty folder may be there.")
+    parser.add_argument("run_directory", help="A folder that `zoo train` wrote.")
+    parser.add_argument("folder", help="The folder to write; it must be empty or not exist yet.")
     parser.add_plugins()
     options = parser.parse(load_plugins(argv))
 

@@ -21,18 +21,18 @@ from zoo.scripts.console import run_command
 
 _HELP = """usage: zoo launch-local N -- train --model NAME --data NAME [options]
 
-Start N workers of `zoo train` on this machine, which train together over the loopback interface. It is how several
-machines train, tried out on one; the processor's cores, and GPUs where there are enough, are divided among the workers.
+Start N workers of `zoo train` on this machine. They train together over the loopback interface, as workers on several
+machines do. The CPU cores are divided among the workers, and so are the GPUs if there is at least one per worker.
 
-Worker 0 prints as usual; the lines of the others begin with [worker 1], [worker 2], ... Where one fails the others have
-half a minute to notice. The exit status is that of the first worker that failed, 128 + n where signal n ended it.
+Worker 0 prints as usual. Lines of the others begin with [worker 1], [worker 2], ... If a worker fails, the others have
+30 seconds to stop. The exit status is that of the first failed worker, or 128 + n if signal n ended it.
 """
 _TRAINING = ("train",)
 _OWN = ("--cluster", "--task-index", "--task_index")
 
 
 def command(argv: list[str]) -> int:
-    """Parses, starts the workers, waits for them; returns the exit status."""
+    """Starts the workers, waits for them and returns the exit status."""
     if argv[:1] in (["-h"], ["--help"]):
         print(_HELP, end="")
         return 0
@@ -45,20 +45,20 @@ def worker_commands(words: Sequence[str], ports: Sequence[int]) -> list[list[str
     """Returns the command line of every worker.
 
     Args:
-        words: of the command that trains, such as `train --model cnn --data digits`.
-        ports: of the loopback interface, one for each worker.
+        words: the training command, such as `train --model cnn --data digits`.
+        ports: one port of the loopback interface for each worker.
     """
     workers = ",".join(f"127.0.0.1:{port}" for port in ports)
-    said = any(re.match(r"--config\.strategy(=|$)", word) for word in words)
-    strategy = [] if said else ["--config.strategy", "multi_worker"]
-    # -P: of a folder named `datasets` in the current directory nobody may take modules.
+    given = any(re.match(r"--config\.strategy(=|$)", word) for word in words)
+    strategy = [] if given else ["--config.strategy", "multi_worker"]
+    # -P: modules must not be imported from a folder `datasets` in the current directory.
     zoo = [sys.executable, "-P", "-m", "zoo.scripts.cli", *words, *strategy, "--cluster", workers]
     return [[*zoo, "--task-index", str(index)] for index in range(len(ports))]
 
 
 def _parse(argv: Sequence[str]) -> tuple[int, list[str]]:
-    """Returns the number of workers and the words of their command."""
-    example = "Pass `zoo launch-local 2 -- train --model cnn --data digits`, say."
+    """Returns the number of workers and their command."""
+    example = "Try `zoo launch-local 2 -- train --model cnn --data digits`."
     before, after = list(argv), None
     if "--" in argv:
         before, after = list(argv[: argv.index("--")]), list(argv[argv.index("--") + 1 :])
@@ -66,21 +66,21 @@ def _parse(argv: Sequence[str]) -> tuple[int, list[str]]:
         came = " ".join(before) or "nothing"
         raise UsageError(f"The number of workers is {came}; expected one whole number of at least 1. {example}")
     if not after:
-        raise UsageError(f"No command came after --; expected one that trains. {example}")
+        raise UsageError(f"No command follows --; expected `train` and its options. {example}")
     if after[0] not in _TRAINING:
-        raise UsageError(f"`zoo {after[0]}` does not train; workers share the steps of a training. {example}")
+        raise UsageError(f"`zoo {after[0]}` does not train; launch-local only starts training. {example}")
     for word in after:
         if word.split("=", 1)[0] in _OWN:
             raise UsageError(
-                f"{word} came after --; launch-local itself tells the workers of each other. Leave it out."
+                f"{word} is not allowed after --, because launch-local passes it to every worker. Leave it out."
             )
     return int(before[0]), after
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns as many ports of the loopback interface that nobody listens on."""
+    """Returns `count` free ports of the loopback interface."""
     with contextlib.ExitStack() as stack:
-        # All at once: a port that was given back could be given again.
+        # All are open at the same time; a closed port could be returned twice.
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
@@ -88,24 +88,24 @@ def free_ports(count: int) -> list[int]:
 
 
 def worker_environment(index: int, count: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns a worker's environment: its share of the cores and GPUs; what the user has set stays.
+    """Returns a worker's environment with its share of the cores and GPUs; the user's settings are kept.
 
     Args:
-        index: the worker.
+        index: index of the worker.
         count: number of workers.
-        environment: the launcher's own.
+        environment: the environment of the launcher.
     """
-    mine = {k: v for k, v in environment.items() if k != "TF_CONFIG"}  # which would name another cluster
+    mine = {k: v for k, v in environment.items() if k != "TF_CONFIG"}  # it would describe another cluster
     every = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = max(1, every // count)
     mine.setdefault("OMP_NUM_THREADS", str(cores))
     mine.setdefault("TF_NUM_INTRAOP_THREADS", str(cores))
-    # Two at least: an op that waits for the other workers holds a thread.
+    # At least two: an op that waits for the other workers occupies a thread.
     mine.setdefault("TF_NUM_INTEROP_THREADS", str(max(2, cores)))
     gpus = _gpus(environment)
     if gpus:
         share = len(gpus) // count
-        # Two workers cannot reduce over one GPU: where there are too few all of them use the processor.
+        # Two workers cannot share a GPU in a reduction. With too few GPUs, all workers use the CPU.
         mine["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[index * share : (index + 1) * share]) or "-1"
     return mine
 
@@ -123,23 +123,23 @@ def run_workers(
     *,
     patience: float = 30.0,
 ) -> int:
-    """Runs the commands side by side until all have ended.
+    """Runs the commands in parallel until all have ended.
 
-    The first one has the terminal. The lines of the others get a prefix. SIGINT, SIGTERM and SIGHUP are passed on to all,
-    once each. When one fails, the others have time to notice it themselves, and to save what they have.
+    The first command keeps the terminal. The output lines of the others get a prefix. SIGINT, SIGTERM and SIGHUP are
+    forwarded to every worker once. If a worker fails, the others have time to stop and to save a checkpoint.
 
     Args:
         commands: a command line for each worker.
-        environments: the environment of each, None for this process's own.
-        patience: seconds after a failure until the others are sent SIGTERM; SIGKILL follows ten seconds later.
+        environments: the environment of each worker; None for that of this process.
+        patience: seconds between a failure and SIGTERM to the others; SIGKILL follows ten seconds later.
 
     Returns:
-        0, or the exit status of the first that failed, 128 + n where signal n ended it.
+        0, or the exit status of the first failed worker: 128 + n if signal n ended it.
     """
     arrived: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        arrived.append(number)  # passed on by the loop below, when every worker has been started
+        arrived.append(number)  # `_wait` forwards it after every worker has been started
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     workers: list[subprocess.Popen[bytes]] = []
@@ -151,7 +151,7 @@ def run_workers(
             pumps += _pumps(index, workers[-1])
         status = _wait(workers, arrived, patience)
         for pump in pumps:
-            pump.join(timeout=5)  # not for ever: a worker's own child may have kept the pipe
+            pump.join(timeout=5)  # a child of a worker may still hold the pipe
         return status
     finally:
         for worker in workers:
@@ -162,7 +162,7 @@ def run_workers(
 
 
 def _start(index: int, words: Sequence[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
-    # A process group of its own: Ctrl-C in a terminal reaches this process alone, so that no worker gets it twice.
+    # A new process group: Ctrl-C in a terminal reaches this process only, so no worker gets it twice.
     output = None if index == 0 else subprocess.PIPE
     return subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, process_group=0
@@ -170,7 +170,7 @@ def _start(index: int, words: Sequence[str], environment: Mapping[str, str] | No
 
 
 def _wait(workers: Sequence[subprocess.Popen[bytes]], arrived: list[int], patience: float) -> int:
-    """Waits for all workers, passes signals on; returns the exit status."""
+    """Waits for all workers and forwards signals; returns the exit status."""
     status, failed_at = 0, 0.0
     remedies = [(signal.SIGTERM, patience), (signal.SIGKILL, patience + 10)]
     while any(worker.poll() is None for worker in workers):
@@ -181,7 +181,9 @@ def _wait(workers: Sequence[subprocess.Popen[bytes]], arrived: list[int], patien
             failed_at = time.monotonic()
             others = [i for i, worker in enumerate(workers) if worker.poll() is None]
             if others:
-                left = f"{len(others)} {'others have' if len(others) > 1 else 'other has'} {patience:g} s to notice"
+                left = (
+                    f"{len(others)} other {'workers have' if len(others) > 1 else 'worker has'} {patience:g} s to stop"
+                )
                 print(f"zoo: worker {index} ended with status {status}; {left}.", file=sys.stderr, flush=True)
         if status and remedies and time.monotonic() - failed_at > remedies[0][1]:
             _send(workers, remedies.pop(0)[0])
@@ -207,7 +209,7 @@ _printing = threading.Lock()
 
 
 def _pumps(index: int, worker: subprocess.Popen[bytes]) -> Iterator[threading.Thread]:
-    """Starts threads that print what a worker says, each line behind its name."""
+    """Starts threads that print a worker's output, each line after the worker's name."""
     for source, target in ((worker.stdout, sys.stdout), (worker.stderr, sys.stderr)):
         if source is not None:
             thread = threading.Thread(target=_pump, args=(index, source, target), daemon=True)
@@ -216,15 +218,15 @@ def _pumps(index: int, worker: subprocess.Popen[bytes]) -> Iterator[threading.Th
 
 
 def _pump(index: int, source: IO[bytes], target: IO[str]) -> None:
-    # In a terminal the cursor may stand behind worker 0's progress bar, which draws itself anew.
+    # In a terminal, the cursor may be after worker 0's progress bar. The bar is drawn again.
     start = "\r\x1b[K" if target.isatty() else ""
     for line in source:
         text = line.decode(errors="replace").rstrip("\r\n")
         with (
             _printing,
             contextlib.suppress(OSError, ValueError),
-        ):  # whoever listened has gone: read on, or the worker waits
-            target.write(f"{start}[worker {index}] {text}\n")  # in one piece: worker 0 writes to the same place
+        ):  # the output is closed: keep reading, or the worker blocks
+            target.write(f"{start}[worker {index}] {text}\n")  # one call: worker 0 writes to the same terminal
             target.flush()
 
 

@@ -11,7 +11,7 @@ from zoo.scripts.console import Parser, load_plugins, run_command
 
 
 def model_table() -> str:
-    """Returns all models as a Markdown table, as README shows it."""
+    """Returns all models as the Markdown table of zoo/models/README.md."""
     lines = ["| model | tasks | what | parameters |", "|---|---|---|---|"]
     for name in list_models():
         spec = get_spec(name)
@@ -23,11 +23,11 @@ def model_table() -> str:
 
 
 def command(argv: list[str]) -> int:
-    """Parses and prints; TensorFlow is not imported."""
+    """Parses the options and prints the lists, without importing TensorFlow."""
     parser = Parser("list", "List models, data sets and plugins.")
-    parser.add_argument("pattern", nargs="?", default="*", help="Shell-style pattern on the name.")
-    parser.add_argument("--task", help="Only models that serve this task.")
-    parser.add_argument("--markdown", action="store_true", help="All models as the table of README.")
+    parser.add_argument("pattern", nargs="?", default="*", help="Shell-style pattern for model names.")
+    parser.add_argument("--task", help="List only models for this task.")
+    parser.add_argument("--markdown", action="store_true", help="Print all models as a Markdown table.")
     parser.add_plugins()
     options = parser.parse(load_plugins(argv))
     if options.markdown:

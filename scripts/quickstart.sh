@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a verified SavedModel that answers an image file. Needs Python 3.11 to 3.13, and pip's network.
-# Words are options of `zoo train`, such as --config.epochs 5.
+# Creates an environment, trains a model, verifies its SavedModel and classifies an image file. Needs Python 3.11 to 3.13
+# and network access for pip. Arguments are options of `zoo train`, such as --config.epochs 5.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 source "$root/scripts/environment.sh" ""
@@ -15,7 +15,7 @@ import sys
 
 from zoo.export.standalone import arrays
 
-examples = arrays.load(f"{sys.argv[1]}/interface/examples.npz")  # of the test split, never trained on
+examples = arrays.load(f"{sys.argv[1]}/interface/examples.npz")  # from the test split
 with open(sys.argv[2], "wb") as file:
     file.write(examples["requests/image_bytes"][0])
 print("The image shows a", examples["targets/label"][0])
@@ -30,5 +30,5 @@ Report      $run/evaluation.json
 Plots       $run/plots/
 Model card  $run/README.md
 
-\`source $bin/activate\` brings the command \`zoo\` into this shell.
+Run \`source $bin/activate\` to use the command \`zoo\` in this shell.
 END

@@ -21,23 +21,23 @@ COLUMNS = [
     *("parameters", "minutes", "verified"),
 ]
 
-_DESCRIPTION = """Run recipes, each by the command in its first line, and write their figures as CSV: one line
-for every figure, with the figure of a baseline beside it. A run that is there already is not
-repeated but gone on with, so the command can be killed and started again.
+_DESCRIPTION = """Run recipes and write their figures to a CSV file. The first line of a recipe holds its command. The
+file has one row per figure, with the figure of a baseline. Finished runs are not repeated and interrupted runs are
+resumed, so the command can be interrupted and started again.
 """
 
 
 def command(argv: list[str]) -> int:
-    """Parses, runs the recipes one after the other, writes the table after each."""
+    """Parses the options, runs the recipes one after the other and updates the CSV file after each."""
     parser = Parser("results", _DESCRIPTION)
-    parser.add_argument("recipes", nargs="*", help="Names of recipes; all of them if left out.")
-    parser.add_argument("--runs", default="runs/recipes", help="Where the runs are kept, a folder for each recipe.")
-    parser.add_argument("--output", default="results.csv", help="The CSV file; lines of other recipes in it stay.")
-    parser.add_argument("--data_dir", "--data-dir", help="Where prepared data sets are kept.")
+    parser.add_argument("recipes", nargs="*", help="Names of recipes; by default all recipes.")
+    parser.add_argument("--runs", default="runs/recipes", help="Folder for the runs, with one folder per recipe.")
+    parser.add_argument("--output", default="results.csv", help="The CSV file; rows of other recipes are kept.")
+    parser.add_argument("--data_dir", "--data-dir", help="Folder for prepared data sets.")
     parser.add_argument(
-        "--manual_root", "--manual-root", help="Folder with a folder of original files for each data set, by its name."
+        "--manual_root", "--manual-root", help="Folder that holds one folder of original files per data set name."
     )
-    parser.add_argument("--markdown", action="store_true", help="Print the CSV file as a table, and run nothing.")
+    parser.add_argument("--markdown", action="store_true", help="Print the CSV file as a table. Nothing is run.")
     options = parser.parse(argv)
     if options.markdown:
         print(markdown(Path(options.output)))
@@ -54,26 +54,24 @@ def command(argv: list[str]) -> int:
         print(f"{name}: {shlex.join(words)}", flush=True)
         script = Path(__file__).with_name("cli.py")
         words = [sys.executable, str(script), *words[1:], "--quiet", "--run_directory", str(directory)]
-        # In a process of its own: a recipe's strategy, seeds and memory are its own.
+        # A separate process, so that recipes do not share strategy, seeds and memory.
         if subprocess.run(words, env={**os.environ, "PYTHONSAFEPATH": "1"}, check=False).returncode:
             failed.append(name)
             continue
         write_rows(Path(options.output), name, rows(name, directory))
     print(f"Results: {options.output}")
     if failed:
-        print(
-            f"zoo: these recipes did not end well: {', '.join(failed)}. Start the same command again.", file=sys.stderr
-        )
+        print(f"zoo: these recipes failed: {', '.join(failed)}. Run the same command again.", file=sys.stderr)
     return 1 if failed else 0
 
 
 def recipe_command(name: str) -> list[str]:
-    """Returns the words of the command in a recipe's first line, such as ["zoo", "train", "--config", NAME]."""
+    """Returns the command in a recipe's first line, such as ["zoo", "train", "--config", NAME]."""
     first = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").split("\n", 1)[0]
     words = shlex.split(first.removeprefix("#"))
     if words[:1] != ["zoo"] or name not in words:
         raise UsageError(
-            f"The first line of {name}.yaml is {first!r}. Write its command there, `# zoo train --config {name}`."
+            f"The first line of {name}.yaml is {first!r}. Write the command there: `# zoo train --config {name}`."
         )
     return words
 
@@ -87,7 +85,7 @@ def _places(name: str, data_dir: str | None, manual_root: str | None) -> list[st
 
 
 def rows(name: str, directory: Path) -> list[dict[str, Any]]:
-    """Returns a row for every figure of a recipe's run, or of the runs of its folds."""
+    """Returns one row per figure of a recipe's run, or of its cross-validation runs."""
     from zoo import evaluation
     from zoo.export import artifact_paths
 
@@ -103,7 +101,7 @@ def rows(name: str, directory: Path) -> list[dict[str, Any]]:
         seconds = [float(row["seconds"]) for run in runs for row in csv.DictReader((run / "history.csv").open())]
     except OSError as error:
         raise UsageError(
-            f"The run of {name} in {directory} is not complete: {one_line(error)}. Pass the recipe to `zoo results` again."
+            f"The run of {name} in {directory} is not complete: {one_line(error)}. Run `zoo results {name}` again."
         ) from error
     kinds: dict[tuple[str, str], list[tuple[Any, int]]] = {}
     for report in reports:
@@ -112,7 +110,7 @@ def rows(name: str, directory: Path) -> list[dict[str, Any]]:
             kinds.setdefault((figure.metric, figure.baseline), []).append(pair)
     found = []
     for (metric, baseline), figures in kinds.items():
-        beside = [figure.baseline_value for figure, _ in figures if figure.baseline_value is not None]
+        baselines = [figure.baseline_value for figure, _ in figures if figure.baseline_value is not None]
         found.append(
             {
                 "recipe": name,
@@ -122,7 +120,7 @@ def rows(name: str, directory: Path) -> list[dict[str, Any]]:
                 "metric": metric + (f", mean of {len(runs)} folds" if len(runs) > 1 else ""),
                 "value": f"{sum(figure.value for figure, _ in figures) / len(figures):.4f}",
                 "baseline": baseline,
-                "baseline_value": f"{sum(beside) / len(beside):.4f}" if beside else "",
+                "baseline_value": f"{sum(baselines) / len(baselines):.4f}" if baselines else "",
                 "parameters": facts[0]["parameters"],
                 "minutes": f"{sum(seconds) / 60:.1f}",
                 "verified": "yes" if all(verdict["passed"] for verdict in verdicts) else "no",
@@ -132,7 +130,7 @@ def rows(name: str, directory: Path) -> list[dict[str, Any]]:
 
 
 def write_rows(file: Path, name: str, found: list[dict[str, Any]]) -> None:
-    """Puts a recipe's rows into the CSV file, in the place of its older ones."""
+    """Writes a recipe's rows to the CSV file; they replace its older rows."""
     others = []
     if file.is_file():
         with file.open(encoding="utf-8", newline="") as lines:
@@ -140,7 +138,7 @@ def write_rows(file: Path, name: str, found: list[dict[str, Any]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(sorted([*others, *found], key=lambda row: row["recipe"]))  # stable: a recipe's rows stay in order
+    writer.writerows(sorted([*others, *found], key=lambda row: row["recipe"]))  # stable sort
     storage.write_text(file, text.getvalue())
 
 
@@ -153,14 +151,14 @@ def markdown(file: Path) -> str:
     if not file.is_file():
         raise UsageError(f"{file} does not exist. Run `zoo results --output {file}` first.")
     lines = [
-        "| recipe | metric | test split | beside | parameters | minutes | verified |",
+        "| recipe | metric | test split | baseline | parameters | minutes | verified |",
         "|---|---|---|---|---|---|---|",
     ]
     with file.open(encoding="utf-8", newline="") as text:
         for row in csv.DictReader(text):
-            beside = f"{row['baseline_value']} {row['baseline']}" if row["baseline_value"] else ""
+            base = f"{row['baseline_value']} {row['baseline']}" if row["baseline_value"] else ""
             value = f"{row['value']} of {int(row['examples']):,}"
-            cells = [f"`{row['recipe']}`", row["metric"], value, beside, f"{int(row['parameters']):,}", row["minutes"]]
+            cells = [f"`{row['recipe']}`", row["metric"], value, base, f"{int(row['parameters']):,}", row["minutes"]]
             lines.append("| " + " | ".join([*cells, row["verified"]]) + " |")
     return "\n".join(lines)
 

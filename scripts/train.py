@@ -21,15 +21,15 @@ RECIPES = Path(__file__).with_name("recipes")
 _SECTIONS = ("model", "data", "config")
 
 _DESCRIPTION = """Train a model, evaluate it on the test split, write its SavedModel and verify it.
-The same command after a kill goes on where the run was.
+To resume an interrupted run, run the same command again.
 """
 _NAMES = """
 --model NAME     a model: {models};
-                 or FILE.py:FUNCTION, a function of your own that returns a Functional Keras model
+                 or FILE.py:FUNCTION, your own function that returns a Functional Keras model
 --data NAME      a data set: {data}, csv:FILE, images:FOLDER, text:FOLDER, lines:FILE,
-                 or another of TensorFlow Datasets with one image or text and one class label
---config FILE    repeat a run from its config.yaml, or a recipe by its name: {recipes}
-                 (options on the command line win)
+                 or any data set of TensorFlow Datasets with one image or text and one class label
+--config FILE    settings from the config.yaml of a run, or from a recipe by name: {recipes}
+                 (options on the command line override them)
 """
 
 
@@ -39,14 +39,14 @@ def recipes() -> list[str]:
 
 
 def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
-    """Returns the model, data and config sections of a file or of a recipe, empty ones for None."""
+    """Returns the model, data and config sections of a file or recipe; empty sections for None."""
     sections: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
     if name is None:
         return sections
     if not Path(name).is_file() and name not in recipes():
         raise UsageError(
             f"--config {name} is neither a file nor a recipe. {did_you_mean(name, recipes())} Pass the config.yaml of a "
-            "run; a single setting is an option such as --config.epochs 10."
+            "run. To change one setting, pass an option such as --config.epochs 10."
         )
     content = read_yaml(name if Path(name).is_file() else RECIPES / f"{name}.yaml")
     check_recorded(content.pop("plugins", None), f"{name}: this run")
@@ -54,20 +54,20 @@ def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
         if section not in sections:
             raise UsageError(f"{name} has a section {section!r}. {did_you_mean(str(section), _SECTIONS)}")
         if not isinstance(values, dict):
-            raise UsageError(f"The section {section!r} of {name} is {values!r}. Put settings by name in it.")
+            raise UsageError(f"The section {section!r} of {name} is {values!r}. Write settings as `name: value` in it.")
         sections[section] = dict(values)
     return sections
 
 
 def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Parser, dict[str, str | None], list[str]]:
-    """Makes the parser of a command that trains: the model, the data set and the configuration decide its options.
+    """Makes the parser of a training command. The model, data set and configuration decide its options.
 
     Args:
         argv: the command line.
-        parser_of: makes the command's own parser, from the text that lists models, data sets and recipes.
+        parser_of: makes the command's own parser from the text that lists models, data sets and recipes.
 
     Returns:
-        The parser, the names of model and data set where they are given, and what is left of the command line.
+        The parser; the names of model and data set, None where not given; and the remaining arguments.
     """
     model, argv = take_option(load_plugins(argv), "model")
     if model is not None and ":" in model:
@@ -90,19 +90,17 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
             recipes=", ".join(recipes()) or "none",
         )
     )
-    parser.add_argument(
-        "--run_directory", "--run-directory", help="Where the run is kept; runs/DATA-MODEL if left out."
-    )
+    parser.add_argument("--run_directory", "--run-directory", help="Folder for the run; by default runs/DATA-MODEL.")
     parser.add_plugins()
     parser.add_argument("--no-export", action="store_true", help="Stop after the evaluation.")
-    parser.add_argument("--overwrite", action="store_true", help="Throw away the run that is in the run directory.")
-    parser.add_argument("--quiet", action="store_true", help="A line per epoch instead of a progress bar.")
+    parser.add_argument("--overwrite", action="store_true", help="Delete the existing run in the run directory first.")
+    parser.add_argument("--quiet", action="store_true", help="Print one line per epoch instead of a progress bar.")
     parser.add_argument(
-        "--cluster", help="host:port of every worker, with commas between them, the same on all of them."
+        "--cluster", help="host:port of every worker, separated by commas. Pass the same list to every worker."
     )
-    parser.add_argument("--task-index", type=int, help="The number of this worker; 0 is the chief.")
+    parser.add_argument("--task-index", type=int, help="Index of this worker in --cluster; 0 is the chief.")
     parser.add_argument("--cluster-timeout", type=float, default=300.0, help="Seconds to wait for the other workers.")
-    parser.add_argument("--gpu-memory-limit", type=int, help="Most memory of each GPU that is used, in MiB.")
+    parser.add_argument("--gpu-memory-limit", type=int, help="Maximum memory to use on each GPU, in MiB.")
     if model is not None:
         spec = get_spec(model)
         title = f"model {model}: {spec.summary}"
@@ -117,13 +115,13 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
     if read is not None and own:
         others = {*inspect.signature(read).parameters} - own
         mine = {name: value for name, value in values.items() if name in own}
-        parser.add_signature("data", read, f"{title}: its own", skip=others, values=mine)
+        parser.add_signature("data", read, f"{title}: own options", skip=others, values=mine)
     parser.add_signature("config", TrainConfig, "config: how to train", skip=(), values=sections["config"])
     return parser, {"model": model, "data": data}, argv
 
 
 def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[str]) -> tuple[dict[str, Any], Any]:
-    """Parses what is left of the command line; returns the arguments of `zoo.run`, and all options."""
+    """Parses the remaining arguments; returns the arguments of `zoo.run`, and all options."""
     model, data = names["model"], names["data"]
     if model is None and not {"-h", "--help"} & set(argv):
         raise UsageError(f"No model was given. Pass --model with one of {', '.join(list_models())}.")
@@ -150,19 +148,19 @@ def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[st
 
 
 def command(argv: list[str]) -> int:
-    """Parses, runs, prints where things are."""
+    """Parses the options, runs the training and prints the paths of its results."""
 
     def parser_of(names: str) -> Parser:
         usage = "zoo train --model NAME --data NAME [options]"
         return Parser("train", _DESCRIPTION + names, usage=usage, formatter_class=formatter())
 
     arguments, _ = run_arguments(*run_parser(argv, parser_of))
-    import_tensorflow()  # only now: everything above answers without it
+    import_tensorflow()  # only now: the code above does not need it
     import zoo
 
     result = zoo.run(**arguments)
     if not result.report:
-        return 0  # a worker whose chief does the rest
+        return 0  # a worker; the chief does the rest
     print(f"Run:        {result.run_directory}")
     place = shlex.quote(str(result.run_directory))
     if result.saved_model is None or result.verification is None:
@@ -174,13 +172,13 @@ def command(argv: list[str]) -> int:
 
 
 def _optional(model: str | None, argument: str) -> bool:
-    """Whether null is a value of the argument, and not the sign that the data decides."""
+    """Whether None is a value of the argument; otherwise None means that the data decides."""
     parameter = get_spec(str(model)).parameters[argument]
     return parameter.default is not parameter.empty
 
 
 def formatter() -> type:
-    """Returns the help's formatter."""
+    """Returns the formatter class for `--help`."""
     import argparse
 
     import jsonargparse

@@ -1,4 +1,4 @@
-"""Check a SavedModel against the proof that it carries: `zoo verify exports/digits`."""
+"""Check a SavedModel against its golden examples: `zoo verify exports/digits`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 
 def command(argv: list[str]) -> int:
-    """Parses, verifies, prints the verdict; exit status 1 where it does not hold."""
+    """Parses the options, verifies and prints the verdict; returns exit status 1 if a check fails."""
     parser = Parser(
         "verify",
-        "Check a SavedModel in a process that can import neither Keras nor this package, and in other runtimes. Of one "
-        "that carries no proof, say what can be checked.",
+        "Replay the golden examples of a SavedModel in a process that can import neither Keras nor this package, and in "
+        "other runtimes. A SavedModel without golden examples gets the checks that are possible without them.",
     )
-    parser.add_argument("path", help="A version folder, the folder above it, or a run.")
+    parser.add_argument("path", help="A version folder, its parent folder, or a run directory.")
     parser.add_argument(
         "--runtimes",
         nargs="+",
         default=["installed"],
-        help="openvino, onnxruntime, litert, c_api, which must be here and agree then; none for TensorFlow alone. By "
-        "default all that are installed: one that agreed at the export must agree, others may say why they cannot.",
+        help="openvino, onnxruntime, litert, c_api: other runtimes to check. A runtime named here must be installed and "
+        "agree. none checks TensorFlow alone. The default checks all installed runtimes: those that agreed at the "
+        "export must agree; others may report that they cannot convert the model.",
     )
-    parser.add_argument("--python", type=str | None, default=None, help="Another Python, whose TensorFlow replays it.")
+    parser.add_argument(
+        "--python", type=str | None, default=None, help="Another Python interpreter, whose TensorFlow runs the replay."
+    )
     options = parser.parse(argv)
 
     import_tensorflow()
@@ -34,7 +37,7 @@ def command(argv: list[str]) -> int:
 
 
 def asked_runtimes(words: list[str]) -> str | list[str]:
-    """Returns the runtimes that a command line names, as `zoo.export.verify` takes them."""
+    """Returns the runtimes named on a command line, in the form that `zoo.export.verify` takes."""
     return "installed" if words == ["installed"] else [] if words == ["none"] else words
 
 

@@ -1,1 +1,1 @@
-"""What an artifact carries beside its graph: model card, request examples, warm-up requests."""
+"""The files next to the graph of an artifact: model card, request examples, warm-up requests."""

@@ -1,4 +1,4 @@
-"""The model card: what a stranger needs to know, generated from what is recorded in the artifact."""
+"""The model card, generated from the metadata in the artifact."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _MOST_CONFUSIONS = 10
 
 
 def check_figures(figures: Mapping[str, str | Path]) -> None:
-    """Raises `UsageError` where a figure is no PNG file, or has a name that cannot be a file's."""
+    """Raises `UsageError` if a figure is not a PNG file, or its name is not a valid file name."""
     for name, file in figures.items():
         if not re.fullmatch(r"[a-z0-9_]+", name):
-            raise UsageError(f"The figure's name {name!r} is no name of a file. Use small letters, numbers and _.")
+            raise UsageError(f"The figure's name {name!r} is not valid. Use lower-case letters, numbers and _.")
         if not Path(file).is_file() or Path(file).read_bytes()[:8] != b"\x89PNG\r\n\x1a\n":
-            raise UsageError(f"The figure {name} is {str(file)!r}, which is no PNG file. Pass one, or leave it out.")
+            raise UsageError(f"The figure {name} is {str(file)!r}, which is not a PNG file. Pass one, or leave it out.")
 
 
 def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -> str:
     """Returns the README.md of an artifact as Markdown.
 
     Args:
-        directory: the version folder, in which everything but the card and the proof is written.
-        report: what `zoo.evaluate` returned; may be empty.
-        place: for a card that stands elsewhere: the version folder as seen from there, such as `saved_model/1`.
+        directory: the version folder, complete except for the card, verification.json and SHA256SUMS.
+        report: the result of `zoo.evaluate`; may be empty.
+        place: for a card in another folder: the path of the version folder from there, such as `saved_model/1`.
 
     Example:
         >>> print(model_card(Path("exports/digits/1"), report).splitlines()[0])
@@ -51,11 +51,11 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         *_limits_section(facts),
         "## Proof",
         "",
-        f"`{extra}/golden.npz` holds real test examples with the answers of the model that was trained. Before this "
-        "folder became visible, a process without Keras and without savedmodel-zoo replayed them through every signature: "
-        f"`{extra}/verification.json`. `zoo verify {place or '.'}` does it again; "
+        f"`{extra}/golden.npz` contains real test examples and the trained model's outputs for them. Before this folder "
+        "was published, a process without Keras and savedmodel-zoo replayed the examples through every signature. "
+        f"`{extra}/verification.json` records the result. `zoo verify {place or '.'}` repeats the replay. "
         f"`{f'cd {place} && ' if place else ''}sha256sum --check {artifact_paths.EXTRA}/{artifact_paths.SUMS}` "
-        "shows that no file has changed since.",
+        "shows whether a file has changed since.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -72,15 +72,16 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
     return [
         f"# {name} for {data['name']}",
         "",
-        f"For {facts['task'].replace('_', ' ')}, {facts['parameters']:,} parameters; exported by savedmodel-zoo "
-        f"{written_by['savedmodel-zoo']} with TensorFlow {written_by['tensorflow']}. It takes {takes} and answers {answers}.",
+        f"A model for {facts['task'].replace('_', ' ')} with {facts['parameters']:,} parameters, exported by savedmodel-zoo "
+        f"{written_by['savedmodel-zoo']} with TensorFlow {written_by['tensorflow']}. Its input is {takes}, its output "
+        f"{answers}.",
         "",
         f"- Architecture: `{name}` with " + ", ".join(f"`{k}={v}`" for k, v in facts["model"]["arguments"].items()),
         f"- Data: {data['name']}, {data['source']}",
         f"- Licence of the data: {data['licence']}",
         *labelled,
-        f"- Needs TensorFlow {written_by['tensorflow']}, with which it was written and verified, or a newer one; older ones "
-        "have not been tried. All of its ops are TensorFlow's own: no Keras, no savedmodel-zoo, no library of custom ops.",
+        f"- Requirements: TensorFlow {written_by['tensorflow']}, with which it was written and verified, or newer. Older "
+        "versions were not tested. The model needs neither Keras nor savedmodel-zoo nor a library of custom ops.",
         "",
     ]
 
@@ -94,26 +95,26 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
         "|---|---|---|",
     ]
     for figure in facts.get("headline", []):
-        beside = figure["baseline_value"]
-        told = "" if beside is None else f"{beside:.4f}, {figure['baseline']}"
-        lines.append(f"| **{figure['metric']}** | {figure['value']:.4f} | {told} |")
+        known = figure["baseline_value"]
+        cell = "" if known is None else f"{known:.4f}, {figure['baseline']}"
+        lines.append(f"| **{figure['metric']}** | {figure['value']:.4f} | {cell} |")
     for key, value in metrics.items():
         if isinstance(value, float) and not _is_shown(key, value, facts.get("headline", [])):
-            beside = f"{baseline[key]:.4f}" if isinstance(baseline.get(key), float) else ""
-            lines.append(f"| {key.replace('_', ' ').replace(' f1', ' F1')} | {value:.4f} | {beside} |")
+            cell = f"{baseline[key]:.4f}" if isinstance(baseline.get(key), float) else ""
+            lines.append(f"| {key.replace('_', ' ').replace(' f1', ' F1')} | {value:.4f} | {cell} |")
     if "num_examples" in metrics:
         lines += ["", f"{metrics['num_examples']:,} examples."]
     return [*lines, ""]
 
 
 def _is_shown(key: str, value: float, headline: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the headline holds this metric already, perhaps under a longer name: `mae` as MAE (kWh)."""
+    """Whether the headline already contains this metric, possibly under a longer name: `mae` as MAE (kWh)."""
     words = set(key.split("_"))
     return any(figure["value"] == value and words <= set(figure["metric"].lower().split()) for figure in headline)
 
 
 def _confusion_section(report: Mapping[str, Any]) -> list[str]:
-    """The confusion matrix of a report that has one: all of it, or what was confused most often."""
+    """Returns the confusion matrix of a report, if it has one; for many classes only the most frequent confusions."""
     if "confusion_matrix" not in report:
         return []
     matrix, names = report["confusion_matrix"], [_escaped(name) for name in report["class_names"]]
@@ -121,17 +122,17 @@ def _confusion_section(report: Mapping[str, Any]) -> list[str]:
         rows = [
             f"| **{name}** | {' | '.join(_count(n) for n in row)} |" for name, row in zip(names, matrix, strict=True)
         ]
-        head = [f"| is \\ answered | {' | '.join(names)} |", "|---" + "|---:" * len(names) + "|"]
-        return ["Rows are what an example is, columns what was answered:", "", *head, *rows, ""]
+        head = [f"| true \\ predicted | {' | '.join(names)} |", "|---" + "|---:" * len(names) + "|"]
+        return ["Rows are true classes, columns predicted classes:", "", *head, *rows, ""]
     confusions = [(count, i, j) for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j and count > 0]
     confusions.sort(key=lambda confusion: -confusion[0])
     if not confusions:
-        return ["Nothing was confused.", ""]
+        return ["No class was confused with another.", ""]
     rows = [
         f"| {names[i]} | {names[j]} | {_count(count)} of {_count(sum(matrix[i]))} |"
         for count, i, j in confusions[:_MOST_CONFUSIONS]
     ]
-    return ["Confused most often:", "", "| is | answered | times |", "|---|---|---|", *rows, ""]
+    return ["Most frequent confusions:", "", "| true | predicted | examples |", "|---|---|---|", *rows, ""]
 
 
 def _figures_section(directory: Path, extra: str) -> list[str]:
@@ -174,7 +175,7 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
     return [
         "## Request",
         "",
-        f"What follows in this section is run in {where}. In Python:",
+        f"Run the examples of this section in {where}. In Python:",
         "",
         "```python",
         "import tensorflow as tf",
@@ -190,17 +191,17 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
         *asked,
         "```",
         "",
-        "Over HTTP, from TensorFlow Serving, which sends the requests of "
-        f"`{artifact_paths.EXTRA}/tf_serving_warmup_requests` to a version before any client's; `signature_name` chooses "
-        f"among {', '.join(f'`{key}`' for key in signatures)}:",
+        "Over HTTP, with TensorFlow Serving. It warms up a new version with the requests in "
+        f"`{artifact_paths.EXTRA}/tf_serving_warmup_requests`. `signature_name` is one of "
+        f"{', '.join(f'`{key}`' for key in signatures)}:",
         "",
         "```sh",
         f'tensorflow_model_server --rest_api_port=8501 --model_name={name} --model_base_path="$(realpath ..)" &',
         *kinds.values(),
         "```",
         "",
-        f"In C, with the headers and libraries of TensorFlow's Python package; `{artifact_paths.EXTRA}/request.c` knows the "
-        "operations behind the inputs and outputs of `serving_default`:",
+        f"In C, with the headers and libraries of TensorFlow's Python package. `{artifact_paths.EXTRA}/request.c` contains "
+        "the names of the graph operations for the inputs and outputs of `serving_default`:",
         "",
         "```sh",
         'TF=$(python -c "import importlib.util as u; '
@@ -215,11 +216,10 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
 
 def _limits_section(facts: Mapping[str, Any]) -> list[str]:
     limits = [
-        "The figures hold for inputs like those of the data set above. The model answers any input that is not refused, "
-        "also one that shows nothing of what it knows.",
+        "The metrics hold for inputs like those of the data set above. The model also gives an output for valid inputs "
+        "that belong to none of its classes or differ from its training data.",
         *facts["limits"],
-        "A batch has at least one example; an empty one is refused. What is refused is answered with the error "
-        "InvalidArgument and a sentence.",
+        "An empty batch is rejected. A rejected request gets the error InvalidArgument and a message.",
     ]
     return ["## Limits", "", *(f"- {limit}" for limit in limits), ""]
 

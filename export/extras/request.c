@@ -1,8 +1,8 @@
-/* Asks serving_default of the SavedModel, through TensorFlow's C API.
+/* Calls serving_default of the SavedModel through TensorFlow's C API.
 
    Usage: request FOLDER $arguments
 
-   FOLDER holds saved_model.pb. The model card beside it tells how this is compiled. */
+   FOLDER contains saved_model.pb. The model card (README.md) in FOLDER shows how to compile this program. */
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 
 #include "tensorflow/c/c_api.h"
 
-/* The names that clients use, and the operation of the graph, with the number of its output, behind each. */
+/* The names that clients use, each with its graph operation and output number. */
 typedef struct {
     const char *name, *operation;
     int number;
@@ -59,7 +59,7 @@ static inline TF_Tensor *file_tensor(const char *path) {
     return tensor;
 }
 
-/* Takes as many numbers as the shape says; a size of -1 takes all that are left. */
+/* Reads as many numbers as the shape requires; a size of -1 reads all remaining numbers. */
 static inline TF_Tensor *number_tensor(int argc, char **argv, int *at, TF_DataType type, int64_t *shape, int rank) {
     const int64_t left = argc - *at;
     int64_t count = 1;
@@ -106,7 +106,7 @@ int main(int argc, char **argv) {
     const char *folder = next(argc, argv, &at);
     TF_Tensor *values[NUM_INPUTS], *answers[NUM_OUTPUTS] = {0};
     $values
-    if (at < argc) fail("usage", "too many words: request FOLDER $arguments");
+    if (at < argc) fail("usage", "too many arguments: request FOLDER $arguments");
 
     TF_Status *status = TF_NewStatus();
     TF_Graph *graph = TF_NewGraph();
@@ -118,14 +118,14 @@ int main(int argc, char **argv) {
     TF_Output inputs[NUM_INPUTS], outputs[NUM_OUTPUTS];
     for (int i = 0; i < NUM_INPUTS; i++) {
         inputs[i] = (TF_Output){TF_GraphOperationByName(graph, INPUTS[i].operation), INPUTS[i].number};
-        if (!inputs[i].oper) fail(INPUTS[i].operation, "is no operation of this SavedModel");
+        if (!inputs[i].oper) fail(INPUTS[i].operation, "is not an operation of this SavedModel");
     }
     for (int i = 0; i < NUM_OUTPUTS; i++) {
         outputs[i] = (TF_Output){TF_GraphOperationByName(graph, OUTPUTS[i].operation), OUTPUTS[i].number};
-        if (!outputs[i].oper) fail(OUTPUTS[i].operation, "is no operation of this SavedModel");
+        if (!outputs[i].oper) fail(OUTPUTS[i].operation, "is not an operation of this SavedModel");
     }
     TF_SessionRun(session, NULL, inputs, values, NUM_INPUTS, outputs, answers, NUM_OUTPUTS, NULL, 0, NULL, status);
-    if (TF_GetCode(status) != TF_OK) fail("refused", TF_Message(status));
+    if (TF_GetCode(status) != TF_OK) fail("request rejected", TF_Message(status));
     for (int i = 0; i < NUM_OUTPUTS; i++) print_tensor(OUTPUTS[i].name, answers[i]);
 
     for (int i = 0; i < NUM_INPUTS; i++) {

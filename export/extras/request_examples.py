@@ -1,6 +1,6 @@
-"""Requests to an artifact, written out for clients: in Python, as JSON for TensorFlow Serving, and as a C program.
+"""Example requests to an artifact: in Python, as JSON for TensorFlow Serving, and as a C program.
 
-Values are those of the first golden example where they are short, so that what is shown is also answered.
+Short values come from the first golden example, so that the examples are valid requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zoo.errors import UsageError
 from zoo.export import artifact_paths
 
 FILE = "/path/to/image.png"
-"""Stands for a file of the reader's own, for inputs that take a whole file's bytes."""
+"""Placeholder for a file of the user, for inputs that take the bytes of a whole file."""
 
 _MOST_NUMBERS = 32
 _LONGEST_TEXT = 120
@@ -31,7 +31,7 @@ Specs = Mapping[str, Mapping[str, Any]]
 
 
 def tensor_names(directory: Path, signature: str = "serving_default") -> dict[str, dict[str, tuple[str, int]]]:
-    """Returns what runtimes without names of inputs need, such as C: the operation and output number behind each name.
+    """Returns the graph operation and output number of each input and output, which the C API needs.
 
     Returns:
         Under `inputs` and `outputs`, (operation, number) by name.
@@ -53,11 +53,11 @@ def tensor_names(directory: Path, signature: str = "serving_default") -> dict[st
 
 
 def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
-    """Returns a request as keyword arguments in Python, for one example.
+    """Returns a request for one example as Python keyword arguments.
 
     Args:
         specs: the inputs by name, as zoo.json describes them.
-        golden: examples of each.
+        golden: golden examples by input name.
     """
     arguments = []
     for key, spec in specs.items():
@@ -76,9 +76,9 @@ def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
 
 
 def rest_request(signature: str, specs: Specs, golden: Mapping[str, np.ndarray], url: str) -> str | None:
-    """Returns a shell command that sends one example to TensorFlow Serving's REST API, None where it would be too long.
+    """Returns a shell command that sends one example to TensorFlow Serving's REST API; None if it would be too long.
 
-    By its rules bytes are {"b64": ...}, several inputs stand by their names, and an only one stands alone.
+    In this API, bytes are {"b64": ...}. Several inputs are an object by name; a single input is the value itself.
     """
     row: dict[str, Any] = {}
     for key, spec in specs.items():
@@ -91,18 +91,19 @@ def rest_request(signature: str, specs: Specs, golden: Mapping[str, np.ndarray],
     files = sum(spec["kind"] == "file" for spec in specs.values())
     if not files:
         return f"curl -d {shlex.quote(body)} {url}"
-    # Through a pipe: the words of a command may not be as long as an image file.
+    # Through a pipe, because a command line is too short for an image file.
     contents = " ".join([f'"$(base64 -w0 {FILE})"'] * files)
     return f"printf {shlex.quote(body)} {contents} | curl -d @- {url}"
 
 
 def c_program(directory: Path) -> str:
-    """Returns a C program that asks `serving_default` of the SavedModel in a version folder.
+    """Returns a C program that calls `serving_default` of the SavedModel in a version folder.
 
-    It is compiled against the headers and libraries of TensorFlow's own wheel, and knows the operations of this graph.
+    It compiles against the headers and libraries of TensorFlow's Python package and contains the names of the graph's
+    operations.
 
     Raises:
-        UsageError: an input of another type than float32, int32, int64 and string.
+        UsageError: an input has another type than float32, int32, int64 and string.
     """
     specs = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")["signatures"]["serving_default"]
     names, made = tensor_names(directory), []
@@ -118,7 +119,7 @@ def c_program(directory: Path) -> str:
         else:
             raise UsageError(
                 f"Input {key} of serving_default is {spec['dtype']}; expected one of {', '.join(_C_TYPES)}, string. "
-                "Give the preprocessor's request one of these types, and cast it inside the graph."
+                "Use one of these types in the preprocessor's requests, and cast it inside the graph."
             )
     rows = {
         side: ",\n".join(
@@ -136,7 +137,7 @@ def c_program(directory: Path) -> str:
 
 
 def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
-    """Returns the words for the C program's command line, for one example."""
+    """Returns the command-line arguments of the C program for one example."""
     words = []
     for key, spec in specs.items():
         value = _example(golden.get(key), spec)
@@ -158,13 +159,13 @@ def _argument(key: str, spec: Mapping[str, Any]) -> str:
 
 
 def _example(values: np.ndarray | None, spec: Mapping[str, Any]) -> list[Any] | None:
-    """The first golden example as a list of one, shortened where that leaves it a request; None where it is too long."""
+    """Returns the first golden example as a list of one element, shortened if it stays valid; None if it is too long."""
     if values is None:
         return None
     if values.dtype == object:
         text = bytes(values[0]).decode("utf-8", "replace")
         cut = text[:_LONGEST_TEXT].rpartition(" ")[0] if len(text) > _LONGEST_TEXT else text
-        return [cut or text]  # an id, which has no spaces, stays whole
+        return [cut or text]  # an id has no spaces and is not cut
     first = np.nan_to_num(values[0])
     if spec["shape"][1:] and spec["shape"][1] is None:
         first = first[:2] if first.ndim > 1 else first[: np.count_nonzero(first) or 1]

@@ -1,8 +1,8 @@
-"""Warm-up requests: what TensorFlow Serving runs through a SavedModel before it answers anybody.
+"""Warm-up requests, which TensorFlow Serving runs on a SavedModel before it serves clients.
 
-The first request of a signature is the slow one: kernels are chosen, the graph is optimised. TensorFlow Serving therefore
-replays `assets.extra/tf_serving_warmup_requests`, a TFRecord file of PredictionLog messages, at most 1000 of them, while it
-loads a version, and sends clients to that version only afterwards.
+The first request of a signature is slow, because kernels are chosen and the graph is optimized. While TensorFlow Serving
+loads a version, it therefore replays `assets.extra/tf_serving_warmup_requests`, a TFRecord file of at most 1000
+PredictionLog messages. Clients reach the version only afterwards.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 NAME = "tf_serving_warmup_requests"
 _ROWS = 4
 _BYTES = 256 * 1024
-"""At most so many examples, and so many bytes, in the request of a signature; but one example at least."""
+"""The maximum number of examples and bytes in the request of a signature; a request has at least one example."""
 
 
 def write_warmup(directory: Path, model_name: str, examples: Mapping[str, Mapping[str, np.ndarray]]) -> Path:
-    """Writes a request for every signature, of the first golden examples, into a version folder's assets.extra.
+    """Writes a request with the first golden examples for every signature into a version folder's assets.extra.
 
     Args:
         directory: the version folder.
-        model_name: what `model_spec.name` says; a server takes the name that it knows the folder by instead.
-        examples: for every signature its inputs by name, batch first; strings as objects.
+        model_name: value of `model_spec.name`; a server uses its own name of the model instead.
+        examples: the inputs of each signature by name, batch first; strings as objects.
 
     Raises:
-        KeyError: a signature without examples.
-        OSError: the file cannot be written; also as `tf.errors.OpError`.
+        KeyError: a signature has no examples.
+        OSError: the file cannot be written; may also be raised as `tf.errors.OpError`.
 
     Example:
         >>> write_warmup(Path("exports/digits/1"), "digits", {"predict": {"image": np.zeros((1, 8, 8, 1))}})
         PosixPath('exports/digits/1/assets.extra/tf_serving_warmup_requests')
     """
-    # Here, not above: the messages are a package of their own, which nothing but an export needs.
+    # Imported here, because only an export needs this package.
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     file = directory / artifact_paths.EXTRA / NAME
@@ -65,7 +65,7 @@ def _tensor(value: np.ndarray) -> tensor_pb2.TensorProto:
 
 
 def _rows(inputs: Mapping[str, np.ndarray]) -> int:
-    """How many of the first examples go into one request."""
+    """Returns the number of examples for one request."""
 
     def size(row: int) -> int:
         parts = (value[row] for value in inputs.values())

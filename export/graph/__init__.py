@@ -1,1 +1,1 @@
-"""The served graph: signatures, request checks, and how layers are prepared for serving."""
+"""The served graph: signatures, request checks, and the preparation of layers for serving."""

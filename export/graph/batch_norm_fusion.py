@@ -1,8 +1,8 @@
-"""Batch normalization fused into the convolution or Dense layer before it, as a SavedModel answers with it.
+"""Fuses batch normalization into the preceding convolution or Dense layer, for serving.
 
-Outside training, batch normalization is a scale and a shift of every channel by numbers that no longer change. A kernel that
-has the scale in it, and a bias that has the shift, answer the same in one pass over the tensor less, and TensorFlow joins
-the activation behind them to the same op. Names and order of layers stay; normalization layers become identities.
+Outside training, batch normalization scales and shifts every channel by constants. Multiplying the kernel by the scale and
+adding the shift to the bias gives the same outputs with one pass over the tensor less, and TensorFlow can fuse the
+following activation into the same op. Names and order of layers are kept; normalization layers become identities.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _DEPTHWISE = layers.DepthwiseConv1D, layers.DepthwiseConv2D
 _FUSED = layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense, *_DEPTHWISE
 _EXACT = "float32", "float64"
 _FAR = 20.0
-"""Deviations. A sum that is as large as 20 of them is rounded by 20 times as much as what is left of it."""
+"""Limit in standard deviations. A sum of 20 deviations has a rounding error 20 times that of the normalized result."""
 
 
 def plan(model: keras.Model, kept: Collection[str | None] = ()) -> dict[str, str]:
-    """Returns the layers that take the normalization behind them: name of the layer to name of the normalization.
+    """Returns the pairs to fuse: names of layers to names of the normalization layers that follow them.
 
     Args:
-        model: a Functional or Sequential model; of others, and inside of nested models, nothing is fused.
-        kept: names of layers whose own answers are wanted.
+        model: a Functional or Sequential model; nothing is fused in other models and inside nested models.
+        kept: names of layers whose own outputs are needed.
     """
     try:
         whole = model.get_config()
-    except (TypeError, ValueError, NotImplementedError):  # whoever rebuilds it says so
+    except (TypeError, ValueError, NotImplementedError):  # rebuilding the model reports this
         return {}
     graph = {"layers"} if isinstance(model, keras.Sequential) else {"layers", "input_layers", "output_layers"}
     if not isinstance(whole, dict) or not graph <= whole.keys():
@@ -46,7 +46,7 @@ def plan(model: keras.Model, kept: Collection[str | None] = ()) -> dict[str, str
 
 
 def weights(model: keras.Model, pairs: Mapping[str, str]) -> list[np.ndarray[Any, Any]]:
-    """Returns the weights of the model's fused form, in its order."""
+    """Returns the weights of the fused model, in its order."""
     if not pairs:
         return list(model.get_weights())
     by_name = {layer.name: layer for layer in model.layers}
@@ -60,7 +60,7 @@ def weights(model: keras.Model, pairs: Mapping[str, str]) -> list[np.ndarray[Any
 
 
 def config(model: keras.Model, pairs: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the config of the model's fused form."""
+    """Returns the config of the fused model."""
     whole: dict[str, Any] = model.get_config()
     if not pairs:
         return whole
@@ -89,7 +89,7 @@ def _name(entry: dict[str, Any]) -> str:
 
 
 def _pairs(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields every two layers of which the second is used once and is all that reads the first, which is used once."""
+    """Yields pairs of layers (first, second) that are each called once, where only the second reads the first's output."""
     entries = config["layers"]
     if "input_layers" not in config:  # Sequential
         names = [_name(entry) for entry in entries]
@@ -105,7 +105,7 @@ def _pairs(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(nested: Any) -> Iterator[str]:
-    """Yields the names of the layers whose tensors a serialized call reads."""
+    """Yields the names of the layers whose outputs a serialized call reads."""
     if isinstance(nested, dict):
         if nested.get("class_name") == "__keras_tensor__":
             yield str(nested["config"]["keras_history"][0])
@@ -128,7 +128,7 @@ def _histories(nested: Any) -> Iterator[str]:
 
 
 def _can_fuse(layer: Any, norm: Any) -> bool:
-    """Whether a layer's kernel can take the normalization behind it, to the last channel and without loss."""
+    """Whether the normalization can be fused into the layer for every channel without loss of precision."""
     if type(layer) not in _FUSED or type(norm) is not layers.BatchNormalization:
         return False
     if not (layer.built and norm.built):
@@ -147,8 +147,8 @@ def _can_fuse(layer: Any, norm: Any) -> bool:
 
 
 def _is_near(layer: Any, norm: Any) -> bool:
-    """Whether no channel's mean is many deviations away from 0: there, scale and shift are large and nearly cancel, and
-    what is left depends on which comes first."""
+    """Whether every channel's mean is within `_FAR` deviations of 0. Beyond that, scale and shift are large and nearly
+    cancel, so the result depends on the order of operations."""
     bias = _wide(layer.bias if layer.use_bias else None, 0.0)
     away = np.abs(_wide(norm.moving_mean, 0.0) - bias) / np.sqrt(_wide(norm.moving_variance, 1.0) + norm.epsilon)
     return bool(np.all(away < _FAR))
@@ -159,10 +159,10 @@ def _wide(variable: Any, otherwise: float) -> Any:
 
 
 def _together(layer: Any, norm: Any) -> list[np.ndarray[Any, Any]]:
-    """Returns kernel and bias of both as one, computed in float64."""
+    """Returns the fused kernel and bias, computed in float64."""
     scale = _wide(norm.gamma, 1.0) / np.sqrt(_wide(norm.moving_variance, 1.0) + norm.epsilon)
     shift = _wide(norm.beta, 0.0) - _wide(norm.moving_mean, 0.0) * scale
     kernel, bias = _wide(layer.kernel, 0.0), _wide(layer.bias if layer.use_bias else None, 0.0)
-    # A depthwise kernel ends with (channels, how many of each), the others with the channels.
+    # The last axes of a depthwise kernel are (channels, multiplier); other kernels end with the channels.
     factor = scale.reshape(kernel.shape[-2:]) if isinstance(layer, _DEPTHWISE) else scale
     return [values.astype(layer.variable_dtype) for values in (kernel * factor, bias * scale + shift)]

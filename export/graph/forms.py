@@ -1,7 +1,8 @@
 """The forms of an export: ways to write the same trained model into a SavedModel.
 
-A form says how config and weights of the model change, how its layers are prepared to be traced, which ops it must not
-hold, and how far its outputs may be from the trained model's. A new form is one `Form`; `zoo.export.save` takes it.
+A form defines how the config and weights of the model change, how its layers are prepared for tracing, which ops the graph
+must not contain, and how much its outputs may differ from the trained model's. A new form is one `Form` object, passed to
+`zoo.export.save`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
 
 ROUNDING = 1e-5
-"""What float32 sums may differ by when they are added up in another order, relative to the larger of 1 and the output's
+"""Allowed difference of float32 sums that are computed in another order, relative to the larger of 1 and the output's
 largest value."""
 
 
@@ -32,10 +33,11 @@ class Content:
     """Config and weights of a model as a form writes them.
 
     Attributes:
-        config: what the copy is made from.
-        weights: its weights, in its order.
-        changed: names of layers that are not what they were; all of their state is in `weights`.
-        detail: what was done to the weights, as it follows "the live model's": `with batch norm fused`; "" for nothing.
+        config: the config of the copy.
+        weights: the weights of the copy, in its order.
+        changed: names of layers that differ from the trained model's; their whole state is in `weights`.
+        detail: how the weights were changed, as a phrase after "identical to the trained model's", such as `with batch
+            norm fused`; "" for no change.
     """
 
     config: Mapping[str, Any]
@@ -45,12 +47,12 @@ class Content:
 
 
 def as_trained(model: keras.Model, kept: Collection[str | None]) -> Content:
-    """Returns config and weights as they are."""
+    """Returns config and weights without changes."""
     return Content(model.get_config(), model.get_weights())
 
 
 def with_batch_norm_fused(model: keras.Model, kept: Collection[str | None]) -> Content:
-    """Returns config and weights with batch normalization fused into the layers before it, as far as that is safe."""
+    """Returns config and weights with batch normalization fused into preceding layers where this is numerically safe."""
     pairs = batch_norm_fusion.plan(model, kept)
     if not pairs:
         return as_trained(model, kept)
@@ -62,18 +64,18 @@ def with_batch_norm_fused(model: keras.Model, kept: Collection[str | None]) -> C
 class Form:
     """One way to write a trained model.
 
-    Layers that can be computed in several ways have the method `pack_weights`, which returns their weights in the layout
-    of a faster op or nothing, and the attributes `form` and `packed`, which are set while a function is traced.
+    Layers with several implementations have the method `pack_weights`, which returns their weights in the layout of a
+    faster op or nothing, and the attributes `form` and `packed`, which are set while a function is traced.
 
     Attributes:
-        name: what zoo.json calls it.
+        name: its name in zoo.json.
         tolerance: largest difference from the trained model's outputs, relative to the larger of 1 and the output's
             largest value; above 0 and below 1.
-        reason: why its outputs differ at all, in a phrase.
-        write: config and weights, from the model and the names of layers whose own outputs are wanted.
-        layer_form: `form` of such layers.
-        packed: whether such layers have their weights packed.
-        excluded_ops: ops that its graph must not hold.
+        reason: why its outputs differ, as a phrase.
+        write: returns config and weights, given the model and the names of layers whose own outputs are needed.
+        layer_form: value of `form` for such layers.
+        packed: whether such layers use packed weights.
+        excluded_ops: ops that the graph must not contain.
 
     Example:
         >>> halved = Form("bfloat16", 0.02, "weights have 8 bits", write=round_to_bfloat16)
@@ -97,10 +99,10 @@ class Form:
             )
 
     def content(self, model: keras.Model, interface: Interface) -> Content:
-        """Returns what is written of a model.
+        """Returns the config and weights to write for a model.
 
         Raises:
-            UsageError: the model has no config, as a subclassed one.
+            UsageError: the model has no config, such as a subclassed model.
         """
         spec = registry.get_spec(interface.build["name"])
         with rebuilding(model):
@@ -108,11 +110,11 @@ class Form:
 
     @contextlib.contextmanager
     def prepared(self, layers: Sequence[Any], packed: Sequence[Sequence[tf.Variable]]) -> Iterator[None]:
-        """Has layers compute in this form what is traced inside of it; afterwards they are as before.
+        """Sets layers to this form while a function is traced, and restores them afterwards.
 
         Args:
-            layers: those that have several forms.
-            packed: the packed weights of each, none where it packs nothing.
+            layers: the layers with several implementations.
+            packed: the packed weights of each layer; empty for a layer without any.
         """
         before = [(layer, layer.form, getattr(layer, "packed", None)) for layer in layers]
         try:
@@ -124,29 +126,29 @@ class Form:
                 layer.form, layer.packed = form, held
 
     def check_ops(self, function: Any, signature: str) -> None:
-        """Raises `UsageError` where a traced function holds an op that this form must not."""
+        """Raises `UsageError` if a traced function contains an op that this form excludes."""
         if not self.excluded_ops:
             return
         graph = function.graph.as_graph_def()
         nodes = (node for part in (graph.node, *(f.node_def for f in graph.library.function)) for node in part)
         if held := sorted({node.op for node in nodes} & self.excluded_ops):
             raise UsageError(
-                f"Signature {signature} holds {', '.join(held)}, which the form {self.name!r} must not. Leave the op out of "
-                "the layer that makes it where its `form` is this one's."
+                f"Signature {signature} contains {', '.join(held)}, which the form {self.name!r} excludes. Change the layer "
+                f"that uses the op, so that it avoids the op when its `form` is {self.layer_form!r}."
             )
 
     def is_like(self, other: Form) -> bool:
-        """Whether this form has layers compute as another does."""
+        """Whether layers compute in the same way in this form and in another."""
         return (self.layer_form, self.packed) == (other.layer_form, other.packed)
 
     def describe(self, content: Content) -> dict[str, Any]:
-        """Returns what zoo.json says of the form in which a model was written."""
+        """Returns the entry in zoo.json about the form of a model."""
         return {"name": self.name, "weights": content.detail, "tolerance": self.tolerance, "reason": self.reason}
 
 
 @contextlib.contextmanager
 def rebuilding(model: keras.Model) -> Iterator[None]:
-    """Turns what goes wrong while a model is made again from its config into a `UsageError` that says so."""
+    """Converts exceptions while a model is rebuilt from its config into a `UsageError`."""
     try:
         yield
     except UsageError:
@@ -158,19 +160,19 @@ def rebuilding(model: keras.Model) -> Iterator[None]:
         ) from error
 
 
-_ORDER_OF_SUMS = "float32 sums are added up in another order"
+_ORDER_OF_SUMS = "float32 sums are computed in another order"
 
 SERVED = Form("served", ROUNDING, _ORDER_OF_SUMS, write=with_batch_norm_fused)
-"""What TensorFlow answers fastest: batch norm fused, recurrent layers in fused ops and in two loops for many rows."""
+"""The fastest form in TensorFlow: batch norm is fused; recurrent layers use fused ops, and two loops for many rows."""
 
 UNFUSED = Form("unfused", ROUNDING, _ORDER_OF_SUMS)
-"""`SERVED` with batch norm as it was trained, for models whose rounding fusing would change by too much."""
+"""`SERVED` without fused batch norm, for models in which fusing would change the rounding by too much."""
 
 PORTABLE = Form(
     "portable", ROUNDING, _ORDER_OF_SUMS, layer_form="portable", packed=False, excluded_ops=frozenset({"BlockLSTM"})
 )
-"""Ops that other runtimes convert. `predict` is traced in it once more, as `predict_portable`, where that makes a
-difference."""
+"""Only ops that other runtimes can convert. If it differs from the main form, `predict` is traced in it a second time, as
+`predict_portable`."""
 
 FORMS = (SERVED, UNFUSED)
 """The forms that an export tries, in order, until one passes its verification."""

@@ -1,4 +1,4 @@
-"""Requests as they reach the graph: shapes and numbers that a runtime lets through, refused with a sentence."""
+"""Checks of requests inside the graph: rejects invalid shapes and numbers with a clear message."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import tensorflow as tf
 
 
 def checked(request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns the inputs of a signature, behind checks of what is said of them nowhere else.
+    """Returns the inputs of a signature after checking their shapes and values in the graph.
 
-    Runtimes compare types with the signature's, and not always shapes. Some kernels answer an empty batch with an error
-    about primitives, a sequence of no steps with one about empty lists; embeddings take -1 for the last word, silently.
+    Runtimes compare types with the signature, but not always shapes. Some kernels report an empty batch as an error about
+    primitives, and a sequence without steps as an error about empty lists. Embeddings silently read -1 as the last row.
 
     Args:
-        request: the inputs by name, with the shapes that the signature promises, batch first; integers are row numbers of
-            tables.
+        request: the inputs by name, with the shapes of the signature, batch first; integers are row numbers of tables.
 
     Raises:
-        InvalidArgumentError: when it runs: a rank or a dimension that differs, an empty batch, no steps, inputs with
-            different numbers of rows, an integer below 0.
+        InvalidArgumentError: at run time: another rank or dimension, an empty batch, no steps, inputs with different
+            numbers of rows, or an integer below 0.
 
     Example:
         >>> checked({"token_ids": tf.constant([[2, 3, 0]])})["token_ids"].shape

@@ -1,4 +1,4 @@
-"""The served functions: raw request to labelled answer, model tensor to named output, raw request to features."""
+"""The served functions: from raw requests to labels, from model inputs to named outputs, from raw requests to features."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Tensors = dict[str, tf.Tensor]
 
 PORTABLE = "predict_portable"
-"""`predict` once more, where the fastest ops of TensorFlow are ones that other runtimes do not know."""
+"""A second version of `predict` without TensorFlow's fastest ops, which other runtimes do not support."""
 
 
 def served_model(
@@ -33,25 +33,25 @@ def served_model(
     form: Form = forms.SERVED,
     content: Content | None = None,
 ) -> tuple[tf.Module, dict[str, Any]]:
-    """Returns what is saved: variables and labels, and a traced function per signature, each with a dynamic batch.
+    """Returns the module to save, with variables and labels, and one traced function with a dynamic batch per signature.
 
-    The model is rebuilt on the CPU, outside any strategy: mirrored variables and kernels for one kind of device stay
-    behind.
+    The model is rebuilt on the CPU outside any strategy, so that it has no mirrored variables and no device-specific
+    kernels.
 
     Args:
         model: the trained Functional model.
         interface: the run's interface.
-        assets: a folder for files that become assets, such as a vocabulary; it must stay until all is saved.
-        labels_file: the class names, one a line; it becomes an asset. None for tasks without classes.
-        form: how the model is written.
-        content: what `form.content` returned, where it is known already.
+        assets: a folder for files that become assets, such as a vocabulary; it must exist until the model is saved.
+        labels_file: the class names, one per line; it becomes an asset. None for tasks without classes.
+        form: the form in which the model is written.
+        content: the result of `form.content`, if it was already computed.
     """
     task = tasks.get_task(interface.task)
     preprocessor, resources = interface.preprocessor.for_export(assets)
     with tf.device("/cpu:0"):
         network = served_copy(model, content or form.content(model, interface))
     functions = heads(network, interface)
-    # Layers that can be computed in several ways; see `Form`.
+    # Layers with several implementations; see `Form`.
     several = [layer for layer in network._flatten_layers() if hasattr(layer, "pack_weights")]
 
     module = tf.Module(name="served_model")
@@ -59,8 +59,8 @@ def served_model(
         lambda: [list(layer.pack_weights()) if form.packed else [] for layer in several], autograph=False
     )
     module.packed_weights = [[tf.Variable(w, trainable=False) for w in weights] for weights in pack()]
-    module.pack_weights = pack  # what they must be, from the weights themselves: verification asks
-    # Plain variables alone, not the Keras model: it would be saved and loaded beside them, every weight twice.
+    module.pack_weights = pack  # verification calls it to check the packed weights
+    # Only the variables, not the Keras model: otherwise every weight would be saved and loaded twice.
     module.model_weights = [v.value for v in network.weights]
     module.model_variables = [v.value for v in network.variables]
     module.resources = [*resources, *copies.tables(network)]
@@ -93,17 +93,17 @@ def signature_functions(
     functions: Mapping[str, Callable[[Tensors, Tensors], Tensors]],
     label: Callable[[tf.Tensor], tf.Tensor],
 ) -> dict[str, tuple[tuple[str, ...] | None, Callable[[Tensors], Tensors]]]:
-    """Returns what each signature computes, of the model in the artifact as of the trained one.
+    """Returns the function of each signature, for the artifact's model as well as for the trained model.
 
     Args:
-        task: declares the signatures; `features` takes what `serving_default` takes.
-        preprocessor: makes model inputs of raw requests.
-        functions: what `heads` returned.
-        label: class numbers to labels.
+        task: declares the signatures; `features` has the inputs of `serving_default`.
+        preprocessor: makes model inputs from raw requests.
+        functions: the result of `heads`.
+        label: function from class numbers to labels.
 
     Returns:
-        By signature the names of the raw requests that it takes, None for `predict`, which takes model inputs, and a function
-        from a batch of them by name to named outputs.
+        By signature, the names of its raw requests (None for `predict`, which takes model inputs) and a function from a
+        batch of inputs by name to named outputs.
     """
     declared = dict(task.signatures)
     if "features" in functions:
@@ -125,28 +125,28 @@ def signature_functions(
 
 
 def served_copy(model: keras.Model, content: Content) -> keras.Model:
-    """Returns a model of a form's config and weights, outside any strategy, without kernels for one kind of device.
+    """Returns a model with a form's config and weights, outside any strategy and without device-specific kernels.
 
     Args:
         model: the trained model.
-        content: what a form writes of it.
+        content: the config and weights of a form.
 
     Raises:
-        UsageError: the model cannot be rebuilt from its config, as a subclassed one cannot.
+        UsageError: the model cannot be rebuilt from its config, such as a subclassed model.
     """
     with forms.rebuilding(model):
         copy = type(model).from_config(content.config)
         copies.carry(model, copy, content.weights, changed=content.changed)
     for layer in copy._flatten_layers():
         if hasattr(layer, "use_cudnn"):
-            # Where a GPU is in sight a recurrent layer is traced into a kernel that runs on no CPU and converts to nothing.
+            # With a GPU, a recurrent layer would be traced to a kernel that runs on no CPU and cannot be converted.
             layer.use_cudnn = False
     return copy
 
 
 def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Tensors, Tensors], Tensors]]:
-    """Returns functions from named model inputs, and the preprocessor's extras, to named outputs: `predict`, `features`
-    where the spec has it, and the spec's own.
+    """Returns functions from named model inputs and the preprocessor's extras to named outputs: `predict`, `features` if
+    the spec has a features layer, and the spec's own functions.
 
     Raises:
         UsageError: the model lacks the layer that its spec names.
@@ -170,9 +170,9 @@ def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Tenso
         inner = keras.Model(model.inputs, layers[spec.features_layer].output)
 
         def features(inputs: Tensors, extras: Tensors) -> Tensors:
-            # Under a mixed precision policy the layer answers in half precision, which other runtimes misread.
+            # Under a mixed precision policy, the output is in half precision, which other runtimes misread.
             values = tf.cast(inner(tasks.model_input(inner, inputs), training=False), tf.float32)
-            if values.shape.rank == 3 and "lengths" in extras:  # of every step: on padding 0, however much there is
+            if values.shape.rank == 3 and "lengths" in extras:  # features of every step: 0 on padding
                 real = tf.sequence_mask(extras["lengths"], tf.shape(values)[1])
                 values = tf.where(tf.expand_dims(real, -1), values, 0.0)
             return {"features": values}
@@ -183,7 +183,7 @@ def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Tenso
 
 def model_inputs(model: keras.Model) -> dict[str, tf.TensorSpec]:
     """Returns the model's inputs by name, with a dynamic batch."""
-    # Of an input that nobody named the tensor has a name of its own in every copy, the layer does not.
+    # An unnamed input's tensor has another name in every copy of the model; its layer keeps the name.
     names = [t._keras_history.operation.name for t in model.inputs]
     return {
         name: tf.TensorSpec((None, *t.shape[1:]), t.dtype, name) for name, t in zip(names, model.inputs, strict=True)
@@ -191,6 +191,6 @@ def model_inputs(model: keras.Model) -> dict[str, tf.TensorSpec]:
 
 
 def by_input(model: keras.Model, parts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a preprocessor makes by the names of the model's inputs; of a single one the name is free."""
+    """Returns a preprocessor's results by the names of the model's inputs; a single result may have any name."""
     names = list(model_inputs(model))
     return dict(zip(names, parts.values(), strict=True)) if len(names) == len(parts) == 1 else dict(parts)

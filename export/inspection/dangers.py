@@ -1,4 +1,4 @@
-"""The ops of TensorFlow that reach outside a graph, by what they do, and what a node of one does."""
+"""TensorFlow's ops with effects outside the graph, by effect."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ KINDS = {
     "writes files": _WRITES,
     "uses the network": _NETWORK,
     "runs Python": ("PyFunc", "PyFuncStateless", "EagerPyFunc"),
-    "calls native code by its name": ("XlaCustomCall", "XlaCustomCallV2"),
+    "calls native code by name": ("XlaCustomCall", "XlaCustomCallV2"),
     "ends the process": ("Abort",),
 }
-"""The ops that no artifact needs, by what they do."""
+"""Ops that no artifact needs, by effect."""
 
 DEVICE = _names("""
     CudnnRNN CudnnRNNV2 CudnnRNNV3 CudnnRNNBackprop CudnnRNNBackpropV2 CudnnRNNBackpropV3 CudnnRNNParamsSize
     CudnnRNNParamsToCanonical CudnnRNNParamsToCanonicalV2 CudnnRNNCanonicalToParams CudnnRNNCanonicalToParamsV2
 """)
-"""The ops that run on NVIDIA GPUs alone: they do no harm, and other machines cannot serve them."""
+"""Ops that run only on NVIDIA GPUs. They are harmless, but other machines cannot serve them."""
 
 SAVES = ("SaveV2", "MergeV2Checkpoints")
 RESTORES = ("RestoreV2", "RestoreSlice", "Restore")
@@ -60,7 +60,7 @@ TABLES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 
 
 def danger(node: Any) -> str | None:
-    """Returns what a node does that a graph for serving should not, in words, or None."""
+    """Returns a phrase for the dangerous effect of a node, or None."""
     from tensorflow.python.framework import op_def_registry
 
     def text(name: str) -> str:
@@ -71,11 +71,11 @@ def danger(node: Any) -> str | None:
         return None if stream in ("stderr", "stdout") or stream.startswith("log(") else f"writes to {stream}"
     if node.op == "FixedUnigramCandidateSampler" and not text("vocab_file"):
         return None
-    if node.op in ("DecodeProtoV2", "EncodeProto"):  # a description of messages that the op carries, or a file of them
+    if node.op in ("DecodeProtoV2", "EncodeProto"):  # message definitions inside the op, or in a file
         source = text("descriptor_source") or "local://"
         return None if source.startswith(("local://", "bytes://")) else f"reads {source!r}"
     for what, names in KINDS.items():
         if node.op in names:
             return what
-    # A node outside XLA's and TensorFlow's registry needs a library that no plain runtime has.
-    return None if op_def_registry.get(node.op) is not None else "is no op of TensorFlow's core"
+    # An op outside the registry of TensorFlow and XLA needs a custom library.
+    return None if op_def_registry.get(node.op) is not None else "is not a built-in op of TensorFlow"

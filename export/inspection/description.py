@@ -1,4 +1,4 @@
-"""Description: what a SavedModel is, read from its files without loading it."""
+"""Describes a SavedModel from its files, without loading it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from zoo.export.inspection import operations
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a SavedModel is.
+    """The description of a SavedModel.
 
     Attributes:
         path: the version folder.
-        facts: the contents as JSON shows them: `signatures`, `labels`, `sizes`, `parameters`, `ops`, `dangerous`,
-            `machinery`, `unportable`, `tensorflow`, `metrics`, `hashes`, and of an artifact of this project `model`,
-            `task`, `data`.
+        facts: the contents, in the form of the JSON output: `signatures`, `labels`, `sizes`, `parameters`, `ops`,
+            `dangerous`, `machinery`, `unportable`, `tensorflow`, `metrics`, `hashes`, and for an artifact of this
+            project `model`, `task`, `data`.
     """
 
     path: Path
     facts: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what `zoo describe --json` prints."""
+        """Returns the object that `zoo describe --json` prints."""
         return {"path": str(self.path), **self.facts}
 
     def text(self) -> str:
@@ -37,20 +37,18 @@ class Description:
         facts = self.facts
         lines = [str(self.path)]
         if facts["sums"]:
-            lines.append(f"Changed since it was written, see the end: {'; '.join(facts['sums'][:3])}")
+            lines.append(f"Files have changed since the export, see the end: {'; '.join(facts['sums'][:3])}")
         if facts["model"]:
             arguments = ", ".join(f"{k}={v}" for k, v in facts["model"]["arguments"].items())
             lines += [f"{facts['model']['name']} for {facts['task'].replace('_', ' ')}, with {arguments}"]
             lines += [f"trained on {facts['data'].get('name')}, licence {facts['data'].get('licence')}"]
         parameters = facts["parameters"]
-        counted = (
-            "a number of parameters that its files do not tell" if parameters is None else f"{parameters:,} parameters"
-        )
+        counted = "unknown number of parameters" if parameters is None else f"{parameters:,} parameters"
         lines += [f"{counted}, {_size(sum(facts['sizes'].values()))}", "", "Signatures"]
         for name, signature in facts["signatures"].items():
-            note = "  (the one that other runtimes convert)" if name == facts["portable_signature"] else ""
+            note = "  (for conversion to other runtimes)" if name == facts["portable_signature"] else ""
             lines.append(f"  {name}{note}")
-            for side, word in (("inputs", "takes"), ("outputs", "answers")):
+            for side, word in (("inputs", "input"), ("outputs", "output")):
                 lines += [f"    {word:<8}{key}: {_shown(spec)}" for key, spec in signature[side].items()]
         if facts["labels"]:
             more = "" if len(facts["labels"]) <= 12 else f", ... {len(facts['labels'])} in all"
@@ -64,10 +62,10 @@ class Description:
         counts = sorted(facts["ops"].items(), key=lambda item: (-item[1], item[0]))
         shown = ", ".join(f"{name} {count}" for name, count in counts)
         lines += ["", f"Ops, {len(counts)} kinds, {sum(facts['ops'].values())} nodes", f"  {shown}"]
-        lines += ["", "Reaches outside the graph"]
+        lines += ["", "Effects outside the graph"]
         lines += [f"  DANGEROUS  {finding}" for finding in facts["dangerous"]]
-        lines += [f"  usual      {finding}" for finding in facts["machinery"]]
-        lines += [f"  some only  {finding}" for finding in facts["unportable"]]
+        lines += [f"  normal     {finding}" for finding in facts["machinery"]]
+        lines += [f"  GPU only   {finding}" for finding in facts["unportable"]]
         lines += ["", "No dangerous op" if not facts["dangerous"] else f"{len(facts['dangerous'])} dangerous ops"]
         lines += ["", "SHA-256", *(f"  {digest}  {name}" for name, digest in facts["hashes"].items())]
         if facts["sums"]:
@@ -76,17 +74,17 @@ class Description:
 
 
 def describe(path: str | Path) -> Description:
-    """Describes any SavedModel from its files; nothing in it is loaded or run, so that a hostile one does no harm.
+    """Describes any SavedModel from its files. Nothing in it is loaded or run, so it is safe for untrusted files.
 
     Args:
-        path: a version folder, the folder above it (then the newest version counts), or a run.
+        path: a version folder, its parent folder (the newest version is described), or a run directory.
 
     Returns:
-        Signatures, labels, sizes, parameters, ops with their counts, what could do harm, what TensorFlow it needs, and for
-        an artifact of this project what it is and how good.
+        Signatures, labels, sizes, parameters, ops with their counts, dangerous ops, TensorFlow versions, and for an
+        artifact of this project its model, task, data and metrics.
 
     Raises:
-        UsageError: there is no SavedModel, or saved_model.pb is none.
+        UsageError: there is no SavedModel, or saved_model.pb is invalid.
 
     Example:
         >>> zoo.export.describe("exports/digits").facts["dangerous"]
@@ -124,7 +122,7 @@ def describe(path: str | Path) -> Description:
 
 
 def known_facts(directory: Path) -> dict[str, Any]:
-    """Returns what zoo.json says, or nothing where there is none of ours: a stranger may have written it."""
+    """Returns the known fields of zoo.json; empty if there is none of this project. The file may be untrusted."""
     try:
         facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     except (OSError, ValueError, RecursionError):
@@ -165,9 +163,9 @@ def _labels(directory: Path) -> list[str]:
 
 
 def _parameters(graph: Any) -> int | None:
-    """Counts the numbers of all variables that training changes; None for a SavedModel of TensorFlow 1, which lists none.
+    """Counts the elements of all trainable variables; None for a SavedModel of TensorFlow 1, which lists no variables.
 
-    Keras's own export lists every variable twice, as `variables` and copied as `_all_variables`.
+    Keras's own export lists every variable twice, in `variables` and as a copy in `_all_variables`.
     """
     nodes = graph.object_graph_def.nodes
     lists = {child.local_name: child.node_id for child in nodes[0].children} if nodes else {}
@@ -180,7 +178,7 @@ def _parameters(graph: Any) -> int | None:
 
 
 def _sizes(directory: Path) -> dict[str, int]:
-    """Returns the bytes of every part: the graph, the weights, the assets, the proof."""
+    """Returns the size in bytes of every part: graph, weights, assets, assets.extra."""
     sizes: dict[str, int] = {}
     for file in [*artifact_paths.files(directory), Path(artifact_paths.EXTRA, artifact_paths.SUMS)]:
         if (directory / file).is_file():
@@ -190,13 +188,12 @@ def _sizes(directory: Path) -> dict[str, int]:
 
 
 def _tensorflow(graph: Any) -> dict[str, Any]:
-    """Returns what the file says of the TensorFlow that it needs, which is less than one would like to know."""
+    """Returns the TensorFlow versions recorded in the file, and sentences that explain them."""
     versions, written = graph.graph_def.versions, graph.meta_info_def.tensorflow_version
     sentences = [
         f"written by {written or 'an unknown version'}; graph format {versions.producer}",
-        f"refuses runtimes below graph format {versions.min_consumer}, which says nothing of its ops",
-        "a TensorFlow older than the one that wrote it may lack an op or an attribute: "
-        "`zoo verify PATH --python PYTHON` tries one",
+        f"needs a runtime with graph format {versions.min_consumer} or newer; this does not cover its ops",
+        "an older TensorFlow may lack an op or an attribute: test it with `zoo verify PATH --python PYTHON`",
     ]
     return {
         "written_by": written,

@@ -1,4 +1,4 @@
-"""Who calls whom in a MetaGraphDef, and where a file's name comes from: what is not proven counts as unknown."""
+"""The call graph of a MetaGraphDef, and the origin of file names in it. Unproven origins count as unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
 class Calls:
-    """Who calls whom in a MetaGraphDef."""
+    """The call graph of a MetaGraphDef."""
 
     def __init__(self, graph: Any) -> None:
         self.graph = graph
@@ -37,7 +37,7 @@ class Calls:
         self._served = self._reached([*answers, *loading], objects)
 
     def nodes(self) -> Iterator[tuple[str, Any]]:
-        """Yields every node with the function that holds it, "" for the graph itself."""
+        """Yields every node with the function that contains it, "" for the graph itself."""
         for node in self.graph.graph_def.node:
             yield "", node
         for name, function in self.functions.items():
@@ -45,14 +45,13 @@ class Calls:
                 yield name, node
 
     def is_saver(self, function: str, node: str, *, saves: bool) -> bool:
-        """Whether the saver alone reaches a node; one that saves must not be reached by what restores, which runs at every
-        load."""
+        """Whether only the saver reaches a node. A saving node must not be reached by restoring, which runs at every load."""
         place, key = (1, function) if function else (0, node)
         reached = key in self._saving[place] or (not saves and key in self._restoring[place])
         return reached and key not in self._served[place] and not (saves and key in self._restoring[place])
 
     def is_checkpoint(self, function: str, tensor: str, depth: int = 0) -> bool:
-        """Whether a file's name is the one that the saver is given, or begins with it."""
+        """Whether a file name is the saver's argument, or begins with it."""
         name, node = node_of(tensor), self._node(function, tensor)
         if depth > _DEEPEST or tensor.startswith("^"):
             return False
@@ -70,12 +69,12 @@ class Calls:
         return node.op == "Pack" and all(self.is_checkpoint(function, given, depth + 1) for given in inputs)
 
     def origin(self, function: str, tensor: str, depth: int = 0) -> tuple[str, str]:
-        """Returns where a file's name comes from: an asset of the SavedModel, a constant with its text, or unknown."""
+        """Returns the origin of a file name: an asset of the SavedModel, a constant with its text, or unknown."""
         name, node = node_of(tensor), self._node(function, tensor)
         if depth > _DEEPEST or tensor.startswith("^"):
             return UNKNOWN, ""
         if not function and name in self.assets:
-            # Loaders put the asset's path in its place when they load; what a signature itself asks is what stands there.
+            # Loaders feed the asset's path only while loading. A signature that reads the node gets the stored value.
             fed = node is not None and (node.op == "Placeholder" or name not in self._answering[0])
             return (ASSET if fed else UNKNOWN), ""
         if node is None:
@@ -91,13 +90,13 @@ class Calls:
         return UNKNOWN, ""
 
     def _agreed(self, origins: Iterable[tuple[str, str]]) -> tuple[str, str]:
-        """Returns an asset where all are assets, else the first that is none."""
+        """Returns an asset if all origins are assets, else the first other origin."""
         found = list(origins)
         others = [origin for origin in found if origin[0] != ASSET]
         return others[0] if others else (ASSET, "") if found else (UNKNOWN, "")
 
     def _argument(self, function: str, name: str, depth: int) -> Iterator[tuple[str, str]]:
-        """Yields where an argument of a function comes from, for every way in which it is called."""
+        """Yields the origin of a function's argument for every call of the function."""
         for caller, tensor in self._given(function, name):
             yield self.origin(caller, tensor, depth + 1) if caller is not None else (UNKNOWN, "")
         bound = self.graph.object_graph_def.concrete_functions
@@ -106,7 +105,7 @@ class Calls:
             held = bound[function].bound_inputs
             place = arguments.index(name) - (len(arguments) - len(held)) if name in arguments else -1
             nodes = self.graph.object_graph_def.nodes
-            if place < 0 or not 0 <= held[place] < len(nodes):  # whoever calls it chooses
+            if place < 0 or not 0 <= held[place] < len(nodes):  # the caller chooses it
                 yield UNKNOWN, ""
             elif nodes[held[place]].WhichOneof("kind") == "constant":
                 yield self.origin("", nodes[held[place]].constant.operation, depth + 1)
@@ -114,7 +113,7 @@ class Calls:
                 yield (ASSET if nodes[held[place]].WhichOneof("kind") == "asset" else UNKNOWN), ""
 
     def _given(self, function: str, name: str) -> list[tuple[str | None, str]]:
-        """Returns what the nodes that call a function give for an argument; None for a caller that cannot be followed."""
+        """Returns the tensors that callers of a function pass for an argument; None for a caller that is not understood."""
         if function not in self.functions:
             return []
         arguments = [argument.name for argument in self.functions[function].signature.input_arg]
@@ -127,7 +126,7 @@ class Calls:
         return given
 
     def _assigned(self, name: str) -> list[str]:
-        """Returns what a variable of the graph itself is assigned; nothing where something else may change it."""
+        """Returns the tensors assigned to a variable of the graph itself; empty if another node may change it."""
         handle = self.main.get(name)
         if handle is None or handle.op != "VarHandleOp":
             return []
@@ -140,7 +139,7 @@ class Calls:
         return [user.input[1] for user in users if user.op == "AssignVariableOp"]
 
     def _is_plain(self, function: str, tensor: str) -> bool:
-        """Whether a part of a name is fixed and climbs to no other folder."""
+        """Whether a part of a file name is constant and does not contain `..`."""
         node = self._node(function, tensor)
         if node is None:
             return False
@@ -161,7 +160,7 @@ class Calls:
                     yield function.name
 
     def _reached(self, start: Iterable[str], functions: Iterable[str]) -> tuple[set[str], set[str]]:
-        """Returns nodes of the graph itself and functions that computing `start` comes to."""
+        """Returns the nodes of the graph itself and the functions that are needed to compute `start`."""
         nodes: set[str] = set()
         found: set[str] = set()
         waiting, called = list(start), [name for name in functions if name in self.functions]
@@ -182,5 +181,5 @@ class Calls:
 
 
 def node_of(tensor: str) -> str:
-    """Returns the node that a tensor comes from: `^a`, `a:0` and `a:output:0` are node `a`."""
+    """Returns the node of a tensor: `^a`, `a:0` and `a:output:0` belong to node `a`."""
     return tensor.removeprefix("^").split(":", 1)[0]

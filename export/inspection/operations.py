@@ -1,6 +1,6 @@
-"""The ops of a SavedModel, read from its protobuf alone: what it computes with, and what of it could do harm.
+"""Reads the ops of a SavedModel from its protobuf and finds dangerous ones.
 
-Nothing is loaded and nothing runs, so that it is safe on a file from a stranger.
+Nothing is loaded or run, so this is safe for untrusted files.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ INIT = "__saved_model_init_op"
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One node that reaches outside the graph.
+    """One node with an effect outside the graph.
 
     Attributes:
         op: the op's name.
         node: the node's name.
-        function: the function of the library that holds it, "" for the graph itself.
-        what: what it does, in words.
-        dangerous: False for the machinery of every SavedModel, and for what only some machines can serve.
-        portable: False for what only some machines can serve.
+        function: the library function that contains it, "" for the graph itself.
+        what: its effect, as a phrase.
+        dangerous: False for the saving and loading ops of every SavedModel, and for ops that only need certain hardware.
+        portable: False for ops that only some machines can run.
     """
 
     op: str
@@ -45,24 +45,24 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Operations:
-    """What `scan` found: how often each op occurs, and the nodes that reach outside the graph."""
+    """The result of `scan`: how often each op occurs, and the nodes with effects outside the graph."""
 
     counts: dict[str, int]
     findings: tuple[Finding, ...]
 
     @property
     def dangerous(self) -> list[Finding]:
-        """The findings that are no part of loading and saving."""
+        """The dangerous findings."""
         return [finding for finding in self.findings if finding.dangerous]
 
     @property
     def machinery(self) -> list[Finding]:
-        """The findings that every SavedModel has: its checkpoint, and tables from its own assets."""
+        """The findings that are normal in a SavedModel: its checkpoint, and tables from its own assets."""
         return [finding for finding in self.findings if finding.portable and not finding.dangerous]
 
     @property
     def unportable(self) -> list[Finding]:
-        """The ops that only some machines can serve."""
+        """The ops that only some machines can run."""
         return [finding for finding in self.findings if not finding.portable]
 
 
@@ -70,8 +70,8 @@ def read(directory: Path) -> Any:
     """Returns the MetaGraphDef of a SavedModel.
 
     Raises:
-        UsageError: saved_model.pb is no SavedModel, or there is more than the one graph that is looked at here: loaders
-            choose among several, and prefer a saved_model.cpb.
+        UsageError: saved_model.pb is not a SavedModel; or there are several graphs or a saved_model.cpb, so that a loader
+            could choose another graph than the one read here.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
@@ -82,27 +82,27 @@ def read(directory: Path) -> Any:
     except (OSError, DecodeError) as error:
         raise UsageError(f"{file} cannot be read as a SavedModel: {error}. Pass another folder.") from error
     if not proto.meta_graphs:
-        raise UsageError(f"{file} holds no graph. Pass the folder of a SavedModel.")
+        raise UsageError(f"{file} contains no graph. Pass the folder of a SavedModel.")
     if (directory / "saved_model.cpb").exists():
         raise UsageError(
-            f"{directory} holds a saved_model.cpb beside saved_model.pb, and loaders take either. Pass a SavedModel with one "
-            "of them."
+            f"{directory} contains both saved_model.cpb and saved_model.pb, and a loader may read either. Pass a SavedModel "
+            "with only one of them."
         )
     if len(proto.meta_graphs) > 1:
         tags = " and ".join(repr(",".join(graph.meta_info_def.tags)) for graph in proto.meta_graphs[:3])
         raise UsageError(
-            f"{file} holds {len(proto.meta_graphs)} graphs, tagged {tags}, and loaders take either; expected one. Pass a "
-            "SavedModel with the graph for serving alone."
+            f"{file} contains {len(proto.meta_graphs)} graphs, tagged {tags}, and a loader may read any of them; expected "
+            "one. Pass a SavedModel that contains only the serving graph."
         )
     return proto.meta_graphs[0]
 
 
 def scan(graph: Any) -> Operations:
-    """Returns every op of a MetaGraphDef, functions in functions included, and what of them reaches outside.
+    """Counts all ops of a MetaGraphDef, including nested functions, and finds those with effects outside the graph.
 
-    A checkpoint's ops are machinery where nothing but the saver calls them, with the file that it is given; reachable
-    from a signature, or from what runs when the model is loaded, they read or write files of somebody's choice. A table's
-    text file is machinery where it is proven to be an asset of the SavedModel, which lies in its folder `assets`.
+    A checkpoint op is normal if only the saver calls it, with the saver's own file name. If a signature or the loading of
+    the model reaches it, it could read or write arbitrary files. The text file of a table is normal if it is proven to be
+    an asset of the SavedModel, in its folder `assets`.
 
     Example:
         >>> scan(read(Path("exports/digits/1"))).dangerous
@@ -122,26 +122,26 @@ def scan(graph: Any) -> Operations:
         elif node.op in dangers.TABLES:
             findings.append(_table(calls, function, node))
         elif node.op in dangers.DEVICE:
-            findings.append(Finding(node.op, node.name, function, "runs on NVIDIA GPUs alone", False, portable=False))
+            findings.append(Finding(node.op, node.name, function, "runs only on NVIDIA GPUs", False, portable=False))
         elif (what := dangers.danger(node)) is not None:
             findings.append(Finding(node.op, node.name, function, what, True))
     return Operations(dict(sorted(counts.items())), tuple(findings))
 
 
 def check(graph: Any, *, ours: bool = True) -> Check:
-    """Returns the verdict on a graph's ops: passed where nothing reaches outside but loading and saving; an artifact of
-    this project (`ours`) must also run on every machine."""
+    """Returns the check of a graph's ops. It passes if no op is dangerous; an artifact of this project (`ours`) must also
+    run on every machine."""
     found = scan(graph)
     wrong = [*found.dangerous, *(found.unportable if ours else [])]
     if not wrong:
-        return Check("ops", True, detail=f"{len(found.counts)} kinds, all of TensorFlow's core")
-    told = "; ".join(str(finding) for finding in wrong[:3])
+        return Check("ops", True, detail=f"{len(found.counts)} kinds, all built into TensorFlow")
+    listed = "; ".join(str(finding) for finding in wrong[:3])
     more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    return Check("ops", False, detail=f"{told}{more}")
+    return Check("ops", False, detail=f"{listed}{more}")
 
 
 def type_name(info: Any) -> str:
-    """Returns the type of a signature's input or output, such as `float32`; a sparse or ragged one has none by itself."""
+    """Returns the type of a signature's input or output, such as `float32`, `sparse` or `ragged or composite`."""
     from tensorflow.python.framework import dtypes
 
     kind = info.WhichOneof("encoding")
@@ -156,7 +156,7 @@ def type_name(info: Any) -> str:
 
 
 def is_plain(signature: Any) -> bool:
-    """Whether all inputs and outputs are tensors of known types, not sparse, ragged, or of a type of the future."""
+    """Whether all inputs and outputs are dense tensors of known types."""
     plain = r"bool|string|bfloat16|half|float(16|32|64)|u?int(8|16|32|64)|complex(64|128)"
     return all(
         info.WhichOneof("encoding") == "name" and re.fullmatch(plain, type_name(info)) is not None
@@ -165,13 +165,13 @@ def is_plain(signature: Any) -> bool:
 
 
 def _assets(graph: Any) -> list[Finding]:
-    """Returns the assets that lie outside of the folder `assets`."""
+    """Returns findings for the assets outside the folder `assets`."""
     found = []
     for asset in graph.asset_file_def:
         path = PurePosixPath(asset.filename)
         is_odd = "\0" in asset.filename or any(":" in part for part in path.parts[:1])
         if not path.parts or path.is_absolute() or ".." in path.parts or is_odd:
-            what = f"names {asset.filename!r}, which is outside of assets/"
+            what = f"names {asset.filename!r}, which is outside assets/"
             found.append(Finding("asset_file_def", asset.tensor_info.name, "", what, True))
     return found
 
@@ -184,15 +184,15 @@ def _checkpoint(calls: file_origins.Calls, function: str, node: Any) -> Finding:
     elif not names or not all(calls.is_checkpoint(function, name) for name in names):
         usual, what = False, "reads or writes a file that is not the SavedModel's checkpoint"
     else:
-        what = "is the checkpoint's machinery"
+        what = "saves or restores the checkpoint"
     return Finding(node.op, node.name, function, what, not usual)
 
 
 def _table(calls: file_origins.Calls, function: str, node: Any) -> Finding:
     origin, text = calls.origin(function, node.input[1]) if len(node.input) > 1 else (file_origins.UNKNOWN, "")
-    told = {
+    effects = {
         file_origins.ASSET: "reads an asset into a table",
-        file_origins.CONSTANT: f"reads {text!r}, which is no asset",
-        file_origins.UNKNOWN: "reads a file whose name is not known to be an asset's",
+        file_origins.CONSTANT: f"reads {text!r}, which is not an asset",
+        file_origins.UNKNOWN: "reads a file that is not proven to be an asset",
     }
-    return Finding(node.op, node.name, function, told[origin], origin != file_origins.ASSET)
+    return Finding(node.op, node.name, function, effects[origin], origin != file_origins.ASSET)

@@ -1,4 +1,4 @@
-"""OpenVINO, ONNX Runtime, LiteRT and TensorFlow's C API: one file each, whose `RUNTIME` says how it converts and answers."""
+"""OpenVINO, ONNX Runtime, LiteRT and TensorFlow's C API: one file each, whose `RUNTIME` converts and runs models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo.export.standalone.runtime import Runtime
 
 @functools.cache
 def runtimes() -> Mapping[str, Runtime]:
-    """Returns the runtimes by the names of their files, sorted.
+    """Returns the runtimes by file name, sorted.
 
     Example:
         >>> runtimes()["onnxruntime"].title

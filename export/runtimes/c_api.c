@@ -1,6 +1,6 @@
 /* Runs signatures of a SavedModel through TensorFlow's C API: c_api MODEL REQUESTS ANSWERS
  *
- * REQUESTS and ANSWERS are binary, little-endian, as the machine's own integers are. All counts and sizes are int64.
+ * REQUESTS and ANSWERS are binary files in the machine's byte order (little-endian). All counts and sizes are int64.
  *
  *   requests: number of runs; for each run: number of inputs, each a name and a tensor; number of outputs, each a name
  *   answers:  for each run, for each output in order: a tensor
@@ -8,8 +8,8 @@
  *   tensor:   type (of TF_DataType), number of dimensions, dimensions, and its elements: for numbers the number of
  *             bytes and the bytes, for strings the length and the bytes of each
  *
- * Prints LOADED when the model is loaded, and in the end TensorFlow's version. Exit status 1 and one line on standard
- * error where something is refused.
+ * Prints LOADED when the model is loaded, and TensorFlow's version at the end. On an error, it prints one line on
+ * standard error and exits with status 1.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -63,7 +63,7 @@ static TF_Output read_output(FILE* file, TF_Graph* graph) {
     *colon = 0;
   }
   output.oper = TF_GraphOperationByName(graph, name);
-  if (!output.oper) fail(name, "is no node of the graph");
+  if (!output.oper) fail(name, "is not a node of the graph");
   return output;
 }
 

@@ -1,5 +1,5 @@
-"""TensorFlow's C API, tried by a small C program: compiled with this machine's compiler against TensorFlow's own headers
-and libraries at the moment of the verification, as a stranger would do it."""
+"""TensorFlow's C API, tested with a small C program. The program is compiled during the verification with this machine's
+compiler and the headers and libraries of TensorFlow's Python package."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from zoo.export.standalone.runtime import Runtime
 SOURCE = Path(__file__).with_name("c_api.c")
 LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2")
 TIME_LIMIT = 600.0
-"""Seconds after which the program counts as one that hangs."""
+"""Time limit of the program in seconds."""
 
 LIMIT = 64
-"""Inputs or outputs that the program takes, as it says itself."""
+"""Maximum number of inputs or outputs, as in c_api.c."""
 
 _STRING = 7  # of TF_DataType
 
@@ -35,12 +35,12 @@ def _compiler() -> str | None:
 
 
 def missing() -> str | None:
-    """Returns what this machine lacks for it, or None."""
+    """Returns a message about what this machine lacks, or None."""
     import tensorflow as tf
 
     folder = Path(tf.sysconfig.get_lib())
     if _compiler() is None:
-        return "no C compiler; install one, or set CC to it"
+        return "no C compiler; install one, or set CC to its path"
     absent = [name for name in (*LIBRARIES, "include/tensorflow/c/c_api.h") if not (folder / name).is_file()]
     return f"this TensorFlow has no {', '.join(absent)}" if absent else None
 
@@ -49,7 +49,7 @@ def compile_program(folder: Path) -> Path:
     """Compiles the program into a folder.
 
     Raises:
-        subprocess.CalledProcessError: the compiler refuses it; `stderr` says why.
+        subprocess.CalledProcessError: the compilation failed; `stderr` has the message.
     """
     import tensorflow as tf
 
@@ -58,8 +58,8 @@ def compile_program(folder: Path) -> Path:
     def run(*words: str | Path) -> None:
         subprocess.run([compiler, *map(str, words)], check=True, capture_output=True, text=True)
 
-    # The library has a million symbols, and the linker takes five seconds to read them. One of the same name with the few
-    # that are used stands in for it until the program starts.
+    # The linker needs five seconds to read the million symbols of the library. It gets a stub library of the same name
+    # with only the symbols in use.
     used = sorted(set(re.findall(r"\bTF_[A-Z]\w*(?=\()", SOURCE.read_text(encoding="utf-8"))))
     (folder / "stub.c").write_text("".join(f"void {name}(void) {{}}\n" for name in used), encoding="utf-8")
     run("-shared", "-fPIC", f"-Wl,-soname,{LIBRARIES[0]}", folder / "stub.c", "-o", stub)
@@ -71,13 +71,13 @@ def compile_program(folder: Path) -> Path:
 def answer(
     directory: Path, questions: Mapping[str, tuple[Mapping[str, np.ndarray], Sequence[tuple[int, int]]]], folder: Path
 ) -> dict[str, Any]:
-    """Compiles the program and asks it everything, all signatures in one process.
+    """Compiles the program and runs all signatures in one process.
 
     Args:
         directory: the SavedModel.
-        questions: by signature the inputs, and the sizes of the batches that they are divided into, each with the number of
-            rows that are asked; (0, 0) for all of them as they are.
-        folder: for temporary files.
+        questions: for each signature, the inputs and a list of (batch size, number of rows); (0, 0) means all rows in one
+            call.
+        folder: folder for temporary files.
 
     Returns:
         `version` and `answers` by signature and batch size, or `cannot` or `error` with a reason.
@@ -101,7 +101,7 @@ def answer(
     try:
         program = compile_program(folder)
     except subprocess.CalledProcessError as error:
-        return {"cannot": f"the C compiler refuses the program: {one_line(RuntimeError(error.stderr), 300)}"}
+        return {"cannot": f"the C compiler rejects the program: {one_line(RuntimeError(error.stderr), 300)}"}
     try:
         words = [str(program), str(directory.absolute()), str(folder / "requests"), str(folder / "answers")]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -110,11 +110,11 @@ def answer(
         )
     except subprocess.CalledProcessError as error:
         last = [line for line in error.stderr.splitlines() if line.strip()][-1:] or ["no message"]
-        told = f"exit status {error.returncode}: {one_line(RuntimeError(last[0]), 300)}"
-        return {"error" if _has_loaded(error.stdout) else "cannot": told}
+        why = f"exit status {error.returncode}: {one_line(RuntimeError(last[0]), 300)}"
+        return {"error" if _has_loaded(error.stdout) else "cannot": why}
     except subprocess.TimeoutExpired as error:
-        told = f"still running after {TIME_LIMIT:.0f} seconds"
-        return {"error" if _has_loaded(error.stdout) else "cannot": told}
+        why = f"still running after {TIME_LIMIT:.0f} seconds"
+        return {"error" if _has_loaded(error.stdout) else "cannot": why}
     parts: dict[str, dict[int, list[dict[str, np.ndarray]]]] = {}
     with (folder / "answers").open("rb") as file:
         for name, size, *_ in runs:
@@ -130,19 +130,19 @@ def answer(
 
 
 def _refused(graph: Any, names: Sequence[str]) -> str | None:
-    """Returns why the program cannot ask the signatures, or None."""
+    """Returns why the program cannot run the signatures, or None."""
     if list(graph.meta_info_def.tags) != ["serve"]:
-        return f"the graph is tagged {list(graph.meta_info_def.tags)}, and the program asks for ['serve']"
+        return f"the graph has the tags {list(graph.meta_info_def.tags)}, but the program needs ['serve']"
     for name in names:
         signature = graph.signature_def[name]
         for what, count in (("inputs", len(signature.inputs)), ("outputs", len(signature.outputs))):
             if count > LIMIT:
-                return f"{name} has {count} {what}, and the program takes {LIMIT}"
+                return f"{name} has {count} {what}, but the program supports at most {LIMIT}"
     return None
 
 
 def _has_loaded(said: str | bytes | None) -> bool:
-    """Whether the program came to the point from which it answers."""
+    """Whether the program has loaded the model."""
     text = said.decode(errors="replace") if isinstance(said, bytes) else said or ""
     return "LOADED" in text.splitlines()
 

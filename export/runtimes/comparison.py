@@ -1,7 +1,7 @@
-"""Other runtimes than TensorFlow's Python: OpenVINO, ONNX Runtime, LiteRT, and a C program on TensorFlow's C API.
+"""Compares other runtimes with TensorFlow in Python: OpenVINO, ONNX Runtime, LiteRT, and a C program on TensorFlow's C API.
 
-Each converts and answers in a process of its own, because converters crash, abort and hang. What it answers is compared;
-that a converter came to an end proves nothing.
+Each one converts and runs in a separate process, because converters may crash, abort or hang. The outputs are always
+compared, because a conversion without errors proves nothing.
 """
 
 from __future__ import annotations
@@ -31,16 +31,22 @@ from zoo.export.standalone.runtime import Runtime
 from zoo.export.verdict import Check
 
 TIME_LIMIT = 900.0
-"""Seconds after which a conversion counts as one that hangs."""
+"""Time limit of a conversion in seconds."""
 
 BATCHES = (64, 3)
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What a signature is asked and what it is expected to answer, arrays by name, strings as objects; in which batches, or
-    no sizes where it is asked all of it as it is; the right answers, where they are known; and by how much the SavedModel
-    itself may differ from these outputs."""
+    """Inputs of a signature and the expected outputs.
+
+    Attributes:
+        inputs: arrays by name, strings as objects.
+        outputs: expected arrays by name, strings as objects.
+        sizes: batch sizes; empty for one call with all rows.
+        targets: the correct class numbers, if known.
+        tolerance: the allowed difference between the SavedModel itself and these outputs.
+    """
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
@@ -51,8 +57,8 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of a runtime: lines for the verdict, one of `agrees`, `differs`, `cannot be converted`, `not installed`,
-    and its version."""
+    """The result of a runtime: check lines, a state (`agrees`, `differs`, `cannot be converted` or `not installed`), and
+    the runtime's version."""
 
     checks: tuple[Check, ...]
     state: str
@@ -60,7 +66,7 @@ class Outcome:
 
 
 def portions(inputs: Mapping[str, np.ndarray], sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Returns in which batches inputs are asked, and how many rows of them in each; (0, 0) is all of them as they are."""
+    """Returns a list of (batch size, number of rows); (0, 0) means all rows in one call."""
     if not sizes:
         return [(0, 0)]
     count = len(next(iter(inputs.values())))
@@ -71,10 +77,10 @@ def chosen(names: str | Sequence[str]) -> tuple[tuple[str, ...], bool]:
     """Returns the names of runtimes, and whether they were named explicitly.
 
     Args:
-        names: "installed", or names; no name at all is TensorFlow alone.
+        names: "installed", or names; an empty sequence means TensorFlow alone.
 
     Raises:
-        UsageError: a name that is unknown.
+        UsageError: a name is unknown.
     """
     if names == "installed":
         return tuple(runtimes()), False
@@ -86,22 +92,22 @@ def chosen(names: str | Sequence[str]) -> tuple[tuple[str, ...], bool]:
 
 
 def require(asked: str | Sequence[str]) -> None:
-    """Raises `UsageError` for runtimes that are named and unknown or not installed: before a long work, not after it."""
+    """Raises `UsageError` for named runtimes that are unknown or not installed, before a long computation starts."""
     names, explicit = chosen(asked)
     for name in names if explicit else ():
         if lacks := missing(name):
             raise UsageError(
-                f"{runtimes()[name].title} cannot be asked here: {lacks}. Or leave {name} out of the runtimes."
+                f"{runtimes()[name].title} cannot run on this machine: {lacks}. Or leave {name} out of the runtimes."
             )
 
 
 def missing(name: str) -> str | None:
-    """Returns what a runtime lacks on this machine, with what brings it, or None where it is installed."""
+    """Returns a message about what a runtime lacks on this machine and how to install it, or None."""
     runtime = runtimes()[name]
     if runtime.missing is not None:
         return runtime.missing()
     absent = [module for module in runtime.modules if not _is_installed(module)]
-    return f"{', '.join(absent)} not installed; `pip install {' '.join(absent)}` brings it" if absent else None
+    return f"{', '.join(absent)} not installed; run `pip install {' '.join(absent)}`" if absent else None
 
 
 def _is_installed(module: str) -> bool:
@@ -114,15 +120,15 @@ def _is_installed(module: str) -> bool:
 def compare(
     name: str, directory: Path, questions: Mapping[str, Question], portable: str, labels: list[bytes], promised: bool
 ) -> Outcome:
-    """Asks a runtime what TensorFlow was asked, in two batch sizes, and compares the answers.
+    """Runs the same inputs as in TensorFlow in a runtime, in two batch sizes, and compares the outputs.
 
     Args:
-        name: of `runtimes()`.
+        name: a name in `runtimes()`.
         directory: the SavedModel.
-        questions: by signature.
-        portable: the signature that is asked of a runtime that converts; others are asked all.
+        questions: inputs and expected outputs by signature.
+        portable: the signature for runtimes that convert; other runtimes run all signatures.
         labels: the labels of the artifact, for ties.
-        promised: whether it is an error that the runtime cannot do it.
+        promised: whether it is a failure if the runtime is not installed or cannot convert the model.
     """
     runtime = runtimes()[name]
     title = runtime.title
@@ -131,7 +137,7 @@ def compare(
         return Outcome((Check(title, False if promised else None, detail=lacks),), "not installed")
     asked = questions if runtime.answer_all else {k: v for k, v in questions.items() if k == portable}
     if not asked:
-        check = Check(title, False if promised else None, detail=f"nothing is known of the signature {portable}")
+        check = Check(title, False if promised else None, detail=f"there are no examples for the signature {portable}")
         return Outcome((check,), "cannot be converted")
     with scratch.folder() as folder:
         if runtime.answer_all:
@@ -150,8 +156,8 @@ def judged(
     promised: bool,
     labels: Sequence[bytes] = (),
 ) -> Outcome:
-    """Returns what came of a runtime that answered, or not: `cannot` or `error` with a reason, or `version` and `answers` by
-    signature and batch size."""
+    """Returns the result of a runtime, given its `answered`: `cannot` or `error` with a reason, or `version` and `answers`
+    by signature and batch size."""
     runtime, first = runtimes()[name], next(iter(asked))
     title = runtime.title
     if "cannot" in answered:
@@ -160,7 +166,7 @@ def judged(
     if "error" in answered:
         return Outcome((Check(f"{title} {first}", False, detail=answered["error"]),), "differs")
     dynamic, checks = _dynamic(directory), []
-    # Of several labels to an example, as `top_k` answers them, ties are told by all of its probabilities.
+    # If an example has several labels, as in `top_k`, all of its probabilities are needed to find ties.
     known = asked["serving_default"].outputs.get("probabilities") if "serving_default" in asked else None
     known = known if known is not None and known.ndim == 2 and known.shape[1] == len(labels) else None
     for signature, question in asked.items():
@@ -175,14 +181,16 @@ def judged(
 
 
 def _converted(name: str, directory: Path, signature: str, question: Question, folder: Path) -> dict[str, Any]:
-    """Converts one signature and answers its question, or returns {"cannot": ...} or {"error": ...}."""
+    """Converts one signature and computes its outputs, or returns {"cannot": ...} or {"error": ...}."""
     texts = [key for key, value in [*question.inputs.items(), *question.outputs.items()] if value.dtype == object]
     if texts:
-        return {"cannot": f"{signature} takes or answers strings ({', '.join(texts)}), which no converter knows"}
+        return {
+            "cannot": f"{signature} has strings as inputs or outputs ({', '.join(texts)}), which no converter supports"
+        }
     request: dict[str, Any] = {"model": str(directory.absolute()), "signature": signature, "sizes": question.sizes}
     runtime = runtimes()[name]
     request["file"] = str(folder / runtime.file)
-    if runtime.one_signature:  # it reads the SavedModel as it is
+    if runtime.one_signature:  # it reads the SavedModel directly
         request |= {"model": None, "file": str(single_signature(directory, signature, folder / "model"))}
     lengths = {size for value in question.inputs.values() for size in value.shape[1:2]}
     refusals, failures = [], []
@@ -193,17 +201,16 @@ def _converted(name: str, directory: Path, signature: str, question: Question, f
             return by_signature(signature, outcome)
         if "cannot" in outcome:
             refusals.append(outcome["cannot"])
-        elif runtime.fails_late and "version" in outcome:  # it tells only now what it cannot do
-            refusals.append(f"what came out does not run: {outcome['error']}")
+        elif runtime.fails_late and "version" in outcome:  # an unsupported model fails only now
+            refusals.append(f"the converted file does not run: {outcome['error']}")
         else:
-            failures.append(f"was converted and loaded, and fails when it is asked: {outcome['error']}")
+            failures.append(f"was converted and loaded, but fails when it runs: {outcome['error']}")
     return {"error": failures[0]} if failures else {"cannot": refusals[0]}
 
 
 def plans(runtime: Runtime, length: int | None, usual: int | None = None) -> list[tuple[int | None, int | None]]:
-    """Returns what to fix, batch and length, in the order in which conversions are tried: nothing but what is asked for,
-    then fixed sizes where the runtime needs them for some models. Each try is a process: a file that it cannot run corrupts
-    its memory."""
+    """Returns the pairs (batch, length) of fixed sizes to try, in order: first only the requested sizes, then fixed ones, if
+    the runtime needs them for some models. Each attempt has its own process, because an invalid file corrupts memory."""
     if not runtime.fixed_sizes:
         return [(None, length)]
     lengths = [length] if length is not None or usual is None else [None, usual]
@@ -211,23 +218,23 @@ def plans(runtime: Runtime, length: int | None, usual: int | None = None) -> lis
 
 
 def by_signature(signature: str, outcome: dict[str, Any]) -> dict[str, Any]:
-    """Returns what `ask` returned of one signature as `judged` takes it."""
+    """Converts a result of `ask` for one signature to the form that `judged` takes."""
     return outcome | ({"answers": {signature: outcome["answers"]}} if "answers" in outcome else {})
 
 
 def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray], folder: Path) -> dict[str, Any]:
-    """Has the worker convert, answer or both; see `convert_worker.py`.
+    """Runs the worker to convert a model, compute outputs, or both; see `convert_worker.py`.
 
     Args:
-        name: of `runtimes()`, or `tensorflow`.
-        request: `model` (a SavedModel to convert, or None) and `signature`, `file` (what is written, or read), and where
-            they are not the usual ones `length` and `batch`.
-        inputs: arrays by name; none for a conversion alone.
-        folder: for temporary files.
+        name: a name in `runtimes()`, or `tensorflow`.
+        request: `model` (a SavedModel to convert, or None), `signature`, `file` (to write or read), and optionally the
+            fixed sizes `length` and `batch`.
+        inputs: arrays by name; empty for a conversion alone.
+        folder: folder for temporary files.
 
     Returns:
-        What the worker says: `version`; `batch` and `length` as far as the conversion fixed them; `answers` by batch size;
-        or `cannot` with a reason, or `error` where the model was loaded before.
+        The worker's result: `version`; the sizes `batch` and `length` that the conversion fixed; `answers` by batch size.
+        On failure, `cannot` with a reason, or `error` if the model had been loaded.
     """
     questions, answers, order = folder / "inputs.npz", folder / "answers.npz", folder / "request.json"
     file = Path(tensorflow_runtime.__file__) if name == "tensorflow" else source(name)
@@ -261,9 +268,9 @@ def ask(name: str, request: Mapping[str, Any], inputs: Mapping[str, np.ndarray],
 def run_script(
     script: Path, words: Sequence[str], mark: str, python: str | Path | None = None, folder: Path | None = None
 ) -> dict[str, Any]:
-    """Runs a script of this folder by its path in a process of its own, with its temporary files in `folder`; returns the
-    JSON object that it prints behind `mark`, or {"error": ...}: whatever happens to that process is an answer too."""
-    # Without PYTHONSAFEPATH, so that the script finds those beside it; the current folder is on no script's path.
+    """Runs a script of `export/standalone` by its path in a separate process, with temporary files in `folder`. Returns the
+    JSON object that the script prints after `mark`, or {"error": ...} if the process fails in any way."""
+    # Without PYTHONSAFEPATH, so that the script can import its neighbours. The current folder is not on its path.
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TF_FORCE_") and k != "PYTHONSAFEPATH"}
     environment = kept | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment |= {"ZOO_PARENT": str(os.getpid())} | ({"TMPDIR": str(folder)} if folder else {})
@@ -279,8 +286,8 @@ def run_script(
             timeout=TIME_LIMIT,
         )
     except subprocess.TimeoutExpired as error:
-        said = error.stdout if isinstance(error.stdout, bytes) else str(error.stdout or "").encode()
-        return {"error": f"no answer after {TIME_LIMIT:.0f} seconds", "loaded": b"LOADED" in said.splitlines()}
+        output = error.stdout if isinstance(error.stdout, bytes) else str(error.stdout or "").encode()
+        return {"error": f"no answer after {TIME_LIMIT:.0f} seconds", "loaded": b"LOADED" in output.splitlines()}
     except OSError as error:
         return {"error": f"cannot run {command[0]}: {error.strerror}"}
     answer = [line for line in done.stdout.splitlines() if line.startswith(mark)]
@@ -297,8 +304,8 @@ def run_script(
 
 
 def single_signature(directory: Path, signature: str, target: Path) -> Path:
-    """Makes a SavedModel that has one signature of another one as its `serving_default`: OpenVINO reads no other. Weights
-    and assets are linked, not copied."""
+    """Makes a SavedModel whose `serving_default` is a signature of another SavedModel, because OpenVINO reads only
+    `serving_default`. Weights and assets are linked, not copied."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     target.mkdir()
@@ -319,7 +326,7 @@ def single_signature(directory: Path, signature: str, target: Path) -> Path:
 
 
 def _dynamic(directory: Path) -> dict[str, set[str]]:
-    """Returns, by signature, the outputs that have as many columns as there are steps."""
+    """Returns, by signature, the outputs whose second dimension is the number of steps."""
     found = {}
     for name, signature in operations.read(directory).signature_def.items():
         shapes = {key: [d.size for d in info.tensor_shape.dim] for key, info in signature.outputs.items()}
@@ -335,14 +342,14 @@ def _check(
     rows: Callable[..., list[dict[str, Any]]],
     answered: Mapping[str, Any],
 ) -> Check:
-    """Compares what a runtime answered in every batch size with what was expected."""
+    """Compares a runtime's outputs in every batch size with the expected outputs."""
     wrong, numbers, ties = [], [], []
     batch = answered.get("batch")
     asked = portions(question.inputs, [batch] if batch else question.sizes)
     for size, count in asked:
         by_name = answers.get(size, {})
         got = {name: by_name[name] for name in question.outputs if name in by_name}
-        # As many as were asked for, not as many as came.
+        # The requested number of rows, not the returned one.
         want = {name: value[:count] if size else value for name, value in question.outputs.items()}
         for name in dynamic & got.keys():
             want[name], got[name] = arrays.padded([want[name], got[name]])
@@ -353,12 +360,12 @@ def _check(
                 place = f"at batch {size}" if size else ""
                 wrong.append(" ".join(["differs in", row["output"], place, row["detail"]]).strip())
     sizes = " and ".join(str(min(size, count)) for size, count in asked)
-    notes = [f"batches of {sizes}" if question.sizes else "asked as it is, in one size", *ties]
+    notes = [f"batches of {sizes}" if question.sizes else "one call with all rows", *ties]
     if batch:
         notes = [f"with the batch fixed to {batch}"]
     if answered.get("length"):
         notes.append(f"with the length fixed to {answered['length']}")
-    # Of several outputs, the one that comes nearest to what is allowed, or is furthest beyond it.
+    # Of several outputs, the one with the largest difference relative to the allowed one.
     difference, allowed = max(numbers, key=lambda pair: pair[0] / pair[1], default=(None, None))
     return Check(title, not wrong, difference, "; ".join(wrong[:3] or notes), allowed)
 
@@ -370,7 +377,7 @@ def _accuracy(
     labels: list[bytes],
     tolerance: float,
 ) -> list[Check]:
-    """Compares how many examples a runtime and the live model answer rightly, where that is known."""
+    """Compares the number of correct examples of a runtime and the trained model, if the targets are known."""
     got, allowed = next(iter(answers.values()), {}), max(tolerance, question.tolerance)
     live = comparing.right({k: v for k, v in question.outputs.items() if k in got}, question.targets, labels, allowed)
     if not live:
@@ -383,6 +390,6 @@ def _accuracy(
         for value in (want, got[name])
     )
     if want.dtype == object and want.shape == got[name].shape:
-        close = int(np.sum(want != got[name]))  # where they are no ties, they fail as strings that differ
-    detail = f"{mine[0]} of {mine[1]} right, live model {known}"
+        close = int(np.sum(want != got[name]))  # other differences fail in the comparison of strings
+    detail = f"{mine[0]} of {mine[1]} correct, trained model {known}"
     return [Check(title, abs(mine[0] - known) <= close, detail=detail)]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
     from zoo.export.standalone.runtime import Request, Runtime, function
-else:  # loaded by its path, with the folder of stand-alone code first on sys.path
+else:  # loaded by its path, with export/standalone first on sys.path
     from runtime import Request, Runtime, function
 
 
 def convert(request: Request) -> None:
-    """Writes model.tflite: of any batch and length, or of what the request fixes."""
+    """Writes model.tflite, with dynamic or fixed batch and length as in the request."""
     import tensorflow as tf
 
     batch, length = request["batch"], request["length"]
@@ -31,8 +31,7 @@ def convert(request: Request) -> None:
 
 
 def _with_static_lists(model: str, batch: int, folder: str) -> str:
-    """Returns a copy of the SavedModel in which what loops collect has a fixed batch: lists of another size do not
-    convert."""
+    """Returns a copy of the SavedModel in which the tensor lists of loops have a fixed batch; others do not convert."""
     from tensorflow.core.protobuf import saved_model_pb2
     from tensorflow.python.framework import tensor_util
 
@@ -58,7 +57,7 @@ def _with_static_lists(model: str, batch: int, folder: str) -> str:
 
 
 def answer(request: Request) -> Any:
-    """Reads a LiteRT file."""
+    """Loads a LiteRT file."""
     import tensorflow as tf
 
     runner = tf.lite.Interpreter(model_path=request["file"], num_threads=1).get_signature_runner()

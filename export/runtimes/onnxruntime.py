@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
     from zoo.export.standalone.runtime import CannotConvertError, Request, Runtime, function
-else:  # loaded by its path, with the folder of stand-alone code first on sys.path
+else:  # loaded by its path, with export/standalone first on sys.path
     from runtime import CannotConvertError, Request, Runtime, function
 
 
 def convert(request: Request) -> None:
-    """Writes model.onnx; what tf2onnx leaves unconverted it does not say, so that the file's ops are looked at."""
+    """Writes model.onnx. tf2onnx does not report unconverted ops, so the ops of the file are checked."""
     import tensorflow as tf
     import tf2onnx
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -37,7 +37,7 @@ def convert(request: Request) -> None:
 
 
 def _erfc(context: Any, node: Any, name: str, _: Any) -> None:
-    """1 - erf(x): ONNX has no Erfc, and tf2onnx passes it on as it is."""
+    """Converts Erfc to 1 - erf(x), because ONNX has no Erfc and tf2onnx would leave the op unchanged."""
     import numpy as np
 
     one = context.make_const(f"{name}_one", np.ones((), np.float32)).output[0]
@@ -61,7 +61,7 @@ def _unknown_ops(graph: Any) -> set[str]:
 
 
 def answer(request: Request) -> Any:
-    """Reads an ONNX file."""
+    """Loads an ONNX file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(request["file"], providers=["CPUExecutionProvider"])

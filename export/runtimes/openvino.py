@@ -1,4 +1,4 @@
-"""OpenVINO: model.xml and model.bin, or a SavedModel of one signature as it is."""
+"""OpenVINO: model.xml and model.bin, or a SavedModel with one signature."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
     from zoo.export.standalone.runtime import Request, Runtime, with_length
-else:  # loaded by its path, with the folder of stand-alone code first on sys.path
+else:  # loaded by its path, with export/standalone first on sys.path
     from runtime import Request, Runtime, with_length
 
 
@@ -26,11 +26,11 @@ def convert(request: Request) -> None:
 
 
 def answer(request: Request) -> Any:
-    """Reads an OpenVINO model, or a SavedModel as it is."""
+    """Loads an OpenVINO model, or a SavedModel directly."""
     import openvino
 
     core = openvino.Core()
-    # Without the hint a CPU with bfloat16 rounds to three digits.
+    # Without the hint, a CPU with bfloat16 computes with about three digits.
     model = core.compile_model(core.read_model(request["file"]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def answers(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Arrays in files, joined and hashed. Needs NumPy alone, and stands in a folder that can be taken elsewhere."""
+"""Saves, joins and hashes arrays. Needs only NumPy, so that the folder can be copied elsewhere."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _ESCAPES = {"%": "%25", ".": "%2E", "\0": "%00"}
 
 
 def save(file: str | Path | IO[bytes], arrays: Mapping[str, Any], *, compress: bool = False) -> None:
-    """Writes arrays of any name and type to a file that `load` reads, and `numpy.load` too.
+    """Writes arrays of any name and type to a file for `load`; `numpy.load` can read it too.
 
-    NAME is an array as NumPy writes it. Strings become NAME.bytes, all of them in one row, NAME.offsets and NAME.shape:
-    NumPy's own strings lose zeros at their end, and objects need pickle. Text is kept as UTF-8. A type that NumPy does not
-    know, such as bfloat16, becomes NAME.bytes, NAME.dtype and NAME.shape. In a name, `%`, `.` and the zero byte are
-    written as in an address on the web.
+    A numeric array is stored as NAME. Strings are stored as NAME.bytes (all bytes concatenated), NAME.offsets and
+    NAME.shape, because NumPy's own strings lose trailing zeros, and objects need pickle. Text is encoded as UTF-8. A type
+    that NumPy lacks, such as bfloat16, is stored as NAME.bytes, NAME.dtype and NAME.shape. In names, `%`, `.` and the zero
+    byte are percent-encoded.
 
     Raises:
-        TypeError: an array of other objects than strings.
+        TypeError: an array contains objects that are not strings.
 
     Example:
         >>> save("x.npz", {"texts": np.array([b"a", b""], object)})
@@ -42,7 +42,7 @@ def save(file: str | Path | IO[bytes], arrays: Mapping[str, Any], *, compress: b
 
 
 def _parts(name: str, value: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """Returns what is written of an array, by the end of its name."""
+    """Returns the stored parts of an array by the suffix of their names."""
     array = np.asarray(value)
     shape = np.asarray(array.shape, np.int64)
     if array.dtype.kind == "V":
@@ -50,7 +50,7 @@ def _parts(name: str, value: Any) -> dict[str, np.ndarray[Any, Any]]:
         return {".bytes": data, ".dtype": np.frombuffer(array.dtype.name.encode(), np.uint8), ".shape": shape}
     if array.dtype.kind not in "OSU":
         return {"": array}
-    # As objects from the start: NumPy's own string type has dropped zeros at the end already.
+    # From `value`, not `array`: NumPy's own string type has already dropped trailing zeros.
     flat = np.asarray(value, object).ravel().tolist()
     if wrong := [s for s in flat if not isinstance(s, (bytes, str))]:
         raise TypeError(f"{name!r} holds {wrong[0]!r}; expected bytes or str.")
@@ -60,10 +60,10 @@ def _parts(name: str, value: Any) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def load(file: str | Path | IO[bytes]) -> dict[str, np.ndarray[Any, Any]]:
-    """Returns what `save` wrote: arrays by name, in their order, strings as objects.
+    """Returns the arrays that `save` wrote by name, in their order, with strings as objects.
 
     Raises:
-        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error: what there is to read is no such file.
+        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error: the file is missing or invalid.
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     opened = np.load(file, allow_pickle=False)
@@ -87,7 +87,7 @@ def _whole(held: Any, key: str) -> np.ndarray[Any, Any]:
     if f"{key}.dtype" in held.files:
         import ml_dtypes  # comes with TensorFlow
 
-        # Of a bytearray, as some runtimes take only what they may write to.
+        # From a bytearray, because some runtimes need writable arrays.
         return np.frombuffer(bytearray(data.tobytes()), getattr(ml_dtypes, held[f"{key}.dtype"].tobytes().decode()))
     offsets = held[f"{key}.offsets"]
     texts = np.empty(len(offsets) - 1, object)
@@ -96,7 +96,7 @@ def _whole(held: Any, key: str) -> np.ndarray[Any, Any]:
 
 
 def padded(parts: Sequence[Any]) -> list[Any]:
-    """Fills arrays (batch, steps, ...) up to the most steps, as padding is answered: with 0 or b"". Others stay."""
+    """Pads arrays (batch, steps, ...) to the largest number of steps, with 0 or b"". Other arrays are not changed."""
     if min(part.ndim for part in parts) < 2 or len({part.ndim for part in parts}) > 1:
         return list(parts)
     longest = max(part.shape[1] for part in parts)
@@ -106,12 +106,12 @@ def padded(parts: Sequence[Any]) -> list[Any]:
 
 
 def joined(parts: Sequence[Any]) -> Any:
-    """Returns batches as one array, padded to the most steps; a value without a batch is that of the first."""
+    """Concatenates batches, padded to the largest number of steps; for values without a batch, returns the first."""
     return np.concatenate(padded(parts)) if parts[0].ndim else parts[0]
 
 
 def digest(weights: Iterable[np.ndarray[Any, Any]]) -> str:
-    """Returns the SHA-256 over weights in order: equal for equal weights, whatever file they came from."""
+    """Returns the SHA-256 of weights in order. Equal weights have equal hashes, independent of their file."""
     found = hashlib.sha256()
     for weight in weights:
         found.update(str((weight.dtype, weight.shape)).encode())
@@ -122,12 +122,12 @@ def digest(weights: Iterable[np.ndarray[Any, Any]]) -> str:
 def examples(
     golden: Mapping[str, Any], signatures: Mapping[str, Any], name: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the golden inputs and outputs of a signature by name; nothing where golden.npz lacks them.
+    """Returns the golden inputs and outputs of a signature by name; empty if golden.npz lacks them.
 
     Args:
         golden: the arrays of golden.npz: `requests/NAME`, `inputs/NAME`, `targets/NAME`, `answers/SIGNATURE/NAME`.
-        signatures: what zoo.json says of each signature. Its `golden` tells whether its inputs are raw `requests` or model
-            `inputs`, and which signature's `answers` it must give.
+        signatures: the signatures in zoo.json. The entry `golden` of a signature tells whether its inputs are raw
+            `requests` or model `inputs`, and which signature's `answers` are its expected outputs.
         name: the signature.
 
     Example:

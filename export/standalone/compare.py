@@ -1,4 +1,4 @@
-"""Comparison of outputs with expected ones: numbers within a tolerance, labels with ties, how many are right."""
+"""Compares outputs with expected outputs: numbers within a tolerance, labels with ties, and correct answers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 
 
 def right(answers: dict[str, Any], targets: Any, labels: list[bytes], tolerance: float) -> dict[str, list[int]]:
-    """Returns, by output, how many examples are answered rightly, of how many, and how many of them are close calls:
-    labels first, then probabilities of all labels."""
+    """Returns, by output, the number of correct examples, the number of examples, and the number of near ties. Outputs
+    with labels come first, then probabilities of all labels."""
     found: dict[str, list[int]] = {}
     if targets is None or not labels or targets.dtype.kind not in "iu":
         return found
     for name, value in sorted(answers.items(), key=lambda item: item[1].dtype != object):
         want, close = targets[: len(value)] if value.ndim else targets, 0
         known = np.array(labels, object)[np.clip(want, 0, len(labels) - 1)]
-        if value.dtype == object and want.ndim == 1 <= value.ndim:  # one label, or several to an example
+        if value.dtype == object and want.ndim == 1 <= value.ndim:  # one label or several labels per example
             met = (value.reshape(len(value), -1) == known[:, None]).any(axis=1)
         elif value.dtype == object and value.shape == want.shape:  # a label for every step; padding has none
             met = (value == known)[value != b""]
@@ -33,9 +33,9 @@ def right(answers: dict[str, Any], targets: Any, labels: list[bytes], tolerance:
 def compare(
     expected: dict[str, Any], got: dict[str, Any], labels: list[bytes], tolerance: float, known: Any = None
 ) -> list[dict[str, Any]]:
-    """Returns a row per output: the largest difference of numbers and the one allowed, the number of differing strings.
+    """Returns a row per output: the largest and the allowed difference of numbers, or the number of differing strings.
 
-    Several labels of an example are compared by `known`, its probabilities of all labels, where there are any.
+    If an example has several labels, ties between them are found with `known`, the probabilities of all its labels.
     """
     rows = []
     for name in sorted({*expected, *got}):
@@ -49,7 +49,7 @@ def compare(
         }
         rows.append(row)
         if name not in got or name not in expected:
-            row["detail"] = "missing in the answer" if name not in got else "golden.npz holds nothing for it"
+            row["detail"] = "missing in the outputs" if name not in got else "golden.npz has no data for it"
             continue
         want, have = expected[name], got[name]
         if have.shape != want.shape or have.dtype != want.dtype:
@@ -57,31 +57,31 @@ def compare(
             row["detail"] = f"{shown[0]}, expected {shown[1]}"
         elif want.dtype == object:
             wrong = np.flatnonzero((have != want).ravel())
-            beside = [v for v in got.values() if v.dtype != object and v.shape == (*have.shape, len(labels))]
-            ties = _ties(want.ravel()[wrong], have.ravel()[wrong], wrong, beside, labels, tolerance)
-            if not beside and want.ndim == 2 and known is not None:
+            probabilities = [v for v in got.values() if v.dtype != object and v.shape == (*have.shape, len(labels))]
+            ties = _ties(want.ravel()[wrong], have.ravel()[wrong], wrong, probabilities, labels, tolerance)
+            if not probabilities and want.ndim == 2 and known is not None:
                 ties = _swaps(want, have, known, labels, tolerance)
             row["passed"], row["ties"] = len(wrong) == ties, int(ties)
             row["detail"] = f"{len(wrong)} of {want.size} differ" + (f", {ties} of them ties" if ties else "")
         elif not (np.all(np.isfinite(want)) and np.all(np.isfinite(have))):
-            row["detail"] = "holds values that are not finite"
+            row["detail"] = "has values that are not finite"
         else:
             wide = np.complex128 if want.dtype.kind == "c" else np.float64
             want, have = want.astype(wide), have.astype(wide)
             gap = np.abs(have - want)
-            # Relative to the largest value: rounding follows the size of what was added up, not of what came out.
+            # Relative to the largest value: rounding depends on the size of the summands, not of the sum.
             row["allowed"] = tolerance * max(1.0, float(np.max(np.abs(want), initial=0.0)))
             row["passed"] = bool(np.all(gap <= row["allowed"]))
             row["difference"] = float(np.max(gap, initial=0.0))
     return rows
 
 
-def _ties(want: Any, have: Any, where: Any, beside: list[Any], labels: list[bytes], tolerance: float) -> int:
-    """Counts differing labels that are excused: the answer names its own most probable class, and the expected one is as
-    probable within the tolerance."""
-    if not beside or not labels or not len(where):
+def _ties(want: Any, have: Any, where: Any, probabilities: list[Any], labels: list[bytes], tolerance: float) -> int:
+    """Counts differing labels that are ties: the label is the most probable class of the output, and the expected label is
+    equally probable within the tolerance."""
+    if not probabilities or not labels or not len(where):
         return 0
-    rows = beside[0].reshape(-1, len(labels))
+    rows = probabilities[0].reshape(-1, len(labels))
     count = 0
     for wanted, given, row in zip(want, have, rows[where], strict=True):
         near = {label for label, p in zip(labels, row, strict=True) if row.max() - p <= 2 * tolerance}
@@ -90,7 +90,7 @@ def _ties(want: Any, have: Any, where: Any, beside: list[Any], labels: list[byte
 
 
 def _swaps(want: Any, have: Any, known: Any, labels: list[bytes], tolerance: float) -> int:
-    """Counts differing labels that are excused: as probable, within the tolerance, as the one expected in their place."""
+    """Counts differing labels that are ties: equally probable, within the tolerance, as the expected label."""
     place = {label: i for i, label in enumerate(labels)}
     wrong = [(row, place[want[row, i]], place.get(have[row, i])) for row, i in np.argwhere(want != have)]
     return sum(b is not None and bool(abs(known[row, a] - known[row, b]) <= 2 * tolerance) for row, a, b in wrong)

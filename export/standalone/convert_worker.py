@@ -1,9 +1,8 @@
-"""Converts one signature for another runtime and answers with it, in a process of its own.
+"""Converts one signature for another runtime and computes outputs with it, in a separate process.
 
-Run as a script by `zoo.export.runtimes.comparison`, by path: converters crash, abort and hang, and none of that may
-reach the caller.
-Reads a request as JSON from the file that it is given, prints one JSON object. Inputs and answers are arrays of numbers, in
-files as arrays.py writes them. The runtime is the `RUNTIME` of the file that the request names; see runtime.py.
+`zoo.export.runtimes.comparison` runs this file as a script by its path, because converters may crash, abort or hang. The
+argument is a file with a request as JSON. The script prints one JSON object. Inputs and outputs are numeric arrays in
+files of arrays.py. The runtime is the `RUNTIME` of the file that the request names; see runtime.py.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ BLOCKED = ("zoo", "export", "openvino_telemetry")
 
 
 def load(file: str) -> Any:
-    """Returns the `RUNTIME` of a file, under a name that hides no package of the same name, such as openvino."""
+    """Returns the `RUNTIME` of a file. The module gets another name, so that it does not hide a package like openvino."""
     spec = importlib.util.spec_from_file_location(f"runtime_{Path(file).stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -39,7 +38,7 @@ def load(file: str) -> Any:
 
 
 def _answers(request: dict[str, Any], answer: Any) -> None:
-    """Answers the inputs in batches of each size, as many rows as the request says; size 0 is all of them as they are."""
+    """Computes outputs in batches of each size, for the requested number of rows; size 0 means all rows in one call."""
     inputs = arrays.load(request["inputs"])
     written: dict[str, Any] = {}
     for size, some in request["portions"]:
@@ -53,26 +52,26 @@ def _answers(request: dict[str, Any], answer: Any) -> None:
 
 
 def reason(error: Exception, runtime: Any) -> str:
-    """Returns why a conversion failed, in a few words where they can be found in the converter's many."""
+    """Returns the reason of a failed conversion, shortened from the converter's message."""
     text = str(error)
     if isinstance(error, CannotConvertError):
         return text
     if found := {op for pattern in runtime.unsupported for op in re.findall(pattern, text)}:
-        return f"the converter does not know {', '.join(sorted(found)[:5])} in this form"
+        return f"the converter does not support {', '.join(sorted(found)[:5])} in this form"
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
     return f"{type(error).__name__}: {lines[0][:200]}"
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
-    """Converts where the request names no finished file, answers where it names inputs.
+    """Converts if the request has a `model`, and computes outputs if it has `inputs`.
 
-    Up to the line LOADED, whatever goes wrong is a model that cannot be converted; behind it, a model that loads and cannot
-    answer: `error`.
+    A failure before the line LOADED means that the model cannot be converted (`cannot`). A failure after it means that
+    the model was loaded but cannot run (`error`).
     """
     outcome: dict[str, Any] = {"batch": request["batch"], "length": request["length"]}
     runtime = load(request["runtime"])
     try:
-        # The module itself knows: what it was installed as differs, such as tensorflow-cpu.
+        # From the module, because the package may have another name, such as tensorflow-cpu.
         outcome["version"] = str(importlib.import_module(runtime.version).__version__)
     except Exception as error:
         return outcome | {"cannot": f"its module cannot be imported: {reason(error, runtime)}"}
@@ -87,7 +86,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         answer = runtime.answer(request)
     except Exception as error:
         why = reason(error, runtime)
-        made = f"the file that came out cannot be loaded: {why}" if request["model"] else why
+        made = f"the converted file cannot be loaded: {why}" if request["model"] else why
         return outcome | {"cannot": made}
     print("LOADED", flush=True)
     try:

@@ -1,6 +1,6 @@
-"""Asks a SavedModel of unknown origin generated inputs, in a process where neither Keras nor this package can be imported.
+"""Calls a third-party SavedModel with generated inputs, in a process where neither Keras nor this package can be imported.
 
-Run as a script by `zoo.export.foreign`, by path. Prints one JSON object; the answers go to a file.
+`zoo.export.foreign` runs this file as a script by its path. It prints one JSON object and writes the outputs to a file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _ask(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     import tensorflow as tf
 
     tensors = {k: tf.constant(v.tolist() if v.dtype == object else v) for k, v in inputs.items()}
-    # One string alone would become NumPy's own type of strings, which drops zeros at its end.
+    # A scalar string would become NumPy's own string type, which drops trailing zeros.
     return {
         name: np.array(value.numpy(), object if value.dtype == tf.string else None)
         for name, value in function(**tensors).items()
@@ -31,19 +31,19 @@ def _ask(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alike(whole: dict[str, Any], part: dict[str, Any], rows: int, tolerance: float) -> list[dict[str, Any]]:
-    """Compares the first rows of a batch with the same rows asked alone."""
+    """Compares the first rows of a batch with the same rows in a smaller batch."""
     found = []
     for name in sorted(whole):
         want, got = whole[name], part[name]
         if want.ndim == 0 or got.ndim == 0 or len(got) != rows or len(want) == rows:
-            detail = f"{want.dtype.name} {list(want.shape)}, not one answer for each row"
+            detail = f"{want.dtype.name} {list(want.shape)}, not one output per row"
             found.append({"output": name, "passed": None, "difference": None, "detail": detail})
             continue
         want = want[:rows]
         want, got = arrays.padded([want, got])
         numbers = want.dtype != object and want.dtype.kind in "fc"
         if numbers and want.shape == got.shape and not np.all(np.isfinite(want)):
-            detail = "answers values that are not finite"
+            detail = "has values that are not finite"
             found.append({"output": name, "passed": None, "difference": None, "detail": detail})
             continue
         (row,) = compare.compare({name: want}, {name: got}, [], tolerance)
@@ -54,7 +54,7 @@ def _alike(whole: dict[str, Any], part: dict[str, Any], rows: int, tolerance: fl
 def _probe(
     function: Any, candidates: list[dict[str, Any]], fixed: bool, tolerance: float
 ) -> tuple[dict[str, Any], Any]:
-    """Returns what was seen of a signature, and its answers to the first candidate that it accepts."""
+    """Returns the results for a signature, and its outputs for the first candidate that it accepts."""
     refusals = []
     for place, inputs in enumerate(candidates):
         try:
@@ -68,14 +68,14 @@ def _probe(
             return seen, whole
         try:
             part = _ask(function, {k: v[:2] for k, v in inputs.items()})
-        except Exception as error:  # it says that it takes any batch, and takes some
+        except Exception as error:  # it declares a dynamic batch, but rejects this size
             return seen | {"whole": f"{type(error).__name__}: {error}"}, whole
         seen["rows"] = _alike(whole, part, 2, tolerance)
         try:
             empty = _ask(function, {k: v[:0] for k, v in inputs.items()} if not _texts(inputs) else _empty(inputs))
-            seen["empty"] = f"answered {sorted({len(v) if v.ndim else 1 for v in empty.values()})} rows"
+            seen["empty"] = f"returned {sorted({len(v) if v.ndim else 1 for v in empty.values()})} rows"
         except Exception as error:
-            seen["empty"] = f"refused: {error}"
+            seen["empty"] = f"rejected: {error}"
         return seen, whole
     return {"refused": refusals[0]}, {}
 
@@ -90,7 +90,7 @@ def _empty(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
-    """Loads the SavedModel and asks every signature."""
+    """Loads the SavedModel and calls every signature."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(request["model"])

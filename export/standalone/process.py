@@ -1,4 +1,4 @@
-"""What every process of this folder does: it ends with its parent, imports nothing of ours, and prints one JSON object."""
+"""Code shared by the scripts of this folder: end with the parent process, block imports, print one JSON object."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ BLOCKED = ("keras", "tf_keras", "zoo", "datasets", "export")
 
 
 def die_with_parent() -> None:
-    """Has the kernel end this process when the one that started it dies, however it dies: Linux alone knows that."""
+    """Has the kernel end this process when its parent process dies for any reason; works only on Linux."""
     try:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     except (OSError, AttributeError):
         return
     parent = os.environ.get("ZOO_PARENT")
-    if parent and os.getppid() != int(parent):  # it died before
+    if parent and os.getppid() != int(parent):  # the parent has already died
         os._exit(1)
 
 
 def run(mark: str, main: Callable[[], dict[str, Any]], blocked: Sequence[str] = BLOCKED) -> None:
-    """Runs `main` where the blocked modules cannot be imported; prints what it returns, or its error, behind `mark`."""
+    """Runs `main` with the blocked modules unavailable; prints `mark` and then its result, or its error, as JSON."""
     die_with_parent()
-    gc.disable()  # it would look through all that TensorFlow's import makes, again and again, and this process ends soon
+    gc.disable()  # it would repeatedly search all objects of TensorFlow's import, and this process is short-lived
     for module in blocked:
-        # None makes every import of it fail. `import tensorflow` tries Keras itself and continues without, so that a look
-        # at sys.modules after the import would prove nothing.
+        # None makes every import of the module fail. `import tensorflow` imports Keras if it can and works without it, so
+        # checking sys.modules afterwards would prove nothing.
         sys.modules[module] = None  # type: ignore[assignment]
     try:
         outcome = main()

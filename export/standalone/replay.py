@@ -1,7 +1,7 @@
-"""Replays golden answers through a SavedModel, in a process where neither Keras nor this package can be imported.
+"""Replays golden examples through a SavedModel, in a process where neither Keras nor this package can be imported.
 
-Run as a script by `zoo.export.verification`, by path. Prints one JSON object. It stands alone on purpose: what it shows holds
-for a stranger who has nothing but TensorFlow and the artifact.
+`zoo.export.verification` runs this file as a script by its path. It prints one JSON object. It imports nothing of this
+package, so its result holds for every user who has only TensorFlow and the artifact.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _replay(function: Any, inputs: dict[str, Any], batch: int, count: int, fill:
 
 
 def _dynamic(function: Any) -> set[str]:
-    """The outputs that have as many columns as there are steps."""
+    """Returns the outputs whose second dimension is the number of steps."""
     shapes = {name: tensor.shape for name, tensor in function.structured_outputs.items()}
     return {name for name, shape in shapes.items() if len(shape) > 1 and shape[1] is None}
 
@@ -56,9 +56,9 @@ def _empty_batch(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         answer = function(**empty)
     except tf.errors.InvalidArgumentError as error:
         clear = "empty batch" in str(error)
-        return {"passed": clear, "detail": "refused with a sentence" if clear else str(error)}
+        return {"passed": clear, "detail": "rejected with a message" if clear else str(error)}
     sizes = {int(value.shape[0]) for value in answer.values()}
-    return {"passed": sizes == {0}, "detail": f"answered {sorted(sizes)} rows"}
+    return {"passed": sizes == {0}, "detail": f"returned {sorted(sizes)} rows"}
 
 
 def _replay_signature(
@@ -71,20 +71,20 @@ def _replay_signature(
     tolerance: float,
     fill: bool,
 ) -> Any:
-    """Replays all examples in batches of 64, and some of them three at a time.
+    """Replays all examples in batches of 64, and some of them in batches of 3.
 
     Args:
         function: the signature.
         inputs: golden inputs by name.
         expected: golden outputs by name.
-        known: probabilities of all labels, None for none.
-        labels: the labels in the order of their numbers.
-        targets: the numbers of the labels that are right, None for none.
-        tolerance: as the form of the artifact has it.
-        fill: whether smaller batches are filled up with examples once more, because many rows are computed another way.
+        known: probabilities of all labels, or None.
+        labels: the labels in the order of the class numbers.
+        targets: the correct class numbers, or None.
+        tolerance: the tolerance of the artifact's form.
+        fill: whether to fill smaller batches by repeating examples, because large batches are computed in another way.
     """
     if not inputs or not expected:
-        return {"error": "golden.npz holds nothing for it"}
+        return {"error": "golden.npz has no data for it"}
     count = len(next(iter(inputs.values())))
     batches, accuracy = {}, None
     for batch, some in ((64 if fill else min(count, 64), count), (3, min(count, 16))):
@@ -97,22 +97,22 @@ def _replay_signature(
 
 
 def _accuracy(got: Any, want: Any, rows: Any, targets: Any, labels: list[bytes], tolerance: float) -> Any:
-    """Compares how many examples the artifact and the live model answer rightly, by the first output that tells it."""
+    """Compares the number of correct examples of the artifact and the trained model, by the first suitable output."""
     live = compare.right(want, targets, labels, tolerance)
     for row in rows:
         if row["output"] in live and row["passed"] and next(iter(live)) == row["output"]:
             mine, of, close = compare.right(got, targets, labels, tolerance)[row["output"]]
             same = abs(mine - live[row["output"]][0]) <= max(close, row["ties"])
-            return {"passed": same, "detail": f"{mine} of {of} right, live model {live[row['output']][0]}"}
+            return {"passed": same, "detail": f"{mine} of {of} correct, trained model {live[row['output']][0]}"}
     return None
 
 
 def _weights(loaded: Any) -> dict[str, Any]:
-    """Returns the SHA-256 over all weights in order, by the same rule as the exporter over the live model's; something else
-    where those that a fused op holds in its own order are not made of them."""
+    """Returns the SHA-256 of all weights in order, computed as the exporter does for the trained model. If the packed
+    weights of a fused op do not equal the packed model weights, an error message replaces the hash."""
     weights = [variable.numpy() for variable in loaded.model_weights]
     wrong = [
-        f"{have.shape} of a fused op are not made of the others"
+        f"packed weights {have.shape} of a fused op differ from the model weights"
         for expected, used in zip(
             getattr(loaded, "pack_weights", list)(), getattr(loaded, "packed_weights", []), strict=True
         )
@@ -123,17 +123,17 @@ def _weights(loaded: Any) -> dict[str, Any]:
 
 
 def _answer_sample(function: Any, file: str, fill: bool) -> None:
-    """Answers the requests in a file that `arrays.save` wrote, in batches of 64, and puts the answers into their place."""
+    """Computes the outputs for the requests in a file of `arrays.save`, in batches of 64, and writes them to the file."""
     inputs = arrays.load(file)
     arrays.save(file, _replay(function, inputs, 64, len(next(iter(inputs.values()))), fill))
 
 
 def main(directory: str, sample: dict[str, str]) -> dict[str, Any]:
-    """Replays every signature of the artifact and returns what was seen.
+    """Replays every signature of the artifact and returns the results.
 
     Args:
         directory: the version folder.
-        sample: files with further requests by signature, in whose place the answers go.
+        sample: files with further requests by signature; the outputs replace the requests in the files.
     """
     import tensorflow as tf
 
@@ -143,12 +143,12 @@ def main(directory: str, sample: dict[str, str]) -> dict[str, Any]:
         facts = json.load(file)
     tolerance = facts["form"]["tolerance"]
     if not 0 < tolerance < 1:
-        return {"error": f"zoo.json allows a difference of {tolerance}, with which nothing is compared"}
+        return {"error": f"the tolerance in zoo.json is {tolerance}; expected more than 0 and less than 1"}
     labels = [name.encode() for name in facts["class_names"]]
     golden, described = arrays.load(os.path.join(extra, "golden.npz")), facts["signatures"]
     targets, known = golden.get(f"targets/{facts.get('classes')}"), golden.get("answers/serving_default/probabilities")
     known = known if known is not None and known.ndim == 2 and known.shape[1] == len(labels) else None
-    # With two forms in it, many rows are computed in another way than few.
+    # An artifact with a portable signature computes large batches in another way than small ones.
     fill = facts["portable_signature"] != "predict"
     answered = {key.split("/")[1] for key in golden if key.startswith("answers/")}
     signatures: dict[str, Any] = {}
@@ -166,7 +166,7 @@ def main(directory: str, sample: dict[str, str]) -> dict[str, Any]:
                 tolerance,
                 fill,
             )
-        except Exception as error:  # whatever it is, it is the verdict on this signature
+        except Exception as error:  # any exception is the verdict on this signature
             signatures[name] = {"error": f"{type(error).__name__}: {error}"}
     for name, requests in sample.items():
         if "error" not in signatures.get(name, {"error": ""}):

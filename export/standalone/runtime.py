@@ -1,4 +1,4 @@
-"""What a runtime is, for those that compare it and for the process that runs it: one object in a file of its own."""
+"""The class `Runtime`, used by the code that compares runtimes and by the process that runs them."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Request = Mapping[str, Any]
-"""`model` (a SavedModel to convert) and `signature`, `file` (what is written, or read), and the sizes that are fixed: `batch`
-and `length`, None for any."""
+"""`model` (a SavedModel to convert), `signature`, `file` (to write or read), and the fixed sizes `batch` and `length`, None
+for a dynamic size."""
 
 
 class CannotConvertError(Exception):
-    """A reason in words that a person can act on."""
+    """Raised with a clear reason if a model cannot be converted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """A runtime other than TensorFlow's Python. It is the `RUNTIME` of a file in `export/runtimes/`, whose name it has.
+    """A runtime other than TensorFlow in Python. It is the `RUNTIME` of a file in `export/runtimes/` and has its name.
 
-    Such a file is loaded by its path in a process where nothing of this package can be imported: at its top it imports
-    nothing but this module, and its functions import the runtime.
+    Such a file is loaded by its path in a process where this package cannot be imported. At module level, it therefore
+    imports only this module. Its functions import the runtime.
 
     Attributes:
-        title: as people write it.
+        title: name for people.
         tolerance: largest difference from the trained model's outputs, relative to the larger of 1 and the output's
             largest value.
-        modules: what must be installed, by the names under which it is imported.
-        version: the module that tells the version.
-        format: what `zoo convert --to` calls its files; "" for none.
-        file: the name of the file that it reads.
+        modules: import names of the required packages.
+        version: the module whose `__version__` is reported.
+        format: name of the format for `zoo convert --to`; "" for none.
+        file: name of the file that the runtime reads.
         convert: writes `file` from `model`.
         answer: reads `file`; returns a function from arrays by name to arrays by name.
-        sample: lines of Python that answer a request from the file; `{inputs}` stands for arrays by name.
-        unsupported: patterns in a converter's messages whose group is an op that it does not know.
-        one_signature: whether it reads a SavedModel itself, of one signature.
+        sample: lines of Python that run the file; `{inputs}` is replaced by arrays by name.
+        unsupported: regular expressions for a converter's messages; the group is an unsupported op.
+        one_signature: whether the runtime reads a SavedModel directly, with a single signature.
         fixed_sizes: whether some models need a fixed batch or length.
-        fails_late: whether it says only when it answers what it cannot do.
-        missing: returns what this machine lacks, or None, where that is more than modules.
-        answer_all: answers every signature of a SavedModel as it is; instead of `convert` and `answer`.
+        fails_late: whether unsupported models may fail only when they run.
+        missing: returns what this machine lacks, or None; for requirements other than `modules`.
+        answer_all: runs all signatures of a SavedModel directly, instead of `convert` and `answer`.
     """
 
     title: str
@@ -59,7 +59,7 @@ class Runtime:
 
 
 def function(loaded: Any, request: Request) -> Any:
-    """Returns the signature of a loaded SavedModel as a concrete function, of fixed sizes where they are asked for."""
+    """Returns the signature of a loaded SavedModel as a concrete function, with the fixed sizes of the request."""
     import tensorflow as tf
 
     signature, batch = loaded.signatures[request["signature"]], request["batch"]
@@ -77,5 +77,5 @@ def function(loaded: Any, request: Request) -> Any:
 
 
 def with_length(shape: list[int | None], request: Request) -> list[int | None]:
-    """Fills the length in where a dimension after the batch is unknown."""
+    """Replaces unknown dimensions after the batch by the length."""
     return shape[:1] + [request["length"] if size is None else size for size in shape[1:]]

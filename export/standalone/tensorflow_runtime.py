@@ -1,4 +1,4 @@
-"""TensorFlow itself, asked in the way in which other runtimes are."""
+"""TensorFlow itself, as a `Runtime`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ else:  # loaded by its path, with this folder first on sys.path
 
 
 def answer(request: Request) -> Any:
-    """Loads a SavedModel."""
+    """Loads a SavedModel and returns a function from arrays by name to arrays by name."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(request["file"])
     signature = loaded.signatures[request["signature"]]
 
-    def answers(inputs: dict[str, Any], _: Any = loaded) -> dict[str, Any]:  # what is not held is freed
+    def answers(inputs: dict[str, Any], _: Any = loaded) -> dict[str, Any]:  # keeps the model alive
         outputs = signature(**{name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in outputs.items()}
 

@@ -1,1 +1,1 @@
-"""Benchmarks: our side and the others' in one call."""
+"""Benchmarks that compare this package with other frameworks."""

@@ -1,4 +1,4 @@
-"""Contenders of `zoo benchmark serving` but PyTorch: each answers how long a call takes, on its standard output."""
+"""The contenders of `zoo benchmark serving` except PyTorch. Each prints the time of a call on standard output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Call = Callable[[dict[str, Any]], Any]
 
 
 def write_artifact(job: dict[str, Any]) -> None:
-    """Builds the family, exports it, and writes what the others take: weights, inputs, the model's own answer."""
+    """Builds and exports the model, and writes weights, inputs and the model's outputs for the other contenders."""
     import numpy as np
 
     import zoo
@@ -51,7 +51,7 @@ def write_artifact(job: dict[str, Any]) -> None:
 
 
 def _least(model: keras.Model, name: str) -> int:
-    """Returns a number that every integer input stays below: the smallest table of the model that one of them is for."""
+    """Returns an upper bound for integer inputs: the number of rows of the model's smallest embedding table."""
     tables = [w for w in model.weights if len(w.shape) == 2 and w.path.endswith(("embeddings", "table"))]
     sizes = [w.shape[0] for w in tables if not any(part in w.path for part in ("token_types", "positions"))]
     return min(sizes)
@@ -62,7 +62,7 @@ def _as_input(inputs: dict[str, Any]) -> Any:
 
 
 def _plain(answer: Any) -> np.ndarray:
-    """Returns an answer's probabilities, or what else it is, as an array."""
+    """Returns the probabilities of an output, or its first array, as a NumPy array."""
     import numpy as np
 
     if isinstance(answer, dict):
@@ -71,7 +71,7 @@ def _plain(answer: Any) -> np.ndarray:
 
 
 def zoo_call(job: dict[str, Any]) -> Call:
-    """The SavedModel that `zoo.export.save` wrote, through TensorFlow."""
+    """Returns the call of the SavedModel that `zoo.export.save` wrote, in TensorFlow."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(Path(job["folder"]) / "artifact" / "1"))
@@ -81,8 +81,7 @@ def zoo_call(job: dict[str, Any]) -> Call:
 
 
 def keras_model(job: dict[str, Any]) -> keras.Model:
-    """The model of Keras's own layers, as its users write it; of a family that is written for no other framework here, the
-    zoo's own Keras model."""
+    """Returns the model built from Keras's own layers; for families without such a version, the zoo's Keras model."""
     import numpy as np
 
     folder = Path(job["folder"])
@@ -98,13 +97,13 @@ def keras_model(job: dict[str, Any]) -> keras.Model:
 
 
 def keras_call(job: dict[str, Any]) -> Call:
-    """Keras's model, called in one of the ways that Keras has."""
+    """Returns a call of the Keras model, in the way that the contender names."""
     import tensorflow as tf
 
     if job["contender"] == "keras_export":
         loaded = tf.saved_model.load(str(_keras_export(job)))
         (expected,), _ = loaded.serve.concrete_functions[0].structured_input_signature
-        if isinstance(expected, list):  # so Keras exports models of several inputs
+        if isinstance(expected, list):  # Keras exports models with several inputs this way
             return lambda inputs: loaded.serve([tf.constant(inputs[spec.name]) for spec in expected])
         return lambda inputs: loaded.serve(tf.nest.map_structure(tf.constant, _as_input(inputs)))
     model = keras_model(job)
@@ -125,7 +124,7 @@ def _keras_export(job: dict[str, Any]) -> Path:
 
 
 def onnx_call(job: dict[str, Any]) -> Call:
-    """Keras's export, converted to ONNX."""
+    """Returns the call of Keras's export, converted to ONNX."""
     import onnxruntime
 
     file = _converted(job, "onnx", "*.onnx")
@@ -142,7 +141,7 @@ def onnx_call(job: dict[str, Any]) -> Call:
 
 
 def openvino_call(job: dict[str, Any]) -> Call:
-    """Keras's export, converted by OpenVINO, in float32."""
+    """Returns the call of Keras's export, converted by OpenVINO, in float32."""
     import openvino
 
     file = _converted(job, "openvino", "*.xml")
@@ -163,12 +162,12 @@ def openvino_call(job: dict[str, Any]) -> Call:
 
 
 def _in_order(inputs: dict[str, Any], names: list[str]) -> list[Any]:
-    """Returns inputs in the order of a converted model's; an only one may have any name."""
+    """Returns inputs in the order of the converted model; a single input may have any name."""
     return [inputs[name] for name in names] if len(names) > 1 else list(inputs.values())
 
 
 def _converted(job: dict[str, Any], to: str, pattern: str) -> Path:
-    """Converts Keras's export, as one would without this package, with the converter that verifies what it writes."""
+    """Converts Keras's export with `zoo convert`, which verifies the result."""
     output = Path(job["folder"]) / to
     if not output.exists():
         words = [sys.executable, "-P", "-m", "zoo.scripts.convert", str(_keras_export(job)), "--to", to]
@@ -186,13 +185,13 @@ CALLS: dict[str, Callable[[dict[str, Any]], Call]] = {
 
 
 def serve(call: Call, inputs: dict[str, Any], expected: Any) -> None:
-    """Compares a first answer, then measures calls as it is asked to: a line with batch size and seconds."""
+    """Compares the first output, then measures calls: each line of standard input gives a batch size and seconds."""
     import numpy as np
 
     small = {k: v[:8] for k, v in inputs.items()}
     gap = float(np.max(np.abs(_plain(call(small)) - expected)))
     if gap > 1e-4:
-        raise ValueError(f"The answer differs from the Keras model's by {gap:.2g}. Leave it out with --contenders.")
+        raise ValueError(f"The output differs from the Keras model's by {gap:.2g}. Leave it out with --contenders.")
     say(difference=gap)
     for line in sys.stdin:
         batch, seconds = line.split()

@@ -1,4 +1,4 @@
-"""Measure one answer of a SavedModel beside Keras, PyTorch, ONNX Runtime and OpenVINO: `zoo benchmark serving`."""
+"""Compare a call of a SavedModel with Keras, PyTorch, ONNX Runtime and OpenVINO: `zoo benchmark serving`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from zoo.scripts.benchmarks.tables import Figures
 from zoo.scripts.benchmarks.training import Worker
 from zoo.scripts.console import Parser, run_command
 
-_DESCRIPTION = """Measure how long one call takes from a batch of model inputs to probabilities, side by side, in one run.
+_DESCRIPTION = """Measure the time of one call, from a batch of model inputs to probabilities, for several runtimes.
 
-Every contender is a process of its own that stays alive: loading, compilation and first calls are not counted. Rounds
-alternate, A B C D A B C D, so that what else the machine does meets all alike. All compute the same function: each answer
-is compared with that of the Keras model before anything is measured.
+Every contender has its own process, which stays alive: loading, compilation and first calls are not counted. Rounds
+alternate (A B C D A B C D), so that other load on the machine affects all contenders equally. All contenders compute the
+same function: their outputs are compared with the Keras model's before anything is measured.
 """
 
 CONTENDERS = {
@@ -72,19 +72,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "seq2seq_rnn": {"data": "number_words", "length": 20},
     "seq2seq_transformer": {"data": "number_words", "length": 20},
 }
-"""Of every family the embedded data that it is prepared for, the builder's arguments, the steps of a sequence, and whether
-PyTorch runs it as Hugging Face's model of the same weights."""
+"""For each family: the embedded data set, the builder's arguments, the steps of a sequence, and whether PyTorch runs
+Hugging Face's model with the same weights."""
 
 NOTES = (
-    "Milliseconds of one call from Python, arrays in and arrays out; the median of a round, the median of all rounds.",
-    "Inputs are made up, without padding; weights are those of a model that is built and not trained.",
-    "ONNX Runtime and OpenVINO read what is converted from Keras's export, in float32.",
+    "Milliseconds per call from Python, with arrays as inputs and outputs; the median over rounds of each round's median.",
+    "Inputs are synthetic, without padding. Weights are untrained.",
+    "ONNX Runtime and OpenVINO run models converted from Keras's export, in float32.",
 )
 
 
 @dataclasses.dataclass
 class Row:
-    """A contender's figures in one setting."""
+    """A contender's figures for one setting."""
 
     family: str
     batch: int
@@ -100,8 +100,8 @@ class Row:
 
 
 def measure(family: str, options: Any, skipped: dict[str, str]) -> list[Row]:
-    """Returns a family's rows; who cannot take part is added to `skipped`."""
-    with tempfile.TemporaryDirectory() as folder:  # what is exported and converted serves every number of threads
+    """Returns a family's rows; contenders that cannot run are added to `skipped`."""
+    with tempfile.TemporaryDirectory() as folder:  # exported and converted once for all numbers of threads
         return [row for threads in options.threads for row in _measure(family, threads, folder, options, skipped)]
 
 
@@ -144,10 +144,10 @@ def _command(contender: str, torch_python: str) -> list[str]:
 
 
 def _alternate(workers: Mapping[str, Worker], family: str, batch: int, threads: int, seconds: float) -> list[Row]:
-    """Runs rounds in turn, five at least, until every contender has been measured for as long."""
+    """Runs five alternating rounds, in which every contender is measured for the same time."""
     rows = {name: Row(family, batch, threads, name, []) for name in workers}
     for worker in workers.values():
-        worker.answer(f"{batch} 0")  # the first calls
+        worker.answer(f"{batch} 0")  # warm-up
     rounds = 0
     while rounds < 5:
         for name, worker in workers.items():
@@ -160,7 +160,7 @@ def _alternate(workers: Mapping[str, Worker], family: str, batch: int, threads: 
 
 
 def figures(rows: Sequence[Row], options: Any) -> list[dict[str, object]]:
-    """Returns the rows as those of the CSV file."""
+    """Returns the rows in the layout of the CSV file."""
     return [
         {
             "family": row.family,
@@ -178,13 +178,15 @@ def figures(rows: Sequence[Row], options: Any) -> list[dict[str, object]]:
 
 def _parser() -> Parser:
     parser = Parser("benchmark serving", _DESCRIPTION)
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), help="Families of models.")
-    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), help="Whom to compare; zoo is always one.")
-    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 256], help="Examples in a call.")
-    parser.add_argument("--length", type=int, help="Steps of a sequence, in the place of each family's own.")
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), help="Model families.")
+    parser.add_argument(
+        "--contenders", nargs="+", default=list(CONTENDERS), help="Contenders to compare; zoo is always included."
+    )
+    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 256], help="Examples per call.")
+    parser.add_argument("--length", type=int, help="Steps of a sequence, instead of each family's default.")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="Threads of each contender.")
     parser.add_argument("--seconds", type=float, default=2.0, help="Seconds per contender and setting.")
-    parser.add_argument("--torch-python", default=sys.executable, help="A Python that has PyTorch.")
+    parser.add_argument("--torch-python", default=sys.executable, help="A Python interpreter with PyTorch.")
     parser.add_argument("--output", help="CSV file to add the figures to.")
     parser.add_argument("--markdown", action="store_true", help="Print the CSV file as a table. Nothing is measured.")
     return parser
@@ -198,16 +200,16 @@ def _checked(options: Any) -> Any:
     for name, most in (("batch_sizes", 100_000), ("threads", os.cpu_count() or 1)):
         for value in getattr(options, name):
             if not 1 <= value <= most:
-                raise UsageError(f"--{name} has {value}; expected 1 to {most}. Pass --{name} 1, say.")
+                raise UsageError(f"--{name} has {value}; expected 1 to {most}. Try --{name} 1.")
     if options.length is not None and options.length < 1:
-        raise UsageError(f"--length has {options.length}; expected at least 1. Pass --length 50, say.")
-    # First zoo: it writes the SavedModel, the weights and the inputs that all others take.
+        raise UsageError(f"--length has {options.length}; expected at least 1. Try --length 50.")
+    # zoo runs first: it writes the SavedModel, the weights and the inputs for the others.
     options.contenders = ["zoo", *(c for c in CONTENDERS if c in options.contenders and c != "zoo")]
     return options
 
 
 def command(argv: list[str]) -> int:
-    """Parses, measures, prints the table."""
+    """Parses the options, measures and prints the table."""
     options = _checked(_parser().parse(argv))
     output = Path(options.output) if options.output else None
     if options.markdown:

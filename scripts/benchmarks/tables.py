@@ -1,4 +1,4 @@
-"""Figures of a benchmark: one CSV row per contender and setting, shown as a Markdown table with a column per contender."""
+"""Figures of a benchmark: one CSV row per contender and setting, and a Markdown table with one column per contender."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Row = Mapping[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """The form of a benchmark's CSV file and table.
+    """The layout of a benchmark's CSV file and table.
 
     Attributes:
-        setting: the columns that name a setting, such as family and batch.
+        setting: the columns that identify a setting, such as family and batch.
         value: the column of the measured figure.
         extra: further columns of the CSV file.
-        contenders: the title of every contender, in the order of the table; the first one is ours.
+        contenders: title of each contender by name, in the order of the table; the first one is ours.
         digits: the format of the figure, such as ",.0f".
     """
 
@@ -38,7 +38,7 @@ class Figures:
         return [*self.setting, "contender", self.value, "ratio", "rounds", *self.extra]
 
     def write(self, rows: Iterable[Mapping[str, object]], file: Path) -> None:
-        """Adds rows to a CSV file; rows of the same settings are replaced, others stay."""
+        """Adds rows to a CSV file; rows with the same settings are replaced, other rows are kept."""
         new = [{column: str(row[column]) for column in self.columns} for row in rows]
         measured = {self._key(row) for row in new}
         kept = [row for row in self.read(file) if self._key(row) not in measured] if file.is_file() else []
@@ -52,7 +52,7 @@ class Figures:
         """Returns the rows of a CSV file.
 
         Raises:
-            UsageError: there is no such file, or it holds the figures of something else.
+            UsageError: the file does not exist, or has other columns.
         """
         if not file.is_file():
             raise UsageError(f"{file} does not exist. Call the benchmark with --output {file} first.")
@@ -69,9 +69,9 @@ class Figures:
         return tuple(row[column] for column in self.setting)
 
     def table(self, rows: Sequence[Mapping[str, object]]) -> str:
-        """Returns rows as a Markdown table: a line per setting, a column per contender.
+        """Returns rows as a Markdown table with one line per setting and one column per contender.
 
-        The ratio to our figure stands behind each other figure. An empty cell was not measured.
+        The ratio to our figure follows each other figure. An empty cell was not measured.
         """
         named = [{key: str(value) for key, value in row.items()} for row in rows]
         shown = [name for name in self.contenders if any(row["contender"] == name for row in named)]

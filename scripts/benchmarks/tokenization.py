@@ -1,4 +1,4 @@
-"""Measure WordPiece inside the graph beside the `tokenizers` library: `zoo benchmark tokenization`."""
+"""Compare WordPiece in the graph with the `tokenizers` library: `zoo benchmark tokenization`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from zoo.errors import UsageError
 from zoo.scripts.benchmarks.tables import Figures
 from zoo.scripts.console import Parser, import_tensorflow, run_command, take_option
 
-_DESCRIPTION = """Measure how many texts a second become numbers of pieces, side by side, in one run, with one thread.
+_DESCRIPTION = """Measure how many texts per second each tokenizer converts to token ids, on one thread.
 
-All use the same vocabulary and the same texts, and their answers are compared before anything is measured. Rounds
-alternate, A B C A B C, so that what else the machine does meets all alike.
+All contenders use the same vocabulary and the same texts, and their outputs are compared before anything is measured.
+Rounds alternate (A B C A B C), so that other load on the machine affects all contenders equally.
 """
 
 CONTENDERS = {"zoo": "SavedModel of zoo", "tokenizers": "tokenizers", "transformers": "transformers BertTokenizer"}
 FIGURES = Figures(("data", "batch"), "texts_per_second", (), CONTENDERS, ",.0f")
 NOTES = (
-    "Texts a second of calls from Python, one thread; the median of all rounds. Strings in, padded numbers out for the",
-    "SavedModel; lists of numbers without offsets for tokenizers (encode_batch_fast) and transformers.",
-    "Ratio: the SavedModel's texts per second over the contender's, of the same round; the median of all rounds.",
+    "Texts per second in calls from Python, on one thread; the median of all rounds. The SavedModel returns padded ids;",
+    "tokenizers (encode_batch_fast) and transformers return lists of ids without offsets.",
+    "Ratio: the SavedModel's texts per second divided by the contender's in the same round; the median of all rounds.",
 )
 _LENGTH = 128
 
@@ -37,7 +37,7 @@ Encode = Callable[[Any], Any]
 
 @dataclasses.dataclass
 class Row:
-    """A contender's figures with one size of batches."""
+    """A contender's figures for one batch size."""
 
     contender: str
     batch: int
@@ -46,7 +46,7 @@ class Row:
 
 
 def saved_encoder(pieces: Sequence[str], folder: Path) -> Encode:
-    """Writes the preprocessor as a SavedModel, reads it back, and returns its function from string tensors to inputs."""
+    """Writes the preprocessor as a SavedModel, loads it, and returns its function from string tensors to model inputs."""
     import tensorflow as tf
 
     from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor
@@ -65,7 +65,7 @@ def saved_encoder(pieces: Sequence[str], folder: Path) -> Encode:
 
 
 def library_encoder(pieces: Sequence[str]) -> Encode:
-    """Returns the function of the `tokenizers` library from lists of strings to encodings."""
+    """Returns the `tokenizers` library's function from lists of strings to encodings."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     numbers = {piece: number for number, piece in enumerate(pieces)}
@@ -92,7 +92,7 @@ def _encoders(pieces: Sequence[str], folder: Path, skipped: dict[str, str]) -> d
 
 
 def numbers_of(contender: str, answer: Any) -> list[list[int]]:
-    """Returns a contender's answer as a list of numbers a text, without padding."""
+    """Returns a contender's output as one list of token ids per text, without padding."""
     if contender == "zoo":
         ids, mask = answer["token_ids"].numpy(), answer["padding_mask"].numpy()
         return [row[real == 1].tolist() for row, real in zip(ids, mask, strict=True)]
@@ -102,14 +102,14 @@ def numbers_of(contender: str, answer: Any) -> list[list[int]]:
 
 
 def check_alike(encoders: Mapping[str, Encode], texts: Sequence[str]) -> None:
-    """Raises where a contender makes other numbers of a text than the SavedModel."""
+    """Raises `UsageError` if a contender gives other token ids for a text than the SavedModel."""
     answers = {name: numbers_of(name, encode(_batch(name, texts))) for name, encode in encoders.items()}
     for name, answer in answers.items():
         for text, ours, theirs in zip(texts, answers["zoo"], answer, strict=True):
             if ours != theirs:
                 raise UsageError(
-                    f"{CONTENDERS[name]} makes {theirs[:9]} of the text {text[:60]!r}, the SavedModel {ours[:9]}. Pass a "
-                    "vocabulary that is not cased."
+                    f"{CONTENDERS[name]} converts the text {text[:60]!r} to {theirs[:9]}, the SavedModel to {ours[:9]}. "
+                    "Pass an uncased vocabulary."
                 )
 
 
@@ -122,9 +122,9 @@ def _batch(contender: str, texts: Sequence[str]) -> Any:
 
 
 def measure(encoders: Mapping[str, Encode], texts: Sequence[str], batch: int, seconds: float) -> list[Row]:
-    """Returns the rows of one size of batches: five rounds or more, in turn, until every contender has had its time."""
+    """Returns the rows for one batch size. Contenders alternate for at least five rounds and at least `seconds` each."""
     rows = {name: Row(name, batch, []) for name in encoders}
-    texts = [*texts] * -(-batch // len(texts))  # of few texts each comes several times
+    texts = [*texts] * -(-batch // len(texts))  # few texts are repeated
     calls = max(1, min(len(texts), 4096 if batch > 1 else 512) // batch)
     parts = [texts[i * batch : (i + 1) * batch] for i in range(calls)]
     batches = {name: [_batch(name, part) for part in parts] for name in encoders}
@@ -146,7 +146,7 @@ def measure(encoders: Mapping[str, Encode], texts: Sequence[str], batch: int, se
 
 
 def figures(rows: Sequence[Row], data: str) -> list[dict[str, object]]:
-    """Returns the rows as those of the CSV file."""
+    """Returns the rows in the layout of the CSV file."""
     return [
         {
             "data": data,
@@ -162,10 +162,10 @@ def figures(rows: Sequence[Row], data: str) -> list[dict[str, object]]:
 
 def _parser(data: str) -> Parser:
     parser = Parser("benchmark tokenization", _DESCRIPTION)
-    parser.add_argument("--vocabulary", help="An uncased vocab.txt; trained on the training split if left out.")
-    parser.add_argument("--size", type=int, default=8000, help="Most pieces of a vocabulary that is trained.")
-    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 256], help="Texts in a call.")
-    parser.add_argument("--seconds", type=float, default=2.0, help="Seconds per contender and size of batches.")
+    parser.add_argument("--vocabulary", help="An uncased vocab.txt; by default one is trained on the training split.")
+    parser.add_argument("--size", type=int, default=8000, help="Maximum size of the trained vocabulary.")
+    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 256], help="Texts per call.")
+    parser.add_argument("--seconds", type=float, default=2.0, help="Seconds per contender and batch size.")
     parser.add_argument("--output", help="CSV file to add the figures to.")
     parser.add_argument("--markdown", action="store_true", help="Print the CSV file as a table. Nothing is measured.")
     parser.add_signature("data", datasets.load, f"data {data}", skip=("name",), values={})
@@ -173,7 +173,7 @@ def _parser(data: str) -> Parser:
 
 
 def command(argv: list[str]) -> int:
-    """Parses, measures, prints the table."""
+    """Parses the options, measures and prints the table."""
     data, argv = take_option(argv, "data")
     data = data or "commands"
     options = _parser(data).parse(argv)
@@ -183,7 +183,7 @@ def command(argv: list[str]) -> int:
         return 0
     for batch in options.batch_sizes:
         if not 1 <= batch <= 100_000:
-            raise UsageError(f"--batch_sizes has {batch}; expected 1 to 100000. Pass --batch_sizes 1 256, say.")
+            raise UsageError(f"--batch_sizes has {batch}; expected 1 to 100000. Try --batch_sizes 1 256.")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import_tensorflow()
     import tensorflow as tf
@@ -212,7 +212,7 @@ def command(argv: list[str]) -> int:
             if output:
                 FIGURES.write(figures(rows, data), output)
     length = statistics.mean(map(len, texts))
-    print(f"{data}: {len(texts):,} texts of {length:.0f} characters; {len(pieces):,} pieces.\n")
+    print(f"{data}: {len(texts):,} texts of {length:.0f} characters on average; {len(pieces):,} subword tokens.\n")
     for name, why in skipped.items():
         print(f"{CONTENDERS[name]}: skipped: {why}")
     print("\n".join(NOTES))

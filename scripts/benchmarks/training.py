@@ -1,4 +1,4 @@
-"""Measure training next to Keras and PyTorch: `zoo benchmark training --families mlp`."""
+"""Compare training with Keras and PyTorch: `zoo benchmark training --families mlp`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from zoo.errors import UsageError, did_you_mean
 from zoo.scripts.benchmarks.tables import Figures
 from zoo.scripts.console import Parser, run_command
 
-_DESCRIPTION = """Measure how many examples a second training takes, side by side, in one run.
+_DESCRIPTION = """Measure how many examples per second each framework trains on.
 
-Every contender is a process of its own that stays alive: imports, compilation and a first round are not counted. Rounds
-alternate, A B C D A B C D, so that what else the machine does meets all alike. All start from the same weights and train
-the same architecture by the same rule on the same data; their losses over a first epoch in the same order stand in the table.
+Every contender has its own process, which stays alive: imports, compilation and a first round are not counted. Rounds
+alternate (A B C D A B C D), so that other load on the machine affects all contenders equally. All contenders train the
+same architecture from the same weights with the same optimizer on the same data. Their losses over the first epoch, in
+the same order of examples, must agree.
 """
 
 CONTENDERS = {
@@ -61,19 +62,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "transformer": {"model": {"vocab_size": 10_000, "num_classes": 10}, "length": 100, "steps": 8},
 }
-"""Of every family the builder's arguments, the length of a text in tokens, and the steps of one round."""
+"""For each family: the builder's arguments, the length of a text in tokens, and the steps of one round."""
 
 NOTES = (
-    "Made-up data without padding. Adam, learning rate 1e-3, epsilon 1e-7. Order: shuffled, but for the epoch of the loss.",
-    "Loss: the mean over a first epoch in the data's order, from the same weights; of transformer it varies with dropout.",
-    "PyTorch's LSTM has two biases a gate; the second is 0 and not trained, so that both train the same parameters.",
-    "Ratio: zoo's examples per second over the contender's, of the same round; the median of all rounds.",
+    "Synthetic data without padding. Adam, learning rate 1e-3, epsilon 1e-7. Shuffled, except in the epoch of the loss.",
+    "Loss: the mean over a first epoch in the data's order, from the same weights; for transformer it varies with dropout.",
+    "PyTorch's LSTM has two biases per gate; the second is fixed to 0, so that all contenders train the same parameters.",
+    "Ratio: zoo's examples per second divided by the contender's in the same round; the median of all rounds.",
 )
 
 
 @dataclasses.dataclass
 class Row:
-    """A contender's figures in one family."""
+    """A contender's figures for one family."""
 
     family: str
     contender: str
@@ -88,7 +89,7 @@ class Worker:
 
     Args:
         command: the command line, without the job.
-        job: what to do.
+        job: settings for the contender, passed as JSON.
     """
 
     def __init__(self, command: Sequence[str], job: Mapping[str, Any]) -> None:
@@ -109,7 +110,7 @@ class Worker:
         """Sends a request, if any, and returns the worker's next answer.
 
         Raises:
-            UsageError: the process ended; the message shows its last line.
+            UsageError: the process ended; the message contains its last line.
         """
         if request is not None:
             assert self._process.stdin is not None
@@ -121,7 +122,9 @@ class Worker:
                 answer: dict[str, Any] = json.loads(line[2:])
                 return answer
         said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
-        raise UsageError(f"A contender ended: {said[-1]} Look into its log by running it alone with --contenders.")
+        raise UsageError(
+            f"A contender ended: {said[-1]} Leave it out with --contenders, or run it alone to find the cause."
+        )
 
     def close(self) -> None:
         """Ends the process."""
@@ -144,7 +147,7 @@ def start(job: Mapping[str, Any], torch_python: str) -> tuple[Worker, dict[str, 
 
 
 def measure(family: str, options: Any, skipped: dict[str, str]) -> list[Row]:
-    """Returns a family's rows; what is not there is added to `skipped`."""
+    """Returns a family's rows; contenders that are not installed are added to `skipped`."""
     workers: dict[str, Worker] = {}
     rows: dict[str, Row] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -177,7 +180,7 @@ def _job(family: str, contender: str, folder: str, options: Any) -> dict[str, An
 
 
 def _alternate(workers: Mapping[str, Worker], rows: Mapping[str, Row], seconds: float) -> None:
-    """Runs rounds in turn until every contender has been measured for as long, three rounds at least."""
+    """Runs alternating rounds until every contender has been measured for `seconds`; at least three rounds."""
     spent = dict.fromkeys(workers, 0.0)
     for worker in workers.values():
         worker.answer("round")  # compiles
@@ -189,22 +192,22 @@ def _alternate(workers: Mapping[str, Worker], rows: Mapping[str, Row], seconds: 
 
 
 def _check_alike(rows: Sequence[Row]) -> None:
-    """Raises where a contender trains other parameters, or its loss goes another way."""
+    """Raises `UsageError` if a contender has another number of parameters or another loss."""
     for row in rows:
         if row.parameters != rows[0].parameters:
             raise UsageError(
                 f"{row.contender} trains {row.parameters:,} parameters of {row.family}, {rows[0].contender} "
-                f"{rows[0].parameters:,}. Correct the architectures in scripts/benchmarks/with_keras.py or with_torch.py."
+                f"{rows[0].parameters:,}. Correct the architecture in scripts/benchmarks/with_keras.py or with_torch.py."
             )
         if abs(row.loss - rows[0].loss) > 0.05 * abs(rows[0].loss):
             raise UsageError(
                 f"{row.contender} has a loss of {row.loss:.4f} on {row.family}, {rows[0].contender} {rows[0].loss:.4f}. "
-                "Correct the architectures in scripts/benchmarks/with_keras.py or with_torch.py."
+                "Correct the architecture in scripts/benchmarks/with_keras.py or with_torch.py."
             )
 
 
 def figures(rows: Sequence[Row], options: Any) -> list[dict[str, object]]:
-    """Returns the rows as those of the CSV file."""
+    """Returns the rows in the layout of the CSV file."""
     setting = {name: getattr(options, name) for name in ("batch_size", "threads", "precision")}
     return [
         {
@@ -223,19 +226,19 @@ def figures(rows: Sequence[Row], options: Any) -> list[dict[str, object]]:
 
 def _parser() -> Parser:
     parser = Parser("benchmark training", _DESCRIPTION)
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), help="Families of models.")
-    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), help="Whom to compare; zoo is always one.")
-    parser.add_argument("--seconds", type=float, default=10.0, help="Seconds that each contender is measured for.")
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), help="Model families.")
     parser.add_argument(
-        "--steps", type=int | None, help="Steps of a round; each family has its own number if left out."
+        "--contenders", nargs="+", default=list(CONTENDERS), help="Contenders to compare; zoo is always included."
     )
+    parser.add_argument("--seconds", type=float, default=10.0, help="Seconds of measurement per contender.")
+    parser.add_argument("--steps", type=int | None, help="Steps of a round, instead of each family's default.")
     parser.add_argument("--batch_size", type=int, default=64, help="Examples per step.")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="Threads of each contender.")
     parser.add_argument(
-        "--precision", choices=["float32", "mixed_bfloat16"], default="float32", help="Of zoo and Keras."
+        "--precision", choices=["float32", "mixed_bfloat16"], default="float32", help="Precision of zoo and Keras."
     )
     parser.add_argument(
-        "--torch-python", default=sys.executable, help="A Python that has PyTorch, and Lightning if it has."
+        "--torch-python", default=sys.executable, help="A Python interpreter with PyTorch and, optionally, Lightning."
     )
     parser.add_argument("--output", help="CSV file to add the figures to.")
     parser.add_argument("--markdown", action="store_true", help="Print the CSV file as a table. Nothing is measured.")
@@ -250,14 +253,14 @@ def _checked(options: Any) -> Any:
     for name in ("batch_size", "threads", "steps"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise UsageError(f"--{name} is {value}; expected at least 1. Pass --{name} 2, say.")
-    # First zoo: it makes the data and the weights that all others start from.
+            raise UsageError(f"--{name} is {value}; expected at least 1. Try --{name} 2.")
+    # zoo runs first: it writes the data and the initial weights for the others.
     options.contenders = ["zoo", *(c for c in CONTENDERS if c in options.contenders and c != "zoo")]
     return options
 
 
 def command(argv: list[str]) -> int:
-    """Parses, measures, prints the table."""
+    """Parses the options, measures and prints the table."""
     options = _checked(_parser().parse(argv))
     output = Path(options.output) if options.output else None
     if options.markdown:
@@ -269,7 +272,7 @@ def command(argv: list[str]) -> int:
         found = measure(family, options, skipped)
         rows += found
         for row in found:
-            print(f"{row.family} {row.contender}: {statistics.median(row.rates):,.0f} examples a second", flush=True)
+            print(f"{row.family} {row.contender}: {statistics.median(row.rates):,.0f} examples per second", flush=True)
         if output:
             FIGURES.write(figures(found, options), output)
     print(f"\n{FIGURES.table(figures(rows, options))}\n")

@@ -1,4 +1,4 @@
-"""A contender of `zoo benchmark training`: zoo.train, or Keras's fit. Answers rounds on its standard output."""
+"""A contender of `zoo benchmark training`: zoo.train or Keras's fit. Prints its measurements on standard output."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def say(**answer: Any) -> None:
-    """Answers the process that measures."""
+    """Sends an answer to the benchmark process."""
     print("@@" + json.dumps(answer), flush=True)
 
 
 def make_data(job: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns made-up inputs and targets, enough for the steps of a round."""
+    """Returns synthetic inputs and targets for the steps of one round."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def make_data(job: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plain_keras(family: str, arguments: dict[str, Any]) -> keras.Model:
-    """Returns the family's architecture of Keras's own layers, as one would write it."""
+    """Returns the family's architecture, built from Keras's own layers."""
     import keras
     from keras import layers
 
@@ -81,11 +81,11 @@ def _keras_transformer(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def rounds(examples: int) -> keras.callbacks.Callback:
-    """Returns a callback for which an epoch is a round: it waits for the request before and answers after."""
+    """Returns a callback that treats an epoch as a round: it waits for a request first and answers afterwards."""
     import keras
 
     class Rounds(keras.callbacks.Callback):
-        """Waits, measures, answers."""
+        """Waits for a request, measures an epoch and answers."""
 
         started = 0.0
 
@@ -96,14 +96,14 @@ def rounds(examples: int) -> keras.callbacks.Callback:
             self.started = time.perf_counter()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            """Answers how long it took."""
+            """Sends the duration of the round."""
             say(seconds=time.perf_counter() - self.started, examples=examples)
 
     return Rounds()
 
 
 def run_zoo(job: dict[str, Any], x: np.ndarray, y: np.ndarray) -> None:
-    """Trains through `zoo.train`; writes data and first weights for the others."""
+    """Trains with `zoo.train`; writes the data and the initial weights for the other contenders."""
     import numpy as np
     import tensorflow as tf
 
@@ -124,7 +124,7 @@ def run_zoo(job: dict[str, Any], x: np.ndarray, y: np.ndarray) -> None:
 
 
 def run_keras(job: dict[str, Any], x: np.ndarray, y: np.ndarray) -> None:
-    """Trains through Keras's fit, from arrays or from a dataset with several steps a call."""
+    """Trains with Keras's fit, on arrays or on a dataset with several steps per call."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -152,7 +152,7 @@ def run_keras(job: dict[str, Any], x: np.ndarray, y: np.ndarray) -> None:
 
 
 def main(job: dict[str, Any]) -> None:
-    """Runs one contender until it is told to stop."""
+    """Runs one contender until its standard input ends."""
     import keras
     import tensorflow as tf
 

@@ -1,6 +1,6 @@
-"""A contender of `zoo benchmark`: PyTorch or Lightning, in any Python that has them. Needs nothing of zoo.
+"""A contender of `zoo benchmark`: PyTorch or Lightning, in any Python that has them. It does not import zoo.
 
-The parameters come as Keras orders them, one array after the other, in the file that the contender zoo has written.
+The initial weights are read from the file that the contender zoo writes, as arrays in the order of Keras.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any
 
 
 def say(**answer: Any) -> None:
-    """Answers the process that measures."""
+    """Sends an answer to the benchmark process."""
     print("@@" + json.dumps(answer), flush=True)
 
 
 def make_module(family: str, weights: Iterator[Any]) -> Any:
-    """Returns the family's module with the given weights; it answers logits, classes last."""
+    """Returns the family's module with the given weights; its output is logits, with classes last."""
     import torch
     from torch import nn
 
     def dense(flatten: tuple[int, ...] = ()) -> Any:
         kernel, bias = next(weights), next(weights)
-        if flatten:  # what is flattened comes channels last in Keras, first in PyTorch
+        if flatten:  # Keras flattens channels last, PyTorch channels first
             kernel = kernel.reshape(*flatten, -1).transpose(2, 0, 1, 3).reshape(-1, kernel.shape[-1])
         layer = nn.Linear(*kernel.shape)
         return _filled(layer, weight=kernel.T, bias=bias)
@@ -41,7 +41,7 @@ def make_module(family: str, weights: Iterator[Any]) -> Any:
         return _filled(nn.Embedding(*table.shape), weight=table)
 
     class Network(nn.Module):
-        """Embedding or not, then recurrent layers, then the classifier at every step or the last."""
+        """An optional embedding, recurrent layers, and a classifier at every step or at the last step."""
 
         def __init__(self, first: Any, recurrent: list[Any], last_only: bool) -> None:
             super().__init__()
@@ -78,14 +78,14 @@ def _filled(module: Any, **arrays: Any) -> Any:
 
 
 def _recurrent(kind: Any, weights: Iterator[Any]) -> Any:
-    """Returns an LSTM or GRU; Keras's GRU has the update gate first, PyTorch's the reset gate."""
+    """Returns an LSTM or GRU. The first gate is the update gate in Keras's GRU, the reset gate in PyTorch's."""
     import numpy as np
 
     kernel, recurrent_kernel, bias = next(weights), next(weights), next(weights)
     units = recurrent_kernel.shape[0]
     layer = kind(kernel.shape[0], units, batch_first=True)
     if bias.ndim == 1:
-        # One bias is enough for an LSTM: Keras has one, and the other stays 0.
+        # Keras's LSTM has one bias, PyTorch's two: the second one stays 0.
         layer.bias_hh_l0.requires_grad_(False)
         arrays = [kernel.T, recurrent_kernel.T, bias, np.zeros_like(bias)]
     else:
@@ -103,7 +103,7 @@ def _transformer(table: Any, weights: Iterator[Any], dense: Any, torch: Any) -> 
 
     def block() -> Any:
         layer = nn.TransformerEncoderLayer(dim, 8, 512, dropout=0.1, batch_first=True)
-        layer.dropout.p = layer.self_attn.dropout = 0.0  # dropped is only what both halves add
+        layer.dropout.p = layer.self_attn.dropout = 0.0  # dropout only on the outputs of both sublayers
         kernels, biases = [], []
         for _ in range(3):
             kernels.append(next(weights).reshape(dim, dim).T)
@@ -120,7 +120,7 @@ def _transformer(table: Any, weights: Iterator[Any], dense: Any, torch: Any) -> 
     positions = np.where(np.arange(dim) % 2 == 0, np.sin(angles), np.cos(angles)).astype("float32")
 
     class Transformer(nn.Module):
-        """Embedding with positions, two blocks, the mean over the words, the classifier."""
+        """An embedding with positions, two blocks, the mean over the tokens, and a classifier."""
 
         positions: torch.Tensor
 
@@ -144,7 +144,7 @@ def _transformer(table: Any, weights: Iterator[Any], dense: Any, torch: Any) -> 
 
 
 def run_torch(job: dict[str, Any], module: Any, loader: Any, ordered: Any) -> None:
-    """Trains in a loop as PyTorch's tutorials write it."""
+    """Trains in the loop of PyTorch's tutorials."""
     import torch
 
     optimizer = torch.optim.Adam(module.parameters(), 1e-3, eps=1e-7)
@@ -171,12 +171,12 @@ def run_torch(job: dict[str, Any], module: Any, loader: Any, ordered: Any) -> No
 
 
 def run_lightning(job: dict[str, Any], module: Any, loader: Any, ordered: Any) -> None:
-    """Trains through Lightning's Trainer, without logs, bars and checkpoints."""
+    """Trains with Lightning's Trainer, without logs, progress bars and checkpoints."""
     import lightning
     import torch
 
     class Task(lightning.LightningModule):
-        """What Lightning asks for."""
+        """The module in the form that Lightning needs."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -194,7 +194,7 @@ def run_lightning(job: dict[str, Any], module: Any, loader: Any, ordered: Any) -
             return torch.optim.Adam(self.parameters(), 1e-3, eps=1e-7)
 
     class Rounds(lightning.Callback):
-        """Waits, measures, answers."""
+        """Waits for a request, measures an epoch and answers."""
 
         started = 0.0
 
@@ -205,7 +205,7 @@ def run_lightning(job: dict[str, Any], module: Any, loader: Any, ordered: Any) -
             self.started = time.perf_counter()
 
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            """Answers how long it took."""
+            """Sends the duration of the round."""
             say(seconds=time.perf_counter() - self.started, examples=len(loader.dataset))
 
     task = Task()
@@ -222,7 +222,7 @@ def run_lightning(job: dict[str, Any], module: Any, loader: Any, ordered: Any) -
 
 
 def hugging_face_module(folder: Path) -> Any:
-    """Returns the text classifier of a folder as a module from token ids, token types and mask to probabilities."""
+    """Returns a folder's text classifier as a module from token ids, token types and padding mask to probabilities."""
     import torch
     import transformers
 
@@ -242,7 +242,7 @@ def hugging_face_module(folder: Path) -> Any:
 
 
 def run_serving(job: dict[str, Any]) -> None:
-    """Measures calls as it is asked to, a line with batch size and seconds; as `serve` of benchmark_servers.py does."""
+    """Measures calls as `serve` in servers.py does: each line of standard input gives a batch size and seconds."""
     import numpy as np
     import torch
 
@@ -263,7 +263,7 @@ def run_serving(job: dict[str, Any]) -> None:
             module = torch.jit.freeze(torch.jit.trace(module, few))
         gap = float(np.max(np.abs(module(*few).numpy() - expected)))
         if gap > 1e-4:
-            raise ValueError(f"The answer differs from the Keras model's by {gap:.2g}. Leave it out with --contenders.")
+            raise ValueError(f"The output differs from the Keras model's by {gap:.2g}. Leave it out with --contenders.")
         say(difference=gap)
         for line in sys.stdin:
             batch, seconds = line.split()
@@ -278,7 +278,7 @@ def run_serving(job: dict[str, Any]) -> None:
 
 
 def main(job: dict[str, Any]) -> None:
-    """Runs one contender until it is told to stop; says what is missing where something is."""
+    """Runs one contender until its standard input ends; reports a missing package."""
     try:
         import numpy as np
         import torch

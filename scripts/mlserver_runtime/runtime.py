@@ -1,6 +1,6 @@
-"""A runtime for MLServer that serves a SavedModel with TensorFlow alone, by the V2 inference protocol.
+"""A runtime for MLServer that serves a SavedModel with TensorFlow alone, over the V2 inference protocol.
 
-`scripts/serve_mlserver.md` tells how to start it. Neither Keras nor savedmodel-zoo is needed where it runs.
+`scripts/serve_mlserver.md` tells how to start it. It needs neither Keras nor savedmodel-zoo.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _DATATYPES |= {
 
 
 class SavedModelRuntime(MLModel):
-    """Answers requests from the signatures of a SavedModel; `serving_default` where a request names none.
+    """Answers requests with the signatures of a SavedModel.
 
-    The model's `uri` is a version folder, or the folder above it: then the newest version is served. A request names
-    another signature in its `parameters`: {"signature_name": "features"}.
+    The model's `uri` is a version folder, or its parent folder; then the newest version is served. The default
+    signature is `serving_default`. A request chooses another one in its `parameters`: {"signature_name": "features"}.
     """
 
     async def load(self) -> bool:
-        """Loads the SavedModel and tells its inputs and outputs to the server's metadata."""
+        """Loads the SavedModel and sets the inputs and outputs in the server's metadata."""
         folder = newest_version(Path(await get_model_uri(self.settings)))
         self._model = await asyncio.to_thread(tf.saved_model.load, str(folder))
         self._files = file_inputs(folder)
@@ -42,11 +42,11 @@ class SavedModelRuntime(MLModel):
         return True
 
     async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
-        """Answers one request; what it lacks, and what the graph refuses, is answered with status 400 and a sentence."""
+        """Answers one request. An invalid request is answered with status 400 and an error message."""
         name = getattr(payload.parameters, "signature_name", None) or "serving_default"
         if name not in self._model.signatures:
             known = ", ".join(self._model.signatures)
-            raise InferenceError(f"There is no signature {name!r}; the SavedModel has {known}. Send one of these.")
+            raise InferenceError(f"There is no signature {name!r}; the SavedModel has {known}. Use one of these.")
         function = self._model.signatures[name]
         specs = function.structured_input_signature[1]
         given = {item.name: item for item in payload.inputs}
@@ -57,23 +57,23 @@ class SavedModelRuntime(MLModel):
         try:
             answer = await asyncio.to_thread(lambda: function(**inputs))
         except tf.errors.OpError as error:
-            raise InferenceError(f"{name} refused the request: {_sentence(error)}") from error
+            raise InferenceError(f"{name} rejected the request: {_sentence(error)}") from error
         outputs = [_output(key, value.numpy()) for key, value in answer.items()]
         return types.InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)
 
 
 def newest_version(path: Path) -> Path:
-    """Returns the folder itself where it is a SavedModel, else that of the highest number in it."""
+    """Returns the folder itself if it is a SavedModel, else its subfolder with the highest version number."""
     if (path / "saved_model.pb").is_file():
         return path
     numbers = [int(p.name) for p in path.glob("[0-9]*") if p.name.isdecimal() and (p / "saved_model.pb").is_file()]
     if not numbers:
-        raise FileNotFoundError(f"{path} holds no SavedModel; expected saved_model.pb, or versions 1, 2, ...")
+        raise FileNotFoundError(f"{path} contains no SavedModel; expected saved_model.pb, or versions 1, 2, ...")
     return path / str(max(numbers))
 
 
 def file_inputs(folder: Path) -> dict[str, set[str]]:
-    """Returns, by signature, the inputs that take the bytes of whole files, as the SavedModel's zoo.json declares them."""
+    """Returns, by signature, the inputs that take the bytes of whole files, as declared in zoo.json."""
     facts = folder / "assets.extra" / "zoo.json"
     signatures = json.loads(facts.read_text(encoding="utf-8"))["signatures"] if facts.is_file() else {}
     return {
@@ -83,7 +83,7 @@ def file_inputs(folder: Path) -> dict[str, set[str]]:
 
 
 def _tensor(given: types.RequestInput, spec: tf.TensorSpec, is_file: bool) -> tf.Tensor:
-    """An input of a request as the tensor that a signature takes."""
+    """Returns an input of a request as a tensor for the signature."""
     expected, came = _DATATYPES[spec.dtype], types.Datatype(given.datatype).value
     if came != expected:
         raise InferenceError(f"{given.name} is {came}; expected {expected}. Send it in this datatype.")
@@ -93,21 +93,23 @@ def _tensor(given: types.RequestInput, spec: tf.TensorSpec, is_file: bool) -> tf
         )
         array = np.asarray(values).reshape(given.shape)
     except (ValueError, TypeError) as error:
-        raise InferenceError(f"{given.name} cannot be read: {error}. Send as much data as its shape says.") from error
+        raise InferenceError(
+            f"{given.name} cannot be read: {error}. Send as many values as its shape requires."
+        ) from error
     if not spec.shape.is_compatible_with(array.shape):
         raise InferenceError(f"{given.name} has the shape {list(array.shape)}; expected {spec.shape}. Send that shape.")
     return tf.constant(array.tolist() if array.dtype == object else array, spec.dtype, array.shape)
 
 
 def _strings(given: types.RequestInput, is_file: bool) -> np.ndarray:
-    """Strings of a request as bytes: text is UTF-8; base64 where `content_type` says so, and in JSON, which holds no bytes,
-    for every input that takes files."""
+    """Returns the strings of a request as bytes. Text is encoded as UTF-8. A string is decoded from base64 if its
+    `content_type` is `base64`, or if it is JSON text for an input that takes files."""
     kind = given.parameters.content_type if given.parameters else None
     data = given.data.root if isinstance(given.data.root, list) else [given.data.root]
     values = np.empty(len(data), object)
     for i, value in enumerate(data):
         if not isinstance(value, str | bytes):
-            raise InferenceError(f"{given.name} has {value!r} as element {i}, no string. Send strings.")
+            raise InferenceError(f"{given.name} has {value!r} as element {i}, which is not a string. Send strings.")
         encoded = kind == "base64" or (kind is None and isinstance(value, str) and is_file)
         try:
             values[i] = base64.b64decode(value, validate=True) if encoded else value
@@ -133,6 +135,6 @@ def _metadata(tensors: dict[str, Any]) -> list[types.MetadataTensor]:
 
 
 def _sentence(error: tf.errors.OpError) -> str:
-    """What the graph said, without where in the graph it was said."""
+    """Returns the message of an error in the graph, without its position in the graph."""
     text = str(error.message).rsplit("<stack traces unavailable>", 1)[-1].split("[[{{", 1)[0].split("}} ", 1)[-1]
     return " ".join(text.split())[:400]

@@ -61,7 +61,7 @@ def load(
     (images), `commands` (texts), `digit_rows` (series), `seasons` (a series to forecast), `tagged_commands` (tokens with
     tags), `number_words` (translation), `tastes` (ratings) and `command_lines` (texts without labels).
 
-    Your own files: `csv:PATH` (any task, see `zoo.datasets.sources.csv_schemas`), `images:FOLDER` with
+    Your own files: `csv:PATH` (any task, see `zoo.datasets.sources.csv_files`), `images:FOLDER` with
     FOLDER/class/*.png, `text:FOLDER` with FOLDER/class/*.txt, `lines:PATH` with one text per line. Data without splits is
     split 80/10/10 (lines 98/1/1) by a hash of each example, so duplicates stay together.
 

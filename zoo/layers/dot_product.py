@@ -1,8 +1,8 @@
-"""Scaled dot-product attention that goes over its largest tensor, (batch, heads, steps, steps), as seldom as it can.
+"""Scaled dot-product attention with few passes over its largest tensor, (batch, heads, steps, steps).
 
-On a CPU that tensor does not fit in any cache, and every pass over it takes as long as a product. The padding's mask rides
-on the product that makes the scores; the gradient is written out by hand with one pass between its products. Core
-TensorFlow ops.
+On a CPU that tensor does not fit in the caches, and every pass over it takes as long as a matrix product. So the padding
+mask is part of the product that computes the scores, and a custom gradient needs one pass between its products. It consists
+of core TensorFlow ops.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import tensorflow as tf
 def attend(
     queries: Any, keys: Any, values: Any, reachable: Any = None, training: bool | None = None, kept: Any = None
 ) -> tf.Tensor:
-    """Returns the values that every query reads: softmax(queries keys^T / sqrt(dim)) values.
+    """Returns the attention output softmax(queries keys^T / sqrt(dim)) values.
 
     Args:
         queries: (batch, heads, steps, dim).
         keys: (batch, heads, key steps, dim).
         values: (batch, heads, key steps, dim).
-        reachable: bool (batch or 1, 1, steps or 1, key steps), true where a query may read a key; None where all may. A
-            query that may read none reads all alike.
-        training: true takes the gradient written by hand, whose own gradient raises.
-        kept: (batch, heads, steps, key steps), what the softmax is multiplied with, of the queries' dtype: dropout's zeros
-            and 1 / (1 - rate). None where every weight counts.
+        reachable: bool (batch or 1, 1, steps or 1, key steps), true if a query may read a key; None if all may. A query that
+            may read no key reads all keys equally.
+        training: whether to use the custom gradient, which has no second derivative.
+        kept: (batch, heads, steps, key steps), dropout factors of the weights, of the queries' dtype: 0 or 1 / (1 - rate).
+            None without dropout.
 
     Returns:
         (batch, heads, steps, dim), of the queries' dtype.
@@ -82,10 +82,10 @@ def _with_gradient(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, reach
 
 @tf.custom_gradient
 def once(*gradients: tf.Tensor) -> Any:
-    """Passes gradients on, and refuses to be differentiated: they were made of values that were taken for constant.
+    """Returns gradients unchanged, but has no derivative, because they were computed from values treated as constants.
 
     Raises:
-        NotImplementedError: a gradient of these gradients is asked for.
+        NotImplementedError: a gradient of these gradients is computed.
 
     Example:
         >>> once(tf.ones(3), tf.zeros(2))[0].shape
@@ -94,7 +94,7 @@ def once(*gradients: tf.Tensor) -> Any:
 
     def refuse(*_: tf.Tensor) -> Any:
         raise NotImplementedError(
-            "Gradients of gradients of a layer in training are not known. Call it with training=False."
+            "Second derivatives of this layer are not available in training. Call it with training=False."
         )
 
     return tuple(tf.identity(g) for g in gradients), refuse

@@ -153,14 +153,14 @@ class Attention(layers.Layer):
         batch, steps, dim = ops.shape(inputs)
         if keys_values is None:
             queries, keys, values = self._self_heads(inputs)
-            # Rotary positions go here: they turn queries and keys by their places, which start at the cache's length.
+            # Rotary positions would go here: they rotate queries and keys by position, starting at the cache's length.
         else:
             queries, (keys, values) = self._heads(self.query_dense, inputs), keys_values
         if cache is not None:
             keys, values = (ops.concatenate(both, axis=2) for both in zip(cache, (keys, values), strict=True))
             cache = (keys, values)
-        # Keys shared by groups of query heads would be repeated here, behind the cache: it keeps each once. `make` and the
-        # functions that split heads would give keys and values a number of heads of their own.
+        # For grouped-query attention, keys would be repeated here, after the cache, which stores each once. `make` and the
+        # functions that split heads would need a separate number of heads for keys and values.
         kept = None
         if training and self.dropout:
             ones = ops.ones((batch, self.num_heads, steps, ops.shape(keys)[2]), dtype=queries.dtype)
@@ -178,9 +178,9 @@ class Attention(layers.Layer):
         return ops.transpose(ops.reshape(dense(x), (batch, steps, self.num_heads, self._size)), (0, 2, 1, 3))
 
     def _self_heads(self, x: Any) -> Any:
-        """Queries, keys and values of the inputs; by one product, unless their kernels are kept as matrices apart."""
+        """Returns queries, keys and values of the inputs, by one product unless the kernels are separate matrices."""
         batch, steps, dim = ops.shape(x)
-        # As rows: only then does TensorFlow add the bias inside the product.
+        # As rows, because only then TensorFlow fuses the bias into the product.
         rows = ops.reshape(x, (-1, dim))
         if self.kernels == "joined":
             made = self.query_key_value(rows)
@@ -284,7 +284,7 @@ class TransformerBlock(layers.Layer):
         self.supports_masking = True
 
     def build(self, inputs_shape: tuple[int | None, ...], memory_shape: tuple[int | None, ...] | None = None) -> None:
-        """Makes the layers for the channels of inputs and memory."""
+        """Creates the layers for the channels of inputs and memory."""
         dim = int(inputs_shape[-1] or 0)
         own = self.kernels == "joined" and not self.cross_attention
         attention = self._attention("self_attention" if self.cross_attention else "attention", self.kernels)
@@ -298,7 +298,7 @@ class TransformerBlock(layers.Layer):
         norms = {n: layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name=n) for n in names}
         if not self.cross_attention:
             parts[names[0]] = norms[names[0]]
-        # Checkpoints hold weights in this order, that in which the layers are set.
+        # The layers are set in this order, which is the order of weights in checkpoints.
         for name, layer in {**parts, **feed, **norms}.items():
             setattr(self, name, layer)
             if not layer.built:
@@ -308,8 +308,8 @@ class TransformerBlock(layers.Layer):
             self.weights_dropout = attention.weights_dropout = dropout(self.attention_dropout, name="weights_dropout")
         self._norms = list(norms.values())
         self._dropouts = [dropout(self.dropout, name=f"dropout_{i}") for i in range(1, len(names) + 1)]
-        # A method, which Keras does not take for a layer: the layers of `own` are in the block once. Not by calling the
-        # layer: what it does is part of this one's call, in this one's precision.
+        # Only the methods are stored, so that Keras does not track the layers of `own` twice. The layer itself is not
+        # called, so that its computation is part of this layer's call, in this layer's precision.
         self._attend, self._empty_cache = attention.call, attention.empty_cache
 
     def _attention(self, name: str, kernels: Kernels) -> Attention:

@@ -119,12 +119,12 @@ def beam(stepper: Stepper, width: int = 4, alpha: float = _ALPHA) -> Callable[..
 
 
 def _first(ids: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
-    """What beam search keeps of every row: its beginnings, which go on from (batch, width) ids, and its best answer."""
+    """The initial state of beam search: open hypotheses that continue from (batch, width) ids, and the best output."""
     rows, width = tf.shape(ids)[0], ids.shape[1]
     return {
         "ids": ids,
         "found": tf.fill([rows, width, length], END),
-        # One beginning: the others would only repeat it.
+        # Only the first hypothesis is possible: the others would repeat it.
         "score": tf.tile([[0.0] + [NEVER] * (width - 1)], [rows, 1]),
         "best": tf.fill([rows, length], END),
         "best_score": tf.fill([rows], NEVER),
@@ -136,17 +136,17 @@ def _first(ids: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
 def _advance(
     step: tf.Tensor, now: Mapping[str, Any], likely: tf.Tensor, width: int, alpha: float
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """One step of beam search; returns what is kept, and the rows of the model's state that go on."""
+    """One step of beam search; returns the next state, and the rows of the model's state to continue with."""
     batch, length, vocab = tf.shape(now["ids"])[0], now["found"].shape[2], likely.shape[-1]
     total = tf.reshape(now["score"][:, :, tf.newaxis] + tf.reshape(likely, [batch, width, vocab]), [batch, -1])
-    # Twice the width: at most one of every beginning's candidates is the end, so that enough others are left.
+    # Twice the width: at most one candidate of each hypothesis is the end, so enough others are left.
     scores, places = tf.math.top_k(total, 2 * width)
     parents, ids = places // vocab, places % vocab
     ends, possible = ids == END, scores > NEVER / 2
     place = tf.range(2 * width)
 
     # The first ended candidate is the best: all that end in this step have the same length and penalty.
-    # Only among as many as are still missing: else bad answers that end early would end the search before a good one.
+    # Only among as many as are still missing. Otherwise bad outputs that end early would end the search before a good one.
     missing = width - now["count"][:, tf.newaxis]
     ended = ends & possible & (place < missing) & ~now["done"][:, tf.newaxis]
     some, first = tf.reduce_any(ended, axis=1), tf.argmax(ended, axis=1, output_type=tf.int32)
@@ -157,12 +157,12 @@ def _advance(
     best_score = tf.where(better, score, now["best_score"])
     count = now["count"] + tf.reduce_sum(tf.cast(ended, tf.int32), axis=1)
 
-    # Those that go on, best first: ends sort behind all others.
+    # The open candidates, best first: ended ones are sorted last.
     _, kept = tf.math.top_k(-tf.where(ends, place + 2 * width, place), width)
     parents, ids, scores = (tf.gather(t, kept, batch_dims=1) for t in (parents, ids, scores))
     found = tf.gather(now["found"], parents, batch_dims=1)
     found = tf.where(tf.range(length) == step, ids[:, :, tf.newaxis], found)
-    # Log probabilities only fall, the penalty divides by no more than this: the best that can still come.
+    # Log probabilities only decrease, and this is the largest divisor: an upper bound of future scores.
     hope = scores[:, 0] / _penalty(length, alpha)
     done = now["done"] | (count >= width) | ((count > 0) & (best_score >= hope))
     kept_of_all = {"best": best, "best_score": best_score, "count": count, "done": done}

@@ -43,11 +43,11 @@ def attend(
 
 
 def _weights(queries: tf.Tensor, keys: tf.Tensor, reachable: Any) -> tf.Tensor:
-    """Returns the softmax over the keys, in float32 or better inside, exactly 0 where a key is out of reach."""
+    """Returns the softmax over the keys, computed in float32 or better, exactly 0 for keys that may not be read."""
     least = tf.constant(-6e4 if queries.dtype == tf.float16 else -1e9, queries.dtype)
     if reachable is not None and reachable.shape[2] == 1:
-        # One more channel, 1 in every query and 0 or `least` in the keys, adds the mask without a pass of its own.
-        # Not by a slice: LiteRT converts no slice that adds an axis behind others.
+        # An additional channel, 1 in every query and 0 or `least` in the keys, adds the mask without a separate pass.
+        # No slice with a new axis, because LiteRT cannot convert a slice that adds a last axis.
         blocked = tf.transpose(tf.where(reachable, tf.zeros_like(least), least), [0, 1, 3, 2])
         blocked = tf.broadcast_to(blocked, tf.shape(keys[..., :1]))
         keys = tf.concat([keys, blocked], axis=-1)
@@ -67,12 +67,12 @@ def _with_gradient(queries: tf.Tensor, keys: tf.Tensor, values: tf.Tensor, reach
     read = tf.matmul(counted, values)
 
     def gradient(d_read: tf.Tensor) -> Any:
-        # The softmax's gradient is weights * (d_weights - sum(weights * d_weights)), and that sum is read . d_read, with
-        # dropout too: what it multiplies the weights with, it multiplies d_weights with.
+        # The softmax's gradient is weights * (d_weights - sum(weights * d_weights)), and that sum is read . d_read. With
+        # dropout this holds too, because the same factors multiply the weights and d_weights.
         mean = tf.reduce_sum(d_read * read, axis=-1, keepdims=True)
         d_weights = tf.matmul(d_read, values, transpose_b=True)
         d_scores = weights * ((d_weights if kept is None else d_weights * kept) - mean)
-        # The large tensor on the right and as it is: nothing of its size is transposed.
+        # The large tensor is the right operand, so that it is not transposed.
         d_keys = tf.matmul(queries, d_scores, transpose_a=True)
         d_values = tf.matmul(d_read, counted, transpose_a=True)
         return once(tf.matmul(d_scores, keys), tf.transpose(d_keys, [0, 1, 3, 2]), tf.transpose(d_values, [0, 1, 3, 2]))

@@ -1,4 +1,4 @@
-"""Layers for images: from the preprocessor's 0 to 1 to what published architectures were trained on."""
+"""Layers for images: they scale the preprocessor's 0 to 1 to the range of published architectures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from keras import layers, ops
 
 from zoo.errors import UsageError, did_you_mean
 
-# The statistics of ImageNet by which the published weights were trained, red, green, blue, on images of 0 to 1; those of
-# Caffe are blue, green, red, on 0 to 255.
+# The ImageNet statistics of the published weights: red, green, blue, for images of 0 to 1. Caffe's are blue, green, red, for
+# 0 to 255.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 

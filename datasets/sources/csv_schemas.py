@@ -312,7 +312,7 @@ def read_csv(
     layout, chosen = csv_files.match(path, list(frame.columns), columns, LAYOUTS)
     about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
     table = Table(path, frame, chosen, about)
-    source = f"own file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
+    source = f"file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
     steps = {"window": window, "horizon": horizon}
     if not layout.forecasts:
         for option in (k for k, v in steps.items() if v is not None):

@@ -156,7 +156,7 @@ def _load_seasons(memory_limit: int, window: int = _WEEK, horizon: int = _DAY) -
         splits=splits,
         features=features_of(splits["train"]),
         class_names=(),
-        licence=_MADE_UP_LICENCE,
+        licence=_SYNTHETIC_LICENCE,
         source="a formula in this package; synthetic data for tests and first tries",
         memory_limit=memory_limit,
         about={
@@ -236,7 +236,7 @@ def _load_tagged_commands(memory_limit: int) -> Data:
         strata=[tuple(tags) for tags in sentences.values()],
         class_names=tuple(names),
     )
-    return _made_up(rows, "tagged_commands", "a grammar in this package", memory_limit)
+    return _synthetic(rows, "tagged_commands", "a grammar in this package", memory_limit)
 
 
 def _words(text: str) -> list[str]:
@@ -307,7 +307,7 @@ def _load_number_words(memory_limit: int) -> Data:
         digests=[digest(text) for text, _ in pairs],
         strata=[i // 100 for i in range(len(pairs))],
     )
-    return _made_up(rows, "number_words", "a rule in this package", memory_limit)
+    return _synthetic(rows, "number_words", "a rule in this package", memory_limit)
 
 
 def _load_tastes(memory_limit: int) -> Data:
@@ -341,15 +341,15 @@ def _load_tastes(memory_limit: int) -> Data:
         parts=divide_users_by_time(names, list(range(len(user)))),
         about={"titles": titles, "rating_range": [0, 10], "best_rmse": noise},
     )
-    return _made_up(rows, "tastes", "a formula in this package", memory_limit)
+    return _synthetic(rows, "tastes", "a formula in this package", memory_limit)
 
 
-_MADE_UP_LICENCE = "none needed, made by a program"
+_SYNTHETIC_LICENCE = "none needed, made by a program"
 
 
-def _made_up(rows: Rows, name: str, source: str, memory_limit: int) -> Data:
+def _synthetic(rows: Rows, name: str, source: str, memory_limit: int) -> Data:
     data = rows.to_data(name, {}, f"{source}; synthetic data for tests and first tries", memory_limit)
-    return dataclasses.replace(data, licence=_MADE_UP_LICENCE)
+    return dataclasses.replace(data, licence=_SYNTHETIC_LICENCE)
 
 
 EMBEDDED: dict[str, Callable[..., Data]] = {

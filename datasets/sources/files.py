@@ -45,7 +45,7 @@ def read_images(name: str, path: Path, memory_limit: int) -> Data:
         about={"left_out": left_out, "duplicates": duplicates(contents), "image_shape": shape},
         images="image",
     )
-    return rows.to_data(name, {}, f"own images in the folder {path.name}", memory_limit)
+    return rows.to_data(name, {}, f"images in the folder {path.name}", memory_limit)
 
 
 @register_source("text")
@@ -80,7 +80,7 @@ def read_texts(name: str, path: Path, memory_limit: int) -> Data:
         class_names=classes,
         about={"left_out": left_out, "duplicates": duplicates(digests)},
     )
-    return rows.to_data(name, {}, f"own texts in the folder {path.name}", memory_limit)
+    return rows.to_data(name, {}, f"texts in the folder {path.name}", memory_limit)
 
 
 _LINE_SHARES = (0.98, 0.01, 0.01)
@@ -114,7 +114,7 @@ def read_lines(name: str, path: Path, memory_limit: int) -> Data:
         parts=divide(digests, shares=_LINE_SHARES),
         about={"left_out": {"empty lines": empty} if empty else {}, "duplicates": duplicates(digests)},
     )
-    return rows.to_data(name, {}, f"own lines in the file {path.name}", memory_limit)
+    return rows.to_data(name, {}, f"lines in the file {path.name}", memory_limit)
 
 
 def _text(file: Path) -> str:

@@ -56,7 +56,7 @@ def _load_source(
     common = {"name": name, "memory_limit": memory_limit}
     if not takes_path(read):
         if manual_dir is not None:
-            where = "is embedded and" if kind in EMBEDDED else "has no files of its own and"
+            where = "is embedded and" if kind in EMBEDDED else "has no files and"
             raise UsageError(f"Data set {name!r} {where} takes no manual_dir. Leave it out.")
         if name != kind:
             raise UsageError(f"Data set {kind!r} takes no path; received {name!r}. Pass {kind}.")

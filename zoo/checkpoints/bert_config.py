@@ -19,7 +19,7 @@ _SIZES = {
     "max_position_embeddings": "max_length",
     "type_vocab_size": "type_vocab_size",
 }
-_DROPOUTS: dict[str, tuple[str, float | None]] = {  # with what the format says where a key is left out
+_DROPOUTS: dict[str, tuple[str, float | None]] = {  # with the default of the format for a missing key
     "hidden_dropout_prob": ("dropout", 0.1),
     "attention_probs_dropout_prob": ("attention_dropout", 0.1),
     "classifier_dropout": ("classifier_dropout", None),

@@ -89,7 +89,7 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
 
     # Batch by batch, because the scores of all tokens at all masks of a split would not fit into memory.
     @tf.function(reduce_retracing=True, autograph=False)
-    def judged(inputs: Mapping[str, tf.Tensor], pieces: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def predicted(inputs: Mapping[str, tf.Tensor], pieces: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         probabilities = data.task.prediction(call_model(model, inputs))["probabilities"]
         return tf.gather(probabilities, pieces, axis=-1, batch_dims=2), tf.argmax(probabilities, axis=-1)
 
@@ -101,10 +101,10 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     columns: list[list[Any]] = [[], [], []]
     for inputs, targets, weights in data.batches(split, batch_size):
         real, pieces = weights["pieces"].numpy() > 0, targets["pieces"]
-        for column, part in zip(columns, (pieces, *judged(inputs, pieces)), strict=True):
+        for column, part in zip(columns, (pieces, *predicted(inputs, pieces)), strict=True):
             column.append(part.numpy()[real])
-    asked, chances, best = (np.concatenate(column) for column in columns)
-    return masked_language_report(asked, chances, best, train_counts=counts)
+    true, chances, best = (np.concatenate(column) for column in columns)
+    return masked_language_report(true, chances, best, train_counts=counts)
 
 
 def _headline(report: Report) -> list[Figure]:

@@ -49,7 +49,7 @@ def ranking_report(
     rating_range: Sequence[float] | None = None,
     bias_damping: float = 2.0,
 ) -> dict[str, Any]:
-    """Measures predicted ratings and rankings of unseen items against what users chose and how they rated it.
+    """Evaluates predicted ratings, and rankings of unseen items, against held-out ratings.
 
     Rankings: the candidates of a user are all known items that are not among the user's training ratings. The relevant
     items are the user's held-out known items, whatever their rating. Unknown users and items cannot be ranked and are
@@ -121,7 +121,7 @@ def ranking_report(
     pairs = held // (num_items + 1), held % (num_items + 1)
     seen = np.unique(seen[(known[0] > 0) & (known[1] > 0)])
     model = _ranked(pairs, seen, scores, num_items)
-    popular = _ranked(pairs, seen, lambda asked: np.broadcast_to(popularity, (len(asked), num_items)), num_items)
+    popular = _ranked(pairs, seen, lambda users: np.broadcast_to(popularity, (len(users), num_items)), num_items)
     curve = {"model": model.pop("curve"), "most_popular": popular.pop("curve")}
     return {
         "num_examples": len(true),
@@ -220,22 +220,22 @@ def _histogram(errors: Mapping[str, Array]) -> dict[str, list[float]]:
 def _ranked(pairs: tuple[Numbers, Numbers], seen: Numbers, scores: Scores, num_items: int) -> dict[str, Any]:
     """Hit rate, NDCG, coverage and the hit rate curve of the relevant (users, items), sorted by user."""
     length = min(CURVE_LENGTH, num_items)
-    asked, first, relevant = np.unique(pairs[0], return_index=True, return_counts=True)
-    if not len(asked):
+    ranked_users, first, relevant = np.unique(pairs[0], return_index=True, return_counts=True)
+    if not len(ranked_users):
         return {"hit_rate": None, "ndcg": None, "coverage": None, "curve": [0.0] * length}
     ranks = np.empty(len(pairs[0]), np.int64)  # 0 is best
     recommended = np.zeros(num_items, bool)
     at_once = max(1, CELLS_AT_ONCE // num_items)
-    for start in range(0, len(asked), at_once):
-        users = asked[start : start + at_once]
+    for start in range(0, len(ranked_users), at_once):
+        users = ranked_users[start : start + at_once]
         table = _scored(users, seen, scores, num_items)
         recommended |= _best(table, min(TOP_K, num_items)).any(axis=0)
-        last = min(start + at_once, len(asked)) - 1
+        last = min(start + at_once, len(ranked_users)) - 1
         for place in range(first[start], first[last] + relevant[last]):
             row, column = table[np.searchsorted(users, pairs[0][place])], pairs[1][place] - 1
             ranks[place] = np.sum(row > row[column]) + np.sum(row[:column] == row[column])
     best = np.minimum.reduceat(ranks, first)
-    hits = np.bincount(np.minimum(best, length), minlength=length + 1)[:length].cumsum() / len(asked)
+    hits = np.bincount(np.minimum(best, length), minlength=length + 1)[:length].cumsum() / len(ranked_users)
     gains = np.where(ranks < TOP_K, 1 / np.log2(ranks + 2), 0.0)
     ideal = np.cumsum(1 / np.log2(np.arange(TOP_K) + 2))[np.minimum(relevant, TOP_K) - 1]
     return {

@@ -92,9 +92,9 @@ def once(*gradients: tf.Tensor) -> Any:
         TensorShape([3])
     """
 
-    def refuse(*_: tf.Tensor) -> Any:
+    def no_derivative(*_: tf.Tensor) -> Any:
         raise NotImplementedError(
             "Second derivatives of this layer are not available in training. Call it with training=False."
         )
 
-    return tuple(tf.identity(g) for g in gradients), refuse
+    return tuple(tf.identity(g) for g in gradients), no_derivative

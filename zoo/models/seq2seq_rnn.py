@@ -105,7 +105,7 @@ def build_seq2seq_rnn_model(
     dropout: float = 0.2,
     classifier_activation: Literal["softmax"] | None = "softmax",
 ) -> keras.Model:
-    """A bidirectional GRU reads the source, a GRU writes the target with attention to what was read.
+    """A bidirectional GRU reads the source, a GRU writes the target with attention to the encoder.
 
     Use it for short sentences; it needs no warm-up. Attention is Luong's "general" score: the product of the encoder's
     outputs and the decoder's outputs after a dense layer. It is applied after the recurrence, so the GRU runs over a whole

@@ -1,6 +1,6 @@
-"""Data sets: raw splits, what they hold, and the preprocessor that training and the SavedModel share.
+"""Data sets: raw splits, their features, and the preprocessor that training and the SavedModel share.
 
-Importing this package is cheap; TensorFlow comes in with the first `load`.
+Importing this package is cheap: TensorFlow is imported by the first `load`.
 """
 
 from __future__ import annotations
@@ -57,40 +57,41 @@ def load(
 ) -> Data:
     """Loads a data set by its name.
 
-    Embedded, without network, and never evidence for a result: `digits` (images), `commands` (texts), `digit_rows`
-    (series), `seasons` (a series to forecast), `tagged_commands` (tokens with tags), `number_words` (translation),
-    `tastes` (ratings) and `command_lines` (texts without labels).
+    Embedded data sets need no network. They are for tests and first tries, never evidence for a result: `digits`
+    (images), `commands` (texts), `digit_rows` (series), `seasons` (a series to forecast), `tagged_commands` (tokens with
+    tags), `number_words` (translation), `tastes` (ratings) and `command_lines` (texts without labels).
 
-    Own files: `csv:PATH` (any task, see `zoo.datasets.sources.csv_schemas`), `images:FOLDER` with FOLDER/class/*.png,
-    `text:FOLDER` with FOLDER/class/*.txt, `lines:PATH` with one text per line. Data without splits is split 80/10/10
-    (lines 98/1/1) by a hash of each example, so duplicates stay together.
+    Your own files: `csv:PATH` (any task, see `zoo.datasets.sources.csv_files`), `images:FOLDER` with
+    FOLDER/class/*.png, `text:FOLDER` with FOLDER/class/*.txt, `lines:PATH` with one text per line. Data without splits is
+    split 80/10/10 (lines 98/1/1) by a hash of each example, so duplicates stay together.
 
-    Every other name is one of TensorFlow Datasets, or of this package's builders for it: prepared in `data_dir` already,
-    downloaded, or made from the original files in `manual_dir`, which are checked against TensorFlow Datasets'
-    checksums.
+    Every other name is a data set of TensorFlow Datasets, or of this package's builders for it. It is read from
+    `data_dir` if it was prepared before. Otherwise it is downloaded, or made from the original files in `manual_dir`,
+    which are checked against TensorFlow Datasets' checksums.
 
     Args:
         name: Name of the data set.
-        data_dir: Where prepared data sets are kept, null for TensorFlow Datasets' own folder.
-        manual_dir: Folder with the original files, for machines without network; own files are looked for from here.
-        memory_limit: Bytes that the model's view of one split may take in memory; a larger one is read as a stream.
-        columns: Of a CSV file, the column or columns of every key, such as {"text": "message", "label": "kind"}; null
-            where columns are named like the keys.
-        window: Steps of history that a forecast is made from, null for the data set's own.
-        horizon: Steps to forecast, null for the data set's own.
-        folds: Joins the splits and divides all examples into this many parts, of which one is the test split.
-        fold: Which of the folds is the test split, from 0.
-        task: Of a data set that serves several tasks, the one that is wanted; null where the model decides.
-        **options: What else the source takes, see `register_source`.
+        data_dir: Folder of prepared data sets. Null uses TensorFlow Datasets' default folder.
+        manual_dir: Folder with the original files, for machines without network. Relative paths of your own files start
+            here.
+        memory_limit: Maximum bytes that the model inputs of one split take in memory. A larger split is read as a stream.
+        columns: Column or columns of a CSV file for every key, such as {"text": "message", "label": "kind"}. Null if the
+            columns are named like the keys.
+        window: Steps of history for a forecast. Null uses the data set's default.
+        horizon: Steps to forecast. Null uses the data set's default.
+        folds: Joins the splits and divides all examples into this many folds. One fold is the test split.
+        fold: Number of the fold that is the test split, from 0.
+        task: Task to use, for a data set that serves several. Null lets the model decide.
+        **options: Further options of the source, see `register_source`.
 
     Returns:
         The raw `train`, `validation` and `test` splits with features, class names and licence; see
         `zoo.datasets.data.Data`.
 
     Raises:
-        UsageError: unknown name (the nearest is offered), features that no task fits, missing or damaged original
-            files (each is named, with where to get it), no network, an option that the data set does not take, or what
-            is wrong with a file (with its row).
+        UsageError: the name is unknown (the message suggests the nearest), no task fits the features, original files
+            are missing or damaged (the message lists them and their source), there is no network, the data set does
+            not take an option, or a file has an error (the message gives the row).
 
     Example:
         >>> data = zoo.datasets.load("digits")

@@ -1,4 +1,4 @@
-"""What a builder is called with: what was chosen, what the data decides, what a checkpoint says."""
+"""Arguments of a model builder: from the user, from the data and from a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def complete_arguments(
     data_name: str,
     from_checkpoint: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns all arguments of a builder, and those of them that were requested: chosen, or left at their defaults.
+    """Returns all arguments of a builder, and the requested ones: chosen by the user, or left at their defaults.
 
     Args:
-        spec: the model's.
-        chosen: arguments that the user gave.
-        arguments: these and the builder's defaults, and what the task decides.
-        fixed: what the preprocessor decides.
-        decided: the names of what the task and the data's classes decide.
-        data_name: of the data set, for messages.
-        from_checkpoint: what the checkpoint decides that the model starts from. What was chosen goes before it, such as
-            another dropout; the builder then compares sizes.
+        spec: the model's spec.
+        chosen: arguments from the user.
+        arguments: these, the builder's defaults, and the arguments from the task.
+        fixed: arguments from the preprocessor.
+        decided: names of the arguments that the task and the data's classes determine.
+        data_name: name of the data set, for messages.
+        from_checkpoint: arguments from the checkpoint that the model starts from. Arguments from the user, such as
+            another dropout, override them. The builder then compares sizes.
 
     Raises:
-        UsageError: an argument that contradicts the data, or a checkpoint of another named size.
+        UsageError: an argument contradicts the data, or the checkpoint has another size than the named model.
 
     Example:
         >>> spec = registry.get_spec("transformer")
@@ -47,10 +47,10 @@ def complete_arguments(
     complete = {**arguments, **theirs, **fixed}
     for name in {*spec.data_arguments, *decided}:
         default = spec.parameters[name].default if name in spec.parameters else None
-        asked = registry.plain(chosen.get(name, default))
-        if name in chosen and asked not in (registry.plain(default), registry.plain(complete[name])):
+        value = registry.plain(chosen.get(name, default))
+        if name in chosen and value not in (registry.plain(default), registry.plain(complete[name])):
             raise UsageError(
-                f"{name}={chosen[name]!r} contradicts data set {data_name!r}, which asks for {complete[name]!r}. "
+                f"{name}={chosen[name]!r} contradicts data set {data_name!r}, which needs {complete[name]!r}. "
                 f"Leave {name} out."
             )
     known = {name: value for name, value in complete.items() if name in spec.parameters}
@@ -58,7 +58,7 @@ def complete_arguments(
 
 
 def _check_variant(spec: registry.ModelSpec, theirs: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Raises UsageError where a named size was asked for, and the checkpoint is of another."""
+    """Raises UsageError if the model has a named size, and the checkpoint has another."""
     if spec.variant_of is None:
         return
     family = registry.get_spec(spec.variant_of).parameters
@@ -69,5 +69,5 @@ def _check_variant(spec: registry.ModelSpec, theirs: Mapping[str, Any], argument
         if differs and theirs.get(name, parameter.default) != parameter.default:
             raise UsageError(
                 f"{spec.name} has {name}={parameter.default}; {arguments['weights']} has {theirs[name]}. Choose "
-                f"{spec.variant_of}, which takes the sizes of its checkpoint."
+                f"{spec.variant_of}, which uses the sizes of its checkpoint."
             )

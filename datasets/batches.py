@@ -1,4 +1,4 @@
-"""Batches put together: what is concatenated, what is filled up, and what Keras's own `fit` takes."""
+"""Functions on batches: concatenation, padding, and the form that Keras's `fit` takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 def plain(inputs: Mapping[str, Any], targets: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Returns a batch as `keras.Model.fit` takes it: (x, y), or (x, y, sample_weight); a single tensor without its name.
+    """Returns a batch as `keras.Model.fit` takes it: (x, y) or (x, y, sample_weight). Single tensors lose their name.
 
     Example:
         >>> plain({"image": 1}, {"label": 2}, {})
@@ -21,11 +21,11 @@ def plain(inputs: Mapping[str, Any], targets: Mapping[str, Any], weights: Mappin
 
 
 def joined(parts: Sequence[tf.Tensor], padding: float) -> tf.Tensor:
-    """Concatenates batches; sequences are filled up at the end to the longest.
+    """Concatenates batches. Sequences are padded at the end to the longest.
 
     Args:
-        parts: tensors of one dtype, of any batch and length.
-        padding: what floating-point sequences are filled up with; integers get 0.
+        parts: tensors of one dtype, of any batch size and length.
+        padding: padding value of floating-point sequences; integers are padded with 0.
 
     Example:
         >>> joined([tf.constant([[1, 2]]), tf.constant([[3]])], 0).numpy().tolist()
@@ -43,14 +43,14 @@ def joined(parts: Sequence[tf.Tensor], padding: float) -> tf.Tensor:
 
 
 def rectangular(targets: Sequence[Any]) -> np.ndarray:
-    """Stacks targets; sequences of classes get -1 behind their end, texts become objects.
+    """Stacks targets. Sequences of classes are padded with -1, and texts become objects.
 
     Example:
         >>> rectangular([np.array([1, 2]), np.array([3])]).tolist()
         [[1, 2], [3, -1]]
     """
     if isinstance(targets[0], bytes):
-        return np.array([*targets, None], object)[:-1]  # None: else NumPy would make fixed-width strings of them
+        return np.array([*targets, None], object)[:-1]  # None: without it NumPy makes fixed-width strings
     if np.ndim(targets[0]) == 0 or len({np.shape(t) for t in targets}) == 1:
         return np.array(targets)
     longest = max(len(t) for t in targets)

@@ -1,4 +1,4 @@
-"""What `load` returns: raw data that can be prepared for a model."""
+"""The class that `load` returns: raw data that can be prepared for a model."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Data(RawData):
     """
 
     def prepare(self, model: str, /, **arguments: Any) -> Prepared:
-        """Makes the preprocessor for a model, fits it on the training split, and fixes the builder's arguments.
+        """Creates the preprocessor for a model, fits it on the training split, and completes the builder's arguments.
 
         Args:
             model: a registered model's name.
-            **arguments: arguments of its builder; what the data decides (classes, input shape) is filled in.
+            **arguments: arguments of its builder. Arguments that the data determines (classes, input shape) are filled in.
 
         Returns:
-            Batches for training and evaluation, and the interface that the exporter takes.
+            Batches for training and evaluation, and the interface for the exporter.
 
         Raises:
-            UsageError: unknown model or argument, a model that serves none of this data's tasks, or several of them, or an
-                argument that contradicts the data.
+            UsageError: the model or an argument is unknown, the model serves none or several of this data's tasks, or an
+                argument contradicts the data.
 
         Example:
             >>> prepared = zoo.datasets.load("digits").prepare("cnn", filters=(32, 64, 64))
@@ -52,7 +52,7 @@ class Data(RawData):
             able = sorted({name for task in self.tasks for name in registry.list_models(task=task)})
             raise UsageError(
                 f"Model {model!r} serves {', '.join(spec.tasks)}; data set {self.name!r} is for {', '.join(self.tasks)}. "
-                f"Choose a model for it: {', '.join(able)}."
+                f"Choose a model for this data: {', '.join(able)}."
             )
         data = dataclasses.replace(self, tasks=shared)
         task = tasks.get_task(data.task)
@@ -76,11 +76,11 @@ class Data(RawData):
         )
 
     def prepared_as(self, interface: Interface, requested: Mapping[str, Any]) -> Prepared:
-        """Makes this data ready as it was for a run, with that run's preprocessor: nothing is fitted, and no checkpoint read.
+        """Prepares this data with the preprocessor of an earlier run. Nothing is fitted, and no checkpoint is read.
 
         Args:
-            interface: the run's.
-            requested: the builder's arguments that were chosen for it.
+            interface: the run's interface.
+            requested: the builder's arguments that were chosen for the run.
         """
         prepared = Prepared(
             data=self.for_task(interface.task),

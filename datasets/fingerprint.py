@@ -1,4 +1,4 @@
-"""What data is, whatever its name and wherever it lies: a run belongs to the content that it was trained on."""
+"""Hashes of data. A run belongs to the content that it was trained on, whatever its name or folder."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-_SHOWN = 6  # of long lists, in messages
+_SHOWN = 6  # entries of long lists in messages
 
 
 def content_hash(dataset: tf.data.Dataset) -> str:
-    """Returns the SHA-256 of the examples of a dataset in their order, in hexadecimal; one pass over it.
+    """Returns the hexadecimal SHA-256 of the examples of a dataset in their order. It reads the dataset once.
 
     Args:
-        dataset: yields dicts of tensors, whose dimensions may vary.
+        dataset: dicts of tensors. Their dimensions may vary.
 
     Example:
         >>> rows = tf.data.Dataset.from_tensor_slices({"text": ["a", "b"], "label": [0, 1]})
@@ -29,7 +29,7 @@ def content_hash(dataset: tf.data.Dataset) -> str:
     columns: dict[str, Any] = {}
 
     def add(name: str, values: np.ndarray) -> None:
-        if values.dtype == object:  # lengths too: "ab", "c" is not "a", "bc"
+        if values.dtype == object:  # hash the lengths too: "ab", "c" is not "a", "bc"
             add(f"{name}.lengths", np.array([len(value) for value in values.ravel()], np.int64))
             content, kind = b"".join(values.ravel()), "bytes"
         else:
@@ -50,12 +50,12 @@ def content_hash(dataset: tf.data.Dataset) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """Everything of prepared data that a trained model depends on.
+    """Everything in prepared data that a trained model depends on.
 
     Attributes:
         class_names: the labels in the order of their numbers.
-        preprocessor: its kind and configuration, with the vocabulary where it has one, as JSON knows them.
-        splits: `examples`, their number, and `sha256`, their content, by the split's name.
+        preprocessor: kind and configuration of the preprocessor, with its vocabulary if it has one, as JSON values.
+        splits: `examples` (their number) and `sha256` (hash of their content) by the split's name.
     """
 
     class_names: Sequence[str]
@@ -64,12 +64,12 @@ class Fingerprint:
 
     @property
     def sha256(self) -> str:
-        """The hash of all of it: equal on every machine, in every folder, on every worker."""
+        """The hash of the fingerprint. It is equal on every machine, in every folder and on every worker."""
         content = [list(self.class_names), self.preprocessor, self.splits]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def changes(self, now: Fingerprint) -> list[str]:
-        """Returns in phrases how other data differs from this; an empty list where it does not.
+        """Returns phrases that describe how other data differs from this, or an empty list.
 
         Example:
             >>> old = Fingerprint(("no", "yes"), {}, {})
@@ -89,7 +89,7 @@ class Fingerprint:
         return found + ([_other_content(others)] if others else [])
 
     def split_changes(self, now: Fingerprint) -> dict[str, str]:
-        """Returns how each split of other data differs from this one's, by name; those that are equal are left out."""
+        """Returns how each split of other data differs from this one's, by name, without the equal splits."""
         found = {}
         for name in self.splits:
             old, new = self.splits[name], now.splits[name]
@@ -103,7 +103,7 @@ class Fingerprint:
 def _other_content(names: Sequence[str]) -> str:
     *first, last = names
     of, verb = (f"{', '.join(first)} and {last} splits", "have") if first else (f"{last} split", "has")
-    return f"the {of} {verb} other content, or another order"
+    return f"the {of} {verb} different content or a different order"
 
 
 def _difference(key: str, old: Any, new: Any) -> str:
@@ -112,7 +112,7 @@ def _difference(key: str, old: Any, new: Any) -> str:
     gone, come = (list((Counter(map(str, a)) - Counter(map(str, b))).elements()) for a, b in ((old, new), (new, old)))
     parts = [f"{what} {_listed(words)}" for what, words in (("without", gone), ("with", come)) if words]
     size = f"{len(old)} entries" + (f" and has {len(new)}" if len(old) != len(new) else "")
-    return f"the {key} had {size}, now {' and '.join(parts) or 'in another order'}"
+    return f"the {key} had {size}, now {' and '.join(parts) or 'in a different order'}"
 
 
 def _listed(names: Sequence[str]) -> str:

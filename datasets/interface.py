@@ -1,4 +1,4 @@
-"""A run's interface: everything between raw request and labelled answer that is not the model."""
+"""The interface of a run: everything between a raw request and a labelled output, except the model."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Raw requests by input name, what the data set says is right, and the same examples as model inputs by name; an only
-    input is called `input`."""
+    """Raw requests by input name, their targets, and the same examples as model inputs by name. A single model input is
+    called `input`."""
 
     requests: Mapping[str, np.ndarray]
     targets: Mapping[str, np.ndarray]
@@ -32,13 +32,13 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Raw requests by input name and what is right, drawn from the test split, on which the exporter compares the model's
-    and the artifact's figure with the report's.
+    """Raw requests by input name and their targets, drawn from the test split. On them the exporter compares the scores of
+    the model and of the artifact with the report's.
 
     Attributes:
-        requests: as `Examples`.
-        targets: as `Examples`.
-        whole: whether every example of the split could be drawn, so that the figure is an estimate of the report's.
+        requests: as in `Examples`.
+        targets: as in `Examples`.
+        whole: whether the sample was drawn from the whole split. Its score is then an estimate of the report's.
     """
 
     requests: Mapping[str, np.ndarray]
@@ -48,17 +48,17 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Interface:
-    """What the exporter takes beside the model; made by `data.prepare`, saved with the run.
+    """What the exporter needs in addition to the model. `data.prepare` creates it, and the run saves it.
 
     Attributes:
         task: name of the task.
-        build: name and arguments of the registered model it was made for.
+        build: name and arguments of the registered model that it belongs to.
         class_names: labels in the order of their numbers.
-        preprocessor: raw input to model input.
+        preprocessor: turns raw input into model input.
         data: name, licence and source of the data.
-        examples: real test examples, from which the exporter makes the golden answers.
-        splits: number and hash of the examples of each split, as `Fingerprint` has them.
-        sample: at most 1,000 real test examples more, of which the artifact keeps none; None without.
+        examples: real test examples, from which the exporter makes the golden examples.
+        splits: number and hash of the examples of each split, as in `Fingerprint`.
+        sample: up to 1,000 more real test examples, which are not stored in the artifact; None if there are none.
 
     Example:
         >>> interface = zoo.datasets.load("digits").prepare("cnn").interface
@@ -78,24 +78,24 @@ class Interface:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What the data is that it was made of: it is the same for the model that was trained on that data."""
+        """The fingerprint of the data that it was made from. It identifies the data that the model was trained on."""
         return Fingerprint(self.class_names, described(self.preprocessor), self.splits)
 
     @property
     def plugins(self) -> list[Plugin]:
-        """Code outside of this package that a run of it needs."""
+        """The plugins that a run needs."""
         return needed_plugins(self.build["name"], self.task, self.preprocessor)
 
     def changes_since(self, directory: str | Path) -> list[str]:
-        """Returns in phrases how the data differs from that of an interface that was saved, an empty list for the same.
+        """Returns phrases that describe how the data differs from that of a saved interface, or an empty list.
 
         Raises:
-            UsageError: as `load`.
+            UsageError: as in `load`.
         """
         return Interface.load(directory).fingerprint.changes(self.fingerprint)
 
     def save(self, directory: str | Path) -> None:
-        """Writes interface.json and examples.npz into a folder, made where it is missing."""
+        """Writes interface.json and examples.npz into a folder. A missing folder is created."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         arrays = {f"requests/{k}": v for k, v in self.examples.requests.items()}
@@ -120,10 +120,10 @@ class Interface:
 
     @classmethod
     def load(cls, directory: str | Path) -> Interface:
-        """Reads what `save` wrote.
+        """Reads the files that `save` wrote.
 
         Raises:
-            UsageError: the folder holds no interface, or one that was changed or does not say which data it belongs to.
+            UsageError: the folder holds no interface, or the interface was changed or has no hash of its data.
         """
         from zoo.datasets.preprocessing.base import get_preprocessor
 
@@ -135,7 +135,7 @@ class Interface:
         content = storage.read_json(directory / "interface.json")
         if "splits" not in content:
             raise UsageError(
-                f"{directory} does not say which data it was made of: an earlier version wrote it. Train the model again, "
+                f"{directory} has no hash of its data: an earlier version wrote it. Train the model again, "
                 "with another --run_directory or with --overwrite."
             )
         config = dict(content["preprocessor"])
@@ -157,18 +157,18 @@ class Interface:
         if loaded.fingerprint.sha256 != content["data_sha256"]:
             raise UsageError(
                 f"{directory / 'interface.json'} was changed after training: its class names, preprocessor and splits do "
-                "not have the hash that it states. Put the run's own file back, or train the model again."
+                "not match its hash. Restore the original file, or train the model again."
             )
         return loaded
 
 
 def needed_plugins(model: str, task: str, preprocessor: Preprocessor, **more: str) -> list[Plugin]:
-    """Returns the plugins that add the names, the task's report among them; `more` are other names by kind."""
+    """Returns the plugins that add these names or the task's report. `more` are further names by kind."""
     report = get_task(task).report
     return plugins_of({"model": model, "task": task, "preprocessor": preprocessor.kind, "report": report, **more})
 
 
 def described(preprocessor: Preprocessor) -> dict[str, Any]:
-    """Returns the kind and the configuration of a preprocessor as JSON knows them."""
+    """Returns the kind and the configuration of a preprocessor as JSON values."""
     plain: dict[str, Any] = registry.plain({"kind": preprocessor.kind, **preprocessor.config()})
     return plain

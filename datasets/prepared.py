@@ -1,4 +1,4 @@
-"""What `prepare` returns: a data set ready for one model, as inputs, targets and weights."""
+"""The class that `prepare` returns: a data set as inputs, targets and weights of one model."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from zoo.datasets.raw import RawData, Split
 
 _MISSING: dict[tf.DType, Any] = {tf.string: b"", tf.float32: float("nan"), tf.int64: 0}
-"""What raw examples of unequal length are filled up with, by dtype: no token, no value, and 0, which weights leave out."""
+"""Padding of raw examples of unequal length, by dtype: no token, no value, and 0, which gets the weight 0."""
 
 
 @dataclasses.dataclass
 class Prepared:
-    """Data made ready for one model: what the trainer, the evaluator and the exporter are handed.
+    """Data prepared for one model. The trainer, the evaluator and the exporter take it.
 
     Attributes:
         data: the loaded data set.
         model: the registered model's name.
-        task: the task's meaning.
-        preprocessor: fitted on the training split; the same object is baked into the SavedModel.
+        task: the task.
+        preprocessor: fitted on the training split; the same object becomes part of the SavedModel.
         requested: the builder's arguments that were chosen, or left at their defaults.
-        arguments: the builder's arguments, complete with what the data decides.
-        changed: the splits that are not those of the run that this was prepared for, and how they differ.
+        arguments: all arguments of the builder, including those from the data.
+        changed: the splits that differ from those of the run that the data was prepared for, and how.
     """
 
     data: RawData
@@ -57,14 +57,14 @@ class Prepared:
 
     @property
     def objective(self) -> tasks.Objective:
-        """What training minimises and measures."""
+        """The losses and metrics of the training."""
         return self.task.objective
 
     def build(self, *, seed: int | None = None) -> keras.Model:
-        """Builds the model; call it inside the strategy's scope.
+        """Builds the model. Call it inside the strategy's scope.
 
         Args:
-            seed: seeds Python, NumPy and Keras first, and with them the initial weights and dropout.
+            seed: seed for Python, NumPy and Keras, and so for the initial weights and dropout.
 
         Example:
             >>> with zoo.strategy("one_device").scope():
@@ -79,8 +79,8 @@ class Prepared:
         return model
 
     def _check_fits(self, model: keras.Model) -> None:
-        """Raises UsageError for a model that does not take what the preprocessor makes, or answers something else than the
-        task compares: better now than after the training."""
+        """Raises UsageError if the model does not fit the preprocessor's outputs or the task's targets, before training
+        starts."""
         if not hasattr(model, "output_names"):
             raise UsageError(
                 f"The builder of {self.model!r} returned a {type(model).__name__}; expected a Functional Keras model, whose "
@@ -105,9 +105,9 @@ class Prepared:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Returns the `model` and `data` sections of a run's config.yaml, and `plugins` where it needs any.
+        """Returns the `model` and `data` sections of a run's config.yaml, and `plugins` if it needs any.
 
-        What the data decided is left out: another data set, given beside that file, decides anew.
+        Arguments from the data are left out, so that the file can be used with another data set.
         """
         source = {"data source": self.data.name.partition(":")[0]}
         plugins = needed_plugins(self.model, self.task.name, self.preprocessor, **source)
@@ -118,7 +118,7 @@ class Prepared:
             "data": {
                 "name": self.data.name,
                 **registry.plain(dict(self.data.arguments)),
-                "memory_limit": self.data.memory_limit,  # it decides the order of the examples
+                "memory_limit": self.data.memory_limit,  # it affects the order of the examples
             },
         }
 
@@ -143,23 +143,23 @@ class Prepared:
         start: int = 0,
         group_by_length: bool = False,
     ) -> tf.data.Dataset:
-        """Returns a split as batches (inputs, targets, weights), the last one smaller where it does not divide.
+        """Returns a split as batches (inputs, targets, weights). The last batch may be smaller.
 
-        Each is a dict of tensors by name; weights have the names of targets, those that have any.
-        The order is a function of (seed, epoch) alone, so a run that was killed goes on at batch `start` with exactly
-        the batches that it had not seen.
+        Each part is a dict of tensors by name. Weights have the names of their targets.
+        The order depends only on (seed, epoch), so a killed run resumes at batch `start` with exactly the batches that
+        it had not seen.
 
         Args:
             split: train, validation or test.
             batch_size: examples per batch.
-            seed: shuffles with this seed; None keeps the split's own order.
-            epoch: which pass this is; every epoch has an order of its own.
-            start: number of batches to leave out at the beginning.
-            group_by_length: shuffles so that a batch holds sequences of like length, which costs less padding.
+            seed: shuffles with this seed; None keeps the order of the split.
+            epoch: number of the epoch; every epoch has its own order.
+            start: number of batches to skip at the beginning.
+            group_by_length: whether batches hold sequences of similar length, which reduces padding.
 
         Raises:
-            UsageError: unknown split, a split without examples or with labels that are none, or grouping of what is not
-                held in memory.
+            UsageError: the split is unknown, is empty or has invalid labels, or `group_by_length` is set for a split that
+                is not held in memory.
         """
         raw = self._split(split)
         if self._is_streamed(split):
@@ -183,12 +183,13 @@ class Prepared:
         return self._drawn(batches, split, seed, epoch, start).prefetch(8)
 
     def keras_batches(self, split: str, batch_size: int, **order: Any) -> tf.data.Dataset:
-        """Returns the same batches as `keras.Model.fit` takes them: (x, y), or (x, y, sample_weight), single tensors plain.
+        """Returns the same batches in the form of `keras.Model.fit`: (x, y) or (x, y, sample_weight). Single tensors are not
+        in a dict.
 
         Args:
             split: train, validation or test.
             batch_size: examples per batch.
-            **order: as `batches`.
+            **order: as in `batches`.
 
         Example:
             >>> model.compile("adam", "sparse_categorical_crossentropy")
@@ -202,14 +203,14 @@ class Prepared:
         return inputs
 
     def _drawn(self, batches: Any, split: str, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
-        """Training batches as the preprocessor draws them anew, where it does."""
+        """Training batches, drawn again in every epoch if the preprocessor can do that."""
         redraw = getattr(self.preprocessor, "redraw", None)
         if redraw is None or seed is None or split != "train":
             return batches
         return redrawn(batches, redraw, seed, epoch, start)
 
     def resident(self, split: str) -> Resident | None:
-        """Returns a split as it is held in memory, None where it is read as a stream, or redrawn."""
+        """Returns a split as it is held in memory; None if it is read as a stream or drawn again in every epoch."""
         if self._is_streamed(split) or (split == "train" and hasattr(self.preprocessor, "redraw")):
             return None
         rows = self._tensors(split)
@@ -223,7 +224,7 @@ class Prepared:
         if seed is not None:
             # One number from (seed, epoch): tf.data's own reshuffling cannot start in the middle of a run.
             state = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-            # Whole images wait in the buffer, of large ones fewer.
+            # The buffer holds whole images. It holds fewer of them if they are large.
             buffer = min(10_000, max(1_000, self.data.memory_limit // self._bytes_per_example()))
             dataset = dataset.shuffle(buffer, seed=state, reshuffle_each_iteration=False)
         dataset = dataset.skip(start * batch_size)
@@ -232,7 +233,7 @@ class Prepared:
 
         @tf.autograph.experimental.do_not_convert
         def checked(inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
-            # A GPU's cross-entropy answers such a label with NaN, which looks like a learning rate that is too high.
+            # On a GPU, the cross-entropy of such a label is NaN, which looks like a learning rate that is too high.
             labels = targets[key]
             known = tf.reduce_all((labels >= 0) & (labels < classes))
             with tf.control_dependencies([tf.debugging.Assert(known, [message])]):
@@ -253,7 +254,7 @@ class Prepared:
 
         spec = dataset.element_spec
         varying = [part for part in spec.values() if None in part.shape]
-        if any(part.dtype == tf.uint8 for part in varying):  # images of several sizes make no batch
+        if any(part.dtype == tf.uint8 for part in varying):  # images of several sizes cannot be batched
             return dataset.map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch_size)
         if varying:
             filler = {key: tf.constant(_MISSING[part.dtype], part.dtype) for key, part in spec.items()}
@@ -267,7 +268,7 @@ class Prepared:
         return sum(4 * math.prod(size or 1 for size in shape) for shape in shapes)
 
     def _tensors(self, split: str) -> Batch:
-        """The whole split as inputs, targets and weights, made once and kept: an epoch then costs no preprocessing."""
+        """The whole split as inputs, targets and weights. It is preprocessed once and cached for all epochs."""
         if split not in self._cache:
             if not self.num_examples(split):
                 raise UsageError(
@@ -299,7 +300,7 @@ class Prepared:
             )
 
     def target_counts(self, split: str) -> np.ndarray | None:
-        """Returns how often each class occurs in a split, int64 (num_classes,); None for tasks without classes."""
+        """Returns the number of examples of each class in a split, int64 (num_classes,); None for tasks without classes."""
         key = self.task.classes
         if key is None:
             return None
@@ -310,18 +311,18 @@ class Prepared:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The labels in the order of their numbers, empty where the task has none."""
+        """The labels in the order of their numbers, empty for tasks without labels."""
         return self.data.class_names
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What a run is tied to: class names, preprocessor and the content of the splits."""
+        """The fingerprint of the class names, the preprocessor and the content of the splits."""
         splits = {k: {"examples": v.num_examples, "sha256": v.sha256} for k, v in self.data.splits.items()}
         return Fingerprint(self.data.class_names, described(self.preprocessor), splits)
 
     @property
     def interface(self) -> Interface:
-        """What an artifact needs beside the model: task, preprocessor, labels, and examples from the test split."""
+        """What an artifact needs in addition to the model: task, preprocessor, labels, and examples of the test split."""
         if self._interface is None:
             examples = self._pick_examples()
             self._interface = Interface(
@@ -337,7 +338,7 @@ class Prepared:
         return self._interface
 
     def _draw_sample(self, known: Examples, scan: int = 10_000) -> Sample | None:
-        """Test examples for the figures that an export compares; of a split that is read as a stream, from its beginning."""
+        """Test examples for the scores that an export compares. A streamed split is sampled from its beginning only."""
         split = self._split("test")
         whole = not self._is_streamed("test") or split.num_examples <= scan
         dataset, count = split.dataset(), split.num_examples
@@ -348,7 +349,7 @@ class Prepared:
 
     def _pick_examples(self, count: int = 64, scan: int = 10_000) -> Examples:
         """At least `count` test examples, the first of every class before the second of any."""
-        # A request may be refused that training takes, such as one for the rating of an unknown item.
+        # Some examples are valid in training but not as requests, such as a rating of an unknown item.
         accepts = getattr(self.preprocessor, "accepts", lambda example: True)
         dataset = self._split("test").dataset().take(scan)
         names, key = self.task.targets, self.task.classes
@@ -360,8 +361,8 @@ class Prepared:
             chosen = np.array(answered[:count], np.int64)
         if not len(chosen):
             raise UsageError(
-                f"No test example of data set {self.data.name!r} can be sent as a request: training has seen none of what "
-                "they hold. Choose another split of the data."
+                f"No test example of data set {self.data.name!r} can be sent as a request: their values do not occur in "
+                "the training split. Choose another way to split the data."
             )
         numbers = tf.constant(chosen)
         raw = dataset.enumerate().filter(lambda i, _: tf.reduce_any(i == numbers)).map(lambda _, example: example)

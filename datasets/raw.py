@@ -1,4 +1,4 @@
-"""Raw data: splits of examples as their source gives them, and what is known of them."""
+"""Raw data: splits of examples as the source gives them, and their metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One key of the examples: its shape (None where it varies) and dtype."""
+    """Shape (None for a dimension that varies) and dtype of one key of the examples."""
 
     shape: tuple[int | None, ...]
     dtype: str
@@ -25,9 +25,9 @@ class Feature:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A raw split: `dataset()` gives a `tf.data.Dataset` of example dicts in a fixed order.
+    """A raw split: `dataset()` returns a `tf.data.Dataset` of example dicts in a fixed order.
 
-    Where examples are costly to read, `content()` gives what decides them, such as image files that are not decoded.
+    If examples are costly to read, `content()` returns data that determines them, such as the bytes of image files.
     """
 
     dataset: Callable[[], tf.data.Dataset]
@@ -36,7 +36,7 @@ class Split:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """The hash of its examples in their order, made in one pass when it is first asked for."""
+        """The hash of the examples in their order. The first access reads the split once."""
         return content_hash((self.content or self.dataset)())
 
 
@@ -45,17 +45,17 @@ class RawData:
     """A loaded data set, before it is prepared for a model.
 
     Attributes:
-        name: the name that `load` got.
-        arguments: the places that `load` was called with, so that a run can be repeated.
-        tasks: the tasks that it serves.
+        name: the name that `load` was called with.
+        arguments: the other arguments of `load`, which are needed to repeat a run.
+        tasks: the tasks that the data set serves.
         splits: raw splits by name: train, validation, test.
-        features: what an example holds.
-        class_names: the labels in the order of their numbers, empty where the task has none.
+        features: the features of an example, by key.
+        class_names: the labels in the order of their numbers, empty for tasks without labels.
         licence: terms of the data, as its source states them.
         source: where the data comes from.
-        memory_limit: bytes that a split's model inputs may take in memory; a larger split is read as a stream, which is
+        memory_limit: bytes that a split's model inputs may take in memory. A larger split is read as a stream, which is
             shuffled in another order.
-        about: further plain facts that a task needs, such as the titles of items.
+        about: further metadata that a task needs, such as the titles of items.
     """
 
     name: str
@@ -71,10 +71,10 @@ class RawData:
 
     @property
     def task(self) -> str:
-        """The only task.
+        """The task, if there is only one.
 
         Raises:
-            UsageError: there are several.
+            UsageError: the data set serves several tasks.
         """
         if len(self.tasks) != 1:
             raise UsageError(
@@ -87,7 +87,7 @@ class RawData:
         """Returns this data for one of its tasks.
 
         Raises:
-            UsageError: it does not serve the task.
+            UsageError: the data set does not serve the task.
         """
         if task not in self.tasks:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Raw test examples on which an artifact is compared with the model and its report."""
+"""Draws raw test examples, on which an artifact is compared with the model and its report."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def draw_sample(
     accepts: Callable[[Mapping[str, Any]], bool],
     known: Examples,
 ) -> Sample | None:
-    """Draws at most 1,000 examples, of 64 MiB at most, without preference: the same ones every time.
+    """Draws at most 1,000 random examples, and at most 64 MiB. The draw is the same every time.
 
     Args:
         dataset: raw examples.
         num_examples: how many there are.
-        whole: whether these are all of their split.
-        preprocessor: makes requests of them.
-        targets: the keys that hold what is right.
+        whole: whether the dataset is the whole split.
+        preprocessor: turns the examples into requests.
+        targets: the keys of the targets.
         accepts: whether an example can be sent as a request.
-        known: examples whose size says how many fit.
+        known: examples from whose size the number that fits is estimated.
     """
     each = sum(_bytes(values) for values in known.requests.values()) / max(1, len(next(iter(known.requests.values()))))
     count = int(min(COUNT, num_examples, BYTES // max(1.0, each)))
@@ -44,7 +44,7 @@ def draw_sample(
     examples = [example for example in raw.as_numpy_iterator() if accepts(example)]
     if not examples:
         return None
-    order = np.random.default_rng(1).permutation(len(examples))  # so that the first of them are a sample too
+    order = np.random.default_rng(1).permutation(len(examples))  # so that the first n are a random sample too
     examples = [examples[i] for i in order]
     right = {name: rectangular([example[name] for example in examples]) for name in targets}
     return Sample(preprocessor.to_requests(examples), right, whole)

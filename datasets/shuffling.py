@@ -1,4 +1,4 @@
-"""In which order an epoch goes through a split, and what it draws anew."""
+"""The order of the examples in an epoch, and the batches that are drawn again in each epoch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def shuffled(rows: Batch, seed: int, epoch: int, batch_size: int, group_by_length: bool) -> np.ndarray:
-    """Returns the numbers of a split's examples, int64 (examples,), in an order that depends on (seed, epoch) alone.
+    """Returns the numbers of a split's examples, int64 (examples,), in an order that depends only on (seed, epoch).
 
     Args:
         rows: the split's inputs, targets and weights.
-        seed: of the run.
-        epoch: number of the pass.
+        seed: seed of the run.
+        epoch: number of the epoch.
         batch_size: examples per batch.
-        group_by_length: whether a batch holds sequences of like length.
+        group_by_length: whether a batch holds sequences of similar length.
 
     Example:
         >>> rows = {"x": tf.zeros([4, 2])}, {"y": tf.zeros([4])}, {}
@@ -33,13 +33,13 @@ def shuffled(rows: Batch, seed: int, epoch: int, batch_size: int, group_by_lengt
 
 
 def redrawn(batches: tf.data.Dataset, redraw: Callable[..., Any], seed: int, epoch: int, start: int) -> tf.data.Dataset:
-    """Returns batches that a preprocessor draws anew: a function of seed, epoch and a batch's number in it alone.
+    """Returns batches that a preprocessor draws again. They depend only on the seed, the epoch and the batch's number.
 
     Args:
         batches: (inputs, targets, weights), in their order.
-        redraw: the preprocessor's, of those and a key, int64 (2,).
-        seed: of the run.
-        epoch: number of the pass.
+        redraw: the preprocessor's method. It takes these and a key, int64 (2,).
+        seed: seed of the run.
+        epoch: number of the epoch.
         start: number of the first batch in the epoch.
 
     Example:
@@ -55,8 +55,8 @@ def redrawn(batches: tf.data.Dataset, redraw: Callable[..., Any], seed: int, epo
 
 
 def _lengths(inputs: Mapping[str, tf.Tensor]) -> np.ndarray:
-    """How many real elements each example has: what its input `padding_mask` says, else over all of its inputs."""
-    # Of the other inputs zeros are no padding there: the first segment's type is 0.
+    """The number of real elements of each example: from its input `padding_mask`, or else from all of its inputs."""
+    # With a mask, zeros in the other inputs are not padding: the type of the first segment is 0.
     parts = [inputs["padding_mask"]] if "padding_mask" in inputs else inputs.values()
     columns = [part.numpy() for part in parts]
     real = [~np.isnan(part) if part.dtype.kind == "f" else part != 0 for part in columns]

@@ -1,9 +1,9 @@
-"""savedmodel-zoo: from raw data to a verified SavedModel that takes raw input and answers in labels.
+"""savedmodel-zoo: from raw data to a verified SavedModel that takes raw input and returns labels.
 
     >>> import zoo
     >>> result = zoo.run("cnn", "digits", run_directory="runs/digits-cnn")
 
-`import zoo` is instant: TensorFlow and Keras come in with the first call that needs them.
+`import zoo` is fast: TensorFlow and Keras are imported by the first call that needs them.
 """
 
 from __future__ import annotations

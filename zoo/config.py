@@ -1,4 +1,4 @@
-"""Typed settings of a training run: checked when made, saved beside the result, read back to repeat it."""
+"""Typed settings of a training run. They are checked on creation and saved with the run to repeat it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from zoo.errors import UsageError, did_you_mean
 
 AUGMENTATIONS = ("flip", "crop", "rand_augment", "mixup", "cutmix")
-MIXING = ("mixup", "cutmix")  # they mix the targets too
+MIXING = ("mixup", "cutmix")  # these mix the targets too
 _WHOLE = {
     "epochs": 1,
     "batch_size": 1,
@@ -45,7 +45,7 @@ _ADAM = ("adam_beta_1", "adam_beta_2", "adam_epsilon")
 
 
 def check_augmentation_names(names: Sequence[str]) -> None:
-    """Raises UsageError for what is no list of augmentations: an unknown name, one twice, or one after what mixes images."""
+    """Raises UsageError unless `names` is a list of known augmentations, each once, with mixup and cutmix last."""
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise UsageError(f"augmentation is {names!r}; expected a list of names. Pass augmentation=['flip'], say.")
     for index, name in enumerate(names):
@@ -55,13 +55,13 @@ def check_augmentation_names(names: Sequence[str]) -> None:
             raise UsageError(f"augmentation names {name!r} twice; expected it once. Remove one of the two.")
         if name not in MIXING and set(names[:index]) & set(MIXING):
             raise UsageError(
-                f"augmentation has {name!r} after what mixes images: {list(names)}; expected 'mixup' and 'cutmix' last. "
+                f"augmentation has {name!r} after 'mixup' or 'cutmix': {list(names)}; expected 'mixup' and 'cutmix' last. "
                 f"Put {name!r} before them."
             )
 
 
 def _check_patterns(field: str, patterns: Any) -> None:
-    """Raises UsageError for what is no list of names or patterns of them."""
+    """Raises UsageError unless `patterns` is a list of layer names or patterns."""
     if isinstance(patterns, str) or not isinstance(patterns, Sequence):
         raise UsageError(
             f"{field} is {patterns!r}; expected a list of names or patterns. Pass {field}=['block_*'], say."
@@ -77,58 +77,60 @@ def _is_finite(value: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How to train. Everything that changes the numbers of a run and is neither model nor data.
+    """Training options: everything that affects a run's result, except the model and the data.
 
     Args:
         epochs: Passes over the training split.
-        batch_size: Examples per step over all devices, workers and accumulated parts together.
-        accumulation_steps: Parts that each device computes its share of a batch in, one after the other; costs time, saves
-            memory, and changes no number but the statistics of batch normalisation.
-        optimizer: A Keras optimizer by name, such as adam, adamw, sgd or rmsprop.
-        learning_rate: The optimizer's learning rate, the highest one where a schedule varies it.
-        schedule: How the learning rate goes on after the warm-up, down to zero at the last step unless constant.
+        batch_size: Examples per optimizer step, counted over all devices, workers and accumulation steps.
+        accumulation_steps: Number of parts into which each device splits its share of a batch. The parts are computed one
+            after the other. This saves memory and costs time. Only batch normalisation statistics change.
+        optimizer: Name of a Keras optimizer, such as adam, adamw, sgd or rmsprop.
+        learning_rate: Learning rate of the optimizer. With a warm-up or a schedule, this is the peak value.
+        schedule: Shape of the learning rate after the warm-up. Linear and cosine reach zero at the last step.
         warmup_steps: Steps over which the learning rate rises linearly from zero.
-        warmup_fraction: The same as a fraction of all steps of the run, rounded up.
-        warmup_from_zero: Whether step t of a warm-up of n, counted from 0, has t / n of the learning rate, as Hugging Face's
-            schedules have it, so that the first step changes no weight; else it has (t + 1) / n.
-        weight_decay: Fraction of each weight, times the learning rate, that a step takes away; biases and the weights of
-            normalisation layers are left out. Null for the optimizer's own, which is 0 for most.
-        adam_beta_1: Momentum of Adam's mean of the gradients, null for 0.9.
-        adam_beta_2: Momentum of Adam's mean of their squares, null for 0.999.
-        adam_epsilon: What Adam adds to the root of that mean once its bias is corrected, as PyTorch does, where 1e-8 is the
-            custom; null for Keras's 1e-7, added before the correction.
-        layer_decay: Factor of the learning rate from each level of layers to the one below it; the top one has all of it.
-        freeze: Layers or weights that stay as they are, as shell-style patterns on names such as embedding, block_* or
+        warmup_fraction: Length of the warm-up as a fraction of all steps of the run, rounded up.
+        warmup_from_zero: Whether the warm-up starts at exactly zero, as in Hugging Face's schedules. Step t (from 0) of a
+            warm-up of n steps has the factor t / n if true, so the first step changes no weight. It is (t + 1) / n if false.
+        weight_decay: Decoupled weight decay: each step subtracts this fraction of a weight times the learning rate. Biases
+            and normalisation layers are excluded. Null uses the optimizer's default, which is 0 for most.
+        adam_beta_1: Decay rate of Adam's first moment. Null uses 0.9.
+        adam_beta_2: Decay rate of Adam's second moment. Null uses 0.999.
+        adam_epsilon: Epsilon of Adam, added after the bias correction as in PyTorch, where 1e-8 is usual. Null uses Keras's
+            1e-7, which is added before the correction.
+        layer_decay: Factor of the learning rate from one group of layers to the group below. The top group has the full
+            learning rate.
+        freeze: Layers or weights that are not trained, as shell-style patterns of names such as embedding, block_* or
             block_1/inner/kernel.
-        lora_rank: Rank of the two matrices whose product is trained, and added in the end, in the place of each chosen
-            layer's kernel (LoRA); but for these and the last layer all is frozen. Null trains the weights themselves.
-        lora_layers: Which layers that concerns, as patterns; empty for all dense ones below the last layer.
-        clip_norm: Largest global norm of the gradients of a step, null for no clipping.
-        ema_momentum: Momentum of the moving average of the weights, which is then evaluated and exported; null for none.
-        label_smoothing: Share of every label that is spread over all classes.
-        class_weights: Factor of each class's loss by class name, such as {spam: 4}, or balanced; null for equal ones.
-        augmentation: What is done to training images: flip, crop, rand_augment, mixup, cutmix.
-        precision: Type of the computation; weights and the last layer stay float32. Auto takes bfloat16 where the device
-            computes it faster. A mixed one ends in a float32 model.
-        monitor: The metric by which epochs are compared, such as val_loss; null for the task's own.
-        patience: Epochs without improvement after which training stops, null for never.
-        min_delta: The least change of the monitored metric that counts against the patience as an improvement.
-        keep_best: How many of the best epochs' weights are kept; with 1 or more the best ones are evaluated and exported.
+        lora_rank: Rank of the LoRA matrices. Only these matrices and the last layer are trained. Their product is added to
+            the kernels after training. Null trains the full weights.
+        lora_layers: Layers that get LoRA matrices, as patterns. Empty selects all dense layers below the last layer.
+        clip_norm: Maximum global norm of the gradients of a step. Null disables clipping.
+        ema_momentum: Momentum of the moving average of the weights. The average is evaluated and exported. Null disables it.
+        label_smoothing: Share of every label that is spread evenly over all classes.
+        class_weights: Factor of the loss by class name, such as {spam: 4}, or balanced. Null weights all classes equally.
+        augmentation: Augmentations of training images: flip, crop, rand_augment, mixup, cutmix.
+        precision: Data type of the computation. Weights and the last layer stay float32. Auto selects bfloat16 on devices
+            that compute it faster. The trained model is always float32.
+        monitor: Metric that decides which epoch is best, such as val_loss. Null uses the task's default.
+        patience: Stops training after this many epochs without improvement. Null disables early stopping.
+        min_delta: Smallest change of the monitored metric that counts as an improvement for patience.
+        keep_best: Number of best epochs whose weights are kept. If 1 or more, the best weights are evaluated and exported.
         seed: Seed of initial weights, shuffling, dropout and augmentation.
-        deterministic: Whether TensorFlow must use deterministic ops only, which makes two runs equal bit for bit.
-        strategy: Which devices share a step; auto takes every visible GPU, or the cluster's workers, else the CPU.
-        replicas: Number of devices for mirrored, null for all; on a machine without GPUs the CPU is divided.
-        steps_per_call: Most steps that run inside one compiled call; a call takes about a second at most, and callbacks and
-            the progress bar see every one.
-        jit_compile: Whether XLA compiles the step; auto in long runs of a model that is known to gain by it on a CPU.
-        checkpoint_steps: Steps between checkpoints within an epoch, null for one at each epoch's end only.
-        keep_checkpoints: How many checkpoints stay.
-        group_by_length: Whether a batch holds sequences of like length, which costs less padding.
-        closed_form: Whether the weights are solved for at once instead of trained, for models that can be.
-        histograms: Whether tensorboard/ gets the distribution of every weight after every epoch.
+        deterministic: Whether TensorFlow uses deterministic ops only. Two runs are then equal bit for bit.
+        strategy: Devices that share a step. Auto selects all visible GPUs, or the workers of a cluster, or the CPU.
+        replicas: Number of devices for mirrored. Null uses all. Without GPUs, the CPU is split into this many devices.
+        steps_per_call: Maximum number of steps in one compiled call. A call takes at most about a second. Callbacks and the
+            progress bar still see every step.
+        jit_compile: Whether XLA compiles the step. Auto enables it for long runs of models that are known to be faster with
+            it on a CPU.
+        checkpoint_steps: Steps between checkpoints within an epoch. Null saves only at the end of each epoch.
+        keep_checkpoints: Number of checkpoints to keep.
+        group_by_length: Whether batches hold sequences of similar length, which reduces padding.
+        closed_form: Whether to solve for the weights directly instead of training. Only some models support it.
+        histograms: Whether to write the distribution of every weight to tensorboard/ after every epoch.
 
     Raises:
-        UsageError: a value out of range or two that contradict each other.
+        UsageError: a value is out of range, or two options contradict each other.
 
     Example:
         >>> TrainConfig(epochs=10, learning_rate=3e-4).epochs
@@ -188,7 +190,7 @@ class TrainConfig:
                     f"{name} is {value!r}; expected a whole number of at least {least}. Pass {name}={max(1, least)}, say."
                 )
         if self.seed >= 2**32:
-            raise UsageError(f"seed is {self.seed}; expected 32 bits. Pass a number below {2**32}.")
+            raise UsageError(f"seed is {self.seed}; expected a 32-bit number. Pass a number below {2**32}.")
         for name in ("learning_rate", "clip_norm", "adam_epsilon"):
             value = getattr(self, name)
             if not (name in _OPTIONAL and value is None) and not (_is_finite(value) and value > 0):
@@ -212,7 +214,7 @@ class TrainConfig:
     def _check_choices(self) -> None:
         for name in ("deterministic", "group_by_length", "closed_form", "histograms", "warmup_from_zero"):
             if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name} is {getattr(self, name)!r}; expected a truth value. Pass true or false.")
+                raise UsageError(f"{name} is {getattr(self, name)!r}; expected a boolean. Pass true or false.")
         for name in ("optimizer", "monitor"):
             value = getattr(self, name)
             if not (name in _OPTIONAL and value is None) and not (isinstance(value, str) and value):
@@ -244,12 +246,12 @@ class TrainConfig:
     def _check_combinations(self) -> None:
         if self.replicas is not None and self.strategy != "mirrored":
             raise UsageError(
-                f"replicas={self.replicas} goes with strategy='mirrored'; received strategy={self.strategy!r}. "
+                f"replicas={self.replicas} requires strategy='mirrored'; received strategy={self.strategy!r}. "
                 "Pass both, or leave replicas out."
             )
         if self.replicas is not None and self.batch_size < self.replicas:
             raise UsageError(
-                f"batch_size={self.batch_size} is smaller than replicas={self.replicas}: a device would get nothing. "
+                f"batch_size={self.batch_size} is smaller than replicas={self.replicas}: a device would get no example. "
                 f"Pass batch_size of at least {self.replicas}."
             )
         if self.batch_size < self.accumulation_steps:
@@ -259,51 +261,52 @@ class TrainConfig:
             )
         if self.jit_compile is True and self.accumulation_steps > 1:
             raise UsageError(
-                f"jit_compile=true does not go with accumulation_steps={self.accumulation_steps}. Leave one of them out."
+                f"jit_compile=true cannot be combined with accumulation_steps={self.accumulation_steps}. "
+                "Leave one of them out."
             )
         self._check_fine_tuning()
         if self.min_delta and self.patience is None:
-            raise UsageError(f"min_delta={self.min_delta} means nothing without patience. Pass patience=3, say.")
+            raise UsageError(f"min_delta={self.min_delta} has no effect without patience. Pass patience=3, say.")
         if self.closed_form:
             default = TrainConfig()
-            idle = (
+            without_effect = (
                 *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best"),
                 *("layer_decay", "freeze", "lora_rank"),
             )
-            for name in idle:
+            for name in without_effect:
                 if getattr(self, name) != getattr(default, name):
                     raise UsageError(
-                        f"{name}={getattr(self, name)!r} means nothing with closed_form=true: nothing is trained. "
+                        f"{name}={getattr(self, name)!r} has no effect with closed_form=true, which does not train. "
                         f"Leave {name} out."
                     )
 
     def _check_fine_tuning(self) -> None:
         if self.warmup_steps and self.warmup_fraction:
             raise UsageError(
-                f"warmup_steps={self.warmup_steps} and warmup_fraction={self.warmup_fraction} say both how long the warm-up "
-                "is. Leave one of them out."
+                f"warmup_steps={self.warmup_steps} and warmup_fraction={self.warmup_fraction} both set the length of the "
+                "warm-up. Leave one of them out."
             )
         if self.warmup_from_zero and not (self.warmup_steps or self.warmup_fraction):
-            raise UsageError("warmup_from_zero=true means nothing without a warm-up. Pass warmup_fraction=0.1, say.")
+            raise UsageError("warmup_from_zero=true has no effect without a warm-up. Pass warmup_fraction=0.1, say.")
         for name in _ADAM:
             if getattr(self, name) is not None and self.optimizer.lower() not in ("adam", "adamw"):
                 raise UsageError(
-                    f"{name}={getattr(self, name)} goes with optimizer='adam' or 'adamw'; received {self.optimizer!r}. "
+                    f"{name}={getattr(self, name)} requires optimizer='adam' or 'adamw'; received {self.optimizer!r}. "
                     f"Leave {name} out."
                 )
         if self.lora_layers and self.lora_rank is None:
-            raise UsageError(f"lora_layers={self.lora_layers} means nothing without lora_rank. Pass lora_rank=8, say.")
+            raise UsageError(f"lora_layers={self.lora_layers} has no effect without lora_rank. Pass lora_rank=8, say.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all fields by name, in the types that YAML and JSON know."""
+        """Returns all fields by name, as types that YAML and JSON support."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Makes a config from fields by name; fields that are left out keep their defaults.
+        """Creates a config from fields by name. Missing fields keep their defaults.
 
         Raises:
-            UsageError: an unknown field (the nearest valid one is offered), or a value that does not pass.
+            UsageError: an unknown field (the message suggests the nearest valid one), or an invalid value.
         """
         known = [f.name for f in dataclasses.fields(cls)]
         for name in values:
@@ -316,19 +319,19 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Reads a YAML file that holds a mapping.
 
     Raises:
-        UsageError: no such file, not YAML, a key that is there twice, or not a mapping at its top.
+        UsageError: the file is missing, is not YAML, has a duplicate key, or does not hold a mapping.
     """
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Takes 1e-3 for a number, and refuses what PyYAML would read without a word: the last of two equal keys."""
+        """Reads 1e-3 as a number and rejects duplicate keys, of which PyYAML silently keeps the last."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen = set()
             for key, _ in node.value:
                 name = str(key.value)
                 if name in seen:
-                    raise yaml.MarkedYAMLError(problem=f"{name!r} is there twice", problem_mark=key.start_mark)
+                    raise yaml.MarkedYAMLError(problem=f"the key {name!r} occurs twice", problem_mark=key.start_mark)
                 seen.add(name)
             return super().construct_mapping(node, deep)
 
@@ -342,16 +345,16 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}. Correct it and try again.") from error
     if not isinstance(content, dict):
         held = "nothing" if content is None else f"a {type(content).__name__}"
-        raise UsageError(f"{path} holds {held}. Put a mapping there, with `model:`, `data:` and `config:` sections.")
+        raise UsageError(f"{path} holds {held}; expected a mapping. Write `model:`, `data:` and `config:` sections.")
     return content
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:
-    """Returns the mapping as YAML, keys in the order given."""
+    """Returns the mapping as YAML. Keys keep their order."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Sections one key a line, lists in one line."""
+        """Writes one key per line, and each list on one line."""
 
     _know_exponents(Dumper)  # so that the text 1e3 is quoted
     Dumper.add_representer(list, lambda d, v: d.represent_sequence("tag:yaml.org,2002:seq", v, flow_style=True))
@@ -359,6 +362,6 @@ def to_yaml(content: Mapping[str, Any]) -> str:
 
 
 def _know_exponents(kind: Any) -> None:
-    """YAML 1.1 takes 1e-3 for text; everybody who writes it means the number."""
+    """Makes 1e-3 a number: YAML 1.1 reads it as text."""
     number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
     kind.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789."))

@@ -1,8 +1,8 @@
-"""Copies of a model that compute what it computes.
+"""Copies of a model that compute the same outputs.
 
-A model is more than its weights: `Normalization` keeps constants that it made of them, a lookup layer keeps a table, and a
-layer of a user's own may keep a number in an attribute. Every copy that the package makes gets all of it from `carry`, and
-`check_copy` compares a copy with its original on real inputs.
+A model is more than its weights: `Normalization` keeps constants that it computed from them, a lookup layer keeps a table,
+and a custom layer may keep a number in an attribute. `carry` copies all of this state, and `check_copy` compares a copy with
+its original on real inputs.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ import tensorflow as tf
 from zoo.errors import UsageError, one_line
 
 _RECORDS = "_zoo_build", "_zoo_trained"
-"""What the package remembers of a model, past Keras's attribute tracking."""
+"""Records of this package on a model, outside Keras's attribute tracking."""
 _OF_EVERY_LAYER = frozenset(vars(keras.layers.Layer())) | {"built", "name"}
 _TABLES = tf.lookup.StaticHashTable, tf.lookup.StaticVocabularyTable, tf.lookup.experimental.MutableHashTable
 _PLAIN = bool, int, float, complex, str, bytes, type(None), np.ndarray, np.generic
 
 
 def record(model: keras.Model, name: str, value: Any) -> None:
-    """Remembers a fact about a model that every copy of it keeps too.
+    """Stores a record on a model. Every copy of the model gets it too.
 
     Example:
         >>> record(model, "_zoo_trained", {"inputs": {}})
     """
-    object.__setattr__(model, name, value)  # past Keras's attribute tracking, which would wrap it
+    object.__setattr__(model, name, value)  # avoids Keras's attribute tracking, which would wrap it
 
 
 def record_training(model: keras.Model, inputs: Any, rows: Sequence[Mapping[str, float]]) -> None:
-    """Records on a model what its inputs looked like in training, and the figures of its last epoch.
+    """Records statistics of the training inputs and the metrics of the last epoch on a model.
 
     Args:
         model: the trained model.
         inputs: the model inputs of some training examples.
-        rows: figures of each epoch.
+        rows: metrics of each epoch.
     """
     described = [describe_values(np.asarray(part)) for part in tf.nest.flatten(inputs)]
     record(model, "_zoo_trained", {"inputs": described, "figures": dict(rows[-1]) if rows else {}})
 
 
 def describe_values(values: np.ndarray) -> dict[str, float] | None:
-    """Returns range, mean and deviation of floating-point values; None for others, whose size means nothing.
+    """Returns range, mean and standard deviation of floating-point values; None for other types.
 
     Example:
         >>> describe_values(np.array([0.0, 255.0]))
@@ -71,19 +71,19 @@ def carry(
     weights: Sequence[np.ndarray] | None = None,
     changed: Collection[str] = (),
 ) -> keras.Model:
-    """Gives a copy all state of the model whose config it was made from, and returns it.
+    """Copies all state of a model to a copy that was made from its config, and returns the copy.
 
-    That is: weights, the state of seed generators, what layers write and read when a model is saved (adapted statistics,
-    vocabularies), plain attributes of layers of a user's own, and what the package remembers of the model.
+    The state is: weights, seed generators, what layers save with a model (adapted statistics, vocabularies), plain
+    attributes of custom layers, and the records of this package.
 
     Args:
         model: the original.
-        copy: made from its config, layer by layer.
-        weights: what the copy's weights are; those of the model by default.
-        changed: names of layers that the copy has in another form; their state is in `weights` alone.
+        copy: made from the original's config, layer by layer.
+        weights: the weights of the copy; those of the model by default.
+        changed: names of layers that have another form in the copy. Their state is only in `weights`.
 
     Raises:
-        UsageError: the copy has other layers, or a layer's state cannot be carried.
+        UsageError: the copy has other layers, or a layer's state cannot be copied.
     """
     copy.set_weights(model.get_weights() if weights is None else weights)
     others = {id(layer) for layer in model.layers if layer.name in changed}
@@ -91,7 +91,7 @@ def carry(
     if len(pairs) != max(len(_layers(model)), len(_layers(copy))):
         raise UsageError(
             f"A copy of model {model.name!r} has {len(_layers(copy))} layers, the model {len(_layers(model))}. "
-            "Make every layer in the constructor of what holds it, from what get_config() returns."
+            "Make every layer in the constructor of its parent layer, from the values that get_config() returns."
         )
     for layer, twin in pairs:
         if id(layer) in others:
@@ -100,8 +100,8 @@ def carry(
             _carry_layer(layer, twin)
         except (TypeError, ValueError, KeyError, AttributeError, OSError, RuntimeError, tf.errors.OpError) as error:
             raise UsageError(
-                f"The state of layer {layer.name!r} cannot be carried to a copy of model {model.name!r}: "
-                f"{one_line(error, 200)}. Give the layer its state in its constructor, and return it from get_config()."
+                f"Cannot copy the state of layer {layer.name!r} to a copy of model {model.name!r}: "
+                f"{one_line(error, 200)}. Pass the state to the layer's constructor, and return it from get_config()."
             ) from error
     for name in _RECORDS:
         if hasattr(model, name):
@@ -114,7 +114,7 @@ def _layers(model: keras.Model) -> list[Any]:
 
 
 def _carry_layer(layer: Any, twin: Any) -> None:
-    """Carries what one layer holds outside of its weights."""
+    """Copies the state of one layer apart from its weights."""
     base = keras.layers.Layer
     if hasattr(layer, "finalize_state") or (
         is_own(layer) and type(layer).load_own_variables is not base.load_own_variables
@@ -137,7 +137,7 @@ def _carry_layer(layer: Any, twin: Any) -> None:
 
 
 def is_own(layer: Any) -> bool:
-    """Whether a layer's class is a user's own."""
+    """Whether a layer has a custom class."""
     return type(layer).__module__.partition(".")[0] not in ("keras", "zoo")
 
 
@@ -161,7 +161,7 @@ def _equal(first: Any, second: Any) -> bool:
 
 
 def tables(model: keras.Model) -> Iterator[Any]:
-    """Yields the lookup tables of a model's layers, which must be saved with a function that reads them."""
+    """Yields the lookup tables of a model's layers. They must be saved with a function that reads them."""
     for layer in _layers(model):
         for value in vars(layer).values():
             if isinstance(value, _TABLES):
@@ -169,7 +169,7 @@ def tables(model: keras.Model) -> Iterator[Any]:
 
 
 def check_copy(model: keras.Model, copy: keras.Model, inputs: Any, *, tolerance: float = 1e-5) -> None:
-    """Compares a copy with its original on real inputs, outside training.
+    """Compares a copy with its original on real inputs, in inference mode.
 
     Args:
         model: the original.
@@ -187,26 +187,26 @@ def check_copy(model: keras.Model, copy: keras.Model, inputs: Any, *, tolerance:
             raise UsageError(
                 f"A copy of model {model.name!r} for one device has other outputs than the model: on {len(want)} examples "
                 f"the largest difference is {gap:.2g}, allowed {allowed:.2g}. "
-                f"Pass what {_suspects(model)} hold to add_weight(), or return it from get_config(); or "
+                f"Pass the state of {_suspects(model)} to add_weight(), or return it from get_config(); or "
                 "train in float32 on one device."
             )
 
 
 def _suspects(model: keras.Model) -> str:
-    """Returns which layers to look at where a copy is not the model: those of a user's own, else all."""
+    """Returns the layers that may be the cause if a copy differs: the custom layers, or else all layers."""
     own = [repr(layer.name) for layer in _layers(model) if is_own(layer) and layer is not model]
-    return f"the layers of your own ({', '.join(own[:5])})" if own else "its layers"
+    return f"your custom layers ({', '.join(own[:5])})" if own else "its layers"
 
 
 def outputs_of(model: keras.Model, inputs: Any) -> list[np.ndarray]:
-    """Returns the model's outputs outside training, float64, with 0 where they are not finite."""
-    shortened = tf.config.experimental.tensor_float_32_execution_enabled()
+    """Returns the model's outputs in inference mode, float64, with 0 for values that are not finite."""
+    uses_tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
-        answered = tf.nest.flatten(model(inputs, training=False))
+        outputs = tf.nest.flatten(model(inputs, training=False))
     finally:
-        tf.config.experimental.enable_tensor_float_32_execution(shortened)
-    return [np.nan_to_num(np.asarray(part).astype(np.float64), posinf=0.0, neginf=0.0) for part in answered]
+        tf.config.experimental.enable_tensor_float_32_execution(uses_tf32)
+    return [np.nan_to_num(np.asarray(part).astype(np.float64), posinf=0.0, neginf=0.0) for part in outputs]
 
 
 def _copy_outputs(model: keras.Model, copy: keras.Model, inputs: Any) -> list[np.ndarray]:
@@ -215,24 +215,24 @@ def _copy_outputs(model: keras.Model, copy: keras.Model, inputs: Any) -> list[np
     except (ValueError, TypeError, AttributeError, RuntimeError, tf.errors.OpError) as error:
         raise UsageError(
             f"A copy of model {model.name!r} for one device cannot be called: {one_line(error, 200)}. "
-            f"Pass what {_suspects(model)} hold to add_weight(), or return it from get_config(); or "
+            f"Pass the state of {_suspects(model)} to add_weight(), or return it from get_config(); or "
             "train in float32 on one device."
         ) from error
 
 
 def scale_of(values: np.ndarray) -> float:
-    """Returns the larger of 1 and the largest value: rounding follows the size of what was added up."""
+    """Returns the larger of 1 and the largest value, because rounding errors grow with the size of the summands."""
     return max(1.0, float(np.max(np.abs(values), initial=0.0)))
 
 
 def check_agreement(model: keras.Model, copy: keras.Model, inputs: Any) -> None:
-    """Compares a float32 copy with a model that computes in half precision: what rounding explains is allowed.
+    """Compares a float32 copy with a model that computes in half precision. Rounding differences are allowed.
 
-    Numbers may be 5 % of the largest apart on average, and single examples may be decided otherwise only where the copy
-    itself is undecided: where its best class leads by less than a fifth of the largest.
+    The mean difference may be 5 % of the largest output. Predicted classes may differ only for examples on which the copy is
+    uncertain: its best class leads by less than a fifth of the largest output.
 
     Raises:
-        UsageError: the copy cannot be called, or predicts otherwise.
+        UsageError: the copy cannot be called, or its predictions differ.
     """
     for want, got in zip(outputs_of(model, inputs), _copy_outputs(model, copy, inputs), strict=True):
         scale = scale_of(want)
@@ -247,6 +247,6 @@ def check_agreement(model: keras.Model, copy: keras.Model, inputs: Any) -> None:
                 f"The float32 copy of model {model.name!r} has other outputs than the model in half precision: on "
                 f"{len(want)} examples the mean difference is {mean:.2g}, allowed {0.05 * scale:.2g}; {flipped} clear "
                 f"predictions differ. "
-                f"Pass what {_suspects(model)} hold to add_weight(), or return it from get_config(); or "
+                f"Pass the state of {_suspects(model)} to add_weight(), or return it from get_config(); or "
                 "train in float32 on one device."
             )

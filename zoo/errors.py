@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend, and the sentence that offers the nearest valid name."""
+"""Errors that the user can fix, and the sentence that suggests the nearest valid name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-    """Something that was asked for cannot be done as asked.
+    """An invalid request of the user.
 
-    The message says what came, what was expected and what to type next, in one line. The command line prints it
-    without a traceback and leaves with exit status 2.
+    The message is one line. It says what was received, what was expected and what to type next. The command line prints
+    it without a traceback and exits with status 2.
 
     Example:
         >>> raise UsageError("epochs is 0; expected at least 1. Try --config.epochs 1.")
@@ -23,7 +23,7 @@ class UsageError(ValueError):
 def one_line(error: BaseException, limit: int = 400) -> str:
     """Returns an exception's message as one line of at most `limit` characters.
 
-    Of an error inside a TensorFlow graph only the sentence stays, not where in the graph it arose.
+    For an error in a TensorFlow graph, only the sentence is kept, without the place in the graph.
     """
     text = str(error).rsplit("<stack traces unavailable>", 1)[-1].split("[[{{node", 1)[0]
     text = re.sub(r"\{\{function_node .*?\}\} ?", "", text)
@@ -33,8 +33,8 @@ def one_line(error: BaseException, limit: int = 400) -> str:
 
 
 def printable(text: str) -> str:
-    """Returns text of unknown origin as a terminal may have it: line breaks, escape sequences and what turns the direction
-    of writing are shown, not obeyed.
+    """Returns text of unknown origin in a form that is safe to print: line breaks, escape sequences and direction marks
+    are escaped.
 
     Example:
         >>> printable("a\\x1b[2J")
@@ -46,12 +46,12 @@ def printable(text: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], *, listing: str | None = None) -> str:
-    """Returns a sentence that names the nearest of the `known` names, or all of them where none is near.
+    """Returns a sentence with the nearest of the `known` names, or with all of them if none is near.
 
     Args:
-        name: what came.
+        name: the name that was received.
         known: the valid names.
-        listing: a command that prints all valid names, added where there are too many to print here.
+        listing: a command that prints all valid names, for use if there are too many to print here.
 
     Example:
         >>> did_you_mean("cn", ["cnn", "mlp"])

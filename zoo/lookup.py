@@ -9,13 +9,13 @@ import tensorflow as tf
 
 
 class _Lines(tf.lookup.TextFileInitializer):
-    # TensorFlow would name the table after the file: then the graph that a stranger gets tells where it was written, and
-    # two tables of equal paths are one. Without a name it draws one.
+    # TensorFlow would name the table after the file. Then the published graph would contain a local path, and two tables
+    # with equal paths would be shared. Without a name TensorFlow generates one.
     _shared_name = ""
 
 
 def numbers_of_lines(file: Path, default: int) -> tf.lookup.StaticHashTable:
-    """Returns the table from a line, string, to its number from 0 on, int64; `default` for what is no line.
+    """Returns the table from a line, string, to its number from 0, int64; `default` for unknown strings.
 
     Example:
         >>> numbers_of_lines(Path("labels.txt"), default=-1).lookup(tf.constant(["seven"]))
@@ -26,7 +26,7 @@ def numbers_of_lines(file: Path, default: int) -> tf.lookup.StaticHashTable:
 
 
 def lines_by_number(file: Path, default: str) -> tf.lookup.StaticHashTable:
-    """Returns the table from a number from 0 on, int64, to the line, string; `default` where there is no such line.
+    """Returns the table from a number from 0, int64, to the line, string; `default` for other numbers.
 
     Example:
         >>> lines_by_number(Path("labels.txt"), default="").lookup(tf.constant([7], tf.int64))
@@ -37,7 +37,7 @@ def lines_by_number(file: Path, default: str) -> tf.lookup.StaticHashTable:
 
 
 def in_memory(keys: Any, values: Any, default: Any) -> tf.lookup.StaticHashTable:
-    """Returns the table from keys to values, tensors of equal length; `default` for what is no key.
+    """Returns the table from keys to values, tensors of equal length; `default` for unknown keys.
 
     Example:
         >>> in_memory(tf.constant(["a", "b"]), tf.constant([4, 9]), default=0).lookup(tf.constant(["b", "c"]))

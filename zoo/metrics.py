@@ -1,4 +1,4 @@
-"""Losses and metrics that Keras has not, or that go wrong there."""
+"""Losses and metrics that Keras lacks or computes incorrectly."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from keras import ops
 
 
 def _per_example(values: Any) -> Any:
-    """The mean over all axes but the first: (batch,). Keras takes it over the last one always, the batch included."""
+    """The mean over all axes except the first: (batch,). Keras always uses the last axis, even if it is the batch."""
     axes = tuple(range(1, len(values.shape)))
     return ops.mean(values, axis=axes) if axes else values
 
 
 @keras.saving.register_keras_serializable("zoo")
 class CrossEntropy(keras.losses.Loss):
-    """Cross-entropy of class numbers (batch,) or (batch, steps), or of shares of classes, which have one axis more.
+    """Cross-entropy of class numbers (batch,) or (batch, steps), or of shares of classes, which have an additional axis.
 
-    Keras has a loss for each, and smooths the labels of the second alone. Source of the smoothing: Szegedy et al.,
-    Rethinking the inception architecture, CVPR 2016, section 7.
+    Keras has one loss for each, and smooths labels only in the second. Source of the smoothing: Szegedy et al., Rethinking
+    the inception architecture, CVPR 2016, section 7.
 
     Args:
         from_logits: whether outputs are logits, not probabilities.
@@ -58,7 +58,7 @@ class CrossEntropy(keras.losses.Loss):
 class SquaredError(keras.losses.Loss):
     """Mean squared error of every example, (batch,), for targets (batch,) or (batch, numbers).
 
-    Keras's own gives one number for targets (batch,), so that nothing could be weighted or counted.
+    Keras's loss returns a single number for targets (batch,), which cannot be weighted or counted.
 
     Example:
         >>> SquaredError(reduction=None)([1.0, 2.0], [1.0, 4.0]).numpy().tolist()
@@ -83,7 +83,7 @@ class AbsoluteError(keras.metrics.Mean):
 
     def __init__(self, name: str = "mean_absolute_error", dtype: Any = None) -> None:
         super().__init__(name=name, dtype=dtype)
-        self._direction = "down"  # by which Keras's callbacks, too, know what is better
+        self._direction = "down"  # Keras's callbacks also read this
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Adds a batch."""
@@ -95,8 +95,8 @@ class AbsoluteError(keras.metrics.Mean):
 class ElementAccuracy(keras.metrics.SparseCategoricalAccuracy):
     """Accuracy over all elements of targets (batch, steps), with weights of the same shape.
 
-    Keras's own takes the mean over each example's steps first: an element of a batch with few steps, padding among them,
-    then counts more than one of a batch with many.
+    Keras's metric averages over the steps of each example first. Then an element of a batch with few steps (including
+    padding) has more weight than an element of a batch with many.
 
     Example:
         >>> metric = ElementAccuracy()
@@ -116,10 +116,10 @@ class ElementAccuracy(keras.metrics.SparseCategoricalAccuracy):
 
 @keras.saving.register_keras_serializable("zoo")
 class LastStepAccuracy(keras.metrics.SparseCategoricalAccuracy):
-    """Accuracy of the answer after the last real step, where a model answers at every step; plain accuracy elsewhere.
+    """Accuracy after the last real step for a model with an output at every step; plain accuracy otherwise.
 
-    Targets (batch, steps) with outputs (batch, steps, classes) and weights (batch, steps), 0 on padding, which stands at
-    the end; or (batch,) with (batch, classes).
+    Targets are (batch, steps), with outputs (batch, steps, classes) and weights (batch, steps), 0 on padding at the end; or
+    targets are (batch,), with outputs (batch, classes).
 
     Example:
         >>> metric = LastStepAccuracy()
@@ -144,9 +144,9 @@ class LastStepAccuracy(keras.metrics.SparseCategoricalAccuracy):
 
 @keras.saving.register_keras_serializable("zoo")
 class TotalLoss(keras.metrics.Metric):
-    """The loss of an epoch: the sum over terms of weight x (sum of losses) / (number of elements), and the penalties.
+    """The loss of an epoch: the sum over terms of weight x (sum of losses) / (number of elements), plus the penalties.
 
-    Weighted by the number of elements, so that a smaller last batch, or a replica's smaller part, counts as it should.
+    Batches are weighted by their number of elements, so a smaller last batch has the right weight.
 
     Args:
         factors: the weight of each term.
@@ -176,7 +176,7 @@ class TotalLoss(keras.metrics.Metric):
         return sum(others, first)
 
     def reset_state(self) -> None:
-        """Starts anew."""
+        """Resets all terms."""
         for mean in self._means:
             mean.reset_state()
 

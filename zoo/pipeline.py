@@ -1,4 +1,4 @@
-"""From a model's name and a data set's name to a verified SavedModel, in one call."""
+"""Runs that train, evaluate, export and verify a model in one call, and functions on finished runs."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """What a run gives back.
+    """The result of a run.
 
     Attributes:
-        run_directory: everything about the run.
+        run_directory: the folder with all files of the run.
         history: a dict per epoch.
         report: the evaluation on the test split.
-        saved_model: the version folder of the verified SavedModel, None where export was not asked for.
-        verification: the verdict on it, None likewise.
-        request: stands for what a person types to `zoo predict`, such as FILE or "a text".
+        saved_model: the version folder of the verified SavedModel, None without export.
+        verification: the result of its verification, None without export.
+        request: placeholder for the input of `zoo predict`, such as FILE or "a text".
     """
 
     run_directory: Path
@@ -59,25 +59,25 @@ def run(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **devices: Any,
 ) -> RunResult:
-    """Trains, evaluates, exports and verifies. The same call after a kill goes on where it was.
+    """Trains, evaluates, exports and verifies. The same call resumes a run that was killed.
 
-    Of several workers each makes this call; worker 0 alone evaluates, exports and writes.
+    With several workers, each worker makes this call. Only worker 0 evaluates, exports and writes files.
 
     Args:
         model: a registered model's name.
         data: a data set's name.
-        config: how to train.
+        config: the training options.
         model_arguments: arguments of the model's builder.
         data_arguments: arguments of `zoo.datasets.load`.
-        run_directory: where everything goes; None for runs/DATA-MODEL.
-        export: whether to write and verify a SavedModel, into RUN_DIRECTORY/saved_model.
-        overwrite: throws away the run that is in the directory.
-        verbose: 1 for progress bar and reports, 2 for a line per epoch, 0 for silence.
+        run_directory: folder of the run; None for runs/DATA-MODEL.
+        export: whether to write and verify a SavedModel in RUN_DIRECTORY/saved_model.
+        overwrite: whether to delete an earlier run in the directory.
+        verbose: 1 for progress bar and reports, 2 for a line per epoch, 0 for no output.
         callbacks: Keras callbacks for training.
         **devices: further arguments of `zoo.strategy`: cluster, task_index, cluster_timeout, gpu_memory_limit.
 
     Raises:
-        UsageError: anything that was asked for and cannot be done; the message says what to type next.
+        UsageError: an argument is invalid or cannot be used; the message says what to type next.
 
     Example:
         >>> result = zoo.run("cnn", "digits", config=zoo.TrainConfig(epochs=15))
@@ -123,7 +123,7 @@ def run(
             print(evaluation.summarize(report), flush=True)
         saved = verification = None
         if export:
-            interface = Interface.load(directory / "interface")  # the one that the run began with
+            interface = Interface.load(directory / "interface")  # the interface from the start of the run
             saved, verification = _export(network, interface, directory, report, verbose)
     request = prepared.preprocessor.requests[prepared.task.signatures["serving_default"].requests[0]]
     return RunResult(directory, trained.history, report, saved, verification, request.typed)
@@ -132,7 +132,7 @@ def run(
 def _prepare(
     model: str, data: str, model_arguments: Mapping[str, Any], data_arguments: Mapping[str, Any], workers: Workers
 ) -> Prepared:
-    """Loads and prepares the data, on the chief first: workers of one machine may share the folder it is written to."""
+    """Loads and prepares the data, on the chief first, because the workers of a machine may share the data folder."""
     from zoo import datasets
 
     if not workers.chief:
@@ -144,7 +144,7 @@ def _prepare(
 
 
 def default_directory(model: str, data: str) -> Path:
-    """Returns where a run goes that was given no directory: runs/DATA-MODEL, in letters that every file system takes.
+    """Returns the default folder of a run: runs/DATA-MODEL, with characters that every file system supports.
 
     Example:
         >>> default_directory("cnn", "images:/photos/cats and dogs")
@@ -155,12 +155,12 @@ def default_directory(model: str, data: str) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class CrossValidation:
-    """What `cross_validate` gives back.
+    """The result of `cross_validate`.
 
     Attributes:
-        directory: holds a run for each fold, and cross_validation.json with the figures.
-        folds: the figures of each fold by name, those of the baselines too.
-        passed: whether every fold's SavedModel was verified; True where none was asked for.
+        directory: the folder with a run for each fold, and cross_validation.json with the metrics.
+        folds: the metrics of each fold by name, including those of the baselines.
+        passed: whether every fold's SavedModel was verified; True without export.
     """
 
     directory: Path
@@ -169,7 +169,7 @@ class CrossValidation:
 
     @property
     def summary(self) -> dict[str, dict[str, float]]:
-        """Mean and standard deviation over the folds of every figure that each of them has."""
+        """Mean and standard deviation over the folds of every metric that all folds have."""
         shared = [name for name in (self.folds or [{}])[0] if all(name in fold for fold in self.folds)]
         values = {name: [fold[name] for fold in self.folds] for name in shared}
         return {k: {"mean": statistics.fmean(v), "deviation": statistics.pstdev(v)} for k, v in values.items()}
@@ -182,16 +182,16 @@ class CrossValidation:
 
 
 def cross_validate(model: str, data: str, *, folds: int = 5, **arguments: Any) -> CrossValidation:
-    """Trains a model once for every fold: each example is in the test split of one.
+    """Trains a model once for every fold. Each example is in the test split of one fold.
 
     Args:
         model: a registered model's name.
         data: a data set's name.
-        folds: how many, at least 2.
-        **arguments: as `run`; every fold is a run in `RUN_DIRECTORY/fold-K`.
+        folds: number of folds, at least 2.
+        **arguments: as in `run`; every fold is a run in `RUN_DIRECTORY/fold-K`.
 
     Raises:
-        UsageError: as `run`, and for data whose splits follow time.
+        UsageError: as in `run`, and for data that is split by time.
 
     Example:
         >>> zoo.pipeline.cross_validate("lstm", "digit_rows", folds=5).summary["accuracy"]["mean"]
@@ -213,7 +213,7 @@ def cross_validate(model: str, data: str, *, folds: int = 5, **arguments: Any) -
         )
         for fold in range(folds)
     ]
-    if not results[0].report:  # a worker whose chief does the rest
+    if not results[0].report:  # this is a worker, and the chief does the rest
         return CrossValidation(directory, (), True)
     figures = tuple(evaluation.figures(result.report) for result in results)
     passed = all(result.verification is None or result.verification.passed for result in results)
@@ -226,7 +226,7 @@ def cross_validate(model: str, data: str, *, folds: int = 5, **arguments: Any) -
 def _export(
     network: keras.Model, interface: Interface, directory: Path, report: Mapping[str, Any], verbose: int
 ) -> tuple[Path, Verification]:
-    """Exports into the run and verifies; a version that holds these very weights already is verified again instead."""
+    """Exports into the run and verifies. An existing version with the same weights is verified again instead."""
     from zoo import evaluation
     from zoo.export import artifact, artifact_paths
     from zoo.export.extras.card import model_card
@@ -243,7 +243,7 @@ def _export(
         newest = artifact.save(network, interface, base, report=report, figures=figures)
         place = newest.relative_to(directory).as_posix()
         storage.write_text(directory / "README.md", model_card(newest, report, place=place))
-        verification = Verification.read(newest)  # it was verified before it was published, moments ago
+        verification = Verification.read(newest)  # `save` has just verified it
     else:
         verification = verify(newest, runtimes=())
     if verbose:
@@ -255,8 +255,8 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     """Opens a finished run: its trained model, its data prepared in the same way, and its settings.
 
     Raises:
-        UsageError: the folder is no run, its training has not finished, its parts belong to different data, or the data
-            has other classes or another training split by now.
+        UsageError: the folder is not a run, its training has not finished, its parts belong to different data, or the
+            classes or the training split of the data have changed.
 
     Example:
         >>> model, prepared, settings = open_run("runs/digits-cnn")
@@ -270,18 +270,18 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     if prepared.class_names != interface.class_names or "train" in prepared.changed:
         changes = "; ".join(interface.fingerprint.changes(prepared.fingerprint))
         raise UsageError(
-            f"The run in {run_directory} was trained on other data: {changes}. Figures on it would mean nothing: classes "
-            "may have other numbers, and examples that were trained on may be tested. Put the old data back; a test split "
-            "of its own (a column called split, or folders train and test) may change."
+            f"The run in {run_directory} was trained on other data: {changes}. Metrics would be meaningless: classes may "
+            "have other numbers, and training examples may be in the test split. Put the old data back. Only a separate "
+            "test split (a column named split, or folders train and test) may change."
         )
     return load_model(model_file), prepared, settings
 
 
 def export_run(run_directory: str | Path, path: str | Path, runtimes: str | Sequence[str] = ()) -> Path:
-    """Exports a finished run once more, elsewhere; neither the data set nor a network is needed.
+    """Exports a finished run to another folder. It needs neither the data set nor a network.
 
     Raises:
-        UsageError: as `open_run` and `zoo.export.save`.
+        UsageError: as in `open_run` and `zoo.export.save`.
     """
     from zoo import evaluation
     from zoo.export import artifact
@@ -301,19 +301,18 @@ def export_checkpoint(
     labels: Sequence[str] | None = None,
     **data_arguments: Any,
 ) -> Path:
-    """Exports a published classifier as it is: nothing is trained.
+    """Exports a published classifier without training.
 
     Args:
         folder: the checkpoint, in a format of `zoo.checkpoints`.
         path: folder of the model: PATH/1, then PATH/2.
-        data: a data set with the checkpoint's classes: the SavedModel is measured on its test split.
-        runtimes: as `zoo.export.save`.
-        labels: the data's names of the checkpoint's classes, in the checkpoint's order; None for the checkpoint's own.
-        **data_arguments: of `zoo.datasets.load`.
+        data: a data set with the checkpoint's classes. The SavedModel is evaluated on its test split.
+        runtimes: as in `zoo.export.save`.
+        labels: the data's class names in the order of the checkpoint's classes; None for the names in the checkpoint.
+        **data_arguments: arguments of `zoo.datasets.load`.
 
     Raises:
-        UsageError: a checkpoint that cannot be read, one without a classifier or without names for its classes, or data with
-            other classes.
+        UsageError: the checkpoint cannot be read, has no classifier or no class names, or the data has other classes.
 
     Example:
         >>> zoo.pipeline.export_checkpoint("my-intents", "exports/intents", "clinc_oos")
@@ -326,31 +325,31 @@ def export_checkpoint(
     classifier = checkpoints.find(name, folder).classifier()
     train = f"zoo train --model {name} --model.weights {folder} --data {data}"
     if classifier is None:
-        raise UsageError(f"{folder} has no classifier of single labels. Call {train} to train one.")
+        raise UsageError(f"{folder} has no single-label classifier. Call {train} to train one.")
     found = classifier.labels if labels is None else tuple(labels)
     names = ", ".join(source.class_names[:5])
     if found is None:
         raise UsageError(
-            f"{folder} does not name its classes; data set {data!r} has {names}. Pass labels={names} in its order."
+            f"{folder} has no class names; data set {data!r} has {names}. Pass labels={names} in the checkpoint's order."
         )
     if sorted(found) != sorted(source.class_names):
         raise UsageError(
-            f"{folder} answers {', '.join(found[:5])}; data set {data!r} has {names}. Pass labels={names} in the folder's "
-            f"order where they mean the same; else call {train}."
+            f"{folder} has the classes {', '.join(found[:5])}; data set {data!r} has {names}. If they mean the same, pass "
+            f"labels={names} in the checkpoint's order; otherwise call {train}."
         )
     prepared = source.prepare(name, weights=str(folder), load_classifier=True)
     model = prepared.build()
-    if prepared.arguments["labels"] is None:  # the folder has other names for them
+    if prepared.arguments["labels"] is None:  # the checkpoint has other class names
         checkpoints.reorder_classes(model, found, source.class_names)
     report = evaluation.evaluate(model, prepared)
     return artifact.save(model, prepared.interface, path, report=report, runtimes=runtimes)
 
 
 def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:
-    """Writes a finished run as a folder that `transformers` loads; neither the data set nor a network is needed.
+    """Writes a finished run as a folder for `transformers`. It needs neither the data set nor a network.
 
     Raises:
-        UsageError: no finished run, a model that has no such format, or a folder that holds something.
+        UsageError: the run has not finished, the model has no such format, or the folder is not empty.
 
     Example:
         >>> save_huggingface("runs/corpus-bert_mlm", "my-bert")
@@ -364,7 +363,7 @@ def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:
 
 
 def load_model(file: Path) -> keras.Model:
-    """Loads a model that a run or `model.save` wrote, once the layers that it may be made of are registered with Keras."""
+    """Loads a model that a run or `model.save` wrote, after registering this package's layers with Keras."""
     import keras
 
     import zoo.layers
@@ -382,12 +381,12 @@ def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interfac
     directory = Path(run_directory)
     if not is_run(directory):
         raise UsageError(
-            f"{directory} is not a run: it holds no config.yaml of one. Pass a folder that `zoo train` made."
+            f"{directory} is not a run: it has no config.yaml of a run. Pass a folder that `zoo train` made."
         )
     if not (directory / "model.keras").is_file():
         raise UsageError(
             f"The run in {directory} has not finished training. `zoo train --config {directory / 'config.yaml'} "
-            f"--run_directory {directory}` goes on with it."
+            f"--run_directory {directory}` resumes it."
         )
     settings = read_yaml(directory / "config.yaml")
     plugins.check_recorded(settings.get("plugins"), f"The run in {directory}")
@@ -395,6 +394,6 @@ def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interfac
     if trained_on(directory / "model.keras") != interface.fingerprint.sha256:
         raise UsageError(
             f"{directory / 'interface'} belongs to other data than {directory / 'model.keras'}: their words and classes may "
-            "have other numbers. Put the run's own files back, or train the model again with --overwrite."
+            "have other numbers. Put the original files back, or train the model again with --overwrite."
         )
     return directory / "model.keras", settings, interface

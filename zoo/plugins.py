@@ -1,6 +1,6 @@
-"""Plugins: models, tasks, preprocessors, reports and data sources from files and packages of the user's own.
+"""Plugins: models, tasks, preprocessors, reports and data sources from the user's files and packages.
 
-Code is imported only where the user names it, or has installed a package that offers it. A run records the plugins that it
+Code is imported only if the user names it or has installed a package with an entry point. A run records the plugins that it
 needs, and never imports them itself.
 """
 
@@ -22,20 +22,19 @@ __all__ = ["Plugin", "check_recorded", "list_plugins", "load_function", "load_pl
 def load_plugin(source: str | Path, *, allow_changes: bool = False) -> Plugin:
     """Imports code that registers models, tasks, preprocessors, reports or data sources.
 
-    A second call for the same file changes nothing. A module that registers names and that your program imports itself
-    needs no such call.
+    A second call for the same file has no effect. A module that your program imports itself needs no such call.
 
     Args:
-        source: a Python file, a module by its name such as `mypackage.zoo_plugin`, or one of both with a function, such as
-            `my_net.py:build_my_model`: any function that returns a Functional Keras model is then a model, of that name
-            without `build_` and `_model`.
-        allow_changes: whether to evaluate and export runs that were made when the plugin had another content.
+        source: a Python file or the name of a module such as `mypackage.zoo_plugin`. With a function, such as
+            `my_net.py:build_my_model`, any function that returns a Functional Keras model becomes a model. Its name is that
+            of the function without `build_` and `_model`.
+        allow_changes: whether to evaluate and export runs that were made with a different content of the plugin.
 
     Returns:
-        Its name, its hash, and the names that it has added, by kind.
+        The plugin: its name, its hash, and the names that it has added, by kind.
 
     Raises:
-        UsageError: no such file, module or function, or an error while it was imported.
+        UsageError: the file, module or function does not exist, or its import failed.
 
     Example:
         >>> zoo.load_plugin("ink_boxes.py").adds
@@ -55,7 +54,7 @@ def load_function(source: str) -> str:
     """Loads `FILE.py:function`, and returns the name of the model that it builds.
 
     Raises:
-        UsageError: as `load_plugin`.
+        UsageError: as in `load_plugin`.
     """
     return _register_function(load_plugin(source), source.partition(":")[2])
 
@@ -73,14 +72,14 @@ def _register_function(plugin: Plugin, name: str) -> str:
 
 
 def check_recorded(recorded: Any, what: str) -> None:
-    """Checks that the plugins that a run was made with are loaded, with the content that they had.
+    """Checks that the plugins of a run are loaded and have the same content as in training.
 
     Args:
         recorded: the run's section `plugins`: source and sha256 by name.
         what: the run, for messages, such as "The run in runs/digits".
 
     Raises:
-        UsageError: one is not loaded, or has changed and may not.
+        UsageError: a plugin is not loaded, or has changed and changes are not allowed.
     """
     loaded = {plugin.name: plugin for plugin in list_plugins()}
     for name, facts in (recorded if isinstance(recorded, Mapping) else {}).items():
@@ -88,21 +87,21 @@ def check_recorded(recorded: Any, what: str) -> None:
         file = source.partition(":")[0].rpartition("/")[2] + "".join(source.partition(":")[1:])
         if name == "__main__":
             raise UsageError(
-                f"{what} was made with names that a notebook or an interactive session had registered. Put that code into "
-                "a file, and train again with --plugin FILE.py."
+                f"{what} was made with names that were registered in a notebook or an interactive session. Put that code "
+                "into a file, and train again with --plugin FILE.py."
             )
         if name not in loaded:
             raise UsageError(
                 f"{what} was made with the plugin {name!r} (sha256 {sha256}), which is not loaded: code is imported only "
-                f"where you name it. Add --plugin {file}, or call zoo.load_plugin({file!r}) first."
+                f"if you name it. Add --plugin {file}, or call zoo.load_plugin({file!r}) first."
             )
         now = loaded[name]
         if sha256 is None or now.sha256 is None or now.sha256 == sha256:
             continue
-        changed = f"{what} was made with another content of the plugin {name!r} (sha256 {sha256}, now {now.sha256})"
+        changed = f"{what} was made with different content of the plugin {name!r} (sha256 {sha256}, now {now.sha256})"
         if not now.allow_changes:
             raise UsageError(
-                f"{changed}: what it computes may differ from what was trained. Put the old file back, or add "
+                f"{changed}: it may compute something else than in training. Put the old file back, or add "
                 "--allow-changed-plugins (allow_changes=True in Python) if the change does not matter."
             )
-        print(f"zoo: {changed}, which was allowed.", file=sys.stderr, flush=True)
+        print(f"zoo: {changed}. You allowed this.", file=sys.stderr, flush=True)

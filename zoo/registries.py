@@ -1,7 +1,7 @@
-"""Registries of names, and the code outside of this package that adds to them.
+"""Registries of names, and the plugins that add to them.
 
-A registry knows which plugin added a name: a file or module that was loaded as one, or a user's own module that called a
-`register_...` function. Runs and artifacts record the plugins that they need.
+A registry records which plugin added a name: a file or module that was loaded as a plugin, or a module of the user that
+called a `register_...` function. Runs and artifacts record the plugins that they need.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from zoo.errors import UsageError, did_you_mean, one_line
 
 T = TypeVar("T")
 ENTRY_POINTS = "zoo.plugins"
-"""The group of entry points by which an installed package offers its plugin: `NAME = package.module`."""
+"""The group of entry points of installed plugins: `NAME = package.module`."""
 
 
 @dataclasses.dataclass
 class Plugin:
-    """Code outside of this package that adds names to it.
+    """Code outside this package that registers names.
 
     Attributes:
-        name: the module's name; of a file, its name without `.py`.
-        source: what loads it again: a file, or a module's name.
-        sha256: of the file; where it imports others of its folder or package, of all of them together. None for a script
+        name: the name of the module; for a file, its name without `.py`.
+        source: the file or the module's name from which it can be loaded again.
+        sha256: hash of the file, or of the file and the others of its folder or package that it imports. None for a script
             or notebook that registers names itself.
         adds: the names that it has registered, by kind, such as {"model": ["my_model"]}.
-        named: whether the user named it, in contrast to one that is installed, or a module that the user imported.
-        allow_changes: whether it may open runs that were made with another content of it.
+        named: whether the user named it. False for an installed plugin and for a module that the user imported.
+        allow_changes: whether it may open runs that were made with different content.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Plugin:
 
 @dataclasses.dataclass(frozen=True)
 class Entry(Generic[T]):
-    """What is registered under a name, the module that did it, and the plugin that this belongs to; None for our own."""
+    """A registered value, the module that registered it, and the plugin of this module; None for this package."""
 
     value: T
     module: str
@@ -63,8 +63,8 @@ class Registry(Generic[T]):
     """Names of one kind, registered by modules of this package and by plugins.
 
     Args:
-        kind: what the names stand for, such as "model", for messages.
-        *modules: where this package's own are: modules, and packages whose modules are all imported.
+        kind: the kind of the names, such as "model", for messages.
+        *modules: this package's modules that register names, and packages whose modules are all imported.
 
     Example:
         >>> TASKS = Registry("task", "zoo.tasks")
@@ -85,9 +85,9 @@ class Registry(Generic[T]):
         """
         own = _is_ours(module)
         if not own:
-            self._scan()  # the names of this package are taken
+            self._scan()  # a plugin must not reuse the names of this package
         first = self.entries[name].module if name in self.entries else module
-        if first != module:  # the same module again is a reload, or a notebook's cell run twice
+        if first != module:  # the same module may register again: a reload, or a cell that runs twice
             raise ValueError(
                 f"{self.kind.capitalize()} {name!r} is registered twice: by {first} and by {module}. Rename one of them."
             )
@@ -103,18 +103,18 @@ class Registry(Generic[T]):
         return sorted(self.entries)
 
     def values(self) -> list[T]:
-        """Returns what is registered, in the order of the names."""
+        """Returns the registered values, in the order of the names."""
         return [self.entries[name].value for name in self.names()]
 
     def get(self, name: str, *, listing: str | None = None) -> T:
-        """Returns what is registered under a name.
+        """Returns the value of a name.
 
         Args:
             name: the name.
             listing: a command that prints all names.
 
         Raises:
-            UsageError: no such name; the message offers the nearest.
+            UsageError: the name is unknown; the message suggests the nearest.
         """
         known = self.names()
         if name not in self.entries:
@@ -122,12 +122,12 @@ class Registry(Generic[T]):
         return self.entries[name].value
 
     def added(self) -> dict[str, T]:
-        """Returns what plugins have registered, by name; this package's own modules are not imported for it."""
+        """Returns the values from plugins, by name, without importing this package's own modules."""
         load_installed()
         return {name: entry.value for name, entry in sorted(self.entries.items()) if entry.plugin is not None}
 
     def _scan(self) -> None:
-        """Imports this package's own modules, which register what they hold."""
+        """Imports this package's own modules, which register their names."""
         if self._scanned:
             return
         self._scanned = True
@@ -144,7 +144,7 @@ _installed_loaded = False
 
 
 def list_plugins() -> list[Plugin]:
-    """Returns the plugins that are loaded, installed ones included, in the order of their names.
+    """Returns the loaded plugins, including installed ones, in the order of their names.
 
     Example:
         >>> [plugin.name for plugin in list_plugins()]
@@ -155,7 +155,7 @@ def list_plugins() -> list[Plugin]:
 
 
 def plugins_of(names: Mapping[str, str]) -> list[Plugin]:
-    """Returns the plugins that some names belong to, and those that the user named and that add no name, such as layers.
+    """Returns the plugins that registered some names, and the plugins that the user named and that register no name.
 
     Args:
         names: a name by its kind, such as {"model": "my_model", "task": "tagging"}.
@@ -170,11 +170,11 @@ def plugins_of(names: Mapping[str, str]) -> list[Plugin]:
 
 
 def import_plugin(source: str) -> Plugin:
-    """Imports a plugin, a file or a module by its name, unless it is imported already.
+    """Imports a plugin from a file or by the name of a module, unless it is already imported.
 
     Raises:
-        UsageError: there is none, its name is that of another module, or an error while it was imported, of which
-            registered names do not stay behind.
+        UsageError: the plugin does not exist, has the name of another module, or its import failed. After a failure, its
+            names are removed.
     """
     if not source.endswith(".py") and "/" not in source:
         return _import(source, None, source)
@@ -188,7 +188,7 @@ def import_plugin(source: str) -> Plugin:
 
 
 def load_installed() -> None:
-    """Loads the plugins of installed packages, once; one that cannot be imported is left out with a line that says so."""
+    """Loads the plugins of installed packages once. A plugin that cannot be imported is skipped with a printed note."""
     global _installed_loaded
     if _installed_loaded:
         return
@@ -200,7 +200,7 @@ def load_installed() -> None:
             _import(point.module, None, point.module)
         except UsageError as error:
             package = point.dist.name if point.dist else "an unknown package"
-            print(f"zoo: {error} It is installed by {package} and was left out.", file=sys.stderr, flush=True)
+            print(f"zoo: {error} It is installed by {package} and was skipped.", file=sys.stderr, flush=True)
 
 
 def _import(name: str, path: Path | None, source: str) -> Plugin:
@@ -216,19 +216,17 @@ def _import(name: str, path: Path | None, source: str) -> Plugin:
 def _execute(name: str, path: Path | None, source: str) -> Plugin:
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # its package is missing, or the name is none
+    except (ImportError, ValueError):  # its package is missing, or the name is invalid
         spec = None
     if path is not None:
         if spec is not None and (spec.origin is None or Path(spec.origin).resolve() != path):
             raise _clash(path, name, spec.origin)
         spec = importlib.util.spec_from_file_location(name, path, loader=_SourceLoader(name, str(path)))
         if str(path.parent) not in sys.path:
-            sys.path.append(str(path.parent))  # at its end: nothing that is installed is hidden by a file there
+            sys.path.append(str(path.parent))  # at the end, so that its files hide no installed module
     if spec is None or spec.loader is None:
-        beside = f" Did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
-        raise UsageError(
-            f"Plugin {name!r} is no module that Python finds.{beside} Pass a file, or install its package."
-        )
+        hint = f" Did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
+        raise UsageError(f"Python finds no module {name!r} for a plugin.{hint} Pass a file, or install its package.")
     plugin = Plugin(name, source, _source_hash(name, Path(spec.origin)) if spec.has_location and spec.origin else None)
     kept = dict(_PLUGINS)
     _PLUGINS[name] = plugin
@@ -258,7 +256,7 @@ def _execute(name: str, path: Path | None, source: str) -> Plugin:
 
 
 def _register_layers(modules: set[str]) -> None:
-    """Registers the layer classes of a plugin with Keras, which otherwise loads no model that has one of them."""
+    """Registers the layer classes of a plugin with Keras, which cannot load a model with unregistered layers."""
     keras = sys.modules.get("keras")
     if keras is None:
         return
@@ -270,7 +268,7 @@ def _register_layers(modules: set[str]) -> None:
 
 
 class _SourceLoader(importlib.machinery.SourceFileLoader):
-    """Compiles a file each time: what is kept in __pycache__ may be older than what is hashed, within the same second."""
+    """Compiles a file each time: within the same second, __pycache__ may be older than the hashed file."""
 
     def get_code(self, fullname: str) -> Any:
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -281,7 +279,7 @@ def _clash(path: Path, name: str, held: str | None) -> UsageError:
 
 
 def _place(error: BaseException, file: str | None) -> str:
-    """Returns where in a plugin's folder an error arose."""
+    """Returns the file and line of an error in a plugin's folder."""
     if isinstance(error, SyntaxError):
         return f" ({Path(error.filename or '').name}, line {error.lineno})"
     folder = Path(file or "").parent
@@ -294,7 +292,7 @@ def _is_ours(module: str) -> bool:
 
 
 def _plugin_of(module: str) -> Plugin:
-    """Returns the plugin that is being loaded, else the user's own module as one."""
+    """Returns the plugin that is being loaded, or else the user's module as a plugin."""
     if _LOADING:
         return _LOADING[-1]
     if module in _PLUGINS:
@@ -304,7 +302,7 @@ def _plugin_of(module: str) -> Plugin:
 
 
 def _described(module: str, source: str) -> Plugin:
-    """Describes a module that is imported already, or the script or notebook that runs."""
+    """Returns the plugin of an imported module, or of the running script or notebook."""
     held: ModuleType | None = sys.modules.get(module)
     file = getattr(held, "__file__", None)
     if module == "__main__":
@@ -313,9 +311,9 @@ def _described(module: str, source: str) -> Plugin:
 
 
 def _source_hash(name: str, file: Path) -> str:
-    """Returns the SHA-256 of a module's file, or of all files of its own that it imports with it, wherever it does.
+    """Returns the SHA-256 of a module's file, together with all of its own files that it imports anywhere.
 
-    Its own are those of its top-level package, and, of a plain file, those in its folder.
+    Its own files are those of its top-level package or, for a plain file, those in its folder.
     """
     files = sorted({(part, path) for part, path in _own_files(name, file.resolve())})
     if len(files) == 1:
@@ -325,7 +323,7 @@ def _source_hash(name: str, file: Path) -> str:
 
 
 def _own_files(name: str, file: Path) -> Iterator[tuple[str, Path]]:
-    """Yields a module's name and file, and those that it imports of its own, found in the text: nothing is run."""
+    """Yields name and file of a module and of its own modules that it imports. They are found without running code."""
     package = file.name == "__init__.py"
     depth = name.count(".") + package
     root = file.parents[min(depth, len(file.parents) - 1)]
@@ -349,11 +347,11 @@ def _own_files(name: str, file: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _imports(path: Path, package: str) -> Iterator[str]:
-    """Yields the names that a file imports, absolute; of `from a import b` both a and a.b, which may be a module."""
+    """Yields the absolute names that a file imports. For `from a import b` these are a and a.b, which may be a module."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return  # importing it says what is wrong
+        return  # its import will report the error
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,8 +1,8 @@
-"""The registry: what is known of every model, once.
+"""The registry of models, with the metadata of each.
 
-A family is a file in `zoo/models/`; `@register_model` on its builder is all that it takes to appear in
-`zoo list`, the command line, training, export, the tests and README. Nothing here imports TensorFlow, and a
-family's file imports Keras inside its builder, so that listing and `--help` are instant.
+A family is a file in `zoo/models/`. `@register_model` on its builder adds it to `zoo list`, the command line, training,
+export, the tests and README. Nothing here imports TensorFlow, and a family's file imports Keras inside its builder, so
+that `zoo list` and `--help` are fast.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ BuilderT = TypeVar("BuilderT", bound=Builder)
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """What is known of a model. Every other part of the package reads it here and asks nobody else.
+    """The metadata of a model. All other parts of the package read it from here.
 
     Attributes:
         name: the registered name; `build_NAME_model` is the builder.
         builder: pure function that returns an uncompiled Functional model with named inputs and layers.
-        tasks: the names of the tasks (`zoo.tasks`) that the family serves; empty for a function of a user's own, which may
-            serve any.
-        reference: where the architecture comes from.
-        features_layer: the layer whose output is the `features` signature; None where there is no such signature.
-        levels: layers that count as one where learning rates fall from layer to layer, as groups of patterns on their
-            names, such as (("pooler", "probabilities", "logits"),). Any other layer is a level of its own.
-        preprocessing: what the model asks of its preprocessor: `image_size` (height, width) for data of another or
-            of varying size, a vocabulary size, a maximum length, whether it `reads_pairs` of texts.
-        data_arguments: the builder's arguments that the data decides (classes, vocabulary), never the user.
-        checkpoints: the formats of published weights (`zoo.checkpoints`) that the builder's argument `weights` may name.
-        initial_arguments: the builder's arguments that only say where the first weights and words come from, such as paths
-            of one machine.
+        tasks: the names of the tasks (`zoo.tasks`) that the family serves; empty for a user's function, which may serve
+            any task.
+        reference: the source of the architecture.
+        features_layer: the layer whose output is the `features` signature; None without such a signature.
+        levels: groups of layers that have the same learning rate with `layer_decay`, as patterns of their names, such as
+            (("pooler", "probabilities", "logits"),). Any other layer is a separate group.
+        preprocessing: settings for the preprocessor: `image_size` (height, width) for images of smaller or varying size, a
+            vocabulary size, a maximum length, whether the model `reads_pairs` of texts.
+        data_arguments: the builder's arguments that the data determines (classes, vocabulary), never the user.
+        checkpoints: the formats of published weights (`zoo.checkpoints`) that the builder's argument `weights` accepts.
+        initial_arguments: the builder's arguments that are only the source of initial weights and vocabularies, such as
+            local paths.
         tiny: the smallest valid arguments, for tests.
         heavy: whether even the smallest model is large, so that tests that train it are marked slow.
         golden: arguments and the exact number of parameters that they must give, as (arguments, count) pairs.
-        functions: named functions beside the forward pass, such as `beam`: each makes, from a model, a function of model
-            inputs and the preprocessor's extras that answers named tensors; they become part of the SavedModel.
-        side_outputs: the layers whose output is answered beside the model's own, where a model has such a layer.
-        closed_form: sets a model's weights from all training inputs and targets, dicts of arrays, at once, instead of
+        functions: named functions in addition to the forward pass, such as `beam`. Each takes a model and returns a function
+            from model inputs and the preprocessor's extras to named tensors. They become part of the SavedModel.
+        side_outputs: layers whose outputs are returned in addition to the model's outputs, if a model has such a layer.
+        closed_form: sets a model's weights directly from all training inputs and targets, dicts of arrays, without
             gradient steps.
         jit_compile: whether XLA makes training faster on a CPU; measured with `zoo benchmark training`.
-        variant_of: the family of which this is a named size; None for a family.
+        variant_of: the family of a named size; None for a family.
     """
 
     name: str
@@ -110,8 +110,8 @@ def register_model(
 ) -> Callable[[BuilderT], BuilderT]:
     """Registers `build_NAME_model` as NAME; see `ModelSpec` for the arguments.
 
-    The builder that comes back records its name and full arguments on every model that it makes
-    (`zoo.registry.describe_build(model)`), so that an artifact can say what it is.
+    The returned builder records its name and full arguments on every model that it makes
+    (`zoo.registry.describe_build(model)`), so that the artifact includes them.
 
     Raises:
         ValueError: the function's name is not `build_NAME_model`, or another module has registered NAME.
@@ -126,7 +126,7 @@ def register_model(
         title = builder.__name__
         name = title.removeprefix("build_").removesuffix("_model")
         if title != f"build_{name}_model" or not name:
-            raise ValueError(f"A builder is called build_NAME_model; received {title}. Rename the function.")
+            raise ValueError(f"The name of a builder must be build_NAME_model; received {title}. Rename the function.")
         recording = _recording(builder, name)
         spec = ModelSpec(
             name=name,
@@ -155,9 +155,9 @@ def register_model(
 
 
 def register_function(function: Builder, reference: str) -> str:
-    """Registers any function that returns a Functional model, for data of any task; returns the model's name.
+    """Registers any function that returns a Functional model, for data of any task, and returns the model's name.
 
-    The name is the function's, without `build_` and `_model`. A function that is registered already keeps its spec.
+    The name is that of the function without `build_` and `_model`. A function that is already registered keeps its spec.
 
     Raises:
         ValueError: another module has registered the name.
@@ -177,11 +177,11 @@ def _recording(builder: Builder, name: str) -> Builder:
 
     @functools.wraps(builder)
     def recording(*args: Any, **kwargs: Any) -> Any:
-        model = builder(*args, **kwargs)  # first: Python's message for a wrong argument names the builder
+        model = builder(*args, **kwargs)  # first, so that Python's message for a wrong argument names the builder
         bound = inspect.signature(builder).bind(*args, **kwargs)
         bound.apply_defaults()
         record = {"name": name, "arguments": {k: plain(v) for k, v in bound.arguments.items()}}
-        object.__setattr__(model, "_zoo_build", record)  # past Keras's attribute tracking, which would wrap it
+        object.__setattr__(model, "_zoo_build", record)  # avoids Keras's attribute tracking, which would wrap it
         return model
 
     return recording
@@ -190,17 +190,17 @@ def _recording(builder: Builder, name: str) -> Builder:
 def register_variant(
     builder: Builder, name: str, summary: str, *, golden: tuple[tuple[Mapping[str, Any], int], ...], **defaults: Any
 ) -> Builder:
-    """Registers a named size of a family: its builder with other defaults; all else is the family's.
+    """Registers a named size of a family: the same builder and metadata with other defaults.
 
     Args:
         builder: the family's registered builder.
-        name: the size's name, by custom FAMILY_SIZE.
+        name: the name of the size, usually FAMILY_SIZE.
         summary: the first line of the docstring.
         golden: arguments and the exact number of parameters that they must give.
         **defaults: the sizes, by the names of the builder's arguments.
 
     Returns:
-        `build_NAME_model`, which takes what the family's builder takes.
+        `build_NAME_model`, with the arguments of the family's builder.
 
     Raises:
         ValueError: the builder is not registered, or has no such argument.
@@ -236,7 +236,7 @@ def register_variant(
 
 
 def plain(value: Any) -> Any:
-    """Returns the value in the types that YAML and JSON know: a tuple becomes a list."""
+    """Returns the value as types that YAML and JSON support: a tuple becomes a list."""
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     if isinstance(value, Mapping):
@@ -248,12 +248,12 @@ def list_models(pattern: str = "*", *, task: str | None = None, variants: bool =
     """Returns the names of the registered models, sorted.
 
     Args:
-        pattern: shell-style pattern on the name, such as `"*transformer*"`.
+        pattern: shell-style pattern of names, such as `"*transformer*"`.
         task: only models that serve this task, such as `"image_classification"`.
-        variants: whether the named sizes of families are among them.
+        variants: whether to include the named sizes of families.
 
     Raises:
-        UsageError: no model at all serves the task.
+        UsageError: no model serves the task.
 
     Example:
         >>> zoo.list_models("c*", task="image_classification")
@@ -275,7 +275,7 @@ def get_spec(name: str) -> ModelSpec:
     """Returns the spec of a registered model.
 
     Raises:
-        UsageError: no such model; the message offers the nearest name.
+        UsageError: the model is unknown; the message suggests the nearest name.
 
     Example:
         >>> zoo.get_spec("cnn").features_layer
@@ -288,8 +288,7 @@ def build(name: str, /, **arguments: Any) -> keras.Model:
     """Builds a registered model: `build("cnn", ...)` is `build_cnn_model(...)`.
 
     Raises:
-        UsageError: unknown model, an argument that its builder does not have (the nearest is offered), or one that
-            is missing.
+        UsageError: the model or an argument is unknown (the message suggests the nearest), or an argument is missing.
 
     Example:
         >>> zoo.build("cnn", input_shape=(28, 28, 1), num_classes=10).count_params()
@@ -332,5 +331,5 @@ def without_initial_arguments(build: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_build(model: keras.Model) -> dict[str, Any] | None:
-    """Returns {"name": ..., "arguments": {...}} of a model that a registered builder made, else None."""
+    """Returns {"name": ..., "arguments": {...}} for a model from a registered builder, otherwise None."""
     return getattr(model, "_zoo_build", None)

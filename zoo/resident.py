@@ -1,4 +1,4 @@
-"""A split in memory, as data sets hand it to the training loop."""
+"""A split in memory, which data sets pass to the training loop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Resident:
-    """A split in memory, of which a compiled loop takes its batches itself.
+    """A split in memory, from which a compiled loop gathers its batches.
 
     Attributes:
         columns: inputs, targets and weights: dicts of tensors with a row per example.
-        order: the numbers of the examples in the order of an epoch, int64 (examples,), from seed, epoch, batch size and
-            whether a batch holds sequences of like length.
-        finish: makes a batch of what the rows give, without what is padding in all of them; traceable.
+        order: returns the numbers of the examples in the order of an epoch, int64 (examples,), from seed, epoch, batch
+            size and whether batches hold sequences of similar length.
+        finish: makes a batch from gathered rows by removing padding that all rows share; traceable.
     """
 
     columns: tuple[Any, ...]

@@ -1,4 +1,4 @@
-"""How answers to raw requests are judged: the figure that a report has, of as many examples as one likes."""
+"""Scores of outputs for raw requests: the same metric as in the report, for any number of examples."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ Sums: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """How answers to raw requests are judged, by the same figure that the report has of the whole split.
+    """The score of outputs for raw requests: the same metric that the report has for the whole split.
 
     Attributes:
-        figure: its name, in the report too, such as `accuracy`.
-        target: the name of what is right.
-        sums: from the answers by name, the target and the class names: for every example the sum of its elements' figures,
-            and how many elements there are, both (examples,). The figure is the quotient of their sums.
-        signature: which signature answers.
+        figure: name of the metric, as in the report, such as `accuracy`.
+        target: name of the target.
+        sums: computes two arrays (examples,) from the outputs by name, the target and the class names: the sum of the
+            metric over the elements of each example, and the number of these elements. The score is the quotient of the
+            sums of both arrays.
+        signature: name of the signature that is scored.
         higher_is_better: False for an error.
     """
 
@@ -37,14 +38,14 @@ _SUM_TOLERANCE = 1e-3
 
 
 def check_probabilities(outputs: Mapping[str, Any]) -> None:
-    """Refuses answers of a layer that is called `probabilities` and are none.
+    """Checks that the output named `probabilities` holds probabilities.
 
     Args:
-        outputs: a model's outputs by name, NumPy arrays; the last axis is that of the classes. A single unit, as before a
-            sigmoid, has values from 0 to 1 and no sum.
+        outputs: a model's outputs by name, NumPy arrays. The last axis is the classes. A single unit, as after a sigmoid,
+            must be from 0 to 1, and its sum is not checked.
 
     Raises:
-        UsageError: values outside of 0 to 1, or sums other than 1.
+        UsageError: a value is outside of 0 to 1, or a sum is not 1.
     """
     values = np.asarray(outputs.get("probabilities", np.ones((1, 1))), np.float64)
     sums = values.sum(-1) if values.shape[-1] > 1 else np.ones(1)
@@ -53,19 +54,19 @@ def check_probabilities(outputs: Mapping[str, Any]) -> None:
     if low < -_SUM_TOLERANCE or high > 1 + _SUM_TOLERANCE or wrong.any():
         first = float(sums[wrong][0]) if wrong.any() else float(sums.flat[0])
         raise UsageError(
-            f"The layer 'probabilities' answers values from {low:.3g} to {high:.3g} with sums such as {first:.3g}; expected "
-            "0 to 1 with sums of 1. Call it 'logits', or give it activation='softmax'."
+            f"The layer 'probabilities' has values from {low:.3g} to {high:.3g} with sums such as {first:.3g}; expected "
+            "0 to 1 with sums of 1. Name the layer 'logits', or give it activation='softmax'."
         )
 
 
 def right_labels(answers: Mapping[str, Any], targets: Any, class_names: Sequence[str]) -> Sums:
-    """Counts the examples whose `class_name` is right."""
+    """Counts the examples with the right `class_name`."""
     names = np.array([name.encode() for name in class_names], object)
     return (answers["class_name"] == names[targets]).astype(float), np.ones(len(targets))
 
 
 def right_tags(answers: Mapping[str, Any], targets: Any, class_names: Sequence[str]) -> Sums:
-    """Counts the right tags of every sentence; one that is served in other words than it is tagged by counts nowhere."""
+    """Counts the right tags of every sentence. A sentence is skipped if its tokens differ from those of the data."""
     names = np.array([name.encode() for name in class_names], object)
     right, count = np.zeros(len(targets)), np.zeros(len(targets))
     for row, (tags, wanted) in enumerate(zip(answers["tags"], targets, strict=True)):
@@ -76,7 +77,7 @@ def right_tags(answers: Mapping[str, Any], targets: Any, class_names: Sequence[s
 
 
 def distances(output: str) -> Callable[[Mapping[str, Any], Any, Sequence[str]], Sums]:
-    """Makes the function that adds up how far an output's numbers are from the targets."""
+    """Returns the function that sums the absolute differences between an output and the targets."""
 
     def sums(answers: Mapping[str, Any], targets: Any, class_names: Sequence[str]) -> Sums:
         answered = np.asarray(answers[output], np.float64).reshape(len(targets), -1)

@@ -15,7 +15,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; on leaving without an error it takes `path`'s place in one step.
+    """Yields a temporary path in the folder of `path`. On exit without an error, it replaces `path` atomically.
 
     Example:
         >>> with replacing("history.csv") as temporary:
@@ -24,7 +24,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     # The suffix stays last: some writers (Keras, Matplotlib) choose the format by it.
     temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:12]}{path.suffix}")
-    temporary.touch(exist_ok=False)  # not mkstemp: its files are readable by their owner alone
+    temporary.touch(exist_ok=False)  # not mkstemp: only the owner can read its files
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -41,7 +41,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Writes a JSON file whole or not at all; NaN and infinity are refused, other readers choke on them."""
+    """Writes a JSON file whole or not at all. NaN and infinity are errors, because other readers reject them."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -57,5 +57,5 @@ def sha256(path: str | Path) -> str:
 
 
 def remove_tree(path: str | Path) -> None:
-    """Removes a folder and everything in it; nothing happens where there is none."""
+    """Removes a folder and its content, if it exists."""
     shutil.rmtree(path, ignore_errors=True)

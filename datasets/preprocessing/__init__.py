@@ -1,1 +1,1 @@
-"""Preprocessors: one file each; raw feature in, model input out."""
+"""Preprocessors, one per file: they turn raw features into model inputs."""

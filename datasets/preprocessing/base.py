@@ -1,7 +1,7 @@
-"""Preprocessors: raw feature in, model input out, from core TensorFlow ops.
+"""Preprocessors turn raw features into model inputs with core TensorFlow ops.
 
-One object per run. Training maps it over batches; the exporter traces the same object into the SavedModel, so that what
-is served is what was trained on.
+There is one object per run. Training maps it over batches, and the exporter traces the same object into the SavedModel, so
+that serving and training preprocess alike.
 """
 
 from __future__ import annotations
@@ -21,61 +21,62 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, "tf.Tensor"]
 Batch = tuple[Tensors, Tensors, Tensors]
-"""Inputs, targets, and weights by the targets' names where there are any: each a dict of tensors, a row per example."""
+"""Inputs, targets, and optional weights by the targets' names: each a dict of tensors with one row per example."""
 
 
 class Preprocessor(Protocol):
-    """What every preprocessor offers; `register_preprocessor` adds one under its `kind`, the name that tasks use.
+    """The interface of a preprocessor. `register_preprocessor` adds one under its `kind`, the name that tasks use.
 
-    One may also offer `redraw(inputs, targets, weights, key)`, which makes another batch of a training batch, as a function
-    of it and of the key, int64 (2,), alone: every epoch gets batches of its own then, and a killed run repeats them.
+    A preprocessor may also have `redraw(inputs, targets, weights, key)`. It makes another batch from a training batch, and
+    depends only on the batch and on the key, int64 (2,). Then every epoch has different batches, and a resumed run repeats
+    them exactly.
     """
 
     kind: ClassVar[str]
     padding: ClassVar[float]
-    """What sequences of numbers are filled up with at their end; integers get 0."""
+    """Padding value at the end of floating-point sequences; integers are padded with 0."""
 
     @classmethod
     def for_model(
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[Preprocessor, dict[str, Any]]:
-        """Makes one from a data set (fitted on its training split), the spec's `preprocessing` and the builder arguments
-        so far; returns it with the builder arguments that it fixes. A model that starts from published weights has them in
-        `needs["checkpoint"]`, a `zoo.checkpoints.Checkpoint`."""
+        """Creates a preprocessor from a data set (fitted on its training split), the spec's `preprocessing` and the builder
+        arguments so far. Returns it and the builder arguments that it determines. For a model that starts from published
+        weights, `needs["checkpoint"]` is a `zoo.checkpoints.Checkpoint`."""
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Shapes of the longest model inputs there are, by name. Several have the names of the model's inputs; the name of
-        a single one is free."""
+        """Shapes of the longest possible model inputs, by name. Several inputs must have the names of the model's inputs; a
+        single input may have any name."""
 
     @property
     def requests(self) -> dict[str, Request]:
-        """All raw inputs that signatures take, by name."""
+        """All raw inputs of the signatures, by name."""
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What it refuses, what it cuts and what it makes of unknown input, in sentences for the model card."""
+        """Which input it rejects, what it truncates and how it treats unknown input, as sentences for the model card."""
 
     def encode(self, examples: Tensors) -> Batch:
-        """A batch of raw examples as inputs, targets and weights. Weights have the names of targets, and are 0 on padding; a
-        target without weights counts once for each example. An input that is called padding_mask, 1 on what is real and 0
-        on padding, says how long an example is."""
+        """Turns a batch of raw examples into inputs, targets and weights. Weights have the names of targets, and are 0 on
+        padding. A target without weights counts once per example. An input named padding_mask, 1 on real elements and 0 on
+        padding, gives the length of an example."""
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
-        """A batch without what is padding in all of its rows."""
+        """Returns the batch without positions that are padding in all rows."""
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """A batch of raw requests, some of `requests`, as model inputs, and side products that an answer may show."""
+        """Turns a batch of raw requests, some of `requests`, into model inputs and side products for the outputs."""
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Raw examples of a data set as a client would send them, every input of `requests`."""
+        """Returns raw examples of a data set as a client would send them, with every input of `requests`."""
 
     def for_export(self, directory: Path) -> tuple[Preprocessor, list[Any]]:
-        """An equal one that reads its vocabularies from files, which it writes into a folder, and what must be saved with
-        it; the files become the artifact's assets."""
+        """Writes the vocabularies as files into a folder. Returns an equal preprocessor that reads these files, and the
+        objects that must be saved with it. The files become the artifact's assets."""
 
     def config(self) -> dict[str, Any]:
-        """Everything that it takes to make an equal one: `get_preprocessor(kind)(**config)`."""
+        """Returns the arguments that recreate it: `get_preprocessor(kind)(**config)`."""
 
 
 PREPROCESSORS: Registry[Any] = Registry("preprocessor", "zoo.datasets.preprocessing")
@@ -101,7 +102,7 @@ def get_preprocessor(kind: str) -> Any:
     """Returns the class of a kind of preprocessor.
 
     Raises:
-        UsageError: no such kind; the message offers the nearest.
+        UsageError: the kind is unknown; the message suggests the nearest.
 
     Example:
         >>> get_preprocessor("image").__name__

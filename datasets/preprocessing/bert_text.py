@@ -1,7 +1,7 @@
-"""BERT's basic tokenization inside the graph: texts to normalised words, with core TensorFlow ops only.
+"""BERT's basic tokenization in the graph: texts to normalised words, with core TensorFlow ops only.
 
-The graph holds one table from code points to code points. It is made when the graph is made, by asking the `tokenizers`
-library what it makes of every code point: its Unicode data then is that of the reference, whatever Python's is.
+The graph holds one table from code points to code points. The table is built with the graph, by normalising every code
+point with the `tokenizers` library. So its Unicode data is that of the reference, and not that of Python.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from zoo.checkpoints.wordpiece_files import SPECIAL_TOKENS, Rules, normalizer
 
 _NOTHING, _ITSELF = -1, -2
 _WIDTH = 3
-"""Most code points that one becomes: a punctuation mark between spaces, or the three parts of a Hangul syllable."""
+"""Maximum number of code points that one becomes: a mark between two spaces, or three parts of a Hangul syllable."""
 _PAGE = 256
 _LAST = 0x10FFFF
 _UNASSIGNED = range(0x40000, 0xE0000)
-"""Planes that Unicode keeps free: their code points stay as they are."""
+"""Planes that Unicode does not assign: their code points do not change."""
 _PRIVATE = (range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
-"""Planes of private use, without the last two of each, which are none: their code points are cleaned away."""
+"""Private use planes, without the last two code points of each, which are not characters. They are removed."""
 _CLEANED = _PRIVATE[1][-1]
 _MARKS = tuple(_PRIVATE[1][-16 : len(SPECIAL_TOKENS) - 16])
-"""Code points of private use that stand for the special tokens on their way through the table."""
+"""Private use code points that stand for the special tokens during the look-up in the table."""
 _SPACE, _BRACKET = ord(" "), ord("[")
 
 
 @dataclasses.dataclass(frozen=True)
 class CharacterTable:
-    """What becomes of every code point, in three steps: `rows[entries[pages[c // 256] * 256 + c % 256]]`.
+    """The result for every code point c, in three look-ups: `rows[entries[pages[c // 256] * 256 + c % 256]]`.
 
     Attributes:
         pages: int32 (4352,), number of the page of 256 entries.
-        entries: int32 (256 times the pages that differ,), number of the row.
-        rows: int32 (rows that differ, 3), the code points; -1 is none and -2 the code point itself.
+        entries: int32 (256 times the number of different pages,), number of the row.
+        rows: int32 (different rows, 3), the code points; -1 is none and -2 the code point itself.
     """
 
     pages: np.ndarray
@@ -45,7 +45,7 @@ class CharacterTable:
     rows: np.ndarray
 
     def expand(self, codepoint: int) -> list[int]:
-        """Returns what one code point becomes; white space parts words.
+        """Returns the code points that replace one code point. White space separates words.
 
         Example:
             >>> "".join(map(chr, character_table(Rules()).expand(ord("É"))))
@@ -57,27 +57,27 @@ class CharacterTable:
 
 @functools.lru_cache(maxsize=8)
 def character_table(rules: Rules) -> CharacterTable:
-    """Asks the reference about every code point; takes about a second, once for each of the rules.
+    """Normalises every code point with the reference. It takes about a second for each set of rules.
 
-    One by one is enough: of what the reference does, only the canonical order of marks that follow each other looks at
-    more than one code point, and nearly all marks that have an order are left out.
+    Single code points are enough. Only the canonical order of consecutive marks depends on several code points, and nearly
+    all marks with an order are removed.
     """
-    # Surrogates are in no text; the separator itself is a punctuation mark as others are.
+    # Surrogates do not occur in texts. The separator is treated as a punctuation mark.
     known = (range(0xD800, 0xE000), _UNASSIGNED, *_PRIVATE)
-    asked = sorted({*range(_LAST + 1)}.difference(*known))
+    others = sorted({*range(_LAST + 1)}.difference(*known))
     separator = "!"
-    text = separator.join(map(chr, (c for c in asked if c != ord(separator))))
-    answers: Iterator[str] = iter(normalizer(rules).normalize_str(text).split(separator))
-    became = {c: separator if c == ord(separator) else next(answers) for c in asked}
+    text = separator.join(map(chr, (c for c in others if c != ord(separator))))
+    results: Iterator[str] = iter(normalizer(rules).normalize_str(text).split(separator))
+    became = {c: separator if c == ord(separator) else next(results) for c in others}
     white, alone = _breaks({*"".join(became.values())})
     rows: dict[tuple[int, ...], int] = {}
     numbers = np.full(_LAST + 1, _row(rows, (_NOTHING, _ITSELF, _NOTHING)), np.int32)
     for part in _PRIVATE:
         numbers[part.start : part.stop] = _row(rows, (_NOTHING,) * _WIDTH)
-    for c, answer in became.items():
-        if len(answer) == 1 and ord(answer) == c and answer not in white and answer not in alone:
+    for c, result in became.items():
+        if len(result) == 1 and ord(result) == c and result not in white and result not in alone:
             continue
-        numbers[c] = _row(rows, _parts(c, answer, white, alone))
+        numbers[c] = _row(rows, _parts(c, result, white, alone))
     pages, inverse = np.unique(numbers.reshape(-1, _PAGE), axis=0, return_inverse=True)
     return CharacterTable(inverse.reshape(-1).astype(np.int32), pages.reshape(-1), np.array(list(rows), np.int32))
 
@@ -87,7 +87,7 @@ def _row(rows: dict[tuple[int, ...], int], row: tuple[int, ...]) -> int:
 
 
 def _breaks(characters: set[str]) -> tuple[set[str], set[str]]:
-    """Returns the characters that part words, and those that are words of their own."""
+    """Returns the characters that separate words, and those that are separate words."""
     from tokenizers import pre_tokenizers
 
     ordered = sorted(characters)
@@ -103,9 +103,9 @@ def _breaks(characters: set[str]) -> tuple[set[str], set[str]]:
     return white, alone
 
 
-def _parts(codepoint: int, answer: str, white: set[str], alone: set[str]) -> tuple[int, ...]:
+def _parts(codepoint: int, result: str, white: set[str], alone: set[str]) -> tuple[int, ...]:
     parts: list[int] = []
-    for character in answer:
+    for character in result:
         if character in white:
             parts.append(_SPACE)
         elif character in alone:
@@ -120,16 +120,16 @@ def _parts(codepoint: int, answer: str, white: set[str], alone: set[str]) -> tup
 
 
 class Words:
-    """Texts to words, as BERT's basic tokenization makes them; its tables are constants of the graph, each once.
+    """Splits texts into words with BERT's basic tokenization. Each of its tables is one constant of the graph.
 
     Args:
-        rules: what it leaves out.
-        special_tokens: those of `SPECIAL_TOKENS` that are words wherever they stand in a text, as they are written.
+        rules: rules of the tokenization.
+        special_tokens: those of `SPECIAL_TOKENS` that are recognised as words in a text.
     """
 
     def __init__(self, rules: Rules, special_tokens: Sequence[str] = SPECIAL_TOKENS) -> None:
         table = character_table(rules)
-        with tf.init_scope():  # captured: else each function of a SavedModel would have the tables once more
+        with tf.init_scope():  # captured; without it each function of a SavedModel would have a copy of the tables
             self._pages, self._entries, self._rows = (
                 tf.constant(part) for part in (table.pages, table.entries, table.rows)
             )
@@ -139,11 +139,11 @@ class Words:
         """Splits texts.
 
         Args:
-            texts: string (batch,), UTF-8; what is not UTF-8 is left out.
-            most: how many words of a text to split off; what follows comes as one more. -1 splits off all.
+            texts: string (batch,), UTF-8; other bytes are removed.
+            most: maximum number of words to split off; the rest is returned as one more word. -1 splits off all words.
 
         Returns:
-            All words one after the other, string (words,), and the number of the text of each, int64 (words,).
+            All words in order, string (words,), and the number of the text of each word, int64 (words,).
 
         Example:
             >>> words, texts = Words(Rules())(tf.constant(["It's ÉTÉ", "", "中文"]))
@@ -153,7 +153,7 @@ class Words:
         splits, characters = _decode(texts)
         if not self._marks:
             return self._split(splits, characters, most)
-        # Looking for special tokens takes as long as all the rest, and few texts have a bracket.
+        # The search for special tokens takes as long as everything else, and few texts have a bracket.
         return tf.cond(
             tf.reduce_any(characters == _BRACKET),
             lambda: self._with_special_tokens(texts, most),
@@ -164,7 +164,7 @@ class Words:
         return _at_spaces(self._normalised(splits, characters), most)
 
     def _normalised(self, splits: tf.Tensor, characters: tf.Tensor, marked: bool = False) -> tf.Tensor:
-        """Texts of code points as strings, with a space wherever words part."""
+        """Texts of code points as strings, with a space between words."""
         page = tf.gather(self._pages, tf.bitwise.right_shift(characters, 8))
         entry = tf.gather(self._entries, page * _PAGE + tf.bitwise.bitwise_and(characters, _PAGE - 1))
         row = tf.gather(self._rows, entry)
@@ -182,8 +182,8 @@ class Words:
 
     def _with_special_tokens(self, texts: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
         texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-        # A text's own marks would pass for special tokens. What takes their place is cleaned away as they would be; an
-        # empty string would let what stands around them grow into a special token.
+        # Marks in the text itself would become special tokens. They are replaced by a character that is removed later. With
+        # an empty string instead, the characters around them could form a special token.
         texts = tf.strings.regex_replace(texts, f"[{chr(_MARKS[0])}-{chr(_MARKS[-1])}]", chr(_CLEANED))
         for token, mark in self._marks.items():
             texts = tf.strings.regex_replace(texts, token.replace("[", r"\[").replace("]", r"\]"), mark)
@@ -194,7 +194,7 @@ class Words:
 
 
 def _decode(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The code points of all texts, and where each text begins and ends in them; U+FFFD for what is not UTF-8."""
+    """The row splits and the code points of all texts; U+FFFD replaces bytes that are not UTF-8."""
     decoded = tf.raw_ops.UnicodeDecode(input=texts, input_encoding="UTF-8", errors="replace", Tsplits=tf.int32)
     return decoded.row_splits, decoded.char_values
 

@@ -1,5 +1,5 @@
-"""Images: files or arrays of any size to model inputs, from core TensorFlow ops; files that are not safe to decode are
-refused before they are."""
+"""Images: files or arrays of any size to model inputs, with core TensorFlow ops. Files that are not safe to decode are
+rejected before decoding."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from zoo.datasets.raw import RawData
 
 MAX_PIXELS = 2**25
-"""Most pixels of an image file in a request, such as 8192 x 4096. A few kilobytes can stand for a billion pixels."""
+"""Maximum pixels of an image file in a request, such as 8192 x 4096. A few kilobytes can encode a billion pixels."""
 
 _MAX_SCANS = 64
-"""Most passes of a progressive JPEG: each costs a look at every pixel, and a few bytes. Encoders write about ten."""
+"""Maximum scans of a progressive JPEG. A scan needs few bytes but decodes every pixel. Encoders write about ten."""
 
 _MAX_GIF_STEPS = 2**14
-"""Most steps to find where the first picture of a GIF ends; each goes over up to 256 blocks of up to 255 bytes."""
+"""Maximum steps to find the end of the first picture of a GIF. A step skips up to 256 blocks of up to 255 bytes."""
 
 _LARGE = 2**22
-"""Pixels from which fewer images are decoded at the same time: each pixel takes some 40 bytes meanwhile."""
+"""If an image has more pixels, fewer images are decoded in parallel: decoding takes about 40 bytes per pixel."""
 
 _GIF_HEADER = 13
 
@@ -39,16 +39,16 @@ _GIF_HEADER = 13
 class ImagePreprocessor:
     """Images of any size, as uint8 arrays or as PNG, JPEG, BMP or GIF bytes, to float32 in 0 to 1.
 
-    Colour is turned to luminance for a model of one channel, grey is repeated for one of three, transparency is dropped;
-    another size is resized bilinearly with anti-aliasing, the aspect ratio not kept. Of 16 bits a level the upper 8 count,
-    of an animation the first picture; how a camera was held (EXIF) is ignored.
+    For a model with one channel, colour is converted to luminance; for three channels, grey is repeated. Transparency is
+    dropped. Images are resized bilinearly with anti-aliasing, without keeping the aspect ratio. Only the upper 8 of 16 bits
+    and the first picture of an animation are used. The EXIF orientation is ignored.
 
     Attributes:
         height: rows of the model's input.
         width: columns of the model's input.
         channels: 1 or 3.
-        rows_as_steps: whether a model of sequences reads the image row by row.
-        every_step: whether that model answers after every row.
+        rows_as_steps: whether a sequence model reads the image row by row.
+        every_step: whether that model has an output after every row.
 
     Example:
         >>> ImagePreprocessor(28, 28, 1)(np.zeros((2, 8, 8, 3), np.uint8)).shape
@@ -67,9 +67,9 @@ class ImagePreprocessor:
     def for_model(
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[ImagePreprocessor, dict[str, Any]]:
-        """The model's input is what `input_shape` says; else the data's own size where that is fixed and not smaller
-        than the spec's `image_size`; else `image_size`. A model of sequences, whose spec says `rows_as_steps`, gets
-        (rows, columns x channels)."""
+        """The model's input has the shape `input_shape` if given. Otherwise it has the size of the data's images, if that is
+        fixed and not smaller than the spec's `image_size`, or else `image_size`. A sequence model with `rows_as_steps` in
+        its spec gets (rows, columns x channels)."""
         shape, feature = arguments.get("input_shape"), data.features["image"]
         if needs.get("rows_as_steps"):
             shape = (*shape, 1) if isinstance(shape, (list, tuple)) and len(shape) == 2 else shape
@@ -115,14 +115,16 @@ class ImagePreprocessor:
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What is decoded, what becomes of other sizes and colours, and what is refused."""
-        colours = "grey; colour becomes luminance" if self.channels == 1 else "colour; grey is repeated"
+        """Which files are decoded, how sizes and colours are converted, and what is rejected."""
+        colours = (
+            "Colour is converted to luminance." if self.channels == 1 else "Grey is repeated in all three channels."
+        )
         return (
-            f"Images of any size are resized to {self.height} x {self.width}, the aspect ratio not kept, in {colours}; "
-            "transparency is dropped, of an animation the first picture counts, and how a camera was held (EXIF) is ignored.",
-            f"PNG, JPEG, BMP and GIF files of up to {MAX_PIXELS:,} pixels are decoded. What cannot be decoded, other kinds "
-            "of files, BMP files with a palette of colours, and JPEG files of four inks without Adobe's mark are refused, "
-            "and the whole batch with them.",
+            f"Images of any size are resized to {self.height} x {self.width}, without keeping the aspect ratio. {colours} "
+            "Transparency is dropped. Only the first picture of an animation is used. The EXIF orientation is ignored.",
+            f"PNG, JPEG, BMP and GIF files of up to {MAX_PIXELS:,} pixels are decoded. A batch is rejected if a file is of "
+            "another kind or cannot be decoded, or if it is a BMP file with a colour palette or a CMYK JPEG file without "
+            "Adobe's marker.",
         )
 
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
@@ -142,11 +144,11 @@ class ImagePreprocessor:
                 lambda: tf.image.resize(images, size, antialias=True),
             )
         images = tf.ensure_shape(images, [None, self.height, self.width, self.channels])
-        # Not divided by 255: some graphs do that by this factor, others not, and the last bit would differ.
+        # Not divided by 255: some graphs replace a division by this factor, and the last bit would differ.
         return tf.reshape(images * np.float32(1 / 255), [-1, *self.shape])
 
     def encode(self, examples: Tensors) -> Batch:
-        """Turns `image` and `label` into the input and the target; a label for every row where every row is answered."""
+        """Turns `image` and `label` into the input and the target. With `every_step`, the label is repeated for each row."""
         inputs, labels = {"image": self(examples["image"])}, examples["label"]
         if not self.every_step:
             return inputs, {"label": labels}, {}
@@ -157,7 +159,7 @@ class ImagePreprocessor:
         count = images.shape[-1] if images.shape[-1] is not None else tf.shape(images)[-1]
         colour = count >= 3  # 1: grey, 2: grey and alpha, 3: colour, 4: colour and alpha
         if self.channels == 1:
-            # Rec. 601 luma weights, as the PNG and JPEG decoders use for a request of one channel.
+            # Rec. 601 luma weights, as in the PNG and JPEG decoders.
             def from_colour() -> tf.Tensor:
                 return tf.reduce_sum(images[..., :3] * tf.constant([0.299, 0.587, 0.114]), axis=-1, keepdims=True)
 
@@ -178,8 +180,8 @@ class ImagePreprocessor:
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Decodes `image_bytes`, string (batch,), to `image`, float32 (batch, *shape); images may differ in size.
 
-        A file of another kind, of more than `MAX_PIXELS` pixels, or whose colours TensorFlow would get wrong, is refused
-        with a sentence, before anything is decoded.
+        A file of another kind, with more than `MAX_PIXELS` pixels, or with colours that TensorFlow decodes incorrectly is
+        an error, which is raised before decoding.
         """
 
         def one(content: tf.Tensor) -> tf.Tensor:
@@ -196,7 +198,7 @@ class ImagePreprocessor:
         return {"image": images}, {"lengths": tf.fill([tf.shape(contents)[0]], self.height)}
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Encodes uint8 images as PNG, which loses nothing."""
+        """Encodes uint8 images as PNG, which is lossless."""
         encoded = np.empty(len(examples), object)
         encoded[:] = [tf.io.encode_png(example["image"]).numpy() for example in examples]
         return {"image_bytes": encoded}
@@ -215,21 +217,21 @@ class ImagePreprocessor:
 
 
 def examined(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Looks at image files before they are decoded, and refuses those that are not safe to decode.
+    """Checks image files before decoding, and rejects those that are not safe to decode.
 
-    Width and height are read where each kind of file says them. What decoders give back wrong without a word is refused
-    too.
+    Width and height are read from the header. Files that decoders silently decode incorrectly are rejected too.
 
     Args:
         contents: string (batch,), whole files.
 
     Returns:
-        The files, string (batch,): as they are, a GIF cut after its first picture; and their pixels, int64 (batch,).
+        The files, string (batch,), unchanged except that a GIF is cut after its first picture; and their pixels, int64
+        (batch,).
 
     Raises:
-        InvalidArgumentError: when it runs, naming the first such row: no PNG, JPEG, BMP or GIF file, no pixel or more than
-            `MAX_PIXELS`, a BMP file with colours in a palette, a JPEG file of four inks that does not say how to read them
-            or of absurdly many passes, a GIF file whose first picture is cut off or does not fill its screen.
+        InvalidArgumentError: at run time. The message gives the first invalid row: not a PNG, JPEG, BMP or GIF file, no
+            pixel or more than `MAX_PIXELS`, a BMP file with a colour palette, a CMYK JPEG file without Adobe's marker, a
+            JPEG file with too many scans, or a GIF file whose first picture is truncated or does not fill its screen.
 
     Example:
         >>> examined(tf.constant([tf.io.encode_png(np.zeros((8, 9, 1), np.uint8)).numpy()]))[1].numpy().tolist()
@@ -240,7 +242,7 @@ def examined(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     sizes = tf.cast(words[:, 4:6], tf.int64)
     pixels = tf.reduce_prod(sizes, axis=1)
     fine = is_png & (tf.reduce_min(sizes, axis=1) > 0) & (pixels <= MAX_PIXELS)
-    # What most requests are costs these few ops for the whole batch.
+    # For valid PNG files, which most requests have, these few ops are the whole cost.
     return tf.cond(
         tf.reduce_all(fine),
         lambda: (tf.identity(contents), pixels),
@@ -276,19 +278,19 @@ def _examined_by_kind(contents: tf.Tensor, magic: tf.Tensor) -> tuple[tf.Tensor,
 
 
 _Examined = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
-"""Files as they are decoded, their pixels, what is wrong with them ("" for nothing): string, int64, string."""
+"""Files to decode, their pixels, and their faults ("" for none): string, int64, string."""
 
 
 def _jpegs(contents: tf.Tensor) -> _Examined:
-    """Looks at JPEG files, string (n,)."""
+    """Checks JPEG files, string (n,)."""
     shapes = tf.map_fn(tf.io.extract_jpeg_shape, contents, fn_output_signature=tf.TensorSpec([3], tf.int32))
     height, width, channels = tf.unstack(shapes, axis=1)
-    # FF DA begins a scan, and stands nowhere in what is compressed.
+    # FF DA starts a scan, and does not occur in compressed data.
     scans = tf.strings.split(contents, b"\xff\xda").row_lengths() - 1
     many = f"a JPEG file of more than {_MAX_SCANS} scans. Send it as PNG."
-    # Whether 255 means all of an ink or none is said by Adobe's mark alone; without it programs differ.
+    # Only Adobe's marker says whether 255 means full ink or no ink. Without it, programs differ.
     unclear = (channels == 4) & (tf.strings.split(contents, b"\xff\xee\x00\x0eAdobe").row_lengths() < 2)
-    inks = "a JPEG file of four inks (CMYK) without Adobe's mark, which tells how to read them. Send it in RGB."
+    inks = "a CMYK JPEG file without Adobe's marker, which is needed to read the colours. Send it in RGB."
     fault = tf.where(scans > _MAX_SCANS, many, tf.where(unclear, inks, ""))
     return _examined(contents, width, height, fault)
 
@@ -299,9 +301,9 @@ def _png(content: tf.Tensor) -> _Examined:
 
 
 def _gif(content: tf.Tensor) -> _Examined:
-    """Cuts the file after its first picture: the decoder would read all of them into memory, of any size, to give one."""
+    """Cuts the file after its first picture. The decoder would decode all pictures, of any size, to return one."""
     size = tf.strings.length(content)
-    codes = tf.pad(tf.io.decode_raw(content, tf.uint8), [[0, 1024]])  # more than a step below can go beyond the end
+    codes = tf.pad(tf.io.decode_raw(content, tf.uint8), [[0, 1024]])  # a step below goes less than 1024 beyond the end
 
     def at(place: tf.Tensor) -> tf.Tensor:
         return tf.cast(codes[place], tf.int32)
@@ -310,20 +312,20 @@ def _gif(content: tf.Tensor) -> _Examined:
         return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
     def leap(place: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """From a block of data over it and up to 255 more of the same length, as nearly all are."""
+        """Skips a block of data and up to 255 further blocks of the same length, which nearly all blocks have."""
         stride = at(place) + 1
         lengths = codes[place : place + 256 * stride : stride]
         other = tf.concat([lengths != codes[place], [True]], axis=0)
         return place + stride * tf.argmax(other, output_type=tf.int32), steps + 1
 
     def skip(place: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """From the length of a block of data to behind the last one, whose length is 0."""
+        """Skips all blocks of data up to and including the last one, whose length is 0."""
         place, steps = tf.while_loop(
             lambda place, steps: (codes[place] > 0) & (steps < _MAX_GIF_STEPS), leap, (place, steps)
         )
         return place + 1, steps + 1
 
-    # Extensions, such as a comment or a delay, come before the picture.
+    # Extensions, such as a comment or a delay, precede the picture.
     place, steps = tf.while_loop(
         lambda place, steps: (at(place) == 0x21) & (steps < _MAX_GIF_STEPS),
         lambda place, steps: skip(place + 2, steps),
@@ -334,7 +336,7 @@ def _gif(content: tf.Tensor) -> _Examined:
     stop, steps = skip(tf.minimum(place + 11 + table(at(place + 9)), size), steps)
     whole = (at(place) == 0x2C) & (stop <= size) & (steps < _MAX_GIF_STEPS)
     partial = "a GIF file whose first picture does not fill its screen. Send it as PNG."
-    broken = "a GIF file without a whole picture. Send another one."
+    broken = "a GIF file without a complete picture. Send another file."
     fault = tf.where(whole, tf.where(fills, "", partial), broken)
     cut = tf.strings.join([tf.strings.substr(content, 0, stop), ";"])
     return _examined(cut, screen[0], screen[1], fault)
@@ -343,26 +345,26 @@ def _gif(content: tf.Tensor) -> _Examined:
 def _bmp(content: tf.Tensor) -> _Examined:
     header, width, height, depth, compression = tf.unstack(_numbers(content, 14, 5))
     depth = tf.bitwise.right_shift(depth, 16)
-    # TensorFlow takes the numbers of a palette for grey levels, which is right for one palette only, and the order of
-    # colours for the usual one.
+    # TensorFlow reads the numbers of a palette as grey levels, which is right for one palette only, and assumes the usual
+    # order of colours.
     grey = tf.strings.substr(tf.strings.join([content, bytes(54)]), 54, 1024) == bytes(
         b for n in range(256) for b in (n, n, n, 0)
     )
     usual = tf.reduce_all(_numbers(content, 54, 3) == [0xFF0000, 0xFF00, 0xFF])
     plain = (compression == 0) | ((compression == 3) & (depth == 32) & usual)
-    palette = "a BMP file with a palette of colours cannot be read. Send it as PNG."
-    other = "a BMP file that is compressed, or very old, cannot be read. Send it as PNG."
+    palette = "a BMP file with a colour palette cannot be read. Send it as PNG."
+    other = "a BMP file that is compressed or very old cannot be read. Send it as PNG."
     fault = tf.where((header < 40) | ~plain, other, tf.where((depth == 8) & ~grey, palette, ""))
     return _examined(content, width, tf.abs(height), fault)
 
 
 def _unknown(content: tf.Tensor) -> _Examined:
-    fault = "this is no PNG, JPEG, BMP or GIF file. Send one of these."
+    fault = "this is not a PNG, JPEG, BMP or GIF file. Send one of these."
     return content, tf.constant(0, tf.int64), tf.constant(fault)
 
 
 def _numbers(content: tf.Tensor, start: Any, count: int, dtype: Any = tf.int32, *, little_endian: bool = True) -> Any:
-    """Returns numbers that stand in a row in a file, int32 (count,); 0 where it is too short."""
+    """Returns consecutive numbers of a file, int32 (count,); 0 beyond its end."""
     length = count * dtype.size
     rest = tf.strings.substr(content, tf.minimum(start, tf.strings.length(content)), length)
     numbers = tf.io.decode_raw(rest[tf.newaxis], dtype, little_endian=little_endian, fixed_length=length)
@@ -370,7 +372,7 @@ def _numbers(content: tf.Tensor, start: Any, count: int, dtype: Any = tf.int32, 
 
 
 def _examined(content: tf.Tensor, width: tf.Tensor, height: tf.Tensor, fault: Any = "") -> _Examined:
-    """Puts together what was found out, with a sentence where there are no pixels or too many."""
+    """Returns content, pixels and fault. No pixels or too many are a fault, too."""
     pixels = tf.cast(width, tf.int64) * tf.cast(height, tf.int64)
     shown = [tf.strings.as_string(width), " x ", tf.strings.as_string(height)]
     sentence = tf.strings.join([*shown, f" pixels; expected 1 to {MAX_PIXELS:,} of them. Send a smaller image."])
@@ -379,5 +381,5 @@ def _examined(content: tf.Tensor, width: tf.Tensor, height: tf.Tensor, fault: An
 
 
 def _signed(magic: bytes) -> int:
-    """Returns bytes as an int32 that was shifted right to as many bytes: the first one highest, with its sign."""
+    """Returns the bytes as a signed big-endian number, as in the int32 values that they are compared with."""
     return int.from_bytes(magic, "big", signed=True)

@@ -1,4 +1,5 @@
-"""Interactions: ids of users and items to numbers and back, and what every user has seen, from core TensorFlow ops."""
+"""Interactions: ids of users and items to numbers and back, and the items that each user has seen, with core TensorFlow
+ops."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ UNKNOWN = 0
 _USERS_FILE, _ITEMS_FILE, _TITLES_FILE = "users.txt", "items.txt", "titles.txt"
 _LONGEST_SHOWN_ID = 60
 _BLANK = " "
-"""The line of a file that says nothing: TensorFlow refuses empty ones. No id looks like it."""
+"""An empty entry in a file: TensorFlow does not accept empty lines. No id is equal to it."""
 
 Tensors = dict[str, tf.Tensor]
 
@@ -31,17 +32,17 @@ Tensors = dict[str, tf.Tensor]
 @register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class InteractionPreprocessor:
-    """Ids of users and items, strings, to int32 numbers: 0 is an unknown one, known ones count from 1 in sorted order.
+    """String ids of users and items to int32 numbers: 0 is an unknown id, known ids are numbered from 1 in sorted order.
 
-    Known are the users and items of the training split; what a user has seen, and how popular an item is, comes from
-    there alone. Ids are compared byte by byte.
+    The users and items of the training split are known. Seen items and popularity come only from the training split. Ids
+    are compared byte by byte.
 
     Attributes:
         user_ids: ids of the known users; user number n is `user_ids[n - 1]`.
         item_ids: ids of the known items.
-        titles: a title for every item, "" where there is none.
-        seen_splits: where each user's seen items begin and end: those of user n are
-            `seen_items[seen_splits[n - 1]:seen_splits[n]]`; users + 1 numbers.
+        titles: a title for every item, "" if it has none.
+        seen_splits: bounds of each user's seen items, users + 1 numbers. Those of user n are
+            `seen_items[seen_splits[n - 1]:seen_splits[n]]`.
         seen_items: numbers of the seen items, user after user.
 
     Example:
@@ -63,20 +64,20 @@ class InteractionPreprocessor:
 
     def __post_init__(self) -> None:
         for field in ("user_ids", "item_ids", "titles", "seen_splits", "seen_items"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))  # a list, when it comes from a file
+            object.__setattr__(self, field, tuple(getattr(self, field)))  # it is a list if it was read from a file
 
     @classmethod
     def for_model(
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[InteractionPreprocessor, dict[str, Any]]:
-        """Numbers the users and items of the training split, and keeps who has seen what.
+        """Numbers the users and items of the training split, and records the items that each user has seen.
 
         Returns:
-            The preprocessor, and the builder's arguments: `num_users`, `num_items`, and, where the builder has them and
-            the user leaves them open, `num_ratings`, `rating_mean` and `rating_range`.
+            The preprocessor, and the builder's arguments: `num_users`, `num_items`, and `num_ratings`, `rating_mean` and
+            `rating_range` if the builder has them and the user does not set them.
 
         Raises:
-            UsageError: an empty training split, an id that cannot stand in a line of a file, or a rating that is no number.
+            UsageError: the training split is empty, an id cannot be a line of a file, or a rating is not a number.
         """
         parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for batch in data.train.batch(4096).as_numpy_iterator():
@@ -87,9 +88,9 @@ class InteractionPreprocessor:
         if not np.isfinite(ratings).all():
             wrong = int(np.flatnonzero(~np.isfinite(ratings))[0])
             raise UsageError(
-                f"Rating {wrong} of {data.name!r} is {ratings[wrong]}. Remove ratings that are no numbers."
+                f"Rating {wrong} of {data.name!r} is {ratings[wrong]}. Remove ratings that are not finite numbers."
             )
-        # As Python's bytes: NumPy's own byte strings lose NULs at their end.
+        # Python's bytes, because NumPy's byte strings lose NULs at the end.
         users, user_numbers = np.unique(user_ids.astype(object), return_inverse=True)
         items, item_numbers = np.unique(item_ids.astype(object), return_inverse=True)
         pairs = np.unique(np.stack([user_numbers, item_numbers + 1]), axis=1)  # sorted by user, then by item
@@ -119,16 +120,16 @@ class InteractionPreprocessor:
     @property
     def requests(self) -> dict[str, Request]:
         """`user_id` and `item_id`: string (batch,)."""
-        described = {"user_id": "as in the data", "item_id": "as in the data; an unknown one is refused"}
-        return {name: Request(name, "id", "string", (), text) for name, text in described.items()}
+        notes = {"user_id": "as in the data", "item_id": "as in the data; an unknown id is rejected"}
+        return {name: Request(name, "id", "string", (), note) for name, note in notes.items()}
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """Who and what is known, and what becomes of the others."""
+        """Which users and items are known, and how unknown ones are treated."""
         return (
-            f"Known are {len(self.user_ids):,} users and {len(self.item_ids):,} items, by their ids letter for letter.",
-            "An unknown user is answered as one who has rated nothing; an unknown item is refused, and the whole batch "
-            "with it. What a user has rated since training is not known.",
+            f"The model knows {len(self.user_ids):,} users and {len(self.item_ids):,} items. Ids must match exactly.",
+            "An unknown user is treated as a user without ratings. A batch with an unknown item is rejected. The model does "
+            "not know ratings from after training.",
         )
 
     @property
@@ -137,9 +138,9 @@ class InteractionPreprocessor:
         return np.bincount(self.seen_items, minlength=len(self.item_ids) + 1)[1:].astype(np.int32)
 
     def _made(self, name: str) -> Any:
-        """A table or tensor by name, made when it is first asked for: in a file's form where there is a directory."""
+        """A table or tensor by name, created on first access. With a directory, tables read files."""
         if name not in self._resources:
-            with tf.init_scope():  # also when first asked for while a tf.data function is traced
+            with tf.init_scope():  # needed if the first access is in a traced tf.data function
                 self._resources[name] = self._make(name)
         return self._resources[name]
 
@@ -147,7 +148,7 @@ class InteractionPreprocessor:
         arrays = {"seen_splits": self.seen_splits, "seen_items": self.seen_items, "popularity": self.popularity}
         if name in arrays:
             value = np.asarray(arrays[name], np.int32)
-            # As a variable it is saved beside the graph, not in it, however large it is.
+            # A variable is saved next to the graph and not in it, so it may be large.
             return tf.constant(value) if self._directory is None else tf.Variable(value, trainable=False, name=name)
         strings, file, to_number = {
             "user_numbers": (self.user_ids, _USERS_FILE, True),
@@ -174,7 +175,7 @@ class InteractionPreprocessor:
 
     def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
         """Turns a raw batch into inputs `user_ids` and `item_ids`, int32 (batch,), and the target `rating`, float32
-        (batch,); users and items that training did not know get number 0."""
+        (batch,). Unknown users and items get the number 0."""
         inputs = {
             "user_ids": self._numbers("user_id", examples["user_id"]),
             "item_ids": self._numbers("item_id", examples["item_id"]),
@@ -184,9 +185,9 @@ class InteractionPreprocessor:
     def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[Tensors, Tensors]:
         """Turns requests into model inputs and side tensors.
 
-        With `user_id` alone, for a list of items: {"user_ids"}, and {"seen_items": int32 (batch, most seen), 0 at the end
-        of shorter rows; "popularity": int32 (items,)}. With `item_id` beside it, for a rating: {"user_ids", "item_ids"} and
-        nothing else. An unknown user is number 0; an unknown item has no rating, so it raises InvalidArgumentError.
+        With only `user_id`, for a list of items: {"user_ids"}, and {"seen_items": int32 (batch, most seen), padded with 0;
+        "popularity": int32 (items,)}. With `item_id`, too, for a rating: {"user_ids", "item_ids"} and no side tensors.
+        An unknown user gets the number 0. An unknown item has no rating, so it raises InvalidArgumentError.
         """
         users = self._numbers("user_id", requests["user_id"])
         if "item_id" not in requests:
@@ -200,8 +201,8 @@ class InteractionPreprocessor:
         return {"user_ids": users, "item_ids": self._known(requests["item_id"], items)}, {}
 
     def _known(self, ids: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        """The numbers, where none is 0; else an error that names the first such id, shortened."""
-        # Without quotation marks: TensorFlow shows them with a backslash.
+        """Returns the numbers, or raises an error with the first unknown id, shortened, if one of them is 0."""
+        # No quotation marks, because TensorFlow prints them with a backslash.
         wrong = tf.concat([tf.boolean_mask(ids, numbers == UNKNOWN), [""]], axis=0)[0]
         shown = tf.strings.unicode_transcode(wrong, "UTF-8", "UTF-8", errors="replace", replace_control_characters=True)
         shown = tf.strings.substr(shown, 0, _LONGEST_SHOWN_ID, unit="UTF8_CHAR")
@@ -211,32 +212,32 @@ class InteractionPreprocessor:
             return tf.identity(numbers)
 
     def items(self, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turns item numbers of any shape into their ids and titles, strings; number 0 into ""."""
+        """Turns item numbers of any shape into their ids and titles, strings. Number 0 becomes ""."""
         numbers = tf.cast(numbers, tf.int64)
         ids = tf.where(numbers > UNKNOWN, self._made("item_names").lookup(numbers), "")
         return ids, tf.strings.strip(self._made("item_titles").lookup(numbers))
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
-        """Returns what it gets: nothing is padded."""
+        """Returns the batch unchanged, because nothing is padded."""
         return inputs, targets, weights
 
     def accepts(self, example: Mapping[str, Any]) -> bool:
-        """Whether a raw example of a data set is answered when it is sent as a request: its item is known."""
+        """Whether a raw example is a valid request: whether its item is known."""
         if "known" not in self._resources:
             self._resources["known"] = frozenset(item.encode() for item in self.item_ids)
         return bytes(example["item_id"]) in self._resources["known"]
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Raw examples as a client sends them: `user_id` and `item_id`, object arrays of bytes."""
+        """Returns raw examples as a client sends them: `user_id` and `item_id`, object arrays of bytes."""
         requests = {name: np.empty(len(examples), object) for name in ("user_id", "item_id")}
         for name, column in requests.items():
             column[:] = [example[name] for example in examples]
         return requests
 
     def for_export(self, directory: Path) -> tuple[InteractionPreprocessor, list[Any]]:
-        """Returns an equal preprocessor whose ids and titles are files in `directory`, and what must be saved with it.
+        """Returns an equal preprocessor whose ids and titles are files in `directory`, and the objects to save with it.
 
-        Line 0 of each file is the unknown one's, so that a line's number is the user's or item's.
+        Line 0 of each file stands for an unknown id, so the number of a line is the number of the user or item.
         """
         for file, lines in ((_USERS_FILE, self.user_ids), (_ITEMS_FILE, self.item_ids), (_TITLES_FILE, self.titles)):
             text = "".join(f"{line or _BLANK}\n" for line in ("", *lines))
@@ -260,7 +261,7 @@ class InteractionPreprocessor:
 
 
 def _texts(name: str, ids: np.ndarray) -> tuple[str, ...]:
-    """Ids as text; what no line of a file can hold is refused."""
+    """Ids as text. An id that cannot be a line of a file is an error."""
     texts = []
     for value in ids.tolist():
         try:
@@ -269,8 +270,8 @@ def _texts(name: str, ids: np.ndarray) -> tuple[str, ...]:
             text = ""
         if not text.strip() or any(c in text for c in "\n\r\0"):
             raise UsageError(
-                f"The training split holds the {name} {value[:_LONGEST_SHOWN_ID]!r}; expected UTF-8 text, not blank, "
-                "without line breaks and NUL. Rename it."
+                f"The training split holds the {name} {value[:_LONGEST_SHOWN_ID]!r}; expected UTF-8 text that is not blank "
+                "and has no line breaks or NUL. Rename it."
             )
         texts.append(text)
     return tuple(texts)

@@ -1,4 +1,4 @@
-"""Blanks in texts: what a masked language model is trained on, and asked to fill in, with core TensorFlow ops only."""
+"""Masks in texts, for training and serving masked language models, with core TensorFlow ops only."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 BLANK = "[MASK]"
 CHOSEN, HIDDEN, REPLACED = 0.15, 0.8, 0.1
-"""Share of a text's pieces that are asked for; of those, the share that is a blank, and another piece's."""
+"""Share of a text's tokens to predict; of those, the share that becomes a mask, and the share of random tokens."""
 _NO_KEY = (0, 0)
 
 
 def scrambled(numbers: tf.Tensor) -> tf.Tensor:
-    """Returns uint32 numbers from which uint32 numbers cannot be guessed, one for each, of the same shape.
+    """Returns a hash of each uint32 number, of the same shape.
 
-    A multiply-xorshift function whose constants Chris Wellons found by search ("lowbias32").
+    It is a multiply-xorshift function with the constants of Chris Wellons ("lowbias32").
 
     Example:
         >>> len(set(scrambled(tf.cast(tf.range(1000), tf.uint32)).numpy().tolist()))
@@ -47,18 +47,18 @@ def scrambled(numbers: tf.Tensor) -> tf.Tensor:
 @register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class MaskedTextPreprocessor(WordPiecePreprocessor):
-    """Texts with blanks: BERT's inputs, the blanks' positions, and which pieces stand there.
+    """Texts with masks: BERT's inputs, the positions of the masks, and the tokens to predict there.
 
-    For training, 15 % of a text's pieces are chosen, at least one, and never a special token: of those 80 % become `[MASK]`,
-    10 % any piece, 10 % stay, as Devlin et al. did it. Which ones is a function of the text alone where a model is evaluated,
-    so that figures can be compared; `redraw` chooses anew.
+    For training, 15 % of a text's tokens are chosen, at least one, and never a special token. Of those 80 % become `[MASK]`,
+    10 % a random token, and 10 % stay, as in Devlin et al. For evaluation the choice depends only on the text, so that
+    scores are comparable. `redraw` chooses again.
 
-    A batch is `token_ids`, `token_type_ids`, `padding_mask`, int32 (batch, tokens), and `positions`, int32 (batch, blanks);
-    the target `pieces` is the piece at each position, int32 (batch, blanks), the weight 1. Rows with fewer blanks are filled
-    up with position 0, where `[CLS]` stands, and weight 0.
+    A batch is `token_ids`, `token_type_ids`, `padding_mask`, int32 (batch, tokens), and `positions`, int32 (batch, masks).
+    The target `pieces` has the token at each position, int32 (batch, masks), with the weight 1. Rows with fewer masks are
+    padded with position 0, that of `[CLS]`, and weight 0.
 
     Attributes:
-        vocabulary: the pieces in the order of their numbers, `[MASK]` among them.
+        vocabulary: the tokens in the order of their numbers, including `[MASK]`.
 
     Example:
         >>> vocabulary = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world")
@@ -74,9 +74,9 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
     def __post_init__(self) -> None:
         super().__post_init__()
         if BLANK not in self.vocabulary:
-            raise UsageError(f"The vocabulary has no {BLANK}, which stands for a blank. Pass the vocabulary of a BERT.")
+            raise UsageError(f"The vocabulary has no {BLANK} token. Pass the vocabulary of a BERT model.")
         if len(self.vocabulary) == len(self.never_asked):
-            raise UsageError("The vocabulary has special tokens only. Pass one with pieces of words.")
+            raise UsageError("The vocabulary has special tokens only. Pass one with subword tokens.")
 
     @property
     def never_asked(self) -> list[int]:
@@ -90,19 +90,22 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """How much of a text counts, and what a blank stands for."""
-        return (*super().limits, f"`{BLANK}` is one piece: a word of two pieces takes two blanks side by side.")
+        """How much of a text is used, and what a mask stands for."""
+        return (
+            *super().limits,
+            f"`{BLANK}` stands for one subword token: a word of two tokens needs two masks in a row.",
+        )
 
     def encode(self, examples: Tensors) -> Batch:
-        """Turns `text` into model inputs, targets and weights, with blanks that the text alone decides."""
+        """Turns `text` into model inputs, targets and weights. The masks depend only on the text."""
         return self._masked(self(examples["text"]), tf.constant(_NO_KEY, tf.int64))
 
     def redraw(self, inputs: Tensors, targets: Tensors, weights: Tensors, key: tf.Tensor) -> Batch:
-        """Chooses the blanks of a batch anew: a function of the texts and of the key, int64 (2,), alone."""
+        """Chooses the masks of a batch again. They depend only on the texts and on the key, int64 (2,)."""
         return self._masked(self.restore(inputs, targets), key)
 
     def restore(self, inputs: Tensors, targets: Tensors) -> dict[str, tf.Tensor]:
-        """Returns BERT's inputs without blanks, of a batch that `encode` or `redraw` made."""
+        """Returns BERT's inputs without masks, from a batch of `encode` or `redraw`."""
         ids = _replaced(inputs["token_ids"], inputs["positions"], targets["pieces"])
         return {**{name: part for name, part in inputs.items() if name != "positions"}, "token_ids": ids}
 
@@ -127,8 +130,8 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
 
     @staticmethod
     def _draws(ids: tf.Tensor, mask: tf.Tensor, key: tf.Tensor) -> Any:
-        """Returns a function from a number to random uint32 (batch, tokens), from the texts, the key and that number alone:
-        neither padding nor a row's neighbours have a say."""
+        """Returns a function from a number to random uint32 (batch, tokens). They depend only on each text, the key and the
+        number, and neither on padding nor on other rows."""
         odd = tf.constant(0x9E3779B1, tf.uint32)
         column = tf.range(tf.shape(ids)[1], dtype=tf.int32)[tf.newaxis]
         place = tf.cast(column, tf.uint32) * odd
@@ -138,7 +141,7 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         return lambda number: scrambled(scrambled(text + place) + tf.constant(number, tf.uint32) * odd)
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
-        """Cuts the columns that are padding in every row, of texts and of blanks."""
+        """Removes the columns of texts and of masks that are padding in every row."""
         positions = inputs["positions"]
         texts, _, _ = super().trim({k: v for k, v in inputs.items() if k != "positions"}, targets, weights)
         used = tf.maximum(1, tf.reduce_max(tf.math.count_nonzero(weights["pieces"], axis=1, dtype=tf.int32)))
@@ -146,8 +149,8 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         return {**texts, "positions": positions[:, :used]}, *cut
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Turns `text`, string (batch,), into model inputs; the extras are `lengths`, int32 (batch,), the pieces' numbers
-        `ids` and `blanks`, whether a position is a blank's."""
+        """Turns `text`, string (batch,), into model inputs. The extras are `lengths`, int32 (batch,), the token numbers
+        `ids`, and `blanks`, whether a position is a real mask."""
         inputs = self(requests["text"])
         ids = inputs["token_ids"]
         blank = (ids == self.vocabulary.index(BLANK)) & (inputs["padding_mask"] != 0)
@@ -159,15 +162,15 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         return {**inputs, "positions": positions}, extras
 
     def fill(self, probabilities: tf.Tensor, extras: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Puts the most probable piece into every blank.
+        """Replaces every mask by the most probable token.
 
         Args:
-            probabilities: float32 (batch, blanks, pieces).
-            extras: what `serve` gave.
+            probabilities: float32 (batch, masks, vocabulary).
+            extras: the extras from `serve`.
 
         Returns:
-            `pieces`, string (batch, pieces), empty on padding, `probability`, float32 likewise, 1 where nothing was asked
-            and 0 on padding, and `text`, string (batch,), the pieces put together.
+            `pieces`, string (batch, tokens), empty on padding; `probability`, float32 of the same shape, 1 on given tokens
+            and 0 on padding; and `text`, string (batch,), the joined tokens.
         """
         positions, real = extras["positions"], extras["blanks"]
         best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
@@ -193,7 +196,7 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         return self._pieces_of[0]
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Texts as a client sends them: with a blank in the place of the word in the middle."""
+        """Returns texts as a client sends them, with a mask in place of the middle word."""
         requests = np.empty(len(examples), object)
         for row, example in enumerate(examples):
             words = example["text"].split(b" ")
@@ -202,7 +205,7 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
         return {"text": requests}
 
     def for_export(self, directory: Path) -> tuple[Self, list[Any]]:
-        """Returns an equal preprocessor whose vocabulary is a file in `directory`, and what must be saved with it."""
+        """Returns an equal preprocessor whose vocabulary is a file in `directory`, and the objects to save with it."""
         served, resources = super().for_export(directory)
         served = dataclasses.replace(served, _pieces_of=[])
         assert served._file == directory / VOCABULARY_FILE
@@ -210,13 +213,13 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
 
 
 def _first(order: tf.Tensor, counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The columns of each row's smallest numbers, as many as counts says, int32 (batch, blanks), and which are real."""
+    """The columns of the `counts` smallest numbers of each row, int32 (batch, masks), and which columns are real."""
     most = tf.maximum(1, tf.reduce_max(tf.concat([counts, [0]], axis=0)))
     real = tf.sequence_mask(counts, most)
     return tf.where(real, tf.argsort(order, axis=1, stable=True)[:, :most], 0), real
 
 
 def _replaced(rows: tf.Tensor, positions: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Rows (batch, tokens) with values (batch, blanks) at positions; those that are there twice have the same value."""
+    """Rows (batch, tokens) with values (batch, masks) at positions. Duplicate positions must have the same value."""
     batch = tf.zeros_like(positions) + tf.range(tf.shape(positions)[0])[:, tf.newaxis]
     return tf.tensor_scatter_nd_update(rows, tf.stack([batch, positions], axis=-1), values)

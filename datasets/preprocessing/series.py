@@ -1,4 +1,4 @@
-"""Series: numbers in their own units to standardised model inputs, and forecasts back into the unit."""
+"""Series: numbers in their original units to standardised model inputs, and forecasts back to the unit."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from zoo.datasets.raw import RawData
 
 _FARTHEST = 1e6
-"""Standard deviations from the training split's mean beyond which a value is refused: no such number was meant, and sums
-of such numbers inside a model overflow."""
+"""Values farther from the training mean, in standard deviations, are rejected: they are errors, and sums of such values in
+a model overflow."""
 
 
 @register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class SeriesPreprocessor:
-    """Series, float32 (batch, steps, channels) in their own units, to standardised ones; NaN is missing and stays NaN.
+    """Standardises series, float32 (batch, steps, channels). NaN is a missing value and stays NaN.
 
-    Steps at the end that are NaN in every channel are padding. A series without any value counts as one step. Of numbers to
-    forecast the model learns by how much they differ from channel 0 a season before, in its standard deviations: level and
-    rhythm need not be learned, and may change after training. A further channel tells the same difference for every step
-    whose season before is in the series.
+    Steps at the end that are NaN in every channel are padding. A series without any value counts as one step. The target of
+    a forecast is the difference from the value of channel 0 one season earlier, in standard deviations of channel 0. So
+    level and seasonality need not be learned, and may change after training. An additional channel has the same difference
+    for every step whose earlier value is in the series.
 
     Attributes:
         means: mean of every channel's values in the training split.
-        deviations: their standard deviation, 1 for a channel that never changes.
+        deviations: their standard deviation, 1 for a constant channel.
         longest: steps of the longest series of the data; a request may have more.
-        every_step: whether a label is the target of every step, else of the whole series.
-        horizon: how many steps are forecast, 0 where the target is a label.
-        season: steps from each of them back to the known value that it is compared with, such as a week's; 0 for none, then
-            it is compared with the mean.
+        every_step: whether a label is the target of every step, or of the whole series.
+        horizon: number of steps to forecast, 0 if the target is a label.
+        season: lag in steps of the earlier value that a forecast is compared with, such as a week. If 0, it is compared
+            with the mean.
 
     Example:
         >>> preprocess = SeriesPreprocessor(means=(5.0,), deviations=(2.0,), longest=3)
@@ -58,19 +58,20 @@ class SeriesPreprocessor:
     season: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "means", tuple(self.means))  # lists, when they come from a file
+        object.__setattr__(self, "means", tuple(self.means))  # they are lists if they were read from a file
         object.__setattr__(self, "deviations", tuple(self.deviations))
 
     @classmethod
     def for_model(
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[SeriesPreprocessor, dict[str, Any]]:
-        """Measures every channel in the training split; a forecaster's outputs are as many numbers as the data asks for.
+        """Computes mean and standard deviation of every channel in the training split. The number of outputs of a forecaster
+        is the data's horizon.
 
         Raises:
-            UsageError: an `input_shape` that is not the data's, an infinite value, or a forecaster's activation for labels.
+            UsageError: `input_shape` differs from the data's, a value is infinite, or the activation for labels is linear.
         """
-        # The longest rhythm that is named: a week knows what day it is, a day does not.
+        # The longest season: a weekly lag covers the day of the week, a daily lag does not.
         forecasts = "forecast" in get_task(data.task).targets
         season = max(data.about.get("naive", {}).values(), default=0) if forecasts else 0
         channels = data.features["series"].shape[-1]
@@ -79,10 +80,10 @@ class SeriesPreprocessor:
                 f"Data set {data.name!r} has series whose number of channels varies. Choose one with fixed channels."
             )
         fixed: dict[str, Any] = {"input_shape": (None, channels + bool(season))}
-        asked = arguments.get("input_shape")
-        if asked is not None and (len(asked) != 2 or asked[1] != channels or asked[0] is not None):
+        chosen = arguments.get("input_shape")
+        if chosen is not None and (len(chosen) != 2 or chosen[1] != channels or chosen[0] is not None):
             raise UsageError(
-                f"input_shape={asked!r} contradicts data set {data.name!r}, whose series have the shape (None, {channels}). "
+                f"input_shape={chosen!r} contradicts data set {data.name!r}, whose series have the shape (None, {channels}). "
                 "Leave input_shape out."
             )
         horizon = 0
@@ -104,28 +105,28 @@ class SeriesPreprocessor:
 
     @property
     def requests(self) -> dict[str, Request]:
-        """`series`: float32 (batch, steps, channels), NaN where a value is missing."""
+        """`series`: float32 (batch, steps, channels), NaN for missing values."""
         shape = (None, len(self.means))
         return {"series": Request("series", "series", "float32", shape, "a row for each step, NaN for a missing value")}
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What a series may hold, what is refused, and how long those of the data were."""
+        """The valid content and length of a series, and what is rejected."""
         channels = f"{len(self.means)} channel{'s' * (len(self.means) != 1)}"
         return (
-            f"A series has {channels} in the units of the data, and any number of steps from 1 on; the longest of the "
-            f"data has {self.longest:,}. NaN stands for a missing value, steps of NaN alone at the end for none.",
-            f"A series of no steps is refused, so is a value that is infinite or more than {_FARTHEST:,.0f} standard "
-            "deviations from the mean of the data, and the whole batch with it.",
+            f"A series has {channels} in the units of the data, and at least 1 step; the longest series of the data has "
+            f"{self.longest:,}. NaN is a missing value. Steps at the end with only NaN are padding.",
+            f"A batch is rejected if a series has no steps, or if a value is infinite or more than {_FARTHEST:,.0f} standard "
+            "deviations from the mean of the data.",
         )
 
     def encode(self, examples: Tensors) -> Batch:
         """Turns a raw batch into inputs, targets and weights.
 
         Returns:
-            Input `series`, float32 (batch, steps, channels). Target `label`, (batch,), or with `every_step` (batch, steps);
-            or `forecast`, standardised numbers (batch, horizon). Weights with `every_step`: float32 (batch, steps), 0 at
-            padding.
+            Input `series`, float32 (batch, steps, channels). Target `label`, (batch,), or (batch, steps) with `every_step`;
+            or target `forecast`, standardised numbers (batch, horizon). Weights with `every_step`: float32 (batch, steps),
+            0 on padding.
         """
         inputs = self._standardised(tf.convert_to_tensor(examples["series"]))
         if self.horizon:
@@ -139,10 +140,10 @@ class SeriesPreprocessor:
         return {"series": inputs}, {"label": tf.repeat(labels[:, tf.newaxis], steps, axis=1)}, {"label": weights}
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Turns `series` into the input `series`, with `lengths`, int32 (batch,): real steps of every series, at least 1; for
-        a forecast also with `start`, float32 (batch, horizon): the values that it is compared with.
+        """Turns `series` into the input `series` and `lengths`, int32 (batch,): the real steps of every series, at least 1.
+        For a forecast it adds `start`, float32 (batch, horizon): the values that the forecast is compared with.
 
-        A series of no steps at all, or with a value that is infinite or absurdly large, is refused with a sentence.
+        A series without steps, or with an infinite or extremely large value, is an error.
         """
         raw = tf.convert_to_tensor(requests["series"], tf.float32)
         if raw.shape.rank != 3 or raw.shape[-1] != len(self.means):
@@ -153,7 +154,7 @@ class SeriesPreprocessor:
         with tf.control_dependencies(
             [
                 tf.debugging.Assert(
-                    tf.shape(raw)[1] > 0, ["series has no steps; expected at least one. Send a step of NaN for none."]
+                    tf.shape(raw)[1] > 0, ["series has no steps; expected at least one. Send a step of NaN if empty."]
                 )
             ]
         ):
@@ -174,7 +175,7 @@ class SeriesPreprocessor:
         return values * self._deviations[0] + extras["start"]
 
     def _start(self, series: tf.Tensor) -> tf.Tensor:
-        """Channel 0 a season before each step of the forecast, (batch, horizon); its mean where that is not known."""
+        """Channel 0 one season before each step of the forecast, (batch, horizon); its mean if that value is unknown."""
         mean = tf.constant(self._means[0])
         places = lengths(series)[:, tf.newaxis] - self.season + tf.range(self.horizon)
         known = (places >= 0) & (places < lengths(series)[:, tf.newaxis])
@@ -182,7 +183,7 @@ class SeriesPreprocessor:
         return tf.where(known & ~tf.math.is_nan(values), values, mean)
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
-        """Cuts the steps at the end that are padding in every series: short series then cost what short series cost."""
+        """Removes the steps at the end that are padding in every series, so that batches of short series are fast."""
         used = tf.reduce_max(lengths(inputs["series"]))
         cut = {"series": inputs["series"][:, :used]}
         if not self.every_step:
@@ -190,7 +191,7 @@ class SeriesPreprocessor:
         return cut, *tf.nest.map_structure(lambda part: part[:, :used], (targets, weights))
 
     def to_requests(self, examples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Series of a data set as a client sends them: one array, padded with NaN to the longest."""
+        """Returns series of a data set as a client sends them: one array, padded with NaN to the longest."""
         steps = max((len(e["series"]) for e in examples), default=1)
         padded = np.full((len(examples), max(steps, 1), len(self.means)), np.nan, np.float32)
         for row, example in zip(padded, examples, strict=True):
@@ -236,7 +237,7 @@ def lengths(series: tf.Tensor) -> tf.Tensor:
 
 
 def _longest(data: RawData) -> int:
-    """Steps of the longest series of any split: room in memory, which changes no number."""
+    """Steps of the longest series of any split. It only affects the estimate of memory."""
     steps = data.features["series"].shape[0]
     if steps is not None:
         return max(steps, 1)
@@ -248,10 +249,10 @@ def _longest(data: RawData) -> int:
 
 
 def _measure(train: tf.data.Dataset, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of every channel's values in float64, NaN left out, in one pass.
+    """Mean and standard deviation of every channel in float64, without NaN, in one pass.
 
-    Batches are merged as Chan, Golub and LeVeque do, Algorithms for computing the sample variance, 1983: sums of squares
-    would cancel for a channel far from zero.
+    Batches are merged as in Chan, Golub and LeVeque, Algorithms for computing the sample variance, 1983. Plain sums of
+    squares would cancel for a channel far from zero.
     """
     count, mean, squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
     for batch in train.padded_batch(256, [None, channels], np.float32("nan")).as_numpy_iterator():
@@ -272,6 +273,6 @@ def _measure(train: tf.data.Dataset, channels: int) -> tuple[tuple[float, ...], 
         mean += shift * new / total
         count += new
     deviations = np.sqrt(squares / np.maximum(count, 1))
-    # Not exactly 0 where a constant such as 0.1 was added up: what is left is rounding, not a signal.
+    # For a constant such as 0.1 the result is not exactly 0, because of rounding.
     deviations[deviations <= 1e-7 * np.abs(mean)] = 1.0
     return tuple(mean.tolist()), tuple(deviations.tolist())

@@ -1,4 +1,4 @@
-"""Words to pieces, greedy longest match first, inside the graph, with core TensorFlow ops only."""
+"""Splits words into subword tokens in the graph, by greedy longest match first, with core TensorFlow ops only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from zoo.checkpoints.wordpiece_files import CONTINUES
 
 MOST_CHARACTERS = 100
-"""Longer words are unknown ones, as in the reference."""
+"""Longer words become the unknown token, as in the reference implementation."""
 
 LONGEST = MOST_CHARACTERS * 4
 """Bytes of the longest word."""
@@ -18,19 +18,19 @@ Lookup = Callable[[tf.Tensor], tf.Tensor]
 
 
 def match(words: tf.Tensor, lookup: Lookup, unknown: int, longest: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes words apart into the longest pieces there are, from the left; a word with a part that is no piece is unknown.
+    """Splits words into the longest tokens from the left. A word with a part that is not a token is unknown.
 
-    Most words are pieces themselves: all are looked up at once. Of the others every beginning is looked up at once, and
-    what follows the longest one that is a piece is treated likewise, until nothing is left of any.
+    Most words are tokens themselves, so all words are looked up at once first. For the others, all prefixes are looked up
+    at once. The rest after the longest known prefix is treated in the same way, until nothing remains.
 
     Args:
         words: string (words,), UTF-8, none of them empty.
-        lookup: maps strings of any shape to their numbers, int32; -1 for what is no piece.
-        unknown: the number of an unknown word.
-        longest: bytes of the longest piece, without the mark of those that continue a word.
+        lookup: maps strings of any shape to their numbers, int32; -1 for strings that are not tokens.
+        unknown: the number of the unknown token.
+        longest: bytes of the longest token, without the mark of tokens that continue a word.
 
     Returns:
-        The numbers of all pieces in order, int32 (pieces,), and how many each word has, int32 (words,).
+        The numbers of all tokens in order, int32 (tokens,), and the number of tokens of each word, int32 (words,).
 
     Example:
         >>> table = {b"un": 5, b"##able": 6, b"like": 7}
@@ -53,14 +53,14 @@ def _with_parts(
     strings = tf.gather(words, others)
     fits = tf.strings.length(strings, "UTF8_CHAR") <= MOST_CHARACTERS
     fitting = _numbers_of(fits)
-    # One row a piece: the word's number, the piece's place within it, its number or -1.
+    # One row per token: the word's number, the token's position in the word, the token's number or -1.
     rows = _all_parts(tf.gather(strings, fitting), tf.gather(others, fitting), lookup, longest)
     failed = tf.concat(
         [tf.gather(others, _numbers_of(~fits)), tf.gather(rows[:, 0], _numbers_of(rows[:, 2] < 0))], axis=0
     )
     whole = tf.tensor_scatter_nd_update(whole, failed[:, tf.newaxis], tf.fill(tf.shape(failed), unknown))
 
-    # Every piece goes to where the pieces of the words before end; an unknown word's first part is the word itself.
+    # Every token is placed after the tokens of the words before it. An unknown word is a single token.
     single = _numbers_of(whole >= 0)
     rows = tf.gather(rows, _numbers_of(tf.gather(whole, rows[:, 0]) < 0))
     counts = tf.math.unsorted_segment_sum(tf.ones_like(rows[:, 0]), rows[:, 0], tf.size(words))
@@ -72,24 +72,24 @@ def _with_parts(
 
 
 def _numbers_of(mask: tf.Tensor) -> tf.Tensor:
-    """The numbers of the elements that are true, int32; `tf.boolean_mask` takes a dozen ops for the same."""
+    """The positions of the true elements, int32. `tf.boolean_mask` needs a dozen ops for this."""
     return tf.cast(tf.where(mask)[:, 0], tf.int32)
 
 
 def _all_parts(words: tf.Tensor, owners: tf.Tensor, lookup: Lookup, longest: int) -> tf.Tensor:
-    """Returns of every piece the owner, the place within the word and its number, int32 (pieces, 3); number -1 where
+    """Returns the word, the position in the word and the number of every token, int32 (tokens, 3). The number is -1 if
     nothing matches, which ends a word."""
 
     def step(left, owner, mark, at, rows):  # type: ignore[no-untyped-def]
         sizes = tf.strings.length(left)
         ends = tf.range(mark + 1, tf.minimum(mark + longest, tf.reduce_max(sizes)) + 1)
         ends = tf.tile(ends[tf.newaxis], [tf.size(left), 1])
-        # Bytes, not characters: what ends within a character is no piece.
+        # Bytes, not characters: a prefix that ends within a character is never a token.
         found = lookup(tf.strings.substr(left[:, tf.newaxis], tf.zeros_like(ends), ends))
         best = tf.reduce_max(tf.where(found >= 0, ends, mark), axis=1)
         number = tf.gather(found, tf.maximum(best - mark - 1, 0), axis=1, batch_dims=1)
         new = tf.stack([owner, tf.fill(tf.shape(owner), at), number], axis=1)
-        # Beyond the end of a string its whole is taken, so the longest match may say more than there is.
+        # `substr` stops at the end of a string, so the longest match may be longer than the string.
         going = _numbers_of((best > mark) & (best < sizes))
         begin = tf.gather(best, going)
         rest = tf.strings.substr(tf.gather(left, going), begin, tf.fill(tf.shape(begin), LONGEST))

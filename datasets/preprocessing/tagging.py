@@ -1,4 +1,4 @@
-"""Tagging: sentences to words as treebanks split English, words to numbers, with core TensorFlow string ops only."""
+"""Tagging: sentences to words by the rules of English treebanks, words to numbers, with core TensorFlow string ops only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zoo.datasets.raw import RawData
 
 _MIN_COUNT = 2
-"""Words that occur once in training are unknown words: that is where the model learns what an unknown word's form means."""
+"""Words that occur once in training count as unknown, so that the model learns from the forms of unknown words."""
 _MIN_FORM_COUNT = 3
 _SUFFIXES = (3, 2, 1, 0)
 
@@ -34,16 +34,16 @@ _SUFFIXES = (3, 2, 1, 0)
 @register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class TaggingPreprocessor(VocabularyPreprocessor):
-    """Words to numbers, int32 (batch, words): 0 is padding, 1 a word of which nothing is known.
+    """Words to numbers, int32 (batch, words): 0 is padding, 1 a word with unknown form.
 
     A word is looked up as it is written, then in lower case, then by its form: whether it begins with a capital, is all
     capitals, holds a digit, a hyphen or no letter at all, together with its last 3, 2, 1 or 0 letters. The forms are
-    learnt from words that occur once in training. A text without a word is one unknown word; one of more than
-    `max_length` words is cut.
+    learned from words that occur once in training. A text without words becomes one unknown word. Words after the first
+    `max_length` are ignored.
 
     Attributes:
-        vocabulary: the known words and forms; a form begins with a space, which no word does.
-        max_length: most words of a sentence.
+        vocabulary: the known words and forms; only forms begin with a space.
+        max_length: maximum number of words of a sentence.
 
     Example:
         >>> preprocess = TaggingPreprocessor(("dogs", "n't", " C:"), max_length=9)
@@ -57,19 +57,19 @@ class TaggingPreprocessor(VocabularyPreprocessor):
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """How much of a sentence counts, and what becomes of unknown words."""
+        """How much of a sentence is used, and how unknown words are treated."""
         return (
-            f"Of a sentence the first {self.max_length:,} words count; what follows is cut off without a word.",
-            f"The model knows the {len(self.vocabulary):,} words and forms of `assets/{VOCABULARY_FILE}`, which are of its "
-            "data's language. An unknown word is taken by its form: capitals, digits, hyphens, last letters. Nothing is "
-            "refused.",
+            f"Only the first {self.max_length:,} words of a sentence are used. The rest is silently ignored.",
+            f"The model knows the {len(self.vocabulary):,} words and forms of `assets/{VOCABULARY_FILE}`, in the language of "
+            "its data. An unknown word is represented by its form: capitals, digits, hyphens, last letters. No text is "
+            "rejected.",
         )
 
     @classmethod
     def for_model(
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[TaggingPreprocessor, dict[str, Any]]:
-        """Takes the most frequent words and forms of the training split, as many as `vocab_size` has room for."""
+        """Selects the most frequent words and forms of the training split, as many as fit in `vocab_size`."""
         most, longest = vocabulary_sizes(needs, arguments)
         counts: collections.Counter[bytes] = collections.Counter()
         for batch in data.train.map(lambda example: example["tokens"]).padded_batch(1024, [None]):
@@ -79,7 +79,7 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         return cls(vocabulary, longest), {"vocab_size": len(vocabulary) + FIRST_WORD}
 
     def numbers(self, words: tf.Tensor) -> tf.Tensor:
-        """Turns words, string of any shape, into int32 of the same shape; none of them is padding."""
+        """Turns words, string of any shape, into int32 of the same shape. No word gets the number of padding."""
         words = _clean(words)
         found = tf.fill(tf.shape(words), tf.constant(UNKNOWN, tf.int64))
         for key in (words, tf.strings.lower(words, encoding="utf-8"), *forms(words)):
@@ -87,9 +87,9 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         return tf.cast(found, tf.int32)
 
     def encode(self, examples: Tensors) -> Batch:
-        """Turns `tokens` and `tags` of a raw batch into `token_ids`, `tags` and weights of these, each (batch, words).
+        """Turns `tokens` and `tags` of a raw batch into `token_ids`, `tags` and their weights, each (batch, words).
 
-        The words are those of the data set, not the tokenizer's: they are what the tags belong to.
+        The words are those of the data set, to which the tags belong. The tokenizer is not used.
         """
         tokens = tf.convert_to_tensor(examples["tokens"])[:, : self.max_length]
         tags = tf.convert_to_tensor(examples["tags"])[:, : self.max_length]
@@ -117,19 +117,19 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         return {"token_ids": self._padded(tokens, lengths)}, {"tokens": tokens, "lengths": lengths}
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
-        """Cuts the columns that are padding in every row: short sentences then cost what short sentences cost."""
+        """Removes the columns that are padding in every row, so that batches of short sentences are fast."""
         used = tf.reduce_max(tf.reduce_sum(tf.cast(inputs["token_ids"] != PADDING, tf.int32), axis=1))
         return tf.nest.map_structure(lambda part: part[:, :used], (inputs, targets, weights))
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Sentences as a client sends them; where a data set has only words, these with spaces between."""
+        """Returns sentences as a client sends them. If a data set has only words, they are joined with spaces."""
         texts = np.empty(len(examples), object)
         texts[:] = [e["text"] if e.get("text") else b" ".join(t for t in e["tokens"] if t) for e in examples]
         return {"text": texts}
 
 
 def forms(words: tf.Tensor) -> list[tf.Tensor]:
-    """Describes clean words, string of any shape, by their form: with the last 3, 2, 1 and 0 letters, digits as 0.
+    """Returns the forms of clean words, string of any shape, with the last 3, 2, 1 and 0 letters. Digits become 0.
 
     Example:
         >>> [form.numpy()[0].decode() for form in forms(tf.constant(["Re-reading7"]))]
@@ -142,30 +142,30 @@ def forms(words: tf.Tensor) -> list[tf.Tensor]:
         ("-", r".*-.*"),
         ("S", r"[^\p{L}\p{N}]+"),
     ]
-    said = [tf.where(tf.strings.regex_full_match(words, pattern), flag, "") for flag, pattern in flags]
+    set_flags = [tf.where(tf.strings.regex_full_match(words, pattern), flag, "") for flag, pattern in flags]
     lower = tf.strings.regex_replace(tf.strings.lower(words, encoding="utf-8"), r"\p{N}", "0")
     return [
-        tf.strings.join([" ", *said, ":", tf.strings.regex_replace(lower, rf"^.*(.{{{n}}})$", r"\1")])
+        tf.strings.join([" ", *set_flags, ":", tf.strings.regex_replace(lower, rf"^.*(.{{{n}}})$", r"\1")])
         for n in _SUFFIXES
     ]
 
 
 def _clean(words: tf.Tensor) -> tf.Tensor:
-    """Makes words of a data set what the tokenizer could find: UTF-8 without white space and control characters."""
+    """Cleans words of a data set as the tokenizer does: UTF-8 without white space and control characters."""
     words = tf.strings.unicode_transcode(words, "UTF-8", "UTF-8", errors="replace")
     return tf.strings.regex_replace(words, r"[\pZ\pC]+", "")
 
 
 def _lengths(tokens: tf.Tensor, least: int = 1) -> tf.Tensor:
-    """Counts the words of each row up to the last one that is not empty, int32 (batch,)."""
+    """Counts the words of each row up to the last non-empty word, int32 (batch,)."""
     positions = tf.range(1, tf.shape(tokens)[1] + 1)
     return tf.maximum(tf.reduce_max(tf.where(tokens != "", positions, 0), axis=1), least)
 
 
 def _most_frequent(counts: collections.Counter[bytes]) -> tuple[str, ...]:
-    """The words and forms that training words are looked up by, the most frequent first.
+    """The words and forms for the look-up of training words, the most frequent first.
 
-    What is too rare at one stage of the look-up goes on to the next, as it will when it is served.
+    A word that is too rare for one stage of the look-up is counted in the next stage, as in serving.
     """
     kept = collections.Counter({word: n for word, n in counts.items() if n >= _MIN_COUNT})
     rest = [(word, n) for word, n in counts.items() if word not in kept]
@@ -178,13 +178,13 @@ def _most_frequent(counts: collections.Counter[bytes]) -> tuple[str, ...]:
             stage[key] += n if key not in kept else 0
         least = _MIN_COUNT if i == 0 else _MIN_FORM_COUNT
         kept.update({key: n for key, n in stage.items() if n >= least})
-        # What this stage found is done: 0 keeps it from counting again.
+        # Words that this stage found are done: 0 excludes them from later stages.
         numbers = [0 if key in kept else n for key, n in zip(found, numbers, strict=True)]
     return tuple(key.decode() for key, _ in sorted(kept.items(), key=lambda item: (-item[1], item[0])))
 
 
-# --- The tokenizer: what the English treebanks of Universal Dependencies split ---------------------------------------
-# Plain ranges instead of Unicode classes: in so long a pattern RE2 would run out of memory and become slow.
+# --- The tokenizer: the rules of the English treebanks of Universal Dependencies -------------------------------------
+# Plain ranges instead of Unicode classes: with classes RE2 would run out of memory and become slow in so long a pattern.
 _END = r" !-/:-@\[-`{-~’‘"  # ends a word: a space, ASCII's punctuation, the two curly apostrophes
 _CHAR = f"[^{_END}]"
 _LETTER = f"[^0-9{_END}]"
@@ -201,7 +201,7 @@ _PREFIXES = (
     "e|co|pre|non|ex|post|anti|multi|re|pro|semi|sub|mid|un|inter|over|de|uni|ultra|mini|micro|counter|intra|vice"
 )
 _ENDINGS = "com|org|net|edu|gov|mil|info|biz|html?|doc|xls|pdf|txt|jpg|ppt|zip|exe"
-# The first of these that matches is a token; what none matches is a token of its own.
+# The first matching alternative is a token. Text between matches is a token, too.
 _TOKEN = "|".join(
     [
         r"[A-Za-z]{3,6}://[^ <>\"]*[^ <>\".,;:!?)\]}'’]",  # URLs
@@ -217,14 +217,14 @@ _TOKEN = "|".join(
         r"[.+]?\d+(?:[.,:/]\d+)*(?:(?:st|nd|rd|th|s)\b)?",  # numbers, times, dates, 2nd, 1990s
         rf"(?i:{_PREFIXES})-{_LETTER}+",  # e-mail, non-commercial; every other hyphen splits
         rf"{_LETTER}{_CHAR}*(?:&{_LETTER}{_CHAR}*)+",  # AT&T
-        rf"{_LETTER}{_CHAR}*(?:['’_]{_LETTER}{_CHAR}*)*['’]?",  # words, with what hangs on them
+        rf"{_LETTER}{_CHAR}*(?:['’_]{_LETTER}{_CHAR}*)*['’]?",  # words with clitics
         r"['’`](?i:s|m|re|ve|ll|d|em|til|cause|n)\b",
         r"[.!?]{2,}",
         *(rf"{mark}{{2,}}" for mark in ("-", r"\*", "=", "_", "~", "#", r"\+", "<", ">", "'", "’")),
         f"[{_END[1:]}]",
     ]
 )
-# What hangs on a word is cut off it, once each, in this order.
+# Clitics are split off, once each, in this order.
 _CUTS = (
     r"^(.+)((?i:n['’]t))$",
     r"^(.*[^'’])(['’](?i:s|m|re|ve|ll|d))$",
@@ -239,10 +239,10 @@ _CUTS = (
 
 
 def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
-    """Splits English texts, string (batch,), into tokens, ragged string (batch, tokens), near the UD treebanks' rules.
+    """Splits English texts, string (batch,), into tokens, ragged string (batch, tokens), close to the UD treebanks' rules.
 
-    Contractions are split (do n't), runs of a punctuation mark stay together, URLs, e-mail addresses, numbers, times and
-    common abbreviations stay whole. What is not UTF-8 becomes U+FFFD.
+    Contractions are split (do n't). Runs of a punctuation mark, URLs, e-mail addresses, numbers, times and common
+    abbreviations stay whole. Bytes that are not UTF-8 become U+FFFD.
 
     Example:
         >>> tokenize(tf.constant(["She can't pay $5.50..."])).to_list()

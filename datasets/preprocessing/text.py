@@ -1,4 +1,4 @@
-"""Text: words to numbers inside the graph, with core TensorFlow string ops only."""
+"""Text preprocessing: words to numbers in the graph, with core TensorFlow string ops only."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ PADDING, UNKNOWN = 0, 1
 FIRST_WORD = 2
 VOCABULARY_FILE = "vocabulary.txt"
 _MIN_COUNT = 2
-"""Words that occur once in training are unknown words: that is where the model learns what an unknown word means."""
+"""Words that occur once in training count as unknown, so that the model learns from unknown words."""
 
 
 @dataclasses.dataclass(frozen=True)
 class VocabularyPreprocessor:
-    """What preprocessors share that look words up in one vocabulary: its table, its file, and the request `text`.
+    """Base of preprocessors that look words up in one vocabulary: its table, its file, and the request `text`.
 
     Attributes:
-        vocabulary: the known words; the first one's number is 2.
-        max_length: most words of a text.
+        vocabulary: the known words; the first word has the number 2.
+        max_length: maximum number of words of a text.
     """
 
     vocabulary: tuple[str, ...]
@@ -42,7 +42,7 @@ class VocabularyPreprocessor:
     _tables: list[tf.lookup.StaticHashTable] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "vocabulary", tuple(self.vocabulary))  # a list, when it comes from a file
+        object.__setattr__(self, "vocabulary", tuple(self.vocabulary))  # it is a list if it was read from a file
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -56,27 +56,27 @@ class VocabularyPreprocessor:
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """How much of a text counts, and what becomes of unknown words."""
+        """How much of a text is used, and how unknown words are treated."""
         return (
-            f"Of a text the first {self.max_length:,} words count; what follows is cut off without a word.",
-            f"The model knows the {len(self.vocabulary):,} entries of `assets/{VOCABULARY_FILE}`. All others count as one "
-            "unknown word; so does a text without a word, and what is not UTF-8. Nothing is refused.",
+            f"Only the first {self.max_length:,} words of a text are used. The rest is silently ignored.",
+            f"The model knows the {len(self.vocabulary):,} entries of `assets/{VOCABULARY_FILE}`. Any other word becomes the "
+            "unknown word. So does a text without words, and any bytes that are not UTF-8. No text is rejected.",
         )
 
     def _table(self) -> tf.lookup.StaticHashTable:
         if not self._tables:
-            with tf.init_scope():  # also when first asked for while a tf.data function is traced
+            with tf.init_scope():  # needed if the first access is in a traced tf.data function
                 if self._file is None:
                     numbers = tf.range(FIRST_WORD, FIRST_WORD + len(self.vocabulary), dtype=tf.int64)
                     words = tf.constant(self.vocabulary, tf.string)
                     self._tables.append(lookup.in_memory(words, numbers, UNKNOWN))
                 else:
-                    # In the file, line 0 and 1 are padding and unknown words, so that a line's number is the word's.
+                    # Lines 0 and 1 of the file are padding and the unknown word, so a word's number is its line's.
                     self._tables.append(lookup.numbers_of_lines(self._file, UNKNOWN))
         return self._tables[0]
 
     def for_export(self, directory: Path) -> tuple[Self, list[Any]]:
-        """Returns an equal preprocessor whose vocabulary is a file in `directory`, and what must be saved with it."""
+        """Returns an equal preprocessor whose vocabulary is a file in `directory`, and the objects to save with it."""
         file = directory / VOCABULARY_FILE
         file.write_text("".join(f"{word}\n" for word in ("[PAD]", "[UNK]", *self.vocabulary)), encoding="utf-8")
         served = dataclasses.replace(self, _file=file, _tables=[])
@@ -93,14 +93,14 @@ def text_request(name: str) -> Request:
 
 
 USUAL_SIZES = {"vocab_size": 10_000, "max_length": 128}
-"""Most words and longest text where neither the builder's arguments nor the model's spec say."""
+"""Default vocabulary size and text length, if neither the builder's arguments nor the model's spec set them."""
 
 
 def vocabulary_sizes(needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[int, int]:
-    """Returns vocabulary size and longest text: the builder's arguments, else what the spec needs.
+    """Returns vocabulary size and maximum text length, from the builder's arguments or else from the spec.
 
     Raises:
-        UsageError: one of them is no whole number of at least 3.
+        UsageError: one of them is not a whole number of at least 3.
     """
     sizes = []
     for name, usual in USUAL_SIZES.items():
@@ -119,12 +119,13 @@ def vocabulary_sizes(needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
 class TextPreprocessor(VocabularyPreprocessor):
     """Texts to word numbers, int32 (batch, tokens): 0 is padding, 1 an unknown word, words from 2 by falling frequency.
 
-    Lower-cases, makes every punctuation mark and symbol (emoji too) a word of its own, splits at white space. A text without
-    a word is one unknown word; one of more than `max_length` words is cut; what is not UTF-8 becomes U+FFFD, an unknown word.
+    Text is lower-cased and split at white space. Every punctuation mark and symbol (also emoji) is a separate word. A text
+    without words becomes one unknown word. Words after the first `max_length` are ignored. Bytes that are not UTF-8 become
+    U+FFFD, an unknown word.
 
     Attributes:
         vocabulary: the known words.
-        max_length: most words of a text.
+        max_length: maximum number of words of a text.
 
     Example:
         >>> TextPreprocessor(("hello", "!"), 5)(["Hello, world!", ""]).numpy().tolist()
@@ -138,12 +139,12 @@ class TextPreprocessor(VocabularyPreprocessor):
     def for_model(
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[TextPreprocessor, dict[str, Any]]:
-        """Takes the most frequent words of the training split, as many as the builder's `vocab_size` has room for."""
+        """Selects the most frequent words of the training split, as many as fit in the builder's `vocab_size`."""
         if "text_pair" in data.features:
             models = registry.list_models(task=data.task, variants=False)
             able = [name for name in models if registry.get_spec(name).preprocessing.get("reads_pairs")]
             raise UsageError(
-                f"Data set {data.name!r} has pairs of texts, of which this model would read the first alone. Choose "
+                f"Data set {data.name!r} has pairs of texts, but this model would read only the first text. Choose "
                 f"{', '.join(able)}, or leave the column out."
             )
         most, longest = vocabulary_sizes(needs, arguments)
@@ -164,7 +165,7 @@ class TextPreprocessor(VocabularyPreprocessor):
         return self._numbers(self._words(raw))
 
     def _words(self, raw: tf.Tensor) -> tf.RaggedTensor:
-        """The words of texts; an empty one for a text without a word."""
+        """The words of texts; a text without words gets one empty word."""
         found = words(raw)[:, : self.max_length]
         empty = tf.cast(found.row_lengths() == 0, tf.int64)
         filler = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(empty)], ""), empty)
@@ -184,13 +185,13 @@ class TextPreprocessor(VocabularyPreprocessor):
         return {"token_ids": self._numbers(found)}, {"tokens": found.to_tensor("")}
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
-        """Cuts the columns that are padding in every row: short texts then cost what short texts cost."""
+        """Removes the columns that are padding in every row, so that batches of short texts are fast."""
         ids = inputs["token_ids"]
         used = tf.reduce_max(tf.reduce_sum(tf.cast(ids != PADDING, tf.int32), axis=1))
         return {"token_ids": ids[:, :used]}, targets, weights
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Texts of a data set as a client sends them."""
+        """Returns texts of a data set as a client sends them."""
         texts = np.empty(len(examples), object)
         texts[:] = [example["text"] for example in examples]
         return {"text": texts}
@@ -204,7 +205,7 @@ def words(texts: tf.Tensor) -> tf.RaggedTensor:
         [[b'it', b"'", b's', b'5', b'o', b"'", b'clock', b'!']]
     """
     texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-    # Before lower-casing, which silently ends a text at its first NUL.
+    # This must precede lower-casing, which silently ends a text at its first NUL.
     texts = tf.strings.regex_replace(texts, r"[\pZ\pC]+", " ")
     texts = tf.strings.lower(texts, encoding="utf-8")
     texts = tf.strings.regex_replace(texts, r"([\p{P}\p{S}])", r" \1 ")

@@ -1,8 +1,8 @@
-"""Translation: pairs of texts to piece numbers and back inside the graph, with core TensorFlow string ops only.
+"""Translation: pairs of texts to token numbers and back in the graph, with core TensorFlow string ops only.
 
-A text is cut into chunks (a word with the space before it, a digit, a punctuation mark), a chunk into the longest known
-pieces from its start. All chunks together are the text: nothing is lower-cased or dropped, so that an answer comes back with
-its case and spaces. Words that are rare or new are written in parts, so that no word is unknown, only a character can be.
+A text is split into chunks (a word with the space before it, a digit, a punctuation mark), and a chunk into the longest known
+subword tokens from its start. Nothing is lower-cased or dropped, so translations keep case and spaces. Rare and new words are
+split into several tokens, so no word is unknown. Only a character can be unknown.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 PADDING, UNKNOWN, START, END = 0, 1, 2, 3
 FIRST_PIECE = 4
 MARK = "\u2581"
-"""Stands for a space in a piece, so that a vocabulary file shows it; in a text it is read as a space."""
+"""Stands for a space in a token, so that it is visible in a vocabulary file. In a text it is read as a space."""
 _SPECIAL = ("[PAD]", "[UNK]", "[START]", "[END]")
 _MIN_COUNT = 2
 _LONGEST = 20
-"""Most characters of a piece."""
+"""Maximum number of characters of a token."""
 
-# Apostrophes stay with the letters before them, as in elisions (l', qu'); a no-break space with the mark after it. Other
-# symbols (\p{So}), the mark itself among them, are chunks of their own.
+# An apostrophe stays with the letters before it, as in elisions (l', qu'), and a no-break space with the mark after it. Any
+# other symbol (\p{So}), also MARK itself, is a separate chunk.
 _CHUNK = (
     rf"({MARK}?[\pL\pM]+['\x{{2019}}]?|{MARK}?\pN|"
     rf"[{MARK}\x{{a0}}\x{{202f}}]?[\pP\p{{Sm}}\p{{Sc}}\p{{Sk}}]|(?s:.))"
@@ -49,15 +49,16 @@ _CUT = "\x01"
 @register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class TranslationPreprocessor:
-    """Texts and their translations to numbers of pieces, int32 (batch, pieces), and numbers of pieces to texts.
+    """Texts and their translations to token numbers, int32 (batch, tokens), and token numbers to texts.
 
-    0 is padding, 1 an unknown character, 2 the start of a target, 3 its end, pieces from 4 by falling frequency. Control
-    characters become spaces, what is not UTF-8 becomes U+FFFD; all else is kept. An empty text is one piece, a space.
+    0 is padding, 1 an unknown character, 2 the start of a target, 3 its end. Tokens are numbered from 4 by falling frequency.
+    Control characters become spaces, and bytes that are not UTF-8 become U+FFFD. Everything else is kept. An empty text
+    becomes one token, a space.
 
     Attributes:
-        source_vocabulary: the known pieces of the texts.
-        target_vocabulary: the known pieces of the translations.
-        max_length: most pieces of a text; what is beyond is cut, and the end of a cut translation with it.
+        source_vocabulary: the known tokens of the texts.
+        target_vocabulary: the known tokens of the translations.
+        max_length: maximum number of tokens of a text. Longer texts are truncated; a truncated translation has no end token.
 
     Example:
         >>> p = TranslationPreprocessor(("\u2581Go", "."), ("\u2581Va", "\u2581!"), 9)
@@ -78,16 +79,16 @@ class TranslationPreprocessor:
 
     def __post_init__(self) -> None:
         for name in ("source_vocabulary", "target_vocabulary"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # a list, when it comes from a file
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # it is a list if it was read from a file
 
     @classmethod
     def for_model(
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[TranslationPreprocessor, dict[str, Any]]:
-        """Learns pieces of the training split, as many as `source_vocab_size` and `target_vocab_size` have room for.
+        """Learns subword tokens from the training split, as many as fit in `source_vocab_size` and `target_vocab_size`.
 
         Raises:
-            UsageError: a size or length that is too small or not a whole number.
+            UsageError: a size or length is too small or not a whole number.
         """
         sizes = {name: arguments.get(name, needs["vocab_size"]) for name in ("source_vocab_size", "target_vocab_size")}
         sizes["max_length"] = arguments.get("max_length", needs["max_length"])
@@ -122,20 +123,21 @@ class TranslationPreprocessor:
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """How much of a text counts, and what becomes of unknown letters."""
+        """How much of a text is used, and how unknown characters are treated."""
         return (
-            f"Of a text the first {self.max_length:,} pieces of words count, and an answer has no more; what follows is "
-            "cut off without a word.",
-            "A letter that the training data did not have is an unknown piece. Nothing is refused: a text in another "
-            "language gets an answer too, and a wrong one.",
+            f"Only the first {self.max_length:,} subword tokens of a text are used. The rest is silently ignored. A "
+            "translation has no more tokens, either.",
+            "A character that the training data did not have becomes an unknown token. No text is rejected: a text in "
+            "another language gets a translation too, and a wrong one.",
         )
 
     def encode(self, examples: Tensors) -> Batch:
         """Turns `text` and `translation`, string (batch,), into a training batch.
 
         Returns:
-            `source_ids` and `target_ids`, int32 (batch, pieces), the latter behind the start; as target `translation` what
-            follows each of these, int32 of the same shape, the end last; float32 weights of that shape, 0 on padding.
+            The inputs `source_ids` and `target_ids`, int32 (batch, tokens); `target_ids` begins with the start token. The
+            target `translation`, int32 of the same shape: the next token after each input token, with the end token last.
+            Its weights, float32 of the same shape, 0 on padding.
         """
         found = self._numbers(examples["translation"], "target")
         rows = tf.ones([found.nrows(), 1], tf.int32)
@@ -146,13 +148,13 @@ class TranslationPreprocessor:
         return {**sources, "target_ids": inputs}, {"translation": targets}, {"translation": weights}
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Turns `text`, string (batch,), into {"source_ids": int32 (batch, pieces)}; there are no extras."""
+        """Turns `text`, string (batch,), into {"source_ids": int32 (batch, tokens)}. There are no extras."""
         return {"source_ids": self._numbers(requests["text"], "source").to_tensor(PADDING)}, {}
 
     def to_text(self, ids: tf.Tensor) -> tf.Tensor:
-        """Turns target piece numbers, int (batch, pieces), into texts, string (batch,).
+        """Turns target token numbers, int (batch, tokens), into texts, string (batch,).
 
-        Padding, start and end give nothing; an unknown piece, and a number that there is not, give U+FFFD.
+        Padding, start and end are skipped. An unknown token or an invalid number becomes U+FFFD.
         """
         found = self._table("pieces").lookup(tf.cast(ids, tf.int64))
         found = tf.where(ids >= FIRST_PIECE, found, tf.where(ids == UNKNOWN, "\ufffd", ""))
@@ -160,19 +162,19 @@ class TranslationPreprocessor:
         return tf.strings.regex_replace(text, "^ ", "")
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
-        """Cuts the columns that are padding in every row, of the source and of the target each."""
+        """Removes the columns that are padding in every row, separately for source and target."""
         used = {name: tf.reduce_max(tf.math.count_nonzero(ids, axis=1)) for name, ids in inputs.items()}
         trimmed = {name: ids[:, : used[name]] for name, ids in inputs.items()}
         return trimmed, *tf.nest.map_structure(lambda part: part[:, : used["target_ids"]], (targets, weights))
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Texts of a data set as a client sends them."""
+        """Returns texts of a data set as a client sends them."""
         texts = np.empty(len(examples), object)
         texts[:] = [_bytes(example["text"]) for example in examples]
         return {"text": texts}
 
     def for_export(self, directory: Path) -> tuple[TranslationPreprocessor, list[Any]]:
-        """Returns an equal preprocessor whose vocabularies are files in `directory`, and what must be saved with it."""
+        """Returns an equal preprocessor whose vocabularies are files in `directory`, and the objects to save with it."""
         for side, pieces in (("source", self.source_vocabulary), ("target", self.target_vocabulary)):
             text = "".join(f"{piece}\n" for piece in (*_SPECIAL, *pieces))
             (directory / f"{side}_vocabulary.txt").write_text(text, encoding="utf-8")
@@ -188,7 +190,7 @@ class TranslationPreprocessor:
         }
 
     def _numbers(self, texts: tf.Tensor, side: str) -> tf.RaggedTensor:
-        """Returns the numbers of a text's pieces, ragged int32 (batch, 1 to max_length)."""
+        """Returns the token numbers of texts, ragged int32 (batch, 1 to max_length)."""
         texts = tf.convert_to_tensor(texts)
         if texts.dtype != tf.string or texts.shape.rank != 1:
             raise UsageError(
@@ -201,10 +203,10 @@ class TranslationPreprocessor:
         return nested.merge_dims(1, 2)[:, : self.max_length]
 
     def _table(self, name: str) -> tf.lookup.StaticHashTable:
-        """`source` and `target` know the numbers of pieces, `pieces` the target's pieces by number."""
+        """`source` and `target` map tokens to numbers, and `pieces` maps numbers to target tokens."""
         if name not in self._tables:
             side = "target" if name == "pieces" else name
-            with tf.init_scope():  # also when first asked for while a tf.data function is traced
+            with tf.init_scope():  # needed if the first access is in a traced tf.data function
                 if self._directory is None:
                     pieces = self.source_vocabulary if side == "source" else self.target_vocabulary
                     numbers = tf.range(FIRST_PIECE, FIRST_PIECE + len(pieces), dtype=tf.int64)
@@ -221,11 +223,11 @@ class TranslationPreprocessor:
 
 
 def chunks(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
-    """Cuts texts, string (batch,), into chunks, ragged string (batch, at least 1); joined they are the text again.
+    """Splits texts, string (batch,), into chunks, ragged string (batch, at least 1). Joined chunks give the text again.
 
     Args:
         texts: UTF-8.
-        most: how many pieces of a text are wanted at most; what is surely beyond is not looked at.
+        most: maximum number of tokens needed per text. Characters that are surely beyond are not processed.
 
     Example:
         >>> [c.decode() for c in chunks(tf.constant(["J'ai 19 ans !"]))[0].numpy()]
@@ -235,26 +237,26 @@ def chunks(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
     if most is not None:
         texts = tf.strings.substr(texts, 0, most * _LONGEST, unit="UTF8_CHAR")
     texts = tf.strings.regex_replace(texts, r"[\p{Cc}\x{2028}\x{2029} ]", MARK)
-    texts = tf.strings.join([MARK, texts])  # a word at the start is the same piece as within
+    texts = tf.strings.join([MARK, texts])  # a word has the same token at the start of a text and within it
     cut = tf.strings.regex_replace(texts, _CHUNK, rf"{_CUT}\1")
     return tf.strings.split(tf.strings.substr(cut, 1, 2**31 - 1), _CUT)
 
 
 def longest_pieces(texts: tf.Tensor, table: tf.lookup.StaticHashTable) -> tf.RaggedTensor:
-    """Cuts chunks, string (n,), into the longest pieces that a table knows, from the start on: ragged int32 (n, at least 1).
+    """Splits chunks, string (n,), into the longest tokens in a table, from the start: ragged int32 (n, at least 1).
 
-    A character that the table does not know is one unknown piece.
+    A character that is not in the table becomes one unknown token.
     """
     characters = tf.strings.unicode_split(texts, "UTF-8").to_tensor("")  # (n, longest)
     whole = tf.cast(table.lookup(texts), tf.int32)
-    rest = tf.where(whole == UNKNOWN)[:, 0]  # most chunks are a piece
+    rest = tf.where(whole == UNKNOWN)[:, 0]  # most chunks are a single token
     characters = tf.gather(characters, rest)
     present = characters != ""
     width = tf.shape(characters)[1]
     places = tf.range(width)
 
     def longer(size: tf.Tensor, candidates: tf.Tensor, sizes: tf.Tensor, numbers: tf.Tensor) -> Any:
-        """Of every place, the number of the longest known piece that starts there, among those of up to `size`."""
+        """Updates the longest known token that starts at each place with the tokens of length `size`."""
         known = tf.cast(table.lookup(candidates), tf.int32)
         fits = (known != UNKNOWN) & (places + size <= tf.reduce_sum(tf.cast(present, tf.int32), axis=1, keepdims=True))
         sizes, numbers = tf.where(fits, size, sizes), tf.where(fits, known, numbers)
@@ -270,7 +272,7 @@ def longest_pieces(texts: tf.Tensor, table: tf.lookup.StaticHashTable) -> tf.Rag
     )
 
     def follow(place: tf.Tensor, at: tf.Tensor, taken: tf.Tensor) -> Any:
-        """Marks the places where a piece starts: `at` is where the next one does."""
+        """Marks the places where a token starts. `at` is the start of the next token."""
         here = at == place
         taken |= here[:, tf.newaxis] & (places == place)
         return place + 1, tf.where(here, place + sizes[:, place], at), taken
@@ -282,21 +284,21 @@ def longest_pieces(texts: tf.Tensor, table: tf.lookup.StaticHashTable) -> tf.Rag
         shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([None, None])),
     )
     parts = tf.ragged.boolean_mask(numbers, taken & present)
-    # Whole chunks and cut ones, back in their order.
+    # Whole and split chunks, back in their order.
     ordered = tf.where(whole != UNKNOWN)[:, 0]
     both = tf.concat([tf.RaggedTensor.from_tensor(tf.gather(whole, ordered)[:, tf.newaxis]), parts], axis=0)
     return tf.gather(both, tf.argsort(tf.concat([ordered, rest], axis=0)))
 
 
 def learn_pieces(words: Mapping[str, int], size: int) -> list[str]:
-    """Returns at most `size` pieces to write words with, the most frequent first.
+    """Returns at most `size` subword tokens, the most frequent first.
 
-    Starts from the characters and joins the most frequent pair of neighbours until there are enough. Pairs that occur once
-    are not joined. Source: Sennrich et al., Neural machine translation of rare words with subword units, ACL 2016.
+    It starts from the characters and repeatedly joins the most frequent pair of neighbours. Pairs that occur once are not
+    joined. Source: Sennrich et al., Neural machine translation of rare words with subword units, ACL 2016.
 
     Args:
-        words: how often each chunk occurs.
-        size: number of pieces.
+        words: number of occurrences of each chunk.
+        size: maximum number of tokens.
 
     Example:
         >>> learn_pieces({"\u2581an": 5, "\u2581on": 3}, 5)
@@ -306,7 +308,7 @@ def learn_pieces(words: Mapping[str, int], size: int) -> list[str]:
     for word, count in words.items():
         for character in word:
             alphabet[character] += count
-    alphabet[MARK] += _MIN_COUNT  # whatever the texts: it is what an empty one is
+    alphabet[MARK] += _MIN_COUNT  # always included: it is the token of an empty text
     known = [c for c, n in sorted(alphabet.items(), key=lambda item: (-item[1], item[0])) if n >= _MIN_COUNT][:size]
     spelled = [(list(word), count) for word, count in sorted(words.items()) if count >= _MIN_COUNT]
     known += _joined_pairs(spelled, size - len(known), set(known))
@@ -319,7 +321,7 @@ def learn_pieces(words: Mapping[str, int], size: int) -> list[str]:
 
 
 def _joined_pairs(spelled: list[tuple[list[str], int]], most: int, known: set[str]) -> list[str]:
-    """Joins pairs in the spellings, in place, until `most` new pieces came of it; returns these."""
+    """Joins pairs in the spellings, in place, until there are `most` new tokens, and returns these."""
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
     where: dict[tuple[str, str], set[int]] = collections.defaultdict(set)
     for i, (spelling, count) in enumerate(spelled):
@@ -333,8 +335,8 @@ def _joined_pairs(spelled: list[tuple[list[str], int]], most: int, known: set[st
         count, pair = heapq.heappop(waiting)
         joined = "".join(pair)
         if counts[pair] != -count or -count < _MIN_COUNT or len(joined) > _LONGEST:
-            continue  # too long, or an outdated entry: the pair is in the heap again with its count of now
-        if joined not in known:  # another pair may have given it
+            continue  # too long, or an outdated entry: the pair is also in the heap with its current count
+        if joined not in known:  # another pair may have produced it
             known.add(joined)
             made.append(joined)
         changed: set[tuple[str, str]] = set()

@@ -1,4 +1,4 @@
-"""Vocabularies of pieces, trained on texts."""
+"""Trains vocabularies of subword tokens on texts."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from zoo.datasets.raw import RawData
 
 _ALPHABET = 1000
-"""Most characters of a trained vocabulary, the most frequent ones; a word with another one is unknown."""
+"""Maximum number of characters in a trained vocabulary. The most frequent are kept; words with others are unknown."""
 _MIN_COUNT = 2
 
 
 def texts_of(data: RawData, split: str = "train") -> Iterator[str]:
-    """Yields the texts of a data set's split, of pairs the first and the second in turn.
+    """Yields the texts of a data set's split. The two texts of a pair follow each other.
 
     Raises:
-        UsageError: it has none.
+        UsageError: the data set has no texts.
 
     Example:
         >>> next(texts_of(zoo.datasets.load("commands"), "test"))
@@ -38,17 +38,17 @@ def texts_of(data: RawData, split: str = "train") -> Iterator[str]:
 
 
 def train_pieces(texts: Iterable[str], size: int, rules: Rules = Rules()) -> tuple[str, ...]:  # noqa: B008
-    """Trains a vocabulary of pieces: the special tokens, the characters, and what joins most often.
+    """Trains a WordPiece vocabulary: the special tokens, the characters, and the most frequent subword tokens.
 
-    The same texts in any order give the same pieces.
+    The same texts in any order give the same vocabulary.
 
     Args:
         texts: the corpus.
-        size: most pieces, the five special tokens and all characters among them.
-        rules: how texts become words.
+        size: maximum size, including the five special tokens and all characters.
+        rules: rules for splitting texts into words.
 
     Raises:
-        UsageError: the size leaves no room, or the texts hold no word.
+        UsageError: the size is too small, or the texts hold no word.
 
     Example:
         >>> train_pieces(["low lower lowest"] * 9, 20)[-1]
@@ -68,13 +68,13 @@ def train_pieces(texts: Iterable[str], size: int, rules: Rules = Rules()) -> tup
     kept = ranked[: min(_ALPHABET, max(1, (size - len(SPECIAL_TOKENS)) // 2))]
     if not kept or size < len(SPECIAL_TOKENS) + 2:
         raise UsageError(
-            f"No vocabulary of {size} pieces comes from texts with {len(characters)} characters; expected at least "
-            f"{len(SPECIAL_TOKENS) + 2} pieces and one character. Pass more texts or a larger size."
+            f"Cannot train a vocabulary of {size} tokens on texts with {len(characters)} characters; expected at least "
+            f"{len(SPECIAL_TOKENS) + 2} tokens and one character. Pass more texts or a larger size."
         )
     dropped = dict.fromkeys(map(ord, ranked[len(kept) :]))
     words = collections.Counter({word: count for word, count in words.items() if word.translate(dropped) == word})
-    # The library numbers characters in the order of a hash table, which differs from run to run, and breaks ties by these
-    # numbers. Handed over as special tokens they have theirs before it begins.
+    # The library numbers characters in the order of a hash table, which differs between runs, and breaks ties by these
+    # numbers. Characters that are passed as special tokens get fixed numbers.
     inside = sorted({character for word in words for character in word[1:]})
     first = [*SPECIAL_TOKENS, *sorted(kept), *(CONTINUES + character for character in inside)]
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))

@@ -1,4 +1,4 @@
-"""WordPiece: texts and pairs of texts to BERT's inputs inside the graph, with core TensorFlow ops only."""
+"""WordPiece: texts and pairs of texts to BERT's inputs in the graph, with core TensorFlow ops only."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 _NAMES = ("token_ids", "token_type_ids", "padding_mask")
 _SHORTEST = 3
-"""`[CLS]` and two `[SEP]`: what a pair of texts takes without a word."""
+"""`[CLS]` and two `[SEP]`: the length of a pair of empty texts."""
 
 
 class Tables:
-    """What a graph looks up, made once: the vocabulary's table and the tables of characters.
+    """The tables of a graph: the vocabulary's table and the tables of characters.
 
     Args:
-        vocabulary: the pieces in the order of their numbers.
-        rules: how texts become words.
-        file: a file with the vocabulary that the table is made from, None for one in memory.
+        vocabulary: the tokens in the order of their numbers.
+        rules: rules for splitting texts into words.
+        file: the vocabulary file that the table reads; None for a table in memory.
     """
 
     def __init__(self, vocabulary: Sequence[str], rules: Rules, file: Path | None) -> None:
-        with tf.init_scope():  # also when first asked for while a tf.data function is traced
+        with tf.init_scope():  # needed if the first access is in a traced tf.data function
             if file is None:
                 numbers = tf.range(len(vocabulary), dtype=tf.int64)
                 self.pieces = lookup.in_memory(tf.constant(vocabulary, tf.string), numbers, -1)
@@ -60,16 +60,17 @@ class Tables:
 @register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class WordPiecePreprocessor:
-    """Texts to the numbers of pieces as `transformers`' BertTokenizer does it, with core TensorFlow ops only.
+    """Texts to token numbers as in `transformers`' BertTokenizer, with core TensorFlow ops only.
 
-    A text becomes `[CLS] text [SEP]`, a pair `[CLS] text [SEP] text_pair [SEP]`, whose second half has token type 1. What
-    is longer than `max_length` is cut at its end, of a pair the longer text first. A batch is padded to its longest row.
+    A text becomes `[CLS] text [SEP]`. A pair becomes `[CLS] text [SEP] text_pair [SEP]`, with token type 1 in the second
+    half. Rows are truncated at the end to `max_length`; in a pair, the longer text is truncated first. A batch is padded to
+    its longest row.
 
     Attributes:
-        vocabulary: the pieces in the order of their numbers.
-        max_length: most pieces of a row, `[CLS]` and `[SEP]` among them.
-        lower_case: whether letters become small ones.
-        strip_accents: whether marks over and under letters are left out; None does as `lower_case` does.
+        vocabulary: the tokens in the order of their numbers.
+        max_length: maximum number of tokens of a row, including `[CLS]` and `[SEP]`.
+        lower_case: whether text is lower-cased.
+        strip_accents: whether accents are removed; None means the same as `lower_case`.
         split_chinese: whether every Chinese character is a word.
         has_pairs: whether the data has a second text, `text_pair`.
 
@@ -92,7 +93,7 @@ class WordPiecePreprocessor:
     padding: ClassVar[float] = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "vocabulary", tuple(self.vocabulary))  # a list, when it comes from a file
+        object.__setattr__(self, "vocabulary", tuple(self.vocabulary))  # it is a list if it was read from a file
         check_pieces(self.vocabulary, "The vocabulary")
         if isinstance(self.max_length, bool) or not isinstance(self.max_length, int) or self.max_length < _SHORTEST:
             raise UsageError(
@@ -103,10 +104,9 @@ class WordPiecePreprocessor:
     def for_model(
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[Self, dict[str, Any]]:
-        """Takes the vocabulary that the builder's `vocabulary` names, or that of the checkpoint, or trains one on the
-        training split.
+        """Reads the vocabulary from the builder's `vocabulary` or from the checkpoint, or trains one on the training split.
 
-        The longest row is the builder's `max_length`, and never more than the checkpoint has positions.
+        The maximum length is the builder's `max_length`, but at most the number of positions in the checkpoint.
         """
         checkpoint, given = needs.get("checkpoint"), arguments.get("vocabulary")
         size, longest = vocabulary_sizes(needs, arguments)
@@ -128,8 +128,8 @@ class WordPiecePreprocessor:
         room = sizes.get("vocab_size", len(vocabulary))
         if checkpoint is not None and len(vocabulary) > room:
             raise UsageError(
-                f"{given or checkpoint.path} has {len(vocabulary):,} pieces in its vocabulary; {checkpoint.path} has room "
-                f"for {room:,}. Pass files that belong together."
+                f"{given or checkpoint.path} has {len(vocabulary):,} tokens in its vocabulary; {checkpoint.path} has "
+                f"embeddings for {room:,}. Pass files that belong together."
             )
         fixed = {"vocab_size": room, "max_length": longest}
         return cls(vocabulary, longest, has_pairs="text_pair" in data.features, **rules), fixed
@@ -141,28 +141,28 @@ class WordPiecePreprocessor:
 
     @property
     def requests(self) -> dict[str, Request]:
-        """`text`, string (batch,), UTF-8; with pairs `text_pair` likewise."""
+        """`text`, string (batch,), UTF-8; for pairs also `text_pair`, of the same form."""
         names = ("text", "text_pair") if self.has_pairs else ("text",)
         return {name: text_request(name) for name in names}
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """How much of a text counts, what becomes of unknown words, and what counts as a special token."""
+        """How much of a text is used, how unknown words are treated, and which special tokens are recognised."""
         special = ", ".join(f"`{token}`" for token in SPECIAL_TOKENS if token in self.vocabulary)
         longest = (
-            f"Of a text the first {self.max_length - 2:,} pieces of words count; the rest is cut off without a word."
+            f"Only the first {self.max_length - 2:,} subword tokens of a text are used. The rest is silently ignored."
         )
         if self.has_pairs:
             longest = (
-                f"Of a pair {self.max_length - 3:,} pieces of words count; the longer text is cut at its end first."
+                f"Only {self.max_length - 3:,} subword tokens of a pair are used. The longer text is truncated first."
             )
         return (
             longest,
-            f"Words are put together from the {len(self.vocabulary):,} pieces of `assets/{VOCABULARY_FILE}`. A word with a "
-            f"part that is none of them, or of more than {MOST_CHARACTERS} characters, is unknown. What is not UTF-8 is left "
-            "out. Nothing is refused.",
-            f"{special} in a text are special tokens, not words, as they are in the tokenizer that the model comes from; "
-            "take them out of texts that others write.",
+            f"Words are split into the {len(self.vocabulary):,} tokens of `assets/{VOCABULARY_FILE}`. A word that cannot be "
+            f"split, or that has more than {MOST_CHARACTERS} characters, is unknown. Bytes that are not UTF-8 are removed. "
+            "No text is rejected.",
+            f"{special} in a text are special tokens, not words, as in the original tokenizer of the model. "
+            "Remove them from texts that come from other people.",
         )
 
     @property
@@ -182,13 +182,13 @@ class WordPiecePreprocessor:
             pairs: the second texts, string (batch,).
 
         Returns:
-            `token_ids`, `token_type_ids` (1 on second texts) and `padding_mask` (1 on pieces), int32 (batch, tokens),
+            `token_ids`, `token_type_ids` (1 on second texts) and `padding_mask` (1 on tokens), int32 (batch, tokens),
             padded to the longest row of the batch.
         """
         checked = [_check_batch(batch) for batch in ([texts] if pairs is None else [texts, pairs])]
         room = self.max_length - 1 - len(checked)
-        # One more word than there is room for, the rest of a text in one, cannot change the beginning. Of a pair, how long
-        # the texts are decides what is cut.
+        # Words beyond the maximum length cannot change the tokens before them, so a single text is split only that far. In
+        # a pair, the lengths of both texts decide where each is truncated.
         if pairs is not None:
             sizes = [tf.size(batch) for batch in checked]
             alike = tf.debugging.assert_equal(*sizes, message="text and text_pair are batches of different sizes.")
@@ -204,15 +204,15 @@ class WordPiecePreprocessor:
         return self._arrange(pieces, tf.split(starts, 2), _longest_first(first, second, room))
 
     def pieces(self, texts: tf.Tensor, most_words: int = -1) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Takes texts apart.
+        """Splits texts into tokens.
 
         Args:
             texts: string (batch,), UTF-8.
-            most_words: how many words of a text to split off; what follows comes as one more. -1 splits off all.
+            most_words: maximum number of words to split off; the rest is treated as one more word. -1 splits off all.
 
         Returns:
-            The numbers of all pieces in order, int32 (pieces,); how many each word has, int32 (words,); and the number of
-            the text of each word, int64 (words,).
+            The numbers of all tokens in order, int32 (tokens,); the number of tokens of each word, int32 (words,); and the
+            number of the text of each word, int64 (words,).
 
         Example:
             >>> preprocessor = WordPiecePreprocessor(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "##b"), 8)
@@ -222,7 +222,7 @@ class WordPiecePreprocessor:
         tables = self._table()
         words, owners = tables.words(texts, most_words)
         plain = [piece.removeprefix(CONTINUES) for piece in self.vocabulary]
-        # A vocabulary may have longer words than the reference ever looks up.
+        # A vocabulary may have longer words than the reference looks up.
         unused = [len(piece) > MOST_CHARACTERS for piece in plain]
 
         def lookup(keys: tf.Tensor) -> tf.Tensor:
@@ -240,9 +240,9 @@ class WordPiecePreprocessor:
     def _arrange(
         self, pieces: tf.Tensor, starts: Sequence[tf.Tensor], lengths: Sequence[tf.Tensor]
     ) -> dict[str, tf.Tensor]:
-        """Rows of `[CLS]`, the pieces of one text or two, `[SEP]` after each, and padding."""
+        """Rows of `[CLS]`, the tokens of one or two texts, each followed by `[SEP]`, and padding."""
         pad, _, begin, end = (self.vocabulary.index(token) for token in SPECIAL_TOKENS[:4])
-        pieces = tf.concat([pieces, [end]], axis=0)  # so that the number after the last one is one
+        pieces = tf.concat([pieces, [end]], axis=0)  # so that the index after the last token is valid
         used = tf.add_n(list(lengths)) + 1 + len(lengths)
         column = tf.range(tf.reduce_max(tf.concat([used, [0]], axis=0)))[tf.newaxis]
         ids, types = (
@@ -263,7 +263,7 @@ class WordPiecePreprocessor:
         return dict(zip(_NAMES, (ids, types, tf.cast(column < used[:, tf.newaxis], tf.int32)), strict=True))
 
     def encode(self, examples: Tensors) -> Batch:
-        """Turns `text`, `text_pair` where there is one, and `label` into model inputs and targets."""
+        """Turns `text`, the optional `text_pair`, and `label` into model inputs and targets."""
         return self(examples["text"], examples.get("text_pair")), {"label": examples["label"]}, {}
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
@@ -272,12 +272,12 @@ class WordPiecePreprocessor:
         return inputs, {"lengths": tf.reduce_sum(inputs["padding_mask"], axis=1)}
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
-        """Cuts the columns that are padding in every row: short texts then cost what short texts cost."""
+        """Removes the columns that are padding in every row, so that batches of short texts are fast."""
         used = tf.reduce_max(tf.reduce_sum(inputs["padding_mask"], axis=1))
         return {name: part[:, :used] for name, part in inputs.items()}, targets, weights
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Texts of a data set as a client sends them."""
+        """Returns texts of a data set as a client sends them."""
         requests = {}
         for name in self.requests:
             requests[name] = np.empty(len(examples), object)
@@ -285,7 +285,7 @@ class WordPiecePreprocessor:
         return requests
 
     def for_export(self, directory: Path) -> tuple[Self, list[Any]]:
-        """Returns an equal preprocessor whose vocabulary is `vocab.txt` in `directory`, and what must be saved with it."""
+        """Returns an equal preprocessor whose vocabulary is `vocab.txt` in `directory`, and the objects to save with it."""
         file = directory / VOCABULARY_FILE
         write_pieces(self.vocabulary, file)
         served = dataclasses.replace(self, _file=file, _tables=[])
@@ -313,7 +313,7 @@ def _check_batch(raw: tf.Tensor) -> tf.Tensor:
 
 
 def _longest_first(first: tf.Tensor, second: tf.Tensor, room: int) -> list[tf.Tensor]:
-    """How many pieces stay of either text: the longer one gives way until both are half, of which it has the larger."""
+    """Numbers of tokens to keep of both texts. The longer text is truncated first, until both have half of the room."""
     shorter, longer = tf.minimum(first, second), tf.maximum(first, second)
     kept_shorter = tf.minimum(shorter, room // 2)
     kept_longer = tf.minimum(longer, room - kept_shorter)

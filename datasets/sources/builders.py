@@ -1,8 +1,8 @@
-"""Builders for TensorFlow Datasets, of sets that it has none for; importing this module registers them there.
+"""Builders for TensorFlow Datasets, for data sets that it lacks. Importing this module registers them there.
 
-Each says itself what it is for: `tasks`, `keys` (the key of an example's part and that of ours it becomes), `windows`
-(steps of history and of forecast, of a long series), and `facts` about the data, to which what is read from the files is
-added as the builder's metadata.
+Each class declares its `tasks`, its `keys` (our key of each part of an example, and the builder's key), its `windows`
+(steps of history and of forecast, for a long series) and `facts` about the data. Facts that are read from the files are
+stored in the builder's metadata.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Example = dict[str, Any]
 
 
 class Declared(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Base of the builders below: original files come by hand, and the class says what they are for."""
+    """Base of the builders below. The user provides the original files, and the class declares how to use them."""
 
     VERSION = tfds.core.Version("1.0.0")
     FILES: ClassVar[tuple[str, ...]]
@@ -42,7 +42,7 @@ class Declared(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
         raise NotImplementedError
 
     def rows(self, folder: Any) -> Iterator[tuple[str, Example]]:
-        """Yields every example after the name of its split, from the original files in a folder."""
+        """Yields the split and the content of every example, from the original files in a folder."""
         raise NotImplementedError
 
     def __init_subclass__(cls, **settings: Any) -> None:
@@ -75,8 +75,8 @@ class Declared(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 class SmsSpam(tfds.core.GeneratorBasedBuilder):
     """5,574 English text messages, ham or spam, from the file `SMSSpamCollection`.
 
-    The source has no splits, and about 400 messages that occur more than once. A message's SHA-256 decides where it goes,
-    a tenth to test and a tenth to validation, so that no text is in two splits. Source: Almeida, Hidalgo and Yamakami,
+    The source has no splits, and about 400 messages occur more than once. The SHA-256 of a message decides its split, so
+    that no text is in two splits: a tenth is test, and a tenth validation. Source: Almeida, Hidalgo and Yamakami,
     Contributions to the study of SMS spam filtering, ACM DocEng 2011.
     """
 
@@ -111,8 +111,8 @@ class SmsSpam(tfds.core.GeneratorBasedBuilder):
 class IndoorMovement(Declared):
     """314 walks through offices as radio signal strengths of 4 anchors at 8 Hz: does the walk end in another room?
 
-    Signals are scaled to -1 to 1 by the source. The source has no splits: the SHA-256 of the signals ranks the walks of
-    each class in each of the three environments, of which a fifth goes to test and a tenth to validation. `environment`
+    The source scaled the signals to -1 to 1. It has no splits. The walks of each class in each of the three environments
+    are ranked by the SHA-256 of their signals; a fifth is test, and a tenth validation. `environment`
     (1 to 3) and `path` (1 to 6) are the source's grouping. Source: Bacciu, Barsocchi, Chessa, Gallicchio and Micheli, An
     experimental characterization of reservoir computing in ambient assisted living applications, Neural Computing and
     Applications 24, 2014.
@@ -170,11 +170,11 @@ class IndoorMovement(Declared):
 class BikeSharing(Declared):
     """Rented bicycles of every hour of 2011 and 2012 in Washington, D.C., with weather and calendar.
 
-    One example, the whole series: float32 (17544, 7), one row per hour from 2011-01-01 00:00. The file has 17,379 rows:
-    it leaves out 165 hours, and no hour in it has a count of 0, so an hour that is left out is one without a rental (most
-    are at night, others in a hurricane and in snow). Such hours get the count 0 and the weather of the last hour before
-    them, which looks at nothing that comes later; the metadata lists how many. Units as the source's Readme has them:
-    temperature is 41 degrees Celsius times its column, humidity 100 %, wind speed 67 km/h. Source: Fanaee-T and Gama, Event
+    The whole series is one example: float32 (17544, 7), one row per hour from 2011-01-01 00:00. The file has 17,379 rows.
+    It lacks 165 hours, and no hour in it has the count 0, so the missing hours are those without a rental (most are at
+    night, others in a hurricane and in snow). They get the count 0 and the weather of the hour before, so that no value
+    comes from the future. The metadata has their number. Units follow the source's Readme: its columns are multiplied by
+    41 degrees Celsius for temperature, 100 % for humidity and 67 km/h for wind speed. Source: Fanaee-T and Gama, Event
     labeling combining ensemble detectors and background knowledge, Progress in Artificial Intelligence, 2013.
     """
 
@@ -218,9 +218,9 @@ class BikeSharing(Declared):
 class FraEng(Declared):
     """142,787 short English sentences with their French translations, from Tatoeba.
 
-    The source has no splits. Pairs that share an English or a French sentence (case, punctuation and spacing aside), also
-    by way of other pairs, stay together, so no sentence of either language is in two splits; the SHA-256 of such a group's
-    first sentence decides: 3 % go to test, 3 % to validation. Source: Tatoeba, as packed by manythings.org/anki in 2017.
+    The source has no splits. Pairs that share an English or a French sentence (without case, punctuation and spacing),
+    directly or through other pairs, stay together. So no sentence of either language is in two splits. The SHA-256 of a
+    group's first sentence decides: 3 % are test, 3 % validation. Source: Tatoeba, as packed by manythings.org/anki in 2017.
     """
 
     FILES = ("fra-eng.zip",)
@@ -235,7 +235,7 @@ class FraEng(Declared):
     def rows(self, folder: Any) -> Iterator[tuple[str, Example]]:
         """See the base."""
         with zipfile.ZipFile(folder / self.FILES[0]) as archive:
-            lines = archive.read("fra.txt").decode("utf-8").split("\n")  # splitlines would cut at other marks too
+            lines = archive.read("fra.txt").decode("utf-8").split("\n")  # splitlines splits at other characters too
         pairs = [(text, translation) for text, translation in (line.split("\t")[:2] for line in lines if "\t" in line)]
         for (text, translation), group in zip(pairs, sentence_groups(pairs), strict=True):
             share = int.from_bytes(group, "big") % 100
@@ -246,13 +246,13 @@ class FraEng(Declared):
 class Movietweetings100k(Declared):
     """Ratings of films, 0 to 10, that people wrote on Twitter: the users with 5 or more of 100,000 ratings.
 
-    80,854 ratings of 4,692 users. Every user is divided in time: a fifth at the end (n // 5) is test, a tenth before it
-    (n // 10, at least 1) validation, the rest train; ratings of the same second keep the file's order. Numbers of users and
-    films are texts, as the file has them (films as IMDb has them). Titles of all films are metadata. Source: Dooms, De
-    Pessemier and Martens, MovieTweetings: a movie rating dataset collected from Twitter, CrowdRec 2013.
+    There are 80,854 ratings of 4,692 users. The ratings of each user are split by time: the last fifth (n // 5) is test,
+    the tenth before it (n // 10, at least 1) validation, the rest train. Ratings of the same second keep the file's order.
+    Ids of users and films are texts as in the file (IMDb's ids for films). The metadata has the titles of all films.
+    Source: Dooms, De Pessemier and Martens, MovieTweetings: a movie rating dataset collected from Twitter, CrowdRec 2013.
     """
 
-    name = "movietweetings_100k"  # TensorFlow Datasets would make movietweetings100k of the class's
+    name = "movietweetings_100k"  # the name from the class would be movietweetings100k
     FILES = ("ratings.dat", "movies.dat")
     HOME = "https://github.com/sidooms/MovieTweetings"
     tasks = ("recommendation",)

@@ -1,6 +1,6 @@
-"""A CSV file as a data set of any task: one column or several for every key of an example.
+"""Reads CSV files for any task: each key of an example has one or more columns.
 
-| task | columns asked for | may be there |
+| task | required columns | optional columns |
 |---|---|---|
 | text classification | text, label | text_pair |
 | image classification | image (paths, from the file's folder), label | |
@@ -10,8 +10,9 @@
 | series classification | sequence (an id), series (one or several), label; one row per step | time |
 | tagging | sentence (an id), tokens, tags; one row per token | |
 
-Every task may have `split`, with train, validation (or val, valid, dev) and test. Cells are taken as they are: only an
-empty one is missing, so that NA and None may be words; of numbers, NA, NaN and null are missing too.
+Every task except forecasting may have `split`, with train, validation (or val, valid, dev) and test. Cells are read as
+they are. In text columns only an empty cell is missing, so NA and None may be words. In number columns NA, NaN and null are
+missing too.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ _MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
 
 @dataclasses.dataclass
 class Table:
-    """A CSV file whose cells are texts, and which of its columns are what.
+    """A CSV file and the meaning of its columns.
 
     Attributes:
         path: the file.
-        frame: the rows that are left, all texts.
+        frame: the remaining rows; all cells are texts.
         columns: the columns of every key, in order.
-        about: what is known of the columns, and how many rows were left out.
+        about: metadata of the columns, and how many rows were left out.
     """
 
     path: Path
@@ -59,17 +60,17 @@ class Table:
         return self.frame[self.columns[key][0]].tolist()
 
     def leave_out(self, wrong: Any, why: str) -> None:
-        """Leaves rows out and counts them."""
+        """Removes rows and counts them under a reason."""
         count = int(np.sum(wrong))
         if count:
             self.about["left_out"][why] = self.about["left_out"].get(why, 0) + count
             self.frame = self.frame[~np.asarray(wrong)]
 
     def require(self, *keys: str) -> None:
-        """Leaves out the rows where a key has no value.
+        """Removes the rows in which a key has no value.
 
         Raises:
-            UsageError: no row is left.
+            UsageError: no row remains.
         """
         for key in keys:
             for column in self.columns.get(key, []):
@@ -84,7 +85,7 @@ class Table:
         """Returns a column as float64, missing values as NaN.
 
         Raises:
-            UsageError: a cell that is no finite number; its row is named.
+            UsageError: a cell is not a finite number. The message gives its row.
         """
         import pandas as pd
 
@@ -101,10 +102,10 @@ class Table:
         return values
 
     def times(self) -> np.ndarray:
-        """Returns the time column as int64: as it is where it holds numbers, else as seconds since 1970.
+        """Returns the time column as int64: numbers unchanged, and dates as seconds since 1970.
 
         Raises:
-            UsageError: cells that are no times.
+            UsageError: a cell is not a time.
         """
         import pandas as pd
 
@@ -124,7 +125,7 @@ class Table:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Returns a file's content; a missing one is a UsageError that offers its neighbours."""
+    """Returns a file's content. A missing file is a UsageError that suggests similar names."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -134,7 +135,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse(path: Path, content: bytes) -> pd.DataFrame:
-    """Returns all cells as texts; pandas itself would take the last of two columns' names, and a long row's index."""
+    """Returns all cells as texts. Duplicate column names and rows that are too long are errors, unlike in pandas."""
     import pandas as pd
 
     try:
@@ -147,7 +148,7 @@ def parse(path: Path, content: bytes) -> pd.DataFrame:
     header = [column.strip() for column in _header(text, separator)]
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
-        raise UsageError(f"{path} has two columns called {twice[0]!r}. Rename one of them.")
+        raise UsageError(f"{path} has two columns named {twice[0]!r}. Rename one of them.")
     try:
         frame = pd.read_csv(
             io.StringIO(text.rstrip("\r\n") + "\n"),
@@ -161,7 +162,9 @@ def parse(path: Path, content: bytes) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UsageError(f"{path} cannot be read as CSV: {one_line(error, 200)} Correct that line.") from error
     if not isinstance(frame.index, pd.RangeIndex):
-        raise UsageError(f"{path} has rows of more cells than its header of {len(header)}. Correct the header.")
+        raise UsageError(
+            f"{path} has rows with more cells than its header, which has {len(header)}. Correct the header."
+        )
     frame.columns = pd.Index(header)
     if frame.empty:
         raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
@@ -173,7 +176,7 @@ def _header(text: str, separator: str) -> list[str]:
 
 
 def describe_column(cells: pd.Series) -> dict[str, Any]:
-    """Returns what a column holds: int64, float64 or string, and how many cells are empty."""
+    """Returns the type of a column (int64, float64 or string) and its number of empty cells."""
     import pandas as pd
 
     held = cells.str.strip()
@@ -188,15 +191,15 @@ def describe_column(cells: pd.Series) -> dict[str, Any]:
 def match(
     path: Path, header: list[str], columns: Mapping[str, str | list[str]] | None, layouts: Mapping[str, Any]
 ) -> tuple[Any, dict[str, list[str]]]:
-    """Returns the layout that keys fit, and the columns of every key."""
+    """Returns the layout that fits the keys, and the columns of every key."""
     keys = sorted({key for layout in layouts.values() for key in layout.keys})
     if columns is None:
         fitting = [layout for layout in layouts.values() if set(layout.required) <= set(header)]
         layout = max(fitting, key=lambda layout: len(layout.required), default=None)
         if layout is None:
             raise UsageError(
-                f"{path} has the columns {', '.join(header)}; which are text and label, say? "
-                f"Pass columns={{'text': {header[0]!r}, 'label': {header[-1]!r}}}; the keys are {', '.join(keys)}."
+                f"{path} has the columns {', '.join(header)}, which fit no task. "
+                f"Pass columns={{'text': {header[0]!r}, 'label': {header[-1]!r}}}, say; the keys are {', '.join(keys)}."
             )
         rivals = [other.task for other in fitting if len(other.required) == len(layout.required)]
         if len(rivals) > 1:
@@ -207,7 +210,7 @@ def match(
         return layout, {key: [key] for key in layout.keys if key in header}
     if not isinstance(columns, Mapping) or not columns:
         raise UsageError(
-            f"columns is {columns!r}; expected keys and columns. Pass columns={{'text': {header[0]!r}}}, say."
+            f"columns is {columns!r}; expected a dict of keys and columns. Pass columns={{'text': {header[0]!r}}}, say."
         )
     for key in columns:
         if key not in keys:
@@ -218,8 +221,8 @@ def match(
             layouts.values(), key=lambda v: len(set(columns) & set(v.required)) - len(set(columns) - set(v.keys))
         )
         raise UsageError(
-            f"columns has the keys {', '.join(sorted(columns))}; {nearest.task} takes {', '.join(nearest.required)}, and "
-            f"may take {', '.join(sorted(set(nearest.keys) - set(nearest.required)))}. Pass these."
+            f"columns has the keys {', '.join(sorted(columns))}; {nearest.task} needs {', '.join(nearest.required)}, and "
+            f"may have {', '.join(sorted(set(nearest.keys) - set(nearest.required)))}. Pass these."
         )
     chosen = {key: [value] if isinstance(value, str) else list(value) for key, value in columns.items()}
     for key, names in chosen.items():
@@ -234,4 +237,4 @@ def match(
 
 
 Reader = Callable[[Table, str, dict[str, Any], str, int], "Data"]
-"""Makes the data set of a table: table, name, arguments, source, memory limit."""
+"""Returns the data set of a table from: table, name, arguments, source, memory limit."""

@@ -1,4 +1,4 @@
-"""What the columns of a table mean, task by task; `LAYOUTS` lists them."""
+"""The CSV columns of each task; `LAYOUTS` lists them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Layout:
         task: its name.
         required: keys that must have a column.
         optional: keys that may have one, besides `split`.
-        rows: makes examples of a table; None for a series, which is not divided row by row.
-        repeats: whether equal examples are as they should be, such as a user's ratings of one item, and are not counted.
+        rows: makes examples from a table; None for a series to forecast, whose examples are windows.
+        repeats: whether equal examples are normal, such as a user's ratings of one item, and are not counted.
     """
 
     task: str
@@ -45,11 +45,11 @@ class Layout:
 
     @property
     def forecasts(self) -> bool:
-        """Whether examples are windows, and window and horizon options."""
+        """Whether examples are windows, which have the options window and horizon."""
         return self.rows is None
 
     def read(self, table: Table, name: str, arguments: dict[str, Any], source: str, memory_limit: int) -> Data:
-        """Makes the data set of a table."""
+        """Returns the data set of a table."""
         if self.rows is None:
             return _forecasting(table, name, arguments, source, memory_limit)
         rows = self.rows(table)
@@ -60,7 +60,7 @@ class Layout:
 
 
 def _splits(table: Table, picked: list[int] | None = None) -> list[str] | None:
-    """Returns the split of every row, or of the picked ones, where the table says it."""
+    """Returns the split of every row, or of the picked rows; None without a split column."""
     if "split" not in table:
         return None
     cells = table.text("split")
@@ -115,7 +115,7 @@ def _classified_images(table: Table) -> Rows:
 
 
 def _translations(table: Table) -> Rows:
-    """Pairs that share a sentence of either language stay together."""
+    """Pairs that share a sentence of either language stay in one split."""
     table.require("text", "translation")
     pairs = list(zip(table.text("text"), table.text("translation"), strict=True))
     return Rows(
@@ -127,7 +127,7 @@ def _translations(table: Table) -> Rows:
 
 
 def _ratings(table: Table) -> Rows:
-    """With times, every user is divided in time; without, the SHA-256 of user and item decides."""
+    """Ratings with times are split by time for each user; others by the SHA-256 of user and item."""
     table.require("user_id", "item_id", "time")
     (column,) = table.columns["rating"]
     ratings = table.numbers(column, "a rating in numbers")
@@ -151,15 +151,15 @@ def _sequences(table: Table, key: str) -> list[np.ndarray]:
     """Returns the positions of the rows of every sequence, in the order of the file.
 
     Raises:
-        UsageError: a sequence goes on after another one began.
+        UsageError: the rows of a sequence are not contiguous.
     """
     ids = table.text(key)
     parts: dict[str, list[int]] = {}
     for position, current in enumerate(ids):
         if current in parts and ids[position - 1] != current:
             raise UsageError(
-                f"{table.path} row {table.frame.index[position] + 1}: {key} {current!r} was there before another one. "
-                "Give every sequence an id of its own, and put its rows together."
+                f"{table.path} row {table.frame.index[position] + 1}: the rows of {key} {current!r} are not contiguous. "
+                "Give every sequence a unique id, and put its rows together."
             )
         parts.setdefault(current, []).append(position)
     return [np.array(positions) for positions in parts.values()]
@@ -219,12 +219,12 @@ def _classified_series(table: Table) -> Rows:
 
 
 def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str, memory_limit: int) -> Data:
-    """One series: in the order of its times, or of its rows; 70 % of it trains, 10 validate, 20 test."""
+    """One series, in the order of its times or of its rows, split 70/10/20 by time."""
     for option in ("window", "horizon"):
         if arguments[option] is None:
             raise UsageError(
-                f"Data set {name!r} needs {option}, a number of rows. Pass window=168 and horizon=24, say: from so many "
-                "rows, forecast so many."
+                f"Data set {name!r} needs {option}, a number of rows. Pass window=168 and horizon=24, say, to forecast 24 "
+                "rows from 168 rows of history."
             )
     window, horizon = positive("window", arguments["window"], 168), positive("horizon", arguments["horizon"], 24)
     table.require("time")
@@ -237,9 +237,9 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
         values, gaps = values[order], np.diff(times[order])
         if (gaps == 0).any():
             row = table.frame.index[order[int(np.flatnonzero(gaps == 0)[0]) + 1]] + 1
-            raise UsageError(f"{table.path} row {row}: the time is there twice. Leave one row per time.")
+            raise UsageError(f"{table.path} row {row}: the time occurs twice. Leave one row per time.")
         usual = np.median(gaps) if len(gaps) else 0
-        # Months are of unequal length; a step twice as long as usual is a row that is missing.
+        # The threshold is above the ratio of the longest month to the shortest; a step twice as long is a missing row.
         table.about["gaps"] = int((gaps > 1.5 * usual).sum())
     if np.isnan(values[:, 0]).all():
         raise UsageError(f"{table.path} has no number in {quantity}. Choose another column.")
@@ -247,7 +247,7 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
     if missing:
         table.about["left_out"]["missing values to forecast, and the windows with them"] = missing
     if table.about.get("gaps"):
-        table.about["left_out"]["rows or more that the times skip; put them into the file"] = table.about["gaps"]
+        table.about["left_out"]["gaps in the times; add the missing rows"] = table.about["gaps"]
     splits = window_splits(name, values, window, horizon)
     lags = useful_lags({"the steps before": horizon}, window, horizon)
     return Data(
@@ -288,18 +288,19 @@ def read_csv(
     window: int | None = None,
     horizon: int | None = None,
 ) -> Data:
-    """Reads a CSV file: UTF-8, a header, separated by commas, semicolons or tabs.
+    """Reads a CSV file: UTF-8, with a header, separated by commas, semicolons or tabs.
 
     Args:
-        name: the name that `load` got.
+        name: the name that `load` was called with.
         path: the file.
         memory_limit: see `zoo.datasets.load`.
-        columns: the column or columns of every key; left out, columns are named like the keys.
-        window: of a series to forecast: rows of history.
-        horizon: of a series to forecast: rows to forecast.
+        columns: the column or columns of every key. By default, columns are named like the keys.
+        window: rows of history, for a series to forecast.
+        horizon: rows to forecast, for a series to forecast.
 
     Raises:
-        UsageError: no such file, no such column (the nearest is offered), no rows, values of a wrong kind.
+        UsageError: the file or a column is missing (the message suggests the nearest), there are no rows, or a value has
+            the wrong type.
 
     Example:
         >>> data = read_csv("csv:reviews.csv", Path("reviews.csv"), 1 << 30, {"text": "review", "label": "stars"})
@@ -311,7 +312,7 @@ def read_csv(
     layout, chosen = csv_files.match(path, list(frame.columns), columns, LAYOUTS)
     about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
     table = Table(path, frame, chosen, about)
-    source = f"own file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
+    source = f"file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
     steps = {"window": window, "horizon": horizon}
     if not layout.forecasts:
         for option in (k for k, v in steps.items() if v is not None):

@@ -1,4 +1,4 @@
-"""Data sets that are on every machine: for tests and a first try without network, never evidence for a result."""
+"""Embedded data sets, for tests and first tries without network. They are never evidence for a result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def _load_digits(memory_limit: int) -> Data:
     """1,797 handwritten digits of 8x8 pixels and 16 grey levels, from scikit-learn.
 
-    They are the test half of UCI's "Optical Recognition of Handwritten Digits" (13 writers), real but small: for tests
-    and a first try. Levels 0 to 16 are spread over 0 to 255. A fifth of every class, drawn once with a fixed seed, is
-    the test split; a tenth of the rest the validation split.
+    They are the test half of UCI's "Optical Recognition of Handwritten Digits" (13 writers). They are real but few: for
+    tests and first tries. Levels 0 to 16 are scaled to 0 to 255. The test split is a fifth of every class, drawn with a
+    fixed seed. The validation split is a tenth of the rest.
     """
     import tensorflow as tf
     from sklearn.datasets import load_digits
@@ -66,9 +66,9 @@ _COMMANDS = {
 
 
 def _load_commands(memory_limit: int) -> Data:
-    """960 made-up commands to a house in four classes, from a grammar: every one can be told, so the best accuracy is 1.
+    """960 synthetic commands to a house in four classes, from a grammar without ambiguity: the best accuracy is 1.
 
-    All combinations of four classes, four ways to say it, ten objects and six places, divided by a fixed seed.
+    They are all combinations of four classes, four phrases per class, ten objects and six places, split with a fixed seed.
     """
     import tensorflow as tf
 
@@ -99,13 +99,13 @@ def _load_commands(memory_limit: int) -> Data:
         features={"text": Feature((), "string"), "label": Feature((), "int64")},
         class_names=tuple(names),
         licence="none needed, made by a program",
-        source="a grammar in this package; made-up data for tests and a first try",
+        source="a grammar in this package; synthetic data for tests and first tries",
         memory_limit=memory_limit,
     )
 
 
 def _load_command_lines(memory_limit: int) -> Data:
-    """The texts of `commands` without their classes, in the same splits: for filling in blanks."""
+    """The texts of `commands` without their classes, in the same splits, for masked language modelling."""
     from zoo.datasets.sources.in_memory import features_of, split_of
 
     commands = _load_commands(memory_limit)
@@ -128,11 +128,11 @@ _PERSISTENCE, _NOISE = 0.7, 4.0
 
 
 def _load_seasons(memory_limit: int, window: int = _WEEK, horizon: int = _DAY) -> Data:
-    """A made-up series of 4,032 steps: days of 8 steps, weeks of 7 days, and noise that fades slowly.
+    """A synthetic series of 4,032 steps: days of 8 steps, weeks of 7 days, and autocorrelated noise.
 
-    The pattern is fixed and the noise is an autoregression of order 1, drawn with a fixed seed, so the best forecast is
-    known: the pattern, plus 0.7 times as much of the last deviation from it at every step. `about["best_rmse"]` is what
-    it is off by, root mean square over the horizon, in expectation. Channel 1 and 2 say the time of day.
+    The pattern is fixed and the noise is an autoregression of order 1, drawn with a fixed seed. So the best forecast is
+    known: the pattern plus the last deviation from it, multiplied by 0.7 at every step. `about["best_rmse"]` is its
+    expected root mean squared error over the horizon. Channels 1 and 2 are the sine and cosine of the time of day.
     """
     from zoo.datasets.data import Data
     from zoo.datasets.sources.in_memory import features_of, useful_lags, window_splits
@@ -156,8 +156,8 @@ def _load_seasons(memory_limit: int, window: int = _WEEK, horizon: int = _DAY) -
         splits=splits,
         features=features_of(splits["train"]),
         class_names=(),
-        licence=_MADE_UP_LICENCE,
-        source="a formula in this package; made-up data for tests and a first try",
+        licence=_SYNTHETIC_LICENCE,
+        source="a formula in this package; synthetic data for tests and first tries",
         memory_limit=memory_limit,
         about={
             "channels": ["value", "day_sin", "day_cos"],
@@ -169,9 +169,9 @@ def _load_seasons(memory_limit: int, window: int = _WEEK, horizon: int = _DAY) -
 
 
 def _load_digit_rows(memory_limit: int) -> Data:
-    """The digits of `digits`, read as series: 8 steps, the rows from above, of 8 values, the columns, 0 to 16.
+    """The images of `digits` as series: 8 steps, the rows from the top, of 8 values from 0 to 16, the columns.
 
-    The same images, splits and classes: real but small, for tests and a first try.
+    The images, splits and classes are the same. The data is real but small, for tests and first tries.
     """
     from zoo.datasets.sources.in_memory import features_of, split_of
 
@@ -212,10 +212,10 @@ _ORDERS = [
 
 
 def _load_tagged_commands(memory_limit: int) -> Data:
-    """1,200 made-up sentences with the part of speech of every token, from a grammar; no sentence is there twice.
+    """1,200 different synthetic sentences from a grammar, with the part of speech of every token.
 
-    Seven of the words are of two or three kinds ("light the light oven near my light."), which their neighbours decide
-    without doubt: the best accuracy is 1, and no tagger that looks at words alone reaches it.
+    Seven of the words have two or three parts of speech ("light the light oven near my light."). Their neighbours always
+    determine which. So the best accuracy is 1, and a tagger that looks at single words cannot reach it.
     """
     from zoo.datasets.sources.in_memory import Rows, texts
 
@@ -236,7 +236,7 @@ def _load_tagged_commands(memory_limit: int) -> Data:
         strata=[tuple(tags) for tags in sentences.values()],
         class_names=tuple(names),
     )
-    return _made_up(rows, "tagged_commands", "a grammar in this package", memory_limit)
+    return _synthetic(rows, "tagged_commands", "a grammar in this package", memory_limit)
 
 
 def _words(text: str) -> list[str]:
@@ -286,11 +286,10 @@ def _french(number: int) -> str:
 
 
 def _load_number_words(memory_limit: int) -> Data:
-    """800 made-up English sentences with a number from 0 to 99 in words, and their French translations, from a rule.
+    """800 synthetic English sentences with a number from 0 to 99 in words, and their French translations, from a rule.
 
-    Eight sentences, with capitals, French quotes and narrow no-break spaces as French has them. Every sentence has one
-    translation, so the best answer is the very same text. A fixed seed divides them, so most numbers of a test sentence
-    are known from other sentences.
+    There are eight phrases, with capitals, and with French quotes and narrow no-break spaces. Every sentence has exactly
+    one translation. The split is by content, so most numbers of the test sentences occur in training sentences.
     """
     from zoo.datasets.sources.in_memory import Rows, texts
 
@@ -308,15 +307,15 @@ def _load_number_words(memory_limit: int) -> Data:
         digests=[digest(text) for text, _ in pairs],
         strata=[i // 100 for i in range(len(pairs))],
     )
-    return _made_up(rows, "number_words", "a rule in this package", memory_limit)
+    return _synthetic(rows, "number_words", "a rule in this package", memory_limit)
 
 
 def _load_tastes(memory_limit: int) -> Data:
-    """About 4,800 made-up ratings, 0 to 10, of 80 items by 120 users, from tastes of two dimensions and noise.
+    """About 4,800 synthetic ratings, 0 to 10, of 80 items by 120 users, from tastes of two dimensions and noise.
 
-    A rating is 5 + the user's mood + the item's quality + taste times character + noise of standard deviation 0.5, drawn
-    with a fixed seed, so the best root mean squared error is 0.5, `about["best_rmse"]`. Every user has rated half of the
-    items in some order, of which a fifth at the end is test, a tenth before it validation.
+    A rating is 5 + the user's mood + the item's quality + taste times character + noise with standard deviation 0.5, drawn
+    with a fixed seed. So the best root mean squared error is 0.5, `about["best_rmse"]`. Every user has rated half of the
+    items in random order. The last fifth is the test split, and the tenth before it is the validation split.
     """
     from zoo.datasets.sources.in_memory import Rows, texts
 
@@ -342,15 +341,15 @@ def _load_tastes(memory_limit: int) -> Data:
         parts=divide_users_by_time(names, list(range(len(user)))),
         about={"titles": titles, "rating_range": [0, 10], "best_rmse": noise},
     )
-    return _made_up(rows, "tastes", "a formula in this package", memory_limit)
+    return _synthetic(rows, "tastes", "a formula in this package", memory_limit)
 
 
-_MADE_UP_LICENCE = "none needed, made by a program"
+_SYNTHETIC_LICENCE = "none needed, made by a program"
 
 
-def _made_up(rows: Rows, name: str, source: str, memory_limit: int) -> Data:
-    data = rows.to_data(name, {}, f"{source}; made-up data for tests and a first try", memory_limit)
-    return dataclasses.replace(data, licence=_MADE_UP_LICENCE)
+def _synthetic(rows: Rows, name: str, source: str, memory_limit: int) -> Data:
+    data = rows.to_data(name, {}, f"{source}; synthetic data for tests and first tries", memory_limit)
+    return dataclasses.replace(data, licence=_SYNTHETIC_LICENCE)
 
 
 EMBEDDED: dict[str, Callable[..., Data]] = {
@@ -363,7 +362,7 @@ EMBEDDED: dict[str, Callable[..., Data]] = {
     "tagged_commands": _load_tagged_commands,
     "tastes": _load_tastes,
 }
-"""The embedded data sets by name: functions of the memory limit, and of what else a set lets one choose."""
+"""The embedded data sets by name: functions of the memory limit and of the options of the data set."""
 
 for _name, _load in EMBEDDED.items():
     register_source(_name)(_load)

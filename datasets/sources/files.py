@@ -1,4 +1,4 @@
-"""The user's own files as data sets: a CSV file of any task, folders of images, folders of texts, lines of plain text."""
+"""The user's own files as data sets: folders of images, folders of texts, and lines of plain text."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _TEXTS = (".txt",)
 
 @register_source("images")
 def read_images(name: str, path: Path, memory_limit: int) -> Data:
-    """Reads FOLDER/class/*.png (JPEG, BMP and GIF too), or FOLDER/train/class/*.png with its other splits beside it.
+    """Reads FOLDER/class/*.png (also JPEG, BMP and GIF), or FOLDER/train/class/*.png and the same for other splits.
 
-    Classes are the folders' names in sorting order. Every image is decoded once, so that one that cannot be is named now
-    and not in the middle of training; later they are decoded when they are read.
+    Classes are the sorted names of the folders. Every image is decoded once here, so that a damaged one is reported before
+    training. Later, images are decoded when they are read.
 
     Args:
-        name: the name that `load` got.
+        name: the name that `load` was called with.
         path: the folder.
         memory_limit: see `zoo.datasets.load`.
 
     Raises:
-        UsageError: no such folder, no images or one class only, an image that cannot be decoded.
+        UsageError: the folder is missing, has no images or only one class, or an image cannot be decoded.
     """
     files, labels, given, left_out = _labelled_files(path, _IMAGES, "image")
     shape, contents = check_images(files)
@@ -45,20 +45,20 @@ def read_images(name: str, path: Path, memory_limit: int) -> Data:
         about={"left_out": left_out, "duplicates": duplicates(contents), "image_shape": shape},
         images="image",
     )
-    return rows.to_data(name, {}, f"own images in the folder {path.name}", memory_limit)
+    return rows.to_data(name, {}, f"images in the folder {path.name}", memory_limit)
 
 
 @register_source("text")
 def read_texts(name: str, path: Path, memory_limit: int) -> Data:
-    """Reads FOLDER/class/*.txt, or FOLDER/train/class/*.txt with its other splits beside it; UTF-8, a file a text.
+    """Reads FOLDER/class/*.txt, or FOLDER/train/class/*.txt and the same for other splits: UTF-8, one text per file.
 
     Args:
-        name: the name that `load` got.
+        name: the name that `load` was called with.
         path: the folder.
         memory_limit: see `zoo.datasets.load`.
 
     Raises:
-        UsageError: no such folder, no texts or one class only, a file that is not UTF-8.
+        UsageError: the folder is missing, has no texts or only one class, or a file is not UTF-8.
     """
     files, labels, given, left_out = _labelled_files(path, _TEXTS, "text")
     contents = [_text(file) for file in files]
@@ -80,7 +80,7 @@ def read_texts(name: str, path: Path, memory_limit: int) -> Data:
         class_names=classes,
         about={"left_out": left_out, "duplicates": duplicates(digests)},
     )
-    return rows.to_data(name, {}, f"own texts in the folder {path.name}", memory_limit)
+    return rows.to_data(name, {}, f"texts in the folder {path.name}", memory_limit)
 
 
 _LINE_SHARES = (0.98, 0.01, 0.01)
@@ -88,24 +88,24 @@ _LINE_SHARES = (0.98, 0.01, 0.01)
 
 @register_source("lines")
 def read_lines(name: str, path: Path, memory_limit: int) -> Data:
-    """Reads plain text, UTF-8, a text a line; empty lines are left out. Its task is to fill in blanks.
+    """Reads plain text for masked language modelling: UTF-8, one text per line. Empty lines are left out.
 
-    Lines are divided by their content, 98 to 1 to 1: nobody labelled them, so most are there to be learned from.
+    Lines are split 98/1/1 by a hash of their content.
 
     Args:
-        name: the name that `load` got.
+        name: the name that `load` was called with.
         path: the file.
         memory_limit: see `zoo.datasets.load`.
 
     Raises:
-        UsageError: no such file, one that is not UTF-8, or too few lines.
+        UsageError: the file is missing, is not UTF-8, or has too few lines.
     """
     if not path.is_file():
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.txt")]) if path.parent.is_dir() else ""
-        raise UsageError(f"{path} is not a file. {near} Pass a text file, UTF-8, a text a line.")
+        raise UsageError(f"{path} is not a file. {near} Pass a UTF-8 text file with one text per line.")
     lines = _text(path).split("\n")
     kept = [text for line in lines if (text := line.strip())]
-    empty = len(lines) - len(kept) - (not lines[-1])  # what is behind the last line break is no line
+    empty = len(lines) - len(kept) - (not lines[-1])  # an empty string after the last line break is not a line
     digests = [digest(line) for line in kept]
     rows = Rows(
         tasks=("masked_language_modelling",),
@@ -114,7 +114,7 @@ def read_lines(name: str, path: Path, memory_limit: int) -> Data:
         parts=divide(digests, shares=_LINE_SHARES),
         about={"left_out": {"empty lines": empty} if empty else {}, "duplicates": duplicates(digests)},
     )
-    return rows.to_data(name, {}, f"own lines in the file {path.name}", memory_limit)
+    return rows.to_data(name, {}, f"lines in the file {path.name}", memory_limit)
 
 
 def _text(file: Path) -> str:
@@ -129,10 +129,10 @@ def _text(file: Path) -> str:
 def _labelled_files(
     folder: Path, suffixes: Sequence[str], what: str
 ) -> tuple[list[Path], list[str], list[str] | None, dict[str, int]]:
-    """Returns files, the folder each is in, its split where the folder has splits, and how much was left out."""
+    """Returns the files, the class folder of each, its split if the folder has splits, and what was left out."""
     if not folder.is_dir():
         near = did_you_mean(folder.name, [p.name for p in folder.parent.glob("*/")]) if folder.parent.is_dir() else ""
-        raise UsageError(f"{folder} is not a folder. {near} Pass the folder that holds a folder per class.")
+        raise UsageError(f"{folder} is not a folder. {near} Pass a folder with one subfolder per class.")
     tops = _folders(folder)
     roles = [SPLIT_NAMES.get(top.name.lower()) for top in tops]
     divided = "train" in roles and None not in roles
@@ -145,12 +145,12 @@ def _labelled_files(
         for place in _folders(top):
             found = sorted(p for p in place.rglob("*") if p.is_file() and not _hidden(p, place))
             wanted = [p for p in found if p.suffix.lower() in suffixes]
-            skipped[f"files of another kind than {', '.join(suffixes)}"] += len(found) - len(wanted)
+            skipped[f"files that are not {', '.join(suffixes)}"] += len(found) - len(wanted)
             files += wanted
             labels += [place.name] * len(wanted)
             given += [role or ""] * len(wanted)
         stray = sum(1 for p in top.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
-        skipped["files that are in no class's folder"] += stray
+        skipped["files outside the class folders"] += stray
     if not files:
         raise UsageError(f"{folder} holds no {what} files. Put them there as {folder}/CLASS/FILE{suffixes[0]}.")
     check_classes(str(folder), sorted(set(labels)))

@@ -1,4 +1,4 @@
-"""k folds: every example is in the test split once, for sets that are too small for one."""
+"""Cross-validation with k folds: every example is in the test split once. It is for small data sets."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from zoo.tasks import get_task
 
 
 def take_fold(data: Data, folds: int, fold: int) -> Data:
-    """Divides all examples of a data set anew, and makes one of the parts the test split.
+    """Joins the splits of a data set, divides all examples into folds, and makes one fold the test split.
 
-    The splits are joined. Equal inputs stay together, classes are spread evenly, and the SHA-256 of the inputs decides
-    the rest, so the same data always gives the same folds. Fold number `fold` is the test split; of what is left, a tenth
-    is the validation split.
+    Equal inputs stay together and classes are spread evenly. The SHA-256 of the inputs decides the rest, so the same data
+    always gives the same folds. Fold number `fold` is the test split. A tenth of the other examples is the validation
+    split.
 
     Args:
-        data: what `load` gave.
-        folds: how many parts, at least 2.
-        fold: which of them is the test split, from 0.
+        data: a loaded data set.
+        folds: number of folds, at least 2.
+        fold: number of the fold that is the test split, from 0.
 
     Returns:
         A data set with other splits, and `folds` and `fold` among its arguments.
 
     Raises:
-        UsageError: numbers out of range, a task whose splits follow time, or too few examples.
+        UsageError: a number is out of range, the task splits its data by time, or there are too few examples.
 
     Example:
         >>> take_fold(zoo.datasets.load("digits"), folds=5, fold=0).splits["test"].num_examples
@@ -43,7 +43,7 @@ def take_fold(data: Data, folds: int, fold: int) -> Data:
         raise UsageError(f"fold is {fold!r}; expected 0 to {folds - 1}. Pass fold=0 for the first.")
     if any(get_task(name).follows_time for name in data.tasks):
         raise UsageError(
-            f"Data set {data.name!r} is divided in time, and folds would train on what comes after the test. "
+            f"Data set {data.name!r} is split by time: with folds, training would see values from after the test. "
             "Leave folds and fold out."
         )
     digests, labels = _contents(data)
@@ -65,7 +65,7 @@ def take_fold(data: Data, folds: int, fold: int) -> Data:
 
 def _contents(data: Data) -> tuple[list[bytes], list[int] | None]:
     targets = {target for name in data.tasks for target in get_task(name).targets}
-    classes = {get_task(name).classes for name in data.tasks} & {*data.features}  # of all examples, or of none
+    classes = {get_task(name).classes for name in data.tasks} & {*data.features}  # all examples have them, or none
     digests: list[bytes] = []
     labels: list[int] = []
     for example in _joined(data).as_numpy_iterator():

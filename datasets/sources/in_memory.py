@@ -1,4 +1,4 @@
-"""Splits that are held in memory: plain columns, sequences of unequal length, image files, and windows over a series."""
+"""Splits in memory: columns, sequences of unequal length, paths of image files, and windows over a series."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Column = np.ndarray | Sequence[np.ndarray]
 
 
 def texts(values: Sequence[str | bytes]) -> np.ndarray:
-    """Returns strings as an array of bytes objects: NumPy's own string types drop a NUL at the end.
+    """Returns strings as an array of bytes objects. NumPy's string types would drop a NUL at the end.
 
     Example:
         >>> texts(["a", "é"]).tolist()
@@ -32,12 +32,12 @@ def texts(values: Sequence[str | bytes]) -> np.ndarray:
 
 
 def split_of(columns: Mapping[str, Column], *, images: str | None = None, contents: Sequence[bytes] = ()) -> Split:
-    """Returns a split that gives the rows of columns in their order.
+    """Returns a split of the rows of columns, in their order.
 
     Args:
-        columns: by key; all of one length.
-        images: the key whose column holds paths of image files, which are decoded when they are read.
-        contents: hashes of those files: where they lie, and decoding them once more, tells nothing of what they hold.
+        columns: columns by key, all of the same length.
+        images: key of the column with the paths of image files, which are decoded when they are read.
+        contents: hashes of the image files, from which the hash of the split is computed.
 
     Example:
         >>> split = split_of({"series": [np.zeros((2, 1)), np.ones((3, 1))], "label": np.array([0, 1])})
@@ -78,16 +78,16 @@ def _extents(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def features_of(split: Split) -> dict[str, Feature]:
-    """Returns what the examples of a split hold, as its `tf.data.Dataset` says."""
+    """Returns the features of a split, from the element spec of its `tf.data.Dataset`."""
     spec = split.dataset().element_spec
     return {k: Feature(tuple(part.shape), part.dtype.name) for k, part in spec.items()}
 
 
 def positive(name: str, value: Any, example: int) -> int:
-    """Returns a whole number of at least 1.
+    """Returns the value if it is a whole number of at least 1.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name} is {value!r}; expected a whole number of at least 1. Pass {name}={example}, say.")
@@ -97,21 +97,21 @@ def positive(name: str, value: Any, example: int) -> int:
 def window_splits(
     name: str, values: np.ndarray, window: int, horizon: int, *, bounds: tuple[int, int] | None = None
 ) -> dict[str, Split]:
-    """Cuts a long series into examples: `series`, the last `window` steps, and `forecast`, the `horizon` steps after.
+    """Cuts a long series into examples: `series` with `window` steps, and `forecast` with the next `horizon` steps.
 
-    The timeline is divided, not the windows: what train sees lies wholly before the first bound; what validation
-    forecasts lies between the bounds, what test forecasts behind the second. Their histories may reach back. Every step
-    begins a window. Windows whose forecast has a missing value (NaN), or whose last step has no value, are left out.
+    The timeline is split, not the windows. Training examples lie wholly before the first bound. Validation forecasts lie
+    between the bounds, and test forecasts after the second. Their histories may start before the bounds. Every step starts
+    a window. Windows with a missing value (NaN) in the forecast, or without any value in the last step, are left out.
 
     Args:
-        name: of the data set, for messages.
-        values: float32 (steps, channels); channel 0 is what is forecast.
+        name: name of the data set, for messages.
+        values: float32 (steps, channels); channel 0 is the one to forecast.
         window: steps of history.
-        horizon: steps ahead.
-        bounds: first step that validation and test forecast; 70 and 80 % of the timeline if left out.
+        horizon: steps to forecast.
+        bounds: first steps of the validation and test forecasts; by default at 70 % and 80 % of the timeline.
 
     Raises:
-        UsageError: window or horizon is no whole number, or the series is too short for them.
+        UsageError: window or horizon is not a whole number, or the series is too short for them.
     """
     positive("window", window, 168)
     positive("horizon", horizon, 24)
@@ -124,7 +124,7 @@ def window_splits(
     def split(starts: np.ndarray) -> Split:
         starts = starts[starts >= window]
         starts = starts[bad[starts + horizon] == bad[starts]]
-        # A history that ends in steps without any value would pass for a shorter one, and its forecast for an earlier one.
+        # If the last steps of a history had no value, it would look like a shorter one with an earlier forecast.
         starts = starts[~np.isnan(values[starts - 1]).all(axis=1)]
 
         @tf.autograph.experimental.do_not_convert
@@ -140,7 +140,7 @@ def window_splits(
             numbers = tf.data.Dataset.from_tensor_slices(starts.astype(np.int64))
             return numbers.map(example, num_parallel_calls=2, deterministic=True)
 
-        def content() -> tf.data.Dataset:  # the steps once, not once for every window
+        def content() -> tf.data.Dataset:  # each step once, not once for every window
             steps = values[starts[0] - window : starts[-1] + horizon] if len(starts) else values[:0]
             return tf.data.Dataset.from_tensors(
                 {"starts": starts, "steps": np.float32(steps), "window": [window, horizon]}
@@ -160,25 +160,25 @@ def window_splits(
 
 
 def useful_lags(lags: Mapping[str, int], window: int, horizon: int) -> dict[str, int]:
-    """Returns the naive forecasts that every step of a horizon can be read off a window with: name and steps back."""
+    """Returns the naive forecasts (name and lag in steps) whose lag fits both the window and the horizon."""
     fitting = {name: lag for name, lag in lags.items() if horizon <= lag <= window}
     return fitting or ({"the steps before": horizon} if horizon <= window else {})
 
 
 @dataclasses.dataclass
 class Rows:
-    """Examples that were read from files and are not divided yet.
+    """Examples that were read from files and are not yet split.
 
     Attributes:
-        tasks: what they are for.
-        columns: by key.
-        digests: of every example; equal ones stay in one split.
-        strata: what the splits shall share evenly.
-        given: the split that the source puts every example in, where it says so.
-        parts: numbers of the splits, where something else than content decides.
+        tasks: the tasks that the examples serve.
+        columns: columns by key.
+        digests: digest of every example; equal ones stay in one split.
+        strata: values to spread evenly over the splits.
+        given: the split of every example, if the source states it.
+        parts: the number of every example's split, if it does not depend on the content.
         class_names: the labels.
-        about: further facts.
-        images: the key whose column holds paths of image files.
+        about: further metadata.
+        images: key of the column with the paths of image files.
     """
 
     tasks: tuple[str, ...]
@@ -192,7 +192,7 @@ class Rows:
     images: str | None = None
 
     def to_data(self, name: str, arguments: Mapping[str, Any], source: str, memory_limit: int) -> Data:
-        """Divides the rows and makes the data set of them.
+        """Splits the rows and returns the data set.
 
         Raises:
             UsageError: a split would be empty.
@@ -200,7 +200,7 @@ class Rows:
         parts = self.parts if self.parts is not None and self.given is None else self._assigned(name)
         sizes = {role: int((parts == number).sum()) for number, role in enumerate(SPLITS)}
         if not all(sizes.values()):
-            raise UsageError(f"Data set {name!r} is too small to divide: {sizes}. Choose one with more examples.")
+            raise UsageError(f"Data set {name!r} is too small to split: {sizes}. Choose one with more examples.")
         splits = {role: self._split(np.flatnonzero(parts == number)) for number, role in enumerate(SPLITS)}
         features = features_of(splits["train"])
         if self.images is not None:
@@ -224,13 +224,13 @@ class Rows:
         return split_of(columns, images=self.images, contents=contents)
 
     def _assigned(self, name: str) -> np.ndarray:
-        """The source's splits where it has them; what is missing is cut from train, and one held out is our test."""
+        """The number of every example's split. A missing split is cut from train; a single held-out split becomes test."""
         if self.given is None:
             return divide(self.digests, self.strata)
         found = set(self.given)
         if "train" not in found:
             held = ", ".join(sorted(found)) or "none"
-            raise UsageError(f"Data set {name!r} has the splits {held}; expected one called train. Rename one of them.")
+            raise UsageError(f"Data set {name!r} has the splits {held}; expected one named train. Rename one of them.")
         number = {"train": 0, "validation": 1 if "test" in found else 2, "test": 2}
         parts = np.array([number[role] for role in self.given])
         lacking = [part for part in (1, 2) if not (parts == part).any()]
@@ -245,13 +245,13 @@ class Rows:
 
 
 def check_images(paths: Sequence[Path]) -> tuple[tuple[int | None, int | None, int | None], list[bytes]]:
-    """Decodes every image once: better an hour before training than in the middle of it.
+    """Decodes every image once, so that damaged files are reported before training.
 
     Returns:
-        The shape that all share, None where they differ, and the content of every file.
+        The common shape, with None for dimensions that differ, and the SHA-256 of every file.
 
     Raises:
-        UsageError: a file that is no image that a served model could read; it is named.
+        UsageError: a file is not an image that a served model can read. The message gives its path.
     """
     import concurrent.futures
     import hashlib
@@ -260,8 +260,8 @@ def check_images(paths: Sequence[Path]) -> tuple[tuple[int | None, int | None, i
         try:
             content = path.read_bytes()
             if content[:2] == b"BM" and int.from_bytes(content[28:30], "little") <= 8:
-                # decode_image would answer with the numbers of the palette, without a word.
-                raise UsageError(f"Image {path} is a BMP file with a palette of colours. Convert it to PNG.")
+                # decode_image would silently return the numbers of the palette.
+                raise UsageError(f"Image {path} is a BMP file with a colour palette. Convert it to PNG.")
             shape = tuple(tf.io.decode_image(content, expand_animations=False).shape)
         except OSError as error:
             raise UsageError(f"Cannot read image {path}: {error.strerror}. Check the file.") from error

@@ -18,7 +18,7 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-"""What splits are called, and what we call them."""
+"""Accepted names of splits, and the split that each means."""
 
 
 def numbered(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
@@ -33,12 +33,12 @@ def numbered(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
 
 
 def check_classes(where: str, classes: Sequence[str]) -> None:
-    """Refuses labels that are all the same.
+    """Checks that there are at least two classes.
 
     Raises:
-        UsageError: fewer than two classes.
+        UsageError: there are fewer than two classes.
     """
     if len(classes) < 2:
         raise UsageError(
-            f"{where} has one class only, {classes[0]!r}; expected two or more. Choose another column or folder."
+            f"{where} has only one class, {classes[0]!r}; expected two or more. Choose another column or folder."
         )

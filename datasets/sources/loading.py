@@ -1,4 +1,4 @@
-"""Where data sets come from: embedded, the user's own files, or TensorFlow Datasets' builders and ours for it."""
+"""Loads a data set from its source: embedded, the user's own files, or a builder of TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def load(
     fold: int | None,
     task: str | None = None,
 ) -> Data:
-    """See `zoo.datasets.load`; `options` are those that only some data sets take."""
+    """See `zoo.datasets.load`. `options` are the options that only some data sets take."""
     given = {k: v for k, v in options.items() if v is not None}
     if (folds is None) != (fold is None):
         raise UsageError(
-            f"folds is {folds} and fold is {fold}; they go together. Pass folds=5 and fold=0 to 4, or leave both out."
+            f"folds is {folds} and fold is {fold}; expected both or none. Pass folds=5 and fold=0 to 4, or leave both out."
         )
     kind, _, path = name.partition(":")
     if kind in SOURCES.names():
@@ -51,13 +51,12 @@ def load(
 def _load_source(
     name: str, kind: str, path: str, manual_dir: str | None, memory_limit: int, options: dict[str, Any]
 ) -> Data:
-    """A registered source. A path that is not absolute starts at manual_dir, or where the process runs, which is written
-    down."""
+    """Loads from a registered source. A relative path starts at manual_dir or the current folder, which is recorded."""
     read = SOURCES.get(kind)
     common = {"name": name, "memory_limit": memory_limit}
     if not takes_path(read):
         if manual_dir is not None:
-            where = "is embedded and" if kind in EMBEDDED else "has no files of its own and"
+            where = "is embedded and" if kind in EMBEDDED else "has no files and"
             raise UsageError(f"Data set {name!r} {where} takes no manual_dir. Leave it out.")
         if name != kind:
             raise UsageError(f"Data set {kind!r} takes no path; received {name!r}. Pass {kind}.")
@@ -70,8 +69,8 @@ def _load_source(
     base = Path(manual_dir or ".").expanduser().resolve()
     data = read(**common_arguments(read, **common, path=base / Path(path).expanduser()), **options)
     if columns := data.about.get("columns"):
-        told = (f"{column} {facts['dtype']}, {facts['missing']} missing" for column, facts in columns.items())
-        print(f"Columns of {name}: {'; '.join(told)}", flush=True)
+        listed = (f"{column} {facts['dtype']}, {facts['missing']} missing" for column, facts in columns.items())
+        print(f"Columns of {name}: {'; '.join(listed)}", flush=True)
     for what, count in data.about.get("left_out", {}).items():
         print(f"Left out of {name}: {count} {what}", flush=True)
     relative = not Path(path).expanduser().is_absolute()
@@ -79,5 +78,5 @@ def _load_source(
 
 
 def _with_arguments(data: Data, arguments: Mapping[str, Any]) -> Data:
-    """Adds what a source was called with, unless it says that itself."""
+    """Adds the arguments of a source, unless its data already has them."""
     return dataclasses.replace(data, arguments={**arguments, **data.arguments})

@@ -1,4 +1,4 @@
-"""Names that `load` knows, and checks of its options."""
+"""Names of data sets for `load`, and checks of its options."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TESTED = {
     "sms_spam": "CC BY 4.0",
     "universal_dependencies/en_ewt": "CC BY-SA 4.0",
 }
-"""Data sets of TensorFlow Datasets, and of this package's builders for it, that this package has been run on, with their
-licences, which the builders leave out; any other whose features say which task they are for loads too."""
+"""Tested data sets of TensorFlow Datasets and of this package's builders, with their licences, which the builders lack.
+Other data sets load too if a task fits their features."""
 
 
 def list_datasets() -> list[str]:
-    """Returns the names that are known to work: the embedded sets, those of TensorFlow Datasets that were tried, and those
-    of plugins, NAME:PATH for own files.
+    """Returns the names that are known to work: the embedded data sets, the tested ones of TensorFlow Datasets, and those
+    of plugins. Sources that read files are listed as NAME:PATH.
 
     Example:
         >>> "digits" in zoo.datasets.list_datasets()
@@ -45,6 +45,6 @@ def check_options(name: str, given: Mapping[str, Any], taken: list[str]) -> None
 
 
 def check_folder(manual_dir: str | None) -> None:
-    """Raises UsageError where the folder of original files is none."""
+    """Raises UsageError if `manual_dir` is not a folder."""
     if manual_dir is not None and not Path(manual_dir).expanduser().is_dir():
         raise UsageError(f"manual_dir {manual_dir} is not a folder. Pass the folder that holds the original files.")

@@ -1,4 +1,4 @@
-"""The registry of data sources: functions that read data sets, by the name that `zoo.datasets.load` gets."""
+"""The registry of data sources: functions that read data sets, by the name that is passed to `zoo.datasets.load`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _COMMON = ("name", "path", "memory_limit")
 
 
 def register_source(name: str) -> Callable[[ReadT], ReadT]:
-    """Registers a function that returns the `zoo.datasets.Data` of a data set, or of own files.
+    """Registers a function that returns a `zoo.datasets.Data` for a data set, or for the user's own files.
 
-    Of its parameters it gets `name`, what `load` was called with; `memory_limit`, see `load`; and `path`, an absolute
-    `pathlib.Path`. With a parameter `path` the source is used as `NAME:PATH`, else as `NAME`. All others are options of
-    `load`, `--data.OPTION` on the command line, whose defaults hold where they are left out.
+    The function may have these parameters: `name`, the name that `load` was called with; `memory_limit`, see `load`; and
+    `path`, an absolute `pathlib.Path`. A source with the parameter `path` is used as `NAME:PATH`, any other as `NAME`. All
+    other parameters are options of `load`, and `--data.OPTION` on the command line. Their defaults apply if left out.
 
     Raises:
-        ValueError: another module has registered the name, or it has a colon.
+        ValueError: another module has registered the name, or the name is empty or has a colon.
 
     Example:
         >>> @zoo.datasets.register_source("scans")
@@ -36,7 +36,7 @@ def register_source(name: str) -> Callable[[ReadT], ReadT]:
         >>> zoo.datasets.load("scans:folder", contrast=2.0)
     """
     if not name or ":" in name:
-        raise ValueError(f"A data source is called {name!r}; expected a name without a colon. Rename it.")
+        raise ValueError(f"The name of a data source is {name!r}; expected a name without a colon. Rename it.")
     module = sys._getframe(1).f_globals.get("__name__", "__main__")
 
     def register(read: ReadT) -> ReadT:
@@ -47,13 +47,13 @@ def register_source(name: str) -> Callable[[ReadT], ReadT]:
 
 
 def options_of(read: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Returns the parameters of a source that its user chooses."""
+    """Returns the parameters of a source that are options of `load`."""
     parameters = inspect.signature(read).parameters
     return {name: parameter for name, parameter in parameters.items() if name not in _COMMON}
 
 
 def common_arguments(read: Callable[..., Any], **values: Any) -> dict[str, Any]:
-    """Returns those of the arguments that every source may take that this one does."""
+    """Returns the common arguments that this source takes."""
     parameters = inspect.signature(read).parameters
     return {name: value for name, value in values.items() if name in parameters}
 

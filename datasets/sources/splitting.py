@@ -1,4 +1,4 @@
-"""How examples are divided: by what they hold, never by the order of the rows, so that equal examples stay together."""
+"""Splits examples by their content, never by the order of the rows, so that equal examples stay together."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 SHARES = (0.8, 0.1, 0.1)
-"""Train, validation and test, where a source has no splits of its own."""
+"""Train, validation and test shares of a source without splits."""
 
 
 def digest(*parts: bytes | str) -> bytes:
-    """Returns the SHA-256 of an example's content; parts are kept apart, so ("ab", "c") is not ("a", "bc").
+    """Returns the SHA-256 of an example's content. The bounds of the parts count: ("ab", "c") differs from ("a", "bc").
 
     Example:
         >>> digest("ab", "c") == digest("a", "bc")
@@ -29,9 +29,9 @@ def digest(*parts: bytes | str) -> bytes:
 
 
 def _ranked(digests: Sequence[bytes], strata: Sequence[Hashable] | None) -> list[list[list[int]]]:
-    """Examples as stratum, group, position: groups share a digest and are in its order, strata in theirs.
+    """Positions of the examples by stratum and group, both sorted. A group holds the examples with the same digest.
 
-    A group that is in two strata belongs to the first.
+    A group that occurs in two strata belongs to the first.
     """
     groups: dict[bytes, list[int]] = defaultdict(list)
     for position, content in enumerate(digests):
@@ -45,13 +45,13 @@ def _ranked(digests: Sequence[bytes], strata: Sequence[Hashable] | None) -> list
 def divide(
     digests: Sequence[bytes], strata: Sequence[Hashable] | None = None, shares: Sequence[float] = SHARES
 ) -> np.ndarray:
-    """Divides examples by their content: the same set gives the same parts, in whatever order its rows are.
+    """Divides examples by their content. The same set gives the same parts, whatever the order of its rows.
 
     Args:
-        digests: of every example; examples of one digest stay together.
-        strata: what is to be spread evenly, such as the labels; a stratum with as many groups as there are parts is in
-            all of them.
-        shares: of every part; the first part gets what rounding leaves.
+        digests: digest of every example; examples with the same digest stay together.
+        strata: values to spread evenly, such as the labels. A stratum with at least as many groups as there are parts
+            occurs in all parts.
+        shares: share of every part; the first part gets the remainder of the rounding.
 
     Returns:
         The number of every example's part, int64.
@@ -71,12 +71,12 @@ def divide(
 
 
 def deal(digests: Sequence[bytes], strata: Sequence[Hashable] | None, folds: int) -> np.ndarray:
-    """Deals examples to folds of equal size, as cards are dealt: stratum after stratum, in the order of the digests.
+    """Assigns examples to folds of equal size in turn: stratum after stratum, in the order of the digests.
 
     Args:
-        digests: of every example; examples of one digest stay together.
-        strata: what is to be spread evenly.
-        folds: how many folds.
+        digests: digest of every example; examples with the same digest stay together.
+        strata: values to spread evenly.
+        folds: number of folds.
 
     Returns:
         The number of every example's fold, int64.
@@ -91,10 +91,10 @@ def deal(digests: Sequence[bytes], strata: Sequence[Hashable] | None, folds: int
 
 
 def divide_users_by_time(users: Sequence[str], times: Sequence[int], least: int = 5) -> np.ndarray:
-    """Divides ratings user by user in time: a fifth at the end is test, a tenth before it validation, the rest train.
+    """Splits the ratings of each user by time: the last fifth is test, the tenth before it validation, the rest train.
 
-    A user's test part is n // 5 ratings, the validation part n // 10 but at least 1. Who has fewer than `least` ratings
-    is in train only. Ratings of the same second keep the order that they came in.
+    The test part of a user has n // 5 ratings, and the validation part n // 10, but at least 1. Users with fewer than
+    `least` ratings are in train only. Ratings of the same second keep their order.
 
     Example:
         >>> divide_users_by_time(["a"] * 5 + ["b"], [50, 10, 20, 30, 40, 0]).tolist()
@@ -114,7 +114,7 @@ def divide_users_by_time(users: Sequence[str], times: Sequence[int], least: int 
 
 
 def normalised(sentence: str) -> str:
-    """Returns a sentence without case, punctuation and spacing, to tell whether two are the same.
+    """Returns a sentence without case, punctuation and spacing, for comparisons.
 
     Example:
         >>> normalised("Really?  “YES”, he said…")
@@ -124,11 +124,11 @@ def normalised(sentence: str) -> str:
 
 
 def sentence_groups(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
-    """Returns a digest for every pair of sentences: pairs that share a sentence of either language share it.
+    """Returns a digest for every pair of sentences. Pairs that share a sentence of either language have the same digest.
 
-    Sharing goes on: a pair with the first one's English and another one's French brings the two together. Sentences are
-    compared without case, punctuation and spacing. The digest is that of the group's first sentence in sorting order, so
-    it does not depend on the order of the pairs.
+    Groups are transitive: a pair that shares its English with one pair and its French with another joins the two. Sentences
+    are compared without case, punctuation and spacing. The digest is that of the group's first sentence in sorted order,
+    so it does not depend on the order of the pairs.
     """
     above: dict[tuple[int, str], tuple[int, str]] = {}
 
@@ -146,5 +146,5 @@ def sentence_groups(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
 
 
 def duplicates(digests: Sequence[bytes]) -> int:
-    """Returns how many examples have an equal one before them."""
+    """Returns how many examples are equal to an earlier one."""
     return len(digests) - len(Counter(digests))

@@ -1,4 +1,4 @@
-"""Builders of TensorFlow Datasets, and this package's own for it, as data sets."""
+"""Loads data sets with builders of TensorFlow Datasets and of this package."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Reader:
     """How the examples of a builder become ours.
 
     Attributes:
-        tasks: what they are for.
-        keys: our keys, and the builder's where the value is found.
-        label_names: the builder's key of a label's name, where labels are plain numbers.
-        placeholder: the tag of tokens that are none, and are left out.
-        windows: steps of history and of forecast by default, where the examples are windows over one long series.
+        tasks: the tasks that the examples serve.
+        keys: the builder's key by our key.
+        label_names: the builder's key of a label's name, if labels are plain numbers.
+        placeholder: the tag of tokens to leave out.
+        windows: default steps of history and of forecast, if the examples are windows over one long series.
     """
 
     tasks: tuple[str, ...]
@@ -45,18 +45,18 @@ class Reader:
 
 _READERS = {
     "clinc_oos": Reader(("text_classification",), {"text": "text", "label": "intent"}, label_names="intent_name"),
-    # A word that stands for several ("don't", before "do" and "n't") is a row of its own, with "_" for a tag.
+    # A contraction ("don't", before "do" and "n't") has its own row with the tag "_".
     "universal_dependencies": Reader(
         ("tagging",), {"tokens": "tokens", "tags": "upos", "text": "text"}, placeholder="_"
     ),
 }
-"""Builders of TensorFlow Datasets whose features alone do not say what to read."""
+"""Builders of TensorFlow Datasets whose features do not determine how to read them."""
 
 
 def load_builder(
     name: str, *, data_dir: str | None, manual_dir: str | None, memory_limit: int, options: Mapping[str, Any]
 ) -> Data:
-    """Loads a set of TensorFlow Datasets; the arguments are those of `zoo.datasets.load`."""
+    """Loads a data set of TensorFlow Datasets. The arguments are those of `zoo.datasets.load`."""
     check_folder(manual_dir)
     from zoo.datasets.data import Data
     from zoo.datasets.sources.in_memory import features_of
@@ -75,7 +75,7 @@ def load_builder(
         splits = {role: _split(builder, reader, spec) for role, spec in roles.items()}
     sizes = {role: part.num_examples for role, part in splits.items()}
     if not all(sizes.values()):
-        raise UsageError(f"Data set {name!r} is too small to divide: {sizes}. Choose one with more examples.")
+        raise UsageError(f"Data set {name!r} is too small to split: {sizes}. Choose one with more examples.")
     places = {"data_dir": data_dir, "manual_dir": manual_dir}
     licence = str(builder.info.redistribution_info.license or "")
     return Data(
@@ -110,7 +110,7 @@ def _open(name: str, data_dir: str | None) -> Any:
 
 
 def _reader(name: str, builder: Any) -> Reader:
-    """Returns how to read a builder: as it declares, as is known of it, or as its features say."""
+    """Returns how to read a builder: from its own declaration, from `_READERS`, or from its features."""
     import tensorflow_datasets as tfds
 
     if hasattr(builder, "tasks") and hasattr(builder, "keys"):
@@ -144,9 +144,10 @@ def _raw(builder: Any, spec: str, decoders: Mapping[str, Any] | None = None) -> 
 
 
 def _undecoded(builder: Any, reader: Reader) -> dict[str, Any]:
-    """Returns decoders that leave photographs as the files that they came as, for `Split.content`.
+    """Returns decoders that keep photographs as file bytes, for `Split.content`.
 
-    Images of one size came as arrays; another version of TensorFlow may have compressed the same pixels otherwise.
+    Images of one size are excluded: TensorFlow Datasets compressed their pixels itself, and the bytes may depend on its
+    version.
     """
     import tensorflow_datasets as tfds
 
@@ -189,7 +190,7 @@ def _windows(name: str, builder: Any, reader: Reader, window: int, horizon: int)
 
 
 def _about(builder: Any, chosen: Mapping[str, int]) -> dict[str, Any]:
-    """Returns what our own builders say of their data."""
+    """Returns the metadata of this package's builders."""
     from zoo.datasets.sources.in_memory import useful_lags
 
     about = {**getattr(builder, "facts", {})}
@@ -201,7 +202,7 @@ def _about(builder: Any, chosen: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _class_names(builder: Any, reader: Reader) -> tuple[str, ...]:
-    """Returns the names of the labels; for plain numbers they are read off the training split."""
+    """Returns the names of the labels. If labels are plain numbers, the names are read from the training split."""
     key = reader.keys.get("label") or reader.keys.get("tags")
     if key is None:
         return ()
@@ -215,16 +216,14 @@ def _class_names(builder: Any, reader: Reader) -> tuple[str, ...]:
 
 
 def _choose_splits(name: str, available: list[str]) -> dict[str, str]:
-    """Returns TFDS's split expressions for train, validation and test.
+    """Returns the split expressions of TensorFlow Datasets for train, validation and test.
 
-    What the source calls test is the test split; a source with train and validation (or dev) only has that as our test
-    split, since models are chosen on ours. What is missing is cut from the end of train.
+    The source's test split stays the test split. If the source has only train and validation (or dev), the latter becomes
+    our test split, because models are selected on our validation split. Missing splits are cut from the end of train.
     """
     if "train" not in available:
         held = ", ".join(available) or "none"
-        raise UsageError(
-            f"Data set {name!r} has the splits {held}; expected one called train. Choose another data set."
-        )
+        raise UsageError(f"Data set {name!r} has the splits {held}; expected one named train. Choose another data set.")
     validation = next((s for s in ("validation", "dev") if s in available), None)
     if "test" in available and validation:
         return {"train": "train", "validation": validation, "test": "test"}
@@ -235,45 +234,45 @@ def _choose_splits(name: str, available: list[str]) -> dict[str, str]:
 
 
 def _prepare(builder: Any, manual_dir: str | None) -> None:
-    """Runs the builder on downloaded or original files; errors come at once, not after minutes of retries."""
+    """Runs the builder on downloaded or original files. Errors are reported at once, not after minutes of retries."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.extractor import ExtractError
     from tensorflow_datasets.core.download.util import DownloadError
 
     folder = Path(manual_dir).expanduser() if manual_dir else None
-    # One per data set: TFDS names an extracted file after its archive alone, so fashion_mnist would silently get the
-    # pixels of an mnist that was extracted before it.
+    # One folder per data set: TFDS names an extracted file only after its archive, so fashion_mnist would silently read
+    # the pixels of an mnist that was extracted earlier.
     extract_dir = Path(builder.data_dir_root) / "downloads" / "extracted" / builder.info.full_name.replace("/", "-")
     config = tfds.download.DownloadConfig(manual_dir=folder, extract_dir=extract_dir, try_download_gcs=False)
     print(f"Preparing {builder.info.full_name} in {builder.data_dir} (once) ...", flush=True)
     try:
-        with _refuse_hopeless_downloads(builder.name, folder):
+        with _fast_download_errors(builder.name, folder):
             builder.download_and_prepare(download_config=config)
     except tfds.download.download_manager.NonMatchingChecksumError as error:
         what = " ".join(str(error).split("To debug")[0].split())
         raise UsageError(
-            f"An original file of {builder.name!r} is damaged or of another version: {what}. Replace it with the "
-            "published one."
+            f"An original file of {builder.name!r} is damaged or has another version: {what}. Replace it with the "
+            "published file."
         ) from error
     except AssertionError as error:
         if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
             raise
         raise UsageError(
-            f"Data set {builder.name!r} needs files that are downloaded by hand: {one_line(error, 1000)} "
+            f"Data set {builder.name!r} needs files that you must download yourself: {one_line(error, 1000)} "
             "Pass their folder with --data.manual_dir FOLDER."
         ) from error
     except (OSError, DownloadError, ExtractError) as error:
         raise UsageError(
-            f"Cannot prepare {builder.name!r} in {builder.data_dir_root}: {one_line(error)}. Check that the folder can be "
-            "written and has room, or pass another --data.data_dir, and try again."
+            f"Cannot prepare {builder.name!r} in {builder.data_dir_root}: {one_line(error)}. Check that the folder is "
+            "writable and has free space, or pass another --data.data_dir, and try again."
         ) from error
 
 
 @contextlib.contextmanager
-def _refuse_hopeless_downloads(name: str, folder: Path | None) -> Iterator[None]:
-    """Makes downloads that cannot succeed fail at once and together: TFDS retries an unreachable host for minutes.
+def _fast_download_errors(name: str, folder: Path | None) -> Iterator[None]:
+    """Makes downloads that cannot succeed fail at once and in one message. TFDS retries an unreachable host for minutes.
 
-    With a folder of original files nothing is downloaded: what TFDS has not found there is missing.
+    With a folder of original files nothing is downloaded: a file that TFDS does not find there is missing.
     """
     import requests
     from promise import Promise
@@ -293,7 +292,7 @@ def _refuse_hopeless_downloads(name: str, folder: Path | None) -> Iterator[None]
                 pass
         known = self._url_infos.get(url)
         absent[url] = (known and known.filename) or url.rsplit("/", 1)[1]
-        return Promise.reject(FileNotFoundError(url))  # raised once all files of this call have been asked for
+        return Promise.reject(FileNotFoundError(url))  # raised after all files of this call were requested
 
     try:
         with mock.patch.object(DownloadManager, "_download", download):
@@ -304,7 +303,7 @@ def _refuse_hopeless_downloads(name: str, folder: Path | None) -> Iterator[None]
         files = "; ".join(f"{filename} (from {url})" for url, filename in absent.items())
         if folder is not None:
             raise UsageError(
-                f"manual_dir {folder} lacks original files of {name!r}: {files}. Put them there under these names, or "
+                f"manual_dir {folder} lacks original files of {name!r}: {files}. Put them there with these names, or "
                 "leave manual_dir out to download them."
             ) from error
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Published weights: one format per file, found by scanning this folder; `ModelSpec.checkpoints` names a family's formats.
+"""Published weights: one format per file, found by scanning this folder. `ModelSpec.checkpoints` lists a family's formats.
 
 Nothing is downloaded, and no code of a checkpoint is run.
 """
@@ -45,7 +45,7 @@ __all__ = [
 
 @functools.cache
 def _scan() -> None:
-    """Imports every module of this folder, which registers the formats that they hold."""
+    """Imports every module of this folder, which registers its formats."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
 
@@ -54,7 +54,7 @@ def get_format(name: str) -> CheckpointFormat:
     """Returns a registered format.
 
     Raises:
-        UsageError: no such format; the message offers the nearest name.
+        UsageError: the format is unknown; the message suggests the nearest name.
 
     Example:
         >>> get_format("bert_folder").title
@@ -71,12 +71,12 @@ def _formats(model: str) -> list[CheckpointFormat]:
 
 
 def find(model: str, path: Location) -> Checkpoint:
-    """Returns the checkpoint at a path, in the one of a model's formats that recognises it.
+    """Returns the checkpoint at a path, in the format of the model that recognises it.
 
-    If the model has a single format, that one is taken: its reader then says exactly what is wrong.
+    If the model has a single format, that format is used, because its reader gives the exact error.
 
     Raises:
-        UsageError: the model takes no published weights, or none of its several formats recognises the path.
+        UsageError: the model does not support published weights, or none of its several formats recognises the path.
 
     Example:
         >>> find("bert", "bert-base-uncased").arguments()["hidden_size"]
@@ -84,14 +84,16 @@ def find(model: str, path: Location) -> Checkpoint:
     """
     formats = _formats(model)
     if not formats:
-        raise UsageError(f"Model {model!r} takes no published weights. Choose one that does: {', '.join(_takers())}.")
+        raise UsageError(
+            f"Model {model!r} does not support published weights. Choose one that does: {', '.join(_takers())}."
+        )
     if len(formats) == 1:
         return Checkpoint(path, formats[0])
     for checkpoint_format in formats:
         if checkpoint_format.recognises(path):
             return Checkpoint(path, checkpoint_format)
     titles = " or ".join(f.title for f in formats)
-    raise UsageError(f"{str(path)!r} is not a checkpoint that {model!r} takes. Pass {titles}.")
+    raise UsageError(f"{str(path)!r} is not a checkpoint that {model!r} supports. Pass {titles}.")
 
 
 def _takers(task: str | None = None) -> list[str]:
@@ -99,13 +101,13 @@ def _takers(task: str | None = None) -> list[str]:
 
 
 def chosen(spec: registry.ModelSpec, arguments: Mapping[str, Any]) -> Checkpoint | None:
-    """Returns the checkpoint that a builder's argument `weights` names; None for random weights."""
+    """Returns the checkpoint of a builder's argument `weights`; None for random weights."""
     path = arguments.get("weights") if spec.checkpoints else None
     return None if path is None else find(spec.name, path)
 
 
 def families(path: Location, task: str | None = None) -> list[str]:
-    """Returns the families, sorted, that have a format which recognises the path.
+    """Returns the sorted families that have a format which recognises the path.
 
     Args:
         path: a file or folder.
@@ -122,38 +124,40 @@ def families(path: Location, task: str | None = None) -> list[str]:
 def family_of(path: Location, task: str) -> str:
     """Returns the first family that serves a task and has a format which recognises the path.
 
-    If all families of the task share a single format, a path that it does not recognise is given to the first of them: the
-    format's reader then says exactly what is wrong.
+    If all families of the task share a single format, the first family is returned for any path, because the format's reader
+    gives the exact error.
 
     Raises:
-        UsageError: no family of this task takes published weights, or none of several formats recognises the path.
+        UsageError: no family of this task supports published weights, or none of several formats recognises the path.
     """
     if found := families(path, task):
         return found[0]
     takers = _takers(task)
     formats = {f.name: f for name in takers for f in _formats(name)}
     if not takers:
-        raise UsageError(f"No model for {task} takes published weights. Choose one that does: {', '.join(_takers())}.")
+        raise UsageError(
+            f"No model for {task} supports published weights. Choose one that does: {', '.join(_takers())}."
+        )
     if len(formats) == 1:
         return takers[0]
     titles = " or ".join(f.title for f in formats.values())
-    raise UsageError(f"{str(path)!r} is not a checkpoint that a model for {task} takes. Pass {titles}.")
+    raise UsageError(f"{str(path)!r} is not a checkpoint that a model for {task} supports. Pass {titles}.")
 
 
 def build(model: str, path: Location, **arguments: Any) -> keras.Model:
-    """Builds a registered model from a checkpoint: its sizes, its weights, and its classifier where that fits.
+    """Builds a registered model from a checkpoint: its sizes, its weights, and its classifier if that fits.
 
     Args:
         model: a registered model's name.
         path: the checkpoint, in one of the model's formats.
-        **arguments: of the model's builder, used instead of what the checkpoint says, such as dropout=0.2. With another
-            `num_classes` than the checkpoint's, the classifier starts from random weights.
+        **arguments: arguments of the model's builder, which override the checkpoint's, such as dropout=0.2. If `num_classes`
+            differs from the checkpoint's, the classifier starts from random weights.
 
     Returns:
         An uncompiled model.
 
     Raises:
-        UsageError: what `find` and the builder raise, or no num_classes where the checkpoint has no classifier.
+        UsageError: as in `find` and the builder, or num_classes is missing and the checkpoint has no classifier.
 
     Example:
         >>> model = build("bert", "bert-base-uncased", num_classes=3)
@@ -171,10 +175,10 @@ def build(model: str, path: Location, **arguments: Any) -> keras.Model:
 
 
 def writer(model: str) -> Save:
-    """Returns the `save` of the first of a model's formats that can be written.
+    """Returns the `save` function of the first of a model's formats that can be written.
 
     Raises:
-        UsageError: it has none.
+        UsageError: the model has no such format.
     """
     if found := [f.save for f in _formats(model) if f.save is not None]:
         return found[0]

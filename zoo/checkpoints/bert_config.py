@@ -1,4 +1,4 @@
-"""What config.json of a BERT folder says, as Hugging Face's transformers writes it: sizes, settings and the classifier."""
+"""Reads config.json of a Hugging Face BERT folder: sizes, settings and the classifier."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIZES = {
     "max_position_embeddings": "max_length",
     "type_vocab_size": "type_vocab_size",
 }
-_DROPOUTS: dict[str, tuple[str, float | None]] = {  # with what the format says where a key is left out
+_DROPOUTS: dict[str, tuple[str, float | None]] = {  # with the default of the format for a missing key
     "hidden_dropout_prob": ("dropout", 0.1),
     "attention_probs_dropout_prob": ("attention_dropout", 0.1),
     "classifier_dropout": ("classifier_dropout", None),
@@ -35,32 +35,32 @@ ACTIVATIONS = {
     "silu": "silu",
     "tanh": "tanh",
 }
-"""Our names by the format's; of several the last is the one to write."""
+"""Our names by the format's names. If several have the same name, the last one is written."""
 
 EXACT = (*(name for name in _SIZES.values() if name != "max_length"), "activation", "layer_norm_epsilon")
-"""Arguments by which the weights mean what they mean: a model must be built with the folder's."""
+"""Arguments on which the weights depend: a model must be built with the folder's values."""
 
 _OTHERWISE = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """Returns what a folder's config.json says, as arguments of `build_bert_model`; num_classes is not among them.
+    """Returns the settings of a folder's config.json as arguments of `build_bert_model`, without num_classes.
 
     Raises:
-        UsageError: no config.json, a model that is not BERT or of a sort that is not known here (decoders, cross attention,
-            relative positions, other activations, pruned or quantised weights), or a size or setting that is missing or
-            no number of its range.
+        UsageError: config.json is missing, the model is not BERT or is an unsupported variant (decoders, cross attention,
+            relative positions, other activations, pruned or quantised weights), or a size or setting is missing or out of
+            range.
 
     Example:
         >>> read_config("bert-base-uncased")["hidden_size"]
         768
     """
     file, config = _config(folder)
-    kind = config.get("model_type", "bert")  # the first BERT folders do not say it
+    kind = config.get("model_type", "bert")  # the first BERT folders lack it
     others = [name for name in _architectures(file, config) if not name.startswith("Bert")]
     if kind != "bert" or others:
         raise UsageError(
-            f"{file} is of {others[0] if others else kind!r}; expected BERT. Pass the folder of a BERT model."
+            f"{file} is for {others[0] if others else kind!r}; expected BERT. Pass the folder of a BERT model."
         )
     for key, expected in _OTHERWISE.items():
         if config.get(key, expected) not in (expected, None):
@@ -69,11 +69,11 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             )
     for key in ("pruned_heads", "quantization_config"):
         if config.get(key):
-            raise UsageError(f"{file} has {key}; expected whole float weights. Pass the folder of the original model.")
+            raise UsageError(f"{file} has {key}; expected plain float weights. Pass the folder of the original model.")
     activation = config.get("hidden_act", "gelu")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise UsageError(
-            f"{file} has hidden_act={activation!r}, which is not known. {did_you_mean(str(activation), ACTIVATIONS)}"
+            f"{file} has hidden_act={activation!r}, which is not supported. {did_you_mean(str(activation), ACTIVATIONS)}"
         )
     return {**_numbers(file, config), "activation": ACTIVATIONS[activation]}
 
@@ -84,20 +84,16 @@ def _numbers(file: Path, config: dict[str, Any]) -> dict[str, Any]:
     for key, name in _SIZES.items():
         size = numbers[name] = config.get(key)
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise UsageError(
-                f"{file} has {key}={size!r}; expected a whole number of at least 1. Put the right one there."
-            )
+            raise UsageError(f"{file} has {key}={size!r}; expected a whole number of at least 1. Correct it.")
     for key, (name, default) in _DROPOUTS.items():
         rate: Any = config.get(key, default)
         numbers[name] = rate
         if (rate is not None or default is not None) and (not _is_number(rate) or not 0 <= rate < 1):
-            raise UsageError(
-                f"{file} has {key}={rate!r}; expected a number of at least 0 and less than 1. Put the right one there."
-            )
+            raise UsageError(f"{file} has {key}={rate!r}; expected a number of at least 0 and less than 1. Correct it.")
     epsilon = numbers["layer_norm_epsilon"] = config.get("layer_norm_eps", 1e-12)
     if not _is_number(epsilon) or not 0 < epsilon < 1:
         raise UsageError(
-            f"{file} has layer_norm_eps={epsilon!r}; expected a number above 0 and less than 1. Put the right one there."
+            f"{file} has layer_norm_eps={epsilon!r}; expected a number above 0 and less than 1. Correct it."
         )
     return numbers
 
@@ -107,7 +103,7 @@ def _is_number(value: Any) -> bool:
 
 
 def is_bert(folder: str | Path) -> bool:
-    """Whether a folder holds a config.json that says nothing against BERT; whatever else may be wrong with it.
+    """Whether a folder holds a config.json that may be for BERT. Its other settings are not checked.
 
     Example:
         >>> is_bert("bert-base-uncased")
@@ -124,9 +120,9 @@ def is_bert(folder: str | Path) -> bool:
 # --- The classifier ---------------------------------------------------------------------------------------------------
 
 _KINDS = {
-    "single_label_classification": "one label a text",
-    "multi_label_classification": "several labels a text",
-    "regression": "numbers in the place of labels",
+    "single_label_classification": "one label per text",
+    "multi_label_classification": "several labels per text",
+    "regression": "numbers instead of labels",
 }
 
 
@@ -135,21 +131,20 @@ class Head(Classifier):
     """The head of a folder's text classifier.
 
     Attributes:
-        kind: single_label_classification, multi_label_classification or regression, the format's words.
+        kind: single_label_classification, multi_label_classification or regression, as in the format.
     """
 
     kind: str
 
 
 def head_of(folder: str | Path) -> Head | None:
-    """Returns the text classifier that config.json speaks of, of whatever kind; None where the weights are no text
-    classifier's.
+    """Returns the text classifier in config.json, of any kind; None if the weights are not those of a text classifier.
 
-    Without id2label the labels have no names, and are as many as num_labels says, else two. Without problem_type a head of
-    one output is a regression, and one of more has one label a text.
+    Without id2label the labels have no names, and their number is num_labels, or else two. Without problem_type, a head with
+    one output is a regression, and a head with several outputs has one label per text.
 
     Raises:
-        UsageError: no config.json, or labels or a kind that are not understood.
+        UsageError: config.json is missing, or its labels or kind are invalid.
 
     Example:
         >>> head_of("my-sentiment-model")
@@ -160,16 +155,14 @@ def head_of(folder: str | Path) -> Head | None:
         return None
     labels = _labels(file, config)
     count = config.get("num_labels") if labels is None else len(labels)
-    count = 2 if count is None else count  # the format leaves out the names of two unnamed labels
+    count = 2 if count is None else count  # the format omits two unnamed labels
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise UsageError(
-            f"{file} has num_labels={count!r}; expected a whole number of at least 1. Put the right one there."
-        )
+        raise UsageError(f"{file} has num_labels={count!r}; expected a whole number of at least 1. Correct it.")
     kind = config.get("problem_type")
     if kind is None:
         kind = "regression" if count == 1 else "single_label_classification"
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise UsageError(f"{file} has problem_type={kind!r}, which is not known. {did_you_mean(str(kind), _KINDS)}")
+        raise UsageError(f"{file} has problem_type={kind!r}, which is unknown. {did_you_mean(str(kind), _KINDS)}")
     return Head(count, labels, kind)
 
 
@@ -179,25 +172,26 @@ def _labels(file: Path, config: dict[str, Any]) -> tuple[str, ...] | None:
         return None
     numbers = [str(i) for i in range(len(names))] if isinstance(names, dict) else []
     if not numbers or set(names) != set(numbers):
-        raise UsageError(f"{file}: id2label is {names!r}; expected names by number from 0. Put the right ones there.")
+        raise UsageError(f"{file}: id2label is {names!r}; expected names by number from 0. Correct it.")
     labels = tuple(str(names[number]) for number in numbers)
     if len(set(labels)) < len(labels):
         raise UsageError(
-            f"{file}: id2label has {len(labels)} names of which {len(set(labels))} differ; expected another one for each "
-            "number. Put the right ones there."
+            f"{file}: id2label has {len(labels)} names of which {len(set(labels))} differ; expected a different name for "
+            "each number. Correct them."
         )
     return labels
 
 
 def check_classifier(folder: str | Path, num_classes: int | None = None) -> Head:
-    """Returns a folder's text classifier where it gives one label a text, and has as many labels as a model has classes.
+    """Returns a folder's text classifier if it has one label per text, and the same number of labels as the model.
 
     Args:
         folder: holds config.json.
         num_classes: the model's classes; None for any number.
 
     Raises:
-        UsageError: no text classifier, several labels a text, a regression, or another number of labels.
+        UsageError: there is no text classifier, it has several labels per text, is a regression, or has another number of
+            labels.
 
     Example:
         >>> check_classifier("my-sentiment-model", 2).labels
@@ -206,11 +200,11 @@ def check_classifier(folder: str | Path, num_classes: int | None = None) -> Head
     found = head_of(folder)
     new = "leave load_classifier out for a new one"
     if found is None:
-        raise UsageError(f"{folder} has no text classifier. Pass the folder of one, or {new}.")
+        raise UsageError(f"{folder} has no text classifier. Pass a folder with one, or {new}.")
     if found.kind != "single_label_classification":
         raise UsageError(
-            f"{folder}'s classifier is of kind {found.kind}: {_KINDS[found.kind]}; expected one label a text. Pass the "
-            f"folder of such a one, or {new}."
+            f"{folder}'s classifier has the kind {found.kind}: {_KINDS[found.kind]}; expected one label per text. Pass a "
+            f"folder with such a classifier, or {new}."
         )
     if num_classes is not None and num_classes != found.count:
         raise UsageError(
@@ -221,10 +215,10 @@ def check_classifier(folder: str | Path, num_classes: int | None = None) -> Head
 
 
 def read_classifier(folder: str | Path) -> Head | None:
-    """Returns a folder's text classifier where it gives one label a text; None for any other head.
+    """Returns a folder's text classifier if it has one label per text; None for any other head.
 
     Raises:
-        UsageError: what `head_of` raises.
+        UsageError: as in `head_of`.
 
     Example:
         >>> read_classifier("my-sentiment-model").labels
@@ -241,23 +235,25 @@ def _architectures(file: Path, config: dict[str, Any]) -> list[str]:
     names = config.get("architectures")
     names = [] if names is None else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"{file} has architectures={names!r}; expected a list of names. Put the right ones there.")
+        raise UsageError(f"{file} has architectures={names!r}; expected a list of names. Correct it.")
     return names
 
 
 def _config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
     if not isinstance(folder, (str, Path)) or not Path(folder).is_dir():
         raise UsageError(
-            f"There is no folder {str(folder)!r}, and nothing is downloaded. Pass a folder with config.json and weights, as "
-            "save_pretrained writes it."
+            f"There is no folder {str(folder)!r}, and nothing is downloaded. Pass a folder with config.json and weights, "
+            "written by save_pretrained."
         )
     file = Path(folder) / "config.json"
     if not file.is_file():
-        raise UsageError(f"{folder} holds no config.json. Pass a folder as save_pretrained writes it.")
+        raise UsageError(f"{folder} holds no config.json. Pass a folder that save_pretrained wrote.")
     try:
         content = storage.read_json(file)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file} is not JSON ({one_line(error, 100)}). Put the whole file there.") from error
+        raise UsageError(f"{file} is not JSON ({one_line(error, 100)}). Replace it with a complete file.") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{file} holds {type(content).__name__}; expected settings by name. Put the whole file there.")
+        raise UsageError(
+            f"{file} holds {type(content).__name__}; expected settings by name. Replace it with a complete file."
+        )
     return file, content

@@ -1,4 +1,4 @@
-"""BERT folders as Hugging Face's transformers writes them: weights read; weights, configuration and vocabulary written.
+"""Reads and writes BERT folders in the format of Hugging Face's transformers.
 
 A folder holds config.json (`bert_config`), the weights (`tensor_files`: model.safetensors or pytorch_model.bin, whole or in
 shards) and the tokenizer (`wordpiece_files`).
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-# --- Where each tensor belongs ----------------------------------------------------------------------------------------
+# --- Mapping of tensors -----------------------------------------------------------------------------------------------
 
 
 class Place(NamedTuple):
-    """Where one of the format's tensors is in the model.
+    """The place of one of the format's tensors in the model.
 
     Attributes:
         name: the tensor's name in the format.
         layer: the model's layer.
         path: the variable in that layer, such as `inner.kernel`.
-        part: which of several parts side by side along the last axis, and of how many.
-        transposed: whether the format keeps it as (outputs, inputs).
+        part: number of the part along the last axis of the variable, and the number of parts.
+        transposed: whether the format stores it as (outputs, inputs).
     """
 
     name: str
@@ -47,7 +47,7 @@ class Place(NamedTuple):
     transposed: bool = False
 
     def cut(self, variable: np.ndarray) -> np.ndarray:
-        """Returns the tensor as the format keeps it, of a variable's value or of a gradient of its shape."""
+        """Returns the tensor in the form of the format, from a variable's value or from a gradient of its shape."""
         number, parts = self.part
         width = variable.shape[-1] // parts
         found = variable[..., number * width : (number + 1) * width]
@@ -58,9 +58,9 @@ def places(num_layers: int, classifier: str | None, *, masked: bool = False) -> 
     """Yields the place of every tensor, with the names of BertForSequenceClassification or BertForMaskedLM.
 
     Args:
-        num_layers: blocks.
+        num_layers: number of blocks.
         classifier: the name of the model's last layer; None leaves it out.
-        masked: whether it is a masked language model, whose last layer scores words, and which has no pooler.
+        masked: whether it is a masked language model, which has word scores as its last layer and no pooler.
 
     Example:
         >>> next(iter(places(2, None))).name
@@ -100,21 +100,21 @@ def places(num_layers: int, classifier: str | None, *, masked: bool = False) -> 
 
 
 def model_places(model: keras.Model) -> list[Place]:
-    """Returns the place of every tensor of a model that `build_bert_model` or `build_bert_mlm_model` made.
+    """Returns the place of every tensor of a model from `build_bert_model` or `build_bert_mlm_model`.
 
     Raises:
-        UsageError: another model.
+        UsageError: the model is not BERT.
     """
     names = [layer.name for layer in model.layers]
     last = [name for name in names if name in ("probabilities", "logits")]
     masked = is_masked(model)
     if not {"embeddings", "block_1", "transform" if masked else "pooled"} <= set(names) or len(last) != 1:
-        raise UsageError(f"Model {model.name!r} is no BERT. Pass one that zoo.build('bert', ...) made.")
+        raise UsageError(f"Model {model.name!r} is not a BERT model. Pass a model from zoo.build('bert', ...).")
     return list(places(sum(bool(re.fullmatch(r"block_\d+", name)) for name in names), last[0], masked=masked))
 
 
 def is_masked(model: keras.Model) -> bool:
-    """Whether a model is a masked language model: one that scores words at positions."""
+    """Whether a model is a masked language model, which scores words at positions."""
     return any(layer.name == "transform" for layer in model.layers)
 
 
@@ -137,11 +137,11 @@ _TIED = {
 
 
 def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: bool) -> None:
-    """Sets a model's weights from a folder; the classifier's where `load_classifier` says so, else they stay.
+    """Sets a model's weights from a folder. The classifier's weights are only set if `load_classifier` is true.
 
     Raises:
-        UsageError: what `set_weights` raises, or a classifier that is asked for and is none, or of another sort or size.
-            Nothing is changed then.
+        UsageError: as in `set_weights`, or the classifier is missing or has another kind or size. The model is not changed
+            then.
     """
     if load_classifier and not is_masked(model):
         bert_config.check_classifier(folder, model.output_shape[-1])
@@ -150,14 +150,14 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
 
 
 def set_weights(model: keras.Model, tensors: Mapping[str, np.ndarray], file: Path, *, load_classifier: bool) -> None:
-    """Sets a model's weights from tensors by the format's names, which came from a file.
+    """Sets a model's weights from the tensors of a file, by the format's names.
 
-    A model of fewer positions than the checkpoint's takes the first ones. A head that is not used is named by a warning, and
-    so is a pooler, or a masked language model's head, that the checkpoint does not have: it stays at its initial weights.
+    A model with fewer positions than the checkpoint uses the first ones. A warning lists an unused head. It also lists a
+    pooler, or a head of a masked language model, that the checkpoint lacks and that keeps its initial weights.
 
     Raises:
-        UsageError: a tensor that is missing, that has no place in BERT, whose shape is another, or that holds whole numbers,
-            NaN or infinity. Nothing is changed then.
+        UsageError: a tensor is missing, does not belong to BERT, has another shape, or holds integers, NaN or infinity. The
+            model is not changed then.
     """
     import numpy as np
 
@@ -166,7 +166,7 @@ def set_weights(model: keras.Model, tensors: Mapping[str, np.ndarray], file: Pat
     problems = []
     for copy, name in _TIED.items() if is_masked(model) else ():
         if copy in found and not np.array_equal(found.pop(copy), found.get(name, ())):
-            problems.append(f"{copy} is not {name}, which it is tied to")
+            problems.append(f"{copy} differs from {name}, to which it is tied")
     unused = sorted(n for n in found if n not in wanted and _HEADS.match(n))
     fresh = []
     for prefix in () if load_classifier else _OPTIONAL:
@@ -174,7 +174,7 @@ def set_weights(model: keras.Model, tensors: Mapping[str, np.ndarray], file: Pat
         fresh += part if not set(part) & set(found) else []  # of half a pooler, the other half is missing
     values: dict[tuple[str, str], list[np.ndarray]] = {}
     problems += [f"{n} is missing" for n in wanted if n not in found and n not in fresh]
-    problems += [f"{n} has no place in BERT" for n in sorted(found) if n not in wanted and n not in unused]
+    problems += [f"{n} is not part of BERT" for n in sorted(found) if n not in wanted and n not in unused]
     for name, place in wanted.items():
         if name not in found or name in fresh:
             continue
@@ -193,14 +193,14 @@ def set_weights(model: keras.Model, tensors: Mapping[str, np.ndarray], file: Pat
             f"{file} does not fit: {'; '.join(problems[:3])}{more}. Pass a folder that fits its config.json."
         )
     if unused or fresh:
-        warnings.warn(_said(file, unused, fresh), stacklevel=3)
+        warnings.warn(_warning(file, unused, fresh), stacklevel=3)
     for place in wanted.values():
         if parts := values.pop((place.layer, place.path), None):
             _variable(model, place).assign(np.concatenate(parts, axis=-1))
 
 
 def _not_weights(array: np.ndarray) -> str | None:
-    """What keeps an array from being weights."""
+    """Returns why an array cannot be weights, or None."""
     import numpy as np
 
     if array.dtype.kind != "f":
@@ -209,14 +209,14 @@ def _not_weights(array: np.ndarray) -> str | None:
     return f"has {count} of {array.size} values that are NaN or beyond float32's range" if count else None
 
 
-def _said(file: Path, unused: Sequence[str], fresh: Sequence[str]) -> str:
+def _warning(file: Path, unused: Sequence[str], fresh: Sequence[str]) -> str:
     parts = [f"not used: {', '.join(unused)}"] if unused else []
     parts += [f"not in the file, so random: {', '.join(fresh)}"] if fresh else []
     return f"{file}: {'; '.join(parts)}."
 
 
 def _modern(name: str, names: Mapping[str, Any]) -> str:
-    """A tensor's name as today's BertForSequenceClassification has it, of old norms and of a body alone too."""
+    """A tensor's name in today's BertForSequenceClassification, also for old names of norms and for a body without head."""
     if not any(other.startswith("bert.") for other in names):
         name = f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
     return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{'weight' if m[1] == 'gamma' else 'bias'}", name)
@@ -233,12 +233,11 @@ def save_folder(
     labels: Sequence[str] | None = None,
     tokenizer: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes a folder that `transformers` loads, whole or not at all: a text classifier, or a masked language model.
+    """Writes a folder for `transformers`, whole or not at all: a text classifier, or a masked language model.
 
     Args:
-        model: what `build_bert_model` or `build_bert_mlm_model` made; weights of a low-rank adaptation are added to those
-            that they adapt.
-        folder: where; nothing but an empty folder may be there.
+        model: a model from `build_bert_model` or `build_bert_mlm_model`. LoRA weights are added to the adapted kernels.
+        folder: the folder to write, which must be missing or empty.
         vocabulary: the tokens in the order of their numbers; they become vocab.txt.
         labels: the class names in the order of their numbers.
         tokenizer: further settings of tokenizer_config.json, such as {"do_lower_case": False}.
@@ -247,8 +246,8 @@ def save_folder(
         The folder.
 
     Raises:
-        UsageError: another model, something that is there already, or a vocabulary or labels of another number than the
-            model's, with one twice, or, of a vocabulary, with a line break.
+        UsageError: the model is not BERT, the folder is not empty, the number of tokens or labels differs from the model's,
+            one of them occurs twice, or a token has a line break.
     """
     import numpy as np
     from safetensors.numpy import save_file
@@ -262,7 +261,7 @@ def save_folder(
         )
     _check_vocabulary(vocabulary or ())
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already, and is not written over. Remove it, or choose another.")
+        raise UsageError(f"{folder} already exists and is not overwritten. Remove it, or choose another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:12]}")
     try:
@@ -282,11 +281,11 @@ def save_folder(
 
 
 def _check_vocabulary(vocabulary: Sequence[str]) -> None:
-    """Raises UsageError for what a vocab.txt cannot hold: a token a line, its number that of the line."""
+    """Raises UsageError for a vocabulary that a vocab.txt cannot hold, which has one token per line."""
     for token, count in collections.Counter(vocabulary).items():
         if count > 1:
             raise UsageError(
-                f"The vocabulary has {token!r} {count} times; expected every token once. Remove the others."
+                f"The vocabulary has {token!r} {count} times; expected every token once. Remove the duplicates."
             )
         if "\n" in token or "\r" in token:
             raise UsageError(f"The vocabulary has {token!r}; expected tokens without a line break. Leave it out.")
@@ -299,7 +298,7 @@ def _value(model: keras.Model, place: Place) -> np.ndarray:
 
 
 def _config_of(model: keras.Model, labels: Sequence[str] | None) -> dict[str, Any]:
-    """The config.json of a model, from its layers: it may have come from a file."""
+    """The config.json of a model, from its layers, because it may be loaded from a file."""
     embeddings, block = model.get_layer("embeddings"), model.get_layer("block_1")
     theirs = {ours: name for name, ours in ACTIVATIONS.items()}
     config = {
@@ -330,7 +329,7 @@ def _config_of(model: keras.Model, labels: Sequence[str] | None) -> dict[str, An
         raise UsageError(f"There are {len(names)} labels; the model has {num_classes} classes. Pass one for each.")
     if twice := [name for name, count in collections.Counter(names).items() if count > 1]:
         raise UsageError(
-            f"The label {twice[0]!r} comes {names.count(twice[0])} times. Pass another name for each class."
+            f"The label {twice[0]!r} occurs {names.count(twice[0])} times. Pass a different name for each class."
         )
     return config | {
         "architectures": ["BertForSequenceClassification"],

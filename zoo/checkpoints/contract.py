@@ -1,4 +1,4 @@
-"""What a format of published weights has to say, and what is done with weights in any format."""
+"""The interface of a format of published weights, and the operations on weights in any format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Classifier:
 
     Attributes:
         count: number of classes.
-        labels: their names in the order of their numbers; None where the checkpoint does not name them.
+        labels: their names in the order of their numbers; None if the checkpoint has no names.
     """
 
     count: int
@@ -31,24 +31,24 @@ class Classifier:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointFormat:
-    """A format that weights are published in: how to recognise, read, load and write it.
+    """A format of published weights: how to recognise, read, load and write it.
 
-    Every function gets the path of the file or folder. A reader raises `UsageError` for what is missing or damaged. Only
+    Every function gets the path of the file or folder. A reader raises `UsageError` if something is missing or damaged. Only
     `load` and `save` may import Keras.
 
     Attributes:
-        name: what `ModelSpec.checkpoints` calls it.
-        title: what messages call it, such as "a Hugging Face folder of BERT".
+        name: its name in `ModelSpec.checkpoints`.
+        title: its name in messages, such as "a Hugging Face folder of BERT".
         recognises: whether the path looks like this format. It never raises, and is fast.
-        load: `load(model, path, classifier)` sets the weights of a built model, all or none; those of the last layer only
-            where `classifier` is true, else that layer keeps its initial weights.
-        read_arguments: the builder's arguments that the checkpoint decides, such as sizes and dropout rates.
-        exact: those of them that a builder must be called with, or the weights would mean something else.
-        at_most: those of them that are upper bounds: a smaller model takes the first part of the weights.
-        read_classifier: the classifier, if it gives one label for each example; else None.
-        read_preprocessing: arguments of the preprocessor, by the names of its `config()`, such as `vocabulary`.
+        load: `load(model, path, classifier)` sets the weights of a built model, all or none. The last layer is only loaded
+            if `classifier` is true; otherwise it keeps its initial weights.
+        read_arguments: returns the builder's arguments in the checkpoint, such as sizes and dropout rates.
+        exact: those of them that a builder must be called with, because the weights depend on them.
+        at_most: those of them that are upper bounds: a smaller model uses the first part of the weights.
+        read_classifier: returns the classifier if it has one label per example, otherwise None.
+        read_preprocessing: returns arguments of the preprocessor, by the names of its `config()`, such as `vocabulary`.
         save: `save(model, path, preprocessing, labels)` writes a trained model and returns the path. `preprocessing` is the
-            `config()` of its preprocessor, `labels` are its class names, None for none.
+            `config()` of its preprocessor. `labels` are its class names, or None.
     """
 
     name: str
@@ -65,17 +65,17 @@ class CheckpointFormat:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """Published weights: where they are, and in which format."""
+    """Published weights: their path and their format."""
 
     path: Location
     format: CheckpointFormat
 
     def arguments(self, class_names: Sequence[str] = ()) -> dict[str, Any]:
-        """Returns the builder's arguments that the checkpoint decides.
+        """Returns the builder's arguments in the checkpoint.
 
         Args:
-            class_names: the classes of the data. If the checkpoint's classifier has the same ones, in any order, it is
-                loaded too: `load_classifier` and `labels` say so.
+            class_names: the classes of the data. If the checkpoint's classifier has the same classes, in any order, the
+                result has `load_classifier` and `labels`, so that it is loaded too.
         """
         found = dict(self.format.read_arguments(self.path))
         classifier = self.classifier()
@@ -84,15 +84,15 @@ class Checkpoint:
         return found
 
     def preprocessing(self) -> dict[str, Any]:
-        """Returns the arguments of the preprocessor that the checkpoint decides, such as its vocabulary."""
+        """Returns the arguments of the preprocessor in the checkpoint, such as its vocabulary."""
         return dict(self.format.read_preprocessing(self.path))
 
     def classifier(self) -> Classifier | None:
-        """Returns the checkpoint's classifier, if it gives one label for each example; else None."""
+        """Returns the checkpoint's classifier if it has one label per example, otherwise None."""
         return self.format.read_classifier(self.path)
 
     def check(self, arguments: Mapping[str, Any]) -> None:
-        """Raises `UsageError` where a builder's arguments are not those of the checkpoint."""
+        """Raises `UsageError` if a builder's arguments differ from those of the checkpoint."""
         found = self.format.read_arguments(self.path)
         for name in self.format.exact:
             if arguments[name] != found[name]:
@@ -113,10 +113,10 @@ class Checkpoint:
         Args:
             model: built with the checkpoint's sizes.
             classifier: whether the last layer is loaded too.
-            labels: the checkpoint's labels in the order that the model's classes have; None for the checkpoint's order.
+            labels: the checkpoint's labels in the order of the model's classes; None for the checkpoint's order.
 
         Raises:
-            UsageError: weights that are missing, damaged or of another shape, or labels that are not the checkpoint's.
+            UsageError: weights are missing, damaged or have another shape, or the labels are not the checkpoint's.
         """
         self.format.load(model, self.path, classifier)
         if classifier and labels is not None:
@@ -131,7 +131,7 @@ class Checkpoint:
 
 
 def reorder_classes(model: keras.Model, found: Sequence[str], wanted: Sequence[str]) -> None:
-    """Moves the classes of a model's last layer from the order `found` into the order `wanted`, of the same names."""
+    """Reorders the classes of a model's last layer from the order `found` to the order `wanted` of the same names."""
     order = [found.index(name) for name in wanted]
     last = model.layers[-1]
     last.set_weights([values[..., order] for values in last.get_weights()])
@@ -141,7 +141,7 @@ _FORMATS: dict[str, CheckpointFormat] = {}
 
 
 def register_format(checkpoint_format: CheckpointFormat) -> CheckpointFormat:
-    """Makes a format known under its name, which a model's spec then gives in `checkpoints`.
+    """Registers a format under its name, for use in `checkpoints` of a model's spec.
 
     Raises:
         ValueError: another format has this name.

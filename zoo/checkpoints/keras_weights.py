@@ -1,7 +1,7 @@
-"""Files of weights that Keras writes, which the models of `keras.applications` are published in.
+"""Files of Keras weights, the format of the published models of `keras.applications`.
 
-NAME.weights.h5, NAME.keras, and HDF5 of Keras 2; with or without the layers on top. They hold no sizes: the builder's
-arguments say these.
+It reads NAME.weights.h5, NAME.keras, and HDF5 of Keras 2, with or without the top layers. The files hold no sizes, so the
+builder's arguments must set them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def _load(model: keras.Model, path: str, classifier: bool) -> None:
-    """Loads a file into the model: all of the body, of the layers on top those before the first that does not fit.
+    """Loads a file into the model: the whole body, and the top layers before the first one that does not fit.
 
-    The layers on top are those behind the last one that answers an image, (batch, height, width, channels).
+    The top layers are those after the last layer whose output is an image, (batch, height, width, channels).
     """
     ours = [layer for layer in model.layers if layer.weights]
     size = max((i for i, layer in enumerate(ours, 1) if len(layer.output.shape) == 4), default=0)
@@ -44,15 +44,15 @@ def _load(model: keras.Model, path: str, classifier: bool) -> None:
                 f"{path} does not fit {model.name}: {name} is {came}, {layer.name} is {expected}. Pass a file of the same "
                 "architecture."
             )
-    for layer, arrays in fitting:  # only now: a file that does not fit changes nothing
+    for layer, arrays in fitting:  # only now, so that a file that does not fit changes nothing
         layer.set_weights(arrays)
 
 
 def _read(path: str, names: Sequence[str]) -> list[tuple[str, list[Any]]]:
-    """Returns a file's layers that have weights, as (name, arrays), those of `names` first and in that order.
+    """Returns a file's layers with weights, as (name, arrays), those of `names` first and in that order.
 
-    Reads what Keras writes: NAME.weights.h5, NAME.keras, and HDF5 of Keras 2, which the published weights are in; its
-    names are of many ages, so its order counts, as it does to Keras.
+    It reads NAME.weights.h5, NAME.keras, and HDF5 of Keras 2, the format of the published weights. Names in the latter
+    depend on the Keras version, so layers are matched by their order, as in Keras.
     """
     import h5py
 
@@ -63,7 +63,7 @@ def _read(path: str, names: Sequence[str]) -> list[tuple[str, list[Any]]]:
     if not Path(path).is_file():
         raise UsageError(
             f"weights: there is no file {path!r}, and nothing is downloaded. Call save_weights('NAME.weights.h5') on a "
-            "model of keras.applications where there is a network, and pass that file; or leave weights out."
+            "model of keras.applications on a machine with a network, and pass that file; or leave weights out."
         )
     try:
         content: Any = path

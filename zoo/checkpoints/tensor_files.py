@@ -1,8 +1,8 @@
-"""Tensors of a checkpoint folder as NumPy arrays: safetensors and PyTorch's pickles, whole or in shards.
+"""Reads tensors of a checkpoint folder as NumPy arrays: safetensors and PyTorch's pickles, whole or in shards.
 
-No PyTorch is needed, and no code of a file is run: of a pickle only ordered dictionaries, storages and the tensors that are
-views of them are built; anything else is refused by its name before it is called. Before that the pickle's instructions are
-read through, so that none can exhaust memory or the stack.
+PyTorch is not needed, and no code of a file is run. From a pickle only ordered dictionaries, storages and tensors that are
+views of storages are built. Any other name is rejected before it is called. Before that, all instructions of the pickle are
+checked, so that none can exhaust memory or the stack.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ Arrays = dict[str, "np.ndarray"]
 
 SAFETENSORS = "model.safetensors"
 _FILES = (SAFETENSORS, f"{SAFETENSORS}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-"""What a folder's tensors may be in, the first that is there."""
+"""Possible files of a folder's tensors. The first existing one is read."""
 
 
 def read_tensors(folder: str | Path) -> tuple[Arrays, Path]:
-    """Returns a checkpoint folder's tensors by name, and the file that they, or the list of their shards, are in.
+    """Returns a checkpoint folder's tensors by name, and the file or the index of shards that they were read from.
 
-    Floating-point tensors come as float32, whatever the file keeps (float64, float16 and bfloat16 too).
+    Floating-point tensors are returned as float32, for any type in the file (float64, float16 and bfloat16 too).
 
     Args:
         folder: holds model.safetensors or pytorch_model.bin, or an index of several such files; the first is preferred.
 
     Raises:
-        UsageError: no such file, a shard that is missing or named beyond the folder, a file that is damaged, or a pickle that
-            asks for anything but tensors.
+        UsageError: there is no such file, a shard is missing or outside the folder, a file is damaged, or a pickle needs
+            anything but tensors.
 
     Example:
         >>> tensors, file = read_tensors("bert-base-uncased")
@@ -51,7 +51,7 @@ def read_tensors(folder: str | Path) -> tuple[Arrays, Path]:
     if file is None:
         raise UsageError(
             f"{folder} holds no weights; expected {_FILES[0]} or {_FILES[2]}, or their index. Put one of them there; "
-            "files of TensorFlow or Flax are not read."
+            "files of TensorFlow or Flax are not supported."
         )
     shards = _shards(file) if file.suffix == ".json" else [file]
     arrays: Arrays = {}
@@ -59,23 +59,27 @@ def read_tensors(folder: str | Path) -> tuple[Arrays, Path]:
         found = _read_safetensors(shard) if shard.suffix == ".safetensors" else _read_pickle(shard)
         if twice := sorted(set(found) & set(arrays)):
             raise UsageError(
-                f"{shard} holds {twice[0]}, as a shard before it does. Put the whole checkpoint there anew."
+                f"{shard} holds {twice[0]}, which an earlier shard also holds. Copy the whole checkpoint again."
             )
         arrays.update(found)
     return arrays, file
 
 
 def _shards(index: Path) -> list[Path]:
-    """The files of an index, each once; all of them are there."""
+    """The files of an index, each once, after checking that they exist."""
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{index} is no index of shards ({one_line(error, 100)}). Put the whole one there.") from error
+        raise UsageError(
+            f"{index} is not an index of shards ({one_line(error, 100)}). Replace it with a complete file."
+        ) from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith((".safetensors", ".bin")):
-            raise UsageError(f"{index} names the shard {name!r}; expected a file beside it. Put the right index there.")
+            raise UsageError(
+                f"{index} names the shard {name!r}; expected a file in the same folder. Replace it with the right index."
+            )
         if not (index.parent / name).is_file():
-            raise UsageError(f"{index} names the shard {name}, which is not there. Put it beside the index.")
+            raise UsageError(f"{index} names the shard {name}, which is missing. Put it into the same folder.")
     return [index.parent / name for name in names]
 
 
@@ -103,14 +107,14 @@ def _read_safetensors(file: Path) -> Arrays:
         entries = deserialize(file.read_bytes())
     except SafetensorError as error:
         raise UsageError(
-            f"{file} is damaged or no safetensors file ({one_line(error, 100)}). Put the whole file there."
+            f"{file} is damaged or not a safetensors file ({one_line(error, 100)}). Replace it with a complete file."
         ) from error
     arrays = {}
-    while entries:  # each entry is let go as soon as it is converted
+    while entries:  # each entry is freed as soon as it is converted
         name, entry = entries.pop()
         if entry["dtype"] not in _TYPES:
             raise UsageError(
-                f"{file}: {name} is of type {entry['dtype']}; expected {', '.join(_TYPES)}. Convert the checkpoint to F32."
+                f"{file}: {name} has the type {entry['dtype']}; expected {', '.join(_TYPES)}. Convert the checkpoint to F32."
             )
         values = np.frombuffer(entry["data"], _dtype(_TYPES[entry["dtype"]]))
         arrays[name] = _full(values.reshape(entry["shape"]))
@@ -125,7 +129,7 @@ def _dtype(name: str) -> Any:
 
 
 def _full(array: np.ndarray) -> np.ndarray:
-    """Floating-point values as float32, infinite where that is too narrow; others as they are."""
+    """Floating-point values as float32, infinite if they are too large for it; other values unchanged."""
     import numpy as np
 
     with np.errstate(over="ignore"):
@@ -136,7 +140,7 @@ def _full(array: np.ndarray) -> np.ndarray:
 
 
 class _Kind(NamedTuple):
-    """The class of a storage, which nothing can be made of."""
+    """The class of a storage, which cannot be called."""
 
     dtype: str
 
@@ -150,7 +154,7 @@ class _Storage(NamedTuple):
 
 
 class _View(NamedTuple):
-    """A tensor: where its numbers are in a storage."""
+    """A tensor: the place of its numbers in a storage."""
 
     storage: _Storage
     offset: int
@@ -159,10 +163,10 @@ class _View(NamedTuple):
 
 
 def _view(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _View:
-    """What the file calls to make a tensor; the rest of its arguments is about gradients."""
+    """The function that the file calls to make a tensor; its other arguments concern gradients."""
     whole = [offset, *shape, *strides]
     if not isinstance(storage, _Storage) or len(shape) != len(strides):
-        raise pickle.UnpicklingError("a tensor that is no view of a storage")
+        raise pickle.UnpicklingError("a tensor that is not a view of a storage")
     if not all(isinstance(n, int) and n >= 0 for n in whole):
         raise pickle.UnpicklingError("a tensor of a negative or broken size")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -191,17 +195,17 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _Refused(Exception):
-    """The name of something that is no part of a dictionary of tensors."""
+    """The name of something that is not part of a dictionary of tensors."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds nothing but dictionaries of views."""
+    """Builds only dictionaries of views."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise _Refused(f"{module}.{name}")
         found = _ALLOWED[module, name]
-        # Fresh each time: a pickle can set attributes of a function that it was given.
+        # A new function each time, because a pickle can set attributes of a function.
         return (lambda *arguments: _view(*arguments)) if found is _view else found
 
     def persistent_load(self, pid: Any) -> _Storage:
@@ -219,22 +223,22 @@ class _Unpickler(pickle.Unpickler):
 
 
 _MOST_INSTRUCTIONS, _MOST_PARTS = 1_000_000, 1_000
-"""Of a pickle, and of a tuple with the parts of its parts: far more than files of tensors have."""
+"""Limits of a pickle, and of a tuple with all nested parts: far more than files of tensors have."""
 _MAKES = {
     *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"),
     *("REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "BINPERSID"),
 }
-"""What makes an object that may be hashed, of the objects that it takes."""
+"""Instructions that make a hashable object from the objects on the stack."""
 _CHANGES = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "DUP"}
-"""What leaves the first object that it takes in its place."""
+"""Instructions that leave their first object on the stack."""
 
 
 def _check_pickle(stream: Any) -> None:
-    """Reads a pickle's instructions through to its end, running none; raises what `_read_pickle` catches.
+    """Checks a pickle's instructions without running them; raises exceptions that `_read_pickle` catches.
 
-    The unpickler believes a pickle: it makes room for any number of a memo, and the hash of a tuple of tuples goes down to
-    the innermost, on the stack of C and once for each way there. So of all that can be hashed the parts are counted here,
-    those of parts too. What can be changed later, lists and dictionaries, cannot be hashed and counts as one part.
+    The unpickler trusts a pickle: it allocates memory for any memo number, and the hash of nested tuples recurses on the C
+    stack, once for each path. So the parts of every hashable object are counted here, including parts of parts. Lists and
+    dictionaries cannot be hashed, and count as one part.
     """
     stack: list[int | None] = []  # the parts of each object; None is a mark
     memo: dict[Any, int | None] = {}
@@ -272,22 +276,22 @@ def _read_pickle(file: Path) -> Arrays:
     try:
         views, storages = read(file)
         if not isinstance(views, dict) or not all(isinstance(v, _View) for v in views.values()):
-            raise pickle.UnpicklingError("something else than a dictionary of tensors")
+            raise pickle.UnpicklingError("not a dictionary of tensors")
         if not all(isinstance(name, str) for name in views):
-            raise pickle.UnpicklingError("a tensor whose name is no text")
+            raise pickle.UnpicklingError("a tensor whose name is not a string")
         return {name: _gather(view, storages) for name, view in views.items()}
     except _Refused as error:
         raise UsageError(
-            f"{file} asks for {error}, which a file of tensors does not need; it was not run. Convert the checkpoint to "
-            f"{SAFETENSORS} where it is trusted, and pass that."
+            f"{file} calls {error}, which a file of tensors does not need; it was not run. Convert the checkpoint to "
+            f"{SAFETENSORS} on a machine that trusts it, and pass that file."
         ) from None
     except (
         *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, OSError, EOFError, ArithmeticError),
         *(ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError),  # the last: zips with a password
     ) as error:
         raise UsageError(
-            f"{file} is damaged or no file of PyTorch tensors ({one_line(error, 100)}). Put the whole file there, or convert "
-            f"it to {SAFETENSORS}."
+            f"{file} is damaged or not a file of PyTorch tensors ({one_line(error, 100)}). Replace it with a complete file, "
+            f"or convert it to {SAFETENSORS}."
         ) from error
 
 
@@ -309,11 +313,11 @@ def _read_zip(file: Path) -> tuple[Any, dict[str, bytes | memoryview]]:
         names = archive.namelist()
         top = next(name for name in [*names, ""] if name.endswith("data.pkl") or not name).removesuffix("data.pkl")
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-            raise pickle.UnpicklingError("compressed parts, which PyTorch does not write")
+            raise pickle.UnpicklingError("compressed parts, unlike PyTorch's files")
         if sum(max(info.file_size, info.compress_size) for info in archive.infolist()) > file.stat().st_size:
             raise pickle.UnpicklingError("parts that are longer than the file")
         if f"{top}byteorder" in names and archive.read(f"{top}byteorder") != b"little":
-            raise pickle.UnpicklingError("numbers whose first byte is the highest")
+            raise pickle.UnpicklingError("big-endian numbers")
         views = _load(io.BytesIO(archive.read(f"{top}data.pkl")))
         prefix = f"{top}data/"
         return views, {name.removeprefix(prefix): archive.read(name) for name in names if name.startswith(prefix)}
@@ -331,14 +335,14 @@ _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 def _read_stream(file: Path) -> tuple[Any, dict[str, bytes | memoryview]]:
-    """The form before PyTorch 1.6: pickles of a number, a version, the machine, the tensors and the storages' keys, then each
-    storage as its count and its numbers."""
-    # Mapped, a file never gives more than it has; a plain one first makes room for what is asked for.
+    """Reads the format before PyTorch 1.6: pickles of a magic number, a version, the machine, the tensors and the storages'
+    keys, then each storage as its count and its numbers."""
+    # A mapped file never returns more bytes than it has. A plain file first allocates memory for the requested size.
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         if _load(stream) != _MAGIC or _load(stream) != _PROTOCOL:
-            raise pickle.UnpicklingError("it does not begin as such files do")
+            raise pickle.UnpicklingError("a wrong magic number or version")
         if not _load(stream).get("little_endian"):
-            raise pickle.UnpicklingError("numbers whose first byte is the highest")
+            raise pickle.UnpicklingError("big-endian numbers")
         views = _load(stream)
         keys = _load(stream)
         kinds = {view.storage.key: view.storage for view in views.values()}
@@ -348,8 +352,8 @@ def _read_stream(file: Path) -> tuple[Any, dict[str, bytes | memoryview]]:
 def _block(stream: mmap.mmap, storage: _Storage | None) -> bytes:
     (count,) = struct.unpack("<q", stream.read(8))
     if storage is None or count != storage.size:
-        raise pickle.UnpicklingError("a storage that no tensor is in, or of another size")
+        raise pickle.UnpicklingError("a storage without a tensor, or with another size")
     length, left = count * _dtype(storage.dtype).itemsize, len(stream) - stream.tell()
     if length > left:
-        raise pickle.UnpicklingError(f"a storage of {length} bytes where {left} are left")
+        raise pickle.UnpicklingError(f"a storage of {length} bytes, but {left} are left")
     return stream.read(length)

@@ -1,4 +1,4 @@
-"""Tokenizer files of BERT: tokenizer.json, or vocab.txt and tokenizer_config.json, read as `transformers` reads them."""
+"""Reads BERT's tokenizer files as `transformers` does: tokenizer.json, or vocab.txt and tokenizer_config.json."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from zoo.errors import UsageError, one_line
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"
-"""What a vocabulary writes before pieces that do not begin a word."""
+"""Prefix of tokens that do not begin a word."""
 
 VOCABULARY_FILE = "vocab.txt"
 _MOST_OUT_OF_REACH = 0.05
-"""The share of a vocabulary's pieces with letters that no text may give before that is said."""
+"""A warning is given if texts cannot produce more than this share of the vocabulary's tokens with letters."""
 _SETTINGS_FILE = "tokenizer_config.json"
 SETTINGS = {
     "lower_case": "do_lower_case",
     "strip_accents": "strip_accents",
     "split_chinese": "tokenize_chinese_chars",
 }
-"""What tokenizer_config.json calls each of the rules."""
+"""The name of each rule in tokenizer_config.json."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What BERT's basic tokenization may leave out.
+    """Options of BERT's basic tokenization.
 
     Attributes:
-        lower_case: whether letters become small ones.
-        strip_accents: whether marks that go over and under letters are left out; None does as `lower_case` does.
+        lower_case: whether text is lower-cased.
+        strip_accents: whether accents are removed; None means the same as `lower_case`.
         split_chinese: whether every Chinese character is a word.
     """
 
@@ -58,11 +58,11 @@ def normalizer(rules: Rules):  # type: ignore[no-untyped-def]  # a class of the 
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """What a checkpoint's tokenizer files say.
+    """The content of a checkpoint's tokenizer files.
 
     Attributes:
-        pieces: the pieces in the order of their numbers.
-        rules: how texts become words.
+        pieces: the tokens in the order of their numbers.
+        rules: rules for splitting texts into words.
     """
 
     pieces: tuple[str, ...]
@@ -70,37 +70,37 @@ class Vocabulary:
 
 
 def check_pieces(pieces: Sequence[str], source: str) -> None:
-    """Raises UsageError where pieces make no vocabulary of BERT's: a special token missing, a piece twice or broken."""
+    """Raises UsageError if a special token is missing, or if a token is duplicate or has a line break."""
     needed = SPECIAL_TOKENS[:4]
     missing = [token for token in needed if token not in pieces]
     if missing:
         raise UsageError(
-            f"{source} lacks {', '.join(missing)}; expected {', '.join(needed)}. Pass the vocabulary of a BERT, or make "
-            "one with `zoo vocabulary`."
+            f"{source} lacks {', '.join(missing)}; expected {', '.join(needed)}. Pass the vocabulary of a BERT model, or "
+            "make one with `zoo vocabulary`."
         )
     twice = [piece for piece, count in collections.Counter(pieces).items() if count > 1]
     if twice:
         raise UsageError(
-            f"{source} has the piece {twice[0]!r} {pieces.count(twice[0])} times; expected every piece once. "
-            "Remove all but one."
+            f"{source} has the token {twice[0]!r} {pieces.count(twice[0])} times; expected every token once. "
+            "Remove the duplicates."
         )
     broken = [piece for piece in pieces if not piece or "\n" in piece or "\r" in piece]
     if broken:
         raise UsageError(
-            f"{source} has the piece {broken[0]!r} as number {pieces.index(broken[0])}; expected text without a line "
-            "break. Pass the vocabulary of a BERT."
+            f"{source} has the token {broken[0]!r} as number {pieces.index(broken[0])}; expected text without a line "
+            "break. Pass the vocabulary of a BERT model."
         )
 
 
 def read_vocabulary(folder: str | Path) -> Vocabulary:
-    """Reads a local Hugging Face folder: tokenizer.json, or vocab.txt, and tokenizer_config.json where there is one.
+    """Reads a local Hugging Face folder: tokenizer.json or vocab.txt, and tokenizer_config.json if it exists.
 
     Raises:
-        UsageError: neither file is there, one of them is damaged, or it is the tokenizer of another architecture.
+        UsageError: both files are missing, a file is damaged, or the tokenizer has another architecture.
 
     Warns:
-        UserWarning: there is no tokenizer_config.json, and by the rules that then hold many pieces with capital letters or
-            accents are out of every text's reach.
+        UserWarning: there is no tokenizer_config.json, and with the default rules no text can produce many of the tokens,
+            because they have capital letters or accents.
 
     Example:
         >>> read_vocabulary("bert-base-uncased").rules.lower_case
@@ -117,7 +117,7 @@ def read_vocabulary(folder: str | Path) -> Vocabulary:
         found = Vocabulary(pieces, _rules(settings or {}, folder / _SETTINGS_FILE, {}, lines))
     else:
         raise UsageError(
-            f"{folder} holds neither {whole.name} nor {lines.name}. Pass the folder of a BERT that transformers saved."
+            f"{folder} holds neither {whole.name} nor {lines.name}. Pass a BERT folder that transformers saved."
         )
     if settings is None:
         _warn_of_case(found, folder)
@@ -125,9 +125,9 @@ def read_vocabulary(folder: str | Path) -> Vocabulary:
 
 
 def _rules(settings: Mapping[str, Any], file: Path, normal: Mapping[str, Any], whole: Path) -> Rules:
-    """The rules of tokenizer_config.json, where it does not say those of tokenizer.json's normalizer.
+    """The rules of tokenizer_config.json, and missing ones from tokenizer.json's normalizer.
 
-    transformers reads the settings too, and they count: it makes the normalizer anew from them.
+    The settings have priority, as in transformers, which builds the normalizer again from them.
     """
 
     def flag(key: str, other: str) -> bool | None:
@@ -135,9 +135,9 @@ def _rules(settings: Mapping[str, Any], file: Path, normal: Mapping[str, Any], w
             value = content.get(name)
             if value is not None and not isinstance(value, bool):
                 raise UsageError(
-                    f"{where} has {name} {value!r}; expected a truth value. Put true or false there, without quotes."
+                    f"{where} has {name} {value!r}; expected a boolean. Put true or false there, without quotes."
                 )
-            if value is not None or (name in content and key == other):  # null is the value of strip_accents alone
+            if value is not None or (name in content and key == other):  # only strip_accents may be null
                 return value
         return None
 
@@ -149,8 +149,7 @@ def _rules(settings: Mapping[str, Any], file: Path, normal: Mapping[str, Any], w
 
 
 def _warn_of_case(vocabulary: Vocabulary, folder: Path) -> None:
-    """Warns where nothing says how texts become words, and the pieces look as if they were made otherwise."""
-    # Between Chinese characters spaces are put, which is no matter of case.
+    """Warns if the folder does not state its rules, and its tokens look as if they were made with other rules."""
     reference = normalizer(dataclasses.replace(vocabulary.rules, split_chinese=False))
     plain = [
         p.removeprefix(CONTINUES) for p in vocabulary.pieces if p not in SPECIAL_TOKENS and any(map(str.isalpha, p))
@@ -158,18 +157,18 @@ def _warn_of_case(vocabulary: Vocabulary, folder: Path) -> None:
     missed = [piece for piece in plain if reference.normalize_str(piece) != piece]
     if len(missed) > _MOST_OUT_OF_REACH * len(plain):
         warnings.warn(
-            f"{folder} has no {_SETTINGS_FILE}, so capital letters and accents are taken off its texts; {len(missed):,} of "
-            f"its {len(plain):,} pieces with letters have them, such as {missed[0]!r}, and match nothing. If the model tells "
-            f'large letters from small ones, put {_SETTINGS_FILE} with {{"do_lower_case": false}} there.',
+            f"{folder} has no {_SETTINGS_FILE}, so texts are lower-cased and accents are removed; {len(missed):,} of its "
+            f"{len(plain):,} tokens with letters have capitals or accents, such as {missed[0]!r}, and match nothing. If the "
+            f'model is cased, put {_SETTINGS_FILE} with {{"do_lower_case": false}} there.',
             stacklevel=3,
         )
 
 
 def read_pieces(file: str | Path) -> tuple[str, ...]:
-    """Reads a vocab.txt: a piece a line, the first one's number is 0.
+    """Reads a vocab.txt with one token per line, numbered from 0.
 
     Raises:
-        UsageError: it cannot be read, is not UTF-8, or is no vocabulary of BERT's.
+        UsageError: the file cannot be read, is not UTF-8, or is not a BERT vocabulary.
 
     Example:
         >>> read_pieces("vocab.txt")[:2]
@@ -178,8 +177,10 @@ def read_pieces(file: str | Path) -> tuple[str, ...]:
     try:
         text = Path(file).read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Cannot read {file}: {one_line(error)} Pass a vocab.txt, UTF-8, a piece a line.") from error
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")  # splitlines would part at rarer characters too
+        raise UsageError(
+            f"Cannot read {file}: {one_line(error)} Pass a vocab.txt in UTF-8 with one token per line."
+        ) from error
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")  # splitlines splits at other characters too
     check_pieces(lines, str(file))
     return tuple(lines)
 
@@ -190,7 +191,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"Cannot read {file}: {one_line(error)} Pass the file that transformers wrote.") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{file} holds a {type(content).__name__}; expected an object. Pass the file of a BERT.")
+        raise UsageError(f"{file} holds a {type(content).__name__}; expected an object. Pass the file of a BERT model.")
     return content
 
 
@@ -204,18 +205,18 @@ def _check_special_tokens(settings: dict[str, Any], file: Path) -> None:
         value = settings.get(key)
         value = value.get("content") if isinstance(value, dict) else value
         if value not in (None, token):
-            raise UsageError(f"{file} has {key} {value!r}; expected {token!r}. Pass the folder of a BERT.")
+            raise UsageError(f"{file} has {key} {value!r}; expected {token!r}. Pass the folder of a BERT model.")
 
 
 def _from_tokenizer(file: Path, settings: dict[str, Any]) -> Vocabulary:
-    """What a tokenizer.json says, the same that runs there: other parts than BERT's are refused."""
+    """Reads a tokenizer.json. Parts other than BERT's are errors."""
     content = _read_json(file)
     parts = [content.get(name) for name in ("model", "normalizer", "pre_tokenizer")]
     kinds = [part.get("type") if isinstance(part, dict) else part and f"a {type(part).__name__}" for part in parts]
     if kinds != ["WordPiece", "BertNormalizer", "BertPreTokenizer"]:
         raise UsageError(
             f"{file} has {', '.join(map(_shown, kinds))}; expected WordPiece, BertNormalizer, BertPreTokenizer. Pass the "
-            "folder of a BERT."
+            "folder of a BERT model."
         )
     model, normal = content["model"], content["normalizer"]
     other = {
@@ -226,31 +227,32 @@ def _from_tokenizer(file: Path, settings: dict[str, Any]) -> Vocabulary:
     }
     for key, (came, expected) in other.items():
         if came != expected:
-            raise UsageError(f"{file} has {key} {came!r}; expected {expected!r}. Pass the folder of a BERT.")
+            raise UsageError(f"{file} has {key} {came!r}; expected {expected!r}. Pass the folder of a BERT model.")
     added = _added_tokens(content.get("added_tokens", []), file)
     for text, token in added.items():
         flags = [name for name in ("single_word", "lstrip", "rstrip", "normalized") if token.get(name)]
         if text not in SPECIAL_TOKENS or flags:
             raise UsageError(
                 f"{file} has the added token {text!r}{' with ' + ', '.join(flags) if flags else ''}; expected "
-                f"{', '.join(SPECIAL_TOKENS)} alone. Remove it, or pass the folder of another BERT."
+                f"only {', '.join(SPECIAL_TOKENS)}. Remove it, or pass the folder of another BERT model."
             )
     _check_special_tokens(settings, file.with_name(_SETTINGS_FILE))
     vocab = model.get("vocab")
     if not isinstance(vocab, dict):
         raise UsageError(
-            f"{file} has the vocabulary {_shown(vocab)}; expected numbers by piece. Pass the file of a BERT."
+            f"{file} has the vocabulary {_shown(vocab)}; expected numbers by token. Pass the file of a BERT model."
         )
     numbers: dict[str, int] = vocab | {text: token.get("id") for text, token in added.items()}
     if wrong := [piece for piece, number in numbers.items() if isinstance(number, bool) or not isinstance(number, int)]:
         raise UsageError(
-            f"{file} has the number {numbers[wrong[0]]!r} for the piece {wrong[0]!r}; expected a whole one. Pass the file of "
-            "a BERT."
+            f"{file} has the number {numbers[wrong[0]]!r} for the token {wrong[0]!r}; expected a whole number. Pass the file "
+            "of a BERT model."
         )
     ordered = sorted(numbers, key=lambda piece: numbers[piece])
     if [numbers[piece] for piece in ordered] != list(range(len(ordered))):
         raise UsageError(
-            f"{file} has {len(ordered)} pieces whose numbers are not 0 to {len(ordered) - 1}. Pass the folder of a BERT."
+            f"{file} has {len(ordered)} tokens, but their numbers are not 0 to {len(ordered) - 1}. Pass the folder of a BERT "
+            "model."
         )
     check_pieces(ordered, str(file))
     return Vocabulary(tuple(ordered), _rules(settings, file.with_name(_SETTINGS_FILE), normal, file))
@@ -262,12 +264,12 @@ def _added_tokens(tokens: Any, file: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(token, dict) or not isinstance(token.get("content"), str):
             raise UsageError(
                 f"{file} has {_shown(token)} among its added_tokens; expected a list of objects with content "
-                "and id. Pass the file of a BERT."
+                "and id. Pass the file of a BERT model."
             )
         found[token["content"]] = token
     return found
 
 
 def write_pieces(pieces: Sequence[str], file: Path) -> None:
-    """Writes a vocab.txt whole or not at all: a piece a line, so that a line's number from 0 is the piece's."""
+    """Writes a vocab.txt whole or not at all, with one token per line, whose number is that of the line from 0."""
     storage.write_text(file, "".join(f"{piece}\n" for piece in pieces))

@@ -1,4 +1,4 @@
-"""Evaluation: how good is a trained model, and where is it wrong."""
+"""Evaluation: metrics of a trained model next to baselines, and plots of its errors."""
 
 from zoo.evaluation.evaluator import evaluate, figures, headline, plot_files, summarize
 from zoo.evaluation.reports import Figure, ReportKind, register_report

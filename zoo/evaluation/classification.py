@@ -1,7 +1,7 @@
-"""How good a classifier is: accuracy beside its baseline, calibration, and every class's figures, as one plain dict.
+"""Report of a classifier: accuracy next to a baseline, calibration, and metrics of every class, as a plain dict.
 
-Works on NumPy arrays and whatever converts to one, with one class per example or one per step (tagging).
-Every figure can be recomputed from the targets and probabilities alone; nothing is averaged over batches.
+It works on NumPy arrays and anything that converts to them, with one class per example or one per step (tagging).
+All metrics can be recomputed from the targets and probabilities; nothing is averaged over batches.
 """
 
 from __future__ import annotations
@@ -37,21 +37,20 @@ def classification_report(
 ) -> dict[str, Any]:
     """Measure predicted class probabilities against the true classes.
 
-    The predicted class is the most probable one, the first of them where several tie.
+    The predicted class is the most probable one; ties go to the first.
 
     Args:
         targets: integers, shape `(n,)`, or `(n, steps)` with one class per step.
         probabilities: floats of any precision, shape `targets.shape + (num_classes,)`, rows non-negative, sum 1.
         class_names: `num_classes` different strings, in the order of the columns.
-        weights: non-negative numbers (or booleans) in the shape of `targets`. Weight 0 marks what is not a real
-            element, such as padding: it is dropped unread and counts nowhere. Other weights weigh every figure, and
-            counts are then sums of weights.
+        weights: non-negative numbers (or booleans) in the shape of `targets`. Elements with weight 0, such as padding,
+            are ignored. Other weights apply to all metrics, and counts are then sums of weights.
         train_class_counts: numbers of shape `(num_classes,)`, how often each class occurs in the training split.
 
     Returns:
         A dict of plain strings, numbers and lists that `json.dumps(report, allow_nan=False)` accepts:
 
-        - `num_examples`: real elements (steps, where there is one class per step), each counted once whatever its
+        - `num_examples`: real elements (steps, if there is one class per step), each counted once whatever its
           weight;
         - `accuracy`; `macro_f1`, the `f1` of `macro`;
         - `log_loss`: mean negative natural logarithm of the true class's probability, clipped at 1e-7;
@@ -59,20 +58,19 @@ def classification_report(
           bins of equal width `(lower, upper]`, and `reliability`, those bins: `lower`, `upper`, `count`,
           `mean_confidence`, `accuracy` (the last two None in an empty bin);
         - `macro`, `weighted`: `precision`, `recall` and `f1`, averaged over the classes that occur among targets or
-          predictions (as scikit-learn does by default), alike or by their support;
+          predictions (the default of scikit-learn), with equal weights or weighted by their support;
         - `per_class`: for every class `class_name`, `precision`, `recall`, `f1` and `support`, its number of targets.
-          An undefined figure, such as the precision of a class that was never predicted, is 0.0, as with
+          An undefined metric, such as the precision of a class that was never predicted, is 0.0, as with
           scikit-learn's `zero_division=0`;
         - `confusion_matrix`: rows are true classes, columns predicted ones; `class_names`;
-        - `baseline`: what knowing only the class frequencies achieves: `accuracy` of always predicting `class_name`,
+        - `baseline`: the metrics of using only the class frequencies: `accuracy` of always predicting `class_name`,
           the most frequent class, and `log_loss` of always predicting the frequencies. `from` is "training split", or
-          "evaluated targets" where no `train_class_counts` are given; the latter is a little too good, as it has seen
-          the targets.
+          "evaluated targets" without `train_class_counts`. The latter is slightly too good, because it uses the
+          targets.
 
     Raises:
-        UsageError: shapes that disagree, nothing to measure, targets that are no class, probabilities that are not
-            finite or no distribution (logits), class names that do not fit the columns, or impossible weights or
-            counts.
+        UsageError: shapes do not fit, there are no elements, a target is not a class number, probabilities are not
+            finite or not a distribution (logits), class names do not fit the columns, or weights or counts are invalid.
 
     Calibration error: Naeini, Cooper, Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning",
     AAAI 2015; bins as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
@@ -82,7 +80,7 @@ def classification_report(
         >>> round(report["accuracy"], 3), report["confusion_matrix"]
         (0.667, [[1, 0], [1, 1]])
     """
-    # scikit-learn takes a second to import; a program that only lists models must not pay for it.
+    # The import of scikit-learn takes a second, which programs that only list models must not need.
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     true, probable, weight = _real_elements(np.asarray(targets), np.asarray(probabilities), weights)
@@ -129,13 +127,13 @@ def classification_report(
 
 
 def summary(report: dict[str, Any]) -> str:
-    """Say the most important figures of a `classification_report` in a few lines of text for the terminal.
+    """Return the main metrics of a `classification_report` as a few lines of text for the terminal.
 
     Args:
-        report: what `classification_report` returned, or the same read back from JSON.
+        report: the result of `classification_report`, or the same read back from JSON.
 
     Returns:
-        Lines without a final newline: accuracy and log loss beside their baselines, macro F1, calibration error, and
+        Lines without a final newline: accuracy and log loss next to their baselines, macro F1, calibration error, and
         up to three of the most frequent confusions.
 
     Example:
@@ -146,7 +144,7 @@ def summary(report: dict[str, Any]) -> str:
         calibration error  0.3333
         measured on        3 examples, 2 classes
         confused most often
-          dog answered as cat: 1 time
+          dog predicted as cat: 1 time
     """
     baseline, names = report["baseline"], report["class_names"]
     lines = [
@@ -168,14 +166,14 @@ def summary(report: dict[str, Any]) -> str:
     lines.append("confused most often" if confusions else "no confusions")
     for count, true_name, answered_name in confusions[:3]:
         times = f"{count:,}" if isinstance(count, int) else f"{count:,.2f}"
-        lines.append(f"  {true_name} answered as {answered_name}: {times} time{'s' * (count != 1)}")
+        lines.append(f"  {true_name} predicted as {answered_name}: {times} time{'s' * (count != 1)}")
     return "\n".join(lines)
 
 
 def _real_elements(
     targets: NDArray[Any], probabilities: NDArray[Any], weights: ArrayLike | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Check and flatten: targets `(m,)`, probabilities `(m, num_classes)` and weights `(m,)` of what has a weight."""
+    """Check and flatten elements with a weight: targets `(m,)`, probabilities `(m, num_classes)`, weights `(m,)`."""
     if targets.size == 0 and probabilities.size == 0:
         raise UsageError("Nothing to evaluate: targets and probabilities are empty. Check that the split has examples.")
     if targets.ndim == 0 or probabilities.ndim < 2 or probabilities.shape[:-1] != targets.shape:
@@ -194,7 +192,7 @@ def _real_elements(
         )
     if not np.issubdtype(targets.dtype, np.integer):
         raise UsageError(
-            f"targets have dtype {targets.dtype}, expected integers that number the columns of probabilities. "
+            f"targets have dtype {targets.dtype}, expected integers: column numbers of probabilities. "
             "Map names with class_names.index, or convert whole numbers with targets.astype('int64')."
         )
     weight = np.ones(targets.shape) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -208,7 +206,7 @@ def _real_elements(
         first = int(bad.argmax())
         raise UsageError(
             f"weights hold {weight.ravel()[first]} at index {_index(first, weight.shape)}, expected finite numbers "
-            "that are not negative. Pass 0 for padding, 1 for what counts."
+            "that are not negative. Pass 0 for padding, 1 for real elements."
         )
     real = np.flatnonzero(weight)
     if real.size == 0:
@@ -245,7 +243,7 @@ def _checked_probabilities(probabilities: NDArray[Any], real: NDArray[np.intp]) 
         first = int(real[row]) * num_classes + int(column)
         raise UsageError(
             f"probabilities hold {probable[row, column]} at index {_index(first, probabilities.shape)}, expected "
-            "finite numbers. The model diverged or was fed such values: look for the first epoch whose loss is not "
+            "finite numbers. The model diverged or its input has such values: look for the first epoch whose loss is not "
             "finite."
         )
     sums = probable.sum(axis=1)
@@ -267,7 +265,7 @@ def _checked_names(class_names: Sequence[str], num_classes: int) -> list[str]:
             f"class_names is {class_names!r}, expected a list of strings, one per class. "
             "Convert numbers with [str(name) for name in class_names], bytes with name.decode()."
         )
-    names = [str(name) for name in class_names]  # NumPy's strings become Python's
+    names = [str(name) for name in class_names]  # converts NumPy's strings
     if len(names) != num_classes:
         raise UsageError(
             f"class_names has {len(names)} names, but probabilities have {num_classes} columns: expected one name per "
@@ -277,8 +275,8 @@ def _checked_names(class_names: Sequence[str], num_classes: int) -> list[str]:
     for index, name in enumerate(names):
         if name in seen:
             raise UsageError(
-                f"class_names holds {name!r} twice, at {seen[name]} and {index}: expected different names, or the "
-                "report could not tell the classes apart. Rename one of them."
+                f"class_names holds {name!r} twice, at {seen[name]} and {index}: expected different names, so that "
+                "the report can distinguish the classes. Rename one of them."
             )
         seen[name] = index
     return names
@@ -344,19 +342,19 @@ def _baseline(
 
 
 def _number(count: float) -> int | float:
-    """A count for JSON: 3 rather than 3.0, and 2.5 where weights are no whole numbers."""
+    """A count for JSON: 3 instead of 3.0, but 2.5 for fractional weights."""
     count = float(count)
     return int(count) if count.is_integer() else count
 
 
 def _index(flat: int | np.intp, shape: tuple[int, ...]) -> str:
-    """Where element number `flat` of an array of this shape stands: '7', or '(2, 5)'."""
+    """The index of element number `flat` of an array of this shape: '7', or '(2, 5)'."""
     index = [int(i) for i in np.unravel_index(int(flat), shape)]
     return str(index[0]) if len(index) == 1 else str(tuple(index))
 
 
 def evaluate_classes(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
-    """Returns the report of a classifier; where it answers at every step, of the answer after the last one."""
+    """Returns the report of a classifier. With an output at every step, it is the report of the last step."""
     targets, predictions, weights = predict_split(model, data, split, batch_size)
     key = str(data.task.classes)
     labels, probabilities = targets[key], predictions["probabilities"]
@@ -374,20 +372,20 @@ def evaluate_classes(model: keras.Model, data: Prepared, split: str, batch_size:
 
 
 def headline(report: Report) -> list[Figure]:
-    """Returns the accuracy beside the most frequent class's, and of two classes the F1 of the one that is looked for."""
+    """Returns the accuracy next to that of the most frequent class, and for two classes the F1 of the positive class."""
     base = report["baseline"]
     figures = [Figure("accuracy", report["accuracy"], "the most frequent class", base["accuracy"])]
     if len(report["per_class"]) == 2:
-        found = report["per_class"][1]  # of two classes the second is the one that is looked for, as in ham and spam
+        found = report["per_class"][1]  # the second of two classes is the positive one, as in ham and spam
         figures.append(Figure(f"F1 of {found['class_name']}", found["f1"]))
     return figures
 
 
 def summary_with_steps(report: Mapping[str, Any]) -> str:
-    """Returns the summary, with a line more where every step was answered."""
+    """Returns the summary, with an additional line for models with an output at every step."""
     lines = [summary(dict(report))]
     if "step_accuracy" in report:
-        lines.append(f"step accuracy      {report['step_accuracy']:.4f}  over the answers after every step")
+        lines.append(f"step accuracy      {report['step_accuracy']:.4f}  over the outputs after every step")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Evaluates a model on a split as its task asks, and keeps the report."""
+"""Evaluates a model on a split with the report of its task, and saves the report."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def evaluate(
 
     Args:
         model: a model that takes the prepared data's batches.
-        data: what `data.prepare(...)` returned.
+        data: the result of `data.prepare(...)`.
         split: train, validation or test.
-        batch_size: examples per forward pass; it does not change the figures.
-        directory: where evaluation.json and plots/*.png go (evaluation-SPLIT.json for another split than test), usually
-            the run directory; None writes nothing. Data whose split is not the run's any more gets files of its own:
+        batch_size: examples per forward pass; it does not affect the metrics.
+        directory: folder for evaluation.json and plots/*.png (evaluation-SPLIT.json for a split other than test), usually
+            the run directory; None writes nothing. If the split has changed since the run, the files are
             evaluation-changed.json and plots/*-changed.png.
 
     Returns:
-        The report as plain numbers, lists and strings; what it holds depends on the task, see the reports in
+        The report as plain numbers, lists and strings. Its content depends on the task, see the reports in
         `zoo.evaluation`: `classification`, `tagging`, `regression`, `translation`, `ranking`.
 
     Raises:
-        UsageError: unknown or empty split, or a directory that cannot be written.
+        UsageError: the split is unknown or empty, or the directory is not writable.
 
     Example:
         >>> report = zoo.evaluate(model, prepared, split="test")
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def plot_files(report: Mapping[str, Any], directory: str | Path) -> dict[str, Path]:
-    """Returns the pictures of a run by name, for its model card: its curves, and what `evaluate` drew of this report."""
+    """Returns the plots of a run by name, for its model card: its curves, and the plots of this report."""
     plots = Path(directory) / "plots"
     suffix = _suffix(report)
     drawn = {name: plots / f"{name}{suffix}.png" for name in get_report(get_task(report["task"]).report).plots}
@@ -87,28 +87,28 @@ def plot_files(report: Mapping[str, Any], directory: str | Path) -> dict[str, Pa
 
 def summarize(report: Report) -> str:
     """Returns a report as a few lines for a terminal."""
-    told = get_report(get_task(report["task"]).report).summary(report)
+    text = get_report(get_task(report["task"]).report).summary(report)
     if "changed_data" not in report:
-        return told
+        return text
     return (
-        f"Other data than the run's: {report['changed_data']}. The run's own figures stay as they are; these are kept in "
-        f"evaluation{_suffix(report)}.json.\n{told}"
+        f"The data has changed since the run: {report['changed_data']}. The run's report is unchanged; this one is in "
+        f"evaluation{_suffix(report)}.json.\n{text}"
     )
 
 
 def _suffix(report: Mapping[str, Any]) -> str:
-    """What the names of a report's files end with: those on the run's own test split have nothing."""
+    """The suffix of the file names of a report; empty for the run's own test split."""
     split = "" if report["split"] == "test" else f"-{report['split']}"
     return f"{split}-changed" if "changed_data" in report else split
 
 
 def headline(report: Report) -> list[Figure]:
-    """Returns the figures of a report that a table of results shows, each beside its baseline's."""
+    """Returns the metrics of a report for a table of results, each next to its baseline."""
     return get_report(get_task(report["task"]).report).headline(report)
 
 
 def figures(report: Report) -> dict[str, Any]:
-    """Returns the headline as plain numbers by name; a baseline's stands under "METRIC, BASELINE"."""
+    """Returns the headline as plain numbers by name. The name of a baseline's value is "METRIC, BASELINE"."""
     found = {}
     for figure in headline(report):
         found[figure.metric] = figure.value

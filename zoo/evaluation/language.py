@@ -1,4 +1,4 @@
-"""The report of masked language models: loss, perplexity and accuracy at the blanks, beside what frequency alone tells."""
+"""Report of masked language models: loss, perplexity and accuracy at the masks, next to a frequency baseline."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     from zoo.datasets.prepared import Prepared
 
 _LEAST = 1e-30
-"""Probability below which a logarithm is of no use: float32 has no smaller one left."""
+"""Smallest probability in logarithms, because float32 has no smaller one."""
 
 
 def masked_language_report(
     targets: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, *, train_counts: np.ndarray
 ) -> dict[str, Any]:
-    """Judges a model at blanks, and beside it a baseline that knows how often each piece occurs, and nothing else.
+    """Evaluates a model at masks, next to a baseline that knows only the frequency of each token.
 
-    The baseline gives every piece its share of the training split, each counted once more than it is there, and answers with
-    the most frequent one.
+    The baseline's probability of a token is its share of the training split, with 1 added to each count. It predicts the
+    most frequent token.
 
     Args:
-        targets: the pieces that stand at the blanks, integers (blanks,).
-        probabilities: the model's for those pieces, (blanks,).
-        predicted: the model's most probable pieces, (blanks,).
-        train_counts: how often the training split has each piece, (pieces,).
+        targets: the tokens behind the masks, integers (masks,).
+        probabilities: the model's probabilities of those tokens, (masks,).
+        predicted: the model's most probable tokens, (masks,).
+        train_counts: the count of each token in the training split, (vocabulary,).
 
     Returns:
         `loss` (mean cross-entropy in nats), `perplexity` (its exponential), `accuracy`, `num_pieces`, and `baseline` with the
-        same three figures.
+        same three metrics.
 
     Raises:
-        UsageError: no blank to judge, or arrays of different lengths.
+        UsageError: there are no masks, or arrays have different lengths.
 
     Example:
         >>> report = masked_language_report(np.array([0, 1]), np.array([0.5, 0.5]), np.array([0, 0]), train_counts=np.ones(2))
@@ -49,17 +49,17 @@ def masked_language_report(
     """
     if not len(targets) == len(probabilities) == len(predicted):
         raise UsageError(
-            f"{len(targets)} targets, {len(probabilities)} probabilities and {len(predicted)} answers came; expected as many "
-            "of each. Pass arrays of the same length."
+            f"received {len(targets)} targets, {len(probabilities)} probabilities and {len(predicted)} predictions; "
+            "expected the same number of each. Pass arrays of the same length."
         )
     if not len(targets):
-        raise UsageError("The split has no piece that could be asked for. Pass texts with words in them.")
+        raise UsageError("The split has no token that can be masked. Pass texts with words in them.")
     shares = (train_counts + 1.0) / (train_counts + 1.0).sum()
     baseline = _figures(targets, shares[targets], np.full(len(targets), train_counts.argmax()))
     return {
         **_figures(targets, probabilities, predicted),
         "num_pieces": len(targets),
-        "baseline": {"name": "frequency of each piece", **baseline},
+        "baseline": {"name": "frequency of each token", **baseline},
     }
 
 
@@ -69,17 +69,17 @@ def _figures(targets: np.ndarray, probabilities: np.ndarray, predicted: np.ndarr
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """Returns a line that says how well blanks are filled in.
+    """Returns the main metrics as a line of text.
 
     Example:
         >>> figures = {"loss": 2.0, "perplexity": 7.389, "accuracy": 0.5}
         >>> summary({**figures, "num_pieces": 80, "baseline": figures})
-        'loss 2.0000, perplexity 7.39, accuracy 0.5000 at 80 blanks (by frequency: perplexity 7.39, accuracy 0.5000)'
+        'loss 2.0000, perplexity 7.39, accuracy 0.5000 at 80 masks (by frequency: perplexity 7.39, accuracy 0.5000)'
     """
     base = report["baseline"]
     return (
         f"loss {report['loss']:.4f}, perplexity {report['perplexity']:.2f}, accuracy {report['accuracy']:.4f} at "
-        f"{report['num_pieces']:,} blanks (by frequency: perplexity {base['perplexity']:.2f}, "
+        f"{report['num_pieces']:,} masks (by frequency: perplexity {base['perplexity']:.2f}, "
         f"accuracy {base['accuracy']:.4f})"
     )
 
@@ -87,9 +87,9 @@ def summary(report: Mapping[str, Any]) -> str:
 def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
     preprocessor: Any = data.preprocessor
 
-    # Batch by batch: a score for every piece at every blank of a split would not fit into memory.
+    # Batch by batch, because the scores of all tokens at all masks of a split would not fit into memory.
     @tf.function(reduce_retracing=True, autograph=False)
-    def judged(inputs: Mapping[str, tf.Tensor], pieces: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def predicted(inputs: Mapping[str, tf.Tensor], pieces: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         probabilities = data.task.prediction(call_model(model, inputs))["probabilities"]
         return tf.gather(probabilities, pieces, axis=-1, batch_dims=2), tf.argmax(probabilities, axis=-1)
 
@@ -101,14 +101,14 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     columns: list[list[Any]] = [[], [], []]
     for inputs, targets, weights in data.batches(split, batch_size):
         real, pieces = weights["pieces"].numpy() > 0, targets["pieces"]
-        for column, part in zip(columns, (pieces, *judged(inputs, pieces)), strict=True):
+        for column, part in zip(columns, (pieces, *predicted(inputs, pieces)), strict=True):
             column.append(part.numpy()[real])
-    asked, chances, best = (np.concatenate(column) for column in columns)
-    return masked_language_report(asked, chances, best, train_counts=counts)
+    true, chances, best = (np.concatenate(column) for column in columns)
+    return masked_language_report(true, chances, best, train_counts=counts)
 
 
 def _headline(report: Report) -> list[Figure]:
-    base, name = report["baseline"], "frequency of each piece"
+    base, name = report["baseline"], "frequency of each token"
     return [
         Figure("perplexity", report["perplexity"], name, base["perplexity"], report["num_pieces"]),
         Figure("accuracy", report["accuracy"], name, base["accuracy"], report["num_pieces"]),

@@ -1,6 +1,6 @@
-"""Pictures of a classification report: confusion matrix and reliability diagram, each written as one PNG file.
+"""Plots of a classification report: confusion matrix and reliability diagram, each written as one PNG file.
 
-Figures are made with matplotlib's object interface: no window, no display, and no figure left open behind the caller.
+Figures are made with matplotlib's object interface, which needs no display and leaves no figure open.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 150
 MAX_CLASSES_WITH_COUNTS = 30
 MAX_LABEL_LENGTH = 32
-# Okabe and Ito's palette: told apart by readers with any of the usual colour vision deficiencies, and in grey print.
+# Okabe and Ito's palette, which readers with colour vision deficiencies can distinguish, and which works in grey print.
 SKY_BLUE, VERMILION, GREY = "#56B4E9", "#D55E00", "#595959"
 
 
 def plot_confusion_matrix(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw the confusion matrix of a `classification_report` into a PNG file.
 
-    Rows are true classes, columns predicted ones. Colour is a row's share, so that rare classes show as well as
+    Rows are true classes, columns predicted ones. Colour is the share of the row, so that rare classes are as visible as
     frequent ones; the numbers in the cells are counts. With more than 30 classes the cells have no numbers, and the
-    colour scale is a square root so that a few confusions among many right answers stay visible. Long names are
-    wrapped where there is room, else cut in the middle; from about 160 classes on only every second, third, ... class
-    is labelled.
+    colour scale is a square root, so that a few confusions among many right predictions stay visible. Long names are
+    wrapped if there is room, or else shortened in the middle. From about 160 classes on, only every second, third, ...
+    class is labelled.
 
     Args:
-        report: what `zoo.evaluation.classification.classification_report` returned, or the same read back from JSON.
-        path: the file to write, ending in `.png`. Missing folders are made; an older file is replaced in one step.
+        report: the result of `zoo.evaluation.classification.classification_report`, or the same read back from JSON.
+        path: the file to write, ending in `.png`. Missing folders are created; an older file is replaced atomically.
 
     Raises:
         ValueError: `path` does not end in `.png`.
@@ -56,7 +56,7 @@ def plot_confusion_matrix(report: dict[str, Any], path: str | os.PathLike[str]) 
     num_classes = len(counts)
     with_counts = num_classes <= MAX_CLASSES_WITH_COUNTS
 
-    # The matrix grows with the classes up to a size that still opens comfortably; then labels shrink, then thin out.
+    # The matrix grows with the number of classes up to a maximum size; then labels become smaller, then fewer.
     side = float(np.clip(0.55 * num_classes, 3.4, 15.0))  # inches
     cell = 72 * side / num_classes  # points
     every = 1 if 0.8 * cell >= 5.0 else math.ceil(10.0 / cell)
@@ -78,7 +78,7 @@ def plot_confusion_matrix(report: dict[str, Any], path: str | os.PathLike[str]) 
         interpolation="nearest",
     )
     ticks = np.arange(num_classes)[::every]
-    # parse_math: a class may be called "$5"; TeX has no business in label names.
+    # parse_math is off, because a class may be named "$5".
     axes.set_yticks(ticks, labels, fontsize=label_size, parse_math=False)
     axes.set_xticks(ticks, labels, fontsize=label_size, parse_math=False)
     if not level:
@@ -93,7 +93,7 @@ def plot_confusion_matrix(report: dict[str, Any], path: str | os.PathLike[str]) 
         axes.set_yticks(np.arange(num_classes - 1) + 0.5, minor=True)
         axes.grid(which="minor", color="0.88", linewidth=0.8)
         axes.tick_params(which="minor", length=0)
-    # An inset is exactly as high as the matrix; a colour bar that the layout places is not.
+    # An inset has exactly the height of the matrix, unlike a colour bar that the layout places.
     bar = figure.colorbar(
         image, cax=axes.inset_axes((1.0 + 0.15 / side, 0.0, 0.2 / side, 1.0)), ticks=np.linspace(0.0, 1.0, 6)
     )
@@ -105,13 +105,14 @@ def plot_confusion_matrix(report: dict[str, Any], path: str | os.PathLike[str]) 
 def plot_reliability(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw the reliability diagram of a `classification_report` into a PNG file.
 
-    Above, each confidence bin's accuracy and its gap to the mean confidence: on the dashed diagonal a classifier is
-    right as often as it claims, below it is too sure. Underneath, how many examples each bin holds: a gap over a
-    handful of examples says little. After Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, figure 1.
+    The upper part shows the accuracy of each confidence bin and its gap to the mean confidence. On the dashed diagonal a
+    classifier is calibrated; below it, it is overconfident. The lower part shows the number of examples of each bin,
+    because the gap of a few examples means little. After Guo et al., "On Calibration of Modern Neural Networks", ICML
+    2017, figure 1.
 
     Args:
-        report: what `zoo.evaluation.classification.classification_report` returned, or the same read back from JSON.
-        path: the file to write, ending in `.png`. Missing folders are made; an older file is replaced in one step.
+        report: the result of `zoo.evaluation.classification.classification_report`, or the same read back from JSON.
+        path: the file to write, ending in `.png`. Missing folders are created; an older file is replaced atomically.
 
     Raises:
         ValueError: `path` does not end in `.png`.
@@ -150,7 +151,7 @@ def plot_reliability(report: dict[str, Any], path: str | os.PathLike[str]) -> No
     upper.set_title(
         f"{_heading(report)}\nexpected calibration error {report['expected_calibration_error']:.4f}", fontsize=12
     )
-    # Outside: any corner of the diagram may hold bars.
+    # Outside, because any corner of the diagram may hold bars.
     figure.legend(loc="outside lower center", ncols=3, fontsize=10, frameon=False, columnspacing=1.2)
 
     lower.bar(middles, counts, width, color=GREY, edgecolor="white", linewidth=0.8)
@@ -178,14 +179,14 @@ def plot_reliability(report: dict[str, Any], path: str | os.PathLike[str]) -> No
 
 
 def _write_counts(axes: Any, counts: np.ndarray, shares: np.ndarray, cell: float) -> None:
-    """Counts into the cells, in one size for all that fits the longest; none where that would be too small to read."""
+    """Writes counts into the cells, in one size that fits the longest; none if that is too small to read."""
     longest = max(len(_count_text(count)) for count in counts.ravel())
     size = min(0.45 * cell, 0.85 * cell / (0.62 * longest), 14.0)
     if size < 4.5:
         return
     for (row, column), count in np.ndenumerate(counts):
         if count == 0 and (row != column or np.isnan(shares[row, column])):
-            continue  # only a class that is never right says 0: in empty cells it would hide the confusions
+            continue  # 0 is written only for a class that is never right; in all empty cells it would hide confusions
         colour = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, _count_text(count), ha="center", va="center", fontsize=size, color=colour)
 
@@ -206,7 +207,7 @@ def _count_text(count: float) -> str:
 
 
 def _shorten(name: str) -> str:
-    """Cut in the middle: names of one family differ at their ends as often as at their beginnings."""
+    """Shortens in the middle, because similar names may differ at the start or at the end."""
     name = " ".join(name.split())
     if len(name) <= MAX_LABEL_LENGTH:
         return name
@@ -215,7 +216,7 @@ def _shorten(name: str) -> str:
 
 
 def _labels(names: Sequence[str], max_columns: int) -> tuple[list[str], bool]:
-    """Tick labels, and whether all, wrapped into at most three lines, are narrow enough to stand level."""
+    """Tick labels, and whether all are narrow enough to be horizontal, wrapped into at most three lines."""
     wrapped = [textwrap.wrap(name, max(max_columns, 1), break_long_words=False) for name in names]
     if all(len(lines) <= 3 and all(len(line) <= max_columns for line in lines) for lines in wrapped):
         return ["\n".join(lines) for lines in wrapped], True
@@ -225,12 +226,12 @@ def _labels(names: Sequence[str], max_columns: int) -> tuple[list[str], bool]:
 def _png_path(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise ValueError(f"The plot's path is {str(path)!r}, expected a name that ends in .png: only PNG is written.")
+        raise ValueError(f"The plot's path is {str(path)!r}, expected a name that ends in .png.")
     return path
 
 
 def _write(figure: Figure, path: Path) -> None:
-    """Write beside the target, then rename: a reader sees the old picture or the new one, never half of one."""
+    """Writes a temporary file, then renames it, so that a reader never sees an incomplete file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,10 +19,10 @@ Arrays = dict[str, Any]
 
 
 def predict_split(model: keras.Model, data: Prepared, split: str, batch_size: int) -> tuple[Arrays, Arrays, Arrays]:
-    """Returns targets, predictions and weights of a whole split, each a dict of arrays by name; sequences are filled up to
-    the longest with weight 0."""
+    """Returns targets, predictions and weights of a whole split, each a dict of arrays by name. Sequences are padded to the
+    longest, with weight 0."""
 
-    # Traced over a dynamic batch: Keras's own evaluation of a fixed one counts a phantom batch.
+    # Traced with a dynamic batch, because Keras's evaluation of a fixed batch counts a phantom batch.
     @tf.function(reduce_retracing=True, autograph=False)
     def forward(inputs: Mapping[str, tf.Tensor]) -> Any:
         return data.task.prediction(call_model(model, inputs))
@@ -38,7 +38,7 @@ def predict_split(model: keras.Model, data: Prepared, split: str, batch_size: in
 
 
 def joined(parts: Sequence[Any]) -> Any:
-    """Concatenates batches; those of fewer steps are filled up with 0."""
+    """Concatenates batches. Batches with fewer steps are padded with 0."""
     if parts[0].ndim > 1:
         longest = max(part.shape[1] for part in parts)
         parts = [np.pad(p, [(0, 0), (0, longest - p.shape[1]), *[(0, 0)] * (p.ndim - 2)]) for p in parts]

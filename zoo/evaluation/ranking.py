@@ -1,8 +1,8 @@
-"""How good a recommender is: rating errors beside mean and biases, ranking figures beside the most popular items.
+"""Report of a recommender: rating errors next to mean and biases, ranking metrics next to the most popular items.
 
-Works on NumPy arrays and a function that scores items, and knows nothing of the model behind it. Users and items are
-numbers from 1; 0 is one that training did not know. Every figure has its baseline: two biases rate well already, and to
-foresee what a user chooses next, "most popular" is hard to beat, above all for a model that was trained on ratings.
+It works on NumPy arrays and a function that scores items, without the model. Users and items are numbers from 1; 0 is
+unknown in training. Every metric has a baseline: two biases already predict ratings well, and "most popular" is hard to
+beat as a prediction of the next choice, especially for a model that was trained on ratings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TOP_K = 10
 CURVE_LENGTH = 50
 ERROR_BINS = 40
 CELLS_AT_ONCE = 4_000_000
-"""Scores of users by items that are looked at together: 32 MB."""
+"""Maximum number of scores, users times items, that are computed at once: 32 MB."""
 
 Array = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -49,11 +49,11 @@ def ranking_report(
     rating_range: Sequence[float] | None = None,
     bias_damping: float = 2.0,
 ) -> dict[str, Any]:
-    """Measures predicted ratings and rankings of unseen items against what users chose and how they rated it.
+    """Evaluates predicted ratings, and rankings of unseen items, against held-out ratings.
 
-    Rankings: the candidates of a user are all known items that are not among the user's training ratings; relevant are
-    the user's held-out known items, whatever their rating. Users and items that training did not know cannot be ranked
-    and are left out there (not of the rating errors). Ties go to the lower item number.
+    Rankings: the candidates of a user are all known items that are not among the user's training ratings. The relevant
+    items are the user's held-out known items, whatever their rating. Unknown users and items cannot be ranked and are
+    excluded from rankings, but not from rating errors. Ties go to the lower item number.
 
     Args:
         targets: the held-out ratings, shape `(n,)`.
@@ -61,31 +61,31 @@ def ranking_report(
         user_ids: whole numbers `(n,)`, 0 to num_users.
         item_ids: whole numbers `(n,)`, 0 to num_items.
         train: the training ratings, {"user_ids", "item_ids", "ratings"}, each `(m,)`.
-        scores: from user numbers `(b,)` to the scores `(b, num_items)` of items 1 to num_items, higher is better; it is
-            called with as many users as make a few million scores.
+        scores: function from user numbers `(b,)` to the scores `(b, num_items)` of items 1 to num_items, higher is
+            better. It is called with enough users for a few million scores.
         num_users: number of known users.
         num_items: number of known items.
         rating_range: lowest and highest rating; the baselines' predictions are clipped to it.
-        bias_damping: how strongly the baseline's biases are pulled to zero, in ratings.
+        bias_damping: strength of the penalty on the baseline's biases, in ratings.
 
     Returns:
         A dict of plain strings, numbers and lists that `json.dumps(report, allow_nan=False)` accepts:
 
-        - `num_examples`; `unknown_users`, `unknown_items`: of how many of them user or item is unknown;
-        - `rmse`, `mae`: of the predicted ratings;
-        - `num_users`, how many users were ranked, and `num_candidates`, how many items there are;
+        - `num_examples`; `unknown_users`, `unknown_items`: the number of examples with an unknown user or item;
+        - `rmse`, `mae`: errors of the predicted ratings;
+        - `num_users`, the number of ranked users, and `num_candidates`, the number of items;
         - `hit_rate`: the share of ranked users with a relevant item among their first 10;
         - `ndcg`: normalised discounted cumulative gain at 10, with binary relevance, mean over the ranked users;
-        - `coverage`: the share of all items that are among the first 10 of anybody ranked;
+        - `coverage`: the share of all items that are among the first 10 of any ranked user;
         - `baseline`: `global_mean` and `biases` (user's and item's, regularised, fitted on the training ratings), each with
           `rmse` and `mae`; `most_popular` (most training ratings, seen ones left out) with `hit_rate`, `ndcg`, `coverage`;
         - `hit_rate_by_k`: `k` from 1 to at most 50, and the hit rate of `model` and `most_popular`;
         - `errors`: a histogram of prediction minus target: `edges`, and the counts of `model` and `biases`.
 
-        Ranking figures are None where there is no user to rank.
+        Ranking metrics are None if there is no user to rank.
 
     Raises:
-        UsageError: shapes that disagree, nothing to measure, numbers out of range, or scores or ratings that are not
+        UsageError: shapes do not fit, there are no ratings, numbers are out of range, or scores or ratings are not
             finite.
 
     NDCG: Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, ACM TOIS 20(4), 2002. Biases: Koren,
@@ -121,7 +121,7 @@ def ranking_report(
     pairs = held // (num_items + 1), held % (num_items + 1)
     seen = np.unique(seen[(known[0] > 0) & (known[1] > 0)])
     model = _ranked(pairs, seen, scores, num_items)
-    popular = _ranked(pairs, seen, lambda asked: np.broadcast_to(popularity, (len(asked), num_items)), num_items)
+    popular = _ranked(pairs, seen, lambda users: np.broadcast_to(popularity, (len(users), num_items)), num_items)
     curve = {"model": model.pop("curve"), "most_popular": popular.pop("curve")}
     return {
         "num_examples": len(true),
@@ -144,10 +144,10 @@ def ranking_report(
 def fit_biases(
     users: Numbers, items: Numbers, ratings: Array, sizes: tuple[int, int], damping: float
 ) -> tuple[Array, Array]:
-    """Returns biases of users (users + 1,) and items (items + 1,) around the ratings' mean, those of number 0 being 0.
+    """Returns biases of users (users + 1,) and items (items + 1,) around the ratings' mean, 0 for the number 0.
 
-    They minimise sum((rating - mean - user's - item's)^2) + damping * (sum of their squares), found by fitting one side
-    with the other held until nothing moves.
+    They minimise sum((rating - mean - user's - item's)^2) + damping * (sum of their squares). Users and items are fitted
+    in turn until the biases converge.
 
     Example:
         >>> users, items = np.array([1, 2]), np.array([1, 1])
@@ -172,7 +172,7 @@ def fit_biases(
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """Says the most important figures of a `ranking_report` in a few lines of text for the terminal.
+    """Returns the main metrics of a `ranking_report` as a few lines of text for the terminal.
 
     Example:
         >>> train = {"user_ids": [1, 1, 2], "item_ids": [1, 2, 1], "ratings": [8, 6, 10]}
@@ -218,24 +218,24 @@ def _histogram(errors: Mapping[str, Array]) -> dict[str, list[float]]:
 
 
 def _ranked(pairs: tuple[Numbers, Numbers], seen: Numbers, scores: Scores, num_items: int) -> dict[str, Any]:
-    """Hit rate, NDCG, coverage and the hit rate's curve of the relevant (users, items), sorted by user."""
+    """Hit rate, NDCG, coverage and the hit rate curve of the relevant (users, items), sorted by user."""
     length = min(CURVE_LENGTH, num_items)
-    asked, first, relevant = np.unique(pairs[0], return_index=True, return_counts=True)
-    if not len(asked):
+    ranked_users, first, relevant = np.unique(pairs[0], return_index=True, return_counts=True)
+    if not len(ranked_users):
         return {"hit_rate": None, "ndcg": None, "coverage": None, "curve": [0.0] * length}
     ranks = np.empty(len(pairs[0]), np.int64)  # 0 is best
     recommended = np.zeros(num_items, bool)
     at_once = max(1, CELLS_AT_ONCE // num_items)
-    for start in range(0, len(asked), at_once):
-        users = asked[start : start + at_once]
+    for start in range(0, len(ranked_users), at_once):
+        users = ranked_users[start : start + at_once]
         table = _scored(users, seen, scores, num_items)
         recommended |= _best(table, min(TOP_K, num_items)).any(axis=0)
-        last = min(start + at_once, len(asked)) - 1
+        last = min(start + at_once, len(ranked_users)) - 1
         for place in range(first[start], first[last] + relevant[last]):
             row, column = table[np.searchsorted(users, pairs[0][place])], pairs[1][place] - 1
             ranks[place] = np.sum(row > row[column]) + np.sum(row[:column] == row[column])
     best = np.minimum.reduceat(ranks, first)
-    hits = np.bincount(np.minimum(best, length), minlength=length + 1)[:length].cumsum() / len(asked)
+    hits = np.bincount(np.minimum(best, length), minlength=length + 1)[:length].cumsum() / len(ranked_users)
     gains = np.where(ranks < TOP_K, 1 / np.log2(ranks + 2), 0.0)
     ideal = np.cumsum(1 / np.log2(np.arange(TOP_K) + 2))[np.minimum(relevant, TOP_K) - 1]
     return {
@@ -247,12 +247,12 @@ def _ranked(pairs: tuple[Numbers, Numbers], seen: Numbers, scores: Scores, num_i
 
 
 def _scored(users: Numbers, seen: Numbers, scores: Scores, num_items: int) -> Array:
-    """Scores (users, items), minus infinity for what a user has seen."""
+    """Scores (users, items), minus infinity for items that the user has seen."""
     table = np.array(scores(users), np.float64)
     if table.shape != (len(users), num_items) or not np.isfinite(table).all():
         raise UsageError(
             f"The scores of {len(users)} users have shape {table.shape}; expected finite numbers of shape "
-            f"{(len(users), num_items)}. Give a score for every item from 1 on."
+            f"{(len(users), num_items)}. Return a score for every item from 1."
         )
     width = num_items + 1
     for row, user in enumerate(users):
@@ -262,7 +262,7 @@ def _scored(users: Numbers, seen: Numbers, scores: Scores, num_items: int) -> Ar
 
 
 def _best(table: Array, k: int) -> NDArray[np.bool_]:
-    """Marks each row's k largest, of equal ones the first; what is minus infinity is nobody's best."""
+    """Marks the k largest values of each row, the first of equal values. Minus infinity is never marked."""
     least = np.partition(table, -k, axis=1)[:, -k, np.newaxis]
     above, level = table > least, table == least
     room = k - above.sum(axis=1)
@@ -278,17 +278,17 @@ def _ratings(
     if values.ndim != 1 or not values.size or users.shape != values.shape or items.shape != values.shape:
         raise UsageError(
             f"The {what} ratings have user_ids {users.shape}, item_ids {items.shape} and ratings {values.shape}; expected "
-            "three arrays of one length, at least 1. Check that the split has examples."
+            "three arrays of the same length, at least 1. Check that the split has examples."
         )
     for name, numbers, most in (("user_ids", users, sizes[0]), ("item_ids", items, sizes[1])):
         if not np.issubdtype(numbers.dtype, np.integer) or numbers.min() < 0 or numbers.max() > most:
             raise UsageError(
                 f"The {what} {name} run from {numbers.min()} to {numbers.max()} ({numbers.dtype}); expected whole numbers "
-                f"from 0 to {most}. Pass the numbers that the preprocessor gives."
+                f"from 0 to {most}. Pass the numbers from the preprocessor."
             )
     if not np.isfinite(values).all():
         raise UsageError(
-            f"The {what} ratings hold {values[~np.isfinite(values)][0]}. Remove ratings that are no numbers."
+            f"The {what} ratings hold {values[~np.isfinite(values)][0]}. Remove ratings that are not finite numbers."
         )
     return users.astype(np.int64), items.astype(np.int64), values
 

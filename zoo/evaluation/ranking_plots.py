@@ -1,4 +1,4 @@
-"""Pictures of a ranking report: errors of the predicted ratings, and the hit rate by the length of the list."""
+"""Plots of a ranking report: errors of the predicted ratings, and the hit rate by the length of the list."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BLUE = "#0072B2"
 
 
 def plot_rating_errors(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Draws how far predicted ratings are off, beside those of user and item biases, as PNG.
+    """Draws the errors of predicted ratings next to those of user and item biases, as PNG.
 
     Args:
-        report: what `zoo.evaluation.ranking.ranking_report` returned, or the same read back from JSON.
-        path: the file to write, ending in `.png`. Missing folders are made; an older file is replaced in one step.
+        report: the result of `zoo.evaluation.ranking.ranking_report`, or the same read back from JSON.
+        path: the file to write, ending in `.png`. Missing folders are created; an older file is replaced atomically.
 
     Raises:
         ValueError: `path` does not end in `.png`.
@@ -45,11 +45,11 @@ def plot_rating_errors(report: Mapping[str, Any], path: str | os.PathLike[str]) 
 
 
 def plot_hit_rate(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Draws the share of users with a hit by the length of the list, beside the most popular items, as PNG.
+    """Draws the share of users with a hit by the length of the list, next to the most popular items, as PNG.
 
     Args:
-        report: what `zoo.evaluation.ranking.ranking_report` returned, or the same read back from JSON.
-        path: the file to write, ending in `.png`. Missing folders are made; an older file is replaced in one step.
+        report: the result of `zoo.evaluation.ranking.ranking_report`, or the same read back from JSON.
+        path: the file to write, ending in `.png`. Missing folders are created; an older file is replaced atomically.
 
     Raises:
         ValueError: `path` does not end in `.png`.
@@ -82,5 +82,5 @@ def _finish(figure: Any, axes: Any) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.tick_params(labelsize=10)
-    # Outside: any corner may hold something.
+    # Outside, because any corner may hold data.
     figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)

@@ -1,7 +1,7 @@
-"""How good a forecast is: errors in the quantity's own unit, at every step ahead, beside naive forecasts.
+"""Report of forecasts: errors in the quantity's unit, at every step ahead, next to naive forecasts.
 
-Works on NumPy arrays and whatever converts to one. A forecast that does not beat "as it was a week ago" is worth nothing,
-however small its error looks; so the naive ones stand in every report.
+It works on NumPy arrays and anything that converts to them. Every report includes naive forecasts, because a forecast is
+useless if it does not beat the value of a week ago, however small its error looks.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ def regression_report(
     unit: str = "",
     channel: str = "",
 ) -> dict[str, Any]:
-    """Measures forecasts of a number of steps against what came.
+    """Compares forecasts of several steps with the actual values.
 
     Args:
-        targets: what came, in its original unit, shape `(n, horizon)`, or `(n,)` for one step.
+        targets: the actual values in the original unit, shape `(n, horizon)`, or `(n,)` for one step.
         predictions: the forecasts, in the same shape and unit.
-        naive: naive forecasts by name, each in the same shape, such as `naive_forecasts` makes.
-        unit: of the quantity, such as "bikes per hour".
+        naive: naive forecasts by name, each in the same shape, such as those of `naive_forecasts`.
+        unit: unit of the quantity, such as "bikes per hour".
         channel: the name of the quantity.
 
     Returns:
         A dict of plain strings, numbers and lists that `json.dumps(report, allow_nan=False)` accepts:
 
         - `num_examples`, `horizon`, `unit`, `channel`;
-        - `mae`, `rmse`: mean absolute and root mean squared error over all steps; `mean_error`: of prediction minus
-          target, what the forecasts are too high by;
-        - `mape`: mean of |error| / |target|, None where a target is 0; `smape`: mean of 2 |error| / (|target| +
-          |prediction|), 0 where both are 0, at most 2; both as fractions;
-        - `r2`: 1 - squared error / squared distance of the targets from their mean, None where all targets are equal;
-        - `mae_per_step`: for 1 to horizon steps ahead;
+        - `mae`, `rmse`: mean absolute and root mean squared error over all steps; `mean_error`: mean of prediction minus
+          target;
+        - `mape`: mean of |error| / |target|, None if a target is 0; `smape`: mean of 2 |error| / (|target| +
+          |prediction|), with 0 if both are 0, at most 2; both as fractions;
+        - `r2`: 1 - squared error / squared distance of the targets from their mean, None if all targets are equal;
+        - `mae_per_step`: the mean absolute error for 1 to horizon steps ahead;
         - `naive`: for every naive forecast `name`, `mae`, `rmse` and `mae_per_step`, the best by `mae` first;
-        - `skill`: 1 - mae / the best naive mae: 0 is no better than it, 1 is perfect; None without a naive forecast or where
-          that is perfect itself.
+        - `skill`: 1 - mae / the best naive mae. 0 is equal to it, 1 is perfect. None without a naive forecast, or if that is
+          perfect.
 
     Raises:
-        UsageError: shapes that disagree, nothing to measure, or numbers that are not finite.
+        UsageError: shapes do not fit, there are no values, or numbers are not finite.
 
     sMAPE: Makridakis, Accuracy measures: theoretical and practical concerns, International Journal of Forecasting 9(4),
     1993.
@@ -104,22 +104,22 @@ def regression_report(
 
 
 def naive_forecasts(series: ArrayLike, lags: Mapping[str, int], horizon: int) -> dict[str, Array]:
-    """Makes the forecasts that need no model: as it was a period ago.
+    """Returns forecasts without a model: the values one period earlier.
 
-    Step h ahead gets the latest value of the window that lies a whole number of periods before it. A missing value (NaN)
-    is replaced by the one a period earlier, as long as the window lasts, then by the window's last known value, then by
-    the mean of all known values.
+    The forecast of a step is the latest value of the window that is a whole number of periods earlier. A missing value
+    (NaN) is replaced by an earlier period's value in the window, or else by the window's last known value, or else by the
+    mean of all known values.
 
     Args:
         series: the quantity's windows, shape `(n, window)`, in the forecast's unit.
         lags: the period in steps, by a name such as "same hour yesterday".
-        horizon: how many steps are forecast.
+        horizon: number of steps to forecast.
 
     Returns:
         By name, float64 `(n, horizon)`.
 
     Raises:
-        UsageError: a window that is shorter than a lag, a lag or horizon below 1, or nothing but missing values.
+        UsageError: a window is shorter than a lag, a lag or horizon is below 1, or all values are missing.
 
     Example:
         >>> naive_forecasts([[1, 2, 3, 4, 5]], {"last": 1, "two ago": 2}, horizon=3)
@@ -127,7 +127,7 @@ def naive_forecasts(series: ArrayLike, lags: Mapping[str, int], horizon: int) ->
     """
     windows = np.asarray(series, np.float64)
     if windows.ndim != 2:
-        raise UsageError(f"series have shape {windows.shape}; expected (n, window). Pass the first channel alone.")
+        raise UsageError(f"series have shape {windows.shape}; expected (n, window). Pass only the first channel.")
     for name, count in {"horizon": horizon, **lags}.items():
         if count < 1:
             raise UsageError(f"{name} is {count}; expected at least 1 step. Pass {name!r} as a positive whole number.")
@@ -157,7 +157,7 @@ def naive_forecasts(series: ArrayLike, lags: Mapping[str, int], horizon: int) ->
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """Says the most important figures of a `regression_report` in a few lines of text for the terminal.
+    """Returns the main metrics of a `regression_report` as a few lines of text for the terminal.
 
     Example:
         >>> naive = {"last": [[9, 9], [9, 9]]}

@@ -1,4 +1,4 @@
-"""Pictures of a regression report: error by steps ahead beside the naive forecasts, and forecasts beside what came."""
+"""Plots of a regression report: error by steps ahead next to naive forecasts, and forecasts next to actual values."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from zoo.errors import UsageError
 from zoo.evaluation.plots import DOTS_PER_INCH, GREY, SKY_BLUE, VERMILION, _png_path, _write
 
 BLUE = "#0072B2"
-# Of Okabe and Ito's palette, as in the other plots; line styles tell the naive forecasts apart in grey print.
+# Okabe and Ito's palette, as in the other plots. Line styles distinguish the naive forecasts in grey print.
 _NAIVE_STYLES = ((VERMILION, "--"), ("#009E73", "-."), (GREY, ":"), ("#CC79A7", (0, (5, 1, 1, 1))))
 
 
 def plot_error_by_step(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Draws the mean absolute error at every step ahead of a `regression_report`, beside the naive forecasts, as PNG.
+    """Draws the mean absolute error at every step ahead of a `regression_report`, next to naive forecasts, as PNG.
 
     Args:
-        report: what `zoo.evaluation.regression.regression_report` returned, or the same read back from JSON.
-        path: the file to write, ending in `.png`. Missing folders are made; an older file is replaced in one step.
+        report: the result of `zoo.evaluation.regression.regression_report`, or the same read back from JSON.
+        path: the file to write, ending in `.png`. Missing folders are created; an older file is replaced atomically.
 
     Raises:
         ValueError: `path` does not end in `.png`.
@@ -55,7 +55,7 @@ def plot_error_by_step(report: Mapping[str, Any], path: str | os.PathLike[str]) 
     skill = "" if report["skill"] is None else f", skill {report['skill']:.3f}"
     axes.set_title(f"Error by steps ahead, {report['num_examples']:,} windows{skill}", fontsize=12)
     _finish(axes)
-    # Outside: any corner may hold a line.
+    # Outside, because any corner may hold a line.
     figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)
     _write(figure, path)
 
@@ -70,20 +70,20 @@ def plot_forecasts(
     channel: str = "",
     count: int = 4,
 ) -> None:
-    """Draws a few windows with their forecast and what came, spread evenly over the examples, as PNG.
+    """Draws a few windows with their forecasts and actual values, spread evenly over the examples, as PNG.
 
     Args:
         series: the quantity's windows, shape `(n, window)`; missing values are NaN.
-        targets: what came, shape `(n, horizon)`.
+        targets: the actual values, shape `(n, horizon)`.
         predictions: the forecasts, in the same shape.
-        path: the file to write, ending in `.png`. Missing folders are made; an older file is replaced in one step.
-        unit: of the quantity.
+        path: the file to write, ending in `.png`. Missing folders are created; an older file is replaced atomically.
+        unit: unit of the quantity.
         channel: the name of the quantity.
-        count: how many windows are drawn, fewer where there are fewer.
+        count: maximum number of windows to draw.
 
     Raises:
         ValueError: `path` does not end in `.png`.
-        UsageError: shapes that disagree, or no examples.
+        UsageError: shapes do not fit, or there are no examples.
 
     Example:
         >>> plot_forecasts([[1, 2, 3, 4]], [[5, 6]], [[5.2, 5.9]], "plots/forecasts.png", unit="bikes per hour")
@@ -97,7 +97,7 @@ def plot_forecasts(
             f"series {windows.shape}, targets {true.shape} and predictions {guessed.shape} do not fit. "
             "Pass (n, window), (n, horizon) and (n, horizon)."
         )
-    # Evenly, the ends left out: neighbours overlap, and the first window of a split is as good as any other.
+    # Evenly and without the ends, because neighbouring windows overlap.
     chosen = np.unique((np.arange(count) + 0.5) / count * len(true) // 1).astype(int)
     figure = Figure(figsize=(8.0, 2.0 * len(chosen) + 0.9), dpi=DOTS_PER_INCH, layout="constrained")
     rows = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
@@ -106,7 +106,7 @@ def plot_forecasts(
     for axes, n in zip(rows, chosen, strict=True):
         axes.axvline(0.5, color="0.8", linewidth=1.0)
         axes.plot(past, windows[n], color=GREY, linewidth=1.2, label="window")
-        axes.plot(ahead, true[n], color=SKY_BLUE, linewidth=2.2, marker=marker, markersize=4, label="what came")
+        axes.plot(ahead, true[n], color=SKY_BLUE, linewidth=2.2, marker=marker, markersize=4, label="actual")
         axes.plot(
             ahead,
             guessed[n],

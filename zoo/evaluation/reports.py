@@ -1,4 +1,4 @@
-"""The registry of reports: how each is made of a model and its data, told in a few lines, drawn, cut to a headline."""
+"""The registry of reports, with functions that compute, summarise and plot each of them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Report = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A figure of a report worth a line in a table, beside that of a baseline.
+    """A metric of a report for a table of results, next to a baseline.
 
     Attributes:
-        metric: its name, such as `accuracy`.
-        value: the model's.
-        baseline: what it is compared with, empty where there is nothing.
-        baseline_value: the figure of that, None likewise.
-        count: how many examples it is the mean of, None for all of the report's.
+        metric: name of the metric, such as `accuracy`.
+        value: the model's value.
+        baseline: name of the baseline, empty without one.
+        baseline_value: the baseline's value, None without one.
+        count: number of examples of the metric, None for all examples of the report.
     """
 
     metric: str
@@ -42,10 +42,10 @@ class ReportKind:
     """A kind of report.
 
     Attributes:
-        compute: makes it from (model, data, split, batch size), as plain numbers, lists and strings.
-        summary: tells it in a few lines for a terminal.
-        headline: cuts it down to the figures that a table of results shows.
-        plots: draws it, by the name of the picture, from (report, PNG file).
+        compute: computes it from (model, data, split, batch size), as plain numbers, lists and strings.
+        summary: returns it as a few lines for a terminal.
+        headline: returns its metrics for a table of results.
+        plots: functions that draw it from (report, PNG file), by the name of the plot.
     """
 
     compute: Callable[[keras.Model, Prepared, str, int], Report]
@@ -74,7 +74,7 @@ def get_report(name: str) -> ReportKind:
     """Returns a kind of report by its name.
 
     Raises:
-        UsageError: no such report; the message offers the nearest.
+        UsageError: the report is unknown; the message suggests the nearest.
     """
     return REPORTS.get(name)
 

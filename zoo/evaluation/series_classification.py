@@ -1,4 +1,4 @@
-"""How good a classifier of series is: as any classifier, and beside what the means of the channels alone tell."""
+"""Report of a classifier of series: that of any classifier, next to a linear baseline on the means of the channels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
 
 
 def _linear_baseline(data: Prepared, split: str) -> Report:
-    """What a series' means alone tell: logistic regression on the mean of every channel."""
+    """The baseline: logistic regression on the mean of every channel."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -54,7 +54,7 @@ def _summary(report: Mapping[str, Any]) -> str:
     lines = [classification.summary_with_steps(report)]
     if "linear_baseline" in report:
         linear = report["linear_baseline"]
-        lines.append(f"beside             {linear['accuracy']:.4f}  {linear['name']}")
+        lines.append(f"linear baseline    {linear['accuracy']:.4f}  {linear['name']}")
     return "\n".join(lines)
 
 

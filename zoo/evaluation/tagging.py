@@ -1,7 +1,7 @@
-"""How good a tagger is beside a dictionary: accuracy on known and unknown words, and the most-frequent-tag baseline.
+"""Report of a tagger: accuracy on known and unknown words, next to a most-frequent-tag baseline.
 
-Works on plain lists: sentences as sequences of words, and tags of the same lengths. The figures of every tag come from
-`zoo.evaluation.classification`, which takes one class per step.
+It works on plain lists: sentences as sequences of words, and tags of the same lengths. The metrics of every tag come from
+`zoo.evaluation.classification`, which supports one class per step.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class MostFrequentTag:
-    """The tagger that a dictionary is: every word gets the tag that it had most often in training.
+    """A baseline tagger: every word gets its most frequent tag in training.
 
     Attributes:
-        tags: the most frequent tag of every word of the training split; of those that tie, the smallest.
-        unknown: the tag of every other word: the most frequent one of words that training saw once.
+        tags: the most frequent tag of every word of the training split; ties go to the smallest.
+        unknown: the tag of all other words: the most frequent tag of words that occur once in training.
 
     Example:
         >>> dictionary = MostFrequentTag.fit([["the", "dog"], ["the", "cat"]], [[0, 1], [0, 1]])
@@ -44,7 +44,7 @@ class MostFrequentTag:
         """Counts the tags of every word of the training split.
 
         Raises:
-            UsageError: sentences and tags of different lengths, or no word at all.
+            UsageError: sentences and tags have different lengths, or there are no words.
         """
         counts: dict[str, collections.Counter[int]] = collections.defaultdict(collections.Counter)
         for word, tag in _pairs(tokens, tags):
@@ -66,20 +66,20 @@ def word_report(
     predicted: Sequence[Sequence[int]],
     dictionary: MostFrequentTag,
 ) -> dict[str, Any]:
-    """Measures predicted tags on words that training knew and on words that it did not.
+    """Evaluates predicted tags on words that occur in training and on unknown words.
 
     Args:
         tokens: words of every evaluated sentence, without padding.
         tags: the true tag numbers, as long as the words.
-        predicted: the predicted tag numbers, of which those beyond a sentence's words are left out.
+        predicted: the predicted tag numbers; those after a sentence's last word are ignored.
         dictionary: the baseline, fitted on the training split.
 
     Returns:
-        A dict that JSON takes: `all`, `known`, `unknown`, each with `num_words`, `accuracy` and `baseline_accuracy` (None
-        where there is no such word); `sentences_right`: the fraction of sentences without any error.
+        A dict for JSON: `all`, `known`, `unknown`, each with `num_words`, `accuracy` and `baseline_accuracy` (None
+        without such words); `sentences_right`: the fraction of sentences without any error.
 
     Raises:
-        UsageError: lengths that do not fit, or nothing to measure.
+        UsageError: lengths do not fit, or there are no words.
 
     Example:
         >>> dictionary = MostFrequentTag.fit([["the", "dog"]], [[0, 1]])
@@ -88,7 +88,7 @@ def word_report(
     """
     if len(predicted) != len(tokens):
         raise UsageError(
-            f"Predictions for {len(predicted)} sentences came for {len(tokens)} sentences. Pass one row per sentence."
+            f"There are {len(tokens)} sentences and predictions for {len(predicted)}. Pass one row per sentence."
         )
     short = [i for i, (words, row) in enumerate(zip(tokens, predicted, strict=True)) if len(row) < len(words)]
     if short:
@@ -97,7 +97,7 @@ def word_report(
             "Pass a tag for every word."
         )
     cut = [list(row[: len(words)]) for words, row in zip(tokens, predicted, strict=True)]
-    # Per kind of word: how many there are, how many the model and how many the dictionary has right.
+    # Per kind of word: the number of words, and the numbers that the model and the dictionary tag correctly.
     counts = {kind: [0, 0, 0] for kind in ("all", "known", "unknown")}
     for (word, tag), (_, answer) in zip(_pairs(tokens, tags), _pairs(tokens, cut), strict=True):
         guess = dictionary.tags.get(word, dictionary.unknown)
@@ -121,7 +121,7 @@ def word_report(
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """Says a `word_report` in a few lines of text for the terminal.
+    """Returns a `word_report` as a few lines of text for the terminal.
 
     Example:
         >>> dictionary = MostFrequentTag.fit([["the", "dog"]], [[0, 1]])
@@ -148,7 +148,7 @@ def _most_frequent(counts: collections.Counter[int]) -> int:
 
 
 def _pairs(tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> Iterable[tuple[str, int]]:
-    """Every word with its tag; raises UsageError where the lengths differ."""
+    """Yields every word with its tag; raises UsageError if the lengths differ."""
     if len(tokens) != len(tags):
         raise UsageError(f"There are {len(tokens)} sentences and {len(tags)} rows of tags. Pass one row per sentence.")
     for i, (words, row) in enumerate(zip(tokens, tags, strict=True)):
@@ -171,7 +171,7 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
         return words, [e["tags"].tolist() for e in examples]
 
     tokens, tags = sentences(split)
-    longest = weight.shape[1]  # longer sentences are cut by the preprocessor
+    longest = weight.shape[1]  # the preprocessor truncates longer sentences
     tokens, tags = [t[:longest] for t in tokens], [t[:longest] for t in tags]
     predicted = probabilities.argmax(axis=-1).tolist()
     dictionary = MostFrequentTag.fit(*sentences("train"))

@@ -1,4 +1,4 @@
-"""The report of translations: BLEU and chrF, beside those of answering with a known sentence."""
+"""Report of translations: BLEU and chrF, next to a nearest-sentence baseline."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def translation_report(
     train_references: Sequence[str],
     num_samples: int = 8,
 ) -> dict[str, Any]:
-    """Compares answers with references, and both with a baseline that only remembers.
+    """Compares a model's translations with references, next to a baseline that only memorises.
 
-    The baseline, `nearest`, answers with the translation of the training sentence whose words and letters are most like the
-    source's: what a model does not beat it has not learned to translate. BLEU and chrF are those of sacrebleu as it comes
-    (cased, tokens of mteval-v13a, one reference), 0 to 100. Sources: Papineni et al., BLEU, ACL 2002; Popović, chrF, WMT
-    2015; Post, A call for clarity in reporting BLEU scores, WMT 2018.
+    The baseline, `nearest`, returns the translation of the training sentence whose words and letters are most similar to the
+    source. A model that does not beat it has not learned to translate. BLEU and chrF are those of sacrebleu with default
+    settings (cased, tokens of mteval-v13a, one reference), 0 to 100. Sources: Papineni et al., BLEU, ACL 2002; Popović,
+    chrF, WMT 2015; Post, A call for clarity in reporting BLEU scores, WMT 2018.
 
     Args:
-        sources: texts that were translated.
-        references: how people translated them.
-        answers: how the model did.
-        train_sources: texts that the model learned from; empty for a report without the baseline.
+        sources: the source texts.
+        references: the human translations.
+        answers: the model's translations.
+        train_sources: source texts of the training split; empty for a report without the baseline.
         train_references: their translations.
-        num_samples: how many examples to show, spread evenly over all.
+        num_samples: number of examples to include, spread evenly over all.
 
     Returns:
-        `bleu` and `chrf`, `exact_match` (share of answers that are the reference, but for white space at the ends),
-        `num_examples`, `signature` (sacrebleu's, which says how BLEU was counted), `samples` (source, reference, answer), and
+        `bleu` and `chrf`, `exact_match` (share of translations equal to the reference, without white space at the ends),
+        `num_examples`, `signature` (sacrebleu's, with the settings of BLEU), `samples` (source, reference, answer), and
         `baseline`: {"name": "nearest", "bleu", "chrf", "exact_match"}, None without training sentences.
 
     Raises:
-        UsageError: lists of different lengths, or nothing to compare.
+        UsageError: lists have different lengths, or there are no examples.
 
     Example:
         >>> report = translation_report(["Go."], ["Va !"], ["Va !"], train_sources=["Go!"], train_references=["Allez !"])
@@ -61,13 +61,13 @@ def translation_report(
         raise UsageError("There is no translation to compare. Pass at least one example.")
     if not len(sources) == len(references) == len(answers):
         raise UsageError(
-            f"{len(sources)} sources, {len(references)} references and {len(answers)} answers came; expected as many of "
-            "each. Pass lists of the same length."
+            f"received {len(sources)} sources, {len(references)} references and {len(answers)} translations; expected the "
+            "same number of each. Pass lists of the same length."
         )
     if len(train_sources) != len(train_references):
         raise UsageError(
-            f"{len(train_sources)} training sources and {len(train_references)} references came; expected as many of each. "
-            "Pass lists of the same length."
+            f"received {len(train_sources)} training sources and {len(train_references)} references; expected the same "
+            "number of each. Pass lists of the same length."
         )
     from sacrebleu.metrics import BLEU
 
@@ -101,9 +101,9 @@ def _scores(references: Sequence[str], answers: Sequence[str]) -> dict[str, floa
 
 
 def nearest_answers(sources: Sequence[str], train_sources: Sequence[str], train_references: Sequence[str]) -> list[str]:
-    """Returns, for every source, the translation of the nearest training sentence, of equally near ones the first.
+    """Returns the translation of the nearest training sentence for every source; ties go to the first.
 
-    Near is the cosine of TF-IDF vectors: of words, and of two to four letters within words, both to the same weight.
+    The similarity is the cosine of TF-IDF vectors of words and of two to four letters in words, with equal weights.
 
     Example:
         >>> nearest_answers(["I run."], ["I ran.", "You eat."], ["J'ai couru.", "Tu manges."])
@@ -114,7 +114,7 @@ def nearest_answers(sources: Sequence[str], train_sources: Sequence[str], train_
 
     first = dict(zip(reversed(train_sources), reversed(train_references), strict=True))
     known = list(dict.fromkeys(train_sources))
-    # Punctuation is a word, so that a sentence of nothing else is near to something, and a question to questions.
+    # Punctuation marks are words, so that a sentence of only marks has neighbours, and questions are near to questions.
     vectorizers = [
         TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", dtype=np.float32),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32),
@@ -132,14 +132,14 @@ def nearest_answers(sources: Sequence[str], train_sources: Sequence[str], train_
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """Returns a line that says how good the translations are.
+    """Returns the main metrics as a line of text.
 
     Example:
         >>> summary({"bleu": 41.3, "chrf": 60.2, "exact_match": 0.3, "num_examples": 500, "baseline": None})
-        'BLEU 41.3, chrF 60.2, 30.0 % exactly the reference, on 500 examples'
+        'BLEU 41.3, chrF 60.2, 30.0 % equal to the reference, on 500 examples'
     """
     text = (
-        f"BLEU {report['bleu']:.1f}, chrF {report['chrf']:.1f}, {100 * report['exact_match']:.1f} % exactly the reference, "
+        f"BLEU {report['bleu']:.1f}, chrF {report['chrf']:.1f}, {100 * report['exact_match']:.1f} % equal to the reference, "
         f"on {report['num_examples']} examples"
     )
     if (baseline := report.get("baseline")) is not None:
@@ -148,7 +148,7 @@ def summary(report: Mapping[str, Any]) -> str:
 
 
 def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
-    # What `serving_default` answers is judged, not the next word given the right ones.
+    # The report scores the outputs of `serving_default`, not the next token after the right ones.
     preprocessor: Any = data.preprocessor
     head = get_spec(data.model).functions[data.task.signatures["serving_default"].head](model)
 
@@ -161,7 +161,7 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
         return tuple([e[key].decode("utf-8", "replace") for e in examples] for key in ("text", "translation"))  # type: ignore[return-value]
 
     sources, references = pairs(split)
-    # Of like lengths together: a batch costs what its longest sentence costs.
+    # Similar lengths together, because the cost of a batch depends on its longest sentence.
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     answers = [""] * len(sources)
     for start in range(0, len(order), batch_size):

@@ -1,1 +1,1 @@
-"""Keras layers and blocks that families share."""
+"""Keras layers and blocks that several model families share."""

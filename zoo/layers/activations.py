@@ -1,4 +1,4 @@
-"""Activations inside Transformer blocks, by name."""
+"""Activations of Transformer blocks, by name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import tensorflow as tf
 def gelu(x: Any) -> tf.Tensor:
     """Returns x times the normal distribution function of x, of the inputs' shape and dtype.
 
-    By the error function: TensorFlow's own takes its complement, which other runtimes do not know. Source: Hendrycks and
-    Gimpel, Gaussian error linear units, 2016, arXiv:1606.08415.
+    It uses the error function. TensorFlow's implementation uses its complement, which other runtimes do not support.
+    Source: Hendrycks and Gimpel, Gaussian error linear units, 2016, arXiv:1606.08415.
 
     Example:
         >>> round(float(gelu(tf.constant(1.0))), 4)
@@ -23,7 +23,7 @@ def gelu(x: Any) -> tf.Tensor:
 
 
 def gelu_tanh(x: Any) -> tf.Tensor:
-    """Returns GELU's approximation by the hyperbolic tangent, off by up to 5e-4.
+    """Returns GELU's approximation by the hyperbolic tangent, with an error of up to 5e-4.
 
     Example:
         >>> round(float(gelu_tanh(tf.constant(1.0))), 4)

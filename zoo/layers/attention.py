@@ -1,7 +1,7 @@
 """Multi-head attention and the Transformer block, for encoders, decoders, and decoders without a source.
 
-A block goes over a whole sequence at once, or over a few more steps of it with the keys and values of earlier steps kept in
-a cache; both give the same numbers. Padded steps never change what comes out at a real step.
+A block computes a whole sequence at once, or a few more steps with the keys and values of earlier steps in a cache. Both
+give the same numbers. Padded steps never affect the output at a real step.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ KERNELS = ("joined", "separate", "per_head")
 
 
 def _fresh(initializer: Any) -> Any:
-    """An initializer for one kernel alone: one and the same gives equal numbers to all kernels of a shape."""
+    """A separate initializer for one kernel. A shared one would give the same values to all kernels of a shape."""
     made = keras.initializers.get(initializer)
     return type(made).from_config(made.get_config()) if made is initializer else made
 
 
 def _dense(owner: Any, name: str, inputs: int, units: int) -> layers.Dense:
-    """A dense layer, built, with what its owner says of biases, initial kernels and precision."""
+    """A built dense layer with its owner's settings for biases, initial kernels and precision."""
     start, dtype = _fresh(owner.kernel_initializer), owner.dtype_policy
     layer = layers.Dense(units, use_bias=owner.use_bias, kernel_initializer=start, dtype=dtype, name=name)
     layer.build((None, inputs))
@@ -36,20 +36,20 @@ def _dense(owner: Any, name: str, inputs: int, units: int) -> layers.Dense:
 
 @keras.saving.register_keras_serializable("zoo")
 class Attention(layers.Layer):
-    """Multi-head attention of (batch, steps, channels) to itself, or to the keys and values of another sequence.
+    """Multi-head attention of (batch, steps, channels): self-attention, or attention to another sequence.
 
     Source: Vaswani et al., Attention is all you need, 2017, section 3.2.
 
     Args:
         num_heads: attention heads.
-        head_dim: channels of a head; None for the inputs' channels over `num_heads`, which must divide them.
-        causal: whether a step of self-attention reads no later one.
-        dropout: fraction of the attention weights dropped in training.
+        head_dim: channels of a head; None for the inputs' channels divided by `num_heads`.
+        causal: whether a step of self-attention reads only itself and earlier steps.
+        dropout: dropout rate of the attention weights.
         use_bias: whether the projections have biases.
-        kernels: how the projections' weights are kept. `separate`: four matrices with two axes. `joined`: one matrix for
-            queries, keys and values, for self-attention alone. `per_head`: four with an axis for the heads, as in
-            `keras.layers.MultiHeadAttention`, which one product reads all the same.
-        kernel_initializer: a Keras initializer, its name or configuration; every kernel gets one of its own.
+        kernels: how the projections' weights are stored. `separate`: four matrices with two axes. `joined`: one matrix for
+            queries, keys and values, only for self-attention. `per_head`: four matrices with an axis for the heads, as in
+            `keras.layers.MultiHeadAttention`; they are still used in one product.
+        kernel_initializer: a Keras initializer, its name or configuration; every kernel gets a separate initializer.
 
     Example:
         >>> layer, memory = Attention(num_heads=4), keras.ops.zeros((2, 7, 16))
@@ -82,12 +82,12 @@ class Attention(layers.Layer):
         self.supports_masking = True
 
     def build(self, inputs_shape: tuple[int | None, ...], memory_shape: tuple[int | None, ...] | None = None) -> None:
-        """Makes the projections; keys and values come with the memory's channels where a shape is given."""
+        """Creates the projections. With `memory_shape`, keys and values are projected from the memory's channels."""
         self.make(int(inputs_shape[-1] or 0), int((memory_shape or inputs_shape)[-1] or 0))
         self.weights_dropout = layers.Dropout(self.dropout, dtype=self.dtype_policy, name="weights_dropout")
 
     def make(self, dim: int, memory_dim: int) -> dict[str, layers.Layer]:
-        """Makes the projections, built, as attributes, and returns them by the attributes' names."""
+        """Creates the built projections as attributes, and returns them by the attributes' names."""
         if self.head_dim is None:
             blocks.check_divides(self.num_heads, channels=dim)
         self._size = self.head_dim or dim // self.num_heads
@@ -120,10 +120,12 @@ class Attention(layers.Layer):
         """Returns keys and values of (batch, steps, channels), each (batch, heads, steps, head_dim).
 
         Raises:
-            UsageError: kernels are `joined`: one product cannot read two sequences.
+            UsageError: kernels are `joined`, because one product cannot read two sequences.
         """
         if self.kernels == "joined":
-            raise UsageError("kernels='joined' reads the inputs alone, and a memory came. Pass kernels='separate'.")
+            raise UsageError(
+                "kernels='joined' supports only self-attention, but has a memory. Pass kernels='separate'."
+            )
         return self._heads(self.key_dense, memory), self._heads(self.value_dense, memory)
 
     def empty_cache(self, batch: Any) -> tuple[Any, Any]:
@@ -139,26 +141,26 @@ class Attention(layers.Layer):
         cache: tuple[Any, Any] | None = None,
         training: bool | None = None,
     ) -> Any:
-        """Returns (batch, steps, channels); with a cache also the cache that these steps were added to.
+        """Returns (batch, steps, channels); with a cache also the cache extended by these steps.
 
         Args:
             inputs: (batch, steps, channels).
-            keys_values: what is read, as `keys_values` gives it; None for the inputs themselves.
-            key_mask: (batch, key steps), false or 0 where a step is padding; with a cache of the steps in it too.
-            cache: keys and values of the steps before, each (batch, heads, earlier steps, head_dim).
-            training: whether to drop, and whether gradients will be asked for.
+            keys_values: keys and values to read, from `keys_values`; None for self-attention.
+            key_mask: (batch, key steps), false or 0 on padding; with a cache, it includes the cached steps.
+            cache: keys and values of earlier steps, each (batch, heads, earlier steps, head_dim).
+            training: whether to apply dropout, and whether gradients are needed.
         """
         batch, steps, dim = ops.shape(inputs)
         if keys_values is None:
             queries, keys, values = self._self_heads(inputs)
-            # Rotary positions go here: they turn queries and keys by their places, which start at the cache's length.
+            # Rotary positions would go here: they rotate queries and keys by position, starting at the cache's length.
         else:
             queries, (keys, values) = self._heads(self.query_dense, inputs), keys_values
         if cache is not None:
             keys, values = (ops.concatenate(both, axis=2) for both in zip(cache, (keys, values), strict=True))
             cache = (keys, values)
-        # Keys shared by groups of query heads would be repeated here, behind the cache: it keeps each once. `make` and the
-        # functions that split heads would give keys and values a number of heads of their own.
+        # For grouped-query attention, keys would be repeated here, after the cache, which stores each once. `make` and the
+        # functions that split heads would need a separate number of heads for keys and values.
         kept = None
         if training and self.dropout:
             ones = ops.ones((batch, self.num_heads, steps, ops.shape(keys)[2]), dtype=queries.dtype)
@@ -171,14 +173,14 @@ class Attention(layers.Layer):
         return outputs if cache is None else (outputs, cache)
 
     def _heads(self, dense: layers.Layer, x: Any) -> Any:
-        """(batch, heads, steps, head_dim) of one projection."""
+        """Returns one projection, (batch, heads, steps, head_dim)."""
         batch, steps, _ = ops.shape(x)
         return ops.transpose(ops.reshape(dense(x), (batch, steps, self.num_heads, self._size)), (0, 2, 1, 3))
 
     def _self_heads(self, x: Any) -> Any:
-        """Queries, keys and values of the inputs; by one product, unless their kernels are kept as matrices apart."""
+        """Returns queries, keys and values of the inputs, by one product unless the kernels are separate matrices."""
         batch, steps, dim = ops.shape(x)
-        # As rows: only then does TensorFlow add the bias inside the product.
+        # As rows, because only then TensorFlow fuses the bias into the product.
         rows = ops.reshape(x, (-1, dim))
         if self.kernels == "joined":
             made = self.query_key_value(rows)
@@ -209,7 +211,7 @@ class Attention(layers.Layer):
 
 
 def _reachable(steps: Any, keys: Any, key_mask: Any, causal: bool) -> Any:
-    """Which keys the last of `keys` steps may read: (batch or 1, 1, steps or 1, keys), or None for all."""
+    """The keys that each of the last `steps` steps may read: (batch or 1, 1, steps or 1, keys), or None for all keys."""
     reachable = None
     if key_mask is not None:
         real = key_mask if key_mask.dtype == "bool" else ops.not_equal(key_mask, 0)
@@ -226,23 +228,23 @@ def _reachable(steps: Any, keys: Any, key_mask: Any, causal: bool) -> Any:
 class TransformerBlock(layers.Layer):
     """Attention and a feed-forward net, each with dropout, a residual connection and layer normalisation.
 
-    With `cross_attention`, attention to another sequence stands between them. Sources: Vaswani et al., Attention is all you
+    With `cross_attention`, attention to another sequence is between them. Sources: Vaswani et al., Attention is all you
     need, 2017, section 3.1; for `pre_norm` Xiong et al., On layer normalization in the Transformer architecture, 2020.
 
     Args:
         num_heads: attention heads.
         feed_forward_dim: units of the inner dense layer.
-        dropout: fraction dropped from what each part adds.
-        attention_dropout: fraction of the attention weights dropped.
-        activation: the inner layer's: gelu (exact), gelu_tanh, relu, silu or tanh.
-        epsilon: added to the variances.
-        pre_norm: whether a part's inputs are normalised, instead of the sum after it.
-        causal: whether a step reads no later one.
-        cross_attention: whether the block reads another sequence, the memory, too.
+        dropout: dropout rate of the output of each part, before the residual sum.
+        attention_dropout: dropout rate of the attention weights.
+        activation: activation of the inner layer: gelu (exact), gelu_tanh, relu, silu or tanh.
+        epsilon: epsilon of the layer normalisations.
+        pre_norm: whether the inputs of a part are normalised, instead of the residual sum after it.
+        causal: whether a step reads only itself and earlier steps.
+        cross_attention: whether the block also reads another sequence, the memory.
         use_bias: whether the dense layers have biases.
         head_dim: as in `Attention`.
-        kernels: as in `Attention`. The matrices of `joined` are the block's own layers, unless it has cross-attention, whose
-            matrices are separate.
+        kernels: as in `Attention`. With `joined`, the matrices are layers of the block itself, except with cross-attention,
+            whose matrices are separate.
         kernel_initializer: as in `Attention`.
 
     Example:
@@ -282,7 +284,7 @@ class TransformerBlock(layers.Layer):
         self.supports_masking = True
 
     def build(self, inputs_shape: tuple[int | None, ...], memory_shape: tuple[int | None, ...] | None = None) -> None:
-        """Makes the layers for the channels of inputs and memory."""
+        """Creates the layers for the channels of inputs and memory."""
         dim = int(inputs_shape[-1] or 0)
         own = self.kernels == "joined" and not self.cross_attention
         attention = self._attention("self_attention" if self.cross_attention else "attention", self.kernels)
@@ -296,7 +298,7 @@ class TransformerBlock(layers.Layer):
         norms = {n: layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name=n) for n in names}
         if not self.cross_attention:
             parts[names[0]] = norms[names[0]]
-        # Checkpoints hold weights in this order, that in which the layers are set.
+        # The layers are set in this order, which is the order of weights in checkpoints.
         for name, layer in {**parts, **feed, **norms}.items():
             setattr(self, name, layer)
             if not layer.built:
@@ -306,8 +308,8 @@ class TransformerBlock(layers.Layer):
             self.weights_dropout = attention.weights_dropout = dropout(self.attention_dropout, name="weights_dropout")
         self._norms = list(norms.values())
         self._dropouts = [dropout(self.dropout, name=f"dropout_{i}") for i in range(1, len(names) + 1)]
-        # A method, which Keras does not take for a layer: the layers of `own` are in the block once. Not by calling the
-        # layer: what it does is part of this one's call, in this one's precision.
+        # Only the methods are stored, so that Keras does not track the layers of `own` twice. The layer itself is not
+        # called, so that its computation is part of this layer's call, in this layer's precision.
         self._attend, self._empty_cache = attention.call, attention.empty_cache
 
     def _attention(self, name: str, kernels: Kernels) -> Attention:
@@ -338,18 +340,18 @@ class TransformerBlock(layers.Layer):
 
         Args:
             inputs: (batch, steps, channels).
-            memory: with cross-attention, what is read: (batch, memory steps, channels).
-            mask: `inputs_mask` by the name under which Keras hands it over where there is no memory.
-            inputs_mask: (batch, steps), false or 0 where a step is padding; with a cache of the steps in it too.
-            memory_mask: as `inputs_mask`, of the memory.
-            source: what `source` returned, in the memory's place, so that decoding makes it only once.
-            cache: keys and values of the steps before; `empty_cache` gives that of the first one.
-            training: whether to drop.
+            memory: the sequence for cross-attention: (batch, memory steps, channels).
+            mask: the same as `inputs_mask`. Keras passes it by this name if there is no memory.
+            inputs_mask: (batch, steps), false or 0 on padding; with a cache, it includes the cached steps.
+            memory_mask: like `inputs_mask`, for the memory.
+            source: the result of `source` instead of the memory, so that decoding computes it only once.
+            cache: keys and values of earlier steps; `empty_cache` returns the initial cache.
+            training: whether to apply dropout.
         """
         if self.cross_attention == (memory is None and source is None):
-            has, came = ("has", "no") if self.cross_attention else ("has no", "a")
+            has, received = ("has", "no") if self.cross_attention else ("has no", "a")
             raise UsageError(
-                f"This block {has} cross_attention, and {came} memory came. Pass one to blocks with it alone."
+                f"This block {has} cross_attention; received {received} memory. Pass a memory only to blocks with it."
             )
         mask, seen = inputs_mask if mask is None else mask, []
 
@@ -373,16 +375,16 @@ class TransformerBlock(layers.Layer):
         return x if cache is None else (x, seen[0])
 
     def _feed(self, x: Any) -> Any:
-        # As rows: only then does TensorFlow add the bias and apply the activation inside the product.
+        # As rows, because only then TensorFlow fuses the bias and the activation into the product.
         rows = ops.reshape(x, (-1, x.shape[-1]))
         return ops.reshape(self.outer(ACTIVATIONS[self.activation](self.inner(rows))), ops.shape(x))
 
     def source(self, memory: Any) -> tuple[Any, Any]:
-        """Returns keys and values of the memory, each (batch, heads, memory steps, head_dim): the same for all steps."""
+        """Returns keys and values of the memory, each (batch, heads, memory steps, head_dim), for use at all steps."""
         return self.source_attention.keys_values(memory)
 
     def empty_cache(self, batch: Any) -> tuple[Any, Any]:
-        """Returns the cache before the first step, for a number of rows."""
+        """Returns the cache before the first step, for a batch size."""
         return self._empty_cache(batch)
 
     def compute_output_spec(self, inputs: Any, *_: Any, **__: Any) -> keras.KerasTensor:

@@ -1,6 +1,6 @@
-"""Layers of BERT around its blocks: embeddings with learned positions, the first token's vector, the words' scores.
+"""Layers of BERT around its blocks: embeddings with learned positions, the first token's vector, the scores of words.
 
-Padding is an input, not a Keras mask: what stands at padding never changes what comes out at a real token.
+Padding is an input, not a Keras mask. Values on padding never affect the output at a real token.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from zoo.layers.attention import TransformerBlock
 from zoo.layers.sequences import within
 
 INITIALIZER = {"class_name": "TruncatedNormal", "config": {"stddev": 0.02}}
-"""Of every table and kernel: a normal distribution of 0.02, cut at twice that."""
+"""Standard deviation of the initial tables and kernels: a normal distribution, truncated at twice this value."""
 
 
 def initializer() -> keras.initializers.Initializer:
-    """Returns a fresh initializer of every table and kernel.
+    """Returns a new initializer for a table or kernel.
 
     Example:
         >>> initializer()((2, 3)).shape
@@ -34,17 +34,17 @@ def initializer() -> keras.initializers.Initializer:
 
 @keras.saving.register_keras_serializable("zoo")
 class BertEmbedding(layers.Layer):
-    """Vectors of words, positions and token types, added up and normalised.
+    """The normalised sum of the vectors of words, positions and token types.
 
-    Takes [token_ids, token_type_ids], int32 (batch, tokens) each; returns (batch, tokens, hidden_size).
+    Inputs are [token_ids, token_type_ids], int32 (batch, tokens) each. The output is (batch, tokens, hidden_size).
 
     Args:
         vocab_size: number of token ids.
         hidden_size: channels of a vector.
-        max_length: longest sequence in tokens; a longer one is an error.
+        max_length: maximum number of tokens; a longer sequence is an error.
         type_vocab_size: number of token types.
-        dropout: fraction dropped in training.
-        epsilon: added to the variance.
+        dropout: dropout rate.
+        epsilon: epsilon of the normalisation.
 
     Example:
         >>> ids = keras.ops.ones((2, 5), "int32")
@@ -67,7 +67,7 @@ class BertEmbedding(layers.Layer):
         self.type_vocab_size, self.dropout, self.epsilon = type_vocab_size, dropout, epsilon
 
     def build(self, input_shape: Any) -> None:
-        """Makes the three tables and the norm."""
+        """Creates the three tables and the normalisation."""
         sizes = {"words": self.vocab_size, "positions": self.max_length, "token_types": self.type_vocab_size}
         for name, size in sizes.items():
             table = layers.Embedding(size, self.hidden_size, initializer(), dtype=self.dtype_policy, name=name)
@@ -78,7 +78,8 @@ class BertEmbedding(layers.Layer):
         self.drop = layers.Dropout(self.dropout, dtype=self.dtype_policy, name="drop")
 
     def call(self, inputs: Any, training: bool | None = None, reverse: bool = False) -> Any:
-        """Returns the vectors; with `reverse`, of vectors (batch, steps, hidden_size) their products with every word's."""
+        """Returns the vectors. With `reverse`, inputs are vectors (batch, steps, hidden_size), and the outputs are their
+        products with the vector of every word."""
         if reverse:
             return ops.matmul(inputs, ops.transpose(ops.cast(self.words.embeddings, inputs.dtype)))
         token_ids, token_type_ids = inputs
@@ -119,8 +120,8 @@ class FirstToken(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class TakePositions(layers.Layer):
-    """The vectors at some positions: of [x, positions], x (batch, tokens, channels) and positions int32 (batch, blanks), it
-    returns (batch, blanks, channels). Positions stay below the number of tokens.
+    """Returns the vectors at some positions, (batch, masks, channels). Inputs are [x, positions]: x (batch, tokens,
+    channels), and positions int32 (batch, masks), which must be below the number of tokens.
 
     Example:
         >>> TakePositions()([keras.ops.ones((2, 5, 16)), keras.ops.ones((2, 3), "int32")]).shape
@@ -133,17 +134,17 @@ class TakePositions(layers.Layer):
         return tf.gather(x, positions, axis=1, batch_dims=1)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """(batch, blanks, channels)."""
+        """(batch, masks, channels)."""
         return (*input_shape[1], input_shape[0][-1])
 
 
 @keras.saving.register_keras_serializable("zoo")
 class BertTransform(layers.Layer):
-    """What stands between the blocks and the words' scores: a dense layer, an activation, a norm; (batch, steps, channels).
+    """A dense layer, an activation and a normalisation between blocks and word scores: (batch, steps, channels).
 
     Args:
         activation: gelu, gelu_tanh, relu, silu or tanh.
-        epsilon: added to the variance.
+        epsilon: epsilon of the normalisation.
 
     Example:
         >>> BertTransform()(keras.ops.ones((2, 5, 16))).shape
@@ -155,7 +156,7 @@ class BertTransform(layers.Layer):
         self.activation, self.epsilon = activation, epsilon
 
     def build(self, input_shape: Any) -> None:
-        """Makes the layers for the inputs' channels."""
+        """Creates the layers for the inputs' channels."""
         dim = int(input_shape[-1] or 0)
         self.dense = layers.Dense(dim, kernel_initializer=initializer(), dtype=self.dtype_policy, name="dense")
         self.dense.build((None, None, dim))
@@ -173,10 +174,10 @@ class BertTransform(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class WordScores(layers.Layer):
-    """Adds a bias for every word to (batch, steps, vocab_size), and takes the softmax where one is asked for.
+    """Adds a bias for every word to (batch, steps, vocab_size), and applies an optional softmax.
 
     Args:
-        activation: softmax, None for logits.
+        activation: softmax, or None for logits.
 
     Example:
         >>> float(WordScores("softmax")(keras.ops.zeros((1, 1, 4)))[0, 0, 0])
@@ -188,7 +189,7 @@ class WordScores(layers.Layer):
         self.activation = activation
 
     def build(self, input_shape: Any) -> None:
-        """Makes the bias."""
+        """Creates the bias."""
         self.bias = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="bias")
 
     def call(self, inputs: Any) -> Any:
@@ -217,7 +218,7 @@ def encoder(
     activation: str,
     epsilon: float,
 ) -> tuple[list[keras.KerasTensor], keras.KerasTensor, BertEmbedding]:
-    """Returns BERT's body as every head takes it: the three inputs, the last block's vectors, the embedding layer.
+    """Returns BERT's body: the three inputs, the last block's vectors, and the embedding layer.
 
     The arguments are those of the builders.
 

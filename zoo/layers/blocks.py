@@ -1,4 +1,4 @@
-"""Blocks that end or check every family."""
+"""Last layers and argument checks of all model families."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def classifier(
 ) -> keras.KerasTensor:
     """The last layer: `probabilities` (softmax), `logits` (no activation) or `values` (linear: numbers to forecast).
 
-    Always float32 or better, whatever the precision policy is: half-precision probabilities do not sum to one, and other
-    runtimes read a bfloat16 output as float16 without a word.
+    It is always float32 or better, with any precision policy. Half-precision probabilities do not sum to one, and other
+    runtimes silently read a bfloat16 output as float16.
     """
     check_positive(num_classes=num_classes)
     names = {"softmax": "probabilities", None: "logits", "linear": "values"}
@@ -28,7 +28,7 @@ def classifier(
             "or 'linear' for numbers."
         )
     if num_classes == 1 and activation != "linear":
-        raise UsageError("num_classes is 1: the answer would always be the same. Pass at least 2.")
+        raise UsageError("num_classes is 1: the output would always be the same. Pass at least 2.")
     dtype = "float64" if keras.config.floatx() == "float64" else "float32"
     layer = layers.Dense(
         num_classes, activation=activation, kernel_initializer=initializer, dtype=dtype, name=names[activation]
@@ -46,7 +46,7 @@ def check_positive(**sizes: int) -> None:
 
 
 def check_each_positive(**sizes: Sequence[int]) -> None:
-    """Raises UsageError for the first argument that is not a list or tuple of positive integers; it may be empty."""
+    """Raises UsageError for the first argument that is not a list or tuple of positive integers. It may be empty."""
     for name, values in sizes.items():
         if not isinstance(values, (list, tuple)) or not all(_is_positive(value) for value in values):
             raise UsageError(
@@ -55,7 +55,7 @@ def check_each_positive(**sizes: Sequence[int]) -> None:
 
 
 def check_input_shape(input_shape: Sequence[int]) -> None:
-    """Raises UsageError where `input_shape` is not a list or tuple of at least one positive integer."""
+    """Raises UsageError unless `input_shape` is a list or tuple of at least one positive integer."""
     if not isinstance(input_shape, (list, tuple)) or not input_shape or not all(map(_is_positive, input_shape)):
         raise UsageError(
             f"input_shape is {input_shape!r}; expected the fixed sizes of one example. "
@@ -64,7 +64,7 @@ def check_input_shape(input_shape: Sequence[int]) -> None:
 
 
 def check_image_shape(input_shape: Sequence[int]) -> None:
-    """Raises UsageError where `input_shape` is not (height, width, channels)."""
+    """Raises UsageError unless `input_shape` is (height, width, channels)."""
     shape = input_shape if isinstance(input_shape, (list, tuple)) else ()
     if len(shape) != 3 or not all(_is_positive(size) for size in shape):
         raise UsageError(
@@ -80,10 +80,12 @@ def check_fraction(**fractions: float) -> None:
 
 
 def check_divides(num_heads: int, **channels: int) -> None:
-    """Raises UsageError where the heads of an attention cannot share a number of channels alike."""
+    """Raises UsageError unless `num_heads` divides every number of channels."""
     for name, value in channels.items():
         if value % num_heads:
-            raise UsageError(f"{name}={value} does not divide by num_heads={num_heads}. Pass one that does.")
+            raise UsageError(
+                f"{name}={value} is not divisible by num_heads={num_heads}. Pass a multiple of {num_heads}."
+            )
 
 
 def check_activation(**activations: str) -> None:
@@ -102,11 +104,11 @@ def numbered(model: keras.Model, name: str) -> list[Any]:
     """Returns the layers `NAME_1`, `NAME_2`, ... of a model in the order of their numbers.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the model has no such layer.
     """
     found = {int(m[1]): layer for layer in model.layers if (m := re.fullmatch(rf"{name}_(\d+)", layer.name))}
     if not found:
-        raise UsageError(f"Model {model.name!r} has no layer {name}_1. Pass a model that zoo.build made.")
+        raise UsageError(f"Model {model.name!r} has no layer {name}_1. Pass a model from zoo.build.")
     return [found[number] for number in sorted(found)]
 
 

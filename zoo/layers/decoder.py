@@ -1,4 +1,4 @@
-"""The ends of a decoder: embeddings of target ids, and logits by the same table."""
+"""First and last layer of a decoder: embeddings of target ids, and logits from the same table."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from zoo.errors import UsageError
 
 @keras.saving.register_keras_serializable("zoo")
 class TiedEmbedding(layers.Layer):
-    """Vectors of target ids, int (batch, steps); with `reverse=True`, logits of vectors by the same table and a bias.
+    """Vectors of target ids, int (batch, steps); with `reverse=True`, logits of vectors from the same table and a bias.
 
-    One table for both halves the weights and lets every word learn at every step. Id 0 is padding and masked. Source: Press
+    The shared table halves the weights, and every word is trained at every step. Id 0 is padding and masked. Source: Press
     and Wolf, Using the output embedding to improve language models, EACL 2017.
 
     Args:
-        vocab_size: number of ids, padding included.
+        vocab_size: number of ids, including padding.
         dim: channels of a vector.
-        max_length: longest target in ids: decoding ends there at the latest.
+        max_length: maximum number of ids of a target, at which decoding ends.
 
     Example:
         >>> layer = TiedEmbedding(vocab_size=100, dim=16, max_length=20)
@@ -34,8 +34,8 @@ class TiedEmbedding(layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the table (vocab_size, dim) and the bias (vocab_size,)."""
-        # Of this size the logits of normalised vectors start near one; a model that adds positions scales the vectors up.
+        """Creates the table (vocab_size, dim) and the bias (vocab_size,)."""
+        # With this scale, the logits of normalised vectors start near one. A model with positions scales the vectors up.
         start = keras.initializers.RandomNormal(stddev=self.dim**-0.5)
         self.embeddings = self.add_weight(shape=(self.vocab_size, self.dim), initializer=start, name="embeddings")
         self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
@@ -47,7 +47,7 @@ class TiedEmbedding(layers.Layer):
         return ops.take(self.embeddings, ops.cast(inputs, "int32"), axis=0)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        """True where an id is not 0; of vectors, the mask that they came with."""
+        """True for ids other than 0; for vectors, their own mask."""
         return ops.not_equal(inputs, 0) if keras.backend.is_int_dtype(inputs.dtype) else previous_mask
 
     def compute_output_spec(self, inputs: Any, reverse: bool = False) -> keras.KerasTensor:
@@ -62,10 +62,10 @@ class TiedEmbedding(layers.Layer):
 
 
 def tied_classifier(x: keras.KerasTensor, table: TiedEmbedding, activation: str | None) -> keras.KerasTensor:
-    """The last layer of a model that shares its target table: `probabilities` or `logits`, float32, as `classifier` has it.
+    """The last layer of a model with a shared target table: `probabilities` or `logits`, float32, as in `classifier`.
 
     Raises:
-        UsageError: another activation than softmax or none.
+        UsageError: an activation other than softmax or None.
     """
     if activation not in ("softmax", None):
         raise UsageError(

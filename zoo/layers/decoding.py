@@ -1,8 +1,8 @@
-"""Greedy and beam search inside the graph, one step at a time, for any model that says how it steps.
+"""Greedy and beam search in the graph, one step at a time, for any model with a stepper.
 
-A stepper, which lives with its model, gives `start` and `step`; the searches know nothing else of the model. A stepper may
-encode a source and start every answer at the same id, or read a prompt into its state and start at the prompt's last id.
-Ids: 0 padding, 1 unknown, 2 start, 3 end; an answer never holds one of these but for padding after its end.
+A stepper is defined next to its model and has the methods `start` and `step`. The searches use nothing else of the model. A
+stepper may encode a source and start every output at the same id, or read a prompt into its state and start at the prompt's
+last id. Ids: 0 padding, 1 unknown, 2 start, 3 end. An output holds none of these, except padding after its end.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ import tensorflow as tf
 
 START, END = 2, 3
 NEVER = -1e9
-"""Log probability of what cannot be; finite, for infinities subtracted are not a number."""
+"""Log probability of impossible ids. It is finite, because the difference of infinities is NaN."""
 
 Answer = dict[str, tf.Tensor]
 
 
 class Stepper(Protocol):
-    """What a search asks of a model. State and context are nested tensors whose first dimension is the row.
+    """The interface of a model for a search. State and context are nested tensors whose first dimension is the row.
 
     Attributes:
-        max_length: most ids of an answer.
-        input_name: the model's input that `start` reads.
+        max_length: maximum number of ids of an output.
+        input_name: name of the model input that `start` reads.
     """
 
     max_length: int
     input_name: str
 
     def start(self, inputs: tf.Tensor) -> tuple[tf.Tensor, Any, Any]:
-        """Reads int32 (batch, steps); returns the ids that answers go on from, the state, and what all steps read.
+        """Reads int32 (batch, steps). Returns the first ids, the state, and the context.
 
-        The ids are int32 (batch,): `START`, or the last of a prompt, whose others are in the state. The state changes with
-        every step; what all steps read does not.
+        The ids are int32 (batch,): `START`, or the last id of a prompt, whose other ids are in the state. The state changes
+        with every step, and the context does not.
         """
 
     def step(self, ids: tf.Tensor, position: tf.Tensor, state: Any, context: Any) -> tuple[tf.Tensor, Any]:
-        """Logits (rows, vocab) of what follows `ids`, int32 (rows,), and the next state.
+        """Returns logits (rows, vocab) of the ids after `ids`, int32 (rows,), and the next state.
 
-        `position`, int32 (), counts the steps of the answer from 0; where a prompt is longer or shorter than others, its
-        length is in the context.
+        `position`, int32 (), counts the steps of the output from 0. If prompts have different lengths, the lengths are in
+        the context.
         """
 
 
 def greedy(stepper: Stepper) -> Callable[..., Answer]:
-    """Returns a function that takes the likeliest id at every step: f(inputs, extras) -> token_ids, score.
+    """Returns a function that selects the most likely id at every step: f(inputs, extras) -> token_ids, score.
 
-    `inputs` holds what the stepper reads, int32 (batch, steps). `token_ids`: int32 (batch, max_length), 0 from the end on;
-    `score`: float32 (batch,), the answer's log probability over its length penalty, as `beam` has it.
+    `inputs` holds the stepper's input, int32 (batch, steps). `token_ids`: int32 (batch, max_length), 0 from the end on;
+    `score`: float32 (batch,), the output's log probability divided by its length penalty, as in `beam`.
     """
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
@@ -81,17 +81,18 @@ _ALPHA = 0.6
 
 
 def beam(stepper: Stepper, width: int = 4, alpha: float = _ALPHA) -> Callable[..., Answer]:
-    """Returns a function that keeps the `width` best beginnings at every step: f(inputs, extras) -> token_ids, score.
+    """Returns a function that keeps the `width` best hypotheses at every step: f(inputs, extras) -> token_ids, score.
 
-    An answer that ends among a step's best, as many of them as the row still lacks of `width` answers, is kept; a row is done
-    when it has `width`, or when none that goes on can become better than the best of them. Scores are log probabilities over
-    ((5 + length) / 6) ** alpha, the end counted; an answer cut at max_length counts only where a row has no other. Source: Wu
-    et al., Google's neural machine translation system, 2016, section 7. Width 1 is `greedy`.
+    A hypothesis that ends is kept if it is among the best n of its step, where n is the number of outputs that the row still
+    lacks. A row is done when it has `width` outputs, or when no open hypothesis can become better than the best output.
+    Scores are log probabilities divided by ((5 + length) / 6) ** alpha, where the length includes the end. An output that is
+    truncated at max_length is used only if a row has no other. Source: Wu et al., Google's neural machine translation
+    system, 2016, section 7. Width 1 is `greedy`.
 
     Args:
         stepper: the model.
-        width: how many beginnings go on.
-        alpha: how much long answers are favoured; 0 not at all.
+        width: number of hypotheses.
+        alpha: strength of the length penalty, which favours long outputs; 0 disables it.
     """
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
@@ -118,12 +119,12 @@ def beam(stepper: Stepper, width: int = 4, alpha: float = _ALPHA) -> Callable[..
 
 
 def _first(ids: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
-    """What beam search keeps of every row: its beginnings, which go on from (batch, width) ids, and its best answer."""
+    """The initial state of beam search: open hypotheses that continue from (batch, width) ids, and the best output."""
     rows, width = tf.shape(ids)[0], ids.shape[1]
     return {
         "ids": ids,
         "found": tf.fill([rows, width, length], END),
-        # One beginning: the others would only repeat it.
+        # Only the first hypothesis is possible: the others would repeat it.
         "score": tf.tile([[0.0] + [NEVER] * (width - 1)], [rows, 1]),
         "best": tf.fill([rows, length], END),
         "best_score": tf.fill([rows], NEVER),
@@ -135,17 +136,17 @@ def _first(ids: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
 def _advance(
     step: tf.Tensor, now: Mapping[str, Any], likely: tf.Tensor, width: int, alpha: float
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """One step of beam search; returns what is kept, and the rows of the model's state that go on."""
+    """One step of beam search; returns the next state, and the rows of the model's state to continue with."""
     batch, length, vocab = tf.shape(now["ids"])[0], now["found"].shape[2], likely.shape[-1]
     total = tf.reshape(now["score"][:, :, tf.newaxis] + tf.reshape(likely, [batch, width, vocab]), [batch, -1])
-    # Twice the width: at most one of every beginning's candidates is the end, so that enough others are left.
+    # Twice the width: at most one candidate of each hypothesis is the end, so enough others are left.
     scores, places = tf.math.top_k(total, 2 * width)
     parents, ids = places // vocab, places % vocab
     ends, possible = ids == END, scores > NEVER / 2
     place = tf.range(2 * width)
 
-    # The first of the best that ends: its length, and so its penalty, is that of all others of this step.
-    # Only among as many as are still missing: else bad answers that end early would end the search before a good one.
+    # The first ended candidate is the best: all that end in this step have the same length and penalty.
+    # Only among as many as are still missing. Otherwise bad outputs that end early would end the search before a good one.
     missing = width - now["count"][:, tf.newaxis]
     ended = ends & possible & (place < missing) & ~now["done"][:, tf.newaxis]
     some, first = tf.reduce_any(ended, axis=1), tf.argmax(ended, axis=1, output_type=tf.int32)
@@ -156,12 +157,12 @@ def _advance(
     best_score = tf.where(better, score, now["best_score"])
     count = now["count"] + tf.reduce_sum(tf.cast(ended, tf.int32), axis=1)
 
-    # Those that go on, best first: ends sort behind all others.
+    # The open candidates, best first: ended ones are sorted last.
     _, kept = tf.math.top_k(-tf.where(ends, place + 2 * width, place), width)
     parents, ids, scores = (tf.gather(t, kept, batch_dims=1) for t in (parents, ids, scores))
     found = tf.gather(now["found"], parents, batch_dims=1)
     found = tf.where(tf.range(length) == step, ids[:, :, tf.newaxis], found)
-    # Log probabilities only fall, the penalty divides by no more than this: the best that can still come.
+    # Log probabilities only decrease, and this is the largest divisor: an upper bound of future scores.
     hope = scores[:, 0] / _penalty(length, alpha)
     done = now["done"] | (count >= width) | ((count > 0) & (best_score >= hope))
     kept_of_all = {"best": best, "best_score": best_score, "count": count, "done": done}
@@ -170,7 +171,7 @@ def _advance(
 
 
 def _log_probabilities(logits: tf.Tensor) -> tf.Tensor:
-    """Returns float32 log probabilities; padding, unknown and start are never answered."""
+    """Returns float32 log probabilities. Padding, unknown and start are impossible."""
     likely = tf.nn.log_softmax(tf.cast(logits, tf.float32))
     return tf.concat([tf.fill([tf.shape(likely)[0], END], 2 * NEVER), likely[:, END:]], axis=1)
 
@@ -180,7 +181,7 @@ def _penalty(length: tf.Tensor | int, alpha: float) -> tf.Tensor:
 
 
 def _lengths(found: tf.Tensor) -> tf.Tensor:
-    """Ids of an answer, the end counted where there is one."""
+    """Number of ids of an output, including the end if there is one."""
     return tf.minimum(tf.reduce_sum(tf.cast(found != END, tf.int32), axis=1) + 1, found.shape[1])
 
 
@@ -189,7 +190,7 @@ def _answer(found: tf.Tensor, score: tf.Tensor) -> Answer:
 
 
 def _invariants(loop_variables: Any) -> Any:
-    """Shapes that hold all through a loop: rows vary, and so does the number of steps in a cache."""
+    """Shape invariants of a loop: the number of rows and the number of cached steps vary."""
 
     def shape(tensor: tf.Tensor) -> tf.TensorShape:
         sides = tensor.shape.as_list()

@@ -1,4 +1,4 @@
-"""Layers for images: from the preprocessor's 0 to 1 to what published architectures were trained on."""
+"""Layers for images: they scale the preprocessor's 0 to 1 to the range of published architectures."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from keras import layers, ops
 
 from zoo.errors import UsageError, did_you_mean
 
-# The statistics of ImageNet by which the published weights were trained, red, green, blue, on images of 0 to 1; those of
-# Caffe are blue, green, red, on 0 to 255.
+# The ImageNet statistics of the published weights: red, green, blue, for images of 0 to 1. Caffe's are blue, green, red, for
+# 0 to 255.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 
 @keras.saving.register_keras_serializable("zoo")
 class ImageNetScaling(layers.Layer):
-    """Turns images (batch, height, width, 1 or 3) of 0 to 1 into (batch, height, width, 3) as an architecture expects them.
+    """Scales images (batch, height, width, 1 or 3) of 0 to 1 to (batch, height, width, 3) as an architecture expects.
 
-    Equal to `keras.applications.imagenet_utils.preprocess_input` on images of 0 to 255; grey is repeated for red, green and
-    blue first. No weights. It computes in float32 under mixed precision too: bfloat16 cannot tell 255 levels apart.
+    It is equal to `keras.applications.imagenet_utils.preprocess_input` on images of 0 to 255, after repeating grey for red,
+    green and blue. It has no weights. It computes in float32 even with mixed precision, because bfloat16 cannot distinguish
+    255 levels.
 
     Args:
-        mode: `caffe` (blue, green, red, 0 to 255 less the mean), `tf` (-1 to 1) or `torch` (less the mean, divided by the
-            deviation).
+        mode: `caffe` (blue, green, red, 0 to 255 minus the mean), `tf` (-1 to 1) or `torch` (minus the mean, divided by the
+            standard deviation).
 
     Raises:
-        UsageError: another mode, or images of neither one nor three channels.
+        UsageError: an unknown mode, or images that have neither one nor three channels.
 
     Example:
         >>> ImageNetScaling("tf")(keras.ops.ones((2, 8, 8, 1))).shape
@@ -42,7 +43,7 @@ class ImageNetScaling(layers.Layer):
         self.mode = mode
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Checks the channels and fixes factor and shift of each."""
+        """Checks the channels and sets the factor and shift of each."""
         if input_shape[-1] not in (1, 3):
             raise UsageError(
                 f"Images have {input_shape[-1]} channels; expected 1 (grey) or 3 (red, green, blue). Pass one of them."
@@ -64,7 +65,7 @@ class ImageNetScaling(layers.Layer):
         )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Three channels, whatever came."""
+        """The inputs' shape with three channels."""
         return (*input_shape[:-1], 3)
 
     def get_config(self) -> dict[str, Any]:

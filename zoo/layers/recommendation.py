@@ -1,4 +1,4 @@
-"""Layers for recommenders: what is learned of every user and item, and the rating that it adds up to."""
+"""Layers for recommenders: embeddings of known users and items, and the rating."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from keras import layers, ops
 
 @keras.saving.register_keras_serializable("zoo")
 class KnownEmbedding(layers.Layer):
-    """A vector for every number from 1 to `count`; number 0, the unknown one, has the vector of zeros.
+    """A vector for every number from 1 to `count`. The number 0 stands for unknown and has the vector of zeros.
 
-    It has no weight for number 0, so training can put nothing there. int32 (batch,) becomes (batch, dim).
+    There is no weight for the number 0, so it is never trained. int32 (batch,) becomes (batch, dim).
 
     Args:
-        count: how many are known.
+        count: number of known users or items.
         dim: channels of a vector.
         deviation: standard deviation of the initial vectors; 0 starts at zero.
         l2: weight of the sum of squares of the whole table in the loss.
@@ -32,7 +32,7 @@ class KnownEmbedding(layers.Layer):
         self.count, self.dim, self.deviation, self.l2 = count, dim, deviation, l2
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the table (count, dim)."""
+        """Creates the table (count, dim)."""
         self.table = self.add_weight(
             shape=(self.count, self.dim),
             initializer=keras.initializers.RandomNormal(stddev=self.deviation) if self.deviation else "zeros",
@@ -53,12 +53,12 @@ class KnownEmbedding(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class Rating(layers.Layer):
-    """A learned mean plus a list of parts, each (batch, 1): the rating, (batch,).
+    """The rating, (batch,): a learned mean plus a list of parts, each (batch, 1).
 
-    Where a range is given an answer is clipped to it, but not in training: there a clipped rating would have no gradient.
+    If a range is given, outputs are clipped to it, but not in training, where a clipped rating would have no gradient.
 
     Args:
-        mean: where the mean starts.
+        mean: initial value of the mean.
         rating_range: lowest and highest rating, None for no limits.
 
     Example:
@@ -71,7 +71,7 @@ class Rating(layers.Layer):
         self.start, self.rating_range = mean, None if rating_range is None else tuple(rating_range)
 
     def build(self, input_shape: Any) -> None:
-        """Makes the mean."""
+        """Creates the mean."""
         self.mean = self.add_weight(shape=(), initializer=keras.initializers.Constant(self.start), name="mean")
 
     def call(self, inputs: Sequence[Any], training: bool = False) -> Any:
@@ -80,7 +80,7 @@ class Rating(layers.Layer):
         return total if training else self.clipped(total)
 
     def clipped(self, ratings: Any) -> Any:
-        """Returns ratings of any shape, moved into the range."""
+        """Returns ratings of any shape, clipped to the range."""
         return ratings if self.rating_range is None else ops.clip(ratings, *self.rating_range)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Layers for sequences: positions, pooling that leaves padding out.
+"""Layers for sequences: positions, and pooling without padding.
 
-Every layer honours Keras's mask (batch, steps), true where a step is real: what is padded never changes an answer.
+Every layer respects Keras's mask (batch, steps), true for real steps: padding never affects an output.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zoo.errors import UsageError
 
 
 def within(values: tf.Tensor, max_length: int) -> tf.Tensor:
-    """Returns (batch, steps, ...) unchanged, behind a check, when it runs, of a number of steps that is not known before.
+    """Returns (batch, steps, ...) unchanged, after a check of the number of steps at run time.
 
     Raises:
         InvalidArgumentError: there are more steps than `max_length`.
@@ -41,7 +41,7 @@ class PositionalEncoding(layers.Layer):
     Attention is all you need, 2017, section 3.5.
 
     Args:
-        max_length: longest sequence; a longer one is an error.
+        max_length: maximum number of steps; a longer sequence is an error.
 
     Example:
         >>> PositionalEncoding(max_length=50)(keras.ops.zeros((1, 10, 64))).shape
@@ -80,11 +80,11 @@ class MaskedMean(layers.Layer):
     """Mean over the real steps of (batch, steps, dim): (batch, dim)."""
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
-        """Returns the mean; zeros where a sequence has no real step."""
+        """Returns the mean; zeros for a sequence without real steps."""
         if mask is None:
             return ops.mean(inputs, axis=1)
         weights = ops.expand_dims(ops.cast(mask, inputs.dtype), -1)
         return ops.sum(inputs * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1.0)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """The steps are gone, and the mask with them."""
+        """None: the output has no steps."""

@@ -1,6 +1,6 @@
-"""Layers for series and windows: missing values, convolutions and pooling that leave padding out.
+"""Layers for series and windows: missing values, convolutions and pooling without padding.
 
-Every layer honours Keras's mask (batch, steps), true where a step is real: what is padded never changes an answer.
+Every layer respects Keras's mask (batch, steps), true for real steps: padding never affects an output.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zoo.errors import UsageError
 
 
 def check_series_shape(input_shape: Any) -> tuple[int | None, int]:
-    """Returns `input_shape` as a tuple; raises UsageError where it is not (steps or None, channels)."""
+    """Returns `input_shape` as a tuple; raises UsageError unless it is (steps or None, channels)."""
     shape = tuple(input_shape) if isinstance(input_shape, (list, tuple)) else ()
     sizes = [size for i, size in enumerate(shape) if not (i == 0 and size is None)]
     if len(shape) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes):
@@ -26,17 +26,17 @@ def check_series_shape(input_shape: Any) -> tuple[int | None, int]:
 
 
 def _full_precision() -> str:
-    """Returns the type of what must stay exact under a mixed precision policy."""
+    """Returns the dtype for values that must stay exact with a mixed precision policy."""
     return "float64" if keras.config.floatx() == "float64" else "float32"
 
 
 @keras.saving.register_keras_serializable("zoo")
 class FillMissing(layers.Layer):
-    """Replaces NaN in (batch, steps, channels) by 0 and says in its mask which steps are real.
+    """Replaces NaN in (batch, steps, channels) by 0. Its mask marks the real steps.
 
-    A series is real up to its last step that has any value; what comes after is padding. NaN before that is a missing
-    value and becomes 0, which is the mean of a standardised channel. A series without any value counts as one step of
-    missing values, so that every answer is finite.
+    Steps after the last one with any value are padding. NaN before that is a missing value and becomes 0, which is the mean
+    of a standardised channel. A series without any value counts as one step of missing values, so that every output is
+    finite.
 
     Example:
         >>> series = keras.ops.array([[[1.0], [float("nan")], [3.0], [float("nan")]]])
@@ -63,10 +63,10 @@ class FillMissing(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class MaskedConv1D(layers.Conv1D):
-    """Keras's Conv1D with padded steps as zeros in every window, and the mask handed on.
+    """Keras's Conv1D with zeros for padded steps in every window. It passes the mask on.
 
-    Keras's own reads whatever stands at padding, such as the vector of token 0, and drops the mask. With
-    `padding="same"` and stride 1, steps stay where they are.
+    Keras's layer reads the values on padding, such as the vector of token 0, and drops the mask. With
+    `padding="same"` and stride 1, steps keep their positions.
 
     Example:
         >>> MaskedConv1D(4, 3, padding="same")(keras.ops.ones((2, 5, 3))).shape
@@ -78,7 +78,7 @@ class MaskedConv1D(layers.Conv1D):
         self.supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
-        """Returns (batch, steps, filters); what stands at padding means nothing."""
+        """Returns (batch, steps, filters). The values on padding are undefined."""
         if mask is not None:
             inputs = ops.where(ops.expand_dims(mask, -1), inputs, ops.zeros_like(inputs))
         return super().call(inputs)
@@ -86,9 +86,9 @@ class MaskedConv1D(layers.Conv1D):
 
 @keras.saving.register_keras_serializable("zoo")
 class AttentionWeights(layers.Layer):
-    """Softmax over the real steps of scores (batch, steps, heads): weights of the same shape, exactly 0 at padding.
+    """Softmax over the real steps of scores (batch, steps, heads): weights of the same shape, exactly 0 on padding.
 
-    Always float32 or better, so that the weights of a long sequence sum to one; all 0 where no step is real.
+    It is always float32 or better, so that the weights of a long sequence sum to one. Without real steps all weights are 0.
 
     Example:
         >>> AttentionWeights()(keras.ops.zeros((1, 4, 1)))[0, :, 0].numpy().tolist()
@@ -104,18 +104,18 @@ class AttentionWeights(layers.Layer):
         if mask is None:
             return ops.softmax(inputs, axis=1)
         real = ops.expand_dims(mask, -1)
-        # The largest real score becomes 0: no exponential overflows, and one of them is 1.
+        # The largest real score becomes 0, so no exponential overflows, and one of them is 1.
         highest = ops.max(ops.where(real, inputs, -3e38), axis=1, keepdims=True)
         powers = ops.exp(ops.where(real, inputs - highest, 0.0)) * ops.cast(real, inputs.dtype)
         return powers / ops.maximum(ops.sum(powers, axis=1, keepdims=True), 1e-30)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """Weights say themselves what counts."""
+        """None: the weights are 0 on padding."""
 
 
 @keras.saving.register_keras_serializable("zoo")
 class MeanHead(layers.Layer):
-    """Mean over the heads of weights (batch, steps, heads): one weight a step, (batch, steps), that people can read.
+    """Mean over the heads of weights (batch, steps, heads): one readable weight per step, (batch, steps).
 
     Example:
         >>> MeanHead()(keras.ops.ones((1, 2, 4))).numpy().tolist()
@@ -133,7 +133,7 @@ class MeanHead(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class WeightedSum(layers.Layer):
-    """Sums over the steps of (batch, steps, dim), one per head, side by side: (batch, heads * dim).
+    """Weighted sums over the steps of (batch, steps, dim), one per head, concatenated: (batch, heads * dim).
 
     Example:
         >>> WeightedSum()([keras.ops.ones((1, 4, 3)), keras.ops.ones((1, 4)) / 4]).numpy().tolist()
@@ -141,14 +141,14 @@ class WeightedSum(layers.Layer):
     """
 
     def call(self, inputs: Sequence[Any]) -> Any:
-        """Returns the sums; `inputs` are values, then weights of one head (batch, steps) or of several (..., heads)."""
+        """Returns the sums. `inputs` are the values, and the weights of one head (batch, steps) or several (..., heads)."""
         values, *parts = inputs
         weights = ops.concatenate([w if len(w.shape) == 3 else ops.expand_dims(w, -1) for w in parts], axis=-1)
         sums = ops.einsum("bsd,bsh->bhd", values, ops.cast(weights, values.dtype))
         return ops.reshape(sums, (-1, weights.shape[-1] * values.shape[-1]))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """The steps are gone, and the mask with them."""
+        """None: the output has no steps."""
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -169,4 +169,4 @@ class MaskedMax(layers.Layer):
         return ops.where(ops.any(real, axis=1), highest, ops.zeros_like(highest))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """The steps are gone, and the mask with them."""
+        """None: the output has no steps."""

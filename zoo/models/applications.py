@@ -1,8 +1,8 @@
-"""Published architectures for images, as `keras.applications` has them: ResNet-50, VGG-16, MobileNetV2.
+"""Published image architectures of `keras.applications`: ResNet-50, VGG-16, MobileNetV2.
 
-Every builder takes images of 0 to 1, grey or colour, and scales them inside the model as the architecture's published
-weights expect it. Nothing is downloaded: `weights` is a file, such as
-`keras.applications.ResNet50().save_weights("resnet50.weights.h5")` writes on a machine with a network.
+Every builder takes images of 0 to 1, grey or colour. The model scales them as the architecture's published weights expect.
+Nothing is downloaded: `weights` is a file that `keras.applications.ResNet50().save_weights("resnet50.weights.h5")` writes on
+a machine with a network.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def build_resnet50_model(
 ) -> keras.Model:
     """ResNet-50: 50 layers of convolutions with residual connections, the mean over the image, a softmax.
 
-    Use it as the standard backbone, above all with published weights. Input `image`: float32 (batch, *input_shape), 0 to
+    Use it as the standard backbone, mainly with published weights. Input `image`: float32 (batch, *input_shape), 0 to
     1, at least 32x32, grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
     (batch, num_classes).
 
     Args:
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
         num_classes: Number of classes.
-        weights: Path of a file of keras.applications.ResNet50, null for random weights. The last layer is taken from
-            it only if it is there and has as many classes.
-        dropout: Fraction of the classifier's inputs that training drops.
-        batch_norm_momentum: How much of their past the means and variances used for prediction keep per training step.
+        weights: Path of a weights file of keras.applications.ResNet50, null for random weights. The last layer is loaded
+            only if the file has it with the same number of classes.
+        dropout: Dropout rate of the classifier's inputs.
+        batch_norm_momentum: Momentum of batch normalisation's moving mean and variance.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
@@ -97,17 +97,17 @@ def build_vgg16_model(
 ) -> keras.Model:
     """VGG-16: 13 convolutions 3x3 with max-pooling between them, two dense layers of 4096, a softmax.
 
-    Use it with published weights, where its plain features are asked for; without normalisation it hardly trains from
-    random weights, and most of its parameters are in the dense layers. Input `image`: float32 (batch, *input_shape), 0 to
+    Use it with published weights if you need its plain features. Without normalisation it hardly trains from random
+    weights, and most of its parameters are in the dense layers. Input `image`: float32 (batch, *input_shape), 0 to
     1, at least 32x32, grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
     (batch, num_classes).
 
     Args:
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
         num_classes: Number of classes.
-        weights: Path of a file of keras.applications.VGG16, null for random weights. The dense layers are taken from it
-            only if they are there and fit, which takes the same image size, the last one if it has as many classes.
-        dropout: Fraction of each 4096-unit layer's outputs that training drops; 0.5 in the paper.
+        weights: Path of a weights file of keras.applications.VGG16, null for random weights. The dense layers are loaded
+            only if the image size is the same, and the last one only if the number of classes is the same.
+        dropout: Dropout rate of the outputs of each 4096-unit layer; 0.5 in the paper.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
@@ -157,17 +157,17 @@ def build_mobilenet_v2_model(
 ) -> keras.Model:
     """MobileNetV2: inverted residual blocks of depthwise convolutions, the mean over the image, a softmax.
 
-    Use it where the model must be small and fast. Input `image`: float32 (batch, *input_shape), 0 to 1, at least 32x32,
+    Use it if the model must be small and fast. Input `image`: float32 (batch, *input_shape), 0 to 1, at least 32x32,
     grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes).
 
     Args:
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
         num_classes: Number of classes.
-        alpha: Factor on the number of filters of every layer; weights are published for 0.35, 0.5, 0.75, 1.0, 1.3, 1.4.
-        weights: Path of a file of keras.applications.MobileNetV2 of the same alpha, null for random weights. The last
-            layer is taken from it only if it is there and has as many classes.
-        dropout: Fraction of the classifier's inputs that training drops.
-        batch_norm_momentum: How much of their past the means and variances used for prediction keep per training step.
+        alpha: Factor of the number of filters of every layer; weights are published for 0.35, 0.5, 0.75, 1.0, 1.3, 1.4.
+        weights: Path of a weights file of keras.applications.MobileNetV2 with the same alpha, null for random weights. The
+            last layer is loaded only if the file has it with the same number of classes.
+        dropout: Dropout rate of the classifier's inputs.
+        batch_norm_momentum: Momentum of batch normalisation's moving mean and variance.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
@@ -192,13 +192,13 @@ def build_mobilenet_v2_model(
     return _with_classifier("mobilenet_v2", body, x, num_classes, dropout, classifier_activation, weights)
 
 
-# --- What they share --------------------------------------------------------------------------------------------------
+# --- Shared functions -------------------------------------------------------------------------------------------------
 
 
 def _scaled_image(
     mode: Literal["caffe", "tf", "torch"], input_shape: Sequence[int], num_classes: int, dropout: float
 ) -> keras.KerasTensor:
-    """Returns the input `image`, scaled: (batch, height, width, 3). Checks first what is cheaper to check than to build."""
+    """Returns the scaled input `image`, (batch, height, width, 3), after checking the arguments."""
     import keras
 
     from zoo.layers import blocks, images
@@ -209,7 +209,7 @@ def _scaled_image(
     height, width, channels = input_shape
     if min(height, width) < _SMALLEST:
         raise UsageError(
-            f"An image of {height}x{width} is too small: it is halved five times, which takes at least "
+            f"An image of {height}x{width} is too small: it is halved five times, which needs at least "
             f"{_SMALLEST}x{_SMALLEST}. Pass input_shape=[{_SMALLEST}, {_SMALLEST}, {channels}], say."
         )
     inputs = keras.Input(tuple(input_shape), name="image")
@@ -217,11 +217,11 @@ def _scaled_image(
 
 
 def _normalise_for_training(body: keras.Model, momentum: float) -> None:
-    """Sets every BatchNormalization of a body that nothing has run yet.
+    """Configures every BatchNormalization of a body that has not run yet.
 
-    Synchronised, because the moving statistics of several replicas would drift apart without a word; on one device the
-    step is the same. The momentum of Keras's own models, 0.99 and 0.999, is made for hundreds of thousands of steps: after a
-    few hundred, predictions still rest on the initial statistics.
+    They are synchronised, because the moving statistics of several replicas would silently diverge; on one device the
+    step is the same. The momentum of Keras's models, 0.99 and 0.999, suits hundreds of thousands of steps: after a few
+    hundred, predictions would still depend on the initial statistics.
     """
     from keras import layers
 

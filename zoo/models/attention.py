@@ -1,4 +1,4 @@
-"""Convolution windows and attention over the steps: a small classifier that shows what it looked at."""
+"""Convolution windows and attention over the steps: a small classifier with readable attention weights."""
 
 from __future__ import annotations
 
@@ -56,24 +56,24 @@ def build_attention_model(
 ) -> keras.Model:
     """Convolution windows over words or steps, attention over the windows, a dense layer, a softmax.
 
-    Use it for short texts, and for series where a short pattern decides; its attention weights show which steps it read.
-    Input `token_ids`: int32 (batch, tokens), 0 is padding, where `vocab_size` is given; else `series`: float32
-    (batch, steps, channels), where trailing steps of NaN are padding and other NaN is missing. Padding changes nothing.
+    Use it for short texts, and for series with short decisive patterns. Its attention weights show which steps it used.
+    Input `token_ids`: int32 (batch, tokens), 0 is padding, if `vocab_size` is given; or else `series`: float32
+    (batch, steps, channels), with trailing NaN as padding and other NaN as missing. Padding does not affect the output.
     Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes). Layer
     `attention_weights`: float32 (batch, steps), sum 1, 0 at padding.
 
     Args:
         input_shape: Shape of a series, (steps or null, channels); null for texts.
         num_classes: Number of classes.
-        vocab_size: Number of token ids, padding and unknown words included; null for series.
+        vocab_size: Number of token ids, including padding and unknown words; null for series.
         embedding_dim: Channels of a word's vector.
         filters: Filters of the convolution.
-        kernel_size: Steps that one window sees.
-        pooling: How windows become one vector, attention or max.
-        num_heads: Attention heads; with several, each and their mean give one summary.
+        kernel_size: Steps of one window.
+        pooling: How windows are reduced to one vector, attention or max.
+        num_heads: Attention heads. With several heads, each head and their mean give one summary vector.
         dense_units: Units of the dense layer before the classifier.
-        dropout: Fraction of the pooled windows and of the classifier's inputs that training drops.
-        word_dropout: Fraction of the words that training drops whole, so that no single word decides.
+        dropout: Dropout rate of the pooled windows and of the classifier's inputs.
+        word_dropout: Dropout rate of whole words, so that no single word decides.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
@@ -107,15 +107,15 @@ def build_attention_model(
     else:
         inputs = keras.Input(series.check_series_shape(input_shape), name="series")
         x = series.FillMissing(name="filled")(inputs)
-    # "same": a window belongs to the step in its middle, so that a weight belongs to a word.
+    # "same": each window is centred on a step, so each attention weight belongs to a word.
     x = series.MaskedConv1D(filters, kernel_size, padding="same", activation="relu", name="windows")(x)
     if pooling == "attention":
         scores = layers.Dense(filters, activation="tanh", name="attention_hidden")(x)
-        # No bias: the softmax would not see it.
+        # No bias, because the softmax would cancel it.
         scores = layers.Dense(num_heads, use_bias=False, name="attention_scores")(scores)
         heads = series.AttentionWeights(name="head_weights")(scores)
         weights = series.MeanHead(name="attention_weights")(heads)
-        # The mean head reads too: a Functional model keeps only layers that its output depends on.
+        # The mean head is used as well, because a Functional model keeps only layers that its output depends on.
         x = series.WeightedSum(name="pooled")([x, weights] if num_heads == 1 else [x, weights, heads])
     else:
         x = series.MaskedMax(name="pooled")(x)

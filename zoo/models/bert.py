@@ -19,11 +19,11 @@ Function = Callable[[Mapping[str, Any], Mapping[str, Any]], "dict[str, tf.Tensor
 def make_features(model: keras.Model) -> Function:
     """Returns a function from the model's inputs by name to two vectors of every text, float32 (batch, hidden_size).
 
-    `pooled` is the pooler's, where there is one: what the classifier sees. `mean_pooled` is the mean of the last block's
-    vectors over the real tokens, which says more of a text where the pooler has not been trained for the purpose.
+    `pooled` is the pooler's output, if the model has one: the input of the classifier. `mean_pooled` is the mean of the last
+    block's vectors over the real tokens. It represents a text better if the pooler was not trained for this.
 
     Args:
-        model: what `build_bert_model` or `build_bert_mlm_model` made.
+        model: a model from `build_bert_model` or `build_bert_mlm_model`.
 
     Example:
         >>> model = zoo.build_bert_tiny_model(vocab_size=100, num_classes=2)
@@ -48,7 +48,7 @@ def make_features(model: keras.Model) -> Function:
 
     def features(inputs: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         found = inner({name: inputs[name] for name in bert.INPUTS}, training=False)
-        # Under a mixed precision policy the layers answer in half precision, which other runtimes misread.
+        # With mixed precision the outputs of the layers are half precision, which other runtimes misread.
         tokens = tf.cast(found.pop("tokens"), tf.float32)
         pooled = mean(tokens, mask=tf.not_equal(inputs["padding_mask"], 0))
         return {**{name: tf.cast(value, tf.float32) for name, value in found.items()}, "mean_pooled": pooled}
@@ -101,10 +101,10 @@ def build_bert_model(
 ) -> keras.Model:
     """BERT: blocks of attention over the whole text, the first token's vector through a pooler, a softmax.
 
-    Use it with the weights of a pretrained checkpoint, where a few hundred labelled texts then go far. Inputs `token_ids`,
-    `token_type_ids` and `padding_mask`: int32 (batch, tokens), at most max_length tokens; the mask is 0 at padding, which
-    changes nothing, else 1. Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch,
-    num_classes).
+    Use it with the weights of a pretrained checkpoint. Then a few hundred labelled texts may be enough. Inputs `token_ids`,
+    `token_type_ids` and `padding_mask`: int32 (batch, tokens), at most max_length tokens. The mask is 1 on real tokens and 0
+    on padding, which does not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`):
+    float32 (batch, num_classes).
 
     Args:
         vocab_size: Number of token ids.
@@ -113,23 +113,23 @@ def build_bert_model(
         num_layers: Number of blocks.
         num_heads: Attention heads of a block.
         intermediate_size: Units of a block's inner dense layer.
-        max_length: Longest text in tokens; of a checkpoint with more positions the first are taken.
+        max_length: Maximum number of tokens of a text. If a checkpoint has more positions, the first ones are used.
         type_vocab_size: Number of token types, such as first and second text of a pair.
-        dropout: Fraction of the embeddings, and of what attention and dense layers add, that training drops.
-        attention_dropout: Fraction of the attention weights that training drops.
-        classifier_dropout: Fraction of the classifier's inputs that training drops; null takes dropout's.
+        dropout: Dropout rate of the embeddings and of the outputs of attention and dense layers.
+        attention_dropout: Dropout rate of the attention weights.
+        classifier_dropout: Dropout rate of the classifier's inputs; null uses the value of dropout.
         activation: Activation of a block's inner layer; gelu is exact, gelu_tanh its approximation.
-        layer_norm_epsilon: Added to the variance where vectors are normalised.
-        weights: Path of a Hugging Face folder of the same sizes, null for random weights. With a data set its sizes and
-            settings stand in for all arguments that are left at their defaults.
-        load_classifier: Whether the classifier is taken from the folder too, else it starts from random weights.
-        labels: The folder's label names in the order that the classes shall have; null for the folder's own.
-        vocabulary: Path of a vocab.txt, or of a folder with a tokenizer, by which a data set's texts are taken apart; null
-            for that of weights, or for one that is trained on the data. The model itself needs its size alone.
+        layer_norm_epsilon: Epsilon of the layer normalisations.
+        weights: Path of a Hugging Face folder with the same sizes, null for random weights. With a data set, all arguments
+            that are left at their defaults get the sizes and settings of the folder.
+        load_classifier: Whether to load the classifier from the folder, too. If false, it starts from random weights.
+        labels: The folder's label names in the wanted order of the classes; null for the folder's order.
+        vocabulary: Path of a vocab.txt, or of a folder with a tokenizer, for the data set's texts. Null uses the vocabulary
+            of weights, or trains one on the data. The model itself needs only its size.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
-        UsageError: a size that is not positive, a fraction out of range, a hidden size that the heads cannot share, an
+        UsageError: a size that is not positive, a fraction out of range, a hidden size that num_heads does not divide, an
             unknown activation, or a folder that is missing, damaged or of other sizes.
 
     Example:
@@ -148,7 +148,7 @@ def build_bert_model(
     sizes = (vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, type_vocab_size)
     checkpoint = find_checkpoint("bert", weights, sizes, activation, layer_norm_epsilon)
     if checkpoint is None and load_classifier:
-        raise UsageError("load_classifier goes with weights, which are not given. Pass weights, or leave it out.")
+        raise UsageError("load_classifier requires weights, which are not given. Pass weights, or leave it out.")
     inputs, x, _ = bert.encoder(*sizes, dropout, attention_dropout, activation, layer_norm_epsilon)
     x = bert.FirstToken(name="first_token")(x)
     x = layers.Dense(hidden_size, activation="tanh", kernel_initializer=bert.initializer(), name="pooled")(x)
@@ -169,7 +169,7 @@ def find_checkpoint(
     """Returns the checkpoint that `weights` names, None for none, and checks the builder's arguments against it.
 
     Raises:
-        UsageError: no checkpoint, or one of other sizes or settings.
+        UsageError: the path is not a checkpoint, or its sizes or settings differ.
     """
     if weights is None:
         return None

@@ -1,4 +1,4 @@
-"""BERT as a masked language model: it fills in blanks, and learns to from plain text."""
+"""BERT as a masked language model: it predicts masked tokens, and is trained on plain text."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def build_bert_mlm_model(
     vocabulary: str | None = None,
     classifier_activation: Literal["softmax"] | None = "softmax",
 ) -> keras.Model:
-    """BERT that says which piece of a word stands at a blank; the body is the one of `bert`.
+    """BERT that predicts masked subword tokens, with the same body as `bert`.
 
-    Train it on plain text, where nobody has put a label; then hand its body to `bert` with `zoo huggingface`. The score of
-    a piece is the product with its own embedding, so that the table learns from both sides. Only the blanks are scored:
-    one token in seven of a training text, and all of them would cost seven times as much.
+    Train it on plain text without labels, then pass its body to `bert` with `zoo huggingface`. The score of a token is the
+    product with its embedding, so the table is trained as input and as output. Only the masks are scored, which are about
+    one token in seven of a training text. To score all tokens would cost seven times as much.
 
-    Inputs `token_ids`, `token_type_ids` and `padding_mask`: int32 (batch, tokens), at most max_length tokens; the mask is 0
-    at padding, which changes nothing, else 1. `positions`: int32 (batch, blanks), below the number of tokens, of the blanks.
-    Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, blanks, vocab_size).
+    Inputs `token_ids`, `token_type_ids` and `padding_mask`: int32 (batch, tokens), at most max_length tokens. The mask is 1
+    on real tokens and 0 on padding, which does not affect the output. Input `positions`: int32 (batch, masks), the positions
+    of the masks. Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, masks, vocab_size).
 
     Args:
         vocab_size: Number of token ids.
@@ -66,18 +66,18 @@ def build_bert_mlm_model(
         num_layers: Number of blocks.
         num_heads: Attention heads of a block.
         intermediate_size: Units of a block's inner dense layer.
-        max_length: Longest text in tokens; of a checkpoint with more positions the first are taken.
+        max_length: Maximum number of tokens of a text. If a checkpoint has more positions, the first ones are used.
         type_vocab_size: Number of token types, such as first and second text of a pair.
-        dropout: Fraction of the embeddings, and of what attention and dense layers add, that training drops.
-        attention_dropout: Fraction of the attention weights that training drops.
+        dropout: Dropout rate of the embeddings and of the outputs of attention and dense layers.
+        attention_dropout: Dropout rate of the attention weights.
         activation: Activation of a block's inner layer; gelu is exact, gelu_tanh its approximation.
-        layer_norm_epsilon: Added to the variance where vectors are normalised.
-        weights: Path of a Hugging Face folder of the same sizes to go on from, null for random weights.
+        layer_norm_epsilon: Epsilon of the layer normalisations.
+        weights: Path of a Hugging Face folder with the same sizes to start from, null for random weights.
         vocabulary: As in `build_bert_model`.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
-        UsageError: a size that is not positive, a fraction out of range, a hidden size that the heads cannot share, an
+        UsageError: a size that is not positive, a fraction out of range, a hidden size that num_heads does not divide, an
             unknown activation, or a folder that is missing, damaged or of other sizes.
 
     Example:
@@ -96,7 +96,7 @@ def build_bert_mlm_model(
     inputs = [*inputs, keras.Input((None,), dtype="int32", name="positions")]
     x = bert.TakePositions(name="blanks")([x, inputs[-1]])
     x = bert.BertTransform(activation, layer_norm_epsilon, name="transform")(x)
-    # float32 or better, as in `blocks.classifier`, and for its reasons.
+    # float32 or better, for the same reasons as in `blocks.classifier`.
     dtype = "float64" if keras.config.floatx() == "float64" else "float32"
     name = "probabilities" if classifier_activation else "logits"
     outputs = bert.WordScores(classifier_activation, dtype=dtype, name=name)(words(x, reverse=True))

@@ -1,4 +1,4 @@
-"""Convolutional network in the line of LeNet: small images, few minutes on a CPU."""
+"""Convolutional network similar to LeNet: for small images, trained in a few minutes on a CPU."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def build_cnn_model(
         num_classes: Number of classes.
         filters: Filters of each convolution, at least one.
         dense_units: Units of the dense layer before the classifier, null for none.
-        dropout: Fraction of the inputs of the dense layer and of the classifier that training drops.
+        dropout: Dropout rate of the inputs of the dense layer and of the classifier.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
@@ -82,7 +82,7 @@ def build_cnn_model(
 
 
 def _check_image_size(input_shape: Sequence[int], filters: Sequence[int]) -> None:
-    """Raises where a convolution would get less than its 3x3 window: Keras's own message names no cure."""
+    """Raises UsageError if a convolution would get less than its 3x3 window. Keras's message does not say what to do."""
     if not filters:
         raise UsageError("filters is empty; expected one number per convolution. Pass filters=[32, 64].")
 
@@ -95,9 +95,9 @@ def _check_image_size(input_shape: Sequence[int], filters: Sequence[int]) -> Non
     side, least = min(input_shape[0], input_shape[1]), smallest(len(filters))
     if side < least:
         fit = max((n for n in range(1, len(filters)) if smallest(n) <= side), default=0)
-        cure = f", or at most {fit} filters" if fit else ""
+        other = f", or at most {fit} filters" if fit else ""
         raise UsageError(
             f"An image of {input_shape[0]}x{input_shape[1]} is too small for filters={list(filters)}: "
             f"{len(filters)} convolutions with {len(filters) - 1} pooling stages between them need at least "
-            f"{least}x{least}. Pass larger images, input_shape=[{least}, {least}, {input_shape[2]}]{cure}."
+            f"{least}x{least}. Pass larger images, input_shape=[{least}, {least}, {input_shape[2]}]{other}."
         )

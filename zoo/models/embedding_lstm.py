@@ -30,17 +30,17 @@ def build_embedding_lstm_model(
 ) -> keras.Model:
     """Word embeddings, an LSTM over the words, a softmax on its last state.
 
-    Use it for short texts and small data; what is beyond 128 words is cut.
-    Input `token_ids`: int32 (batch, tokens), 0 is padding, which changes nothing.
+    Use it for short texts and small data. Texts are truncated to 128 words.
+    Input `token_ids`: int32 (batch, tokens), 0 is padding, which does not affect the output.
     Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes).
 
     Args:
-        vocab_size: Number of token ids, padding and unknown words included; data with fewer words lowers it.
+        vocab_size: Number of token ids, including padding and unknown words; lowered if the data has fewer words.
         num_classes: Number of classes.
         embedding_dim: Channels of a word's vector.
-        lstm_units: Units of the LSTM, of each direction.
+        lstm_units: Units of the LSTM in each direction.
         bidirectional: Whether a second LSTM reads the text backwards.
-        dropout: Fraction of the embeddings and of the classifier's inputs that training drops.
+        dropout: Dropout rate of the embeddings and of the classifier's inputs.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:

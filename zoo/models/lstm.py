@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 _UNROLLED = 16
-"""Steps up to which a series of one length is computed without a loop, which is a third faster, and compiled longer."""
+"""Maximum fixed length of series that are computed without a loop. This is a third faster but compiles longer."""
 
 
 @register_model(
@@ -21,7 +21,7 @@ _UNROLLED = 16
     reference="Hochreiter and Schmidhuber, Long short-term memory, Neural Computation 9(8), 1997; forget gates: Gers, "
     "Schmidhuber and Cummins, Learning to forget, Neural Computation 12(10), 2000",
     features_layer="features",
-    jit_compile=True,  # for series of one length; of any length nothing is compiled
+    jit_compile=True,  # only series of a fixed length are compiled
     preprocessing={"image_size": (28, 28), "rows_as_steps": True},
     tiny={"input_shape": (None, 3), "num_classes": 3, "units": (16, 12)},
     # A layer of u units over c channels: 4 ((c + u) u + u).
@@ -39,25 +39,25 @@ def build_lstm_model(
     dropout: float = 0.0,
     classifier_activation: Literal["softmax", "linear"] | None = "softmax",
 ) -> keras.Model:
-    """LSTM layers one over the other, an answer at every step or one at the end.
+    """Stacked LSTM layers with an output at every step or one at the end.
 
-    Use it for series, where what came long before may matter; for an image its rows are the steps. Input `series`: float32
-    (batch, steps, channels); trailing steps of NaN are padding, which changes nothing, and other NaN is a missing value,
-    read as 0. Output `probabilities` (`logits` with `classifier_activation=None`, `values`, numbers to forecast, with
+    Use it for series in which distant steps matter; for an image the rows are the steps. Input `series`: float32
+    (batch, steps, channels). Trailing steps of NaN are padding, which does not affect the output. Other NaN is a missing
+    value, read as 0. Output `probabilities` (`logits` with `classifier_activation=None`; `values`, numbers to forecast, with
     "linear"): float32 (batch, steps, num_classes), or with `return_sequences=False` (batch, num_classes) after the last
     real step.
 
     Args:
         input_shape: Shape of one series, (steps or null, channels).
         num_classes: Number of classes, or of numbers to forecast.
-        units: Units of each LSTM, of each direction, at least one.
-        return_sequences: Whether every step is answered, else the whole series.
-        bidirectional: Whether a second LSTM per layer reads the series backwards; every answer then knows what follows.
-        dropout: Fraction of each LSTM's outputs that training drops.
+        units: Units of each LSTM in each direction; at least one LSTM.
+        return_sequences: Whether there is an output at every step, or one for the whole series.
+        bidirectional: Whether a second LSTM per layer reads the series backwards. Every output then depends on all steps.
+        dropout: Dropout rate of each LSTM's outputs.
         classifier_activation: Activation of the last layer, null for logits, linear for numbers.
 
     Raises:
-        UsageError: a size that is not positive, no unit at all, or a fraction out of range.
+        UsageError: a size that is not positive, an empty list of units, or a fraction out of range.
 
     Example:
         >>> zoo.build_lstm_model(input_shape=(10, 1), num_classes=10).count_params()

@@ -27,7 +27,7 @@ def make_scores(model: keras.Model) -> Function:
     model predicts for every item, the first column for item 1, not clipped.
 
     Args:
-        model: what `build_matrix_factorization_model` made.
+        model: a model from `build_matrix_factorization_model`.
 
     Example:
         >>> scores = make_scores(zoo.build_matrix_factorization_model(num_users=3, num_items=20))
@@ -50,16 +50,16 @@ def make_scores(model: keras.Model) -> Function:
 
 
 def make_top_k(model: keras.Model) -> Function:
-    """Returns a function that scores every item for a user inside the graph and keeps the ten best.
+    """Returns a function that scores every item for a user in the graph and keeps the ten best.
 
     It takes `inputs` {"user_ids": int32 (batch,)} and `extras` {"seen_items": int32 (batch, n), 0 for none; "popularity":
-    (num_items,), how often each item was chosen}, and returns {"item_ids": int32 (batch, 10), best first; "score": float32
-    (batch, 10)}. Seen items are left out. A score is the rating that the model predicts. Users with number 0, of whom
-    nothing is known, get the most popular items, most popular first, also with their predicted ratings. Ties go to the
-    lower item number; where fewer than ten items are left, the rest is item 0 with score 0.
+    (num_items,), how often each item was chosen}. It returns {"item_ids": int32 (batch, 10), best first; "score": float32
+    (batch, 10)}. Seen items are left out. A score is the rating that the model predicts. Unknown users, with the number 0,
+    get the most popular items, most popular first, also with their predicted ratings. Ties go to the lower item number. If
+    fewer than ten items are left, the rest is item 0 with score 0.
 
     Args:
-        model: what `build_matrix_factorization_model` made.
+        model: a model from `build_matrix_factorization_model`.
 
     Example:
         >>> top_k = make_top_k(zoo.build_matrix_factorization_model(num_users=3, num_items=20))
@@ -77,7 +77,7 @@ def make_top_k(model: keras.Model) -> Function:
         scores = score_all(inputs, {})["score"]
         popularity = tf.cast(extras["popularity"], tf.float32)
         order = tf.where((users > 0)[:, tf.newaxis], scores, popularity)
-        # Column 0 takes the zeros that fill up a row of seen items, and is cut off.
+        # Column 0 receives the padding of seen items, and is removed.
         rows = tf.repeat(tf.range(tf.shape(seen)[0]), tf.shape(seen)[1])
         places = tf.stack([rows, tf.reshape(seen, [-1])], axis=1)
         order = tf.concat([tf.zeros_like(order[:, :1]), order], axis=1)
@@ -94,15 +94,15 @@ def make_top_k(model: keras.Model) -> Function:
 
 
 def closed_form(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> None:
-    """Fills a model without training: regularised biases, then the truncated SVD of what they leave over.
+    """Sets the weights of a model without training: regularised biases, then the truncated SVD of the residuals.
 
-    The mean is that of the ratings; the biases minimise the same penalised squared error as training does (solved jointly
-    by LSQR); the matrix of users by items that holds each known rating's residual, and 0 where there is none, is cut to its
-    `embedding_dim` largest singular values, whose square roots go to both sides. Users and items with number 0 take no
-    part. Of several ratings for one pair the residuals' mean counts. The result is the same in every run.
+    The mean is that of the ratings. The biases minimise the same penalised squared error as in training (solved jointly by
+    LSQR). The matrix of users by items with the residual of each known rating, and 0 elsewhere, is reduced to its
+    `embedding_dim` largest singular values, whose square roots are multiplied into both factors. Users and items with the
+    number 0 are excluded. Several ratings of one pair are averaged. The result is the same in every run.
 
     Args:
-        model: what `build_matrix_factorization_model` made; its weights are set.
+        model: a model from `build_matrix_factorization_model`; its weights are set.
         inputs: {"user_ids": int (n,), "item_ids": int (n,)}, the training ratings' users and items.
         targets: {"rating": float (n,)}.
 
@@ -123,13 +123,13 @@ def closed_form(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: M
     if not ratings.size or ratings.ndim != 1 or users.shape != ratings.shape or items.shape != ratings.shape:
         raise UsageError(
             f"user_ids {users.shape}, item_ids {items.shape} and ratings {ratings.shape} do not fit. "
-            "Pass three arrays of one length, one entry for each rating."
+            "Pass three arrays of the same length, with one entry per rating."
         )
     if not np.isfinite(ratings).all():
         raise UsageError(f"A rating is {ratings[~np.isfinite(ratings)][0]}; expected numbers. Remove such ratings.")
     tables = {name: model.get_layer(name) for name in ("user_bias", "item_bias", "user_factors", "item_factors")}
     counts = tables["user_bias"].count, tables["item_bias"].count
-    # Training adds l2 times the squares to the mean of the squared errors; here it is their sum.
+    # Training adds l2 times the squares to the mean of the squared errors; here they are added to the sum.
     damping = [tables[name].l2 * len(ratings) for name in ("user_bias", "item_bias")]
     mean = ratings.mean()
     biases = _biases(users, items, ratings - mean, counts, damping)
@@ -146,7 +146,7 @@ def closed_form(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: M
 def _biases(
     users: np.ndarray, items: np.ndarray, offsets: np.ndarray, counts: tuple[int, int], damping: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Biases of users (users + 1,) and items (items + 1,), number 0's being 0, that minimise
+    """Biases of users (users + 1,) and items (items + 1,), 0 for the number 0, that minimise
     sum((offset - user's - item's)^2) + damping[0] sum(user's^2) + damping[1] sum(item's^2)."""
     import numpy as np
     import scipy.sparse
@@ -157,7 +157,7 @@ def _biases(
         rows = np.flatnonzero(numbers)
         entries = (np.ones(len(rows)), (rows, numbers[rows] - 1))
         ones.append(scipy.sparse.csr_matrix(entries, shape=(len(offsets), count)))
-    # The penalty as further equations: sqrt(damping) * bias = 0. Without any, LSQR finds the smallest solution.
+    # The penalty is written as further equations: sqrt(damping) * bias = 0. Without it, LSQR finds the smallest solution.
     penalty = scipy.sparse.diags(np.sqrt(np.repeat(damping, counts)))
     system = scipy.sparse.vstack([scipy.sparse.hstack(ones), penalty]).tocsr()
     goal = np.concatenate([offsets, np.zeros(sum(counts))])
@@ -174,20 +174,20 @@ def _factors(
     import scipy.sparse
     import scipy.sparse.linalg
 
-    matrix = scipy.sparse.csr_matrix((residuals, (rows, columns)), shape=shape)  # adds up what is there twice
+    matrix = scipy.sparse.csr_matrix((residuals, (rows, columns)), shape=shape)  # adds duplicates
     times = scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
     matrix.data /= times.data
     rank = min(dim, *shape)
     if not matrix.data.any():
         left, values, right = np.zeros((shape[0], rank)), np.zeros(rank), np.zeros((rank, shape[1]))
-    elif rank == min(shape):  # more than the iterative method can find; one side is no longer than dim
+    elif rank == min(shape):  # the iterative method cannot find so many; one side is at most dim
         left, values, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
     else:
         start = np.random.default_rng(0).normal(size=min(shape))
         left, values, right = scipy.sparse.linalg.svds(matrix, k=rank, v0=start)
     largest_first = np.argsort(-values, kind="stable")
     left, values, right = left[:, largest_first], values[largest_first], right[largest_first]
-    # A pair of singular vectors is known up to its sign: the item's entry of largest size becomes positive.
+    # The sign of a pair of singular vectors is arbitrary: the item's entry with the largest magnitude becomes positive.
     signs = np.sign(right[np.arange(rank), np.abs(right).argmax(axis=1)])
     scale = signs * np.sqrt(values), np.sqrt(values)
     pad = ((0, 0), (0, dim - rank))
@@ -217,25 +217,25 @@ def build_matrix_factorization_model(
 ) -> keras.Model:
     """Mean, biases of user and item, and the product of their factors: the rating that a user would give an item.
 
-    Use it for explicit ratings of known users and items. It learns how an item would be rated, not which one is chosen
-    next: its best items are those it expects the highest ratings for. Inputs `user_ids` and `item_ids`: int32 (batch,),
-    numbers from 1; number 0 is an unknown user or item, whose bias and factors are zero. Output `rating`: float32
-    (batch,). Regularization is a penalty on all weights but the mean, in the unit of ratings: 2.0 pulls a bias toward
-    zero as two ratings without any bias would, so that users and items with few ratings stay near the mean.
+    Use it for explicit ratings of known users and items. It predicts how an item would be rated, not which one is chosen
+    next. Its best items are those with the highest predicted ratings. Inputs `user_ids` and `item_ids`: int32 (batch,),
+    numbers from 1. The number 0 is an unknown user or item, whose bias and factors are zero. Output `rating`: float32
+    (batch,). Regularization is a penalty on all weights except the mean, in units of ratings: 2.0 pulls a bias toward
+    zero as much as two ratings without any bias. So users and items with few ratings stay near the mean.
 
     Args:
         num_users: Number of known users.
         num_items: Number of known items.
         embedding_dim: Factors of a user and of an item.
-        bias_regularization: How strongly biases are pulled to zero, in ratings.
-        factor_regularization: How strongly factors are pulled to zero, in ratings.
-        num_ratings: Number of training ratings, by which the penalty is divided as the loss is; null assumes ten for
-            every user, and a data set knows it.
-        rating_mean: Where the learned mean of all ratings starts, null for 0; a data set knows it.
-        rating_range: Lowest and highest rating, to which answers are clipped (not in training); null for no limits.
+        bias_regularization: Strength of the penalty on biases, in ratings.
+        factor_regularization: Strength of the penalty on factors, in ratings.
+        num_ratings: Number of training ratings, by which the penalty and the loss are divided. A data set provides it; null
+            assumes ten per user.
+        rating_mean: Initial value of the learned mean of all ratings. A data set provides it; null means 0.
+        rating_range: Lowest and highest rating, to which outputs are clipped (not in training); null for no limits.
 
     Raises:
-        UsageError: a size that is not positive, a negative regularization, or a range that is none.
+        UsageError: a size that is not positive, a negative regularization, or an invalid range.
 
     Example:
         >>> zoo.build_matrix_factorization_model(num_users=1000, num_items=500).count_params()
@@ -261,7 +261,7 @@ def build_matrix_factorization_model(
         recommendation.KnownEmbedding(num_items, 1, l2=l2, name="item_bias")(items),
         layers.Dot(axes=1, name="interaction")([user_factors, item_factors]),
     ]
-    # Never half precision, as with the last layer of a classifier.
+    # Never half precision, as in the last layer of a classifier.
     dtype = "float64" if keras.config.floatx() == "float64" else "float32"
     outputs = recommendation.Rating(rating_mean or 0.0, rating_range, dtype=dtype, name="rating")(parts)
     return keras.Model([users, items], outputs, name="matrix_factorization")

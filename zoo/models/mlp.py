@@ -35,8 +35,8 @@ def build_mlp_model(
 ) -> keras.Model:
     """Fully connected layers over the flattened image.
 
-    Use it as a first baseline and where an image is small and centred. Input `image`: float32
-    (batch, *input_shape), values 0 to 1; an image may come flattened, as (batch, 784). Output `probabilities` (or
+    Use it as a first baseline and for small, centred images. Input `image`: float32
+    (batch, *input_shape), values 0 to 1; an image may be flat, as (batch, 784). Output `probabilities` (or
     `logits` with `classifier_activation=None`): float32 (batch, num_classes).
 
     Args:
@@ -44,7 +44,7 @@ def build_mlp_model(
         num_classes: Number of classes.
         hidden_units: Units of each hidden layer; an empty list gives multinomial logistic regression.
         activation: Keras activation of the hidden layers.
-        dropout: Fraction of each hidden layer's outputs that training drops.
+        dropout: Dropout rate of each hidden layer's outputs.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:

@@ -51,19 +51,19 @@ def build_rnn_model(
 ) -> keras.Model:
     """Word embeddings, a GRU in both directions, a softmax at every word.
 
-    Use it to tag the words of sentences; what is beyond 256 words is cut. Input `token_ids`: int32 (batch, tokens), 0 is
-    padding, which changes nothing. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
-    (batch, tokens, num_classes).
+    Use it to tag the words of sentences. Sentences are truncated to 256 words. Input `token_ids`: int32 (batch, tokens), 0
+    is padding, which does not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`):
+    float32 (batch, tokens, num_classes).
 
     Args:
-        vocab_size: Number of token ids, padding and unknown words included; data with fewer words lowers it.
+        vocab_size: Number of token ids, including padding and unknown words; lowered if the data has fewer words.
         embedding_dim: Channels of a word's vector.
-        rnn_units: Units of the GRU, of each direction.
+        rnn_units: Units of the GRU in each direction.
         num_classes: Number of tags.
-        bidirectional: Whether a second GRU reads the sentence backwards, so that a tag may depend on what follows.
-        dropout: Fraction of the GRU's inputs that training drops, the same channels at every word.
-        recurrent_dropout: Fraction of the GRU's state that training drops between words; above 0 no fused kernel runs, and
-            training takes longer.
+        bidirectional: Whether a second GRU reads the sentence backwards, so that a tag may depend on later words.
+        dropout: Dropout rate of the GRU's inputs, with the same mask for every word.
+        recurrent_dropout: Dropout rate of the GRU's state between words. Above 0, the fast kernels are not used, and training
+            takes longer.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:

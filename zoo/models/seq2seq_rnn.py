@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Stepper:
-    """Steps through the decoder GRUs of a model that `build_seq2seq_rnn_model` made; the source is encoded once.
+    """Runs the decoder GRUs of a `build_seq2seq_rnn_model` model step by step. The source is encoded once.
 
-    It knows the layers by the names that the builder gives them, so that it works on a model rebuilt from its config too.
+    It finds the layers by the names from the builder, so it also works on a model that was rebuilt from its config.
     """
 
     input_name = "source_ids"
@@ -34,7 +34,7 @@ class Stepper:
         self.max_length = self._embedding.max_length
 
     def start(self, source_ids: tf.Tensor) -> tuple[tf.Tensor, Any, Any]:
-        """Returns the start, the decoder's first states, and the encoder's outputs with their mask."""
+        """Returns the start ids, the decoder's initial states, and the encoder's outputs with their mask."""
         import tensorflow as tf
 
         from zoo.layers.decoding import START
@@ -46,7 +46,7 @@ class Stepper:
         """Returns logits (rows, vocab), and the states after this step."""
         import tensorflow as tf
 
-        x = tf.identity(self._embedding(ids))  # without its mask: no row is padding here
+        x = tf.identity(self._embedding(ids))  # removes the mask, because no row is padding here
         states = []
         for cell, before in zip(self._cells, state, strict=True):
             x, _ = cell(x, [before], training=False)
@@ -105,24 +105,24 @@ def build_seq2seq_rnn_model(
     dropout: float = 0.2,
     classifier_activation: Literal["softmax"] | None = "softmax",
 ) -> keras.Model:
-    """A bidirectional GRU reads the source, a GRU writes the target with attention to what was read.
+    """A bidirectional GRU reads the source, a GRU writes the target with attention to the encoder.
 
-    Use it for short sentences; it needs no warm-up. Attention is the product of the decoder's outputs, through a dense layer,
-    and the encoder's (Luong's "general" score). It comes after the recurrence, so that the GRU runs over a whole target in
-    one call. Target words have one table for what goes in and what comes out.
+    Use it for short sentences; it needs no warm-up. Attention is Luong's "general" score: the product of the encoder's
+    outputs and the decoder's outputs after a dense layer. It is applied after the recurrence, so the GRU runs over a whole
+    target in one call. Target embedding and output layer share one table.
     Inputs `source_ids`: int32 (batch, source tokens), and `target_ids`: int32 (batch, target tokens), the target shifted
-    right behind the start; 0 is padding, which changes nothing.
+    right after the start token; 0 is padding, which does not affect the output.
     Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, target tokens,
-    target_vocab_size), of the token after each.
+    target_vocab_size), of the next token after each target token.
 
     Args:
-        source_vocab_size: Number of source token ids, padding and unknown included; data with fewer words lowers it.
-        target_vocab_size: Number of target token ids, padding, unknown, start and end included.
-        max_length: Longest source and target in tokens; the preprocessor cuts longer ones, decoding ends there.
+        source_vocab_size: Number of source token ids, including padding and unknown; lowered if the data has fewer.
+        target_vocab_size: Number of target token ids, including padding, unknown, start and end.
+        max_length: Maximum number of tokens of source and target; longer texts and translations are truncated.
         embedding_dim: Channels of a token's vector.
         rnn_units: Units of the decoder's GRUs, an even number; each direction of the encoder has half of them.
-        num_layers: Number of encoder GRUs one after the other, and of decoder GRUs.
-        dropout: Fraction of every layer's inputs that training drops.
+        num_layers: Number of stacked encoder GRUs, and of decoder GRUs.
+        dropout: Dropout rate of every layer's inputs.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:

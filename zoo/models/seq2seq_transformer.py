@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Stepper:
-    """Steps through the decoder blocks of a model that `build_seq2seq_transformer_model` made, with the steps before cached.
+    """Runs the decoder blocks of a `build_seq2seq_transformer_model` model step by step, with a cache of earlier steps.
 
-    It knows the layers by the names that the builder gives them, so that it works on a model rebuilt from its config too.
+    It finds the layers by the names from the builder, so it also works on a model that was rebuilt from its config.
     """
 
     input_name = "source_ids"
@@ -34,7 +34,7 @@ class Stepper:
         self.max_length = self._embedding.max_length
 
     def start(self, source_ids: tf.Tensor) -> tuple[tf.Tensor, Any, Any]:
-        """Returns the start, empty caches, and the source's mask and of every block its keys and values."""
+        """Returns the start ids, empty caches, and the source's mask with the keys and values of every block."""
         import tensorflow as tf
 
         from zoo.layers.decoding import START
@@ -109,26 +109,26 @@ def build_seq2seq_transformer_model(
 ) -> keras.Model:
     """Encoder blocks read the source, decoder blocks write the target with attention to it.
 
-    Use it where there is much data, or long sentences. Every block normalises after its residual sum, so training wants a
-    warm-up. Target words have one table for what goes in and what comes out.
+    Use it for large data or long sentences. Every block normalises after its residual sum, so training needs a warm-up.
+    Target embedding and output layer share one table.
     Inputs `source_ids`: int32 (batch, source tokens), and `target_ids`: int32 (batch, target tokens), the target shifted
-    right behind the start; 0 is padding, which changes nothing.
+    right after the start token; 0 is padding, which does not affect the output.
     Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, target tokens,
-    target_vocab_size), of the token after each.
+    target_vocab_size), of the next token after each target token.
 
     Args:
-        source_vocab_size: Number of source token ids, padding and unknown included; data with fewer words lowers it.
-        target_vocab_size: Number of target token ids, padding, unknown, start and end included.
-        max_length: Longest source and target in tokens; the preprocessor cuts longer ones, decoding ends there.
+        source_vocab_size: Number of source token ids, including padding and unknown; lowered if the data has fewer.
+        target_vocab_size: Number of target token ids, including padding, unknown, start and end.
+        max_length: Maximum number of tokens of source and target; longer texts and translations are truncated.
         embedding_dim: Channels of a token's vector, divisible by num_heads.
         num_heads: Attention heads of a block.
         feed_forward_dim: Units of a block's inner dense layer.
         num_layers: Number of encoder blocks, and of decoder blocks.
-        dropout: Fraction of the embeddings, and of what attention and dense layers add, that training drops.
+        dropout: Dropout rate of the embeddings and of the outputs of attention and dense layers.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
-        UsageError: a size that is not positive, a fraction out of range, or an embedding that the heads cannot share.
+        UsageError: a size that is not positive, a fraction out of range, or an embedding size that num_heads does not divide.
 
     Example:
         >>> zoo.build_seq2seq_transformer_model(source_vocab_size=8000, target_vocab_size=9000).output_shape
@@ -152,7 +152,7 @@ def build_seq2seq_transformer_model(
     blocks.check_divides(num_heads, embedding_dim=embedding_dim)
 
     def with_positions(x: keras.KerasTensor, side: str) -> keras.KerasTensor:
-        # Scaled up, as the paper does: else the positions would drown the words.
+        # Scaled up as in the paper. Otherwise the positions would dominate.
         x = layers.Rescaling(embedding_dim**0.5, name=f"{side}_scale")(x)
         x = sequences.PositionalEncoding(max_length, name=f"{side}_positions")(x)
         return layers.Dropout(dropout, name=f"{side}_dropout")(x)

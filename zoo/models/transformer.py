@@ -42,22 +42,23 @@ def build_transformer_model(
 ) -> keras.Model:
     """Word embeddings with sinusoidal positions, encoder blocks, the mean over the words, a softmax.
 
-    Use it where word order and distant words matter. Input `token_ids`: int32 (batch, tokens), 0 is padding, which changes
-    nothing. Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes).
+    Use it if word order and distant words matter. Input `token_ids`: int32 (batch, tokens), 0 is padding, which does
+    not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
+    (batch, num_classes).
 
     Args:
-        vocab_size: Number of token ids, padding and unknown words included; data with fewer words lowers it.
+        vocab_size: Number of token ids, including padding and unknown words; lowered if the data has fewer words.
         num_classes: Number of classes.
-        max_length: Longest text in tokens; the preprocessor cuts longer ones.
+        max_length: Maximum number of tokens of a text; longer texts are truncated.
         embedding_dim: Channels of a word's vector, divisible by num_heads.
         num_heads: Attention heads of a block.
         feed_forward_dim: Units of a block's inner dense layer.
         num_layers: Number of blocks.
-        dropout: Fraction of the embeddings, and of what attention and dense layers add, that training drops.
+        dropout: Dropout rate of the embeddings and of the outputs of attention and dense layers.
         classifier_activation: Activation of the last layer, null for logits.
 
     Raises:
-        UsageError: a size that is not positive, a fraction out of range, or an embedding that the heads cannot share.
+        UsageError: a size that is not positive, a fraction out of range, or an embedding size that num_heads does not divide.
 
     Example:
         >>> zoo.build_transformer_model(vocab_size=10000, num_classes=10).output_shape
@@ -81,7 +82,7 @@ def build_transformer_model(
     blocks.check_divides(num_heads, embedding_dim=embedding_dim)
     inputs = keras.Input((None,), dtype="int32", name="token_ids")
     x = layers.Embedding(vocab_size, embedding_dim, mask_zero=True, name="embedding")(inputs)
-    # Scaled up, as the paper does: else the positions would drown the words.
+    # Scaled up as in the paper. Otherwise the positions would dominate.
     x = layers.Rescaling(embedding_dim**0.5, name="scale")(x)
     x = sequences.PositionalEncoding(max_length, name="positions")(x)
     x = layers.Dropout(dropout, name="embedding_dropout")(x)

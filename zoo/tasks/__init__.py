@@ -1,4 +1,4 @@
-"""Tasks: what is right, how it is judged, and what a SavedModel takes and answers. README.md tells how to add one."""
+"""Tasks: targets, losses, metrics, reports, and the inputs and outputs of a SavedModel. README.md says how to add one."""
 
 from zoo.tasks.contract import (
     Compared,

@@ -1,11 +1,11 @@
-"""What a task is made of.
+"""The parts of a task.
 
-Everything that flows is a dict of named tensors; a single one is a dict of one:
+All data is passed as dicts of named tensors, even a single tensor:
 
     examples -> preprocessor.encode -> inputs, targets, weights -> model -> outputs -> task.prediction -> predictions
 
-The trainer reads the objective, the evaluator `prediction` and `report`, the exporter `signatures`. None of them knows a
-task by name.
+The trainer reads the objective, the evaluator `prediction` and `report`, and the exporter `signatures`. None of them
+contains the name of a task.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 KINDS: Mapping[str, str] = MappingProxyType(
     {"file": "FILE", "text": '"a text"', "id": "ID", "series": "FILE.csv", "number": "NUMBER"}
 )
-"""The kinds of request, and how a person types one on a command line.
+"""The kinds of request, and the placeholder of each on a command line.
 
-file: the bytes of a whole file; text: UTF-8; id: a string that is looked up as it is; series: numbers, a row for each step;
-number: numbers of any shape, which a program sends.
+file: the bytes of a whole file; text: UTF-8; id: a string that is looked up unchanged; series: numbers, one row per step;
+number: numbers of any shape, for requests from programs.
 """
 
 
@@ -39,13 +39,13 @@ class Request:
 
     Attributes:
         name: the input's name.
-        kind: one of `KINDS`; clients read there how it is typed and encoded.
+        kind: one of `KINDS`, which determines how clients read and encode it.
         dtype: string, float32, int32 or int64.
-        shape: of one example, None where a size varies; () for a string.
-        description: what it holds, for the model card.
+        shape: shape of one example, None for a size that varies; () for a string.
+        description: its content, for the model card.
 
     Raises:
-        ValueError: no such kind.
+        ValueError: the kind is unknown.
 
     Example:
         >>> Request("text", "text", "string", (), "UTF-8").typed
@@ -71,20 +71,20 @@ class Request:
 
     @property
     def typed(self) -> str:
-        """Stands for the request where a command line is shown."""
+        """The placeholder of the request in a printed command line."""
         return KINDS[self.kind]
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """How an answer is shown to a person, in one line.
+    """How `zoo predict` prints an output, in one line.
 
     Attributes:
-        kind: `values`: every output; `labels`: the best labels of one output of probabilities; `pairs`: two outputs of one
-            length as one/other, where the second is not empty; `rows`: outputs of one length, the first text that is not
-            empty and the number, which is the last; `text`: one output as it is.
-        outputs: the outputs that it takes, by name.
-        digits: digits after the point.
+        kind: `values`: every output; `labels`: the best labels of one output of probabilities; `pairs`: two outputs of the
+            same length as one/other, without pairs whose second part is empty; `rows`: outputs of the same length, in each
+            row the first non-empty text and the last output, a number; `text`: one output unchanged.
+        outputs: names of the outputs to print.
+        digits: number of decimals.
     """
 
     kind: str = "values"
@@ -94,15 +94,15 @@ class Shown:
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """What an answer is made from, inside the served graph.
+    """The data from which a signature makes its outputs, in the served graph.
 
     Attributes:
-        outputs: what the signature's head gives by name, such as {"probabilities": (batch, classes)}.
+        outputs: outputs of the signature's head by name, such as {"probabilities": (batch, classes)}.
         label: maps int64 class numbers of any shape to string tensors, from the artifact's `assets/labels.txt`.
-        extras: side products of the preprocessor that an answer may show, such as the tokens of a text, or the
-            `lengths` of sequences, int32 (batch,).
-        preprocessor: the run's preprocessor, which turns numbers back into what a client reads: a forecast into its
-            unit, token ids into text.
+        extras: side products of the preprocessor, such as the tokens of a text, or the `lengths` of sequences, int32
+            (batch,).
+        preprocessor: the run's preprocessor, which converts numbers for the client: a forecast to its unit, token ids to
+            text.
     """
 
     outputs: Mapping[str, tf.Tensor]
@@ -116,12 +116,12 @@ class Signature:
     """A function of the SavedModel that takes raw requests.
 
     Attributes:
-        requests: the names of the raw inputs that it takes, of those that the preprocessor knows.
-        answer: makes the named outputs, inside the graph, from core TensorFlow ops.
-        answers: the outputs by name, with what each holds (for README and the model card).
-        head: what runs the model: its forward pass, `predict`, or a named function of its spec, such as `beam`.
-        optional: the names of those that it takes too where the preprocessor knows them.
-        shown: how an answer is shown to a person.
+        requests: names of its raw inputs, which the preprocessor must have.
+        answer: makes the named outputs in the graph, with core TensorFlow ops.
+        answers: description of each output by name, for README and the model card.
+        head: the function that runs the model: its forward pass, `predict`, or a named function of its spec, such as `beam`.
+        optional: names of further raw inputs, used if the preprocessor has them.
+        shown: how the outputs are printed.
     """
 
     requests: tuple[str, ...]
@@ -132,7 +132,7 @@ class Signature:
     shown: Shown = Shown()
 
     def takes(self, known: Collection[str]) -> tuple[str, ...]:
-        """Returns the names of the raw inputs, of a preprocessor that knows these."""
+        """Returns the names of its raw inputs, given the inputs that the preprocessor has."""
         return (*self.requests, *(name for name in self.optional if name in known))
 
 
@@ -141,22 +141,22 @@ class Compared:
     """A target, and the output that it is compared with.
 
     Attributes:
-        target: the target's name; its weights have the same one.
-        outputs: names that the model may give the output; empty for a model with one output, whatever its name.
+        target: the target's name; its weights have the same name.
+        outputs: allowed names of the output; empty for a model with one output of any name.
     """
 
     target: str
     outputs: tuple[str, ...]
 
     def output_of(self, names: Sequence[str], model: str) -> str:
-        """Returns which of a model's outputs it is.
+        """Returns the name of the output of a model.
 
         Args:
-            names: the model's outputs.
+            names: the names of the model's outputs.
             model: the model's name, for messages.
 
         Raises:
-            UsageError: none of them, or several.
+            UsageError: no output or several outputs have an allowed name.
         """
         found = [name for name in names if name in self.outputs] if self.outputs else list(names)
         if len(found) == 1:
@@ -168,11 +168,11 @@ class Compared:
         expected = " or ".join(map(repr, self.outputs))
         if len(names) == 1:
             raise UsageError(
-                f"Model {model!r} ends with a layer called {names[0]!r}; expected {expected}. Call its last layer so."
+                f"Model {model!r} ends with a layer named {names[0]!r}; expected {expected}. Rename its last layer."
             )
         raise UsageError(
             f"Model {model!r} has the outputs {list(names)}; expected exactly one of them to be {expected}. "
-            "Call the layers of its outputs so."
+            "Rename the layers of its outputs."
         )
 
 
@@ -181,8 +181,8 @@ class Term(Compared):
     """A term of the loss.
 
     Attributes:
-        loss: makes the Keras loss without reduction, from the output's name and a label smoothing. It gives one value per
-            example, (batch,), or one per element; a target with several elements brings weights of that shape.
+        loss: creates the Keras loss without reduction from the output's name and a label smoothing. The loss has one value
+            per example, (batch,), or one per element. A target with several elements needs weights of that shape.
         weight: factor of the term's mean.
     """
 
@@ -195,7 +195,7 @@ class Measure(Compared):
     """Metrics of one output.
 
     Attributes:
-        metrics: makes fresh Keras metrics; they are updated with (target, output, weights).
+        metrics: creates new Keras metrics. They are updated with (target, output, weights).
     """
 
     metrics: Callable[[], list[keras.metrics.Metric]]
@@ -203,18 +203,18 @@ class Measure(Compared):
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What training minimises and measures.
+    """The losses and metrics of training.
 
-    The loss of a step is the sum over all terms of weight x (sum of losses) / (number of real elements), over the whole
-    batch, however it is divided among devices. An element is real where its weight is not 0; without weights every example
-    is one. `zoo.training.objective` computes it.
+    The loss of a step is the sum over all terms of weight x (sum of losses) / (number of real elements). It is computed over
+    the whole batch, on any number of devices. An element is real if its weight is not 0. Without weights, every example is
+    one real element. `zoo.training.objective` computes the loss.
 
     Attributes:
         loss: the terms.
-        metrics: what is measured besides the loss.
-        monitor: the metric of the validation split by which one model is better than another, and its direction.
-        classes: the target that holds numbers of named classes, which class weights and mixed images are about; None for
-            none.
+        metrics: metrics in addition to the loss.
+        monitor: the metric of the validation split that selects the best model, and its direction.
+        classes: the target with numbers of named classes, to which class weights and mixed images apply; None without such a
+            target.
     """
 
     loss: tuple[Term, ...]
@@ -223,10 +223,10 @@ class Objective:
     classes: str | None = None
 
     def check_outputs(self, model: keras.Model) -> None:
-        """Refuses a model whose outputs are not exactly those that the objective compares.
+        """Checks that the outputs of a model are exactly those that the objective uses.
 
         Raises:
-            UsageError: an output is missing, has another name, or is compared with nothing.
+            UsageError: an output is missing, has another name, or is not used.
         """
         names = output_names(model)
         used = {part.output_of(names, model.name) for part in (*self.loss, *self.metrics)}
@@ -238,7 +238,7 @@ class Objective:
             )
 
     def num_classes(self, model: keras.Model) -> int | None:
-        """Returns the last dimension of the output that is compared with numbers of named classes, None without such."""
+        """Returns the last dimension of the output for named classes, or None without named classes."""
         names = output_names(model)
         for term in self.loss:
             if self.classes is not None and term.target == self.classes:
@@ -248,19 +248,19 @@ class Objective:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a task means, once, for every part of the package; `register_task` adds one.
+    """The definition of a task for all parts of the package. `register_task` adds one.
 
     Attributes:
         name: the name that specs and data sets use.
-        targets: data: the keys of an example that hold what is right; empty where nobody has to label anything.
+        targets: data: the keys of an example that hold the targets; empty for tasks without labels.
         preprocessor: data: the registered preprocessor that turns examples into inputs, targets and weights.
-        arguments: data: arguments that the task decides for every builder that has them.
-        follows_time: data: whether test examples come after training examples, so that folds would be a fraud.
+        arguments: data: arguments that the task sets for every builder that has them.
+        follows_time: data: whether test examples are later than training examples, so that folds would be invalid.
         objective: training: losses and metrics.
-        prediction: evaluation: what the report judges, from the model's outputs, such as probabilities from logits.
+        prediction: evaluation: computes the report's input from the model's outputs, such as probabilities from logits.
         report: evaluation: the registered report.
         signatures: serving: the SavedModel's functions of raw requests; one is `serving_default`.
-        score: serving: how answers to raw requests are judged; None where no figure is a mean over examples, as with BLEU.
+        score: serving: the score of outputs for raw requests; None if no metric is a mean over examples, as for BLEU.
     """
 
     name: str
@@ -276,18 +276,18 @@ class Task:
 
     @property
     def classes(self) -> str | None:
-        """The target that holds numbers of named classes, None for none."""
+        """The target with numbers of named classes; None without such a target."""
         return self.objective.classes
 
 
 # --- Keras models by named tensors ---------------------------------------------------------------------------------
 
 SINGLE = ""
-"""The name of the only input of a model that declares none, such as a subclassed one."""
+"""The name of the only input of a model that declares no inputs, such as a subclassed model."""
 
 
 def output_names(model: keras.Model) -> list[str]:
-    """Returns the names of a model's outputs: those of their layers, such as `probabilities` or `logits`.
+    """Returns the names of a model's outputs, which are those of their layers, such as `probabilities` or `logits`.
 
     Example:
         >>> output_names(zoo.build("mlp", input_shape=(8, 8, 1), num_classes=3))
@@ -304,7 +304,7 @@ def output_names(model: keras.Model) -> list[str]:
 
 
 def model_input(model: keras.Model, inputs: Mapping[str, Any]) -> Any:
-    """Returns named inputs as a model takes them: by name where there are several, else the only one."""
+    """Returns named inputs in the form that a model takes: a dict for several inputs, or the only tensor."""
     if set(inputs) == {SINGLE}:
         return inputs[SINGLE]
     declared = getattr(model, "inputs", None)
@@ -313,7 +313,7 @@ def model_input(model: keras.Model, inputs: Mapping[str, Any]) -> Any:
 
 
 def named_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
-    """Returns what a model answered by name, whether it is one tensor, a list or a dict."""
+    """Returns a model's outputs by name, from one tensor, a list or a dict."""
     if isinstance(outputs, Mapping):
         return dict(outputs)
     parts = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]

@@ -1,4 +1,4 @@
-"""The next steps of a series."""
+"""Forecasting: the next steps of a series."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ register_task(
         report="regression",
         signatures={
             "serving_default": Signature(
-                ("series",), _answer, {"forecast": "the next steps of the first channel, in its own unit"}
+                ("series",), _answer, {"forecast": "the next steps of the first channel, in its unit"}
             )
         },
         arguments={"classifier_activation": "linear", "return_sequences": False},

@@ -1,4 +1,4 @@
-"""A label for an image."""
+"""Image classification: a label for an image."""
 
 from zoo.scores import Score, right_labels
 from zoo.tasks.contract import Task

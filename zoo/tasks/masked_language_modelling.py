@@ -1,4 +1,4 @@
-"""The words behind blanks in a text; nobody has to label anything."""
+"""Masked language modelling: the words behind masks in a text. It needs no labels."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ register_task(
                 ("text",),
                 _answer,
                 {
-                    "pieces": "the pieces of the text, the most probable one in every blank, empty on padding",
-                    "probability": "of that piece, 1 where nothing was asked, 0 on padding",
-                    "text": "the pieces put together",
+                    "pieces": "the tokens of the text, with the most probable token for every mask, empty on padding",
+                    "probability": "the probability of that token, 1 on given tokens, 0 on padding",
+                    "text": "the joined tokens",
                 },
                 shown=Shown("text", ("text",)),
             )

@@ -1,4 +1,4 @@
-"""The items that a user would rate best, and the rating of one."""
+"""Recommendation: the items that a user would rate best, and the rating of an item."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ register_task(
                 _top_items,
                 {
                     "item_id": "the best items that the user has not rated, the most popular ones for an unknown user",
-                    "title": "of each item",
-                    "score": "the rating that the model predicts; an unknown user's items come by popularity instead",
+                    "title": "the title of each item",
+                    "score": "the predicted rating; for an unknown user, items are ordered by popularity instead",
                 },
                 head="top_k",
                 shown=Shown("rows", ("title", "item_id", "score"), digits=2),
             ),
-            "rating": Signature(("user_id", "item_id"), _rating, {"rating": "what the user would give the item"}),
+            "rating": Signature(("user_id", "item_id"), _rating, {"rating": "the predicted rating of the item"}),
         },
         follows_time=True,
         score=Score("mae", "rating", distances("rating"), signature="rating", higher_is_better=False),

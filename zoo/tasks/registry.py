@@ -1,4 +1,4 @@
-"""The registry of tasks: a file in this folder, or a module of a user's own, that calls `register_task`."""
+"""The registry of tasks. A file in this folder or a module of the user calls `register_task`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def register_task(task: Task) -> Task:
     """Registers a task under its name, and returns it.
 
     Raises:
-        ValueError: another module has registered the name, or no signature is called serving_default.
+        ValueError: another module has registered the name, or no signature is named serving_default.
 
     Example:
         >>> zoo.register_task(Task(name="localization", targets=("label", "box"), ...))
     """
     if "serving_default" not in task.signatures:
         raise ValueError(
-            f"Task {task.name!r} has the signatures {list(task.signatures)}; expected one called serving_default. Add it."
+            f"Task {task.name!r} has the signatures {list(task.signatures)}; expected one named serving_default. Add it."
         )
     TASKS.add(task.name, task, sys._getframe(1).f_globals.get("__name__", "__main__"))
     return task
@@ -41,7 +41,7 @@ def get_task(name: str) -> Task:
     """Returns a task by its name.
 
     Raises:
-        UsageError: no such task; the message offers the nearest.
+        UsageError: the task is unknown; the message suggests the nearest.
 
     Example:
         >>> get_task("image_classification").targets

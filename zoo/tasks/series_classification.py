@@ -1,4 +1,4 @@
-"""A label for a series of numbers."""
+"""Series classification: a label for a series of numbers."""
 
 from zoo.scores import Score, right_labels
 from zoo.tasks.contract import Task

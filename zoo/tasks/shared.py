@@ -1,4 +1,4 @@
-"""What several tasks share: losses and metrics of classes and of numbers, and answers in labels."""
+"""Shared parts of tasks: losses and metrics of classes and of numbers, and outputs with labels."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 CLASS_OUTPUTS = ("probabilities", "logits")
-"""What a model calls its output of classes: after a softmax, or before it."""
+"""Names of a classifier's output: after a softmax, or before it."""
 
 _TOP = 5
 _TOP_ANSWERS = {
-    "class_name": f"the {_TOP} most probable labels, all where there are fewer, the best first",
-    "probability": "of each of them",
+    "class_name": f"the {_TOP} most probable labels, or all if there are fewer, the best first",
+    "probability": "the probability of each of these labels",
 }
 _CLASS_ANSWERS = {
     "class_name": "the most probable label",
-    "probabilities": "of every label, in the order of assets/labels.txt",
+    "probabilities": "the probability of every label, in the order of assets/labels.txt",
     "step_class_name": "the most probable label after each step, empty on padding",
-    "step_probabilities": "of every label after each step, 0 on padding",
-    "attention_weights": "how much each step counted, 0 on padding",
+    "step_probabilities": "the probability of every label after each step, 0 on padding",
+    "attention_weights": "the attention weight of each step, 0 on padding",
     "tokens": "the words of the text, empty on padding",
 }
 
@@ -34,7 +34,7 @@ _CLASS_ANSWERS = {
 
 
 def cross_entropy(output: str, label_smoothing: float = 0.0) -> keras.losses.Loss:
-    """Returns the loss of class numbers with an output called `probabilities` or `logits`."""
+    """Returns the loss of class numbers with an output named `probabilities` or `logits`."""
     from zoo.metrics import CrossEntropy
 
     return CrossEntropy(from_logits=output == "logits", label_smoothing=label_smoothing, reduction=None)
@@ -44,13 +44,13 @@ def squared_error(output: str, label_smoothing: float = 0.0) -> keras.losses.Los
     """Returns the loss of numbers, one value per example.
 
     Raises:
-        UsageError: label smoothing, which numbers have not.
+        UsageError: label smoothing is set, which applies only to classes.
     """
     from zoo.metrics import SquaredError
 
     if label_smoothing:
         raise UsageError(
-            f"label_smoothing={label_smoothing} goes with classes; this task predicts numbers. Leave label_smoothing out."
+            f"label_smoothing={label_smoothing} requires classes; this task predicts numbers. Leave label_smoothing out."
         )
     return SquaredError(reduction=None)
 
@@ -70,7 +70,7 @@ def element_accuracy() -> list[keras.metrics.Metric]:
 
 
 def last_step_accuracy() -> list[keras.metrics.Metric]:
-    """Returns the accuracy after the last step, plain accuracy where there are no steps."""
+    """Returns the accuracy after the last step, or plain accuracy for outputs without steps."""
     from zoo.metrics import LastStepAccuracy
 
     return [LastStepAccuracy(name="accuracy")]
@@ -86,14 +86,14 @@ def errors() -> list[keras.metrics.Metric]:
 
 
 def class_probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """Returns the probabilities of classes, whichever of the two the model answers."""
+    """Returns the probabilities of classes from either output, `probabilities` or `logits`."""
     import tensorflow as tf
 
     return outputs["probabilities"] if "probabilities" in outputs else tf.nn.softmax(outputs["logits"])
 
 
 def predicted_classes(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The prediction of tasks with classes: {"probabilities": (batch, ..., classes)}."""
+    """Returns the prediction of tasks with classes: {"probabilities": (batch, ..., classes)}."""
     return {"probabilities": class_probabilities(outputs)}
 
 
@@ -104,7 +104,7 @@ def only_output(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
 
 
 def predicted_values(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The prediction of tasks with numbers: {"values": (batch, ...)}."""
+    """Returns the prediction of tasks with numbers: {"values": (batch, ...)}."""
     return {"values": only_output(outputs)}
 
 
@@ -112,10 +112,10 @@ def class_objective(target: str, metrics: Any, *, named: bool = True, monitor: s
     """Returns the objective of one target of class numbers.
 
     Args:
-        target: its name.
-        metrics: makes the metrics.
+        target: name of the target.
+        metrics: function that creates the metrics.
         named: whether the classes have names.
-        monitor: `accuracy` or `loss`, of the validation split.
+        monitor: `accuracy` or `loss` of the validation split.
     """
     return Objective(
         loss=(Term(target, CLASS_OUTPUTS, cross_entropy),),
@@ -130,7 +130,7 @@ def value_objective(target: str) -> Objective:
     return Objective(loss=(Term(target, (), squared_error),), metrics=(Measure(target, (), errors),))
 
 
-# --- Answers in labels -----------------------------------------------------------------------------------------------
+# --- Outputs with labels ---------------------------------------------------------------------------------------------
 
 
 def best_labels(served: Served, probabilities: tf.Tensor) -> tf.Tensor:
@@ -141,8 +141,8 @@ def best_labels(served: Served, probabilities: tf.Tensor) -> tf.Tensor:
 
 
 def every_step(served: Served, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the label and the probabilities of every step, (batch, steps) and (batch, steps, classes), with nothing
-    in the steps that are padding."""
+    """Returns the label and the probabilities of every step, (batch, steps) and (batch, steps, classes), empty and 0 on
+    padding."""
     import tensorflow as tf
 
     real = tf.sequence_mask(served.extras["lengths"], tf.shape(probabilities)[1])
@@ -151,8 +151,8 @@ def every_step(served: Served, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.
 
 
 def _whole(served: Served) -> tf.Tensor:
-    """Returns the probabilities of the whole example, (batch, classes): where every step is answered, the last one has
-    seen all of them."""
+    """Returns the probabilities of the whole example, (batch, classes). For a model with an output at every step, they are
+    those of the last step."""
     import tensorflow as tf
 
     probabilities = class_probabilities(served.outputs)
@@ -177,7 +177,7 @@ def _classification_answer(served: Served) -> dict[str, tf.Tensor]:
         answer["step_class_name"], answer["step_probabilities"] = every_step(served, every)
     aside = {name: value for name, value in served.outputs.items() if name not in CLASS_OUTPUTS}
     if aside and "tokens" in served.extras:
-        aside["tokens"] = served.extras["tokens"]  # what the weights weigh
+        aside["tokens"] = served.extras["tokens"]  # the attention weights refer to these
     return {"class_name": best_labels(served, probabilities), "probabilities": probabilities, **answer, **aside}
 
 
@@ -186,7 +186,7 @@ def class_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str
 
     Args:
         *requests: the names of the raw inputs.
-        optional: names of further ones, taken where the preprocessor knows them.
+        optional: names of further inputs, used if the preprocessor has them.
     """
     return {
         "serving_default": Signature(

@@ -1,4 +1,4 @@
-"""A tag for every word of a sentence."""
+"""Tagging: a tag for every word of a sentence."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ register_task(
                 {
                     "tokens": "the words of the text, empty on padding",
                     "tags": "the most probable tag of each word, empty on padding",
-                    "probabilities": "of every tag for each word, in the order of assets/labels.txt, 0 on padding",
+                    "probabilities": "the probability of every tag, in the order of assets/labels.txt, 0 on padding",
                 },
                 shown=Shown("pairs", ("tokens", "tags")),
             )

@@ -1,4 +1,4 @@
-"""A label for a text, or for a pair of texts."""
+"""Text classification: a label for a text, or for a pair of texts."""
 
 from zoo.scores import Score, right_labels
 from zoo.tasks.contract import Task

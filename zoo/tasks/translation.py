@@ -1,4 +1,4 @@
-"""A text in another language."""
+"""Translation: a text in another language."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zoo.tasks.shared import class_objective, element_accuracy, predicted_classe
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_ANSWERS = {"text": "the translation", "score": "its log-probability, by length"}
+_ANSWERS = {"text": "the translation", "score": "its log-probability, normalised by length"}
 
 
 def _answer(served: Served) -> dict[str, tf.Tensor]:

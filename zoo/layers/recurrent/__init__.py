@@ -1,1 +1,1 @@
-"""LSTM and GRU: the layers, their training loops and their inference forms."""
+"""LSTM and GRU: the layers, their loops for training and their loops for inference."""

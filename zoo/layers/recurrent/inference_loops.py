@@ -1,9 +1,9 @@
-"""Recurrent loops of the forward pass alone: several steps to an iteration, or all of them in one op.
+"""Recurrent loops for the forward pass only, with several steps per iteration, or with all steps in one op.
 
-A step of a recurrent layer is a dozen ops on small tensors, and what it costs is starting them. Here an iteration holds
-several steps, and states are (units, batch): then splitting a product into its gates moves no data, because gates are rows.
-Where TensorFlow computes alone, `block_lstm` is one op for all steps, the fastest for few examples at a time; what reads
-SavedModels besides TensorFlow knows the loops and not that op.
+A step of a recurrent layer is a dozen ops on small tensors, and most of its cost is to start them. Here an iteration holds
+several steps, and states are (units, batch). Then splitting a product into gates moves no data, because gates are rows.
+`block_lstm` is one TensorFlow op for all steps, the fastest for few examples at a time. Other runtimes support the loops but
+not that op.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import tensorflow as tf
 Tensors = tuple[tf.Tensor, ...]
 
 _STEPS = 8
-"""Steps to an iteration: with more, short series are computed with more padding; with fewer, the loop shows."""
+"""Steps per iteration: more steps mean more padding of short series, and fewer mean more overhead of the loop."""
 _ORDER = (0, 2, 1, 3)
-"""Keras's gates i, f, candidate, o as `BlockLSTM` has them: i, candidate, f, o."""
+"""Order of Keras's gates i, f, candidate, o in `BlockLSTM`: i, candidate, f, o."""
 
 
 def lstm(
@@ -40,8 +40,8 @@ def lstm(
         bias: (4 * units,), or None.
         h: (batch, units), the first output.
         c: (batch, units), the first carry.
-        needs_carries: whether carries are wanted; else the outputs are returned in their place.
-        portable: whether LiteRT must convert it too, whose lists of tensors know no dynamic batch; slower by a fifth.
+        needs_carries: whether to return carries; otherwise the outputs are returned in their place.
+        portable: whether LiteRT must be able to convert it. LiteRT's tensor lists have no dynamic batch. A fifth slower.
 
     Returns:
         Two tensors (steps, units, batch).
@@ -53,7 +53,7 @@ def lstm(
     """
     rows = [kernel, recurrent_kernel]
     if bias is not None:
-        # A channel that is always 1: its weights are the bias, and no step adds one.
+        # A channel that is always 1. Its weights are the bias, so no step adds a bias.
         rows.insert(1, tf.expand_dims(bias, 0))
         inputs = tf.pad(inputs, [[0, 0], [0, 1], [0, 0]], constant_values=1.0)
     i, f, new, o = tf.split(tf.transpose(tf.concat(rows, axis=0)), 4, axis=0)
@@ -77,15 +77,15 @@ def gru(
     h: tf.Tensor,
     portable: bool = False,
 ) -> tf.Tensor:
-    """Returns the outputs of all steps, (steps, units, batch), of a GRU whose reset gate comes after the product.
+    """Returns the outputs of all steps, (steps, units, batch), of a GRU with the reset gate after the product.
 
     Args:
         inputs: float (steps, channels, batch).
         kernel: (channels, 3 * units), the inputs' weights; gates in Keras's order: update, reset, candidate.
         recurrent_kernel: (units, 3 * units), the states' weights.
-        bias: two of (3 * units,), added to the inputs' product and to the states'.
+        bias: two biases (3 * units,), added to the inputs' product and to the states' product.
         h: (batch, units), the first output.
-        portable: as for `lstm`.
+        portable: as in `lstm`.
 
     Example:
         >>> bias = tf.zeros([9]), tf.zeros([9])
@@ -99,7 +99,8 @@ def gru(
 
     (x_gates, x_new), (h_gates, h_new) = parts(tf.transpose(kernel)), parts(tf.transpose(recurrent_kernel))
     (x_gates_bias, x_new_bias), (h_gates_bias, h_new_bias) = (parts(tf.expand_dims(b, 1)) for b in bias)
-    # Inputs and states side by side: one product makes both gates. The candidate's two stay apart, the reset gate scales one.
+    # Inputs and states are concatenated: one product computes both gates. The candidate needs two products, because the reset
+    # gate scales one of them.
     gates, gates_bias = tf.concat([x_gates, h_gates], axis=1), x_gates_bias + h_gates_bias
 
     def step(x: tf.Tensor, h: tf.Tensor) -> Tensors:
@@ -112,11 +113,11 @@ def gru(
 
 
 def _run(step: Callable[..., Tensors], inputs: tf.Tensor, states: Tensors, kept: int, portable: bool) -> Tensors:
-    """Runs `step(x, *states) -> states` over inputs (steps, channels, batch) from states (batch, units); returns what the
-    first `kept` states are after every step, (steps, units, batch).
+    """Runs `step(x, *states) -> states` over inputs (steps, channels, batch) from states (batch, units). Returns the first
+    `kept` states after every step, (steps, units, batch).
 
-    Inside, everything is turned: x (channels, batch), states (units, batch). Inputs are multiplied with their weights step
-    by step: the products of all steps at once are a large tensor that leaves the caches before it is read.
+    Inside, all tensors are transposed: x (channels, batch), states (units, batch). Inputs are multiplied with their weights
+    step by step, because the products of all steps are a large tensor that does not fit in the caches.
     """
     known, units = inputs.shape[0], states[0].shape[1]
     count = tf.shape(inputs)[0] if known is None else known
@@ -150,7 +151,7 @@ def _run(step: Callable[..., Tensors], inputs: tf.Tensor, states: Tensors, kept:
 
 
 def _written_to_lists(several: Callable[..., tuple[Tensors, Tensors]], x: tf.Tensor, states: Tensors, kept: int) -> Any:
-    """Runs `several` over chunks of steps; returns what is kept, (chunks, steps of a chunk, units, batch)."""
+    """Runs `several` over chunks of steps; returns the kept states, (chunks, steps of a chunk, units, batch)."""
     chunks, shape = tf.shape(x)[0], [x.shape[1], *states[0].shape]
 
     @tf.autograph.experimental.do_not_convert
@@ -164,7 +165,7 @@ def _written_to_lists(several: Callable[..., tuple[Tensors, Tensors]], x: tf.Ten
 
 
 def _written_in_place(several: Callable[..., tuple[Tensors, Tensors]], x: tf.Tensor, states: Tensors, kept: int) -> Any:
-    """As `_written_to_lists`, without lists of tensors."""
+    """The same as `_written_to_lists`, without tensor lists."""
     chunks = tf.shape(x)[0]
 
     @tf.autograph.experimental.do_not_convert
@@ -194,8 +195,8 @@ def _loop(chunks: tf.Tensor, body: Callable[..., Any], start: Any, shapes: Any =
 
 
 def _chunk(steps: int) -> int:
-    """Returns how many of a known number of steps make an iteration: all of a few, else a divisor near to the usual, else
-    the usual, with some padding."""
+    """Returns the steps per iteration for a known number of steps: all if there are few, or else a divisor close to the
+    default, or else the default, with some padding."""
     if steps <= 2 * _STEPS:
         return max(steps, 1)
     divisor = max(size for size in range(1, 2 * _STEPS + 1) if steps % size == 0)
@@ -203,7 +204,7 @@ def _chunk(steps: int) -> int:
 
 
 def packed(kernel: Any, recurrent_kernel: Any, bias: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns an LSTM's weights as `block_lstm` takes them: (channels + units, 4 * units) and (4 * units,).
+    """Returns an LSTM's weights in the layout of `block_lstm`: (channels + units, 4 * units) and (4 * units,).
 
     Args:
         kernel: (channels, 4 * units), gates in Keras's order.
@@ -222,12 +223,12 @@ def packed(kernel: Any, recurrent_kernel: Any, bias: Any) -> tuple[tf.Tensor, tf
 def block_lstm(
     inputs: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns outputs and carries of all steps, as `lstm`, from one op of TensorFlow's core.
+    """Returns outputs and carries of all steps, as in `lstm`, from one core TensorFlow op.
 
     Args:
         inputs: float32 (steps, batch, channels).
-        weights: (channels + units, 4 * units), made by `packed`.
-        bias: (4 * units,), likewise.
+        weights: (channels + units, 4 * units), from `packed`.
+        bias: (4 * units,), from `packed`.
         h: (batch, units), the first output.
         c: (batch, units), the first carry.
     """

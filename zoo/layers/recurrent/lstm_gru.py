@@ -1,13 +1,13 @@
-"""LSTM and GRU with Keras's weights, numbers and options, in loops that do less at every step.
+"""LSTM and GRU with Keras's weights, results and options, in loops with less work per step.
 
-Keras multiplies the inputs with their weights at every step, and adds up the gradients of all weights at every step. Here one
-product before the loop serves all steps, one after the loop of the gradient gives the weights' gradients, and a step is
-left with the state's own small product. Masks need nothing inside the loop either: real steps are brought to the front,
-which changes no answer, because a masked step hands the state on as it is.
+Keras multiplies the inputs with their weights at every step, and sums the gradients of all weights at every step. Here one
+product before the loop serves all steps, one product after the loop of the gradient gives the weights' gradients, and a
+step only has the small product of the state. Masks need no work inside the loop: real steps are moved to the front. This
+does not change the result, because a masked step passes the state on unchanged.
 
-All of it is core TensorFlow ops of any length, batch and float type, so that it trains on several devices and runs where a
-SavedModel is served. What these loops do not know (other activations, dropout between steps, `reset_after=False`), and what
-has a kernel of its own on a GPU, goes the way of Keras's layer.
+The loops consist of core TensorFlow ops for any length, batch and float type, so they train on several devices and run in a
+served SavedModel. Keras's own implementation is used for options that these loops do not support (other activations, dropout
+between steps, `reset_after=False`), and if there is a GPU kernel.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from zoo.layers.recurrent import inference_loops, training_loops
 Tensors = tuple[tf.Tensor, ...]
 
 LIVE, SHARED, PORTABLE = "live", "shared", "portable"
-"""Forms of what is traced outside training: of a model in Python; of a SavedModel for TensorFlow, in which two loops share
-the rows of a large batch, for a loop of small ops makes little use of a second thread; and of one that every other runtime
-converts."""
+"""Forms of the graph for inference: of a model in Python; of a SavedModel for TensorFlow, in which two loops share the rows
+of a large batch, because a loop of small ops hardly uses a second thread; and of a SavedModel for all other runtimes."""
 _MANY = 64
-"""Rows of a batch from which two loops share them."""
+"""Minimum number of rows of a batch that two loops share."""
 
 
 class _DrawsToTrain:
-    """Keras draws masks of dropout, and counts the draw, at every call; here only where they drop something. Else what is
-    served holds random numbers and a state, which it does not need and other runtimes do not convert."""
+    """Draws dropout masks only if they drop something. Keras draws and counts them at every call. A served graph would then
+    contain unneeded random numbers and a state, which other runtimes cannot convert."""
 
     def _maybe_config_dropout_masks(self, cell: Any, sequence: Any, state: Any) -> None:
-        """Keras's place to draw, which does not know yet whether this is training."""
+        """Does nothing: Keras draws here, before it is known whether this is training."""
 
     def _draw(self, training: Any, sequences: Any, state: Any) -> None:
         if training is not None and training is not False:
@@ -45,10 +44,10 @@ class _DrawsToTrain:
 
 @keras.saving.register_keras_serializable("zoo")
 class LSTM(_DrawsToTrain, layers.LSTM):
-    """Keras's LSTM, faster on a CPU: (batch, steps, channels) to (batch, units), or of all steps.
+    """Keras's LSTM, faster on a CPU: (batch, steps, channels) to (batch, units), or to outputs of all steps.
 
-    Arguments, weights, their names, masks, states and numbers are those of `keras.layers.LSTM`. In half precision the steps
-    run in float32. Gradients of gradients raise where `training=True`. Source: Hochreiter and Schmidhuber, Long short-term
+    Arguments, weights, their names, masks, states and results are those of `keras.layers.LSTM`. In half precision the steps
+    run in float32. With `training=True`, second derivatives are an error. Source: Hochreiter and Schmidhuber, Long short-term
     memory, Neural Computation 9(8), 1997.
 
     Example:
@@ -59,11 +58,11 @@ class LSTM(_DrawsToTrain, layers.LSTM):
     form = LIVE
     """`LIVE`, `SHARED` or `PORTABLE`."""
     packed: tuple[Any, Any] | None = None
-    """Weights in the layout of TensorFlow's fused op; where they are set, that op answers few rows outside training."""
+    """Weights in the layout of TensorFlow's fused op. If they are set, that op is used for small batches in inference."""
 
     def pack_weights(self) -> tuple[tf.Tensor, ...]:
-        """Returns the layer's weights as TensorFlow's fused op takes them: what `packed` is set to, as variables; nothing
-        where that op does not compute this layer."""
+        """Returns the layer's weights in the layout of TensorFlow's fused op, as variables for `packed`; nothing if that op
+        cannot compute this layer."""
         unusual = not _is_usual(self) or (self.zero_output_for_mask and not self.return_sequences)
         if unusual or self.compute_dtype != "float32":
             return ()
@@ -105,11 +104,11 @@ class LSTM(_DrawsToTrain, layers.LSTM):
 
 @keras.saving.register_keras_serializable("zoo")
 class GRU(_DrawsToTrain, layers.GRU):
-    """Keras's GRU, faster on a CPU: (batch, steps, channels) to (batch, units), or of all steps.
+    """Keras's GRU, faster on a CPU: (batch, steps, channels) to (batch, units), or to outputs of all steps.
 
-    Arguments, weights, their names, masks, states and numbers are those of `keras.layers.GRU`. In half precision the steps
-    run in float32. Gradients of gradients raise where `training=True`. Source: Cho et al., Learning phrase representations
-    using RNN encoder-decoder for statistical machine translation, EMNLP 2014; the reset gate after the product.
+    Arguments, weights, their names, masks, states and results are those of `keras.layers.GRU`. In half precision the steps
+    run in float32. With `training=True`, second derivatives are an error. Source: Cho et al., Learning phrase representations
+    using RNN encoder-decoder for statistical machine translation, EMNLP 2014; with the reset gate after the product.
 
     Example:
         >>> GRU(4, return_sequences=True)(keras.ops.zeros((2, 5, 3))).shape
@@ -120,7 +119,7 @@ class GRU(_DrawsToTrain, layers.GRU):
     """`LIVE`, `SHARED` or `PORTABLE`."""
 
     def pack_weights(self) -> tuple[tf.Tensor, ...]:
-        """Returns nothing: TensorFlow has no fused op that computes this layer."""
+        """Returns nothing, because TensorFlow has no fused op for this layer."""
         return ()
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: Any = False) -> Any:
@@ -150,7 +149,7 @@ class GRU(_DrawsToTrain, layers.GRU):
 def _answer(
     layer: Any, few: Callable[..., Any], many: Callable[..., Any], sequences: tf.Tensor, mask: Any, states: Any
 ) -> Any:
-    """Returns what a layer answers outside training: by `few(steps, *states)`, or by `many` of each half of many rows."""
+    """Returns the outputs of a layer in inference: `few(steps, *states)`, or `many` for each half of a large batch."""
     sequences, mask = _full(sequences), None if mask is None else tf.nest.flatten(mask)[0]
     states = [_full(state) for state in tf.nest.flatten(states)]
 
@@ -172,7 +171,7 @@ def _answer(
 
 
 def _has_a_loop(layer: Any, training: Any) -> bool:
-    """Whether a layer, used in this way, is one that the loops below compute."""
+    """Whether the loops of this package compute a layer, used in this way."""
     return (
         isinstance(training, (bool, type(None)))
         and _is_usual(layer)
@@ -183,7 +182,7 @@ def _has_a_loop(layer: Any, training: Any) -> bool:
 
 
 def _has_a_kernel(layer: Any) -> bool:
-    """Whether Keras would answer with a kernel of the GPU's."""
+    """Whether Keras would use a GPU kernel."""
     return layer.use_cudnn is True or bool(tf.config.list_logical_devices("GPU"))
 
 
@@ -197,25 +196,25 @@ def _needs_states(layer: Any) -> bool:
 
 
 def _full(x: tf.Tensor) -> tf.Tensor:
-    """Returns half precision as float32: 100 roundings of a state one after the other are worth avoiding."""
+    """Returns half precision as float32, because the rounding errors of a state add up over many steps."""
     return tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x
 
 
 def _dropped(layer: Any, sequences: tf.Tensor, training: Any) -> tf.Tensor:
-    """Returns the inputs with Keras's dropout on them: one mask (batch, channels) for all steps."""
+    """Returns the inputs after Keras's dropout: one mask (batch, channels) for all steps."""
     if training and layer.dropout:
         mask = layer.cell.get_dropout_mask(sequences[:, 0, :])
-        # A cell that may drop states too holds a mask per gate, and one cannot be had for all of them.
+        # A cell with recurrent dropout has one mask per gate, instead of one for all of them.
         sequences = sequences * tf.expand_dims(mask, 1)
     return _full(sequences)
 
 
 class _Steps:
-    """The steps of a batch in the order in which a loop reads them: the real ones first.
+    """The steps of a batch in the order in which a loop reads them: real steps first.
 
     Args:
         inputs: (batch, steps, channels).
-        mask: bool (batch, steps), true where a step is real, or None.
+        mask: bool (batch, steps), true for real steps, or None.
         backwards: whether the last step is read first.
     """
 
@@ -229,7 +228,7 @@ class _Steps:
         self.read = tf.reverse(self.mask, [1]) if backwards else self.mask
         self.lengths = tf.reduce_sum(tf.cast(self.mask, tf.int32), axis=1)
         usual = tf.sequence_mask(self.lengths, tf.shape(self.mask)[1])
-        # Padding behind the end, as nearly always: then nothing is sorted, and forwards nothing is moved.
+        # Padding is nearly always at the end: then no sorting is needed, and forwards no move either.
         self.padded_behind = tf.reduce_all(tf.equal(self.mask, usual))
         self.inputs = tf.cond(
             self.padded_behind,
@@ -243,7 +242,7 @@ class _Steps:
         return tf.gather(inputs, order, batch_dims=1)
 
     def projected(self, kernel: tf.Tensor, bias: Any) -> tf.Tensor:
-        """Returns the inputs times `kernel`, plus the bias, time first: (steps, batch, gates)."""
+        """Returns the inputs times `kernel` plus the bias, with time first: (steps, batch, gates)."""
         x = tf.transpose(self.inputs, [1, 0, 2])
         flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
         if bias is not None:
@@ -253,13 +252,13 @@ class _Steps:
         return projected
 
     def turned(self) -> tf.Tensor:
-        """Returns the inputs as (steps, channels, batch), in which `recurrent_inference` computes."""
+        """Returns the inputs as (steps, channels, batch), for the loops of inference."""
         return tf.transpose(self.inputs, [1, 2, 0])
 
     def turned_results(
         self, layer: Any, outputs: tf.Tensor, states: Sequence[tuple[tf.Tensor, tf.Tensor]]
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """As `results`, of outputs and states (steps, units, batch)."""
+        """The same as `results`, for outputs and states (steps, units, batch)."""
         if not (_needs_states(layer) or layer.return_sequences or self.mask is not None):
             last = tf.transpose(outputs[-1])
             return last, tf.expand_dims(last, 1), [start for _, start in states]
@@ -276,13 +275,13 @@ class _Steps:
     def results(
         self, layer: Any, outputs: tf.Tensor, states: Sequence[tuple[tf.Tensor, tf.Tensor]]
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """Returns last output (batch, units), outputs (batch, steps or 1, units) and last states, as Keras orders them.
+        """Returns last output (batch, units), outputs (batch, steps or 1, units) and last states, in Keras's order.
 
         Args:
-            layer: tells whether all outputs are wanted, whether states are (else the initial ones are returned), and whether
-                a masked step is answered with zeros.
-            outputs: of the loop, (steps, batch, units).
-            states: for each state its values after every step, (steps, batch, units), and the initial one.
+            layer: determines whether all outputs are returned, whether states are returned (otherwise the initial ones),
+                and whether the output of a masked step is zero.
+            outputs: outputs of the loop, (steps, batch, units).
+            states: for each state its values after every step, (steps, batch, units), and its initial value.
         """
         last = self._last(outputs, None)
         ends = [self._last(values, start) if _needs_states(layer) else start for values, start in states]
@@ -291,7 +290,7 @@ class _Steps:
         return last, self._in_place(tf.transpose(outputs, [1, 0, 2]), last, layer.zero_output_for_mask), ends
 
     def _last(self, values: tf.Tensor, start: tf.Tensor | None) -> tf.Tensor:
-        """Returns the values after the last real step; where there is none, `start`, by default 0."""
+        """Returns the values after the last real step, or `start` (by default 0) for rows without real steps."""
         if self.mask is None:
             return values[-1]
         rows = tf.range(tf.shape(self.lengths)[0])
@@ -299,11 +298,10 @@ class _Steps:
         return tf.where(self.lengths[:, tf.newaxis] > 0, last, tf.zeros_like(last) if start is None else start)
 
     def _in_place(self, values: tf.Tensor, last: tf.Tensor, zeros: bool) -> tf.Tensor:
-        """Returns values (batch, steps, units) at the steps that they belong to; a masked step is 0 or repeats the one
-        before."""
+        """Returns values (batch, steps, units) at their original steps. A masked step is 0 or repeats the previous step."""
         if self.mask is None:
             return values
-        at = tf.expand_dims(self.mask, -1)  # not by a slice: LiteRT converts no slice that adds a last axis
+        at = tf.expand_dims(self.mask, -1)  # LiteRT cannot convert a slice that adds a last axis
 
         def usual() -> tf.Tensor:
             if not self.backwards:
@@ -312,7 +310,7 @@ class _Steps:
             return tf.reverse(tf.where(at, there, tf.zeros_like(there)), [1])
 
         def any_order() -> tf.Tensor:
-            seen = tf.cumsum(tf.cast(self.read, tf.int32), axis=1)  # real steps up to and with this one
+            seen = tf.cumsum(tf.cast(self.read, tf.int32), axis=1)  # real steps up to and including this one
             found = tf.gather(values, tf.maximum(seen - 1, 0), batch_dims=1)
             reached = self.read if zeros else seen > 0
             return tf.where(tf.expand_dims(reached, -1), found, tf.zeros_like(found))

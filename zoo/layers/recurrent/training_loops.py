@@ -1,7 +1,7 @@
-"""Recurrent loops with gradients of their own, for training.
+"""Recurrent loops with custom gradients, for training.
 
-One product before the loop serves all steps, one after the loop of the gradient gives the weights' gradients, and a step is
-left with the state's own small product. Gates are kept for the gradient instead of being computed again.
+One product before the loop serves all steps, one product after the loop of the gradient gives the weights' gradients, and a
+step only has the small product of the state. Gates are stored for the gradient instead of being computed again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _flat_product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 
 def _before(values: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """Returns what a state was before every step."""
+    """Returns the values of a state before every step."""
     return tf.concat([start[tf.newaxis], values[:-1]], axis=0)
 
 
@@ -80,7 +80,7 @@ def lstm(projected: tf.Tensor, kernel: tf.Tensor, start_h: tf.Tensor, start_c: t
 
 
 def lstm_outputs(projected: tf.Tensor, kernel: tf.Tensor, start_h: tf.Tensor, start_c: tf.Tensor) -> Any:
-    """Returns the outputs of `lstm` twice, where nobody reads the carries, so that no gradient comes from them.
+    """Returns the outputs of `lstm` twice, for layers whose carries are not used, so that they need no gradient.
 
     Example:
         >>> state = tf.zeros([2, 3])
@@ -147,7 +147,7 @@ def _gru_step(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor) ->
 
 @tf.custom_gradient
 def gru(projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, start: tf.Tensor) -> Any:
-    """Returns the outputs of all steps, (steps, batch, units), of a GRU whose reset gate comes after the product.
+    """Returns the outputs of all steps, (steps, batch, units), of a GRU with the reset gate after the product.
 
     Args:
         projected: float (steps, batch, 3 * units), the inputs times their weights plus their bias; gates in Keras's order.
@@ -198,7 +198,7 @@ def _stacked(array: tf.TensorArray, projected: tf.Tensor, state: tf.Tensor) -> t
 
 
 def _d_sigmoid(y: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-    """Gradient of sigmoid's input, from its output: one op instead of three."""
+    """Gradient of sigmoid's input from its output, in one op instead of three."""
     return tf.raw_ops.SigmoidGrad(y=y, dy=dy)
 
 

@@ -82,14 +82,14 @@ def test_whole_learning_rates_pass():
 @pytest.mark.parametrize("wrong", ["no", 0, None])
 def test_truth_values(name, wrong):
     """The text "no" is true in Python."""
-    with pytest.raises(zoo.UsageError, match=f"^{name} is {wrong!r}; expected a truth value. Pass true or false.$"):
+    with pytest.raises(zoo.UsageError, match=f"^{name} is {wrong!r}; expected a boolean. Pass true or false.$"):
         TrainConfig(**{name: wrong})
 
 
 def test_seeds_have_32_bits():
     assert TrainConfig(seed=2**32 - 1).seed == 2**32 - 1
     with pytest.raises(
-        zoo.UsageError, match=r"^seed is 4294967296; expected 32 bits. Pass a number below 4294967296.$"
+        zoo.UsageError, match=r"^seed is 4294967296; expected a 32-bit number. Pass a number below 4294967296.$"
     ):
         TrainConfig(seed=2**32)
 
@@ -118,7 +118,7 @@ def test_choices(name, wrong, message):
 
 
 def test_replicas_go_with_mirrored():
-    message = "^replicas=2 goes with strategy='mirrored'; received strategy='auto'. Pass both, or leave replicas out.$"
+    message = "^replicas=2 requires strategy='mirrored'; received strategy='auto'. Pass both, or leave replicas out.$"
     with pytest.raises(zoo.UsageError, match=message):
         TrainConfig(replicas=2)
     assert TrainConfig(replicas=2, strategy="mirrored").replicas == 2
@@ -126,7 +126,7 @@ def test_replicas_go_with_mirrored():
 
 def test_every_replica_gets_an_example():
     with pytest.raises(
-        zoo.UsageError, match=r"^batch_size=3 is smaller than replicas=4: a device would get nothing. Pass"
+        zoo.UsageError, match=r"^batch_size=3 is smaller than replicas=4: a device would get no example. Pass"
     ):
         TrainConfig(replicas=4, strategy="mirrored", batch_size=3)
     assert TrainConfig(replicas=4, strategy="mirrored", batch_size=4).batch_size == 4
@@ -231,7 +231,7 @@ def test_reading_what_is_not_yaml(tmp_path, content):
 def test_reading_yaml_that_is_no_mapping(tmp_path, content, held):
     (tmp_path / "c.yaml").write_text(content)
     with pytest.raises(
-        zoo.UsageError, match=f"c.yaml holds {held}. Put a mapping there, with `model:`, `data:` and `con"
+        zoo.UsageError, match=f"c.yaml holds {held}; expected a mapping. Write `model:`, `data:` and `con"
     ):
         read_yaml(str(tmp_path / "c.yaml"))
 
@@ -239,5 +239,5 @@ def test_reading_yaml_that_is_no_mapping(tmp_path, content, held):
 def test_a_key_that_is_there_twice(tmp_path):
     """PyYAML takes the last one without a word."""
     (tmp_path / "c.yaml").write_text("config:\n  epochs: 5\n  seed: 1\n  epochs: 50\n")
-    with pytest.raises(zoo.UsageError, match=r"c.yaml is not YAML: .*'epochs' is there twice.*line 4"):
+    with pytest.raises(zoo.UsageError, match=r"c.yaml is not YAML: .*the key 'epochs' occurs twice.*line 4"):
         read_yaml(tmp_path / "c.yaml")

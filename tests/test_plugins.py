@@ -285,7 +285,7 @@ def test_messages_about_files(here, capsys):
     for source, message in cases.items():
         assert re.search(message, command(capsys, "list", "--plugin", source, status=2)), source
     assert "half" not in zoo.list_models() and zoo.list_plugins() == [] and "half" not in sys.modules
-    assert command(capsys, "list", "--plugin", status=2) == "zoo: --plugin came without a value. Pass --plugin NAME.\n"
+    assert command(capsys, "list", "--plugin", status=2) == "zoo: --plugin has no value. Pass --plugin NAME.\n"
 
 
 def test_installed_plugins_are_found(tmp_path):

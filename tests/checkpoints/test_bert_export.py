@@ -80,7 +80,7 @@ def test_features_are_two_vectors(exported):
 
 def test_what_does_not_fit_is_said(folder, tmp_path, capfd):
     assert cli.main(["export", str(folder), str(tmp_path / "out")]) == 2
-    assert "holds published weights. Pass --data with a data set of their classes" in capfd.readouterr().err
+    assert "holds published weights. Pass --data with a data set that has the same classes" in capfd.readouterr().err
     assert cli.main(["export", str(tmp_path), str(tmp_path / "out"), "--data", "commands"]) == 2
     assert "holds no config.json. Pass a folder as save_pretrained writes it." in capfd.readouterr().err
     file = tmp_path / "other.csv"
@@ -194,7 +194,7 @@ def test_pairs_of_texts_are_one_input(pairs, tmp_path):
     assert set(model.inputs("serving_default")) == set(model.inputs("features")) == {"text", "text_pair"}
     one, other = model.predict(["a dog\tthe dog", "a dog\t"])
     assert one["class_name"] in ("same", "other") and abs(one["probabilities"] - other["probabilities"]).max() > 1e-7
-    with pytest.raises(zoo.UsageError, match=r"takes text and text_pair\. Pass 2 with a tab between"):
+    with pytest.raises(zoo.UsageError, match=r"takes text and text_pair\. Pass 2 values separated by a tab"):
         model.predict(["a dog"])
     assert "text_pair" in (Path(path) / "README.md").read_text()
     with pytest.raises(zoo.UsageError, match="text and text_pair have different numbers of rows"):

@@ -116,7 +116,7 @@ def test_a_run_on_own_files_can_be_repeated_from_anywhere(tmp_path, monkeypatch)
     again = zoo.datasets.load(data.name, **data.arguments)
     assert repr(rows(again)) == repr(rows(data))
     assert again.arguments == data.arguments
-    assert re.search(r"own file a.csv \(SHA-256 [0-9a-f]{16}\)", data.source)
+    assert re.search(r"file a.csv \(SHA-256 [0-9a-f]{16}\)", data.source)
     absolute = zoo.datasets.load(f"csv:{tmp_path}/a.csv", columns=columns)
     assert absolute.arguments == {"columns": columns}
 

@@ -78,7 +78,7 @@ EDITS = {
         table(("unfavourable", "favourable")),
         r"the class names were neg, pos and are favourable, unfavourable; .*the train, validation and test splits have",
     ),
-    "labels flipped": (table(("pos", "neg")), r"other data: the train, validation and test splits have other content"),
+    "labels flipped": (table(("pos", "neg")), r"other data: the train, validation and test splits have different content"),
     "words corrected": (
         table().replace("lovely", "lovable"),
         r"the vocabulary had 8 entries, now without lovely and with lovable; the train",
@@ -90,7 +90,7 @@ EDITS = {
     "validation alone": (table(validation=rows(range(100, 104))), r"the validation split had 8 examples and has 4\. "),
     "rows in another order": (
         table(train=rows(SPLITS["train"])[::-1]),
-        r"other data: (the vocabulary .*in another order; )?the train split has other content, or another order\. ",
+        r"other data: (the vocabulary .*in a different order; )?the train split has different content or a different order\. ",
     ),
 }
 
@@ -229,7 +229,7 @@ def test_an_interface_of_other_data_is_no_part_of_the_run(finished, tmp_path):
         export_run(run, tmp_path / "exports")
     del written["splits"]
     (run / "interface" / "interface.json").write_text(json.dumps(written))
-    with pytest.raises(zoo.UsageError, match=r"does not say which data .*Train the model again.*--overwrite"):
+    with pytest.raises(zoo.UsageError, match=r"has no hash of its data.*Train the model again.*--overwrite"):
         export_run(run, tmp_path / "exports")
     assert not (tmp_path / "exports").exists()
 
@@ -260,7 +260,7 @@ def test_a_picture_that_is_replaced_is_noticed_and_a_folder_that_is_moved_is_not
     picture(replaced, 123_456)
     os.utime(replaced, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert replaced.stat().st_size == facts.st_size
-    with pytest.raises(zoo.UsageError, match="other data: the train split has other content"):
+    with pytest.raises(zoo.UsageError, match="other data: the train split has different content"):
         again(tmp_path / "moved")
     assert contents(run) == before
 

@@ -26,7 +26,7 @@ def test_embedded_sets_hold_what_they_say(name):
             np.testing.assert_array_equal(one[key], other[key])
     numbers = [n for e in held for n in np.ravel(e.get("label", e.get("tags", [])))]
     assert set(numbers) == set(range(len(data.class_names)))
-    assert ("made-up" in data.source) == (name in MADE_UP), "never evidence for a result"
+    assert ("synthetic" in data.source) == (name in MADE_UP), "never evidence for a result"
     assert name in zoo.datasets.list_datasets()
 
 

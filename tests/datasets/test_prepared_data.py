@@ -125,7 +125,7 @@ def test_an_input_shape_that_is_none(digits, wrong):
 
 
 def test_the_data_decides_the_classes(digits):
-    message = r"^num_classes=12 contradicts data set 'digits', which asks for 10. Leave num_classes out.$"
+    message = r"^num_classes=12 contradicts data set 'digits', which needs 10. Leave num_classes out.$"
     with pytest.raises(zoo.UsageError, match=message):
         digits.prepare("cnn", num_classes=12)
     assert digits.prepare("cnn", num_classes=10).arguments["num_classes"] == 10
@@ -150,7 +150,7 @@ def test_a_model_of_another_task(digits, monkeypatch):
         digits.prepare("tagger")
     assert str(caught.value) == (
         "Model 'tagger' serves tagging, forecasting; data set 'digits' is for image_classification. "
-        f"Choose a model for it: {', '.join(zoo.list_models(task='image_classification'))}."
+        f"Choose a model for this data: {', '.join(zoo.list_models(task='image_classification'))}."
     )
 
 

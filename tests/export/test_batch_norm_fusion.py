@@ -201,7 +201,7 @@ def saved(normalized, path):
 def test_the_proof_is_of_the_fused_weights(normalized, tmp_path):
     facts, weights, ops = saved(normalized, tmp_path / "saved")
     assert facts["weights_sha256"] == artifact.weights_hash(normalized[0]) != facts["served_weights_sha256"]
-    assert weights == "6 tensors, bit by bit the live model's with batch norm fused"
+    assert weights == "6 tensors, identical to the trained model's with batch norm fused"
     assert facts["form"]["name"] == "served" and "Rsqrt" not in ops
 
 
@@ -211,7 +211,7 @@ def test_a_model_that_fusing_would_change_is_saved_as_it_is(normalized, tmp_path
     monkeypatch.setattr(batch_norm_fusion, "_together", lambda *pair: [w * 1.01 for w in together(*pair)])
     facts, weights, ops = saved(normalized, tmp_path / "saved")
     assert facts["served_weights_sha256"] == facts["weights_sha256"]
-    assert weights == "10 tensors, bit by bit the live model's"
+    assert weights == "10 tensors, identical to the trained model's"
     assert facts["form"]["name"] == "unfused" and "Rsqrt" in ops
 
 
@@ -233,6 +233,6 @@ def test_a_model_of_ones_own_is_told_what_it_lacks(tmp_path):
     model = own("probabilities")
     model.get_layer("norm").moving_mean.assign([np.nan] * 4)
     with pytest.raises(
-        zoo.UsageError, match="Check how it was trained: weights of the layer 'norm' are NaN or infinite"
+        zoo.UsageError, match="Check the training: weights of the layer 'norm' are NaN or infinite"
     ):
         zoo.export.save(model, prepared.interface, tmp_path / "saved")

@@ -82,8 +82,8 @@ def section(card, title):
 def test_it_says_what_the_model_is(tmp_path):
     card = model_card(folder(tmp_path), {})
     assert card.startswith(
-        "# some_model for letters\n\nFor text classification, 1,234 parameters; exported by savedmodel-zoo 9.8 with "
-        "TensorFlow 2.21.0. It takes `text` and answers `class_name` and `probabilities`.\n"
+        "# some_model for letters\n\nA model for text classification with 1,234 parameters, exported by savedmodel-zoo 9.8 with "
+        "TensorFlow 2.21.0. Its input is `text`, its output `class_name` and `probabilities`.\n"
     )
     for line in (
         "- Data: letters, the post",
@@ -97,7 +97,7 @@ def test_it_says_what_the_model_is(tmp_path):
     assert measured == "| metric | model | baseline |\n|---|---|---|\n| **F1 of d** | 0.2500 |  |\n" + (
         "| accuracy | 0.7500 | 0.5000 |\n\n1,200 examples.\n\n"
     )
-    assert not re.search(r"confused|!\[", card)
+    assert not re.search(r"confus|!\[", card)
 
 
 def test_every_metric_is_in_the_table_once(tmp_path):
@@ -121,8 +121,8 @@ def test_a_small_confusion_matrix_is_shown_whole(tmp_path):
     report = {"confusion_matrix": [[1200, 0, 0.5], [0, 2, 0], [1, 0, 3]], "class_names": ["a|b", "*c*", "d"]}
     card = model_card(folder(tmp_path), report)
     assert section(card, "Measured on the test split").endswith(
-        "Rows are what an example is, columns what was answered:\n\n"
-        "| is \\ answered | a\\|b | \\*c\\* | d |\n|---|---:|---:|---:|\n"
+        "Rows are true classes, columns predicted classes:\n\n"
+        "| true \\ predicted | a\\|b | \\*c\\* | d |\n|---|---:|---:|---:|\n"
         "| **a\\|b** | 1,200 | 0 | 0.50 |\n| **\\*c\\*** | 0 | 2 | 0 |\n| **d** | 1 | 0 | 3 |\n\n"
     )
 
@@ -134,9 +134,9 @@ def test_of_a_large_one_the_most_frequent_confusions(tmp_path):
         matrix[0, column] = 2
     names = [f"n{i}" for i in range(12)]
     card = model_card(folder(tmp_path / "a"), {"confusion_matrix": matrix.tolist(), "class_names": names})
-    table = re.search(r"Confused most often:\n\n(.*?)\n\n", card, re.DOTALL)[1].splitlines()
+    table = re.search(r"Most frequent confusions:\n\n(.*?)\n\n", card, re.DOTALL)[1].splitlines()
     assert table[:5] == [
-        "| is | answered | times |",
+        "| true | predicted | examples |",
         "|---|---|---|",
         "| n4 | n3 | 9 of 59 |",
         "| n3 | n4 | 7 of 57 |",
@@ -146,7 +146,7 @@ def test_of_a_large_one_the_most_frequent_confusions(tmp_path):
     card = model_card(
         folder(tmp_path / "b"), {"confusion_matrix": np.eye(12, dtype=int).tolist(), "class_names": names}
     )
-    assert "Nothing was confused." in card
+    assert "No class was confused with another." in card
 
 
 def test_pictures_and_paths_are_right_from_where_the_card_stands(tmp_path):
@@ -158,7 +158,7 @@ def test_pictures_and_paths_are_right_from_where_the_card_stands(tmp_path):
         links = re.findall(r"!\[(.*?)\]\((.*?)\)", card)
         assert [name for name, _ in links] == ["Confusion matrix", "Curves"]
         assert all((base / link).is_file() for _, link in links)
-        assert f"What follows in this section is run in {place}." in card
+        assert f"Run the examples of this section in {place}." in card
         assert (base / re.search(r"`([\w./]+golden.npz)`", card)[1]).is_file()
     assert "`zoo verify saved_model/1`" in card
     assert "`cd saved_model/1 && sha256sum --check assets.extra/SHA256SUMS`" in card
@@ -167,9 +167,9 @@ def test_pictures_and_paths_are_right_from_where_the_card_stands(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("curves", None, r"The figure curves is '.*', which is no PNG file. Pass one, or leave it out"),
-        ("curves", b"GIF89a", r"The figure curves is '.*', which is no PNG file"),
-        ("../curves", PNG, r"The figure's name '../curves' is no name of a file. Use small letters, numbers and _"),
+        ("curves", None, r"The figure curves is '.*', which is not a PNG file. Pass one, or leave it out"),
+        ("curves", b"GIF89a", r"The figure curves is '.*', which is not a PNG file"),
+        ("../curves", PNG, r"The figure's name '../curves' is not valid. Use lower-case letters, numbers and _"),
     ],
 )
 def test_figures_that_are_none_are_refused(tmp_path, name, content, message):

@@ -75,22 +75,22 @@ def test_openvino_of_an_artifact(saved, run_python, tmp_path):
     content = storage.read_json(folder / "verification.json")
     assert content["passed"] and content["runtimes"] == {"openvino": "agrees"}
     # The golden examples have another length: what these answers are compared with proves nothing of the training.
-    assert content["proof"] is False and content["compared_with"].startswith("inputs made for the comparison")
+    assert content["proof"] is False and content["compared_with"].startswith("TensorFlow's outputs of the SavedModel for generated inputs")
     assert content["checks"][0]["difference"] < content["checks"][0]["allowed"] == 1e-4
     assert content["source"]["sha256"] == storage.sha256(saved / "saved_model.pb")
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert (
-        card.startswith("# attention of digit_rows for OpenVINO") and "`zoo.json` says how the inputs are made" in card
+        card.startswith("# attention of digit_rows for OpenVINO") and "`zoo.json` describes how to make the inputs" in card
     )
     assert storage.read_json(folder / "zoo.json")["preprocessor"]
-    assert "| takes | `series` | float32 | batch, 5, 8 |" in card and "the length is fixed to 5" in card
-    assert "what could be checked holds; it carries no proof" in conversion.summary(folder)
+    assert "| input | `series` | float32 | batch, 5, 8 |" in card and "the length is fixed to 5" in card
+    assert "all possible checks passed; no training proof is available" in conversion.summary(folder)
     with pytest.raises(UsageError, match=r"holds a model that `zoo convert` wrote.*Pass the SavedModel that"):
         zoo.export.verify(folder.parent)
 
 
 def test_what_cannot_be_converted_says_why_and_leaves_nothing(saved, plain, tmp_path):
-    names = "takes or answers strings"
+    names = "has strings as inputs or outputs"
     for path, options, message in (
         (saved, {"to": "tensorrt"}, r"Unknown format 'tensorrt'. Did you mean 'litert'"),
         (saved, {"to": "onnx", "sequence_length": 0}, "sequence_length is 0; expected at least 1"),
@@ -108,7 +108,7 @@ def test_what_cannot_be_converted_says_why_and_leaves_nothing(saved, plain, tmp_
         assert leftovers(path.parent if path == saved else path) == []
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"holds mine.txt, no versions"):
+    with pytest.raises(UsageError, match=r"contains mine.txt, which are not versions"):
         convert(saved, "onnx", output=tmp_path / "taken")
 
 
@@ -121,12 +121,12 @@ def test_onnx_of_a_foreign_savedmodel(plain, run_python):
     assert content["passed"] and not content["proof"] and content["source"]["signature"] == "mixed"
     card = (folder / "README.md").read_text(encoding="utf-8")
     for row in (
-        "| takes | `a` | int32 | batch |",
-        "| takes | `b` | float32 | batch, 3 |",
-        "| answers | `wide` | float32 |",
+        "| input | `a` | int32 | batch |",
+        "| input | `b` | float32 | batch, 3 |",
+        "| output | `wide` | float32 |",
     ):
         assert row in card
-    assert "answered inputs made for the comparison as TensorFlow does" in card
+    assert "compared with TensorFlow's outputs of the SavedModel for generated inputs" in card
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_an_artifact_says_what_it_is_and_holds_nothing_dangerous(saved):
     assert facts["hashes"]["saved_model.pb"] and facts["sizes"]["saved_model.pb"] > 1000
     assert facts["model"]["name"] == "embedding_lstm" and facts["parameters"] > 100
     text = describe(saved).text()
-    assert "takes   text: string (batch)" in text and "No dangerous op" in text
+    assert "input   text: string (batch)" in text and "No dangerous op" in text
 
 
 def test_json_of_the_command_line(saved, capsys):
@@ -104,7 +104,7 @@ def test_a_custom_op_and_a_table_from_a_file_of_the_graph_s_choice_are_named(sav
         graph.graph_def.library.function[0].node_def.add(name="mine", op="MyOwnOp")
 
     found = operations.scan(operations.read(rewritten(saved, tmp_path / "custom", custom))).dangerous
-    assert [(f.op, f.node, f.what) for f in found] == [("MyOwnOp", "mine", "is no op of TensorFlow's core")]
+    assert [(f.op, f.node, f.what) for f in found] == [("MyOwnOp", "mine", "is not a built-in op of TensorFlow")]
 
     def chosen(graph):
         for node in graph.graph_def.node:
@@ -116,7 +116,7 @@ def test_a_custom_op_and_a_table_from_a_file_of_the_graph_s_choice_are_named(sav
         del graph.asset_file_def[:]
 
     found = operations.scan(operations.read(rewritten(saved, tmp_path / "chosen", chosen))).dangerous
-    assert {f.what for f in found} == {"reads '/etc/passwd', which is no asset"}
+    assert {f.what for f in found} == {"reads '/etc/passwd', which is not an asset"}
 
 
 def test_a_savedmodel_of_keras_is_described_without_its_facts(tmp_path):

@@ -215,7 +215,7 @@ def test_no_room_and_no_right(outcomes, reason):
     (line,) = [line for line in outcome["said"].splitlines() if line.startswith("zoo: ")]
     assert line.startswith(f"zoo: Cannot write a SavedModel to {bases[place]}: ")
     assert reason in line
-    assert line.endswith("Nothing was published; make room or pass another folder, and try again.")
+    assert line.endswith("Nothing was published. Free disk space or pass another folder, and try again.")
     assert intact(bases[place], ["1"])
 
 

@@ -73,7 +73,7 @@ def test_adapted_normalization_is_exported_as_trained(prepared, arrays, tmp_path
     assert abs(right(path, prepared.interface) - live) <= 0.05
     lines = json.loads((path / "assets.extra" / "verification.json").read_text())["checks"]
     (line,) = [line for line in lines if line["name"] == "accuracy on raw test examples"]
-    assert line["passed"] and "artifact 0." in line["detail"] and "live model 0." in line["detail"]
+    assert line["passed"] and "artifact 0." in line["detail"] and "trained model 0." in line["detail"]
 
 
 MIRRORED = """
@@ -215,7 +215,7 @@ def test_inputs_that_are_scaled_twice_are_refused(prepared, arrays, tmp_path):
     x, y = arrays
     model = trained(classifier(L.Rescaling(1 / 255)), (x * 255, y))
     with pytest.raises(
-        UsageError, match=r"trained on inputs from 0 to 255 .* gives it 0 to 1 .*Rescaling.*prepared\.batches"
+        UsageError, match=r"trained on inputs from 0 to 255 .* returns 0 to 1 .*Rescaling.*prepared\.batches"
     ):
         zoo.export.save(model, prepared.interface, tmp_path / "model")
     assert not (tmp_path / "model").exists()
@@ -233,10 +233,10 @@ def test_a_report_of_another_model_is_refused(prepared, arrays, tmp_path):
     good = trained(classifier(), arrays)
     report = zoo.evaluate(good, prepared)
     assert report["accuracy"] > 0.85
-    with pytest.raises(UsageError, match=r"The report says accuracy 0\.\d+; on \d+ raw test examples .* worse"):
+    with pytest.raises(UsageError, match=r"accuracy is 0\.\d+ in the report, but .* on \d+ raw test examples, .* worse"):
         zoo.export.save(classifier(), prepared.interface, tmp_path / "model", report=report)
     swapped = dataclasses.replace(prepared.interface, class_names=prepared.interface.class_names[::-1])
-    with pytest.raises(UsageError, match="The report names the classes"):
+    with pytest.raises(UsageError, match="The report has the classes"):
         zoo.export.save(good, swapped, tmp_path / "model", report=report)
     assert not (tmp_path / "model").exists()
 
@@ -284,7 +284,7 @@ def test_golden_examples_pass_and_the_accuracy_differs(prepared, arrays, tmp_pat
 
     monkeypatch.setattr(signatures, "served_copy", altered)
     with pytest.raises(
-        UsageError, match=r"verification: accuracy on raw test examples: .*artifact 0\.\d+, live model 0"
+        UsageError, match=r"verification failed: accuracy on raw test examples: .*artifact 0\.\d+, trained model 0"
     ):
         zoo.export.save(model, dataclasses.replace(interface, examples=chosen), tmp_path / "model")
 

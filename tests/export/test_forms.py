@@ -48,7 +48,7 @@ def test_a_form_of_ones_own_is_exported_and_verified(digits, tmp_path):
     verdict = zoo.export.verify(path, runtimes=["openvino"])
     assert verdict.passed, verdict.table()
     seen = {check.name: check for check in verdict.checks}
-    assert seen["weights"].detail == "4 tensors, bit by bit the live model's rounded to bfloat16"
+    assert seen["weights"].detail == "4 tensors, identical to the trained model's rounded to bfloat16"
     assert seen["form"].detail == "bfloat16 allows outputs to differ by 0.02: weights have 8 bits of precision"
     moved = seen["predict probabilities, batch 64"]
     assert moved.allowed == 0.02 and forms.ROUNDING < moved.difference < 0.02
@@ -62,7 +62,7 @@ def test_a_form_that_exceeds_its_tolerance_is_not_published_and_the_next_one_is(
     model, interface = digits
     strict = forms.Form("strict", forms.ROUNDING, "", write=to_bfloat16)
     with pytest.raises(
-        UsageError, match=r"not published, it failed its verification: .*probabilities, batch 64: large"
+        UsageError, match=r"not published, because its verification failed: .*probabilities, batch 64: large"
     ):
         zoo.export.save(model, interface, tmp_path / "none", forms=[strict])
     assert not (tmp_path / "none").exists()
@@ -86,7 +86,7 @@ def test_an_artifact_cannot_allow_everything(digits, tmp_path):
     storage.write_json(file, facts | {"form": facts["form"] | {"tolerance": 2.0}})
     seen = {check.name: check for check in zoo.export.verify(path, runtimes=()).checks}
     assert seen["replay in a clean process"].passed is False
-    assert "allows a difference of 2.0, with which nothing is compared" in seen["replay in a clean process"].detail
+    assert "the tolerance in zoo.json is 2.0; expected more than 0 and less than 1" in seen["replay in a clean process"].detail
 
 
 @pytest.fixture(scope="module")
@@ -131,5 +131,5 @@ def test_layers_are_prepared_for_a_trace_and_not_longer(recurrent):
 
 def test_an_op_that_a_form_excludes_is_named(recurrent, tmp_path):
     form = forms.Form("no fused ops", 1e-5, "", excluded_ops=frozenset({"BlockLSTM"}))
-    with pytest.raises(UsageError, match=r"holds BlockLSTM, which the form 'no fused ops' must not. Leave the op out"):
+    with pytest.raises(UsageError, match=r"contains BlockLSTM, which the form 'no fused ops' excludes. Change the layer"):
         traced(*recurrent, tmp_path / "sources", form)

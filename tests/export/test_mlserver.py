@@ -159,18 +159,18 @@ def test_wrong_requests_get_a_sentence_and_the_next_one_is_right(address, golden
         ([{**image, "name": "image"}], {}, "serving_default takes image_bytes; received image. Send these names."),
         ([image], {"signature_name": "nothing"}, r"There is no signature 'nothing'; the SavedModel has .*serving_def"),
         ([{**image, "data": ["?"]}], {}, "image_bytes is not base64 at element 0 "),
-        ([{**image, "data": [7]}], {}, "image_bytes has 7 as element 0, no string. Send strings."),
+        ([{**image, "data": [7]}], {}, "image_bytes has 7 as element 0, which is not a string. Send strings."),
         (
             [{**image, "shape": [2]}],
             {},
-            r"image_bytes cannot be read: cannot reshape .* Send as much data as its shape says",
+            r"image_bytes cannot be read: cannot reshape .* Send as many values as its shape requires",
         ),
         ([{**image, "shape": [1, 1]}], {}, r"image_bytes has the shape \[1, 1\]; expected \(None,\)"),
         ([{**image, "datatype": "FP32", "data": [1]}], {}, "image_bytes is FP32; expected BYTES"),
         (
             [{**image, "data": ["bm90aGluZw=="]}],
             {},
-            "serving_default refused the request: .*row 0: this is no PNG, JPEG, BMP or GIF",
+            "serving_default rejected the request: .*row 0: this is no PNG, JPEG, BMP or GIF",
         ),
     ):
         status, answer = infer(address, inputs, **parameters)

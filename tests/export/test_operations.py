@@ -53,7 +53,7 @@ def test_what_every_savedmodel_has_is_machinery(graph):
     assert {f.op for f in found.machinery} == {"SaveV2", "RestoreV2", "MergeV2Checkpoints", *dangers.TABLES[1:]}
 
 
-UNKNOWN = "reads a file whose name is not known to be an asset's"
+UNKNOWN = "reads a file that is not proven to be an asset"
 
 
 def test_a_table_s_file_is_an_asset_only_where_that_is_proven(graph):
@@ -80,7 +80,7 @@ def test_a_table_s_file_is_an_asset_only_where_that_is_proven(graph):
     node = function.node_def.add(name="fixed", op="Const")
     node.attr["value"].tensor.string_val.append(b"/etc/passwd")
     table.input[1] = "fixed:output:0"
-    assert dangerous(graph) == {(table.op, "reads '/etc/passwd', which is no asset")}
+    assert dangerous(graph) == {(table.op, "reads '/etc/passwd', which is not an asset")}
 
 
 def test_a_table_that_is_bound_to_something_else_is_no_asset(graph):
@@ -92,17 +92,17 @@ def test_a_table_that_is_bound_to_something_else_is_no_asset(graph):
     chosen = graph.graph_def.node.add(name="chosen", op="Const")
     chosen.attr["value"].tensor.string_val.append(b"/etc/passwd")
     bound[place] = len(graph.object_graph_def.nodes) - 1
-    assert {what for _, what in dangerous(graph)} == {"reads '/etc/passwd', which is no asset"}
+    assert {what for _, what in dangerous(graph)} == {"reads '/etc/passwd', which is not an asset"}
     bound[place] = kept
     assert not dangerous(graph)
     graph.graph_def.node.add(name="late", op="AssignVariableOp", input=["Variable", "chosen"])
-    assert {what for _, what in dangerous(graph)} == {"reads '/etc/passwd', which is no asset"}
+    assert {what for _, what in dangerous(graph)} == {"reads '/etc/passwd', which is not an asset"}
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../../etc/passwd", "a/../../b", "gs://bucket/words", "", "."])
 def test_an_asset_outside_of_its_folder_is_dangerous(graph, name):
     graph.asset_file_def[0].filename = name
-    assert dangerous(graph) == {("asset_file_def", f"names {name!r}, which is outside of assets/")}
+    assert dangerous(graph) == {("asset_file_def", f"names {name!r}, which is outside assets/")}
 
 
 def test_what_restoring_comes_to_may_not_save(graph):
@@ -151,7 +151,7 @@ def test_what_only_some_machines_serve_is_no_danger_and_no_artifact_of_ours(grap
     assert dangerous(graph) == set()
     assert operations.check(graph, ours=False).passed
     verdict = operations.check(graph)
-    assert verdict.passed is False and "CudnnRNNV3 runs on NVIDIA GPUs alone" in verdict.detail
+    assert verdict.passed is False and "CudnnRNNV3 runs only on NVIDIA GPUs" in verdict.detail
 
 
 def test_a_savedmodel_of_which_loaders_may_take_another_part_is_refused(saved, tmp_path):
@@ -159,12 +159,12 @@ def test_a_savedmodel_of_which_loaders_may_take_another_part_is_refused(saved, t
     proto.ParseFromString((saved / "saved_model.pb").read_bytes())
     (tmp_path / "saved_model.pb").write_bytes(proto.SerializeToString())
     (tmp_path / "saved_model.cpb").touch()
-    with pytest.raises(UsageError, match=r"holds a saved_model.cpb beside saved_model.pb.*Pass a SavedModel with one"):
+    with pytest.raises(UsageError, match=r"contains both saved_model.cpb and saved_model.pb.*Pass a SavedModel with only one"):
         operations.read(tmp_path)
     (tmp_path / "saved_model.cpb").unlink()
     proto.meta_graphs.add().CopyFrom(proto.meta_graphs[0])
     (tmp_path / "saved_model.pb").write_bytes(proto.SerializeToString())
-    with pytest.raises(UsageError, match=r"holds 2 graphs, tagged 'serve' and 'serve'.*expected one"):
+    with pytest.raises(UsageError, match=r"contains 2 graphs, tagged 'serve' and 'serve'.*expected one"):
         operations.read(tmp_path)
 
 

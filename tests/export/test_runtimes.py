@@ -58,7 +58,7 @@ def test_every_installed_runtime_agrees(saved):
         assert seen[name].passed and seen[name].difference < 1e-5, name
         assert "batches of 64 and 3" in seen[name].detail
     for name in ("serving_default", "top_k", "OpenVINO predict", "LiteRT predict", "C API serving_default"):
-        assert seen[f"{name}, accuracy"].passed and " right, live model " in seen[f"{name}, accuracy"].detail, name
+        assert seen[f"{name}, accuracy"].passed and " correct, trained model " in seen[f"{name}, accuracy"].detail, name
 
 
 def test_what_was_promised_at_export_is_recorded(saved):
@@ -86,7 +86,7 @@ def test_strings_are_no_failure_unless_they_are_promised(saved):
         outcome = comparison.compare("onnxruntime", saved, asked, "serving_default", [], promised)
         assert outcome.state == "cannot be converted"
         assert outcome.checks[0].passed is passed
-        assert "serving_default takes or answers strings (image_bytes, class_name)" in outcome.checks[0].detail
+        assert "serving_default has strings as inputs or outputs (image_bytes, class_name)" in outcome.checks[0].detail
 
 
 def test_a_runtime_that_answers_fewer_rows_differs(saved):
@@ -106,7 +106,7 @@ def test_a_model_that_loads_and_cannot_answer_fails(saved, tmp_path):
     asked = questions(saved)["predict"]
     odd = {name: value[:, :5] for name, value in asked.inputs.items()}
     answered = comparison._converted("openvino", saved, "predict", comparison.Question(odd, asked.outputs), tmp_path)
-    assert answered["error"].startswith("was converted and loaded, and fails when it is asked: ")
+    assert answered["error"].startswith("was converted and loaded, but fails when it runs: ")
     outcome = comparison.judged("openvino", saved, {"predict": asked}, answered, promised=False)
     assert outcome.state == "differs" and outcome.checks[0].passed is False
 
@@ -116,8 +116,8 @@ def test_a_promise_of_another_machine_is_not_broken_here(saved, monkeypatch):
     for named, passed in ((False, None), (True, False)):
         (check,), states, _ = verification._check_runtimes(saved, {"c_api": True}, named)
         assert check.passed is passed and states == {"c_api": "not installed"}
-        assert check.detail.startswith("promised, but not installed here: nothing was compared (") is not named
-    with pytest.raises(UsageError, match=r"C API cannot be asked here: no C compiler.*leave c_api out"):
+        assert check.detail.startswith("agreed at the export, but is not installed here, so nothing was compared (") is not named
+    with pytest.raises(UsageError, match=r"C API cannot run on this machine: no C compiler.*leave c_api out"):
         zoo.export.save(None, None, saved.parent, runtimes=["c_api"])  # before anything is looked at
 
 
@@ -127,7 +127,7 @@ def test_what_is_not_installed_is_said(saved, monkeypatch):
     for promised, passed in ((False, None), (True, False)):
         outcome = comparison.compare("c_api", saved, asked, "predict", [], promised)
         assert (outcome.state, outcome.checks[0].passed) == ("not installed", passed)
-        assert outcome.checks[0].detail == "no C compiler; install one, or set CC to it"
+        assert outcome.checks[0].detail == "no C compiler; install one, or set CC to its path"
 
 
 def test_a_runtime_s_name_is_checked_first(saved):
@@ -174,8 +174,8 @@ def test_a_foreign_savedmodel_is_checked_as_far_as_that_goes(tmp_path):
     seen = lines(verdict)
     assert seen["serving_default y, batch 4 and 2"].passed
     assert seen["OpenVINO serving_default"].difference < 1e-5
-    assert seen["serving_default, empty batch"].detail == "answered [0] rows"
-    assert "what could be checked holds; it carries no proof of what was trained" in verdict.table().splitlines()[-1]
+    assert seen["serving_default, empty batch"].detail == "returned [0] rows"
+    assert "all possible checks passed; no training proof is available of what was trained" in verdict.table().splitlines()[-1]
 
 
 def test_what_could_do_harm_is_not_run(tmp_path):
@@ -189,7 +189,7 @@ def test_what_could_do_harm_is_not_run(tmp_path):
     verdict = verify(foreign(writes, tmp_path / "evil"))
     assert not verdict.passed and not trace.exists()
     assert "WriteFile writes files (node WriteFile in function" in lines(verdict)["ops"].detail
-    assert "FAILED; it carries no proof" in verdict.table()
+    assert "FAILED; no training proof is available" in verdict.table()
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def test_what_keras_exports_and_fixed_batches_and_texts(tmp_path):
 
     verdict = verify(foreign(fixed, tmp_path / "fixed"))
     assert verdict.passed, verdict.table()
-    assert "takes no other batch" in lines(verdict)["serving_default"].detail
+    assert "has no other batch size" in lines(verdict)["serving_default"].detail
     assert lines(verdict)["note"].detail.endswith("has a fixed batch")
 
     @signature(tf.TensorSpec([None], tf.string, "text"))

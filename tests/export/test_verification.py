@@ -116,7 +116,7 @@ def test_inputs_without_a_batch_and_a_batch_that_is_refused():
     seen, answers = probe._probe(pairs, [{"x": np.ones((4, 2), np.float32)}], False, 1e-5)
     assert "InvalidArgument" in seen["whole"] and answers["y"].shape == (4, 2)
     (line, *_) = foreign._lines("pairs", seen)
-    assert line.passed is None and line.detail.startswith("answers 4 rows and refuses 2: ")
+    assert line.passed is None and line.detail.startswith("accepts 4 rows and rejects 2: ")
 
 
 def test_a_signature_without_an_output_proves_nothing():
@@ -155,12 +155,12 @@ def test_types_that_are_no_plain_tensors_are_named(odd_signature):
 def test_what_the_c_program_does_not_take(odd_signature):
     graph = meta_graph_pb2.MetaGraphDef()
     graph.signature_def["wide"].CopyFrom(odd_signature)
-    assert c_api._refused(graph, ["wide"]) == "the graph is tagged [], and the program asks for ['serve']"
+    assert c_api._refused(graph, ["wide"]) == "the graph has the tags [], but the program needs ['serve']"
     graph.meta_info_def.tags.append("serve")
     assert c_api._refused(graph, ["wide"]) is None
     for i in range(70):
         graph.signature_def["wide"].outputs[f"y{i}"].name = "y:0"
-    assert c_api._refused(graph, ["wide"]) == "wide has 71 outputs, and the program takes 64"
+    assert c_api._refused(graph, ["wide"]) == "wide has 71 outputs, but the program supports at most 64"
     assert f"#define LIMIT {c_api.LIMIT}\n" in c_api.SOURCE.read_text()
     assert c_api._has_loaded(b"LOADED\n") and not c_api._has_loaded(None)
 

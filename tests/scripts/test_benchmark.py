@@ -87,7 +87,7 @@ def test_a_contender_that_trains_something_else_is_refused():
 def test_a_contender_that_dies_is_named(tmp_path):
     job = {"contender": "keras", "folder": str(tmp_path), "threads": 1}
     worker = training.Worker([sys.executable, "-c", "raise SystemExit('no memory')"], job)
-    with pytest.raises(zoo.UsageError, match="A contender ended: no memory Look into"):
+    with pytest.raises(zoo.UsageError, match="A contender ended: no memory Leave it out"):
         worker.answer()
     worker.close()
 
@@ -121,7 +121,7 @@ def test_the_worker_of_pytorch_runs_without_this_package(tmp_path):
     ("words", "message"),
     [
         (["--families", "cn"], r"--families has 'cn'. Did you mean 'cnn'\?"),
-        (["--batch_sizes", "0"], r"--batch_sizes has 0; expected 1 to 100000. Pass --batch_sizes 1, say"),
+        (["--batch_sizes", "0"], r"--batch_sizes has 0; expected 1 to 100000. Try --batch_sizes 1"),
     ],
 )
 def test_wrong_options_of_serving_are_named(words, message, capsys):
@@ -132,7 +132,7 @@ def test_wrong_options_of_serving_are_named(words, message, capsys):
 @pytest.mark.parametrize("length", ["0", "-3"])
 def test_a_benchmark_of_no_steps_is_refused(length, capsys):
     assert cli.main(["benchmark", "serving", "--families", "bert", "--length", length]) == 2
-    assert f"--length has {length}; expected at least 1. Pass --length 50, say." in capsys.readouterr().err
+    assert f"--length has {length}; expected at least 1. Try --length 50." in capsys.readouterr().err
 
 
 def test_serving_knows_every_family():

@@ -89,7 +89,7 @@ BAD = {
     "unknown model": (["train", "--model", "cn", "--data", "digits"], r"Unknown model 'cn'. Did you mean 'cnn'"),
     "no model": (["train", "--data", "digits"], r"No model was given. Pass --model with one of .*cnn"),
     "no data": (["train", "--model", "cnn"], r"No data set was given. Pass --data with one of .*clinc_oos"),
-    "model without name": (["train", "--model"], r"--model came without a value"),
+    "model without name": (["train", "--model"], r"--model has no value"),
     "unknown option": (
         [*TRAIN, "--model.filtres", "3"],
         r"Unknown option --model\.filtres. Did you mean '--model\.filters'",
@@ -108,7 +108,7 @@ BAD = {
         r"--config\.schedule is cosin. Pass constant or linear",
     ),
     "out of range": ([*TRAIN, "--config.epochs", "0"], r"epochs is 0; expected a whole number of at least 1"),
-    "contradiction": ([*TRAIN, "--config.replicas", "2"], r"replicas=2 goes with strategy='mirrored'"),
+    "contradiction": ([*TRAIN, "--config.replicas", "2"], r"replicas=2 requires strategy='mirrored'"),
     "unknown task": (
         ["list", "--task", "image_clasification"],
         r"No model serves .* Did you mean 'image_classification'",
@@ -254,7 +254,7 @@ def test_a_file_that_is_no_image_is_named(run, image, tmp_path):
     done = run_zoo("predict", run[0], image, text, check=False)
     assert done.returncode == 2 and done.stdout == ""
     assert re.fullmatch(
-        r"zoo: Cannot answer \S*letter.txt: .*this is no PNG, JPEG, BMP or GIF file.*Pass another file\.\n", done.stderr
+        r"zoo: Cannot predict for \S*letter.txt: .*this is no PNG, JPEG, BMP or GIF file.*Pass another file\.\n", done.stderr
     )
     done = run_zoo("predict", run[0], tmp_path / "none.png", check=False)
     assert done.returncode == 2 and "none.png: No such file" in done.stderr

@@ -37,7 +37,7 @@ def made(end=END, **facts):
         (made(losses={"loss": 2.03, "val_loss": 1.0}), CHECK, "passed", r"loss 1\.5e-02"),
         (made(losses={"loss": 2.0, "val_loss": 0.97}), CHECK, "failed", r"loss 3\.0e-02 \(at most 2\.0e-02\)"),
         (made(losses={"loss": float("nan"), "val_loss": 1.0}), CHECK, "failed", r"the losses are .*nan"),
-        (made(steps=3), CHECK, "failed", rf"took 3 steps, not {STEPS}"),
+        (made(steps=3), CHECK, "failed", rf"the run has 3 steps, expected {STEPS}"),
         (made(devices=["/device:CPU:0"]), CHECK, "failed", r"the weights are on /device:CPU:0, not on the GPU"),
         (made(), Check("cudnn on", cudnn=True), "failed", r"the graph has no cuDNN ops"),
         (made(cudnn_ops=True), Check("cudnn on", cudnn=True), "passed", r"weights"),
@@ -64,7 +64,7 @@ def test_rounding_is_that_of_bfloat16():
 
 
 def test_weights_that_did_not_move_prove_nothing():
-    assert judge(made(START), made(START), CHECK, "gpu") == ("failed", "the reference has not moved its weights")
+    assert judge(made(START), made(START), CHECK, "gpu") == ("failed", "the reference run has not changed its weights")
 
 
 def test_rounding_of_large_weights_is_not_held_against_a_small_movement():
@@ -97,7 +97,7 @@ def test_every_family_has_arguments_for_the_first_task_that_it_serves():
     [
         (["--check", "flaot32"], r"Unknown check 'flaot32'\. Pass one of float32, xla,.*export\."),
         (["nothing*"], r"No model matches 'nothing\*'\. Pass a name that `zoo list` prints\."),
-        (["--jobs", "0"], r"--jobs 0 --limit 300 allow nothing\. Pass numbers above 0\."),
+        (["--jobs", "0"], r"--jobs is 0 and --limit is 300; expected numbers above 0\. Try --jobs 1 --limit 300\."),
         (["--device", "tpu"], r"--device|invalid choice"),
     ],
 )
@@ -127,7 +127,7 @@ def test_what_a_process_died_of_is_told(tmp_path):
     assert (tmp_path / "bad.log").read_text().startswith("-1\n")
     assert (
         runner._process(["-c", "import os; os.kill(os.getpid(), 9)"], "cpu", "dead")
-        == "exit status -9: it said nothing"
+        == "exit status -9: no output"
     )
     assert runner._process(["-c", "pass"], "cpu", "good") == ""
 

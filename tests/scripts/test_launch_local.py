@@ -126,7 +126,7 @@ def test_the_first_failure_is_the_status_and_the_others_are_ended(source, status
     started = time.monotonic()
     code, _, err = launch("import time; time.sleep(0.3);" + source, SLEEP, patience=0.5)
     assert code == status
-    assert f"zoo: worker 0 ended with status {status}; 1 other has 0.5 s to notice." in err
+    assert f"zoo: worker 0 ended with status {status}; 1 other worker has 0.5 s to stop." in err
     assert time.monotonic() - started < 20
 
 
@@ -134,7 +134,7 @@ def test_the_others_have_time_to_notice():
     noticing = "import os, time, sys; time.sleep(1.5); os.write(1, b'saved\\n'); sys.exit(5)"
     code, out, err = launch(noticing, "import sys; sys.exit(3)", noticing, patience=30)
     assert sorted(out.splitlines()) == ["[worker 2] saved", "saved"]
-    assert code == 3 and "worker 1 ended with status 3; 2 others have 30 s" in err
+    assert code == 3 and "worker 1 ended with status 3; 2 other workers have 30 s" in err
 
 
 def test_one_that_does_not_obey_is_killed():
@@ -199,7 +199,7 @@ def test_the_workers_commands():
         ]
 
 
-EXAMPLE = r"Pass `zoo launch-local 2 -- train --model cnn --data digits`, say\."
+EXAMPLE = r"Try `zoo launch-local 2 -- train --model cnn --data digits`\."
 
 
 @pytest.mark.parametrize(
@@ -210,11 +210,11 @@ EXAMPLE = r"Pass `zoo launch-local 2 -- train --model cnn --data digits`, say\."
         (["-2", "--", "train"], r"^The number of workers is -2; "),
         (["two", "--", "train"], r"^The number of workers is two; "),
         (["2", "train", "--", "x"], r"^The number of workers is 2 train; "),
-        (["2"], rf"^No command came after --; expected one that trains\. {EXAMPLE}$"),
-        (["2", "--"], r"^No command came after --"),
+        (["2"], rf"^No command follows --; expected `train` and its options\. {EXAMPLE}$"),
+        (["2", "--"], r"^No command follows --"),
         (["2", "--", "predict", "runs/a"], rf"^`zoo predict` does not train; .* {EXAMPLE}$"),
-        (["2", "--", "train", "--cluster=a:1"], r"^--cluster=a:1 came after --; .* Leave it out\.$"),
-        (["2", "--", "train", "--task-index", "0"], r"^--task-index came after --; .* Leave it out\.$"),
+        (["2", "--", "train", "--cluster=a:1"], r"^--cluster=a:1 is not allowed after --, .* Leave it out\.$"),
+        (["2", "--", "train", "--task-index", "0"], r"^--task-index is not allowed after --, .* Leave it out\.$"),
     ],
 )
 def test_words_that_cannot_be_meant(words, message):

@@ -81,10 +81,10 @@ def test_folds_are_runs_and_their_figures_are_rows(recipes, tmp_path, capsys):
 
 def test_what_is_wrong_is_said_in_one_line(recipes, tmp_path, capsys):
     (recipes / "tiny.yaml").write_text("# nothing\n" + RECIPE)
-    with pytest.raises(zoo.UsageError, match=r"The first line of tiny.yaml is '# nothing'. Write its command there"):
+    with pytest.raises(zoo.UsageError, match=r"The first line of tiny.yaml is '# nothing'. Write the command there"):
         results.recipe_command("tiny")
     with pytest.raises(
-        zoo.UsageError, match=r"The run of tiny in .* is not complete: .*Pass the recipe to `zoo results`"
+        zoo.UsageError, match=r"The run of tiny in .* is not complete: .*Run `zoo results tiny`"
     ):
         results.rows("tiny", tmp_path / "none")
     assert cli.main(["results", "tyni"]) == 2

@@ -35,6 +35,6 @@ def test_a_contender_that_answers_otherwise_is_not_measured():
     pieces = (*SPECIAL, "a", "b")
     ours = WordPiecePreprocessor((*SPECIAL, "b", "a"), 8)
     with pytest.raises(
-        zoo.UsageError, match=r"tokenizers makes \[2, 5, 3\] of the text 'a', the SavedModel \[2, 6, 3\]"
+        zoo.UsageError, match=r"tokenizers converts the text 'a' to \[2, 5, 3\], the SavedModel to \[2, 6, 3\]"
     ):
         check_alike({"zoo": ours, "tokenizers": library_encoder(pieces)}, ["a"])

@@ -85,21 +85,21 @@ def test_a_vocabulary_from_a_data_set_and_from_files(tmp_path, capsys):
     assert cli.main(["vocabulary", "--data", "commands", "--size", "120", "--path", str(file)]) == 0
     said = capsys.readouterr().out
     assert (
-        f"{file}: {len(read_pieces(file)):,} pieces from 720 texts." in said and "words of the test split, 0." in said
+        f"{file}: {len(read_pieces(file)):,} subword tokens from 720 texts." in said and "words in the test split, 0." in said
     )
     texts = tmp_path / "texts.txt"
     texts.write_text("Low Lower\nlowest\n\n" * 20 + "unseen ß\n")
     again = tmp_path / "again.txt"
     assert cli.main(["vocabulary", "--files", str(texts), "--cased", "--size", "40", "--path", str(again)]) == 0
-    assert "Of 10 words of every tenth line, which training left out, " in (said := capsys.readouterr().out), said
+    assert "Of 10 words in every tenth line, not used for training, " in (said := capsys.readouterr().out), said
     assert "Low" in read_pieces(again)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "Neither --data nor --files came; expected one of them"),
-        (["--data", "commands", "--files", "x"], "Both --data and --files came"),
+        ([], "Neither --data nor --files was given; expected one of them"),
+        (["--data", "commands", "--files", "x"], "Both --data and --files were given"),
         (["--files", "nowhere.txt"], "Cannot read nowhere.txt"),
         (["--data", "digits"], "Data set 'digits' has image, label and no text"),
         (["--data", "commands", "--size", "6"], "No vocabulary of 6 pieces"),
@@ -117,5 +117,5 @@ def test_wrong_vocabulary_commands_are_one_line(words, message, tmp_path, monkey
 def test_an_existing_vocabulary_stays(tmp_path, capsys):
     (tmp_path / "vocab.txt").write_text("mine")
     assert cli.main(["vocabulary", "--data", "commands", "--path", str(tmp_path / "vocab.txt")]) == 2
-    assert "is there already. Pass another --path" in capsys.readouterr().err
+    assert "already exists. Pass another --path" in capsys.readouterr().err
     assert (tmp_path / "vocab.txt").read_text() == "mine"

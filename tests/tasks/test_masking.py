@@ -278,9 +278,9 @@ def test_corpus_writes_training_texts_once(tmp_path, capsys, monkeypatch):
     second = [" ".join(e["text"].decode().split()) for e in zoo.datasets.load("number_words").train.as_numpy_iterator()]
     assert lines == [*first, *second] and f"c.txt: {len(lines):,} lines" in said
     assert cli.main(words) == 2
-    assert "c.txt is there already, and is not written over. Remove it" in capsys.readouterr().err
+    assert "c.txt already exists and is not overwritten. Remove it" in capsys.readouterr().err
     assert cli.main(["corpus", "--data", "digits", "--path", "d.txt"]) == 2
-    assert "'digits' holds image, label, and no text. Choose another data set." in capsys.readouterr().err
+    assert "'digits' holds image, label, but no text. Choose another data set." in capsys.readouterr().err
     assert cli.main(["corpus", "--path", "d.txt"]) == 2
     assert "zoo corpus needs data sets and a file. Pass --data NAME" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["c.txt"]

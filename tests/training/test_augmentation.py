@@ -450,7 +450,7 @@ IMAGES = spec()
         (["flop"], IMAGES, "Unknown augmentation 'flop'. Did you mean 'flip'?"),
         ([3], IMAGES, "Unknown augmentation 3. Valid: crop, cutmix, flip, mixup, rand_augment."),
         (["flip", "crop", "flip"], IMAGES, "augmentation names 'flip' twice; expected it once. Remove one of the two."),
-        (["mixup", "crop"], IMAGES, "'crop' after what mixes images: .* last. Put 'crop' before them."),
+        (["mixup", "crop"], IMAGES, "'crop' after 'mixup' or 'cutmix': .* last. Put 'crop' before them."),
         (["flip"], spec((None, 28, 28)), r"the model's inputs are float32 \(None, 28, 28\)."),
         (
             ["flip"],

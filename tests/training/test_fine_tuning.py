@@ -52,14 +52,14 @@ def texts():
         ),
         (
             {"warmup_from_zero": True},
-            r"^warmup_from_zero=true means nothing without a warm-up. Pass warmup_fraction=0.1",
+            r"^warmup_from_zero=true has no effect without a warm-up. Pass warmup_fraction=0.1",
         ),
-        ({"warmup_from_zero": 1}, r"^warmup_from_zero is 1; expected a truth value"),
+        ({"warmup_from_zero": 1}, r"^warmup_from_zero is 1; expected a boolean"),
         ({"adam_beta_2": 1}, r"^adam_beta_2 is 1; expected at least 0 and less than 1. Pass adam_beta_2=0.98, say.$"),
         ({"adam_epsilon": 0}, r"^adam_epsilon is 0; expected a number above 0"),
         (
             {"adam_epsilon": 1e-8, "optimizer": "sgd"},
-            r"^adam_epsilon=1e-08 goes with optimizer='adam' or 'adamw'.*Leave",
+            r"^adam_epsilon=1e-08 requires optimizer='adam' or 'adamw'.*Leave",
         ),
         (
             {"layer_decay": 0},
@@ -72,8 +72,8 @@ def texts():
         ),
         ({"freeze": [3]}, r"^freeze has 3; expected a layer's name or a pattern. Pass 'block_\*', say.$"),
         ({"lora_rank": 0}, r"^lora_rank is 0; expected a whole number of at least 1. Pass lora_rank=1, say.$"),
-        ({"lora_layers": ["a"]}, r"^lora_layers=\['a'\] means nothing without lora_rank. Pass lora_rank=8, say.$"),
-        ({"closed_form": True, "lora_rank": 2}, r"^lora_rank=2 means nothing with closed_form=true"),
+        ({"lora_layers": ["a"]}, r"^lora_layers=\['a'\] has no effect without lora_rank. Pass lora_rank=8, say.$"),
+        ({"closed_form": True, "lora_rank": 2}, r"^lora_rank=2 has no effect with closed_form=true"),
     ],
 )
 def test_settings_that_cannot_be(options, message):

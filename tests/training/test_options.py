@@ -390,12 +390,12 @@ def test_memory_that_does_not_suffice_is_one_sentence():
     [
         ({"class_weights": {"eleven": 2.0}}, r"class_weights has the class 'eleven'\. "),
         ({"batch_size": 2, "accumulation_steps": 3}, r"batch_size=2 cannot be divided into accumulation_steps=3 parts"),
-        ({"jit_compile": True, "accumulation_steps": 2}, r"jit_compile=true does not go with accumulation_steps=2"),
-        ({"min_delta": 0.1}, r"min_delta=0.1 means nothing without patience"),
-        ({"closed_form": True, "ema_momentum": 0.9}, r"ema_momentum=0.9 means nothing with closed_form=true"),
+        ({"jit_compile": True, "accumulation_steps": 2}, r"jit_compile=true cannot be combined with accumulation_steps=2"),
+        ({"min_delta": 0.1}, r"min_delta=0.1 has no effect without patience"),
+        ({"closed_form": True, "ema_momentum": 0.9}, r"ema_momentum=0.9 has no effect with closed_form=true"),
         ({"augmentation": ["mixup", "mixup"]}, r"augmentation names 'mixup' twice; expected it once. Remove one"),
         ({"augmentation": ["flop"]}, r"Unknown augmentation 'flop'\. Did you mean 'flip'"),
-        ({"augmentation": ["mixup", "flip"]}, r"augmentation has 'flip' after what mixes images.*Put 'flip' before"),
+        ({"augmentation": ["mixup", "flip"]}, r"augmentation has 'flip' after 'mixup' or 'cutmix'.*Put 'flip' before"),
         ({"class_weights": "equal"}, r"class_weights is 'equal'\. Pass 'balanced'"),
         (
             {"class_weights": {"3": -1}},

@@ -320,7 +320,7 @@ def test_a_model_of_two_replicas(run_python, tmp_path):
         write_picture(tmp_path / "picture.png"),
     )
     assert (
-        "inside: A SavedModel is written outside any strategy. Call zoo.export.save after strategy.scope()"
+        "inside: A SavedModel cannot be written inside a distribution strategy. Call zoo.export.save after strategy.scope()"
         in done.stdout
     )
     assert "mirrored: MirroredVariable" in done.stdout

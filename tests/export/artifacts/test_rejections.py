@@ -44,7 +44,7 @@ def test_a_copy_that_differs_is_not_published(model, prepared, tmp_path, monkeyp
         model,
         prepared.interface,
         tmp_path / "new",
-        r"not published, it failed its verification: .*probabilities, batch 64: largest difference .*weights: 4 tensors, not",
+        r"not published, because its verification failed: .*probabilities, batch 64: largest difference .*weights: 4 tensors, different",
     )
 
 
@@ -69,7 +69,7 @@ def test_the_graph_does_not_tell_where_it_was_written(base):
 def test_a_model_that_answers_nan_is_not_published(model, prepared, report, tmp_path):
     broken = prepared.build()
     broken.set_weights([w * np.nan for w in model.get_weights()])
-    with pytest.raises(UsageError, match="probabilities, batch 64: holds values that are not finite"):
+    with pytest.raises(UsageError, match="probabilities, batch 64: has values that are not finite"):
         zoo.export.save(broken, prepared.interface, tmp_path / "new", report={**report, "log_loss": float("nan")})
     assert not (tmp_path / "new").exists()
 
@@ -91,7 +91,7 @@ def test_what_other_runtimes_cannot_serve_is_not_published(digits, prepared, tmp
     message = str(refused.value)
     assert "input image of predict is float64, expected one of float32, int32, int64, string" in message
     assert "ops: PyFunc runs Python" in message
-    assert "Check which layer the op belongs to" in message
+    assert "Check which layer uses the op" in message
     assert not (tmp_path / "new").exists()
 
 
@@ -103,20 +103,20 @@ def test_model_and_interface_must_belong_together(prepared, digits, tmp_path):
         built(num_classes=12),
         prepared.interface,
         tmp_path / "new",
-        r"answers 12 classes, the interface names 10. Pass the interface of the data that the model was trained on",
+        r"has 12 classes, the interface has 10. Pass the interface of the data that the model was trained on",
     )
     refuse(
         built(input_shape=(8, 9, 1)),
         prepared.interface,
         tmp_path / "new",
-        r"takes \[8, 9, 1\], the interface's preprocessor makes \[8, 8, 1\]. Pass the interface of the data",
+        r"takes \[8, 9, 1\], but the interface's preprocessor returns \[8, 8, 1\]. Pass the interface of the data",
     )
     examples = dataclasses.replace(prepared.interface.examples, requests={"image_bytes": np.zeros(0, object)})
     refuse(
         built(),
         dataclasses.replace(prepared.interface, examples=examples),
         tmp_path / "new",
-        r"The interface holds no examples, so that nothing could be verified. Use data with a test split",
+        r"The interface has no examples, so nothing could be verified. Use data with a test split",
     )
 
 
@@ -132,7 +132,7 @@ def test_models_that_cannot_be_exported(prepared, tmp_path):
     sequential = keras.Sequential([image, keras.layers.Flatten(), keras.layers.Dense(10)])
     for model in (Subclassed(), sequential):
         kind = type(model).__name__
-        message = rf"takes a Functional Keras model, .*; received a {kind}. Pass keras.Model\(model"
+        message = rf"needs a Functional Keras model, .*; received a {kind}. For a Sequential, pass keras.Model\(model"
         refuse(model, prepared.interface, tmp_path / "new", message)
     refuse(
         keras.Model(image, keras.layers.Dense(10, name="probabilities")(flat)),
@@ -144,7 +144,7 @@ def test_models_that_cannot_be_exported(prepared, tmp_path):
         keras.Model([image, keras.Input((8, 8, 1))], first),
         prepared.interface,
         tmp_path / "new",
-        r"takes {'image': \[8, 8, 1\], .*}, the interface's preprocessor makes {'image': \[8, 8, 1\]}",
+        r"takes {'image': \[8, 8, 1\], .*}, but the interface's preprocessor returns {'image': \[8, 8, 1\]}",
     )
     refuse(
         keras.Model(image, [first, second]),
@@ -185,11 +185,11 @@ def test_a_layer_without_config_is_named(prepared, tmp_path):
 def test_a_folder_with_something_else_is_left_alone(model, prepared, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(
-        UsageError, match=r"exists and holds notes.txt, no versions of a SavedModel. .*nothing was changed"
+        UsageError, match=r"exists and contains notes.txt, which are not versions of a SavedModel. .*Nothing was changed"
     ):
         zoo.export.save(model, prepared.interface, tmp_path)
     (tmp_path / "notes.txt").rename(tmp_path / "01")  # no version either: nobody finds it as `1`
-    with pytest.raises(UsageError, match=r"exists and holds 01, no versions"):
+    with pytest.raises(UsageError, match=r"exists and contains 01, which are not versions"):
         zoo.export.save(model, prepared.interface, tmp_path)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("01", "mine")]
 
@@ -197,7 +197,7 @@ def test_a_folder_with_something_else_is_left_alone(model, prepared, tmp_path):
 def test_paths_that_cannot_be_folders(model, prepared, base, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(UsageError, match=r"file exists and is not a folder. Pass another folder to export to"):
+    with pytest.raises(UsageError, match=r"file exists and is not a folder. Pass another folder for the export"):
         zoo.export.save(model, prepared.interface, file)
     with pytest.raises(
         UsageError, match=r"Cannot write a SavedModel to .*/file/below: .*Not a directory.* pass another"
@@ -206,11 +206,11 @@ def test_paths_that_cannot_be_folders(model, prepared, base, tmp_path):
     assert file.read_text() == "mine"
     for name in ("lr[0.1]", "a*", "what?", "back\\slash"):
         with pytest.raises(
-            UsageError, match=r"has one of \* \? \[ \\ in it, which TensorFlow takes for a pattern when it"
+            UsageError, match=r"contains one of \* \? \[ \\, which TensorFlow interprets as a pattern when it"
         ):
             zoo.export.save(model, prepared.interface, tmp_path / name / "digits")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
-    with pytest.raises(UsageError, match=r"holds README.md, assets, assets.extra, no versions"):
+    with pytest.raises(UsageError, match=r"contains README.md, assets, assets.extra, which are not versions"):
         zoo.export.save(model, prepared.interface, base / "1")
 
 

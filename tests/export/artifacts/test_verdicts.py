@@ -51,13 +51,13 @@ def test_the_verdict_on_a_published_artifact(base):
         "ok SHA256SUMS 11 files unchanged",
         "ok clean process neither keras nor zoo can be imported there",
         "ok serving_default class_name, batch 64 0 of 64 differ",
-        f"ok serving_default, accuracy {right} of 64 right, live model {right}",
+        f"ok serving_default, accuracy {right} of 64 correct, trained model {right}",
         "ok serving_default probabilities, batch 64 largest difference N, allowed N",
         "ok serving_default probabilities, batch 3 largest difference N, allowed N",
-        "ok serving_default, empty batch refused with a sentence",
+        "ok serving_default, empty batch rejected with a message",
         "ok predict probabilities, batch 64 largest difference N, allowed N",
         "ok features features, batch 3 largest difference N, allowed N",
-        "ok weights 4 tensors, bit by bit the live model's",
+        "ok weights 4 tensors, identical to the trained model's",
         "ok labels 10, in the model's order",
         "ok signature contract named, dynamic batch, plain types",
     ):
@@ -119,7 +119,7 @@ def test_replay_finds_other_weights_under_right_sums(base, copy):
     artifact_paths.write_sums(copy)
     verdict = verify(copy, runtimes=())
     wrong = failed(verdict)
-    assert wrong["weights"] == "4 tensors, not those of the live model"
+    assert wrong["weights"] == "4 tensors, different from the trained model's"
     assert {"serving_default probabilities, batch 64", "predict probabilities, batch 3"} < set(wrong)
     differences = {c.name: c.difference for c in verdict.checks}
     assert differences["serving_default probabilities, batch 64"] > 1e-3
@@ -143,7 +143,7 @@ def test_a_flipped_byte_is_found(copy):
     wrong = failed(verify(copy, runtimes=()))
     assert wrong["SHA256SUMS"] == "variables/variables.data-00000-of-00001 was changed"
     assert "DataLossError" in wrong["replay in a clean process"]
-    with pytest.raises(UsageError, match=rf"{copy} cannot be loaded: .*`zoo verify {copy}` says what is wrong"):
+    with pytest.raises(UsageError, match=rf"{copy} cannot be loaded: .*`zoo verify {copy}` to find the cause"):
         zoo.export.load(copy)
 
 
@@ -168,13 +168,13 @@ def test_a_process_that_is_not_clean_or_dies_is_no_verdict(base, tmp_path, monke
 @pytest.mark.parametrize("name", ["golden.npz", "zoo.json"])
 def test_without_its_proof_there_is_nothing_to_verify(copy, name):
     (copy / "assets.extra" / name).unlink()
-    with pytest.raises(UsageError, match=rf"carries no assets.extra/{name}, so there is nothing to compare with"):
+    with pytest.raises(UsageError, match=rf"has no assets.extra/{name}, so there is nothing to compare with"):
         verify(copy, runtimes=())
 
 
 def test_without_a_verdict_there_is_none_to_read(copy):
     (copy / "assets.extra" / "verification.json").unlink()
-    with pytest.raises(UsageError, match=rf"{copy} carries no verdict. `zoo export` writes SavedModels that carry one"):
+    with pytest.raises(UsageError, match=rf"{copy} has no recorded verdict. `zoo export` writes SavedModels with one"):
         Verification.read(copy)
 
 
@@ -205,13 +205,13 @@ def test_comparison_is_relative_above_one_and_absolute_below():
 
 def test_values_that_are_not_finite_are_no_agreement():
     for value in (np.nan, np.inf):
-        assert compared({"x": [value]}, {"x": [value]})["x"] == (False, "holds values that are not finite")
-        assert compared({"x": [1.0]}, {"x": [value]})["x"] == (False, "holds values that are not finite")
+        assert compared({"x": [value]}, {"x": [value]})["x"] == (False, "has values that are not finite")
+        assert compared({"x": [1.0]}, {"x": [value]})["x"] == (False, "has values that are not finite")
 
 
 def test_outputs_that_only_one_side_has():
     rows = compared({"x": [1.0]}, {"y": [1.0]})
-    assert rows == {"x": (False, "missing in the answer"), "y": (False, "golden.npz holds nothing for it")}
+    assert rows == {"x": (False, "missing in the outputs"), "y": (False, "golden.npz has no data for it")}
 
 
 def test_a_label_may_differ_at_a_tie_and_nowhere_else():

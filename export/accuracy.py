@@ -104,12 +104,12 @@ def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any])
     if score is None:
         return None
     sample: Any = interface.sample or interface.examples
-    takes, function = live.signatures(model, interface)[score.signature]
-    assert takes is not None, "a score needs raw requests"
-    given = {name: sample.requests[name] for name in takes}
+    function = live.signatures(model, interface)[score.signature]
+    assert function.takes is not None, "a score needs raw requests"
+    given = {name: sample.requests[name] for name in function.takes}
     with live.whole_float32():
         # Traced once: eager decoding of 1,000 images would take longer than the export.
-        specs = {name: interface.preprocessor.requests[name].spec for name in takes}
+        specs = {name: interface.preprocessor.requests[name].spec for name in function.takes}
         answers = live.answers_to(given, tf.function(function, input_signature=[specs], autograph=False), _SECONDS)
     count = len(next(iter(answers.values())))
     given, targets = {k: v[:count] for k, v in given.items()}, sample.targets[score.target][:count]

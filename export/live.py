@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import tasks
-from zoo.export.graph.signatures import Tensors, by_input, heads, signature_functions
+from zoo.export.graph.signatures import SignatureFunction, Tensors, by_input, heads, signature_functions
 from zoo.export.standalone import arrays
 
 if TYPE_CHECKING:
@@ -35,16 +36,21 @@ def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndar
     examples = interface.examples
     inputs = by_input(model, examples.inputs)
     found = {f"targets/{name}": values for name, values in examples.targets.items()}
-    for name, (takes, function) in functions.items():
+    for takes in dict.fromkeys(function.takes for function in functions.values()):
         kind, given = ("inputs", inputs) if takes is None else ("requests", {k: examples.requests[k] for k in takes})
+        alike = {name: function for name, function in functions.items() if function.takes == takes}
         found |= {f"{kind}/{k}": v for k, v in given.items()}
-        found |= {f"answers/{name}/{k}": v for k, v in answers_to(given, function).items()}
+        found |= {f"answers/{k}": v for k, v in answers_to(given, functools.partial(_all_answers, alike)).items()}
     return found
 
 
-def signatures(
-    model: keras.Model, interface: Interface
-) -> dict[str, tuple[tuple[str, ...] | None, Callable[[Tensors], Tensors]]]:
+def _all_answers(functions: Mapping[str, SignatureFunction], batch: Tensors) -> Tensors:
+    """Returns the outputs of several signatures of the same inputs, as SIGNATURE/NAME; the inputs are prepared once."""
+    prepared = next(iter(functions.values())).prepare(batch)
+    return {f"{name}/{k}": v for name, f in functions.items() for k, v in f.answer(*prepared).items()}
+
+
+def signatures(model: keras.Model, interface: Interface) -> dict[str, SignatureFunction]:
     """Returns the function of each signature, computed by the trained model, as `signature_functions` does; labels come
     from the list of class names, not from a lookup table."""
     names = tf.constant([name.encode() for name in interface.class_names], tf.string)

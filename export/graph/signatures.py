@@ -73,9 +73,15 @@ def served_model(
         return lambda **inputs: function(checked(inputs))
 
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
+    # Traced once for all signatures: decoding images takes more ops than many models have.
+    serve = tf.function(preprocessor.serve, autograph=False)
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
-        name: (checking(function), model_inputs(network) if takes is None else {key: raw[key] for key in takes}, form)
-        for name, (takes, function) in signature_functions(task, preprocessor, functions, label).items()
+        name: (
+            checking(function),
+            model_inputs(network) if function.takes is None else {key: raw[key] for key in function.takes},
+            form,
+        )
+        for name, function in signature_functions(task, preprocessor, functions, label, serve).items()
     }
     if several and not form.is_like(forms.PORTABLE):
         wanted[PORTABLE] = (*wanted["predict"][:2], forms.PORTABLE)
@@ -87,41 +93,55 @@ def served_model(
     return module, traced
 
 
+@dataclasses.dataclass(frozen=True)
+class SignatureFunction:
+    """What a signature computes from a batch of inputs by name: named outputs.
+
+    Attributes:
+        takes: names of its raw requests, None for `predict`, which takes model inputs.
+        prepare: function from the batch to model inputs and what else the preprocessor found.
+        answer: function from these two to the outputs.
+    """
+
+    takes: tuple[str, ...] | None
+    prepare: Callable[[Tensors], tuple[Tensors, Tensors]]
+    answer: Callable[[Tensors, Tensors], Tensors]
+
+    def __call__(self, batch: Tensors) -> Tensors:
+        """Returns the outputs for a batch of inputs."""
+        return self.answer(*self.prepare(batch))
+
+
 def signature_functions(
     task: tasks.Task,
     preprocessor: Any,
     functions: Mapping[str, Callable[[Tensors, Tensors], Tensors]],
     label: Callable[[tf.Tensor], tf.Tensor],
-) -> dict[str, tuple[tuple[str, ...] | None, Callable[[Tensors], Tensors]]]:
-    """Returns the function of each signature, for the artifact's model as well as for the trained model.
+    serve: Callable[[Tensors], tuple[Tensors, Tensors]] | None = None,
+) -> dict[str, SignatureFunction]:
+    """Returns the function of each signature by name, for the artifact's model as well as for the trained model.
 
     Args:
         task: declares the signatures; `features` has the inputs of `serving_default`.
         preprocessor: makes model inputs from raw requests.
         functions: the result of `heads`.
         label: function from class numbers to labels.
-
-    Returns:
-        By signature, the names of its raw requests (None for `predict`, which takes model inputs) and a function from a
-        batch of inputs by name to named outputs.
+        serve: the preprocessor's `serve` or the same in compiled form.
     """
     declared = dict(task.signatures)
     if "features" in functions:
         default = task.signatures["serving_default"]
         declared["features"] = dataclasses.replace(default, answer=lambda served: dict(served.outputs), head="features")
 
-    def answering(signature: tasks.Signature) -> Callable[[Tensors], Tensors]:
-        def answer(requests: Tensors) -> Tensors:
-            inputs, extras = preprocessor.serve(requests)
+    def answering(signature: tasks.Signature) -> SignatureFunction:
+        def answer(inputs: Tensors, extras: Tensors) -> Tensors:
             outputs = functions[signature.head](inputs, extras)
             return signature.answer(tasks.Served(outputs, label, extras, preprocessor))
 
-        return answer
+        return SignatureFunction(signature.takes(preprocessor.requests), serve or preprocessor.serve, answer)
 
-    found: dict[str, tuple[tuple[str, ...] | None, Callable[[Tensors], Tensors]]] = {
-        name: (signature.takes(preprocessor.requests), answering(signature)) for name, signature in declared.items()
-    }
-    return {"predict": (None, lambda inputs: functions["predict"](dict(inputs), {})), **found}
+    predict = SignatureFunction(None, lambda inputs: (dict(inputs), {}), functions["predict"])
+    return {"predict": predict, **{name: answering(signature) for name, signature in declared.items()}}
 
 
 def served_copy(model: keras.Model, content: Content) -> keras.Model:

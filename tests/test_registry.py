@@ -109,7 +109,7 @@ def test_a_module_may_register_again(scratch):
 
 @pytest.mark.parametrize("title", ["make_thing_model", "build_thing", "thing", "build_model", "build__model"])
 def test_a_builder_has_the_right_name(scratch, title):
-    with pytest.raises(ValueError, match=f"A builder is called build_NAME_model; received {title}. Rename"):
+    with pytest.raises(ValueError, match=f"The name of a builder must be build_NAME_model; received {title}. Rename"):
         register(builder(title))
 
 

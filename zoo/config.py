@@ -3,76 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from zoo import config_checks as checks
 from zoo.errors import UsageError, did_you_mean
 
-AUGMENTATIONS = ("flip", "crop", "rand_augment", "mixup", "cutmix")
-MIXING = ("mixup", "cutmix")  # these mix the targets too
-_WHOLE = {
-    "epochs": 1,
-    "batch_size": 1,
-    "accumulation_steps": 1,
-    "warmup_steps": 0,
-    "patience": 1,
-    "keep_best": 0,
-    "seed": 0,
-    "replicas": 1,
-    "steps_per_call": 1,
-    "checkpoint_steps": 1,
-    "keep_checkpoints": 1,
-    "lora_rank": 1,
-}
-_OPTIONAL = (
-    "clip_norm",
-    "weight_decay",
-    "adam_beta_1",
-    "adam_beta_2",
-    "adam_epsilon",
-    "ema_momentum",
-    "lora_rank",
-    "monitor",
-    "patience",
-    "replicas",
-    "checkpoint_steps",
-)
+Schedule = Literal["constant", "linear", "cosine"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]
+Strategy = Literal["auto", "one_device", "mirrored", "multi_worker", "tpu"]
 _ADAM = ("adam_beta_1", "adam_beta_2", "adam_epsilon")
 
 
-def check_augmentation_names(names: Sequence[str]) -> None:
-    """Raises UsageError unless `names` is a list of known augmentations, each once, with mixup and cutmix last."""
-    if isinstance(names, str) or not isinstance(names, Sequence):
-        raise UsageError(f"augmentation is {names!r}; expected a list of names. Pass augmentation=['flip'], say.")
-    for index, name in enumerate(names):
-        if name not in AUGMENTATIONS:
-            raise UsageError(f"Unknown augmentation {name!r}. {did_you_mean(str(name), AUGMENTATIONS)}")
-        if name in names[:index]:
-            raise UsageError(f"augmentation names {name!r} twice; expected it once. Remove one of the two.")
-        if name not in MIXING and set(names[:index]) & set(MIXING):
-            raise UsageError(
-                f"augmentation has {name!r} after 'mixup' or 'cutmix': {list(names)}; expected 'mixup' and 'cutmix' last. "
-                f"Put {name!r} before them."
-            )
-
-
-def _check_patterns(field: str, patterns: Any) -> None:
-    """Raises UsageError unless `patterns` is a list of layer names or patterns."""
-    if isinstance(patterns, str) or not isinstance(patterns, Sequence):
-        raise UsageError(
-            f"{field} is {patterns!r}; expected a list of names or patterns. Pass {field}=['block_*'], say."
-        )
-    for pattern in patterns:
-        if not isinstance(pattern, str) or not pattern:
-            raise UsageError(f"{field} has {pattern!r}; expected a layer's name or a pattern. Pass 'block_*', say.")
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _option(default: Any, check: Callable[[str, Any], Any]) -> Any:
+    """Declares an option: its default and the function that checks a value of it; None is valid if it is the default."""
+    settings: dict[str, Any] = {"metadata": {"check": check}}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=list, **settings)
+    return dataclasses.field(default=default, **settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,165 +88,51 @@ class TrainConfig:
         10
     """
 
-    epochs: int = 10
-    batch_size: int = 64
-    accumulation_steps: int = 1
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = 0
-    warmup_fraction: float = 0.0
-    warmup_from_zero: bool = False
-    weight_decay: float | None = None
-    adam_beta_1: float | None = None
-    adam_beta_2: float | None = None
-    adam_epsilon: float | None = None
-    layer_decay: float = 1.0
-    freeze: list[str] = dataclasses.field(default_factory=list)
-    lora_rank: int | None = None
-    lora_layers: list[str] = dataclasses.field(default_factory=list)
-    clip_norm: float | None = None
-    ema_momentum: float | None = None
-    label_smoothing: float = 0.0
-    class_weights: dict[str, float] | Literal["balanced"] | None = None
-    augmentation: list[str] = dataclasses.field(default_factory=list)
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"] = "float32"
-    monitor: str | None = None
-    patience: int | None = None
-    min_delta: float = 0.0
-    keep_best: int = 0
-    seed: int = 0
-    deterministic: bool = False
-    strategy: Literal["auto", "one_device", "mirrored", "multi_worker", "tpu"] = "auto"
-    replicas: int | None = None
-    steps_per_call: int = 32
-    jit_compile: bool | Literal["auto"] = "auto"
-    checkpoint_steps: int | None = None
-    keep_checkpoints: int = 2
-    group_by_length: bool = False
-    closed_form: bool = False
-    histograms: bool = False
+    epochs: int = _option(10, checks.whole(1))
+    batch_size: int = _option(64, checks.whole(1))
+    accumulation_steps: int = _option(1, checks.whole(1))
+    optimizer: str = _option("adam", checks.named("adam"))
+    learning_rate: float = _option(1e-3, checks.positive)
+    schedule: Schedule = _option("constant", checks.one_of(*typing.get_args(Schedule)))
+    warmup_steps: int = _option(0, checks.whole(0))
+    warmup_fraction: float = _option(0.0, checks.fraction(0.1))
+    warmup_from_zero: bool = _option(False, checks.boolean)
+    weight_decay: float | None = _option(None, checks.not_negative)
+    adam_beta_1: float | None = _option(None, checks.fraction(0.9))
+    adam_beta_2: float | None = _option(None, checks.fraction(0.98))
+    adam_epsilon: float | None = _option(None, checks.positive)
+    layer_decay: float = _option(1.0, checks.factor)
+    freeze: list[str] = _option([], checks.patterns)
+    lora_rank: int | None = _option(None, checks.whole(1))
+    lora_layers: list[str] = _option([], checks.patterns)
+    clip_norm: float | None = _option(None, checks.positive)
+    ema_momentum: float | None = _option(None, checks.fraction(0.99))
+    label_smoothing: float = _option(0.0, checks.fraction(0.1))
+    class_weights: dict[str, float] | Literal["balanced"] | None = _option(None, checks.class_weights)
+    augmentation: list[str] = _option([], checks.augmentations)
+    precision: Precision = _option("float32", checks.one_of(*typing.get_args(Precision)))
+    monitor: str | None = _option(None, checks.named("val_loss"))
+    patience: int | None = _option(None, checks.whole(1))
+    min_delta: float = _option(0.0, checks.not_negative)
+    keep_best: int = _option(0, checks.whole(0))
+    seed: int = _option(0, checks.whole(0, 2**32))
+    deterministic: bool = _option(False, checks.boolean)
+    strategy: Strategy = _option("auto", checks.one_of(*typing.get_args(Strategy)))
+    replicas: int | None = _option(None, checks.whole(1))
+    steps_per_call: int = _option(32, checks.whole(1))
+    jit_compile: bool | Literal["auto"] = _option("auto", checks.boolean_or_auto)
+    checkpoint_steps: int | None = _option(None, checks.whole(1))
+    keep_checkpoints: int = _option(2, checks.whole(1))
+    group_by_length: bool = _option(False, checks.boolean)
+    closed_form: bool = _option(False, checks.boolean)
+    histograms: bool = _option(False, checks.boolean)
 
     def __post_init__(self) -> None:
-        self._check_numbers()
-        self._check_choices()
-        self._check_combinations()
-
-    def _check_numbers(self) -> None:
-        for name, least in _WHOLE.items():
-            value = getattr(self, name)
-            optional = name in _OPTIONAL and value is None
-            if not optional and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise UsageError(
-                    f"{name} is {value!r}; expected a whole number of at least {least}. Pass {name}={max(1, least)}, say."
-                )
-        if self.seed >= 2**32:
-            raise UsageError(f"seed is {self.seed}; expected a 32-bit number. Pass a number below {2**32}.")
-        for name in ("learning_rate", "clip_norm", "adam_epsilon"):
-            value = getattr(self, name)
-            if not (name in _OPTIONAL and value is None) and not (_is_finite(value) and value > 0):
-                raise UsageError(f"{name} is {value!r}; expected a number above 0. Pass {name}=0.001, say.")
-        for name in ("weight_decay", "min_delta"):
-            value = getattr(self, name)
-            if not (name in _OPTIONAL and value is None) and not (_is_finite(value) and value >= 0):
-                raise UsageError(f"{name} is {value!r}; expected a number of at least 0. Pass {name}=0.01, say.")
-        fractions = {"ema_momentum": 0.99, "label_smoothing": 0.1, "warmup_fraction": 0.1}
-        for name, example in {**fractions, "adam_beta_1": 0.9, "adam_beta_2": 0.98}.items():
-            value = getattr(self, name)
-            if not (name in _OPTIONAL and value is None) and not (_is_finite(value) and 0 <= value < 1):
-                raise UsageError(
-                    f"{name} is {value!r}; expected at least 0 and less than 1. Pass {name}={example}, say."
-                )
-        if not (_is_finite(self.layer_decay) and 0 < self.layer_decay <= 1):
-            raise UsageError(
-                f"layer_decay is {self.layer_decay!r}; expected a number above 0 and at most 1. Pass layer_decay=0.95, say."
-            )
-
-    def _check_choices(self) -> None:
-        for name in ("deterministic", "group_by_length", "closed_form", "histograms", "warmup_from_zero"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name} is {getattr(self, name)!r}; expected a boolean. Pass true or false.")
-        for name in ("optimizer", "monitor"):
-            value = getattr(self, name)
-            if not (name in _OPTIONAL and value is None) and not (isinstance(value, str) and value):
-                example = {"optimizer": "adam", "monitor": "val_loss"}[name]
-                raise UsageError(f"{name} is {value!r}; expected a name. Pass {name}={example!r}, say.")
-        for name in ("schedule", "strategy", "precision"):
-            valid = typing.get_args(typing.get_type_hints(type(self))[name])
-            if getattr(self, name) not in valid:
-                raise UsageError(f"{name} is {getattr(self, name)!r}. {did_you_mean(str(getattr(self, name)), valid)}")
-        if self.jit_compile != "auto" and not isinstance(self.jit_compile, bool):
-            raise UsageError(f"jit_compile is {self.jit_compile!r}. Pass true, false or auto.")
-        check_augmentation_names(self.augmentation)
-        object.__setattr__(self, "augmentation", list(self.augmentation))
-        for name in ("freeze", "lora_layers"):
-            _check_patterns(name, getattr(self, name))
-            object.__setattr__(self, name, list(getattr(self, name)))
-        weights = self.class_weights
-        if isinstance(weights, Mapping):
-            for name, value in weights.items():
-                if not isinstance(name, str) or not (_is_finite(value) and value >= 0):
-                    raise UsageError(
-                        f"class_weights has {name!r}: {value!r}; expected a class's name and a number of at least 0. "
-                        "Pass class_weights={'spam': 4.0}, say."
-                    )
-            object.__setattr__(self, "class_weights", dict(weights))
-        elif weights not in (None, "balanced"):
-            raise UsageError(f"class_weights is {weights!r}. Pass 'balanced', or {{'spam': 4.0}}, say.")
-
-    def _check_combinations(self) -> None:
-        if self.replicas is not None and self.strategy != "mirrored":
-            raise UsageError(
-                f"replicas={self.replicas} requires strategy='mirrored'; received strategy={self.strategy!r}. "
-                "Pass both, or leave replicas out."
-            )
-        if self.replicas is not None and self.batch_size < self.replicas:
-            raise UsageError(
-                f"batch_size={self.batch_size} is smaller than replicas={self.replicas}: a device would get no example. "
-                f"Pass batch_size of at least {self.replicas}."
-            )
-        if self.batch_size < self.accumulation_steps:
-            raise UsageError(
-                f"batch_size={self.batch_size} cannot be divided into accumulation_steps={self.accumulation_steps} parts. "
-                f"Pass batch_size of at least {self.accumulation_steps}, or fewer parts."
-            )
-        if self.jit_compile is True and self.accumulation_steps > 1:
-            raise UsageError(
-                f"jit_compile=true cannot be combined with accumulation_steps={self.accumulation_steps}. "
-                "Leave one of them out."
-            )
-        self._check_fine_tuning()
-        if self.min_delta and self.patience is None:
-            raise UsageError(f"min_delta={self.min_delta} has no effect without patience. Pass patience=3, say.")
-        if self.closed_form:
-            default = TrainConfig()
-            without_effect = (
-                *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best"),
-                *("layer_decay", "freeze", "lora_rank"),
-            )
-            for name in without_effect:
-                if getattr(self, name) != getattr(default, name):
-                    raise UsageError(
-                        f"{name}={getattr(self, name)!r} has no effect with closed_form=true, which does not train. "
-                        f"Leave {name} out."
-                    )
-
-    def _check_fine_tuning(self) -> None:
-        if self.warmup_steps and self.warmup_fraction:
-            raise UsageError(
-                f"warmup_steps={self.warmup_steps} and warmup_fraction={self.warmup_fraction} both set the length of the "
-                "warm-up. Leave one of them out."
-            )
-        if self.warmup_from_zero and not (self.warmup_steps or self.warmup_fraction):
-            raise UsageError("warmup_from_zero=true has no effect without a warm-up. Pass warmup_fraction=0.1, say.")
-        for name in _ADAM:
-            if getattr(self, name) is not None and self.optimizer.lower() not in ("adam", "adamw"):
-                raise UsageError(
-                    f"{name}={getattr(self, name)} requires optimizer='adam' or 'adamw'; received {self.optimizer!r}. "
-                    f"Leave {name} out."
-                )
-        if self.lora_layers and self.lora_rank is None:
-            raise UsageError(f"lora_layers={self.lora_layers} has no effect without lora_rank. Pass lora_rank=8, say.")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not (value is None and field.default is None):
+                object.__setattr__(self, field.name, field.metadata["check"](field.name, value))
+        _check_combinations(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all fields by name, as types that YAML and JSON support."""
@@ -313,6 +150,62 @@ class TrainConfig:
             if name not in known:
                 raise UsageError(f"TrainConfig has no field {name!r}. {did_you_mean(str(name), known)}")
         return cls(**values)
+
+
+def _check_combinations(config: TrainConfig) -> None:
+    if config.replicas is not None and config.strategy != "mirrored":
+        raise UsageError(
+            f"replicas={config.replicas} requires strategy='mirrored'; received strategy={config.strategy!r}. "
+            "Pass both, or leave replicas out."
+        )
+    if config.replicas is not None and config.batch_size < config.replicas:
+        raise UsageError(
+            f"batch_size={config.batch_size} is smaller than replicas={config.replicas}: a device would get no example. "
+            f"Pass batch_size of at least {config.replicas}."
+        )
+    if config.batch_size < config.accumulation_steps:
+        raise UsageError(
+            f"batch_size={config.batch_size} cannot be divided into accumulation_steps={config.accumulation_steps} parts. "
+            f"Pass batch_size of at least {config.accumulation_steps}, or fewer parts."
+        )
+    if config.jit_compile is True and config.accumulation_steps > 1:
+        raise UsageError(
+            f"jit_compile=true cannot be combined with accumulation_steps={config.accumulation_steps}. "
+            "Leave one of them out."
+        )
+    _check_fine_tuning(config)
+    if config.min_delta and config.patience is None:
+        raise UsageError(f"min_delta={config.min_delta} has no effect without patience. Pass patience=3, say.")
+    if config.closed_form:
+        default = TrainConfig()
+        without_effect = (
+            *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best"),
+            *("layer_decay", "freeze", "lora_rank"),
+        )
+        for name in without_effect:
+            if getattr(config, name) != getattr(default, name):
+                raise UsageError(
+                    f"{name}={getattr(config, name)!r} has no effect with closed_form=true, which does not train. "
+                    f"Leave {name} out."
+                )
+
+
+def _check_fine_tuning(config: TrainConfig) -> None:
+    if config.warmup_steps and config.warmup_fraction:
+        raise UsageError(
+            f"warmup_steps={config.warmup_steps} and warmup_fraction={config.warmup_fraction} both set the length of the "
+            "warm-up. Leave one of them out."
+        )
+    if config.warmup_from_zero and not (config.warmup_steps or config.warmup_fraction):
+        raise UsageError("warmup_from_zero=true has no effect without a warm-up. Pass warmup_fraction=0.1, say.")
+    for name in _ADAM:
+        if getattr(config, name) is not None and config.optimizer.lower() not in ("adam", "adamw"):
+            raise UsageError(
+                f"{name}={getattr(config, name)} requires optimizer='adam' or 'adamw'; received {config.optimizer!r}. "
+                f"Leave {name} out."
+            )
+    if config.lora_layers and config.lora_rank is None:
+        raise UsageError(f"lora_layers={config.lora_layers} has no effect without lora_rank. Pass lora_rank=8, say.")
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

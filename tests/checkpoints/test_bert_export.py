@@ -82,10 +82,13 @@ def test_what_does_not_fit_is_said(folder, tmp_path, capfd):
     assert cli.main(["export", str(folder), str(tmp_path / "out")]) == 2
     assert "holds published weights. Pass --data with a data set that has the same classes" in capfd.readouterr().err
     assert cli.main(["export", str(tmp_path), str(tmp_path / "out"), "--data", "commands"]) == 2
-    assert "holds no config.json. Pass a folder as save_pretrained writes it." in capfd.readouterr().err
+    assert "holds no config.json. Pass a folder that save_pretrained wrote." in capfd.readouterr().err
     file = tmp_path / "other.csv"
     file.write_text("text,label\n" + "".join(f"word {i},{'yes' if i % 2 else 'no'}\n" for i in range(60)))
-    with pytest.raises(zoo.UsageError, match=r"answers .*; data set .* has no, yes. Pass labels=no, yes in"):
+    with pytest.raises(
+        zoo.UsageError,
+        match=r"has the classes .*; data set .* has no, yes. If they mean the same, pass labels=no, yes in",
+    ):
         pipeline.export_checkpoint(folder, tmp_path / "out", f"csv:{file}")
     assert not (tmp_path / "out").exists()
 
@@ -111,7 +114,7 @@ def test_a_checkpoint_decides_what_was_not_chosen(folder):
         zoo.UsageError, match=r"activation is 'relu'; the checkpoint .* has 'gelu'. Pass activation='gelu'"
     ):
         prepare("bert", weights=str(folder), activation="relu").build()
-    with pytest.raises(zoo.UsageError, match=r"bert_base has hidden_size=768; .* has 16. Choose bert, which takes"):
+    with pytest.raises(zoo.UsageError, match=r"bert_base has hidden_size=768; .* has 16. Choose bert, which uses"):
         prepare("bert_base", weights=str(folder))
 
 
@@ -162,7 +165,9 @@ def test_classes_of_other_names(folder, tmp_path):
         names = read_classifier(folder).labels
         rows = [(e["text"].decode(), names.index(data.class_names[e["label"]])) for e in data.test.as_numpy_iterator()]
         writer.writerows(rows)
-    with pytest.raises(zoo.UsageError, match=r"Pass labels=0, 1, 2, 3 in the folder's order where they mean the same"):
+    with pytest.raises(
+        zoo.UsageError, match=r"If they mean the same, pass labels=0, 1, 2, 3 in the checkpoint's order"
+    ):
         pipeline.export_checkpoint(folder, tmp_path / "out", f"csv:{file}")
     path = pipeline.export_checkpoint(folder, tmp_path / "out", f"csv:{file}", labels=["0", "1", "2", "3"])
     answer = zoo.export.load(path).predict(["turn the radio on"])[0]
@@ -208,5 +213,5 @@ def test_pairs_of_unequal_batches_are_refused():
 
 
 def test_a_model_of_single_texts_refuses_pairs(pairs):
-    with pytest.raises(zoo.UsageError, match=r"would read the first alone. Choose bert, or leave"):
+    with pytest.raises(zoo.UsageError, match=r"would read only the first text. Choose bert, or leave"):
         zoo.datasets.load(f"csv:{pairs}").prepare("transformer")

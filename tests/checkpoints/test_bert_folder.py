@@ -33,25 +33,31 @@ def spoil_tensors(folder: Path, change) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "roberta"}, r"is of 'roberta'; expected BERT\. Pass the folder of a BERT model\.$"),
-        ({"architectures": ["RobertaModel"]}, r"is of 'RobertaModel'; expected BERT"),
+        ({"model_type": "roberta"}, r"is for 'roberta'; expected BERT\. Pass the folder of a BERT model\.$"),
+        ({"architectures": ["RobertaModel"]}, r"is for 'RobertaModel'; expected BERT"),
         ({"is_decoder": True}, r"has is_decoder=True; expected False\. Pass the folder of a BERT encoder\.$"),
         ({"add_cross_attention": True}, r"has add_cross_attention=True; expected False"),
         ({"position_embedding_type": "relative_key"}, r"position_embedding_type='relative_key'; expected 'absolute'"),
-        ({"pruned_heads": {"0": [1]}}, r"has pruned_heads; expected whole float weights"),
-        ({"quantization_config": {"bits": 8}}, r"has quantization_config; expected whole float weights"),
-        ({"hidden_act": "gelu_nwe"}, r"has hidden_act='gelu_nwe', which is not known. Did you mean 'gelu_new'"),
+        ({"pruned_heads": {"0": [1]}}, r"has pruned_heads; expected plain float weights"),
+        ({"quantization_config": {"bits": 8}}, r"has quantization_config; expected plain float weights"),
+        ({"hidden_act": "gelu_nwe"}, r"has hidden_act='gelu_nwe', which is not supported. Did you mean 'gelu_new'"),
         ({"hidden_size": "leave out"}, r"has hidden_size=None; expected a whole number of at least 1"),
         ({"num_hidden_layers": 0}, r"has num_hidden_layers=0; expected a whole number of at least 1"),
-        ({"hidden_act": ["gelu"]}, r"config.json has hidden_act=\['gelu'\], which is not known\. Did you mean 'gelu'"),
-        ({"hidden_act": {"name": "gelu"}}, r"config.json has hidden_act={'name': 'gelu'}, which is not known"),
+        (
+            {"hidden_act": ["gelu"]},
+            r"config.json has hidden_act=\['gelu'\], which is not supported\. Did you mean 'gelu'",
+        ),
+        ({"hidden_act": {"name": "gelu"}}, r"config.json has hidden_act={'name': 'gelu'}, which is not supported"),
         (
             {"architectures": 3},
-            r"config.json has architectures=3; expected a list of names\. Put the right ones there\.$",
+            r"config.json has architectures=3; expected a list of names\. Correct it\.$",
         ),
         ({"architectures": "BertModel"}, r"config.json has architectures='BertModel'; expected a list of names"),
         ({"architectures": [3]}, r"config.json has architectures=\[3\]; expected a list of names"),
-        ({"layer_norm_eps": 0}, r"config.json has layer_norm_eps=0; expected a number above 0 and less than 1\. Put"),
+        (
+            {"layer_norm_eps": 0},
+            r"config.json has layer_norm_eps=0; expected a number above 0 and less than 1\. Correct",
+        ),
         ({"layer_norm_eps": "1e-12"}, r"config.json has layer_norm_eps='1e-12'; expected a number above 0"),
         ({"layer_norm_eps": None}, r"config.json has layer_norm_eps=None; expected a number above 0"),
         ({"layer_norm_eps": float("nan")}, r"config.json has layer_norm_eps=nan; expected a number above 0"),
@@ -69,7 +75,7 @@ def spoil_tensors(folder: Path, change) -> None:
         ({"id2label": ["x"]}, r"id2label is \['x'\]; expected names by number from 0"),
         (
             {"id2label": {"0": "x", "1": "x", "2": "y"}},
-            r"id2label has 3 names of which 2 differ; expected another one for",
+            r"id2label has 3 names of which 2 differ; expected a different name for",
         ),
         (
             {"id2label": None, "num_labels": "3"},
@@ -77,11 +83,11 @@ def spoil_tensors(folder: Path, change) -> None:
         ),
         (
             {"problem_type": "multi_label"},
-            r"has problem_type='multi_label', which is not known\. Did you mean 'multi_label_cl",
+            r"has problem_type='multi_label', which is unknown\. Did you mean 'multi_label_cl",
         ),
-        ({"problem_type": ["regression"]}, r"has problem_type=\['regression'\], which is not known"),
+        ({"problem_type": ["regression"]}, r"has problem_type=\['regression'\], which is unknown"),
         ({"id2label": {"1": "x"}}, r"id2label is {'1': 'x'}; expected names by number from 0"),
-        ({"num_attention_heads": 3}, r"hidden_size=8 does not divide by num_heads=3\. Pass one that does\.$"),
+        ({"num_attention_heads": 3}, r"hidden_size=8 is not divisible by num_heads=3\. Pass a multiple of 3\.$"),
         (
             {"intermediate_size": 11},
             r"does not fit: bert.encoder.layer.0.intermediate.dense.weight is \(10, 8\), expected",
@@ -121,15 +127,15 @@ def test_classifiers_of_every_kind(folder):
     [
         (
             {"architectures": ["BertModel"]},
-            r"has no text classifier\. Pass the folder of one, or leave load_classifier out",
+            r"has no text classifier\. Pass a folder with one, or leave load_classifier out",
         ),
         (
             {"problem_type": "multi_label_classification"},
-            r"classifier is of kind multi_label_classification: several labels a text; expected one label a text\. Pass the",
+            r"classifier has the kind multi_label_classification: several labels per text; expected one label per text\. Pass a",
         ),
         (
             {"id2label": {"0": "score"}},
-            r"classifier is of kind regression: numbers in the place of labels; expected one",
+            r"classifier has the kind regression: numbers instead of labels; expected one",
         ),
         (
             {"id2label": None},
@@ -161,7 +167,7 @@ def test_what_the_first_folders_leave_out(folder):
 def test_folders_that_are_none(tmp_path, folder):
     with pytest.raises(zoo.UsageError, match=r"^There is no folder 'bert-base-uncased', and nothing is downloaded"):
         checkpoints.build("bert", "bert-base-uncased")
-    with pytest.raises(zoo.UsageError, match=r"holds no config.json. Pass a folder as save_pretrained writes it"):
+    with pytest.raises(zoo.UsageError, match=r"holds no config.json. Pass a folder that save_pretrained wrote"):
         checkpoints.build("bert", tmp_path)
     (folder / "model.safetensors").unlink()
     with pytest.raises(zoo.UsageError, match=r"holds no weights; expected model.safetensors or pytorch_model.bin"):
@@ -184,7 +190,7 @@ QUERY = "bert.encoder.layer.0.attention.self.query.weight"
             lambda t: t.pop(QUERY),
             rf"{QUERY} is missing\. Pass a folder that fits its config.json\.$",
         ),
-        (lambda t: t.update(extra=t[QUERY]), r"extra has no place in BERT"),
+        (lambda t: t.update(extra=t[QUERY]), r"extra is not part of BERT"),
         (lambda t: t.update({QUERY: t[QUERY][:, :7].copy()}), rf"{QUERY} is \(8, 7\), expected \(8, 8\)"),
         (lambda t: t.pop("bert.pooler.dense.bias"), r"bert.pooler.dense.bias is missing"),
         (lambda t: t.pop("classifier.bias"), r"classifier.bias is missing"),
@@ -241,7 +247,7 @@ def test_the_builder_says_what_contradicts_the_folder(small):
         zoo.build("bert", **{**sizes, "hidden_size": 16, "weights": str(small[1])})
     with pytest.raises(zoo.UsageError, match=r"classifier has 3 labels; num_classes is 4\. Pass num_classes=3, or"):
         zoo.build("bert", **{**sizes, "num_classes": 4, "weights": str(small[1]), "load_classifier": True})
-    with pytest.raises(zoo.UsageError, match=r"load_classifier goes with weights, which are not given"):
+    with pytest.raises(zoo.UsageError, match=r"load_classifier requires weights, which are not given"):
         zoo.build("bert", **sizes, load_classifier=True)
     with pytest.raises(
         zoo.UsageError, match=r"^max_length is 13; the checkpoint .* has 12\. Pass max_length=12, or less"
@@ -275,14 +281,14 @@ def test_saving_refuses_what_it_cannot_do(small, tmp_path):
         save_folder(model, tmp_path / "a", vocabulary=["x", "y"])
     with pytest.raises(zoo.UsageError, match=r"There are 2 labels; the model has 3 classes\. Pass one for each"):
         save_folder(model, tmp_path / "a", labels=["x", "y"])
-    with pytest.raises(zoo.UsageError, match=r"Model 'mlp' is no BERT\. Pass one that zoo.build"):
+    with pytest.raises(zoo.UsageError, match=r"Model 'mlp' is not a BERT model\. Pass a model from zoo.build"):
         save_folder(zoo.build("mlp", input_shape=(2, 2, 1), num_classes=2), tmp_path / "a")
     with pytest.raises(TypeError):
         save_folder(model, tmp_path / "a", vocabulary=many, tokenizer={"x": object()})  # in the middle of writing
-    with pytest.raises(zoo.UsageError, match=r"The label 'x' comes 2 times\. Pass another name for each class"):
+    with pytest.raises(zoo.UsageError, match=r"The label 'x' occurs 2 times\. Pass a different name for each class"):
         save_folder(model, tmp_path / "a", labels=["x", "y", "x"])
     for wrong, message in (
-        (many[0], r"The vocabulary has '0' 2 times; expected every token once\. Remove the others"),
+        (many[0], r"The vocabulary has '0' 2 times; expected every token once\. Remove the duplicates"),
         ("a\nb", r"The vocabulary has 'a\\nb'; expected tokens without a line break\. Leave it out"),
         ("a\r", r"The vocabulary has 'a\\r'; expected tokens without a line break"),
     ):

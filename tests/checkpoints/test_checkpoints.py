@@ -39,9 +39,9 @@ def test_what_is_not_known_is_said():
     ):
         checkpoints.get_format("bert_folders")
     takers = r"Choose one that does: bert, bert_mlm, mobilenet_v2, resnet50, vgg16\.$"
-    with pytest.raises(zoo.UsageError, match=rf"^Model 'mlp' takes no published weights\. {takers}"):
+    with pytest.raises(zoo.UsageError, match=rf"^Model 'mlp' does not support published weights\. {takers}"):
         checkpoints.find("mlp", "mlp.h5")
-    with pytest.raises(zoo.UsageError, match=rf"^No model for tagging takes published weights\. {takers}"):
+    with pytest.raises(zoo.UsageError, match=rf"^No model for tagging supports published weights\. {takers}"):
         checkpoints.family_of("a-folder", "tagging")
     with pytest.raises(
         zoo.UsageError, match=r"^Model 'vgg16' has no published format that can be written\. Choose one"
@@ -236,10 +236,10 @@ def test_with_two_formats_the_path_decides(two_formats, pieces, tmp_path):
     for one, two in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
     titles = r"Pass a Hugging Face folder of BERT or a Hugging Face folder of DistilBERT\.$"
-    with pytest.raises(zoo.UsageError, match=rf"^'nowhere' is not a checkpoint that 'bert' takes\. {titles}"):
+    with pytest.raises(zoo.UsageError, match=rf"^'nowhere' is not a checkpoint that 'bert' supports\. {titles}"):
         zoo.datasets.load("commands").prepare("bert", weights="nowhere")
     with pytest.raises(
-        zoo.UsageError, match=rf"is not a checkpoint that a model for text_classification takes\. {titles}"
+        zoo.UsageError, match=rf"is not a checkpoint that a model for text_classification supports\. {titles}"
     ):
         pipeline.export_checkpoint(tmp_path, tmp_path / "out", "commands")
 

@@ -45,7 +45,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(folder, wrap, protocol):
         (folder / "pytorch_model.bin").write_bytes(wrap(pickle.dumps({"x": evil}, protocol)))
         name = "__builtin__" if protocol < 3 and function.__module__ == "builtins" else function.__module__
         with pytest.raises(
-            zoo.UsageError, match=rf"asks for {name}.{function.__name__}, which .* it was not run\. Convert"
+            zoo.UsageError, match=rf"calls {name}.{function.__name__}, which .* it was not run\. Convert"
         ):
             checkpoints.build("bert", folder)
     assert not (folder / "made").exists()
@@ -78,7 +78,7 @@ class Pickled:
         (Pickled(shape=(10**12,), strides=(0,)), np.arange(6), "beyond its storage"),
         (Pickled(strides=(-3, 1), offset=5), np.arange(6), "negative or broken size"),
         (Pickled(shape=(2, "3")), np.arange(6), "negative or broken size"),
-        (Pickled(shape=(2,)), np.arange(6), "no view of a storage"),
+        (Pickled(shape=(2,)), np.arange(6), "not a view of a storage"),
         (Pickled(kind="module"), np.arange(6), "a storage of an unknown kind"),
         (Pickled(count="6"), np.arange(6), "a storage of an unknown kind"),
         (Pickled(), np.arange(5), "buffer is smaller than requested size"),
@@ -94,7 +94,8 @@ def test_a_tensor_that_lies_is_refused(tmp_path, pickled, data, said):
         assert array.ravel().tolist() == expected
         return
     with pytest.raises(
-        zoo.UsageError, match=rf"is damaged or no file of PyTorch tensors \(.*{said}.*\)\. Put the whole"
+        zoo.UsageError,
+        match=rf"is damaged or not a file of PyTorch tensors \(.*{said}.*\)\. Replace it with a complete",
     ):
         tensor_files.read_tensors(tmp_path)
 
@@ -103,7 +104,7 @@ def test_damaged_files_are_named(tmp_path, small):
     whole = (small[1] / "model.safetensors").read_bytes()
     for content in (b"", whole[:100], whole[:-4], b"\xff" * 100):
         (tmp_path / "model.safetensors").write_bytes(content)
-        with pytest.raises(zoo.UsageError, match=r"model.safetensors is damaged or no safetensors file"):
+        with pytest.raises(zoo.UsageError, match=r"model.safetensors is damaged or not a safetensors file"):
             tensor_files.read_tensors(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     good = zipped(Pickled().bytes(), data_0=bytes(24))
@@ -111,7 +112,7 @@ def test_damaged_files_are_named(tmp_path, small):
     listed = zipped(pickle.dumps([1, 2]))
     for content in (b"", b"nothing", good[: len(good) // 2], big, listed, pickle.dumps(3), Pickled().bytes()):
         (tmp_path / "pytorch_model.bin").write_bytes(content)
-        with pytest.raises(zoo.UsageError, match=r"pytorch_model.bin is damaged or no file of PyTorch tensors"):
+        with pytest.raises(zoo.UsageError, match=r"pytorch_model.bin is damaged or not a file of PyTorch tensors"):
             tensor_files.read_tensors(tmp_path)
 
 
@@ -130,7 +131,10 @@ BOMBS = {
     "a long text": (b"\x80\x04\x8d" + (2**62).to_bytes(8, "little") + b".", "but only 1 remain"),
     "a long array": (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b".", "but only 1 remain"),
     "a mark that is missing": (b"\x80\x02}t.", ""),
-    "a name that is no text": (Pickled().bytes().replace(b"}X\x01\x00\x00\x00wq\x00", b"}K\x01"), "name is no text"),
+    "a name that is no text": (
+        Pickled().bytes().replace(b"}X\x01\x00\x00\x00wq\x00", b"}K\x01"),
+        "name is not a string",
+    ),
 }
 
 BOMB = """
@@ -150,17 +154,19 @@ def test_a_pickle_that_would_exhaust_the_machine(tmp_path):
     old = b"".join(pickle.dumps(part, 2) for part in (tensor_files._MAGIC, 1001, {"little_endian": True}))
     files = {name: (zipped(content, data_0=bytes(24)), said) for name, (content, said) in BOMBS.items()}
     files |= {
-        f"{name}, old": (old + content, said) for name, (content, said) in BOMBS.items() if said != "name is no text"
+        f"{name}, old": (old + content, said)
+        for name, (content, said) in BOMBS.items()
+        if said != "name is not a string"
     }
     for count in (2**40, -1):
         block = Pickled(count=count).bytes() + pickle.dumps(["0"]) + struct.pack("<q", count) + bytes(24)
-        said = f"a storage of {2**42} bytes where 24 are left" if count > 0 else "a storage of an unknown kind"
+        said = f"a storage of {2**42} bytes, but 24 are left" if count > 0 else "a storage of an unknown kind"
         files[f"a storage of {count}"] = (old + block, said)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("model/data.pkl", Pickled().bytes())
         archive.writestr("model/byteorder", bytes(2**26), zipfile.ZIP_DEFLATED)
-    files["packed"] = (packed.getvalue(), "compressed parts, which PyTorch does not write")
+    files["packed"] = (packed.getvalue(), "compressed parts, unlike PyTorch's files")
     good = zipped(Pickled().bytes(), data_0=bytes(24))
     sizes = struct.pack("<LL", 24, 24)
     assert good.count(sizes) == 2
@@ -172,16 +178,16 @@ def test_a_pickle_that_would_exhaust_the_machine(tmp_path):
     done = subprocess.run([sys.executable, "-P", "-c", BOMB, *folders], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     for (name, (_, said)), line in zip(files.items(), done.stdout.splitlines(), strict=True):
-        assert "pytorch_model.bin is damaged or no file of PyTorch tensors" in line and said in line, (name, line)
+        assert "pytorch_model.bin is damaged or not a file of PyTorch tensors" in line and said in line, (name, line)
 
 
 def test_an_index_that_leads_elsewhere(tmp_path):
     index = tmp_path / "model.safetensors.index.json"
     for content, message in {
-        "{": r"is no index of shards",
-        '{"weight_map": 3}': r"is no index of shards",
-        '{"weight_map": {"w": "../model.safetensors"}}': r"names the shard '../model.safetensors'; expected a file beside it",
-        '{"weight_map": {"w": "a.safetensors"}}': r"names the shard a.safetensors, which is not there. Put it beside",
+        "{": r"is not an index of shards",
+        '{"weight_map": 3}': r"is not an index of shards",
+        '{"weight_map": {"w": "../model.safetensors"}}': r"names the shard '../model.safetensors'; expected a file in the same folder",
+        '{"weight_map": {"w": "a.safetensors"}}': r"names the shard a.safetensors, which is missing. Put it into",
     }.items():
         index.write_text(content)
         with pytest.raises(zoo.UsageError, match=message):

@@ -30,7 +30,7 @@ BUILDERS = {
 def test_builders_name_the_files_they_need(tmp_path, name):
     found = message(name, data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path))
     assert found.startswith(
-        f"Data set '{name}' needs files that are downloaded by hand: {BUILDERS[name]}, from https://"
+        f"Data set '{name}' needs files that you must download yourself: {BUILDERS[name]}, from https://"
     )
     assert found.endswith("Pass their folder with --data.manual_dir FOLDER.")
     assert name in zoo.datasets.list_datasets()

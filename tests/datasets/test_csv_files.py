@@ -101,7 +101,7 @@ def test_a_column_says_the_split(tmp_path):
         "d.csv row 5: the split is 'tset'. Did you mean 'test' or 'testing'?"
     )
     assert message(write(tmp_path / "e.csv", content.lower().replace("train", "test"))).endswith(
-        "has the splits test, validation; expected one called train. Rename one of them."
+        "has the splits test, validation; expected one named train. Rename one of them."
     )
 
 
@@ -187,7 +187,7 @@ def test_a_series_to_forecast_of_a_csv(tmp_path):
     gap = write(tmp_path / "b.csv", "\n".join(["when;count;temp;wind", *lines[:20], *lines[25:]]))
     assert zoo.datasets.load(gap, columns=columns, window=10, horizon=5).about["gaps"] == 1
     twice = write(tmp_path / "c.csv", "\n".join(["when;count;temp;wind", *lines, lines[3]]))
-    assert "the time is there twice" in message(twice, columns=columns, window=10, horizon=5)
+    assert "the time occurs twice" in message(twice, columns=columns, window=10, horizon=5)
     hole = write(tmp_path / "d.csv", "\n".join(["count", *(str(h) if h != 20 else "NaN" for h in range(200))]))
     data = zoo.datasets.load(hole, columns={"forecast": "count"}, window=10, horizon=5)
     assert data.about["left_out"] == {"missing values to forecast, and the windows with them": 1}
@@ -216,7 +216,7 @@ def test_series_with_a_label_of_a_csv(tmp_path):
         np.testing.assert_allclose(example["series"][1:], values[1:], rtol=1e-6)
         assert np.isnan(example["series"][0, 1])
     torn = "\n".join(["id,x,y,kind", *lines, lines[0]])
-    assert "sequence 's0' was there before another one. Give" in message(
+    assert "the rows of sequence 's0' are not contiguous. Give" in message(
         write(tmp_path / "b.csv", torn), columns=columns
     )
     mixed = content.replace("down", "up", 1)
@@ -247,17 +247,21 @@ def test_tagged_sentences_of_a_csv(tmp_path):
         (
             "text,label\na,b\nc,b\n",
             None,
-            "column label has one class only, 'b'; expected two or more. Choose another column or folder.",
+            "column label has only one class, 'b'; expected two or more. Choose another column or folder.",
         ),
         ("text,label\n,b\nc,\n", None, "rows without label': 1}. Choose a file with values in text, label."),
         ("text,label\na,b\nc,d,e\n", None, "Expected 2 fields in line 3, saw 3 Correct that line."),
-        ("text,label\na,b,c\nc,d,e\n", None, "has rows of more cells than its header of 2. Correct the header."),
-        ("text,text\na,b\n", None, "has two columns called 'text'. Rename one of them."),
+        (
+            "text,label\na,b,c\nc,d,e\n",
+            None,
+            "has rows with more cells than its header, which has 2. Correct the header.",
+        ),
+        ("text,text\na,b\n", None, "has two columns named 'text'. Rename one of them."),
         (
             "message,kind\na,b\n",
             None,
-            "has the columns message, kind; which are text and label, say? Pass columns={'text': 'message', 'label': "
-            "'kind'}; the keys are forecast, image, item_id, label, rating, sentence, sequence, series, split, tags, text, "
+            "has the columns message, kind, which fit no task. Pass columns={'text': 'message', 'label': "
+            "'kind'}, say; the keys are forecast, image, item_id, label, rating, sentence, sequence, series, split, tags, text, "
             "text_pair, time, title, tokens, translation, user_id.",
         ),
         (
@@ -271,14 +275,14 @@ def test_tagged_sentences_of_a_csv(tmp_path):
         (
             "a,b\na,b\n",
             {"text": "a"},
-            "text_classification takes text, label, and may take split, text_pair. Pass these.",
+            "text_classification needs text, label, and may have split, text_pair. Pass these.",
         ),
         ("a,b\na,b\n", {"text": ["a", "b"], "label": "b"}, "expected one column. Pass one of them."),
-        ("a,b\na,b\n", {}, "columns is {}; expected keys and columns. Pass columns={'text': 'a'}, say."),
+        ("a,b\na,b\n", {}, "columns is {}; expected a dict of keys and columns. Pass columns={'text': 'a'}, say."),
         (
             "text,label\na,b\nc,d\n",
             None,
-            "is too small to divide: {'train': 2, 'validation': 0, 'test': 0}. Choose one with m",
+            "is too small to split: {'train': 2, 'validation': 0, 'test': 0}. Choose one with m",
         ),
         ('text,label\n"a,b\nc,d\n', None, "Correct that line."),
     ],

@@ -78,7 +78,10 @@ EDITS = {
         table(("unfavourable", "favourable")),
         r"the class names were neg, pos and are favourable, unfavourable; .*the train, validation and test splits have",
     ),
-    "labels flipped": (table(("pos", "neg")), r"other data: the train, validation and test splits have different content"),
+    "labels flipped": (
+        table(("pos", "neg")),
+        r"other data: the train, validation and test splits have different content",
+    ),
     "words corrected": (
         table().replace("lovely", "lovable"),
         r"the vocabulary had 8 entries, now without lovely and with lovable; the train",
@@ -90,7 +93,8 @@ EDITS = {
     "validation alone": (table(validation=rows(range(100, 104))), r"the validation split had 8 examples and has 4\. "),
     "rows in another order": (
         table(train=rows(SPLITS["train"])[::-1]),
-        r"other data: (the vocabulary .*in a different order; )?the train split has different content or a different order\. ",
+        r"other data: (the vocabulary .*in a different order; )?"
+        r"the train split has different content or a different order\. ",
     ),
 }
 
@@ -160,7 +164,7 @@ def test_another_test_split_is_evaluated_and_kept_apart(edited, capsys):
     before = contents(run)
     file.write_text(table(test=rows(range(300, 306), ("pos", "neg"))))  # every label is wrong
     assert cli.main(["evaluate", str(run)]) == 0
-    assert "Other data than the run's: the test split had 8 examples and has 6." in capsys.readouterr().out
+    assert "The data has changed since the run: the test split had 8 examples and has 6." in capsys.readouterr().out
     after = contents(run)
     assert {name: after[name] for name in before} == before, "the run's own files stay"
     report = json.loads((run / "evaluation-changed.json").read_text())

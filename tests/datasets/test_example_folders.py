@@ -28,8 +28,8 @@ def test_images_of_folders(tmp_path, capsys):
     levels = {int(e["image"][0, 0, 0]): data.class_names[e["label"]] for e in rows(data)}
     assert levels == {4 * i: ("ü b", "a")[i % 2] for i in range(60)}
     assert data.about["left_out"] == {
-        "files of another kind than .png, .jpg, .jpeg, .bmp, .gif": 1,
-        "files that are in no class's folder": 1,
+        "files that are not .png, .jpg, .jpeg, .bmp, .gif": 1,
+        "files outside the class folders": 1,
     }
     assert "Left out of images:" in capsys.readouterr().out
     prepared = data.prepare("cnn", filters=(2,))
@@ -64,7 +64,7 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
     assert f"Image {broken} cannot be decoded: " in message(f"images:{tmp_path}")
     broken.unlink()
     Image.new("P", (4, 4)).save(tmp_path / "b" / "p.bmp")
-    assert message(f"images:{tmp_path}").endswith("p.bmp is a BMP file with a palette of colours. Convert it to PNG.")
+    assert message(f"images:{tmp_path}").endswith("p.bmp is a BMP file with a colour palette. Convert it to PNG.")
 
 
 def test_folders_that_are_none(tmp_path):
@@ -74,7 +74,7 @@ def test_folders_that_are_none(tmp_path):
     )
     picture(tmp_path / "one" / "1.png", 1)
     assert message(f"images:{tmp_path}") == (
-        f"{tmp_path} has one class only, 'one'; expected two or more. Choose another column or folder."
+        f"{tmp_path} has only one class, 'one'; expected two or more. Choose another column or folder."
     )
     assert message(f"text:{tmp_path}").startswith(f"{tmp_path} holds no text files. Put them")
     assert message(f"images:{tmp_path}", columns={"a": "b"}).endswith("takes no columns. Leave it out.")

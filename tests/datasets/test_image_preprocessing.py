@@ -129,7 +129,7 @@ def test_image_files_of_many_kinds_are_served(kind, mode, tmp_path):
     preprocessor = ImagePreprocessor(20, 30, 1)
     if (kind, mode) == ("BMP", "P"):  # decode_image would answer with the palette's numbers, without a word
         with pytest.raises(
-            tf.errors.InvalidArgumentError, match=r"BMP file with a palette of colours cannot be read. Send"
+            tf.errors.InvalidArgumentError, match=r"BMP file with a colour palette cannot be read. Send"
         ):
             preprocessor.serve({"image_bytes": content})
         return
@@ -141,7 +141,7 @@ def test_image_files_of_many_kinds_are_served(kind, mode, tmp_path):
 
 
 def test_a_request_of_no_image_is_an_error():
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"row 0: this is no PNG, JPEG, BMP or GIF file. Send"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"row 0: this is not a PNG, JPEG, BMP or GIF file. Send"):
         ImagePreprocessor(8, 8, 1).serve({"image_bytes": tf.constant([b"no image"])})
 
 

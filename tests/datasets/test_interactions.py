@@ -118,7 +118,7 @@ def test_config_makes_an_equal_one_by_way_of_json():
     ("ratings", "message"),
     [
         ([], r"training split of 'made-up' holds no ratings"),
-        ([("", "a", 1.0)], r"holds the user_id b''; expected UTF-8 text, not blank"),
+        ([("", "a", 1.0)], r"holds the user_id b''; expected UTF-8 text that is not blank"),
         ([("a", "line\nbreak", 1.0)], r"holds the item_id b'line\\nbreak'"),
         ([("  ", "a", 1.0)], r"holds the user_id b'  '"),
         ([("a\x00", "b", 1.0)], r"holds the user_id b'a\\x00'"),

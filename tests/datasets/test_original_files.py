@@ -43,7 +43,7 @@ def test_missing_original_files_are_named_at_once(run_python, tmp_path):
     (message,) = [line for line in done.stdout.splitlines() if line.startswith("MESSAGE")]
     files = "; ".join(f"{file} (from {HOME}{file})" for file in MNIST)
     assert message == (
-        f"MESSAGE manual_dir {tmp_path / 'original'} lacks original files of 'mnist': {files}. Put them there under these "
+        f"MESSAGE manual_dir {tmp_path / 'original'} lacks original files of 'mnist': {files}. Put them there with these "
         "names, or leave manual_dir out to download them."
     )
 
@@ -70,10 +70,10 @@ def test_a_damaged_original_file(tmp_path):
     with pytest.raises(zoo.UsageError) as caught:
         zoo.datasets.load("mnist", manual_dir=str(tmp_path), data_dir=str(tmp_path / "data"))
     message = str(caught.value)
-    assert message.startswith(f"An original file of 'mnist' is damaged or of another version: Artifact {HOME}")
+    assert message.startswith(f"An original file of 'mnist' is damaged or has another version: Artifact {HOME}")
     assert f"{tmp_path}/" in message
     assert "has wrong checksum: * Expected: UrlInfo(size=" in message
-    assert message.endswith(". Replace it with the published one.")
+    assert message.endswith(". Replace it with the published file.")
     assert "\n" not in message
 
 
@@ -140,7 +140,9 @@ def test_a_download_that_breaks_off(tmp_path, monkeypatch, error):
 def test_files_that_come_by_hand(tmp_path):
     with pytest.raises(zoo.UsageError) as caught:
         zoo.datasets.load("imagenet2012", data_dir=str(tmp_path))
-    assert str(caught.value).startswith("Data set 'imagenet2012' needs files that are downloaded by hand: Manual dir")
+    assert str(caught.value).startswith(
+        "Data set 'imagenet2012' needs files that you must download yourself: Manual dir"
+    )
     assert "ILSVRC2012_img_train.tar" in str(caught.value)
     assert str(caught.value).endswith("Pass their folder with --data.manual_dir FOLDER.")
 

@@ -158,12 +158,12 @@ def test_folds_of_other_tasks():
 
 def test_folds_that_are_none():
     assert message("digits", folds=5) == (
-        "folds is 5 and fold is None; they go together. Pass folds=5 and fold=0 to 4, or leave both out."
+        "folds is 5 and fold is None; expected both or none. Pass folds=5 and fold=0 to 4, or leave both out."
     )
     assert message("digits", folds=1, fold=0).startswith("folds is 1; expected a whole number of at least 2. Pass")
     assert message("digits", folds=5, fold=5) == "fold is 5; expected 0 to 4. Pass fold=0 for the first."
     for name in ("seasons", "tastes"):
         assert message(name, folds=5, fold=0) == (
-            f"Data set '{name}' is divided in time, and folds would train on what comes after the test. "
+            f"Data set '{name}' is split by time: with folds, training would see values from after the test. "
             "Leave folds and fold out."
         )

@@ -219,10 +219,10 @@ def test_tfds_splits(data_dir, name, sizes, origins):
             r"holds image: Image; expected exactly one .* ClassLabel. Known to work: bike_sharing, clinc_oos, command_lines",
         ),
         ("drawn_deep", r"holds image: Image, label: ClassLabel; expected exactly one uint8 Image or"),
-        ("drawn_test_only", r"has the splits test; expected one called train. Choose another data set.$"),
+        ("drawn_test_only", r"has the splits test; expected one named train. Choose another data set.$"),
         (
             "drawn_too_few",
-            r"is too small to divide: {'train': 2, .*'validation': [01], 'test': [01]}. Choose one with more",
+            r"is too small to split: {'train': 2, .*'validation': [01], 'test': [01]}. Choose one with more",
         ),
     ],
 )

@@ -40,11 +40,11 @@ def test_a_checkpoints_files_are_read_as_the_reference_reads_them(vocabularies, 
 def faults(folder):
     good = [*SPECIAL, "a"]
     lines = "\n".join
-    yield "nothing", {}, f"{folder} holds neither tokenizer.json nor vocab.txt. Pass the folder of a BERT"
+    yield "nothing", {}, f"{folder} holds neither tokenizer.json nor vocab.txt. Pass a BERT folder"
     yield "no [SEP]", {"vocab.txt": lines(good[:3])}, r"vocab.txt lacks \[SEP\]; expected \[PAD\], .* `zoo vocabulary`"
-    yield "twice", {"vocab.txt": lines([*good, "a"])}, "vocab.txt has the piece 'a' 2 times; expected every piece once"
-    yield "empty", {"vocab.txt": lines([*good, "", "b"])}, "vocab.txt has the piece '' as number 6; expected text"
-    yield "not UTF-8", {"vocab.txt": b"\xff"}, "Cannot read .*vocab.txt: .* Pass a vocab.txt, UTF-8"
+    yield "twice", {"vocab.txt": lines([*good, "a"])}, "vocab.txt has the token 'a' 2 times; expected every token once"
+    yield "empty", {"vocab.txt": lines([*good, "", "b"])}, "vocab.txt has the token '' as number 6; expected text"
+    yield "not UTF-8", {"vocab.txt": b"\xff"}, "Cannot read .*vocab.txt: .* Pass a vocab.txt in UTF-8"
     yield "no JSON", {"tokenizer.json": "{"}, "Cannot read .*tokenizer.json: .* Pass the file that transformers wrote"
     yield "a list", {"tokenizer.json": "[]"}, "tokenizer.json holds a list; expected an object"
     other = {"model": {"type": "BPE"}, "normalizer": None, "pre_tokenizer": {"type": "ByteLevel"}}
@@ -55,9 +55,9 @@ def faults(folder):
         "pre_tokenizer": {"type": "BertPreTokenizer"},
     }
     extra = right | {"added_tokens": [{"content": "<user>", "id": 6}]}
-    yield "added", {"tokenizer.json": json.dumps(extra)}, "has the added token '<user>'; expected .* alone. Remove it"
+    yield "added", {"tokenizer.json": json.dumps(extra)}, "has the added token '<user>'; expected only .*. Remove it"
     holes = right | {"model": {"type": "WordPiece", "vocab": {piece: 2 * i for i, piece in enumerate(good)}}}
-    yield "holes", {"tokenizer.json": json.dumps(holes)}, "has 6 pieces whose numbers are not 0 to 5"
+    yield "holes", {"tokenizer.json": json.dumps(holes)}, "has 6 tokens, but their numbers are not 0 to 5"
     short = right | {"model": {**right["model"], "max_input_chars_per_word": 9}}
     yield "short", {"tokenizer.json": json.dumps(short)}, "has max_input_chars_per_word 9; expected 100"
     named = {"vocab.txt": lines(good), "tokenizer_config.json": '{"cls_token": "<s>"}'}
@@ -67,7 +67,7 @@ def faults(folder):
     yield (
         "carriage return",
         carriage,
-        r"vocab.txt has the piece 'b\\rc' as number 6; expected text without a line break",
+        r"vocab.txt has the token 'b\\rc' as number 6; expected text without a line break",
     )
     vocab = right["model"]["vocab"]
     for name, changes, message in (
@@ -76,7 +76,7 @@ def faults(folder):
             {"model": "WordPiece"},
             "has a str, BertNormalizer, BertPreTokenizer; expected WordPiece",
         ),
-        ("no vocabulary", {"model": {"type": "WordPiece"}}, "has the vocabulary None; expected numbers by piece"),
+        ("no vocabulary", {"model": {"type": "WordPiece"}}, "has the vocabulary None; expected numbers by token"),
         (
             "a list",
             {"model": {"type": "WordPiece", "vocab": good}},
@@ -85,12 +85,12 @@ def faults(folder):
         (
             "texts",
             {"model": {"type": "WordPiece", "vocab": vocab | {"a": "5"}}},
-            "has the number '5' for the piece 'a'",
+            "has the number '5' for the token 'a'",
         ),
         (
             "truth",
             {"model": {"type": "WordPiece", "vocab": vocab | {"a": True}}},
-            "has the number True for the piece 'a'",
+            "has the number True for the token 'a'",
         ),
         ("null", {"added_tokens": None}, r"has \[None\] among its added_tokens; expected a list of objects"),
         ("a text", {"added_tokens": ["[PAD]"]}, r"has \[PAD\] among its added_tokens; expected a list of objects"),
@@ -99,19 +99,19 @@ def faults(folder):
             {"added_tokens": [{"id": 0}]},
             r"has {'id': 0} among its added_tokens; expected a list of objects",
         ),
-        ("no number", {"added_tokens": [{"content": "[PAD]"}]}, r"has the number None for the piece '\[PAD\]'"),
+        ("no number", {"added_tokens": [{"content": "[PAD]"}]}, r"has the number None for the token '\[PAD\]'"),
         (
             "its case",
             {"normalizer": {"type": "BertNormalizer", "lowercase": 1}},
-            "has lowercase 1; expected a truth value",
+            "has lowercase 1; expected a boolean",
         ),
     ):
         yield name, {"tokenizer.json": json.dumps(right | changes)}, f"tokenizer.json {message}"
     for key in ("do_lower_case", "strip_accents", "tokenize_chinese_chars"):
         wrong = {"vocab.txt": lines(good), "tokenizer_config.json": json.dumps({key: "False"})}
-        yield key, wrong, f"tokenizer_config.json has {key} 'False'; expected a truth value. Put true or false there"
+        yield key, wrong, f"tokenizer_config.json has {key} 'False'; expected a boolean. Put true or false there"
     both = {"tokenizer.json": json.dumps(right), "tokenizer_config.json": '{"do_lower_case": 0}'}
-    yield "a number", both, "tokenizer_config.json has do_lower_case 0; expected a truth value"
+    yield "a number", both, "tokenizer_config.json has do_lower_case 0; expected a boolean"
     yield "no object", {**both, "tokenizer_config.json": "3"}, "tokenizer_config.json holds a int; expected an object"
 
 
@@ -144,7 +144,11 @@ def test_a_vocabulary_of_capital_letters_without_settings_is_warned_of(tmp_path,
         read_vocabulary(tmp_path)
     messages = [str(w.message) for w in said]
     assert len(messages) == (0 if lower else 1)
-    assert lower or "; 3 of its 40 pieces with letters have them, such as '가', and match nothing. If" in messages[0]
+    assert (
+        lower
+        or "; 3 of its 40 tokens with letters have capitals or accents, such as '가', and match nothing. If"
+        in messages[0]
+    )
     assert lower or messages[0].endswith('put tokenizer_config.json with {"do_lower_case": false} there.')
 
 
@@ -173,5 +177,7 @@ def test_wrong_arguments_are_refused():
         WordPiecePreprocessor(SPECIAL, 2)
     with pytest.raises(zoo.UsageError, match=r"A text batch is int32 of shape \(1,\); expected string \(batch,\)"):
         WordPiecePreprocessor(SPECIAL, 8)(tf.constant([3]))
-    with pytest.raises(zoo.UsageError, match="No vocabulary of 6 pieces comes from texts with 1 characters; expected"):
+    with pytest.raises(
+        zoo.UsageError, match="Cannot train a vocabulary of 6 tokens on texts with 1 characters; expected"
+    ):
         train_pieces(["a"], 6)

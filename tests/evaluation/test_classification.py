@@ -296,9 +296,9 @@ def test_summary_says_the_figures_and_the_three_most_frequent_confusions():
     assert lines[4] == "measured on        212 examples, 4 classes"
     assert lines[5:] == [
         "confused most often",
-        "  4 answered as 7: 5 times",
-        "  9 answered as 4: 3 times",
-        "  7 answered as 9: 2 times",
+        "  4 predicted as 7: 5 times",
+        "  9 predicted as 4: 3 times",
+        "  7 predicted as 9: 2 times",
     ]
 
 

@@ -136,7 +136,7 @@ def test_summary_stands_beside_its_baselines():
         ),
         ({"item_ids": np.zeros(120)}, r"held-out item_ids .*float64"),
         ({"user_ids": np.zeros(3, int)}, r"held-out ratings have user_ids \(3,\)"),
-        ({"scores": lambda asked: np.zeros((len(asked), 3))}, r"have shape \(\d+, 3\); expected finite .*from 1 on"),
+        ({"scores": lambda asked: np.zeros((len(asked), 3))}, r"have shape \(\d+, 3\); expected finite .*from 1"),
         ({"train": {"user_ids": [], "item_ids": [], "ratings": []}}, r"training ratings have user_ids \(0,\)"),
     ],
 )

@@ -45,8 +45,8 @@ def test_the_nearest_sentence_is_the_first_of_the_nearest():
     ("lists", "message"),
     [
         (([], [], [], [], []), "There is no translation to compare"),
-        ((["a"], ["b"], [], [], []), "1 sources, 1 references and 0 answers came"),
-        ((["a"], ["b"], ["c"], ["d"], []), "1 training sources and 0 references came"),
+        ((["a"], ["b"], [], [], []), "1 sources, 1 references and 0 translations"),
+        ((["a"], ["b"], ["c"], ["d"], []), "1 training sources and 0 references"),
     ],
 )
 def test_lists_that_do_not_belong_together(lists, message):

@@ -227,12 +227,10 @@ def test_a_model_of_ones_own_is_told_what_it_lacks(tmp_path):
         )
 
     with pytest.raises(
-        zoo.UsageError, match=r"ends with a layer called 'dense.*'; expected 'probabilities' or 'logits'"
+        zoo.UsageError, match=r"ends with a layer named 'dense.*'; expected 'probabilities' or 'logits'"
     ):
         zoo.export.save(own(), prepared.interface, tmp_path / "saved")
     model = own("probabilities")
     model.get_layer("norm").moving_mean.assign([np.nan] * 4)
-    with pytest.raises(
-        zoo.UsageError, match="Check the training: weights of the layer 'norm' are NaN or infinite"
-    ):
+    with pytest.raises(zoo.UsageError, match="Check the training: weights of the layer 'norm' are NaN or infinite"):
         zoo.export.save(model, prepared.interface, tmp_path / "saved")

@@ -82,7 +82,8 @@ def section(card, title):
 def test_it_says_what_the_model_is(tmp_path):
     card = model_card(folder(tmp_path), {})
     assert card.startswith(
-        "# some_model for letters\n\nA model for text classification with 1,234 parameters, exported by savedmodel-zoo 9.8 with "
+        "# some_model for letters\n\n"
+        "A model for text classification with 1,234 parameters, exported by savedmodel-zoo 9.8 with "
         "TensorFlow 2.21.0. Its input is `text`, its output `class_name` and `probabilities`.\n"
     )
     for line in (

@@ -75,12 +75,14 @@ def test_openvino_of_an_artifact(saved, run_python, tmp_path):
     content = storage.read_json(folder / "verification.json")
     assert content["passed"] and content["runtimes"] == {"openvino": "agrees"}
     # The golden examples have another length: what these answers are compared with proves nothing of the training.
-    assert content["proof"] is False and content["compared_with"].startswith("TensorFlow's outputs of the SavedModel for generated inputs")
+    compared_with = "TensorFlow's outputs of the SavedModel for generated inputs"
+    assert content["proof"] is False and content["compared_with"].startswith(compared_with)
     assert content["checks"][0]["difference"] < content["checks"][0]["allowed"] == 1e-4
     assert content["source"]["sha256"] == storage.sha256(saved / "saved_model.pb")
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert (
-        card.startswith("# attention of digit_rows for OpenVINO") and "`zoo.json` describes how to make the inputs" in card
+        card.startswith("# attention of digit_rows for OpenVINO")
+        and "`zoo.json` describes how to make the inputs" in card
     )
     assert storage.read_json(folder / "zoo.json")["preprocessor"]
     assert "| input | `series` | float32 | batch, 5, 8 |" in card and "the length is fixed to 5" in card

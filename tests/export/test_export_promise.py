@@ -224,7 +224,7 @@ def test_inputs_that_are_scaled_twice_are_refused(prepared, arrays, tmp_path):
 def test_logits_that_are_called_probabilities_are_refused(prepared, arrays, tmp_path):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model = trained(classifier(activation=None), arrays, 1, loss)
-    with pytest.raises(UsageError, match=r"'probabilities' answers values from -.*Call it 'logits'"):
+    with pytest.raises(UsageError, match=r"'probabilities' has values from -.*Name the layer 'logits'"):
         zoo.export.save(model, prepared.interface, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -233,7 +233,9 @@ def test_a_report_of_another_model_is_refused(prepared, arrays, tmp_path):
     good = trained(classifier(), arrays)
     report = zoo.evaluate(good, prepared)
     assert report["accuracy"] > 0.85
-    with pytest.raises(UsageError, match=r"accuracy is 0\.\d+ in the report, but .* on \d+ raw test examples, .* worse"):
+    with pytest.raises(
+        UsageError, match=r"accuracy is 0\.\d+ in the report, but .* on \d+ raw test examples, .* worse"
+    ):
         zoo.export.save(classifier(), prepared.interface, tmp_path / "model", report=report)
     swapped = dataclasses.replace(prepared.interface, class_names=prepared.interface.class_names[::-1])
     with pytest.raises(UsageError, match="The report has the classes"):

@@ -86,7 +86,8 @@ def test_an_artifact_cannot_allow_everything(digits, tmp_path):
     storage.write_json(file, facts | {"form": facts["form"] | {"tolerance": 2.0}})
     seen = {check.name: check for check in zoo.export.verify(path, runtimes=()).checks}
     assert seen["replay in a clean process"].passed is False
-    assert "the tolerance in zoo.json is 2.0; expected more than 0 and less than 1" in seen["replay in a clean process"].detail
+    message = "the tolerance in zoo.json is 2.0; expected more than 0 and less than 1"
+    assert message in seen["replay in a clean process"].detail
 
 
 @pytest.fixture(scope="module")
@@ -131,5 +132,7 @@ def test_layers_are_prepared_for_a_trace_and_not_longer(recurrent):
 
 def test_an_op_that_a_form_excludes_is_named(recurrent, tmp_path):
     form = forms.Form("no fused ops", 1e-5, "", excluded_ops=frozenset({"BlockLSTM"}))
-    with pytest.raises(UsageError, match=r"contains BlockLSTM, which the form 'no fused ops' excludes. Change the layer"):
+    with pytest.raises(
+        UsageError, match=r"contains BlockLSTM, which the form 'no fused ops' excludes. Change the layer"
+    ):
         traced(*recurrent, tmp_path / "sources", form)

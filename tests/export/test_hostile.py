@@ -234,16 +234,16 @@ ANSWERED = {  # with the levels that they stand for, and how far off a level may
 }
 TOO_LARGE = rf"row 1: {{}} pixels; expected 1 to {MAX_PIXELS:,} of them. Send a smaller image"
 REFUSED = {
-    "nothing": (b"", "row 1: this is no PNG, JPEG, BMP or GIF file. Send one"),
-    "one byte": (b"\x89", "this is no PNG"),
-    "a page": (b"<html>" * 1000, "this is no PNG"),
-    "TIFF": (encoded(NOISE, "TIFF"), "this is no PNG"),
-    "WebP": (encoded(NOISE, "WEBP"), "this is no PNG"),
+    "nothing": (b"", "row 1: this is not a PNG, JPEG, BMP or GIF file. Send one"),
+    "one byte": (b"\x89", "this is not a PNG"),
+    "a page": (b"<html>" * 1000, "this is not a PNG"),
+    "TIFF": (encoded(NOISE, "TIFF"), "this is not a PNG"),
+    "WebP": (encoded(NOISE, "WEBP"), "this is not a PNG"),
     "WebP, animated, which corrupts TensorFlow's memory": (
         encoded(Image.fromarray(NOISE), "WEBP", save_all=True, append_images=[OTHER.convert("RGB")] * 3),
-        "this is no PNG",
+        "this is not a PNG",
     ),
-    "JPEG XL": (b"\xff\x0a" + bytes(40), "this is no PNG"),
+    "JPEG XL": (b"\xff\x0a" + bytes(40), "this is not a PNG"),
     "PNG, a bomb": (empty_png(10_000, 10_000), TOO_LARGE.format("10000 x 10000")),
     "PNG, a bomb's head": (png(30_000, 30_000, b""), TOO_LARGE.format("30000 x 30000")),
     "PNG, widest": (png(2**32 - 1, 2**32 - 1, b""), "-1 x -1 pixels"),
@@ -257,7 +257,7 @@ REFUSED = {
     "JPEG, no pixel": (with_jpeg_size(JPEG, 0, 0), "Invalid JPEG data"),
     "JPEG, half": (JPEG[: len(JPEG) // 2], "Invalid JPEG data"),
     "JPEG, its head alone": (JPEG[:3], "Invalid JPEG data"),
-    "JPEG, four inks that nobody explains": (without_adobe(CMYK), r"four inks \(CMYK\) without Adobe's mark.*in RGB"),
+    "JPEG, four inks that nobody explains": (without_adobe(CMYK), r"CMYK JPEG file without Adobe's marker.*in RGB"),
     "JPEG, a thousand passes": (scanned_again(PROGRESSIVE, 1000), "JPEG file of more than 64 scans. Send it as PNG"),
     "GIF, a bomb": (with_numbers(GIF, 6, "<HH", 50_000, 50_000), TOO_LARGE.format("50000 x 50000")),
     "GIF, picture larger than its screen": (
@@ -265,20 +265,20 @@ REFUSED = {
         "first picture does not fill its screen. Send it as PNG",
     ),
     "GIF, picture at an offset": (with_numbers(GIF, GIF_PICTURE + 1, "<HH", 2, 0), "does not fill its screen"),
-    "GIF, half": (GIF[: len(GIF) - 20], "GIF file without a whole picture"),
-    "GIF, no picture": (GIF[:GIF_PICTURE] + b";", "GIF file without a whole picture"),
+    "GIF, half": (GIF[: len(GIF) - 20], "GIF file without a complete picture"),
+    "GIF, no picture": (GIF[:GIF_PICTURE] + b";", "GIF file without a complete picture"),
     "GIF, its head alone": (b"GIF89a", "0 x 0 pixels"),
     "GIF, a million tiny blocks": (
         GIF[:GIF_TABLE_END] + b"\x21\xfe" + b"\x01a\x02aa" * 500_000 + GIF[GIF_TABLE_END - 1 :],
-        "GIF file without a whole picture",
+        "GIF file without a complete picture",
     ),
     "BMP, a bomb's head": (with_numbers(BMP, 18, "<ii", 30_000, 30_000), TOO_LARGE.format("30000 x 30000")),
     "BMP, lowest": (with_numbers(BMP, 22, "<i", -(2**31)), "10 x -2147483648 pixels"),
     "BMP, larger than the file": (with_numbers(BMP, 18, "<ii", 1000, 1000), "Input size should match"),
     "BMP, half": (BMP[: len(BMP) // 2], "Input size should match"),
     "BMP, its head alone": (b"BM", "0 x 0 pixels"),
-    "BMP, a palette of colours": (encoded(FEW, "BMP"), "palette of colours cannot be read. Send it as PNG"),
-    "BMP, compressed": (with_numbers(BMP, 30, "<I", 1), "BMP file that is compressed, or very old, cannot be read"),
+    "BMP, a palette of colours": (encoded(FEW, "BMP"), "colour palette cannot be read. Send it as PNG"),
+    "BMP, compressed": (with_numbers(BMP, 30, "<I", 1), "BMP file that is compressed or very old cannot be read"),
 }
 
 

@@ -170,7 +170,7 @@ def test_wrong_requests_get_a_sentence_and_the_next_one_is_right(address, golden
         (
             [{**image, "data": ["bm90aGluZw=="]}],
             {},
-            "serving_default rejected the request: .*row 0: this is no PNG, JPEG, BMP or GIF",
+            "serving_default rejected the request: .*row 0: this is not a PNG, JPEG, BMP or GIF",
         ),
     ):
         status, answer = infer(address, inputs, **parameters)

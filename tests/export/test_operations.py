@@ -159,7 +159,8 @@ def test_a_savedmodel_of_which_loaders_may_take_another_part_is_refused(saved, t
     proto.ParseFromString((saved / "saved_model.pb").read_bytes())
     (tmp_path / "saved_model.pb").write_bytes(proto.SerializeToString())
     (tmp_path / "saved_model.cpb").touch()
-    with pytest.raises(UsageError, match=r"contains both saved_model.cpb and saved_model.pb.*Pass a SavedModel with only one"):
+    message = r"contains both saved_model.cpb and saved_model.pb.*Pass a SavedModel with only one"
+    with pytest.raises(UsageError, match=message):
         operations.read(tmp_path)
     (tmp_path / "saved_model.cpb").unlink()
     proto.meta_graphs.add().CopyFrom(proto.meta_graphs[0])

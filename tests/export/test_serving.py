@@ -240,7 +240,10 @@ def test_wrong_requests_are_invalid_arguments_and_the_next_one_is_right(stub, go
         (request("digits", {"image": image}), r"Inputs \['image'\], not \['image_bytes'\]"),
         (request("digits", {"image_bytes": pixels}), "image_bytes is float32"),
         (request("digits", {"image": pixels[:, :4]}, "predict"), r"image is float32 \(1, 4, 8, 1\), not"),
-        (request("digits", {"image_bytes": np.array([b"nothing"], object)}), "this is no PNG, JPEG, BMP or GIF file"),
+        (
+            request("digits", {"image_bytes": np.array([b"nothing"], object)}),
+            "this is not a PNG, JPEG, BMP or GIF file",
+        ),
         (request("digits", {"image_bytes": np.array([image[0][:40]], object)}), ".+"),
         (request("digits", {"image_bytes": proto_of_none()}), "image_bytes is an empty batch; expected at least one"),
         (request("commands", {"text": proto_of_none()}), "text is an empty batch; expected at least one"),

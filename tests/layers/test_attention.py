@@ -409,7 +409,10 @@ def test_every_activation_is_what_keras_has():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Attention(3).build((None, None, 8)), "channels=8 does not divide by num_heads=3. Pass one that does."),
+        (
+            lambda: Attention(3).build((None, None, 8)),
+            "channels=8 is not divisible by num_heads=3. Pass a multiple of 3.",
+        ),
         (lambda: Attention(0), "num_heads is 0; expected"),
         (lambda: Attention(2, head_dim=0), "head_dim is 0; expected"),
         (lambda: Attention(2, dropout=1.0), "dropout is 1.0; expected a fraction"),
@@ -417,8 +420,8 @@ def test_every_activation_is_what_keras_has():
         (lambda: attention(kernels="joined").keys_values(X), "Pass kernels='separate'"),
         (lambda: TransformerBlock(2, 0), "feed_forward_dim is 0; expected"),
         (lambda: TransformerBlock(2, 8, activation="gelo"), "activation is 'gelo'. Did you mean 'gelu'"),
-        (lambda: block(cross_attention=True)(X), "has cross_attention, and no memory came"),
-        (lambda: block()(X, MEMORY_X), "has no cross_attention, and a memory came"),
+        (lambda: block(cross_attention=True)(X), "has cross_attention; received no memory"),
+        (lambda: block()(X, MEMORY_X), "has no cross_attention; received a memory"),
     ],
 )
 def test_what_cannot_be_is_answered(call, message):

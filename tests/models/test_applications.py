@@ -230,7 +230,7 @@ def test_a_file_of_another_architecture(tmp_path):
 @every_family
 def test_an_image_that_is_too_small(name):
     message = (
-        r"^An image of 32x31 is too small: it is halved five times, which takes at least 32x32\. "
+        r"^An image of 32x31 is too small: it is halved five times, which needs at least 32x32\. "
         r"Pass input_shape=\[32, 32, 1\], say\.$"
     )
     with pytest.raises(zoo.UsageError, match=message):

@@ -166,7 +166,7 @@ def test_attention_dropout_drops_in_training_alone():
 def test_wrong_arguments_are_named():
     tiny = zoo.get_spec("bert").tiny
     for changes, message in (
-        ({"num_heads": 4}, r"hidden_size=6 does not divide by num_heads=4"),
+        ({"num_heads": 4}, r"hidden_size=6 is not divisible by num_heads=4"),
         ({"activation": "gelo"}, r"activation is 'gelo'\. Did you mean 'gelu'"),
         ({"dropout": 1.0}, r"dropout is 1.0; expected a fraction"),
         ({"classifier_dropout": -1}, r"classifier_dropout is -1; expected a fraction"),

@@ -202,7 +202,7 @@ def test_closed_form_finds_a_low_rank_matrix():
 @pytest.mark.parametrize(
     ("ratings", "message"),
     [
-        ([], "Pass three arrays of one length"),
+        ([], "Pass three arrays of the same length"),
         ([1.0], "do not fit"),
         ([1.0, np.nan], "A rating is nan; expected numbers"),
     ],

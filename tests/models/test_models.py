@@ -400,7 +400,7 @@ def test_cnn_of_too_many_filters():
         ("mlp", {"num_classes": None}, "num_classes is None; expected a whole number of at least 1. Pass num_classes="),
         ("mlp", {"num_classes": True}, "num_classes is True; expected"),
         ("mlp", {"num_classes": np.int64(10)}, r"num_classes is .*int\(...\) of a NumPy number"),
-        ("mlp", {"num_classes": 1}, "num_classes is 1: the answer would always be the same. Pass at least 2."),
+        ("mlp", {"num_classes": 1}, "num_classes is 1: the output would always be the same. Pass at least 2."),
         ("cnn", {"num_classes": (3,)}, r"num_classes is \(3,\); expected"),
         ("cnn", {"input_shape": None}, r"input_shape is None; expected \(height, width, channels\). Pass input_shape="),
         ("cnn", {"input_shape": 28}, "input_shape is 28; expected"),

@@ -158,7 +158,7 @@ def test_the_table_comes_back_from_its_config():
         (lambda: zoo.build("seq2seq_rnn", source_vocab_size=9, target_vocab_size=9, rnn_units=7), "two directions"),
         (
             lambda: zoo.build("seq2seq_transformer", source_vocab_size=9, target_vocab_size=9, num_heads=7),
-            "embedding_dim=256 does not divide by num_heads=7",
+            "embedding_dim=256 is not divisible by num_heads=7",
         ),
         (
             lambda: zoo.build("seq2seq_rnn", source_vocab_size=9, target_vocab_size=9, classifier_activation="relu"),

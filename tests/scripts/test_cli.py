@@ -114,7 +114,7 @@ BAD = {
         r"No model serves .* Did you mean 'image_classification'",
     ),
     "no such config": (["train", "--config", "cnn_digit"], r"neither a file nor a recipe. Did you mean 'cnn_digits'"),
-    "evaluate no run": (["evaluate", "/"], r"/ is not a run: it holds no config.yaml"),
+    "evaluate no run": (["evaluate", "/"], r"/ is not a run: it has no config.yaml"),
     "verify nothing": (["verify", "/nowhere"], r"/nowhere does not exist. Pass a folder with saved_model.pb"),
     "verify without path": (["verify"], r"required: path `zoo verify --help`"),
 }
@@ -254,7 +254,8 @@ def test_a_file_that_is_no_image_is_named(run, image, tmp_path):
     done = run_zoo("predict", run[0], image, text, check=False)
     assert done.returncode == 2 and done.stdout == ""
     assert re.fullmatch(
-        r"zoo: Cannot predict for \S*letter.txt: .*this is no PNG, JPEG, BMP or GIF file.*Pass another file\.\n", done.stderr
+        r"zoo: Cannot predict for \S*letter.txt: .*this is not a PNG, JPEG, BMP or GIF file.*Pass another file\.\n",
+        done.stderr,
     )
     done = run_zoo("predict", run[0], tmp_path / "none.png", check=False)
     assert done.returncode == 2 and "none.png: No such file" in done.stderr

@@ -125,10 +125,7 @@ def test_what_a_process_died_of_is_told(tmp_path):
     source = "import os; print(os.environ['CUDA_VISIBLE_DEVICES']); raise ValueError('no such thing')"
     assert runner._process(["-c", source], "cpu", "bad") == "exit status 1: ValueError: no such thing"
     assert (tmp_path / "bad.log").read_text().startswith("-1\n")
-    assert (
-        runner._process(["-c", "import os; os.kill(os.getpid(), 9)"], "cpu", "dead")
-        == "exit status -9: no output"
-    )
+    assert runner._process(["-c", "import os; os.kill(os.getpid(), 9)"], "cpu", "dead") == "exit status -9: no output"
     assert runner._process(["-c", "pass"], "cpu", "good") == ""
 
 

@@ -83,9 +83,7 @@ def test_what_is_wrong_is_said_in_one_line(recipes, tmp_path, capsys):
     (recipes / "tiny.yaml").write_text("# nothing\n" + RECIPE)
     with pytest.raises(zoo.UsageError, match=r"The first line of tiny.yaml is '# nothing'. Write the command there"):
         results.recipe_command("tiny")
-    with pytest.raises(
-        zoo.UsageError, match=r"The run of tiny in .* is not complete: .*Run `zoo results tiny`"
-    ):
+    with pytest.raises(zoo.UsageError, match=r"The run of tiny in .* is not complete: .*Run `zoo results tiny`"):
         results.rows("tiny", tmp_path / "none")
     assert cli.main(["results", "tyni"]) == 2
     assert "Unknown recipe 'tyni'. Did you mean 'tiny'?" in capsys.readouterr().err
@@ -93,4 +91,4 @@ def test_what_is_wrong_is_said_in_one_line(recipes, tmp_path, capsys):
     assert "does not exist. Run `zoo results --output" in capsys.readouterr().err
     words = ["cross-validate", "--model", "lstm", "--data", "seasons", "--run_directory", str(tmp_path / "folds")]
     assert cli.main(words) == 2
-    assert "is divided in time, and folds would train on what comes after the test" in capsys.readouterr().err
+    assert "is split by time: with folds, training would see values from after the test" in capsys.readouterr().err

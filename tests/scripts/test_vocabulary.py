@@ -85,7 +85,8 @@ def test_a_vocabulary_from_a_data_set_and_from_files(tmp_path, capsys):
     assert cli.main(["vocabulary", "--data", "commands", "--size", "120", "--path", str(file)]) == 0
     said = capsys.readouterr().out
     assert (
-        f"{file}: {len(read_pieces(file)):,} subword tokens from 720 texts." in said and "words in the test split, 0." in said
+        f"{file}: {len(read_pieces(file)):,} subword tokens from 720 texts." in said
+        and "words in the test split, 0." in said
     )
     texts = tmp_path / "texts.txt"
     texts.write_text("Low Lower\nlowest\n\n" * 20 + "unseen ß\n")
@@ -102,7 +103,7 @@ def test_a_vocabulary_from_a_data_set_and_from_files(tmp_path, capsys):
         (["--data", "commands", "--files", "x"], "Both --data and --files were given"),
         (["--files", "nowhere.txt"], "Cannot read nowhere.txt"),
         (["--data", "digits"], "Data set 'digits' has image, label and no text"),
-        (["--data", "commands", "--size", "6"], "No vocabulary of 6 pieces"),
+        (["--data", "commands", "--size", "6"], "Cannot train a vocabulary of 6 tokens"),
         (["--data", "commands", "--sise", "6"], "Unknown option --sise"),
     ],
 )

@@ -272,7 +272,7 @@ def test_augmentation_would_leave_the_box_behind(data):
 def test_a_model_without_one_of_the_outputs_is_rejected(run):
     _, result, *_ = run
     lone = keras.Model(result.model.inputs, result.model.outputs[0])
-    with pytest.raises(zoo.UsageError, match=r"ends with a layer called 'probabilities'; expected 'corners'"):
+    with pytest.raises(zoo.UsageError, match=r"ends with a layer named 'probabilities'; expected 'corners'"):
         tasks.get_task("localization").objective.check_outputs(lone)
     third = keras.Model(result.model.inputs, [*result.model.outputs, result.model.get_layer("features").output])
     with pytest.raises(
@@ -298,7 +298,7 @@ def test_names_are_registered_once():
         ValueError, match=r"Task 'tagging' is registered twice: by zoo.tasks.tagging and by .*test_contract"
     ):
         zoo.register_task(dataclasses.replace(task, name="tagging"))
-    with pytest.raises(ValueError, match=r"expected one called serving_default. Add it"):
+    with pytest.raises(ValueError, match=r"expected one named serving_default. Add it"):
         zoo.register_task(dataclasses.replace(task, name="other", signatures={}))
     with pytest.raises(ValueError, match=r"Request 'x' has the kind 'txt'. Did you mean 'text'"):
         Request("x", "txt", "string", (), "")

@@ -109,9 +109,9 @@ def test_scrambled_numbers_look_random():
 
 
 def test_a_vocabulary_without_blanks_is_refused():
-    with pytest.raises(zoo.UsageError, match=r"The vocabulary has no \[MASK\], which stands for a blank\. Pass the"):
+    with pytest.raises(zoo.UsageError, match=r"The vocabulary has no \[MASK\] token\. Pass the"):
         MaskedTextPreprocessor((*SPECIAL[:4], "a"), 8)
-    with pytest.raises(zoo.UsageError, match=r"has special tokens only\. Pass one with pieces of words"):
+    with pytest.raises(zoo.UsageError, match=r"has special tokens only\. Pass one with subword tokens"):
         MaskedTextPreprocessor(SPECIAL, 8)
 
 
@@ -224,7 +224,7 @@ def test_the_loss_is_what_numpy_says(prepared):
     shares = (counts + 1) / (counts.sum() + len(counts))
     assert report["baseline"]["loss"] == pytest.approx(-np.log(shares[asked]).mean(), rel=1e-9)
     assert report["baseline"]["accuracy"] == pytest.approx((asked == counts.argmax()).mean())
-    assert "blanks (by frequency: perplexity" in zoo.evaluation.summarize(report)
+    assert "masks (by frequency: perplexity" in zoo.evaluation.summarize(report)
     (metric,) = tasks.get_task("masked_language_modelling").objective.metrics[0].metrics()
     for size in (7, 30):  # batches of unequal numbers of blanks
         metric.reset_state()
@@ -235,9 +235,9 @@ def test_the_loss_is_what_numpy_says(prepared):
 
 def test_a_report_of_nothing_is_refused():
     none = np.zeros(0)
-    with pytest.raises(zoo.UsageError, match=r"no piece that could be asked for\. Pass texts with words"):
+    with pytest.raises(zoo.UsageError, match=r"no token that can be masked\. Pass texts with words"):
         masked_language_report(none, none, none, train_counts=np.ones(3))
-    with pytest.raises(zoo.UsageError, match=r"1 targets, 0 probabilities and 0 answers came; .* Pass arrays"):
+    with pytest.raises(zoo.UsageError, match=r"1 targets, 0 probabilities and 0 predictions; .* Pass arrays"):
         masked_language_report(np.zeros(1, int), none, none, train_counts=np.ones(3))
 
 
@@ -260,7 +260,7 @@ def test_lines_are_texts_and_their_content_divides_them(tmp_path):
     file.write_bytes(b"a\xff\n")
     for name, message in (
         (f"lines:{file}", r"is not UTF-8 at byte 1\. Convert it"),
-        (f"lines:{tmp_path / 'corpas.txt'}", r"is not a file\. Did you mean 'corpus.txt'\? Pass a text file"),
+        (f"lines:{tmp_path / 'corpas.txt'}", r"is not a file\. Did you mean 'corpus.txt'\? Pass a UTF-8 text file"),
         ("lines:", r"has no path\. Pass lines:PATH"),
     ):
         with pytest.raises(zoo.UsageError, match=message):
@@ -400,7 +400,7 @@ def test_a_head_that_is_damaged_is_named(tmp_path):
     load({**whole, "cls.predictions.decoder.weight": words.copy()})
     np.testing.assert_array_equal(other.get_layer("embeddings").words.embeddings, words)
     with pytest.raises(
-        zoo.UsageError, match=r"cls.predictions.decoder.weight is not bert.embeddings.word_emb.* tied to"
+        zoo.UsageError, match=r"cls.predictions.decoder.weight differs from bert.embeddings.word_emb.* tied"
     ):
         load({**whole, "cls.predictions.decoder.weight": words + 1})
     with pytest.raises(zoo.UsageError, match=r"cls.predictions.bias is missing"):

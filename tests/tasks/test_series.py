@@ -86,7 +86,7 @@ def test_numbers_are_answered_as_values():
     x = keras.Input((3,))
     assert blocks.classifier(x, 1, "linear").shape == (None, 1)
     assert keras.Model(x, blocks.classifier(x, 1, "linear")).output_names == ["values"]
-    with pytest.raises(zoo.UsageError, match=r"num_classes is 1: the answer would always be the same. Pass at least 2"):
+    with pytest.raises(zoo.UsageError, match=r"num_classes is 1: the output would always be the same. Pass at least 2"):
         blocks.classifier(x, 1, "softmax")
     with pytest.raises(
         zoo.UsageError, match=r"is 'tanh'. Pass 'softmax' for probabilities, None for logits, or 'linear'"

@@ -191,7 +191,7 @@ def test_known_and_unknown_words_are_told_apart():
     [
         ([["a"]], [[0, 1]], [[0]], "Sentence 0 has 1 words and 2 tags. Pass a tag for every word"),
         ([["a"]], [], [[0]], "There are 1 sentences and 0 rows of tags. Pass one row per sentence"),
-        ([["a"]], [[0]], [], "Predictions for 0 sentences came for 1 sentences. Pass one row per sentence"),
+        ([["a"]], [[0]], [], "There are 1 sentences and predictions for 0. Pass one row per sentence"),
         ([["a", "b"]], [[0, 1]], [[0]], "Sentence 0 has 2 words and 1 predicted tags. Pass a tag"),
         ([[]], [[]], [[]], "There is no word to evaluate. Pass sentences"),
     ],

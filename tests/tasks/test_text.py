@@ -120,9 +120,9 @@ def test_encoder_block_equals_numpy():
         weight.assign(rng.normal(size=weight.shape))
     outputs = block(x.astype(np.float32), mask=tf.constant(mask), training=False).numpy()
     np.testing.assert_allclose(outputs[mask], numpy_encoder_block(x, mask, block)[mask], atol=1e-4)
-    with pytest.raises(zoo.UsageError, match=r"channels=9 does not divide by num_heads=2"):
+    with pytest.raises(zoo.UsageError, match=r"channels=9 is not divisible by num_heads=2"):
         TransformerBlock(2, 3).build((None, None, 9))
-    with pytest.raises(zoo.UsageError, match=r"embedding_dim=9 does not divide by num_heads=2"):
+    with pytest.raises(zoo.UsageError, match=r"embedding_dim=9 is not divisible by num_heads=2"):
         zoo.build_transformer_model(vocab_size=10, num_classes=3, embedding_dim=9, num_heads=2)
 
 
@@ -240,7 +240,7 @@ def test_sms_spam_from_its_original_file(tmp_path):
 def test_a_missing_original_of_sms_spam_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "other.txt").write_text("")
-    with pytest.raises(zoo.UsageError, match=r"downloaded by hand: .*SMSSpamCollection.*--data.manual_dir FOLDER"):
+    with pytest.raises(zoo.UsageError, match=r"must download yourself: .*SMSSpamCollection.*--data.manual_dir FOLDER"):
         zoo.datasets.load("sms_spam", data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "empty"))
     with pytest.raises(zoo.UsageError, match=r"SMSSpamCollection.*--data.manual_dir FOLDER"):
         zoo.datasets.load("sms_spam", data_dir=str(tmp_path / "data"))

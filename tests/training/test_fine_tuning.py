@@ -48,7 +48,7 @@ def texts():
         ({"warmup_fraction": None}, r"^warmup_fraction is None; expected at least 0"),
         (
             {"warmup_fraction": 0.1, "warmup_steps": 5},
-            r"^warmup_steps=5 and warmup_fraction=0.1 say both.*Leave one of",
+            r"^warmup_steps=5 and warmup_fraction=0.1 both set the length.*Leave one of",
         ),
         (
             {"warmup_from_zero": True},

@@ -390,7 +390,10 @@ def test_memory_that_does_not_suffice_is_one_sentence():
     [
         ({"class_weights": {"eleven": 2.0}}, r"class_weights has the class 'eleven'\. "),
         ({"batch_size": 2, "accumulation_steps": 3}, r"batch_size=2 cannot be divided into accumulation_steps=3 parts"),
-        ({"jit_compile": True, "accumulation_steps": 2}, r"jit_compile=true cannot be combined with accumulation_steps=2"),
+        (
+            {"jit_compile": True, "accumulation_steps": 2},
+            r"jit_compile=true cannot be combined with accumulation_steps=2",
+        ),
         ({"min_delta": 0.1}, r"min_delta=0.1 has no effect without patience"),
         ({"closed_form": True, "ema_momentum": 0.9}, r"ema_momentum=0.9 has no effect with closed_form=true"),
         ({"augmentation": ["mixup", "mixup"]}, r"augmentation names 'mixup' twice; expected it once. Remove one"),

@@ -19,8 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.config import AUGMENTATIONS as NAMES
-from zoo.config import MIXING, check_augmentation_names
+from zoo.config_checks import AUGMENTATIONS as NAMES
+from zoo.config_checks import MIXING, augmentations
 from zoo.errors import UsageError
 
 _MIXUP_ALPHA = 0.2  # what the paper took for ImageNet
@@ -65,7 +65,7 @@ def check_augmentation(names: Sequence[str], element_spec: Any) -> None:
         Traceback (most recent call last):
         zoo.errors.UsageError: Unknown augmentation 'flop'. Did you mean 'flip'?
     """
-    check_augmentation_names(names)
+    augmentations("augmentation", names)
     if not names:
         return
     all_inputs, all_targets, _ = element_spec

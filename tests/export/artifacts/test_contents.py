@@ -151,7 +151,9 @@ def test_zoo_json_tells_how_the_model_was_built_not_how_the_data_was_prepared(di
 def test_labels_and_model_card(base, report):
     assert (base / "1" / "assets" / "labels.txt").read_text() == "".join(f"{n}\n" for n in range(10))
     card = (base / "1" / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("# mlp for digits\n\nFor image classification, 1,210 parameters; exported by savedmodel-zoo")
+    assert card.startswith(
+        "# mlp for digits\n\nA model for image classification with 1,210 parameters, exported by savedmodel-zoo"
+    )
     assert f"| **accuracy** | {report['accuracy']:.4f} | {report['baseline']['accuracy']:.4f}" in card
     assert "## Measured on the test split" in card
     assert "360 examples." in card

@@ -44,7 +44,8 @@ def test_a_copy_that_differs_is_not_published(model, prepared, tmp_path, monkeyp
         model,
         prepared.interface,
         tmp_path / "new",
-        r"not published, because its verification failed: .*probabilities, batch 64: largest difference .*weights: 4 tensors, different",
+        r"not published, because its verification failed: .*probabilities, batch 64: largest difference "
+        r".*weights: 4 tensors, different",
     )
 
 
@@ -185,7 +186,8 @@ def test_a_layer_without_config_is_named(prepared, tmp_path):
 def test_a_folder_with_something_else_is_left_alone(model, prepared, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(
-        UsageError, match=r"exists and contains notes.txt, which are not versions of a SavedModel. .*Nothing was changed"
+        UsageError,
+        match=r"exists and contains notes.txt, which are not versions of a SavedModel. .*Nothing was changed",
     ):
         zoo.export.save(model, prepared.interface, tmp_path)
     (tmp_path / "notes.txt").rename(tmp_path / "01")  # no version either: nobody finds it as `1`

@@ -147,7 +147,9 @@ def test_files_are_answered_and_a_bad_one_is_named(base, grey, tmp_path):
     np.testing.assert_allclose(
         [a["probabilities"] for a in answers], content["answers/serving_default/probabilities"][:3], atol=1e-6
     )
-    with pytest.raises(UsageError, match=r"Cannot predict for .*letter.txt: .*this is no PNG, JPEG, BMP or GIF file"):
+    with pytest.raises(
+        UsageError, match=r"Cannot predict for .*letter.txt: .*this is not a PNG, JPEG, BMP or GIF file"
+    ):
         grey.predict([tmp_path / "0.png", tmp_path / "letter.txt"])
     with pytest.raises(UsageError, match=r"Cannot read .*missing.png: No such file or directory. Pass a file"):
         grey.predict([tmp_path / "missing.png"])

@@ -19,7 +19,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from zoo.config import MIXING, TrainConfig
+from zoo.config import TrainConfig
+from zoo.config_checks import MIXING
 from zoo.tasks import call_model
 from zoo.training.objective import ModelObjective
 from zoo.training.optimizers import Update

@@ -59,8 +59,7 @@ def read_tensors(folder: str | Path) -> tuple[Arrays, Path]:
         found = _read_safetensors(shard) if shard.suffix == ".safetensors" else _read_pickle(shard)
         if twice := sorted(set(found) & set(arrays)):
             raise UsageError(
-                f"{shard} holds {twice[0]}, which an earlier shard also holds. "
-                "Copy the checkpoint again and use the whole folder."
+                f"{shard} holds {twice[0]}, which an earlier shard also holds. Replace the whole checkpoint."
             )
         arrays.update(found)
     return arrays, file

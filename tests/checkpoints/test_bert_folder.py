@@ -131,7 +131,8 @@ def test_classifiers_of_every_kind(folder):
         ),
         (
             {"problem_type": "multi_label_classification"},
-            r"classifier has the kind multi_label_classification: several labels per text; expected one label per text\. Pass a",
+            r"classifier has the kind multi_label_classification: several labels per text; "
+            r"expected one label per text\. Pass a",
         ),
         (
             {"id2label": {"0": "score"}},

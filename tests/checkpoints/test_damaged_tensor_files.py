@@ -186,7 +186,9 @@ def test_an_index_that_leads_elsewhere(tmp_path):
     for content, message in {
         "{": r"is not an index of shards",
         '{"weight_map": 3}': r"is not an index of shards",
-        '{"weight_map": {"w": "../model.safetensors"}}': r"names the shard '../model.safetensors'; expected a file in the same folder",
+        '{"weight_map": {"w": "../model.safetensors"}}': (
+            r"names the shard '../model.safetensors'; expected a file in the same folder"
+        ),
         '{"weight_map": {"w": "a.safetensors"}}': r"names the shard a.safetensors, which is missing. Put it into",
     }.items():
         index.write_text(content)

@@ -261,8 +261,8 @@ def test_tagged_sentences_of_a_csv(tmp_path):
             "message,kind\na,b\n",
             None,
             "has the columns message, kind, which fit no task. Pass columns={'text': 'message', 'label': "
-            "'kind'}, say; the keys are forecast, image, item_id, label, rating, sentence, sequence, series, split, tags, text, "
-            "text_pair, time, title, tokens, translation, user_id.",
+            "'kind'}, say; the keys are forecast, image, item_id, label, rating, sentence, sequence, series, split, tags, "
+            "text, text_pair, time, title, tokens, translation, user_id.",
         ),
         (
             "text,label,translation\na,b,c\n",

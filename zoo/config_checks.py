@@ -33,14 +33,14 @@ def positive(name: str, value: Any) -> float:
     """A number above 0."""
     if not (_is_finite(value) and value > 0):
         raise UsageError(f"{name} is {value!r}; expected a number above 0. Pass {name}=0.001, say.")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def not_negative(name: str, value: Any) -> float:
     """A number of at least 0."""
     if not (_is_finite(value) and value >= 0):
         raise UsageError(f"{name} is {value!r}; expected a number of at least 0. Pass {name}=0.01, say.")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def fraction(example: float) -> Check:
@@ -58,7 +58,7 @@ def factor(name: str, value: Any) -> float:
     """A number above 0 and at most 1."""
     if not (_is_finite(value) and 0 < value <= 1):
         raise UsageError(f"{name} is {value!r}; expected a number above 0 and at most 1. Pass {name}=0.95, say.")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def boolean(name: str, value: Any) -> bool:

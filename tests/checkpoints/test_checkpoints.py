@@ -185,8 +185,7 @@ np.savez(folder + "/told.npz", last=told.numpy())
 def two_formats(monkeypatch):
     """BERT's specs with a second format; what is registered is gone afterwards."""
     checkpoints.get_format("bert_folder")
-    monkeypatch.setattr(contract, "_FORMATS", dict(contract._FORMATS))
-    monkeypatch.setattr(checkpoints, "_FORMATS", contract._FORMATS)
+    monkeypatch.setattr(contract.FORMATS, "entries", dict(contract.FORMATS.entries))
     checkpoints.register_format(DISTILBERT)
     spec = zoo.get_spec("bert")
     changed = dataclasses.replace(spec, checkpoints=(*spec.checkpoints, "distilbert_folder"))

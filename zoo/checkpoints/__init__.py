@@ -5,15 +5,12 @@ Nothing is downloaded, and no code of a checkpoint is run.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo import registry
 from zoo.checkpoints.contract import (
-    _FORMATS,
+    FORMATS,
     Checkpoint,
     CheckpointFormat,
     Classifier,
@@ -22,7 +19,7 @@ from zoo.checkpoints.contract import (
     register_format,
     reorder_classes,
 )
-from zoo.errors import UsageError, did_you_mean
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
@@ -43,13 +40,6 @@ __all__ = [
 ]
 
 
-@functools.cache
-def _scan() -> None:
-    """Imports every module of this folder, which registers its formats."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-
-
 def get_format(name: str) -> CheckpointFormat:
     """Returns a registered format.
 
@@ -60,10 +50,7 @@ def get_format(name: str) -> CheckpointFormat:
         >>> get_format("bert_folder").title
         'a Hugging Face folder of BERT'
     """
-    _scan()
-    if name not in _FORMATS:
-        raise UsageError(f"Unknown checkpoint format {name!r}. {did_you_mean(name, _FORMATS)}")
-    return _FORMATS[name]
+    return FORMATS.get(name)
 
 
 def _formats(model: str) -> list[CheckpointFormat]:

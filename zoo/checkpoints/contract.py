@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
+from zoo.registries import Registry
 
 if TYPE_CHECKING:
     import keras
@@ -137,23 +138,17 @@ def reorder_classes(model: keras.Model, found: Sequence[str], wanted: Sequence[s
     last.set_weights([values[..., order] for values in last.get_weights()])
 
 
-_FORMATS: dict[str, CheckpointFormat] = {}
+FORMATS: Registry[CheckpointFormat] = Registry("checkpoint format", "zoo.checkpoints")
 
 
 def register_format(checkpoint_format: CheckpointFormat) -> CheckpointFormat:
     """Registers a format under its name, for use in `checkpoints` of a model's spec.
 
     Raises:
-        ValueError: another format has this name.
+        ValueError: another module has registered the name.
 
     Example:
         >>> register_format(CheckpointFormat("mine", "my own file", recognises=os.path.isfile, load=load_mine))
     """
-    first = _FORMATS.get(checkpoint_format.name)
-    if first is not None and first.load.__module__ != checkpoint_format.load.__module__:  # the same again is a reload
-        raise ValueError(
-            f"The checkpoint format {checkpoint_format.name!r} is registered twice: by {first.load.__module__} and by "
-            f"{checkpoint_format.load.__module__}. Rename one of them."
-        )
-    _FORMATS[checkpoint_format.name] = checkpoint_format
+    FORMATS.add(checkpoint_format.name, checkpoint_format, checkpoint_format.load.__module__)
     return checkpoint_format

@@ -13,8 +13,9 @@ import tensorflow as tf
 
 import zoo
 from zoo.registry import check_arguments, get_spec, list_models
-from zoo.scripts import gpu_check
-from zoo.scripts.gpu_check import CHECKS, STEPS, Check, Runner, judge, small_arguments
+from zoo.scripts import gpu_check, gpu_check_worker
+from zoo.scripts.gpu_check import CHECKS, Check, Runner, judge
+from zoo.scripts.gpu_check_worker import STEPS, small_arguments
 
 CHECK = Check("float32", weights=0.01, loss=0.02)
 START = [np.zeros((2, 2)), np.zeros(3)]
@@ -58,9 +59,11 @@ def test_what_multiplies_rounding_is_allowed_more_where_bits_are_few():
 
 def test_rounding_is_that_of_bfloat16():
     values = np.random.default_rng(0).normal(size=1000).astype(np.float32) * 1e-3
-    assert np.array_equal(gpu_check.round_to(values, 8), tf.cast(tf.cast(values, tf.bfloat16), tf.float32).numpy())
-    assert not np.array_equal(gpu_check.round_to(values, 9), gpu_check.round_to(values, 8))
-    assert np.array_equal(gpu_check.round_to(np.arange(3) + 1000, 8), np.arange(3) + 1000)
+    assert np.array_equal(
+        gpu_check_worker.round_to(values, 8), tf.cast(tf.cast(values, tf.bfloat16), tf.float32).numpy()
+    )
+    assert not np.array_equal(gpu_check_worker.round_to(values, 9), gpu_check_worker.round_to(values, 8))
+    assert np.array_equal(gpu_check_worker.round_to(np.arange(3) + 1000, 8), np.arange(3) + 1000)
 
 
 def test_weights_that_did_not_move_prove_nothing():

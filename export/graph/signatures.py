@@ -75,16 +75,19 @@ def served_model(
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
     # Traced once for all signatures: decoding images takes more ops than many models have.
     serve = tf.function(preprocessor.serve, autograph=False)
+    forward = tf.function(lambda inputs: functions["predict"](inputs, {}), autograph=False)
+    shared = {**functions, "predict": lambda inputs, extras: forward(inputs)}
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
         name: (
             checking(function),
             model_inputs(network) if function.takes is None else {key: raw[key] for key in function.takes},
             form,
         )
-        for name, function in signature_functions(task, preprocessor, functions, label, serve).items()
+        for name, function in signature_functions(task, preprocessor, shared, label, serve).items()
     }
     if several and not form.is_like(forms.PORTABLE):
-        wanted[PORTABLE] = (*wanted["predict"][:2], forms.PORTABLE)
+        portable = signature_functions(task, preprocessor, functions, label)["predict"]
+        wanted[PORTABLE] = (checking(portable), wanted["predict"][1], forms.PORTABLE)
     traced = {}
     for name, (function, specs, way) in wanted.items():
         with way.prepared(several, module.packed_weights):

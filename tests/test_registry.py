@@ -48,13 +48,13 @@ def test_list_is_sorted_and_every_name_has_a_spec():
         assert spec.builder.__name__ == f"build_{name}_model"
 
 
-def test_list_by_pattern():
+def test_list_can_be_filtered_by_pattern():
     assert zoo.list_models("c*n") == ["cnn"]
     assert zoo.list_models("C*") == []
     assert zoo.list_models("no such model") == []
 
 
-def test_list_by_task(scratch):
+def test_list_can_be_filtered_by_task(scratch):
     register(builder(), tasks=("parsing",))
     assert zoo.list_models(task="parsing") == ["thing"]
     assert "thing" not in zoo.list_models(task="image_classification")

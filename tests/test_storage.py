@@ -60,7 +60,7 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_files_have_the_usual_permissions(tmp_path, umask):
+def test_files_have_default_permissions(tmp_path, umask):
     storage.write_text(tmp_path / "a.txt", "a")
     assert permissions(tmp_path / "a.txt") == 0o666 & ~umask
     before = os.umask(0o027)

@@ -117,7 +117,7 @@ def lookup_models():
 
 
 @pytest.mark.parametrize(("layer", "data"), lookup_models(), ids=lambda value: type(value).__name__)
-def test_copies_keep_what_a_layer_was_adapted_to(layer, data):
+def test_copies_keep_the_adapted_state_of_a_layer(layer, data):
     inputs = keras.Input((1,), dtype="string" if data.dtype.kind == "U" else data.dtype.name)
     outputs = L.Dense(2, dtype="mixed_bfloat16")(L.Flatten()(L.Lambda(_as_float)(layer(inputs))))
     model = keras.Model(inputs, outputs)

@@ -83,7 +83,7 @@ def part(golden, prefix):
     return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
 
 
-def asked(golden, version, signature):
+def golden_requests(golden, version, signature):
     facts = storage.read_json(version / "assets.extra" / "zoo.json")
     return arrays.examples(golden, facts["signatures"], signature)[0]
 
@@ -197,7 +197,7 @@ def proto(value):
     return tf.make_tensor_proto(value.tolist() if value.dtype == object else value, shape=value.shape)
 
 
-def answered(response):
+def output_arrays(response):
     return {key: tf.make_ndarray(value) for key, value in response.outputs.items()}
 
 
@@ -207,14 +207,14 @@ def test_every_signature_returns_golden_outputs_to_the_standard_client(stub, ver
     known = goldens[name]
     assert {"serving_default", "predict", "features"} <= set(facts["signatures"])
     for signature in facts["signatures"]:
-        inputs = {key: value[:5] for key, value in asked(known, versions[name], signature).items()}
-        assert_golden(answered(stub.Predict(request(name, inputs, signature))), known, signature, 5)
+        inputs = {key: value[:5] for key, value in golden_requests(known, versions[name], signature).items()}
+        assert_golden(output_arrays(stub.Predict(request(name, inputs, signature))), known, signature, 5)
 
 
 def test_raw_bytes_and_texts_are_labelled(stub, loaded):
     png = tf.io.encode_png(tf.fill([40, 30, 3], tf.constant(200, tf.uint8))).numpy()
     for model, inputs in (("digits", {"image_bytes": [png]}), ("commands", {"text": ["Turn the light on, café!"]})):
-        got = answered(stub.Predict(request(model, {k: np.array(v, object) for k, v in inputs.items()})))
+        got = output_arrays(stub.Predict(request(model, {k: np.array(v, object) for k, v in inputs.items()})))
         direct = loaded[model].signatures["serving_default"](**{k: tf.constant(v) for k, v in inputs.items()})
         assert got["class_name"].tolist() == direct["class_name"].numpy().tolist()
         np.testing.assert_allclose(got["probabilities"], direct["probabilities"].numpy(), atol=1e-6)
@@ -255,9 +255,12 @@ def test_invalid_requests_fail_without_affecting_the_next_request(stub, goldens)
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT, refused.value.details()
         assert re.search(message, refused.value.details())
         assert_golden(
-            answered(stub.Predict(request("digits", {"image_bytes": image}))), goldens["digits"], "serving_default", 1
+            output_arrays(stub.Predict(request("digits", {"image_bytes": image}))),
+            goldens["digits"],
+            "serving_default",
+            1,
         )
-    assert answered(stub.Predict(request("commands", {"text": texts})))["probabilities"].shape == (1, 4)
+    assert output_arrays(stub.Predict(request("commands", {"text": texts})))["probabilities"].shape == (1, 4)
     with pytest.raises(grpc.RpcError) as refused:
         stub.Predict(request("nobody", {"text": texts}))
     assert refused.value.code() == grpc.StatusCode.NOT_FOUND
@@ -284,7 +287,7 @@ def test_warm_up_requests_cover_every_signature(versions, loaded, goldens, name)
         signature = message.model_spec.signature_name
         seen.append(signature)
         inputs = {key: tf.make_ndarray(value) for key, value in message.inputs.items()}
-        given = asked(goldens[name], versions[name], signature)
+        given = golden_requests(goldens[name], versions[name], signature)
         assert set(inputs) == set(given)
         rows = {len(value) for value in inputs.values()}
         assert rows == {4}

@@ -272,7 +272,7 @@ def test_the_fused_op_equals_the_lstm(mask, options):
 
 
 @every_kind
-def test_two_loops_share_many_rows(kind):
+def test_many_rows_are_split_into_two_loops(kind):
     """67 rows are split into 33 and 34."""
     ours, theirs = pair(kind, "float32", return_sequences=True, return_state=True)
     ours.packed, ours.form = tuple(map(tf.Variable, ours.pack_weights())) or None, lstm_gru.SHARED
@@ -290,7 +290,7 @@ def test_unsupported_options_are_not_packed_for_the_fused_op(options):
 
 @pytest.mark.parametrize("kind", [lstm_gru.LSTM, lstm_gru.GRU])
 def test_no_random_numbers_are_drawn_outside_training(kind):
-    """Keras's layers advance a seed at every call: served graphs would assign variables, and evaluation would change runs."""
+    """Keras's layers advance a seed at every call, so served graphs would assign variables and evaluation would change runs."""
     layer = kind(3, return_sequences=True, dropout=0.5, recurrent_dropout=0.5, seed=1)
     x = tf.random.stateless_uniform([2, 4, 3], seed=(0, 0))
     layer.build(x.shape)

@@ -240,7 +240,7 @@ def test_weight_names_do_not_depend_on_previous_models(texts):
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_frozen_weights_keep_their_bits(precision):
+def test_frozen_weights_are_bit_identical(precision):
     prepared = zoo.datasets.load("digits").prepare("cnn", filters=[3, 4], dense_units=5, input_shape=[8, 8, 1])
     keras.utils.set_random_seed(0)
     with zoo.precision(precision):

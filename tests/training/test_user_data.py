@@ -290,7 +290,7 @@ def with_label(value, dtype=float):
     return y
 
 
-def refused_model(name):
+def untrainable_model(name):
     return {
         "no model": lambda: "model",
         "not built": lambda: keras.Sequential([layers.Dense(2)]),
@@ -316,7 +316,7 @@ def refused_model(name):
 )
 def test_untrainable_models_are_rejected(name, message):
     with pytest.raises(zoo.UsageError, match=message):
-        wrap(refused_model(name), (X, Y))
+        wrap(untrainable_model(name), (X, Y))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def hidden(base):
 # ---------------------------------------------------------------- rejected exports
 
 
-def refuse(model, interface, base, message):
+def assert_rejected(model, interface, base, message):
     with pytest.raises(UsageError, match=message):
         zoo.export.save(model, interface, base)
     assert not base.exists()
@@ -40,7 +40,7 @@ def test_a_copy_that_differs_is_not_published(model, prepared, tmp_path, monkeyp
         return copied
 
     monkeypatch.setattr(signatures, "served_copy", perturbed)
-    refuse(
+    assert_rejected(
         model,
         prepared.interface,
         tmp_path / "new",
@@ -58,7 +58,9 @@ def test_wrong_labels_in_the_graph_are_not_published(model, prepared, tmp_path, 
         return honest(file, default)
 
     monkeypatch.setattr(lookup, "lines_by_number", reversed_table)
-    refuse(model, prepared.interface, tmp_path / "new", r"class_name, batch 64: 64 of 64 differ.*labels: line 1 is '9'")
+    assert_rejected(
+        model, prepared.interface, tmp_path / "new", r"class_name, batch 64: 64 of 64 differ.*labels: line 1 is '9'"
+    )
 
 
 def test_the_graph_does_not_contain_its_path(base):
@@ -100,20 +102,20 @@ def test_model_and_interface_must_match(prepared, digits, tmp_path):
     def built(**arguments):
         return zoo.build_mlp_model(**{"input_shape": (8, 8, 1), "num_classes": 10, **arguments})
 
-    refuse(
+    assert_rejected(
         built(num_classes=12),
         prepared.interface,
         tmp_path / "new",
         r"has 12 classes, the interface has 10. Pass the interface of the data that the model was trained on",
     )
-    refuse(
+    assert_rejected(
         built(input_shape=(8, 9, 1)),
         prepared.interface,
         tmp_path / "new",
         r"takes \[8, 9, 1\], but the interface's preprocessor returns \[8, 8, 1\]. Pass the interface of the data",
     )
     examples = dataclasses.replace(prepared.interface.examples, requests={"image_bytes": np.zeros(0, object)})
-    refuse(
+    assert_rejected(
         built(),
         dataclasses.replace(prepared.interface, examples=examples),
         tmp_path / "new",
@@ -134,20 +136,20 @@ def test_unsupported_models_are_rejected(prepared, tmp_path):
     for model in (Subclassed(), sequential):
         kind = type(model).__name__
         message = rf"needs a Functional Keras model, .*; received a {kind}. For a Sequential, pass keras.Model\(model"
-        refuse(model, prepared.interface, tmp_path / "new", message)
-    refuse(
+        assert_rejected(model, prepared.interface, tmp_path / "new", message)
+    assert_rejected(
         keras.Model(image, keras.layers.Dense(10, name="probabilities")(flat)),
         prepared.interface,
         tmp_path / "new",
         r"has no layer 'features', which every 'mlp' has. Pass the model that prepared.build\(\) or zoo.build\('mlp', ",
     )
-    refuse(
+    assert_rejected(
         keras.Model([image, keras.Input((8, 8, 1))], first),
         prepared.interface,
         tmp_path / "new",
         r"takes {'image': \[8, 8, 1\], .*}, but the interface's preprocessor returns {'image': \[8, 8, 1\]}",
     )
-    refuse(
+    assert_rejected(
         keras.Model(image, [first, second]),
         prepared.interface,
         tmp_path / "new",
@@ -158,7 +160,9 @@ def test_unsupported_models_are_rejected(prepared, tmp_path):
 @pytest.mark.parametrize("name", ["", "two\nlines", "carriage\rreturn"])
 def test_class_names_that_labels_txt_cannot_store_are_rejected(model, prepared, tmp_path, name):
     interface = dataclasses.replace(prepared.interface, class_names=("zero", name, *map(str, range(2, 10))))
-    refuse(model, interface, tmp_path / "new", re.escape(f"The class name {name!r} is empty or has a line break"))
+    assert_rejected(
+        model, interface, tmp_path / "new", re.escape(f"The class name {name!r} is empty or has a line break")
+    )
 
 
 def test_message_names_a_layer_without_config(prepared, tmp_path):
@@ -172,7 +176,7 @@ def test_message_names_a_layer_without_config(prepared, tmp_path):
 
     image = keras.Input((8, 8, 1), name="image")
     x = keras.layers.Identity(name="features")(NoConfig(object())(keras.layers.Flatten()(image)))
-    refuse(
+    assert_rejected(
         keras.Model(image, keras.layers.Dense(10, name="logits")(x), name="odd"),
         prepared.interface,
         tmp_path / "new",

@@ -290,7 +290,7 @@ def test_unsupported_options_are_not_packed_for_the_fused_op(options):
 
 @pytest.mark.parametrize("kind", [lstm_gru.LSTM, lstm_gru.GRU])
 def test_no_random_numbers_are_drawn_outside_training(kind):
-    """Keras's layers advance a seed at every call: a served graph would assign variables, and evaluating would change a run."""
+    """Keras's layers advance a seed at every call, so serving would assign variables and evaluation would change runs."""
     layer = kind(3, return_sequences=True, dropout=0.5, recurrent_dropout=0.5, seed=1)
     x = tf.random.stateless_uniform([2, 4, 3], seed=(0, 0))
     layer.build(x.shape)

@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Fixtures and hooks that several test files share."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# What a failed assertion there held is shown as of a test's own.
+# Pytest explains failed assertions in these modules as it does in tests.
 pytest.register_assert_rewrite(*(file.stem for file in Path(__file__).parent.glob("helpers/*.py")))
 
 
-# The longest files, which must not come last where two processes share the suite, a file at a time.
+# The longest files must not run last when two processes share the suite, one file at a time.
 LONG = (
     *("readme", "strategies", "tasks", "decoding", "interruption", "cli"),
     *("rejections", "verdicts", "contents", "requests", "training", "text", "results"),
@@ -25,14 +25,14 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest files first."""
+    """Moves the longest files to the front."""
     rank = {f"test_{name}": place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs source code in a process of its own, as a user's script would run; arguments arrive in sys.argv."""
+    """Returns a function that runs source code in a new process; arguments arrive in sys.argv."""
 
     def run(source: str, *arguments: object, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

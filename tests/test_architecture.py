@@ -1,7 +1,7 @@
-"""The design, checked on the sources: what ruff and import-linter cannot see of names, lengths, messages and texts.
+"""The design rules that ruff and import-linter cannot check: names, lengths, messages and texts.
 
-Every rule is a function from a parsed source to complaints. It runs over all sources, which must give none, and over
-snippets that break it, which must give one: a rule that cannot fail proves nothing.
+Every rule is a function that maps a parsed source to complaints. Each rule runs over all sources and must find nothing.
+Each rule also runs over snippets that break it and must find the fault. This proves that the rule can fail.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FOLDERS = {"zoo": "zoo", "datasets": "zoo.datasets", "export": "zoo.export", "sc
 
 
 def module_name(file: Path) -> str:
-    """Returns the name under which a source installs, such as zoo.datasets.data."""
+    """Returns the name under which a source file installs, such as zoo.datasets.data."""
     top, *rest = file.relative_to(ROOT).with_suffix("").parts
     return ".".join([FOLDERS[top], *(part for part in rest if part != "__init__")])
 
@@ -30,7 +30,7 @@ TREES = {name: ast.parse(source) for name, source in SOURCES.items()}
 
 
 def part_of(module: str) -> str:
-    """Returns which part of the project a module belongs to: its second name, and "" for the package zoo itself."""
+    """Returns the part of the project that contains a module: its second name, or "" for the package zoo itself."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -42,7 +42,7 @@ INSTANT = [
     name
     for name in FILES
     if part_of(name) not in COMPUTING or name in ("zoo.datasets", "zoo.datasets.sources.loading", "zoo.export")
-    if name != "zoo.scripts.mlserver_runtime.runtime"  # imported by a server, no command of this package
+    if name != "zoo.scripts.mlserver_runtime.runtime"  # imported by a server; not a command of this package
 ]
 IMPORTING = f"""
 import importlib, sys
@@ -52,11 +52,11 @@ for name in sys.argv[1:]:
 """
 
 
-def test_listing_and_help_wait_for_nothing(run_python):
+def test_listing_and_help_do_not_import_slow_packages(run_python):
     run_python(IMPORTING, *INSTANT)
 
 
-def test_what_is_imported_on_the_way_is_found(run_python):
+def test_indirect_imports_are_found(run_python):
     done = run_python(IMPORTING, "zoo.models.cnn", "zoo.layers.blocks", check=False)
     assert done.returncode and "import of keras halted" in done.stderr
 
@@ -65,7 +65,7 @@ def test_what_is_imported_on_the_way_is_found(run_python):
 
 
 def docstrings(tree: ast.AST) -> set[int]:
-    """Returns the ids of all docstring nodes, those of attributes and module variables included."""
+    """Returns the ids of all docstring nodes, including those of attributes and module variables."""
     return {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
 
 
@@ -79,19 +79,19 @@ def names_of_others(tree: ast.AST, names: list[str]) -> list[str]:
     ]
 
 
-def test_trainer_evaluator_and_exporter_know_no_model_and_no_data_set():
+def test_trainer_evaluator_and_exporter_name_no_model_or_data_set():
     names = [*zoo.list_models(), *zoo.datasets.list_datasets()]
     known = {n: names_of_others(TREES[n], names) for n in FILES if part_of(n) in ("training", "evaluation", "export")}
     assert not {name: found for name, found in known.items() if found}
 
 
-def test_a_ladder_on_names_is_found():
+def test_comparisons_with_model_names_are_found():
     tree = ast.parse('"""About cnn."""\nif model == "cnn":\n    pass\nelif model.startswith("mlp-"):\n    pass')
     assert len(names_of_others(tree, ["cnn", "mlp"])) == 2
 
 
 def lines_of_code(tree: ast.AST, text: str) -> int:
-    """Counts the lines of a function that are neither blank nor comment nor docstring."""
+    """Counts the lines of a function, without blank lines, comments and docstrings."""
     skipped = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
@@ -113,12 +113,12 @@ def too_long(tree: ast.AST, text: str, file_limit: int = 450, function_limit: in
     return complaints
 
 
-def test_nothing_is_too_long():
+def test_files_and_functions_are_within_the_limits():
     complaints = {name: too_long(tree, SOURCES[name]) for name, tree in TREES.items()}
     assert not {name: found for name, found in complaints.items() if found}
 
 
-def test_what_is_too_long_is_found():
+def test_long_files_and_functions_are_found():
     text = "def f():\n    '''One.\n\n    Two.\n    '''\n    # why\n\n" + "    x = 1\n" * 70
     assert too_long(ast.parse(text), text) == ["f has 71 lines of code; split it at 70"]
     assert too_long(ast.parse(""), "\n" * 451) == ["451 lines; split the file at 450"]
@@ -136,11 +136,11 @@ ERRORS = ("UsageError", "ValueError", "RuntimeError", "TypeError", "KeyError")
 
 
 def pieces(node: ast.expr) -> list[str | ast.expr] | None:
-    """Returns a message as its texts and the expressions between them; None for what is put together elsewhere."""
+    """Returns the texts of a message and the expressions between them; None for a message that is built elsewhere."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return [node.value]
     if isinstance(node, ast.JoinedStr):
-        return [value.value for value in node.values]  # of a Constant the text, of a FormattedValue the expression
+        return [value.value for value in node.values]  # the text of a Constant, the expression of a FormattedValue
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         left, right = pieces(node.left), pieces(node.right)
         return None if left is None or right is None else left + right
@@ -148,7 +148,7 @@ def pieces(node: ast.expr) -> list[str | ast.expr] | None:
 
 
 def is_sentence(piece: str | ast.expr, tree: ast.AST) -> bool:
-    """Whether an expression in a message is the sentence of `did_you_mean`, or a variable that holds a sentence."""
+    """Returns whether an expression of a message is from `did_you_mean` or a variable that holds a sentence."""
     if isinstance(piece, ast.Call):
         return ast.unparse(piece.func).endswith("did_you_mean")
     if not isinstance(piece, ast.Name):
@@ -156,7 +156,7 @@ def is_sentence(piece: str | ast.expr, tree: ast.AST) -> bool:
     handlers = [n for n in ast.walk(tree) if isinstance(n, ast.ExceptHandler) and n.name == piece.id and n.type]
     around = [h for h in handlers if h.lineno <= piece.lineno <= h.end_lineno]
     if around and ast.unparse(around[-1].type) == "UsageError":
-        return True  # a message of our own, passed on
+        return True  # a message of this package, passed on
     values = [n.value for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == piece.id]
     last = [(pieces(value) or [value])[-1] for value in values]
     return bool(last) and all(p.endswith((".", "?")) if isinstance(p, str) else is_sentence(p, tree) for p in last)
@@ -172,7 +172,7 @@ def bad_messages(tree: ast.AST) -> list[str]:
             continue
         parts = pieces(node.exc.args[0]) if node.exc.args else []
         text = "".join(part for part in parts or () if isinstance(part, str))
-        # A programmer's error may leave it at what was expected; a user's says what to type.
+        # A programmer's error may state only what was expected; a user's error also states what to type.
         says = HINT.search(text) or ("expected" in text and not callee.endswith("UsageError"))
         where = f"line {node.lineno}: {ast.unparse(node.exc)}"
         if parts is None:
@@ -188,7 +188,7 @@ def bad_messages(tree: ast.AST) -> list[str]:
     return complaints
 
 
-def test_errors_say_what_came_and_what_to_do():
+def test_errors_state_the_received_value_and_the_fix():
     complaints = {name: bad_messages(tree) for name, tree in TREES.items()}
     assert not {name: found for name, found in complaints.items() if found}
 
@@ -209,7 +209,7 @@ def test_errors_say_what_came_and_what_to_do():
         ("raise UsageError(message)", "put together elsewhere"),
     ],
 )
-def test_a_bad_message_is_found(source, complaint):
+def test_incomplete_messages_are_found(source, complaint):
     assert any(complaint in found for found in bad_messages(ast.parse(source)))
 
 
@@ -226,12 +226,12 @@ def test_a_bad_message_is_found(source, complaint):
         "raise",
     ],
 )
-def test_a_good_message_is_left_alone(source):
+def test_complete_messages_are_accepted(source):
     assert not bad_messages(ast.parse(source))
 
 
 def unflushed_prints(tree: ast.AST) -> list[str]:
-    """A pipe shows what is not flushed when the process ends: progress would come with the result."""
+    """In a pipe, unflushed text appears only when the process ends, so progress would arrive with the result."""
     return [
         f"line {node.lineno}: pass flush=True"
         for node in ast.walk(tree)
@@ -240,26 +240,26 @@ def unflushed_prints(tree: ast.AST) -> list[str]:
     ]
 
 
-def test_progress_is_printed_at_once():
+def test_progress_prints_are_flushed():
     alone = (
         "zoo.export.standalone.replay",
         "zoo.export.standalone.probe",
         "zoo.export.standalone.convert_worker",
-    )  # in processes of their own
+    )  # these run in separate processes
     complaints = {
         name: unflushed_prints(tree) for name, tree in TREES.items() if part_of(name) != "scripts" and name not in alone
     }
     assert not {name: found for name, found in complaints.items() if found}
 
 
-def test_a_print_that_is_not_flushed_is_found():
+def test_unflushed_prints_are_found():
     assert unflushed_prints(ast.parse("def f():\n    print('done')")) == ["line 2: pass flush=True"]
     assert not unflushed_prints(ast.parse("print('done', flush=True)"))
 
 
 # --- Texts of every kind ---------------------------------------------------------------------------------------------
 
-FORBIDDEN = {  # written so that this file passes its own rule
+FORBIDDEN = {  # split so that this file passes its own rule
     "unfinished work": r"\b([T]ODO|[F]IXME|[X]XX)\b",
     "a path of one machine": r"(?<![\w.~/-])/(home|root|Users|work|tmp/env)/[\w]",
     "a package registry": r"\b([p]ypi\.org|[p]ythonhosted\.org|[a]naconda\.org|[n]pmjs\.(org|com))\b",
@@ -277,7 +277,7 @@ def forbidden_words(text: str) -> list[str]:
     return [f"{what}: {found[0]!r}" for what, pattern in FORBIDDEN.items() for found in re.finditer(pattern, text)]
 
 
-def test_texts_hold_nothing_of_the_workshop():
+def test_texts_contain_no_forbidden_words():
     complaints = {file: forbidden_words(file.read_text(encoding="utf-8")) for file in TEXTS}
     assert not {file: found for file, found in complaints.items() if found}
 

@@ -1,4 +1,4 @@
-"""TrainConfig: every check reads its message once; YAML takes and gives back what people write."""
+"""TrainConfig: the error message of every check, and reading and writing of YAML."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from zoo.config import TrainConfig, read_yaml, to_yaml
 FIELDS = [field.name for field in dataclasses.fields(TrainConfig)]
 
 
-def test_the_defaults_pass():
+def test_defaults_are_valid():
     config = TrainConfig()
     assert (config.epochs, config.batch_size, config.optimizer, config.learning_rate) == (10, 64, "adam", 1e-3)
     assert zoo.TrainConfig is TrainConfig
 
 
-def test_it_is_frozen():
+def test_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainConfig().epochs = 3
 
@@ -41,7 +41,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_whole_numbers(name):
+def test_integer_options_reject_other_values(name):
     least = WHOLE[name]
     for wrong in (least - 1, 2.5, 3.0, "3", True, [3]):
         with pytest.raises(zoo.UsageError) as caught:
@@ -54,25 +54,25 @@ def test_whole_numbers(name):
 
 
 @pytest.mark.parametrize("name", [n for n in WHOLE if n not in ("replicas", "checkpoint_steps")])
-def test_none_is_no_whole_number(name):
+def test_none_is_rejected_for_integer_options(name):
     with pytest.raises(zoo.UsageError, match=f"^{name} is None; expected a whole number"):
         TrainConfig(**{name: None})
 
 
-def test_none_where_it_means_something():
+def test_none_is_accepted_where_it_is_the_default():
     config = TrainConfig(replicas=None, checkpoint_steps=None, clip_norm=None)
     assert config == TrainConfig()
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "clip_norm"])
 @pytest.mark.parametrize("wrong", [0, -1e-3, math.inf, math.nan, "1e-3", True, [0.1]])
-def test_positive_numbers(name, wrong):
+def test_nonpositive_and_nonnumeric_values_are_rejected(name, wrong):
     with pytest.raises(zoo.UsageError) as caught:
         TrainConfig(**{name: wrong})
     assert str(caught.value) == f"{name} is {wrong!r}; expected a number above 0. Pass {name}=0.001, say."
 
 
-def test_whole_learning_rates_pass():
+def test_integer_learning_rates_are_accepted():
     assert TrainConfig(learning_rate=1, clip_norm=5).clip_norm == 5
     with pytest.raises(zoo.UsageError, match="learning_rate is None"):
         TrainConfig(learning_rate=None)
@@ -80,13 +80,13 @@ def test_whole_learning_rates_pass():
 
 @pytest.mark.parametrize("name", ["deterministic", "histograms"])
 @pytest.mark.parametrize("wrong", ["no", 0, None])
-def test_truth_values(name, wrong):
-    """The text "no" is true in Python."""
+def test_boolean_options_reject_other_values(name, wrong):
+    """The non-empty text "no" is true in Python."""
     with pytest.raises(zoo.UsageError, match=f"^{name} is {wrong!r}; expected a boolean. Pass true or false.$"):
         TrainConfig(**{name: wrong})
 
 
-def test_seeds_have_32_bits():
+def test_seeds_must_fit_in_32_bits():
     assert TrainConfig(seed=2**32 - 1).seed == 2**32 - 1
     with pytest.raises(
         zoo.UsageError, match=r"^seed is 4294967296; expected a 32-bit number. Pass a number below 4294967296.$"
@@ -94,7 +94,7 @@ def test_seeds_have_32_bits():
         TrainConfig(seed=2**32)
 
 
-def test_the_optimizer_is_a_name():
+def test_optimizer_must_be_a_name():
     with pytest.raises(zoo.UsageError, match=r"^optimizer is None; expected a name. Pass optimizer='adam', say.$"):
         TrainConfig(optimizer=None)
 
@@ -112,19 +112,19 @@ def test_the_optimizer_is_a_name():
         ("strategy", ["auto"], r"^strategy is \['auto'\]. Did you mean 'auto'"),
     ],
 )
-def test_choices(name, wrong, message):
+def test_invalid_choices_are_rejected(name, wrong, message):
     with pytest.raises(zoo.UsageError, match=message):
         TrainConfig(**{name: wrong})
 
 
-def test_replicas_go_with_mirrored():
+def test_replicas_require_the_mirrored_strategy():
     message = "^replicas=2 requires strategy='mirrored'; received strategy='auto'. Pass both, or leave replicas out.$"
     with pytest.raises(zoo.UsageError, match=message):
         TrainConfig(replicas=2)
     assert TrainConfig(replicas=2, strategy="mirrored").replicas == 2
 
 
-def test_every_replica_gets_an_example():
+def test_every_replica_needs_an_example():
     with pytest.raises(
         zoo.UsageError, match=r"^batch_size=3 is smaller than replicas=4: a device would get no example. Pass"
     ):
@@ -137,7 +137,7 @@ def test_errors_are_value_errors():
         TrainConfig(epochs=0)
 
 
-def test_an_unknown_key_offers_the_nearest():
+def test_unknown_key_suggests_the_nearest_name():
     with pytest.raises(zoo.UsageError, match=r"^TrainConfig has no field 'epoch'. Did you mean 'epochs'\?$"):
         TrainConfig.from_dict({"epoch": 3})
     with pytest.raises(zoo.UsageError, match=r"no field 'learnign_rate'. Did you mean 'learning_rate'"):
@@ -146,12 +146,12 @@ def test_an_unknown_key_offers_the_nearest():
         TrainConfig.from_dict({5: 3})
 
 
-def test_what_is_left_out_keeps_its_default():
+def test_omitted_options_keep_their_defaults():
     assert TrainConfig.from_dict({}) == TrainConfig()
     assert TrainConfig.from_dict({"epochs": 3}) == TrainConfig(epochs=3)
 
 
-def test_every_field_is_told():
+def test_every_field_has_a_docstring_entry():
     told = {p.arg_name: p.description for p in docstring_parser.parse(inspect.getdoc(TrainConfig) or "").params}
     assert list(told) == FIELDS
     assert all(told.values())
@@ -175,7 +175,7 @@ configs = st.builds(
 
 @settings(max_examples=50, deadline=None)
 @given(configs)
-def test_yaml_gives_back_what_it_was_given(tmp_path_factory, config):
+def test_yaml_round_trip_preserves_the_config(tmp_path_factory, config):
     file = tmp_path_factory.getbasetemp() / "config.yaml"
     file.write_text(to_yaml({"config": config.to_dict()}), encoding="utf-8")
     again = read_yaml(file)
@@ -183,7 +183,7 @@ def test_yaml_gives_back_what_it_was_given(tmp_path_factory, config):
     assert TrainConfig.from_dict(again["config"]) == config
 
 
-def test_yaml_looks_as_people_write_it():
+def test_yaml_is_written_in_plain_style():
     content = {"model": {"name": "cnn", "filters": [32, 64], "dense_units": None}, "config": {"seed": 0}}
     assert to_yaml(content) == "model:\n  name: cnn\n  filters: [32, 64]\n  dense_units: null\nconfig:\n  seed: 0\n"
     assert to_yaml({"source": "Größe"}) == "source: Größe\n"
@@ -193,8 +193,8 @@ def test_yaml_looks_as_people_write_it():
     ("text", "value"),
     [("1e-3", 0.001), ("1E-3", 0.001), ("3e4", 3e4), ("+1e3", 1e3), (".5e1", 5.0), ("2.e-1", 0.2), ("-1e-3", -0.001)],
 )
-def test_numbers_with_an_exponent(tmp_path, text, value):
-    """YAML 1.1, which PyYAML follows, takes 1e-3 for text."""
+def test_numbers_with_an_exponent_are_read_as_floats(tmp_path, text, value):
+    """PyYAML follows YAML 1.1, which reads 1e-3 as text."""
     (tmp_path / "c.yaml").write_text(f"learning_rate: {text}\nlist: [{text}]\n")
     content = read_yaml(tmp_path / "c.yaml")
     assert content == {"learning_rate": value, "list": [value]}
@@ -202,12 +202,12 @@ def test_numbers_with_an_exponent(tmp_path, text, value):
 
 
 @pytest.mark.parametrize("text", ["e3", "1e", "1e-", "1e3x", "v1e3", '"1e3"', "1e3 4"])
-def test_texts_that_look_like_numbers(tmp_path, text):
+def test_text_that_resembles_numbers_stays_text(tmp_path, text):
     (tmp_path / "c.yaml").write_text(f"name: {text}\n")
     assert read_yaml(tmp_path / "c.yaml") == {"name": text.strip('"')}
 
 
-def test_reading_what_is_not_there(tmp_path):
+def test_reading_a_missing_file_is_rejected(tmp_path):
     with pytest.raises(
         zoo.UsageError, match=r"^Cannot read .*none.yaml: No such file.*\. Pass the config.yaml of a run.$"
     ):
@@ -219,7 +219,7 @@ def test_reading_what_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"a: [1, 2", b"a: b: c", b"\xff\xfe\x00\x01", b"a: !!python/object:os.system x", b"? [a, b]\n: c"]
 )
-def test_reading_what_is_not_yaml(tmp_path, content):
+def test_reading_invalid_yaml_is_rejected(tmp_path, content):
     (tmp_path / "c.yaml").write_bytes(content)
     with pytest.raises(zoo.UsageError, match=r"^[^\n]*c.yaml is not YAML: [^\n]*$"):
         read_yaml(tmp_path / "c.yaml")
@@ -228,7 +228,7 @@ def test_reading_what_is_not_yaml(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "held"), [("", "nothing"), ("- a\n- b", "a list"), ("5", "a int"), ("text", "a str")]
 )
-def test_reading_yaml_that_is_no_mapping(tmp_path, content, held):
+def test_reading_yaml_without_a_mapping_is_rejected(tmp_path, content, held):
     (tmp_path / "c.yaml").write_text(content)
     with pytest.raises(
         zoo.UsageError, match=f"c.yaml holds {held}; expected a mapping. Write `model:`, `data:` and `con"
@@ -236,8 +236,8 @@ def test_reading_yaml_that_is_no_mapping(tmp_path, content, held):
         read_yaml(str(tmp_path / "c.yaml"))
 
 
-def test_a_key_that_is_there_twice(tmp_path):
-    """PyYAML takes the last one without a word."""
+def test_duplicate_keys_are_rejected(tmp_path):
+    """PyYAML silently uses the last value."""
     (tmp_path / "c.yaml").write_text("config:\n  epochs: 5\n  seed: 1\n  epochs: 50\n")
     with pytest.raises(zoo.UsageError, match=r"c.yaml is not YAML: .*the key 'epochs' occurs twice.*line 4"):
         read_yaml(tmp_path / "c.yaml")

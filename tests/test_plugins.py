@@ -1,4 +1,4 @@
-"""Code from outside the package: from raw files to a verified SavedModel, recorded, and never imported unasked."""
+"""Plugins: from raw files to a verified SavedModel. Plugins are recorded, and are imported only on request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INK = ["--model", "ink_boxes", "--data", "ink:digits", "--model.units", "16"]
 
 def start(*words, cwd=None, **variables):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **variables}
-    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # the command itself keeps TensorFlow quiet
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # the command must silence TensorFlow by itself
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen([*ZOO, *map(str, words)], env=environment, text=True, cwd=cwd, **streams)
 
@@ -45,9 +45,9 @@ def run_zoo(*words, status=0, **options):
 
 @pytest.fixture
 def apart(monkeypatch):
-    """Forgets every plugin, as a new process would, for the time of a test."""
+    """Forgets all plugins for the duration of a test, as in a new process."""
     for registry in registries._REGISTRIES.values():
-        registry.names()  # what is scanned later would be gone afterwards
+        registry.names()  # scan first, because names scanned later would be removed afterwards
         own = {name: entry for name, entry in registry.entries.items() if entry.plugin is None}
         monkeypatch.setattr(registry, "entries", own)
     for name in [*registries._PLUGINS, "ink_boxes", "ink_layers", "my_net"]:
@@ -58,14 +58,14 @@ def apart(monkeypatch):
 
 @pytest.fixture
 def here(apart, tmp_path, monkeypatch):
-    """A folder with copies of the plugins, which is the current one."""
+    """Returns the current folder, which holds copies of the plugins."""
     shutil.copytree(PLUGINS, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def command(capsys, *words, status=0):
-    """Runs a command in this process; returns what it printed on both streams."""
+    """Runs a command in this process; returns its output on both streams."""
     found = cli.main([str(word) for word in words])
     text = "".join(capsys.readouterr())
     assert found == status, text
@@ -74,7 +74,7 @@ def command(capsys, *words, status=0):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Raw files: dark images of one bright bar or square each, in a folder per class."""
+    """Writes raw files: dark images with one bright bar or square each, in one folder per class."""
     folder, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for name, (height, width) in {"bar": (2, 7), "square": (4, 4)}.items():
         (folder / name).mkdir()
@@ -88,7 +88,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(photos, tmp_path_factory):
-    """A run of the plugin by the command line, in a process of its own."""
+    """Trains the plugin by the command line in a separate process."""
     directory = tmp_path_factory.mktemp("run") / "ink"
     plugin = ("--plugin", PLUGINS / "ink_boxes.py", "--data.threshold", 100)
     size = ("--config.epochs", 6, "--config.learning_rate", 0.01, "--config.batch_size", 8)
@@ -121,7 +121,7 @@ def test_a_run_and_its_savedmodel_record_the_plugin(run):
     assert facts["plugins"] == {"ink_boxes": expected} and facts["model"]["name"] == "ink_boxes"
 
 
-def test_a_savedmodel_answers_without_the_plugin(run, photos, apart, capsys):
+def test_savedmodel_predicts_without_the_plugin(run, photos, apart, capsys):
     image = photos / "bar" / "3.png"
     text = command(capsys, "predict", run[0], image, "--json")
     answer = json.loads(text)
@@ -142,7 +142,7 @@ def test_evaluate_and_export_load_the_run_again(run, here, capsys):
     assert hashes[0]["weights_sha256"] == hashes[1]["weights_sha256"]
 
 
-def test_list_shows_what_a_plugin_adds(here, capsys):
+def test_list_shows_the_additions_of_a_plugin(here, capsys):
     text = command(capsys, "list", "ink*", "--plugin", "ink_boxes.py")
     assert text.startswith("ink_boxes  ink_boxes") and "ink:PATH" in text
     assert (
@@ -152,7 +152,7 @@ def test_list_shows_what_a_plugin_adds(here, capsys):
     assert "`ink_boxes` | ink_boxes | Ink along rows" in command(capsys, "list", "--markdown"), "without golden numbers"
 
 
-def test_python_takes_the_same_plugin(here, capsys):
+def test_python_api_accepts_the_same_plugin(here, capsys):
     plugin = zoo.load_plugin("ink_boxes.py")
     assert plugin.adds["task"] == ["ink_boxes"] and zoo.load_plugin(here / "ink_boxes.py") is plugin
     assert zoo.list_plugins() == [plugin]
@@ -163,7 +163,7 @@ def test_python_takes_the_same_plugin(here, capsys):
     assert len(counts) == 10 and counts.max() - counts.min() <= 4, "classes are spread evenly over folds"
 
 
-def test_the_page_on_plugins_holds(apart, tmp_path, monkeypatch, capsys):
+def test_examples_on_the_plugin_page_work(apart, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n# stripes.py\n(.*?)```", PAGE.read_text(), re.DOTALL)
     Path("stripes.py").write_text(block)
@@ -176,10 +176,10 @@ def test_the_page_on_plugins_holds(apart, tmp_path, monkeypatch, capsys):
     assert printed[-1].startswith("vertical.png: vertical")
 
 
-# --- A function of somebody's own ------------------------------------------------------------------------------------
+# --- User-defined functions ------------------------------------------------------------------------------------------
 
 
-def test_a_function_of_ones_own_is_trained(here, capsys):
+def test_user_defined_function_is_trained(here, capsys):
     train = ("train", "--data", "digits", "--config.epochs", 3, "--quiet", "--run_directory", "run")
     text = command(capsys, *train, "--model", "my_net.py:build_my_model", "--model.units", 20)
     assert "run/saved_model/1: verified" in text
@@ -216,7 +216,7 @@ def test_a_repeated_run_does_not_import_the_function(here, capsys):
         ("build_sequential_model", r"returned a Sequential; expected a Functional Keras model.*Return keras.Model\("),
     ],
 )
-def test_a_function_that_does_not_fit_is_rejected(here, capsys, function, message):
+def test_unsuitable_functions_are_rejected(here, capsys, function, message):
     words = ("train", "--model", f"my_net.py:{function}", "--data", "digits", "--quiet", "--run_directory", "run")
     text = command(capsys, *words, status=2)
     assert re.search(message, text) and not Path("run").exists()
@@ -232,8 +232,8 @@ def test_classes_are_compared_before_training(here, capsys):
 # --- What is never imported, and what has changed --------------------------------------------------------------------
 
 
-def test_a_run_of_a_stranger_runs_no_code(run, tmp_path):
-    """Even where the plugin lies beside it, in the current folder, and in Python's path."""
+def test_unknown_run_executes_no_code(run, tmp_path):
+    """The plugin is next to the run, in the current folder and in Python's path."""
     shutil.copytree(run[0], tmp_path / "run")
     (tmp_path / "ink_boxes.py").write_text("open('executed', 'w')\n")
     sha256 = read_yaml(run[0] / "config.yaml")["plugins"]["ink_boxes"]["sha256"]
@@ -245,7 +245,7 @@ def test_a_run_of_a_stranger_runs_no_code(run, tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_changed_plugin_is_not_taken_for_the_old_one(run, here, capsys):
+def test_changed_plugin_is_detected(run, here, capsys):
     helper = here / "ink_layers.py"
     helper.write_text(helper.read_text() + "\n# another content\n")
     shutil.copytree(run[0], "run")
@@ -264,7 +264,7 @@ def test_a_changed_plugin_is_not_taken_for_the_old_one(run, here, capsys):
     assert "You allowed this." in text and "accuracy" in text
 
 
-def test_messages_about_files(here, capsys):
+def test_plugins_that_cannot_be_imported_are_rejected(here, capsys):
     Path("broken.py").write_text("import zoo\n\nzoo.nothing_at_all\n")
     Path("half.py").write_text(
         "import zoo\n\n@zoo.register_model(tasks=(), reference='none')\ndef build_half_model():\n    '''Half.'''\n\n1 / 0\n"
@@ -289,7 +289,7 @@ def test_messages_about_files(here, capsys):
 
 
 def test_installed_plugins_are_found(tmp_path):
-    """A package with an entry point; one that is broken is left out, and said."""
+    """Installs a package with an entry point. A broken entry point is skipped and reported."""
     for name, content in {"good": "def build_good_model(num_classes):\n    '''Good.'''\n", "bad": "1 / 0\n"}.items():
         decorated = "import zoo\n\n@zoo.register_model(tasks=('image_classification',), reference='none')\n"
         (tmp_path / f"{name}_pack.py").write_text(decorated + content if name == "good" else content)
@@ -303,7 +303,7 @@ def test_installed_plugins_are_found(tmp_path):
     assert "It is installed by bad-pack and was skipped." in text
 
 
-def test_hashes_cover_what_a_plugin_imports_of_its_own(tmp_path):
+def test_hashes_cover_the_plugins_own_imports(tmp_path):
     files = {
         "pack/__init__.py": "",
         "pack/plugin.py": "from . import near\nfrom pack.deep import far\nimport json\n",
@@ -357,7 +357,7 @@ def test_two_replicas_train_the_plugin(tmp_path):
 
 
 @pytest.mark.slow
-def test_cross_validation_takes_plugins(tmp_path):
+def test_cross_validation_accepts_plugins(tmp_path):
     words = ("cross-validate", "--plugin", PLUGINS / "ink_boxes.py", *INK, "--folds", 2, "--config.epochs", 1)
     text = run_zoo(*words, "--no-export", "--quiet", "--run_directory", tmp_path / "folds")
     assert "2 folds, mean and standard deviation" in text and "box error" in text

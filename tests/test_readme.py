@@ -1,4 +1,4 @@
-"""What the READMEs say is run, and what they list is compared."""
+"""The commands and code blocks of the READMEs work, and their tables and links are correct."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zoo.scripts.list_models import model_table
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("zoo", "datasets", "export", "scripts", "tests")
-# The order in which the Python blocks are run: later pages use what README defines.
+# The Python blocks run in this order: later pages use names that README.md defines.
 PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted((ROOT / folder).rglob("README.md")))]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 
@@ -57,17 +57,17 @@ def printed(module):
     return module.FIGURES.table(module.FIGURES.read(ROOT / "scripts" / "benchmarks" / f"{name}.csv"))
 
 
-def test_the_first_page_is_short():
+def test_main_readme_is_short():
     assert len(TEXTS[ROOT / "README.md"].splitlines()) <= 220
 
 
-def test_every_link_and_picture_is_there():
+def test_every_link_and_picture_exists():
     for page, text in TEXTS.items():
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
             assert target.startswith("https://") or (page.parent / target).is_file(), f"{page}: {target}"
 
 
-def test_every_anchor_of_the_contents_is_a_heading():
+def test_every_contents_anchor_is_a_heading():
     text = TEXTS[ROOT / "README.md"]
     headings = {
         re.sub(r"[^a-z0-9 -]", "", line[3:].lower()).replace(" ", "-") for line in re.findall(r"^## .*$", text, re.M)
@@ -75,8 +75,8 @@ def test_every_anchor_of_the_contents_is_a_heading():
     assert set(re.findall(r"\]\(#([\w-]+)\)", text)) == headings
 
 
-def test_every_command_and_name_is_there():
-    """Of the blocks that are not run too."""
+def test_every_command_and_name_exists():
+    """Includes the blocks that do not run."""
     lines = "\n".join([*blocks("bash"), *blocks("sh"), *re.findall(r"`(zoo [^`]*)`", "\n".join(TEXTS.values()))])
     assert {*re.findall(r"^zoo ([\w-]+)", lines, re.MULTILINE)} <= set(cli.COMMANDS)
     assert {*re.findall(r"--model (\w+)(?=[\s`]|$)", lines)} - {"MODEL"} <= set(zoo.list_models())
@@ -91,27 +91,27 @@ def workplace(tmp_path_factory):
 
 
 def environment():
-    """The commands of the environment that the tests run in, `zoo` among them."""
+    """Returns environment variables in which the commands of this environment, such as `zoo`, are found."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", [0, 1])
-def test_the_shell_commands_work(workplace, part):
-    """All of them but the test suite, which would run itself; the quick start has a test of its own."""
+def test_shell_commands_work(workplace, part):
+    """Runs all commands except the test suite, which would run itself. The quick start has its own test."""
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     assert {"bash scripts/quickstart.sh", "bash scripts/test.sh"} <= set(lines)
     until = next(
         i for i, line in enumerate(lines) if "tagged_commands" in line
-    )  # other tasks, trained in other tests too
+    )  # the other tasks are trained in other tests
     for line in (lines[:until], lines[until:])[part]:
         if not line.startswith("bash scripts/"):
             done = subprocess.run(line, shell=True, cwd=workplace, env=environment(), capture_output=True, text=True)
             assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
 
 
-def test_the_python_blocks_work(workplace):
-    """In one process, in order, as somebody would paste them."""
+def test_python_blocks_work(workplace):
+    """Runs all blocks in one process, in order, as a user would paste them."""
     script = "\n".join(blocks("python"))
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=workplace, env=environment(), capture_output=True, text=True, check=False
@@ -120,8 +120,8 @@ def test_the_python_blocks_work(workplace):
     assert "688138" in done.stdout and "True" in done.stdout and "verified (tensorflow" in done.stdout
 
 
-def test_the_quick_start_works(tmp_path):
-    """In a copy of the checkout, with the environment that is there; `bash scripts/quickstart.sh` makes its own."""
+def test_quick_start_works(tmp_path):
+    """Runs in a copy of the checkout with the existing environment; `bash scripts/quickstart.sh` creates its own."""
     if not (Path(sys.prefix) / "bin" / "zoo").exists():
         pytest.skip("the package is not installed in a virtual environment here")
     copy = tmp_path / "checkout"

@@ -1,4 +1,4 @@
-"""The registry: names, builders, messages, and that neither importing nor listing needs TensorFlow."""
+"""The registry: names, builders and messages. Importing and listing must not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from zoo import registry
 
 @pytest.fixture
 def scratch(monkeypatch):
-    """A registry that a test may fill: what it registers is gone afterwards."""
-    zoo.list_models()  # everything is scanned before the copy is made
+    """Lets a test register models; removes them afterwards."""
+    zoo.list_models()  # scan all modules before copying the registry
     monkeypatch.setattr(registry.MODELS, "entries", dict(registry.MODELS.entries))
 
 
 def builder(title: str = "build_thing_model", module: str = "somewhere.things", **namespace):
-    """Makes a builder function of that name and module."""
+    """Makes a builder function with the given name and module."""
     exec(f"def {title}(size, depth=2):\n    '''Things.\n\n    More.\n    '''\n    return make(size, depth)", namespace)
     function = namespace[title]
     function.__module__ = module
@@ -33,7 +33,7 @@ def register(function, **arguments):
     return zoo.register_model(**{"tasks": ("image_classification",), "reference": "none", **arguments})(function)
 
 
-def test_every_public_name_can_be_had():
+def test_every_public_name_exists():
     assert {name for name in zoo.__all__ if not hasattr(zoo, name)} == set()
     assert zoo.cross_validate.__module__ == "zoo.pipeline"
 
@@ -48,20 +48,20 @@ def test_list_is_sorted_and_every_name_has_a_spec():
         assert spec.builder.__name__ == f"build_{name}_model"
 
 
-def test_list_by_pattern():
+def test_list_can_be_filtered_by_pattern():
     assert zoo.list_models("c*n") == ["cnn"]
     assert zoo.list_models("C*") == []
     assert zoo.list_models("no such model") == []
 
 
-def test_list_by_task(scratch):
+def test_list_can_be_filtered_by_task(scratch):
     register(builder(), tasks=("parsing",))
     assert zoo.list_models(task="parsing") == ["thing"]
     assert "thing" not in zoo.list_models(task="image_classification")
     assert zoo.list_models("c*", task="parsing") == []
 
 
-def test_a_task_that_no_model_serves():
+def test_unknown_task_suggests_the_nearest_one():
     with pytest.raises(zoo.UsageError, match=r"No model serves the task 'image_clasification'. Did you mean 'image_c"):
         zoo.list_models(task="image_clasification")
 
@@ -73,47 +73,47 @@ def test_every_task_of_every_model_exists():
         assert set(zoo.get_spec(name).tasks) <= set(list_tasks())
 
 
-def test_unknown_model_offers_the_nearest():
+def test_unknown_model_suggests_the_nearest_name():
     with pytest.raises(zoo.UsageError, match=r"^Unknown model 'cn'. Did you mean 'cnn'\?$"):
         zoo.get_spec("cn")
     with pytest.raises(zoo.UsageError, match=r"Unknown model 'zzz'. `zoo list` prints the \d+ valid names."):
         zoo.build("zzz")
 
 
-def test_many_names_are_not_printed(scratch):
+def test_long_lists_of_names_are_not_printed(scratch):
     for i in range(13):
         register(builder(f"build_thing{i}_model"))
     with pytest.raises(zoo.UsageError, match=r"Unknown model 'zzzzz'. `zoo list` prints the \d+ valid names.$"):
         zoo.get_spec("zzzzz")
 
 
-def test_two_nearest_names_are_offered(scratch):
+def test_two_nearest_names_are_suggested(scratch):
     register(builder("build_cnn2_model"))
     with pytest.raises(zoo.UsageError, match="Did you mean 'cnn2' or 'cnn'"):
         zoo.get_spec("cnn2d")
 
 
-def test_a_name_registered_by_two_modules(scratch):
+def test_two_modules_cannot_register_the_same_name(scratch):
     register(builder(module="first.module"))
     with pytest.raises(ValueError, match=r"'thing' is registered twice: by first.module and by other.module. Rename"):
         register(builder(module="other.module"))
     assert zoo.get_spec("thing").builder.__module__ == "first.module"
 
 
-def test_a_module_may_register_again(scratch):
-    """A reload, or a notebook's cell that is run twice."""
+def test_the_same_module_can_register_a_name_again(scratch):
+    """This happens on a reload, or when a notebook cell runs twice."""
     register(builder(), reference="before")
     register(builder(), reference="after")
     assert zoo.get_spec("thing").reference == "after"
 
 
 @pytest.mark.parametrize("title", ["make_thing_model", "build_thing", "thing", "build_model", "build__model"])
-def test_a_builder_has_the_right_name(scratch, title):
+def test_builder_names_must_follow_the_pattern(scratch, title):
     with pytest.raises(ValueError, match=f"The name of a builder must be build_NAME_model; received {title}. Rename"):
         register(builder(title))
 
 
-def test_build_passes_the_arguments_and_records_all_of_them(scratch):
+def test_build_passes_and_records_all_arguments(scratch):
     made = {}
 
     def make(size, depth):
@@ -127,17 +127,17 @@ def test_build_passes_the_arguments_and_records_all_of_them(scratch):
     assert registry.describe_build(zoo.build_thing_model(5, depth=1))["arguments"] == {"size": 5, "depth": 1}
 
 
-def test_describe_build_of_another_object():
+def test_describe_build_returns_none_for_unknown_objects():
     assert registry.describe_build(types.SimpleNamespace()) is None
 
 
-def test_unknown_argument_offers_the_nearest(scratch):
+def test_unknown_argument_suggests_the_nearest_name(scratch):
     register(builder())
     with pytest.raises(zoo.UsageError, match=r"^Model 'thing' has no argument 'dept'. Did you mean 'depth'\?$"):
         zoo.build("thing", size=1, dept=3)
 
 
-def test_missing_argument_says_what_to_call(scratch):
+def test_missing_argument_message_shows_the_correct_call(scratch):
     register(builder())
     with pytest.raises(zoo.UsageError, match=r"needs size; received depth. Call zoo.build\('thing', size=...\)"):
         zoo.build("thing", depth=1)
@@ -145,7 +145,7 @@ def test_missing_argument_says_what_to_call(scratch):
         zoo.build("thing")
 
 
-def test_python_names_the_builder_when_it_is_called_wrongly(scratch):
+def test_type_error_names_the_builder(scratch):
     register(builder(make=lambda size, depth: None))
     with pytest.raises(TypeError, match=r"build_thing_model\(\) missing 1 required positional argument: 'size'"):
         zoo.build_thing_model()
@@ -163,7 +163,7 @@ def test_builders_are_attributes_of_the_package():
         _ = zoo.build_cn_model
 
 
-def test_a_spec_cannot_be_changed():
+def test_spec_is_immutable():
     spec = zoo.get_spec("cnn")
     with pytest.raises(AttributeError):
         spec.name = "other"
@@ -181,11 +181,11 @@ def test_spec_reads_the_builder(scratch):
     assert spec.parameters["depth"].default == 2
 
 
-def test_plain_holds_what_yaml_knows():
+def test_plain_converts_values_to_yaml_types():
     assert registry.plain({"a": (1, [2, (3,)]), 4: "x"}) == {"a": [1, [2, [3]]], "4": "x"}
 
 
-def test_a_variant_is_its_family_with_other_defaults(scratch):
+def test_variant_is_its_family_with_different_defaults(scratch):
     made = []
 
     def make(size, depth):
@@ -212,7 +212,7 @@ def test_a_variant_is_its_family_with_other_defaults(scratch):
     assert zoo.list_models("thing*", variants=False) == ["thing"]
 
 
-def test_a_variant_of_nothing(scratch):
+def test_variant_requires_a_registered_family_and_known_arguments(scratch):
     with pytest.raises(ValueError, match=r"^build_thing_model is not registered. Put @register_model on it.$"):
         registry.register_variant(builder(), "thing_deep", "Deep.", golden=())
     family = register(builder())
@@ -229,7 +229,7 @@ def build_dropped_in_model(num_classes):
 '''
 
 
-def test_a_file_dropped_into_the_folder_is_found(run_python, tmp_path):
+def test_new_file_in_the_models_folder_is_found(run_python, tmp_path):
     copy = shutil.copytree(Path(zoo.__file__).parent, tmp_path / "zoo", ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "models" / "dropped_in.py").write_text(NEW_FAMILY)
     done = run_python(
@@ -247,7 +247,7 @@ def test_a_file_dropped_into_the_folder_is_found(run_python, tmp_path):
     assert "dropped_in" not in zoo.list_models()
 
 
-def test_importing_and_listing_need_no_tensorflow(run_python):
+def test_importing_and_listing_do_not_import_tensorflow(run_python):
     done = run_python(
         """
         import sys
@@ -272,13 +272,13 @@ def test_importing_and_listing_need_no_tensorflow(run_python):
     assert done.stdout.endswith("and building does\n")
 
 
-def test_this_file_sees_the_real_registry():
-    """The fixture gave the registry back."""
+def test_registry_is_restored_after_tests():
+    """The fixture `scratch` restored the registry."""
     assert "thing" not in zoo.list_models()
     assert "zoo.models.cnn" in sys.modules
 
 
-def test_an_unknown_builder_is_an_attribute_error():
+def test_unknown_builder_raises_attribute_error():
     import zoo
 
     assert not hasattr(zoo, "build_nothing_model")

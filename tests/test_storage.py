@@ -1,4 +1,4 @@
-"""Files whole or not at all, byte strings without pickle."""
+"""Atomic file writes, and string arrays stored without pickle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def permissions(path):
 
 @pytest.fixture
 def umask():
-    """The process's umask, which can only be read by setting it."""
+    """Returns the process's umask. It can only be read by setting it."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
@@ -41,8 +41,8 @@ def test_a_file_is_replaced_in_one_step(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text("old")
     with storage.replacing(path) as temporary:
-        assert temporary.parent == path.parent  # a rename within one file system
-        assert temporary.suffix == ".csv"  # some writers choose the format by it
+        assert temporary.parent == path.parent  # a rename must stay within one file system
+        assert temporary.suffix == ".csv"  # some writers choose the format by the suffix
         assert temporary.name.startswith(".")
         temporary.write_text("new")
         assert path.read_text() == "old"
@@ -60,7 +60,7 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_files_have_the_usual_permissions(tmp_path, umask):
+def test_files_have_default_permissions(tmp_path, umask):
     storage.write_text(tmp_path / "a.txt", "a")
     assert permissions(tmp_path / "a.txt") == 0o666 & ~umask
     before = os.umask(0o027)
@@ -71,7 +71,7 @@ def test_files_have_the_usual_permissions(tmp_path, umask):
     assert permissions(tmp_path / "b.json") == 0o640
 
 
-def test_writers_at_once_each_write_a_whole_file(tmp_path):
+def test_concurrent_writers_write_whole_files(tmp_path):
     path = tmp_path / "state.json"
     contents = [{"writer": n, "filling": "x" * 10_000} for n in range(8)]
     threads = [threading.Thread(target=storage.write_json, args=(path, content)) for content in contents]
@@ -83,7 +83,7 @@ def test_writers_at_once_each_write_a_whole_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_missing_folder_is_an_error(tmp_path):
+def test_missing_folder_raises_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         storage.write_text(tmp_path / "missing" / "a.txt", "a")
 
@@ -98,7 +98,7 @@ def test_text_and_json_are_utf_8_and_finite(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_sha256(tmp_path):
+def test_sha256_equals_hashlib(tmp_path):
     file = tmp_path / "file"
     content = bytes(range(256)) * 5000
     file.write_bytes(content)
@@ -107,11 +107,11 @@ def test_sha256(tmp_path):
     assert storage.sha256(file) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-def test_remove_tree(tmp_path):
+def test_remove_tree_removes_existing_and_ignores_missing_folders(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "file").touch()
     storage.remove_tree(tmp_path / "a")
-    storage.remove_tree(tmp_path / "a")  # nothing happens where there is none
+    storage.remove_tree(tmp_path / "a")  # removing a missing folder does nothing
     assert not (tmp_path / "a").exists()
 
 
@@ -119,7 +119,7 @@ def test_remove_tree(tmp_path):
 
 
 @given(st.lists(st.binary(max_size=20)))
-def test_strings_come_back(strings):
+def test_strings_survive_a_round_trip(strings):
     values = np.empty(len(strings), object)
     values[:] = strings
     file = io.BytesIO()
@@ -128,14 +128,14 @@ def test_strings_come_back(strings):
     assert arrays.load(file)["texts"].tolist() == strings
 
 
-def test_numpy_alone_reads_the_file(tmp_path):
+def test_numpy_reads_the_file_without_this_package(tmp_path):
     arrays.save(tmp_path / "x.npz", {"requests/text": [b"a\0", b"bc"], "inputs/x": np.arange(3)})
     with np.load(tmp_path / "x.npz", allow_pickle=False) as held:
         assert held["inputs/x"].tolist() == [0, 1, 2]
         assert held["requests/text.bytes"].tobytes() == b"a\0bc" and held["requests/text.offsets"].tolist() == [0, 2, 4]
 
 
-def test_arrays_come_back_through_a_file(tmp_path):
+def test_arrays_survive_a_round_trip_through_a_file(tmp_path):
     strings = np.empty((2, 2), object)
     strings[:] = [[b"a\0\0", b""], [b"\0", b"\xff\xfe"]]
     content = {
@@ -154,19 +154,19 @@ def test_arrays_come_back_through_a_file(tmp_path):
 
 
 def test_trailing_zero_bytes_survive_in_plain_lists_and_scalars_too(tmp_path):
-    # np.asarray of these has NumPy's own string type, which drops them: TensorFlow gives a scalar as plain bytes.
+    # np.asarray gives these NumPy's string type, which drops trailing zeros: TensorFlow returns scalars as plain bytes.
     read = through_a_file({"list": [b"a\0", b"b"], "scalar": b"c\0\0", "text": ["é\0"]}, tmp_path / "arrays.npz")
     assert read["list"].tolist() == [b"a\0", b"b"]
     assert (read["scalar"].shape, read["scalar"].item()) == ((), b"c\0\0")
     assert read["text"].tolist() == ["é\0".encode()]
 
 
-def test_objects_that_would_not_come_back_are_rejected(tmp_path):
+def test_unsupported_objects_are_rejected(tmp_path):
     with pytest.raises(TypeError, match=r"'sizes' holds None; expected bytes or str"):
         arrays.save(tmp_path / "x.npz", {"sizes": np.array(["a", None], object)})
 
 
-def test_a_file_of_one_array_is_no_file_of_arrays(tmp_path):
+def test_file_of_a_single_array_is_rejected(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(3))
     with pytest.raises(ValueError, match="It holds one array without a name"):
         arrays.load(tmp_path / "x.npy")

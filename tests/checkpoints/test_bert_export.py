@@ -1,4 +1,4 @@
-"""From a Hugging Face folder, or pairs of texts, to a SavedModel of raw text."""
+"""From a Hugging Face folder, or from pairs of texts, to a SavedModel of raw text."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ TINY = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size":
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A checkpoint for `commands` whose labels stand in another order than the data's."""
+    """A checkpoint for `commands` whose labels are in another order than in the data."""
     data = zoo.datasets.load("commands")
     pieces = train_pieces([example["text"].decode() for example in data.train.as_numpy_iterator()], 300)
     model = zoo.build_bert_model(vocab_size=len(pieces), num_classes=4, max_length=64, **TINY)
-    for number, weights in enumerate(model.weights):  # from zeros and ones nothing could be told apart
+    for number, weights in enumerate(model.weights):  # random weights, because zeros and ones would hide errors
         weights.assign(np.random.default_rng(number).normal(0, 0.3, weights.shape))
     labels = list(reversed(data.class_names))
     return bert_folder.save_folder(model, tmp_path_factory.mktemp("hf") / "bert", vocabulary=pieces, labels=labels)
@@ -40,8 +40,8 @@ def exported(folder, tmp_path_factory):
     return pipeline.export_checkpoint(folder, tmp_path_factory.mktemp("exported"), "commands")
 
 
-def test_a_checkpoint_answers_with_its_own_labels(folder, exported, run_python):
-    """In a process without Keras and this package: the label and the probabilities of the folder's model, by name."""
+def test_an_exported_checkpoint_returns_its_own_labels(folder, exported, run_python):
+    """Runs without Keras and this package; compares the label and the probabilities by name with the folder's model."""
     texts = ["turn the radio on", "what happened?"]
     done = run_python(
         """
@@ -68,7 +68,7 @@ def test_a_checkpoint_answers_with_its_own_labels(folder, exported, run_python):
 
 
 @pytest.mark.slow
-def test_the_body_converts_to_other_runtimes(exported):
+def test_the_encoder_converts_to_other_runtimes(exported):
     verdict = verify(exported, runtimes=["openvino", "onnxruntime"])
     assert verdict.passed and verdict.runtimes["openvino"] == verdict.runtimes["onnxruntime"] == "agrees"
 
@@ -78,7 +78,7 @@ def test_features_are_two_vectors(exported):
     assert {k: tuple(v.shape) for k, v in served.items()} == {"pooled": (2, 16), "mean_pooled": (2, 16)}
 
 
-def test_what_does_not_fit_is_said(folder, tmp_path, capfd):
+def test_unsuitable_folders_and_data_are_rejected(folder, tmp_path, capfd):
     assert cli.main(["export", str(folder), str(tmp_path / "out")]) == 2
     assert "holds published weights. Pass --data with a data set that has the same classes" in capfd.readouterr().err
     assert cli.main(["export", str(tmp_path), str(tmp_path / "out"), "--data", "commands"]) == 2
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_said(folder, tmp_path, capfd):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_checkpoint_decides_what_was_not_chosen(folder):
+def test_a_checkpoint_sets_the_arguments_that_were_not_passed(folder):
     prepare = zoo.datasets.load("commands").prepare
     chosen = prepare("bert", weights=str(folder), dropout=0.3, max_length=20)
     assert chosen.arguments["hidden_size"] == 16 and chosen.arguments["dropout"] == 0.3
@@ -107,7 +107,7 @@ def test_a_checkpoint_decides_what_was_not_chosen(folder):
         "vocabulary": None,
         "classifier_activation": "softmax",
     }
-    assert prepare("bert", weights=str(folder)).arguments["max_length"] == 64  # as many positions as it has
+    assert prepare("bert", weights=str(folder)).arguments["max_length"] == 64  # the checkpoint's positions
     with pytest.raises(zoo.UsageError, match=r"hidden_size is 256; the checkpoint .* has 16. Pass hidden_size=16"):
         prepare("bert", weights=str(folder), hidden_size=256).build()
     with pytest.raises(
@@ -118,7 +118,7 @@ def test_a_checkpoint_decides_what_was_not_chosen(folder):
         prepare("bert_base", weights=str(folder))
 
 
-def test_a_classifier_in_another_order_answers_the_same(folder):
+def test_a_reordered_classifier_gives_the_same_probabilities(folder):
     prepared = zoo.datasets.load("commands").prepare("bert", weights=str(folder))
     inputs = prepared.preprocessor(tf.constant(["turn the radio on"]))
     theirs = dict(
@@ -129,7 +129,7 @@ def test_a_classifier_in_another_order_answers_the_same(folder):
 
 
 @pytest.mark.slow
-def test_a_run_needs_its_folder_no_more(folder, tmp_path):
+def test_a_finished_run_does_not_need_its_folder(folder, tmp_path):
     moved = Path(shutil.copytree(folder, tmp_path / "bert"))
     config = zoo.TrainConfig(epochs=1, batch_size=32)
     arguments = {"weights": str(moved)}
@@ -147,7 +147,7 @@ def test_a_run_needs_its_folder_no_more(folder, tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
-def test_a_vocabulary_of_ones_own(folder):
+def test_a_vocabulary_file_can_be_passed(folder):
     prepare = zoo.datasets.load("commands").prepare
     given = prepare("bert", vocabulary=str(folder / "vocab.txt"), **TINY)
     assert given.preprocessor.vocabulary == prepare("bert", weights=str(folder)).preprocessor.vocabulary
@@ -155,8 +155,8 @@ def test_a_vocabulary_of_ones_own(folder):
 
 
 @pytest.mark.slow
-def test_classes_of_other_names(folder, tmp_path):
-    """Where the data calls the folder's classes otherwise, the order is said."""
+def test_different_class_names_require_labels(folder, tmp_path):
+    """If the data names the classes differently, the user must pass the order."""
     data = zoo.datasets.load("commands")
     file = tmp_path / "numbers.csv"
     with file.open("w", newline="") as stream:
@@ -178,7 +178,7 @@ def test_classes_of_other_names(folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """Pairs of texts that are alike or not."""
+    """Pairs of texts that are equal or different."""
     file = tmp_path_factory.mktemp("pairs") / "pairs.csv"
     words = ["red", "green", "blue", "dog", "cat", "house", "tree", "river", "cloud", "stone"]
     with file.open("w", newline="") as stream:
@@ -206,12 +206,12 @@ def test_pairs_of_texts_are_one_input(pairs, tmp_path):
         model({"text": ["a", "b"], "text_pair": ["b", "a", "a", "b"]})
 
 
-def test_pairs_of_unequal_batches_are_refused():
+def test_pairs_of_unequal_batches_are_rejected():
     preprocessor = WordPiecePreprocessor(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"), 8, has_pairs=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match="text and text_pair are batches of different sizes"):
         preprocessor(["a", "b"], ["b", "a", "a", "b"])
 
 
-def test_a_model_of_single_texts_refuses_pairs(pairs):
+def test_a_model_of_single_texts_rejects_pairs(pairs):
     with pytest.raises(zoo.UsageError, match=r"would read only the first text. Choose bert, or leave"):
         zoo.datasets.load(f"csv:{pairs}").prepare("transformer")

@@ -1,4 +1,4 @@
-"""BERT folders that are read, written and refused, without PyTorch."""
+"""Reading, writing and rejecting BERT folders, without PyTorch."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ def spoil_tensors(folder: Path, change) -> None:
         ),
     ],
 )
-def test_a_configuration_that_is_not_understood_is_refused(folder, changes, message):
+def test_unsupported_configurations_are_rejected(folder, changes, message):
     spoil(folder, **changes)
     with pytest.raises(zoo.UsageError, match=message):
         checkpoints.build("bert", folder)
 
 
-def test_classifiers_of_every_kind(folder):
+def test_classifiers_of_every_kind_are_recognized(folder):
     single, multi = "single_label_classification", "multi_label_classification"
     xyz = ("x", "y", "z")
     names = {"0": "score"}
@@ -144,7 +144,7 @@ def test_classifiers_of_every_kind(folder):
         ),
     ],
 )
-def test_a_classifier_that_is_asked_for_and_is_another(small, folder, changes, message):
+def test_a_classifier_of_another_kind_is_rejected(small, folder, changes, message):
     spoil(folder, **changes)
     with pytest.raises(zoo.UsageError, match=message):
         bert_config.check_classifier(folder, 3)
@@ -157,7 +157,7 @@ def test_a_classifier_that_is_asked_for_and_is_another(small, folder, changes, m
     assert bert_config.check_classifier(small[1]) == bert_config.check_classifier(small[1], 3)
 
 
-def test_what_the_first_folders_leave_out(folder):
+def test_missing_settings_of_early_folders_have_defaults(folder):
     spoil(folder, **dict.fromkeys(("model_type", "layer_norm_eps", "hidden_act", "hidden_dropout_prob"), "leave out"))
     found = bert_config.read_config(folder)
     assert found["activation"] == "gelu" and found["layer_norm_epsilon"] == 1e-12 and found["dropout"] == 0.1
@@ -165,7 +165,7 @@ def test_what_the_first_folders_leave_out(folder):
     assert bert_config.read_classifier(folder).labels is None
 
 
-def test_folders_that_are_none(tmp_path, folder):
+def test_invalid_folders_are_rejected(tmp_path, folder):
     with pytest.raises(zoo.UsageError, match=r"^There is no folder 'bert-base-uncased', and nothing is downloaded"):
         checkpoints.build("bert", "bert-base-uncased")
     with pytest.raises(zoo.UsageError, match=r"holds no config.json. Pass a folder that save_pretrained wrote"):
@@ -214,13 +214,13 @@ QUERY = "bert.encoder.layer.0.attention.self.query.weight"
         ),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_named(folder, change, message):
+def test_messages_name_unsuitable_tensors(folder, change, message):
     spoil_tensors(folder, change)
     with pytest.raises(zoo.UsageError, match=message):
         checkpoints.build("bert", folder)
 
 
-def test_half_a_pooler_is_missing_even_where_a_whole_one_may_be(folder):
+def test_an_incomplete_pooler_is_rejected_but_a_missing_one_is_random(folder):
     spoil_tensors(folder, lambda t: t.pop("bert.pooler.dense.bias"))
     with pytest.raises(zoo.UsageError, match=r"bert.pooler.dense.bias is missing"):
         checkpoints.build("bert", folder, num_classes=2)
@@ -231,7 +231,7 @@ def test_half_a_pooler_is_missing_even_where_a_whole_one_may_be(folder):
         checkpoints.build("bert", folder, num_classes=2)
 
 
-def test_the_classifier_comes_along_where_it_fits(small):
+def test_the_classifier_is_loaded_if_its_size_matches(small):
     model, folder = small
     same = checkpoints.build("bert", folder)
     np.testing.assert_array_equal(same.get_layer("probabilities").kernel, model.get_layer("probabilities").kernel)
@@ -242,7 +242,7 @@ def test_the_classifier_comes_along_where_it_fits(small):
     np.testing.assert_array_equal(other.get_layer("pooled").kernel, model.get_layer("pooled").kernel)
 
 
-def test_the_builder_says_what_contradicts_the_folder(small):
+def test_arguments_that_contradict_the_folder_are_rejected(small):
     sizes = {"vocab_size": 20, "num_classes": 3, **SMALL}
     with pytest.raises(zoo.UsageError, match=r"^hidden_size is 16; the checkpoint .* has 8\. Pass hidden_size=8\.$"):
         zoo.build("bert", **{**sizes, "hidden_size": 16, "weights": str(small[1])})
@@ -256,7 +256,7 @@ def test_the_builder_says_what_contradicts_the_folder(small):
         zoo.build("bert", **{**sizes, "max_length": 13, "weights": str(small[1])})
 
 
-def test_fewer_positions_are_the_first_ones(small):
+def test_fewer_positions_use_the_first_ones(small):
     model, folder = small
     shorter = checkpoints.build("bert", folder, max_length=7)
     positions = shorter.get_layer("embeddings").positions.embeddings
@@ -270,7 +270,7 @@ def test_fewer_positions_are_the_first_ones(small):
         shorter([eight, eight, eight])
 
 
-def test_saving_refuses_what_it_cannot_do(small, tmp_path):
+def test_unsupported_models_cannot_be_saved(small, tmp_path):
     model, folder = small
     before = (folder / "config.json").read_bytes()
     many = [str(i) for i in range(20)]
@@ -285,7 +285,7 @@ def test_saving_refuses_what_it_cannot_do(small, tmp_path):
     with pytest.raises(zoo.UsageError, match=r"Model 'mlp' is not a BERT model\. Pass a model from zoo.build"):
         save_folder(zoo.build("mlp", input_shape=(2, 2, 1), num_classes=2), tmp_path / "a")
     with pytest.raises(TypeError):
-        save_folder(model, tmp_path / "a", vocabulary=many, tokenizer={"x": object()})  # in the middle of writing
+        save_folder(model, tmp_path / "a", vocabulary=many, tokenizer={"x": object()})  # fails during writing
     with pytest.raises(zoo.UsageError, match=r"The label 'x' occurs 2 times\. Pass a different name for each class"):
         save_folder(model, tmp_path / "a", labels=["x", "y", "x"])
     for wrong, message in (
@@ -299,7 +299,7 @@ def test_saving_refuses_what_it_cannot_do(small, tmp_path):
     assert (folder / "config.json").read_bytes() == before
 
 
-def test_low_rank_weights_are_added_when_saved(small, tmp_path):
+def test_low_rank_weights_are_merged_when_saved(small, tmp_path):
     model = keras.models.clone_model(small[0])
     model.set_weights(small[0].get_weights())
     model.get_layer("block_1").query_key_value.enable_lora(2)

@@ -1,7 +1,7 @@
-"""BERT against transformers in PyTorch, live: every state, the loss, every gradient; folders of every form.
+"""BERT compared with transformers in PyTorch: every hidden state, the loss, every gradient, and all folder formats.
 
-The PyTorch side runs in a process of its own: this Python where it has torch and transformers, else ZOO_TORCH_PYTHON's.
-`pytest -s -k parity_table` prints how far apart the two are.
+PyTorch runs in a separate process: this Python if it has torch and transformers, otherwise ZOO_TORCH_PYTHON.
+`pytest -s -k parity_table` prints the differences.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from zoo import checkpoints
 from zoo.checkpoints import bert_config, bert_folder, tensor_files
 from zoo.checkpoints.bert_folder import save_folder
 
-# --- The other side ---------------------------------------------------------------------------------------------------
+# --- The PyTorch process ----------------------------------------------------------------------------------------------
 
 
 class Torch:
-    """The process of bert_reference.py."""
+    """The process that runs bert_reference.py."""
 
     def __init__(self, python: str) -> None:
         file = Path(__file__).parents[1] / "references" / "bert_reference.py"
@@ -91,7 +91,7 @@ BASE = {"vocab_size": 30_522, "num_labels": 2}
 
 
 def write_batch(file: Path, config: dict, rows: int = 5, tokens: int = 21) -> dict[str, np.ndarray]:
-    """Token ids of rows of unequal length, types and labels; what stands at padding is not all 0."""
+    """Writes token ids of rows of unequal length, types and labels; the padding contains values other than 0."""
     rng = np.random.default_rng(3)
     lengths = np.linspace(tokens, 2, rows).astype(int)
     mask = (np.arange(tokens) < lengths[:, None]).astype(np.int32)
@@ -114,7 +114,7 @@ def inputs_of(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 class Case:
-    """A folder of random weights, and what PyTorch computes with it."""
+    """A folder with random weights, and PyTorch's results for it."""
 
     def __init__(self, torch: Torch, place: Path, config: dict, **sizes) -> None:
         place.mkdir()
@@ -134,7 +134,7 @@ def made(torch, tmp_path_factory):
 
 
 def differences(case: Case) -> dict[str, float]:
-    """The largest absolute difference of every kind; of gradients, all names are there on both sides."""
+    """Returns the largest absolute difference of each kind; the gradients must have the same names on both sides."""
     model = checkpoints.build("bert", case.folder, dropout=0.0, attention_dropout=0.0, classifier_activation=None)
     states = [layer.output for layer in model.layers if layer.name == "embeddings" or layer.name.startswith("block_")]
     inner = keras.Model(model.inputs, [*states, model.get_layer("pooled").output, model.output])
@@ -143,7 +143,7 @@ def differences(case: Case) -> dict[str, float]:
     @tf.function
     def everything(inputs, labels):
         with tf.GradientTape() as tape:
-            *found, pooled, logits = inner(inputs, training=True)  # with attention's gradient, written by hand
+            *found, pooled, logits = inner(inputs, training=True)  # uses the hand-written gradient of attention
             value = loss(labels, logits)
         variables = [v.value for v in model.trainable_variables]
         return found, pooled, logits, value, [tf.convert_to_tensor(g) for g in tape.gradient(value, variables)]
@@ -169,7 +169,7 @@ def differences(case: Case) -> dict[str, float]:
         "logits": off(logits, told["logits"]),
         "loss": off(value, told["loss"]),
         "gradients": max(off(ours[name], theirs[name]) for name in theirs),
-        # To each tensor's own largest gradient, where that is more than rounding: a key's bias has none at all.
+        # Relative to each tensor's largest gradient if it exceeds rounding: the key's bias has a gradient of zero.
         "gradients, relative": max(
             off(ours[name], theirs[name]) / size
             for name in theirs
@@ -178,7 +178,7 @@ def differences(case: Case) -> dict[str, float]:
     }
 
 
-# What is off by more than this is another formula; what was reached is in the table.
+# Larger differences mean another formula; the table lists the measured differences.
 REACHED = {
     "hidden states": 2e-5,
     "pooled": 1e-5,
@@ -196,7 +196,7 @@ def test_every_state_and_gradient_equals_transformers(made, name):
 
 
 @pytest.mark.slow
-def test_base_equals_transformers_and_the_parity_table(torch, made, tmp_path):
+def test_base_equals_transformers_and_prints_the_parity_table(torch, made, tmp_path):
     """`pytest -s` prints the table."""
     cases = {**made, "base": Case(torch, tmp_path / "base", BASE, rows=3, tokens=40)}
     found = {name: differences(case) for name, case in cases.items()}
@@ -210,7 +210,7 @@ def logits_of(model: keras.Model, batch: dict[str, np.ndarray]) -> np.ndarray:
     return np.asarray(model(inputs_of(batch), training=False))
 
 
-# --- Folders of every form --------------------------------------------------------------------------------------------
+# --- Folder formats ---------------------------------------------------------------------------------------------------
 
 FORMS = {
     "float16": 3e-3,
@@ -225,7 +225,7 @@ FORMS = {
 }
 
 
-def test_every_form_of_file_gives_the_same_weights(torch, made, tmp_path):
+def test_every_file_format_gives_the_same_weights(torch, made, tmp_path):
     case = made["odd, gelu"]
     whole, _ = tensor_files.read_tensors(case.folder)
     for form, off in FORMS.items():
@@ -246,8 +246,8 @@ def test_every_form_of_file_gives_the_same_weights(torch, made, tmp_path):
 
 
 @pytest.mark.parametrize("sort", ["BertModel", "BertForPreTraining", "BertForMaskedLM", "BertForTokenClassification"])
-def test_a_body_under_another_head(torch, tmp_path, sort):
-    """Without a pooler (masked words, tokens) ours starts from random weights, and a warning says so."""
+def test_an_encoder_is_loaded_under_another_head(torch, tmp_path, sort):
+    """Without a pooler (masked words, tokens), the new pooler has random weights, and a warning reports it."""
     config = {**ODD, "num_labels": 4}
     write_batch(tmp_path / "batch.npz", config)
     names = torch("make", folder=tmp_path / "model", config=config, sort=sort)["names"]
@@ -267,7 +267,7 @@ def test_a_body_under_another_head(torch, tmp_path, sort):
         checkpoints.build("bert", tmp_path / "model")
 
 
-def test_what_is_saved_is_what_transformers_loads(torch, tmp_path):
+def test_transformers_loads_saved_folders(torch, tmp_path):
     keras.utils.set_random_seed(1)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world", "##s", "!"]
     sizes = {"hidden_size": 12, "num_heads": 3, "num_layers": 2, "intermediate_size": 20, "max_length": 30}

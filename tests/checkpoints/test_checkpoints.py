@@ -1,4 +1,4 @@
-"""Formats of published weights: what every spec names is there, and a second format is one file and a name on a spec."""
+"""Formats of published weights: all formats that specs name exist; a new format requires one file and one name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zoo import checkpoints, pipeline, registry
 from zoo.checkpoints import bert_folder, contract, tensor_files, wordpiece_files
 from zoo.datasets.preprocessing.vocabularies import train_pieces
 
-# --- What the specs say -----------------------------------------------------------------------------------------------
+# --- Content of the specs ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", zoo.list_models())
@@ -33,7 +33,7 @@ def test_a_spec_names_formats_and_arguments_that_exist(name):
         assert checkpoints.get_format(checkpoint).name == checkpoint
 
 
-def test_what_is_not_known_is_said():
+def test_unknown_formats_and_unsupported_models_are_rejected():
     with pytest.raises(
         zoo.UsageError, match=r"^Unknown checkpoint format 'bert_folders'\. Did you mean 'bert_folder'\?"
     ):
@@ -49,13 +49,13 @@ def test_what_is_not_known_is_said():
         checkpoints.writer("vgg16")
 
 
-def test_a_path_finds_its_families(tmp_path):
+def test_families_are_detected_from_a_path(tmp_path):
     (tmp_path / "model.h5").touch()
     assert checkpoints.families(tmp_path / "model.h5") == ["mobilenet_v2", "resnet50", "vgg16"]
     assert checkpoints.families(tmp_path) == checkpoints.families(tmp_path / "nothing") == []
     for content, expected in (
         ('{"model_type": "bert"}', ["bert", "bert_mlm"]),
-        ("{}", ["bert", "bert_mlm"]),  # the first BERT folders do not say it
+        ("{}", ["bert", "bert_mlm"]),  # the first BERT folders have no model_type
         ('{"model_type": "gpt2"}', []),
         ('{"architectures": ["GPT2Model"]}', []),
         ('{"architectures": 1}', []),
@@ -68,7 +68,7 @@ def test_a_path_finds_its_families(tmp_path):
     assert checkpoints.families(tmp_path, "text_classification") == ["bert"]
 
 
-def test_a_file_of_keras_is_built_from(tmp_path):
+def test_a_model_is_built_from_a_keras_file(tmp_path):
     sizes = {"input_shape": (32, 32, 1), "num_classes": 3, "alpha": 0.1}
     source = zoo.build("mobilenet_v2", **sizes)
     source.save_weights(tmp_path / "model.weights.h5")
@@ -83,14 +83,14 @@ def test_a_file_of_keras_is_built_from(tmp_path):
     np.testing.assert_array_equal(other.get_layer("Conv1").get_weights()[0], source.get_layer("Conv1").get_weights()[0])
 
 
-def test_where_weights_came_from_is_no_part_of_a_record():
+def test_records_omit_the_source_of_initial_weights():
     build = {"name": "bert_tiny", "arguments": {"num_layers": 2, "weights": "a", "labels": ["b"], "vocabulary": "c"}}
     assert registry.without_initial_arguments(build) == {"name": "bert_tiny", "arguments": {"num_layers": 2}}
     unknown = {"name": "a_plugin_that_is_not_loaded", "arguments": {"weights": 3}}
     assert registry.without_initial_arguments(unknown) == unknown
 
 
-# --- A second format: all that it takes -------------------------------------------------------------------------------
+# --- A second format: everything it requires --------------------------------------------------------------------------
 
 _RENAMED = {
     r"^(distilbert\.)?": "bert.",
@@ -134,7 +134,7 @@ def _arguments(folder) -> dict:
 
 
 def _load(model, folder, classifier) -> None:
-    """The body; DistilBERT has no token types and another pooler."""
+    """Loads the encoder. DistilBERT has no token types and another pooler."""
     tensors, file = tensor_files.read_tensors(folder)
     renamed = {}
     for name, array in tensors.items():
@@ -162,7 +162,7 @@ DISTILBERT = checkpoints.CheckpointFormat(
     read_preprocessing=_preprocessing,
 )
 
-# --- What it brings ---------------------------------------------------------------------------------------------------
+# --- Results of the second format -------------------------------------------------------------------------------------
 
 REFERENCE = """
 import json, sys
@@ -183,7 +183,7 @@ np.savez(folder + "/told.npz", last=told.numpy())
 
 @pytest.fixture
 def two_formats(monkeypatch):
-    """BERT's specs with a second format; what is registered is gone afterwards."""
+    """Adds a second format to BERT's specs; removes it after the test."""
     checkpoints.get_format("bert_folder")
     monkeypatch.setattr(contract.FORMATS, "entries", dict(contract.FORMATS.entries))
     checkpoints.register_format(DISTILBERT)
@@ -199,8 +199,8 @@ def pieces():
     return train_pieces([example["text"].decode() for example in data.train.as_numpy_iterator()], 200)
 
 
-def test_a_second_format_is_one_file_and_a_name_on_the_spec(two_formats, pieces, tmp_path):
-    """Sizes, vocabulary and weights of DistilBERT's folder, through the data set to the vectors of `transformers`."""
+def test_a_second_format_requires_one_file_and_a_name_on_the_spec(two_formats, pieces, tmp_path):
+    """Loads sizes, vocabulary and weights of a DistilBERT folder; the features equal the vectors of `transformers`."""
     if not all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
         pytest.skip("needs torch and transformers: pip install -e '.[test]'")
     texts = ["turn the radio on", "lamp"]
@@ -226,7 +226,7 @@ def test_a_second_format_is_one_file_and_a_name_on_the_spec(two_formats, pieces,
         zoo.datasets.load("commands").prepare("bert", weights=str(folder), hidden_size=256).build()
 
 
-def test_with_two_formats_the_path_decides(two_formats, pieces, tmp_path):
+def test_the_path_selects_between_two_formats(two_formats, pieces, tmp_path):
     sizes = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 8, "max_length": 16}
     model = zoo.build("bert", vocab_size=len(pieces), num_classes=2, **sizes)
     folder = bert_folder.save_folder(model, tmp_path / "bert", vocabulary=pieces, labels=["a", "b"])
@@ -243,7 +243,7 @@ def test_with_two_formats_the_path_decides(two_formats, pieces, tmp_path):
         pipeline.export_checkpoint(tmp_path, tmp_path / "out", "commands")
 
 
-def test_a_format_without_a_vocabulary_needs_one(two_formats, pieces, tmp_path):
+def test_a_format_without_a_vocabulary_requires_the_argument(two_formats, pieces, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "distilbert"}')
     bare = dataclasses.replace(DISTILBERT, read_arguments=lambda path: {}, read_preprocessing=lambda path: {})
     checkpoints.register_format(bare)
@@ -255,7 +255,7 @@ def test_a_format_without_a_vocabulary_needs_one(two_formats, pieces, tmp_path):
     assert prepared.arguments["vocab_size"] == len(pieces)
 
 
-def test_two_formats_of_one_name(two_formats):
+def test_duplicate_format_names_are_rejected(two_formats):
     assert checkpoints.register_format(DISTILBERT) is DISTILBERT, "the same again, as a notebook's cell that runs twice"
     with pytest.raises(ValueError, match=r"'bert_folder' is registered twice: by zoo\.checkpoints\.bert_folder and by"):
         checkpoints.register_format(dataclasses.replace(DISTILBERT, name="bert_folder"))

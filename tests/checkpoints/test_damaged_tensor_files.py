@@ -1,4 +1,4 @@
-"""Tensor files that are damaged, or want more than to be read."""
+"""Tensor files that are damaged or malicious."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def zipped(content: bytes, **members: bytes) -> bytes:
 
 @pytest.mark.parametrize("wrap", [zipped, bytes], ids=["zip", "stream"])
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_pickle_that_runs_code_is_refused_and_not_run(folder, wrap, protocol):
+def test_a_pickle_with_code_is_rejected_and_not_executed(folder, wrap, protocol):
     (folder / "model.safetensors").unlink()
     for evil in (Evil(os.mkdir, str(folder / "made")), Evil(eval, "1 + 1"), Evil(getattr, OrderedDict, "fromkeys")):
         function = evil.call[0]
@@ -52,7 +52,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(folder, wrap, protocol):
 
 
 class Pickled:
-    """What PyTorch's file says of a tensor, made by hand so that it can lie."""
+    """A hand-written pickle in PyTorch's tensor format that can contain false sizes."""
 
     def __init__(self, offset=0, shape=(2, 3), strides=(3, 1), count=6, kind="storage") -> None:
         self.arguments = (offset, shape, strides, count, kind)
@@ -84,7 +84,7 @@ class Pickled:
         (Pickled(), np.arange(5), "buffer is smaller than requested size"),
     ],
 )
-def test_a_tensor_that_lies_is_refused(tmp_path, pickled, data, said):
+def test_tensors_with_false_sizes_are_rejected(tmp_path, pickled, data, said):
     file = tmp_path / "pytorch_model.bin"
     file.write_bytes(zipped(pickled.bytes(), data_0=data.astype(np.float32).tobytes()))
     if said is None:
@@ -100,7 +100,7 @@ def test_a_tensor_that_lies_is_refused(tmp_path, pickled, data, said):
         tensor_files.read_tensors(tmp_path)
 
 
-def test_damaged_files_are_named(tmp_path, small):
+def test_messages_name_damaged_files(tmp_path, small):
     whole = (small[1] / "model.safetensors").read_bytes()
     for content in (b"", whole[:100], whole[:-4], b"\xff" * 100):
         (tmp_path / "model.safetensors").write_bytes(content)
@@ -149,8 +149,8 @@ for folder in sys.argv[1:]:
 """
 
 
-def test_a_pickle_that_would_exhaust_the_machine(tmp_path):
-    """In a process of its own, which it would end."""
+def test_a_pickle_that_would_exhaust_memory_is_rejected(tmp_path):
+    """Runs in a separate process, because the pickle would exhaust the memory of this one."""
     old = b"".join(pickle.dumps(part, 2) for part in (tensor_files._MAGIC, 1001, {"little_endian": True}))
     files = {name: (zipped(content, data_0=bytes(24)), said) for name, (content, said) in BOMBS.items()}
     files |= {
@@ -181,7 +181,7 @@ def test_a_pickle_that_would_exhaust_the_machine(tmp_path):
         assert "pytorch_model.bin is damaged or not a file of PyTorch tensors" in line and said in line, (name, line)
 
 
-def test_an_index_that_leads_elsewhere(tmp_path):
+def test_invalid_shard_indexes_are_rejected(tmp_path):
     index = tmp_path / "model.safetensors.index.json"
     for content, message in {
         "{": r"is not an index of shards",

@@ -11,5 +11,5 @@ from zoo.datasets.preprocessing.vocabularies import train_pieces
 
 @pytest.fixture(scope="session")
 def vocabularies():
-    """A vocabulary for every setting of the letters' size."""
+    """A vocabulary with cased and one with uncased letters."""
     return {lower: train_pieces(corpus(), 600, Rules(lower)) for lower in (True, False)}

@@ -1,4 +1,4 @@
-"""Data sets that are built from their original files, against independent readings of the same files."""
+"""Data sets that are built from original files, compared with independent readings of the same files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import zoo
 from source_examples import SPLITS, message, rows, sizes, words
 
-# --- Our builders, on small files of the same form --------------------------------------------------------------------
+# --- The builders, on small files of the same format ------------------------------------------------------------------
 
 BUILDERS = {
     "indoor_movement": "IndoorMovement.zip",
@@ -27,7 +27,7 @@ BUILDERS = {
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-def test_builders_name_the_files_they_need(tmp_path, name):
+def test_builders_name_the_files_that_they_require(tmp_path, name):
     found = message(name, data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path))
     assert found.startswith(
         f"Data set '{name}' needs files that you must download yourself: {BUILDERS[name]}, from https://"
@@ -36,8 +36,8 @@ def test_builders_name_the_files_they_need(tmp_path, name):
     assert name in zoo.datasets.list_datasets()
 
 
-def test_a_small_file_of_hours(tmp_path):
-    """Hours that are left out are filled with no rental and the weather before."""
+def test_missing_hours_are_filled(tmp_path):
+    """Missing hours are filled with no rental and the previous weather."""
     header = "dteday,hr,workingday,temp,hum,windspeed,cnt"
     start = datetime.datetime(2011, 1, 1)
     hours = [start + datetime.timedelta(hours=h) for h in range(24 * 40)]
@@ -70,7 +70,7 @@ MANUAL_DIR = Path(os.environ.get("ZOO_MANUAL_DIR") or "/nowhere")
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
-    """Loads a set from its original files, prepared once; $ZOO_DATA_DIR may name a folder with prepared ones."""
+    """Loads a set from its original files, prepared once; $ZOO_DATA_DIR can name a folder with prepared data."""
     data_dir = os.environ.get("ZOO_DATA_DIR") or str(tmp_path_factory.mktemp("prepared"))
 
     def load(name, **options):
@@ -83,7 +83,7 @@ def originals(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_walks_are_those_of_the_archive(originals):
+def test_walks_equal_those_in_the_archive(originals):
     data = originals("indoor_movement")
     assert sizes(data) == [222, 30, 62]
     with zipfile.ZipFile(MANUAL_DIR / "indoor_movement" / "IndoorMovement.zip") as archive:
@@ -105,7 +105,7 @@ def test_walks_are_those_of_the_archive(originals):
 
 
 @pytest.mark.slow
-def test_hours_are_those_of_the_file(originals):
+def test_hours_equal_those_in_the_file(originals):
     data = originals("bike_sharing")
     assert sizes(data) == [12089, 1732, 3486]
     assert data.about["filled_hours"] == 17544 - 17379
@@ -142,7 +142,7 @@ def plain(sentence: str) -> str:
 
 
 @pytest.mark.slow
-def test_pairs_are_those_of_the_archive_and_no_sentence_is_in_two_splits(originals):
+def test_pairs_equal_those_in_the_archive_and_splits_share_no_sentence(originals):
     data = originals("fra_eng")
     assert sizes(data) == [134080, 4470, 4237]
     with zipfile.ZipFile(MANUAL_DIR / "fra_eng" / "fra-eng.zip") as archive:
@@ -158,7 +158,7 @@ def test_pairs_are_those_of_the_archive_and_no_sentence_is_in_two_splits(origina
 
 
 @pytest.mark.slow
-def test_ratings_are_those_of_the_file_in_the_order_of_time(originals):
+def test_ratings_equal_those_in_the_file_in_time_order(originals):
     data = originals("movietweetings_100k")
     assert sizes(data) == [58420, 7846, 14588]
     lines = (MANUAL_DIR / "movietweetings_100k" / "ratings.dat").read_text().splitlines()
@@ -186,7 +186,7 @@ def test_ratings_are_those_of_the_file_in_the_order_of_time(originals):
 
 
 @pytest.mark.slow
-def test_sentences_are_those_of_the_treebank(originals):
+def test_sentences_equal_those_in_the_treebank(originals):
     data = originals("universal_dependencies/en_ewt")
     assert sizes(data) == [12543, 2001, 2077]
     assert "_" not in data.class_names

@@ -1,4 +1,4 @@
-"""Data sets from CSV files, against independent readings of the same files."""
+"""Data sets from CSV files, compared with independent readings of the same files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def nasty_csv(separator=",") -> tuple[str, list[str]]:
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "BOM"])
-def test_texts_of_a_csv_are_its_cells(tmp_path, separator, mark):
+def test_texts_equal_the_cells_of_a_csv(tmp_path, separator, mark):
     content, expected = nasty_csv(separator)
     data = zoo.datasets.load(write(tmp_path / "ünï côde.csv", mark + content))
     assert data.task == "text_classification"
@@ -57,7 +57,7 @@ def test_texts_of_a_csv_are_its_cells(tmp_path, separator, mark):
     assert data.about["duplicates"] == 0
 
 
-def test_the_order_of_the_rows_does_not_matter(tmp_path):
+def test_the_order_of_rows_does_not_affect_the_splits(tmp_path):
     lines = [f"text {i},{'abc'[i % 3]}" for i in range(100)]
     one = zoo.datasets.load(write(tmp_path / "a.csv", "\n".join(["text,label", *lines])))
     two = zoo.datasets.load(write(tmp_path / "b.csv", "\n".join(["text,label", *lines[::-1]])))
@@ -75,7 +75,7 @@ def test_equal_rows_are_in_one_split(tmp_path):
     assert data.about["duplicates"] == 150
 
 
-def test_rows_without_a_value_are_left_out_and_counted(tmp_path, capsys):
+def test_rows_with_missing_values_are_omitted_and_counted(tmp_path, capsys):
     content = "id,message,kind\n" + "".join(f"{i},m{i},{'ab'[i % 2]}\n" for i in range(40)) + "40,,a\n41,x,\n42, ,\n"
     data = zoo.datasets.load(write(tmp_path / "a.csv", content), columns={"text": "message", "label": "kind"})
     assert sum(sizes(data)) == 40
@@ -85,7 +85,7 @@ def test_rows_without_a_value_are_left_out_and_counted(tmp_path, capsys):
     assert f"Left out of csv:{tmp_path}/a.csv: 2 rows without message\n" in capsys.readouterr().out
 
 
-def test_a_column_says_the_split(tmp_path):
+def test_a_split_column_defines_the_splits(tmp_path):
     content = "text,label,split\n" + "".join(
         f"t{i},{'ab'[i % 2]},{['train', 'Train ', 'dev', 'test'][i // 2 % 4]}\n" for i in range(80)
     )
@@ -105,7 +105,7 @@ def test_a_column_says_the_split(tmp_path):
     )
 
 
-def test_a_run_on_own_files_can_be_repeated_from_anywhere(tmp_path, monkeypatch):
+def test_a_run_on_user_files_can_be_repeated_from_any_folder(tmp_path, monkeypatch):
     write(tmp_path / "a.csv", "m,k\n" + "".join(f"m{i},{'ab'[i % 2]}\n" for i in range(40)))
     monkeypatch.chdir(tmp_path)
     columns = {"text": "m", "label": "k"}
@@ -121,7 +121,7 @@ def test_a_run_on_own_files_can_be_repeated_from_anywhere(tmp_path, monkeypatch)
     assert absolute.arguments == {"columns": columns}
 
 
-def test_translations_of_a_csv(tmp_path):
+def test_translations_are_read_from_a_csv(tmp_path):
     pairs = [(f"English {i % 90}.", f"Français {i}\u202f!") for i in range(100)]
     held = io.StringIO()
     csv.writer(held).writerows([("en", "fr"), *pairs])
@@ -132,7 +132,7 @@ def test_translations_of_a_csv(tmp_path):
     assert sum(map(len, sentences)) == 90
 
 
-def test_ratings_of_a_csv(tmp_path):
+def test_ratings_are_read_from_a_csv(tmp_path):
     lines = [f"{u:03},i{i},{(u + i) % 5 + 1},2024-01-{20 - i:02} 10:00,Film {i}" for u in range(6) for i in range(10)]
     content = "\n".join(["user_id,item_id,rating,time,title", *lines, "007,i1,,2024-01-01 10:00,Film 1"])
     data = zoo.datasets.load(write(tmp_path / "a.csv", content))
@@ -158,7 +158,7 @@ def test_ratings_of_a_csv(tmp_path):
     assert "time cannot be read as times" in message(write(tmp_path / "c.csv", content.replace("2024-01-15", "once")))
 
 
-def test_a_series_to_forecast_of_a_csv(tmp_path):
+def test_a_series_to_forecast_is_read_from_a_csv(tmp_path):
     start = datetime.datetime(2024, 3, 1)
     lines = [f"{start + datetime.timedelta(hours=h)};{h};{h / 10};{'' if h == 50 else h * 2}" for h in range(200)]
     name = write(tmp_path / "a.csv", "\n".join(["when;count;temp;wind", *lines[100:], *lines[:100]]))
@@ -194,7 +194,7 @@ def test_a_series_to_forecast_of_a_csv(tmp_path):
     assert data.splits["train"].num_examples == 126 - 5 - 1, "five windows forecast it, the history of one ends with it"
 
 
-def test_series_with_a_label_of_a_csv(tmp_path):
+def test_labelled_series_are_read_from_a_csv(tmp_path):
     generator = np.random.default_rng(0)
     series = {f"s{n}": generator.normal(size=(3 + n % 4, 2)).round(3) for n in range(40)}
     lines = [
@@ -225,7 +225,7 @@ def test_series_with_a_label_of_a_csv(tmp_path):
     )
 
 
-def test_tagged_sentences_of_a_csv(tmp_path):
+def test_tagged_sentences_are_read_from_a_csv(tmp_path):
     held = io.StringIO()
     sentences = [(["Say", ",", 'a "b"', str(n)], ["VERB", "PUNCT", "X", "NUM"]) for n in range(30)]
     lines = [(n, token, tag) for n, pair in enumerate(sentences) for token, tag in zip(*pair, strict=True)]
@@ -287,13 +287,13 @@ def test_tagged_sentences_of_a_csv(tmp_path):
         ('text,label\n"a,b\nc,d\n', None, "Correct that line."),
     ],
 )
-def test_what_is_wrong_with_a_csv(tmp_path, content, columns, end):
+def test_invalid_csv_files_are_rejected(tmp_path, content, columns, end):
     found = message(write(tmp_path / "a.csv", content), columns=columns)
     assert end in found
     assert found.endswith((".", "?"))
 
 
-def test_files_that_are_not_there(tmp_path):
+def test_unreadable_files_and_options_are_rejected(tmp_path):
     write(tmp_path / "reviews.csv", "a,b\n")
     assert message(f"csv:{tmp_path}/review.csv") == (
         f"Cannot read {tmp_path}/review.csv: No such file or directory. Did you mean 'reviews.csv'? Pass csv:FILE."
@@ -309,8 +309,8 @@ def test_files_that_are_not_there(tmp_path):
     assert message(name, manual_dir=str(tmp_path / "none")).startswith(f"manual_dir {tmp_path}/none is not a folder.")
 
 
-def test_random_cells_come_back(tmp_path):
-    """Whatever csv.writer can write: what comes out is what went in."""
+def test_random_cells_survive_a_round_trip(tmp_path):
+    """For everything that csv.writer can write, the loaded cells equal the written cells."""
     generator = np.random.default_rng(0)
     alphabet = list("ab ,;\t\"'\n\réЖ漢😀\u2028\x0b\x1f|#\\")
     cells = sorted({"".join(generator.choice(alphabet, generator.integers(1, 12))) + str(i) for i in range(300)})
@@ -325,7 +325,7 @@ def test_random_cells_come_back(tmp_path):
 # --- Images ----------------------------------------------------------------------------------------------------------
 
 
-def test_images_of_a_csv(tmp_path):
+def test_images_are_read_from_a_csv(tmp_path):
     lines = [f"{picture(tmp_path / 'i' / f'{i}.png', i).relative_to(tmp_path)},{'ab'[i % 2]}" for i in range(40)]
     data = zoo.datasets.load(
         write(tmp_path / "a.csv", "\n".join(["path,label", *lines])), columns={"image": "path", "label": "label"}

@@ -1,4 +1,4 @@
-"""Data that is edited under a run: nothing of the run is touched, and nothing wrong is published."""
+"""Data that is edited after training: the run is not changed, and nothing wrong is published."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALL = {"embedding_dim": 8, "lstm_units": 8}
 
 
 def rows(numbers, labels=("neg", "pos")):
-    """Lines of the file: a text and its label, half of them good and half of them bad."""
+    """Returns lines of the file: texts and labels, half of them positive and half of them negative."""
     return [f"{(BAD, GOOD)[i % 2][i // 2 % 3]} film number {i},{labels[i % 2]}" for i in numbers]
 
 
@@ -33,7 +33,7 @@ SPLITS = {"train": range(32), "validation": range(100, 108), "test": range(200, 
 
 
 def table(labels=("neg", "pos"), **others):
-    """The CSV file with its splits; `others` are lines in place of a split's own."""
+    """Returns the CSV file with its splits; `others` replaces the lines of a split."""
     parts = {split: others.get(split, rows(numbers, labels)) for split, numbers in SPLITS.items()}
     return "\n".join(["text,label,split", *(f"{line},{split}" for split, lines in parts.items() for line in lines), ""])
 
@@ -58,7 +58,7 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished run that has learned its labels, and the file that it was trained on."""
+    """A finished run that has learned its labels, and its training file."""
     folder = tmp_path_factory.mktemp("edited")
     file, run = folder / "work.csv", folder / "run"
     file.write_text(table())
@@ -68,7 +68,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def edited(finished):
-    """The same; the file gets its old content back afterwards."""
+    """The same run and file; restores the content of the file afterwards."""
     yield finished
     finished[0].write_text(table())
 
@@ -100,7 +100,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_training_refuses_edited_data_and_leaves_the_run_as_it_is(edited, edit):
+def test_training_rejects_edited_data_and_does_not_change_the_run(edited, edit):
     file, run = edited
     before = contents(run)
     file.write_text(EDITS[edit][0])
@@ -112,7 +112,7 @@ def test_training_refuses_edited_data_and_leaves_the_run_as_it_is(edited, edit):
     assert contents(run) == before
 
 
-def test_more_epochs_on_grown_data_are_refused(edited):
+def test_more_epochs_on_grown_data_are_rejected(edited):
     file, run = edited
     before = contents(run)
     file.write_text(table(train=rows(range(40))))
@@ -121,7 +121,7 @@ def test_more_epochs_on_grown_data_are_refused(edited):
     assert contents(run) == before
 
 
-def test_a_refused_command_leaves_a_run_that_exports_what_it_learned(edited, tmp_path, capsys):
+def test_a_run_exports_its_original_classes_after_a_rejected_command(edited, tmp_path, capsys):
     file, run = edited
     file.write_text(EDITS["a class added"][0])
     config = [f"--config.{name}={value}" for name, value in CONFIG.items()]
@@ -149,7 +149,7 @@ def test_a_refused_command_leaves_a_run_that_exports_what_it_learned(edited, tmp
     assert answers == [b"pos", b"neg"]
 
 
-def test_evaluation_refuses_other_classes_and_another_training_split(edited, capsys):
+def test_evaluation_rejects_other_classes_and_another_training_split(edited, capsys):
     file, run = edited
     before = contents(run)
     for edit, changed in (("labels renamed", "favourable, unfavourable"), ("words corrected", "the train, validation")):
@@ -159,7 +159,7 @@ def test_evaluation_refuses_other_classes_and_another_training_split(edited, cap
     assert contents(run) == before
 
 
-def test_another_test_split_is_evaluated_and_kept_apart(edited, capsys):
+def test_another_test_split_is_evaluated_and_stored_separately(edited, capsys):
     file, run = edited
     before = contents(run)
     file.write_text(table(test=rows(range(300, 306), ("pos", "neg"))))  # every label is wrong
@@ -175,7 +175,7 @@ def test_another_test_split_is_evaluated_and_kept_apart(edited, capsys):
         (run / new).unlink()
 
 
-def test_the_same_data_elsewhere_goes_on_and_a_kill_leaves_no_report_on_other_weights(finished, tmp_path, monkeypatch):
+def test_moved_data_resumes_and_a_kill_leaves_no_outdated_report(finished, tmp_path, monkeypatch):
     file, run = finished
     shutil.copytree(run, tmp_path / "run")
     moved = tmp_path / "elsewhere.csv"
@@ -195,7 +195,7 @@ def test_the_same_data_elsewhere_goes_on_and_a_kill_leaves_no_report_on_other_we
     assert "elsewhere" in (tmp_path / "run" / "config.yaml").read_text()
 
 
-def test_a_checkpoint_that_does_not_fit_is_found_before_anything_is_written(finished, tmp_path):
+def test_an_unsuitable_checkpoint_is_found_before_writing(finished, tmp_path):
     file, run = finished[0], tmp_path / "run"
     shutil.copytree(finished[1], run)
     (run / ".settings.json").unlink()
@@ -214,7 +214,7 @@ def test_a_checkpoint_that_does_not_fit_is_found_before_anything_is_written(fini
     assert contents(run) == before
 
 
-def test_an_interface_of_other_data_is_no_part_of_the_run(finished, tmp_path):
+def test_an_interface_of_other_data_is_rejected(finished, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished[1], run)
     other = tmp_path / "other.csv"
@@ -241,10 +241,10 @@ def test_an_interface_of_other_data_is_no_part_of_the_run(finished, tmp_path):
 def picture(file, seed):
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (6, 6, 1), np.uint8)
-    file.write_bytes(tf.io.encode_png(pixels, compression=0).numpy())  # of one size, whatever the pixels
+    file.write_bytes(tf.io.encode_png(pixels, compression=0).numpy())  # the file size does not depend on the pixels
 
 
-def test_a_picture_that_is_replaced_is_noticed_and_a_folder_that_is_moved_is_not(tmp_path):
+def test_replaced_images_are_detected_and_moved_folders_are_accepted(tmp_path):
     folder, run = tmp_path / "pictures", tmp_path / "run"
     for part, count in (("train", 6), ("validation", 2), ("test", 2)):
         for number in range(2 * count):
@@ -269,7 +269,7 @@ def test_a_picture_that_is_replaced_is_noticed_and_a_folder_that_is_moved_is_not
     assert contents(run) == before
 
 
-def test_the_model_file_still_loads_in_keras_alone(finished):
+def test_the_model_file_loads_in_plain_keras(finished):
     model = keras.saving.load_model(finished[1] / "model.keras", compile=False)
     assert model.output_shape == (None, 2)
 
@@ -279,7 +279,7 @@ def dataset_of(examples):
     return tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=signature)
 
 
-def test_the_hash_of_examples_is_of_their_content_order_and_borders():
+def test_the_hash_of_examples_covers_content_order_and_borders():
     series = [np.arange(2 * n, dtype=np.float32).reshape(n, 2) for n in (1, 3, 2)]
     examples = [{"s": s, "t": t} for s, t in zip(series, (b"ab", b"c", b"\x00"), strict=True)]
     whole = content_hash(dataset_of(examples))
@@ -308,8 +308,8 @@ def test_the_hash_of_examples_is_of_their_content_order_and_borders():
         ("command_lines", "bert_mlm"),
     ],
 )
-def test_a_fingerprint_survives_being_written(data, model):
-    """Every kind of data and preprocessor, loaded twice; folds are other splits of the same data."""
+def test_a_fingerprint_survives_storage(data, model):
+    """Loads every kind of data and preprocessor twice. Folds count as different splits of the same data."""
     first, second = (datasets.load(data).prepare(model).fingerprint for _ in range(2))
     assert first.sha256 == second.sha256 and first.changes(second) == []
     assert len({split["sha256"] for split in first.splits.values()}) == 3

@@ -1,4 +1,4 @@
-"""The embedded data sets hold what they say."""
+"""The content of the embedded data sets matches their description."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MADE_UP = ["command_lines", "commands", "number_words", "seasons", "tagged_comma
 
 
 @pytest.mark.parametrize("name", sorted(zoo.datasets.EMBEDDED))
-def test_embedded_sets_hold_what_they_say(name):
+def test_embedded_sets_match_their_description(name):
     data, again = zoo.datasets.load(name), zoo.datasets.load(name)
     parts = [rows(data, s) for s in SPLITS]
     held = [e for part in parts for e in part]
     assert sizes(data) == [len(part) for part in parts]
     assert {k: Feature(tuple(v.shape), v.dtype.name) for k, v in data.train.element_spec.items()} == data.features
-    for one, other in zip(held[::7], rows(again)[::7], strict=True):  # always the same, in the same order
+    for one, other in zip(held[::7], rows(again)[::7], strict=True):  # the same examples in the same order every time
         for key in one:
             np.testing.assert_array_equal(one[key], other[key])
     numbers = [n for e in held for n in np.ravel(e.get("label", e.get("tags", [])))]
@@ -30,7 +30,7 @@ def test_embedded_sets_hold_what_they_say(name):
     assert name in zoo.datasets.list_datasets()
 
 
-def test_digit_rows_are_the_digits():
+def test_digit_rows_equal_the_digits():
     images, series = zoo.datasets.load("digits"), zoo.datasets.load("digit_rows")
     for image, row in zip(rows(images), rows(series), strict=True):
         assert image["label"] == row["label"]
@@ -39,8 +39,8 @@ def test_digit_rows_are_the_digits():
     assert series.features["series"] == Feature((8, 8), "float32")
 
 
-def test_the_best_forecast_of_the_seasons_is_known():
-    """The true pattern plus the fading deviation, worked out here from the formula, reaches best_rmse and no less."""
+def test_the_best_error_of_seasons_is_correct():
+    """The error of a forecast from the formula, the pattern plus the fading deviation, is close to best_rmse."""
     data = zoo.datasets.load("seasons")
     assert sizes(data) == [2759, 396, 800]
     assert data.arguments == {"window": 56, "horizon": 8}
@@ -61,7 +61,7 @@ def test_the_best_forecast_of_the_seasons_is_known():
     assert all(np.sqrt(np.mean(np.square(e))) > 1.3 * found for e in naive.values())
 
 
-def test_windows_of_an_embedded_series_are_a_choice():
+def test_window_and_horizon_of_an_embedded_series_can_be_set():
     data = zoo.datasets.load("seasons", window=12, horizon=3)
     assert data.features == {"series": Feature((12, 3), "float32"), "forecast": Feature((3,), "float32")}
     assert data.arguments == {"window": 12, "horizon": 3}
@@ -69,7 +69,7 @@ def test_windows_of_an_embedded_series_are_a_choice():
     assert zoo.datasets.load("seasons", window=6, horizon=5).about["naive"] == {"the steps before": 5}
 
 
-def test_tagged_commands_cannot_be_told_by_the_word_alone_but_by_its_neighbours():
+def test_tagged_commands_require_the_neighbouring_words():
     data = zoo.datasets.load("tagged_commands")
     assert sizes(data) == [960, 120, 120]
     alone, around = defaultdict(Counter), defaultdict(set)
@@ -91,7 +91,7 @@ def test_tagged_commands_cannot_be_told_by_the_word_alone_but_by_its_neighbours(
     assert not held[1] & held[2]
 
 
-def test_number_words_are_the_numbers():
+def test_number_words_spell_the_numbers():
     data = zoo.datasets.load("number_words")
     assert sizes(data) == [640, 80, 80]
     found = {words(e): words(e, "translation") for e in rows(data)}
@@ -112,8 +112,8 @@ def test_number_words_are_the_numbers():
     assert len(set(found.values())) == 800
 
 
-def test_the_best_error_of_the_tastes_is_known():
-    """A factorisation of as many dimensions, fitted by alternating least squares in NumPy, comes close to the noise."""
+def test_the_best_error_of_tastes_is_correct():
+    """A factorization of the true rank, fitted by alternating least squares in NumPy, has an error close to the noise."""
     data = zoo.datasets.load("tastes")
     assert sizes(data) == [3483, 425, 918]
     assert set(data.about["titles"]) == {e["item_id"].decode() for e in rows(data)}
@@ -146,7 +146,7 @@ def test_the_best_error_of_the_tastes_is_known():
     assert np.std(tr) > 1.2
 
 
-def test_options_that_a_set_does_not_take():
+def test_unsupported_options_are_rejected():
     assert message("digits", window=3) == "Data set 'digits' takes no window. Leave it out."
     assert message("seasons", columns={"text": "a"}) == "Data set 'seasons' takes no columns. Leave it out."
     assert message("seasons", window=0) == ("window is 0; expected a whole number of at least 1. Pass window=168, say.")

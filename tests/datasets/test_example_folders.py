@@ -11,7 +11,7 @@ from source_examples import message, picture, rows, sizes, words
 from zoo.datasets.raw import Feature
 
 
-def test_images_of_folders(tmp_path, capsys):
+def test_images_are_read_from_class_folders(tmp_path, capsys):
     for i in range(60):
         picture(
             tmp_path / "Bilder" / ("ü b", "a")[i % 2] / f"{i:02} ß.{('png', 'BMP', 'gif')[i % 3]}", 4 * i, mode="RGB"
@@ -36,7 +36,7 @@ def test_images_of_folders(tmp_path, capsys):
     assert prepared.build()(next(iter(prepared.keras_batches("train", 8)))[0]).shape == (8, 2)
 
 
-def test_images_of_many_sizes_in_split_folders(tmp_path, monkeypatch):
+def test_images_of_many_sizes_are_read_from_split_folders(tmp_path, monkeypatch):
     for role, count in (("train", 20), ("val", 6), ("Test", 8)):
         for i in range(count):
             path = tmp_path / "p" / role / ("cat", "dog")[i % 2] / f"{i}.png"
@@ -52,7 +52,7 @@ def test_images_of_many_sizes_in_split_folders(tmp_path, monkeypatch):
     assert data.about["duplicates"] > 0, "the same pictures are in several splits, and that is said"
 
 
-def test_images_that_cannot_be_read_are_named(tmp_path):
+def test_messages_name_unreadable_images(tmp_path):
     for i in range(20):
         picture(tmp_path / ("a", "b")[i % 2] / f"{i}.png", i)
     broken = tmp_path / "b" / "99.png"
@@ -67,7 +67,7 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
     assert message(f"images:{tmp_path}").endswith("p.bmp is a BMP file with a colour palette. Convert it to PNG.")
 
 
-def test_folders_that_are_none(tmp_path):
+def test_invalid_folders_are_rejected(tmp_path):
     assert message(f"images:{tmp_path}/none").startswith(f"{tmp_path}/none is not a folder. ")
     assert message(f"images:{tmp_path}") == (
         f"{tmp_path} holds no image files. Put them there as {tmp_path}/CLASS/FILE.png."
@@ -80,7 +80,7 @@ def test_folders_that_are_none(tmp_path):
     assert message(f"images:{tmp_path}", columns={"a": "b"}).endswith("takes no columns. Leave it out.")
 
 
-def test_texts_of_folders(tmp_path):
+def test_texts_are_read_from_class_folders(tmp_path):
     for i in range(40):
         path = tmp_path / ("neg", "pos")[i % 2] / f"ü{i}.txt"
         path.parent.mkdir(exist_ok=True)

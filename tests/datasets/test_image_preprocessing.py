@@ -1,4 +1,4 @@
-"""Image preprocessing against Pillow and NumPy: sizes, channels, files of every kind."""
+"""Image preprocessing compared with Pillow and NumPy: sizes, channels, and files of every kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def smooth(height: int, width: int) -> np.ndarray:
     return np.uint8(127 + 60 * np.sin(x / 5) + 60 * np.cos(y / 7))[np.newaxis, ..., np.newaxis]
 
 
-def test_the_right_size_is_only_scaled():
+def test_images_of_the_right_size_are_only_scaled():
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     out = ImagePreprocessor(16, 16, 1)(levels).numpy()
     np.testing.assert_allclose(out, levels / 255, rtol=2e-7)
@@ -28,7 +28,7 @@ def test_the_right_size_is_only_scaled():
 
 
 @pytest.mark.parametrize("alpha", [0, 1], ids=["opaque", "alpha"])
-def test_colour_to_grey(alpha):
+def test_colour_is_converted_to_grey(alpha):
     images = noise(4, 6, 5, 3 + alpha)
     grey = ImagePreprocessor(6, 5, 1)(images).numpy()
     np.testing.assert_allclose(grey[..., 0], images[..., :3] @ np.array([0.299, 0.587, 0.114]) / 255, atol=1e-6)
@@ -37,7 +37,7 @@ def test_colour_to_grey(alpha):
 
 
 @pytest.mark.parametrize("alpha", [0, 1], ids=["opaque", "alpha"])
-def test_grey_to_colour_and_grey(alpha):
+def test_grey_is_converted_to_colour_and_grey(alpha):
     images = noise(4, 6, 5, 1 + alpha)
     expected = scaled(images[..., :1])
     np.testing.assert_array_equal(ImagePreprocessor(6, 5, 3)(images), np.repeat(expected, 3, axis=-1))
@@ -58,23 +58,23 @@ def test_a_constant_image_stays_constant(size, level):
 
 @pytest.mark.parametrize("make", [smooth, lambda h, w: noise(1, h, w, 1)], ids=["smooth", "noise"])
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (13, 40), (7, 64), (100, 90)])
-def test_resizing_is_pillows(make, size):
-    """Pillow's bilinear filter widens when it makes an image smaller: the same antialiasing, on float32 pixels."""
+def test_resizing_equals_pillow(make, size):
+    """Pillow's bilinear filter widens when it shrinks an image: the same antialiasing, on float32 pixels."""
     image = make(64, 48)
     ours = ImagePreprocessor(*size, 1)(image).numpy()[0, ..., 0] * 255
     pillow = Image.fromarray(image[0, ..., 0].astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
     np.testing.assert_allclose(ours, np.asarray(pillow), atol=0.01)
 
 
-def test_making_smaller_is_antialiased():
-    """Stripes one pixel wide become grey; picking every eighth pixel would give black or white."""
+def test_shrinking_is_antialiased():
+    """Stripes one pixel wide become grey; selecting every eighth pixel would give black or white."""
     stripes = np.zeros((1, 64, 64, 1), np.uint8)
     stripes[:, :, ::2] = 255
     out = ImagePreprocessor(8, 8, 1)(stripes).numpy()
     np.testing.assert_allclose(out[:, :, 1:-1], 0.5, atol=0.05)
 
 
-def test_a_batch_is_answered_as_its_images_alone():
+def test_a_batch_equals_its_single_images():
     for channels in (1, 3):
         preprocessor = ImagePreprocessor(10, 12, channels)
         images = noise(5, 23, 17, 3)
@@ -82,7 +82,7 @@ def test_a_batch_is_answered_as_its_images_alone():
         np.testing.assert_array_equal(preprocessor(images), alone)
 
 
-def test_sizes_and_channels_that_only_the_graph_knows():
+def test_sizes_and_channels_can_be_unknown_in_the_graph():
     preprocessor = ImagePreprocessor(9, 9, 1)
     traced = tf.function(preprocessor, input_signature=[tf.TensorSpec([None, None, None, None], tf.uint8)])
     for shape in [(2, 9, 9, 1), (1, 20, 5, 3), (3, 9, 9, 4), (1, 4, 4, 2)]:
@@ -97,14 +97,14 @@ def test_sizes_and_channels_that_only_the_graph_knows():
         (np.zeros((2, 8, 8), np.int64), "An image batch is int64 of shape (2, 8, 8); expected uint8"),
     ],
 )
-def test_what_is_no_batch_of_images(wrong, message):
+def test_invalid_image_batches_are_rejected(wrong, message):
     with pytest.raises(zoo.UsageError) as caught:
         ImagePreprocessor(8, 8, 1)(wrong)
     assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_requests_are_served_as_training_saw_them(channels):
+def test_requests_are_preprocessed_as_in_training(channels):
     preprocessor = ImagePreprocessor(12, 11, channels)
     images = [noise(h, w, c, seed=h) for h, w, c in [(12, 11, 1), (30, 9, 3), (5, 40, 1), (12, 11, 3), (8, 8, 4)]]
     requests_ = preprocessor.to_requests([{"image": image} for image in images])
@@ -120,14 +120,14 @@ def test_requests_are_served_as_training_saw_them(channels):
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "JPEG"])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
-def test_image_files_of_many_kinds_are_served(kind, mode, tmp_path):
+def test_image_files_of_many_kinds_are_decoded(kind, mode, tmp_path):
     if (kind, mode) in [("JPEG", "RGBA"), ("JPEG", "P")]:
         pytest.skip("JPEG has neither transparency nor palettes")
     picture = Image.fromarray(np.dstack([smooth(20, 30)[0]] * 3)).convert(mode)
     picture.save(tmp_path / "picture", format=kind)
     content = tf.constant([(tmp_path / "picture").read_bytes()] * 2)
     preprocessor = ImagePreprocessor(20, 30, 1)
-    if (kind, mode) == ("BMP", "P"):  # decode_image would answer with the palette's numbers, without a word
+    if (kind, mode) == ("BMP", "P"):  # decode_image would silently return palette indices
         with pytest.raises(
             tf.errors.InvalidArgumentError, match=r"BMP file with a colour palette cannot be read. Send"
         ):
@@ -136,17 +136,17 @@ def test_image_files_of_many_kinds_are_served(kind, mode, tmp_path):
     served = preprocessor.serve({"image_bytes": content})[0]["image"].numpy()
     assert served.shape == (2, 20, 30, 1)
     expected = np.asarray(picture.convert("RGB")).astype(float) @ [0.299, 0.587, 0.114] / 255
-    # Only JPEG and GIF's palette of 256 colours lose anything.
+    # Only JPEG and GIF's palette of 256 colours are lossy.
     np.testing.assert_allclose(served[0, ..., 0], expected, atol=0.05 if kind in ("JPEG", "GIF") else 1e-6)
 
 
-def test_a_request_of_no_image_is_an_error():
+def test_a_request_without_an_image_is_rejected():
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"row 0: this is not a PNG, JPEG, BMP or GIF file. Send"):
         ImagePreprocessor(8, 8, 1).serve({"image_bytes": tf.constant([b"no image"])})
 
 
 @pytest.mark.parametrize("preprocessor", [ImagePreprocessor(9, 8, 3)], ids=lambda p: p.kind)
-def test_a_preprocessor_is_made_anew_from_its_config(preprocessor):
+def test_a_preprocessor_is_restored_from_its_config(preprocessor):
     again = get_preprocessor(preprocessor.kind)(**preprocessor.config())
     assert again == preprocessor
     assert again.input_shapes == {"image": (9, 8, 3)}

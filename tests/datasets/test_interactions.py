@@ -1,4 +1,4 @@
-"""User and item ids to numbers and back, in training and in a SavedModel."""
+"""Conversion between user and item ids and their numbers, in training and in a SavedModel."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def prepared() -> InteractionPreprocessor:
     return InteractionPreprocessor.for_model(some_data(), {}, DEFAULTS)[0]
 
 
-def test_numbers_titles_and_seen_items_come_from_train():
+def test_ids_titles_and_seen_items_come_from_the_training_split():
     preprocessor, arguments = InteractionPreprocessor.for_model(some_data(), {}, DEFAULTS)
     assert preprocessor.user_ids == ("ann", "bob", "u" * 10_000, "Żółw 🐢")
     assert preprocessor.item_ids == ("a1", "b2", "价格")
@@ -66,7 +66,7 @@ def test_numbers_titles_and_seen_items_come_from_train():
     assert list(preprocessor.requests) == ["user_id", "item_id"]
 
 
-def test_training_batches():
+def test_training_batches_map_unknown_ids_to_zero():
     preprocessor = prepared()
     examples = {
         "user_id": tf.constant(["ann", "new"]),
@@ -82,7 +82,7 @@ def test_training_batches():
 
 
 @pytest.mark.parametrize("form", ["memory", "files"])
-def test_requests(form, tmp_path):
+def test_requests_return_known_ids_and_reject_unknown_items(form, tmp_path):
     preprocessor = prepared() if form == "memory" else prepared().for_export(tmp_path)[0]
     assert preprocessor == prepared()
     inputs, extras = preprocessor.serve({"user_id": tf.constant(["bob", "Żółw 🐢", "nobody", "u" * 10_000])})
@@ -104,12 +104,12 @@ def test_requests(form, tmp_path):
             preprocessor.serve({"user_id": tf.constant(["ann", "ann"]), "item_id": tf.constant([b"a1", item])})
 
 
-def test_ids_that_are_no_strings_are_refused():
+def test_ids_that_are_not_strings_are_rejected():
     with pytest.raises(zoo.UsageError, match=r"user_id is int32 of shape \(1,\); expected string \(batch,\)"):
         prepared().serve({"user_id": tf.constant([3])})
 
 
-def test_config_makes_an_equal_one_by_way_of_json():
+def test_config_survives_json():
     preprocessor = prepared()
     assert InteractionPreprocessor(**json.loads(json.dumps(preprocessor.config()))) == preprocessor
 
@@ -126,12 +126,12 @@ def test_config_makes_an_equal_one_by_way_of_json():
         ([("a", "b", float("nan"))], r"Rating 0 of 'made-up' is nan. Remove ratings"),
     ],
 )
-def test_training_data_that_no_file_can_hold_is_refused(ratings, message):
+def test_training_data_that_files_cannot_store_is_rejected(ratings, message):
     with pytest.raises(zoo.UsageError, match=message):
         InteractionPreprocessor.for_model(some_data(ratings), {}, DEFAULTS)
 
 
-def test_examples_as_a_client_sends_them():
+def test_examples_are_converted_to_requests():
     preprocessor = prepared()
     examples = list(some_data().train.as_numpy_iterator())
     requests = preprocessor.to_requests(examples)
@@ -162,8 +162,8 @@ print(json.dumps({
 """
 
 
-def test_a_stranger_gets_items_and_ratings(tmp_path, run_python):
-    """Saved with its files, moved, loaded in a process without this package."""
+def test_the_savedmodel_recommends_without_this_package(tmp_path, run_python):
+    """Saves the files with the SavedModel, moves it, and loads it in a process without this package."""
     model = filled(4, 3, rating_range=(0, 10))
     model.get_layer("rating").mean.assign(5.0)
     (tmp_path / "assets").mkdir()
@@ -188,7 +188,7 @@ def test_a_stranger_gets_items_and_ratings(tmp_path, run_python):
     }
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures=signatures)
     for file in (tmp_path / "assets").iterdir():
-        file.unlink()  # what the SavedModel needs travels with it
+        file.unlink()  # the SavedModel contains all files that it needs
     moved = (tmp_path / "saved").rename(tmp_path / "moved")
     assert sorted(file.name for file in (moved / "assets").iterdir()) == ["items.txt", "titles.txt", "users.txt"]
     found = json.loads(run_python(STRANGER, moved).stdout.splitlines()[-1])

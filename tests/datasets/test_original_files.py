@@ -1,4 +1,4 @@
-"""Original files that are missing, damaged or downloaded; nothing here reaches the network."""
+"""Missing, damaged and downloaded original files; no test uses the network."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MNIST = [f"{part}-{what}-ubyte.gz" for part in ("t10k", "train") for what in ("i
 HOME = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 
 
-def test_missing_original_files_are_named_at_once(run_python, tmp_path):
-    """From a process that has imported nothing yet: a user waits for TensorFlow, not for retries."""
+def test_missing_original_files_are_reported_immediately(run_python, tmp_path):
+    """Runs in a new process: the user waits only for the import of TensorFlow, not for retries."""
     (tmp_path / "original").mkdir()
     started = time.perf_counter()
     done = run_python(
@@ -48,7 +48,7 @@ def test_missing_original_files_are_named_at_once(run_python, tmp_path):
     )
 
 
-def test_only_the_files_that_are_missing_are_named(tmp_path, monkeypatch):
+def test_only_missing_files_are_listed(tmp_path, monkeypatch):
     from tensorflow_datasets.core.download import checksums
 
     for file in MNIST[:3]:
@@ -64,7 +64,7 @@ def test_only_the_files_that_are_missing_are_named(tmp_path, monkeypatch):
     assert f"lacks original files of 'mnist': {MNIST[3]} (from {HOME}{MNIST[3]}). Put" in str(caught.value)
 
 
-def test_a_damaged_original_file(tmp_path):
+def test_a_damaged_original_file_is_reported(tmp_path):
     for file in MNIST:
         (tmp_path / file).write_bytes(gzip.compress(b"something else"))
     with pytest.raises(zoo.UsageError) as caught:
@@ -77,7 +77,7 @@ def test_a_damaged_original_file(tmp_path):
     assert "\n" not in message
 
 
-def test_manual_dir_is_a_folder(tmp_path):
+def test_manual_dir_must_be_a_folder(tmp_path):
     (tmp_path / "file").touch()
     for wrong in (tmp_path / "file", tmp_path / "none"):
         with pytest.raises(
@@ -88,7 +88,7 @@ def test_manual_dir_is_a_folder(tmp_path):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """As on a machine without network, also where there is one; returns the addresses that were asked for."""
+    """Simulates a machine without network; returns the requested addresses."""
     asked = []
 
     def head(url, **_):
@@ -99,7 +99,7 @@ def no_network(monkeypatch):
     return asked
 
 
-def test_no_network_is_said_at_once(tmp_path, no_network):
+def test_a_missing_network_is_reported_immediately(tmp_path, no_network):
     started = time.perf_counter()
     with pytest.raises(zoo.UsageError) as caught:
         zoo.datasets.load("mnist", data_dir=str(tmp_path))
@@ -112,13 +112,13 @@ def test_no_network_is_said_at_once(tmp_path, no_network):
     assert no_network == [HOME + MNIST[0]], "one address is enough to know"
 
 
-def test_only_the_files_of_this_data_set_are_asked_for(tmp_path, no_network):
+def test_only_files_of_this_data_set_are_requested(tmp_path, no_network):
     with pytest.raises(zoo.UsageError, match=r"FOLDER: cifar-10-binary.tar.gz \(from https:[^;]*\)\.$"):
         zoo.datasets.load("cifar10", data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize("error", ["OSError", "DownloadError", "ExtractError"])
-def test_a_download_that_breaks_off(tmp_path, monkeypatch, error):
+def test_a_failed_download_is_reported(tmp_path, monkeypatch, error):
     from tensorflow_datasets.core.download import download_manager, extractor, util
 
     kind = {"OSError": OSError, "DownloadError": util.DownloadError, "ExtractError": extractor.ExtractError}[error]
@@ -137,7 +137,7 @@ def test_a_download_that_breaks_off(tmp_path, monkeypatch, error):
     assert asked == [HOME + MNIST[0]], "what can be reached is left to TFDS"
 
 
-def test_files_that_come_by_hand(tmp_path):
+def test_data_sets_with_manual_downloads_require_manual_dir(tmp_path):
     with pytest.raises(zoo.UsageError) as caught:
         zoo.datasets.load("imagenet2012", data_dir=str(tmp_path))
     assert str(caught.value).startswith(
@@ -174,7 +174,7 @@ class DrawnSlowly(tfds.core.GeneratorBasedBuilder):
 '''
 
 
-def test_killed_while_preparing(tmp_path, monkeypatch):
+def test_an_interrupted_preparation_starts_again(tmp_path, monkeypatch):
     (tmp_path / "drawn_slowly.py").write_text(SLEEPER)
     source = f"import drawn_slowly, zoo; zoo.datasets.load('drawn_slowly', data_dir={str(tmp_path / 'data')!r})"
     marker = tmp_path / "in the middle"
@@ -207,8 +207,8 @@ MANUAL_DIR = os.environ.get("ZOO_MANUAL_DIR", "")
     not all((Path(MANUAL_DIR) / name / MNIST[0]).is_file() for name in ("mnist", "fashion_mnist")),
     reason="ZOO_MANUAL_DIR names no folder with the original files in mnist/ and fashion_mnist/",
 )
-def test_two_data_sets_with_files_of_the_same_names(tmp_path, no_network):
-    """TFDS names an extracted file after its archive: in one folder, the second would get the first one's pixels."""
+def test_data_sets_with_equal_file_names_are_kept_separate(tmp_path, no_network):
+    """TFDS names extracted files after their archives: in a shared folder, both data sets would read the same pixels."""
     tests = {}
     for name in ("mnist", "fashion_mnist"):
         folder = Path(MANUAL_DIR) / name

@@ -1,4 +1,4 @@
-"""The embedded digits, what they ask of a model, and batches in their order."""
+"""The embedded digits, their requirements for a model, and the order of batches."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def digits():
 # --- The embedded digits ---------------------------------------------------------------------------------------------
 
 
-def test_digits_are_all_there_once(digits):
+def test_digits_contain_every_example_once(digits):
     source = load_digits()
     parts = [raw(getattr(digits, name)) for name in SPLITS]
     assert [len(labels) for _, labels in parts] == [1293, 144, 360]
     assert [digits.splits[name].num_examples for name in SPLITS] == [1293, 144, 360]
     images = np.concatenate([np.stack(images) for images, _ in parts])
     labels = np.concatenate([labels for _, labels in parts])
-    # Level 16 is white; scikit-learn holds the levels as float64.
+    # Level 16 is white; scikit-learn stores the levels as float64.
     expected = np.floor(source.images * 255 / 16 + 0.5).astype(np.uint8)[..., np.newaxis]
     assert multiset(images, labels) == multiset(expected, source.target)
     assert (images.min(), images.max()) == (0, 255)
@@ -62,7 +62,7 @@ def test_digits_are_the_same_every_time(digits):
         np.testing.assert_array_equal(labels, same)
 
 
-def test_digits_say_what_they_are(digits):
+def test_digits_describe_their_content(digits):
     assert digits.class_names == tuple("0123456789")
     assert digits.task == "image_classification"
     assert digits.features == {"image": Feature((8, 8, 1), "uint8"), "label": Feature((), "int64")}
@@ -71,7 +71,7 @@ def test_digits_say_what_they_are(digits):
     assert digits.train.element_spec["image"] == tf.TensorSpec((8, 8, 1), tf.uint8)
 
 
-def test_digits_take_no_manual_dir(tmp_path):
+def test_digits_reject_manual_dir(tmp_path):
     with pytest.raises(zoo.UsageError, match=r"'digits' is embedded and takes no manual_dir. Leave it out."):
         zoo.datasets.load("digits", manual_dir=str(tmp_path))
 
@@ -79,7 +79,7 @@ def test_digits_take_no_manual_dir(tmp_path):
 # --- prepare ---------------------------------------------------------------------------------------------------------
 
 
-def test_small_images_get_the_size_that_the_model_asks_for(digits):
+def test_small_images_are_resized_to_the_required_size(digits):
     prepared = digits.prepare("cnn")
     assert prepared.arguments["input_shape"] == (28, 28, 1)
     assert prepared.arguments["num_classes"] == 10
@@ -101,12 +101,12 @@ def test_small_images_get_the_size_that_the_model_asks_for(digits):
         ((64, 64, None), (64, 64, 3)),
     ],
 )
-def test_the_model_input_that_follows_from_the_data(digits, own, expected):
+def test_the_data_determines_the_model_input(digits, own, expected):
     data = dataclasses.replace(digits, features={**digits.features, "image": Feature(own, "uint8")})
     assert data.prepare("mlp").arguments["input_shape"] == expected
 
 
-def test_a_given_input_shape_counts(digits):
+def test_a_given_input_shape_is_used(digits):
     prepared = digits.prepare("mlp", input_shape=[10, 6, 3], hidden_units=[4])
     assert prepared.arguments["input_shape"] == (10, 6, 3)
     inputs, targets = next(iter(prepared.keras_batches("train", 7)))
@@ -115,7 +115,7 @@ def test_a_given_input_shape_counts(digits):
 
 
 @pytest.mark.parametrize("wrong", [[28, 28], 28, [28, 28, 2], [0, 28, 1], [28.0, 28, 1], "28x28"])
-def test_an_input_shape_that_is_none(digits, wrong):
+def test_invalid_input_shapes_are_rejected(digits, wrong):
     with pytest.raises(zoo.UsageError) as caught:
         digits.prepare("mlp", input_shape=wrong)
     assert str(caught.value) == (
@@ -124,21 +124,21 @@ def test_an_input_shape_that_is_none(digits, wrong):
     )
 
 
-def test_the_data_decides_the_classes(digits):
+def test_the_data_determines_the_classes(digits):
     message = r"^num_classes=12 contradicts data set 'digits', which needs 10. Leave num_classes out.$"
     with pytest.raises(zoo.UsageError, match=message):
         digits.prepare("cnn", num_classes=12)
     assert digits.prepare("cnn", num_classes=10).arguments["num_classes"] == 10
 
 
-def test_unknown_arguments_and_models(digits):
+def test_unknown_arguments_and_models_are_rejected(digits):
     with pytest.raises(zoo.UsageError, match=r"^Model 'cnn' has no argument 'filter'. Did you mean 'filters'"):
         digits.prepare("cnn", filter=[3])
     with pytest.raises(zoo.UsageError, match=r"^Unknown model 'cn'. Did you mean 'cnn'"):
         digits.prepare("cn")
 
 
-def test_a_model_of_another_task(digits, monkeypatch):
+def test_a_model_of_another_task_is_rejected(digits, monkeypatch):
     zoo.list_models()
     monkeypatch.setattr(registry.MODELS, "entries", dict(registry.MODELS.entries))
 
@@ -164,8 +164,8 @@ def test_a_run_can_be_repeated_from_its_description(digits):
         "dropout": 0.0,
         "classifier_activation": "softmax",
     }
-    # What the data decided, input_shape, is left out: another data set decides anew.
-    # A stream is shuffled in another order: the limit belongs to what decides a run's numbers.
+    # input_shape is omitted because the data determines it: another data set sets another value.
+    # Streams are shuffled in another order, so the memory limit affects the results of a run.
     assert described["data"] == {"name": "digits", "memory_limit": 0}
     source, model = dict(described["data"]), dict(described["model"])
     again = zoo.datasets.load(source.pop("name"), **source).prepare(model.pop("name"), **model)
@@ -181,8 +181,8 @@ def prepared(request, digits):
     return data.prepare("mlp", input_shape=[8, 8, 1], hidden_units=[4])
 
 
-def test_both_paths_are_taken(digits, monkeypatch):
-    """Else the tests below would prove one of them twice."""
+def test_memory_and_stream_are_both_used(digits, monkeypatch):
+    """Otherwise, the tests below would prove one path twice."""
     streams = []
     made = type(digits.prepare("mlp"))
     original = made._stream
@@ -194,7 +194,7 @@ def test_both_paths_are_taken(digits, monkeypatch):
     assert streams == [size - 1]
 
 
-def test_without_a_seed_the_order_is_the_splits_own(prepared, digits):
+def test_without_a_seed_examples_keep_the_order_of_the_split(prepared, digits):
     images, labels = raw(digits.validation)
     inputs, targets = columns(prepared.keras_batches("validation", 50))
     np.testing.assert_array_equal(inputs, scaled(np.stack(images)))
@@ -209,14 +209,14 @@ def test_the_last_batch_is_smaller(prepared):
 
 
 @pytest.mark.parametrize("seed", [None, 0, 7])
-def test_every_example_is_there_once(prepared, digits, seed):
+def test_every_example_occurs_once(prepared, digits, seed):
     images, labels = raw(digits.train)
     inputs, targets = columns(prepared.keras_batches("train", 100, seed=seed, epoch=2))
     levels = np.round(inputs * 255).astype(np.uint8)
     assert multiset(levels, targets) == multiset(np.stack(images), labels)
 
 
-def test_the_order_is_a_function_of_seed_and_epoch(prepared):
+def test_the_order_depends_only_on_seed_and_epoch(prepared):
     def order(**how: int) -> np.ndarray:
         return columns(prepared.keras_batches("train", 64, **how))[0]
 
@@ -235,8 +235,8 @@ def test_the_batch_size_does_not_change_the_order(prepared):
 
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("start", [0, 1, 20, 21])
-def test_a_later_start_gives_the_tail(prepared, seed, start):
-    """1,293 examples in batches of 64 are 21; a run killed after `start` of them must see exactly the others."""
+def test_a_later_start_gives_the_remaining_batches(prepared, seed, start):
+    """1,293 examples are 21 batches of 64. A run killed after `start` of them must get exactly the others."""
     whole = list(prepared.keras_batches("train", 64, seed=seed, epoch=1).as_numpy_iterator())
     tail = list(prepared.keras_batches("train", 64, seed=seed, epoch=1, start=start).as_numpy_iterator())
     assert len(tail) == len(whole) - start
@@ -245,23 +245,23 @@ def test_a_later_start_gives_the_tail(prepared, seed, start):
         np.testing.assert_array_equal(targets, same)
 
 
-def test_target_counts(prepared, digits):
+def test_target_counts_equal_numpy(prepared, digits):
     counts = prepared.target_counts("train")
     assert counts.dtype == np.int64
     np.testing.assert_array_equal(counts, np.bincount(raw(digits.train)[1]))
 
 
-def test_target_counts_of_a_class_that_is_not_there(digits):
+def test_target_counts_include_missing_classes(digits):
     data = dataclasses.replace(digits, class_names=(*digits.class_names, "ten"))
     assert data.prepare("mlp").target_counts("validation").tolist()[10:] == [0]
 
 
-def test_number_of_examples(prepared):
+def test_the_number_of_examples_is_correct(prepared):
     assert [prepared.num_examples(name) for name in SPLITS] == [1293, 144, 360]
 
 
 @pytest.mark.parametrize("ask", ["batches", "num_examples", "target_counts"])
-def test_an_unknown_split(prepared, ask):
+def test_unknown_splits_are_rejected(prepared, ask):
     with pytest.raises(zoo.UsageError, match=r"^Data set 'digits' has no split 'valid'. Did you mean 'validation'\?$"):
         getattr(prepared, ask)("valid", *((8,) if ask == "batches" else ()))
 
@@ -269,7 +269,7 @@ def test_an_unknown_split(prepared, ask):
 # --- Interface -------------------------------------------------------------------------------------------------------
 
 
-def test_examples_come_from_the_test_split_and_every_class(digits):
+def test_examples_come_from_every_class_of_the_test_split(digits):
     prepared = digits.prepare("mlp", input_shape=[8, 8, 1])
     examples = prepared.interface.examples
     contents = examples.requests["image_bytes"].tolist()
@@ -282,7 +282,7 @@ def test_examples_come_from_the_test_split_and_every_class(digits):
     assert prepared.interface is prepared.interface, "made once"
 
 
-def test_an_interface_comes_back_from_its_folder(digits, tmp_path):
+def test_an_interface_is_restored_from_its_folder(digits, tmp_path):
     interface = digits.prepare("cnn", filters=(3,)).interface
     interface.save(tmp_path / "new" / "folder")
     again = Interface.load(tmp_path / "new" / "folder")
@@ -296,7 +296,7 @@ def test_an_interface_comes_back_from_its_folder(digits, tmp_path):
     np.testing.assert_array_equal(again.examples.targets["label"], interface.examples.targets["label"])
 
 
-def test_a_folder_without_an_interface(tmp_path):
+def test_a_folder_without_an_interface_is_rejected(tmp_path):
     with pytest.raises(
         zoo.UsageError, match=r"holds no interface.json. Pass the folder `interface` of a run that `zoo"
     ):

@@ -20,7 +20,7 @@ def digests(count: int) -> list[bytes]:
     return [splitting.digest(str(i)) for i in range(count)]
 
 
-def test_division_does_not_depend_on_the_order_of_rows():
+def test_splitting_does_not_depend_on_the_order_of_rows():
     held, strata = digests(200), [i % 3 for i in range(200)]
     parts = splitting.divide(held, strata)
     order = np.random.default_rng(0).permutation(200)
@@ -31,23 +31,23 @@ def test_division_does_not_depend_on_the_order_of_rows():
         assert counts.tolist() in ([53, 7, 7], [52, 7, 7])
 
 
-def test_equal_contents_stay_together():
+def test_equal_examples_stay_in_the_same_split():
     held = digests(30) * 4
     for parts in (splitting.divide(held, [i % 7 for i in range(120)]), splitting.deal(held, None, 5)):
         assert all(len({parts[i] for i in range(k, 120, 30)}) == 1 for k in range(30))
 
 
 @pytest.mark.parametrize("count", [3, 4, 9, 10, 25])
-def test_small_strata_are_in_every_part(count):
+def test_small_strata_are_in_every_split(count):
     assert set(splitting.divide(digests(count)).tolist()) == {0, 1, 2}
 
 
-def test_digests_keep_parts_apart():
+def test_digests_distinguish_the_fields_of_an_example():
     assert splitting.digest("ab", "c") != splitting.digest("a", "bc") != splitting.digest("abc")
     assert splitting.digest("é") == splitting.digest("é".encode())
 
 
-def test_users_are_divided_in_time():
+def test_ratings_of_each_user_are_split_by_time():
     users = ["a"] * 20 + ["b"] * 4 + ["c"] * 5
     times = [*range(100, 80, -1), 1, 2, 3, 4, 7, 7, 7, 7, 7]
     parts = splitting.divide_users_by_time(users, times)
@@ -56,7 +56,7 @@ def test_users_are_divided_in_time():
     assert parts[24:].tolist() == [0, 0, 0, 1, 2], "in the same second the file's order counts"
 
 
-def test_pairs_that_share_a_sentence_are_a_group():
+def test_pairs_that_share_a_sentence_form_a_group():
     pairs = [("Go.", "Va !"), ("go", "Allez."), ("Leave!", "ALLEZ"), ("Stay.", "Reste."), ("?", "!"), ("!", "…")]
     groups = splitting.sentence_groups(pairs)
     assert groups[0] == groups[1] == groups[2]
@@ -67,7 +67,7 @@ def test_pairs_that_share_a_sentence_are_a_group():
 # --- Splits in memory ------------------------------------------------------------------------------------------------
 
 
-def test_sequences_of_unequal_length_come_back_as_they_were():
+def test_sequences_of_unequal_length_are_preserved():
     series = [np.arange(2 * n, dtype=np.float32).reshape(n, 2) for n in (3, 1, 0, 5)]
     tokens = [texts(["a"] * n) for n in (1, 2, 3, 4)]
     split = split_of(
@@ -91,7 +91,7 @@ def test_sequences_of_unequal_length_come_back_as_they_were():
     assert next(iter(padded))["series"].shape == (4, 5, 2)
 
 
-def test_windows_and_their_forecasts():
+def test_windows_are_followed_by_their_forecasts():
     values = np.stack([np.arange(100), -np.arange(100)], axis=1).astype(np.float32)
     splits = window_splits("s", values, 10, 4, bounds=(60, 75))
     times = {}
@@ -109,13 +109,13 @@ def test_windows_and_their_forecasts():
     assert splits["train"].dataset().element_spec["series"] == tf.TensorSpec((10, 2), tf.float32)
 
 
-def test_windows_whose_forecast_is_missing_are_left_out():
+def test_windows_with_a_missing_forecast_are_omitted():
     values = np.arange(100, dtype=np.float32)[:, np.newaxis].copy()
     values[[30, 80]] = np.nan
     splits = window_splits("s", values, 5, 3)
     forecasts = [e["forecast"] for s in splits.values() for e in s.dataset().as_numpy_iterator()]
     assert not np.isnan(forecasts).any()
-    # What is left out: three forecasts of each, and the history that ends with it.
+    # Omitted: three forecasts for each missing value, and the history that ends with it.
     assert sum(s.num_examples for s in splits.values()) == (65 - 2 - 3 - 1) + 8 + (20 - 2 - 1 - 1)
 
 
@@ -149,14 +149,14 @@ def test_equal_texts_are_in_one_fold(tmp_path):
         assert len(held[2]) == 10
 
 
-def test_folds_of_other_tasks():
+def test_folds_work_for_other_tasks():
     for name in ("tagged_commands", "number_words", "digit_rows"):
         data = zoo.datasets.load(name, folds=3, fold=1)
         assert sum(sizes(data)) == sum(sizes(zoo.datasets.load(name)))
         assert len(rows(data, "test")) == data.splits["test"].num_examples
 
 
-def test_folds_that_are_none():
+def test_invalid_folds_are_rejected():
     assert message("digits", folds=5) == (
         "folds is 5 and fold is None; expected both or none. Pass folds=5 and fold=0 to 4, or leave both out."
     )

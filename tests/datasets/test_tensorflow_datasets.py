@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, with builders that draw their own images."""
+"""Data sets of TensorFlow Datasets, with builders that generate their own images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo.datasets.raw import Feature
 
 
 def drawing(split: str, index: int, shape: tuple[int, int, int]) -> np.ndarray:
-    """Noise whose first two pixels say which split and which example it is."""
+    """Returns noise whose first two pixels encode the split and the index of the example."""
     image = noise(*shape, seed=index)
     image[0, 0] = {"train": 1, "validation": 2, "test": 3}[split]
     image[0, 1] = index
@@ -23,7 +23,7 @@ def drawing(split: str, index: int, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 class Drawings(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base of the builders below."""
+    """Base class of the builders below."""
 
     VERSION = tfds.core.Version("1.0.0")
     shape: ClassVar = (9, 7, 1)
@@ -61,7 +61,7 @@ class DrawnVarying(Drawings):
 
 
 class DrawnColour(Drawings):
-    """Colour, and names of the features as some sources have them."""
+    """Colour images, with feature names that some sources use."""
 
     shape = (9, 7, 3)
 
@@ -75,58 +75,58 @@ class DrawnColour(Drawings):
 
 
 class DrawnTrainOnly(Drawings):
-    """No test split, no validation split."""
+    """A source without test and validation splits."""
 
     counts: ClassVar = {"train": 100}
 
 
 class DrawnWithValidation(Drawings):
-    """What the source calls validation is all that is held out."""
+    """A source that has only a validation split besides training."""
 
     counts: ClassVar = {"train": 50, "validation": 15}
 
 
 class DrawnThree(Drawings):
-    """All three."""
+    """A source with all three splits."""
 
     counts: ClassVar = {"train": 30, "validation": 12, "test": 9}
 
 
 class DrawnTestOnly(Drawings):
-    """Nothing to train on."""
+    """A source without a training split."""
 
     counts: ClassVar = {"test": 9}
 
 
 class DrawnTooFew(Drawings):
-    """A tenth of three examples is none."""
+    """A source with three examples: a tenth of them is none."""
 
     counts: ClassVar = {"train": 3}
 
 
 class DrawnTwice(Drawings):
-    """Two images an example."""
+    """A source with two images per example."""
 
     def features(self):
         return {**super().features(), "mask": tfds.features.Image(shape=(9, 7, 1))}
 
 
 class DrawnNameless(Drawings):
-    """No label."""
+    """A source without labels."""
 
     def features(self):
         return {"image": super().features()["image"]}
 
 
 class DrawnDeep(Drawings):
-    """Sixteen bits a pixel."""
+    """Images with 16 bits per pixel."""
 
     def features(self):
         return {**super().features(), "image": tfds.features.Image(shape=(9, 7, 1), dtype=np.uint16)}
 
 
 class DrawnUnlabelledTest(Drawings):
-    """A test split whose labels the source keeps to itself."""
+    """A source that does not publish the labels of its test split."""
 
     def example(self, split, index):
         return {**super().example(split, index), "label": -1 if split == "test" else index % 3}
@@ -145,7 +145,7 @@ def marks(images: list[np.ndarray]) -> list[tuple[int, int]]:
     ("name", "shape"),
     [("drawn_fixed", (9, 7, 1)), ("drawn_varying", (None, None, 1)), ("drawn_colour", (9, 7, 3))],
 )
-def test_tfds_examples_are_what_the_builder_made(data_dir, name, shape):
+def test_tfds_examples_equal_those_of_the_builder(data_dir, name, shape):
     data = zoo.datasets.load(name, data_dir=data_dir)
     assert data.features["image"] == Feature(shape, "uint8")
     assert data.class_names == ("ant", "bee", "cat")
@@ -164,7 +164,7 @@ def test_tfds_examples_are_what_the_builder_made(data_dir, name, shape):
 
 @pytest.mark.parametrize("memory_limit", [1 << 20, 0], ids=["memory", "stream"])
 @pytest.mark.parametrize("name", ["drawn_fixed", "drawn_varying", "drawn_colour"])
-def test_tfds_batches_are_the_preprocessed_examples(data_dir, name, memory_limit):
+def test_tfds_batches_contain_the_preprocessed_examples(data_dir, name, memory_limit):
     data = zoo.datasets.load(name, data_dir=data_dir, memory_limit=memory_limit)
     prepared = data.prepare("cnn", filters=[2], input_shape=[12, 10, 1])
     images, labels = raw(data.train)
@@ -179,7 +179,7 @@ def test_tfds_batches_are_the_preprocessed_examples(data_dir, name, memory_limit
     assert prepared.build()(inputs).shape == (36, 3)
 
 
-def test_tfds_varying_sizes_get_the_models_size(data_dir):
+def test_tfds_images_of_varying_sizes_are_resized(data_dir):
     prepared = zoo.datasets.load("drawn_varying", data_dir=data_dir).prepare("mlp")
     assert prepared.arguments["input_shape"] == (28, 28, 1)
     requests_ = prepared.interface.examples.requests
@@ -196,8 +196,8 @@ def test_tfds_varying_sizes_get_the_models_size(data_dir):
         ("drawn_three", (30, 12, 9), (1, 2, 3)),
     ],
 )
-def test_tfds_splits(data_dir, name, sizes, origins):
-    """What the source holds out last is our test split; what is missing is cut from train, nothing is in two."""
+def test_tfds_splits_are_derived_from_the_source(data_dir, name, sizes, origins):
+    """The source's last held-out split becomes the test split. Missing splits come from train. Splits are disjoint."""
     data = zoo.datasets.load(name, data_dir=data_dir)
     found = [marks(raw(getattr(data, split))[0]) for split in SPLITS]
     assert tuple(len(part) for part in found) == sizes
@@ -226,12 +226,12 @@ def test_tfds_splits(data_dir, name, sizes, origins):
         ),
     ],
 )
-def test_tfds_data_that_no_task_fits(data_dir, name, message):
+def test_tfds_data_without_a_matching_task_is_rejected(data_dir, name, message):
     with pytest.raises(zoo.UsageError, match=f"^Data set '{name}' {message}"):
         zoo.datasets.load(name, data_dir=data_dir)
 
 
-def test_tfds_labels_that_the_source_keeps_to_itself(data_dir):
+def test_tfds_unpublished_labels_are_rejected(data_dir):
     message = (
         r"^Split 'test' of data set 'drawn_unlabelled_test' has the label -1 at example 0; expected 0 to 2. Choose"
     )
@@ -240,13 +240,13 @@ def test_tfds_labels_that_the_source_keeps_to_itself(data_dir):
     with pytest.raises(zoo.UsageError, match=message):
         prepared.keras_batches("test", 5)
     with pytest.raises(zoo.UsageError, match=message):
-        _ = prepared.interface  # the trainer asks for it before the first step, not after the last
+        _ = prepared.interface  # the trainer reads it before the first step, not after the last
     stream = zoo.datasets.load("drawn_unlabelled_test", data_dir=data_dir, memory_limit=0).prepare("mlp")
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"drawn_unlabelled_test.* has a label outside 0 to 2"):
         list(stream.keras_batches("test", 5))
 
 
-def test_tfds_names_that_are_none():
+def test_tfds_unknown_names_are_rejected():
     for name, nearest in {
         "fashion_mnst": "fashion_mnist",
         "MNIST:9.9.9": "mnist",
@@ -262,7 +262,7 @@ def test_tfds_names_that_are_none():
         zoo.datasets.load("digit")
 
 
-def test_a_data_dir_that_cannot_be_written(tmp_path):
+def test_an_unwritable_data_dir_is_rejected(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
         zoo.UsageError, match=r"^Cannot prepare 'drawn_fixed' in .*file: .*Not a directory.*pass another --d"

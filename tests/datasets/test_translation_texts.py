@@ -1,4 +1,4 @@
-"""Texts of a translation to pieces and back."""
+"""Translation texts to subword tokens and back."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ HOSTILE = [
 
 
 def prepared(texts=ENGLISH, translations=FRENCH, vocab_size: int = 400, max_length: int = 60):
-    # Twice: what occurs once stays unknown.
+    # Each text occurs twice: tokens that occur once stay unknown.
     data = data_of([*texts, *texts], [*translations, *translations])
     needs = {"vocab_size": vocab_size, "max_length": max_length}
     return TranslationPreprocessor.for_model(data, needs, {})
 
 
 @pytest.mark.parametrize("vocab_size", [70, 120, 400])
-def test_texts_come_back_as_they_were(vocab_size):
+def test_texts_survive_a_round_trip(vocab_size):
     preprocessor, fixed = prepared(vocab_size=vocab_size)
     assert fixed["target_vocab_size"] <= vocab_size
     inputs, targets, weights = encoded(preprocessor, batch(ENGLISH, FRENCH))
@@ -55,7 +55,7 @@ def _shifted(targets: tf.Tensor) -> np.ndarray:
     return np.where(ids[:, 1:] != 0, ids[:, :-1], 0)
 
 
-def test_hostile_texts():
+def test_hostile_texts_are_encoded_and_decoded():
     preprocessor, _ = prepared([*ENGLISH, *HOSTILE], [*FRENCH, *HOSTILE], 500, 300)
     _, targets, _ = encoded(preprocessor, batch(HOSTILE, HOSTILE))
     assert [t.decode() for t in preprocessor.to_text(targets).numpy()] == HOSTILE
@@ -77,14 +77,14 @@ def test_hostile_texts():
     assert "\x00" not in back[-3] and "\n" not in back[-3]
 
 
-def test_a_vocabulary_of_nothing():
+def test_an_empty_vocabulary_decodes_to_replacement_characters():
     preprocessor, fixed = prepared([""], [""])
     assert preprocessor.target_vocabulary == (pieces.MARK,) and fixed["target_vocab_size"] == 5
     _, targets, _ = encoded(preprocessor, batch(["new"], ["new words"]))
     assert preprocessor.to_text(targets).numpy()[0].decode() == "\ufffd\ufffd\ufffd \ufffd\ufffd\ufffd\ufffd\ufffd"
 
 
-def test_chunks_are_words_marks_and_digits():
+def test_texts_are_split_into_words_marks_and_digits():
     for text in [*FRENCH, *ENGLISH, *HOSTILE]:
         found = [c.decode() for c in pieces.chunks(tf.constant([text]))[0].numpy()]
         assert "".join(found) == pieces.MARK + text.replace(" ", pieces.MARK)
@@ -104,7 +104,7 @@ def longest_first(chunk: str, known: list[str]) -> list[str]:
     return found
 
 
-def test_pieces_are_the_longest_from_the_start():
+def test_tokens_are_matched_longest_first():
     known = ["a", "b", "ab", "abc", "ca", "bcab", "é"]
     keys = tf.lookup.KeyValueTensorInitializer(tf.constant(known), tf.range(4, 11, dtype=tf.int64))
     table = tf.lookup.StaticHashTable(keys, 1)
@@ -116,7 +116,7 @@ def test_pieces_are_the_longest_from_the_start():
 
 
 def slow_pairs(words: dict[str, int], size: int) -> set[str]:
-    """Pair joining as the paper's listing has it: counts anew after every join."""
+    """Joins pairs as in the paper's listing: counts all pairs again after every join."""
     spelled = {word: list(word) for word in words}
     known = {c for word in words for c in word}
     while len(known) < size:
@@ -138,7 +138,7 @@ def slow_pairs(words: dict[str, int], size: int) -> set[str]:
 
 
 @pytest.mark.parametrize("size", [8, 20, 60, 500])
-def test_pieces_are_learned_as_by_counting_anew(size):
+def test_learned_tokens_equal_the_reference_algorithm(size):
     rng = np.random.default_rng(size)
     words = {
         pieces.MARK + "".join(rng.choice(list("abcd"), rng.integers(1, 9))): int(n) for n in rng.integers(2, 50, 80)
@@ -146,7 +146,7 @@ def test_pieces_are_learned_as_by_counting_anew(size):
     assert set(pieces.learn_pieces(words, size)) == slow_pairs(words, size)
 
 
-def test_long_texts_are_cut_without_an_end():
+def test_long_texts_are_truncated_without_an_end_id():
     preprocessor, _ = prepared(max_length=5)
     inputs, targets, weights = encoded(preprocessor, batch(["Go. " * 9, "Go."], ["Va ! " * 9, "Va !"]))
     assert inputs["source_ids"].shape == inputs["target_ids"].shape == targets.shape == weights.shape == (2, 5)
@@ -154,7 +154,7 @@ def test_long_texts_are_cut_without_an_end():
     np.testing.assert_array_equal(inputs["target_ids"][0, 1:], targets[0, :-1])
 
 
-def test_columns_of_padding_are_cut():
+def test_padding_columns_are_trimmed():
     preprocessor, _ = prepared()
     examples = batch(["Go.", "I'm 19, and you?"], ["Va !", "Va !"])
     inputs, targets, weights = encoded(preprocessor, examples)
@@ -166,7 +166,7 @@ def test_columns_of_padding_are_cut():
         tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
 
 
-def test_the_same_from_files_and_from_its_config(tmp_path):
+def test_preprocessors_from_files_and_config_are_equal(tmp_path):
     preprocessor, _ = prepared()
     served, tables = preprocessor.for_export(tmp_path)
     again = TranslationPreprocessor(**preprocessor.config())
@@ -184,7 +184,7 @@ def test_the_same_from_files_and_from_its_config(tmp_path):
     assert sent.dtype == object and sent.tolist() == [b"Go.\x00", b"\xc3\xa9"]
 
 
-def test_a_traced_preprocessor_is_the_same():
+def test_a_traced_preprocessor_gives_the_same_outputs():
     preprocessor, _ = prepared()
     texts = batch([*ENGLISH, *HOSTILE], [*ENGLISH, *HOSTILE])
     traced = tf.function(preprocessor.encode, input_signature=[{k: tf.TensorSpec([None], tf.string) for k in texts}])
@@ -202,11 +202,11 @@ def test_a_traced_preprocessor_is_the_same():
         ({"max_length": True}, "max_length is True; expected a whole number of at least 3. Pass max_length=60"),
     ],
 )
-def test_a_wrong_size_is_answered(arguments, message):
+def test_invalid_sizes_are_rejected(arguments, message):
     with pytest.raises(zoo.UsageError, match=message):
         TranslationPreprocessor.for_model(data_of(["a"], ["b"]), {"vocab_size": 400, "max_length": 60}, arguments)
 
 
-def test_a_batch_that_is_no_text_is_answered():
+def test_a_batch_without_text_is_rejected():
     with pytest.raises(zoo.UsageError, match=r"A text batch is string of shape \(\); expected string \(batch,\)"):
         prepared()[0].serve({"text": tf.constant("Go.")})

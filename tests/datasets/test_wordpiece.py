@@ -1,11 +1,11 @@
-"""WordPiece inside the graph against `transformers`' BertTokenizer: the same numbers of the same texts.
+"""WordPiece in the graph compared with `transformers`' BertTokenizer: the same ids for the same texts.
 
-The slow test over real text (`ZOO_MANUAL_DIR` names the folder with the original files) counts differences; there are
-none. The graph's table is made by asking the reference about every code point, so that of single characters no difference
-is possible. One kind is left, of characters that follow each other: where accents are stripped the reference sorts marks
-by their canonical order before it drops those that it knows, and it does not know marks of later versions of Unicode,
-such as U+08CA or U+1ACA. Two or more of those in a row, out of order, stay as they came here. They are the same characters,
-and the word is the same piece or unknown either way unless the vocabulary has such marks.
+The slow test on real text (`ZOO_MANUAL_DIR` names the folder with the original files) counts differences; there are
+none. The graph's table was made by passing every code point to the reference, so single characters cannot differ.
+Only one kind of difference remains, in sequences of combining marks. Where accents are stripped, the reference sorts
+marks by their canonical order before it drops the known ones. It does not know marks of later Unicode versions, such as
+U+08CA or U+1ACA: here, two or more of those out of order keep their order. The characters are the same, and the word
+has the same token or is unknown in both cases, unless the vocabulary contains such marks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def graph(preprocessor, pair=False):
-    """The preprocessor as one graph, as it is served."""
+    """Returns the preprocessor as a single graph, as it is served."""
     spec = tf.TensorSpec([None], tf.string)
     return tf.function(preprocessor.__call__, input_signature=[spec, spec] if pair else [spec])
 
@@ -52,7 +52,7 @@ NAMES = {"do_lower_case": "lower_case", "strip_accents": "strip_accents", "token
 @pytest.mark.parametrize(
     "settings", [*SETTINGS[:2], *(pytest.param(s, marks=pytest.mark.slow) for s in SETTINGS[2:])], ids=str
 )
-def test_numbers_equal_the_reference(vocabularies, settings):
+def test_ids_equal_the_reference(vocabularies, settings):
     pieces = vocabularies[settings["do_lower_case"]]
     preprocessor = WordPiecePreprocessor(pieces, 128, **{NAMES[k]: v for k, v in settings.items()})
     texts = corpus() if settings.keys() == {"do_lower_case"} else AWKWARD
@@ -96,7 +96,7 @@ def test_generated_strings_equal_the_reference(encoders, texts):
 
 @hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
 @hypothesis.given(st.lists(st.binary(max_size=40), min_size=1, max_size=20))
-def test_bytes_that_are_no_utf8_are_left_out_as_pythons_replacement_is(encoders, raw):
+def test_invalid_utf8_bytes_are_dropped_like_replacement_characters(encoders, raw):
     encode, tokenizer = encoders[0]
     texts = [text.decode("utf-8", "replace") for text in raw]
     assert rows(encode(tf.constant(raw))) == expected(tokenizer, texts, max_length=64)
@@ -131,7 +131,7 @@ def test_the_tables_are_small():
     assert table.expand(ord("!")) == [32, ord("!"), 32] and table.expand(0) == []
 
 
-def test_words_come_apart_at_the_longest_pieces():
+def test_words_are_split_at_the_longest_tokens():
     pieces = (*SPECIAL, "un", "una", "##able", "##ble", "a", "##a", "b", "日", "##本", "##a" * 2)
     preprocessor = WordPiecePreprocessor(pieces[:-1], 20, split_chinese=False)
     ids = preprocessor(["unable unaable ab bbb aaa 日本 日日 x"])["token_ids"].numpy()[0].tolist()
@@ -155,7 +155,7 @@ def test_pairs_and_truncation_equal_the_reference(vocabularies):
         assert rows(preprocessor(list(texts[::7]))) == expected(tokenizer, list(texts[::7]), max_length=longest)
 
 
-def test_padding_reaches_to_the_longest_row_of_the_batch(vocabularies):
+def test_batches_are_padded_to_their_longest_row(vocabularies):
     preprocessor = WordPiecePreprocessor(vocabularies[True], 128)
     texts = ["light", "", "light kitchen light"]
     inputs = preprocessor(texts)
@@ -169,13 +169,13 @@ def test_padding_reaches_to_the_longest_row_of_the_batch(vocabularies):
     assert all(v.shape == (0, 0) for v in preprocessor(tf.constant([], tf.string)).values())
 
 
-def test_a_megabyte_is_answered(vocabularies):
+def test_a_text_of_a_megabyte_is_tokenized(vocabularies):
     preprocessor = WordPiecePreprocessor(vocabularies[True], 64)
     texts = ["x" * 1_000_000, "light " * 170_000, "qz" * 49 + " " + "zq" * 49 + " a" * 400_000, "🙂" * 250_000]
     assert rows(graph(preprocessor)(tf.constant(texts))) == expected(bert(vocabularies[True]), texts, max_length=64)
 
 
-def test_examples_and_requests(vocabularies):
+def test_requests_give_the_same_inputs_as_examples(vocabularies):
     preprocessor = WordPiecePreprocessor(vocabularies[True], 16, has_pairs=True)
     examples = [{"text": b"light", "text_pair": b"kitchen", "label": 1}, {"text": b"", "text_pair": b"", "label": 0}]
     batch = {key: tf.constant([example[key] for example in examples]) for key in examples[0]}
@@ -206,7 +206,7 @@ json.dump(found, open(sys.argv[3], "w"))
 """
 
 
-def test_the_exported_function_answers_the_same_without_this_package(vocabularies, tmp_path):
+def test_the_exported_function_gives_the_same_ids_without_this_package(vocabularies, tmp_path):
     preprocessor = WordPiecePreprocessor(vocabularies[True], 32, has_pairs=True)
     (tmp_path / "assets").mkdir()
     served, resources = preprocessor.for_export(tmp_path / "assets")
@@ -240,7 +240,7 @@ MANUAL_DIR = Path(os.environ.get("ZOO_MANUAL_DIR") or "nowhere")
 
 
 def real_texts():
-    """Every sentence of the data sets' original files, by name."""
+    """Returns every sentence of the data sets' original files, by name."""
     texts = {}
     lines = (MANUAL_DIR / "sms_spam" / "SMSSpamCollection").read_text(encoding="utf-8").split("\n")
     texts["sms_spam"] = [line.split("\t", 1)[1] for line in lines if line]
@@ -281,8 +281,8 @@ def test_every_sentence_of_real_text_equals_the_reference(lower, size):
 
 
 @pytest.mark.slow
-def test_differences_in_generated_strings_are_of_the_one_kind(vocabularies):
-    """Marks in every order, far more of them than in text: words differ in the order of marks alone, numbers nowhere."""
+def test_generated_strings_differ_only_in_the_order_of_marks(vocabularies):
+    """Texts with many marks in every order: words differ only in the order of marks, and ids never differ."""
     from tokenizers import pre_tokenizers
 
     assigned = [c for c in range(0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs") and chr(c) != "["]
@@ -307,8 +307,8 @@ def test_differences_in_generated_strings_are_of_the_one_kind(vocabularies):
     assert rows(encode(tf.constant([text.encode() for text in texts]))) == expected(tokenizer, texts)
 
 
-def test_matching_is_no_slower_for_words_of_many_parts():
-    """A word of a hundred parts takes a hundred steps, whatever the number of words."""
+def test_matching_steps_depend_only_on_the_length_of_words():
+    """A word of a hundred parts takes a hundred steps, for any number of words."""
     table = tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(["a", "##a"], tf.constant([5, 6], tf.int32)), -1
     )
@@ -322,4 +322,4 @@ def test_matching_is_no_slower_for_words_of_many_parts():
         seen.clear()
         pieces, counts = match(tf.constant(["a" * 100] * count), lookup, 1, 1)
         assert pieces.shape == (100 * count,) and set(counts.numpy()) == {100}
-        assert seen == [count] * 101  # once the words, then of each what is left: one beginning of one letter
+        assert seen == [count] * 101  # first the whole words, then one remainder of each per step

@@ -1,4 +1,4 @@
-"""Vocabularies and tokenizer settings in files: read as the reference reads them, written whole, refused with a message."""
+"""Vocabulary and tokenizer files: read as by the reference, written atomically, or rejected with a message."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 @pytest.mark.parametrize("files", ["both", "vocab.txt", "settings changed"])
 @pytest.mark.parametrize("settings", SETTINGS[:3], ids=str)
-def test_a_checkpoints_files_are_read_as_the_reference_reads_them(vocabularies, tmp_path, settings, files):
+def test_checkpoint_files_are_read_as_by_the_reference(vocabularies, tmp_path, settings, files):
     bert(vocabularies[settings["do_lower_case"]], **settings).save_pretrained(tmp_path)
     if files == "vocab.txt":
         (tmp_path / "tokenizer.json").unlink()
@@ -116,7 +116,7 @@ def faults(folder):
 
 
 @pytest.mark.parametrize("number", range(29))
-def test_wrong_files_are_refused(tmp_path, number):
+def test_invalid_files_are_rejected(tmp_path, number):
     everything = list(faults(tmp_path))
     assert len(everything) == 29
     _, files, message = everything[number]
@@ -126,7 +126,7 @@ def test_wrong_files_are_refused(tmp_path, number):
         read_vocabulary(tmp_path)
 
 
-def test_null_in_the_settings_is_the_default(tmp_path):
+def test_null_in_the_settings_means_the_default(tmp_path):
     write_pieces([*SPECIAL, "a"], tmp_path / "vocab.txt")
     keys = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(dict.fromkeys(keys)))
@@ -134,11 +134,11 @@ def test_null_in_the_settings_is_the_default(tmp_path):
 
 
 @pytest.mark.parametrize("lower", [True, False])
-def test_a_vocabulary_of_capital_letters_without_settings_is_warned_of(tmp_path, lower):
+def test_a_cased_vocabulary_without_settings_gives_a_warning(tmp_path, lower):
     pieces = [*SPECIAL, *(f"word{i}" for i in range(36)), "価格", "42", "가" if not lower else "価", "##É", "Berlin"]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        write_pieces(pieces[:-1] if lower else pieces, tmp_path / "vocab.txt")  # one of 39 pieces may be out of reach
+        write_pieces(pieces[:-1] if lower else pieces, tmp_path / "vocab.txt")  # one of 39 tokens may be unreachable
         assert read_vocabulary(tmp_path).rules.lower_case
         (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
         read_vocabulary(tmp_path)
@@ -152,14 +152,14 @@ def test_a_vocabulary_of_capital_letters_without_settings_is_warned_of(tmp_path,
     assert lower or messages[0].endswith('put tokenizer_config.json with {"do_lower_case": false} there.')
 
 
-def test_a_vocabulary_is_written_whole_or_not_at_all(tmp_path):
+def test_vocabularies_are_written_atomically(tmp_path):
     write_pieces(SPECIAL, tmp_path / "vocab.txt")
     with pytest.raises(UnicodeEncodeError):
         write_pieces([*SPECIAL, "a" * 100_000, "\ud800"], tmp_path / "vocab.txt")
     assert read_pieces(tmp_path / "vocab.txt") == SPECIAL and len(list(tmp_path.iterdir())) == 1
 
 
-def test_texts_of_a_split_and_of_pairs():
+def test_texts_of_splits_and_pairs_are_collected():
     data = zoo.datasets.load("commands")
     for split in ("train", "test"):
         raw = [example["text"].decode() for example in data.splits[split].dataset().as_numpy_iterator()]
@@ -170,7 +170,7 @@ def test_texts_of_a_split_and_of_pairs():
     assert list(texts_of(pairs)) == ["first", "second \ufffd"]
 
 
-def test_wrong_arguments_are_refused():
+def test_invalid_arguments_are_rejected():
     with pytest.raises(zoo.UsageError, match=r"The vocabulary lacks \[PAD\], \[UNK\], \[CLS\], \[SEP\]"):
         WordPiecePreprocessor(("a",), 8)
     with pytest.raises(zoo.UsageError, match=r"max_length is 2; expected a whole number of at least 3. Pass 128"):

@@ -1,4 +1,4 @@
-"""Classification reports: every figure against arithmetic written out, every message read, every picture opened."""
+"""Classification reports: the metrics against explicit arithmetic, every message, and every plot."""
 
 import ast
 import doctest
@@ -18,7 +18,7 @@ from zoo.evaluation.plots import plot_confusion_matrix, plot_reliability
 
 NAMES = ["ant", "bee", "cat"]
 
-# Six examples, worked out by hand: 0, 2 and 5 are right; "bee" is answered as "ant" twice and "cat" as "bee" once.
+# Six examples, computed by hand: 0, 2 and 5 are correct; "bee" is predicted as "ant" twice and "cat" as "bee" once.
 TARGETS = np.array([0, 1, 1, 1, 2, 0])
 PROBABILITIES = np.array(
     [
@@ -45,7 +45,7 @@ def letters(num_classes: int) -> list[str]:
 
 
 def without_names(report: dict) -> dict:
-    """The report's numbers, flattened to {path: number}, so that pytest.approx can compare two of them."""
+    """Flattens the report's numbers to {path: number}, so that pytest.approx can compare two reports."""
     flat: dict = {}
 
     def walk(value: object, path: str) -> None:
@@ -65,7 +65,7 @@ def without_names(report: dict) -> dict:
 # ---------------------------------------------------------------- figures
 
 
-def test_hand_computed_figures():
+def test_metrics_equal_hand_computed_values():
     report = classification_report(TARGETS, PROBABILITIES, NAMES)
     assert report["num_examples"] == 6
     assert report["accuracy"] == pytest.approx(3 / 6)
@@ -74,7 +74,7 @@ def test_hand_computed_figures():
     expected = [
         ("ant", 2 / 4, 2 / 2, 2 * 0.5 * 1 / 1.5, 2),
         ("bee", 1 / 2, 1 / 3, 2 * (1 / 2) * (1 / 3) / (5 / 6), 3),
-        ("cat", 0.0, 0.0, 0.0, 1),  # never predicted: precision is undefined, and reported as 0
+        ("cat", 0.0, 0.0, 0.0, 1),  # never predicted: precision is undefined and reported as 0
     ]
     for row, (name, precision, recall, f1, support) in zip(report["per_class"], expected, strict=True):
         assert row["class_name"] == name
@@ -85,11 +85,11 @@ def test_hand_computed_figures():
         assert report["macro"][metric] == pytest.approx(sum(values) / 3)
         assert metric != "f1" or report["macro_f1"] == report["macro"]["f1"]
         assert report["weighted"][metric] == pytest.approx((2 * values[0] + 3 * values[1] + values[2]) / 6)
-    logs = [math.log(p) for p in (0.7, 0.3, 0.8, 0.4, 1e-7, 0.9)]  # the fifth is 0, clipped
+    logs = [math.log(p) for p in (0.7, 0.3, 0.8, 0.4, 1e-7, 0.9)]  # the fifth value is 0, clipped
     assert report["log_loss"] == pytest.approx(-sum(logs) / 6)
 
 
-def test_figures_agree_with_numpy_written_out():
+def test_metrics_equal_explicit_numpy():
     targets, probabilities = random_case(0)
     report = classification_report(targets, probabilities.astype(np.float32), letters(5))
     predicted = probabilities.argmax(axis=1)
@@ -111,27 +111,27 @@ def test_log_loss_is_computed_in_double_precision():
     # 1 - 1e-9 is 1 in float32; in float64 the loss is 1e-9.
     sure = np.array([[1 - 1e-9, 1e-9]])
     assert classification_report([0], sure, ["no", "yes"])["log_loss"] == pytest.approx(1e-9, rel=1e-6)
-    # float16 sums of many equal terms drift; the report of the same values in float64 must be the same.
+    # float16 sums of many equal terms lose precision; the report of the same values in float64 must be equal.
     half = np.full((5000, 4), 0.25, dtype=np.float16)
     report = classification_report(np.zeros(5000, dtype=int), half, letters(4))
     assert report["log_loss"] == pytest.approx(math.log(4), rel=1e-12)
 
 
-def test_perfect_predictions():
+def test_perfect_predictions_have_perfect_metrics():
     report = classification_report([0, 1, 2], np.eye(3), NAMES)
     assert report["accuracy"] == report["macro"]["f1"] == 1.0
     assert str(report["log_loss"]) == "0.0"  # not "-0.0"
     assert report["expected_calibration_error"] == 0.0
 
 
-def test_macro_average_leaves_out_a_class_that_does_not_occur_at_all():
+def test_macro_average_ignores_classes_that_never_occur():
     four = np.hstack([PROBABILITIES, np.zeros((6, 1))])
     report = classification_report(TARGETS, four, [*NAMES, "dog"])
     assert report["macro"] == pytest.approx(classification_report(TARGETS, PROBABILITIES, NAMES)["macro"])
     assert report["per_class"][3] == {"class_name": "dog", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
 
 
-def test_macro_average_counts_a_class_that_was_predicted_but_is_no_target():
+def test_macro_average_includes_classes_that_are_only_predicted():
     report = classification_report([0, 0], [[0.9, 0.1], [0.2, 0.8]], ["no", "yes"])
     assert report["macro"]["recall"] == pytest.approx((1 / 2 + 0) / 2)
     assert report["weighted"]["recall"] == pytest.approx(1 / 2)
@@ -145,7 +145,7 @@ def test_ties_go_to_the_first_class():
 # ---------------------------------------------------------------- calibration
 
 
-def test_calibration_error_of_a_hand_made_case():
+def test_calibration_error_equals_a_hand_computed_case():
     # Bins are 1/15 wide. 0.95 and 0.97 lie in (14/15, 1], one of them right; 0.62 in (9/15, 10/15], wrong.
     probabilities = np.array([[0.95, 0.05], [0.97, 0.03], [0.38, 0.62]])
     report = classification_report([0, 1, 0], probabilities, ["no", "yes"])
@@ -166,14 +166,14 @@ def test_calibration_error_of_a_hand_made_case():
     assert bins[-1]["upper"] == 1.0
 
 
-def test_calibration_bins_own_their_upper_edge():
+def test_calibration_bins_include_their_upper_edge():
     # 0.6 = 9/15 closes bin 8, and 1.0 belongs to the last bin.
     report = classification_report([0, 0], [[0.6, 0.4], [1.0, 0.0]], ["no", "yes"])
     assert [index for index, bin_ in enumerate(report["reliability"]) if bin_["count"]] == [8, 14]
 
 
 def test_over_and_underconfidence_do_not_cancel_between_bins():
-    probabilities = [[0.9, 0.1], [0.6, 0.4]]  # sure and wrong, unsure and right
+    probabilities = [[0.9, 0.1], [0.6, 0.4]]  # confident and wrong, unsure and correct
     report = classification_report([1, 0], probabilities, ["no", "yes"])
     assert report["expected_calibration_error"] == pytest.approx((0.9 + 0.4) / 2)
 
@@ -181,7 +181,7 @@ def test_over_and_underconfidence_do_not_cancel_between_bins():
 # ---------------------------------------------------------------- baseline
 
 
-def test_baseline_from_the_training_split():
+def test_baseline_uses_the_training_split():
     baseline = classification_report(TARGETS, PROBABILITIES, NAMES, train_class_counts=[1, 1, 2])["baseline"]
     assert baseline["from"] == "training split"
     assert baseline["class_name"] == "cat"
@@ -189,7 +189,7 @@ def test_baseline_from_the_training_split():
     assert baseline["log_loss"] == pytest.approx(-(5 * math.log(0.25) + math.log(0.5)) / 6)
 
 
-def test_baseline_from_the_targets_says_so():
+def test_baseline_without_training_counts_uses_the_targets():
     baseline = classification_report(TARGETS, PROBABILITIES, NAMES)["baseline"]
     assert baseline["from"] == "evaluated targets"
     assert baseline["class_name"] == "bee"
@@ -198,7 +198,7 @@ def test_baseline_from_the_targets_says_so():
     assert baseline["log_loss"] == pytest.approx(entropy)
 
 
-def test_baseline_stays_finite_for_a_class_missing_from_the_training_split():
+def test_baseline_is_finite_for_a_class_missing_from_training():
     baseline = classification_report([0, 1], np.eye(2), ["no", "yes"], train_class_counts=[8, 0])["baseline"]
     assert baseline["log_loss"] == pytest.approx((0 - math.log(1e-7)) / 2)
 
@@ -206,7 +206,7 @@ def test_baseline_stays_finite_for_a_class_missing_from_the_training_split():
 # ---------------------------------------------------------------- weights and steps
 
 
-def test_rows_of_weight_zero_change_nothing_whatever_they_hold():
+def test_rows_with_zero_weight_have_no_effect():
     plain = classification_report(TARGETS, PROBABILITIES, NAMES)
     targets = np.concatenate([[-1], TARGETS, [99, 0]])
     probabilities = np.vstack([[math.nan] * 3, PROBABILITIES, [5.0, -3.0, 7.0], [math.inf] * 3])
@@ -215,7 +215,7 @@ def test_rows_of_weight_zero_change_nothing_whatever_they_hold():
     assert classification_report(targets, probabilities, NAMES, weights=mask) == plain
 
 
-def test_a_whole_weight_is_the_same_as_that_many_copies():
+def test_integer_weights_equal_repeated_rows():
     times = np.array([2, 1, 3, 1, 2, 1])
     weighted = classification_report(TARGETS, PROBABILITIES, NAMES, weights=times)
     copied = classification_report(TARGETS.repeat(times), PROBABILITIES.repeat(times, axis=0), NAMES)
@@ -224,7 +224,7 @@ def test_a_whole_weight_is_the_same_as_that_many_copies():
     assert all(isinstance(count, int) for row in weighted["confusion_matrix"] for count in row)
 
 
-def test_fractional_weights_weigh_every_figure():
+def test_fractional_weights_affect_every_metric():
     report = classification_report([0, 1], [[0.8, 0.2], [0.7, 0.3]], ["no", "yes"], weights=[0.5, 1.5])
     assert report["confusion_matrix"] == [[0.5, 0], [1.5, 0]]
     assert report["accuracy"] == pytest.approx(0.25)
@@ -234,7 +234,7 @@ def test_fractional_weights_weigh_every_figure():
     assert report["baseline"]["accuracy"] == pytest.approx(0.75)
 
 
-def test_steps_equal_the_flattened_elements():
+def test_report_of_steps_equals_report_of_flattened_elements():
     targets, probabilities = random_case(1, n=60)
     weights = np.arange(60) % 3 != 0
     flat = classification_report(targets, probabilities, letters(5), weights=weights)
@@ -247,7 +247,7 @@ def test_steps_equal_the_flattened_elements():
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_accuracy_is_the_trace_and_weighted_recall_is_accuracy(data: st.DataObject):
+def test_accuracy_equals_trace_and_weighted_recall(data: st.DataObject):
     num_classes = data.draw(st.integers(2, 6))
     n = data.draw(st.integers(1, 30))
     targets = np.array(data.draw(st.lists(st.integers(0, num_classes - 1), min_size=n, max_size=n)))
@@ -271,7 +271,7 @@ def test_accuracy_is_the_trace_and_weighted_recall_is_accuracy(data: st.DataObje
 # ---------------------------------------------------------------- the dict and its summary
 
 
-def test_report_survives_json_and_leaves_its_input_alone():
+def test_report_survives_json_and_does_not_change_its_input():
     targets, probabilities = TARGETS.copy(), PROBABILITIES.copy()
     report = classification_report(targets, probabilities, np.array(NAMES), train_class_counts=np.array([1, 2, 3]))
     assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -280,7 +280,7 @@ def test_report_survives_json_and_leaves_its_input_alone():
     assert np.array_equal(probabilities, PROBABILITIES)
 
 
-def test_summary_says_the_figures_and_the_three_most_frequent_confusions():
+def test_summary_lists_metrics_and_the_three_most_frequent_confusions():
     matrix = [[50, 3, 0, 1], [0, 50, 5, 0], [2, 0, 50, 0], [1, 0, 0, 50]]
     pairs = [(true, answer) for true in range(4) for answer in range(4) for _ in range(matrix[true][answer])]
     targets = [true for true, _ in pairs]
@@ -302,7 +302,7 @@ def test_summary_says_the_figures_and_the_three_most_frequent_confusions():
     ]
 
 
-def test_summary_without_confusions():
+def test_summary_of_perfect_predictions_lists_no_confusions():
     text = summary(classification_report([1], [[0.0, 1.0]], ["no", "yes"]))
     assert text.splitlines()[-2:] == ["measured on        1 example, 2 classes", "no confusions"]
 
@@ -344,12 +344,12 @@ NO_YES = ["no", "yes"]
         (([0, 1], TWO_ROWS, NO_YES), {"train_class_counts": [3, math.inf]}, "not negative and not all 0"),
     ],
 )
-def test_messages(arguments: tuple, keywords: dict, message: str):
+def test_invalid_arguments_are_rejected(arguments: tuple, keywords: dict, message: str):
     with pytest.raises(ValueError, match=message):
         classification_report(*arguments, **keywords)
 
 
-def test_an_index_in_a_message_counts_the_rows_of_weight_zero_too():
+def test_row_index_in_a_message_includes_rows_of_weight_zero():
     with pytest.raises(ValueError, match="targets hold 5 at index 2"):
         classification_report([9, 0, 5], [[0.5, 0.5]] * 3, NO_YES, weights=[0, 1, 1])
     with pytest.raises(ValueError, match=r"probabilities hold nan at index \(2, 1\)"):
@@ -383,12 +383,12 @@ def test_plots_write_a_png(tmp_path: Path, plot, num_classes: int):
     plot(report_of(num_classes), path)
     pixels = read_png(path)
     assert min(pixels.shape[:2]) > 500
-    assert len(np.unique(pixels.reshape(-1, pixels.shape[2])[::7], axis=0)) > 20  # something is drawn
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[2])[::7], axis=0)) > 20  # the plot is not empty
     assert [entry.name for entry in path.parent.iterdir()] == ["picture.png"]  # no temporary file is left
 
 
 @pytest.mark.parametrize("plot", [plot_confusion_matrix, plot_reliability])
-def test_plots_show_the_report(tmp_path: Path, plot):
+def test_plots_depend_only_on_the_report(tmp_path: Path, plot):
     plot(report_of(3, seed=0), tmp_path / "first.png")
     plot(report_of(3, seed=0), tmp_path / "again.png")
     plot(report_of(3, seed=1), tmp_path / "other.png")
@@ -400,14 +400,14 @@ def test_plots_show_the_report(tmp_path: Path, plot):
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, plot, report: dict):
-    """The figure that `plot` writes, kept for a look at its texts."""
+    """Returns the figure that `plot` writes, so that a test can read its texts."""
     figures = []
     monkeypatch.setattr(plots, "_write", lambda figure, path: figures.append(figure))
     plot(report, tmp_path / "unused.png")
     return figures[0]
 
 
-def test_confusion_matrix_names_the_classes_and_writes_the_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_confusion_matrix_shows_class_names_and_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     figure = drawn(monkeypatch, tmp_path, plot_confusion_matrix, classification_report(TARGETS, PROBABILITIES, NAMES))
     axes = figure.axes[0]
     assert axes.get_title() == "Accuracy 0.5000 on 6 examples"
@@ -430,13 +430,13 @@ def test_confusion_matrix_marks_a_class_without_examples(monkeypatch: pytest.Mon
     assert axes.images[0].get_array().mask.tolist() == [[False, False], [True, True]]
 
 
-def test_many_classes_have_no_numbers_and_every_label_that_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_plots_of_many_classes_omit_counts_and_shorten_labels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     assert drawn(monkeypatch, tmp_path, plot_confusion_matrix, report_of(30)).axes[0].texts
     assert not drawn(monkeypatch, tmp_path, plot_confusion_matrix, report_of(31)).axes[0].texts
     axes = drawn(monkeypatch, tmp_path, plot_confusion_matrix, report_of(150)).axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert len(labels) == 150
-    assert labels[149].endswith("lass number 149")  # cut in the middle: what tells the classes apart stays
+    assert labels[149].endswith("lass number 149")  # cut in the middle, so that the distinctive end remains
     assert max(map(len, labels)) <= 32
     thinned = drawn(monkeypatch, tmp_path, plot_confusion_matrix, report_of(400)).axes[0].get_yticklabels()
     assert 50 <= len(thinned) < 400
@@ -454,8 +454,8 @@ def test_reliability_diagram_shows_bins_and_counts(monkeypatch: pytest.MonkeyPat
     assert f"calibration error {report['expected_calibration_error']:.4f}" in upper.get_title()
 
 
-def test_names_are_not_taken_for_formulas(tmp_path: Path):
-    names = [r"$\frac$", "50% $ off_"]  # the first is a syntax error to matplotlib's formula parser
+def test_class_names_are_not_parsed_as_formulas(tmp_path: Path):
+    names = [r"$\frac$", "50% $ off_"]  # the first is a syntax error in matplotlib's formula parser
     report = classification_report([0, 1], np.eye(2), names)
     plot_confusion_matrix(report, tmp_path / "confusion.png")
     read_png(tmp_path / "confusion.png")
@@ -474,7 +474,7 @@ def test_names_are_not_taken_for_formulas(tmp_path: Path):
         (4.567e6, "4.57M"),
     ],
 )
-def test_count_text(count: float, text: str):
+def test_counts_are_formatted_briefly(count: float, text: str):
     assert plots._count_text(count) == text
 
 
@@ -494,7 +494,7 @@ def test_a_failed_write_keeps_the_old_picture(monkeypatch: pytest.MonkeyPatch, t
 
 
 @pytest.mark.parametrize("plot", [plot_confusion_matrix, plot_reliability])
-def test_plots_refuse_another_format(tmp_path: Path, plot):
+def test_plots_reject_other_formats(tmp_path: Path, plot):
     with pytest.raises(ValueError, match=r"picture.pdf', expected a name that ends in .png"):
         plot(report_of(2), tmp_path / "picture.pdf")
 
@@ -503,7 +503,7 @@ def test_plots_refuse_another_format(tmp_path: Path, plot):
 
 
 @pytest.mark.parametrize("module", [classification, plots])
-def test_examples_run(module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_docstring_examples_run(module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
     result = doctest.testmod(module)
     assert result.attempted >= 2
@@ -511,7 +511,7 @@ def test_examples_run(module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 @pytest.mark.parametrize("module", [classification, plots])
-def test_heavy_libraries_come_in_with_the_first_call(module):
+def test_heavy_libraries_are_imported_on_first_use(module):
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
 
     def imported(nodes) -> set[str]:
@@ -530,4 +530,4 @@ def test_heavy_libraries_come_in_with_the_first_call(module):
     anywhere = imported(node for node in ast.walk(tree) if id(node) not in for_types)
     assert not at_import & {"sklearn", "matplotlib", "scipy", "pandas"}
     assert not {name.split(".")[0] for name in anywhere} & {"tensorflow", "keras"}
-    assert not any("pyplot" in name for name in anywhere)  # it keeps global state and may want a display
+    assert not any("pyplot" in name for name in anywhere)  # pyplot keeps global state and may need a display

@@ -1,4 +1,4 @@
-"""The report on recommendations against brute force, scikit-learn and dense least squares."""
+"""The recommendation report compared with brute force, scikit-learn and dense least squares."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def report_example(num_users=25, num_items=60, count=400, held=120):
     users, items = rng.integers(0, num_users + 1, held), (num_items * rng.beta(1, 2, held)).astype(int)
     targets = rng.integers(0, 11, held).astype(np.float64)
     predictions = targets + rng.normal(0, 2, held)
-    table = rng.integers(0, 12, (num_users, num_items)).astype(np.float64)  # with many ties
+    table = rng.integers(0, 12, (num_users, num_items)).astype(np.float64)  # many ties
     arguments = {"user_ids": users, "item_ids": items, "train": train, "num_users": num_users, "num_items": num_items}
     return targets, predictions, {**arguments, "scores": lambda asked: table[asked - 1]}, table
 
@@ -47,14 +47,14 @@ def brute_force_ranking(arguments, table, k=10):
         order = sorted(candidates, key=lambda i: (-table[user - 1, i - 1], i))
         hits.append(bool(relevant & set(order[:k])))
         shown.update(order[:k])
-        # scikit-learn's own NDCG of the same order, told by scores without ties.
+        # scikit-learn's NDCG of the same order, computed from scores without ties.
         truth, score = [[i in relevant for i in order]], [list(range(len(order), 0, -1))]
         gains.append(metrics.ndcg_score(truth, score, k=k))
     return len(hits), np.mean(hits), np.mean(gains), len(shown) / arguments["num_items"]
 
 
 @pytest.mark.parametrize("at_once", [1, 7 * 60, 10**9])
-def test_ranking_figures_equal_brute_force(at_once, monkeypatch):
+def test_ranking_metrics_equal_brute_force(at_once, monkeypatch):
     monkeypatch.setattr(ranking, "CELLS_AT_ONCE", at_once)
     targets, predictions, arguments, table = report_example()
     report = ranking_report(targets, predictions, **arguments)
@@ -73,7 +73,7 @@ def test_ranking_figures_equal_brute_force(at_once, monkeypatch):
         assert curve["model"][k - 1] == pytest.approx(brute_force_ranking(arguments, table, k)[1])
 
 
-def test_rating_figures_equal_scikit_learns_and_dense_biases():
+def test_rating_metrics_equal_scikit_learn_and_dense_biases():
     targets, predictions, arguments, _ = report_example()
     train = arguments["train"]
     report = ranking_report(targets, predictions, **arguments, rating_range=(0, 10), bias_damping=3.0)
@@ -96,8 +96,8 @@ def test_rating_figures_equal_scikit_learns_and_dense_biases():
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
-def test_the_reports_biases_are_the_closed_forms():
-    """Two implementations, one alternating, one by LSQR."""
+def test_report_biases_equal_the_closed_form():
+    """Compares two implementations: one alternating, one with LSQR."""
     users, items, ratings = random_ratings()
     model = build(30, 20, 2, bias_regularization=4.0, num_ratings=len(ratings))
     closed_form(model, {"user_ids": users, "item_ids": items}, {"rating": ratings})
@@ -106,14 +106,14 @@ def test_the_reports_biases_are_the_closed_forms():
     np.testing.assert_allclose(np.asarray(model.get_layer("item_bias").table)[:, 0], fitted[1][1:], atol=1e-5)
 
 
-def test_nobody_to_rank():
+def test_report_without_known_users_has_no_ranking_metrics():
     targets, predictions, arguments, _ = report_example()
     report = ranking_report(targets, predictions, **{**arguments, "user_ids": np.zeros(120, int)})
     assert report["num_users"] == 0 and report["hit_rate"] is None
     assert "hit rate" not in summary(report) and "0 users ranked over 60 items" in summary(report)
 
 
-def test_summary_stands_beside_its_baselines():
+def test_summary_shows_its_baselines():
     targets, predictions, arguments, _ = report_example()
     report = ranking_report(targets, predictions, **arguments)
     lines = summary(report).splitlines()
@@ -140,7 +140,7 @@ def test_summary_stands_beside_its_baselines():
         ({"train": {"user_ids": [], "item_ids": [], "ratings": []}}, r"training ratings have user_ids \(0,\)"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(changes, message):
+def test_invalid_arguments_are_rejected(changes, message):
     targets, predictions, arguments, _ = report_example()
     everything = {"targets": targets, "predictions": predictions, **arguments, **changes}
     with pytest.raises(zoo.UsageError, match=message):

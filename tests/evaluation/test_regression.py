@@ -1,4 +1,4 @@
-"""The forecasting report against scikit-learn and figures made by hand."""
+"""The forecasting report compared with scikit-learn and hand-computed metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def example():
     return targets, predictions, naive
 
 
-def test_figures_equal_scikit_learns(example):
+def test_metrics_equal_scikit_learn(example):
     targets, predictions, naive = example
     report = regression_report(targets, predictions, naive=naive, unit="bikes per hour", channel="bikes")
     true, guessed = targets.ravel(), predictions.ravel()
@@ -45,7 +45,7 @@ def test_figures_equal_scikit_learns(example):
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
-def test_figures_made_by_hand():
+def test_metrics_equal_hand_computed_values():
     report = regression_report([[10, 0], [0, 20]], [[12, 0], [5, 10]])
     assert report["mae"] == (2 + 0 + 5 + 10) / 4
     assert report["rmse"] == pytest.approx(np.sqrt((4 + 25 + 100) / 4))
@@ -57,14 +57,14 @@ def test_figures_made_by_hand():
     assert "MAPE" not in summary(report).replace("sMAPE", "") and "naive" not in summary(report)
 
 
-def test_one_step_and_equal_targets():
+def test_equal_targets_have_no_r2_and_no_skill():
     report = regression_report([3.0, 3.0], [3.0, 4.0], naive={"last": [3.0, 3.0]})
     assert report["horizon"] == 1 and report["mae_per_step"] == [0.5]
     assert report["r2"] is None and report["skill"] is None, "nothing to explain, and a naive forecast without error"
     assert "per step" not in summary(report)
 
 
-def test_a_forecast_worse_than_the_naive_one_is_said_to_be():
+def test_summary_reports_a_forecast_worse_than_the_naive_one():
     report = regression_report([[1.0, 2.0]], [[3.0, 4.0]], naive={"last": [[1.0, 1.0]]})
     assert report["skill"] == -3.0
     assert "300.0 % more error than the best naive forecast" in summary(report)
@@ -85,17 +85,17 @@ def test_naive_forecasts_equal_a_loop(window, horizon):
                 assert found[name][n, ahead - 1] == series[n, window - 1 + time]
 
 
-def test_a_periodic_series_is_forecast_without_error():
+def test_naive_forecast_of_a_periodic_series_is_exact():
     series = np.tile(np.arange(7.0), 10)[None]
     (forecast,) = naive_forecasts(series[:, :30], {"period": 7}, 40).values()
     np.testing.assert_array_equal(forecast, series[:, 30:])
 
 
-def test_missing_values_are_passed_over():
+def test_missing_values_are_skipped():
     nan = np.nan
     series = [[1, 2, 3, nan], [nan, 7, nan, nan], [nan, nan, nan, nan]]
     found = naive_forecasts(series, {"two": 2}, 2)["two"]
-    # A period earlier; the last known value, where no whole period fits; the mean of all that is known.
+    # One period earlier; the last known value where no whole period fits; the mean of all known values.
     np.testing.assert_allclose(found, [[3, 2], [7, 7], [3.25, 3.25]])
 
 
@@ -114,7 +114,7 @@ def test_missing_values_are_passed_over():
         (np.full((1, 9), np.nan), {"last": 1}, 1, r"Every value of the series is missing"),
     ],
 )
-def test_impossible_naive_forecasts_are_refused(series, lags, horizon, message):
+def test_impossible_naive_forecasts_are_rejected(series, lags, horizon, message):
     with pytest.raises(zoo.UsageError, match=message):
         naive_forecasts(series, lags, horizon)
 
@@ -140,12 +140,12 @@ def test_impossible_naive_forecasts_are_refused(series, lags, horizon, message):
         ([[1.0, 1.0]], [[np.inf, 1.0]], {}, r"predictions hold inf at index \[0, 0\].*the first epoch whose loss"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(targets, predictions, naive, message):
+def test_invalid_arrays_are_rejected(targets, predictions, naive, message):
     with pytest.raises(zoo.UsageError, match=message):
         regression_report(targets, predictions, naive=naive)
 
 
-def test_summary_says_figures_and_baseline(example):
+def test_summary_lists_metrics_and_baseline(example):
     targets, predictions, naive = example
     report = regression_report(targets, predictions, naive=naive, unit="bikes per hour")
     text = summary(report)
@@ -156,7 +156,7 @@ def test_summary_says_figures_and_baseline(example):
     assert f"{100 * report['skill']:.1f} % less error" in text and text.endswith("measured on  200 windows")
 
 
-def test_examples_in_docstrings_run():
+def test_docstring_examples_run():
     for name in ("regression_report", "naive_forecasts", "summary"):
         function = getattr(regression, name)
         test = doctest.DocTestParser().get_doctest(function.__doc__, vars(regression), name, None, None)

@@ -1,4 +1,4 @@
-"""The report on translations against sacreBLEU."""
+"""The translation report compared with sacreBLEU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from translation_texts import ENGLISH, FRENCH
 from zoo.evaluation.translation import nearest_answers, summary, translation_report
 
 
-def test_the_report_is_what_sacrebleu_says():
+def test_report_equals_sacrebleu():
     sacrebleu = pytest.importorskip("sacrebleu")
     answers = ["Va !", "Ça alors !", "J'ai 18 ans et toi ?", "rien", "Arrête-toi !", "Je l'ai emporté.", "Œuvre, cœur "]
     report = translation_report(ENGLISH, FRENCH, answers, train_sources=["Go!", "Stop."], train_references=["A", "B"])
@@ -26,7 +26,7 @@ def test_the_report_is_what_sacrebleu_says():
     )
 
 
-def test_right_answers_are_worth_a_hundred():
+def test_correct_translations_score_100():
     pytest.importorskip("sacrebleu")
     report = translation_report(ENGLISH, FRENCH, FRENCH, train_sources=[], train_references=[], num_samples=0)
     assert report["bleu"] == pytest.approx(100) and report["chrf"] == pytest.approx(100)
@@ -34,7 +34,7 @@ def test_right_answers_are_worth_a_hundred():
     assert "nearest" not in summary(report)
 
 
-def test_the_nearest_sentence_is_the_first_of_the_nearest():
+def test_ties_between_nearest_sentences_go_to_the_first():
     known, said = ["I run.", "You eat.", "I run."], ["one", "two", "three"]
     assert nearest_answers(["I run!", "you ate", "?", ""], known, said)[:2] == ["one", "two"]
     assert nearest_answers(["Go."] * 600, known, said) == nearest_answers(["Go."], known, said) * 600, "chunk by chunk"
@@ -49,7 +49,7 @@ def test_the_nearest_sentence_is_the_first_of_the_nearest():
         ((["a"], ["b"], ["c"], ["d"], []), "1 training sources and 0 references"),
     ],
 )
-def test_lists_that_do_not_belong_together(lists, message):
+def test_empty_and_unequal_lists_are_rejected(lists, message):
     *three, known, said = lists
     with pytest.raises(zoo.UsageError, match=message):
         translation_report(*three, train_sources=known, train_references=said)

@@ -1,4 +1,4 @@
-"""Batch normalization fused into the kernels before it: the same answers, names and types, fewer passes."""
+"""Batch norm is fused into the preceding kernels: the outputs, names and types stay the same with fewer operations."""
 
 import json
 
@@ -17,7 +17,7 @@ rng = np.random.default_rng
 
 
 def trained(model):
-    """Statistics and weights that are not those of the start."""
+    """Sets statistics and weights that differ from their initial values."""
     random = rng(1)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
@@ -55,7 +55,7 @@ KERNELS = {
 @pytest.mark.parametrize("kind", KERNELS)
 @pytest.mark.parametrize("options", [{}, {"center": False}, {"scale": False, "epsilon": 0.1}])
 @pytest.mark.parametrize("sequential", [False, True])
-def test_the_same_answers_without_normalization(kind, options, sequential):
+def test_fusion_keeps_the_outputs(kind, options, sequential):
     make, shape = KERNELS[kind]
     kernel, norm = make(), layers.BatchNormalization(name="norm", **options)
     if sequential:
@@ -101,14 +101,14 @@ NOT_FUSED = {
 
 
 @pytest.mark.parametrize("case", NOT_FUSED)
-def test_what_cannot_be_fused_stays(case):
+def test_unsupported_structures_are_not_fused(case):
     model = functional(NOT_FUSED[case], (6, 6, 3))
     assert batch_norm_fusion.plan(model) == {}
     x = rng(2).normal(size=(2, 6, 6, 3)).astype("float32")
     np.testing.assert_array_equal(unchanged(model)(x), model(x, training=False))
 
 
-def test_what_is_asked_for_itself_stays():
+def test_layers_whose_output_is_needed_are_not_fused():
     make, shape = KERNELS["Conv2D"]
     inputs = keras.Input(shape)
     y = make()(inputs)
@@ -119,8 +119,8 @@ def test_what_is_asked_for_itself_stays():
     assert batch_norm_fusion.plan(model, kept={"norm"}) == {"kernel": "norm"}, "the normalization's answer is the same"
 
 
-def test_a_mean_far_from_zero_stays():
-    """Fused, the kernel's answer of 1000 and a bias of -1000 would leave four digits less."""
+def test_a_mean_far_from_zero_is_not_fused():
+    """When fused, the kernel output of 1000 and the bias of -1000 would lose four digits."""
     model = functional(lambda x: layers.BatchNormalization(name="norm")(layers.Dense(2, name="kernel")(x)), (3,))
     norm = model.get_layer("norm")
     norm.moving_variance.assign([1.0, 1.0])
@@ -133,7 +133,7 @@ def test_a_mean_far_from_zero_stays():
     assert batch_norm_fusion.plan(model) == {"kernel": "norm"}, "what the inputs make is near"
 
 
-def test_models_of_other_kinds_are_rebuilt_as_they_are():
+def test_other_kinds_of_models_are_copied_unchanged():
     class Own(keras.Model):
         def call(self, x):
             return x
@@ -157,7 +157,7 @@ def test_models_of_other_kinds_are_rebuilt_as_they_are():
     np.testing.assert_array_equal(unchanged(model)(x), model(x))
 
 
-def test_a_normalization_called_by_keyword():
+def test_batch_norm_called_with_a_keyword_is_fused():
     model = functional(lambda x: layers.BatchNormalization(name="norm")(inputs=layers.Dense(2, name="kernel")(x)), (3,))
     x = np.ones((2, 3), "float32")
     copy = fused(model)
@@ -166,7 +166,7 @@ def test_a_normalization_called_by_keyword():
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
-def test_deep_networks_hold_no_normalization_when_they_are_served(name):
+def test_served_deep_networks_contain_no_batch_norm(name):
     model = trained(zoo.build(name, input_shape=(32, 32, 3), num_classes=4))
     norms = [layer.name for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     pairs = batch_norm_fusion.plan(model)
@@ -179,7 +179,7 @@ def test_deep_networks_hold_no_normalization_when_they_are_served(name):
 
 @pytest.fixture(scope="module")
 def normalized():
-    """A model with a normalization behind a kernel, and its interface."""
+    """A model with batch norm after a kernel, and its interface."""
     prepared = zoo.datasets.load("digits").prepare("mlp")
     inputs = keras.Input(prepared.arguments["input_shape"], name="image")
     x = layers.BatchNormalization(name="norm")(layers.Conv2D(3, 5, strides=3, name="kernel")(inputs))
@@ -189,7 +189,7 @@ def normalized():
 
 
 def saved(normalized, path):
-    """What zoo.json and verification.json say, and the ops of the graph."""
+    """Returns the facts in zoo.json, the weights check in verification.json, and the ops of the graph."""
     path = zoo.export.save(*normalized, path)
     facts, verdict = (json.loads((path / "assets.extra" / n).read_text()) for n in ("zoo.json", "verification.json"))
     (weights,) = (check["detail"] for check in verdict["checks"] if check["name"] == "weights")
@@ -198,15 +198,15 @@ def saved(normalized, path):
     return facts, weights, ops
 
 
-def test_the_proof_is_of_the_fused_weights(normalized, tmp_path):
+def test_verification_covers_the_fused_weights(normalized, tmp_path):
     facts, weights, ops = saved(normalized, tmp_path / "saved")
     assert facts["weights_sha256"] == artifact.weights_hash(normalized[0]) != facts["served_weights_sha256"]
     assert weights == "6 tensors, identical to the trained model's with batch norm fused"
     assert facts["form"]["name"] == "served" and "Rsqrt" not in ops
 
 
-def test_a_model_that_fusing_would_change_is_saved_as_it_is(normalized, tmp_path, monkeypatch):
-    """Each rounding is small, and together they may be more than is allowed."""
+def test_a_model_that_fusion_would_change_is_saved_unfused(normalized, tmp_path, monkeypatch):
+    """Each rounding error is small, but together they can exceed the tolerance."""
     together = batch_norm_fusion._together
     monkeypatch.setattr(batch_norm_fusion, "_together", lambda *pair: [w * 1.01 for w in together(*pair)])
     facts, weights, ops = saved(normalized, tmp_path / "saved")
@@ -215,8 +215,8 @@ def test_a_model_that_fusing_would_change_is_saved_as_it_is(normalized, tmp_path
     assert facts["form"]["name"] == "unfused" and "Rsqrt" in ops
 
 
-def test_a_model_of_ones_own_is_told_what_it_lacks(tmp_path):
-    """Its last layer needs a name. Weights that are no numbers are blamed on the layer that has them."""
+def test_messages_name_the_fault_of_a_user_model(tmp_path):
+    """The message reports a missing name of the last layer, and names the layer whose weights are not finite."""
     prepared = zoo.datasets.load("digits").prepare("mlp")
 
     def own(name=None):

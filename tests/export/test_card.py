@@ -1,7 +1,7 @@
-"""The model card: what it says of figures, confusions, pictures and limits, where it links to; its programs, really run.
+"""The model card: metrics, confusions, figures, limits and links; its programs are really run.
 
-Most of it is written from a few recorded facts alone. The slow tests make an artifact of every task, and run its card's
-Python, its curl commands' JSON and its C program.
+Most tests write a card from a few recorded facts. The slow tests make an artifact of every task and run its card's
+Python code, the JSON of its curl commands and its C program.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def section(card, title):
     return re.search(rf"^## {title}\n\n(.*?)(?=^## |\Z)", card, re.DOTALL | re.MULTILINE)[1]
 
 
-# ---------------------------------------------------------------- what it says
+# ---------------------------------------------------------------- contents
 
 
-def test_it_says_what_the_model_is(tmp_path):
+def test_the_card_describes_the_model(tmp_path):
     card = model_card(folder(tmp_path), {})
     assert card.startswith(
         "# some_model for letters\n\n"
@@ -101,7 +101,7 @@ def test_it_says_what_the_model_is(tmp_path):
     assert not re.search(r"confus|!\[", card)
 
 
-def test_every_metric_is_in_the_table_once(tmp_path):
+def test_the_table_lists_every_metric_once(tmp_path):
     metrics = {"split": "test", "accuracy": 0.75, "macro_f1": 0.7, "mae": 2.5, "log_loss": 0.75, "num_examples": 12}
     headline = [
         {"metric": "accuracy", "value": 0.75, "baseline": "the most frequent class", "baseline_value": 0.5},
@@ -118,7 +118,7 @@ def test_every_metric_is_in_the_table_once(tmp_path):
     ]
 
 
-def test_a_small_confusion_matrix_is_shown_whole(tmp_path):
+def test_a_small_confusion_matrix_is_shown_completely(tmp_path):
     report = {"confusion_matrix": [[1200, 0, 0.5], [0, 2, 0], [1, 0, 3]], "class_names": ["a|b", "*c*", "d"]}
     card = model_card(folder(tmp_path), report)
     assert section(card, "Measured on the test split").endswith(
@@ -128,7 +128,7 @@ def test_a_small_confusion_matrix_is_shown_whole(tmp_path):
     )
 
 
-def test_of_a_large_one_the_most_frequent_confusions(tmp_path):
+def test_a_large_confusion_matrix_is_reduced_to_frequent_confusions(tmp_path):
     matrix = np.diag(np.full(12, 50))
     matrix[3, 4], matrix[4, 3] = 7, 9
     for column in range(1, 12):
@@ -150,7 +150,7 @@ def test_of_a_large_one_the_most_frequent_confusions(tmp_path):
     assert "No class was confused with another." in card
 
 
-def test_pictures_and_paths_are_right_from_where_the_card_stands(tmp_path):
+def test_figures_and_paths_are_relative_to_the_card(tmp_path):
     version = folder(tmp_path / "saved_model" / "1", figures=["curves", "confusion_matrix"])
     for card, place, base in (
         (model_card(version, {}), "this folder", version),
@@ -173,7 +173,7 @@ def test_pictures_and_paths_are_right_from_where_the_card_stands(tmp_path):
         ("../curves", PNG, r"The figure's name '../curves' is not valid. Use lower-case letters, numbers and _"),
     ],
 )
-def test_figures_that_are_none_are_refused(tmp_path, name, content, message):
+def test_invalid_figures_are_rejected(tmp_path, name, content, message):
     file = tmp_path / "figure.png"
     if content is not None:
         file.write_bytes(content)
@@ -181,10 +181,10 @@ def test_figures_that_are_none_are_refused(tmp_path, name, content, message):
         check_figures({name: file})
 
 
-# ---------------------------------------------------------------- the requests it shows
+# ---------------------------------------------------------------- example requests
 
 
-def test_requests_hold_the_first_golden_example(tmp_path):
+def test_requests_contain_the_first_golden_example(tmp_path):
     card = section(model_card(folder(tmp_path), {}), "Request")
     assert 'ask("serving_default", text=tf.constant(["it\'s \\"so\\" – $HOME"]))' in card
     assert 'ask("predict", token_ids=tf.constant([[5, 6, 7]], tf.int32))' in card
@@ -199,7 +199,7 @@ def test_requests_hold_the_first_golden_example(tmp_path):
     assert shlex.split(run) == ["/tmp/request", ".", 'it\'s "so" – $HOME']
 
 
-def test_a_signature_says_which_examples_are_its_own():
+def test_examples_are_selected_by_signature():
     golden = {
         "requests/series": 1,
         "inputs/series": 2,
@@ -227,7 +227,7 @@ def test_a_signature_says_which_examples_are_its_own():
     }
 
 
-def test_several_inputs_are_named_and_bytes_alone_are_base64():
+def test_requests_name_several_inputs_and_encode_only_bytes():
     golden = {"a": np.array([b"x"], object), "b": np.array([3])}
     number = {"dtype": "int64", "shape": [None], "kind": "number"}
     named = {"a": {"dtype": "string", "shape": [None], "kind": "text"}, "b": number}
@@ -242,7 +242,7 @@ def test_several_inputs_are_named_and_bytes_alone_are_base64():
     }
 
 
-def test_long_values_are_cut_or_left_out():
+def test_long_values_are_truncated_or_omitted():
     words = " ".join(["word"] * 40)
     golden = {
         "text": np.array([words.encode()], object),
@@ -281,7 +281,7 @@ TASKS = {
 
 @pytest.fixture(scope="module", params=TASKS)
 def run(request, tmp_path_factory):
-    """A run of one epoch: its directory, with card, pictures and SavedModel."""
+    """A run of one epoch: its directory with card, figures and SavedModel."""
     model, arguments = TASKS[request.param]
     return zoo.run(
         model,
@@ -306,7 +306,7 @@ def blocks(card, language):
 
 
 @pytest.mark.slow
-def test_a_runs_card_leads_to_its_pictures(run):
+def test_the_card_of_a_run_links_to_its_figures(run):
     for file in (run.run_directory / "README.md", run.saved_model / "README.md"):
         links = re.findall(r"!\[.*?\]\((.*?)\)", file.read_text(encoding="utf-8"))
         assert any(link.endswith("assets.extra/curves.png") for link in links)
@@ -318,7 +318,7 @@ def test_a_runs_card_leads_to_its_pictures(run):
 
 
 @pytest.mark.slow
-def test_a_cards_python_runs(run, image):
+def test_python_code_of_a_card_runs(run, image):
     (source,) = blocks((run.saved_model / "README.md").read_text(encoding="utf-8"), "python")
     signatures = storage.read_json(run.saved_model / "assets.extra" / "zoo.json")["signatures"]
     printed = io.StringIO()
@@ -329,7 +329,7 @@ def test_a_cards_python_runs(run, image):
 
 
 @pytest.mark.slow
-def test_a_cards_json_fits_the_signatures(run):
+def test_json_of_a_card_matches_the_signatures(run):
     import tensorflow as tf
 
     card = (run.saved_model / "README.md").read_text(encoding="utf-8")
@@ -346,15 +346,15 @@ def test_a_cards_json_fits_the_signatures(run):
 
 
 @pytest.mark.slow
-def test_a_cards_c_program_compiles_and_answers(run, image, tmp_path):
-    """With every warning an error, and the numbers of the same request in Python."""
+def test_the_c_program_of_a_card_compiles_and_predicts(run, image, tmp_path):
+    """Treats warnings as errors and compares with the outputs of the same request in Python."""
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler")
     card = (run.saved_model / "README.md").read_text(encoding="utf-8")
     (block,) = (block for block in blocks(card, "sh") if "request.c" in block)
     block = block.replace("/tmp/request", str(tmp_path / "request")).replace("cc -O2", "cc -Wall -Wextra -Werror -O2")
     block = block.replace("/path/to/image.png", str(image))
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where `python` has TensorFlow
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # so that `python` has TensorFlow
     environment = {**os.environ, "PATH": path}
     done = subprocess.run(["bash", "-ec", block], cwd=run.saved_model, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""Converted models: written, loaded in another process, compared, and run as their README says; or refused with a reason."""
+"""Converted models are written, loaded in another process, compared and run as their README describes, or rejected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo.export import artifact, conversion, convert, live
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """An artifact of a model for series of any length, as it is before its own verification."""
+    """An artifact of a model for series of any length, before its verification."""
     prepared = zoo.datasets.load("digit_rows").prepare("attention", filters=4, dense_units=4)
     folder = tmp_path_factory.mktemp("conversion") / "rows" / "1"
     folder.mkdir(parents=True)
@@ -29,8 +29,10 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """A small SavedModel that carries no proof: two inputs and outputs, an exact GELU, of which tf2onnx makes an invalid
-    file without a word, and a signature for texts."""
+    """A small SavedModel without a training proof: two inputs and outputs, an exact GELU, and a signature for texts.
+
+    For the exact GELU, tf2onnx writes an invalid file without an error.
+    """
     module = tf.Module()
 
     @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "b"), tf.TensorSpec([None], tf.int32, "a")])
@@ -48,7 +50,7 @@ def plain(tmp_path_factory):
 
 
 def check_published(folder, file, run_python):
-    """Sums hold, and the request of README answers with the signature's names."""
+    """Checks that the sums are correct and that the README's request returns the outputs of the signature."""
     names = {path.name for path in folder.iterdir()}
     assert names >= {file, "README.md", "verification.json", "SHA256SUMS"}
     if shutil.which("sha256sum"):
@@ -62,7 +64,7 @@ def leftovers(base):
     return sorted(path.name for path in base.parent.iterdir() if path.name not in ("rows", "model"))
 
 
-def test_openvino_of_an_artifact(saved, run_python, tmp_path):
+def test_an_artifact_converts_to_openvino(saved, run_python, tmp_path):
     source = shutil.copytree(saved, tmp_path / "rows" / "1")
     (source / "assets" / "words.txt").write_text("one\ntwo\n")
     (source / "assets" / "model.bin").write_text("an asset of the name that the weights get")
@@ -74,7 +76,7 @@ def test_openvino_of_an_artifact(saved, run_python, tmp_path):
     assert (folder / "labels.txt").read_text() == (saved / "assets" / "labels.txt").read_text()
     content = storage.read_json(folder / "verification.json")
     assert content["passed"] and content["runtimes"] == {"openvino": "agrees"}
-    # The golden examples have another length: what these answers are compared with proves nothing of the training.
+    # The golden examples have another length, so this comparison proves nothing about the training.
     compared_with = "TensorFlow's outputs of the SavedModel for generated inputs"
     assert content["proof"] is False and content["compared_with"].startswith(compared_with)
     assert content["checks"][0]["difference"] < content["checks"][0]["allowed"] == 1e-4
@@ -91,7 +93,7 @@ def test_openvino_of_an_artifact(saved, run_python, tmp_path):
         zoo.export.verify(folder.parent)
 
 
-def test_what_cannot_be_converted_says_why_and_leaves_nothing(saved, plain, tmp_path):
+def test_failed_conversions_give_a_reason_and_leave_no_files(saved, plain, tmp_path):
     names = "has strings as inputs or outputs"
     for path, options, message in (
         (saved, {"to": "tensorrt"}, r"Unknown format 'tensorrt'. Did you mean 'litert'"),
@@ -115,7 +117,7 @@ def test_what_cannot_be_converted_says_why_and_leaves_nothing(saved, plain, tmp_
 
 
 @pytest.mark.slow
-def test_onnx_of_a_foreign_savedmodel(plain, run_python):
+def test_a_third_party_savedmodel_converts_to_onnx(plain, run_python):
     folder = convert(plain, "onnx")
     assert folder == plain.with_name("model-onnx") / "1"
     assert "array([[0., 0., 0.]]" in check_published(folder, "model.onnx", run_python)
@@ -132,7 +134,7 @@ def test_onnx_of_a_foreign_savedmodel(plain, run_python):
 
 
 @pytest.mark.slow
-def test_an_op_that_the_converter_does_not_know_is_named(tmp_path):
+def test_message_names_an_op_that_the_converter_does_not_support(tmp_path):
     module = tf.Module()
 
     @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, "x")])
@@ -152,7 +154,7 @@ def test_an_op_that_the_converter_does_not_know_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("to", "file"), [("onnx", "model.onnx"), ("openvino", "model.xml"), ("litert", "model.tflite")]
 )
-def test_every_format(saved, run_python, tmp_path, to, file):
+def test_artifacts_convert_to_every_format(saved, run_python, tmp_path, to, file):
     for number in ("1", "2"):
         folder = convert(saved, to, output=tmp_path / "out")
         assert folder == tmp_path / "out" / number
@@ -161,7 +163,7 @@ def test_every_format(saved, run_python, tmp_path, to, file):
 
 
 @pytest.mark.slow
-def test_litert_of_a_loop_has_its_batch_fixed(run_python, tmp_path):
+def test_litert_models_with_loops_have_a_fixed_batch(run_python, tmp_path):
     import keras
 
     inputs = keras.Input((6, 4), name="series")

@@ -1,4 +1,4 @@
-"""Descriptions are read from files alone: of artifacts, of SavedModels from elsewhere, of hostile ones."""
+"""Descriptions of artifacts, of third-party SavedModels and of hostile SavedModels, read from their files only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.scripts import cli
 
 
 def write(prepared, folder):
-    """An artifact as it is before its verification: what is described is there."""
+    """Writes an artifact without verification: it contains everything that a description reads."""
     folder.mkdir(parents=True)
     model = prepared.build(seed=0)
     interface = artifact._fitting(model, prepared.interface)
@@ -32,7 +32,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """Every way out of the graph that a signature can take."""
+    """A SavedModel with every dangerous operation that a signature can run."""
     folder = tmp_path_factory.mktemp("hostile")
     module = tf.Module()
 
@@ -53,7 +53,7 @@ def hostile(tmp_path_factory):
 
 
 def rewritten(source, target, change):
-    """A copy of saved_model.pb alone, changed: describing needs nothing else."""
+    """Writes a modified copy of saved_model.pb; a description needs no other file."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     proto = saved_model_pb2.SavedModel()
@@ -64,7 +64,7 @@ def rewritten(source, target, change):
     return target
 
 
-def test_an_artifact_says_what_it_is_and_holds_nothing_dangerous(saved):
+def test_an_artifact_is_described_without_dangerous_ops(saved):
     facts = describe(saved.parent).facts
     assert facts["dangerous"] == []
     assert {finding.split(" ")[0] for finding in facts["machinery"]} == {
@@ -80,12 +80,12 @@ def test_an_artifact_says_what_it_is_and_holds_nothing_dangerous(saved):
     assert "input   text: string (batch)" in text and "No dangerous op" in text
 
 
-def test_json_of_the_command_line(saved, capsys):
+def test_the_command_prints_json(saved, capsys):
     assert cli.main(["describe", str(saved), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["task"] == "text_classification"
 
 
-def test_a_hostile_one_is_described_and_every_way_out_is_named(hostile):
+def test_all_dangerous_ops_of_a_hostile_savedmodel_are_named(hostile):
     facts = describe(hostile).facts
     told = sorted(finding.split(" (node")[0] for finding in facts["dangerous"])
     assert told == [
@@ -99,7 +99,7 @@ def test_a_hostile_one_is_described_and_every_way_out_is_named(hostile):
     assert sorted(path.name for path in hostile.parent.iterdir()) == ["model"]
 
 
-def test_a_custom_op_and_a_table_from_a_file_of_the_graph_s_choice_are_named(saved, tmp_path):
+def test_custom_ops_and_tables_from_computed_paths_are_named(saved, tmp_path):
     def custom(graph):
         graph.graph_def.library.function[0].node_def.add(name="mine", op="MyOwnOp")
 
@@ -119,14 +119,14 @@ def test_a_custom_op_and_a_table_from_a_file_of_the_graph_s_choice_are_named(sav
     assert {f.what for f in found} == {"reads '/etc/passwd', which is not an asset"}
 
 
-def test_a_savedmodel_of_keras_is_described_without_its_facts(tmp_path):
+def test_a_savedmodel_of_keras_is_described_without_recorded_facts(tmp_path):
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.layers.Dense(3)(inputs)).export(str(tmp_path / "keras"), verbose=False)
     facts = describe(tmp_path / "keras").facts
     assert (facts["parameters"], facts["model"], facts["labels"], facts["dangerous"]) == (15, None, [], [])
 
 
-def test_what_is_no_savedmodel_is_refused(tmp_path):
+def test_invalid_savedmodels_are_rejected(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff nothing")
     with pytest.raises(UsageError, match=r"saved_model.pb cannot be read as a SavedModel: .*Pass another folder"):
         describe(tmp_path)
@@ -140,6 +140,6 @@ def test_what_is_no_savedmodel_is_refused(tmp_path):
         *(("seq2seq_rnn", "number_words"), ("seq2seq_transformer", "number_words"), ("matrix_factorization", "tastes")),
     ],
 )
-def test_no_export_of_any_family_holds_anything_dangerous(name, data, tmp_path):
+def test_exports_of_all_families_have_no_dangerous_ops(name, data, tmp_path):
     folder = write(zoo.datasets.load(data).prepare(name), tmp_path / "1")
     assert operations.scan(operations.read(folder)).dangerous == []

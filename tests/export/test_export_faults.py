@@ -1,6 +1,6 @@
-"""Exports that go wrong, in real processes: killed, without room, without the right to write, two at once, bytes that flip.
+"""Failing exports in real processes: kills, full disks, missing permissions, two exports at once, flipped bits.
 
-Whatever happens, there is no visible half version, no older version is lost, and the next export clears what was left.
+After any fault there is no visible partial version, older versions remain, and the next export removes leftovers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from zoo.export.verification import Verification
 from zoo.scripts import verify as verify_script
 from zoo.scripts.console import run_command
 
-# One process imports TensorFlow and starts exporters by fork, before any of its threads runs: an import for each would take
-# most of the time. It prints a line of JSON for every exporter; these speak as the command line does.
+# One process imports TensorFlow and forks the exporters before it starts threads. Separate imports would take most of
+# the time. It prints one line of JSON per exporter. The exporters print the same messages as the command line.
 EXPORTERS = """
 import faulthandler, json, os, random, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
@@ -114,7 +114,7 @@ for running in [start(bases[0], seed) for seed in (1, 2)]:
 
 @pytest.fixture(scope="module")
 def exporting(run_python):
-    """Runs a program of exporters; returns what each of them came to."""
+    """Runs a program of exporters; returns the outcome of each exporter."""
 
     def run(program, *bases):
         done = run_python(EXPORTERS + program, *bases)
@@ -125,12 +125,14 @@ def exporting(run_python):
 
 @pytest.fixture(scope="module")
 def outcomes(exporting, tmp_path_factory):
-    """The folders that were exported to, and what came of it: one exporter that was killed, one after it, and one for each
-    fault of `REASONS` that can be had here, beside a version that was there before."""
+    """The export folders and the outcomes: one killed exporter, one after it, and one per possible fault of `REASONS`.
+
+    A previous version exists in each folder.
+    """
     folder = tmp_path_factory.mktemp("exports")
     somebodys = (
         Path("/dev/shm" if os.path.isdir("/dev/shm") else folder) / f"zoo-{os.getpid()}"
-    )  # nobody may not see all
+    )  # the user `nobody` cannot access every folder
     with contextlib.ExitStack() as stack:
         places = [folder / "first", folder / "limited", somebodys]
         with contextlib.suppress(PermissionError):
@@ -142,19 +144,19 @@ def outcomes(exporting, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def version(outcomes):
-    """A version, for tests that read or copy it."""
+    """A version that tests read or copy."""
     (base, *_), (_, last, *_) = outcomes
     return base / max(last["names"])
 
 
 def intact(base, names):
-    """Whether all of these versions are there, each with what it was sealed with, and proven."""
+    """Returns whether all of these versions exist, are unchanged and are verified."""
     return all(artifact_paths.check_sums(base / n) == [] and Verification.read(base / n).passed for n in names)
 
 
 @contextlib.contextmanager
 def disk(folder, megabytes=1):
-    """A file system of its own in memory, of 1 MB; PermissionError where nobody may mount one."""
+    """A file system in memory, of 1 MB by default; raises PermissionError where mounting is not permitted."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
@@ -165,47 +167,47 @@ def disk(folder, megabytes=1):
         subprocess.run(["umount", folder], check=True)
 
 
-# --- Killed -----------------------------------------------------------------------------------------------------------
+# --- Kills ------------------------------------------------------------------------------------------------------------
 
 
 def check_killed(first, killed, last, base):
-    """First and last were left alone; whatever was killed between them left nothing that can be taken for a version."""
+    """Checks that the first and last export succeeded and that the killed ones left no false version."""
     complete = [] if first is None else first["names"]
     for one in killed:
         new = [name for name in one["names"] if not name.startswith(".") and name not in complete]
-        # An export that was through before its time is no killed one; then its version counts.
+        # An export that finished before its kill published a valid version.
         assert one["status"] == -9 or (one["status"] == 0 and new), one
         assert len(new) <= 1 and len([name for name in one["names"] if name.startswith(".")]) <= 1, one
         complete = [*complete, *new]
     assert last["status"] == 0, last
-    assert last["names"] == sorted([*complete, str(len(complete) + 1)], key=str)  # what the dead left is gone
+    assert last["names"] == sorted([*complete, str(len(complete) + 1)], key=str)  # leftovers are removed
     assert intact(base, last["names"])
 
 
-def test_killed_once(outcomes):
+def test_an_export_after_a_kill_succeeds(outcomes):
     (base, *_), (killed, last, *_) = outcomes
     check_killed(None, [killed], last, base)
 
 
 @pytest.mark.slow
-def test_killed_at_ten_moments(exporting, tmp_path):
+def test_kills_at_ten_moments_leave_no_partial_version(exporting, tmp_path):
     base = tmp_path / "digits"
     first, *killed, last = exporting(KILL, base)
     assert (first["status"], first["names"], len(killed)) == (0, ["1"], 10)
     check_killed(first, killed, last, base)
     assert sum(one["status"] == -9 for one in killed) >= 5
-    assert any(name.startswith(".writing-") for one in killed for name in one["names"])  # in the middle at least once
+    assert any(name.startswith(".writing-") for one in killed for name in one["names"])  # one kill hit the writing
 
 
-# --- No room, no right ------------------------------------------------------------------------------------------------
+# --- Full disks and missing permissions -------------------------------------------------------------------------------
 
 
 REASONS = ("File too large", "Permission denied", "No space left on device", "Read-only file system")
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_no_room_and_no_right(outcomes, reason):
-    """Files that may not grow, a folder of somebody else, a full disk, a read-only one."""
+def test_full_disks_and_missing_permissions_are_reported(outcomes, reason):
+    """Files that may not grow, a folder of another user, a full disk, a read-only disk."""
     bases, came = outcomes
     place = 1 + REASONS.index(reason)
     if place >= len(bases):
@@ -220,7 +222,7 @@ def test_no_room_and_no_right(outcomes, reason):
 
 
 @pytest.mark.slow
-def test_a_disk_that_has_room_again(exporting, version, tmp_path):
+def test_export_succeeds_after_disk_space_is_freed(exporting, version, tmp_path):
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(disk(tmp_path / "disk", 8))
@@ -236,10 +238,10 @@ def test_a_disk_that_has_room_again(exporting, version, tmp_path):
         assert intact(base, "12")
 
 
-# --- Two at once ------------------------------------------------------------------------------------------------------
+# --- Concurrent exports -----------------------------------------------------------------------------------------------
 
 
-def test_two_at_once_are_two_versions(exporting, tmp_path):
+def test_concurrent_exports_publish_two_versions(exporting, tmp_path):
     base = tmp_path / "digits"
     both = exporting(TWO, base)
     assert [one["status"] for one in both] == [0, 0], both
@@ -251,10 +253,10 @@ def test_two_at_once_are_two_versions(exporting, tmp_path):
     assert facts[0] != facts[1]
 
 
-# --- Flipped bytes ----------------------------------------------------------------------------------------------------
+# --- Flipped bits -----------------------------------------------------------------------------------------------------
 
 
-def test_a_flipped_bit_anywhere_is_found(version, tmp_path):
+def test_flipped_bits_are_found_anywhere(version, tmp_path):
     directory = tmp_path / "1"
     shutil.copytree(version, directory)
     places = random.Random(0)
@@ -277,7 +279,7 @@ def test_a_flipped_bit_anywhere_is_found(version, tmp_path):
 def test_verify_finds_a_flipped_byte(version, tmp_path, capsys):
     directory = tmp_path / "1"
     shutil.copytree(version, directory)
-    file = directory / "README.md"  # nothing but its sum tells that it was changed
+    file = directory / "README.md"  # only the checksum shows that it changed
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)

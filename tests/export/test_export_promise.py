@@ -1,4 +1,4 @@
-"""A verified SavedModel is the model that was trained: no copy loses state, and report, model and artifact agree."""
+"""A verified SavedModel equals the trained model: copies keep all state, and report, model and artifact agree."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def arrays(prepared):
 
 
 def classifier(*first, last="probabilities", activation="softmax"):
-    """A model of digits whose features come from the given layers."""
+    """Builds a digit classifier whose features come from the given layers."""
     inputs = keras.Input((8, 8, 1))
     hidden = inputs
     for layer in first:
@@ -54,7 +54,7 @@ def adapted(x):
 
 
 def right(path, interface):
-    """How many of the golden requests the artifact answers rightly."""
+    """Counts the golden requests that the artifact classifies correctly."""
     function = tf.saved_model.load(str(path)).signatures["serving_default"]
     requests = tf.constant(interface.examples.requests["image_bytes"].tolist())
     names = np.array([name.encode() for name in interface.class_names], object)
@@ -117,7 +117,7 @@ def lookup_models():
 
 
 @pytest.mark.parametrize(("layer", "data"), lookup_models(), ids=lambda value: type(value).__name__)
-def test_copies_keep_what_a_layer_was_adapted_to(layer, data):
+def test_copies_keep_the_adapted_state_of_a_layer(layer, data):
     inputs = keras.Input((1,), dtype="string" if data.dtype.kind == "U" else data.dtype.name)
     outputs = L.Dense(2, dtype="mixed_bfloat16")(L.Flatten()(L.Lambda(_as_float)(layer(inputs))))
     model = keras.Model(inputs, outputs)
@@ -148,7 +148,7 @@ def test_a_vocabulary_and_a_table_are_exported(tmp_path, prepared, arrays):
 
 @keras.saving.register_keras_serializable("tests")
 class Shifted(L.Layer):
-    """Keeps a NumPy array and a number outside of weights and config."""
+    """Keeps a NumPy array and a number outside its weights and config."""
 
     def __init__(self, **arguments):
         super().__init__(**arguments)
@@ -160,7 +160,7 @@ class Shifted(L.Layer):
 
 @keras.saving.register_keras_serializable("tests")
 class Hidden(L.Layer):
-    """Keeps its state where nothing can find it."""
+    """Keeps its state where no copy can find it."""
 
     def __init__(self, **arguments):
         super().__init__(**arguments)
@@ -176,7 +176,7 @@ def shifted():
     return layer
 
 
-def test_plain_state_of_an_own_layer_is_carried(arrays):
+def test_attributes_of_a_custom_layer_are_copied(arrays):
     with zoo.precision("mixed_bfloat16"):
         mixed = classifier(shifted())
     copy = plain_model(mixed)
@@ -187,12 +187,12 @@ def test_plain_state_of_an_own_layer_is_carried(arrays):
 
 
 @pytest.mark.slow
-def test_plain_state_of_an_own_layer_is_exported(prepared, arrays, tmp_path):
+def test_attributes_of_a_custom_layer_are_exported(prepared, arrays, tmp_path):
     path = zoo.export.save(trained(classifier(shifted()), arrays), prepared.interface, tmp_path / "model")
     assert right(path, prepared.interface) > 0.85
 
 
-def test_state_that_no_copy_can_have_is_refused_before_training(prepared, arrays):
+def test_state_that_cannot_be_copied_is_rejected_before_training(prepared, arrays):
     with zoo.precision("mixed_bfloat16"):
         layer = Hidden(name="hidden_state")
         layer.transform = lambda values: -3 * values
@@ -201,7 +201,7 @@ def test_state_that_no_copy_can_have_is_refused_before_training(prepared, arrays
         trained(model, arrays, precision="mixed_bfloat16")
 
 
-def test_seeds_and_records_are_carried():
+def test_seeds_and_records_are_copied():
     model = keras.Sequential([keras.Input((4,)), L.Dropout(0.5), L.Dense(2)])
     model(np.ones((1, 4)), training=True)
     copies.record(model, "_zoo_build", {"name": "mlp", "arguments": {}})
@@ -211,7 +211,7 @@ def test_seeds_and_records_are_carried():
     assert state[0] == state[1] and state[0][1] > 0
 
 
-def test_inputs_that_are_scaled_twice_are_refused(prepared, arrays, tmp_path):
+def test_inputs_that_are_scaled_twice_are_rejected(prepared, arrays, tmp_path):
     x, y = arrays
     model = trained(classifier(L.Rescaling(1 / 255)), (x * 255, y))
     with pytest.raises(
@@ -221,7 +221,7 @@ def test_inputs_that_are_scaled_twice_are_refused(prepared, arrays, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-def test_logits_that_are_called_probabilities_are_refused(prepared, arrays, tmp_path):
+def test_logits_named_probabilities_are_rejected(prepared, arrays, tmp_path):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model = trained(classifier(activation=None), arrays, 1, loss)
     with pytest.raises(UsageError, match=r"'probabilities' has values from -.*Name the layer 'logits'"):
@@ -229,7 +229,7 @@ def test_logits_that_are_called_probabilities_are_refused(prepared, arrays, tmp_
     assert not (tmp_path / "model").exists()
 
 
-def test_a_report_of_another_model_is_refused(prepared, arrays, tmp_path):
+def test_a_report_of_another_model_is_rejected(prepared, arrays, tmp_path):
     good = trained(classifier(), arrays)
     report = zoo.evaluate(good, prepared)
     assert report["accuracy"] > 0.85
@@ -244,7 +244,7 @@ def test_a_report_of_another_model_is_refused(prepared, arrays, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_report_stands_beside_the_artifact(prepared, arrays, tmp_path):
+def test_verification_shows_the_metrics_of_the_report(prepared, arrays, tmp_path):
     good = trained(classifier(), arrays)
     report = zoo.evaluate(good, prepared)
     path = zoo.export.save(good, prepared.interface, tmp_path / "model", report=report)
@@ -253,7 +253,7 @@ def test_the_report_stands_beside_the_artifact(prepared, arrays, tmp_path):
 
 @keras.saving.register_keras_serializable("tests")
 class Rare(L.Layer):
-    """Answers bright pictures otherwise in a copy: the golden examples alone, which are dark, cannot tell."""
+    """Changes its output for bright images in a copy. The dark golden examples alone cannot reveal the change."""
 
     def __init__(self, **arguments):
         super().__init__(**arguments)
@@ -264,7 +264,7 @@ class Rare(L.Layer):
         return keras.ops.where(bright, -inputs, inputs)
 
 
-def test_golden_examples_pass_and_the_accuracy_differs(prepared, arrays, tmp_path, monkeypatch):
+def test_a_different_accuracy_fails_although_golden_examples_pass(prepared, arrays, tmp_path, monkeypatch):
     layer = Rare()
     model = trained(classifier(layer), arrays)
     interface, examples = prepared.interface, prepared.interface.examples
@@ -291,7 +291,7 @@ def test_golden_examples_pass_and_the_accuracy_differs(prepared, arrays, tmp_pat
         zoo.export.save(model, dataclasses.replace(interface, examples=chosen), tmp_path / "model")
 
 
-def test_a_saved_interface_keeps_the_sample(prepared, tmp_path):
+def test_a_saved_interface_keeps_its_sample(prepared, tmp_path):
     interface = prepared.interface
     assert interface.sample.whole
     assert len(interface.sample.targets["label"]) == min(1000, prepared.num_examples("test"))

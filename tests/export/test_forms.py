@@ -1,4 +1,4 @@
-"""Forms of an export: a new one is a single object, and a trace means the same whenever it is made."""
+"""Forms of an export: a new form is a single object, and a trace does not depend on when it is made."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def digits():
     return model, prepared.interface
 
 
-def test_a_form_of_ones_own_is_exported_and_verified(digits, tmp_path):
+def test_a_custom_form_is_exported_and_verified(digits, tmp_path):
     model, interface = digits
     path = zoo.export.save(model, interface, tmp_path / "rounded", forms=[ROUNDED], runtimes=["openvino"])
     facts = storage.read_json(path / "assets.extra" / "zoo.json")
@@ -58,7 +58,7 @@ def test_a_form_of_ones_own_is_exported_and_verified(digits, tmp_path):
         np.testing.assert_array_equal(held.numpy(), weight.astype(ml_dtypes.bfloat16).astype("float32"))
 
 
-def test_a_form_that_exceeds_its_tolerance_is_not_published_and_the_next_one_is(digits, tmp_path):
+def test_a_form_that_exceeds_its_tolerance_is_skipped_for_the_next_form(digits, tmp_path):
     model, interface = digits
     strict = forms.Form("strict", forms.ROUNDING, "", write=to_bfloat16)
     with pytest.raises(
@@ -72,14 +72,14 @@ def test_a_form_that_exceeds_its_tolerance_is_not_published_and_the_next_one_is(
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 1.0, -1e-5, float("nan"), float("inf")])
-def test_a_tolerance_that_proves_nothing_is_rejected(tolerance, digits, tmp_path):
+def test_a_meaningless_tolerance_is_rejected(tolerance, digits, tmp_path):
     with pytest.raises(
         UsageError, match=r"form 'x' has the tolerance .*expected more than 0 and less than 1. Pass 1e-05"
     ):
         forms.Form("x", tolerance, "")
 
 
-def test_an_artifact_cannot_allow_everything(digits, tmp_path):
+def test_a_meaningless_tolerance_in_an_artifact_fails_verification(digits, tmp_path):
     path = zoo.export.save(*digits, tmp_path / "saved")
     file = path / "assets.extra" / "zoo.json"
     facts = storage.read_json(file)
@@ -108,7 +108,7 @@ def ops_of(function):
     return {node.op for node in [*graph.node, *(n for f in graph.library.function for n in f.node_def)]}
 
 
-def test_the_portable_form_alone_holds_portable_ops_alone(recurrent, tmp_path):
+def test_only_the_portable_form_has_exclusively_portable_ops(recurrent, tmp_path):
     module, functions = traced(*recurrent, tmp_path / "portable", forms.PORTABLE)
     assert "predict_portable" not in functions, "predict is the same"
     assert not any("BlockLSTM" in ops_of(function) for function in functions.values())
@@ -117,7 +117,7 @@ def test_the_portable_form_alone_holds_portable_ops_alone(recurrent, tmp_path):
     assert [name for name in functions if "BlockLSTM" not in ops_of(functions[name])] == ["predict_portable"]
 
 
-def test_layers_are_prepared_for_a_trace_and_not_longer(recurrent):
+def test_layers_are_changed_only_during_a_trace(recurrent):
     layer = next(layer for layer in recurrent[0]._flatten_layers() if hasattr(layer, "pack_weights"))
     packed = [tf.Variable(w) for w in layer.pack_weights()]
     before = layer.form, layer.packed
@@ -130,7 +130,7 @@ def test_layers_are_prepared_for_a_trace_and_not_longer(recurrent):
     assert (layer.form, layer.packed) == before == ("live", None)
 
 
-def test_an_op_that_a_form_excludes_is_named(recurrent, tmp_path):
+def test_message_names_an_op_that_the_form_excludes(recurrent, tmp_path):
     form = forms.Form("no fused ops", 1e-5, "", excluded_ops=frozenset({"BlockLSTM"}))
     with pytest.raises(
         UsageError, match=r"contains BlockLSTM, which the form 'no fused ops' excludes. Change the layer"

@@ -1,5 +1,8 @@
-"""What strangers send: every signature answers, or says in a sentence what is wrong; the process lives, memory and time stay
-small, and the next request is right."""
+"""Hostile requests to served models.
+
+Every signature returns outputs or an error message; the process survives, memory and time stay small, and the next
+request succeeds.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from zoo.export.graph import signatures
 
 HEIGHT, WIDTH = 12, 10
 SMALL_RNN = {"embedding_dim": 4, "rnn_units": 4}
-MODELS = {  # as small as they get; what they answer does not matter, that they do does
+MODELS = {  # as small as possible; only the presence of outputs matters
     "image": ("mlp", "digits", {"hidden_units": (4,), "input_shape": (HEIGHT, WIDTH, 3)}),
     "text": ("embedding_lstm", "commands", {"embedding_dim": 4, "lstm_units": 4}),
     "series": ("lstm", "digit_rows", {"units": (4,)}),
@@ -53,7 +56,7 @@ every_family = pytest.mark.parametrize(
 
 
 class Served:
-    """A SavedModel of untrained weights, loaded, with a request that it answers for each signature."""
+    """A loaded SavedModel with untrained weights, and a valid request for each signature."""
 
     def __init__(self, family, directory):
         name, data, arguments = MODELS[family]
@@ -86,7 +89,10 @@ class Served:
         return {k: v.numpy() for k, v in self.signatures[signature](**request).items()}
 
     def ask(self, signature="serving_default", **changed):
-        """The answer, or the sentence of an InvalidArgumentError; any other error is a failure. Then a good request."""
+        """Returns the outputs, or the message of an InvalidArgumentError; fails on any other error.
+
+        Then sends a valid request.
+        """
         request = self.good[signature] | {k: tf.convert_to_tensor(v) for k, v in changed.items()}
         try:
             return self.answer(signature, request)
@@ -115,14 +121,14 @@ def texts(*values):
 
 @contextlib.contextmanager
 def little(seconds, megabytes):
-    """Fails where the block takes more time or memory than that."""
+    """Fails if the block takes more time or memory."""
     start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     assert time.monotonic() - start < seconds
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < megabytes * 1024
 
 
-# --- Image files, some made by hand -----------------------------------------------------------------------------------
+# --- Image files, some of them hand-written ---------------------------------------------------------------------------
 
 
 def chunk(kind, data):
@@ -135,14 +141,14 @@ def png(width, height, data, depth=8, colour=0, interlaced=False):
 
 
 def empty_png(width, height):
-    """A grey PNG of zeros: a thousandth of its pixels."""
+    """Returns a grey PNG of zeros: its size in bytes is a thousandth of its pixels."""
     packer = zlib.compressobj(9)
     row = bytes(width + 1)
     return png(width, height, b"".join([packer.compress(row) for _ in range(height)]) + packer.flush())
 
 
 def rows(levels):
-    """A PNG's rows, each behind the number of its filter, which is none."""
+    """Returns the rows of a PNG, each after its filter type 0."""
     return b"".join(b"\0" + row.tobytes() for row in levels)
 
 
@@ -184,7 +190,7 @@ SMOOTH = (np.add.outer(np.arange(HEIGHT), np.arange(WIDTH))[..., None] * [9, 4, 
 FEW = Image.fromarray(SMOOTH).quantize(16)
 OTHER = Image.fromarray(NOISE).quantize(16)
 TURNED = Image.Exif()
-TURNED[0x112] = 6  # hold it a quarter turn to the right
+TURNED[0x112] = 6  # orientation: rotated by a quarter turn
 JPEG = encoded(SMOOTH, "JPEG", quality=98, subsampling=0)
 PROGRESSIVE = encoded(SMOOTH, "JPEG", progressive=True)
 CMYK = encoded(Image.fromarray(SMOOTH).convert("CMYK"), "JPEG", quality=98, subsampling=0)
@@ -194,7 +200,7 @@ GIF_PICTURE = GIF.index(b"\x2c", GIF_TABLE_END)
 BMP = encoded(NOISE, "BMP")
 ALPHA = np.dstack([NOISE, NOISE[..., 0]])
 
-ANSWERED = {  # with the levels that they stand for, and how far off a level may be
+ANSWERED = {  # with the levels that they encode, and the tolerance of a level
     "PNG, interlaced": (interlaced_png(NOISE), NOISE, 0),
     "PNG, 16 bits, colour": (png(WIDTH, HEIGHT, zlib.compress(rows(DEEP)), 16, 2), DEEP / 257, 1),
     "PNG, 16 bits, grey": (png(WIDTH, HEIGHT, zlib.compress(rows(DEEP[..., 0])), 16), DEEP[..., :1] / 257, 1),
@@ -283,14 +289,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", ANSWERED)
-def test_pictures_mean_what_they_show(served, kind):
+def test_images_are_decoded_correctly(served, kind):
     content, levels, tolerance = ANSWERED[kind]
     picture = np.broadcast_to(levels / 255, (HEIGHT, WIDTH, 3)).astype(np.float32)
     image = served("image")
     with little(seconds=2, megabytes=200):
         got = image.ask(image_bytes=texts(content, encoded(NOISE)))
     expected = image.ask("predict", image=np.stack([picture, NOISE / np.float32(255)]))
-    # The model adds up 360 levels with weights of about 0.1; a swapped channel or row changes far more.
+    # The model sums 360 levels with weights of about 0.1; a swapped channel or row changes far more.
     np.testing.assert_allclose(got["probabilities"], expected["probabilities"], atol=1e-6 + 0.02 * tolerance)
     preprocessor = ImagePreprocessor(HEIGHT, WIDTH, 3)
     decoded = preprocessor.serve({"image_bytes": texts(content)})[0]["image"][0]
@@ -298,7 +304,7 @@ def test_pictures_mean_what_they_show(served, kind):
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_files_that_are_refused(served, kind):
+def test_invalid_files_are_rejected(served, kind):
     content, message = REFUSED[kind]
     good = encoded(NOISE)
     image = served("image")
@@ -308,15 +314,15 @@ def test_files_that_are_refused(served, kind):
     assert re.search(message, said), said
 
 
-def test_features_are_as_careful(served):
+def test_the_features_signature_rejects_large_images(served):
     said = served("image").ask("features", image_bytes=texts(png(30_000, 30_000, b"")))
     assert "row 0: 30000 x 30000 pixels" in said
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 12])
-def test_the_largest_images_there_may_be(served, count):
-    """One by one, as it were: twelve take no more room than a few."""
+def test_images_of_the_maximum_size_are_accepted(served, count):
+    """Images are decoded one at a time: twelve need no more memory than a few."""
     content = empty_png(8192, MAX_PIXELS // 8192)
     with little(seconds=20 * count, megabytes=4000):
         answer = served("image").ask(image_bytes=texts(*[content] * count))
@@ -328,7 +334,7 @@ def test_the_largest_images_there_may_be(served, count):
 
 
 @every_family
-def test_other_types_and_shapes_are_refused(served, family):
+def test_other_types_and_shapes_are_rejected(served, family):
     model = served(family)
     for signature in model.signatures:
         for name, spec in model.specs(signature).items():
@@ -352,7 +358,7 @@ def test_other_types_and_shapes_are_refused(served, family):
 
 
 @every_family
-def test_ids_outside_the_table_are_refused(served, family):
+def test_ids_outside_the_table_are_rejected(served, family):
     model = served(family)
     for name, spec in model.specs("predict").items():
         if not spec.dtype.is_integer:
@@ -366,7 +372,7 @@ def test_ids_outside_the_table_are_refused(served, family):
 
 
 @pytest.mark.parametrize("family", ["transformer", pytest.param("translation_transformer", marks=pytest.mark.slow)])
-def test_more_steps_than_there_are_positions_are_refused(served, family):
+def test_more_steps_than_positions_are_rejected(served, family):
     model, longest = served(family), POSITIONS[family]
     for signature in ("predict", "predict_portable"):
         if signature not in model.signatures:
@@ -403,7 +409,7 @@ TEXTS = {
 
 
 @every_family
-def test_texts_of_every_kind_are_answered(served, family):
+def test_texts_of_every_kind_are_accepted(served, family):
     model = served(family)
     (name,) = model.specs("serving_default")
     if name not in ("text", "user_id"):
@@ -419,11 +425,11 @@ def test_texts_of_every_kind_are_answered(served, family):
                 assert np.isfinite(value).all(), what
             if value.dtype == object and value.ndim == 1:
                 right = model.right["serving_default"][key]
-                assert value[[0, 2]].tolist() == right.tolist(), what  # a bad neighbour changes nothing
+                assert value[[0, 2]].tolist() == right.tolist(), what  # an invalid neighbour changes nothing
             [part.decode("utf-8") for part in value.ravel() if value.dtype == object]
 
 
-def test_an_item_that_nobody_knows_is_named_and_shortened(served):
+def test_message_shows_a_shortened_unknown_item(served):
     ratings = served("recommendation")
     said = ratings.ask("rating", user_id=texts("a"), item_id=texts(b"x" * MEGABYTE))
     assert re.search(r"^item_id <x{60}> is not one of the \d+ known items. Send an id of items.txt", said)
@@ -437,7 +443,7 @@ def test_an_item_that_nobody_knows_is_named_and_shortened(served):
 @pytest.mark.parametrize(
     "family", ["series", *(pytest.param(f, marks=pytest.mark.slow) for f in ("attention", "forecast"))]
 )
-def test_values_of_series(served, family):
+def test_extreme_values_of_series_are_rejected_or_finite(served, family):
     model = served(family)
     good = model.good["serving_default"]["series"].numpy()
 
@@ -459,14 +465,14 @@ def test_values_of_series(served, family):
     assert all(len(output) == 1 for output in answer.values())
 
 
-# --- Whatever comes ---------------------------------------------------------------------------------------------------
+# --- Random requests --------------------------------------------------------------------------------------------------
 
 FILES = [encoded(NOISE), JPEG, PROGRESSIVE, GIF, BMP, CMYK, interlaced_png(NOISE)]
 
 
 @st.composite
 def damaged(draw, contents):
-    """A file with some bytes changed, left out, doubled, or its end cut off."""
+    """Changes, removes or repeats some bytes of a file, or truncates it."""
     content = bytearray(draw(st.sampled_from(contents)))
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.one_of(st.integers(0, 40), st.integers(0, len(content))))
@@ -495,8 +501,8 @@ DTYPES = ("float32", "int32", "int64", "float64", "bool")
 
 @st.composite
 def tensors(draw, spec, rows):
-    """A tensor that fits a signature's input, mostly."""
-    if draw(st.integers(0, 9)) == 0:  # something else
+    """Draws a tensor that usually matches the input of a signature."""
+    if draw(st.integers(0, 9)) == 0:  # a mismatch
         dtype = draw(st.sampled_from(DTYPES))
         return draw(arrays.arrays(dtype, arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
     if spec.dtype == tf.string:
@@ -507,7 +513,7 @@ def tensors(draw, spec, rows):
 
 
 def sweep(model, examples):
-    """Asks every signature; what is answered has a row for each of the request's, and in serving no NaN."""
+    """Calls every signature; outputs must have one row per request, and serving signatures return no NaN."""
 
     @settings(
         max_examples=examples,
@@ -534,15 +540,15 @@ def sweep(model, examples):
 
     seen = []
     ask()
-    assert True in seen and False in seen  # both happened, so that the sweep says something
+    assert True in seen and False in seen  # proves that the sweep covered both outcomes
 
 
 @every_family
-def test_whatever_comes(served, family):
+def test_random_requests_succeed_or_are_rejected(served, family):
     sweep(served(family), 40)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", MODELS)
-def test_whatever_comes_more_of_it(served, family):
+def test_many_random_requests_succeed_or_are_rejected(served, family):
     sweep(served(family), 400)

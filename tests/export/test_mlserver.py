@@ -1,7 +1,7 @@
-"""A SavedModel behind MLServer, over HTTP, as `scripts/serve_mlserver.md` tells.
+"""A SavedModel on MLServer, over HTTP, as described in `scripts/serve_mlserver.md`.
 
-MLServer has an environment of its own, for its many dependencies: the tests take the command `mlserver` from the path, or
-from the variable MLSERVER, and are skipped where there is none.
+MLServer runs in its own environment because of its many dependencies. The tests use the command `mlserver` of the path,
+or the variable MLSERVER, and are skipped without them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def free_ports(count):
 
 @contextlib.contextmanager
 def served(folder, name):
-    """Starts the server on a folder and gives the model's address."""
+    """Starts the server on a folder; yields the address of the model."""
     http, grpc, metrics = free_ports(3)
     variables = {
         "MLSERVER_MODEL_URI": str(folder),
@@ -82,7 +82,7 @@ def served(folder, name):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two versions, of which the second is served."""
+    """Two versions; the second one is served."""
     base = tmp_path_factory.mktemp("exports") / "digits"
     for seed in range(2):
         prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=(8,), input_shape=(8, 8, 1))
@@ -102,7 +102,7 @@ def golden(folder):
 
 
 def infer(address, inputs, **parameters):
-    """Sends a request of the V2 inference protocol; returns status and answer."""
+    """Sends a request in the V2 inference protocol; returns the status and the response."""
     body = json.dumps({"inputs": inputs, "parameters": parameters}).encode()
     request = urllib.request.Request(f"{address}/infer", body, {"Content-Type": "application/json"})
     try:
@@ -123,7 +123,7 @@ def arrays(answer):
     return {o["name"]: np.array(o["data"]).reshape(o["shape"]) for o in answer["outputs"]}
 
 
-def test_image_files_are_answered_with_the_live_models_numbers(address, golden):
+def test_image_files_return_golden_outputs(address, golden):
     for parameters in ({}, {"content_type": "base64"}):
         status, answer = infer(address, [images(golden, **parameters)])
         assert status == 200 and answer["model_name"] == "digits"
@@ -132,7 +132,7 @@ def test_image_files_are_answered_with_the_live_models_numbers(address, golden):
         assert [n.encode() for n in got["class_name"]] == golden["answers/serving_default/class_name"][:3].tolist()
 
 
-def test_other_signatures_are_asked_for_by_name(address, golden):
+def test_other_signatures_can_be_called_by_name(address, golden):
     status, answer = infer(address, [images(golden, 2)], signature_name="features")
     assert status == 200
     np.testing.assert_allclose(arrays(answer)["features"], golden["answers/features/features"][:2], atol=1e-5)
@@ -143,7 +143,7 @@ def test_other_signatures_are_asked_for_by_name(address, golden):
     np.testing.assert_allclose(arrays(answer)["probabilities"], golden["answers/predict/probabilities"][:2], atol=1e-5)
 
 
-def test_what_it_serves_is_told(address):
+def test_metadata_describes_inputs_and_outputs(address):
     with urllib.request.urlopen(address) as answer:
         told = json.load(answer)
     assert told["inputs"] == [{"name": "image_bytes", "datatype": "BYTES", "shape": [-1]}]
@@ -153,7 +153,7 @@ def test_what_it_serves_is_told(address):
     }
 
 
-def test_wrong_requests_get_a_sentence_and_the_next_one_is_right(address, golden):
+def test_invalid_requests_fail_without_affecting_the_next_request(address, golden):
     image = images(golden, 1)
     for inputs, parameters, sentence in (
         ([{**image, "name": "image"}], {}, "serving_default takes image_bytes; received image. Send these names."),
@@ -178,7 +178,7 @@ def test_wrong_requests_get_a_sentence_and_the_next_one_is_right(address, golden
         assert infer(address, [image])[0] == 200
 
 
-def test_texts_are_answered(tmp_path):
+def test_texts_are_labelled(tmp_path):
     prepared = zoo.datasets.load("commands").prepare("attention", embedding_dim=8)
     version = zoo.export.save(prepared.build(seed=0), prepared.interface, tmp_path / "commands")
     words = "turn the light on, café"
@@ -192,7 +192,7 @@ def test_texts_are_answered(tmp_path):
     np.testing.assert_allclose(got["probabilities"][0], expected["probabilities"], atol=1e-5)
 
 
-def test_the_request_of_the_instructions_is_answered(address, golden, tmp_path):
+def test_the_request_in_the_instructions_works(address, golden, tmp_path):
     if shutil.which("curl") is None:
         pytest.skip("needs curl")
     text = (ROOT / "scripts" / "serve_mlserver.md").read_text(encoding="utf-8")

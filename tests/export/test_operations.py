@@ -1,4 +1,4 @@
-"""What of a graph reaches outside is found, however it is hidden; what loading and saving need is told apart."""
+"""Dangerous operations of a graph are found in any disguise; operations that loading and saving need are recognized."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo.export.verdict import Check, Verification
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A SavedModel with a table from an asset and a variable."""
+    """A SavedModel with a table from an asset, and with a variable."""
     folder = tmp_path_factory.mktemp("operations")
     (folder / "words.txt").write_text("a\nb\n")
     module = tf.Module()
@@ -35,7 +35,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def graph(saved):
-    """The graph of it, to be changed."""
+    """The graph of the SavedModel, to be modified."""
     return operations.read(saved)
 
 
@@ -47,7 +47,7 @@ def dangerous(graph):
     return {(finding.op, finding.what) for finding in operations.scan(graph).dangerous}
 
 
-def test_what_every_savedmodel_has_is_machinery(graph):
+def test_standard_savedmodel_ops_are_not_dangerous(graph):
     found = operations.scan(graph)
     assert found.dangerous == []
     assert {f.op for f in found.machinery} == {"SaveV2", "RestoreV2", "MergeV2Checkpoints", *dangers.TABLES[1:]}
@@ -56,8 +56,8 @@ def test_what_every_savedmodel_has_is_machinery(graph):
 UNKNOWN = "reads a file that is not proven to be an asset"
 
 
-def test_a_table_s_file_is_an_asset_only_where_that_is_proven(graph):
-    """The table reads what a node makes of the asset's name, or of nothing."""
+def test_table_files_are_assets_only_if_proven(graph):
+    """The table reads a file that a node derives from the asset's name, or an empty name."""
     function = body(graph, "initializer")
     table = next(node for node in function.node_def if node.op in dangers.TABLES)
     asset = table.input[1]
@@ -83,8 +83,8 @@ def test_a_table_s_file_is_an_asset_only_where_that_is_proven(graph):
     assert dangerous(graph) == {(table.op, "reads '/etc/passwd', which is not an asset")}
 
 
-def test_a_table_that_is_bound_to_something_else_is_no_asset(graph):
-    """Loaders of Python follow the objects, others the graph itself: both must come to the asset."""
+def test_a_table_bound_to_another_object_is_dangerous(graph):
+    """Python loaders follow the objects, other loaders follow the graph: both must reach the asset."""
     bound = graph.object_graph_def.concrete_functions[body(graph, "initializer").signature.name].bound_inputs
     place = next(i for i, n in enumerate(bound) if graph.object_graph_def.nodes[n].WhichOneof("kind") == "asset")
     kept = bound[place]
@@ -105,15 +105,15 @@ def test_an_asset_outside_of_its_folder_is_dangerous(graph, name):
     assert dangerous(graph) == {("asset_file_def", f"names {name!r}, which is outside assets/")}
 
 
-def test_what_restoring_comes_to_may_not_save(graph):
-    """Restoring runs whenever the model is loaded."""
+def test_saving_within_a_restore_function_is_dangerous(graph):
+    """Restoring runs every time the model is loaded."""
     function = body(graph, "traced_restore")
     restore = next(node for node in function.node_def if node.op == "RestoreV2")
     function.node_def.add(name="hidden", op="SaveV2", input=[*restore.input, restore.input[0]])
     assert dangerous(graph) == {("SaveV2", "reads or writes files outside of saving and loading")}
 
 
-def test_a_checkpoint_is_only_what_the_saver_is_given(graph):
+def test_only_the_savers_file_is_accepted_as_checkpoint(graph):
     other = "reads or writes a file that is not the SavedModel's checkpoint"
     function = body(graph, "traced_restore")
     restore = next(node for node in function.node_def if node.op == "RestoreV2")
@@ -132,7 +132,7 @@ def test_a_checkpoint_is_only_what_the_saver_is_given(graph):
     assert dangerous(graph) == {("RestoreV2", other)}
 
 
-def test_ops_that_depend_on_what_they_are_told(graph):
+def test_danger_of_some_ops_depends_on_their_attributes(graph):
     function = body(graph, "initializer")
     for op, attribute, harmless, harmful in (
         ("DecodeProtoV2", "descriptor_source", b"local://", b"/tmp/messages"),
@@ -146,7 +146,7 @@ def test_ops_that_depend_on_what_they_are_told(graph):
         function.node_def.remove(node)
 
 
-def test_what_only_some_machines_serve_is_no_danger_and_no_artifact_of_ours(graph):
+def test_device_specific_ops_are_harmless_but_rejected_in_artifacts(graph):
     body(graph, "initializer").node_def.add(name="lstm", op="CudnnRNNV3")
     assert dangerous(graph) == set()
     assert operations.check(graph, ours=False).passed
@@ -154,7 +154,7 @@ def test_what_only_some_machines_serve_is_no_danger_and_no_artifact_of_ours(grap
     assert verdict.passed is False and "CudnnRNNV3 runs only on NVIDIA GPUs" in verdict.detail
 
 
-def test_a_savedmodel_of_which_loaders_may_take_another_part_is_refused(saved, tmp_path):
+def test_ambiguous_savedmodels_are_rejected(saved, tmp_path):
     proto = saved_model_pb2.SavedModel()
     proto.ParseFromString((saved / "saved_model.pb").read_bytes())
     (tmp_path / "saved_model.pb").write_bytes(proto.SerializeToString())
@@ -169,7 +169,7 @@ def test_a_savedmodel_of_which_loaders_may_take_another_part_is_refused(saved, t
         operations.read(tmp_path)
 
 
-def test_names_of_a_stranger_do_not_reach_the_terminal_as_they_are(graph, tmp_path):
+def test_unprintable_names_are_escaped(graph, tmp_path):
     evil = "y\n\x1b[2Jok      verified\u202e"
     signature = graph.signature_def["serving_default"]
     signature.outputs[evil].CopyFrom(signature.outputs["y"])
@@ -232,7 +232,7 @@ def reaches(op):
     return NAMES.search(op.name) is not None or any(REACHES.search(name) for name in names)
 
 
-def test_every_op_with_a_file_or_an_address_is_listed_or_known_to_be_harmless():
+def test_every_op_with_file_or_address_is_classified():
     listed = {name for names in dangers.KINDS.values() for name in names}
     listed |= {*dangers.DEVICE, *dangers.CHECKPOINT, *dangers.TABLES}
     suspects = {op.name for op in registered() if reaches(op)}

@@ -1,4 +1,4 @@
-"""Other runtimes really run: what they answer is compared, what they cannot do is said, and none of them can break us."""
+"""Other runtimes really run: their outputs are compared, unsupported models are reported, and crashes are contained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ needs_compiler = pytest.mark.skipif(c_api.missing() is not None, reason="needs a
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """An artifact that promises OpenVINO."""
+    """An artifact that declares OpenVINO."""
     prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=(8,), input_shape=(8, 8, 1))
     base = tmp_path_factory.mktemp("runtimes") / "digits"
     return zoo.export.save(prepared.build(seed=0), prepared.interface, base, runtimes=("openvino",))
@@ -61,13 +61,13 @@ def test_every_installed_runtime_agrees(saved):
         assert seen[f"{name}, accuracy"].passed and " correct, trained model " in seen[f"{name}, accuracy"].detail, name
 
 
-def test_what_was_promised_at_export_is_recorded(saved):
+def test_runtimes_requested_at_export_are_recorded(saved):
     verdict = Verification.read(saved)
     assert verdict.runtimes == {"openvino": "agrees"}
     assert lines(verdict)["OpenVINO predict"].passed
 
 
-def test_a_runtime_that_answers_otherwise_fails(saved):
+def test_a_runtime_with_different_outputs_fails(saved):
     asked = questions(saved)
     (name, values), *_ = asked["predict"].outputs.items()
     moved = values.copy()
@@ -80,7 +80,7 @@ def test_a_runtime_that_answers_otherwise_fails(saved):
     assert check.detail.startswith("differs in probabilities at batch 64")
 
 
-def test_strings_are_no_failure_unless_they_are_promised(saved):
+def test_unsupported_strings_fail_only_if_the_runtime_is_required(saved):
     asked = questions(saved)
     for promised, passed in ((False, None), (True, False)):
         outcome = comparison.compare("onnxruntime", saved, asked, "serving_default", [], promised)
@@ -89,8 +89,8 @@ def test_strings_are_no_failure_unless_they_are_promised(saved):
         assert "serving_default has strings as inputs or outputs (image_bytes, class_name)" in outcome.checks[0].detail
 
 
-def test_a_runtime_that_answers_fewer_rows_differs(saved):
-    """As many as were asked for must come, not as many as please it."""
+def test_a_runtime_that_returns_fewer_rows_fails(saved):
+    """The output must have exactly as many rows as the input."""
     question = questions(saved)["predict"]
     (name, values), *_ = question.outputs.items()
     for given, passed in (({64: values, 3: values[:16]}, True), ({64: values[:5], 3: values[:16]}, False)):
@@ -102,7 +102,7 @@ def test_a_runtime_that_answers_fewer_rows_differs(saved):
             assert (outcome.state == "agrees") is (passed and len(answered) == 2)
 
 
-def test_a_model_that_loads_and_cannot_answer_fails(saved, tmp_path):
+def test_a_model_that_loads_but_cannot_run_fails(saved, tmp_path):
     asked = questions(saved)["predict"]
     odd = {name: value[:, :5] for name, value in asked.inputs.items()}
     answered = comparison._converted("openvino", saved, "predict", comparison.Question(odd, asked.outputs), tmp_path)
@@ -111,7 +111,7 @@ def test_a_model_that_loads_and_cannot_answer_fails(saved, tmp_path):
     assert outcome.state == "differs" and outcome.checks[0].passed is False
 
 
-def test_a_promise_of_another_machine_is_not_broken_here(saved, monkeypatch):
+def test_a_missing_runtime_fails_only_if_requested(saved, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     for named, passed in ((False, None), (True, False)):
         (check,), states, _ = verification._check_runtimes(saved, {"c_api": True}, named)
@@ -119,10 +119,10 @@ def test_a_promise_of_another_machine_is_not_broken_here(saved, monkeypatch):
         message = "agreed at the export, but is not installed here, so nothing was compared ("
         assert check.detail.startswith(message) is not named
     with pytest.raises(UsageError, match=r"C API cannot run on this machine: no C compiler.*leave c_api out"):
-        zoo.export.save(None, None, saved.parent, runtimes=["c_api"])  # before anything is looked at
+        zoo.export.save(None, None, saved.parent, runtimes=["c_api"])  # before any argument is used
 
 
-def test_what_is_not_installed_is_said(saved, monkeypatch):
+def test_message_reports_a_missing_compiler(saved, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     asked = questions(saved)
     for promised, passed in ((False, None), (True, False)):
@@ -131,12 +131,12 @@ def test_what_is_not_installed_is_said(saved, monkeypatch):
         assert outcome.checks[0].detail == "no C compiler; install one, or set CC to its path"
 
 
-def test_a_runtime_s_name_is_checked_first(saved):
+def test_unknown_runtime_names_are_rejected_first(saved):
     with pytest.raises(UsageError, match=r"Unknown runtime 'onnx'. Did you mean 'onnxruntime'"):
         verify(saved, runtimes=["onnx"])
 
 
-def test_another_python_that_is_none(saved):
+def test_a_missing_python_fails_verification(saved):
     verdict = verify(saved, runtimes=(), python="/nowhere/python")
     assert not verdict.passed
     assert lines(verdict)["replay in a clean process"].detail == "cannot run /nowhere/python: No such file or directory"
@@ -152,7 +152,7 @@ def test_another_python_that_is_none(saved):
         ("print('something else')", "exit status 0: no message", False),
     ],
 )
-def test_a_converter_that_crashes_or_hangs_is_an_answer(tmp_path, monkeypatch, source, told, loaded):
+def test_converters_that_crash_or_hang_are_reported(tmp_path, monkeypatch, source, told, loaded):
     script = tmp_path / "converter.py"
     script.write_text(source)
     monkeypatch.setattr(comparison, "TIME_LIMIT", 2.0)
@@ -160,10 +160,10 @@ def test_a_converter_that_crashes_or_hangs_is_an_answer(tmp_path, monkeypatch, s
     assert outcome["error"].startswith(told) and outcome["loaded"] is loaded
 
 
-# ---------------------------------------------------------------- SavedModels of others
+# ---------------------------------------------------------------- third-party SavedModels
 
 
-def test_a_foreign_savedmodel_is_checked_as_far_as_that_goes(tmp_path):
+def test_a_third_party_savedmodel_is_checked_partially(tmp_path):
     kernel = tf.constant(np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32))
 
     @signature(tf.TensorSpec([None, 3], tf.float32, "x"))
@@ -179,7 +179,7 @@ def test_a_foreign_savedmodel_is_checked_as_far_as_that_goes(tmp_path):
     assert "all possible checks passed; no training proof is available" in verdict.table().splitlines()[-1]
 
 
-def test_what_could_do_harm_is_not_run(tmp_path):
+def test_dangerous_savedmodels_are_not_run(tmp_path):
     trace = tmp_path / "trace"
 
     @signature(tf.TensorSpec([None], tf.string, "text"))
@@ -194,7 +194,7 @@ def test_what_could_do_harm_is_not_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_savedmodel_that_answers_by_chance_fails(tmp_path):
+def test_a_nondeterministic_savedmodel_fails(tmp_path):
     @signature(tf.TensorSpec([None, 2], tf.float32, "x"))
     def noisy(x):
         return {"y": x + tf.random.uniform(tf.shape(x))}
@@ -204,7 +204,7 @@ def test_a_savedmodel_that_answers_by_chance_fails(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_keras_exports_and_fixed_batches_and_texts(tmp_path):
+def test_keras_exports_fixed_batches_and_texts_are_verified(tmp_path):
     inputs = keras.Input((20, 4))
     model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GRU(6)(inputs)))
     model.export(str(tmp_path / "keras"), verbose=False)
@@ -231,7 +231,7 @@ def test_what_keras_exports_and_fixed_batches_and_texts(tmp_path):
 
 
 @pytest.mark.slow
-def test_inputs_without_a_batch_and_of_odd_names(tmp_path):
+def test_inputs_without_a_batch_and_with_unusual_names_are_verified(tmp_path):
     @signature(tf.TensorSpec([], tf.float32, "file"), tf.TensorSpec([], tf.float32, "x"))
     def scalar(file, x):
         return {"y": file * x}
@@ -245,8 +245,8 @@ def test_inputs_without_a_batch_and_of_odd_names(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("name", ["saved_model.pb", "zoo.json", "golden.npz", "verification.json", "SHA256SUMS"])
-def test_a_flipped_byte_is_a_verdict_wherever_it_is(saved, tmp_path, name, place):
-    """Exit status 1 with what is known, never an error."""
+def test_a_flipped_byte_anywhere_fails_verification(saved, tmp_path, name, place):
+    """The verdict reports the failure; no exception is raised."""
     copy = Path(shutil.copytree(saved, tmp_path / "1"))
     file = copy / name if name == "saved_model.pb" else copy / "assets.extra" / name
     content = bytearray(file.read_bytes())
@@ -272,7 +272,7 @@ FAMILIES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_in_every_runtime(name, tmp_path):
+def test_every_family_runs_in_every_runtime(name, tmp_path):
     data, arguments = FAMILIES[name]
     prepared = zoo.datasets.load(data).prepare(name, **arguments)
     path = zoo.export.save(prepared.build(seed=0), prepared.interface, tmp_path / name)
@@ -286,8 +286,8 @@ def test_every_family_in_every_runtime(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_record_of_an_export_is_a_promise(saved, tmp_path):
-    """Weights changed behind the sums' back: every runtime that agreed must not any more."""
+def test_runtimes_that_agreed_at_export_must_still_agree(saved, tmp_path):
+    """The weights change while the sums stay valid: every runtime that agreed must now disagree."""
     copy = Path(shutil.copytree(saved, tmp_path / "1"))
     file = copy / "assets.extra" / "verification.json"
     content = storage.read_json(file)

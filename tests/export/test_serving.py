@@ -1,8 +1,10 @@
-"""Artifacts behind a server: over gRPC with TensorFlow Serving's own client stubs, over HTTP with the model card's
-commands, and the warm-up requests that TensorFlow Serving replays.
+"""Artifacts on a server.
 
-TensorFlow Serving comes as no Python package, so the servers here are small ones over the loaded SavedModel, which follow
-its interface: what is tested is that the artifact answers what real clients send.
+Over gRPC with TensorFlow Serving's client stubs, over HTTP with the model card's commands, and the warm-up
+requests that TensorFlow Serving replays.
+
+TensorFlow Serving has no Python package, so these tests run small servers over the loaded SavedModel. They implement
+the same interface: the tests prove that the artifact accepts the requests of real clients.
 """
 
 from __future__ import annotations
@@ -51,13 +53,13 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory):
-    """A version folder for each model, by the name of its data."""
+    """A version folder for each model, keyed by data set name."""
     base, found = tmp_path_factory.mktemp("exports"), {}
     for data, (model, arguments) in MODELS.items():
         prepared = zoo.datasets.load(data).prepare(model, **arguments)
         network, found[data] = prepared.build(seed=0), base / data / "1"
         found[data].mkdir(parents=True)
-        # All that `zoo.export.save` writes, without the verification, which takes a process of its own.
+        # Does all that `zoo.export.save` does, except the verification in another process.
         golden = live.golden(network, prepared.interface)
         artifact._write(found[data], network, prepared.interface, golden, {}, {})
     return found
@@ -81,7 +83,7 @@ def part(golden, prefix):
     return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
 
 
-def asked(golden, version, signature):
+def golden_requests(golden, version, signature):
     facts = storage.read_json(version / "assets.extra" / "zoo.json")
     return arrays.examples(golden, facts["signatures"], signature)[0]
 
@@ -91,7 +93,7 @@ def tensor(array):
 
 
 def assert_golden(answer, golden, signature, rows):
-    """Outputs by name against the golden ones of the first rows, which may be longer: padding."""
+    """Compares outputs by name with the first golden rows, which may be padded."""
     expected = part(golden, f"answers/{signature.removesuffix('_portable')}/")
     assert set(answer) == set(expected)
     for name, got in answer.items():
@@ -108,7 +110,7 @@ def assert_golden(answer, golden, signature, rows):
 
 
 class Refused(Exception):
-    """A request that cannot be answered, with gRPC's status."""
+    """A rejected request with its gRPC status."""
 
     def __init__(self, code, message):
         super().__init__(message)
@@ -116,7 +118,7 @@ class Refused(Exception):
 
 
 class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """What TensorFlow Serving's PredictionService does, over SavedModels that are loaded already."""
+    """Implements TensorFlow Serving's PredictionService over loaded SavedModels."""
 
     def __init__(self, versions, loaded):
         self.versions, self.loaded = versions, loaded
@@ -195,30 +197,30 @@ def proto(value):
     return tf.make_tensor_proto(value.tolist() if value.dtype == object else value, shape=value.shape)
 
 
-def answered(response):
+def output_arrays(response):
     return {key: tf.make_ndarray(value) for key, value in response.outputs.items()}
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_signature_answers_the_stock_client_with_the_live_models_numbers(stub, versions, goldens, name):
+def test_every_signature_returns_golden_outputs_to_the_standard_client(stub, versions, goldens, name):
     facts = storage.read_json(versions[name] / "assets.extra" / "zoo.json")
     known = goldens[name]
     assert {"serving_default", "predict", "features"} <= set(facts["signatures"])
     for signature in facts["signatures"]:
-        inputs = {key: value[:5] for key, value in asked(known, versions[name], signature).items()}
-        assert_golden(answered(stub.Predict(request(name, inputs, signature))), known, signature, 5)
+        inputs = {key: value[:5] for key, value in golden_requests(known, versions[name], signature).items()}
+        assert_golden(output_arrays(stub.Predict(request(name, inputs, signature))), known, signature, 5)
 
 
-def test_raw_bytes_and_text_become_labels(stub, loaded):
+def test_raw_bytes_and_texts_are_labelled(stub, loaded):
     png = tf.io.encode_png(tf.fill([40, 30, 3], tf.constant(200, tf.uint8))).numpy()
     for model, inputs in (("digits", {"image_bytes": [png]}), ("commands", {"text": ["Turn the light on, café!"]})):
-        got = answered(stub.Predict(request(model, {k: np.array(v, object) for k, v in inputs.items()})))
+        got = output_arrays(stub.Predict(request(model, {k: np.array(v, object) for k, v in inputs.items()})))
         direct = loaded[model].signatures["serving_default"](**{k: tf.constant(v) for k, v in inputs.items()})
         assert got["class_name"].tolist() == direct["class_name"].numpy().tolist()
         np.testing.assert_allclose(got["probabilities"], direct["probabilities"].numpy(), atol=1e-6)
 
 
-def test_the_metadata_names_signatures_inputs_and_outputs(stub):
+def test_metadata_lists_signatures_inputs_and_outputs(stub):
     asked = get_model_metadata_pb2.GetModelMetadataRequest(
         model_spec=model_pb2.ModelSpec(name="digits"), metadata_field=["signature_def"]
     )
@@ -231,7 +233,7 @@ def test_the_metadata_names_signatures_inputs_and_outputs(stub):
     assert [d.size for d in default.outputs["probabilities"].tensor_shape.dim] == [-1, 10]
 
 
-def test_wrong_requests_are_invalid_arguments_and_the_next_one_is_right(stub, goldens):
+def test_invalid_requests_fail_without_affecting_the_next_request(stub, goldens):
     image = goldens["digits"]["requests/image_bytes"][:1]
     pixels = goldens["digits"]["inputs/image"][:1]
     texts = np.array([b"\xff\xfe not UTF-8"], object)
@@ -253,9 +255,12 @@ def test_wrong_requests_are_invalid_arguments_and_the_next_one_is_right(stub, go
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT, refused.value.details()
         assert re.search(message, refused.value.details())
         assert_golden(
-            answered(stub.Predict(request("digits", {"image_bytes": image}))), goldens["digits"], "serving_default", 1
+            output_arrays(stub.Predict(request("digits", {"image_bytes": image}))),
+            goldens["digits"],
+            "serving_default",
+            1,
         )
-    assert answered(stub.Predict(request("commands", {"text": texts})))["probabilities"].shape == (1, 4)
+    assert output_arrays(stub.Predict(request("commands", {"text": texts})))["probabilities"].shape == (1, 4)
     with pytest.raises(grpc.RpcError) as refused:
         stub.Predict(request("nobody", {"text": texts}))
     assert refused.value.code() == grpc.StatusCode.NOT_FOUND
@@ -269,7 +274,7 @@ def proto_of_none():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_warm_up_requests_ask_every_signature_for_golden_answers(versions, loaded, goldens, name):
+def test_warm_up_requests_cover_every_signature(versions, loaded, goldens, name):
     file = versions[name] / "assets.extra" / "tf_serving_warmup_requests"
     assert file.stat().st_size < 1_000_000
     facts = storage.read_json(versions[name] / "assets.extra" / "zoo.json")
@@ -282,7 +287,7 @@ def test_warm_up_requests_ask_every_signature_for_golden_answers(versions, loade
         signature = message.model_spec.signature_name
         seen.append(signature)
         inputs = {key: tf.make_ndarray(value) for key, value in message.inputs.items()}
-        given = asked(goldens[name], versions[name], signature)
+        given = golden_requests(goldens[name], versions[name], signature)
         assert set(inputs) == set(given)
         rows = {len(value) for value in inputs.values()}
         assert rows == {4}
@@ -294,7 +299,7 @@ def test_warm_up_requests_ask_every_signature_for_golden_answers(versions, loade
     assert sorted(seen) == sorted(loaded[name].signatures)
 
 
-def test_warm_up_requests_are_small_and_hold_one_example_at_least(tmp_path):
+def test_warm_up_requests_are_small_but_not_empty(tmp_path):
     (tmp_path / "assets.extra").mkdir()
     strings = np.array([b"x" * 100_000] * 5, object)
     file = warmup.write_warmup(
@@ -314,11 +319,11 @@ def test_warm_up_requests_are_small_and_hold_one_example_at_least(tmp_path):
         warmup.write_warmup(tmp_path, "m", {"other": {}})
 
 
-# ---------------------------------------------------------------- HTTP, as the model card shows it
+# ---------------------------------------------------------------- HTTP, as in the model card
 
 
 def rest_tensor(value, spec):
-    """A column of instances as TensorFlow Serving's REST API reads it: an object {"b64": ...} is bytes."""
+    """Converts a column of instances as TensorFlow Serving's REST API does: an object {"b64": ...} means bytes."""
     if isinstance(value, dict):
         return base64.b64decode(value["b64"], validate=True)
     return [rest_tensor(v, spec) for v in value] if isinstance(value, list) else value
@@ -326,7 +331,7 @@ def rest_tensor(value, spec):
 
 @contextlib.contextmanager
 def rest_server(models):
-    """Answers POST /v1/models/NAME:predict in the row format."""
+    """Implements POST /v1/models/NAME:predict in the row format."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
@@ -336,7 +341,7 @@ def rest_server(models):
             specs = function.structured_input_signature[1]
             rows = body["instances"]
             if not (isinstance(rows[0], dict) and set(rows[0]) == set(specs)):
-                assert len(specs) == 1  # an only input may stand without its name
+                assert len(specs) == 1  # a single input may omit its name
                 rows = [{next(iter(specs)): row} for row in rows]
             inputs = {k: tf.constant([rest_tensor(r[k], s) for r in rows], s.dtype) for k, s in specs.items()}
             answer = {k: tf.nest.map_structure(text, v.numpy().tolist()) for k, v in function(**inputs).items()}
@@ -364,7 +369,7 @@ def card_blocks(version, language):
 
 
 def run_rest_commands(version, model_name, model, image, shell="bash"):
-    """Runs the card's curl commands with the shell against a server; returns (signature, answer) pairs."""
+    """Runs the card's curl commands in the shell against a server; returns (signature, output) pairs."""
     if shutil.which("curl") is None:
         pytest.skip("needs curl")
     block = next(block for block in card_blocks(version, "sh") if "curl" in block)
@@ -384,7 +389,7 @@ def run_rest_commands(version, model_name, model, image, shell="bash"):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_cards_curl_commands_are_answered(versions, loaded, goldens, name, tmp_path):
+def test_curl_commands_of_the_card_work(versions, loaded, goldens, name, tmp_path):
     known, image = goldens[name], tmp_path / "an image.png"
     if "requests/image_bytes" in known:
         image.write_bytes(known["requests/image_bytes"][0])
@@ -401,7 +406,7 @@ def test_the_cards_curl_commands_are_answered(versions, loaded, goldens, name, t
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_cards_python_runs_and_asks_every_signature(versions, goldens, name, tmp_path):
+def test_python_code_of_the_card_calls_every_signature(versions, goldens, name, tmp_path):
     (source,) = card_blocks(versions[name], "python")
     facts = storage.read_json(versions[name] / "assets.extra" / "zoo.json")
     assert re.findall(r'ask\("(\w+)"', source) == list(facts["signatures"])
@@ -415,7 +420,7 @@ def test_the_cards_python_runs_and_asks_every_signature(versions, goldens, name,
     assert printed.getvalue().count("array(") >= len(facts["signatures"])
 
 
-def test_a_c_program_is_not_written_for_types_that_it_does_not_know(versions, tmp_path):
+def test_no_c_program_is_written_for_unsupported_types(versions, tmp_path):
     copy = tmp_path / "1"
     shutil.copytree(versions["digits"], copy)
     file = copy / "assets.extra" / "zoo.json"
@@ -436,7 +441,7 @@ def readme_blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def test_readmes_grpc_client_works(address, goldens, tmp_path, capsys):
+def test_grpc_client_of_the_readme_works(address, goldens, tmp_path, capsys):
     (source,) = readme_blocks("py")
     (tmp_path / "seven.png").write_bytes(goldens["digits"]["requests/image_bytes"][0])
     with contextlib.chdir(tmp_path):
@@ -444,7 +449,7 @@ def test_readmes_grpc_client_works(address, goldens, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == f"[{goldens['digits']['answers/serving_default/class_name'][0]!r}]"
 
 
-def test_readmes_model_config_is_what_tensorflow_serving_reads():
+def test_model_config_of_the_readme_is_valid():
     (source,) = readme_blocks("proto")
     (config,) = text_format.Parse(source, model_server_config_pb2.ModelServerConfig()).model_config_list.config
     assert (config.name, config.base_path, config.model_platform) == ("digits", "/models/digits", "tensorflow")
@@ -455,8 +460,8 @@ def test_readmes_model_config_is_what_tensorflow_serving_reads():
 # ---------------------------------------------------------------- C
 
 
-def test_the_c_program_is_correct_c_for_the_wheels_headers(versions):
-    """Linking takes seconds: compiled and run it is in the slow tests of the model card."""
+def test_the_c_program_compiles_with_the_headers_of_the_wheel(versions):
+    """Linking takes seconds: the slow tests of the model card compile and run the program."""
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler")
     for version in versions.values():

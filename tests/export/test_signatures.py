@@ -1,4 +1,4 @@
-"""What every SavedModel offers: top_k beside serving_default, recurrent layers in a fast form and in a portable one."""
+"""Signatures of every SavedModel: top_k next to serving_default, and a fast and a portable form of recurrent layers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def exported(model, interface, folder):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """A bidirectional text LSTM, as loaded, with the model and its data."""
+    """A bidirectional text LSTM, as loaded, with its model and data."""
     prepared = zoo.datasets.load("commands").prepare("embedding_lstm", bidirectional=True, **TINY)
     model = prepared.build(seed=1)
     rng = np.random.default_rng(0)
-    model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])  # biases too: zeros would hide an error
+    model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])  # zero biases would hide an error
     loaded, facts = exported(model, prepared.interface, tmp_path_factory.mktemp("text"))
     return loaded, facts, model, prepared
 
@@ -35,7 +35,7 @@ def ops_of(function):
     return {node.op for node in [*graph.node, *(n for f in graph.library.function for n in f.node_def)]}
 
 
-def test_the_fast_form_serves_and_the_portable_one_is_named(text):
+def test_the_fast_form_is_served_and_the_portable_form_is_recorded(text):
     loaded, facts, *_ = text
     assert facts["portable_signature"] == "predict_portable"
     for name, function in loaded.signatures.items():
@@ -46,8 +46,8 @@ def test_the_fast_form_serves_and_the_portable_one_is_named(text):
     assert not refused
 
 
-def test_both_forms_are_the_lstm_of_keras(text):
-    """Any length, any batch, padding and holes: as the same architecture of Keras's own layers answers."""
+def test_both_forms_equal_the_lstm_of_keras(text):
+    """For any length and batch, with padding and gaps: the outputs equal those of a model of Keras's own layers."""
     loaded, _, model, _ = text
     ids = np.random.default_rng(3).integers(0, 20, (7, 23)).astype("int32")
     ids[:, 0] = 1
@@ -66,7 +66,7 @@ def test_both_forms_are_the_lstm_of_keras(text):
             np.testing.assert_allclose(got, plain(ids[:rows, :steps]), atol=1e-5)
 
 
-def test_top_k_is_the_best_of_serving_default(text):
+def test_top_k_equals_the_best_classes_of_serving_default(text):
     loaded, _, _, prepared = text
     texts = tf.constant(["turn the light on", "play music", "nothing that anyone knows"])
     every = loaded.signatures["serving_default"](text=texts)
@@ -79,7 +79,7 @@ def test_top_k_is_the_best_of_serving_default(text):
     np.testing.assert_array_equal(best["class_name"][:, 0], every["class_name"])
 
 
-def test_where_every_step_is_answered_top_k_is_of_the_last(tmp_path):
+def test_top_k_of_per_step_models_uses_the_last_step(tmp_path):
     prepared = zoo.datasets.load("digit_rows").prepare("lstm", units=(6,))
     loaded, facts = exported(prepared.build(seed=0), prepared.interface, tmp_path)
     assert facts["portable_signature"] == "predict_portable"
@@ -91,8 +91,10 @@ def test_where_every_step_is_answered_top_k_is_of_the_last(tmp_path):
 
 
 def test_a_gru_has_two_forms_of_the_same_ops(tmp_path):
-    """In one direction, where Keras's layer repeats its last answer on padding: features must not depend on how much of it
-    there is."""
+    """Tests one direction, where Keras's layer repeats its last output on padding.
+
+    Features must not depend on the amount of padding.
+    """
     prepared = zoo.datasets.load("tagged_commands").prepare("rnn", embedding_dim=6, rnn_units=5, bidirectional=False)
     loaded, facts = exported(prepared.build(seed=0), prepared.interface, tmp_path)
     assert facts["portable_signature"] == "predict_portable"
@@ -103,8 +105,8 @@ def test_a_gru_has_two_forms_of_the_same_ops(tmp_path):
     assert np.all(features[1, 0] != 0) and not np.any(features[1, 1:])
 
 
-def test_wrong_weights_in_the_fast_form_alone_are_found(text, tmp_path, monkeypatch):
-    """Both forms are replayed, each against the live model; and a number that no example needs is found as well."""
+def test_wrong_weights_in_only_the_fast_form_are_found(text, tmp_path, monkeypatch):
+    """Both forms are replayed against the live model; an error in a weight that no example uses is found too."""
     _, _, model, prepared = text
     honest = tf.saved_model.save
 
@@ -122,7 +124,7 @@ def test_wrong_weights_in_the_fast_form_alone_are_found(text, tmp_path, monkeypa
     assert not (tmp_path / "saved").exists()
 
 
-def test_labels_that_are_as_probable_may_change_places():
+def test_equally_probable_labels_may_be_swapped():
     labels = [b"a", b"b", b"c"]
     known = np.array([[0.5, 0.25, 0.25 + 1e-7], [0.6, 0.3, 0.1]])
 
@@ -137,7 +139,7 @@ def test_labels_that_are_as_probable_may_change_places():
 
 
 def test_few_examples_fill_a_batch_of_the_form_for_many_rows():
-    """Otherwise nothing would prove what answers many rows."""
+    """Otherwise, the form for many rows would not be tested."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")], autograph=False)
     def function(x):

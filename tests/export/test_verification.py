@@ -1,4 +1,4 @@
-"""The parts that a verification is made of, each by itself: what is stored, asked, counted, said, and left behind."""
+"""The parts of a verification, each tested separately: storage, inputs, comparison, messages and cleanup."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def signature(*specs):
     return tf.function(autograph=False, input_signature=list(specs))
 
 
-# --- What is stored, asked and compared ------------------------------------------------------------------------------
+# --- Storage, inputs and comparison ----------------------------------------------------------------------------------
 
 
-def test_arrays_of_any_name_and_type_come_back(tmp_path):
+def test_arrays_of_any_name_and_type_survive_a_round_trip(tmp_path):
     text = np.empty((2, 1), object)
     text[:, 0] = [b"a\x00", b""]
     alone = np.array(b"one\x00", object)
@@ -58,7 +58,7 @@ def test_arrays_of_any_name_and_type_come_back(tmp_path):
         assert np.all(found[name] == value) and found[name].flags.writeable, name
 
 
-def test_how_many_are_right():
+def test_correct_outputs_are_counted():
     labels, targets = [b"ant", b"bee"], np.array([0, 1, 1])
     answers = {
         "probabilities": np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]], np.float32),
@@ -72,7 +72,7 @@ def test_how_many_are_right():
         assert compare.right(answers, unknown, labels, 1e-4) == {}
 
 
-def test_what_is_allowed_is_said_and_an_old_verdict_is_read(tmp_path):
+def test_verdicts_report_the_tolerance_and_old_verdicts_are_readable(tmp_path):
     want = {"y": np.array([200.0, 1.0])}
     (row,) = compare.compare(want, {"y": want["y"] + 1e-4}, [], 1e-5)
     assert row["passed"] and row["allowed"] == pytest.approx(2e-3)
@@ -89,7 +89,7 @@ def test_what_is_allowed_is_said_and_an_old_verdict_is_read(tmp_path):
             Verification.of(tmp_path, tmp_path / "old.json")
 
 
-def test_questions_of_one_size_are_asked_as_they_are():
+def test_questions_of_fixed_size_are_not_resized():
     assert comparison.portions({"x": np.zeros(100)}, (64, 3)) == [(64, 64), (3, 16)]
     assert comparison.portions({"x": np.zeros(100)}, [1]) == [(1, 8)]
     assert comparison.portions({"x": np.array(1.0)}, ()) == [(0, 0)]
@@ -100,7 +100,7 @@ def test_questions_of_one_size_are_asked_as_they_are():
         assert check.passed is passed
 
 
-def test_inputs_without_a_batch_and_a_batch_that_is_refused():
+def test_scalar_inputs_and_rejected_batch_sizes_are_handled():
     @signature(tf.TensorSpec([], tf.float32, "x"), tf.TensorSpec([], tf.string, "t"))
     def scalar(x, t):
         return {"y": x * 2.0, "t": t}
@@ -119,7 +119,7 @@ def test_inputs_without_a_batch_and_a_batch_that_is_refused():
     assert line.passed is None and line.detail.startswith("accepts 4 rows and rejects 2: ")
 
 
-def test_a_signature_without_an_output_proves_nothing():
+def test_a_signature_without_outputs_is_no_proof():
     @signature(tf.TensorSpec([None], tf.float32, "x"))
     def silent(x):
         return {}
@@ -137,7 +137,7 @@ def odd_signature():
     return found
 
 
-def test_types_that_are_no_plain_tensors_are_named(odd_signature):
+def test_unsupported_tensor_types_are_reported(odd_signature):
     assert operations.is_plain(odd_signature)
     info = odd_signature.outputs["y"]
     for dtype, told in ((999, "unknown type 999"), (0, "unknown type 0"), (20, "resource"), (11, "qint8")):
@@ -152,7 +152,7 @@ def test_types_that_are_no_plain_tensors_are_named(odd_signature):
     assert any("is ragged or composite, expected one of" in wrong for wrong in verification._contract(graph))
 
 
-def test_what_the_c_program_does_not_take(odd_signature):
+def test_unsupported_graphs_are_rejected_by_the_c_program(odd_signature):
     graph = meta_graph_pb2.MetaGraphDef()
     graph.signature_def["wide"].CopyFrom(odd_signature)
     assert c_api._refused(graph, ["wide"]) == "the graph has the tags [], but the program needs ['serve']"
@@ -165,7 +165,7 @@ def test_what_the_c_program_does_not_take(odd_signature):
     assert c_api._has_loaded(b"LOADED\n") and not c_api._has_loaded(None)
 
 
-def test_what_every_artifact_answers():
+def test_every_artifact_requires_serving_default_and_predict():
     graph = meta_graph_pb2.MetaGraphDef()
     graph.signature_def["features"].SetInParent()
     wrong = verification._check_contract(graph)
@@ -173,19 +173,19 @@ def test_what_every_artifact_answers():
     assert verification._contract(graph) == ["there is no serving_default"], "others need not answer model tensors"
 
 
-def test_a_version_is_the_module_s_own(monkeypatch):
-    monkeypatch.syspath_prepend(Path(convert_worker.__file__).parent)  # first there when a file runs by its path
+def test_the_converter_process_uses_the_version_of_each_module(monkeypatch):
+    monkeypatch.syspath_prepend(Path(convert_worker.__file__).parent)  # as when a file is run
     for name, runtime in runtimes().items():
         if runtime.version:
-            loaded = convert_worker.load(str(source(name)))  # as the process of its own does
+            loaded = convert_worker.load(str(source(name)))  # as in its own process
             assert (loaded.title, loaded.tolerance, loaded.version) == (runtime.title, 1e-4, runtime.version)
     assert runtimes()["litert"].version == "tensorflow"
 
 
-# --- What cannot be read -----------------------------------------------------------------------------------------------
+# --- Unreadable files --------------------------------------------------------------------------------------------------
 
 
-def test_a_graph_that_cannot_be_read_is_a_verdict(tmp_path):
+def test_an_unreadable_graph_fails_verification(tmp_path):
     extra = tmp_path / "assets.extra"
     extra.mkdir()
     for name in ("golden.npz", "zoo.json", "verification.json", "SHA256SUMS"):
@@ -202,7 +202,7 @@ def test_a_graph_that_cannot_be_read_is_a_verdict(tmp_path):
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory):
-    """A SavedModel with two variables of one name and shape."""
+    """A SavedModel with two variables of the same name and shape."""
     module = tf.Module()
     module.a, module.b = (tf.Variable(tf.ones((2, 3)), name="kernel") for _ in range(2))
 
@@ -216,7 +216,7 @@ def twins(tmp_path_factory):
     return folder / "model"
 
 
-def test_variables_of_one_name_are_counted_each(twins):
+def test_variables_with_the_same_name_are_counted_separately(twins):
     assert describe(twins).facts["parameters"] == 12
 
 
@@ -229,7 +229,7 @@ def test_variables_of_one_name_are_counted_each(twins):
         "[" * 100_000,
     ],
 )
-def test_an_odd_zoo_json_is_no_error(twins, facts):
+def test_a_malformed_zoo_json_is_tolerated(twins, facts):
     extra = twins / "assets.extra"
     extra.mkdir(exist_ok=True)
     (extra / "zoo.json").write_text(facts)
@@ -240,10 +240,10 @@ def test_an_odd_zoo_json_is_no_error(twins, facts):
     assert conversion._portable(twins) == "serving_default"
 
 
-# --- What is left behind -----------------------------------------------------------------------------------------------
+# --- Leftover files ----------------------------------------------------------------------------------------------------
 
 
-def test_a_converted_model_is_numbered_behind_the_others(tmp_path):
+def test_a_converted_model_gets_the_next_version_number(tmp_path):
     base = tmp_path / "rows-onnx"
     (base / "7").mkdir(parents=True)
     (base / "7" / "model.onnx").touch()
@@ -253,7 +253,7 @@ def test_a_converted_model_is_numbered_behind_the_others(tmp_path):
         assert publishing.publish(folder, base) == base / "8"
 
 
-def test_temporary_files_of_the_dead_are_removed(tmp_path, monkeypatch):
+def test_temporary_files_of_dead_processes_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with scratch.folder() as folder:
         left = folder.with_name(".writing-left-behind")
@@ -270,7 +270,7 @@ def test_temporary_files_of_the_dead_are_removed(tmp_path, monkeypatch):
         raise OSError(28, "somebody else's disk")
 
 
-def test_a_process_that_is_asked_dies_with_the_one_that_asks(tmp_path):
+def test_child_process_ends_with_its_parent(tmp_path):
     script = tmp_path / "waits.py"
     script.write_text(
         "import importlib.util, os, sys, time\n"
@@ -294,7 +294,7 @@ def test_a_process_that_is_asked_dies_with_the_one_that_asks(tmp_path):
         try:
             with open(f"/proc/{child}/stat") as stat:
                 if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return  # dead; nobody has asked for its exit status yet
+                    return  # the process is dead, but its exit status was not read yet
         except OSError:
             return
         time.sleep(0.02)
@@ -302,6 +302,6 @@ def test_a_process_that_is_asked_dies_with_the_one_that_asks(tmp_path):
     pytest.fail("it lives on")
 
 
-def test_words_of_the_command_line():
+def test_command_line_values_of_runtimes_are_parsed():
     assert asked_runtimes(["none"]) == [] and asked_runtimes(["installed"]) == "installed"
     assert json.dumps(asked_runtimes(["litert"])) == '["litert"]'

@@ -1,4 +1,4 @@
-"""Parts that artifacts and their requests are made of."""
+"""Weights, images and golden examples for tests of artifacts."""
 
 from __future__ import annotations
 

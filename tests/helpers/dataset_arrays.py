@@ -1,4 +1,4 @@
-"""Data sets as arrays, and images of noise."""
+"""Data sets as arrays, and images of random noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def columns(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """All of a batched data set as one array each."""
+    """Returns a batched data set as two arrays."""
     inputs, targets = zip(*dataset.as_numpy_iterator(), strict=True)
     return np.concatenate(inputs), np.concatenate(targets)
 

@@ -1,4 +1,4 @@
-"""The weights of a model under the names of its parts."""
+"""The weights of a model, listed under the names of its parts."""
 
 from __future__ import annotations
 

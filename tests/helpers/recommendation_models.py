@@ -9,7 +9,7 @@ from zoo.models.matrix_factorization import build_matrix_factorization_model as 
 
 
 def filled(num_users: int, num_items: int, seed: int = 0, **arguments) -> keras.Model:
-    """A model with random weights everywhere; biases and mean start at constants, which would hide an error."""
+    """Builds a model with random values in all weights. Constant initial biases and means would hide errors."""
     model = build(num_users=num_users, num_items=num_items, **{"embedding_dim": 4, **arguments})
     rng = np.random.default_rng(seed)
     for weight in model.weights:

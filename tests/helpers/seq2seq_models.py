@@ -1,4 +1,4 @@
-"""Sequence-to-sequence models with weights far from their start, and sources for them."""
+"""Sequence-to-sequence models with random weights, and source sequences for them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ START, END = 2, 3
 
 
 def wild(name: str, seed: int = 0, **changes) -> keras.Model:
-    """A tiny model with weights far from their start, whose answers end sooner or later."""
+    """Builds a tiny model with large random weights. Its output sequences have different lengths."""
     model = zoo.build(name, **{**zoo.get_spec(name).tiny, **changes})
     rng = np.random.default_rng(seed)
     for weight in model.weights:
-        # Biases and shifts stay small: else they alone would decide, and the source would not matter.
+        # Biases and shifts stay small: large ones would hide the effect of the source.
         size = 1.0 if len(weight.shape) > 1 else 0.2
         weight.assign(rng.normal(size=weight.shape) * size + (weight.name == "gamma"))
     table = model.get_layer("target_embedding")
@@ -32,7 +32,7 @@ def some_sources(rows: int = 6, steps: int = 7, seed: int = 0) -> np.ndarray:
     ids = rng.integers(1, 12, (rows, steps)).astype(np.int32)
     for i in range(rows):
         ids[i, rng.integers(1, steps + 1) :] = 0
-    ids[0] = rng.integers(1, 12, steps)  # one without padding
+    ids[0] = rng.integers(1, 12, steps)  # one row without padding
     return ids
 
 

@@ -1,4 +1,4 @@
-"""Sizes of a BERT that is built in no time."""
+"""Sizes of a BERT model that builds quickly."""
 
 from __future__ import annotations
 

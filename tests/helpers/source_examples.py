@@ -1,4 +1,4 @@
-"""Examples of a data set as Python values, files to read them from, and messages."""
+"""Helpers for data sources: examples as Python values, files to read, and error messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def rows(data, split=None) -> list[dict]:
-    """All examples of a split, or of all."""
+    """Returns all examples of a split, or of all splits."""
     return [e for s in ([split] if split else SPLITS) for e in data.splits[s].dataset().as_numpy_iterator()]
 
 

@@ -1,4 +1,4 @@
-"""Sentences in two languages, and how they are encoded."""
+"""Sentences in two languages and their encoded batches."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def data_of(texts: list[str], translations: list[str]) -> SimpleNamespace:
 
 
 def encoded(preprocessor: TranslationPreprocessor, examples: dict[str, tf.Tensor]) -> tuple:
-    """Inputs by name, and the only target with its weights."""
+    """Returns the inputs by name, the only target, and its weights."""
     inputs, targets, weights = preprocessor.encode(examples)
     return inputs, targets["translation"], weights["translation"]
 

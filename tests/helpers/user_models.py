@@ -1,4 +1,4 @@
-"""Small compiled models, arrays for them, and what NumPy says of their losses."""
+"""Small compiled models, arrays for them, and their losses in NumPy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ layers = keras.layers
 
 
 def small(units=3, activation="softmax", loss="sparse_categorical_crossentropy", inputs=4, squeeze=False, **compiled):
-    """A dense layer, compiled."""
+    """Returns a compiled dense layer."""
     model = keras.Sequential([keras.Input((inputs,)), layers.Dense(units, activation=activation)])
     if squeeze:
         model.add(layers.Reshape(()))
@@ -32,25 +32,25 @@ X, Y = numbers(10, 4), classes(10)
 
 
 def collected(data, split="train", size=4, **order):
-    """All batches of a split, joined."""
+    """Returns all batches of a split, concatenated."""
     parts = list(data.batches(split, size, **order).map(plain).as_numpy_iterator())
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def loss_of(data, label_smoothing=0.0):
-    """The loss of the only output."""
+    """Returns the loss of the only output."""
     (term,) = data.objective.loss
     return term.loss(term.outputs[0], label_smoothing)
 
 
 def metrics_of(data):
-    """Fresh metrics of the only output."""
+    """Returns new metrics of the only output."""
     (measure,) = data.objective.metrics
     return measure.metrics()
 
 
 def cross_entropy(y, p, smoothing=0.0):
-    """NumPy: of class numbers and probabilities."""
+    """Computes the cross-entropy of class indices and probabilities in NumPy."""
     wanted = np.eye(p.shape[-1])[y] * (1 - smoothing) + smoothing / p.shape[-1]
     return -(wanted * np.log(p)).sum(-1)
 
@@ -68,7 +68,7 @@ SPARSE = "sparse_categorical_crossentropy"
 
 
 def step_model(loss=SPARSE, masked=False, **compiled):
-    """Word numbers to three probabilities a word."""
+    """Builds a compiled model that maps word ids to three probabilities per word."""
     words = keras.Input((None,), dtype="int32", name="words")
     x = layers.Embedding(6, 4, mask_zero=masked)(words)
     model = keras.Model(words, layers.Dense(3, activation="softmax")(layers.SimpleRNN(4, return_sequences=True)(x)))

@@ -1,4 +1,4 @@
-"""Texts that are awkward for WordPiece, and batches of them without their padding."""
+"""Texts that are difficult for WordPiece, and batches of them without padding."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def corpus():
 
 
 def rows(inputs):
-    """What a batch holds without padding: numbers and token types by row."""
+    """Returns the token ids and the token types of each row, without padding."""
     ids, types, mask = (inputs[name].numpy() for name in ("token_ids", "token_type_ids", "padding_mask"))
     assert ids.dtype == types.dtype == mask.dtype == np.int32
     assert (np.diff(mask, axis=1) <= 0).all() and (types[mask == 0] == 0).all()

@@ -1,4 +1,4 @@
-"""The one attention and the one Transformer block: against NumPy, PyTorch and Keras, whole and step by step."""
+"""The attention layer and the Transformer block compared with NumPy, PyTorch and Keras, whole and step by step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MASK, MEMORY_MASK = lengths(STEPS, 5, 3, 1), lengths(MEMORY, 4, 7, 1)
 
 
 def wild(layer: keras.layers.Layer, *shapes: tuple) -> keras.layers.Layer:
-    """Built, with weights far from their start: no bias is 0 and no scale is 1."""
+    """Returns the built layer with large random weights: no bias is 0 and no scale is 1."""
     layer.build(*(shapes or ((None, None, DIM),)))
     for i, weight in enumerate(layer.trainable_weights):
         weight.assign(some(*weight.shape, seed=10 + i) * 0.5 + (weight.name == "gamma"))
@@ -48,14 +48,14 @@ def block(**options) -> TransformerBlock:
     return wild(TransformerBlock(HEADS, INNER, **{"dropout": 0.0, "dtype": "float64", **options}))
 
 
-# --- Against NumPy ---------------------------------------------------------------------------------------------------
+# --- Comparison with NumPy -------------------------------------------------------------------------------------------
 
 
 @every_form
 @pytest.mark.parametrize("head_dim", [None, 3])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_self_attention_is_what_numpy_says(kernels, head_dim, causal, training):
+def test_self_attention_equals_numpy(kernels, head_dim, causal, training):
     layer = attention(kernels=kernels, head_dim=head_dim, causal=causal)
     readable = np.broadcast_to(MASK[:, None], (BATCH, STEPS, STEPS))
     readable = readable & np.tril(np.ones((STEPS, STEPS), bool)) if causal else readable
@@ -66,8 +66,8 @@ def test_self_attention_is_what_numpy_says(kernels, head_dim, causal, training):
 
 @pytest.mark.parametrize("kernels", ACROSS)
 @pytest.mark.parametrize("head_dim", [None, 3])
-def test_cross_attention_is_what_numpy_says(kernels, head_dim):
-    """The memory may have other channels than what reads it."""
+def test_cross_attention_equals_numpy(kernels, head_dim):
+    """The memory may have another number of channels than the queries."""
     memory = some(BATCH, MEMORY, 6, seed=3)
     layer = wild(Attention(HEADS, head_dim, kernels=kernels, dtype="float64"), X.shape, memory.shape)
     expected = numpy_attention(layer, X, memory, np.broadcast_to(MEMORY_MASK[:, None], (BATCH, STEPS, MEMORY)))
@@ -75,11 +75,11 @@ def test_cross_attention_is_what_numpy_says(kernels, head_dim):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-# --- Against PyTorch, with every gradient ----------------------------------------------------------------------------
+# --- Comparison with PyTorch, including every gradient ---------------------------------------------------------------
 
 
 def turned(layer, value) -> dict[str, np.ndarray]:
-    """PyTorch's weight and bias of a dense layer or norm; `value` gives a variable's value, or its gradient."""
+    """Returns PyTorch's weight and bias of a dense layer or norm; `value` gets a variable's value or gradient."""
     if hasattr(layer, "gamma"):
         return {"weight": value(layer.gamma), "bias": value(layer.beta)}
     kernel = value(layer.kernel)
@@ -114,7 +114,7 @@ def block_in_torch(layer: TransformerBlock, value) -> dict[str, np.ndarray]:
 
 
 def check_against_torch(layer, in_torch, theirs, call, call_theirs, *arrays: np.ndarray, real=None) -> None:
-    """Compares outputs at real steps, and the gradients of a function of them by inputs and weights."""
+    """Compares the outputs at real steps, and the gradients of a scalar function of them for inputs and weights."""
     import torch
 
     state = {k: torch.tensor(v) for k, v in in_torch(layer, lambda v: np.asarray(v)).items()}
@@ -146,7 +146,7 @@ def upper(torch):
 @every_form
 @pytest.mark.parametrize("case", ["all", "padded", "causal", "cross"])
 @pytest.mark.parametrize("use_bias", [True, False])
-def test_attention_is_that_of_torch(kernels, case, use_bias):
+def test_attention_equals_torch(kernels, case, use_bias):
     torch = pytest.importorskip("torch")
     if case == "cross" and kernels == "joined":
         pytest.skip("one product reads one sequence")
@@ -185,7 +185,7 @@ def activations(torch):
 @pytest.mark.parametrize("pre_norm", [False, True], ids=["post", "pre"])
 @pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh"])
 @pytest.mark.parametrize("causal", [False, True])
-def test_an_encoder_block_is_that_of_torch(kernels, pre_norm, activation, causal):
+def test_an_encoder_block_equals_torch(kernels, pre_norm, activation, causal):
     torch = pytest.importorskip("torch")
     layer = block(kernels=kernels, pre_norm=pre_norm, activation=activation, causal=causal)
     theirs = torch.nn.TransformerEncoderLayer(
@@ -211,7 +211,7 @@ def test_an_encoder_block_is_that_of_torch(kernels, pre_norm, activation, causal
 @every_form
 @pytest.mark.parametrize("pre_norm", [False, True], ids=["post", "pre"])
 @pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh"])
-def test_a_decoder_block_is_that_of_torch(kernels, pre_norm, activation):
+def test_a_decoder_block_equals_torch(kernels, pre_norm, activation):
     torch = pytest.importorskip("torch")
     options = {"pre_norm": pre_norm, "activation": activation, "causal": True, "cross_attention": True}
     layer = block(kernels=kernels, **options)
@@ -237,8 +237,8 @@ def test_a_decoder_block_is_that_of_torch(kernels, pre_norm, activation):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_an_encoder_block_is_keras_attention_between_the_rest(training):
-    """The block keeps its weights as Keras's layer does; Keras's layer itself says what they mean."""
+def test_an_encoder_block_equals_a_block_with_keras_attention(training):
+    """The block stores its weights in the layout of Keras's attention layer, which therefore defines their meaning."""
     layer = block(kernels="per_head")
     theirs = keras.layers.MultiHeadAttention(HEADS, DIM // HEADS, dtype="float64")
     theirs.build(X.shape, X.shape)
@@ -253,10 +253,10 @@ def test_an_encoder_block_is_keras_attention_between_the_rest(training):
 
 @every_form
 @pytest.mark.parametrize("pre_norm", [False, True], ids=["post", "pre"])
-@pytest.mark.parametrize("across", [False, True], ids=["alone", "across"])
+@pytest.mark.parametrize("across", [False, True], ids=["self", "cross"])
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1), (2, 3)], ids=str)
-def test_a_cache_gives_what_the_whole_gives(kernels, pre_norm, across, sizes):
-    """With padding on the left, as prompts of different lengths have it, and in several steps at once."""
+def test_cached_steps_equal_the_whole_pass(kernels, pre_norm, across, sizes):
+    """Uses left padding, as in prompts of different lengths, and several steps per call."""
     options = {"activation": "gelu_tanh", "causal": True, "cross_attention": across, "head_dim": 3}
     layer, mask = block(kernels=kernels, pre_norm=pre_norm, **options), MASK[:, ::-1]
     if across:
@@ -274,7 +274,7 @@ def test_a_cache_gives_what_the_whole_gives(kernels, pre_norm, across, sizes):
     np.testing.assert_allclose(tf.concat(found, 1).numpy()[mask], expected.numpy()[mask], atol=1e-12)
 
 
-def test_no_step_sees_a_later_one():
+def test_causal_outputs_do_not_depend_on_later_steps():
     layer = block(causal=True)
     before = layer(X).numpy()
     for step in range(1, STEPS):
@@ -286,7 +286,7 @@ def test_no_step_sees_a_later_one():
 
 
 class Prompted:
-    """Steps through two blocks, pre-norm and causal, behind a table of ids; reads a prompt but for its last id at once."""
+    """A causal stepper with two pre-norm blocks after an embedding; reads a prompt without its last id in one call."""
 
     max_length, input_name, vocab = 6, "prompt_ids", 9
 
@@ -312,7 +312,7 @@ class Prompted:
 
 
 @pytest.mark.parametrize("search", [decoding.greedy, functools.partial(decoding.beam, width=1)], ids=["greedy", "beam"])
-def test_a_causal_decoder_goes_on_from_a_prompt(search):
+def test_a_causal_decoder_continues_a_prompt(search):
     model = Prompted()
     prompts = np.random.default_rng(0).integers(4, model.vocab, (4, 5)).astype(np.int32)
     found = search(model)({"prompt_ids": tf.constant(prompts)})
@@ -336,24 +336,24 @@ def test_a_causal_decoder_goes_on_from_a_prompt(search):
     assert len({tuple(row) for row in found["token_ids"].numpy()}) > 1
 
 
-# --- The rest --------------------------------------------------------------------------------------------------------
+# --- Other behaviour -------------------------------------------------------------------------------------------------
 
 
 @every_form
-def test_attention_dropout_drops_in_training_alone(kernels):
+def test_attention_dropout_is_active_only_in_training(kernels):
     layer = attention(kernels=kernels, dropout=0.5)
     assert (layer(X, training=True).numpy() != layer(X, training=True).numpy()).any()
     np.testing.assert_array_equal(layer(X, training=False), layer(X, training=False))
     without = attention(kernels=kernels)
     np.testing.assert_array_equal(layer(X, training=False), without(X))
     many = tf.function(lambda: tf.reduce_mean([layer(X, training=True) for _ in range(50)], axis=0))
-    # What is kept makes up for what is dropped.
+    # Kept values are scaled up to replace the dropped ones.
     np.testing.assert_allclose(np.mean([many() for _ in range(20)], axis=0), without(X), atol=0.4)
 
 
 @every_form
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_precision_whole_and_step_by_step(kernels, policy):
+def test_half_precision_is_close_whole_and_step_by_step(kernels, policy):
     options = {"causal": True, "cross_attention": True, "kernels": kernels}
     layer, exact = block(dtype=policy, **options), block(**options)
     dtype = keras.DTypePolicy(policy).compute_dtype
@@ -371,8 +371,8 @@ def test_precision_whole_and_step_by_step(kernels, policy):
 
 @every_form
 @pytest.mark.parametrize("across", [False, True])
-def test_blocks_in_a_model_come_back_from_its_file(kernels, across, tmp_path):
-    """Keras's mask reaches the blocks, of the inputs and of the memory."""
+def test_blocks_are_restored_from_a_model_file(kernels, across, tmp_path):
+    """Keras's masks of the inputs and of the memory reach the blocks."""
     keras.utils.set_random_seed(0)
     ids, others = keras.Input((None,), dtype="int32"), keras.Input((None,), dtype="int32")
     x, memory = (keras.layers.Embedding(9, DIM, mask_zero=True)(i) for i in (ids, others))
@@ -388,7 +388,7 @@ def test_blocks_in_a_model_come_back_from_its_file(kernels, across, tmp_path):
     np.testing.assert_allclose(model(given)[:, :3], shorter, atol=1e-5)
 
 
-def test_every_kernel_starts_from_other_numbers():
+def test_kernels_have_different_initial_values():
     one = keras.initializers.HeNormal()
     for layer in (Attention(HEADS), Attention(HEADS, kernels="per_head", kernel_initializer=one)):
         layer.build((None, None, DIM))
@@ -396,13 +396,13 @@ def test_every_kernel_starts_from_other_numbers():
         assert all((first != other).any() for other in others)
 
 
-def test_every_activation_is_what_keras_has():
+def test_activations_equal_those_of_keras():
     x = np.linspace(-6, 6, 101)
     gelu = keras.activations.gelu
     theirs = {"gelu": gelu, "gelu_tanh": functools.partial(gelu, approximate=True)}
     for name, function in ACTIVATIONS.items():
         expected = theirs.get(name, getattr(keras.activations, name, None))(tf.constant(x))
-        # Keras keeps its constants in float32.
+        # Keras stores its constants in float32.
         np.testing.assert_allclose(function(tf.constant(x)), expected, rtol=1e-6, atol=1e-8)
 
 
@@ -424,6 +424,6 @@ def test_every_activation_is_what_keras_has():
         (lambda: block()(X, MEMORY_X), "has no cross_attention; received a memory"),
     ],
 )
-def test_what_cannot_be_is_answered(call, message):
+def test_invalid_arguments_are_rejected(call, message):
     with pytest.raises(zoo.UsageError, match=message):
         call()

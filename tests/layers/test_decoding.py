@@ -1,4 +1,4 @@
-"""Decoding step by step against independent searches: greedy, beam, and the best of all answers."""
+"""Step-by-step decoding compared with independent searches: greedy, beam and exhaustive."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def compiled(model: keras.Model):
 
 
 def log_likely(model: keras.Model, source: np.ndarray, beginnings: list) -> np.ndarray:
-    """Of one row, from a whole forward pass: log probabilities of what follows each of some equally long beginnings.
+    """Returns the log probabilities of the next id after equally long beginnings, from a whole forward pass of one row.
 
-    Padding, unknown and start cannot follow.
+    Padding, unknown and start ids cannot follow.
     """
     targets = np.array([[START, *ids] for ids in beginnings], np.int32)
     out = np.asarray(compiled(model)(np.repeat(source, len(targets), axis=0), targets), np.float64)[:, -1]
@@ -70,7 +70,7 @@ def python_beam(model, source, longest: int, width: int, alpha: float = 0.6) -> 
 
 
 def exhaustive(model, source, longest: int) -> tuple[list[int], float]:
-    """The best of all answers that end."""
+    """Returns the best of all finished outputs."""
     best: tuple[list[int], float] = ([], -np.inf)
     level: list[tuple[list[int], float]] = [([], 0.0)]
     for length in range(1, longest + 1):
@@ -90,7 +90,7 @@ def padded(ids: list[int], length: int) -> list[int]:
 
 @every_model
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_greedy_is_the_likeliest_step_by_step(name, num_layers):
+def test_greedy_selects_the_most_likely_id_at_each_step(name, num_layers):
     model, source = wild(name, num_layers=num_layers, seed=num_layers), some_sources()
     found = searching(name, model, "greedy")(source)
     assert found["token_ids"].dtype == np.int32 and found["score"].dtype == np.float32
@@ -103,7 +103,7 @@ def test_greedy_is_the_likeliest_step_by_step(name, num_layers):
 
 @every_model
 @pytest.mark.parametrize("seed", [2, 4])
-def test_beam_is_an_independent_beam(name, seed):
+def test_beam_equals_an_independent_implementation(name, seed):
     model, source = wild(name, seed=seed), some_sources(seed=seed)
     found = searching(name, model, "beam")(source)
     for i in range(6):
@@ -114,7 +114,7 @@ def test_beam_is_an_independent_beam(name, seed):
 
 @every_model
 @pytest.mark.parametrize(("width", "alpha"), [(2, 0.0), (3, 1.0)])
-def test_beams_of_other_widths_and_penalties(name, width, alpha):
+def test_beams_of_other_widths_and_penalties_equal_the_reference(name, width, alpha):
     model, source = wild(name, seed=5), some_sources(seed=5)
     found = decoding.beam(STEPPERS[name](model), width, alpha)({"source_ids": tf.constant(source)})
     for i in range(6):
@@ -124,7 +124,7 @@ def test_beams_of_other_widths_and_penalties(name, width, alpha):
 
 
 class Written:
-    """A stepper whose log probabilities are written down: by the number of ids so far and the last id."""
+    """A stepper with explicit log probabilities, which depend on the number of ids so far and on the last id."""
 
     max_length, input_name = 4, "source_ids"
 
@@ -143,8 +143,8 @@ class Written:
         return tf.gather(self._table[position], ids), state
 
 
-def test_bad_answers_that_end_early_do_not_end_the_search():
-    """A sure model ends several unlikely answers before its own is complete."""
+def test_unlikely_outputs_that_end_early_do_not_end_the_search():
+    """A confident model finishes several unlikely outputs before the best output is complete."""
     sure, end = {END: 0.3, 6: 0.7}, {END: 1.0}
     junk = {(1, 5): end, (1, 6): end, (2, 6): end, (2, 5): end}
     likely = {(0, START): {4: 0.97, 5: 0.01, 6: 0.01, END: 0.01}, (1, 4): {4: 0.98, 5: 0.01, END: 0.01}, **junk}
@@ -155,7 +155,7 @@ def test_bad_answers_that_end_early_do_not_end_the_search():
 
 
 @every_model
-def test_a_wide_beam_finds_the_best_of_all(name):
+def test_a_wide_beam_finds_the_best_output(name):
     model = wild(name, target_vocab_size=7, max_length=4)
     source = some_sources(4, steps=4)
     wide = decoding.beam(STEPPERS[name](model), 400)({"source_ids": tf.constant(source)})
@@ -166,7 +166,7 @@ def test_a_wide_beam_finds_the_best_of_all(name):
 
 
 @every_model
-def test_a_beam_of_one_is_greedy(name):
+def test_a_beam_of_width_one_equals_greedy(name):
     model, source = wild(name), some_sources(20)
     beam, likeliest = decoding.beam(STEPPERS[name](model), 1), searching(name, model, "greedy")
     for seed in range(5):
@@ -178,7 +178,7 @@ def test_a_beam_of_one_is_greedy(name):
 
 @every_model
 @pytest.mark.parametrize("kind", ["greedy", "beam"])
-def test_an_answer_does_not_depend_on_the_batch(name, kind):
+def test_outputs_do_not_depend_on_the_batch(name, kind):
     search, source = searching(name, wild(name, seed=1), kind), some_sources(9)
     together = search(source)
     wider = search(np.pad(source, ((0, 0), (0, 2))))
@@ -191,7 +191,7 @@ def test_an_answer_does_not_depend_on_the_batch(name, kind):
 
 @every_model
 @pytest.mark.parametrize("kind", ["greedy", "beam"])
-def test_an_answer_that_never_ends_is_cut(name, kind):
+def test_outputs_without_an_end_are_truncated(name, kind):
     model, source = wild(name), some_sources()
     search = searching(name, model, kind)
     bias = model.get_layer("target_embedding").bias
@@ -204,7 +204,7 @@ def test_an_answer_that_never_ends_is_cut(name, kind):
 
 
 @every_model
-def test_reserved_ids_are_never_answered(name):
+def test_reserved_ids_are_never_returned(name):
     model = wild(name)
     bias = model.get_layer("target_embedding").bias
     bias.assign(bias + 50.0 * tf.reduce_sum(tf.one_hot([0, 1, 2], bias.shape[0]), 0))
@@ -217,7 +217,7 @@ def test_reserved_ids_are_never_answered(name):
 
 @pytest.mark.slow
 @every_model
-def test_saved_and_rebuilt_models_decode_alike(name, tmp_path):
+def test_saved_and_rebuilt_models_decode_identically(name, tmp_path):
     model, source = wild(name), some_sources()
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
@@ -233,7 +233,7 @@ def test_saved_and_rebuilt_models_decode_alike(name, tmp_path):
 
 
 @every_model
-def test_half_precision_decodes_as_it_computes(name):
+def test_half_precision_scores_are_finite_float32(name):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -1,4 +1,4 @@
-"""Attention with a gradient of its own, against NumPy and against TensorFlow's gradient of the plain formula."""
+"""Attention with a custom gradient, compared with NumPy and with TensorFlow's gradient of the plain formula."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plain(q, k, v, mask):
 
 @every_mask
 @pytest.mark.parametrize("training", [False, True])
-def test_values_and_gradients(mask, training):
+def test_values_and_gradients_equal_the_plain_formula(mask, training):
     results = []
     for function in (lambda *a: dot_product.attend(*a, training), plain):
         sources = [tf.constant(a) for a in (QUERIES, KEY, VALUES)]
@@ -40,27 +40,27 @@ def test_values_and_gradients(mask, training):
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def test_what_is_out_of_reach_is_not_read_at_all():
+def test_masked_values_have_no_effect():
     read = dot_product.attend(QUERIES, KEY, VALUES, tf.constant(PADDED))
     changed = np.where(PADDED[:, :, 0, :, None], VALUES, 1e30)
     np.testing.assert_array_equal(dot_product.attend(QUERIES, KEY, changed, tf.constant(PADDED)), read)
-    np.testing.assert_allclose(read[2], np.broadcast_to(VALUES[2, :, :1], read[2].shape))  # one key only
+    np.testing.assert_allclose(read[2], np.broadcast_to(VALUES[2, :, :1], read[2].shape))  # only one key is readable
 
 
-def test_a_query_that_may_read_nothing_reads_all_alike():
+def test_a_fully_masked_query_attends_uniformly():
     nothing = tf.zeros((BATCH, 1, 1, KEYS), tf.bool)
     read = dot_product.attend(*(tf.cast(a, tf.float32) for a in (QUERIES, KEY, VALUES)), nothing, True)
     np.testing.assert_allclose(read, np.broadcast_to(VALUES.mean(2, keepdims=True), read.shape), atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision(dtype):
+def test_half_precision_is_close(dtype):
     read = dot_product.attend(*(tf.cast(a, dtype) for a in (QUERIES, KEY, VALUES)), tf.constant(PADDED), True)
     assert read.dtype == dtype
     np.testing.assert_allclose(tf.cast(read, tf.float64), plain(QUERIES, KEY, VALUES, PADDED), atol=0.05)
 
 
-def test_gradients_of_gradients_raise_in_training():
+def test_second_gradients_raise_in_training():
     q = tf.constant(QUERIES)
     with tf.GradientTape() as outer:
         outer.watch(q)

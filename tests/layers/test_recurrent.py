@@ -1,4 +1,4 @@
-"""The zoo's LSTM and GRU against Keras's: outputs, states and every gradient, for every mask and option."""
+"""The zoo's LSTM and GRU compared with Keras's: outputs, states and gradients, for every mask and option."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MASKS = {
 
 
 def pair(kind, dtype="float64", **options):
-    """Returns the zoo's layer and Keras's with the same random weights."""
+    """Returns the zoo's layer and Keras's layer with the same random weights."""
     layers = [cls(UNITS, dtype=dtype, **options) for cls in PAIRS[kind]]
     rng = np.random.default_rng(1)
     for layer in layers:
         layer.build((None, None, CHANNELS))
-    values = [rng.normal(size=w.shape) * 0.5 for w in layers[0].weights]  # biases too: zeros would hide an error
+    values = [rng.normal(size=w.shape) * 0.5 for w in layers[0].weights]  # sets biases too: zeros would hide an error
     for layer in layers:
         layer.set_weights(values)
     assert [w.path.split("/", 1)[1] for w in layers[0].weights] == [w.path.split("/", 1)[1] for w in layers[1].weights]
@@ -41,19 +41,19 @@ def inputs(dtype="float64"):
 
 
 def outputs_and_gradients(layer, x, mask, training, start=None, graph=False):
-    """Returns everything that a layer answers, and the gradients of inputs, weights and initial states."""
+    """Returns all outputs of a layer, and the gradients of inputs, weights and initial states."""
 
     def run(x):
         begin = None if start is None else [tf.constant(s) for s in start]
         with tf.GradientTape() as tape:
             tape.watch([x, *(begin or [])])
             answers = tf.nest.flatten(layer(x, mask=mask, training=training, initial_state=begin))
-            # Of every value another factor: gradients that are summed or mixed up would show.
+            # Each value has a different factor, so that summed or mixed gradients cannot cancel.
             total = tf.add_n([tf.reduce_sum(tf.sin(a * (i + 1)) * tf.cos(a)) for i, a in enumerate(answers)])
         sources = [x, *(begin or []), *(v.value for v in layer.trainable_variables)]
         return answers, [tf.convert_to_tensor(g) for g in tape.gradient(total, sources)]
 
-    if graph:  # of unknown batch and length
+    if graph:  # with unknown batch size and length
         run = tf.function(run, input_signature=[tf.TensorSpec([None, None, CHANNELS], x.dtype)])
     return tf.nest.map_structure(lambda t: t.numpy(), run(tf.constant(x)))
 
@@ -70,7 +70,7 @@ def assert_same(kind, dtype, tolerance, mask=None, training=True, start=None, gr
 @every_kind
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("backwards", [False, True])
-def test_equals_keras_for_every_mask(kind, mask, backwards):
+def test_layers_equal_keras_for_every_mask(kind, mask, backwards):
     options = {"return_sequences": True, "return_state": True, "go_backwards": backwards}
     assert_same(kind, "float64", 1e-10, MASKS[mask], **options)
 
@@ -79,7 +79,7 @@ def test_equals_keras_for_every_mask(kind, mask, backwards):
 @pytest.mark.parametrize(
     ("training", "mask"), [(False, "a row without any step"), (True, "padded behind"), (True, "holes")]
 )
-def test_equals_keras_in_a_graph_in_float32_from_given_states(kind, mask, training):
+def test_layers_equal_keras_in_a_float32_graph_with_initial_states(kind, mask, training):
     states = 2 if kind == "LSTM" else 1
     start = np.random.default_rng(3).normal(size=(states, BATCH, UNITS)).astype("float32")
     assert_same(kind, "float32", 1e-5, MASKS[mask], training, start, graph=True, return_state=True)
@@ -89,8 +89,8 @@ def test_equals_keras_in_a_graph_in_float32_from_given_states(kind, mask, traini
 @pytest.mark.parametrize(
     "options", [{}, {"return_sequences": True}, {"use_bias": False}, {"dropout": 0.4, "seed": 3}, ZEROS]
 )
-def test_options_of_keras(kind, options):
-    """With dropout too: from the same seed both draw the same mask."""
+def test_options_have_the_same_effect_as_in_keras(kind, options):
+    """Also with dropout: with the same seed, both layers draw the same mask."""
     for mask in ("padded behind", "holes") if options == ZEROS else ("padded behind",):
         for training in (True, False):
             assert_same(kind, "float64", 1e-10, MASKS[mask], training, **options)
@@ -106,20 +106,20 @@ def test_options_of_keras(kind, options):
         {"recurrent_activation": "hard_sigmoid"},
     ],
 )
-def test_what_the_loops_do_not_know_is_left_to_keras(kind, options):
+def test_unsupported_options_use_the_implementation_of_keras(kind, options):
     ours, theirs = pair(kind, "float64", return_sequences=True, **options)
     mask = MASKS["holes"]
     np.testing.assert_array_equal(ours(inputs(), mask=mask, training=True), theirs(inputs(), mask=mask, training=True))
 
 
-def test_the_reset_gate_before_the_product_is_left_to_keras():
+def test_reset_before_the_product_uses_the_implementation_of_keras():
     ours, theirs = pair("GRU", reset_after=False)
     np.testing.assert_array_equal(ours(inputs(), training=True), theirs(inputs(), training=True))
 
 
 @every_kind
-def test_the_loops_are_used_at_all(kind, monkeypatch):
-    """Else every comparison above would compare Keras with itself."""
+def test_the_loops_are_really_used(kind, monkeypatch):
+    """Otherwise, every comparison above would compare Keras with itself."""
 
     def forbidden(*_, **__):
         raise AssertionError("Keras's own loop")
@@ -132,7 +132,7 @@ def test_the_loops_are_used_at_all(kind, monkeypatch):
 
 
 @every_kind
-def test_both_directions_and_back_from_a_config(kind):
+def test_bidirectional_layers_equal_keras_and_survive_a_config(kind):
     ours, theirs = (keras.layers.Bidirectional(layer) for layer in pair(kind, return_sequences=True))
     again = keras.layers.Bidirectional.from_config(ours.get_config())
     assert type(again.forward_layer) is PAIRS[kind][0]
@@ -141,7 +141,7 @@ def test_both_directions_and_back_from_a_config(kind):
     values = [np.random.default_rng(1).normal(size=w.shape) for w in ours.weights]
     for layer in (ours, theirs, again):
         layer.set_weights(values)
-    for mask in MASKS.values():  # both directions answer a masked step with zeros
+    for mask in MASKS.values():  # both directions return zeros at masked steps
         for layer in (ours, again):
             np.testing.assert_allclose(layer(inputs(), mask=mask), theirs(inputs(), mask=mask), atol=1e-10)
 
@@ -161,7 +161,7 @@ def test_states_are_carried_from_batch_to_batch(kind):
 
 
 @every_kind
-def test_half_precision_is_nearer_to_the_truth_than_keras(kind):
+def test_half_precision_is_at_least_as_exact_as_keras(kind):
     exact = pair(kind, "float64", return_sequences=True)[0](inputs()).numpy()
     ours, theirs = (layer(inputs()) for layer in pair(kind, "mixed_bfloat16", return_sequences=True))
     assert ours.dtype == theirs.dtype == tf.bfloat16
@@ -170,8 +170,8 @@ def test_half_precision_is_nearer_to_the_truth_than_keras(kind):
 
 
 @every_kind
-def test_gradients_of_gradients_raise_or_are_right(kind):
-    """In training the loops keep values that a second gradient would take for constants: silently wrong."""
+def test_second_gradients_raise_or_are_correct(kind):
+    """In training, the loops save values; a second gradient would treat them as constants and be silently wrong."""
 
     def second(layer, training):
         x = tf.constant(inputs())
@@ -190,7 +190,7 @@ def test_gradients_of_gradients_raise_or_are_right(kind):
 
 
 @every_kind
-def test_several_steps_inside_one_call_compiled_by_xla_too(kind):
+def test_several_steps_per_call_work_with_and_without_xla(kind):
     ours, theirs = pair(kind, "float32")
 
     def slope(layer, x):
@@ -213,7 +213,7 @@ def test_several_steps_inside_one_call_compiled_by_xla_too(kind):
 
 
 @every_kind
-def test_a_saved_model_of_core_ops(kind, tmp_path):
+def test_saved_models_and_keras_files_give_the_same_outputs(kind, tmp_path):
     layer = pair(kind, "float32", return_sequences=True)[0]
     layer_inputs = keras.Input((None, CHANNELS))
     model = keras.Model(layer_inputs, layer(keras.layers.Masking()(layer_inputs)))
@@ -230,8 +230,8 @@ def test_a_saved_model_of_core_ops(kind, tmp_path):
 @every_kind
 @pytest.mark.parametrize("steps", [1, 9, 17, 24])
 @pytest.mark.parametrize("known", [False, True])
-def test_lengths_around_those_of_an_iteration(kind, steps, known):
-    """Short series without a loop, known lengths by a divisor, unknown ones filled up; few rows in one loop, many in two."""
+def test_lengths_near_the_steps_per_iteration_equal_keras(kind, steps, known):
+    """Short series use no loop, known lengths a divisor, unknown lengths padding. Many rows use two loops."""
     ours, theirs = pair(kind, return_sequences=True, return_state=True)
     for ours.form in (lstm_gru.LIVE, lstm_gru.SHARED, lstm_gru.PORTABLE):
         run = tf.function(
@@ -246,7 +246,7 @@ def test_lengths_around_those_of_an_iteration(kind, steps, known):
 @every_kind
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("options", [{}, ZEROS, {"return_sequences": True, "go_backwards": True}])
-def test_many_rows_for_every_mask(kind, mask, options):
+def test_many_rows_equal_keras_for_every_mask(kind, mask, options):
     ours, theirs = pair(kind, **options)
     x = np.tile(inputs(), (2, 1, 1))
     mask = None if MASKS[mask] is None else np.tile(MASKS[mask], (2, 1))
@@ -257,7 +257,7 @@ def test_many_rows_for_every_mask(kind, mask, options):
 @pytest.mark.parametrize(
     "options", [{}, {"return_sequences": True, "return_state": True}, {"use_bias": False}, {"unroll": True}]
 )
-def test_the_fused_op_is_the_same_lstm(mask, options):
+def test_the_fused_op_equals_the_lstm(mask, options):
     ours, theirs = pair("LSTM", "float32", **options)
     ours.packed, ours.form = tuple(map(tf.Variable, ours.pack_weights())), lstm_gru.SHARED
     start = list(np.random.default_rng(3).normal(size=(2, BATCH, UNITS)).astype("float32"))
@@ -272,8 +272,8 @@ def test_the_fused_op_is_the_same_lstm(mask, options):
 
 
 @every_kind
-def test_two_loops_share_many_rows(kind):
-    """67 rows are 33 and 34."""
+def test_many_rows_are_split_into_two_loops(kind):
+    """67 rows are split into 33 and 34."""
     ours, theirs = pair(kind, "float32", return_sequences=True, return_state=True)
     ours.packed, ours.form = tuple(map(tf.Variable, ours.pack_weights())) or None, lstm_gru.SHARED
     x = np.random.default_rng(2).normal(size=(67, STEPS, CHANNELS)).astype("float32")
@@ -283,14 +283,14 @@ def test_two_loops_share_many_rows(kind):
 
 
 @pytest.mark.parametrize("options", [{"activation": "relu"}, {"recurrent_activation": "hard_sigmoid"}])
-def test_what_the_fused_op_does_not_compute_is_not_packed(options):
+def test_unsupported_options_are_not_packed_for_the_fused_op(options):
     assert pair("LSTM", "float32", **options)[0].pack_weights() == ()
     assert pair("LSTM", "float64")[0].pack_weights() == (), "its kernel knows no float64"
 
 
 @pytest.mark.parametrize("kind", [lstm_gru.LSTM, lstm_gru.GRU])
-def test_nothing_is_drawn_outside_training(kind):
-    """Keras's layers advance a seed at every call; then a served graph assigns variables, and evaluating changes a run."""
+def test_no_random_numbers_are_drawn_outside_training(kind):
+    """Keras's layers advance a seed at every call, so serving would assign variables and evaluation would change runs."""
     layer = kind(3, return_sequences=True, dropout=0.5, recurrent_dropout=0.5, seed=1)
     x = tf.random.stateless_uniform([2, 4, 3], seed=(0, 0))
     layer.build(x.shape)

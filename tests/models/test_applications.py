@@ -1,4 +1,4 @@
-"""The architectures of `keras.applications`: the same parameters, the same scaling, the same answers from the same file."""
+"""The architectures of `keras.applications`: equal parameter counts, scaling, and outputs from the same file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo.layers.images import ImageNetScaling
 
 applications = keras.applications
 
-# name: (the model in keras.applications, its own scaling of 0 to 255, further arguments of both)
+# name: (the model in keras.applications, its scaling of 0 to 255, other arguments of both)
 FAMILIES = {
     "resnet50": (applications.ResNet50, applications.resnet50.preprocess_input, {}),
     "vgg16": (applications.VGG16, applications.vgg16.preprocess_input, {}),
@@ -33,7 +33,7 @@ def theirs(name: str, size: int = 32, classes: int = 4, **changes) -> keras.Mode
 
 
 def settle(model: keras.Model, images: np.ndarray) -> None:
-    """Makes the statistics of every normalisation those of the images; as drawn, they let next to nothing through."""
+    """Sets the statistics of every normalization to those of the images; the initial ones suppress nearly all signal."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
@@ -65,7 +65,7 @@ IMAGENET = applications.imagenet_utils.preprocess_input
 
 @pytest.mark.parametrize("mode", ["caffe", "tf", "torch"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_scaling_is_that_of_keras(mode, channels):
+def test_scaling_equals_keras(mode, channels):
     images = levels(5, channels)
     expected = IMAGENET(np.repeat(images, 3 // channels, axis=-1), mode=mode)
     found = np.asarray(ImageNetScaling(mode)(images / 255))
@@ -74,7 +74,7 @@ def test_scaling_is_that_of_keras(mode, channels):
 
 
 @every_family
-def test_every_family_scales_as_its_own_preprocessing_does(name):
+def test_every_family_scales_like_its_keras_preprocessing(name):
     images = levels(32)
     _, preprocess, _ = FAMILIES[name]
     expected = preprocess(images.copy())
@@ -83,7 +83,7 @@ def test_every_family_scales_as_its_own_preprocessing_does(name):
     np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-6, atol=3e-5)
 
 
-def test_scaling_survives_its_config_and_half_precision():
+def test_scaling_is_restored_from_config_and_works_in_half_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         layer = ImageNetScaling("caffe", name="scaling")
@@ -98,18 +98,18 @@ def test_scaling_survives_its_config_and_half_precision():
     )
 
 
-def test_scaling_of_what_is_no_image():
+def test_unknown_modes_and_channels_are_rejected():
     with pytest.raises(zoo.UsageError, match=r"^mode is 'cafe'. Did you mean 'caffe'\?$"):
         ImageNetScaling("cafe")
     with pytest.raises(zoo.UsageError, match=r"have 4 channels; expected 1 \(grey\) or 3 .* Pass one of them\.$"):
         ImageNetScaling("tf")(np.zeros((1, 8, 8, 4)))
 
 
-# --- The same model ---------------------------------------------------------------------------------------------------
+# --- Equality of the models -------------------------------------------------------------------------------------------
 
 
 @every_family
-def test_as_many_parameters_as_keras_counts(name):
+def test_parameter_counts_equal_keras(name):
     model = ours(name, num_classes=11, channels=1)
     assert model.count_params() == theirs(name, classes=11).count_params(), "grey is repeated, the architecture stays"
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -117,7 +117,7 @@ def test_as_many_parameters_as_keras_counts(name):
     assert all(norm.synchronized and norm.momentum == 0.9 for norm in norms)
 
 
-# As users have them: the weights alone, the whole model, the whole model as Keras 2 wrote it.
+# Common file formats: the weights, the whole model, and the whole model as written by Keras 2.
 FILES = {
     "resnet50": "theirs.keras",
     "vgg16": "theirs.weights.h5",
@@ -131,9 +131,9 @@ def write(model: keras.Model, file: Path) -> str:
 
 
 @every_family
-def test_a_file_of_keras_gives_the_answers_of_keras(name, tmp_path):
+def test_a_keras_file_gives_the_outputs_of_keras(name, tmp_path):
     images = levels()
-    # Both get the very same numbers: where three images hardly vary in a channel, the last bit would decide the answer.
+    # Both get exactly the same numbers: where a channel hardly varies, the last bit would change the output.
     fresh = ours(name)
     scaling = keras.Model(fresh.input, fresh.get_layer("scaling").output)
     scaled = np.asarray(scaling(images / 255))
@@ -145,7 +145,7 @@ def test_a_file_of_keras_gives_the_answers_of_keras(name, tmp_path):
     np.testing.assert_allclose(answers(model, images / 255), expected, atol=1e-4)
 
 
-def test_grey_is_repeated(tmp_path):
+def test_grey_images_are_repeated_to_three_channels(tmp_path):
     file = write(theirs("mobilenet_v2"), tmp_path / "theirs.weights.h5")
     images = levels(channels=1) / 255
     expected = answers(ours("mobilenet_v2", weights=file), np.repeat(images, 3, axis=-1))
@@ -153,7 +153,7 @@ def test_grey_is_repeated(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
-def test_files_of_every_format_are_the_same(suffix, tmp_path):
+def test_files_of_every_format_give_the_same_weights(suffix, tmp_path):
     source = theirs("mobilenet_v2")
     model = ours("mobilenet_v2", weights=write(source, tmp_path / f"theirs{suffix}"))
     assert same_layer(model, source, "Conv1")
@@ -161,7 +161,7 @@ def test_files_of_every_format_are_the_same(suffix, tmp_path):
     assert same_layer(model, source, "probabilities", "predictions")
 
 
-def test_other_classes_take_all_but_the_last_layer(tmp_path):
+def test_another_number_of_classes_loads_all_but_the_last_layer(tmp_path):
     source = theirs("mobilenet_v2", classes=9)
     source.save_weights(tmp_path / "nine.weights.h5")
     keras.utils.set_random_seed(3)
@@ -176,13 +176,13 @@ def test_other_classes_take_all_but_the_last_layer(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
-def test_a_file_without_the_top(suffix, tmp_path):
+def test_a_file_without_the_top_is_loaded(suffix, tmp_path):
     source = theirs("mobilenet_v2", include_top=False)
     model = ours("mobilenet_v2", weights=write(source, tmp_path / f"body{suffix}"))
     assert all(same_layer(source, model, layer.name) for layer in source.layers if layer.weights)
 
 
-def test_dense_layers_of_another_image_size_are_drawn_anew(tmp_path):
+def test_dense_layers_of_another_image_size_are_initialized_randomly(tmp_path):
     source = theirs("vgg16", size=32)
     source.save_weights(tmp_path / "small.weights.h5")
     model = ours("vgg16", size=64, weights=str(tmp_path / "small.weights.h5"))
@@ -191,14 +191,14 @@ def test_dense_layers_of_another_image_size_are_drawn_anew(tmp_path):
     assert not same_layer(source, model, "fc2"), "what reads new features starts anew too"
 
 
-def test_a_model_of_this_package_is_a_source_too(tmp_path):
+def test_weights_can_be_loaded_from_a_model_of_this_package(tmp_path):
     first = ours("mobilenet_v2", num_classes=3, channels=1)
     first.save(tmp_path / "model.keras")
     again = ours("mobilenet_v2", num_classes=3, weights=str(tmp_path / "model.keras"))
     assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), again.get_weights(), strict=True))
 
 
-def test_a_file_of_weights_that_is_none(tmp_path):
+def test_invalid_weight_files_are_rejected(tmp_path):
     (tmp_path / "text.h5").write_text("no weights")
     with pytest.raises(zoo.UsageError, match=r"text.h5 is not a file of Keras weights \(.*\)\. Pass a \.weights\.h5"):
         ours("mobilenet_v2", weights=str(tmp_path / "text.h5"))
@@ -210,7 +210,7 @@ def test_a_file_of_weights_that_is_none(tmp_path):
         ours("mobilenet_v2", weights=tmp_path / "text.h5")
 
 
-def test_a_file_of_another_architecture(tmp_path):
+def test_a_file_of_another_architecture_is_rejected(tmp_path):
     theirs("mobilenet_v2").save_weights(tmp_path / "mobile.weights.h5")
     file = str(tmp_path / "mobile.weights.h5")
     with pytest.raises(
@@ -228,7 +228,7 @@ def test_a_file_of_another_architecture(tmp_path):
 
 
 @every_family
-def test_an_image_that_is_too_small(name):
+def test_too_small_images_are_rejected(name):
     message = (
         r"^An image of 32x31 is too small: it is halved five times, which needs at least 32x32\. "
         r"Pass input_shape=\[32, 32, 1\], say\.$"
@@ -240,18 +240,18 @@ def test_an_image_that_is_too_small(name):
 
 
 @every_family
-def test_the_smallest_image_of_keras_is_the_same(name):
+def test_the_smallest_image_size_equals_keras(name):
     with pytest.raises(ValueError, match="at least 32x32"):
         FAMILIES[name][0](weights=None, include_top=False, input_shape=(31, 31, 3))
 
 
 @pytest.mark.parametrize("wrong", [0, -1.0, "wide", None, True])
-def test_an_alpha_that_is_none(wrong):
+def test_invalid_alpha_is_rejected(wrong):
     with pytest.raises(zoo.UsageError, match=r"^alpha is .*; expected a factor above 0\. Pass alpha=1\.0, say\.$"):
         ours("mobilenet_v2", alpha=wrong)
 
 
-def test_normalisation_keeps_its_settings():
+def test_normalization_keeps_its_settings():
     model = ours("mobilenet_v2", batch_norm_momentum=0.8)
     again = type(model).from_config(model.get_config())
     norms = [layer for layer in again.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -261,7 +261,7 @@ def test_normalisation_keeps_its_settings():
     np.testing.assert_array_equal(answers(again, levels() / 255), answers(model, levels() / 255))
 
 
-def test_a_momentum_that_is_none():
+def test_invalid_momentum_is_rejected():
     with pytest.raises(zoo.UsageError, match=r"momentum is 1\.0; expected a fraction"):
         ours("mobilenet_v2", batch_norm_momentum=1.0)
 
@@ -294,6 +294,6 @@ print(max(float(abs(a - b).max()) for a, b in zip(one, two, strict=True)))
 
 
 @pytest.mark.slow
-def test_two_replicas_normalise_as_one_device_does(run_python):
+def test_two_replicas_normalize_like_one_device(run_python):
     done = run_python(SYNCHRONISED, TF_CPP_MIN_LOG_LEVEL="3")
     assert float(done.stdout.splitlines()[-1]) < 1e-5

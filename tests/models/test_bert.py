@@ -1,4 +1,4 @@
-"""BERT itself: sizes, parameters, padding, features, dropout and messages."""
+"""The BERT model: sizes, parameters, padding, features, dropout and messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zoo.models.bert import build_bert_tiny_model, make_features
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A model and its folder; nothing changes either."""
+    """A model and its folder; tests must not change them."""
     keras.utils.set_random_seed(2)
     model = zoo.build("bert", vocab_size=20, num_classes=3, **SMALL)
     return model, save_folder(model, tmp_path_factory.mktemp("small") / "model", labels=["x", "y", "z"])
@@ -31,7 +31,7 @@ def small(tmp_path_factory):
 def parameters_of(
     vocab_size, num_classes, hidden_size, num_layers, intermediate_size, max_length=512, type_vocab_size=2
 ):
-    """Three tables and a norm; a block: four products, two in the middle, two norms; pooler and classifier."""
+    """Three tables and a norm; per block four projections, two dense layers and two norms; pooler and classifier."""
     h, i = hidden_size, intermediate_size
     block = 4 * (h * h + h) + h * i + i + i * h + h + 2 * 2 * h
     return (vocab_size + max_length + type_vocab_size + 2) * h + num_layers * block + h * h + h + (h + 1) * num_classes
@@ -48,7 +48,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_named_sizes_are_those_of_the_papers(size):
+def test_named_sizes_equal_the_papers(size):
     layers, hidden = SIZES[size]
     spec = zoo.get_spec(f"bert_{size}")
     default = {name: parameter.default for name, parameter in spec.parameters.items()}
@@ -63,7 +63,7 @@ def test_named_sizes_are_those_of_the_papers(size):
 @pytest.mark.parametrize(
     "size", [s if s in ("tiny", "mini") else pytest.param(s, marks=pytest.mark.slow) for s in SIZES]
 )
-def test_a_named_size_has_the_parameters_of_its_spec(size):
+def test_named_sizes_have_the_parameter_counts_of_their_specs(size):
     ((arguments, count),) = zoo.get_spec(f"bert_{size}").golden
     model = zoo.build(f"bert_{size}", **arguments)
     assert model.count_params() == count
@@ -71,24 +71,24 @@ def test_a_named_size_has_the_parameters_of_its_spec(size):
     assert zoo.registry.describe_build(model)["arguments"]["hidden_size"] == SIZES[size][1]
 
 
-def test_base_uncased_has_the_parameters_that_transformers_counts():
+def test_base_uncased_has_the_parameter_count_of_transformers():
     assert parameters_of(30_522, 2, 768, 12, 3072) == zoo.get_spec("bert").golden[0][1] == 109_483_778
 
 
-def test_initial_weights_are_those_of_the_paper():
+def test_initial_weights_follow_the_paper():
     model = build_bert_tiny_model(vocab_size=2000, num_classes=2)
     for weight in model.weights:
         values = np.asarray(weight)
         if values.ndim == 2 and values.size > 1000:
-            assert 0.016 < values.std() < 0.019 and np.abs(values).max() <= 0.04, weight.path  # cut at twice 0.02
+            assert 0.016 < values.std() < 0.019 and np.abs(values).max() <= 0.04, weight.path  # truncated at twice 0.02
         elif values.ndim == 1:
             assert (values == (1 if weight.path.endswith("gamma") else 0)).all(), weight.path
 
 
-# --- The model itself -------------------------------------------------------------------------------------------------
+# --- The model --------------------------------------------------------------------------------------------------------
 
 
-def test_padding_changes_nothing_and_both_features_are_what_numpy_says(small):
+def test_padding_has_no_effect_and_both_features_equal_numpy(small):
     model, _ = small
     features = make_features(model)
     rng = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def test_padding_changes_nothing_and_both_features_are_what_numpy_says(small):
     np.testing.assert_array_equal(found["pooled"], pooled)
 
 
-def test_the_exporter_answers_both_features(small):
+def test_exported_models_return_both_features(small):
     model, _ = small
     found = signatures.heads(model, types.SimpleNamespace(build={"name": "bert"}))
     ones = {name: tf.ones((2, 5), tf.int32) for name in ("token_ids", "token_type_ids", "padding_mask")}
@@ -131,7 +131,7 @@ def test_features_are_full_precision_under_a_mixed_policy():
     assert {value.dtype for value in found.values()} == {tf.float32}
 
 
-def test_dropout_of_attention_weights_has_the_right_gradient():
+def test_dropout_of_attention_weights_has_the_correct_gradient():
     rng = np.random.default_rng(0)
     q, k, v = (tf.constant(rng.normal(size=(2, 3, 5, 4)), tf.float64) for _ in range(3))
     kept = tf.constant(rng.integers(0, 2, (2, 3, 5, 5)) * 2.0, tf.float64)
@@ -152,7 +152,7 @@ def test_dropout_of_attention_weights_has_the_right_gradient():
     assert (np.abs(without - dot_product.attend(q, k, v, reachable, True, kept)) > 1e-3).any()
 
 
-def test_attention_dropout_drops_in_training_alone():
+def test_attention_dropout_is_active_only_in_training():
     arguments = {**zoo.get_spec("bert").tiny, "attention_dropout": 0.5}
     model = zoo.build("bert", **arguments)
     for weight in model.weights:
@@ -163,7 +163,7 @@ def test_attention_dropout_drops_in_training_alone():
     np.testing.assert_array_equal(model([ids, ids, ids], training=False), model([ids, ids, ids], training=False))
 
 
-def test_wrong_arguments_are_named():
+def test_messages_name_invalid_arguments():
     tiny = zoo.get_spec("bert").tiny
     for changes, message in (
         ({"num_heads": 4}, r"hidden_size=6 is not divisible by num_heads=4"),

@@ -1,4 +1,4 @@
-"""Matrix factorization against NumPy, a dense SVD and brute-force rankings."""
+"""Matrix factorization compared with NumPy, a dense SVD and brute-force rankings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zoo.models.matrix_factorization import closed_form, make_top_k
 # --- The model -------------------------------------------------------------------------------------------------------
 
 
-def test_ratings_equal_numpy_and_unknown_ones_add_nothing():
+def test_ratings_equal_numpy_and_unknown_ids_contribute_nothing():
     model = filled(5, 6)
     expected = numpy_scores(model, range(6))
     users, items = np.meshgrid(np.arange(6, dtype=np.int32), np.arange(1, 7, dtype=np.int32), indexing="ij")
@@ -38,11 +38,11 @@ def test_ratings_equal_numpy_and_unknown_ones_add_nothing():
 
 
 @pytest.mark.parametrize(("users", "items", "dim"), [(3, 2, 1), (100, 40, 50), (1, 1, 7)])
-def test_parameters_follow_the_formula(users, items, dim):
+def test_parameter_counts_equal_the_formula(users, items, dim):
     assert build(num_users=users, num_items=items, embedding_dim=dim).count_params() == (users + items) * (dim + 1) + 1
 
 
-def test_names_and_shapes():
+def test_names_and_shapes_are_as_documented():
     model = build(num_users=3, num_items=2)
     assert [(t.name, t.shape, t.dtype) for t in model.inputs] == [
         ("user_ids", (None,), "int32"),
@@ -51,7 +51,7 @@ def test_names_and_shapes():
     assert model.output_names == ["rating"] and model.output_shape == (None,)
 
 
-def test_answers_are_clipped_and_training_is_not():
+def test_ratings_are_clipped_only_in_inference():
     model = filled(4, 4, rating_range=(0, 1))
     ids = np.arange(1, 5, dtype=np.int32)
     expected = numpy_scores(model, ids)[np.arange(4), np.arange(4)]
@@ -60,7 +60,7 @@ def test_answers_are_clipped_and_training_is_not():
     np.testing.assert_allclose(model([ids, ids], training=False).numpy(), expected.clip(0, 1), atol=1e-5)
 
 
-def test_the_penalty_is_in_ratings():
+def test_the_penalty_is_divided_by_the_number_of_ratings():
     model = filled(5, 6, bias_regularization=3.0, factor_regularization=7.0, num_ratings=50)
     tables = {layer.name: np.asarray(layer.table) for layer in model.layers if isinstance(layer, KnownEmbedding)}
     squares = {name: float((table**2).sum()) for name, table in tables.items()}
@@ -70,7 +70,7 @@ def test_the_penalty_is_in_ratings():
     assert not build(num_users=2, num_items=2, bias_regularization=0, factor_regularization=0).losses
 
 
-def test_keras_file_gives_the_same_model(tmp_path):
+def test_keras_file_restores_the_same_model(tmp_path):
     model = filled(5, 6, rating_range=(0.5, 1), rating_mean=0.7)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
@@ -94,7 +94,7 @@ def test_keras_file_gives_the_same_model(tmp_path):
         ({"rating_range": 10}, "rating_range is 10; expected"),
     ],
 )
-def test_wrong_arguments_are_answered_with_their_name(arguments, message):
+def test_messages_name_the_invalid_argument(arguments, message):
     with pytest.raises(zoo.UsageError, match=message):
         build(**{"num_users": 3, "num_items": 3, **arguments})
 
@@ -110,8 +110,8 @@ def low_rank_ratings(rank=2, num_users=60, num_items=40, share=0.5, noise=0.1):
     return (users[~held], items[~held], ratings[~held]), (users[held], items[held], ratings[held])
 
 
-def test_gradient_descent_comes_near_the_noise():
-    """Low-rank ratings with noise of 0.1: biases alone leave an error of more than 1."""
+def test_gradient_descent_approaches_the_noise_level():
+    """Low-rank ratings with noise of 0.1: a model with only biases has an error of more than 1."""
     keras.utils.set_random_seed(0)
     (users, items, ratings), (test_users, test_items, test_ratings) = low_rank_ratings()
     weak = {"bias_regularization": 0.01, "factor_regularization": 0.01}
@@ -148,7 +148,7 @@ def test_gradient_descent_comes_near_the_noise():
 
 @pytest.mark.parametrize("dim", [1, 5, 20, 33])
 def test_closed_form_equals_a_dense_svd(dim):
-    """Rating by rating, with unknown users and items, pairs rated twice, and more factors than there are items."""
+    """Compares every rating, with unknown users and items, pairs rated twice, and more factors than items."""
     users, items, ratings = random_ratings()
     model = build(30, 20, dim, bias_regularization=2.0, num_ratings=len(ratings))
     closed_form(model, {"user_ids": users, "item_ids": items}, {"rating": ratings})
@@ -167,11 +167,11 @@ def test_closed_form_equals_a_dense_svd(dim):
     factors = [np.asarray(model.get_layer(name).table) for name in ("user_factors", "item_factors")]
     np.testing.assert_allclose(factors[0] @ factors[1].T, expected, atol=1e-4)
     norms = np.square(np.linalg.norm(factors[1], axis=0))
-    np.testing.assert_allclose(norms[:20], values[:dim], atol=1e-4)  # the largest first, its square root on either side
+    np.testing.assert_allclose(norms[:20], values[:dim], atol=1e-4)  # sorted by size; each side has the square root
     assert not norms[20:].any()
 
 
-def test_closed_form_is_the_same_again():
+def test_closed_form_is_reproducible():
     users, items, ratings = random_ratings()
     models = [build(30, 20, 6) for _ in range(2)]
     for model in models:
@@ -207,7 +207,7 @@ def test_closed_form_finds_a_low_rank_matrix():
         ([1.0, np.nan], "A rating is nan; expected numbers"),
     ],
 )
-def test_closed_form_refuses_what_it_cannot_use(ratings, message):
+def test_closed_form_rejects_invalid_ratings(ratings, message):
     ids = np.array([1, 2], np.int32)
     with pytest.raises(zoo.UsageError, match=message):
         closed_form(build(3, 3), {"user_ids": ids, "item_ids": ids}, {"rating": np.array(ratings)})
@@ -245,7 +245,7 @@ def test_top_k_equals_brute_force(num_items):
     np.testing.assert_allclose(found["score"], np.clip([[s for _, s in row] for row in expected], -2, 2), atol=1e-5)
 
 
-def test_a_score_is_the_rating():
+def test_scores_equal_the_ratings():
     model = filled(4, 30, rating_range=(-1, 1))
     users = np.array([0, 1, 4], np.int32)
     extras = {"seen_items": np.zeros((3, 0), np.int32), "popularity": np.arange(30)}
@@ -271,14 +271,14 @@ def test_a_score_is_the_rating():
     ],
     ids=lambda part: getattr(part, "__name__", None),
 )
-def test_examples_in_docstrings_run(module, thing):
+def test_docstring_examples_run(module, thing):
     names = {**vars(module), "zoo": zoo, "np": np, "tf": tf}
     test = doctest.DocTestParser().get_doctest(thing.__doc__, names, thing.__name__, None, None)
     lines: list[str] = []
     assert not doctest.DocTestRunner().run(test, out=lines.append).failed, "".join(lines)
 
 
-def test_layers_in_their_docstrings():
+def test_docstring_examples_of_the_layers_run():
     for layer in (KnownEmbedding, Rating):
         names = {"KnownEmbedding": KnownEmbedding, "Rating": Rating, "np": np}
         test = doctest.DocTestParser().get_doctest(layer.__doc__, names, layer.__name__, None, None)

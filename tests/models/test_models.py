@@ -1,6 +1,6 @@
-"""Every registered model, by what its spec says of it; then the arithmetic of single families, written out in NumPy.
+"""Every registered model, tested against its spec; then the arithmetic of single families, in explicit NumPy.
 
-Nothing above the line "Single families" knows a model by name: a new family is tested by being registered.
+The part above the line "Single families" names no model: a new family is tested once it is registered.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zoo import registry, tasks
 
 NAMES = zoo.list_models(variants=False)
 every_model = pytest.mark.parametrize("name", NAMES)
-# What takes long waits for `--slow` where a model has no small form.
+# Tests of models without a small form are marked slow and need `--slow`.
 HEAVY = {name for name in NAMES if zoo.get_spec(name).heavy}
 every_model_but_heavy_ones_slowly = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in NAMES]
@@ -37,7 +37,7 @@ def tiny(name: str, **changes) -> keras.Model:
 
 
 def some_inputs(name: str, model: keras.Model, batch: int) -> list[np.ndarray]:
-    """Random inputs of the right shape and type; ids stay below the vocabulary."""
+    """Returns random inputs of the right shape and type; ids stay below the vocabulary size."""
     rng = np.random.default_rng(1)
     arrays = []
     sizes = [
@@ -45,7 +45,7 @@ def some_inputs(name: str, model: keras.Model, batch: int) -> list[np.ndarray]:
     ]
     for tensor in model.inputs:
         shape = (batch, *(7 if side is None else side for side in tensor.shape[1:]))
-        if tensor.name == "positions":  # of steps, each of which is there once
+        if tensor.name == "positions":  # a permutation of the steps
             arrays.append(np.tile(np.arange(7, dtype=np.int32), (batch, 1)))
         elif keras.backend.is_int_dtype(tensor.dtype):
             arrays.append(rng.integers(1, min(sizes), shape).astype(tensor.dtype))
@@ -82,8 +82,8 @@ def test_the_spec_is_complete(name):
 
 
 @every_model
-def test_functional_with_chosen_names(name):
-    """A stranger calls inputs, outputs and layers by name through a SavedModel years later."""
+def test_models_are_functional_with_explicit_names(name):
+    """Users of a SavedModel call inputs, outputs and layers by name, even years later."""
     model = tiny(name)
     assert type(model).__name__ == "Functional", "a subclassed model cannot be rebuilt from its config"
     assert model.name == name
@@ -96,13 +96,13 @@ def test_functional_with_chosen_names(name):
 
 @every_model
 def test_a_second_model_has_the_same_layer_names(name):
-    """Names that Keras makes up carry a number that grows through the process: the second model's would differ."""
+    """Names that Keras generates contain a counter of the process, so the second model's names would differ."""
     assert [layer.name for layer in tiny(name).layers] == [layer.name for layer in tiny(name).layers]
 
 
 @every_model
 @pytest.mark.parametrize("batch", [1, 5])
-def test_forward(name, batch):
+def test_outputs_have_the_declared_shape_and_dtype(name, batch):
     model = tiny(name)
     outputs = forward(model, some_inputs(name, model, batch))
     assert outputs.shape[0] == batch
@@ -116,7 +116,7 @@ def test_forward(name, batch):
 
 
 @every_model_but_heavy_ones_slowly
-def test_an_example_is_answered_alike_alone_and_in_a_batch(name):
+def test_outputs_do_not_depend_on_the_batch(name):
     model = tiny(name)
     arrays = some_inputs(name, model, 4)
     alone = np.concatenate([forward(model, [a[i : i + 1] for a in arrays]) for i in range(4)])
@@ -124,7 +124,7 @@ def test_an_example_is_answered_alike_alone_and_in_a_batch(name):
 
 
 @every_model
-def test_half_precision_inside_float32_outside(name):
+def test_half_precision_models_return_float32(name):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -138,7 +138,7 @@ def test_half_precision_inside_float32_outside(name):
 
 
 @every_model_but_heavy_ones_slowly
-def test_logits_are_what_softmax_is_taken_of(name):
+def test_softmax_of_the_logits_equals_the_probabilities(name):
     if "classifier_activation" not in zoo.get_spec(name).parameters:
         pytest.skip("the builder has no classifier_activation")
     model = tiny(name)
@@ -152,7 +152,7 @@ def test_logits_are_what_softmax_is_taken_of(name):
 
 
 @every_model_but_heavy_ones_slowly
-def test_one_step_reaches_every_weight(name):
+def test_one_step_changes_every_weight(name):
     model = tiny(name)
     arrays = some_inputs(name, model, 16)
     targets = some_targets(model, forward(model, arrays))
@@ -170,7 +170,7 @@ def test_one_step_reaches_every_weight(name):
 
 
 @every_model_but_heavy_ones_slowly
-def test_overfits_a_small_batch(name):
+def test_models_can_overfit_a_small_batch(name):
     model = tiny(name)
     arrays = some_inputs(name, model, 6)
     targets = some_targets(model, forward(model, arrays))
@@ -193,13 +193,13 @@ def test_overfits_a_small_batch(name):
         if last < 0.05 * first:
             break
     assert last < 0.05 * first, f"the loss of six examples went from {first:.3f} to {last:.3f} only"
-    # Moving statistics of normalisation lag behind so short a training.
+    # Moving statistics of normalization lag behind in such a short training.
     if tasks.output_names(model)[0] == "probabilities" and len(model.weights) == len(model.trainable_weights):
         assert (forward(model, arrays).argmax(-1) == targets).mean() > 0.9
 
 
 @every_model_but_heavy_ones_slowly
-def test_keras_file_gives_the_same_model(name, tmp_path):
+def test_keras_file_restores_the_same_model(name, tmp_path):
     model = tiny(name)
     arrays = some_inputs(name, model, 4)
     model.save(tmp_path / "model.keras")
@@ -216,7 +216,7 @@ def golden_counts():
 
 
 @pytest.mark.parametrize(("name", "arguments", "count"), golden_counts())
-def test_golden_parameter_counts(name, arguments, count):
+def test_parameter_counts_equal_the_golden_counts(name, arguments, count):
     found = zoo.build(name, **arguments).count_params()
     assert found == count, (
         f"{name}{dict(arguments)} has {found:,} parameters, its spec says {count:,}. If the architecture changed on "
@@ -225,7 +225,7 @@ def test_golden_parameter_counts(name, arguments, count):
 
 
 @every_model_but_heavy_ones_slowly
-def test_the_seed_decides_the_weights(name):
+def test_the_seed_determines_the_weights(name):
     first = tiny(name).get_weights()
     keras.utils.set_random_seed(0)
     again = tiny(name).get_weights()
@@ -237,7 +237,7 @@ def test_the_seed_decides_the_weights(name):
 
 
 @every_model
-def test_builders_are_pure(name):
+def test_builders_have_no_side_effects(name):
     arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in zoo.get_spec(name).tiny.items()}
     before = repr(arguments)
     model = zoo.build(name, **arguments)
@@ -257,7 +257,7 @@ def test_the_model_records_how_it_was_built(name):
 
 
 @every_model_but_heavy_ones_slowly
-def test_dropout_changes_training_and_nothing_else(name):
+def test_dropout_changes_only_training(name):
     if "dropout" not in zoo.get_spec(name).parameters:
         pytest.skip("the builder has no dropout")
     plain, dropping = tiny(name, dropout=0.0), tiny(name, dropout=0.5)
@@ -272,14 +272,14 @@ def _docstring(name: str) -> str:
 
 
 @every_model
-def test_the_docstring_tells_every_parameter(name):
+def test_docstrings_describe_every_parameter(name):
     told = {p.arg_name: p.description for p in docstring_parser.parse(_docstring(name)).params}
     assert list(told) == list(zoo.get_spec(name).parameters)
     assert all(told.values())
 
 
 @every_model
-def test_the_docstring_has_an_example_that_runs(name):
+def test_docstring_examples_run(name):
     test = doctest.DocTestParser().get_doctest(_docstring(name), {"zoo": zoo}, name, None, None)
     assert test.examples, f"build_{name}_model has no example"
     report: list[str] = []
@@ -288,8 +288,8 @@ def test_the_docstring_has_an_example_that_runs(name):
 
 
 @every_model_but_heavy_ones_slowly
-def test_no_size_is_accepted_that_is_none(name):
-    """None, zero, a text, a fraction: each is answered with the argument's name, not with an error from deep inside."""
+def test_invalid_sizes_are_rejected(name):
+    """None, zero, a text and a fraction: each message names the argument, instead of an error from an inner layer."""
     spec = zoo.get_spec(name)
     for argument in {*spec.data_arguments, *(a for a in spec.tiny if "size" in a or "units" in a or "dim" in a)}:
         for wrong in (0, -1, "ten", 2.5):
@@ -309,7 +309,7 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 
 def conv3x3(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """(batch, h, w, in) with (3, 3, in, out), nothing padded; each output is a sum over its window."""
+    """Convolves (batch, h, w, in) with (3, 3, in, out) without padding; each output is a sum over its window."""
     batch, height, width, _ = x.shape
     out = np.zeros((batch, height - 2, width - 2, kernel.shape[-1]))
     for row in range(height - 2):
@@ -320,7 +320,7 @@ def conv3x3(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
 
 
 def max_pool2x2(x: np.ndarray) -> np.ndarray:
-    """A last odd row or column is left out."""
+    """Pools without the last odd row or column."""
     batch, height, width, channels = x.shape
     x = x[:, : height // 2 * 2, : width // 2 * 2]
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
@@ -328,9 +328,9 @@ def max_pool2x2(x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(6, 5, 3), (6, 5), (30,)])
 @pytest.mark.parametrize("hidden_units", [(), (7,), (9, 5, 4)])
-def test_mlp_is_what_numpy_says(hidden_units, shape):
+def test_mlp_equals_numpy(hidden_units, shape):
     model = zoo.build_mlp_model(shape, 4, hidden_units)
-    for weight in model.weights:  # biases start at zero and would hide an error
+    for weight in model.weights:  # initial biases of zero would hide an error
         weight.assign(np.random.default_rng(3).normal(size=weight.shape) * 0.3)
     w = weights_of(model)
     images = np.random.default_rng(4).uniform(size=(3, *shape)).astype(np.float32)
@@ -341,7 +341,7 @@ def test_mlp_is_what_numpy_says(hidden_units, shape):
     np.testing.assert_allclose(forward(model, [images]), expected, atol=1e-5)
 
 
-def test_mlp_activation():
+def test_mlp_uses_the_given_activation():
     model = zoo.build_mlp_model(input_shape=(2, 2, 1), num_classes=2, hidden_units=(3,), activation="tanh")
     w = weights_of(model)
     images = np.random.default_rng(4).uniform(size=(3, 2, 2, 1)).astype(np.float32)
@@ -353,7 +353,7 @@ def test_mlp_activation():
     ("shape", "filters", "dense_units"),
     [((12, 11, 2), (3, 4), 5), ((3, 4, 1), (2,), None), ((25, 23, 1), (2, 3, 4), 6)],
 )
-def test_cnn_is_what_numpy_says(shape, filters, dense_units):
+def test_cnn_equals_numpy(shape, filters, dense_units):
     model = zoo.build_cnn_model(input_shape=shape, num_classes=3, filters=filters, dense_units=dense_units)
     for weight in model.weights:
         weight.assign(np.random.default_rng(3).normal(size=weight.shape) * 0.3)
@@ -374,14 +374,14 @@ def test_cnn_is_what_numpy_says(shape, filters, dense_units):
 
 
 @pytest.mark.parametrize("side", [3, 8, 18, 38])
-def test_cnn_takes_the_smallest_image_that_the_message_names(side):
+def test_cnn_accepts_the_smallest_image_that_the_message_names(side):
     filters = (2,) * (1 + [3, 8, 18, 38].index(side))
     assert zoo.build_cnn_model(input_shape=(side, side, 1), num_classes=2, filters=filters).count_params()
     with pytest.raises(zoo.UsageError, match=f"need at least {side}x{side}"):
         zoo.build_cnn_model(input_shape=(side, side - 1, 1), num_classes=2, filters=filters)
 
 
-def test_cnn_of_too_many_filters():
+def test_cnn_with_too_many_filters_is_rejected():
     message = (
         r"^An image of 28x28 is too small for filters=\[2, 4, 8, 16, 32\]: 5 convolutions with 4 pooling stages between "
         r"them need at least 78x78\. Pass larger images, input_shape=\[78, 78, 1\], or at most 3 filters\.$"
@@ -425,6 +425,6 @@ def test_cnn_of_too_many_filters():
         ("cnn", {"classifier_activation": "sigmoid"}, "classifier_activation is 'sigmoid'. Pass 'softmax' for prob"),
     ],
 )
-def test_a_wrong_argument_is_answered_with_its_name(name, arguments, message):
+def test_messages_name_the_invalid_argument(name, arguments, message):
     with pytest.raises(zoo.UsageError, match=message):
         zoo.build(name, **{"input_shape": (28, 28, 1), "num_classes": 10, **arguments})

@@ -1,4 +1,4 @@
-"""Sequence to sequence: the arithmetic of the models against NumPy and PyTorch."""
+"""Sequence to sequence: the arithmetic of the models compared with NumPy and PyTorch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def numpy_transformer(model: keras.Model, source: np.ndarray, target: np.ndarray
 
 
 def numpy_rnn(model: keras.Model, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Every row alone and without its padding, as a person would do it."""
+    """Processes every row separately and without its padding."""
     layer, rows = model.get_layer, []
     table, bias = f64(layer("target_embedding"))
     for ids, words in zip(source, target, strict=True):
@@ -58,14 +58,14 @@ def numpy_rnn(model: keras.Model, source: np.ndarray, target: np.ndarray) -> np.
 
 @every_model
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_a_model_is_what_numpy_says(name, num_layers):
+def test_models_equal_numpy(name, num_layers):
     model = wild(name, num_layers=num_layers)
     source, target = some_sources(), np.random.default_rng(1).integers(1, 11, (6, 5)).astype(np.int32)
     expected = {"seq2seq_transformer": numpy_transformer, "seq2seq_rnn": numpy_rnn}[name](model, source, target)
     np.testing.assert_allclose(np.asarray(model([source, target])), expected, atol=1e-5)
 
 
-def test_decoder_gru_is_that_of_torch():
+def test_decoder_gru_equals_torch():
     torch = pytest.importorskip("torch")
     model = wild("seq2seq_rnn")
     layer = model.get_layer("decoder_1")
@@ -82,7 +82,7 @@ def test_decoder_gru_is_that_of_torch():
     np.testing.assert_allclose(np.asarray(layer(x, initial_state=state)), expected.detach().numpy(), atol=1e-5)
 
 
-def test_numbers_of_parameters():
+def test_parameter_counts_equal_the_formulas():
     def gru_size(units: int, channels: int) -> int:
         return 3 * units * (channels + units + 2)
 
@@ -109,7 +109,7 @@ def test_numbers_of_parameters():
 
 
 @every_model
-def test_no_step_sees_a_later_one(name):
+def test_outputs_do_not_depend_on_later_steps(name):
     model = wild(name)
     source, target = some_sources(), np.random.default_rng(1).integers(1, 11, (6, 8)).astype(np.int32)
     before = np.asarray(model([source, target]))
@@ -122,7 +122,7 @@ def test_no_step_sees_a_later_one(name):
 
 
 @every_model
-def test_padding_changes_nothing(name):
+def test_padding_does_not_change_the_outputs(name):
     model = wild(name)
     source, target = some_sources(), np.random.default_rng(1).integers(1, 11, (6, 5)).astype(np.int32)
     target[:, 3:] = np.where(np.arange(6)[:, None] % 2, 0, target[:, 3:])
@@ -136,7 +136,7 @@ def test_padding_changes_nothing(name):
 
 
 @every_model
-def test_the_words_of_the_source_matter(name):
+def test_outputs_depend_on_the_source(name):
     model, target = wild(name), np.full((1, 3), 4, np.int32)
     ids = np.array([[4, 5, 6, 7, 8]], np.int32)
     one, reversed_one, other = (np.asarray(model([s, target])) for s in (ids, ids[:, ::-1], ids + 1))
@@ -147,7 +147,7 @@ def test_the_words_of_the_source_matter(name):
 # --- Configuration and messages --------------------------------------------------------------------------------------
 
 
-def test_the_table_comes_back_from_its_config():
+def test_the_embedding_is_restored_from_its_config():
     layer = decoder.TiedEmbedding(9, 4, 5)
     assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
 
@@ -167,6 +167,6 @@ def test_the_table_comes_back_from_its_config():
         (lambda: blocks.numbered(wild("seq2seq_rnn"), "block"), "has no layer block_1. Pass a model"),
     ],
 )
-def test_what_cannot_be_is_answered(call, message):
+def test_invalid_arguments_are_rejected(call, message):
     with pytest.raises(zoo.UsageError, match=message):
         call()

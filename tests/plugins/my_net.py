@@ -1,4 +1,4 @@
-"""A function that knows nothing of this package: `zoo train --model my_net.py:build_my_model --data digits`."""
+"""A function that does not use this package: `zoo train --model my_net.py:build_my_model --data digits`."""
 
 import keras
 

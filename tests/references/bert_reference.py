@@ -1,6 +1,6 @@
-"""The other side of test_bert_transformers.py: PyTorch and transformers, in a process that never imports TensorFlow.
+"""The PyTorch side of test_bert_transformers.py. It runs in a process that never imports TensorFlow.
 
-Reads one job a line from standard input, JSON {"do": ..., ...}, and answers each with a line of JSON.
+Reads one JSON job per line from standard input, {"do": ..., ...}. Writes one line of JSON for each job.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def batch_of(file: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
 
 
 def make(folder: str, config: dict, seed: int = 0, sort: str = "BertForSequenceClassification") -> dict:
-    """Writes a model of random weights, no bias 0 and no scale 1, as save_pretrained writes it."""
+    """Writes a model with random weights in the format of save_pretrained. No bias is 0 and no scale is 1."""
     torch.manual_seed(seed)
     model = getattr(transformers, sort)(transformers.BertConfig(**config))
     with torch.no_grad():
@@ -58,7 +58,7 @@ def compute(folder: str, batch: str, output: str) -> dict:
 
 
 def body(folder: str, batch: str, output: str) -> dict:
-    """Writes the last hidden states of the body alone."""
+    """Writes the last hidden states of the encoder without a head."""
     model = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
     with torch.no_grad():
         np.savez(output, last=model(**batch_of(batch)[0]).last_hidden_state.numpy())
@@ -66,7 +66,7 @@ def body(folder: str, batch: str, output: str) -> dict:
 
 
 def convert(folder: str, to: str, form: str) -> dict:
-    """Writes a folder's weights in another form of file."""
+    """Converts a folder's weights to another file format."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     Path(to).mkdir()
     model.config.save_pretrained(to)
@@ -81,7 +81,7 @@ def convert(folder: str, to: str, form: str) -> dict:
         torch.save(state, file, _use_new_zipfile_serialization=False)
     elif form == "bfloat16 pickle":
         torch.save({name: value.to(torch.bfloat16) for name, value in state.items()}, file)
-    elif form == "strided pickle":  # views of transposed and of larger storages, one storage for two tensors
+    elif form == "strided pickle":  # transposed views, views of larger storages, and two tensors that share a storage
         state = {name: value.t().contiguous().t() if value.ndim == 2 else value for name, value in state.items()}
         query = "bert.encoder.layer.0.attention.self.query.weight"
         wide = torch.zeros(state[query].shape[0] + 3, state[query].shape[1] * 2)
@@ -106,14 +106,14 @@ def convert(folder: str, to: str, form: str) -> dict:
 
 
 def tokenize(folder: str, texts: list[str]) -> dict:
-    """Token ids of texts by the folder's tokenizer."""
+    """Returns the token ids of texts, computed by the folder's tokenizer."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     return {"ids": [list(tokenizer(text)["input_ids"]) for text in texts], "longest": tokenizer.model_max_length}
 
 
 def main() -> None:
     jobs = {function.__name__: function for function in (make, compute, body, convert, tokenize)}
-    out, sys.stdout = sys.stdout, sys.stderr  # whatever else is printed is no answer
+    out, sys.stdout = sys.stdout, sys.stderr  # other output must not mix with the results
     for line in sys.stdin:
         job = json.loads(line)
         try:

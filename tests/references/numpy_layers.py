@@ -1,4 +1,4 @@
-"""Layers in NumPy, in double precision, with the weights of a Keras layer where they take one."""
+"""Layers in NumPy, in double precision. They use the weights of a Keras layer where they need weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def numpy_positions(steps: int, dim: int) -> np.ndarray:
 
 
 def numpy_attention(layer, x, memory, readable) -> np.ndarray:
-    """One head of one row at a time; `readable` is (batch, queries, keys)."""
+    """Computes attention for one head of one row at a time; `readable` is (batch, queries, keys)."""
     parts = f64(layer)
     if layer.kernels == "joined":
         kernel, bias, out, out_bias = parts
@@ -60,14 +60,14 @@ def numpy_attention(layer, x, memory, readable) -> np.ndarray:
 
 
 def numpy_encoder_block(x: np.ndarray, mask: np.ndarray, block) -> np.ndarray:
-    """A Transformer block with its norms behind; `mask` (batch, steps) is True where a step is real."""
+    """Computes a post-norm Transformer block; `mask` (batch, steps) is True at real steps."""
     readable = np.broadcast_to(mask[:, None], (*mask.shape, mask.shape[1]))
     x = norm(x + numpy_attention(block.attention, x, x, readable), block.attention_norm)
     return norm(x + dense(np.maximum(dense(x, block.inner), 0), block.outer), block.feed_forward_norm)
 
 
 def numpy_gru(x: np.ndarray, kernel, recurrent, biases, start=None) -> np.ndarray:
-    """One series; gates update, reset, candidate; the reset gate is applied after the recurrent product."""
+    """Processes one series. Gates: update, reset, candidate; the reset gate applies after the recurrent product."""
     h = np.zeros(recurrent.shape[0]) if start is None else start
     states = []
     for step in x:

@@ -1,4 +1,4 @@
-"""Recommendation in NumPy: ratings pair by pair, and biases by dense least squares."""
+"""Recommendation in NumPy: ratings computed pair by pair, and biases by dense least squares."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def numpy_scores(model: keras.Model, users) -> np.ndarray:
-    """Unclipped ratings (users, items), pair by pair."""
+    """Returns unclipped ratings (users, items), computed pair by pair."""
     tables = {
         n: np.asarray(model.get_layer(n).table) for n in ("user_bias", "item_bias", "user_factors", "item_factors")
     }
@@ -22,7 +22,7 @@ def numpy_scores(model: keras.Model, users) -> np.ndarray:
 
 
 def dense_biases(users, items, ratings, num_users, num_items, damping):
-    """The normal equations, solved densely."""
+    """Solves the normal equations densely."""
     design = np.zeros((len(ratings), num_users + num_items))
     for row, (user, item) in enumerate(zip(users, items, strict=True)):
         if user:

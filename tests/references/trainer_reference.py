@@ -1,4 +1,4 @@
-"""Trains in PyTorch what the tests train here, and writes the loss of every step: a script for a process of its own.
+"""Trains the same models in PyTorch and writes the loss of every step. Runs as a script in a separate process.
 
     python trainer_reference.py mlp IN.npz OUT.npz
     python trainer_reference.py bert IN.npz OUT.npz FOLDER
@@ -25,7 +25,7 @@ import transformers
 
 
 def optimize(parameters, options, steps):
-    """AdamW without decay of vectors, and the linear schedule."""
+    """Returns AdamW without weight decay on vectors, and the linear schedule."""
     matrices, vectors = ([p for p in parameters if (p.ndim > 1) == wanted] for wanted in (True, False))
     groups = [{"params": matrices, "weight_decay": options["weight_decay"]}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=options["learning_rate"], eps=options["adam_epsilon"])
@@ -34,7 +34,7 @@ def optimize(parameters, options, steps):
 
 
 def train(parameters, losses_of_steps, options, steps):
-    """Takes a step for every loss; returns the losses."""
+    """Takes one step per loss and returns the losses."""
     optimizer, schedule = optimize(parameters, options, steps)
     losses = []
     for loss in losses_of_steps:
@@ -48,7 +48,7 @@ def train(parameters, losses_of_steps, options, steps):
 
 
 def train_mlp(data, options):
-    """Dense layers with a ReLU between them, cross-entropy; returns what OUT.npz gets."""
+    """Trains dense layers with ReLU on the cross-entropy; returns the content of OUT.npz."""
     names = list(itertools.takewhile(lambda name: name in data, (f"kernel_{i}" for i in itertools.count())))
     weights = {n: torch.tensor(data[n], requires_grad=True) for k in names for n in (k, k.replace("kernel", "bias"))}
 
@@ -84,7 +84,7 @@ def loop_bert(data, options, folder):
 
 
 def run_trainer(data, options, folder):
-    """transformers' Trainer over the batches in their order."""
+    """Runs transformers' Trainer over the batches in the given order."""
     batches, losses = batches_of(data), []
     size = len(batches[0]["labels"])
     rows = [{name: column[i] for name, column in batch.items()} for batch in batches for i in range(size)]
@@ -92,7 +92,7 @@ def run_trainer(data, options, folder):
     class Recording(transformers.Trainer):
         def compute_loss(self, *arguments, **named):
             loss = super().compute_loss(*arguments, **named)
-            losses.append(float((loss[0] if isinstance(loss, tuple) else loss).detach()))  # a log rounds it
+            losses.append(float((loss[0] if isinstance(loss, tuple) else loss).detach()))  # logged losses are rounded
             return loss
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""WordPiece as the BertTokenizer of `transformers` does it."""
+"""WordPiece as implemented by the BertTokenizer of `transformers`."""
 
 from __future__ import annotations
 

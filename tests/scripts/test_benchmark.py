@@ -1,4 +1,4 @@
-"""`zoo benchmark training`: the plumbing, with the smallest family. Timings are not tested."""
+"""`zoo benchmark training`: the mechanics, with the smallest family. Timings are not tested."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ WORDS = ["benchmark", "training", "--families", "mlp", "--steps", "2", "--second
 
 
 @pytest.mark.slow
-def test_rounds_alternate_and_a_missing_framework_is_named(tmp_path, capsys):
-    """Keras's fit beside ours: the same parameters, and the same loss, as both start from the same weights."""
+def test_rounds_alternate_and_a_missing_framework_is_reported(tmp_path, capsys):
+    """Compares with Keras's fit: the same parameters, and the same loss, because both start from the same weights."""
     file = tmp_path / "figures.csv"
     without_torch = tmp_path / "python"
-    without_torch.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')  # -S: no installed package is seen
+    without_torch.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')  # -S hides all installed packages
     without_torch.chmod(0o755)
     words = ["--contenders", "keras", "torch", "--torch-python", str(without_torch), "--output", str(file)]
     assert cli.main([*WORDS, *words]) == 0
@@ -41,8 +41,8 @@ def test_rounds_alternate_and_a_missing_framework_is_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("family", sorted(training.FAMILIES))
-def test_keras_as_one_would_write_it_is_the_same_function(family):
-    """With the weights in the same order, the zoo's model and Keras's own layers answer alike."""
+def test_the_keras_contender_computes_the_same_function(family):
+    """With the same weights, the zoo's model and a model of Keras's own layers give the same outputs."""
     settings = training.FAMILIES[family]
     ours, theirs = zoo.build(family, **settings["model"]), with_keras.plain_keras(family, settings["model"])
     theirs.set_weights(ours.get_weights())
@@ -58,7 +58,7 @@ def test_keras_as_one_would_write_it_is_the_same_function(family):
 
 
 @pytest.mark.parametrize("family", sorted(training.FAMILIES))
-def test_pytorch_computes_the_same_function(family, tmp_path):
+def test_the_pytorch_contender_computes_the_same_function(family, tmp_path):
     torch = pytest.importorskip("torch")
     from zoo.scripts.benchmarks import with_torch
 
@@ -76,7 +76,7 @@ def row(contender, parameters=10, loss=1.0):
     return training.Row("mlp", contender, parameters, loss, [1.0])
 
 
-def test_a_contender_that_trains_something_else_is_refused():
+def test_a_contender_that_trains_another_model_is_rejected():
     training._check_alike([row("zoo"), row("keras", loss=1.04)])
     with pytest.raises(zoo.UsageError, match=r"keras trains 11 parameters of mlp, zoo 10. Correct"):
         training._check_alike([row("zoo"), row("keras", parameters=11)])
@@ -84,7 +84,7 @@ def test_a_contender_that_trains_something_else_is_refused():
         training._check_alike([row("zoo"), row("keras", loss=1.06)])
 
 
-def test_a_contender_that_dies_is_named(tmp_path):
+def test_message_names_a_contender_that_dies(tmp_path):
     job = {"contender": "keras", "folder": str(tmp_path), "threads": 1}
     worker = training.Worker([sys.executable, "-c", "raise SystemExit('no memory')"], job)
     with pytest.raises(zoo.UsageError, match="A contender ended: no memory Leave it out"):
@@ -101,13 +101,13 @@ def test_a_contender_that_dies_is_named(tmp_path):
         (["serve"], "Did you mean 'serving'"),
     ],
 )
-def test_wrong_options(words, message, capsys):
+def test_invalid_options_are_rejected(words, message, capsys):
     assert cli.main(["benchmark", *words]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_the_worker_of_pytorch_runs_without_this_package(tmp_path):
-    """It may be started by another Python, which has PyTorch and nothing of ours."""
+def test_the_pytorch_worker_runs_without_this_package(tmp_path):
+    """The worker may run in another Python, which has PyTorch but not this package."""
     file = Path(training.__file__).with_name("with_torch.py")
     job = json.dumps({"contender": "torch", "folder": str(tmp_path), "threads": 1})
     environment = {"PATH": os.environ["PATH"]}
@@ -124,23 +124,23 @@ def test_the_worker_of_pytorch_runs_without_this_package(tmp_path):
         (["--batch_sizes", "0"], r"--batch_sizes has 0; expected 1 to 100000. Try --batch_sizes 1"),
     ],
 )
-def test_wrong_options_of_serving_are_named(words, message, capsys):
+def test_invalid_serving_options_are_rejected(words, message, capsys):
     assert cli.main(["benchmark", "serving", *words]) == 2
     assert re.search(message, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("length", ["0", "-3"])
-def test_a_benchmark_of_no_steps_is_refused(length, capsys):
+def test_a_benchmark_without_steps_is_rejected(length, capsys):
     assert cli.main(["benchmark", "serving", "--families", "bert", "--length", length]) == 2
     assert f"--length has {length}; expected at least 1. Try --length 50." in capsys.readouterr().err
 
 
-def test_serving_knows_every_family():
+def test_serving_benchmark_covers_every_family():
     assert sorted(serving.FAMILIES) == zoo.list_models(variants=False)
 
 
 @pytest.mark.slow
-def test_serving_compares_the_answers_before_it_measures(tmp_path, capsys):
+def test_serving_benchmark_compares_outputs_before_measuring(tmp_path, capsys):
     file = tmp_path / "figures.csv"
     words = [
         "--families",
@@ -166,7 +166,7 @@ def test_serving_compares_the_answers_before_it_measures(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_contender_that_answers_otherwise_is_not_measured(tmp_path):
+def test_a_contender_with_different_outputs_is_not_measured(tmp_path):
     job = {"family": "mlp", "data": "digits", "contender": "zoo", "threads": 1, "folder": str(tmp_path), "rows": 8}
     servers.write_artifact({**job, "model": {"hidden_units": [4]}})
     with np.load(tmp_path / "start.npz") as start:

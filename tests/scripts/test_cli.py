@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, exit statuses, and every message read."""
+"""The command line: real processes, exit statuses, and all messages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_zoo(*words, cwd=None, check=True, timeout=None, **variables):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run, by the command line."""
+    """A run that was finished by the command line."""
     directory = tmp_path_factory.mktemp("run") / "digits"
     done = run_zoo(*TRAIN, "--run_directory", directory)
     return directory, done
@@ -61,13 +61,13 @@ def run(tmp_path_factory):
         (["export", "--help"], ["PATH/1"]),
     ],
 )
-def test_help_and_listing_need_no_tensorflow(run_python, words, expected):
+def test_help_and_listing_do_not_import_tensorflow(run_python, words, expected):
     shown = run_python(WITHOUT_TENSORFLOW, *words).stdout
     for text in expected:
         assert text in shown
 
 
-def test_an_option_whose_default_is_a_list_shows_it_and_takes_another(run_python):
+def test_options_with_list_defaults_show_and_accept_lists(run_python):
     shown = run_python(WITHOUT_TENSORFLOW, "train", "--help").stdout
     assert "<factory>" not in shown
     assert "--config.augmentation" in shown and "default: []" in shown
@@ -121,7 +121,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_words_get_one_line_and_status_2(case, tmp_path, capsys, monkeypatch):
+def test_invalid_arguments_print_one_line_and_exit_with_status_2(case, tmp_path, capsys, monkeypatch):
     words, message = BAD[case]
     monkeypatch.chdir(tmp_path)
     assert cli.main(words) == 2
@@ -152,12 +152,12 @@ LATE = {
     "case",
     [pytest.param(case, marks=[pytest.mark.slow] * (case not in ("unknown data set", "no run"))) for case in LATE],
 )
-def test_what_only_the_work_can_find_is_one_line_too(case, tmp_path):
+def test_late_errors_print_one_line_and_exit_with_status_2(case, tmp_path):
     words, message = LATE[case]
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "letter.txt").write_text("dear")
     before = sorted(tmp_path.rglob("*"))
-    # The time-out is for the retries of an unreachable host, which take more than three minutes.
+    # The time limit allows for retries of an unreachable host, which would take more than three minutes.
     words = ["train", "--model", "cnn", *words]
     done = run_zoo(*words, cwd=tmp_path, check=False, timeout=120, TFDS_DATA_DIR=str(tmp_path.parent / "tfds"))
     assert done.returncode == 2
@@ -166,7 +166,7 @@ def test_what_only_the_work_can_find_is_one_line_too(case, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before, "something was half-written"
 
 
-def test_one_command_from_data_to_a_verified_savedmodel(run):
+def test_one_command_leads_from_data_to_a_verified_savedmodel(run):
     directory, done = run
     assert f"SavedModel: {directory}/saved_model/1" in done.stdout
     assert "verified (tensorflow" in done.stdout and "accuracy" in done.stdout
@@ -180,14 +180,14 @@ def test_one_command_from_data_to_a_verified_savedmodel(run):
     assert settings["model"]["filters"] == [4, 6] and TrainConfig.from_dict(settings["config"]).epochs == 2
 
 
-def test_the_same_command_again_trains_nothing_and_exports_nothing(run):
+def test_repeating_a_command_trains_and_exports_nothing(run):
     directory, _ = run
     done = run_zoo(*TRAIN, "--run_directory", directory)
     assert "training is done, after 2 epochs" in done.stdout and "Epoch" not in done.stdout
     assert [p.name for p in (directory / "saved_model").iterdir()] == ["1"]
 
 
-def test_a_run_is_repeated_from_its_config(run, tmp_path):
+def test_a_run_can_be_repeated_from_its_config(run, tmp_path):
     directory, _ = run
     run_zoo("train", "--config", directory / "config.yaml", "--run_directory", tmp_path / "again", "--no-export")
     assert read_yaml(tmp_path / "again" / "config.yaml") == read_yaml(directory / "config.yaml")
@@ -201,7 +201,7 @@ def test_a_run_is_repeated_from_its_config(run, tmp_path):
     )
 
 
-def test_options_win_over_a_config(run, tmp_path):
+def test_options_override_a_config(run, tmp_path):
     directory, _ = run
     words = ["--config", directory / "config.yaml", "--config.epochs", "1", "--model.dense_units", "null"]
     run_zoo("train", *words, "--run_directory", tmp_path / "other", "--no-export", "--quiet")
@@ -210,7 +210,7 @@ def test_options_win_over_a_config(run, tmp_path):
     assert settings["model"]["filters"] == [4, 6]
 
 
-def test_a_config_with_a_wrong_key_is_refused(run, tmp_path, capsys):
+def test_a_config_with_an_unknown_key_is_rejected(run, tmp_path, capsys):
     text = (run[0] / "config.yaml").read_text()
     for old, new, message in [
         ("epochs:", "epoch:", r"config\.epoch is unknown. Did you mean 'epochs'"),
@@ -224,7 +224,7 @@ def test_a_config_with_a_wrong_key_is_refused(run, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def image(run, tmp_path_factory):
-    """A test image as a file, and what it shows."""
+    """A test image as a file, and its label."""
     from zoo.datasets.interface import Interface
 
     examples = Interface.load(run[0] / "interface").examples
@@ -233,7 +233,7 @@ def image(run, tmp_path_factory):
     return file
 
 
-def test_predict_answers_from_the_savedmodel_alone(run, image, tmp_path):
+def test_predict_needs_only_the_savedmodel(run, image, tmp_path):
     moved = tmp_path / "moved"
     moved.mkdir()
     os.rename(run[0] / "saved_model" / "1", moved / "1")
@@ -248,7 +248,7 @@ def test_predict_answers_from_the_savedmodel_alone(run, image, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_file_that_is_no_image_is_named(run, image, tmp_path):
+def test_messages_name_files_that_are_not_images(run, image, tmp_path):
     text = tmp_path / "letter.txt"
     text.write_text("dear")
     done = run_zoo("predict", run[0], image, text, check=False)
@@ -262,7 +262,7 @@ def test_a_file_that_is_no_image_is_named(run, image, tmp_path):
 
 
 @pytest.mark.slow
-def test_export_evaluate_and_verify(run, tmp_path):
+def test_export_evaluate_and_verify_work_on_a_run(run, tmp_path):
     directory, _ = run
     done = run_zoo("export", directory, tmp_path / "exports")
     assert f"SavedModel: {tmp_path}/exports/1" in done.stdout
@@ -280,7 +280,7 @@ def test_export_evaluate_and_verify(run, tmp_path):
     assert "variables/variables.data-00000-of-00001 was changed" in done.stdout and "NOT VERIFIED" in done.stdout
 
 
-def test_the_scripts_are_the_commands(run):
+def test_scripts_run_the_same_commands(run):
     scripts = Path(train.__file__).parent
     for script, words in (("list_models.py", ["c*"]), ("verify.py", [run[0], "--runtimes", "none"])):
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The check of training on GPUs, rehearsed on the processor: what it compares, and that it can fail."""
+"""The check of training on GPUs, run on the CPU: its comparisons, and proofs that it can fail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zoo.scripts.gpu_check_worker import STEPS, small_arguments
 
 CHECK = Check("float32", weights=0.01, loss=0.02)
 START = [np.zeros((2, 2)), np.zeros(3)]
-END = [np.array([[3.0, 0.0], [0.0, 0.0]]), np.array([4.0, 0.0, 0.0])]  # a movement of 5
+END = [np.array([[3.0, 0.0], [0.0, 0.0]]), np.array([4.0, 0.0, 0.0])]  # the weights moved by a distance of 5
 
 
 def made(end=END, **facts):
@@ -45,19 +45,19 @@ def made(end=END, **facts):
         (made(cudnn_ops=True), Check("cudnn off", cudnn=False), "failed", r"the graph has cuDNN ops"),
     ],
 )
-def test_the_verdict_on_numbers(run, check, verdict, detail):
+def test_verdicts_depend_on_the_numbers(run, check, verdict, detail):
     got = judge(made(), run, check, "gpu")
     assert got[0] == verdict and re.search(detail, got[1]), got
 
 
-def test_what_multiplies_rounding_is_allowed_more_where_bits_are_few():
+def test_tolerance_grows_with_sensitivity_at_low_precision():
     run = made([END[0], np.array([4.0, 0.0, 2.5])])  # half of the movement of 5
     for bits, verdict in ((8, "passed"), (11, "passed"), (24, "failed")):
         assert judge(made(), run, Check("any", bits=bits, loss=1), "gpu", sensitivity=1.3e-4)[0] == verdict, bits
     assert judge(made(), run, Check("any", bits=11, loss=1), "gpu", sensitivity=1.2e-4)[0] == "failed"
 
 
-def test_rounding_is_that_of_bfloat16():
+def test_rounding_equals_bfloat16():
     values = np.random.default_rng(0).normal(size=1000).astype(np.float32) * 1e-3
     assert np.array_equal(
         gpu_check_worker.round_to(values, 8), tf.cast(tf.cast(values, tf.bfloat16), tf.float32).numpy()
@@ -66,11 +66,11 @@ def test_rounding_is_that_of_bfloat16():
     assert np.array_equal(gpu_check_worker.round_to(np.arange(3) + 1000, 8), np.arange(3) + 1000)
 
 
-def test_weights_that_did_not_move_prove_nothing():
+def test_unchanged_weights_are_no_proof():
     assert judge(made(START), made(START), CHECK, "gpu") == ("failed", "the reference run has not changed its weights")
 
 
-def test_rounding_of_large_weights_is_not_held_against_a_small_movement():
+def test_rounding_of_large_weights_is_tolerated():
     start = [np.full(4, 1000.0)]
     reference = {**made(), "start": start, "end": [np.full(4, 1000.001)]}
     run = {**made(), "start": start, "end": [np.full(4, 1000.001 + 3e-5)]}
@@ -87,7 +87,7 @@ def test_without_a_gpu_every_line_is_skipped(monkeypatch, capsys):
     assert re.match(rf"{len(lines)} checks on gpu: 0 passed, 0 failed, {len(lines)} skipped in \d+ s", summary)
 
 
-def test_every_family_has_arguments_for_the_first_task_that_it_serves():
+def test_every_family_has_arguments_for_its_first_task():
     for model in list_models(variants=False):
         arguments = small_arguments(model, get_spec(model).tasks[0])
         check_arguments(get_spec(model), arguments)
@@ -104,12 +104,12 @@ def test_every_family_has_arguments_for_the_first_task_that_it_serves():
         (["--device", "tpu"], r"--device|invalid choice"),
     ],
 )
-def test_words_that_cannot_be_meant(words, message):
+def test_invalid_arguments_are_rejected(words, message):
     with pytest.raises(zoo.UsageError, match=message):
         gpu_check.command(words)
 
 
-def test_a_process_that_takes_too_long_is_killed_with_its_children(tmp_path):
+def test_a_process_over_its_time_limit_is_killed_with_its_children(tmp_path):
     source = (
         (
             "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', "
@@ -123,7 +123,7 @@ def test_a_process_that_takes_too_long_is_killed_with_its_children(tmp_path):
     assert not (tmp_path / "alive").exists()
 
 
-def test_what_a_process_died_of_is_told(tmp_path):
+def test_the_cause_of_a_failed_process_is_reported(tmp_path):
     runner = Runner(tmp_path, "cpu", 1, 60)
     source = "import os; print(os.environ['CUDA_VISIBLE_DEVICES']); raise ValueError('no such thing')"
     assert runner._process(["-c", source], "cpu", "bad") == "exit status 1: ValueError: no such thing"
@@ -133,8 +133,8 @@ def test_what_a_process_died_of_is_told(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_rehearsal_on_the_processor():
-    """A family with a recurrent layer goes through every check that needs no GPU."""
+def test_the_check_runs_on_the_cpu():
+    """A family with a recurrent layer passes through every check that needs no GPU."""
     words = [sys.executable, "-P", "-m", "zoo.scripts.gpu_check", "embedding_lstm", "--device", "cpu", "--jobs", "1"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     verdicts = dict(re.findall(r"^embedding_lstm +(\S+(?: \S+)?) +(\w+): ", done.stdout, re.MULTILINE))
@@ -145,7 +145,7 @@ def test_a_rehearsal_on_the_processor():
 
 
 @pytest.mark.slow
-def test_another_learning_rate_would_be_found(tmp_path):
+def test_a_different_learning_rate_is_detected(tmp_path):
     wrong = Check("float32", {"learning_rate": 0.26})
     ((_, _, verdict, detail),) = Runner(tmp_path, "cpu", 1, 300).run(["mlp"], [wrong])
     assert verdict == "failed" and re.match(r"weights 4\.0e-02 \(at most 1\.\de-03\)", detail), detail

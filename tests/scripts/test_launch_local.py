@@ -1,4 +1,4 @@
-"""Workers on one machine: real processes, real signals, exit statuses, and what is printed."""
+"""Workers on one machine: real processes, real signals, exit statuses and printed output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import zoo
 from zoo.scripts import cli, launch_local
 from zoo.scripts.launch_local import free_ports, run_workers, worker_commands, worker_environment
 
-# The launcher as a process of its own; every argument is the source of a worker.
+# The launcher in a separate process; every argument is the source code of a worker.
 LAUNCHER = """
 import sys
 from zoo.scripts.launch_local import run_workers
@@ -35,7 +35,7 @@ def launch(*sources, patience=30.0):
     return process.returncode, out, err
 
 
-def test_lines_of_the_others_get_a_prefix():
+def test_lines_of_other_workers_get_a_prefix():
     status, out, err = launch(
         "import os; os.write(1, b'chief\\n[no prefix]\\n')",
         "import sys; print('one'); print('no end', end=''); print('trouble', file=sys.stderr)",
@@ -47,8 +47,8 @@ def test_lines_of_the_others_get_a_prefix():
     assert err == "[worker 1] trouble\n"
 
 
-def test_the_first_worker_has_the_terminal_and_none_reads_it():
-    """A pseudo-terminal stands for the user's: worker 0 sees it, the others see a pipe."""
+def test_only_the_first_worker_has_the_terminal_and_no_worker_reads_it():
+    """A pseudo-terminal replaces the user's terminal: worker 0 sees it, the others see a pipe."""
     master, slave = os.openpty()
     source = "import os, sys; os.write(1, f'{sys.stdout.isatty()} {sys.stdin.read()!r}\\n'.encode())"
     words = [sys.executable, "-c", LAUNCHER, "30", source, source]
@@ -62,8 +62,8 @@ def test_the_first_worker_has_the_terminal_and_none_reads_it():
 
 
 SLEEP = "import time; time.sleep(60)"
-# Says that it is ready, then how often each signal came, and leaves as `zoo` does. A line is one call of the system: two
-# processes write here.
+# Prints that it is ready, counts each signal, and exits as `zoo` does. Each line is a single system call, because two
+# processes write to this output.
 COUNTING = """
 import os, signal, sys, time
 seen = []
@@ -90,7 +90,7 @@ def test_a_signal_reaches_every_worker_once(number):
 
 
 def test_control_c_in_a_terminal_reaches_every_worker_once():
-    """The terminal sends it to the whole process group in the foreground, the launcher's."""
+    """The terminal sends the signal to the process group in the foreground, which is the launcher's."""
     master, slave = os.openpty()
     words = [sys.executable, "-c", LAUNCHER, "30", COUNTING, COUNTING]
 
@@ -121,8 +121,8 @@ def test_control_c_in_a_terminal_reaches_every_worker_once():
         ("import os; os.kill(os.getpid(), 15)", 143),
     ],
 )
-def test_the_first_failure_is_the_status_and_the_others_are_ended(source, status):
-    """The second worker notices nothing: it is sent SIGTERM once the time is up."""
+def test_the_first_failure_sets_the_status_and_ends_the_others(source, status):
+    """The second worker ignores the failure and gets SIGTERM after the time limit."""
     started = time.monotonic()
     code, _, err = launch("import time; time.sleep(0.3);" + source, SLEEP, patience=0.5)
     assert code == status
@@ -130,14 +130,14 @@ def test_the_first_failure_is_the_status_and_the_others_are_ended(source, status
     assert time.monotonic() - started < 20
 
 
-def test_the_others_have_time_to_notice():
+def test_other_workers_get_time_to_exit():
     noticing = "import os, time, sys; time.sleep(1.5); os.write(1, b'saved\\n'); sys.exit(5)"
     code, out, err = launch(noticing, "import sys; sys.exit(3)", noticing, patience=30)
     assert sorted(out.splitlines()) == ["[worker 2] saved", "saved"]
     assert code == 3 and "worker 1 ended with status 3; 2 other workers have 30 s" in err
 
 
-def test_one_that_does_not_obey_is_killed():
+def test_a_worker_that_ignores_sigterm_is_killed():
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     )
@@ -146,7 +146,7 @@ def test_one_that_does_not_obey_is_killed():
     assert code == 4 and time.monotonic() - started < 20
 
 
-def test_nobody_is_left_behind_when_a_worker_cannot_be_started(tmp_path):
+def test_all_workers_end_if_one_cannot_be_started(tmp_path):
     mark = tmp_path / "alive"
     living = f"import time, pathlib; time.sleep(3); pathlib.Path({str(mark)!r}).touch()"
     with pytest.raises(FileNotFoundError):
@@ -155,13 +155,13 @@ def test_nobody_is_left_behind_when_a_worker_cannot_be_started(tmp_path):
     assert not mark.exists()
 
 
-def test_signal_handlers_are_put_back():
+def test_signal_handlers_are_restored():
     before = signal.getsignal(signal.SIGINT)
     assert run_workers([[sys.executable, "-c", ""]]) == 0
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_ports_are_free_and_differ():
+def test_ports_are_free_and_distinct():
     ports = free_ports(20)
     assert len(set(ports)) == 20
     for port in ports:
@@ -169,7 +169,7 @@ def test_ports_are_free_and_differ():
             listener.bind(("127.0.0.1", port))
 
 
-def test_cores_and_gpus_are_divided(monkeypatch):
+def test_cores_and_gpus_are_divided_among_workers(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(13)), raising=False)
     given = {"OMP_NUM_THREADS": "5", "TF_CONFIG": "{}", "CUDA_VISIBLE_DEVICES": "4,5,6", "HOME": "/root-of-all"}
     mine = worker_environment(1, 2, given)
@@ -186,7 +186,7 @@ def test_cores_and_gpus_are_divided(monkeypatch):
     assert worker_environment(0, 2, {"CUDA_VISIBLE_DEVICES": ""})["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def test_the_workers_commands():
+def test_worker_commands_contain_the_cluster():
     python = [sys.executable, "-P", "-m", "zoo.scripts.cli"]
     cluster = ["--cluster", "127.0.0.1:81,127.0.0.1:82"]
     assert worker_commands(["train", "--model", "mlp"], [81, 82]) == [
@@ -217,12 +217,12 @@ EXAMPLE = r"Try `zoo launch-local 2 -- train --model cnn --data digits`\."
         (["2", "--", "train", "--task-index", "0"], r"^--task-index is not allowed after --, .* Leave it out\.$"),
     ],
 )
-def test_words_that_cannot_be_meant(words, message):
+def test_invalid_arguments_are_rejected(words, message):
     with pytest.raises(zoo.UsageError, match=message):
         launch_local.command(words)
 
 
-def test_the_shell_script_is_the_command():
+def test_the_shell_script_runs_the_command():
     script = Path(launch_local.__file__).with_name("launch_local.sh")
     done = subprocess.run(
         ["bash", script, "0", "--", "train"],
@@ -236,7 +236,7 @@ def test_the_shell_script_is_the_command():
 
 
 @pytest.mark.slow
-def test_two_workers_train_are_ended_and_go_on(tmp_path):
+def test_two_workers_train_stop_and_resume(tmp_path):
     words = ["train", "--model", "mlp", "--data", "digits", "--model.hidden_units", "[8]", "--config.epochs", "12"]
     words += ["--config.batch_size", "256", "--run_directory", str(tmp_path / "run"), "--no-export"]
     launcher = [sys.executable, "-P", "-m", "zoo.scripts.cli", "launch-local", "2", "--", *words]

@@ -25,7 +25,7 @@ config:
 
 @pytest.fixture
 def recipes(tmp_path, monkeypatch):
-    """A folder of recipes of our own."""
+    """A folder with recipes for these tests."""
     folder = tmp_path / "recipes"
     folder.mkdir()
     for module in (train, results):
@@ -39,12 +39,12 @@ def read(file):
 
 
 @pytest.mark.parametrize("name", train.recipes())
-def test_the_first_line_of_every_recipe_is_its_command(name):
+def test_the_first_line_of_every_recipe_contains_its_command(name):
     words = results.recipe_command(name)
     assert words[1] in cli.COMMANDS and words[words.index("--config") + 1] == name
 
 
-def test_the_shipped_results_are_of_shipped_recipes():
+def test_shipped_results_belong_to_shipped_recipes():
     rows = read(results.RECIPES / "results.csv")
     assert rows and list(rows[0]) == results.COLUMNS
     assert {row["recipe"] for row in rows} <= set(train.recipes())
@@ -55,7 +55,7 @@ def test_the_shipped_results_are_of_shipped_recipes():
 
 
 @pytest.mark.slow
-def test_folds_are_runs_and_their_figures_are_rows(recipes, tmp_path, capsys):
+def test_folds_become_runs_and_a_row_of_results(recipes, tmp_path, capsys):
     (recipes / "tiny.yaml").write_text(RECIPE.format(command="cross-validate"))
     runs = tmp_path / "runs" / "tiny"
     words = ["cross-validate", "--config", str(recipes / "tiny.yaml"), "--folds", "2", "--run_directory", str(runs)]
@@ -79,7 +79,7 @@ def test_folds_are_runs_and_their_figures_are_rows(recipes, tmp_path, capsys):
     assert "| `tiny` | accuracy, mean of 2 folds | 0.5000 of 1,797 |" in capsys.readouterr().out
 
 
-def test_what_is_wrong_is_said_in_one_line(recipes, tmp_path, capsys):
+def test_errors_are_reported_in_one_line(recipes, tmp_path, capsys):
     (recipes / "tiny.yaml").write_text("# nothing\n" + RECIPE)
     with pytest.raises(zoo.UsageError, match=r"The first line of tiny.yaml is '# nothing'. Write the command there"):
         results.recipe_command("tiny")

@@ -1,4 +1,4 @@
-"""`zoo benchmark tokenization`: contenders that answer otherwise are not measured."""
+"""`zoo benchmark tokenization`: contenders with different outputs are not measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 @pytest.mark.slow
 def test_tokenization_is_measured(tmp_path):
-    """In a process of its own: it sets how many threads TensorFlow has."""
+    """Runs in a separate process, because it sets the number of TensorFlow's threads."""
     file = tmp_path / "figures.csv"
     words = ["benchmark", "tokenization", "--batch_sizes", "1", "200", "--seconds", "0.01", "--output", str(file)]
     source = "import sys; from zoo.scripts import cli; sys.exit(cli.main(sys.argv[1:]))"
@@ -29,7 +29,7 @@ def test_tokenization_is_measured(tmp_path):
     assert all(float(row["texts_per_second"]) > 0 for row in figures)
 
 
-def test_a_contender_that_answers_otherwise_is_not_measured():
+def test_a_contender_with_different_outputs_is_not_measured():
     from zoo.scripts.benchmarks.tokenization import check_alike, library_encoder
 
     pieces = (*SPECIAL, "a", "b")

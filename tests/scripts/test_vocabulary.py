@@ -1,4 +1,4 @@
-"""`zoo vocabulary`: pieces trained on the texts of a data set or of files."""
+"""`zoo vocabulary`: subword tokens trained on the texts of a data set or of files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ print(ascii(train_pieces(texts, 1500)))
 
 
 @pytest.mark.slow
-def test_training_gives_the_same_pieces_every_time():
+def test_training_is_reproducible():
     said = set()
     for order, threads in (("forwards", "1"), ("backwards", "4")):
         environment = {**os.environ, "RAYON_NUM_THREADS": threads}
@@ -40,7 +40,7 @@ def test_training_gives_the_same_pieces_every_time():
     assert pieces[:5] == SPECIAL and "word" in pieces and len(pieces) <= 1500
 
 
-def test_a_data_sets_vocabulary_is_trained_on_its_training_split():
+def test_vocabularies_are_trained_on_the_training_split():
     data = zoo.datasets.load("commands")
     needs = {"vocab_size": 300, "max_length": 16}
     preprocessor, fixed = WordPiecePreprocessor.for_model(data, needs, {"vocab_size": 200})
@@ -53,7 +53,7 @@ def test_a_data_sets_vocabulary_is_trained_on_its_training_split():
     assert shorter.max_length == fixed["max_length"] == 8
 
 
-def test_a_spec_may_choose_the_preprocessor(monkeypatch):
+def test_a_spec_can_select_the_preprocessor(monkeypatch):
     from zoo import registry
 
     monkeypatch.setattr(registry.MODELS, "entries", dict(registry.MODELS.entries))
@@ -80,7 +80,7 @@ def test_a_spec_may_choose_the_preprocessor(monkeypatch):
 # --- Commands --------------------------------------------------------------------------------------------------------
 
 
-def test_a_vocabulary_from_a_data_set_and_from_files(tmp_path, capsys):
+def test_vocabularies_are_trained_on_data_sets_and_files(tmp_path, capsys):
     file = tmp_path / "new" / "vocab.txt"
     assert cli.main(["vocabulary", "--data", "commands", "--size", "120", "--path", str(file)]) == 0
     said = capsys.readouterr().out
@@ -107,7 +107,7 @@ def test_a_vocabulary_from_a_data_set_and_from_files(tmp_path, capsys):
         (["--data", "commands", "--sise", "6"], "Unknown option --sise"),
     ],
 )
-def test_wrong_vocabulary_commands_are_one_line(words, message, tmp_path, monkeypatch, capsys):
+def test_errors_are_reported_in_one_line(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["vocabulary", *words]) == 2
     said = capsys.readouterr().err
@@ -115,7 +115,7 @@ def test_wrong_vocabulary_commands_are_one_line(words, message, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_an_existing_vocabulary_stays(tmp_path, capsys):
+def test_an_existing_vocabulary_is_not_overwritten(tmp_path, capsys):
     (tmp_path / "vocab.txt").write_text("mine")
     assert cli.main(["vocabulary", "--data", "commands", "--path", str(tmp_path / "vocab.txt")]) == 2
     assert "already exists. Pass another --path" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""The contract holds for a task that the package does not know: two outputs, and two targets of different shape.
+"""A task that the package does not define follows the contract: it has two outputs, and two targets of different shape.
 
-A model, a task, a preprocessor and a report, registered here, go from raw images to a verified SavedModel.
+A model, a task, a preprocessor and a report, registered in this file, go from raw images to a verified SavedModel.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZE, SHAPES = 12, ("bar", "square")
 
 
 def build_localizer_model(num_classes: int, units: int = 24):
-    """Says what is in an image, and where."""
+    """Predicts the class of an image and the position of its object."""
     inputs = keras.Input((SIZE, SIZE), name="pixels")
     x = keras.layers.Flatten()(inputs)
     x = keras.layers.Dense(units, activation="relu", name="features")(x)
@@ -38,7 +38,7 @@ def build_localizer_model(num_classes: int, units: int = 24):
 
 @dataclasses.dataclass(frozen=True)
 class PixelPreprocessor:
-    """Grey levels to numbers from 0 to 1."""
+    """Scales grey levels to the range 0 to 1."""
 
     kind = "test_pixels"
     padding = 0
@@ -131,7 +131,7 @@ REPORT = ReportKind(
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    """For this file alone: other files of the same process test what the package brings."""
+    """Registers the parts for this file only: other files of the same process test the built-in parts."""
     known = registry.MODELS, task_registry.TASKS, base.PREPROCESSORS, reports.REPORTS
     before = [set(names.names()) for names in known]  # `names` scans the package first
     register = zoo.register_model(tasks=("localization",), reference="none", features_layer="features")
@@ -146,7 +146,7 @@ def registered():
 
 
 def drawn(count: int, seed: int):
-    """Bars and squares somewhere in noise; a third of the boxes is not known."""
+    """Draws bars and squares at random places in noise; a third of the boxes is unknown."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 60, (count, SIZE, SIZE)).astype(np.uint8)
     labels, boxes = rng.integers(0, 2, count), np.zeros((count, 4), np.int64)
@@ -190,7 +190,7 @@ def run(data, tmp_path_factory):
     )
 
 
-def test_both_outputs_are_learned_and_measured(run):
+def test_both_outputs_are_trained_and_evaluated(run):
     _, result, report, _ = run
     last = result.history[-1]
     assert {"loss", "probabilities_loss", "corners_loss", "accuracy", "box_error", "val_box_error"} <= set(last)
@@ -200,7 +200,7 @@ def test_both_outputs_are_learned_and_measured(run):
     assert report["headline"][1]["metric"] == "box error" and zoo.evaluation.summarize(report).startswith("accuracy")
 
 
-def test_targets_have_shapes_of_their_own(run, tmp_path):
+def test_targets_can_have_different_shapes(run, tmp_path):
     prepared = run[0]
     inputs, targets, weights = next(iter(prepared.batches("train", 5)))
     assert {name: part.shape.as_list() for name, part in targets.items()} == {"label": [5], "box": [5, 4]}
@@ -213,7 +213,7 @@ def test_targets_have_shapes_of_their_own(run, tmp_path):
     assert prepared.target_counts("train").sum() == 600
 
 
-def test_the_savedmodel_is_verified_and_answers_both(run):
+def test_the_savedmodel_is_verified_and_returns_both_outputs(run):
     *_, path = run
     verdict = zoo.export.verify(path, runtimes=())
     assert verdict.passed, verdict.table()
@@ -249,7 +249,7 @@ def test_a_killed_run_resumes_to_the_same_weights(data, tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
-def test_class_weights_reach_the_class_alone(data):
+def test_class_weights_affect_only_the_class_loss(data):
     prepared = data.prepare("localizer")
     config = zoo.TrainConfig(epochs=1, batch_size=32, class_weights={"bar": 0.0, "square": 0.0}, optimizer="sgd")
     model = prepared.build(seed=0)
@@ -262,14 +262,14 @@ def test_class_weights_reach_the_class_alone(data):
     )
 
 
-def test_augmentation_would_leave_the_box_behind(data):
+def test_augmentation_of_images_with_boxes_is_rejected(data):
     config = zoo.TrainConfig(epochs=1, augmentation=["flip"])
     prepared = data.prepare("localizer")
     with pytest.raises(zoo.UsageError, match="augmentation is for images, floating-point"):
         zoo.train(prepared.build(), prepared, config, verbose=0)
 
 
-def test_a_model_without_one_of_the_outputs_is_rejected(run):
+def test_a_model_with_a_missing_output_is_rejected(run):
     _, result, *_ = run
     lone = keras.Model(result.model.inputs, result.model.outputs[0])
     with pytest.raises(zoo.UsageError, match=r"ends with a layer named 'probabilities'; expected 'corners'"):
@@ -281,7 +281,7 @@ def test_a_model_without_one_of_the_outputs_is_rejected(run):
         tasks.get_task("localization").objective.check_outputs(third)
 
 
-def test_data_that_serve_several_tasks_need_one(data):
+def test_data_for_several_tasks_require_a_task_argument(data):
     twice = dataclasses.replace(data, tasks=("localization", "image_classification"))
     assert twice.prepare("localizer").task.name == "localization", "the model decides"
     with pytest.raises(zoo.UsageError, match=r"serves localization and image_classification. Choose one: pass task="):
@@ -291,7 +291,7 @@ def test_data_that_serve_several_tasks_need_one(data):
         twice.for_task("localisation")
 
 
-def test_names_are_registered_once():
+def test_duplicate_and_invalid_registrations_are_rejected():
     task = tasks.get_task("localization")
     assert zoo.register_task(task) is task, "the same module again is a reload"
     with pytest.raises(

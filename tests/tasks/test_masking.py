@@ -1,4 +1,4 @@
-"""Masked language modelling: which pieces are asked for, the model beside transformers', corpora, and what is served."""
+"""Masked language modelling: the masked tokens, the model compared with transformers, corpora, and served outputs."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def arrays(batch):
     return {**found, "targets": targets["pieces"].numpy(), "weights": weights["pieces"].numpy()}
 
 
-# --- Which pieces are asked for ---------------------------------------------------------------------------------------
+# --- Masked tokens ----------------------------------------------------------------------------------------------------
 
 
-def test_a_seventh_is_asked_for_and_shown_as_the_paper_says(preprocessor):
+def test_masking_follows_the_rates_of_the_paper(preprocessor):
     texts = some_texts(3000)
     true = preprocessor(texts)
     words = true["padding_mask"].numpy().sum(1) - 2
     found = arrays(preprocessor.encode({"text": texts}))
     real = found["weights"] > 0
-    expected = [max(1, round(0.15 * n)) if n else 0 for n in words.tolist()]  # Python rounds halves to even as well
+    expected = [max(1, round(0.15 * n)) if n else 0 for n in words.tolist()]  # Python also rounds halves to even
     assert real.sum(1).tolist() == expected
     rows, places = np.nonzero(real)[0], found["positions"][real]
     assert len(set(zip(rows.tolist(), places.tolist(), strict=True))) == len(rows), "a piece is asked for twice"
@@ -72,14 +72,14 @@ def test_a_seventh_is_asked_for_and_shown_as_the_paper_says(preprocessor):
         assert abs(share - expected_share) < 4 * math.sqrt(0.25 / n), (share, expected_share)
     counts = np.bincount(shown[other], minlength=100)
     assert not counts[: len(SPECIAL)].any() and counts[len(SPECIAL) :].all(), "other pieces are any but special ones"
-    # Every place of a text is as likely as every other.
+    # All positions of a text are equally likely.
     long = words == 60
     hits = np.bincount(found["positions"][long][real[long]], minlength=62)[1:61]
     assert abs(hits - hits.mean()).max() < 5 * math.sqrt(hits.mean())
     assert (found["positions"][~real] == 0).all() and (found["targets"][~real] == CLS).all()
 
 
-def test_what_is_asked_for_depends_on_the_text_alone(preprocessor):
+def test_masks_depend_only_on_the_text(preprocessor):
     texts = some_texts(40, least=1, most=30)
     together = arrays(preprocessor.encode({"text": texts}))
     again = arrays(preprocessor.encode({"text": texts[::-1]}))
@@ -92,7 +92,7 @@ def test_what_is_asked_for_depends_on_the_text_alone(preprocessor):
         np.testing.assert_array_equal(together["positions"][row, :blanks], alone["positions"][0])
 
 
-def test_no_word_no_question(preprocessor):
+def test_texts_without_known_words_have_no_masks(preprocessor):
     found = arrays(preprocessor.encode({"text": tf.constant(["", "  ", "unheard [MASK] [SEP]"])}))
     assert not found["weights"].any() and found["positions"].tolist() == [[0], [0], [0]]
     inputs = {name: found[name] for name in ("token_ids", "token_type_ids", "padding_mask", "positions")}
@@ -100,7 +100,7 @@ def test_no_word_no_question(preprocessor):
     assert np.isfinite(model(inputs)).all()
 
 
-def test_scrambled_numbers_look_random():
+def test_scrambled_numbers_are_statistically_random():
     numbers = scrambled(tf.cast(tf.range(2**16), tf.uint32)).numpy()
     assert len(set(numbers.tolist())) == 2**16
     bits = (numbers[:, np.newaxis] >> np.arange(32, dtype=np.uint32)) & 1
@@ -108,7 +108,7 @@ def test_scrambled_numbers_look_random():
     assert np.abs(np.corrcoef(bits.T) - np.eye(32)).max() < 5 / 2**8
 
 
-def test_a_vocabulary_without_blanks_is_refused():
+def test_a_vocabulary_without_mask_token_is_rejected():
     with pytest.raises(zoo.UsageError, match=r"The vocabulary has no \[MASK\] token\. Pass the"):
         MaskedTextPreprocessor((*SPECIAL[:4], "a"), 8)
     with pytest.raises(zoo.UsageError, match=r"has special tokens only\. Pass one with subword tokens"):
@@ -133,17 +133,17 @@ def same(one, other):
     )
 
 
-def test_a_stream_asks_anew_too_and_repeats_after_a_resume(prepared):
+def test_streamed_epochs_have_new_masks_and_resume_reproducibly(prepared):
     streamed = dataclasses.replace(prepared, data=dataclasses.replace(prepared.data, memory_limit=1))
     first = epoch(streamed)
     assert same(first[4:], epoch(streamed, start=4)) and not same(first, epoch(streamed, number=1))
 
 
-def test_every_epoch_asks_anew_and_a_resumed_one_repeats(prepared):
+def test_every_epoch_has_new_masks_and_resumes_reproducibly(prepared):
     first, second = epoch(prepared), epoch(prepared, number=1)
     assert same(first[4:], epoch(prepared, start=4)) and not same(first, second)
     assert not same(first, epoch(prepared, seed=2))
-    asked = {}  # the very same texts are asked for other pieces
+    asked = {}  # maps each text to all tokens masked in it
     for number in (first, second):
         for batch in number:
             inputs = {k: tf.constant(batch[k]) for k in ("token_ids", "token_type_ids", "padding_mask", "positions")}
@@ -156,13 +156,13 @@ def test_every_epoch_asks_anew_and_a_resumed_one_repeats(prepared):
     assert np.mean([len(set(found)) > 1 for found in asked.values()]) > 0.7
 
 
-def test_the_trainer_does_not_take_the_rows_themselves(prepared):
+def test_training_rows_are_not_resident_on_the_device(prepared):
     assert prepared.resident("train") is None and prepared.resident("validation") is not None
     plain = zoo.datasets.load("commands").prepare("bert_tiny", vocab_size=100)
     assert plain.resident("train") is not None
 
 
-def test_evaluation_asks_the_same_every_time(prepared):
+def test_evaluation_always_uses_the_same_masks(prepared):
     one, other = ([arrays(b) for b in prepared.batches("validation", size)] for size in (100, 7))
     flat = [{k: v[i] for k, v in b.items()} for b in other for i in range(len(b["targets"]))]
     for row, small in enumerate(flat):
@@ -172,8 +172,8 @@ def test_evaluation_asks_the_same_every_time(prepared):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_bit_for_bit(prepared, tmp_path):
-    """Two epochs at once, and two with an end in the middle of the second."""
+def test_a_killed_run_resumes_bit_for_bit(prepared, tmp_path):
+    """Trains two epochs at once, and two epochs with an interruption within the second."""
 
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -197,10 +197,10 @@ def test_a_killed_run_goes_on_bit_for_bit(prepared, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-# --- Loss, report -----------------------------------------------------------------------------------------------------
+# --- Loss and report --------------------------------------------------------------------------------------------------
 
 
-def test_the_loss_is_what_numpy_says(prepared):
+def test_loss_equals_numpy(prepared):
     model = prepared.build(seed=0)
     inputs, targets, weights = next(iter(prepared.keras_batches("validation", 30)))
     probabilities = model(inputs).numpy().astype(np.float64)
@@ -226,14 +226,14 @@ def test_the_loss_is_what_numpy_says(prepared):
     assert report["baseline"]["accuracy"] == pytest.approx((asked == counts.argmax()).mean())
     assert "masks (by frequency: perplexity" in zoo.evaluation.summarize(report)
     (metric,) = tasks.get_task("masked_language_modelling").objective.metrics[0].metrics()
-    for size in (7, 30):  # batches of unequal numbers of blanks
+    for size in (7, 30):  # batches with different numbers of masks
         metric.reset_state()
         for inputs, targets, weights in prepared.keras_batches("validation", size):
             metric.update_state(targets, model(inputs), sample_weight=weights)
         assert float(metric.result()) == pytest.approx(right.mean(), rel=1e-5)
 
 
-def test_a_report_of_nothing_is_refused():
+def test_empty_and_unequal_arrays_are_rejected():
     none = np.zeros(0)
     with pytest.raises(zoo.UsageError, match=r"no token that can be masked\. Pass texts with words"):
         masked_language_report(none, none, none, train_counts=np.ones(3))
@@ -244,7 +244,7 @@ def test_a_report_of_nothing_is_refused():
 # --- Lines and corpora ------------------------------------------------------------------------------------------------
 
 
-def test_lines_are_texts_and_their_content_divides_them(tmp_path):
+def test_lines_are_texts_and_split_by_their_content(tmp_path):
     lines = [f"line number {i}" for i in range(500)]
     file = tmp_path / "corpus.txt"
     file.write_text("\n".join(["", "  ", *lines, "line number 3\r", ""]), encoding="utf-8-sig")
@@ -267,7 +267,7 @@ def test_lines_are_texts_and_their_content_divides_them(tmp_path):
             zoo.datasets.load(name)
 
 
-def test_corpus_writes_training_texts_once(tmp_path, capsys, monkeypatch):
+def test_corpus_writes_each_training_text_once(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["corpus", "--data", "commands", "--data", "number_words", "--data", "command_lines", "--path", "c.txt"]
     assert cli.main(words) == 0
@@ -286,7 +286,7 @@ def test_corpus_writes_training_texts_once(tmp_path, capsys, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["c.txt"]
 
 
-def test_a_tagged_sentence_without_text_is_its_tokens_joined(monkeypatch):
+def test_tagged_sentences_without_text_are_joined_tokens(monkeypatch):
     from zoo.scripts import corpus
 
     loaded = zoo.datasets.load("tagged_commands")
@@ -296,12 +296,12 @@ def test_a_tagged_sentence_without_text_is_its_tokens_joined(monkeypatch):
     assert next(corpus.training_texts("tagged_commands", None, None)) == b" ".join(first["tokens"]).decode()
 
 
-# --- From a run to a folder, to another run ---------------------------------------------------------------------------
+# --- From a run to a folder, then to another run ----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run that has learned the grammar of the commands a little."""
+    """Trains a run that partly learns the grammar of the commands."""
     sizes = {"hidden_size": 32, "num_layers": 1, "intermediate_size": 64}
     return zoo.run(
         "bert_mlm",
@@ -313,7 +313,7 @@ def run(tmp_path_factory):
     )
 
 
-def test_the_savedmodel_fills_in_blanks(run):
+def test_the_savedmodel_fills_in_masks(run):
     assert run.verification.passed, run.verification.table()
     assert run.report["accuracy"] > 2 * run.report["baseline"]["accuracy"], run.report
     assert run.report["perplexity"] < run.report["baseline"]["perplexity"] / 2
@@ -331,8 +331,8 @@ def test_the_savedmodel_fills_in_blanks(run):
     assert set(features) == {"mean_pooled"} and features["mean_pooled"].shape == (1, 32)
 
 
-def test_what_is_served_is_what_the_model_says(run):
-    """The answer, put together by hand from `predict`."""
+def test_served_outputs_equal_those_of_the_model(run):
+    """Computes the expected outputs from `predict`."""
     loaded = tf.saved_model.load(str(run.saved_model))
     _, prepared, _ = zoo.pipeline.open_run(run.run_directory)
     text = "please [MASK] the radio [MASK] of my office"
@@ -347,7 +347,7 @@ def test_what_is_served_is_what_the_model_says(run):
     np.testing.assert_allclose(answer["probability"].numpy()[0, at - 1], probabilities.max(-1), atol=1e-6)
 
 
-def test_a_run_becomes_a_folder_and_the_folder_a_classifier(run, tmp_path, capsys):
+def test_a_run_is_written_as_a_folder_that_initializes_a_classifier(run, tmp_path, capsys):
     folder = tmp_path / "folder"
     assert cli.main(["huggingface", str(run.run_directory), str(folder)]) == 0
     assert f"zoo train --model bert --model.weights {folder} --data NAME" in capsys.readouterr().out
@@ -374,7 +374,7 @@ def test_a_run_becomes_a_folder_and_the_folder_a_classifier(run, tmp_path, capsy
 
 
 @pytest.mark.slow
-def test_a_run_of_something_else_is_no_folder(tmp_path, capsys):
+def test_models_without_a_published_format_are_rejected(tmp_path, capsys):
     zoo.run("mlp", "digits", config=zoo.TrainConfig(epochs=1), run_directory=tmp_path / "run", export=False, verbose=0)
     assert cli.main(["huggingface", str(tmp_path / "run"), str(tmp_path / "folder")]) == 2
     assert (
@@ -383,7 +383,7 @@ def test_a_run_of_something_else_is_no_folder(tmp_path, capsys):
     )
 
 
-def test_a_head_that_is_damaged_is_named(tmp_path):
+def test_a_damaged_head_is_reported(tmp_path):
     from safetensors.numpy import load_file, save_file
 
     model = zoo.build("bert_mlm", **zoo.get_spec("bert_mlm").tiny)
@@ -411,7 +411,7 @@ def test_a_head_that_is_damaged_is_named(tmp_path):
         bert_folder.save_folder(model, tmp_path / "other", labels=["a", "b"])
 
 
-# --- The same as transformers -----------------------------------------------------------------------------------------
+# --- Comparison with transformers -------------------------------------------------------------------------------------
 
 REFERENCE = """
 import os, sys
@@ -455,7 +455,7 @@ def reference(python, place, folder, batch, make=""):
 
 
 @pytest.mark.parametrize("sizes", [(211, 24, 3, 3, 40), pytest.param((8000, 128, 2, 2, 512), marks=pytest.mark.slow)])
-def test_logits_loss_and_gradients_equal_those_of_transformers(torch_python, tmp_path, sizes):
+def test_logits_loss_and_gradients_equal_transformers(torch_python, tmp_path, sizes):
     rng = np.random.default_rng(0)
     mask = (np.arange(13) < np.array([[13], [7], [4]])).astype(np.int32)
     ids = rng.integers(1, sizes[0], mask.shape) * mask
@@ -489,14 +489,14 @@ def test_logits_loss_and_gradients_equal_those_of_transformers(torch_python, tmp
     for place in places:
         found = place.cut(by_path[bert_folder._variable(model, place).path])
         assert np.abs(found - told[f"gradient/{place.name}"]).max() < 2e-5, place.name
-    # And back: what is written here is the same there.
+    # In the other direction: transformers reads the files written here.
     written = bert_folder.save_folder(model, tmp_path / "ours")
     again = reference(torch_python, tmp_path, written, batch)
     np.testing.assert_array_equal(again["logits"], told["logits"])
 
 
-def test_the_parameters_are_those_of_the_formula():
+def test_parameter_counts_equal_the_formula():
     vocab, h, inner, layers = 8000, 128, 512, 2
     block = 4 * (h * h + h) + h * inner + inner + inner * h + h + 4 * h
-    head = h * h + h + 2 * h + vocab  # the table of words is there once
+    head = h * h + h + 2 * h + vocab  # the token embedding table exists only once
     assert zoo.get_spec("bert_mlm").golden[0][1] == (vocab + 512 + 2 + 2) * h + layers * block + head

@@ -1,4 +1,4 @@
-"""Series from raw numbers to an answer: layers and recurrences against NumPy and PyTorch, padding, missing values, units."""
+"""Time series from raw numbers to outputs: layers compared with NumPy and PyTorch, padding, missing values, units."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def random_weights(model: keras.Model) -> keras.Model:
-    """Biases too: those that Keras starts at zero would hide a wrong order."""
+    """Sets random weights, biases included: Keras's zero biases would hide a wrong order."""
     model.set_weights([0.5 * normal(*w.shape, seed=i) for i, w in enumerate(model.get_weights())])
     return model
 
@@ -47,7 +47,7 @@ def test_trailing_nan_is_padding_and_other_nan_is_missing():
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4])
-def test_windows_equal_numpy_over_the_real_steps_alone(kernel):
+def test_windows_over_real_steps_equal_numpy(kernel):
     x = normal(4, 5, 2)
     layer = series.MaskedConv1D(3, kernel, padding="same", activation="relu")
     layer.build(x.shape)
@@ -75,14 +75,14 @@ def test_attention_equals_numpy():
     np.testing.assert_allclose(series.AttentionWeights()(scores), whole, atol=1e-6)
 
 
-def test_the_largest_value_is_taken_of_real_steps_alone():
+def test_max_pooling_uses_only_real_steps():
     x = normal(4, 5, 3) - 10
     outputs = series.MaskedMax()(x, mask=tf.constant(MASK)).numpy()
     np.testing.assert_array_equal(outputs, [x[0].max(0), x[1, :3].max(0), x[2, 0], np.zeros(3)])
     np.testing.assert_array_equal(series.MaskedMax()(x), x.max(1))
 
 
-def test_numbers_are_answered_as_values():
+def test_linear_outputs_are_named_values():
     x = keras.Input((3,))
     assert blocks.classifier(x, 1, "linear").shape == (None, 1)
     assert keras.Model(x, blocks.classifier(x, 1, "linear")).output_names == ["values"]
@@ -98,7 +98,7 @@ def test_numbers_are_answered_as_values():
 
 
 def numpy_lstm(x, kernel, recurrent, bias):
-    """One series; gates in Keras's order: input, forget, cell, output."""
+    """Processes one series; gates in Keras's order: input, forget, cell, output."""
     h = c = np.zeros(recurrent.shape[0])
     states = []
     for step in x:
@@ -112,7 +112,7 @@ def numpy_lstm(x, kernel, recurrent, bias):
 def padded_series(channels: int = 2) -> np.ndarray:
     x = normal(3, 6, channels)
     x[1, 4:] = x[2, 1:] = NAN
-    x[0, 2] = NAN  # missing, not padding
+    x[0, 2] = NAN  # a missing value, not padding
     return x
 
 
@@ -165,7 +165,7 @@ def test_gru_equals_pytorch():
     )
     table, kernel, recurrent, biases = model.get_weights()[:4]
 
-    def reordered(value):  # PyTorch's order is reset, update, candidate
+    def reordered(value):  # PyTorch orders the gates as reset, update, candidate
         z, r, h = np.split(value, 3, axis=-1)
         return torch.tensor(np.ascontiguousarray(np.concatenate([r, z, h], axis=-1).T))
 
@@ -217,7 +217,7 @@ def padded(rows: list[np.ndarray], steps: int, padding: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "arguments", "padding"), EVERY)
-def test_padding_never_changes_an_answer(name, arguments, padding):
+def test_padding_does_not_change_the_output(name, arguments, padding):
     model = random_weights(zoo.build(name, num_classes=3, **arguments))
     rows = ragged_inputs(padding)
     together = model(padded(rows, 9, padding)).numpy()
@@ -239,14 +239,14 @@ def test_every_weight_gets_a_gradient_from_padded_batches(name, arguments, paddi
 
 
 @pytest.mark.parametrize(("name", "arguments", "padding"), EVERY)
-def test_nothing_but_padding_is_answered_finitely(name, arguments, padding):
+def test_output_for_padding_only_is_finite(name, arguments, padding):
     model = random_weights(zoo.build(name, num_classes=3, **arguments))
     rows = padded(ragged_inputs(padding), 6, padding)
     rows[0] = padding
     assert np.isfinite(model(rows).numpy()).all()
 
 
-def test_a_missing_value_counts_as_the_mean():
+def test_a_missing_value_is_replaced_by_the_mean():
     model = zoo.build_lstm_model(input_shape=(None, 2), num_classes=3)
     x = normal(1, 4, 2)
     x[0, 1] = 0
@@ -255,7 +255,7 @@ def test_a_missing_value_counts_as_the_mean():
     np.testing.assert_array_equal(model(x), model(missing))
 
 
-def test_attention_weights_show_what_was_read():
+def test_attention_weights_cover_exactly_the_real_steps():
     model = zoo.build_attention_model(vocab_size=9, num_classes=3, num_heads=2, embedding_dim=4)
     ids = padded(ragged_inputs(0), 8, 0)
     inner = keras.Model(model.input, [model.get_layer(n).output for n in ("attention_weights", "head_weights")])
@@ -266,7 +266,7 @@ def test_attention_weights_show_what_was_read():
     assert (weights[ids == 0] == 0).all() and (weights[ids != 0] > 0).all()
 
 
-def test_parameters_follow_the_formulas():
+def test_parameter_counts_equal_the_formulas():
     c, u, v, k = 3, 7, 5, 4
     lstm = 4 * ((c + u) * u + u) + 4 * ((u + v) * v + v) + v * k + k
     assert zoo.build_lstm_model((None, c), k, units=(u, v)).count_params() == lstm
@@ -301,7 +301,7 @@ def test_parameters_follow_the_formulas():
         ("attention", {"vocab_size": 9, "pooling": "mean"}, "pooling is 'mean'; expected 'attention' or 'max'"),
     ],
 )
-def test_a_wrong_argument_is_answered_with_its_name(name, arguments, message):
+def test_error_messages_name_the_invalid_argument(name, arguments, message):
     with pytest.raises(zoo.UsageError, match=message):
         zoo.build(name, **{"num_classes": 3, **arguments})
 
@@ -339,7 +339,7 @@ def some_examples(task: str = "series_classification") -> list[dict]:
     return examples
 
 
-def test_channels_are_standardised_by_the_training_split():
+def test_channels_are_standardized_by_the_training_split():
     examples = some_examples()
     preprocess, fixed = SeriesPreprocessor.for_model(some_data(examples), {}, {"return_sequences": True})
     values = np.concatenate([e["series"] for e in examples]).astype(np.float64)
@@ -350,7 +350,7 @@ def test_channels_are_standardised_by_the_training_split():
     assert SeriesPreprocessor(**preprocess.config()) == preprocess
 
 
-def test_labels_are_the_targets_of_real_steps():
+def test_every_real_step_has_the_label_as_target():
     preprocess = SeriesPreprocessor((0.0,), (2.0,), longest=4, every_step=True)
     raw = tf.constant([[[2.0], [NAN], [4.0], [NAN]], [[NAN]] * 4])
     inputs, targets, weights = preprocess.encode({"series": raw, "label": tf.constant([1, 2], tf.int64)})
@@ -365,7 +365,7 @@ def test_labels_are_the_targets_of_real_steps():
     assert whole.trim(inputs, targets, {})[0]["series"].shape == (2, 3, 1)
 
 
-def test_forecasts_go_to_the_model_and_back():
+def test_forecasts_are_scaled_and_restored():
     examples = some_examples("forecasting")
     preprocess, fixed = SeriesPreprocessor.for_model(some_data(examples, "forecasting"), {}, {"return_sequences": True})
     assert fixed == {
@@ -384,13 +384,13 @@ def test_forecasts_go_to_the_model_and_back():
     np.testing.assert_allclose(preprocess.unscale(targets, extras), batch["forecast"], rtol=1e-6)
 
 
-def test_forecasts_start_from_a_season_before_and_return_to_the_unit():
+def test_seasonal_forecasts_are_restored_to_the_original_unit():
     preprocess = SeriesPreprocessor((10.0,), (2.0,), longest=5, horizon=2, season=3)
     series = np.float32([[[1], [2], [3], [4], [NAN]], [[7], [8], [9], [10], [11]], [[5], [NAN], [NAN], [NAN], [NAN]]])
     forecast = np.float32([[20, 30], [40, 50], [60, 70]])
     inputs, targets, _ = preprocess.encode({"series": series, "forecast": forecast})
     inputs, targets = inputs["series"], targets["forecast"]
-    # By hand: what stands three steps before each forecast, counted from the last real step; the mean where nothing does.
+    # By hand: the value three steps before each forecast, counted from the last real step; the mean if there is none.
     start = np.float32([[2, 3], [9, 10], [10, 10]])
     np.testing.assert_allclose(targets, (forecast - start) / 2)
     np.testing.assert_allclose(inputs[..., 0], (series[..., 0] - 10) / 2)
@@ -426,7 +426,7 @@ class Served(tf.Module):
         self.serve = serve
 
 
-def test_a_reloaded_savedmodel_answers_or_says_why_not(tmp_path):
+def test_a_reloaded_savedmodel_predicts_or_reports_the_fault(tmp_path):
     preprocess = SeriesPreprocessor((5.0, 0.0), (2.0, 1.0), longest=4)
     model = zoo.build_lstm_model((None, 2), 3, units=(4,), return_sequences=False, classifier_activation="linear")
     module = Served(preprocess, model)
@@ -445,12 +445,12 @@ def test_a_reloaded_savedmodel_answers_or_says_why_not(tmp_path):
             served(series=tf.constant(wrong, tf.float32))
 
 
-def test_a_request_with_other_channels_is_refused():
+def test_a_request_with_other_channels_is_rejected():
     with pytest.raises(zoo.UsageError, match=r"shape \(1, 4, 2\); expected \(batch, steps, 1\). Pass one alone as"):
         SeriesPreprocessor((0.0,), (1.0,), longest=4).serve({"series": np.zeros((1, 4, 2), np.float32)})
 
 
-def test_data_that_cannot_be_used_is_refused():
+def test_unusable_data_is_rejected():
     examples = some_examples()
     with pytest.raises(zoo.UsageError, match=r"input_shape=\(None, 4\) contradicts data set 'made-up'.*Leave input"):
         SeriesPreprocessor.for_model(some_data(examples), {}, {"input_shape": (None, 4)})
@@ -462,7 +462,7 @@ def test_data_that_cannot_be_used_is_refused():
 
 
 @pytest.mark.parametrize(("name", "arguments", "padding"), EVERY)
-def test_keras_file_gives_the_same_model(name, arguments, padding, tmp_path):
+def test_keras_file_restores_the_same_model(name, arguments, padding, tmp_path):
     model = zoo.build(name, num_classes=3, **arguments)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False)

@@ -1,4 +1,4 @@
-"""Tagging from the raw sentence to a number per word: the tokenizer, the look-up by form, the dictionary as baseline."""
+"""Tagging from raw sentences to token ids: the tokenizer, lookup by word form, and the dictionary baseline."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tokens_of(text: str | bytes) -> list[str]:
         ("naïve “café” – 東京 5€", "naïve “ café ” – 東京 5 €"),
     ],
 )
-def test_tokens_are_those_of_the_treebanks(text, expected):
+def test_tokens_equal_those_of_the_treebanks(text, expected):
     assert tokens_of(text) == expected.split()
 
 
@@ -60,7 +60,7 @@ HOSTILE: list[str | bytes] = [
 ]
 
 
-def test_hostile_texts_survive():
+def test_hostile_texts_are_tokenized():
     preprocess = TaggingPreprocessor(("smile", " :"), max_length=50)
     inputs, extras = preprocess.serve({"text": tf.constant(HOSTILE)})
     ids = inputs["token_ids"]
@@ -75,7 +75,7 @@ def test_hostile_texts_survive():
     assert ids[8, 2] == 2, "the word between the emoji is known"
 
 
-def test_an_empty_batch_of_words_is_one_unknown_word():
+def test_an_empty_batch_of_words_becomes_one_unknown_word():
     preprocess = TaggingPreprocessor(("a",), max_length=5)
     inputs, extras = preprocess.serve({"text": ["", " "]})
     assert inputs["token_ids"].numpy().tolist() == [[1], [1]] and extras["tokens"].numpy().tolist() == [[b""], [b""]]
@@ -83,7 +83,7 @@ def test_an_empty_batch_of_words_is_one_unknown_word():
         preprocess.serve({"text": tf.constant([3])})
 
 
-def test_a_word_is_looked_up_as_written_then_lower_then_by_form():
+def test_words_are_looked_up_as_written_then_lowercase_then_by_form():
     words = tf.constant(["Bush", "bush", "Trees", "Walking", "talking", "B-52", "NATO", "..", "Zz", "\u00c9t\u00e9"])
     assert [f.numpy()[3].decode() for f in forms(words)] == [" C:ing", " C:ng", " C:g", " C:"]
     assert [f.numpy()[5].decode() for f in forms(words)] == [" CD-:-00", " CD-:00", " CD-:0", " CD-:"]
@@ -103,11 +103,11 @@ def some_data(sentences: list[str]) -> SimpleNamespace:
     return SimpleNamespace(train=tf.data.Dataset.from_generator(examples, output_signature=shape))
 
 
-def test_the_vocabulary_is_the_training_words_and_the_forms_of_rare_ones():
+def test_vocabulary_contains_training_words_and_forms_of_rare_words():
     data = some_data(["the dog saw the Dog", "The singing ringing thing", "7 8 9 go"])
     needs = {"vocab_size": 100, "max_length": 9}
     preprocess, fixed = TaggingPreprocessor.for_model(data, needs, {})
-    # "dog" and "Dog" together are frequent, "saw" and "go" are rare and of no frequent form.
+    # "dog" and "Dog" together are frequent; "saw" and "go" are rare, and their word form is not frequent.
     expected = {"the", "dog", " :ing", " D:0"}
     assert set(preprocess.vocabulary) == expected and preprocess.vocabulary[0] in (" :ing", " D:0")
     assert fixed == {"vocab_size": 6} and preprocess.max_length == 9
@@ -134,7 +134,7 @@ def test_training_uses_the_gold_words():
     assert [t.numpy().tolist() for part in none for t in part.values()] == [[[1], [1]], [[0], [0]], [[0], [0]]]
 
 
-def test_requests_are_the_sentence_or_its_words():
+def test_requests_are_sentences_or_words():
     preprocess = TaggingPreprocessor((), max_length=9)
     rows = [
         {"tokens": np.array([b"do", b"n't"], object), "text": b"don't"},
@@ -143,7 +143,7 @@ def test_requests_are_the_sentence_or_its_words():
     assert preprocess.to_requests(rows)["text"].tolist() == [b"don't", b"do n't"]
 
 
-def test_a_reloaded_savedmodel_finds_the_same_numbers(tmp_path):
+def test_a_reloaded_savedmodel_returns_the_same_ids(tmp_path):
     preprocess = TaggingPreprocessor(("smile", "not", " :", " S:", " C:"), max_length=9)
     (tmp_path / "assets").mkdir()
     exported, tables = preprocess.for_export(tmp_path / "assets")
@@ -159,12 +159,12 @@ def test_a_reloaded_savedmodel_finds_the_same_numbers(tmp_path):
     assert lines == ["[PAD]", "[UNK]", *preprocess.vocabulary] and exported == preprocess
 
 
-# --- The dictionary as baseline --------------------------------------------------------------------------------------
+# --- The dictionary baseline -----------------------------------------------------------------------------------------
 
 TRAIN = ([["the", "dog", "runs"], ["the", "run"], ["a", "run", "run"]], [[0, 1, 2], [0, 1], [0, 2, 2]])
 
 
-def test_a_dictionary_gives_the_most_frequent_tag():
+def test_the_dictionary_predicts_the_most_frequent_tag():
     dictionary = MostFrequentTag.fit(*TRAIN)
     assert dictionary.tags == {"the": 0, "dog": 1, "runs": 2, "run": 2, "a": 0}
     assert dictionary.unknown == 0, "dog 1, runs 2, a 0: a tie, of which the smallest is taken"
@@ -172,7 +172,7 @@ def test_a_dictionary_gives_the_most_frequent_tag():
     assert MostFrequentTag.fit([["x", "x"]], [[3, 3]]).unknown == 3, "no word occurs once"
 
 
-def test_known_and_unknown_words_are_told_apart():
+def test_known_and_unknown_words_are_scored_separately():
     report = word_report(
         [["the", "cow"], ["dog"]], [[0, 1], [1]], np.array([[0, 1, 9], [2, 9, 9]]).tolist(), MostFrequentTag.fit(*TRAIN)
     )
@@ -196,7 +196,7 @@ def test_known_and_unknown_words_are_told_apart():
         ([[]], [[]], [[]], "There is no word to evaluate. Pass sentences"),
     ],
 )
-def test_what_does_not_fit_is_refused(tokens, tags, predicted, message):
+def test_sentences_with_unequal_lengths_are_rejected(tokens, tags, predicted, message):
     with pytest.raises(zoo.UsageError, match=message):
         word_report(tokens, tags, predicted, MostFrequentTag.fit(*TRAIN))
     with pytest.raises(zoo.UsageError, match="The training sentences hold no word"):

@@ -1,4 +1,4 @@
-"""Every model on every task that it serves: from embedded raw data to a verified SavedModel, and what that answers."""
+"""Every model on each of its tasks: from embedded raw data to a verified SavedModel and its outputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAIRS = [(name, task) for name in zoo.list_models(variants=False) for task in zo
 
 @pytest.fixture(scope="module")
 def embedded():
-    """An embedded data set's name for every task."""
+    """Returns the name of an embedded data set for each task."""
     found: dict[str, str] = {}
     for name in sorted(EMBEDDED):
         found.setdefault(zoo.datasets.load(name).task, name)
@@ -36,7 +36,7 @@ def embedded():
 
 
 def small(name: str, task: str) -> dict:
-    """The smallest arguments of a model that do not contradict a data set."""
+    """Returns the smallest arguments of a model that do not contradict a data set."""
     spec = zoo.get_spec(name)
     decided = {"num_classes", *spec.data_arguments, *tasks.get_task(task).arguments}
     decided |= {"input_shape"} if task != "image_classification" or name == "lstm" else set()
@@ -49,7 +49,7 @@ def test_every_task_has_embedded_data_and_a_model(embedded):
 
 
 def cases():
-    """All pairs; those whose task another model shows, and whose model another task, take their time elsewhere."""
+    """Returns all pairs; pairs whose model and task are covered by other pairs are slow tests."""
     again = [pair for pair in PAIRS if pair in AGAIN]
     assert len(again) == len(AGAIN)
     for name, task in PAIRS:
@@ -68,7 +68,7 @@ def run(request, embedded, tmp_path_factory):
     return result
 
 
-def test_the_savedmodel_is_verified_and_the_report_says_something(run):
+def test_the_savedmodel_is_verified_and_the_report_is_complete(run):
     assert run.verification.passed, run.verification.table()
     names = [check.name for check in run.verification.checks]
     task = tasks.get_task(run.report["task"])
@@ -83,7 +83,7 @@ def test_the_savedmodel_is_verified_and_the_report_says_something(run):
     assert drawn > {"history.png"} or task.report in ("translation", "masked_language")
 
 
-def test_the_answers_are_the_ones_that_the_task_promises(run):
+def test_the_outputs_are_those_that_the_task_declares(run):
     task = tasks.get_task(run.report["task"])
     loaded = tf.saved_model.load(str(run.saved_model))
     card = (run.saved_model / "README.md").read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def test_a_finished_run_is_evaluated_and_exported_again(run, tmp_path):
 
 
 def requests_of(run, tmp_path) -> list[str]:
-    """The first test example as a person would type it."""
+    """Returns the first test example as a user would type it."""
     _, prepared, _ = zoo.pipeline.open_run(run.run_directory)
     signature = tasks.get_task(run.report["task"]).signatures["serving_default"]
     (name,) = signature.requests
@@ -117,11 +117,11 @@ def requests_of(run, tmp_path) -> list[str]:
     return [str(tmp_path / "series.csv")]
 
 
-def test_predict_answers_what_a_person_types(run, tmp_path, capsys):
+def test_predict_accepts_typed_requests(run, tmp_path, capsys):
     (item,) = requests_of(run, tmp_path)
     assert cli.main(["predict", str(run.run_directory), item]) == 0
     line = capsys.readouterr().out.strip()
-    assert line.startswith(f"{item}:")  # a model that has seen one epoch may translate to nothing
+    assert line.startswith(f"{item}:")  # after one epoch, a model may return an empty translation
     assert cli.main(["predict", str(run.run_directory), item, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     task = tasks.get_task(run.report["task"])

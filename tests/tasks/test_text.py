@@ -1,4 +1,4 @@
-"""Text from the raw sentence to the label: the tokenizer against Python, the layers against NumPy, the SavedModel alone."""
+"""Text from raw sentences to labels: the tokenizer against Python, the layers against NumPy, and the SavedModel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AWKWARD = [
 
 
 def python_words(text: str) -> list[str]:
-    """The same rules, written out with Python's own Unicode tables."""
+    """Applies the same rules with Python's own Unicode tables."""
     separated = "".join(
         f" {c} " if unicodedata.category(c)[0] in "PS" else " " if unicodedata.category(c)[0] in "ZC" else c
         for c in "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
@@ -45,32 +45,32 @@ def python_words(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", AWKWARD)
-def test_words_equal_pythons(text):
+def test_words_equal_those_of_python(text):
     (found,) = words(tf.constant([text])).to_list()
     assert [w.decode() for w in found] == python_words(text)
 
 
-def test_words_of_the_embedded_texts_equal_pythons():
+def test_words_of_the_embedded_texts_equal_those_of_python():
     for example in zoo.datasets.load("commands").train.as_numpy_iterator():
         text = example["text"].decode()
         assert [w.decode() for w in words(tf.constant([text])).to_list()[0]] == python_words(text)
 
 
-def test_numbers_are_what_the_vocabulary_says():
+def test_ids_follow_the_vocabulary():
     preprocess = TextPreprocessor(("hello", "!", "world"), max_length=4)
     ids = preprocess(tf.constant(["Hello, world!", "", "hello " * 9, "!", b"\xff\xfe"])).numpy()
     assert ids.tolist() == [[2, 1, 4, 3], [1, 0, 0, 0], [2, 2, 2, 2], [3, 0, 0, 0], [1, 1, 0, 0]]
     assert ids.dtype == np.int32
 
 
-def test_wrong_text_batches_are_refused():
+def test_invalid_text_batches_are_rejected():
     with pytest.raises(zoo.UsageError, match=r"A text batch is int32 of shape \(1,\); expected string \(batch,\)"):
         TextPreprocessor((), 4)(tf.constant([3]))
     with pytest.raises(zoo.UsageError, match=r"expected string \(batch,\). Pass a list"):
         TextPreprocessor((), 4)(tf.constant("alone"))
 
 
-def test_the_vocabulary_is_the_training_split_most_frequent_first():
+def test_vocabulary_lists_training_words_by_frequency():
     data = zoo.datasets.load("commands")
     prepared = data.prepare("embedding_lstm")
     counts = collections.Counter(w for e in data.train.as_numpy_iterator() for w in python_words(e["text"].decode()))
@@ -83,7 +83,7 @@ def test_the_vocabulary_is_the_training_split_most_frequent_first():
         data.prepare("embedding_lstm", vocab_size=1)
 
 
-def test_batches_are_cut_to_their_longest_text():
+def test_batches_are_trimmed_to_their_longest_text():
     prepared = zoo.datasets.load("commands").prepare("embedding_lstm")
     for ids, _ in prepared.keras_batches("train", 16, seed=0):
         lengths = np.count_nonzero(ids.numpy(), axis=1)
@@ -91,7 +91,7 @@ def test_batches_are_cut_to_their_longest_text():
 
 
 @pytest.mark.parametrize("name", TEXT_MODELS)
-def test_padding_never_changes_an_answer(name):
+def test_padding_does_not_change_the_output(name):
     keras.utils.set_random_seed(0)
     prepared = zoo.datasets.load("commands").prepare(name)
     model = prepared.build()
@@ -134,7 +134,7 @@ def test_masked_mean_equals_numpy():
     np.testing.assert_allclose(sequences.MaskedMean()(x).numpy(), x.mean(1), atol=1e-6)
 
 
-def test_transformer_parameters_follow_the_formula():
+def test_transformer_parameter_count_equals_the_formula():
     vocab, dim, inner, blocks, classes = 50, 12, 20, 3, 4
     model = zoo.build_transformer_model(
         vocab_size=vocab, num_classes=classes, embedding_dim=dim, num_heads=3, feed_forward_dim=inner, num_layers=blocks
@@ -143,7 +143,7 @@ def test_transformer_parameters_follow_the_formula():
     assert model.count_params() == vocab * dim + blocks * block + dim * classes + classes
 
 
-# test_tasks.py takes every model from raw texts to a SavedModel; here one is looked at closely.
+# test_tasks.py covers every model from raw texts to a SavedModel; this section examines one model in detail.
 EACH = [name if name == "embedding_lstm" else pytest.param(name, marks=pytest.mark.slow) for name in TEXT_MODELS]
 
 
@@ -158,8 +158,8 @@ def run(request, tmp_path_factory):
     )
 
 
-def test_from_raw_texts_to_a_verified_savedmodel(run):
-    """A grammar that can be told without error; by chance a quarter would be right."""
+def test_raw_texts_become_a_verified_savedmodel(run):
+    """A perfect score is possible on this grammar; a quarter would be correct by chance."""
     assert run.report["accuracy"] > 0.95 > 0.5 > run.report["baseline"]["accuracy"]
     assert run.verification.passed
     signatures = json.loads((run.saved_model / "assets.extra" / "zoo.json").read_text())["signatures"]
@@ -192,7 +192,7 @@ print(json.dumps([name.decode() for name in together["class_name"].numpy()]))
 """
 
 
-def test_a_stranger_gets_labels_for_any_text(run, run_python):
+def test_the_savedmodel_labels_any_text_without_this_package(run, run_python):
     texts = ["TURN the oven ON", "is the oven on?", *AWKWARD[:9], "\udcff\udcfe not UTF-8"]
     answers = json.loads(run_python(STRANGER, run.saved_model, json.dumps(texts)).stdout.splitlines()[-1])
     assert answers[:2] == ["switch on", "ask"] and len(answers) == len(texts)
@@ -210,19 +210,19 @@ def test_a_run_is_evaluated_and_exported_in_another_process(run, run_python, tmp
     assert "measured on        100 examples" in shown and "verified" in shown
 
 
-def test_another_data_set_beside_a_config_decides_anew(run, tmp_path):
+def test_recorded_settings_omit_values_that_the_data_determines(run, tmp_path):
     settings = read_yaml(run.run_directory / "config.yaml")["model"]
     assert settings.get("vocab_size") is None and "num_classes" not in settings
 
 
-def test_predict_answers_texts(run):
+def test_predict_labels_texts(run):
     served = zoo.export.load(run.run_directory)
     answers = served.predict(["switch off the fan", "switch on the fan"])
     assert [a["class_name"] for a in answers] == ["switch off", "switch on"]
 
 
-def test_sms_spam_from_its_original_file(tmp_path):
-    """A file in the form of the original: every message once a line, no text in two splits."""
+def test_sms_spam_is_read_from_its_original_file(tmp_path):
+    """The file has the original format: each message occurs once as a line, and no text is in two splits."""
     original = tmp_path / "original"
     original.mkdir()
     lines = [f"{'spam' if i % 3 == 0 else 'ham'}\tmessage number {i // 2} \u00e9" for i in range(400)]
@@ -237,7 +237,7 @@ def test_sms_spam_from_its_original_file(tmp_path):
     assert len(splits["train"]) > 280 and min(map(len, splits.values())) > 15
 
 
-def test_a_missing_original_of_sms_spam_is_named(tmp_path):
+def test_message_names_the_missing_file_of_sms_spam(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "other.txt").write_text("")
     with pytest.raises(zoo.UsageError, match=r"must download yourself: .*SMSSpamCollection.*--data.manual_dir FOLDER"):

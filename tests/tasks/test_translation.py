@@ -15,7 +15,7 @@ from zoo.datasets.preprocessing.translation import TranslationPreprocessor
 
 
 def reversals() -> tuple[list[str], list[str]]:
-    """All sentences of one to three of six words, and the same backwards with French spacing."""
+    """Returns all sentences of one to three of six words, and their reversals with French spacing."""
     words = ["red", "Green", "blue", "cat", "Dog", "l'owl"]
     told = [c for n in (1, 2, 3) for c in itertools.product(words, repeat=n)]
     return [" ".join(c) + "!" for c in told], [" ".join(reversed(c)) + "\u202f!" for c in told]
@@ -23,7 +23,7 @@ def reversals() -> tuple[list[str], list[str]]:
 
 @pytest.mark.slow
 @every_model
-def test_a_trained_model_answers_texts_in_a_saved_model(name, tmp_path):
+def test_a_trained_model_translates_in_a_savedmodel(name, tmp_path):
     texts, translations = reversals()
     preprocessor, sizes = TranslationPreprocessor.for_model(
         data_of(texts, translations), {"vocab_size": 60, "max_length": 12}, {}

@@ -1,4 +1,4 @@
-"""An adaptation is one file: the one here is none of the package's, and trains, is checkpointed and is closed like them."""
+"""Adaptations: one that is defined in this file trains, is checkpointed and is closed like the built-in ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Clipping(Adaptation):
 
 @pytest.fixture
 def clipping(monkeypatch):
-    Adaptations(keras.Sequential(), zoo.TrainConfig())  # the package's own are found
+    Adaptations(keras.Sequential(), zoo.TrainConfig())  # find the built-in adaptations first
     monkeypatch.setattr(contract, "_REGISTERED", dict(contract._REGISTERED))
     monkeypatch.setattr(Clipping, "closed", 0)
     return register_adaptation(Clipping)
@@ -65,7 +65,7 @@ def weights_after(prepared, config, **options):
     return model, [v.numpy() for v in model.weights]
 
 
-def test_an_adaptation_of_a_test_trains_resumes_and_closes(clipping, tmp_path):
+def test_custom_adaptation_trains_resumes_and_closes(clipping, tmp_path):
     prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[5, 4], input_shape=[8, 8, 1])
     initial = prepared.build(seed=0).get_weights()
     plain = {"epochs": 2, "deterministic": True, "ema_momentum": 0.5, "freeze": ["probabilities/bias"]}
@@ -73,7 +73,7 @@ def test_an_adaptation_of_a_test_trains_resumes_and_closes(clipping, tmp_path):
     _, free = weights_after(prepared, Config(**plain))
     assert clipping.closed == 0 and max(np.abs(w).max() for w in free) > 0.125
     model, whole = weights_after(prepared, config)
-    assert clipping.closed == 1 and clipping.counted == (42,) * 3  # two weights are frozen by `apply`, one by `freeze`
+    assert clipping.closed == 1 and clipping.counted == (42,) * 3  # two frozen by `apply`, one by `freeze`
     moved = [(one != two).any() for one, two in zip(initial, whole, strict=True)]
     assert moved == [True, True, False, False, True, False] and all(v.trainable for v in model.weights)
     assert np.abs(whole[0]).max() == 0.125 and np.abs(whole[4]).max() <= 0.125
@@ -86,11 +86,11 @@ def test_an_adaptation_of_a_test_trains_resumes_and_closes(clipping, tmp_path):
         weights_after(prepared, config, run_directory=tmp_path, callbacks=[Leave()])
     assert clipping.closed == 2 and clipping.counted == (21,) * 3
     _, resumed = weights_after(prepared, config, run_directory=tmp_path)
-    assert clipping.counted == (42,) * 3  # its own variables are in the checkpoint
+    assert clipping.counted == (42,) * 3  # the checkpoint contains the adaptation's own variables
     assert [w.tobytes() for w in resumed] == [w.tobytes() for w in whole]
 
 
-def test_the_rate_of_an_adaptation_equals_a_lower_learning_rate(clipping):
+def test_adaptation_rate_equals_a_lower_learning_rate(clipping):
     prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[5, 4], input_shape=[8, 8, 1])
     plain = {"epochs": 1, "optimizer": "sgd", "deterministic": True}
     _, half = weights_after(prepared, Config(**plain, learning_rate=0.25, largest_weight=100.0))
@@ -98,7 +98,7 @@ def test_the_rate_of_an_adaptation_equals_a_lower_learning_rate(clipping):
     assert [w.tobytes() for w in half] == [w.tobytes() for w in same]
 
 
-def test_adaptations_are_closed_in_reverse_and_once(clipping, monkeypatch):
+def test_adaptations_are_closed_once_in_reverse_order(clipping, monkeypatch):
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(4, name="hidden_2"), keras.layers.Dense(2, name="last")]
     )
@@ -113,7 +113,7 @@ def test_adaptations_are_closed_in_reverse_and_once(clipping, monkeypatch):
     assert closed == ["Lora", "LayerDecay", "Freeze", "Clipping"]
 
 
-def test_two_adaptations_of_one_name_are_rejected(clipping):
+def test_duplicate_adaptation_names_are_rejected(clipping):
     other = type("Clipping", (Adaptation,), {"fields": (), "__module__": "elsewhere"})
     with pytest.raises(
         ValueError, match=r"Adaptation 'Clipping' is registered twice: by .* and by elsewhere. Rename one"

@@ -1,4 +1,4 @@
-"""Augmentation against NumPy, image for image, and against itself: a batch's draws depend on its number alone."""
+"""Augmentation compared with NumPy, image by image. The random numbers of a batch depend only on its index."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ shapes = pytest.mark.parametrize("shape", [GREY, COLOUR], ids=["grey", "colour"]
 
 
 def some_images(count, shape=GREY, seed=0):
-    """Images without two equal values, so that every pixel tells where it comes from."""
+    """Returns images in which all values differ, so that every pixel identifies its origin."""
     return np.random.default_rng(seed).uniform(0.05, 0.95, (count, *shape)).astype(np.float32)
 
 
 def augmented(images, names, *, batch_size=None, seed=7, epoch=2, start=0, num_classes=None, skip=0, weights=()):
-    """Returns the batches; the class of an image is its number, so that a mixture says what it is made of."""
+    """Returns the batches. The class of an image is its number, so a mixed target identifies the mixed images."""
     count = len(images)
     num_classes = num_classes or (count if set(names) & set(MIXING) else 1)
     data = tf.data.Dataset.from_tensor_slices((images, np.arange(count), *weights)).batch(batch_size or count)
@@ -36,12 +36,12 @@ def augmented(images, names, *, batch_size=None, seed=7, epoch=2, start=0, num_c
 
 
 def named(images, targets, *weights):
-    """A batch as the trainer has it."""
+    """Returns a batch in the trainer's format."""
     return {"image": images}, {"label": targets}, {"label": weights[0]} if weights else {}
 
 
 def unnamed(images, targets, weights):
-    """The inverse of `named`."""
+    """Inverts `named`."""
     return (images["image"], targets["label"], *weights.values())
 
 
@@ -52,11 +52,11 @@ def assert_equal_bits(batches, others):
             np.testing.assert_array_equal(values, same)
 
 
-# --- What the draws depend on ----------------------------------------------------------------------------------------
+# --- Dependencies of the random numbers ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("names", [["mixup"], ["cutmix"], list(NAMES)], ids="-".join)
-def test_a_run_that_goes_on_sees_what_it_would_have_seen(names):
+def test_a_resumed_epoch_continues_with_the_same_batches(names):
     images = some_images(12, COLOUR)
     whole = augmented(images, names, batch_size=5)
     for start in (1, 2):
@@ -64,7 +64,7 @@ def test_a_run_that_goes_on_sees_what_it_would_have_seen(names):
 
 
 @each
-def test_seed_epoch_and_position_each_change_the_draws(name):
+def test_seed_epoch_and_position_each_change_the_random_numbers(name):
     images = np.tile(some_images(8, COLOUR), (3, 1, 1, 1))
     results = [
         batch[0]
@@ -84,14 +84,14 @@ def test_epoch_and_position_are_not_exchangeable():
 
 @given(seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 10_000), start=st.integers(0, 3))
 @settings(max_examples=6, deadline=None)
-def test_any_run_can_go_on(seed, epoch, start):
+def test_an_epoch_can_resume_at_any_seed_epoch_and_batch(seed, epoch, start):
     images = some_images(10)
     whole = augmented(images, ["flip", "crop"], batch_size=3, seed=seed, epoch=epoch)
     rest = augmented(images, ["flip", "crop"], batch_size=3, seed=seed, epoch=epoch, start=start, skip=start)
     assert_equal_bits(rest, whole[start:])
 
 
-def test_neither_precision_nor_other_random_numbers_matter():
+def test_batches_are_independent_of_precision_and_other_random_numbers():
     data = tf.data.Dataset.from_tensor_slices((some_images(12, COLOUR), np.arange(12))).batch(4)
 
     def changed(times=1):
@@ -111,7 +111,7 @@ def test_neither_precision_nor_other_random_numbers_matter():
         keras.config.set_floatx("float64")
         keras.config.set_dtype_policy("mixed_bfloat16")
         keras.config.set_image_data_format("channels_first")
-        _change_batch.cache_clear()  # layers and graph are made anew
+        _change_batch.cache_clear()  # layers and graph are built again
         (third,) = changed()
         assert keras.config.floatx() == "float64"
     finally:
@@ -134,16 +134,16 @@ def test_no_variable_is_read_or_written():
     traced = change.get_concrete_function(spec, tf.TensorSpec((None,), tf.int64), None, tf.TensorSpec((2,), tf.int32))
     assert not traced.captured_inputs
     assert not stateful_operations(traced)
-    flip = keras.layers.RandomFlip(seed=0)  # what is looked for is found in Keras's own use of a layer
+    flip = keras.layers.RandomFlip(seed=0)  # proves that the search finds the variable of a Keras layer
     keras_own = tf.function(lambda images: flip(images, training=True)).get_concrete_function(spec)
     assert {"ReadVariableOp", "AssignVariableOp"} <= stateful_operations(keras_own)
 
 
-# --- Every image for itself ------------------------------------------------------------------------------------------
+# --- Independence of the images in a batch ---------------------------------------------------------------------------
 
 
 @shapes
-def test_flip_exchanges_left_and_right_of_some_images(shape):
+def test_flip_mirrors_some_images_horizontally(shape):
     images = some_images(200, shape)
     ((changed, targets),) = augmented(images, ["flip"])
     flipped = [np.array_equal(one, image[:, ::-1]) for one, image in zip(changed, images, strict=True)]
@@ -166,7 +166,7 @@ def test_crop_shifts_every_image_by_whole_pixels(shape, most):
         counts[down, right] = here.sum()
         found |= here
     assert found.all()
-    assert sum(counts.values()) == 600  # no image is two windows
+    assert sum(counts.values()) == 600  # no image matches two windows
     expected = 600 / len(counts)
     assert min(counts.values()) > expected - 4 * expected**0.5
     assert max(counts.values()) < expected + 4 * expected**0.5
@@ -181,13 +181,13 @@ def test_rand_augment_changes_images_and_stays_in_range(shape):
     assert changed.min() >= 0
     assert changed.max() <= 1
     different = (changed != images).any(axis=(1, 2, 3)).mean()
-    assert 0.96 < different < 1  # twice the identity is one of 14 x 14
+    assert 0.96 < different < 1  # 1 of 14 x 14 pairs is the identity twice
 
 
-def test_rand_augment_draws_operations_and_strengths_for_every_image():
+def test_rand_augment_draws_operations_and_strengths_per_image():
     plain = np.full((200, *COLOUR), 0.45, np.float32)
     ((changed, _),) = augmented(plain, ["rand_augment"])
-    moved = (changed == 0).any(axis=(1, 2, 3))  # black comes in
+    moved = (changed == 0).any(axis=(1, 2, 3))  # the moved-in border is black
     constant = changed.max(axis=(1, 2, 3)) - changed.min(axis=(1, 2, 3)) < 1e-6
     levels = changed[constant, 0, 0, 0].round(3)
     assert moved.sum() > 60
@@ -200,7 +200,7 @@ def operated(name, images):
 
 
 def levels(count=40, shape=(11, 13, 3)):
-    """Images whose values lie between two of the 256 levels, so that no rounding moves them to another."""
+    """Returns images whose values lie between two of the 256 levels, so that rounding cannot change a level."""
     whole = np.random.default_rng(2).integers(40, 215, (count, *shape))
     return ((whole + 0.5) / 255).astype(np.float32)
 
@@ -225,10 +225,10 @@ def smooth_of(images):
         ("color", grey_of, -0.9, 0.9),
     ],
 )
-def test_strengths_are_drawn_for_every_image(name, towards, least, most):
-    """The image goes towards another one, or away from it, by a share within the range that is used to its ends."""
+def test_strengths_are_drawn_per_image(name, towards, least, most):
+    """The strength moves each image towards or away from another image. Both ends of the range occur."""
     images = levels()
-    images = 0.4 + 0.2 * images  # so that little is cut off at 0 and 1
+    images = 0.4 + 0.2 * images  # few values are clipped at 0 and 1
     step = (towards(images) - images).reshape(40, -1)
     moved = (operated(name, images) - images).reshape(40, -1)
     shares = (moved * step).sum(axis=1) / (step**2).sum(axis=1)
@@ -237,7 +237,7 @@ def test_strengths_are_drawn_for_every_image(name, towards, least, most):
     assert most - 0.2 * (most - least) < shares.max() <= most
 
 
-def test_operations_on_levels_equal_numpy():
+def test_pixel_value_operations_equal_numpy():
     images = levels()
     low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(operated("auto_contrast", images), (images - low) / (high - low), atol=1e-5)
@@ -250,7 +250,7 @@ def test_operations_on_levels_equal_numpy():
     assert each.any(axis=1).all()
     assert each.any(axis=0).all()
 
-    images = np.where(np.abs(images - 0.5) < 0.01, np.float32(0.1), images)  # the middle is its own inverse
+    images = np.where(np.abs(images - 0.5) < 0.01, np.float32(0.1), images)  # 0.5 equals its inverse
     found = operated("solarize", images)
     inverted = ~np.isclose(found, images, atol=1e-6)
     np.testing.assert_allclose(found[inverted], 1 - images[inverted], atol=1e-6)
@@ -259,7 +259,7 @@ def test_operations_on_levels_equal_numpy():
     assert 0.2 < inverted.mean() < 0.8
 
 
-def test_equalize_takes_each_image_alone():
+def test_equalize_treats_each_image_separately():
     images = levels(8)
     whole = np.floor(images * 255).astype(int)
     found = operated("equalize", images) * 255
@@ -269,10 +269,10 @@ def test_equalize_takes_each_image_alone():
         first = below[values.min()]
         table = np.round((below - first) * 255 / (values.size - first))
         np.testing.assert_allclose(found[image, ..., channel], table[values], atol=1.01)
-        assert (np.abs(found[image, ..., channel] - table[values]) < 1e-3).mean() > 0.98  # a half is rounded otherwise
+        assert (np.abs(found[image, ..., channel] - table[values]) < 1e-3).mean() > 0.98  # halves round differently
 
 
-def test_operations_that_move_keep_their_axis_and_go_both_ways():
+def test_geometric_operations_keep_their_axis_and_use_both_directions():
     images = some_images(60, (11, 13, 1))
     np.testing.assert_allclose(operated("shear_x", images)[:, 0], images[:, 0], atol=1e-6)
     np.testing.assert_allclose(operated("shear_y", images)[:, :, 0], images[:, :, 0], atol=1e-6)
@@ -292,12 +292,12 @@ def test_operations_that_move_keep_their_axis_and_go_both_ways():
         assert changed.mean() > 0.7, f"{name} leaves little of the image"
 
 
-def test_grey_images_have_no_colour_to_lose():
+def test_colour_operation_is_omitted_for_grey_images():
     assert set(_operations(*COLOUR)) - set(_operations(*GREY)) == {"color"}
     assert len(_operations(*COLOUR)) == 14
 
 
-def test_an_image_that_is_not_mixed_does_not_see_its_neighbours():
+def test_unmixed_images_are_independent_of_their_batch():
     images = some_images(256, COLOUR)
     others = images.copy()
     others[::2] = some_images(128, COLOUR, seed=1) ** 2
@@ -305,8 +305,8 @@ def test_an_image_that_is_not_mixed_does_not_see_its_neighbours():
     np.testing.assert_array_equal(changed[1::2], beside[1::2])
 
 
-def test_names_apply_in_the_order_given():
-    """A crop and then a flip shifts the other way than a flip and then a crop."""
+def test_augmentations_are_applied_in_the_given_order():
+    """A crop followed by a flip shifts in the opposite direction of a flip followed by a crop."""
     images = some_images(64)
     ((flip_first, _),), ((crop_first, _),) = (augmented(images, n) for n in (["flip", "crop"], ["crop", "flip"]))
     ((flipped, _),), ((cropped, _),) = (augmented(images, n) for n in (["flip"], ["crop"]))
@@ -316,17 +316,17 @@ def test_names_apply_in_the_order_given():
     assert not np.array_equal(flip_first, crop_first)
 
 
-# --- Two images into one ---------------------------------------------------------------------------------------------
+# --- Mixing of two images --------------------------------------------------------------------------------------------
 
 
 def partners(targets):
-    """Returns which image each was mixed with and the weight of its own target, for targets that number the images."""
+    """Returns each image's partner and the weight of its own target, for targets that number the images."""
     own = np.diagonal(targets)
     rest = targets - np.diag(own)
     return rest.argmax(axis=1), own, rest.max(axis=1) > 0
 
 
-def test_mixup_mixes_images_as_it_mixes_targets():
+def test_mixup_uses_the_same_weights_for_images_and_targets():
     images = some_images(400, (3, 4, 3))
     ((changed, targets),) = augmented(images, ["mixup"])
     np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
@@ -340,7 +340,7 @@ def test_mixup_mixes_images_as_it_mixes_targets():
 
 
 @shapes
-def test_cutmix_pastes_a_rectangle_and_weighs_by_its_area(shape):
+def test_cutmix_pastes_a_rectangle_and_weights_targets_by_area(shape):
     images = some_images(400, shape)
     ((changed, targets),) = augmented(images, ["cutmix"])
     other, own, mixed = partners(targets)
@@ -352,7 +352,7 @@ def test_cutmix_pastes_a_rectangle_and_weighs_by_its_area(shape):
             np.testing.assert_array_equal(pasted, ~kept)
             rows, columns = pasted.any(axis=1), pasted.any(axis=0)
             np.testing.assert_array_equal(pasted, np.outer(rows, columns))
-            assert np.flatnonzero(np.diff(rows)).size <= 2  # without a gap
+            assert np.flatnonzero(np.diff(rows)).size <= 2  # the rectangle has no gap
             assert np.flatnonzero(np.diff(columns)).size <= 2
         else:
             assert kept.all()
@@ -361,7 +361,7 @@ def test_cutmix_pastes_a_rectangle_and_weighs_by_its_area(shape):
     assert own[mixed].mean() == pytest.approx(0.5, abs=0.07)  # Beta(1, 1)
 
 
-def test_each_batch_takes_mixup_or_cutmix():
+def test_each_batch_uses_either_mixup_or_cutmix():
     images = some_images(160)
     kinds = []
     for index, (changed, targets) in enumerate(augmented(images, ["mixup", "cutmix"], batch_size=8)):
@@ -376,7 +376,7 @@ def test_each_batch_takes_mixup_or_cutmix():
 
 
 @pytest.mark.parametrize("name", MIXING)
-def test_weights_are_mixed_with_what_they_weigh(name):
+def test_sample_weights_are_mixed_with_their_targets(name):
     images = some_images(50)
     weights = np.random.default_rng(1).uniform(0, 3, 50)
     weights[::5] = 0
@@ -385,28 +385,28 @@ def test_weights_are_mixed_with_what_they_weigh(name):
     np.testing.assert_array_equal(changed, plain)
     assert mixed.dtype == weights.dtype
     np.testing.assert_allclose(mixed, shares @ weights, atol=1e-5)
-    # The cross-entropy of a mixture is the mixture of what its two examples would cost.
+    # The cross-entropy of a mixture is the mixture of the losses of its two examples.
     np.testing.assert_allclose(targets * mixed[:, None], shares * weights, atol=1e-5)
     assert not np.isnan(targets).any()
 
 
-def test_weights_stay_where_nothing_is_mixed():
+def test_sample_weights_are_unchanged_without_mixing():
     weights = np.linspace(0, 1, 9)
     ((_, targets, kept),) = augmented(some_images(9), ["flip"], weights=(weights,))
     np.testing.assert_array_equal(kept, weights)
     np.testing.assert_array_equal(targets, np.arange(9))
 
 
-def test_a_class_that_does_not_exist_is_noticed():
+def test_targets_of_an_unknown_class_become_nan():
     ((_, targets),) = augmented(some_images(4), ["cutmix"], num_classes=3)
-    assert np.isnan(targets).any(axis=1).sum() in (1, 2)  # the one of class 3, and what it was pasted into
+    assert np.isnan(targets).any(axis=1).sum() in (1, 2)  # the image of class 3 and the image that received its patch
 
 
 # --- Shapes, types, messages -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "shape"), [*((name, COLOUR) for name in NAMES), ("rand_augment", GREY)])
-def test_a_smaller_last_batch_and_a_batch_of_one(name, shape):
+def test_small_batches_are_augmented(name, shape):
     images = some_images(7, shape)
     batches = augmented(images, [name], batch_size=3)
     assert [len(batch[0]) for batch in batches] == [3, 3, 1]
@@ -414,12 +414,12 @@ def test_a_smaller_last_batch_and_a_batch_of_one(name, shape):
         assert changed.shape[1:] == shape
         assert changed.dtype == np.float32
         assert targets.shape == ((len(changed), 7) if name in MIXING else (len(changed),))
-    if name in MIXING:  # alone it is mixed with itself
+    if name in MIXING:  # an image that is alone in its batch is mixed with itself
         np.testing.assert_allclose(batches[-1][0], images[6:], atol=1e-6)
         np.testing.assert_allclose(batches[-1][1], np.eye(7)[6:], atol=1e-6)
 
 
-def test_structure_and_dtypes_stay():
+def test_structure_and_dtypes_are_preserved():
     inputs = some_images(4, COLOUR).astype(np.float64)
     labels = np.arange(4, dtype=np.int32)
     for weights in ({}, {"label": np.ones(4, np.float32)}):
@@ -436,7 +436,7 @@ def test_structure_and_dtypes_stay():
 
 
 def spec(shape=(None, 8, 8, 3), dtype=tf.float32, labels=((None,), tf.int64), **others):
-    """What a batch is made of."""
+    """Returns the element spec of a batch."""
     return {"image": tf.TensorSpec(shape, dtype)}, {"label": tf.TensorSpec(*labels), **others}, {}
 
 
@@ -469,19 +469,19 @@ IMAGES = spec()
         (["mixup"], spec(labels=((None,),)), r"targets are float32 \(None,\). Leave 'mixup' out."),
     ],
 )
-def test_what_cannot_be_augmented_is_refused(names, element_spec, message):
+def test_unsupported_batches_and_augmentations_are_rejected(names, element_spec, message):
     with pytest.raises(UsageError, match=message) as caught:
         check_augmentation(names, element_spec)
     assert "\n" not in str(caught.value)
 
 
-def test_augment_checks_first():
+def test_augment_rejects_unknown_names():
     with pytest.raises(UsageError, match="Did you mean 'mixup'"):
         augmented(some_images(2), ["mixupp"])
 
 
 @given(st.lists(st.sampled_from(NAMES), max_size=5))
-def test_lists_without_repetition_that_mix_last_pass(names):
+def test_valid_lists_have_no_repetition_and_mix_last(names):
     kinds = [name in MIXING for name in names]
     if len(set(names)) == len(names) and kinds == sorted(kinds):
         check_augmentation(names, IMAGES)
@@ -490,7 +490,7 @@ def test_lists_without_repetition_that_mix_last_pass(names):
             check_augmentation(names, IMAGES)
 
 
-def test_other_channels_than_grey_and_colour_can_be_moved_and_mixed():
+def test_geometric_and_mixing_augmentations_accept_any_number_of_channels():
     images = some_images(5, (6, 6, 4))
     ((changed, _),) = augmented(images, ["flip", "crop", "cutmix"])
     assert changed.shape == images.shape

@@ -1,4 +1,4 @@
-"""Training a part of a model, at rates that differ by group: settings, schedules and steps against NumPy."""
+"""Training a part of a model, with learning rates by group: settings, schedules, and steps compared with NumPy."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def texts():
         ({"closed_form": True, "lora_rank": 2}, r"^lora_rank=2 has no effect with closed_form=true"),
     ],
 )
-def test_settings_that_cannot_be(options, message):
+def test_invalid_settings_are_rejected(options, message):
     with pytest.raises(zoo.UsageError, match=message):
         zoo.TrainConfig(**options)
 
 
 @pytest.mark.parametrize(("options", "warmup"), [({"warmup_steps": 4}, 4), ({"warmup_fraction": 0.07}, 8)])
-def test_from_zero_is_the_schedule_of_hugging_face(options, warmup):
-    """Step t of N from 0: t / warmup, then (N - t) / (N - warmup); a fraction is rounded up, in binary numbers."""
+def test_from_zero_equals_the_schedule_of_hugging_face(options, warmup):
+    """Step t of N counts from 0: t / warmup, then (N - t) / (N - warmup). Fractions round up, in binary arithmetic."""
     config = zoo.TrainConfig(schedule="linear", learning_rate=0.5, warmup_from_zero=True, **options)
     schedule = make_learning_rate(config, 100)
     assert keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule)).from_zero
@@ -95,12 +95,12 @@ def test_from_zero_is_the_schedule_of_hugging_face(options, warmup):
     )
 
 
-def test_a_warm_up_as_long_as_the_run_is_refused():
+def test_warm_up_as_long_as_the_run_is_rejected():
     with pytest.raises(zoo.UsageError, match=r"warmup_fraction=0.9 covers all 3 steps.*Pass less, such as 0.1"):
         make_learning_rate(zoo.TrainConfig(warmup_fraction=0.9), 3)
     with pytest.raises(zoo.UsageError, match=r"warmup_steps=30 covers all 20 steps.*Pass less, such as 2"):
         make_learning_rate(zoo.TrainConfig(warmup_steps=30), 20)
-    for options in ({"warmup_fraction": 0.1}, {"warmup_steps": 1}):  # the ones that longer runs are told to pass
+    for options in ({"warmup_fraction": 0.1}, {"warmup_steps": 1}):  # the values that messages suggest for longer runs
         with pytest.raises(
             zoo.UsageError, match=r"of this run, which has one step\. Leave the warm-up out, or pass more"
         ):
@@ -108,7 +108,7 @@ def test_a_warm_up_as_long_as_the_run_is_refused():
         assert make_learning_rate(zoo.TrainConfig(**options), 2).warmup_steps == 1
 
 
-def test_corrected_epsilon_is_kept_and_does_not_go_with_amsgrad():
+def test_corrected_epsilon_is_serialized_and_excludes_amsgrad():
     assert FusedAdam.from_config(FusedAdam(corrected_epsilon=True).get_config()).corrected_epsilon
     with pytest.raises(ValueError, match=r"does not go with amsgrad. Leave one of them out"):
         FusedAdam(corrected_epsilon=True, amsgrad=True)
@@ -118,7 +118,7 @@ def test_corrected_epsilon_is_kept_and_does_not_go_with_amsgrad():
 
 
 class Reference:
-    """An MLP with one hidden layer in NumPy, float64; AdamW as PyTorch has it, with a rate for each weight."""
+    """An MLP with one hidden layer in NumPy, float64, with AdamW as in PyTorch and a learning rate per weight."""
 
     def __init__(self, model, config, total, levels_of_weights, frozen):
         self.weights = [w.astype(np.float64) for w in model.get_weights()]
@@ -169,7 +169,7 @@ def test_rates_equal_numpy(images, freeze):
         weight_decay=0.3,
         adam_beta_1=0.8,
         adam_beta_2=0.95,
-        adam_epsilon=1e-3,  # large enough that its place counts
+        adam_epsilon=1e-3,  # large enough that its position in the formula matters
         clip_norm=0.5,
         layer_decay=0.25,
         freeze=freeze,
@@ -189,7 +189,7 @@ def test_rates_equal_numpy(images, freeze):
 # --- Groups ----------------------------------------------------------------------------------------------------------
 
 
-def test_groups_of_registered_models(monkeypatch):
+def test_groups_follow_the_layers_of_registered_models(monkeypatch):
     names = ("transformer", "cnn", "seq2seq_rnn")
     made = {name: zoo.build(name, **zoo.get_spec(name).tiny) for name in names}
     assert groups(made["transformer"]) == {"probabilities": 0, "block_2": 1, "block_1": 2, "embedding": 3}
@@ -201,7 +201,7 @@ def test_groups_of_registered_models(monkeypatch):
     assert groups(made["transformer"]) == {"probabilities": 0, "block_2": 0, "block_1": 1, "embedding": 2}
 
 
-def test_norms_have_the_depth_of_the_layer_below_them():
+def test_norms_belong_to_the_group_of_the_layer_below():
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.Conv2D(2, 3, name="first")(inputs)
     x = keras.layers.BatchNormalization(name="norm")(x)
@@ -231,7 +231,7 @@ def test_norms_have_the_depth_of_the_layer_below_them():
 # --- Frozen layers ---------------------------------------------------------------------------------------------------
 
 
-def test_names_do_not_change_with_what_was_built_before(texts):
+def test_weight_names_do_not_depend_on_previous_models(texts):
     one, two = (list(named_parts(texts.build(seed=0))) for _ in range(2))
     assert one == two
     assert {"embedding/embeddings", "block_1/inner/kernel", "block_2/attention/query/bias", "probabilities"} <= set(one)
@@ -240,7 +240,7 @@ def test_names_do_not_change_with_what_was_built_before(texts):
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_frozen_weights_keep_their_bits(precision):
+def test_frozen_weights_are_bit_identical(precision):
     prepared = zoo.datasets.load("digits").prepare("cnn", filters=[3, 4], dense_units=5, input_shape=[8, 8, 1])
     keras.utils.set_random_seed(0)
     with zoo.precision(precision):
@@ -268,7 +268,7 @@ def test_frozen_weights_keep_their_bits(precision):
     assert all(layer.trainable for layer in result.model._flatten_layers())
 
 
-def test_a_frozen_normalisation_keeps_its_statistics():
+def test_frozen_normalization_keeps_its_statistics():
     x = np.random.default_rng(0).normal(3, 2, (64, 4)).astype("float32")
     inputs = keras.Input((4,))
     h = keras.layers.BatchNormalization(name="norm")(keras.layers.Dense(3, name="dense")(inputs))
@@ -311,14 +311,14 @@ def test_a_frozen_normalisation_keeps_its_statistics():
         ),
     ],
 )
-def test_patterns_that_fit_nothing(texts, options, message):
+def test_patterns_without_a_match_are_rejected(texts, options, message):
     model = texts.build(seed=0)
     with pytest.raises(zoo.UsageError, match=message):
         zoo.train(model, texts, zoo.TrainConfig(**options), verbose=0)
     assert all(v.trainable for v in model.weights) and not [v for v in model.variables if "lora" in v.name]
 
 
-def test_a_model_without_dense_layers_below_the_last_one():
+def test_lora_without_hidden_dense_layers_requires_lora_layers():
     model = zoo.build("embedding_lstm", **zoo.get_spec("embedding_lstm").tiny)
     message = r"this model has none. Name others in lora_layers, embedding, probabilities"
     with pytest.raises(zoo.UsageError, match=message), adapted(model, zoo.TrainConfig(lora_rank=2)):
@@ -333,8 +333,8 @@ def test_a_model_without_dense_layers_below_the_last_one():
 
 
 @pytest.mark.slow
-def test_a_command_fine_tunes_exports_and_repeats(tmp_path):
-    """Two replicas, in mixed precision; the SavedModel is verified, and has the frozen weights bit for bit."""
+def test_the_command_fine_tunes_exports_and_is_reproducible(tmp_path):
+    """Two replicas in mixed precision; the SavedModel is verified, and its frozen weights are bit-identical."""
     small = {**TINY, "num_layers": 1}
     words = ["train", "--model", "transformer", "--data", "commands", "--quiet"]
     words += [f"--model.{name}={value}" for name, value in small.items()]
@@ -372,7 +372,7 @@ def test_a_command_fine_tunes_exports_and_repeats(tmp_path):
 
 
 class Named:
-    """A preprocessor as BERT has it: ids, types and a mask, from one that gives ids alone."""
+    """A preprocessor with BERT's inputs: ids, types and a mask, from one that returns only ids."""
 
     kind, padding = "text", 0
 
@@ -394,7 +394,7 @@ class Named:
         return {name: part[:, :used] for name, part in inputs.items()}, targets, weights
 
 
-def test_batches_of_named_inputs_hold_texts_of_like_length():
+def test_group_by_length_works_with_named_inputs():
     prepared = zoo.datasets.load("commands").prepare("transformer", **TINY)
     prepared.preprocessor = Named(prepared.preprocessor)
     batches = list(prepared.keras_batches("train", 16, seed=0, group_by_length=True).as_numpy_iterator())

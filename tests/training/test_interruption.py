@@ -1,4 +1,4 @@
-"""Runs that are asked to leave, and runs that are killed at random moments, in real processes."""
+"""Runs that are interrupted by signals or killed at random moments, in real processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def start(directory, *words):
 
 
 def facts(directory):
-    """What must be equal in two equal runs: the bits of the weights, and the history but for its times."""
+    """Returns the values that must be equal in two equal runs: the bytes of the weights, and the history without times."""
     weights = keras.saving.load_model(directory / "model.keras", compile=False).get_weights()
     header, *rows = [line.split(",") for line in (directory / "history.csv").read_text().splitlines()]
     keep = [i for i, name in enumerate(header) if name not in TIMES]
@@ -56,8 +56,8 @@ def wait_for(condition, process, seconds=120):
 @pytest.mark.parametrize(
     "options", [(), ("--config.lora_rank", "2", "--config.layer_decay", "0.8")], ids=["all", "lora"]
 )
-def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, options):
-    """SIGTERM first, kill -9 when it has gone on; it ends in the bits of a run that was left alone."""
+def test_a_signal_saves_the_run_and_the_same_command_resumes_it(tmp_path, options):
+    """Sends SIGTERM, then kill -9 to the resumed run; the final weights equal those of an uninterrupted run."""
     words = ("--config.epochs", "24", "--config.checkpoint_steps", "7", *options)
     history = tmp_path / "run" / "history.csv"
     for number, status, rows in ((signal.SIGTERM, 143, 4), (signal.SIGKILL, -9, 12)):
@@ -80,8 +80,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, options):
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments_change_no_bit(tmp_path):
-    """Checkpoints after every other step: many kills fall into the writing of one."""
+def test_ten_kills_at_random_moments_do_not_change_the_result(tmp_path):
+    """Saves a checkpoint after every second step, so many kills hit the writing of a checkpoint."""
     words = ("--config.epochs", "4", "--config.checkpoint_steps", "2", "--config.keep_checkpoints", "3")
     whole = start(tmp_path / "whole", *words)
     text, _ = whole.communicate(timeout=300)
@@ -104,7 +104,7 @@ def test_ten_kills_at_random_moments_change_no_bit(tmp_path):
     assert facts(tmp_path / "run") == facts(tmp_path / "whole")
 
 
-def test_signals_are_given_back():
+def test_signal_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -116,7 +116,7 @@ def test_signals_are_given_back():
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-def test_a_thread_trains_without_handlers():
+def test_training_in_a_thread_installs_no_signal_handlers():
     found = []
 
     def run():
@@ -129,7 +129,7 @@ def test_a_thread_trains_without_handlers():
     assert found == [0]
 
 
-def test_without_a_run_directory_the_message_says_what_is_lost():
+def test_interruption_without_a_run_directory_reports_the_loss():
     prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[4], input_shape=[8, 8, 1])
     model = prepared.build(seed=0)
 
@@ -142,8 +142,8 @@ def test_without_a_run_directory_the_message_says_what_is_lost():
     assert caught.value.status == 130
 
 
-def test_a_signal_while_validating_keeps_the_epochs_training(tmp_path):
-    """The epoch's training is saved with its metrics; validation begins anew, and the run ends as it would have."""
+def test_a_signal_during_validation_keeps_the_training_of_the_epoch(tmp_path):
+    """Saves the training metrics of the epoch; the resumed run validates again and ends with the same result."""
 
     class Leave(keras.callbacks.Callback):
         def on_test_begin(self, logs=None):

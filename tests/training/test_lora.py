@@ -1,4 +1,4 @@
-"""LoRA: it ends in a plain model, resumes exactly, and computes the same on two replicas."""
+"""LoRA: it results in a plain model, resumes exactly, and gives the same result on two replicas."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def images():
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
-def test_lora_ends_in_a_plain_model(tmp_path, precision):
+def test_lora_results_in_a_plain_model(tmp_path, precision):
     texts = zoo.datasets.load("commands").prepare("transformer", **{**TINY, "num_layers": 1})
     keras.utils.set_random_seed(0)
     with zoo.precision(precision):
@@ -37,7 +37,7 @@ def test_lora_ends_in_a_plain_model(tmp_path, precision):
 
     class Look(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
-            seen.append(self.model.predict(batch, verbose=0))  # traced while LoRA's matrices are there
+            seen.append(self.model.predict(batch, verbose=0))  # traced while LoRA's matrices exist
             seen.append([v.name for v in self.model.trainable_variables])
 
     config = zoo.TrainConfig(epochs=2, learning_rate=0.02, lora_rank=2, freeze=["block_1/outer"], precision=precision)
@@ -50,7 +50,7 @@ def test_lora_ends_in_a_plain_model(tmp_path, precision):
     }
     changed = {name for name in before if before[name].tobytes() != after[name].tobytes()}
     assert changed == {*kernels, "probabilities/kernel", "probabilities/bias"} and len(kernels) == 5
-    for name in kernels:  # of the rank that was asked for, along the last axis
+    for name in kernels:  # the requested rank, along the last axis
         difference = (after[name] - before[name]).reshape(-1, after[name].shape[-1])
         assert np.linalg.matrix_rank(difference, tol=1e-5) <= 2
     limit = 1e-6 if precision == "float32" else 0.02
@@ -64,7 +64,7 @@ def test_lora_ends_in_a_plain_model(tmp_path, precision):
 
 
 def test_lora_resumes_exactly(images, tmp_path):
-    """A signal in the first validation; another process would build other weights, which the checkpoint replaces."""
+    """A signal arrives in the first validation. The checkpoint replaces the initial weights of the new process."""
 
     class Leave(keras.callbacks.Callback):
         def on_test_begin(self, logs=None):
@@ -74,7 +74,7 @@ def test_lora_resumes_exactly(images, tmp_path):
     whole = zoo.train(images.build(seed=0), images, config, verbose=0)
     with pytest.raises(Interrupted):
         zoo.train(images.build(seed=0), images, config, run_directory=tmp_path, callbacks=[Leave()], verbose=0)
-    for _ in range(2):  # the second time training is done already
+    for _ in range(2):  # in the second call, training is already finished
         model = images.build(seed=1)
         result = zoo.train(model, images, config, run_directory=tmp_path, verbose=0)
         rows = [[{k: v for k, v in row.items() if k not in TIMES} for row in run.history] for run in (whole, result)]
@@ -83,8 +83,8 @@ def test_lora_resumes_exactly(images, tmp_path):
             assert one.tobytes() == two.tobytes()
 
 
-def test_lora_and_a_compiled_optimizer():
-    """The user's optimizer has trained all weights before, and does so afterwards; it never hears of LoRA's."""
+def test_lora_keeps_the_compiled_optimizer():
+    """The user's optimizer trains all weights before and after LoRA, and never receives LoRA's variables."""
     x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, name="body"), keras.layers.Dense(1, name="top")])
     model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse")
@@ -113,8 +113,8 @@ np.savez(sys.argv[2], *result.model.get_weights(), loss=result.history[-1]["val_
 
 
 @pytest.mark.slow
-def test_two_replicas_compute_the_same(tmp_path, run_python):
-    """LoRA, frozen layers and rates by group; LoRA's matrices are float32, so 1e-5 is what can be asked for."""
+def test_two_replicas_give_the_same_result(tmp_path, run_python):
+    """LoRA, frozen layers and rates by group. LoRA's matrices are float32, so the tolerance is 1e-5."""
     config = {
         "epochs": 1,
         "batch_size": 101,

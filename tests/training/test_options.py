@@ -1,4 +1,4 @@
-"""What every training option does to the numbers, against NumPy."""
+"""The effect of every training option on the results, compared with NumPy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build(prepared, seed=0, precision="float32"):
 
 
 class Reference:
-    """Softmax regression in NumPy, float64, with everything that a config asks for."""
+    """Softmax regression in NumPy, float64, with all options of a config."""
 
     def __init__(self, model, prepared, config):
         self.weights = [w.astype(np.float64) for w in model.get_weights()]
@@ -73,7 +73,7 @@ class Reference:
             norm = math.sqrt(sum((g**2).sum() for g in gradients))
             gradients = [g * c.clip_norm / max(norm, c.clip_norm) for g in gradients]
         for i, g in enumerate(gradients):
-            decay = (c.weight_decay or 0.0) if i == 0 else 0.0  # never the bias
+            decay = (c.weight_decay or 0.0) if i == 0 else 0.0  # biases are never decayed
             self.weights[i] = self.weights[i] * (1 - rate * decay)
             if c.optimizer == "sgd":
                 self.weights[i] = self.weights[i] - rate * g
@@ -140,8 +140,8 @@ def test_options_equal_numpy(prepared, options):
         assert row["val_loss"] == pytest.approx(expected["val_loss"], abs=2e-5)
 
 
-def test_accumulation_with_fewer_rows_than_parts(prepared):
-    """Of 1,293 examples the last batch has 3; in four parts of it nothing may count twice."""
+def test_accumulation_accepts_fewer_rows_than_parts(prepared):
+    """The last batch of 1,293 examples has 3; divided into four parts, no example may count twice."""
     weights = []
     for parts in (1, 4):
         model = build(prepared)
@@ -155,8 +155,8 @@ def test_accumulation_with_fewer_rows_than_parts(prepared):
         np.testing.assert_allclose(one, two, atol=1e-5)
 
 
-def test_fused_adam_equals_the_paper_and_keras():
-    """Float64. Keras rounds Adam's betas to float32 on the way, so it is a little further from the formula."""
+def test_fused_adam_equals_the_formula_and_keras():
+    """In float64. Keras rounds Adam's betas to float32, so its distance to the formula is a little larger."""
     generator = np.random.default_rng(0)
     start, gradients = generator.normal(size=(7, 5)), generator.normal(size=(20, 7, 5))
     ends = []
@@ -194,7 +194,7 @@ def make_update(scaled, **options):
     return variable, adaptations, Update(keras.optimizers.Adam(0.1), [variable], config, adaptations, scaled=scaled)
 
 
-def test_a_step_with_infinite_gradients_is_skipped_and_the_scale_halved():
+def test_infinite_gradients_skip_the_step_and_halve_the_loss_scale():
     variable, adaptations, update = make_update(True, ema_momentum=0.9, weight_decay=0.1)
     apply = tf.function(lambda g: update.apply([g], [variable]))
     apply(tf.constant([[0.1, 0.1]]))
@@ -212,7 +212,7 @@ def test_a_step_with_infinite_gradients_is_skipped_and_the_scale_halved():
     assert float(update.scale()) == 2.0**15 and int(update._scale[1].numpy()) == 0
 
 
-def test_an_optimizer_comes_back_as_it_was():
+def test_closing_an_update_restores_the_optimizer():
     optimizer = keras.optimizers.AdamW(weight_decay=0.3)
     variable, config = keras.Variable([[1.0]]), zoo.TrainConfig(ema_momentum=0.9)
     update = Update(optimizer, [variable], config, Adaptations(keras.Sequential(), config))
@@ -240,7 +240,7 @@ def test_mixed_precision_trains_and_ends_in_float32(precision):
         zoo.train(build(prepared), prepared, config, verbose=0)
 
 
-def test_precision_by_device(monkeypatch):
+def test_auto_precision_depends_on_the_device(monkeypatch):
     def gpu(capability):
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a card"])
         details = {"compute_capability": capability}
@@ -254,7 +254,7 @@ def test_precision_by_device(monkeypatch):
         resolve("bfloat")
 
 
-def test_augmentation_changes_training_alone_and_repeats(tmp_path):
+def test_augmentation_changes_only_training_and_is_reproducible(tmp_path):
     prepared = zoo.datasets.load("digits").prepare("cnn", filters=[3], dense_units=4, input_shape=[8, 8, 1])
     config = zoo.TrainConfig(epochs=2, augmentation=["crop", "flip", "mixup"], deterministic=True, batch_size=200)
     first = zoo.train(build(prepared), prepared, config, verbose=0)
@@ -296,7 +296,7 @@ def test_selection_keeps_the_best_and_stops():
     assert selection_of().add(1, {}) is False
 
 
-def test_many_small_gains_are_an_improvement():
+def test_small_gains_add_up_to_an_improvement():
     small = selection_of(patience=3, min_delta=0.5)
     for i, logs in enumerate(logs_of(3.0, 2.8, 2.6, 2.4, 2.2)):
         small.add(i, logs)
@@ -310,12 +310,12 @@ def test_many_small_gains_are_an_improvement():
         ("val_own", r"monitor is 'val_own'; its better direction is unknown. Choose the loss"),
     ],
 )
-def test_a_metric_that_cannot_be_monitored_is_refused(monitor, message):
+def test_unusable_monitored_metrics_are_rejected(monitor, message):
     with pytest.raises(zoo.UsageError, match=message):
         selection_of(patience=1, monitor=monitor)
 
 
-def test_metrics_say_which_way_they_are_better():
+def test_metrics_define_whether_higher_is_better():
     metrics = [
         keras.metrics.Mean(name="loss"),
         keras.metrics.MeanAbsolutePercentageError(name="mape"),
@@ -329,7 +329,7 @@ def test_metrics_say_which_way_they_are_better():
     assert directions(metrics, validation=True)["val_mape"] == "min"
 
 
-def test_a_run_ends_in_its_best_weights_and_stops_early(prepared, tmp_path):
+def test_a_run_stops_early_and_keeps_its_best_weights(prepared, tmp_path):
     config = zoo.TrainConfig(epochs=12, learning_rate=0.5, patience=2, keep_best=2, batch_size=128, monitor="val_loss")
     result = zoo.train(build(prepared), prepared, config, run_directory=tmp_path / "run", verbose=0)
     values = [row["val_loss"] for row in result.history]
@@ -347,7 +347,7 @@ def test_a_run_ends_in_its_best_weights_and_stops_early(prepared, tmp_path):
         np.testing.assert_array_equal(two, three)
 
 
-def test_callbacks_get_back_what_they_remembered():
+def test_callback_states_are_restored():
     class Counter(keras.callbacks.Callback):
         def __init__(self):
             super().__init__()
@@ -375,7 +375,7 @@ def test_callbacks_get_back_what_they_remembered():
     assert unlike[0].seen["epochs"] == [1]
 
 
-def test_memory_that_does_not_suffice_is_one_sentence():
+def test_out_of_memory_is_reported_with_a_fix():
     inputs = keras.Input((1,))
     x = keras.layers.GlobalAveragePooling1D()(keras.layers.RepeatVector(1_000_000)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1)(x))
@@ -412,7 +412,7 @@ def test_memory_that_does_not_suffice_is_one_sentence():
         ({"strategy": "one_devise"}, r"strategy is 'one_devise'\. Did you mean 'one_device'"),
     ],
 )
-def test_contradictions_are_refused(prepared, options, message):
+def test_contradictory_options_are_rejected(prepared, options, message):
     with pytest.raises(zoo.UsageError, match=message):
         zoo.train(
             types.SimpleNamespace(), prepared, zoo.TrainConfig(**options)
@@ -421,7 +421,7 @@ def test_contradictions_are_refused(prepared, options, message):
         )
 
 
-def test_smoothing_of_numbers_is_refused():
+def test_label_smoothing_of_regression_targets_is_rejected():
     prepared = zoo.datasets.load("seasons").prepare("lstm", units=[3])
     for options, message in (
         ({"label_smoothing": 0.1}, r"label_smoothing=0.1 goes with classes"),

@@ -1,4 +1,4 @@
-"""What the progress bar prints: in a terminal, in a narrow one, and in a file."""
+"""The output of the progress bar: in a terminal, in a narrow terminal, and in a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo.training.loop.progress import ProgressBar
 
 
 class Time:
-    """A clock that only `sleep` moves, so that the figures can be worked out by hand."""
+    """A clock that only `sleep` advances, so that expected values can be computed by hand."""
 
     time = staticmethod(time.time)  # Keras's own clock
 
@@ -58,7 +58,7 @@ def train(bar, clock, *, epochs, steps, per_call, first=(0, 0), compiling=8.0, s
 
 
 class Terminal:
-    """A pseudo-terminal in place of standard output, and what its screen would show."""
+    """Replaces standard output by a pseudo-terminal and renders its screen."""
 
     def __init__(self, columns, encoding):
         self.columns = columns
@@ -74,7 +74,7 @@ class Terminal:
         self.written += read.decode()
 
     def screen(self):
-        """Plays what was written: a cursor that goes back within its row only, rows that wrap, no more."""
+        """Renders the written text: the cursor moves back only within its row, and long rows wrap."""
         rows, row, column = [[]], 0, 0
         for character in re.sub(r"\x1b\[[0-9;]*m", "", self.written):
             if character == "\r":
@@ -115,7 +115,7 @@ def test_a_file_gets_one_line_per_epoch(clock, capsys):
     bar = ProgressBar(2, 100, 64, lambda: 3e-5, num_examples=6390)
     train(bar, clock, epochs=2, steps=100, per_call=32)
     first, second = capsys.readouterr().out.splitlines()
-    # Without the first call 68 steps in 34 s: 0.5 s a step, so 50 s for the second epoch, and validation as long as before.
+    # Without the first call, 68 steps take 34 s, 0.5 s per step. The second epoch takes 50 s plus validation.
     assert first == (
         "Epoch 1/2 - 100/100 - 61s - 500ms/step - loss: 0.2500 - accuracy: 0.5000 - val_accuracy: 0.7500"
         " - val_loss: 0.1250 - learning_rate: 3e-05 - examples/s: 128 - left: 56s"
@@ -124,7 +124,7 @@ def test_a_file_gets_one_line_per_epoch(clock, capsys):
     assert "\r" not in first + second and "\b" not in first + second and "\x1b" not in first + second
 
 
-def test_verbose_2_is_a_line_per_epoch_in_a_terminal_too_and_0_is_silence(clock, terminal, capsys):
+def test_verbose_2_prints_a_line_per_epoch_and_verbose_0_prints_nothing(clock, terminal, capsys):
     shown = terminal(200)
     train(ProgressBar(2, 10, 4, lambda: 1.0, 2), clock, epochs=2, steps=10, per_call=4)
     shown.read()
@@ -146,7 +146,7 @@ def test_a_terminal_gets_a_bar_per_epoch(clock, terminal):
         clock.sleep(16 if at > 32 else 40)
         callbacks.on_train_batch_end(at - 1, {"loss": 0.5, "accuracy": 0.25})
         shown.read()
-    # 136 steps of half a second; validation is not known yet.
+    # 136 steps of half a second remain; the validation time is still unknown.
     expected = "64/100 {bar} 18s 500ms/step - loss: 0.5000 - accuracy: 0.2500 - learning_rate: 0.001 - examples/s: 128"
     assert shown.screen() == ["Epoch 1/2", f" {expected.format(bar='━' * 20)} - left: 1:08"]
     clock.sleep(18)
@@ -159,7 +159,7 @@ def test_a_terminal_gets_a_bar_per_epoch(clock, terminal):
     assert (heading, after) == ("Epoch 1/2", "Epoch 2/2")
 
 
-def test_a_terminal_of_ascii_gets_a_bar_of_ascii(clock, terminal):
+def test_an_ascii_terminal_gets_an_ascii_bar(clock, terminal):
     shown = terminal(170, "ascii")
     bar = ProgressBar(1, 100, 64, lambda: 0.001)
     bar.on_epoch_begin(0)
@@ -170,7 +170,7 @@ def test_a_terminal_of_ascii_gets_a_bar_of_ascii(clock, terminal):
 
 
 @pytest.mark.parametrize("columns", [60, 79, 80, 100, 120])
-def test_a_bar_never_wraps_while_it_moves(clock, terminal, columns):
+def test_moving_bar_never_wraps(clock, terminal, columns):
     shown = terminal(columns)
     bar = ProgressBar(900, 1000, 64, lambda: 1.25e-5)
     callbacks = keras.callbacks.CallbackList([bar])
@@ -182,13 +182,13 @@ def test_a_bar_never_wraps_while_it_moves(clock, terminal, columns):
         shown.read()
     heading, line = shown.screen()
     assert heading == "Epoch 1/900" and line.startswith(" 900/1000 ") and "loss: 0.5000" in line
-    # Of the second, the third, ... call 100 steps take 120 s: 899,100 steps are left.
+    # After the first call, 100 steps take 120 s; 899,100 steps remain.
     assert "left: 299:42:00" in line or columns == 60
     assert "examples/s: 53" in line or columns < 100
     assert "learning_rate" not in line, "the first one to give way"
 
 
-def test_a_terminal_too_narrow_for_a_bar_gets_a_line_per_epoch(clock, terminal):
+def test_a_narrow_terminal_gets_a_line_per_epoch(clock, terminal):
     shown = terminal(59)
     train(ProgressBar(2, 10, 4, lambda: 1.0), clock, epochs=2, steps=10, per_call=4)
     shown.read()
@@ -202,23 +202,23 @@ def test_a_resumed_epoch_starts_at_its_step(clock, capsys):
     bar = ProgressBar(3, 100, 10, lambda: 0.1)
     train(bar, clock, epochs=3, steps=100, per_call=10, first=(1, 60))
     first, second = capsys.readouterr().out.splitlines()
-    # 40 steps: the first call of 13 s compiles, 30 steps in 15 s; a time of the 60 steps before would give 280 ms.
+    # 40 steps: the first call of 13 s compiles, then 30 steps take 15 s. Counting the skipped 60 steps would give 280 ms.
     assert "Epoch 2/3 - 100/100 - 31s - 500ms/step" in first and "examples/s: 20 " in first and "left: 56s" in first
     assert "Epoch 3/3 - 100/100" in second
 
 
-def test_an_epoch_of_one_call_and_a_small_batch(clock, capsys):
+def test_throughput_counts_the_real_examples_of_a_small_batch(clock, capsys):
     train(ProgressBar(1, 1, 64, lambda: 1.0, num_examples=10), clock, epochs=1, steps=1, per_call=32, compiling=4.5)
     assert "1/1 - 8s - 5s/step" in (line := capsys.readouterr().out) and "examples/s: 2 " not in line
     assert "examples/s: 2\n" in line  # 10 examples in 5 s
 
 
-def test_training_that_a_callback_ends_within_an_epoch(clock, capsys):
+def test_training_stopped_within_an_epoch_shows_its_last_step(clock, capsys):
     train(ProgressBar(1, 100, 4, lambda: 1.0), clock, epochs=1, steps=100, per_call=10, stop_at=30)
     assert "Epoch 1/1 -  30/100 - " in capsys.readouterr().out
 
 
-def test_weights_that_are_solved_for_take_no_step(clock, capsys):
+def test_epoch_without_steps_prints_a_complete_line(clock, capsys):
     bar = ProgressBar(1, 7, 4, lambda: 1.0)
     callbacks = keras.callbacks.CallbackList([bar])
     callbacks.on_epoch_begin(0)
@@ -227,7 +227,7 @@ def test_weights_that_are_solved_for_take_no_step(clock, capsys):
     assert line.startswith("Epoch 1/1 - 7/7 - ") and line.endswith(" - loss: 0.5000 - val_loss: 0.7500\n")
 
 
-def test_what_is_printed_after_an_interruption_gets_a_line_of_its_own(clock, terminal):
+def test_output_after_an_interruption_starts_on_a_new_line(clock, terminal):
     shown = terminal(120)
     bar = ProgressBar(2, 10, 4, lambda: 1.0)
     callbacks = keras.callbacks.CallbackList([bar])
@@ -244,7 +244,7 @@ def test_what_is_printed_after_an_interruption_gets_a_line_of_its_own(clock, ter
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0s"), (59.6, "1:00"), (187, "3:07"), (3723, "1:02:03"), (90061, "25:01:01")]
 )
-def test_durations(seconds, text):
+def test_durations_are_formatted_as_hours_minutes_seconds(seconds, text):
     assert progress._duration(seconds) == text
 
 
@@ -252,5 +252,5 @@ def test_durations(seconds, text):
     ("value", "text"),
     [(0.0, "0.0000"), (-0.5, "-0.5000"), (2e-4, "2.000e-04"), (123456.0, "1.235e+05"), (99.5, "99.5000")],
 )
-def test_figures_keep_their_digits(value, text):
+def test_metrics_keep_four_significant_digits(value, text):
     assert progress._figure(value) == text

@@ -1,4 +1,4 @@
-"""What shows how a run went: its curves, and the event files of TensorBoard, read back."""
+"""The visual records of a run: the plotted curves, and the TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def history(epochs, **more):
 
 
 def size(path):
-    """Width and height as the PNG's own header tells them."""
+    """Reads width and height from the PNG header."""
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG") and content.endswith(b"IEND\xaeB`\x82")
     return struct.unpack(">II", content[16:24])
@@ -74,7 +74,7 @@ def test_panels_wrap_after_four(tmp_path, count, expected):
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 40, 41, 500])
-def test_epochs_are_whole_and_every_value_is_inside(epochs):
+def test_epoch_ticks_are_integers_and_all_values_are_visible(epochs):
     for axes in panels(history(epochs)).values():
         assert all(tick == int(tick) for tick in axes.get_xticks())
         assert {line.get_marker() for line in axes.lines} == {"o" if epochs <= 40 else ""}
@@ -85,7 +85,7 @@ def test_epochs_are_whole_and_every_value_is_inside(epochs):
             assert axes.get_ylim()[0] <= min(values) and max(values) <= axes.get_ylim()[1]
 
 
-def test_an_axis_is_logarithmic_where_values_span_decades():
+def test_axis_is_logarithmic_for_values_that_span_decades():
     rates = {e: 1e-3 * 0.5**e for e in range(1, 11)}  # 2.7 decades
     drawn = panels([{**row, "learning_rate": rates[row["epoch"]]} for row in history(10, perplexity=lambda e: 10.0**e)])
     assert {title: axes.get_yscale() for title, axes in drawn.items()} == {
@@ -98,7 +98,7 @@ def test_an_axis_is_logarithmic_where_values_span_decades():
     assert panels(to_zero)["learning rate"].get_yscale() == "linear", "a logarithmic axis has no zero"
 
 
-def test_the_best_epoch_is_marked_and_named_once():
+def test_best_epoch_is_marked_and_labelled_once():
     rows = history(5)
     rows[1]["best"] = rows[3]["best"] = True
     drawn = panels(rows)
@@ -111,7 +111,7 @@ def test_the_best_epoch_is_marked_and_named_once():
     assert "best, epoch 4" not in labels["accuracy"]
 
 
-def test_gaps_and_values_that_are_not_finite_are_left_out(tmp_path):
+def test_missing_and_nonfinite_values_are_skipped(tmp_path):
     rows = [
         {"epoch": 1, "loss": 1.0},
         {"epoch": 2, "loss": math.nan, "val_loss": 3.0},
@@ -123,13 +123,13 @@ def test_gaps_and_values_that_are_not_finite_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [[], [{"epoch": 1, "seconds": 3.0}]])
-def test_nothing_to_draw_is_an_error(rows, tmp_path):
+def test_an_empty_history_is_rejected(rows, tmp_path):
     with pytest.raises(ValueError, match=rf"A history of {len(rows)} rows holds nothing to draw"):
         plot_history(rows, tmp_path / "history.png")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_error_leaves_the_picture_before_it(tmp_path, monkeypatch):
+def test_an_error_keeps_the_previous_picture(tmp_path, monkeypatch):
     picture = tmp_path / "history.png"
     plot_history(history(2), picture)
     before = picture.read_bytes()
@@ -143,10 +143,10 @@ def test_an_error_leaves_the_picture_before_it(tmp_path, monkeypatch):
     assert picture.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["history.png"]
 
 
-def test_a_picture_after_every_epoch_is_cheap(tmp_path):
-    """Four panels of 500 epochs: about 0.2 s of a processor; with a computed layout and found places about 0.5 s."""
+def test_plotting_after_every_epoch_is_fast(tmp_path):
+    """Four panels of 500 epochs take about 0.2 s of CPU time; automatic layout and legends would take 0.5 s."""
     rows = history(500, top_5_accuracy=lambda e: 1 - 1 / (e + 1))
-    plot_history(rows, tmp_path / "history.png")  # the first one loads fonts
+    plot_history(rows, tmp_path / "history.png")  # the first call loads fonts
     times = []
     for _ in range(4):
         started = time.process_time()
@@ -159,12 +159,12 @@ def test_a_picture_after_every_epoch_is_cheap(tmp_path):
 
 
 def events(folder):
-    """All events as TensorFlow's own reader gives them, in no order of files."""
+    """Returns all events as TensorFlow's reader returns them, in no order of files."""
     return [e for file in folder.iterdir() for e in tf.compat.v1.train.summary_iterator(str(file))]
 
 
 def scalars(folder):
-    """(tag, epoch) to all values that are there."""
+    """Returns a dict that maps (tag, epoch) to all its values."""
     found = {}
     for event in events(folder):
         for value in event.summary.value:
@@ -177,7 +177,7 @@ def rows(*epochs, shift=0.0):
     return [{"epoch": e, "loss": e + shift, "val_loss": -e + shift, "learning_rate": 0.5} for e in epochs]
 
 
-def test_scalars_are_read_back_training_and_validation_apart(tmp_path):
+def test_scalars_of_training_and_validation_are_stored_separately(tmp_path):
     board = TensorBoard(tmp_path)
     for epoch in (1, 2):
         board.write_scalars(rows(epoch))
@@ -190,8 +190,8 @@ def test_scalars_are_read_back_training_and_validation_apart(tmp_path):
     assert len(list((tmp_path / "train").iterdir())) == 1, "one file, not one an epoch"
 
 
-def test_a_run_that_goes_on_writes_no_epoch_twice(tmp_path):
-    """Killed in epoch 4 whose checkpoint was lost: epochs 3 and 4 are trained again, with other figures."""
+def test_a_resumed_run_writes_each_epoch_once(tmp_path):
+    """The run was killed in epoch 4 and lost its checkpoint: epochs 3 and 4 are trained again, with other metrics."""
     first = TensorBoard(tmp_path)
     for epoch in (1, 2, 3, 4):
         first.write_scalars(rows(epoch))
@@ -205,17 +205,17 @@ def test_a_run_that_goes_on_writes_no_epoch_twice(tmp_path):
         ("loss", 3): [3.25],
     }
     second.write_scalars(rows(4, shift=0.25))
-    second.write_scalars(rows(4, shift=0.75))  # once more in the same process
+    second.write_scalars(rows(4, shift=0.75))  # again in the same process
     second.close()
     assert scalars(tmp_path / "train")["loss", 4] == [4.25]
     assert scalars(tmp_path / "validation")["loss", 3] == [-2.75]
     assert {e.step for e in events(tmp_path / "train") for v in e.summary.value if "kernel" in v.tag} == {1, 2}
-    accumulator = EventAccumulator(str(tmp_path / "train")).Reload()  # as TensorBoard itself reads them
+    accumulator = EventAccumulator(str(tmp_path / "train")).Reload()  # TensorBoard's own reader
     assert [e.step for e in accumulator.Tensors("loss")] == [1, 2, 3, 4]
 
 
-def test_what_a_kill_left_out_is_filled_in(tmp_path):
-    """The history of the checkpoint knows an epoch that never came into the files, the last of which was cut short."""
+def test_a_resumed_run_writes_missing_epochs(tmp_path):
+    """The checkpoint's history contains an epoch that is missing in the files; the last file is truncated."""
     first = TensorBoard(tmp_path)
     first.write_scalars(rows(1, 2))
     first.close()
@@ -236,7 +236,7 @@ def model():
     return keras.Model(inputs, keras.layers.Dropout(0.5, name="dropout", seed=1)(outputs))
 
 
-def test_histograms_of_every_weight_under_its_path(tmp_path):
+def test_histograms_are_written_for_every_weight_path(tmp_path):
     network = model()
     network.layers[1].set_weights([np.array([[1, 2, 3], [4, 5, 6]], np.float32), np.zeros(3, np.float32)])
     board = TensorBoard(tmp_path)
@@ -252,10 +252,10 @@ def test_histograms_of_every_weight_under_its_path(tmp_path):
     assert step == 7 and buckets[:, 2].sum() == 6 and (buckets[0, 0], buckets[-1, 1]) == (1, 6)
 
 
-def test_the_graph_is_written_once(tmp_path):
+def test_graph_is_written_once(tmp_path):
     network = model()
     traced = tf.function(network).get_concrete_function(tf.TensorSpec((None, 2), tf.float32))
-    for _ in range(2):  # a run, and the same run that goes on
+    for _ in range(2):  # a new run, then the resumed run
         board = TensorBoard(tmp_path)
         board.write_graph(traced)
         board.write_graph(traced.graph)
@@ -269,13 +269,13 @@ def test_the_graph_is_written_once(tmp_path):
     assert scalars(tmp_path / "train")["loss", 1] == [1]
 
 
-def test_files_that_cannot_be_written_are_an_os_error(tmp_path):
+def test_unwritable_files_raise_os_error(tmp_path):
     (tmp_path / "train").write_text("a file in the way")
     with pytest.raises(OSError, match=rf"^{tmp_path}: Not a directory$"):
         TensorBoard(tmp_path).write_scalars(rows(1))
 
 
-def test_the_run_directory_writes_all_three(tmp_path):
+def test_run_directory_writes_scalars_histograms_and_graph(tmp_path):
     directory = RunDirectory(tmp_path / "run", {"model": {}, "data": {}, "config": {}})
     network = model()
     directory.write_graph(tf.function(network).get_concrete_function(tf.TensorSpec((None, 2), tf.float32)))

@@ -22,7 +22,7 @@ from zoo.training.cluster import Cluster, find_cluster, meet
 
 TIMES = ("seconds", "examples_per_second")
 
-# All models of one strategy in one process: only one strategy may live in a process.
+# Each process runs all models of one strategy, because a process can hold only one strategy.
 RUNS = """
 import json, os, sys
 import keras, numpy as np, tensorflow as tf
@@ -90,7 +90,7 @@ if os.environ.get("ZOO_TEST_CHIEF", "0") == "0":
 
 
 def free_ports(count):
-    """Ports that nobody uses now."""
+    """Returns ports that are currently free."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))
@@ -137,7 +137,7 @@ def finish(process, seconds=300):
 
 
 def run_everywhere(strategy, out, *models):
-    """The jobs' weights and histories under a strategy."""
+    """Returns the weights and histories of the jobs under a strategy."""
     several = strategy == "multi_worker"
     words = (RUNS, strategy, out, ",".join(models))
     workers = start_workers(*words) if several else [start(*words)]
@@ -179,8 +179,11 @@ def numbers(rows):
 @pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
 @pytest.mark.parametrize("model", ["mlp", "cnn", pytest.param("lstm", marks=pytest.mark.slow), "transformer"])
 def test_every_strategy_computes_the_same_run(request, strategy, model):
-    """Float64, AdamW, clipping, accumulation, moving average, decay, class weights, a schedule, a last batch that does
-    not divide, masked sequences: weights and history to 1e-9."""
+    """Compares weights and history to 1e-9, in float64.
+
+    The jobs cover AdamW, clipping, accumulation, moving average, decay, class weights, a schedule, a smaller last batch
+    and masked sequences.
+    """
     runs = request.getfixturevalue("recurrent_runs" if model == "lstm" else "runs")
     (weights, history), (other_weights, other_history) = runs["one_device"], runs[strategy]
     key = f"float64 adam {model}"
@@ -195,8 +198,8 @@ def test_every_strategy_computes_the_same_run(request, strategy, model):
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
 @pytest.mark.parametrize("model", ["mlp", "cnn", "lstm", "transformer"])
-def test_float32_stays_close(single_runs, strategy, model):
-    """Adam amplifies rounding where a weight has no gradient, so its weights are not compared."""
+def test_float32_histories_are_close(single_runs, strategy, model):
+    """Weights are not compared: Adam amplifies rounding errors in weights without a gradient."""
     (weights, history), (other_weights, other_history) = single_runs["one_device"], single_runs[strategy]
     names = [name for name in weights if name.startswith(f"float32 sgd {model}/")]
     assert names
@@ -264,7 +267,7 @@ def test_a_cluster_is_read_from_arguments_and_environment(monkeypatch):
         ("one:22,two:22", 2, r"The task index is 2; the cluster has the workers 0 to 1"),
     ],
 )
-def test_a_cluster_that_is_none_is_refused(addresses, index, message):
+def test_invalid_clusters_are_rejected(addresses, index, message):
     with pytest.raises(zoo.UsageError, match=message):
         find_cluster(addresses, index)
 
@@ -277,13 +280,13 @@ def test_a_cluster_that_is_none_is_refused(addresses, index, message):
         '{"cluster": {"worker": ["a:1"]}, "task": 3}',
     ],
 )
-def test_a_tf_config_that_cannot_be_used_is_refused(monkeypatch, text):
+def test_unusable_tf_config_is_rejected(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(zoo.UsageError, match=r"TF_CONFIG (cannot be used: |names ps).*unset"):
         find_cluster(None, None)
 
 
-def test_a_worker_that_never_comes_is_named():
+def test_message_names_the_worker_that_does_not_connect():
     here, gone = free_ports(2)
     began = time.monotonic()
     with pytest.raises(zoo.UsageError, match=rf"No answer from 127\.0\.0\.1:{gone} within 1 seconds"):
@@ -292,7 +295,7 @@ def test_a_worker_that_never_comes_is_named():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
-def test_workers_meet_though_a_stranger_connects_and_says_nothing(host):
+def test_workers_connect_despite_silent_foreign_connections(host):
     ports = free_ports(2)
     addresses = tuple(f"{host}:{port}" for port in ports)
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as other:
@@ -304,7 +307,7 @@ def test_workers_meet_though_a_stranger_connects_and_says_nothing(host):
 
 
 def connected(host, port):
-    """A connection to a port that may not be open yet."""
+    """Opens a connection to a port that may not be open yet."""
     for _ in range(100):
         with contextlib.suppress(OSError):
             return socket.create_connection((host, port), 2)
@@ -312,7 +315,7 @@ def connected(host, port):
     pytest.fail(f"nobody listens at {host}:{port}")
 
 
-def test_a_port_in_use_is_named():
+def test_message_names_a_port_in_use():
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
@@ -334,7 +337,7 @@ except zoo.UsageError as error:
 
 
 @pytest.mark.slow
-def test_workers_that_were_told_different_things_notice():
+def test_workers_with_different_cluster_addresses_are_rejected():
     one, two, three = (f"127.0.0.1:{port}" for port in free_ports(3))
     workers = [start(WORKER, f"{one},{two}", 0), start(WORKER, f"{one},{two},{three}", 1)]
     texts = [finish(worker, 60) for worker in workers]
@@ -377,8 +380,8 @@ def trained(directory):
 
 
 @pytest.mark.slow
-def test_two_workers_go_on_after_a_kill_and_after_sigterm(tmp_path):
-    """One worker is killed: the other says so. One is asked to leave: both save. Then the run ends as it would have."""
+def test_two_workers_resume_after_a_kill_and_after_sigterm(tmp_path):
+    """Kills one worker: the other reports it. Sends SIGTERM to one: both save. The resumed run has the same result."""
     for worker in start_workers(KILLED, tmp_path / "whole", 0, 9):
         text = finish(worker)
         assert worker.returncode == 0, text[-3000:]
@@ -416,7 +419,7 @@ except zoo.UsageError as error:
 
 
 @pytest.mark.slow
-def test_workers_that_train_unlike_things_are_refused():
+def test_workers_with_different_settings_are_rejected():
     texts = [finish(worker) for worker in start_workers(UNLIKE)]
     assert all("REFUSED Worker 1 has other settings or data than the chief" in text for text in texts), texts
     assert "config.batch_size is 65, the chief has 64" in texts[1]

@@ -1,4 +1,4 @@
-"""Fifty steps of fine-tuning as PyTorch and Hugging Face take them."""
+"""Fifty fine-tuning steps compared with PyTorch and Hugging Face."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def images():
 
 
 def torch_python():
-    """The Python that has torch and transformers, in a process without TensorFlow."""
+    """Returns a Python that has torch and transformers. It runs as a process without TensorFlow."""
     if all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
         return sys.executable
     return os.environ.get("ZOO_TORCH_PYTHON")
@@ -38,7 +38,7 @@ needs_torch = pytest.mark.skipif(
 
 
 class Losses(keras.callbacks.Callback):
-    """The loss of every step of an epoch, from the running mean."""
+    """Records the loss of every step of an epoch, computed from the running mean."""
 
     def on_train_begin(self, logs=None):
         self.steps, self._sum = [], 0.0
@@ -54,7 +54,7 @@ OPTIONS = {"learning_rate": 0.05, "warmup_steps": 5, "weight_decay": 0.1, "adam_
 
 @needs_torch
 def test_fifty_steps_equal_pytorch(images, tmp_path):
-    """AdamW, linear warm-up and decay, clipping; the same batches: the loss of every step, and the weights afterwards."""
+    """AdamW, linear warm-up and decay, clipping, equal batches. Compares every loss and the final weights."""
     model, size = images.build(seed=0), 25
     x, y = next(images.keras_batches("train", 50 * size).as_numpy_iterator())
     ordered = wrap(model, (x, y), None).batches("train", size, seed=0).map(plain)
@@ -100,7 +100,7 @@ transformers.BertForSequenceClassification(config).save_pretrained(sys.argv[1])
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "bert_loop"])
 def test_fifty_steps_of_bert_equal_hugging_face(tmp_path, kind):
-    """`bert` is transformers' Trainer, which needs the package accelerate; `bert_loop` the same by hand."""
+    """`bert` uses transformers' Trainer, which requires the package accelerate; `bert_loop` is a hand-written loop."""
     found = "import importlib.util, sys; sys.exit(importlib.util.find_spec('accelerate') is None)"
     if kind == "bert" and subprocess.run([torch_python(), "-c", found], check=False).returncode:
         pytest.skip("Hugging Face's Trainer needs accelerate; type pip install accelerate where torch is")

@@ -1,4 +1,4 @@
-"""The training loop against NumPy, against itself on other devices, and against kill -9."""
+"""The training loop compared with NumPy and with other devices, and its behaviour under kill -9."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def without_times(rows):
 
 
 def softmax_regression(weights, bias, batches, learning_rate, clip_norm=None):
-    """Plain NumPy: gradient descent on the mean cross-entropy; returns the weights and the mean loss seen on the way."""
+    """Runs gradient descent on the mean cross-entropy in NumPy; returns the weights and the mean training loss."""
     total = count = 0.0
     for x, y in batches:
         x = x.reshape(len(x), -1).astype(np.float64)
@@ -79,7 +79,7 @@ def test_an_epoch_equals_numpy(digits, clip_norm):
     assert result.history[0]["loss"] == pytest.approx(loss, abs=1e-5)
 
 
-def test_validation_figures_equal_numpy(prepared):
+def test_validation_metrics_equal_numpy(prepared):
     model = build(prepared)
     row = zoo.train(model, prepared, zoo.TrainConfig(epochs=1, batch_size=100), verbose=0).history[0]
     outputs, targets = [], []
@@ -91,7 +91,7 @@ def test_validation_figures_equal_numpy(prepared):
     assert row["val_loss"] == pytest.approx(-np.log(probabilities[np.arange(len(labels)), labels]).mean(), abs=1e-5)
 
 
-def test_the_run_directory_holds_the_run(prepared, tmp_path):
+def test_run_directory_contains_the_run(prepared, tmp_path):
     run = tmp_path / "run"
     result = zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=2), run_directory=run, verbose=0)
     assert result.run_directory == run
@@ -122,7 +122,7 @@ def test_a_finished_run_is_not_trained_again(prepared, tmp_path, capsys):
         np.testing.assert_array_equal(a, b)
 
 
-def test_more_epochs_go_on(prepared, tmp_path):
+def test_more_epochs_resume_a_finished_run(prepared, tmp_path):
     whole = build(prepared)
     zoo.train(whole, prepared, zoo.TrainConfig(epochs=3), verbose=0)
     for epochs in (1, 3):
@@ -140,7 +140,7 @@ def test_more_epochs_go_on(prepared, tmp_path):
         ({"epochs": 3, "schedule": "cosine"}, r"config\.epochs=2; this one has 3"),
     ],
 )
-def test_other_settings_are_refused_and_nothing_changes(prepared, tmp_path, change, message):
+def test_other_settings_are_rejected_without_changes(prepared, tmp_path, change, message):
     run = tmp_path / "run"
     zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=2), run_directory=run, verbose=0)
     before = (run / "config.yaml").read_text(), (run / "history.csv").read_text()
@@ -150,14 +150,14 @@ def test_other_settings_are_refused_and_nothing_changes(prepared, tmp_path, chan
     assert before == ((run / "config.yaml").read_text(), (run / "history.csv").read_text())
 
 
-def test_refused_settings_leave_nothing_behind(prepared, tmp_path):
+def test_rejected_settings_create_no_files(prepared, tmp_path):
     with pytest.raises(zoo.UsageError, match="Unknown optimizer"):
         config = zoo.TrainConfig(optimizer="adan")
         zoo.train(build(prepared), prepared, config, run_directory=tmp_path / "run", verbose=0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_before_the_first_checkpoint_settings_may_change(prepared, tmp_path):
+def test_settings_can_change_before_the_first_checkpoint(prepared, tmp_path):
     (tmp_path / "config.yaml").write_text(
         f"{_CONFIG_HEAD}model: {{name: cnn}}\ndata: {{name: digits}}\nconfig: {{epochs: 7}}\n"
     )
@@ -165,7 +165,7 @@ def test_before_the_first_checkpoint_settings_may_change(prepared, tmp_path):
     assert len(result.history) == 1 and read_yaml(tmp_path / "config.yaml")["model"]["name"] == "mlp"
 
 
-def test_overwrite_starts_anew(prepared, tmp_path):
+def test_overwrite_starts_a_new_run(prepared, tmp_path):
     run = tmp_path / "run"
     zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=2), run_directory=run, verbose=0)
     config = zoo.TrainConfig(epochs=1, learning_rate=0.01)
@@ -173,7 +173,7 @@ def test_overwrite_starts_anew(prepared, tmp_path):
     assert result.resumed_at is None and len(result.history) == 1
 
 
-def test_a_folder_that_is_no_run_is_refused(prepared, tmp_path):
+def test_a_folder_without_a_run_is_rejected(prepared, tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "to-grandmother.txt").write_text("dear")
     config = zoo.TrainConfig(epochs=1)
@@ -189,7 +189,7 @@ def test_a_folder_that_is_no_run_is_refused(prepared, tmp_path):
         )
 
 
-def test_a_second_trainer_is_refused(prepared, tmp_path):
+def test_concurrent_training_is_rejected(prepared, tmp_path):
     class Intruder(keras.callbacks.Callback):
         message = ""
 
@@ -206,7 +206,7 @@ def test_a_second_trainer_is_refused(prepared, tmp_path):
     assert "another --run_directory" in intruder.message
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(prepared, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(prepared, tmp_path, capsys):
     config = zoo.TrainConfig(epochs=3)
     whole = build(prepared)
     zoo.train(whole, prepared, config, verbose=0)
@@ -226,7 +226,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(prepared, tmp_
         zoo.train(build(prepared), prepared, config, run_directory=run, verbose=0)
 
 
-def test_a_checkpoint_of_another_model_is_refused(digits, prepared, tmp_path):
+def test_a_checkpoint_of_another_model_is_rejected(digits, prepared, tmp_path):
     run, other = tmp_path / "run", digits.prepare("mlp", hidden_units=[9], input_shape=[8, 8, 1])
     zoo.train(build(other), other, zoo.TrainConfig(epochs=1), run_directory=run, verbose=0)
     (run / ".settings.json").unlink()
@@ -236,13 +236,13 @@ def test_a_checkpoint_of_another_model_is_refused(digits, prepared, tmp_path):
         zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), run_directory=run, verbose=0)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(prepared, tmp_path):
+def test_a_nonfinite_loss_stops_the_run(prepared, tmp_path):
     config = zoo.TrainConfig(epochs=5, optimizer="sgd", learning_rate=1e30)
     with pytest.raises(zoo.UsageError, match=r"The loss is (nan|inf) at step \d+ of epoch \d.*learning_rate"):
         zoo.train(build(prepared), prepared, config, run_directory=tmp_path / "run", verbose=0)
 
 
-def test_keras_callbacks_see_what_fit_shows_them(prepared, tmp_path):
+def test_keras_callbacks_receive_the_same_events_as_in_fit(prepared, tmp_path):
     class Recorder(keras.callbacks.Callback):
         def __init__(self):
             super().__init__()
@@ -278,7 +278,7 @@ def test_keras_callbacks_see_what_fit_shows_them(prepared, tmp_path):
     np.testing.assert_array_equal(saved.get_weights()[0], model.get_weights()[0])
 
 
-def test_early_stopping_stays_stopped(prepared, tmp_path):
+def test_a_run_ended_by_early_stopping_does_not_resume(prepared, tmp_path):
     def stop():
         return [keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=1)]
 
@@ -295,14 +295,14 @@ def test_a_callback_may_change_the_learning_rate(prepared, tmp_path):
     assert [row["learning_rate"] for row in result.history] == pytest.approx(rates)
 
 
-def test_the_progress_bar_is_keras_own(prepared, capsys):
+def test_progress_is_printed_while_training(prepared, capsys):
     zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=2), verbose=1)
     shown = capsys.readouterr().out
     assert "Epoch 2/2" in shown and "21/21" in shown and "val_accuracy" in shown
 
 
-def test_a_stream_trains_like_memory(digits, prepared):
-    """With no room in memory, batches come from a stream: other shuffling, the same examples, the same figures."""
+def test_streaming_gives_the_same_metrics_as_memory(digits, prepared):
+    """memory_limit=0 streams the batches: the order differs, but the examples and metrics are the same."""
     stream = dataclasses.replace(digits, memory_limit=0).prepare("mlp", hidden_units=[8], input_shape=[8, 8, 1])
     rows = []
     for data in (prepared, stream):
@@ -314,7 +314,7 @@ def test_a_stream_trains_like_memory(digits, prepared):
 
 
 @pytest.mark.parametrize("kind", ["constant", "linear", "cosine"])
-def test_schedule_equals_its_formula(kind):
+def test_schedules_equal_their_formulas(kind):
     warmup, total, peak = 4, 20, 0.3
     schedule = WarmupSchedule(peak, kind, warmup, total)
     for step in range(total + 3):
@@ -326,7 +326,7 @@ def test_schedule_equals_its_formula(kind):
     assert float(again(7)) == float(schedule(7))
 
 
-def test_optimizers_come_by_name():
+def test_optimizers_are_created_by_name():
     assert isinstance(make_optimizer(zoo.TrainConfig(optimizer="AdamW"), 10), FusedAdamW)
     with pytest.raises(zoo.UsageError, match=r"Unknown optimizer 'adan'. Did you mean 'adam'"):
         make_optimizer(zoo.TrainConfig(optimizer="adan"), 10)
@@ -344,12 +344,12 @@ def test_optimizers_come_by_name():
         ({"strategy": "mirrored", "replicas": 2}, r"the config says strategy='mirrored'"),
     ],
 )
-def test_a_config_that_contradicts_the_strategy_is_refused(prepared, config, message):
+def test_a_config_that_contradicts_the_strategy_is_rejected(prepared, config, message):
     with pytest.raises(zoo.UsageError, match=message):
         zoo.train(build(prepared), prepared, zoo.TrainConfig(**config), verbose=0)
 
 
-def test_strategy_messages(run_python):
+def test_unknown_and_late_strategies_are_rejected(run_python):
     with pytest.raises(zoo.UsageError, match=r"Unknown strategy 'miror'. Did you mean 'mirrored'"):
         zoo.strategy("miror")
     late = """
@@ -365,7 +365,7 @@ def test_strategy_messages(run_python):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 3 MB; needs the right to mount one."""
+    """A file system of 3 MB; requires permission to mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if (
@@ -379,10 +379,10 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_full_disk_is_one_sentence_and_the_run_goes_on_after(digits, small_disk):
+def test_a_full_disk_is_reported_and_the_run_can_resume(digits, small_disk):
     prepared = digits.prepare(
         "mlp", hidden_units=[300], input_shape=[8, 8, 1]
-    )  # about 0.3 MB a checkpoint, with Adam's slots
+    )  # about 0.3 MB per checkpoint with Adam's slots
     config = zoo.TrainConfig(epochs=4, keep_checkpoints=1)
     whole = build(prepared)
     zoo.train(whole, prepared, config, verbose=0)
@@ -405,7 +405,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_after(digits, small_dis
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_a_batch_that_is_refused_is_one_sentence(digits):
+def test_a_label_outside_the_classes_is_reported(digits):
     stream = dataclasses.replace(digits, memory_limit=0, class_names=digits.class_names[:9])
     prepared = stream.prepare("mlp", hidden_units=[8], input_shape=[8, 8, 1])
     with pytest.raises(
@@ -414,8 +414,8 @@ def test_a_batch_that_is_refused_is_one_sentence(digits):
         zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), verbose=0)
 
 
-def test_repeated_words_count_as_one_gradient():
-    """Adam on an embedding, by hand: rows of one word are added up before they are squared."""
+def test_gradients_of_repeated_ids_are_summed():
+    """Compares Adam on an embedding with a hand computation: gradients of equal ids are summed before squaring."""
     data = zoo.datasets.load("commands")
     prepared = data.prepare("embedding_lstm", embedding_dim=4, lstm_units=3)
     model = build(prepared)
@@ -428,13 +428,13 @@ def test_repeated_words_count_as_one_gradient():
     np.add.at(gradient, sparse.indices.numpy(), sparse.values.numpy())
     config = zoo.TrainConfig(epochs=1, batch_size=720, learning_rate=0.1, steps_per_call=1)
     zoo.train(model, prepared, config, verbose=0)
-    expected = before - 0.1 * gradient / (np.abs(gradient) + 1e-7 / np.sqrt(0.001))  # Adam's first step, bias corrected
+    expected = before - 0.1 * gradient / (np.abs(gradient) + 1e-7 / np.sqrt(0.001))  # Adam's bias-corrected first step
     changed = np.abs(gradient) > 1e-4
     assert changed.sum() > 50
     np.testing.assert_allclose(model.get_layer("embedding").get_weights()[0][changed], expected[changed], atol=1e-5)
 
 
-def test_a_folder_with_another_programs_config_is_no_run(prepared, tmp_path):
+def test_a_folder_with_a_foreign_config_is_rejected(prepared, tmp_path):
     (tmp_path / "config.yaml").write_text("database: postgres\n")
     (tmp_path / "thesis.txt").write_text("four years")
     for overwrite in (False, True):
@@ -453,7 +453,7 @@ def test_a_finished_run_without_checkpoints_is_not_replaced(prepared, tmp_path):
         zoo.train(build(prepared), prepared, config, run_directory=tmp_path, verbose=0)
 
 
-def test_best_weights_stay_when_the_run_is_called_again(prepared, tmp_path):
+def test_best_weights_are_restored_when_a_finished_run_is_called_again(prepared, tmp_path):
     config = zoo.TrainConfig(epochs=6, learning_rate=0.5)
     weights = []
     for _ in range(2):
@@ -473,7 +473,7 @@ def test_a_damaged_checkpoint_is_replaced(prepared, tmp_path, capsys):
     assert "is damaged" in capsys.readouterr().out
     result = zoo.train(build(prepared), prepared, config, run_directory=tmp_path, verbose=0)
     assert "is damaged" not in capsys.readouterr().out and result.resumed_at == (2, 0)
-    newest.rename(newest.with_name(f".replaced-{newest.name}"))  # as a kill between two renames leaves it
+    newest.rename(newest.with_name(f".replaced-{newest.name}"))  # the state after a kill between two renames
     result = zoo.train(build(prepared), prepared, config, run_directory=tmp_path, verbose=0)
     assert result.resumed_at == (2, 0)
 
@@ -485,7 +485,7 @@ def test_weights_that_overflow_stop_the_run(prepared, tmp_path):
     assert not list(tmp_path.glob("checkpoints/step-*"))
 
 
-def test_an_edited_config_is_no_way_around_the_refusal(prepared, tmp_path):
+def test_editing_the_config_file_does_not_bypass_the_check(prepared, tmp_path):
     zoo.train(build(prepared), prepared, zoo.TrainConfig(epochs=1), run_directory=tmp_path, verbose=0)
     file = tmp_path / "config.yaml"
     file.write_text(file.read_text().replace("learning_rate: 0.001", "learning_rate: 0.5"))

@@ -1,4 +1,4 @@
-"""Arrays and datasets as training data: batches, facts of models and data, and what is refused."""
+"""Arrays and datasets as training data: batches, recorded facts of models and data, and rejected input."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BCE, MSE = keras.losses.BinaryCrossentropy, keras.losses.MeanSquaredError
 # --- Arrays ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_order_of_arrays_is_a_function_of_seed_and_epoch():
+def test_array_order_depends_only_on_seed_and_epoch():
     data = wrap(small(), (np.arange(40.0).reshape(10, 4), Y))
     for seed, epoch in ((3, 0), (3, 1), (4, 0)):
         x, y = collected(data, seed=seed, epoch=epoch)
@@ -70,7 +70,7 @@ def two_inputs(**compiled):
         (numbers(6, 2), classes(6)),
     ],
 )
-def test_inputs_by_name_and_in_a_row(x):
+def test_inputs_can_be_named_or_positional(x):
     model = two_inputs()
     for source in ((x, np.zeros(6)), Dataset.from_tensor_slices((x if isinstance(x, dict) else tuple(x), np.zeros(6)))):
         inputs, _ = next(iter(wrap(model, source).batches("train", 6).map(plain)))
@@ -78,7 +78,7 @@ def test_inputs_by_name_and_in_a_row(x):
         np.testing.assert_allclose(model(inputs), model([numbers(6, 2), classes(6)]), rtol=1e-6)
 
 
-def test_data_frames_and_lists_are_arrays():
+def test_data_frames_and_lists_are_accepted():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=list("abcd"))
     for x, y in ((frame, pandas.Series(Y)), (X.tolist(), Y.tolist()), (tf.constant(X), tf.constant(Y))):
@@ -87,17 +87,17 @@ def test_data_frames_and_lists_are_arrays():
         np.testing.assert_array_equal(targets, Y)
 
 
-def test_an_axis_of_size_1_may_be_missing_as_in_keras():
+def test_an_axis_of_size_1_can_be_omitted_as_in_keras():
     model = keras.Sequential([keras.Input((3, 3, 1)), layers.Flatten(), layers.Dense(2, activation="softmax")])
     model.compile("sgd", SPARSE)
     for source in ((numbers(5, 3, 3), Y[:5] % 2), Dataset.from_tensor_slices((numbers(5, 3, 3), Y[:5] % 2)).batch(2)):
         assert collected(wrap(model, source))[0].shape == (5, 3, 3)
 
 
-def test_the_optimizer_is_the_compiled_one():
+def test_training_uses_the_compiled_optimizer():
     optimizer = keras.optimizers.SGD(0.5)
     assert wrap(small(optimizer=optimizer), (X, Y)).optimizer is optimizer
-    # The loop scales the loss itself; scaled twice, every step would be nothing.
+    # The loop scales the loss itself; if the loss were scaled twice, every step would be zero.
     assert wrap(small(optimizer=keras.optimizers.LossScaleOptimizer(optimizer)), (X, Y)).optimizer is optimizer
 
 
@@ -112,7 +112,7 @@ def test_classes_are_counted():
     assert wrap(step_model(), (WORDS, classes(4, 3))).target_counts("train") is None
 
 
-def test_a_registered_model_brings_its_tasks_loss():
+def test_a_registered_model_uses_the_loss_of_its_task():
     model = zoo.build("mlp", input_shape=(8, 8, 1), num_classes=3, hidden_units=[4], classifier_activation=None)
     data = wrap(model, (numbers(10, 8, 8, 1), Y))
     assert data.optimizer is None and [m.name for m in metrics_of(data)] == ["accuracy"]
@@ -122,7 +122,7 @@ def test_a_registered_model_brings_its_tasks_loss():
     assert data.describe()["model"]["hidden_units"] == [4]
 
 
-def test_a_registered_model_that_answers_numbers_is_no_classifier():
+def test_a_registered_model_with_linear_output_trains_as_regression():
     model = zoo.build(
         "lstm", input_shape=(None, 2), num_classes=1, units=[3], return_sequences=False, classifier_activation="linear"
     )
@@ -148,7 +148,7 @@ SLICES = Dataset.from_tensor_slices((X, Y))
         (SLICES.filter(lambda x, y: y > 0).batch(2), int((Y > 0).sum())),
     ],
 )
-def test_datasets_are_batched_anew(dataset, count, capsys):
+def test_datasets_are_rebatched(dataset, count, capsys):
     data = wrap(small(), dataset, SLICES)
     assert data.num_examples("train") == count and data.num_examples("validation") == 10
     sizes = [len(y) for _, y in data.batches("train", 4).map(plain)]
@@ -160,7 +160,7 @@ def test_datasets_are_batched_anew(dataset, count, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_long_count_is_told(capsys):
+def test_a_slow_count_is_printed(capsys):
     def slowly():
         for x in X[:3]:
             time.sleep(0.75)
@@ -172,7 +172,7 @@ def test_a_long_count_is_told(capsys):
     assert re.fullmatch(r"Counted 3 examples of the dataset in \d s\.\n", capsys.readouterr().out)
 
 
-def test_a_wrong_label_deep_in_a_dataset_is_found_when_it_comes():
+def test_a_late_invalid_label_in_a_dataset_is_found():
     y = Y.copy()
     y[9] = 3
     data = wrap(small(), Dataset.from_tensor_slices((X, y)).batch(4))
@@ -183,7 +183,7 @@ def test_a_wrong_label_deep_in_a_dataset_is_found_when_it_comes():
 
 
 class Answer(keras.Model):
-    """A model that Keras knows nothing of before it is called."""
+    """A model whose shapes Keras does not know before the first call."""
 
     def __init__(self, output=lambda y: y):
         super().__init__()
@@ -194,7 +194,7 @@ class Answer(keras.Model):
 
 
 @pytest.mark.parametrize("source", [(X, Y), SLICES.batch(4), ({"a": X}, Y)])
-def test_subclassed_models_are_trained_once_called(source):
+def test_subclassed_models_can_be_trained_after_a_call(source):
     model = Answer()
     model(X[:1])
     model.compile("sgd", SPARSE)
@@ -204,7 +204,7 @@ def test_subclassed_models_are_trained_once_called(source):
     assert model(inputs).shape == (10, 3) and "sha256" in data.describe()["model"]
 
 
-# --- Facts by which a run is resumed ---------------------------------------------------------------------------------
+# --- Facts that resumed runs compare ---------------------------------------------------------------------------------
 
 
 def facts(x=X, y=Y, units=3, **compiled):
@@ -234,11 +234,11 @@ def test_equal_models_and_data_have_equal_facts():
         ("model", "compiled", {"loss": keras.losses.SparseCategoricalCrossentropy(ignore_class=2)}),
     ],
 )
-def test_other_models_and_data_have_other_facts(section, key, changed):
+def test_different_models_and_data_have_different_facts(section, key, changed):
     assert facts(**changed)[section][key] != facts()[section][key]
 
 
-# --- What is refused -------------------------------------------------------------------------------------------------
+# --- Rejected models and data ----------------------------------------------------------------------------------------
 
 
 class OwnStep(keras.Model):
@@ -290,7 +290,7 @@ def with_label(value, dtype=float):
     return y
 
 
-def refused_model(name):
+def untrainable_model(name):
     return {
         "no model": lambda: "model",
         "not built": lambda: keras.Sequential([layers.Dense(2)]),
@@ -314,9 +314,9 @@ def refused_model(name):
         ("not compiled", r"The model '.*' has no loss. Call model.compile\(optimizer=..., loss=..., metrics=\[...\]\)"),
     ],
 )
-def test_a_model_that_cannot_be_trained_is_refused(name, message):
+def test_untrainable_models_are_rejected(name, message):
     with pytest.raises(zoo.UsageError, match=message):
-        wrap(refused_model(name), (X, Y))
+        wrap(untrainable_model(name), (X, Y))
 
 
 @pytest.mark.parametrize(
@@ -346,8 +346,8 @@ def test_a_model_that_cannot_be_trained_is_refused(name, message):
         ),
     ],
 )
-def test_what_a_model_is_compiled_with_is_checked(compiled, targets, message):
-    keras.utils.set_random_seed(0)  # with these weights a linear model answers less than 0
+def test_unsupported_compile_arguments_are_rejected(compiled, targets, message):
+    keras.utils.set_random_seed(0)  # with these weights a linear model outputs negative values
     with pytest.raises(zoo.UsageError, match=message):
         wrap(small(**compiled), (X[: len(targets)], targets))
 
@@ -363,7 +363,7 @@ def test_what_a_model_is_compiled_with_is_checked(compiled, targets, message):
         (keras.losses.CategoricalCrossentropy(label_smoothing=0.2), 0.1, r"label_smoothing=0.2 already. Leave one of"),
     ],
 )
-def test_label_smoothing_goes_with_cross_entropy(loss, label_smoothing, message):
+def test_label_smoothing_requires_cross_entropy(loss, label_smoothing, message):
     model = small(loss=loss)
     with pytest.raises(zoo.UsageError, match=message):
         loss_of(wrap(model, (X, np.eye(3)[Y])), label_smoothing)
@@ -414,7 +414,7 @@ def test_label_smoothing_goes_with_cross_entropy(loss, label_smoothing, message)
         (Dataset.from_tensor_slices((X, with_label(-1, int))).batch(10), r"y is -1 at example 7; expected whole"),
     ],
 )
-def test_data_that_do_not_fit_are_refused(data, message):
+def test_data_that_do_not_match_the_model_are_rejected(data, message):
     with pytest.raises(zoo.UsageError, match=message) as caught:
         wrap(small(), data)
     assert "\n" not in str(caught.value)
@@ -430,7 +430,7 @@ def test_data_that_do_not_fit_are_refused(data, message):
         ({**ONE, "loss": "mse"}, with_label(np.inf), r"y is inf at example 7; expected finite numbers"),
     ],
 )
-def test_targets_of_another_loss_are_refused(compiled, targets, message):
+def test_targets_that_do_not_match_the_loss_are_rejected(compiled, targets, message):
     with pytest.raises(zoo.UsageError, match=message):
         wrap(small(**compiled), (X, targets))
 
@@ -444,12 +444,12 @@ def test_targets_of_another_loss_are_refused(compiled, targets, message):
         (SLICES.repeat(), r"The validation dataset never ends"),
     ],
 )
-def test_validation_data_of_another_shape_are_refused(validation, message):
+def test_validation_data_of_another_shape_are_rejected(validation, message):
     with pytest.raises(zoo.UsageError, match=message):
         wrap(small(), (X, Y), validation)
 
 
-def test_steps_without_a_known_mask_need_weights():
+def test_masked_steps_require_sample_weights():
     class Tagger(keras.Model):
         def __init__(self):
             super().__init__()
@@ -467,7 +467,7 @@ def test_steps_without_a_known_mask_need_weights():
     assert len(collected(wrap(model, (WORDS, classes(4, 3), WORDS != 0)))) == 3
 
 
-def test_examples_of_several_sizes_make_no_batch():
+def test_examples_of_different_sizes_cannot_form_a_batch():
     signature = (tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.int32))
     dataset = Dataset.from_generator(lambda: ((np.ones(n), np.ones(n)) for n in (2, 2, 3)), output_signature=signature)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Losses and metrics that a user compiles, element by element, against NumPy and `Model.fit`."""
+"""Losses and metrics that a user compiles, element by element, compared with NumPy and `Model.fit`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def own_function(y, p):
 
 
 class OwnLoss(keras.losses.Loss):
-    """Keeps no configuration, and subtracts what came."""
+    """A loss without a config, which subtracts its arguments as they come."""
 
     def __init__(self, power):
         super().__init__(name="own")
@@ -87,7 +87,7 @@ BCE, MSE = keras.losses.BinaryCrossentropy, keras.losses.MeanSquaredError
         ({**ONE, "loss": OwnLoss(3), "squeeze": True}, numbers(10), lambda y, p: abs(y - p) ** 3),
     ],
 )
-def test_a_loss_gives_every_element_its_own_number(arguments, targets, expected):
+def test_losses_return_one_value_per_element(arguments, targets, expected):
     model = small(**arguments)
     data = wrap(model, (X, targets))
     x, y, *weights = collected(data)
@@ -99,7 +99,7 @@ def test_a_loss_gives_every_element_its_own_number(arguments, targets, expected)
     assert (weights == []) == (losses.ndim == 1)
 
 
-def test_the_compiled_loss_is_left_as_it_was():
+def test_the_compiled_loss_is_not_changed():
     own = OwnLoss(2)
     model = small(**ONE, loss=own)
     loss = loss_of(wrap(model, (X, numbers(10))), 0.0)
@@ -122,7 +122,7 @@ def test_label_smoothing_equals_numpy(from_logits, sparse):
     assert abs(losses - cross_entropy(Y, probabilities)).max() > 1e-2
 
 
-def test_shares_of_classes_are_taken_where_class_numbers_are():
+def test_sparse_losses_also_accept_class_probabilities():
     model = small()
     shares = softmax(numbers(10, 3).astype(np.float64))
     outputs = model(X).numpy()
@@ -137,14 +137,14 @@ def weighted_mean(data, model, split="train"):
     return (losses * weights).sum() / np.count_nonzero(weights)
 
 
-def test_masked_steps_weigh_nothing_as_in_keras():
+def test_masked_steps_have_no_weight_as_in_keras():
     model = step_model(masked=True)
     data = wrap(model, (WORDS, classes(4, 3)))
     np.testing.assert_array_equal(collected(data)[2], WORDS != 0)
     assert weighted_mean(data, model) == pytest.approx(model.evaluate(WORDS, classes(4, 3), verbose=0), rel=1e-5)
 
 
-def test_ignored_classes_weigh_nothing_as_in_keras():
+def test_ignored_classes_have_no_weight_as_in_keras():
     y = np.where(WORDS == 0, -1, classes(4, 3))
     model = step_model(keras.losses.SparseCategoricalCrossentropy(ignore_class=-1), metrics=["accuracy"])
     data = wrap(model, (WORDS, y))
@@ -160,14 +160,14 @@ def test_ignored_classes_weigh_nothing_as_in_keras():
 
 
 @pytest.mark.parametrize("weights", [np.arange(4.0), np.arange(4)[:, None], np.arange(12.0).reshape(4, 3)])
-def test_weights_reach_every_step(weights):
+def test_sample_weights_apply_to_every_step(weights):
     model = step_model()
     given = collected(wrap(model, (WORDS, classes(4, 3), weights)))[2]
     np.testing.assert_array_equal(given, np.broadcast_to(weights if weights.ndim > 1 else weights[:, None], (4, 3)))
     assert given.dtype == np.float32
 
 
-def test_every_number_of_a_target_can_have_its_weight():
+def test_each_element_of_a_target_can_have_a_weight():
     model = small(activation=None, loss="mae", weighted_metrics=["mse"])
     y, weights = numbers(10, 3), classes(10, 3).astype(np.float32)
     data = wrap(model, (X, np.where(weights == 0, np.nan, y), weights), validation=(X, y))
@@ -180,7 +180,7 @@ def test_every_number_of_a_target_can_have_its_weight():
     assert float(metric.result()) == pytest.approx(((y - outputs) ** 2 * weights).sum() / weights.sum(), rel=1e-5)
 
 
-def test_what_has_weight_0_may_be_anything():
+def test_targets_of_weight_zero_can_be_invalid():
     y = Y.copy()
     y[3] = -1
     weights = np.ones(10)
@@ -190,7 +190,7 @@ def test_what_has_weight_0_may_be_anything():
 
 
 def test_training_equals_fit():
-    """Whole-set steps, so that the order does not matter: the loop's own optimizer beside Keras's."""
+    """Steps on the whole data set, so that the order does not matter: the loop's optimizer is compared with Keras's."""
     optimizer = keras.optimizers.SGD(0.5)
     models = [small(metrics=["accuracy"], optimizer=o) for o in (optimizer, keras.optimizers.SGD(0.5))]
     models[1].set_weights(models[0].get_weights())
@@ -207,7 +207,7 @@ def test_training_equals_fit():
 # --- Metrics ---------------------------------------------------------------------------------------------------------
 
 
-def test_metrics_are_fresh_and_named_as_in_keras():
+def test_metrics_are_new_and_named_as_in_keras():
     top = keras.metrics.SparseTopKCategoricalAccuracy(k=2, name="top_2")
     model = small(metrics=["accuracy", top, "SparseCategoricalCrossentropy"], weighted_metrics=["accuracy"])
     data = wrap(model, (X, Y))
@@ -223,7 +223,7 @@ def test_metrics_are_fresh_and_named_as_in_keras():
     assert one[0]._direction == "up"
 
 
-def test_weights_count_where_keras_counts_them():
+def test_weights_affect_only_weighted_metrics_as_in_keras():
     y, weights = np.zeros(4), np.array([1.0, 3.0, 2.0, 0.0])
     model = small(
         **ONE, loss="mse", metrics=["mae"], weighted_metrics=[keras.metrics.MeanAbsoluteError(name="weighted")]
@@ -244,11 +244,11 @@ def test_weights_count_where_keras_counts_them():
         ({**ONE, "activation": "sigmoid", "loss": "bce", "squeeze": True}, Y > 1, keras.metrics.BinaryAccuracy),
     ],
 )
-def test_accuracy_is_what_the_shapes_say(arguments, targets, expected):
+def test_accuracy_type_depends_on_the_shapes(arguments, targets, expected):
     model = small(**arguments, metrics=["accuracy"])
     (metric,) = metrics_of(wrap(model, (X, targets)))
     assert type(metric.metric) is expected and metric.name == "accuracy"
-    for part in (slice(0, 7), slice(7, 10)):  # a batch of another size must not count as much as the first
+    for part in (slice(0, 7), slice(7, 10)):  # a smaller batch must not count as much as the first
         metric.update_state(targets[part], model(X[part]))
     outputs = model(X).numpy()
     right = (outputs.reshape(10) > 0.5) == targets if outputs.size == 10 else outputs.argmax(-1) == Y
@@ -264,7 +264,7 @@ def test_losses_and_metrics_can_be_saved():
     assert isinstance(metric, PerElementMetric) and metric.name == "accuracy"
 
 
-def test_a_model_stays_compiled_as_it_was():
+def test_training_keeps_the_compiled_state_of_a_model():
     model, bare = small(metrics=["accuracy"]), keras.Sequential([keras.Input((4,)), layers.Dense(3)])
     data, optimizer, before = wrap(model, (X, Y)), model.optimizer, model.evaluate(X, Y, verbose=0)
     for each in (model, bare):

@@ -1,4 +1,4 @@
-"""A user's model with several outputs, or with losses that its layers add: the same history as `Model.fit`."""
+"""User models with several outputs, or with losses added by layers: the history equals that of `Model.fit`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPARSE = "sparse_categorical_crossentropy"
 
 
 def built(kind="list", **compiled):
-    """A class, and numbers for each of five steps, with the same weights every time."""
+    """Builds a model with a class output and a number output per step, always with the same weights."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,), name="x")
     hidden = layers.Dense(6, activation="tanh")(inputs)
@@ -37,7 +37,7 @@ def dataset(*parts, size=8):
 
 
 def assert_same_history(make, train, validation=None, size=8, but=()):
-    """Trains one model here and one with `fit`; compares weights, and the history `but` for some figures."""
+    """Trains one model here and one with `fit`; compares weights and history, except the metrics in `but`."""
     ours, theirs = make(), make()
     rows = zoo.train(ours, train, zoo.TrainConfig(epochs=3, batch_size=size), validation=validation, verbose=0).history
     expected = theirs.fit(train, epochs=3, validation_data=validation, verbose=0).history
@@ -68,27 +68,27 @@ EVERYTHING = {
         ("dict", {"loss": {"label": SPARSE, "steps": keras.losses.Huber()}}),
     ],
 )
-def test_two_outputs_train_as_in_keras(kind, compiled):
+def test_training_two_outputs_equals_keras(kind, compiled):
     data = dataset({"x": X}, TARGETS if kind == "dict" else (LABELS, STEPS))
     rows = assert_same_history(lambda: built(kind, **compiled), data, data)
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert {"label_loss", "steps_loss", "val_label_loss"} <= set(rows[0])
 
 
-def test_a_smaller_last_batch_counts_as_it_should():
-    """Of the loss of each output Keras takes the mean over batches, whatever their sizes; of the whole loss it does not."""
+def test_a_smaller_last_batch_is_weighted_correctly():
+    """For the loss of each output, Keras takes the mean over batches of any size; for the total loss it does not."""
     data = dataset({"x": X}, TARGETS, size=9)
     rows = assert_same_history(lambda: built("dict", **EVERYTHING), data, size=9, but=("label_loss", "steps_loss"))
     for row in rows:
         assert row["loss"] == pytest.approx(0.3 * row["label_loss"] + 2.0 * row["steps_loss"], rel=1e-5)
 
 
-def test_each_output_has_its_sample_weights():
-    weights = {"label": WEIGHTS, "steps": WEIGHTS[::-1, np.newaxis].copy()}  # of each step, as Keras asks for it
+def test_each_output_uses_its_own_sample_weights():
+    weights = {"label": WEIGHTS, "steps": WEIGHTS[::-1, np.newaxis].copy()}  # one weight per step, as Keras requires
     assert_same_history(lambda: built("dict", **EVERYTHING), dataset({"x": X}, TARGETS, weights))
 
 
-def test_one_loss_and_one_array_of_weights_are_for_all_outputs():
+def test_a_single_loss_and_weight_array_apply_to_all_outputs():
     def make():
         keras.utils.set_random_seed(1)
         inputs = keras.Input((4,))
@@ -102,7 +102,7 @@ def test_one_loss_and_one_array_of_weights_are_for_all_outputs():
     assert all((part == WEIGHTS).all() for part in given[0].values()) and set(given[0]) == {"a", "b"}
 
 
-def test_an_output_may_be_measured_alone_or_left_out():
+def test_outputs_can_have_only_metrics_or_be_omitted():
     compiled = {"loss": {"label": SPARSE}, "metrics": {"steps": ["mae"]}}
     rows = zoo.train(built("dict", **compiled), (X, TARGETS), zoo.TrainConfig(epochs=2), verbose=0).history
     assert "label_loss" not in rows[0] and rows[0]["steps_mae"] > 0
@@ -113,7 +113,7 @@ def test_an_output_may_be_measured_alone_or_left_out():
 
 
 class Penalty(layers.Layer):
-    """Adds the mean square of what passes through."""
+    """Adds the mean square of its input as a loss."""
 
     def call(self, x):
         self.add_loss(keras.ops.mean(keras.ops.square(x)))
@@ -128,7 +128,7 @@ def added(**compiled):
     return model
 
 
-def test_losses_that_layers_add_are_enough():
+def test_a_model_can_train_on_added_losses_only():
     ours, theirs = added(), added()
     for data in ((X,), (X, None), tf.data.Dataset.from_tensor_slices(X).batch(24)):
         rows = zoo.train(added(), data, zoo.TrainConfig(epochs=1, batch_size=8), verbose=0).history
@@ -140,8 +140,8 @@ def test_losses_that_layers_add_are_enough():
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_terms_with_other_numbers_of_elements_are_a_sum_of_means(parts):
-    """By hand: each term is divided by its own number of real elements, however a batch is divided."""
+def test_losses_of_different_sizes_are_averaged_separately(parts):
+    """Hand computed: each term is divided by its own number of real elements, for any split of the batch."""
     weights = {"label": np.r_[np.zeros(5), np.ones(19)].astype(np.float32), "steps": RNG.uniform(size=(24, 5)) > 0.4}
     weights["steps"] = weights["steps"].astype(np.float32)
     compiled = {"loss": {"label": SPARSE, "steps": "mse"}, "loss_weights": {"label": 0.3, "steps": 2.0}}
@@ -194,7 +194,7 @@ print("same")
 """
 
 
-def test_two_devices_give_the_numbers_of_one(run_python):
+def test_two_devices_give_the_same_result_as_one(run_python):
     assert run_python(TWO_DEVICES, TF_CPP_MIN_LOG_LEVEL="3").stdout.strip().endswith("same")
 
 
@@ -233,12 +233,12 @@ def test_two_devices_give_the_numbers_of_one(run_python):
         ({}, (X, TARGETS), r"The model '.*' has no loss. Call model.compile\("),
     ],
 )
-def test_what_does_not_fit_the_outputs_is_rejected(compiled, data, message):
+def test_arguments_that_do_not_match_the_outputs_are_rejected(compiled, data, message):
     with pytest.raises(zoo.UsageError, match=message):
         wrap(built("dict", **compiled), data)
 
 
-def test_outputs_that_keras_takes_and_this_package_does_not():
+def test_nested_outputs_are_rejected():
     inputs = keras.Input((4,))
     nested = keras.Model(inputs, {"a": {"b": layers.Dense(1)(inputs)}, "c": layers.Dense(1)(inputs)})
     nested.compile("sgd", "mse")

@@ -1,4 +1,4 @@
-"""Artifacts that were really written, once for all tests here: a replay in a clean process takes seconds."""
+"""Real artifacts, written once for all tests of this folder: a replay in a clean process takes seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def prepared(digits):
 
 @pytest.fixture(scope="session")
 def model(prepared):
-    """Trained for long enough to answer every label."""
+    """A model that is trained long enough to predict every label."""
     keras.utils.set_random_seed(0)
     model = prepared.build()
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
@@ -36,7 +36,7 @@ def report(model, prepared):
 
 @pytest.fixture(scope="session")
 def base(model, prepared, report, tmp_path_factory):
-    """Two versions: the trained model with its report, and one with other weights."""
+    """Two versions: the trained model with its report, and a model with other weights."""
     base = tmp_path_factory.mktemp("exports") / "digits"
     assert zoo.export.save(model, prepared.interface, base, report=report) == base / "1"
     assert zoo.export.save(other_weights(model, prepared), prepared.interface, str(base)) == base / "2"

@@ -1,4 +1,4 @@
-"""What is written: files, facts, labels, golden examples, and answers that a stranger gets; how a path finds it."""
+"""The contents of an artifact: files, facts, labels, golden examples and outputs; and how paths are resolved."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from zoo.export import artifact, artifact_paths, live
 from zoo.export.graph import forms, signatures
 from zoo.export.verification import Verification, verify
 
-# ---------------------------------------------------------------- what is written
+# ---------------------------------------------------------------- contents
 
 
-def test_versions_and_layout(base):
+def test_versions_have_the_documented_layout(base):
     assert sorted(p.name for p in base.iterdir()) == ["1", "2"]
     for version in (base / "1", base / "2"):
         assert [str(file) for file in artifact_paths.files(version)] == [
@@ -49,7 +49,7 @@ def test_versions_and_layout(base):
         assert artifact_paths.check_sums(version) == []
 
 
-def test_sums_are_read_by_sha256sum(base):
+def test_sums_can_be_checked_with_sha256sum(base):
     if shutil.which("sha256sum") is None:
         pytest.skip("needs sha256sum")
     done = subprocess.run(
@@ -59,14 +59,14 @@ def test_sums_are_read_by_sha256sum(base):
     assert done.stdout.count(": OK\n") == 11
 
 
-def test_permissions_are_the_usual_ones(base):
+def test_files_have_default_permissions(base):
     mask = os.umask(0o022)
     os.umask(mask)
     for path in [base / "1", *(base / "1").rglob("*")]:
         assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask, path
 
 
-def test_zoo_json_says_what_it_is(base, model, report):
+def test_zoo_json_describes_the_artifact(base, model, report):
     facts = storage.read_json(base / "1" / "assets.extra" / "zoo.json")
     assert facts["model"] == {
         "name": "mlp",
@@ -135,7 +135,7 @@ def test_zoo_json_says_what_it_is(base, model, report):
     }
 
 
-def test_weights_hash_follows_the_weights_alone(model, prepared, base):
+def test_weights_hash_depends_only_on_the_weights(model, prepared, base):
     same, other = prepared.build(), other_weights(model, prepared)
     same.set_weights(model.get_weights())
     assert artifact.weights_hash(same) == artifact.weights_hash(model) != artifact.weights_hash(other)
@@ -143,12 +143,12 @@ def test_weights_hash_follows_the_weights_alone(model, prepared, base):
     assert hashes == [artifact.weights_hash(model), artifact.weights_hash(other)]
 
 
-def test_zoo_json_tells_how_the_model_was_built_not_how_the_data_was_prepared(digits, prepared):
+def test_zoo_json_records_only_the_model_arguments(digits, prepared):
     built = zoo.build_mlp_model(input_shape=(8, 8, 1), num_classes=10, hidden_units=(5,))
     assert artifact._fitting(built, prepared.interface).build["arguments"]["hidden_units"] == [5]
 
 
-def test_labels_and_model_card(base, report):
+def test_labels_and_model_card_are_written(base, report):
     assert (base / "1" / "assets" / "labels.txt").read_text() == "".join(f"{n}\n" for n in range(10))
     card = (base / "1" / "README.md").read_text(encoding="utf-8")
     assert card.startswith(
@@ -175,7 +175,7 @@ def test_every_weight_is_stored_once(base, model):
     assert shapes == [list(w.shape) for w in model.get_weights()]
 
 
-def test_golden_examples_are_real_and_cover_every_class(base, digits):
+def test_golden_examples_are_test_examples_of_every_class(base, digits):
     content = golden(base / "1")
     assert sorted(content) == [
         "answers/features/features",
@@ -201,7 +201,7 @@ def test_golden_examples_are_real_and_cover_every_class(base, digits):
         np.testing.assert_allclose(image[..., 0], pixels / 255, atol=1e-7)
 
 
-def test_a_stranger_without_keras_gets_label_and_probabilities(base, digits, model, run_python, tmp_path):
+def test_the_artifact_predicts_without_keras(base, digits, model, run_python, tmp_path):
     images = [e["image"][..., 0] for e in digits.test.take(20).as_numpy_iterator()]
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
@@ -248,7 +248,7 @@ def test_a_stranger_without_keras_gets_label_and_probabilities(base, digits, mod
 # ---------------------------------------------------------------- other models
 
 
-def test_logits_and_class_names_of_every_kind(digits, tmp_path):
+def test_logits_and_unusual_class_names_are_exported(digits, tmp_path):
     names = (
         "#comment",
         "a b",
@@ -272,7 +272,7 @@ def test_logits_and_class_names_of_every_kind(digits, tmp_path):
     assert "classifier_activation=None" in (saved / "README.md").read_text(encoding="utf-8")
     served = zoo.export.load(saved)
     assert served.labels() == list(names)
-    # The model's weights say which class comes first, so that every name is answered once.
+    # The weights select the first class, so every name is returned once.
     file = png(np.zeros((8, 8), np.uint8))
     logits = served({"image": np.zeros((1, 8, 8, 1))}, "predict")["logits"]
     assert logits.tolist() == [[4.0] + 9 * [0.0]]
@@ -284,7 +284,7 @@ def test_logits_and_class_names_of_every_kind(digits, tmp_path):
         assert served({"image_bytes": [file]})["class_name"][0].decode() == name
 
 
-def test_half_precision_inside_is_float32_at_the_edge(digits, tmp_path):
+def test_half_precision_models_have_float32_inputs_and_outputs(digits, tmp_path):
     prepared = digits.prepare("cnn", input_shape=(8, 8, 1), filters=(4,), dense_units=8)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -298,7 +298,7 @@ def test_half_precision_inside_is_float32_at_the_edge(digits, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_of_two_replicas(run_python, tmp_path):
+def test_a_model_of_two_replicas_is_exported(run_python, tmp_path):
     done = run_python(
         """
         import sys
@@ -335,7 +335,7 @@ def write_picture(path):
     return path
 
 
-def test_live_answers_are_computed_in_full_precision_and_the_setting_comes_back(model, prepared, monkeypatch):
+def test_live_outputs_use_full_precision_and_restore_the_setting(model, prepared, monkeypatch):
     seen = []
     enabled = tf.config.experimental.tensor_float_32_execution_enabled
     honest = live._live_answers
@@ -346,10 +346,10 @@ def test_live_answers_are_computed_in_full_precision_and_the_setting_comes_back(
     assert enabled()
 
 
-# ---------------------------------------------------------------- finding artifacts
+# ---------------------------------------------------------------- path resolution
 
 
-def test_a_path_means_a_version_or_the_newest_one(base, tmp_path):
+def test_a_path_selects_a_version_or_the_newest_one(base, tmp_path):
     assert artifact_paths.versions(base) == [1, 2]
     assert artifact_paths.versions(tmp_path / "missing") == []
     assert artifact_paths.find(base / "1") == base / "1"
@@ -358,7 +358,7 @@ def test_a_path_means_a_version_or_the_newest_one(base, tmp_path):
     run.mkdir()
     (run / "saved_model").symlink_to(base)
     assert artifact_paths.find(run) == run / "saved_model" / "2"
-    # Sorted as numbers; what holds no SavedModel, or is no number as it is written, is no version.
+    # Versions sort as numbers. Folders without a SavedModel or with a non-canonical number are not versions.
     for name, is_model in (("9", True), ("10", True), ("11", False), ("012", True), ("²", True), (".writing-1", True)):
         (tmp_path / "many" / name).mkdir(parents=True)
         if is_model:
@@ -368,7 +368,7 @@ def test_a_path_means_a_version_or_the_newest_one(base, tmp_path):
 
 
 @pytest.mark.parametrize("function", [artifact_paths.find, verify, zoo.export.load, Verification.read])
-def test_a_path_without_a_saved_model(tmp_path, function):
+def test_a_path_without_a_savedmodel_is_rejected(tmp_path, function):
     with pytest.raises(
         UsageError, match=r"nowhere does not exist. Pass a folder with saved_model.pb, one with versions"
     ):
@@ -377,7 +377,7 @@ def test_a_path_without_a_saved_model(tmp_path, function):
         function(tmp_path)
 
 
-def test_the_public_names_are_there():
+def test_public_names_exist():
     assert (zoo.export.save, zoo.export.verify) == (artifact.save, verify)
     with pytest.raises(AttributeError, match=r"module 'zoo.export' has no attribute 'sav'"):
         zoo.export.sav  # noqa: B018

@@ -1,4 +1,4 @@
-"""What is never published, and paths that are left alone."""
+"""Exports that are not published, and paths that are not changed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def hidden(base):
     return sorted(p.name for p in base.iterdir() if p.name.startswith("."))
 
 
-# ---------------------------------------------------------------- what is never published
+# ---------------------------------------------------------------- rejected exports
 
 
-def refuse(model, interface, base, message):
+def assert_rejected(model, interface, base, message):
     with pytest.raises(UsageError, match=message):
         zoo.export.save(model, interface, base)
     assert not base.exists()
@@ -40,7 +40,7 @@ def test_a_copy_that_differs_is_not_published(model, prepared, tmp_path, monkeyp
         return copied
 
     monkeypatch.setattr(signatures, "served_copy", perturbed)
-    refuse(
+    assert_rejected(
         model,
         prepared.interface,
         tmp_path / "new",
@@ -58,16 +58,18 @@ def test_wrong_labels_in_the_graph_are_not_published(model, prepared, tmp_path, 
         return honest(file, default)
 
     monkeypatch.setattr(lookup, "lines_by_number", reversed_table)
-    refuse(model, prepared.interface, tmp_path / "new", r"class_name, batch 64: 64 of 64 differ.*labels: line 1 is '9'")
+    assert_rejected(
+        model, prepared.interface, tmp_path / "new", r"class_name, batch 64: 64 of 64 differ.*labels: line 1 is '9'"
+    )
 
 
-def test_the_graph_does_not_tell_where_it_was_written(base):
-    """A table of a file is named after the file's path, if nobody takes care."""
+def test_the_graph_does_not_contain_its_path(base):
+    """By default, the table of a file is named after the path of the file."""
     content = (base / "1" / "saved_model.pb").read_bytes()
     assert not [part for part in base.absolute().parts[1:] if len(part) > 3 and part.encode() in content]
 
 
-def test_a_model_that_answers_nan_is_not_published(model, prepared, report, tmp_path):
+def test_a_model_that_outputs_nan_is_not_published(model, prepared, report, tmp_path):
     broken = prepared.build()
     broken.set_weights([w * np.nan for w in model.get_weights()])
     with pytest.raises(UsageError, match="probabilities, batch 64: has values that are not finite"):
@@ -81,7 +83,7 @@ class CallsPython(keras.layers.Layer):
         return tf.ensure_shape(tf.numpy_function(lambda a: a, [x], x.dtype), x.shape)
 
 
-def test_what_other_runtimes_cannot_serve_is_not_published(digits, prepared, tmp_path):
+def test_models_that_other_runtimes_cannot_serve_are_not_published(digits, prepared, tmp_path):
     inputs = keras.Input((8, 8, 1), name="image", dtype="float64")
     x = keras.layers.Flatten(dtype="float64")(inputs)
     x = CallsPython(dtype="float64")(x)
@@ -96,24 +98,24 @@ def test_what_other_runtimes_cannot_serve_is_not_published(digits, prepared, tmp
     assert not (tmp_path / "new").exists()
 
 
-def test_model_and_interface_must_belong_together(prepared, digits, tmp_path):
+def test_model_and_interface_must_match(prepared, digits, tmp_path):
     def built(**arguments):
         return zoo.build_mlp_model(**{"input_shape": (8, 8, 1), "num_classes": 10, **arguments})
 
-    refuse(
+    assert_rejected(
         built(num_classes=12),
         prepared.interface,
         tmp_path / "new",
         r"has 12 classes, the interface has 10. Pass the interface of the data that the model was trained on",
     )
-    refuse(
+    assert_rejected(
         built(input_shape=(8, 9, 1)),
         prepared.interface,
         tmp_path / "new",
         r"takes \[8, 9, 1\], but the interface's preprocessor returns \[8, 8, 1\]. Pass the interface of the data",
     )
     examples = dataclasses.replace(prepared.interface.examples, requests={"image_bytes": np.zeros(0, object)})
-    refuse(
+    assert_rejected(
         built(),
         dataclasses.replace(prepared.interface, examples=examples),
         tmp_path / "new",
@@ -121,7 +123,7 @@ def test_model_and_interface_must_belong_together(prepared, digits, tmp_path):
     )
 
 
-def test_models_that_cannot_be_exported(prepared, tmp_path):
+def test_unsupported_models_are_rejected(prepared, tmp_path):
     class Subclassed(keras.Model):
         def call(self, x):
             return x
@@ -134,20 +136,20 @@ def test_models_that_cannot_be_exported(prepared, tmp_path):
     for model in (Subclassed(), sequential):
         kind = type(model).__name__
         message = rf"needs a Functional Keras model, .*; received a {kind}. For a Sequential, pass keras.Model\(model"
-        refuse(model, prepared.interface, tmp_path / "new", message)
-    refuse(
+        assert_rejected(model, prepared.interface, tmp_path / "new", message)
+    assert_rejected(
         keras.Model(image, keras.layers.Dense(10, name="probabilities")(flat)),
         prepared.interface,
         tmp_path / "new",
         r"has no layer 'features', which every 'mlp' has. Pass the model that prepared.build\(\) or zoo.build\('mlp', ",
     )
-    refuse(
+    assert_rejected(
         keras.Model([image, keras.Input((8, 8, 1))], first),
         prepared.interface,
         tmp_path / "new",
         r"takes {'image': \[8, 8, 1\], .*}, but the interface's preprocessor returns {'image': \[8, 8, 1\]}",
     )
-    refuse(
+    assert_rejected(
         keras.Model(image, [first, second]),
         prepared.interface,
         tmp_path / "new",
@@ -156,12 +158,14 @@ def test_models_that_cannot_be_exported(prepared, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "two\nlines", "carriage\rreturn"])
-def test_class_names_that_labels_txt_cannot_hold(model, prepared, tmp_path, name):
+def test_class_names_that_labels_txt_cannot_store_are_rejected(model, prepared, tmp_path, name):
     interface = dataclasses.replace(prepared.interface, class_names=("zero", name, *map(str, range(2, 10))))
-    refuse(model, interface, tmp_path / "new", re.escape(f"The class name {name!r} is empty or has a line break"))
+    assert_rejected(
+        model, interface, tmp_path / "new", re.escape(f"The class name {name!r} is empty or has a line break")
+    )
 
 
-def test_a_layer_without_config_is_named(prepared, tmp_path):
+def test_message_names_a_layer_without_config(prepared, tmp_path):
     class NoConfig(keras.layers.Layer):
         def __init__(self, factor):
             super().__init__()
@@ -172,7 +176,7 @@ def test_a_layer_without_config_is_named(prepared, tmp_path):
 
     image = keras.Input((8, 8, 1), name="image")
     x = keras.layers.Identity(name="features")(NoConfig(object())(keras.layers.Flatten()(image)))
-    refuse(
+    assert_rejected(
         keras.Model(image, keras.layers.Dense(10, name="logits")(x), name="odd"),
         prepared.interface,
         tmp_path / "new",
@@ -180,23 +184,23 @@ def test_a_layer_without_config_is_named(prepared, tmp_path):
     )
 
 
-# ---------------------------------------------------------------- where it goes
+# ---------------------------------------------------------------- target paths
 
 
-def test_a_folder_with_something_else_is_left_alone(model, prepared, tmp_path):
+def test_a_folder_with_other_files_is_not_changed(model, prepared, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(
         UsageError,
         match=r"exists and contains notes.txt, which are not versions of a SavedModel. .*Nothing was changed",
     ):
         zoo.export.save(model, prepared.interface, tmp_path)
-    (tmp_path / "notes.txt").rename(tmp_path / "01")  # no version either: nobody finds it as `1`
+    (tmp_path / "notes.txt").rename(tmp_path / "01")  # "01" is not a version: it is never found as `1`
     with pytest.raises(UsageError, match=r"exists and contains 01, which are not versions"):
         zoo.export.save(model, prepared.interface, tmp_path)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("01", "mine")]
 
 
-def test_paths_that_cannot_be_folders(model, prepared, base, tmp_path):
+def test_unusable_target_paths_are_rejected(model, prepared, base, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(UsageError, match=r"file exists and is not a folder. Pass another folder for the export"):
@@ -216,7 +220,7 @@ def test_paths_that_cannot_be_folders(model, prepared, base, tmp_path):
         zoo.export.save(model, prepared.interface, base / "1")
 
 
-def test_leftovers_of_the_dead_are_cleared_and_the_living_left_alone(model, prepared, tmp_path):
+def test_leftovers_are_removed_only_for_dead_processes(model, prepared, tmp_path):
     base = tmp_path / "digits"
     (base / ".writing-12345" / "variables").mkdir(parents=True)
     with publishing.hidden_folder(base) as living:
@@ -230,7 +234,7 @@ def test_leftovers_of_the_dead_are_cleared_and_the_living_left_alone(model, prep
     assert Verification.read(saved).passed
 
 
-def test_a_number_that_is_taken_is_left_out(base, tmp_path):
+def test_used_version_numbers_are_skipped(base, tmp_path):
     target = tmp_path / "digits"
     for taken in ("1", "3"):
         (target / taken).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Requests to a written artifact: pictures of every kind, batches of every size, and what is refused."""
+"""Requests to a written artifact: images of every kind, batches of every size, and rejected requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo.export.verification import verify
 
 @pytest.fixture(scope="module")
 def colour(digits, tmp_path_factory):
-    """An untrained convolutional network for colour images of another size than the data's."""
+    """An untrained convolutional network for colour images of another size than the data."""
     prepared = digits.prepare("cnn", input_shape=(12, 10, 3), filters=(4,), dense_units=None)
     keras.utils.set_random_seed(1)
     return zoo.export.load(
@@ -26,7 +26,7 @@ def colour(digits, tmp_path_factory):
 
 
 def pictures():
-    """A picture in every kind of file that is promised, with the array that it stands for."""
+    """An image file of every supported kind, with its pixel array."""
     rng = np.random.default_rng(0)
 
     def noise(*shape):
@@ -36,7 +36,7 @@ def pictures():
     palette = colour.quantize(16)
     deep = rng.integers(0, 65536, (9, 7), np.uint16)
     other = Image.fromarray(noise(3)).quantize(8)
-    # A JPEG is not what was put into it, so these change slowly; a difference of a level or two stays.
+    # JPEG is lossy, so these images are smooth; a difference of one or two levels remains.
     slope = np.add.outer(np.arange(64), np.arange(48))[..., None]
     smooth = Image.fromarray((slope * [1, 2, 0.5]).astype(np.uint8))
     transparent, grey_transparent = Image.fromarray(noise(4)), Image.fromarray(noise(2), "LA")
@@ -67,7 +67,7 @@ def grey(base):
 
 
 @pytest.mark.parametrize("kind", list(pictures()))
-def test_every_kind_of_picture_is_answered_as_the_preprocessor_sees_it(grey, colour, kind):
+def test_image_files_give_the_same_outputs_as_preprocessed_arrays(grey, colour, kind):
     content, picture = pictures()[kind]
     array = np.asarray(picture)
     for served, channels, size in ((grey, 1, (8, 8)), (colour, 3, (12, 10))):
@@ -78,17 +78,17 @@ def test_every_kind_of_picture_is_answered_as_the_preprocessor_sees_it(grey, col
         np.testing.assert_allclose(got, expected, atol=1e-2 if kind.startswith("JPEG") else 1e-6)
 
 
-def test_a_palette_in_a_bmp_is_not_taken_for_grey_levels(grey):
+def test_a_bmp_palette_is_not_read_as_grey_levels(grey):
     palette = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)).quantize(16)
     expected = grey({"image_bytes": [encoded(palette.convert("RGB"))]})["probabilities"]
     try:
         got = grey({"image_bytes": [encoded(palette, "BMP")]})["probabilities"]
     except UsageError:
-        return  # refused: as good
+        return  # rejection is acceptable too
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-def test_any_batch_of_any_sizes(grey, colour, digits):
+def test_batches_can_mix_image_sizes(grey, colour, digits):
     rng = np.random.default_rng(2)
     files = [
         png(rng.integers(0, 256, shape, np.uint8)) for shape in [(8, 8), (28, 28), (1, 1), (5, 40, 3), (300, 200, 4)]
@@ -105,7 +105,7 @@ def test_any_batch_of_any_sizes(grey, colour, digits):
     assert features.shape == (5, 10 * 8 * 4)
 
 
-def test_an_empty_batch_is_refused_by_every_signature(grey, colour):
+def test_every_signature_rejects_an_empty_batch(grey, colour):
     requests = {"serving_default": "image_bytes", "features": "image_bytes", "predict": "image"}
     for served, shape in ((grey, (0, 8, 8, 1)), (colour, (0, 12, 10, 3))):
         for signature, name in requests.items():
@@ -126,7 +126,7 @@ NO_PICTURES = {
 
 
 @pytest.mark.parametrize("kind", NO_PICTURES)
-def test_bytes_that_are_no_picture_are_refused_and_the_next_request_is_right(base, grey, kind):
+def test_invalid_image_bytes_are_rejected_without_affecting_the_next_request(base, grey, kind):
     good = golden(base / "1")["requests/image_bytes"][:2]
     before = grey({"image_bytes": good})["probabilities"]
     function = tf.saved_model.load(str(base / "1")).signatures["serving_default"]
@@ -137,7 +137,7 @@ def test_bytes_that_are_no_picture_are_refused_and_the_next_request_is_right(bas
     np.testing.assert_array_equal(grey({"image_bytes": good})["probabilities"], before)
 
 
-def test_files_are_answered_and_a_bad_one_is_named(base, grey, tmp_path):
+def test_files_are_classified_and_invalid_files_are_named(base, grey, tmp_path):
     content = golden(base / "1")
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(content["requests/image_bytes"][i])
@@ -157,7 +157,7 @@ def test_files_are_answered_and_a_bad_one_is_named(base, grey, tmp_path):
         grey.predict([str(tmp_path)])
 
 
-def test_requests_that_the_contract_does_not_know(grey):
+def test_requests_outside_the_contract_are_rejected(grey):
     with pytest.raises(UsageError, match=r"1 has no signature 'predct'. Did you mean 'predict'\?"):
         grey({"image": []}, "predct")
     with pytest.raises(UsageError, match="predict takes image; received picture"):
@@ -173,7 +173,7 @@ def test_requests_that_the_contract_does_not_know(grey):
     assert grey.labels() == [str(n) for n in range(10)]
 
 
-def test_a_saved_model_of_other_make_loads_too(tmp_path):
+def test_a_third_party_savedmodel_can_be_loaded(tmp_path):
     module = tf.Module()
     module.double = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     tf.saved_model.save(module, str(tmp_path / "other"), signatures=module.double)

@@ -1,4 +1,4 @@
-"""Verification of a written artifact: what is compared, and that every change is found."""
+"""Verification of a written artifact: its comparisons, and the detection of every change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zoo.export.verification import Verification, check, verify
 
 @pytest.fixture
 def copy(base, tmp_path):
-    """A copy of version 1 that a test may change."""
+    """A copy of version 1 that a test can modify."""
     return Path(shutil.copytree(base / "1", tmp_path / "copied" / "1"))
 
 
@@ -31,7 +31,7 @@ def failed(verification):
     return {check.name: check.detail for check in verification.checks if not check.passed}
 
 
-def test_the_verdict_on_a_published_artifact(base):
+def test_a_published_artifact_passes_verification(base):
     before = {file: storage.sha256(base / "1" / file) for file in artifact_paths.files(base / "1")}
     verdict = verify(base / "1", runtimes=())
     assert verdict.passed
@@ -78,7 +78,7 @@ def test_the_verdict_is_stored_in_the_artifact(base):
     assert len({check.name for check in read.checks}) == len(read.checks) > 10
 
 
-def test_a_verdict_that_does_not_hold_says_so(base):
+def test_a_failed_verdict_lists_its_failures(base):
     read = Verification.read(base / "1")
     checks = [
         dataclasses.replace(read.checks[0], passed=False, detail="imported keras"),
@@ -93,7 +93,7 @@ def test_a_verdict_that_does_not_hold_says_so(base):
     assert f"{base / '1'}: NOT VERIFIED (" in lines[-1]
 
 
-def test_replay_finds_changed_answers(copy):
+def test_replay_finds_changed_outputs(copy):
     content = golden(copy)
     content["answers/serving_default/class_name"][7] = b"something else"
     content["answers/serving_default/probabilities"][40, 3] += 3e-5  # beyond the examples of the smaller batch
@@ -114,7 +114,7 @@ def test_replay_finds_changed_answers(copy):
     }
 
 
-def test_replay_finds_other_weights_under_right_sums(base, copy):
+def test_replay_finds_changed_weights_with_valid_sums(base, copy):
     shutil.copytree(base / "2" / "variables", copy / "variables", dirs_exist_ok=True)
     artifact_paths.write_sums(copy)
     verdict = verify(copy, runtimes=())
@@ -126,7 +126,7 @@ def test_replay_finds_other_weights_under_right_sums(base, copy):
     assert "SHA256SUMS" not in wrong
 
 
-def test_replay_finds_labels_in_another_order(copy):
+def test_replay_finds_reordered_labels(copy):
     labels = copy / "assets" / "labels.txt"
     labels.write_text("".join(f"{n}\n" for n in (0, 2, 1, *range(3, 10))))
     artifact_paths.write_sums(copy)
@@ -155,8 +155,8 @@ def test_added_and_removed_files_are_found(copy):
     assert artifact_paths.check_sums(copy) == ["assets.extra/SHA256SUMS is missing"]
 
 
-def test_a_process_that_is_not_clean_or_dies_is_no_verdict(base, tmp_path, monkeypatch):
-    # Python itself imports sitecustomize before anything can be blocked.
+def test_a_dirty_or_dead_process_fails_verification(base, tmp_path, monkeypatch):
+    # Python imports sitecustomize before any import can be blocked.
     early = tmp_path / "sitecustomize.py"
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     early.write_text("import sys, types\nsys.modules['zoo.early'] = types.ModuleType('zoo.early')\n")
@@ -166,19 +166,19 @@ def test_a_process_that_is_not_clean_or_dies_is_no_verdict(base, tmp_path, monke
 
 
 @pytest.mark.parametrize("name", ["golden.npz", "zoo.json"])
-def test_without_its_proof_there_is_nothing_to_verify(copy, name):
+def test_verification_requires_the_golden_files(copy, name):
     (copy / "assets.extra" / name).unlink()
     with pytest.raises(UsageError, match=rf"has no assets.extra/{name}, so there is nothing to compare with"):
         verify(copy, runtimes=())
 
 
-def test_without_a_verdict_there_is_none_to_read(copy):
+def test_reading_a_missing_verdict_is_rejected(copy):
     (copy / "assets.extra" / "verification.json").unlink()
     with pytest.raises(UsageError, match=rf"{copy} has no recorded verdict. `zoo export` writes SavedModels with one"):
         Verification.read(copy)
 
 
-# The comparison itself, on arrays written out.
+# The comparison, on explicit arrays.
 LABELS = [b"ant", b"bee", b"cat"]
 
 
@@ -203,25 +203,25 @@ def test_comparison_is_relative_above_one_and_absolute_below():
     assert compared({"x": np.zeros((0, 3))}, {"x": np.zeros((0, 3))})["x"] == (True, 0.0)
 
 
-def test_values_that_are_not_finite_are_no_agreement():
+def test_nonfinite_values_never_agree():
     for value in (np.nan, np.inf):
         assert compared({"x": [value]}, {"x": [value]})["x"] == (False, "has values that are not finite")
         assert compared({"x": [1.0]}, {"x": [value]})["x"] == (False, "has values that are not finite")
 
 
-def test_outputs_that_only_one_side_has():
+def test_outputs_missing_on_one_side_fail():
     rows = compared({"x": [1.0]}, {"y": [1.0]})
     assert rows == {"x": (False, "missing in the outputs"), "y": (False, "golden.npz has no data for it")}
 
 
-def test_a_label_may_differ_at_a_tie_and_nowhere_else():
+def test_a_label_may_differ_only_at_a_tie():
     even = [[0.4, 0.4, 0.2]]
     nearly = [[0.4, 0.400001, 0.2]]
     assert compared(answer(even, b"ant"), answer(nearly, b"bee"))["class_name"] == (
         True,
         "1 of 1 differ, 1 of them ties",
     )
-    # As probable, but not what these probabilities say: the labels are in the wrong order.
+    # Equally probable, but inconsistent with these probabilities: the order of the labels is wrong.
     assert compared(answer(even, b"ant"), answer(even, b"bee"))["class_name"] == (False, "1 of 1 differ")
     assert compared(answer(even, b"ant"), answer(even, b"cat"))["class_name"] == (False, "1 of 1 differ")
     clear = [[0.4, 0.41, 0.19]]

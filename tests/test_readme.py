@@ -24,10 +24,10 @@ PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted((RO
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 
 
-def blocks(language):
+def blocks(language, pages=PAGES):
     return [
         block
-        for text in TEXTS.values()
+        for text in (TEXTS[page] for page in pages)
         for block in re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     ]
 
@@ -110,9 +110,10 @@ def test_shell_commands_work(workplace, part):
             assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
 
 
-def test_python_blocks_work(workplace):
+@pytest.mark.parametrize("pages", [PAGES[:1], pytest.param(PAGES, marks=pytest.mark.slow)], ids=["first", "all"])
+def test_python_blocks_work(workplace, pages):
     """Runs all blocks in one process, in order, as a user would paste them."""
-    script = "\n".join(blocks("python"))
+    script = "\n".join(blocks("python", pages))
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=workplace, env=environment(), capture_output=True, text=True, check=False
     )

@@ -190,6 +190,7 @@ def pairs(tmp_path_factory):
     return file
 
 
+@pytest.mark.slow
 def test_pairs_of_texts_are_one_input(pairs, tmp_path):
     prepared = zoo.datasets.load(f"csv:{pairs}").prepare("bert", vocab_size=200, **TINY)
     inputs, _ = next(iter(prepared.keras_batches("test", 8)))

@@ -274,9 +274,7 @@ def test_unsupported_models_cannot_be_saved(small, tmp_path):
     model, folder = small
     before = (folder / "config.json").read_bytes()
     many = [str(i) for i in range(20)]
-    with pytest.raises(
-        zoo.UsageError, match=r"is there already, and is not written over\. Remove it, or choose another"
-    ):
+    with pytest.raises(zoo.UsageError, match=r"already exists and is not overwritten\. Remove it, or choose another"):
         save_folder(model, folder)
     with pytest.raises(zoo.UsageError, match=r"The vocabulary has 2 tokens; the model has 20\. Pass all of them"):
         save_folder(model, tmp_path / "a", vocabulary=["x", "y"])

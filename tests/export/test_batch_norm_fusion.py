@@ -215,6 +215,7 @@ def test_a_model_that_fusion_would_change_is_saved_unfused(normalized, tmp_path,
     assert facts["form"]["name"] == "unfused" and "Rsqrt" in ops
 
 
+@pytest.mark.slow
 def test_messages_name_the_fault_of_a_user_model(tmp_path):
     """The message reports a missing name of the last layer, and names the layer whose weights are not finite."""
     prepared = zoo.datasets.load("digits").prepare("mlp")

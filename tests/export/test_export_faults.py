@@ -241,6 +241,7 @@ def test_export_succeeds_after_disk_space_is_freed(exporting, version, tmp_path)
 # --- Concurrent exports -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_concurrent_exports_publish_two_versions(exporting, tmp_path):
     base = tmp_path / "digits"
     both = exporting(TWO, base)

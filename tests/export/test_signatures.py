@@ -90,6 +90,7 @@ def test_top_k_of_per_step_models_uses_the_last_step(tmp_path):
     np.testing.assert_allclose(best["probability"][:, 0], tf.reduce_max(every["probabilities"], axis=1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_gru_has_two_forms_of_the_same_ops(tmp_path):
     """Tests one direction, where Keras's layer repeats its last output on padding.
 

@@ -89,7 +89,7 @@ def padded(ids: list[int], length: int) -> list[int]:
 
 
 @every_model
-@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("num_layers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_greedy_selects_the_most_likely_id_at_each_step(name, num_layers):
     model, source = wild(name, num_layers=num_layers, seed=num_layers), some_sources()
     found = searching(name, model, "greedy")(source)
@@ -102,7 +102,7 @@ def test_greedy_selects_the_most_likely_id_at_each_step(name, num_layers):
 
 
 @every_model
-@pytest.mark.parametrize("seed", [2, 4])
+@pytest.mark.parametrize("seed", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_beam_equals_an_independent_implementation(name, seed):
     model, source = wild(name, seed=seed), some_sources(seed=seed)
     found = searching(name, model, "beam")(source)
@@ -113,7 +113,7 @@ def test_beam_equals_an_independent_implementation(name, seed):
 
 
 @every_model
-@pytest.mark.parametrize(("width", "alpha"), [(2, 0.0), (3, 1.0)])
+@pytest.mark.parametrize(("width", "alpha"), [pytest.param(2, 0.0, marks=pytest.mark.slow), (3, 1.0)])
 def test_beams_of_other_widths_and_penalties_equal_the_reference(name, width, alpha):
     model, source = wild(name, seed=5), some_sources(seed=5)
     found = decoding.beam(STEPPERS[name](model), width, alpha)({"source_ids": tf.constant(source)})
@@ -232,6 +232,7 @@ def test_saved_and_rebuilt_models_decode_identically(name, tmp_path):
         np.testing.assert_allclose(found["score"], expected["score"], atol=1e-6)
 
 
+@pytest.mark.slow
 @every_model
 def test_half_precision_scores_are_finite_float32(name):
     before = keras.config.dtype_policy()

@@ -187,6 +187,7 @@ def test_repeating_a_command_trains_and_exports_nothing(run):
     assert [p.name for p in (directory / "saved_model").iterdir()] == ["1"]
 
 
+@pytest.mark.slow
 def test_a_run_can_be_repeated_from_its_config(run, tmp_path):
     directory, _ = run
     run_zoo("train", "--config", directory / "config.yaml", "--run_directory", tmp_path / "again", "--no-export")
@@ -201,6 +202,7 @@ def test_a_run_can_be_repeated_from_its_config(run, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_options_override_a_config(run, tmp_path):
     directory, _ = run
     words = ["--config", directory / "config.yaml", "--config.epochs", "1", "--model.dense_units", "null"]

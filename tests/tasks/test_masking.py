@@ -370,7 +370,7 @@ def test_a_run_is_written_as_a_folder_that_initializes_a_classifier(run, tmp_pat
     for a, b in zip(trained.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert cli.main(["huggingface", str(run.run_directory), str(folder)]) == 2
-    assert "is there already, and is not written over" in capsys.readouterr().err
+    assert "already exists and is not overwritten" in capsys.readouterr().err
 
 
 @pytest.mark.slow

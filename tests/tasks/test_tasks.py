@@ -16,10 +16,11 @@ from zoo.datasets.sources.embedded import EMBEDDED
 from zoo.scripts import cli
 
 AGAIN = [
-    ("attention", "series_classification"),
     ("bert", "text_classification"),
     ("embedding_lstm", "text_classification"),
     ("lstm", "image_classification"),
+    ("lstm", "series_classification"),
+    ("mlp", "image_classification"),
     ("seq2seq_transformer", "translation"),
     ("transformer", "text_classification"),
 ]

@@ -155,14 +155,14 @@ STRATEGIES = ("one_device", "mirrored", "multi_worker")
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("strategies")
-    models = ("mlp", "cnn", "transformer")
+    models = ("cnn", "transformer")
     return {name: run_everywhere(name, folder / f"{name}-float64.npz", *models) for name in STRATEGIES}
 
 
 @pytest.fixture(scope="module")
-def recurrent_runs(tmp_path_factory):
+def more_runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("strategies")
-    return {name: run_everywhere(name, folder / f"{name}-float64.npz", "lstm") for name in STRATEGIES}
+    return {name: run_everywhere(name, folder / f"{name}-more-float64.npz", "mlp", "lstm") for name in STRATEGIES}
 
 
 @pytest.fixture(scope="module")
@@ -177,14 +177,17 @@ def numbers(rows):
 
 
 @pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
-@pytest.mark.parametrize("model", ["mlp", "cnn", pytest.param("lstm", marks=pytest.mark.slow), "transformer"])
+@pytest.mark.parametrize(
+    "model",
+    ["cnn", "transformer", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mlp", "lstm"))],
+)
 def test_every_strategy_computes_the_same_run(request, strategy, model):
     """Compares weights and history to 1e-9, in float64.
 
     The jobs cover AdamW, clipping, accumulation, moving average, decay, class weights, a schedule, a smaller last batch
     and masked sequences.
     """
-    runs = request.getfixturevalue("recurrent_runs" if model == "lstm" else "runs")
+    runs = request.getfixturevalue("more_runs" if model in ("mlp", "lstm") else "runs")
     (weights, history), (other_weights, other_history) = runs["one_device"], runs[strategy]
     key = f"float64 adam {model}"
     names = [name for name in weights if name.startswith(f"{key}/")]

@@ -324,7 +324,6 @@ def test_untrainable_models_are_rejected(name, message):
     [
         ({"loss": "spars_crossentropy"}, Y, r"Unknown loss 'spars_crossentropy'. Did you mean '.*crossentropy"),
         ({"loss": ["mse", "mae"]}, Y, r"compiled with 2 entries in loss; expected one. Pass one."),
-        ({"loss_weights": [0.5]}, Y, r"compiled with loss_weights=0.5; .* Leave loss_weights out"),
         ({"loss": MSE(reduction="sum")}, Y, r"mean_squared_error has reduction='sum'; .* Leave reduction out"),
         (
             {"loss": mean_of_all},

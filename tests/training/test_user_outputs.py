@@ -75,6 +75,19 @@ def test_training_two_outputs_equals_keras(kind, compiled):
     assert {"label_loss", "steps_loss", "val_label_loss"} <= set(rows[0])
 
 
+@pytest.mark.parametrize("loss_weights", [0.5, [0.5], {"only": 0.5}])
+def test_the_weight_of_a_single_loss_equals_keras(loss_weights):
+    def make():
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((4,))
+        model = keras.Model(inputs, layers.Dense(2, name="only")(inputs))
+        model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mse"], loss_weights=loss_weights)
+        return model
+
+    rows = assert_same_history(make, dataset(X, STEPS[:, 0]))
+    assert rows[0]["loss"] == pytest.approx(0.5 * rows[0]["mse"], rel=1e-5)
+
+
 def test_a_smaller_last_batch_is_weighted_correctly():
     """For the loss of each output, Keras takes the mean over batches of any size; for the total loss it does not."""
     data = dataset({"x": X}, TARGETS, size=9)

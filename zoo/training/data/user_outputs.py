@@ -52,11 +52,6 @@ class Compiled:
         task = None if self.losses else registered_task(model)
         if task is not None:
             self._take(task, model)
-        if len(self.outputs) == 1 and self.factors.get(self.outputs[0], 1.0) != 1:
-            raise UsageError(
-                f"The model is compiled with loss_weights={self.factors[self.outputs[0]]}; one loss needs none. Leave "
-                "loss_weights out, and change the learning rate if you want longer steps."
-            )
         self.names = [name for name in self.outputs if name in self.losses or self.metrics[name]]
 
     def _take(self, task: Task, model: keras.Model) -> None:

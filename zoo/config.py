@@ -131,7 +131,8 @@ class TrainConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not (value is None and field.default is None):
-                object.__setattr__(self, field.name, field.metadata["check"](field.name, value))
+                check = field.metadata.get("check", lambda _, kept: kept)  # a subclass may leave it out
+                object.__setattr__(self, field.name, check(field.name, value))
         _check_combinations(self)
 
     def to_dict(self) -> dict[str, Any]:

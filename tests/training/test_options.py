@@ -424,7 +424,7 @@ def test_contradictory_options_are_rejected(prepared, options, message):
 def test_label_smoothing_of_regression_targets_is_rejected():
     prepared = zoo.datasets.load("seasons").prepare("lstm", units=[3])
     for options, message in (
-        ({"label_smoothing": 0.1}, r"label_smoothing=0.1 goes with classes"),
+        ({"label_smoothing": 0.1}, r"label_smoothing=0.1 requires classes"),
         ({"class_weights": "balanced"}, r"class_weights is 'balanced', but this data has no classes"),
     ):
         with pytest.raises(zoo.UsageError, match=message):

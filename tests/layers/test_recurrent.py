@@ -228,7 +228,7 @@ def test_saved_models_and_keras_files_give_the_same_outputs(kind, tmp_path):
 
 
 @every_kind
-@pytest.mark.parametrize("steps", [1, 9, 17, 24])
+@pytest.mark.parametrize("steps", [1, 9, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (17, 24))])
 @pytest.mark.parametrize("known", [False, True])
 def test_lengths_near_the_steps_per_iteration_equal_keras(kind, steps, known):
     """Short series use no loop, known lengths a divisor, unknown lengths padding. Many rows use two loops."""

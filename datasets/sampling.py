@@ -1,53 +1,101 @@
-"""Draws raw test examples, on which an artifact is compared with the model and its report."""
+"""Chooses raw test examples: the golden examples of an artifact, and a sample for comparing it with model and report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.batches import rectangular
 from zoo.datasets.interface import Examples, Sample
-from zoo.datasets.preprocessing.base import Preprocessor
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.datasets.preprocessing.base import Preprocessor
+    from zoo.datasets.split_reader import SplitReader
 
 COUNT = 1_000
+SCAN = 10_000
 BYTES = 64 << 20
 
 
-def draw_sample(
-    dataset: tf.data.Dataset,
-    num_examples: int,
-    whole: bool,
-    preprocessor: Preprocessor,
-    targets: Sequence[str],
-    accepts: Callable[[Mapping[str, Any]], bool],
-    known: Examples,
-) -> Sample | None:
-    """Draws at most 1,000 random examples, and at most 64 MiB. The draw is the same every time.
+def draw_sample(splits: SplitReader, known: Examples) -> Sample | None:
+    """Draws at most 1,000 random test examples, and at most 64 MiB. The draw is the same every time.
+
+    A streamed split is sampled from its first 10,000 examples only.
 
     Args:
-        dataset: raw examples.
-        num_examples: how many there are.
-        whole: whether the dataset is the whole split.
-        preprocessor: turns the examples into requests.
-        targets: the keys of the targets.
-        accepts: whether an example can be sent as a request.
+        splits: reads the test split.
         known: examples from whose size the number that fits is estimated.
     """
+    split, preprocessor = splits.split("test"), splits.preprocessor
+    whole = not splits.is_streamed("test") or split.num_examples <= SCAN
+    dataset = split.dataset() if whole else split.dataset().take(SCAN)
+    num_examples = split.num_examples if whole else SCAN
     each = sum(_bytes(values) for values in known.requests.values()) / max(1, len(next(iter(known.requests.values()))))
     count = int(min(COUNT, num_examples, BYTES // max(1.0, each)))
     chosen = np.sort(np.random.default_rng(0).permutation(num_examples)[:count])
-    numbers = tf.constant(chosen)
-    raw = dataset.enumerate().filter(lambda i, _: tf.reduce_any(i == numbers)).map(lambda _, example: example)
-    examples = [example for example in raw.as_numpy_iterator() if accepts(example)]
+    accepts = _accepting(preprocessor)
+    examples = [example for example in _at(dataset, chosen).as_numpy_iterator() if accepts(example)]
     if not examples:
         return None
     order = np.random.default_rng(1).permutation(len(examples))  # so that the first n are a random sample too
     examples = [examples[i] for i in order]
-    right = {name: rectangular([example[name] for example in examples]) for name in targets}
+    right = {name: rectangular([example[name] for example in examples]) for name in splits.task.targets}
     return Sample(preprocessor.to_requests(examples), right, whole)
+
+
+def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
+    """Returns at least `count` test examples, the first of every class before the second of any.
+
+    Raises:
+        UsageError: no test example can be sent as a request.
+    """
+    dataset = splits.split("test").dataset().take(SCAN)
+    names, key = splits.task.targets, splits.task.classes
+    targets = list(dataset.map(lambda e: {name: e[name] for name in names}).as_numpy_iterator()) if names else []
+    if key is not None and np.ndim(targets[0][key]) == 0:
+        labels = np.array([target[key] for target in targets])
+        splits.check_classes("test", labels)
+        chosen = _spread(labels, max(count, len(splits.data.class_names)))
+    else:
+        accepts = _accepting(splits.preprocessor)
+        valid = [i for i, example in enumerate(dataset.as_numpy_iterator()) if accepts(example)]
+        chosen = np.array(valid[:count], np.int64)
+    if not len(chosen):
+        raise UsageError(
+            f"No test example of data set {splits.data.name!r} can be sent as a request: their values do not occur in "
+            "the training split. Choose another way to split the data."
+        )
+    raw = _at(dataset, chosen)
+    requests = splits.preprocessor.to_requests(list(raw.as_numpy_iterator()))
+    inputs, *_ = splits.collect(raw)
+    arrays = {name: rectangular([targets[i][name] for i in chosen]) for name in names}
+    return Examples(requests, arrays, {name: value.numpy() for name, value in inputs.items()})
+
+
+def _accepting(preprocessor: Preprocessor) -> Callable[[Mapping[str, Any]], bool]:
+    """Some examples are valid in training but not as requests, such as a rating of an unknown item."""
+    return getattr(preprocessor, "accepts", lambda example: True)
+
+
+def _at(dataset: tf.data.Dataset, places: np.ndarray) -> tf.data.Dataset:
+    """Returns the examples at some places of a dataset."""
+    numbers = tf.constant(places)
+    return dataset.enumerate().filter(lambda i, _: tf.reduce_any(i == numbers)).map(lambda _, example: example)
+
+
+def _spread(labels: np.ndarray, count: int) -> np.ndarray:
+    """Returns the numbers of `count` examples, the first of every class before the second of any."""
+    seen: dict[int, int] = {}
+    rank = []
+    for label in labels.tolist():
+        rank.append(seen.get(label, 0))
+        seen[label] = rank[-1] + 1
+    order = np.lexsort((np.arange(len(labels)), np.array(rank)))
+    return np.sort(order[:count])
 
 
 def _bytes(values: np.ndarray) -> int:

@@ -1,0 +1,181 @@
+"""Reads the splits of a data set as batches of one model: from memory, or as a stream if a split is too large."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.datasets.batches import joined
+from zoo.datasets.preprocessing.base import Batch, Tensors
+from zoo.datasets.shuffling import redrawn, shuffled
+from zoo.errors import UsageError, did_you_mean
+from zoo.resident import Resident
+
+if TYPE_CHECKING:
+    from zoo import tasks
+    from zoo.datasets.preprocessing.base import Preprocessor
+    from zoo.datasets.raw import RawData, Split
+
+_MISSING: dict[tf.DType, Any] = {tf.string: b"", tf.float32: float("nan"), tf.int64: 0}
+"""Padding of raw examples of unequal length, by dtype: no token, no value, and 0, which gets the weight 0."""
+
+
+class SplitReader:
+    """Reads the splits of a data set, preprocessed for one model.
+
+    Args:
+        data: the data set.
+        task: the task.
+        preprocessor: turns raw examples into inputs, targets and weights.
+    """
+
+    def __init__(self, data: RawData, task: tasks.Task, preprocessor: Preprocessor) -> None:
+        self.data, self.task, self.preprocessor = data, task, preprocessor
+        self._cache: dict[str, Batch] = {}
+
+    def split(self, name: str) -> Split:
+        """Returns a split of raw examples.
+
+        Raises:
+            UsageError: the split is unknown.
+        """
+        if name not in self.data.splits:
+            raise UsageError(
+                f"Data set {self.data.name!r} has no split {name!r}. {did_you_mean(name, self.data.splits)}"
+            )
+        return self.data.splits[name]
+
+    def batches(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        start: int = 0,
+        group_by_length: bool = False,
+    ) -> tf.data.Dataset:
+        """Returns a split as batches, as `Prepared.batches` describes."""
+        raw = self.split(split)
+        if self.is_streamed(split):
+            if group_by_length:
+                raise UsageError(
+                    f"group_by_length needs the {split} split in memory; it takes more than memory_limit="
+                    f"{self.data.memory_limit}. Raise --data.memory_limit, or leave group_by_length out."
+                )
+            return self._drawn(self._stream(split, batch_size, seed, epoch, start), split, seed, epoch, start)
+        rows = self._tensors(split)
+        order = np.arange(raw.num_examples)
+        if seed is not None:
+            order = shuffled(rows, seed, epoch, batch_size, group_by_length)
+        positions = tf.data.Dataset.from_tensor_slices(order[start * batch_size :]).batch(batch_size)
+
+        @tf.autograph.experimental.do_not_convert
+        def gather(index: tf.Tensor) -> Batch:
+            return self.preprocessor.trim(*tf.nest.map_structure(lambda column: tf.gather(column, index), rows))
+
+        batches = positions.map(gather, num_parallel_calls=2, deterministic=True)
+        return self._drawn(batches, split, seed, epoch, start).prefetch(8)
+
+    def resident(self, split: str) -> Resident | None:
+        """Returns a split as it is held in memory; None if it is read as a stream or drawn again in every epoch."""
+        if self.is_streamed(split) or (split == "train" and hasattr(self.preprocessor, "redraw")):
+            return None
+        rows = self._tensors(split)
+        return Resident(rows, functools.partial(shuffled, rows), self.preprocessor.trim)
+
+    def _drawn(self, batches: Any, split: str, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
+        """Training batches, drawn again in every epoch if the preprocessor can do that."""
+        redraw = getattr(self.preprocessor, "redraw", None)
+        if redraw is None or seed is None or split != "train":
+            return batches
+        return redrawn(batches, redraw, seed, epoch, start)
+
+    def is_streamed(self, split: str) -> bool:
+        """Whether a split is too large to be held in memory."""
+        return self._bytes_per_example() * self.split(split).num_examples > self.data.memory_limit
+
+    def _stream(self, split: str, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
+        dataset = self.split(split).dataset()
+        if seed is not None:
+            # One number from (seed, epoch): tf.data's own reshuffling cannot start in the middle of a run.
+            state = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+            # The buffer holds whole images. It holds fewer of them if they are large.
+            buffer = min(10_000, max(1_000, self.data.memory_limit // self._bytes_per_example()))
+            dataset = dataset.shuffle(buffer, seed=state, reshuffle_each_iteration=False)
+        dataset = dataset.skip(start * batch_size)
+        classes, key = len(self.data.class_names), str(self.task.classes)
+        message = f"Split {split!r} of data set {self.data.name!r} has a label outside 0 to {classes - 1}."
+
+        @tf.autograph.experimental.do_not_convert
+        def checked(inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
+            # On a GPU, the cross-entropy of such a label is NaN, which looks like a learning rate that is too high.
+            labels = targets[key]
+            known = tf.reduce_all((labels >= 0) & (labels < classes))
+            with tf.control_dependencies([tf.debugging.Assert(known, [message])]):
+                return inputs, {**targets, key: tf.identity(labels)}, weights
+
+        batches = self._preprocessed(dataset, batch_size)
+        batches = batches.map(checked) if self.task.classes is not None else batches
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _preprocessed(self, dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+        """Batches of (inputs, targets, weights) from raw examples."""
+        encode = tf.autograph.experimental.do_not_convert(self.preprocessor.encode)
+
+        @tf.autograph.experimental.do_not_convert
+        def one(example: dict[str, tf.Tensor]) -> Batch:
+            row = encode({key: value[tf.newaxis] for key, value in example.items()})
+            return tf.nest.map_structure(lambda column: column[0], row)
+
+        spec = dataset.element_spec
+        varying = [part for part in spec.values() if None in part.shape]
+        if any(part.dtype == tf.uint8 for part in varying):  # images of several sizes cannot be batched
+            return dataset.map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch_size)
+        if varying:
+            filler = {key: tf.constant(_MISSING[part.dtype], part.dtype) for key, part in spec.items()}
+            dataset = dataset.padded_batch(batch_size, padding_values=filler)
+        else:
+            dataset = dataset.batch(batch_size)
+        return dataset.map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def _bytes_per_example(self) -> int:
+        shapes = self.preprocessor.input_shapes.values()
+        return sum(4 * math.prod(size or 1 for size in shape) for shape in shapes)
+
+    def _tensors(self, split: str) -> Batch:
+        """The whole split as inputs, targets and weights. It is preprocessed once and cached for all epochs."""
+        if split not in self._cache:
+            if not self.split(split).num_examples:
+                raise UsageError(
+                    f"Split {split!r} of data set {self.data.name!r} is empty. Choose another split or data set."
+                )
+            rows = self.collect(self.split(split).dataset())
+            if self.task.classes is not None:
+                self.check_classes(split, rows[1][self.task.classes].numpy())
+            self._cache[split] = rows
+        return self._cache[split]
+
+    def collect(self, dataset: tf.data.Dataset) -> Batch:
+        """All of a dataset as one batch."""
+        parts = list(self._preprocessed(dataset, 256))
+        with tf.device("CPU"):
+            inputs, targets, weights = (
+                tf.nest.map_structure(lambda *columns, filler=filler: joined(columns, filler), *columns)
+                for columns, filler in zip(zip(*parts, strict=True), (self.preprocessor.padding, 0, 0), strict=True)
+            )
+            return inputs, targets, weights
+
+    def check_classes(self, split: str, targets: np.ndarray) -> None:
+        """Raises UsageError for a class number that the data set does not have."""
+        classes = len(self.data.class_names)
+        wrong = np.flatnonzero((targets.ravel() < 0) | (targets.ravel() >= classes))
+        if wrong.size:
+            raise UsageError(
+                f"Split {split!r} of data set {self.data.name!r} has the label {targets.ravel()[wrong[0]]} at example "
+                f"{wrong[0]}; expected 0 to {classes - 1}. Choose a data set whose splits are all labelled."
+            )

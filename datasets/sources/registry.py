@@ -12,9 +12,7 @@ from zoo.registries import Registry
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
 
-SOURCES: Registry[Callable[..., Data]] = Registry(
-    "data source", "zoo.datasets.sources.embedded", "zoo.datasets.sources.files", "zoo.datasets.sources.csv_schemas"
-)
+SOURCES: Registry[Callable[..., Data]] = Registry("data source", "zoo.datasets.sources")
 ReadT = TypeVar("ReadT", bound="Callable[..., Data]")
 _COMMON = ("name", "path", "memory_limit")
 

@@ -402,7 +402,7 @@ def test_plots_depend_only_on_the_report(tmp_path: Path, plot):
 def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, plot, report: dict):
     """Returns the figure that `plot` writes, so that a test can read its texts."""
     figures = []
-    monkeypatch.setattr(plots, "_write", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "write_figure", lambda figure, path: figures.append(figure))
     plot(report, tmp_path / "unused.png")
     return figures[0]
 

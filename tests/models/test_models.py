@@ -75,8 +75,13 @@ def test_the_spec_is_complete(name):
     spec = zoo.get_spec(name)
     assert spec.summary.endswith("."), "the first line of the docstring is a sentence"
     assert spec.reference
-    assert spec.tiny, "tests need the smallest valid arguments"
-    assert spec.golden, "README's table shows the first golden parameter count"
+    assert spec.tiny, (
+        f"build_{name}_model has no tiny=. Write the smallest valid arguments: the tests build the model so."
+    )
+    assert spec.golden, (
+        f"build_{name}_model has no golden=. Write golden=(({{...}}, N),) with N from model.count_params(). "
+        "The table in zoo/models/README.md shows the first pair."
+    )
     assert set(spec.data_arguments) <= set(spec.parameters)
     assert set(spec.tiny) <= set(spec.parameters)
 
@@ -132,7 +137,10 @@ def test_half_precision_models_return_float32(name):
     finally:
         keras.config.set_dtype_policy(before)
     outputs = forward(model, some_inputs(name, model, 3))
-    assert outputs.dtype == np.float32
+    assert outputs.dtype == np.float32, (
+        f"with mixed_bfloat16, build_{name}_model returns {outputs.dtype}; expected float32. Make the last layer with "
+        'zoo.layers.blocks.classifier, or pass it dtype="float32".'
+    )
     if tasks.output_names(model)[0] == "probabilities":
         np.testing.assert_allclose(outputs.sum(axis=-1), 1.0, atol=1e-6)
 
@@ -192,7 +200,9 @@ def test_models_can_overfit_a_small_batch(name):
         last = float(step())
         if last < 0.05 * first:
             break
-    assert last < 0.05 * first, f"the loss of six examples went from {first:.3f} to {last:.3f} only"
+    assert last < 0.05 * first, (
+        f"the loss of six examples went from {first:.3f} to {last:.3f} only. If the gradients are fine, make `tiny` wider."
+    )
     # Moving statistics of normalization lag behind in such a short training.
     if tasks.output_names(model)[0] == "probabilities" and len(model.weights) == len(model.trainable_weights):
         assert (forward(model, arrays).argmax(-1) == targets).mean() > 0.9
@@ -274,7 +284,9 @@ def _docstring(name: str) -> str:
 @every_model
 def test_docstrings_describe_every_parameter(name):
     told = {p.arg_name: p.description for p in docstring_parser.parse(_docstring(name)).params}
-    assert list(told) == list(zoo.get_spec(name).parameters)
+    assert list(told) == list(zoo.get_spec(name).parameters), (
+        f"`Args:` of build_{name}_model must describe every argument, in the order of the signature"
+    )
     assert all(told.values())
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 import zoo
 from zoo import tasks
 from zoo.datasets.sources.embedded import EMBEDDED
+from zoo.evaluation.reports import get_report
 from zoo.scripts import cli
 
 AGAIN = [
@@ -82,7 +83,7 @@ def test_the_savedmodel_is_verified_and_the_report_is_complete(run):
     json.dumps(run.report, allow_nan=False)
     assert (run.run_directory / "evaluation.json").is_file()
     drawn = {p.name for p in (run.run_directory / "plots").iterdir()}
-    assert drawn > {"history.png"} or task.report in ("translation", "masked_language")
+    assert drawn == {"history.png", *(f"{name}.png" for name in get_report(task.report).plots)}
 
 
 def test_the_outputs_are_those_that_the_task_declares(run):

@@ -45,7 +45,7 @@ def plot_confusion_matrix(report: dict[str, Any], path: str | os.PathLike[str]) 
         >>> report = classification_report([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], ["cat", "dog"])
         >>> plot_confusion_matrix(report, "plots/confusion.png")
     """
-    path = _png_path(path)
+    path = png_path(path)
     from matplotlib import colormaps
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
@@ -99,7 +99,7 @@ def plot_confusion_matrix(report: dict[str, Any], path: str | os.PathLike[str]) 
     )
     bar.set_label("share of the true class", fontsize=heading_size - 1)
     bar.ax.tick_params(labelsize=heading_size - 2)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def plot_reliability(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
@@ -122,7 +122,7 @@ def plot_reliability(report: dict[str, Any], path: str | os.PathLike[str]) -> No
         >>> report = classification_report([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], ["cat", "dog"])
         >>> plot_reliability(report, "plots/reliability.png")
     """
-    path = _png_path(path)
+    path = png_path(path)
     from matplotlib.figure import Figure
 
     bins = [bin_ for bin_ in report["reliability"] if bin_["count"] > 0]
@@ -175,7 +175,7 @@ def plot_reliability(report: dict[str, Any], path: str | os.PathLike[str]) -> No
         axes.xaxis.label.set_size(11)
         axes.yaxis.label.set_size(11)
     figure.align_ylabels()
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def _write_counts(axes: Any, counts: np.ndarray, shares: np.ndarray, cell: float) -> None:
@@ -223,15 +223,32 @@ def _labels(names: Sequence[str], max_columns: int) -> tuple[list[str], bool]:
     return [_shorten(name) for name in names], False
 
 
-def _png_path(path: str | os.PathLike[str]) -> Path:
+def png_path(path: str | os.PathLike[str]) -> Path:
+    """Returns the file of a plot as a path. A plot checks it before it draws.
+
+    Raises:
+        ValueError: the name does not end in `.png`.
+
+    Example:
+        >>> png_path("plots/errors.png").name
+        'errors.png'
+    """
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"The plot's path is {str(path)!r}, expected a name that ends in .png.")
     return path
 
 
-def _write(figure: Figure, path: Path) -> None:
-    """Writes a temporary file, then renames it, so that a reader never sees an incomplete file."""
+def write_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG. Missing folders are created.
+
+    It writes a temporary file, then renames it, so that a reader never sees an incomplete file.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> figure = Figure(figsize=(7.0, 4.5), dpi=DOTS_PER_INCH, layout="constrained")
+        >>> write_figure(figure, png_path("plots/errors.png"))
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path.parent.mkdir(parents=True, exist_ok=True)

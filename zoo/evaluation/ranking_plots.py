@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.evaluation.plots import DOTS_PER_INCH, SKY_BLUE, VERMILION, _png_path, _write
+from zoo.evaluation.plots import DOTS_PER_INCH, SKY_BLUE, VERMILION, png_path, write_figure
 
 BLUE = "#0072B2"
 
@@ -26,7 +26,7 @@ def plot_rating_errors(report: Mapping[str, Any], path: str | os.PathLike[str]) 
     Example:
         >>> plot_rating_errors(report, "plots/rating_errors.png")
     """
-    path = _png_path(path)
+    path = png_path(path)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 4.5), dpi=DOTS_PER_INCH, layout="constrained")
@@ -41,7 +41,7 @@ def plot_rating_errors(report: Mapping[str, Any], path: str | os.PathLike[str]) 
     axes.set_ylabel("ratings", fontsize=11)
     axes.set_title(f"Errors of {report['num_examples']:,} predicted ratings", fontsize=12)
     _finish(figure, axes)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def plot_hit_rate(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -57,7 +57,7 @@ def plot_hit_rate(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     Example:
         >>> plot_hit_rate(report, "plots/hit_rate.png")
     """
-    path = _png_path(path)
+    path = png_path(path)
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -74,7 +74,7 @@ def plot_hit_rate(report: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     users, items = report["num_users"], report["num_candidates"]
     axes.set_title(f"Hit rate of {users:,} users over {items:,} items", fontsize=12)
     _finish(figure, axes)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def _finish(figure: Any, axes: Any) -> None:

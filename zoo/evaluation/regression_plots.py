@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from zoo.errors import UsageError
-from zoo.evaluation.plots import DOTS_PER_INCH, GREY, SKY_BLUE, VERMILION, _png_path, _write
+from zoo.evaluation.plots import DOTS_PER_INCH, GREY, SKY_BLUE, VERMILION, png_path, write_figure
 
 BLUE = "#0072B2"
 # Okabe and Ito's palette, as in the other plots. Line styles distinguish the naive forecasts in grey print.
@@ -32,7 +32,7 @@ def plot_error_by_step(report: Mapping[str, Any], path: str | os.PathLike[str]) 
         >>> report = regression_report([[10, 12], [8, 6]], [[11, 12], [8, 5]], naive={"last": [[9, 9], [9, 9]]})
         >>> plot_error_by_step(report, "plots/error_by_step.png")
     """
-    path = _png_path(path)
+    path = png_path(path)
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -57,7 +57,7 @@ def plot_error_by_step(report: Mapping[str, Any], path: str | os.PathLike[str]) 
     _finish(axes)
     # Outside, because any corner may hold a line.
     figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def plot_forecasts(
@@ -88,7 +88,7 @@ def plot_forecasts(
     Example:
         >>> plot_forecasts([[1, 2, 3, 4]], [[5, 6]], [[5.2, 5.9]], "plots/forecasts.png", unit="bikes per hour")
     """
-    path = _png_path(path)
+    path = png_path(path)
     from matplotlib.figure import Figure
 
     windows, true, guessed = (np.asarray(part, np.float64) for part in (series, targets, predictions))
@@ -124,7 +124,7 @@ def plot_forecasts(
     figure.supylabel(f"{channel} ({unit})" if channel and unit else channel or unit, fontsize=11)
     handles, labels = rows[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=10, frameon=False)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def _finish(axes: Any) -> None:

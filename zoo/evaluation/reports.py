@@ -42,10 +42,14 @@ class ReportKind:
     """A kind of report.
 
     Attributes:
-        compute: computes it from (model, data, split, batch size), as plain numbers, lists and strings.
-        summary: returns it as a few lines for a terminal.
-        headline: returns its metrics for a table of results.
-        plots: functions that draw it from (report, PNG file), by the name of the plot.
+        compute: computes it from (model, data, split, batch size), as plain numbers, lists and strings that JSON can hold
+            (None instead of NaN). `num_examples` is the number of examples of all metrics without a count of their own.
+            `evaluate` adds the keys task, data, split, headline and changed_data.
+        summary: returns it as a few lines for a terminal. It is called with a report that was just computed.
+        headline: returns its metrics for a table of results, at least one next to a baseline. It is also called with
+            reports of earlier runs, read back from evaluation.json.
+        plots: functions that draw it from (report, PNG file), by the name of the plot, which is the name of its file in
+            plots/. A report may have none.
     """
 
     compute: Callable[[keras.Model, Prepared, str, int], Report]

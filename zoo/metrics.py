@@ -9,6 +9,21 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from zoo.errors import UsageError
+
+
+def _difference(y_true: Any, y_pred: Any) -> Any:
+    """Returns the difference of targets and outputs of one shape; broadcasting would compare each with all others."""
+    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    shapes = tuple(y_true.shape), tuple(y_pred.shape)
+    same_rank = len(shapes[0]) == len(shapes[1])
+    if not same_rank or any(one != two for one, two in zip(*shapes, strict=True) if None not in (one, two)):
+        raise UsageError(
+            f"The targets have the shape {shapes[0]}, the outputs {shapes[1]}; expected the same shape. Return targets of "
+            "shape (batch, n) for an output of n numbers, also for n = 1."
+        )
+    return y_true - y_pred
+
 
 def _per_example(values: Any) -> Any:
     """The mean over all axes except the first: (batch,). Keras always uses the last axis, even if it is the batch."""
@@ -60,6 +75,9 @@ class SquaredError(keras.losses.Loss):
 
     Keras's loss returns a single number for targets (batch,), which cannot be weighted or counted.
 
+    Raises:
+        UsageError: targets and outputs have different shapes.
+
     Example:
         >>> SquaredError(reduction=None)([1.0, 2.0], [1.0, 4.0]).numpy().tolist()
         [0.0, 4.0]
@@ -67,7 +85,7 @@ class SquaredError(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the errors."""
-        return _per_example(ops.square(y_true - y_pred))
+        return _per_example(ops.square(_difference(y_true, y_pred)))
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -87,7 +105,7 @@ class AbsoluteError(keras.metrics.Mean):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Adds a batch."""
-        errors = ops.abs(ops.cast(y_true, self.dtype) - ops.cast(y_pred, self.dtype))
+        errors = ops.abs(_difference(ops.cast(y_true, self.dtype), ops.cast(y_pred, self.dtype)))
         return super().update_state(_per_example(errors), sample_weight=sample_weight)
 
 

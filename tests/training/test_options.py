@@ -315,6 +315,18 @@ def test_unusable_monitored_metrics_are_rejected(monitor, message):
         selection_of(patience=1, monitor=monitor)
 
 
+@pytest.mark.parametrize("shape", [(3,), (3, 2)])
+def test_errors_of_numbers_reject_targets_of_another_shape(shape):
+    """Broadcasting (3,) and (3, 1) would compare every example with every other one."""
+    targets, outputs = np.zeros(shape, np.float32), np.zeros((3, 1), np.float32)
+    message = r"targets have the shape \(3.*, the outputs \(3, 1\); expected the same shape.*Return targets"
+    with pytest.raises(zoo.UsageError, match=message):
+        zoo.metrics.SquaredError(reduction=None)(targets, outputs)
+    with pytest.raises(zoo.UsageError, match=message):
+        zoo.metrics.AbsoluteError().update_state(targets, outputs)
+    assert zoo.metrics.SquaredError(reduction=None)(outputs, outputs + 2).numpy().tolist() == [4.0, 4.0, 4.0]
+
+
 def test_metrics_define_whether_higher_is_better():
     metrics = [
         keras.metrics.Mean(name="loss"),

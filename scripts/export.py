@@ -25,7 +25,7 @@ def command(argv: list[str]) -> int:
         "--runtimes",
         nargs="+",
         default=[],
-        help="openvino, onnxruntime, litert, c_api: other runtimes that must agree. none checks TensorFlow alone.",
+        help="Other runtimes that must agree, such as openvino, onnxruntime, litert, c_api. none checks TensorFlow alone.",
     )
     parser.add_argument(
         "--data", help="For published weights: a data set with the same classes, on which they are evaluated."

@@ -19,8 +19,8 @@ def command(argv: list[str]) -> int:
         "--runtimes",
         nargs="+",
         default=["installed"],
-        help="openvino, onnxruntime, litert, c_api: other runtimes to check. A runtime named here must be installed and "
-        "agree. none checks TensorFlow alone. The default checks all installed runtimes: those that agreed at the "
+        help="Other runtimes to check, such as openvino, onnxruntime, litert, c_api. A runtime named here must be installed "
+        "and agree. none checks TensorFlow alone. The default checks all installed runtimes: those that agreed at the "
         "export must agree; others may report that they cannot convert the model.",
     )
     parser.add_argument(

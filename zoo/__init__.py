@@ -19,7 +19,7 @@ from zoo.registry import ModelSpec, build, get_spec, list_models, register_model
 from zoo.tasks import register_task
 
 if TYPE_CHECKING:
-    from zoo import datasets, export
+    from zoo import datasets, export, pipeline
     from zoo.evaluation import evaluate
     from zoo.pipeline import cross_validate, run
     from zoo.training import precision, strategy, train
@@ -38,6 +38,7 @@ __all__ = [
     "list_models",
     "list_plugins",
     "load_plugin",
+    "pipeline",
     "precision",
     "register_model",
     "register_task",
@@ -57,7 +58,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("datasets", "export"):
+    if name in ("datasets", "export", "pipeline"):
         return importlib.import_module(f"zoo.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)

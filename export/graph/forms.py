@@ -35,7 +35,8 @@ class Content:
     Attributes:
         config: the config of the copy.
         weights: the weights of the copy, in its order.
-        changed: names of layers that differ from the trained model's; their whole state is in `weights`.
+        changed: names of layers with another config or other variables than in the trained model, as after fusion; their
+            whole state is in `weights`. Layers that only have other values are not named.
         detail: how the weights were changed, as a phrase after "identical to the trained model's", such as `with batch
             norm fused`; "" for no change.
     """

@@ -53,7 +53,7 @@ def run(tmp_path_factory):
         (["list", "c*", "--task", "image_classification"], ["cnn"]),
         (["train", "--help"], ["--config.epochs", "--data.manual_dir", "--no-export", "cnn_digits"]),
         (["train", "--model", "cnn", "--help"], ["--model.filters", "Filters of each convolution", "--config.seed"]),
-        (["verify", "--help"], ["path", "openvino, onnxruntime, litert, c_api"]),
+        (["verify", "--help"], ["path", "openvino", "onnxruntime", "litert", "c_api"]),
         (["convert", "--help"], ["--to", "--sequence-length"]),
         (["describe", "--help"], ["--json"]),
         (["predict", "--help"], ["inputs"]),

@@ -338,7 +338,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     assert process.wait(60) == -9 and not (tmp_path / "run" / "model.keras").exists()
-    assert "going on in epoch" in run_zoo(*words, tmp_path / "run")
+    assert "resuming in epoch" in run_zoo(*words, tmp_path / "run")
     run_zoo(*words, tmp_path / "whole")
     zoo.load_plugin(PLUGINS / "ink_boxes.py")
     models = [keras.saving.load_model(tmp_path / name / "model.keras", compile=False) for name in ("run", "whole")]

@@ -152,9 +152,7 @@ class Prepared:
             UsageError: the split is unknown, is empty or has invalid labels, or `group_by_length` is set for a split that
                 is not held in memory.
         """
-        return self._splits.batches(
-            split, batch_size, seed=seed, epoch=epoch, start=start, group_by_length=group_by_length
-        )
+        return self._splits.batches(split, batch_size, seed, epoch, start, group_by_length)
 
     def resident(self, split: str) -> Resident | None:
         """Returns a split as it is held in memory; None if it is read as a stream or drawn again in every epoch."""

@@ -77,7 +77,7 @@ def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
 
 
 def _accepting(preprocessor: Preprocessor) -> Callable[[Mapping[str, Any]], bool]:
-    """Some examples are valid in training but not as requests, such as a rating of an unknown item."""
+    """Returns whether an example can be sent as a request; a rating of an unknown item is valid in training only."""
     return getattr(preprocessor, "accepts", lambda example: True)
 
 

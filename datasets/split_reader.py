@@ -50,14 +50,7 @@ class SplitReader:
         return self.data.splits[name]
 
     def batches(
-        self,
-        split: str,
-        batch_size: int,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        start: int = 0,
-        group_by_length: bool = False,
+        self, split: str, batch_size: int, seed: int | None, epoch: int, start: int, group_by_length: bool
     ) -> tf.data.Dataset:
         """Returns a split as batches, as `Prepared.batches` describes."""
         raw = self.split(split)

@@ -52,6 +52,25 @@ class Losses(keras.callbacks.Callback):
 OPTIONS = {"learning_rate": 0.05, "warmup_steps": 5, "weight_decay": 0.1, "adam_epsilon": 1e-8, "clip_norm": 0.3}
 
 
+def run_reference(kind, folder, *words, options, **arrays):
+    """Trains the same in PyTorch, in another process; returns the file with its losses and weights."""
+    np.savez(folder / "in.npz", **arrays, options=json.dumps(options))
+    script = Path(__file__).parents[1] / "references" / "trainer_reference.py"
+    command = [torch_python(), str(script), kind, str(folder / "in.npz"), str(folder / "out.npz"), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder / "out.npz"
+
+
+def losses_of(model, data, size, options):
+    """Trains one epoch and returns the loss of every step."""
+    losses = Losses()
+    fixed = {"epochs": 1, "optimizer": "adamw", "schedule": "linear", "warmup_from_zero": True, "steps_per_call": 1}
+    config = zoo.TrainConfig(batch_size=size, **fixed, **options)
+    zoo.train(model, data, config, callbacks=[losses], verbose=0)
+    return losses.steps
+
+
 @needs_torch
 def test_fifty_steps_equal_pytorch(images, tmp_path):
     """AdamW, linear warm-up and decay, clipping, equal batches. Compares every loss and the final weights."""
@@ -63,25 +82,11 @@ def test_fifty_steps_equal_pytorch(images, tmp_path):
     weights = dict(zip(names, model.get_weights(), strict=True))
     inputs = np.stack([x.reshape(size, -1) for x, _ in batches])
     labels = np.stack([y for _, y in batches]).astype(np.int64)
-    np.savez(tmp_path / "in.npz", inputs=inputs, labels=labels, options=json.dumps(OPTIONS), **weights)
-    script = Path(__file__).parents[1] / "references" / "trainer_reference.py"
-    words = [torch_python(), str(script), "mlp", str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    losses = Losses()
-    config = zoo.TrainConfig(
-        epochs=1,
-        batch_size=size,
-        optimizer="adamw",
-        schedule="linear",
-        warmup_from_zero=True,
-        steps_per_call=1,
-        **OPTIONS,
-    )
-    zoo.train(model, (x, y), config, callbacks=[losses], verbose=0)
-    with np.load(tmp_path / "out.npz") as torch:
+    expected = run_reference("mlp", tmp_path, options=OPTIONS, inputs=inputs, labels=labels, **weights)
+    losses = losses_of(model, (x, y), size, OPTIONS)
+    with np.load(expected) as torch:
         assert len(torch["losses"]) == 50 and torch["losses"][-5:].mean() < torch["losses"][:5].mean() - 0.5
-        furthest = np.abs(torch["losses"] - losses.steps).max()
+        furthest = np.abs(torch["losses"] - losses).max()
         apart = max(np.abs(torch[n] - w).max() for n, w in zip(names, model.get_weights(), strict=True))
     print(f"losses {furthest:.1e} apart, weights {apart:.1e}")
     assert furthest < 1e-4 and apart < 1e-4
@@ -117,30 +122,9 @@ def test_fifty_steps_of_bert_equal_hugging_face(tmp_path, kind):
     columns = {name: np.stack([batch[0][name] for batch in ordered]) for name in inputs}
     options = {**OPTIONS, "learning_rate": 1e-3, "clip_norm": 1.0, "weight_decay": 0.01}
     target = np.stack([batch[1] for batch in ordered])
-    np.savez(tmp_path / "in.npz", **columns, labels=target, options=json.dumps(options))
-    script = Path(__file__).parents[1] / "references" / "trainer_reference.py"
-    words = [
-        torch_python(),
-        str(script),
-        kind,
-        str(tmp_path / "in.npz"),
-        str(tmp_path / "out.npz"),
-        str(tmp_path / "bert"),
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    losses = Losses()
-    config = zoo.TrainConfig(
-        epochs=1,
-        batch_size=size,
-        optimizer="adamw",
-        schedule="linear",
-        warmup_from_zero=True,
-        steps_per_call=1,
-        **options,
-    )
-    zoo.train(model, (inputs, labels), config, callbacks=[losses], verbose=0)
-    with np.load(tmp_path / "out.npz") as torch:
-        furthest = np.abs(torch["losses"] - losses.steps).max()
-    print(f"losses of {len(losses.steps)} steps {furthest:.1e} apart")
-    assert len(losses.steps) == 50 and furthest < 1e-4
+    expected = run_reference(kind, tmp_path, tmp_path / "bert", options=options, **columns, labels=target)
+    losses = losses_of(model, (inputs, labels), size, options)
+    with np.load(expected) as torch:
+        furthest = np.abs(torch["losses"] - losses).max()
+    print(f"losses of {len(losses)} steps {furthest:.1e} apart")
+    assert len(losses) == 50 and furthest < 1e-4

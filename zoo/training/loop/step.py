@@ -101,14 +101,14 @@ class Steps:
         dtype = keras.config.floatx()
 
         @tf.autograph.experimental.do_not_convert
-        def made(columns: Any, rows: tf.Tensor) -> tuple[Any, ...]:
+        def batch_of(columns: Any, rows: tf.Tensor) -> tuple[Any, ...]:
             return finish(*_gathered(columns, rows))
 
         @tf.function(reduce_retracing=True)
         def run(columns: Any, order: tf.Tensor, first: tf.Tensor, count: tf.Tensor, size: int) -> Any:
             done, loss = tf.constant(0, tf.int32), tf.constant(0, dtype)
             while done < count and tf.math.is_finite(loss):
-                batch = made(columns, tf.slice(order, [first + done * size], [size]))
+                batch = batch_of(columns, tf.slice(order, [first + done * size], [size]))
                 losses = self.strategy.run(replica_step, args=batch)
                 loss = tf.cast(self.strategy.experimental_local_results(losses)[0], dtype)
                 done += 1

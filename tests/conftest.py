@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import processes
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # Pytest explains failed assertions in these modules as it does in tests.
-pytest.register_assert_rewrite(*(file.stem for file in Path(__file__).parent.glob("helpers/*.py")))
+pytest.register_assert_rewrite(*(p.stem for p in Path(__file__).parent.glob("helpers/*.py") if p.stem != "processes"))
 
 
 # The longest files must not run last when two processes share the suite, one file at a time.
@@ -32,19 +36,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Returns a function that runs source code in a new process; arguments arrive in sys.argv."""
+    """Returns a function that runs source code in a new process; arguments arrive in sys.argv.
 
-    def run(source: str, *arguments: object, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            cwd=Path(sys.executable).anchor,
-            check=False,
-        )
+    `kind` saves the import of TensorFlow, see `processes`; None means a new interpreter.
+    """
+
+    def run(
+        source: str, *arguments: object, check: bool = True, kind: str | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)]
+        settings = {"env": {**os.environ, **variables}, "cwd": Path(sys.executable).anchor}
+        start = functools.partial(processes.run, kind=kind) if kind else subprocess.run
+        done = start(command, capture_output=True, text=True, check=False, **settings)
         if check and done.returncode:
             pytest.fail(f"exit status {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
         return done
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exports_are_replayed_in_copies() -> Iterator[None]:
+    """Exports from the test process replay in a process that has imported TensorFlow already; commands use their own."""
+    from zoo.export.runtimes import comparison
+
+    names = {**vars(subprocess), "run": functools.partial(processes.run, kind="tensorflow")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "subprocess", types.SimpleNamespace(**names))
+        yield

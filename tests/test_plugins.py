@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import processes
 import zoo
 from zoo import registries, storage
 from zoo.config import read_yaml
@@ -36,11 +37,12 @@ def start(*words, cwd=None, **variables):
     return subprocess.Popen([*ZOO, *map(str, words)], env=environment, text=True, cwd=cwd, **streams)
 
 
-def run_zoo(*words, status=0, **options):
-    process = start(*words, **options)
-    text, _ = process.communicate(timeout=500)
-    assert process.returncode == status, text[-4000:]
-    return text
+def run_zoo(*words, status=0, cwd=None, **variables):
+    command = [*ZOO, *map(str, words)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **variables}
+    done = processes.run(command, env=environment, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == status, (done.stdout + done.stderr)[-4000:]
+    return done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -93,7 +95,10 @@ def run(photos, tmp_path_factory):
     plugin = ("--plugin", PLUGINS / "ink_boxes.py", "--data.threshold", 100)
     size = ("--config.epochs", 6, "--config.learning_rate", 0.01, "--config.batch_size", 8)
     words = ("--model", "ink_boxes", "--data", f"ink:{photos}", *size, "--run_directory", directory, "--quiet")
-    return directory, run_zoo("train", *plugin, *words)
+    process = start("train", *plugin, *words)
+    text, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, text[-4000:]
+    return directory, text
 
 
 # --- From raw files to a verified SavedModel -------------------------------------------------------------------------

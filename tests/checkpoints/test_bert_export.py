@@ -56,6 +56,7 @@ def test_an_exported_checkpoint_returns_its_own_labels(folder, exported, run_pyt
         """,
         exported,
         json.dumps(texts),
+        kind="tensorflow",
     )
     labels, names, probabilities = json.loads(done.stdout)
     model = checkpoints.build("bert", folder)

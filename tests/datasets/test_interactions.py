@@ -191,7 +191,7 @@ def test_the_savedmodel_recommends_without_this_package(tmp_path, run_python):
         file.unlink()  # the SavedModel contains all files that it needs
     moved = (tmp_path / "saved").rename(tmp_path / "moved")
     assert sorted(file.name for file in (moved / "assets").iterdir()) == ["items.txt", "titles.txt", "users.txt"]
-    found = json.loads(run_python(STRANGER, moved).stdout.splitlines()[-1])
+    found = json.loads(run_python(STRANGER, moved, kind="tensorflow").stdout.splitlines()[-1])
 
     assert found["item_id"][1] == found["item_id"][2] == ["a1", "b2", "价格"] + [""] * 7, "the most popular first"
     assert found["title"][1] == ["Alien (1979)", "", "été 2046"] + [""] * 7

@@ -57,7 +57,9 @@ def check_published(folder, file, run_python):
         done = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, capture_output=True)
         assert done.returncode == 0 and done.stdout.count(b": OK\n") == len(names) - 1
     (request,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    return run_python("import os, sys; os.chdir(sys.argv[1]); exec(sys.argv[2], {})", folder, request).stdout
+    return run_python(
+        "import os, sys; os.chdir(sys.argv[1]); exec(sys.argv[2], {})", folder, request, kind="tensorflow"
+    ).stdout
 
 
 def leftovers(base):

@@ -24,10 +24,11 @@ from zoo.scripts.console import run_command
 # One process imports TensorFlow and forks the exporters before it starts threads. Separate imports would take most of
 # the time. It prints one line of JSON per exporter. The exporters print the same messages as the command line.
 EXPORTERS = """
-import faulthandler, json, os, random, resource, shutil, signal, subprocess, sys, time
+import faulthandler, json, os, random, resource, shutil, signal, subprocess, sys, time, traceback
 from pathlib import Path
 import keras
 import zoo
+import sklearn.datasets, zoo.datasets.sources.builders  # now: the user `nobody` cannot read every installation
 from zoo.scripts.console import run_command
 
 def export(base, seed):
@@ -52,6 +53,8 @@ def start(base, seed=0, prepare=lambda: None):
         faulthandler.dump_traceback_later(300, exit=True, file=sys.stderr)  # a child that hangs is no answer
         prepare()
         status = run_command(lambda words: export(base, seed), [])
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(status)
@@ -117,7 +120,7 @@ def exporting(run_python):
     """Runs a program of exporters; returns the outcome of each exporter."""
 
     def run(program, *bases):
-        done = run_python(EXPORTERS + program, *bases)
+        done = run_python(EXPORTERS + program, *bases, kind="zoo")
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
     return run

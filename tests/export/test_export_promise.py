@@ -94,7 +94,7 @@ print("DIFFERENCE", float(np.abs(model(x).numpy() - copy(x).numpy()).max()))
 
 
 def test_two_replicas_keep_an_adapted_normalization(run_python):
-    (line,) = [line for line in run_python(MIRRORED).stdout.splitlines() if line.startswith("DIFFERENCE")]
+    (line,) = [line for line in run_python(MIRRORED, kind="zoo").stdout.splitlines() if line.startswith("DIFFERENCE")]
     assert float(line.split()[1]) < 1e-6
 
 

@@ -295,5 +295,5 @@ print(max(float(abs(a - b).max()) for a, b in zip(one, two, strict=True)))
 
 @pytest.mark.slow
 def test_two_replicas_normalize_like_one_device(run_python):
-    done = run_python(SYNCHRONISED, TF_CPP_MIN_LOG_LEVEL="3")
+    done = run_python(SYNCHRONISED, kind="zoo", TF_CPP_MIN_LOG_LEVEL="3")
     assert float(done.stdout.splitlines()[-1]) < 1e-5

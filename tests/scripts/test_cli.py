@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import processes
 from zoo.config import TrainConfig, read_yaml
 from zoo.registry import get_spec, list_models
 from zoo.scripts import cli, train
@@ -28,10 +29,12 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def run_zoo(*words, cwd=None, check=True, timeout=None, **variables):
+def run_zoo(*words, cwd=None, check=True, timeout=None, fresh=False, **variables):
+    """Runs a command; `fresh` also shows that a new interpreter starts without log lines."""
     words = [*ZOO, *map(str, words)]
     environment = {**os.environ, **variables}
-    done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=timeout)
+    start = subprocess.run if fresh else processes.run
+    done = start(words, capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=timeout)
     assert not check or done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done
 
@@ -40,7 +43,7 @@ def run_zoo(*words, cwd=None, check=True, timeout=None, **variables):
 def run(tmp_path_factory):
     """A run that was finished by the command line."""
     directory = tmp_path_factory.mktemp("run") / "digits"
-    done = run_zoo(*TRAIN, "--run_directory", directory)
+    done = run_zoo(*TRAIN, "--run_directory", directory, fresh=True)
     return directory, done
 
 
@@ -285,9 +288,8 @@ def test_export_evaluate_and_verify_work_on_a_run(run, tmp_path):
 def test_scripts_run_the_same_commands(run):
     scripts = Path(train.__file__).parent
     for script, words in (("list_models.py", ["c*"]), ("verify.py", [run[0], "--runtimes", "none"])):
-        done = subprocess.run(
-            [sys.executable, scripts / script, *words], capture_output=True, text=True, cwd=run[0], check=False
-        )
+        command = [sys.executable, scripts / script, *words]
+        done = processes.run(command, capture_output=True, text=True, cwd=run[0], check=False)
         assert done.returncode == 0, done.stderr
     assert "verified" in done.stdout
 

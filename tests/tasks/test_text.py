@@ -194,7 +194,9 @@ print(json.dumps([name.decode() for name in together["class_name"].numpy()]))
 
 def test_the_savedmodel_labels_any_text_without_this_package(run, run_python):
     texts = ["TURN the oven ON", "is the oven on?", *AWKWARD[:9], "\udcff\udcfe not UTF-8"]
-    answers = json.loads(run_python(STRANGER, run.saved_model, json.dumps(texts)).stdout.splitlines()[-1])
+    answers = json.loads(
+        run_python(STRANGER, run.saved_model, json.dumps(texts), kind="tensorflow").stdout.splitlines()[-1]
+    )
     assert answers[:2] == ["switch on", "ask"] and len(answers) == len(texts)
 
 
@@ -206,7 +208,7 @@ def test_a_run_is_evaluated_and_exported_in_another_process(run, run_python, tmp
     assert cli.main(["evaluate", sys.argv[1], "--split", "validation"]) == 0
     assert cli.main(["export", sys.argv[1], sys.argv[2]]) == 0
     """
-    shown = run_python(again, run.run_directory, tmp_path / "exports").stdout
+    shown = run_python(again, run.run_directory, tmp_path / "exports", kind="zoo").stdout
     assert "measured on        100 examples" in shown and "verified" in shown
 
 

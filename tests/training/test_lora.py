@@ -124,7 +124,7 @@ def test_two_replicas_give_the_same_result(tmp_path, run_python):
         "layer_decay": 0.5,
     }
     config |= {"lora_rank": 2, "freeze": ["probabilities/bias"], "ema_momentum": 0.5, "warmup_fraction": 0.3}
-    run_python(REPLICAS, json.dumps(config), tmp_path / "two.npz", CUDA_VISIBLE_DEVICES="-1")
+    run_python(REPLICAS, json.dumps(config), tmp_path / "two.npz", kind="zoo", CUDA_VISIBLE_DEVICES="-1")
     prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[7, 6], input_shape=[8, 8, 1])
     result = zoo.train(prepared.build(seed=0), prepared, zoo.TrainConfig(**config), verbose=0)
     with np.load(tmp_path / "two.npz") as two:

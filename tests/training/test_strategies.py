@@ -244,7 +244,7 @@ print("GONE", "next" not in vars(model.layers[-1].seed_generator))
 
 
 def test_replicas_draw_different_masks(run_python):
-    out = run_python(DRAWS, CUDA_VISIBLE_DEVICES="-1").stdout
+    out = run_python(DRAWS, kind="zoo", CUDA_VISIBLE_DEVICES="-1").stdout
     found = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.split()[0].isupper()}
     assert found["STOCK"] == ["True"], "Keras draws different masks by now: `replicated` can go"
     same, first, second = map(float, found["REPLICATED"])

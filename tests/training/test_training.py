@@ -360,7 +360,7 @@ def test_unknown_and_late_strategies_are_rejected(run_python):
     except zoo.UsageError as error:
         print(error)
     """
-    assert "before any other TensorFlow operation" in run_python(late, CUDA_VISIBLE_DEVICES="-1").stdout
+    assert "before any other TensorFlow operation" in run_python(late, kind="zoo", CUDA_VISIBLE_DEVICES="-1").stdout
 
 
 @pytest.fixture

@@ -208,7 +208,7 @@ print("same")
 
 
 def test_two_devices_give_the_same_result_as_one(run_python):
-    assert run_python(TWO_DEVICES, TF_CPP_MIN_LOG_LEVEL="3").stdout.strip().endswith("same")
+    assert run_python(TWO_DEVICES, kind="zoo", TF_CPP_MIN_LOG_LEVEL="3").stdout.strip().endswith("same")
 
 
 @pytest.mark.parametrize(

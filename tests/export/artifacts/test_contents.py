@@ -232,6 +232,7 @@ def test_the_artifact_predicts_without_keras(base, digits, model, run_python, tm
         base / "1",
         tmp_path,
         request.replace("/path/to/image.png", str(tmp_path / "0.png")),
+        kind="tensorflow",
     )
     assert "'class_name': array([b'" in done.stdout
     names, probabilities = json.loads(done.stdout.splitlines()[-1])
@@ -320,6 +321,7 @@ def test_a_model_of_two_replicas_is_exported(run_python, tmp_path):
         """,
         tmp_path / "digits",
         write_picture(tmp_path / "picture.png"),
+        kind="zoo",
     )
     assert (
         "inside: A SavedModel cannot be written inside a distribution strategy. Call zoo.export.save after strategy.scope()"

@@ -14,6 +14,9 @@ from zoo.training.plots import plot_history
 from zoo.training.run_directory import RunDirectory, writing
 
 _DRAWING_SHARE = 0.05  # of the time between two epochs' ends, at most: epochs may be shorter than a drawing takes
+_FIRST_DRAWING = (
+    6.0  # seconds after the start: the first drawing takes 0.3 s, and short runs are drawn once, at their end
+)
 
 
 class Records:
@@ -27,7 +30,7 @@ class Records:
     def __init__(self, computation: Computation, directory: RunDirectory | None) -> None:
         self._computation, self._directory = computation, directory
         self._drawn: list[Mapping[str, float]] = []
-        self._next_drawing = 0.0
+        self._next_drawing = time.monotonic() + _FIRST_DRAWING
 
     def begin(self) -> None:
         """Writes the settings; call it once everything has been checked."""

@@ -116,7 +116,10 @@ def _advice(model: keras.Model, verification: Verification) -> str:
         return "which layer uses the op, and remove it: a SavedModel must not use files, network or Python code"
     if others and all(name.startswith(tuple(known_runtimes()[other].title for other in others)) for name in failed):
         return f"whether you need {' and '.join(others)}: leave out runtimes that cannot agree"
-    return "your own layers: their outputs must depend only on inputs and weights"
+    return (
+        "your own layers, whose outputs must depend only on inputs and weights, and the training: after it diverged, "
+        "rounding alone changes the outputs"
+    )
 
 
 def weights_hash(model: keras.Model) -> str:

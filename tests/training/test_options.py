@@ -241,7 +241,7 @@ def test_mixed_precision_trains_and_ends_in_float32(precision):
     prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=[16], input_shape=[8, 8, 1])
     model = build(prepared, precision=precision)
     assert policy_of(model) == precision and policy_of(build(prepared)) == "float32"
-    options = {"epochs": 3, "learning_rate": 0.01, "batch_size": 431}
+    options = {"epochs": 3, "learning_rate": 0.01}
     config = zoo.TrainConfig(**options, precision=precision)
     result = zoo.train(model, prepared, config, verbose=0)
     single = zoo.train(build(prepared), prepared, zoo.TrainConfig(**options), verbose=0)
@@ -357,7 +357,7 @@ def test_metrics_define_whether_higher_is_better():
 
 
 def test_a_run_stops_early_and_keeps_its_best_weights(prepared, tmp_path):
-    config = zoo.TrainConfig(epochs=12, learning_rate=0.5, patience=2, keep_best=2, batch_size=431, monitor="val_loss")
+    config = zoo.TrainConfig(epochs=12, learning_rate=0.5, patience=2, keep_best=2, batch_size=128, monitor="val_loss")
     result = zoo.train(build(prepared), prepared, config, run_directory=tmp_path / "run", verbose=0)
     values = [row["val_loss"] for row in result.history]
     best = int(np.argmin(values))

@@ -40,8 +40,8 @@ def assert_same_history(make, train, validation=None, size=8, but=()):
     """Trains one model here and one with `fit`; compares weights and history, except the metrics in `but`."""
     ours, theirs = make(), make()
     theirs.run_eagerly = True  # the same numbers without a trace
-    rows = zoo.train(ours, train, zoo.TrainConfig(epochs=3, batch_size=size), validation=validation, verbose=0).history
-    expected = theirs.fit(train, epochs=3, validation_data=validation, verbose=0).history
+    rows = zoo.train(ours, train, zoo.TrainConfig(epochs=2, batch_size=size), validation=validation, verbose=0).history
+    expected = theirs.fit(train, epochs=2, validation_data=validation, verbose=0).history
     own = {"epoch", "learning_rate", "seconds", "examples_per_second"}
     assert set(rows[0]) - own == set(expected)
     for name, values in ((k, v) for k, v in expected.items() if k not in but):
@@ -154,7 +154,7 @@ def test_a_model_can_train_on_added_losses_only():
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
 
 
-@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_losses_of_different_sizes_are_averaged_separately(parts):
     """Hand computed: each term is divided by its own number of real elements, for any split of the batch."""
     weights = {"label": np.r_[np.zeros(5), np.ones(19)].astype(np.float32), "steps": RNG.uniform(size=(24, 5)) > 0.4}

@@ -19,7 +19,7 @@ HOSTILE = [
     " ",
     "   two  inner   spaces at both ends   ",
     "\U0001f600 thumbs \U0001f44d\U0001f3fd and \U0001f468\u200d\U0001f469\u200d\U0001f467",
-    "x" * 150,
+    "x" * 80,
     "a b! " * 40,
     "e\u0301 combining, \u0627\u0644\u0639\u0631\u0628\u064a\u0629, \u4e2d\u6587, \ufdfa",
     "[PAD][UNK][START][END] %s {0} \\1 $1 ^ . * \\",

@@ -307,7 +307,7 @@ def test_the_hash_of_examples_covers_content_order_and_borders():
     [
         ("digits", "mlp"),
         ("commands", "embedding_lstm"),
-        ("digit_rows", "lstm"),
+        pytest.param("digit_rows", "lstm", marks=pytest.mark.slow),
         ("seasons", "lstm"),
         ("tagged_commands", "rnn"),
         ("number_words", "seq2seq_rnn"),

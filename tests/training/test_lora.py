@@ -66,6 +66,7 @@ def test_lora_results_in_a_plain_model(tmp_path, precision):
     assert read_yaml(tmp_path / "config.yaml")["config"]["lora_rank"] == 2
 
 
+@pytest.mark.slow
 def test_lora_resumes_exactly(images, tmp_path):
     """A signal arrives in the first validation. The checkpoint replaces the initial weights of the new process."""
 

@@ -289,14 +289,19 @@ def test_keras_callbacks_receive_the_same_events_as_in_fit(prepared, tmp_path):
     np.testing.assert_array_equal(saved.get_weights()[0], model.get_weights()[0])
 
 
-def test_a_run_ended_by_early_stopping_does_not_resume(prepared, tmp_path):
-    def stop():
-        return [keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=1)]
-
-    config = quick(epochs=6)
+def test_a_run_ended_by_early_stopping_keeps_its_best_weights_and_does_not_resume(prepared, tmp_path):
+    weights = []
     for _ in range(2):
-        result = zoo.train(build(prepared), prepared, config, run_directory=tmp_path, callbacks=stop(), verbose=0)
-        assert len(result.history) == 2
+        stop = keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=2, restore_best_weights=True)
+        model = build(prepared)
+        config = quick(epochs=6, learning_rate=0.5)
+        result = zoo.train(model, prepared, config, run_directory=tmp_path, callbacks=[stop], verbose=0)
+        assert len(result.history) == 3
+        weights.append([w.tobytes() for w in model.get_weights()])
+    assert weights[0] == weights[1]
+    once = build(prepared)  # the first epoch is the best one, as no later one is better by 100
+    zoo.train(once, prepared, quick(epochs=1, learning_rate=0.5), verbose=0)
+    assert [w.tobytes() for w in once.get_weights()] == weights[0]
 
 
 def test_a_callback_may_change_the_learning_rate(prepared, tmp_path):
@@ -423,7 +428,7 @@ def test_a_label_outside_the_classes_is_reported(digits):
 def test_gradients_of_repeated_ids_are_summed():
     """Compares Adam on an embedding with a hand computation: gradients of equal ids are summed before squaring."""
     data = zoo.datasets.load("commands")
-    prepared = data.prepare("embedding_lstm", embedding_dim=4, lstm_units=3)
+    prepared = data.prepare("attention", embedding_dim=4, filters=3, dense_units=4, dropout=0.0, word_dropout=0.0)
     model = build(prepared)
     before = model.get_layer("embedding").get_weights()[0].astype(np.float64)
     ids, targets = next(iter(prepared.keras_batches("train", 720, seed=0)))
@@ -455,17 +460,6 @@ def test_a_finished_run_without_checkpoints_is_not_replaced(prepared, run):
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(zoo.UsageError, match=r"config\.learning_rate=0\.001; this one has 0\.5"):
         zoo.train(build(prepared), prepared, quick(learning_rate=0.5), run_directory=run, verbose=0)
-
-
-def test_best_weights_are_restored_when_a_finished_run_is_called_again(prepared, tmp_path):
-    config = quick(epochs=6, learning_rate=0.5)
-    weights = []
-    for _ in range(2):
-        best = keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=True)
-        model = build(prepared)
-        zoo.train(model, prepared, config, run_directory=tmp_path, callbacks=[best], verbose=0)
-        weights.append([w.tobytes() for w in model.get_weights()])
-    assert weights[0] == weights[1]
 
 
 def test_weights_that_overflow_stop_the_run(prepared, tmp_path):

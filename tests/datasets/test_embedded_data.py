@@ -21,9 +21,8 @@ def test_embedded_sets_match_their_description(name):
     held = [e for part in parts for e in part]
     assert sizes(data) == [len(part) for part in parts]
     assert {k: Feature(tuple(v.shape), v.dtype.name) for k, v in data.train.element_spec.items()} == data.features
-    for one, other in zip(held[::7], rows(again)[::7], strict=True):  # the same examples in the same order every time
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key])
+    for split in SPLITS:  # the same examples in the same order every time
+        assert data.splits[split].sha256 == again.splits[split].sha256
     numbers = [n for e in held for n in np.ravel(e.get("label", e.get("tags", [])))]
     assert set(numbers) == set(range(len(data.class_names)))
     assert ("synthetic" in data.source) == (name in MADE_UP), "never evidence for a result"
@@ -129,7 +128,7 @@ def test_the_best_error_of_tastes_is_correct():
     u, i, r = triples(train).T
     left, right = np.random.default_rng(1).normal(0, 0.1, (len(users), 4)), np.zeros((len(items), 4))
     left[:, 0] = 1
-    for _ in range(30):
+    for _ in range(15):
         for own, other, mine, theirs, fixed in ((right, left, i, u, 1), (left, right, u, i, 0)):
             own[:, fixed] = 1
             free = [k for k in range(4) if k != fixed]

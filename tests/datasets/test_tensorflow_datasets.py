@@ -162,8 +162,17 @@ def test_tfds_examples_equal_those_of_the_builder(data_dir, name, shape):
     assert marks(raw(again.train)[0]) == marks(raw(data.train)[0]), "the order is fixed"
 
 
-@pytest.mark.parametrize("memory_limit", [1 << 20, 0], ids=["memory", "stream"])
-@pytest.mark.parametrize("name", ["drawn_fixed", "drawn_varying", "drawn_colour"])
+@pytest.mark.parametrize(
+    ("name", "memory_limit"),
+    [
+        pytest.param("drawn_fixed", 1 << 20, id="drawn_fixed-memory"),
+        pytest.param("drawn_fixed", 0, id="drawn_fixed-stream", marks=pytest.mark.slow),
+        pytest.param("drawn_varying", 1 << 20, id="drawn_varying-memory", marks=pytest.mark.slow),
+        pytest.param("drawn_varying", 0, id="drawn_varying-stream"),
+        pytest.param("drawn_colour", 1 << 20, id="drawn_colour-memory"),
+        pytest.param("drawn_colour", 0, id="drawn_colour-stream"),
+    ],
+)
 def test_tfds_batches_contain_the_preprocessed_examples(data_dir, name, memory_limit):
     data = zoo.datasets.load(name, data_dir=data_dir, memory_limit=memory_limit)
     prepared = data.prepare("cnn", filters=[2], input_shape=[12, 10, 1])

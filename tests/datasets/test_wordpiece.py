@@ -148,7 +148,7 @@ def test_pairs_and_truncation_equal_the_reference(vocabularies):
     )
     for longest in (3, 4, 8, 11):
         preprocessor = WordPiecePreprocessor(pieces, longest)
-        encode = graph(preprocessor, pair=True)
+        encode = graph(preprocessor, pair=True) if longest == 8 else preprocessor  # a trace takes a second
         assert rows(encode(tf.constant(texts), tf.constant(pairs))) == expected(
             tokenizer, list(texts), list(pairs), max_length=longest
         )
@@ -171,7 +171,7 @@ def test_batches_are_padded_to_their_longest_row(vocabularies):
 
 def test_a_text_of_a_megabyte_is_tokenized(vocabularies):
     preprocessor = WordPiecePreprocessor(vocabularies[True], 64)
-    texts = ["x" * 1_000_000, "light " * 170_000, "qz" * 49 + " " + "zq" * 49 + " a" * 400_000, "🙂" * 250_000]
+    texts = ["x" * 1_000_000, "light " * 20_000, "qz" * 49 + " " + "zq" * 49 + " a" * 40_000, "🙂" * 25_000]
     assert rows(graph(preprocessor)(tf.constant(texts))) == expected(bert(vocabularies[True]), texts, max_length=64)
 
 
@@ -206,7 +206,17 @@ json.dump(found, open(sys.argv[3], "w"))
 """
 
 
-def test_the_exported_function_gives_the_same_ids_without_this_package(vocabularies, tmp_path):
+def answers_here(folder, texts):
+    """Returns the outputs of all signatures, as SERVING finds them in another process."""
+    return {
+        name: {k: v.numpy().tolist() for k, v in function(**{k: tf.constant(texts) for k in names}).items()}
+        for name, function in tf.saved_model.load(str(folder)).signatures.items()
+        for names in [function.structured_input_signature[1]]
+    }
+
+
+@pytest.mark.parametrize("place", ["here", pytest.param("without this package", marks=pytest.mark.slow)])
+def test_the_exported_function_gives_the_same_ids(vocabularies, tmp_path, place):
     preprocessor = WordPiecePreprocessor(vocabularies[True], 32, has_pairs=True)
     (tmp_path / "assets").mkdir()
     served, resources = preprocessor.for_export(tmp_path / "assets")
@@ -222,16 +232,13 @@ def test_the_exported_function_gives_the_same_ids_without_this_package(vocabular
     assert (tmp_path / "saved" / "saved_model.pb").stat().st_size < 1_000_000
 
     texts = AWKWARD
-    (tmp_path / "texts.json").write_text(json.dumps(texts))
-    words = [
-        sys.executable,
-        "-I",
-        "-c",
-        SERVING,
-        *(str(tmp_path / name) for name in ("saved", "texts.json", "found.json")),
-    ]
-    subprocess.run(words, check=True, capture_output=True, cwd=tmp_path)
-    found = json.loads((tmp_path / "found.json").read_text())
+    if place == "here":
+        found = answers_here(tmp_path / "saved", texts)
+    else:
+        files = [str(tmp_path / name) for name in ("saved", "texts.json", "found.json")]
+        (tmp_path / "texts.json").write_text(json.dumps(texts))
+        subprocess.run([sys.executable, "-I", "-c", SERVING, *files], check=True, capture_output=True, cwd=tmp_path)
+        found = json.loads((tmp_path / "found.json").read_text())
     for name, inputs in (("single", preprocessor(texts)), ("pair", preprocessor(texts, texts))):
         assert found[name] == {key: value.numpy().tolist() for key, value in inputs.items()}
 
@@ -308,7 +315,7 @@ def test_generated_strings_differ_only_in_the_order_of_marks(vocabularies):
 
 
 def test_matching_steps_depend_only_on_the_length_of_words():
-    """A word of a hundred parts takes a hundred steps, for any number of words."""
+    """A word of thirty parts takes thirty steps, for any number of words."""
     table = tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(["a", "##a"], tf.constant([5, 6], tf.int32)), -1
     )
@@ -318,8 +325,8 @@ def test_matching_steps_depend_only_on_the_length_of_words():
         seen.append(int(tf.size(keys)))
         return table.lookup(keys)
 
-    for count in (20, 2000):
+    for count in (20, 200):
         seen.clear()
-        pieces, counts = match(tf.constant(["a" * 100] * count), lookup, 1, 1)
-        assert pieces.shape == (100 * count,) and set(counts.numpy()) == {100}
-        assert seen == [count] * 101  # first the whole words, then one remainder of each per step
+        pieces, counts = match(tf.constant(["a" * 30] * count), lookup, 1, 1)
+        assert pieces.shape == (30 * count,) and set(counts.numpy()) == {30}
+        assert seen == [count] * 31  # first the whole words, then one remainder of each per step

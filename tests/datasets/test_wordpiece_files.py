@@ -19,8 +19,17 @@ from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-@pytest.mark.parametrize("files", ["both", "vocab.txt", "settings changed"])
-@pytest.mark.parametrize("settings", SETTINGS[:3], ids=str)
+FILES = ("both", "vocab.txt", "settings changed")
+
+
+@pytest.mark.parametrize(
+    ("settings", "files"),
+    [
+        pytest.param(one, file, id=f"{one}-{file}", marks=[] if number == place else [pytest.mark.slow])
+        for number, one in enumerate(SETTINGS[:3])
+        for place, file in enumerate(FILES)
+    ],
+)
 def test_checkpoint_files_are_read_as_by_the_reference(vocabularies, tmp_path, settings, files):
     bert(vocabularies[settings["do_lower_case"]], **settings).save_pretrained(tmp_path)
     if files == "vocab.txt":

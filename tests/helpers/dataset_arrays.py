@@ -7,6 +7,8 @@ from collections import Counter
 import numpy as np
 import tensorflow as tf
 
+from source_examples import examples
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -21,8 +23,8 @@ def multiset(images: np.ndarray, labels: np.ndarray) -> Counter:
 
 
 def raw(dataset: tf.data.Dataset) -> tuple[list[np.ndarray], np.ndarray]:
-    examples = list(dataset.as_numpy_iterator())
-    return [e["image"] for e in examples], np.array([e["label"] for e in examples])
+    held = examples(dataset)
+    return [e["image"] for e in held], np.array([e["label"] for e in held])
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

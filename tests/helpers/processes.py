@@ -23,7 +23,8 @@ import types
 from pathlib import Path
 from typing import Any
 
-KEPT = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "TF_CPP_MIN_LOG_LEVEL", "LD_PRELOAD")
+KEPT = ("PYTHONPATH", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "LD_PRELOAD")
+_BEGINNING = dict(os.environ)  # what the servers start with
 _servers: dict[str, _Server] = {}
 
 
@@ -51,7 +52,7 @@ def _possible(words: list[str], environment: dict[str, str], settings: dict[str,
     known = {"env", "cwd", "capture_output", "text", "errors", "check", "timeout"}
     options = words[1:2] if words[1:2] != ["-P"] else words[2:3]
     plain = words[0] == sys.executable and (options[0] in ("-c", "-m") or not options[0].startswith("-"))
-    same = all(environment.get(name) == os.environ.get(name) for name in KEPT if name != "PYTHONSAFEPATH")
+    same = all(environment.get(name) == _BEGINNING.get(name) for name in KEPT)
     gpu = os.path.exists("/dev/nvidia0") and environment.get("CUDA_VISIBLE_DEVICES") != "-1"
     return plain and same and not gpu and settings.keys() <= known and bool(settings.get("capture_output"))
 
@@ -62,7 +63,7 @@ class _Server:
     def __init__(self, kind: str) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         words = [sys.executable, "-P", __file__, kind, str(other.fileno())]
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {**_BEGINNING, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         self._process = subprocess.Popen(words, pass_fds=[other.fileno()], env=environment, stderr=subprocess.DEVNULL)
         other.close()
         atexit.register(self._socket.close)

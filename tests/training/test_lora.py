@@ -40,7 +40,10 @@ def test_lora_results_in_a_plain_model(tmp_path, precision):
             seen.append(self.model.predict(batch, verbose=0))  # traced while LoRA's matrices exist
             seen.append([v.name for v in self.model.trainable_variables])
 
-    config = zoo.TrainConfig(epochs=2, learning_rate=0.02, lora_rank=2, freeze=["block_1/outer"], precision=precision)
+    config = zoo.TrainConfig(
+        **{"epochs": 2, "batch_size": 240, "learning_rate": 0.02},
+        **{"lora_rank": 2, "freeze": ["block_1/outer"], "precision": precision},
+    )
     result = zoo.train(model, texts, config, callbacks=[Look()], run_directory=tmp_path, verbose=0)
     answers, trained = seen
     assert trained.count("lora_kernel_a") == trained.count("lora_kernel_b") == 5 and len(trained) == 12
@@ -54,15 +57,16 @@ def test_lora_results_in_a_plain_model(tmp_path, precision):
         difference = (after[name] - before[name]).reshape(-1, after[name].shape[-1])
         assert np.linalg.matrix_rank(difference, tol=1e-5) <= 2
     limit = 1e-6 if precision == "float32" else 0.02
-    np.testing.assert_allclose(result.model.predict(batch, verbose=0), answers, rtol=0, atol=limit)
+    np.testing.assert_allclose(result.model(batch), answers, rtol=0, atol=limit)
     np.testing.assert_allclose(model.predict(batch, verbose=0), answers, rtol=0, atol=limit)
     loaded = pipeline.load_model(tmp_path / "model.keras")
     assert [v.name for v in loaded.weights] == [v.name for v in texts.build(seed=0).weights]
-    np.testing.assert_array_equal(loaded.predict(batch, verbose=0), result.model.predict(batch, verbose=0))
+    np.testing.assert_array_equal(loaded(batch), result.model(batch))
     assert "lora" not in json.dumps(loaded.get_config(), default=str).replace('"lora_rank": null', "")
     assert read_yaml(tmp_path / "config.yaml")["config"]["lora_rank"] == 2
 
 
+@pytest.mark.slow
 def test_lora_resumes_exactly(images, tmp_path):
     """A signal arrives in the first validation. The checkpoint replaces the initial weights of the new process."""
 
@@ -70,7 +74,10 @@ def test_lora_resumes_exactly(images, tmp_path):
         def on_test_begin(self, logs=None):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    config = zoo.TrainConfig(epochs=2, lora_rank=2, ema_momentum=0.9, keep_best=1, layer_decay=0.5, deterministic=True)
+    config = zoo.TrainConfig(
+        **{"epochs": 2, "batch_size": 431, "deterministic": True},
+        **{"lora_rank": 2, "ema_momentum": 0.9, "keep_best": 1, "layer_decay": 0.5},
+    )
     whole = zoo.train(images.build(seed=0), images, config, verbose=0)
     with pytest.raises(Interrupted):
         zoo.train(images.build(seed=0), images, config, run_directory=tmp_path, callbacks=[Leave()], verbose=0)

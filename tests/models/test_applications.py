@@ -22,6 +22,10 @@ FAMILIES = {
     "mobilenet_v2": (applications.MobileNetV2, applications.mobilenet_v2.preprocess_input, {"alpha": 0.35}),
 }
 every_family = pytest.mark.parametrize("name", FAMILIES)
+# ResNet-50 is large, and shares all code with the other two.
+every_family_but_the_largest_slowly = pytest.mark.parametrize(
+    "name", ["vgg16", "mobilenet_v2", pytest.param("resnet50", marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +145,7 @@ def test_unknown_modes_and_channels_are_rejected():
 # --- Equality of the models -------------------------------------------------------------------------------------------
 
 
-@every_family
+@every_family_but_the_largest_slowly
 def test_parameter_counts_equal_keras(name):
     model = grey(name)
     assert model.count_params() == source(name).count_params(), "grey is repeated, the architecture stays"
@@ -163,7 +167,7 @@ def write(model: keras.Model, file: Path) -> str:
     return str(file)
 
 
-@pytest.mark.parametrize("name", ["vgg16", "mobilenet_v2", pytest.param("resnet50", marks=pytest.mark.slow)])
+@every_family_but_the_largest_slowly
 def test_a_keras_file_gives_the_outputs_of_keras(name, loaded, tmp_path):
     images = levels()
     # Both get exactly the same numbers: where a channel hardly varies, the last bit would change the output.

@@ -135,8 +135,10 @@ def test_a_second_model_has_the_same_layer_names(name):
     assert [layer.name for layer in second(name).layers] == [layer.name for layer in built(name).layers]
 
 
-@every_model
-@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [pytest.param(n, b, marks=[pytest.mark.slow] if n in HEAVY and b > 1 else []) for n in NAMES for b in (1, 5)],
+)
 def test_outputs_have_the_declared_shape_and_dtype(name, batch):
     model, outputs = built(name), outputs_of(name, batch)
     assert outputs.shape[0] == batch
@@ -296,11 +298,12 @@ def test_the_model_records_how_it_was_built(name):
 def test_dropout_changes_only_training(name):
     if "dropout" not in zoo.get_spec(name).parameters:
         pytest.skip("the builder has no dropout")
-    plain, dropping = tiny(name, dropout=0.0), tiny(name, dropout=0.5)
-    arrays = some_inputs(name, plain, 8)
-    dropping.set_weights(plain.get_weights())
-    np.testing.assert_array_equal(forward(dropping, arrays), forward(plain, arrays))
-    assert (forward(dropping, arrays, training=True) != forward(plain, arrays, training=True)).any()
+    dropping = tiny(name, dropout=0.5)
+    dropping.set_weights(built(name).get_weights())
+    arrays = some_inputs(name, dropping, 5)
+    np.testing.assert_array_equal(forward(dropping, arrays), outputs_of(name, 5))
+    # The same model without dropout computes nearly the same in training; larger differences are dropped values.
+    assert np.abs(forward(dropping, arrays, training=True) - outputs_of(name, 5)).max() > 1e-3
 
 
 def _docstring(name: str) -> str:

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 import zoo
 from zoo import checkpoints
-from zoo.checkpoints import bert_config, bert_folder, tensor_files
+from zoo.checkpoints import bert_config, bert_folder, tensor_files, wordpiece_files
 from zoo.checkpoints.bert_folder import save_folder
 
 # --- The PyTorch process ----------------------------------------------------------------------------------------------
@@ -290,3 +290,27 @@ def test_transformers_loads_saved_folders(torch, tmp_path):
         np.testing.assert_array_equal(ours, read)
     answer = torch("tokenize", folder=folder, texts=["hello worlds!", "Hello"])
     assert answer == {"ids": [[2, 5, 6, 7, 8, 3], [2, 1, 3]], "longest": 30}
+
+
+def test_a_second_format_requires_one_file_and_a_name_on_the_spec(torch, two_formats, pieces, tmp_path):
+    """Loads sizes, vocabulary and weights of a DistilBERT folder; the features equal the vectors of `transformers`."""
+    texts = ["turn the radio on", "lamp"]
+    folder = tmp_path / "distilbert"
+    folder.mkdir()
+    wordpiece_files.write_pieces(pieces, folder / "vocab.txt")
+    probe = zoo.datasets.load("commands").prepare("bert", vocabulary=str(folder / "vocab.txt")).preprocessor
+    ids = probe(tf.constant(texts))["token_ids"].numpy()
+    torch("distilbert", folder=folder, vocab_size=len(pieces), ids=ids.tolist())
+
+    assert checkpoints.families(folder) == ["bert"]
+    prepared = zoo.datasets.load("commands").prepare("bert", weights=str(folder), max_length=20)
+    assert prepared.preprocessor.vocabulary == pieces and prepared.arguments["max_length"] == 20
+    assert (prepared.arguments["hidden_size"], prepared.arguments["num_layers"]) == (24, 3)
+    with pytest.warns(UserWarning, match="random: bert.pooler.dense.bias, bert.pooler.dense.weight"):
+        model = prepared.build(seed=0)
+    last = keras.Model(model.inputs, model.get_layer("block_3").output)(prepared.preprocessor(tf.constant(texts)))
+    real = ids > 0
+    assert len(np.unique(real.sum(axis=1))) == 2, "one row is padded"
+    np.testing.assert_allclose(last.numpy()[real], np.load(folder / "told.npz")["last"][real], atol=2e-5)
+    with pytest.raises(zoo.UsageError, match=r"hidden_size is 256; the checkpoint .* has 24\. Pass hidden_size=24\.$"):
+        zoo.datasets.load("commands").prepare("bert", weights=str(folder), hidden_size=256).build()

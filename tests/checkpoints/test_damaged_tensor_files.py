@@ -156,7 +156,7 @@ def test_a_pickle_that_would_exhaust_memory_is_rejected(tmp_path):
     files |= {
         f"{name}, old": (old + content, said)
         for name, (content, said) in BOMBS.items()
-        if said != "name is not a string"
+        if said not in ("name is not a string", "more than 1,000,000 instructions")
     }
     for count in (2**40, -1):
         block = Pickled(count=count).bytes() + pickle.dumps(["0"]) + struct.pack("<q", count) + bytes(24)

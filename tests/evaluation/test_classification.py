@@ -383,18 +383,17 @@ def test_plots_write_a_png(tmp_path: Path, plot, num_classes: int):
     plot(report_of(num_classes), path)
     pixels = read_png(path)
     assert min(pixels.shape[:2]) > 500
-    assert len(np.unique(pixels.reshape(-1, pixels.shape[2])[::7], axis=0)) > 20  # the plot is not empty
+    colours = np.ascontiguousarray((pixels * 255).astype(np.uint8)).view(np.uint32)  # four bytes as one number
+    assert len(np.unique(colours)) > 20  # the plot is not empty
     assert [entry.name for entry in path.parent.iterdir()] == ["picture.png"]  # no temporary file is left
 
 
 @pytest.mark.parametrize("plot", [plot_confusion_matrix, plot_reliability])
 def test_plots_depend_only_on_the_report(tmp_path: Path, plot):
     plot(report_of(3, seed=0), tmp_path / "first.png")
-    plot(report_of(3, seed=0), tmp_path / "again.png")
     plot(report_of(3, seed=1), tmp_path / "other.png")
     plot(json.loads(json.dumps(report_of(3, seed=0))), tmp_path / "json.png")
     first = (tmp_path / "first.png").read_bytes()
-    assert (tmp_path / "again.png").read_bytes() == first
     assert (tmp_path / "json.png").read_bytes() == first
     assert (tmp_path / "other.png").read_bytes() != first
 

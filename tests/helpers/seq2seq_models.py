@@ -16,7 +16,11 @@ START, END = 2, 3
 
 def wild(name: str, seed: int = 0, **changes) -> keras.Model:
     """Builds a tiny model with large random weights. Its output sequences have different lengths."""
-    model = zoo.build(name, **{**zoo.get_spec(name).tiny, **changes})
+    return randomize(zoo.build(name, **{**zoo.get_spec(name).tiny, **changes}), seed)
+
+
+def randomize(model: keras.Model, seed: int = 0) -> keras.Model:
+    """Sets all weights to large random values. The same seed gives the same values."""
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         # Biases and shifts stay small: large ones would hide the effect of the source.

@@ -65,6 +65,21 @@ def body(folder: str, batch: str, output: str) -> dict:
     return {}
 
 
+def distilbert(folder: str, vocab_size: int, ids: list[list[int]]) -> dict:
+    """Writes a DistilBERT with random weights, and its last hidden states for some token ids."""
+    torch.manual_seed(0)
+    sizes = {"dim": 24, "n_layers": 3, "n_heads": 3, "hidden_dim": 40, "max_position_embeddings": 37}
+    model = transformers.DistilBertModel(transformers.DistilBertConfig(vocab_size=vocab_size, **sizes)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+        model.save_pretrained(folder)
+        mask = torch.tensor([[int(i > 0) for i in row] for row in ids])
+        last = model(input_ids=torch.tensor(ids), attention_mask=mask).last_hidden_state
+    np.savez(Path(folder) / "told.npz", last=last.numpy())
+    return {}
+
+
 def convert(folder: str, to: str, form: str) -> dict:
     """Converts a folder's weights to another file format."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
@@ -112,7 +127,7 @@ def tokenize(folder: str, texts: list[str]) -> dict:
 
 
 def main() -> None:
-    jobs = {function.__name__: function for function in (make, compute, body, convert, tokenize)}
+    jobs = {function.__name__: function for function in (make, compute, body, distilbert, convert, tokenize)}
     out, sys.stdout = sys.stdout, sys.stderr  # other output must not mix with the results
     for line in sys.stdin:
         job = json.loads(line)

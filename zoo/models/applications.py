@@ -69,7 +69,7 @@ def build_resnet50_model(
     import keras
     from keras import layers
 
-    x = _scaled_image("caffe", input_shape, num_classes, dropout)
+    x = _scaled_image("caffe", input_shape, num_classes, dropout=dropout, batch_norm_momentum=batch_norm_momentum)
     body = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=x, input_shape=x.shape[1:])
     _normalise_for_training(body, batch_norm_momentum)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(body.output)
@@ -121,7 +121,7 @@ def build_vgg16_model(
     import keras
     from keras import layers
 
-    x = _scaled_image("caffe", input_shape, num_classes, dropout)
+    x = _scaled_image("caffe", input_shape, num_classes, dropout=dropout)
     body = keras.applications.VGG16(include_top=False, weights=None, input_tensor=x, input_shape=x.shape[1:])
     x = layers.Flatten(name="flatten")(body.output)
     x = layers.Dense(4096, activation="relu", name="fc1")(x)
@@ -183,7 +183,7 @@ def build_mobilenet_v2_model(
 
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 100:
         raise UsageError(f"alpha is {alpha!r}; expected a factor above 0. Pass alpha=1.0, say.")
-    x = _scaled_image("tf", input_shape, num_classes, dropout)
+    x = _scaled_image("tf", input_shape, num_classes, dropout=dropout, batch_norm_momentum=batch_norm_momentum)
     body = keras.applications.MobileNetV2(
         alpha=alpha, include_top=False, weights=None, input_tensor=x, input_shape=x.shape[1:]
     )
@@ -196,7 +196,7 @@ def build_mobilenet_v2_model(
 
 
 def _scaled_image(
-    mode: Literal["caffe", "tf", "torch"], input_shape: Sequence[int], num_classes: int, dropout: float
+    mode: Literal["caffe", "tf", "torch"], input_shape: Sequence[int], num_classes: int, **fractions: float
 ) -> keras.KerasTensor:
     """Returns the scaled input `image`, (batch, height, width, 3), after checking the arguments."""
     import keras
@@ -205,7 +205,7 @@ def _scaled_image(
 
     blocks.check_image_shape(input_shape)
     blocks.check_positive(num_classes=num_classes)
-    blocks.check_fraction(dropout=dropout)
+    blocks.check_fraction(**fractions)
     height, width, channels = input_shape
     if min(height, width) < _SMALLEST:
         raise UsageError(
@@ -225,9 +225,6 @@ def _normalise_for_training(body: keras.Model, momentum: float) -> None:
     """
     from keras import layers
 
-    from zoo.layers import blocks
-
-    blocks.check_fraction(batch_norm_momentum=momentum)
     for layer in body.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.synchronized, layer.momentum = True, momentum

@@ -66,7 +66,11 @@ class _Server:
         environment = {**_BEGINNING, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         self._process = subprocess.Popen(words, pass_fds=[other.fileno()], env=environment, stderr=subprocess.DEVNULL)
         other.close()
-        atexit.register(self._socket.close)
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        self._socket.close()
+        self._process.wait()
 
     @property
     def ended(self) -> bool:

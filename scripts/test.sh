@@ -20,5 +20,6 @@ ln -s "$root"/zoo/* "$root/datasets" "$root/export" "$root/scripts" build/types/
 # lint-imports looks into the current folder first.
 env --chdir build/types "$(realpath "$bin/lint-imports")" --no-logo "$root/setup.cfg"
 # -P: in the repository's root, `import datasets` would find this project's folder instead of Hugging Face's package.
-# Two processes; each runs whole files, because tests share fixtures within a file. conftest.py sorts them, longest first.
-exec "$bin/python" -P -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder "${selection[@]}" "$@"
+# Three processes for two cores, because tests also wait. Each runs whole files, because tests share fixtures within a
+# file. conftest.py sorts them, longest first.
+exec "$bin/python" -P -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder "${selection[@]}" "$@"

@@ -21,10 +21,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 pytest.register_assert_rewrite(*(p.stem for p in Path(__file__).parent.glob("helpers/*.py") if p.stem != "processes"))
 
 
-# The longest files must not run last when two processes share the suite, one file at a time.
+# The longest files must not run last when several processes share the suite, one file at a time.
 LONG = (
-    *("readme", "strategies", "tasks", "decoding", "interruption", "cli"),
-    *("rejections", "verdicts", "contents", "requests", "training", "text", "results"),
+    *("tasks", "plugins", "cli", "masking", "models", "readme", "recurrent", "strategies", "rejections", "training"),
+    *("applications", "hostile", "edited_data", "signatures", "user_outputs", "options", "contract", "augmentation"),
 )
 
 

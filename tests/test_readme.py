@@ -123,6 +123,7 @@ def test_python_blocks_work(workplace, pages):
     assert "688138" in done.stdout and "True" in done.stdout and "verified (tensorflow" in done.stdout
 
 
+@pytest.mark.slow
 def test_quick_start_works(tmp_path):
     """Runs in a copy of the checkout with the existing environment; `bash scripts/quickstart.sh` creates its own."""
     if not (Path(sys.prefix) / "bin" / "zoo").exists():
@@ -136,6 +137,7 @@ def test_quick_start_works(tmp_path):
     variables = {**environment(), "VENV": sys.prefix, "INSTALL": "no"}
     done = subprocess.run(words, cwd=copy, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    assert done.stderr == "", "a new interpreter must import TensorFlow without log lines"
     assert re.search(r"The image shows a \d\n.*test-image.png: \d [01]\.\d{4}\n", done.stdout)
     listed = re.findall(r"^(?:SavedModel|Proof|Report|Plots|Model card)  +(\S+)$", done.stdout, re.MULTILINE)
     assert len(listed) == 5

@@ -292,6 +292,7 @@ def test_transformers_loads_saved_folders(torch, tmp_path):
     assert answer == {"ids": [[2, 5, 6, 7, 8, 3], [2, 1, 3]], "longest": 30}
 
 
+@pytest.mark.slow
 def test_a_second_format_requires_one_file_and_a_name_on_the_spec(torch, two_formats, pieces, tmp_path):
     """Loads sizes, vocabulary and weights of a DistilBERT folder; the features equal the vectors of `transformers`."""
     texts = ["turn the radio on", "lamp"]

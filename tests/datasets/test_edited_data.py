@@ -102,8 +102,11 @@ EDITS = {
 @pytest.mark.parametrize(
     "edit",
     [
-        *("words corrected", "validation alone", "rows in another order"),
-        *(pytest.param(e, marks=pytest.mark.slow) for e in ("labels renamed", "labels flipped", "a class added")),
+        *("validation alone", "rows in another order"),
+        *(
+            pytest.param(e, marks=pytest.mark.slow)
+            for e in ("words corrected", "labels renamed", "labels flipped", "a class added")
+        ),
     ],
 )
 def test_training_rejects_edited_data_and_does_not_change_the_run(edited, edit):

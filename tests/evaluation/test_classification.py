@@ -377,7 +377,7 @@ def report_of(num_classes: int, seed: int = 0) -> dict:
 
 
 @pytest.mark.parametrize("plot", [plot_confusion_matrix, plot_reliability])
-@pytest.mark.parametrize("num_classes", [2, 10, 31])
+@pytest.mark.parametrize("num_classes", [2, pytest.param(10, marks=pytest.mark.slow), 31])
 def test_plots_write_a_png(tmp_path: Path, plot, num_classes: int):
     path = tmp_path / "plots" / "picture.png"
     plot(report_of(num_classes), path)

@@ -53,6 +53,9 @@ USUAL = ("image", "text", "series", "recommendation")
 every_family = pytest.mark.parametrize(
     "family", [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 )
+one_family = pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.slow] * (name != "recommendation")) for name in MODELS]
+)
 
 
 class Served:
@@ -333,7 +336,7 @@ def test_images_of_the_maximum_size_are_accepted(served, count):
 # --- Types, ranks, lengths --------------------------------------------------------------------------------------------
 
 
-@every_family
+@one_family
 def test_other_types_and_shapes_are_rejected(served, family):
     model = served(family)
     for signature in model.signatures:

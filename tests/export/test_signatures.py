@@ -79,6 +79,7 @@ def test_top_k_equals_the_best_classes_of_serving_default(text):
     np.testing.assert_array_equal(best["class_name"][:, 0], every["class_name"])
 
 
+@pytest.mark.slow
 def test_top_k_of_per_step_models_uses_the_last_step(tmp_path):
     prepared = zoo.datasets.load("digit_rows").prepare("lstm", units=(6,))
     loaded, facts = exported(prepared.build(seed=0), prepared.interface, tmp_path)

@@ -234,7 +234,7 @@ def test_saved_models_and_keras_files_give_the_same_outputs(tmp_path):
 
 @every_kind
 @pytest.mark.parametrize("form", [lstm_gru.LIVE, lstm_gru.SHARED, lstm_gru.PORTABLE])
-@pytest.mark.parametrize("known", [None, 1, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in (17, 24))])
+@pytest.mark.parametrize("known", [None, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 9, 17, 24))])
 def test_lengths_near_the_steps_per_iteration_equal_keras(kind, known, form):
     """Short series use no loop, known lengths a divisor, unknown lengths padding. Many rows use two loops."""
     ours, _ = pair(kind, return_sequences=True, return_state=True)
@@ -265,7 +265,12 @@ def test_many_rows_equal_keras_for_every_mask(kind, mask, options):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"return_sequences": True, "return_state": True}, {"use_bias": False}, {"unroll": True}]
+    "options",
+    [
+        {"return_sequences": True, "return_state": True},
+        {"unroll": True},
+        *(pytest.param(options, marks=pytest.mark.slow) for options in ({}, {"use_bias": False})),
+    ],
 )
 def test_the_fused_op_equals_the_lstm(options):
     ours, theirs = pair("LSTM", "float32", **options)

@@ -287,6 +287,7 @@ def test_invalid_alpha_is_rejected(wrong):
         ours("mobilenet_v2", alpha=wrong)
 
 
+@pytest.mark.slow
 def test_normalization_keeps_its_settings():
     model = ours("mobilenet_v2", batch_norm_momentum=0.8)
     again = type(model).from_config(model.get_config())

@@ -29,11 +29,9 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def run_zoo(*words, cwd=None, check=True, timeout=None, fresh=False, **variables):
-    """Runs a command; `fresh` also shows that a new interpreter starts without log lines."""
+def run_zoo(*words, cwd=None, check=True, timeout=None, start=processes.run, **variables):
     words = [*ZOO, *map(str, words)]
     environment = {**os.environ, **variables}
-    start = subprocess.run if fresh else processes.run
     done = start(words, capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=timeout)
     assert not check or done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done
@@ -41,9 +39,9 @@ def run_zoo(*words, cwd=None, check=True, timeout=None, fresh=False, **variables
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run that was finished by the command line."""
+    """A run that was finished by the command line, in a new interpreter."""
     directory = tmp_path_factory.mktemp("run") / "digits"
-    done = run_zoo(*TRAIN, "--run_directory", directory, fresh=True)
+    done = run_zoo(*TRAIN, "--run_directory", directory, start=subprocess.run)
     return directory, done
 
 

@@ -78,6 +78,7 @@ def test_rounding_of_large_weights_is_tolerated():
     assert judge(reference, {**run, "end": [np.full(4, 1000.003)]}, Check("float32"), "cpu")[0] == "failed"
 
 
+@pytest.mark.slow
 def test_without_a_gpu_every_line_is_skipped(monkeypatch, capsys):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert gpu_check.command([]) == 0

@@ -230,6 +230,7 @@ def test_the_savedmodel_is_verified_and_returns_both_outputs(run):
     assert "top, left, bottom, right in pixels" in card and "grey levels, 0 to 255" in card
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(data, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

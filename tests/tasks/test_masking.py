@@ -306,7 +306,7 @@ def run(tmp_path_factory):
     return zoo.run(
         "bert_mlm",
         "command_lines",
-        config=zoo.TrainConfig(epochs=16, batch_size=32, learning_rate=5e-3, schedule="linear", warmup_steps=20),
+        config=zoo.TrainConfig(epochs=16, batch_size=36, learning_rate=5e-3, schedule="linear", warmup_steps=20),
         model_arguments=sizes,
         run_directory=tmp_path_factory.mktemp("mlm") / "run",
         verbose=0,
@@ -454,7 +454,8 @@ def reference(python, place, folder, batch, make=""):
     return dict(np.load(place / "told.npz"))
 
 
-@pytest.mark.parametrize("sizes", [(211, 24, 3, 3, 40), pytest.param((8000, 128, 2, 2, 512), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(211, 24, 3, 3, 40), (8000, 128, 2, 2, 512)])
 def test_logits_loss_and_gradients_equal_transformers(torch_python, tmp_path, sizes):
     rng = np.random.default_rng(0)
     mask = (np.arange(13) < np.array([[13], [7], [4]])).astype(np.int32)

@@ -17,6 +17,8 @@ from zoo.evaluation.reports import get_report
 from zoo.scripts import cli
 
 AGAIN = [
+    ("attention", "series_classification"),
+    ("cnn", "image_classification"),
     ("bert", "text_classification"),
     ("bert_mlm", "masked_language_modelling"),
     ("embedding_lstm", "text_classification"),

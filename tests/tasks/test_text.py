@@ -90,7 +90,9 @@ def test_batches_are_trimmed_to_their_longest_text():
         assert ids.shape[1] == lengths.max() and lengths.min() >= 1
 
 
-@pytest.mark.parametrize("name", TEXT_MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "bert")) for name in TEXT_MODELS]
+)
 def test_padding_does_not_change_the_output(name):
     keras.utils.set_random_seed(0)
     prepared = zoo.datasets.load("commands").prepare(name)

@@ -56,7 +56,11 @@ def assert_equal_bits(batches, others):
 # --- Dependencies of the random numbers ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("names", [["mixup"], ["cutmix"], list(NAMES)], ids="-".join)
+@pytest.mark.parametrize(
+    "names",
+    [*(pytest.param([name], marks=pytest.mark.slow) for name in ("mixup", "cutmix")), list(NAMES)],
+    ids="-".join,
+)
 def test_a_resumed_epoch_continues_with_the_same_batches(names):
     images = some_images(12, COLOUR)
     whole = augmented(images, names, batch_size=5)

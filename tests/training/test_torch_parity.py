@@ -71,6 +71,7 @@ def losses_of(model, data, size, options):
     return losses.steps
 
 
+@pytest.mark.slow
 @needs_torch
 def test_fifty_steps_equal_pytorch(images, tmp_path):
     """AdamW, linear warm-up and decay, clipping, equal batches. Compares every loss and the final weights."""

@@ -61,6 +61,40 @@ def test_indirect_imports_are_found(run_python):
     assert done.returncode and "import of keras halted" in done.stderr
 
 
+def bound_names(statements: list[ast.stmt]) -> set[str]:
+    """Returns the names that the statements of a module bind, also within `if` and `try`."""
+    names: set[str] = set()
+    for node in statements:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, (ast.If, ast.Try)):
+            names |= bound_names([*node.body, *node.orelse])
+        else:
+            names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return names
+
+
+BOUND = {name: bound_names(tree.body) for name, tree in TREES.items()}
+
+
+def missing_names(tree: ast.Module) -> list[str]:
+    """Returns imports of names that this package does not have, within functions too, where nobody else looks.
+
+    mypy accepts every name of the package `zoo`, because its `__getattr__` provides the builders.
+    """
+    imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level and n.module in TREES]
+    found = [(node.module, alias.name) for node in imports for alias in node.names]
+    return [f"{m}.{name}" for m, name in found if name not in BOUND[m] and f"{m}.{name}" not in TREES]
+
+
+def test_all_imported_names_exist():
+    assert {name: missing for name, tree in TREES.items() if (missing := missing_names(tree))} == {}
+    broken = "def late():\n    from zoo import gone, registry\n    from zoo.storage import read_json, write_jsn\n"
+    assert missing_names(ast.parse(broken)) == ["zoo.gone", "zoo.storage.write_jsn"]
+
+
 # --- Names and sizes -------------------------------------------------------------------------------------------------
 
 

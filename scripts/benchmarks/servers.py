@@ -28,7 +28,8 @@ def write_artifact(job: dict[str, Any]) -> None:
     import numpy as np
 
     import zoo
-    from zoo import huggingface, registry
+    from zoo import registry
+    from zoo.checkpoints import bert_folder
     from zoo.export.artifact import model_inputs
 
     prepared = zoo.datasets.load(job["data"]).prepare(job["family"], **job.get("model", {}))
@@ -37,7 +38,7 @@ def write_artifact(job: dict[str, Any]) -> None:
     zoo.export.save(model, prepared.interface, folder / "artifact")
     model.save(folder / "model.keras")
     if job.get("hugging_face"):
-        huggingface.save_folder(model, folder / "huggingface")
+        bert_folder.save_folder(model, folder / "huggingface")
     rng, arrays = np.random.default_rng(0), {}
     for name, spec in model_inputs(model).items():
         shape = [job["rows"], *(size or job["length"] for size in spec.shape[1:])]

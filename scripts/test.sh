@@ -19,6 +19,7 @@ ln -s "$root"/zoo/* "$root/datasets" "$root/export" "$root/scripts" build/types/
 "$bin/python" -m mypy
 # lint-imports looks into the current folder first.
 env --chdir build/types "$(realpath "$bin/lint-imports")" --no-logo "$root/setup.cfg"
+unset PYTHONDONTWRITEBYTECODE  # or each of a hundred processes would compile the sources again
 # -P: in the repository's root, `import datasets` would find this project's folder instead of Hugging Face's package.
 # Three processes for two cores, because tests also wait. Each runs whole files, because tests share fixtures within a
 # file. conftest.py sorts them, longest first.

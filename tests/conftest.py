@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import processes
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+gc.set_threshold(100_000, 20, 50)  # TensorFlow keeps a million objects, which would be searched again and again
 
 # Pytest explains failed assertions in these modules as it does in tests.
 pytest.register_assert_rewrite(*(p.stem for p in Path(__file__).parent.glob("helpers/*.py") if p.stem != "processes"))

@@ -43,7 +43,8 @@ def write_artifact(job: dict[str, Any]) -> None:
     for name, spec in model_inputs(model).items():
         shape = [job["rows"], *(size or job["length"] for size in spec.shape[1:])]
         numbers = rng.normal(size=shape) if spec.dtype.is_floating else rng.integers(1, _least(model, name), shape)
-        fixed = {"padding_mask": np.ones, "token_type_ids": np.zeros}  # no padding, one text
+        # No padding, one text, a prediction for every token.
+        fixed = {"padding_mask": np.ones, "token_type_ids": np.zeros, "positions": lambda shape: np.indices(shape)[1]}
         arrays[name] = fixed.get(name, lambda _, numbers=numbers: numbers)(shape).astype(spec.dtype.as_numpy_dtype)
     answer = _plain(model(_as_input({k: v[:8] for k, v in arrays.items()}), training=False))
     weights = {f"w{i:03}": w for i, w in enumerate(model.get_weights())}

@@ -36,7 +36,8 @@ def test_rounds_alternate_and_a_missing_framework_is_reported(tmp_path, capsys):
     assert float(rows[0]["loss"]) == pytest.approx(float(rows[1]["loss"]), rel=1e-4)
     assert all(float(row["examples_per_second"]) > 0 and int(row["rounds"]) >= 3 for row in rows)
     assert float(rows[0]["ratio"]) == 1.0
-    assert "| mlp | zoo.train | " in shown and "| mlp | Keras fit(x, y) | " in shown
+    assert "| family | batch size | threads | precision | zoo.train | Keras fit(x, y) |\n" in shown
+    assert re.search(r"^\| `mlp` \| 64 \| 1 \| float32 \| [\d,]+ \| [\d,]+ \(x[\d.]+\) \|$", shown, re.MULTILINE)
     assert "PyTorch, DataLoader: skipped: numpy is not installed; pip install torch lightning" in shown
 
 

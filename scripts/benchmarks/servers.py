@@ -44,7 +44,11 @@ def write_artifact(job: dict[str, Any]) -> None:
         shape = [job["rows"], *(size or job["length"] for size in spec.shape[1:])]
         numbers = rng.normal(size=shape) if spec.dtype.is_floating else rng.integers(1, _least(model, name), shape)
         # No padding, one text, a prediction for every token.
-        fixed = {"padding_mask": np.ones, "token_type_ids": np.zeros, "positions": lambda shape: np.indices(shape)[1]}
+        fixed: dict[str, Callable[[Any], np.ndarray]] = {
+            "padding_mask": np.ones,
+            "token_type_ids": np.zeros,
+            "positions": lambda shape: np.indices(shape)[1],
+        }
         arrays[name] = fixed.get(name, lambda _, numbers=numbers: numbers)(shape).astype(spec.dtype.as_numpy_dtype)
     answer = _plain(model(_as_input({k: v[:8] for k, v in arrays.items()}), training=False))
     weights = {f"w{i:03}": w for i, w in enumerate(model.get_weights())}

@@ -23,8 +23,8 @@ import types
 from pathlib import Path
 from typing import Any
 
-KEPT = ("PYTHONPATH", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "LD_PRELOAD")
-_BEGINNING = dict(os.environ)  # what the servers start with
+INTERPRETER_VARIABLES = ("PYTHONPATH", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "LD_PRELOAD")
+_INITIAL_ENVIRONMENT = dict(os.environ)  # of the servers
 _servers: dict[str, _Server] = {}
 
 
@@ -52,9 +52,9 @@ def _possible(words: list[str], environment: dict[str, str], settings: dict[str,
     known = {"env", "cwd", "capture_output", "text", "errors", "check", "timeout"}
     options = words[1:2] if words[1:2] != ["-P"] else words[2:3]
     plain = words[0] == sys.executable and (options[0] in ("-c", "-m") or not options[0].startswith("-"))
-    same = all(environment.get(name) == _BEGINNING.get(name) for name in KEPT)
+    same = all(environment.get(name) == _INITIAL_ENVIRONMENT.get(name) for name in INTERPRETER_VARIABLES)
     gpu = os.path.exists("/dev/nvidia0") and environment.get("CUDA_VISIBLE_DEVICES") != "-1"
-    return plain and same and not gpu and settings.keys() <= known and bool(settings.get("capture_output"))
+    return plain and same and not gpu and settings.keys() <= known and settings.keys() >= {"capture_output", "text"}
 
 
 class _Server:
@@ -63,10 +63,16 @@ class _Server:
     def __init__(self, kind: str) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         words = [sys.executable, "-P", __file__, kind, str(other.fileno())]
-        environment = {**_BEGINNING, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {**_INITIAL_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         self._process = subprocess.Popen(words, pass_fds=[other.fileno()], env=environment, stderr=subprocess.DEVNULL)
         other.close()
         atexit.register(self._end)
+
+    def _receive(self) -> int:
+        answer = self._socket.recv(100)
+        if not answer:
+            raise RuntimeError(f"The process that is copied ended. Find the cause with `python -P {__file__} KIND 0`.")
+        return int(answer)
 
     def _end(self) -> None:
         self._socket.close()
@@ -85,7 +91,7 @@ class _Server:
         with open(os.devnull) as empty:
             request = json.dumps({"words": words[1:], "environment": environment, "folder": folder}).encode()
             socket.send_fds(self._socket, [request], [empty.fileno(), pipes[0][1], pipes[1][1]])
-        pid = int(self._socket.recv(100))
+        pid = self._receive()
         for _, write in pipes:
             os.close(write)
         texts: list[bytes] = [b"", b""]
@@ -99,11 +105,11 @@ class _Server:
             reader.start()
         self._socket.settimeout(timeout)
         try:
-            status = os.waitstatus_to_exitcode(int(self._socket.recv(100)))
+            status = os.waitstatus_to_exitcode(self._receive())
         except TimeoutError:
             os.kill(pid, signal.SIGKILL)
             self._socket.settimeout(None)
-            self._socket.recv(100)
+            self._receive()
             raise subprocess.TimeoutExpired(words, timeout or 0) from None
         finally:
             for reader in readers:

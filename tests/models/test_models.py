@@ -27,11 +27,9 @@ every_model_but_heavy_ones_slowly = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in NAMES]
 )
 # The other models of a task are trained by the same code, and the gradients of every model are tested.
-FIRST_OF_TASK = {zoo.get_spec(name).tasks[0]: name for name in reversed(NAMES) if name not in HEAVY}
-FIRST_OF_TASK = {*FIRST_OF_TASK.values()}
-TRAINED = {"bert_mlm", "lstm", "rnn", "seq2seq_rnn"}  # as quickly by tests/tasks, from data to SavedModel
+FIRST_OF_TASK = {zoo.get_spec(name).tasks[0]: name for name in reversed(NAMES) if name not in HEAVY}.values()
 one_model_per_task = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in FIRST_OF_TASK - TRAINED else [pytest.mark.slow]) for name in NAMES]
+    "name", [pytest.param(name, marks=[] if name in FIRST_OF_TASK else [pytest.mark.slow]) for name in NAMES]
 )
 
 

@@ -14,9 +14,7 @@ from zoo.training.plots import plot_history
 from zoo.training.run_directory import RunDirectory, writing
 
 _DRAWING_SHARE = 0.05  # of the time between two epochs' ends, at most: epochs may be shorter than a drawing takes
-_FIRST_DRAWING = (
-    6.0  # seconds after the start: the first drawing takes 0.3 s, and short runs are drawn once, at their end
-)
+_FIRST_DRAWING = 6.0  # seconds after the start: a drawing takes 0.3 s, and a short run is drawn once, at its end
 
 
 class Records:

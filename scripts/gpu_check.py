@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,7 @@ def command(argv: list[str]) -> int:
     )
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 4), help="Parallel processes.")
     parser.add_argument("--limit", type=float, default=300.0, help="Time limit of a process in seconds.")
+    parser.add_argument("--logs", type=Path, help="Keep the logs of all processes in this folder.")
     options = parser.parse(argv)
     checks = [check for check in CHECKS if options.check in (None, check.name)]
     models = list_models(options.pattern, variants=False)
@@ -108,7 +110,13 @@ def command(argv: list[str]) -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         runner = Runner(Path(folder), options.device, options.jobs, options.limit)
-        verdicts = [_print(*line) for line in runner.run(models, checks)]
+        try:
+            verdicts = [_print(*line) for line in runner.run(models, checks)]
+        finally:
+            if options.logs:
+                options.logs.mkdir(parents=True, exist_ok=True)
+                for log in Path(folder).glob("*.log"):
+                    shutil.copy(log, options.logs)
     counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in ("passed", "failed", "skipped")]
     print(f"{len(verdicts)} checks on {options.device}: {', '.join(counts)} in {time.monotonic() - started:.0f} s")
     return 1 if "failed" in verdicts else 0

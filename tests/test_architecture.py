@@ -137,13 +137,17 @@ def lines_of_code(tree: ast.AST, text: str) -> int:
     )
 
 
-def too_long(tree: ast.AST, text: str, file_limit: int = 450, function_limit: int = 70) -> list[str]:
+def too_long(
+    tree: ast.AST, text: str, file_limit: int = 400, class_limit: int = 200, function_limit: int = 60
+) -> list[str]:
     complaints = []
     if (count := len(text.splitlines())) > file_limit:
         complaints.append(f"{count} lines; split the file at {file_limit}")
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and (count := lines_of_code(node, text)) > function_limit:
             complaints.append(f"{node.name} has {count} lines of code; split it at {function_limit}")
+        if isinstance(node, ast.ClassDef) and (count := node.end_lineno - node.lineno + 1) > class_limit:
+            complaints.append(f"{node.name} has {count} lines; split the class at {class_limit}")
     return complaints
 
 
@@ -153,10 +157,12 @@ def test_files_and_functions_are_within_the_limits():
 
 
 def test_long_files_and_functions_are_found():
-    text = "def f():\n    '''One.\n\n    Two.\n    '''\n    # why\n\n" + "    x = 1\n" * 70
-    assert too_long(ast.parse(text), text) == ["f has 71 lines of code; split it at 70"]
-    assert too_long(ast.parse(""), "\n" * 451) == ["451 lines; split the file at 450"]
-    assert not too_long(ast.parse(text), text, function_limit=71)
+    text = "def f():\n    '''One.\n\n    Two.\n    '''\n    # why\n\n" + "    x = 1\n" * 60
+    assert too_long(ast.parse(text), text) == ["f has 61 lines of code; split it at 60"]
+    assert too_long(ast.parse(""), "\n" * 401) == ["401 lines; split the file at 400"]
+    assert not too_long(ast.parse(text), text, function_limit=61)
+    long_class = "class A:\n" + "    x = 1\n" * 200
+    assert too_long(ast.parse(long_class), long_class) == ["A has 201 lines; split the class at 200"]
 
 
 # --- Messages --------------------------------------------------------------------------------------------------------

@@ -26,6 +26,9 @@ _LONGEST_SHOWN_ID = 60
 _BLANK = " "
 """An empty entry in a file: TensorFlow does not accept empty lines. No id is equal to it."""
 
+_RESOURCES = ("user_numbers", "item_numbers", "item_names", "item_titles", "seen_splits", "seen_items", "popularity")
+"""Names of the tables and tensors that an export saves."""
+
 Tensors = dict[str, tf.Tensor]
 
 
@@ -79,17 +82,7 @@ class InteractionPreprocessor:
         Raises:
             UsageError: the training split is empty, an id cannot be a line of a file, or a rating is not a number.
         """
-        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        for batch in data.train.batch(4096).as_numpy_iterator():
-            parts.append((batch["user_id"], batch["item_id"], batch["rating"]))
-        if not parts:
-            raise UsageError(f"The training split of {data.name!r} holds no ratings. Choose another data set.")
-        user_ids, item_ids, ratings = (np.concatenate(column) for column in zip(*parts, strict=True))
-        if not np.isfinite(ratings).all():
-            wrong = int(np.flatnonzero(~np.isfinite(ratings))[0])
-            raise UsageError(
-                f"Rating {wrong} of {data.name!r} is {ratings[wrong]}. Remove ratings that are not finite numbers."
-            )
+        user_ids, item_ids, ratings = _columns(data)
         # Python's bytes, because NumPy's byte strings lose NULs at the end.
         users, user_numbers = np.unique(user_ids.astype(object), return_inverse=True)
         items, item_numbers = np.unique(item_ids.astype(object), return_inverse=True)
@@ -198,18 +191,7 @@ class InteractionPreprocessor:
             popularity = tf.identity(self._made("popularity"))
             return {"user_ids": users}, {"seen_items": seen.to_tensor(UNKNOWN), "popularity": popularity}
         items = self._numbers("item_id", requests["item_id"])
-        return {"user_ids": users, "item_ids": self._known(requests["item_id"], items)}, {}
-
-    def _known(self, ids: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        """Returns the numbers, or raises an error with the first unknown id, shortened, if one of them is 0."""
-        # No quotation marks, because TensorFlow prints them with a backslash.
-        wrong = tf.concat([tf.boolean_mask(ids, numbers == UNKNOWN), [""]], axis=0)[0]
-        shown = tf.strings.unicode_transcode(wrong, "UTF-8", "UTF-8", errors="replace", replace_control_characters=True)
-        shown = tf.strings.substr(shown, 0, _LONGEST_SHOWN_ID, unit="UTF8_CHAR")
-        ending = f"> is not one of the {len(self.item_ids)} known items. Send an id of {_ITEMS_FILE}."
-        message = tf.strings.join(["item_id <", shown, ending])
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(numbers != UNKNOWN), [message])]):
-            return tf.identity(numbers)
+        return {"user_ids": users, "item_ids": _known(requests["item_id"], items, len(self.item_ids))}, {}
 
     def items(self, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Turns item numbers of any shape into their ids and titles, strings. Number 0 becomes ""."""
@@ -243,16 +225,7 @@ class InteractionPreprocessor:
             text = "".join(f"{line or _BLANK}\n" for line in ("", *lines))
             (directory / file).write_text(text, encoding="utf-8", newline="\n")
         served = dataclasses.replace(self, _directory=directory, _resources={})
-        tables = (
-            "user_numbers",
-            "item_numbers",
-            "item_names",
-            "item_titles",
-            "seen_splits",
-            "seen_items",
-            "popularity",
-        )
-        return served, [served._made(name) for name in tables]
+        return served, [served._made(name) for name in _RESOURCES]
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -275,3 +248,31 @@ def _texts(name: str, ids: np.ndarray) -> tuple[str, ...]:
             )
         texts.append(text)
     return tuple(texts)
+
+
+def _columns(data: RawData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Users, items and ratings of the training split, checked."""
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for batch in data.train.batch(4096).as_numpy_iterator():
+        parts.append((batch["user_id"], batch["item_id"], batch["rating"]))
+    if not parts:
+        raise UsageError(f"The training split of {data.name!r} holds no ratings. Choose another data set.")
+    user_ids, item_ids, ratings = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if not np.isfinite(ratings).all():
+        wrong = int(np.flatnonzero(~np.isfinite(ratings))[0])
+        raise UsageError(
+            f"Rating {wrong} of {data.name!r} is {ratings[wrong]}. Remove ratings that are not finite numbers."
+        )
+    return user_ids, item_ids, ratings
+
+
+def _known(ids: tf.Tensor, numbers: tf.Tensor, count: int) -> tf.Tensor:
+    """Returns the numbers, or raises an error with the first unknown id, shortened, if one of them is 0."""
+    # No quotation marks, because TensorFlow prints them with a backslash.
+    wrong = tf.concat([tf.boolean_mask(ids, numbers == UNKNOWN), [""]], axis=0)[0]
+    shown = tf.strings.unicode_transcode(wrong, "UTF-8", "UTF-8", errors="replace", replace_control_characters=True)
+    shown = tf.strings.substr(shown, 0, _LONGEST_SHOWN_ID, unit="UTF8_CHAR")
+    ending = f"> is not one of the {count} known items. Send an id of {_ITEMS_FILE}."
+    message = tf.strings.join(["item_id <", shown, ending])
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(numbers != UNKNOWN), [message])]):
+        return tf.identity(numbers)

@@ -112,19 +112,7 @@ class WordPiecePreprocessor:
         size, longest = vocabulary_sizes(needs, arguments)
         sizes = checkpoint.arguments() if checkpoint else {}
         longest = min(sizes.get("max_length", longest), longest)
-        rules = {rule.name: needs.get(rule.name, rule.default) for rule in dataclasses.fields(Rules)}
-        if given is not None and Path(given).is_file():
-            vocabulary = read_pieces(given)
-        elif given is not None:
-            found = read_vocabulary(given)
-            vocabulary, rules = found.pieces, dataclasses.asdict(found.rules)
-        elif checkpoint is not None:
-            rules = checkpoint.preprocessing()
-            if "vocabulary" not in rules:
-                raise UsageError(f"{checkpoint.path} has no vocabulary. Pass its vocab.txt as vocabulary.")
-            vocabulary = rules.pop("vocabulary")
-        else:
-            vocabulary = train_pieces(texts_of(data), size, Rules(**rules))
+        vocabulary, rules = _vocabulary(data, given, checkpoint, needs, size)
         room = sizes.get("vocab_size", len(vocabulary))
         if checkpoint is not None and len(vocabulary) > room:
             raise UsageError(
@@ -199,9 +187,9 @@ class WordPiecePreprocessor:
         lengths = tf.math.unsorted_segment_sum(counts, owners, tf.size(both))
         starts = tf.cumsum(lengths, exclusive=True)
         if pairs is None:
-            return self._arrange(pieces, [starts], [tf.minimum(lengths, room)])
+            return _arrange(self.vocabulary, pieces, [starts], [tf.minimum(lengths, room)])
         first, second = tf.split(lengths, 2)
-        return self._arrange(pieces, tf.split(starts, 2), _longest_first(first, second, room))
+        return _arrange(self.vocabulary, pieces, tf.split(starts, 2), _longest_first(first, second, room))
 
     def pieces(self, texts: tf.Tensor, most_words: int = -1) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Splits texts into tokens.
@@ -237,31 +225,6 @@ class WordPiecePreprocessor:
         numbers, counts = match(words, lookup, self.vocabulary.index(SPECIAL_TOKENS[1]), longest)
         return numbers, counts, owners
 
-    def _arrange(
-        self, pieces: tf.Tensor, starts: Sequence[tf.Tensor], lengths: Sequence[tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
-        """Rows of `[CLS]`, the tokens of one or two texts, each followed by `[SEP]`, and padding."""
-        pad, _, begin, end = (self.vocabulary.index(token) for token in SPECIAL_TOKENS[:4])
-        pieces = tf.concat([pieces, [end]], axis=0)  # so that the index after the last token is valid
-        used = tf.add_n(list(lengths)) + 1 + len(lengths)
-        column = tf.range(tf.reduce_max(tf.concat([used, [0]], axis=0)))[tf.newaxis]
-        ids, types = (
-            tf.fill([tf.size(used), tf.size(column)], pad),
-            tf.zeros([tf.size(used), tf.size(column)], tf.int32),
-        )
-        at = tf.ones_like(used)[:, tf.newaxis]
-        last = tf.size(pieces) - 1
-        for number, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-            start, length = start[:, tf.newaxis], length[:, tf.newaxis]
-            inside = (column >= at) & (column < at + length)
-            ids = tf.where(inside, tf.gather(pieces, tf.clip_by_value(start + column - at, 0, last)), ids)
-            ids = tf.where(column == at + length, end, ids)
-            if number:
-                types = tf.cast((column >= at) & (column <= at + length), tf.int32)
-            at += length + 1
-        ids = tf.where(column == 0, begin, ids)
-        return dict(zip(_NAMES, (ids, types, tf.cast(column < used[:, tf.newaxis], tf.int32)), strict=True))
-
     def encode(self, examples: Tensors) -> Batch:
         """Turns `text`, the optional `text_pair`, and `label` into model inputs and targets."""
         return self(examples["text"], examples.get("text_pair")), {"label": examples["label"]}, {}
@@ -293,14 +256,24 @@ class WordPiecePreprocessor:
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {
-            "vocabulary": list(self.vocabulary),
-            "max_length": self.max_length,
-            "lower_case": self.lower_case,
-            "strip_accents": self.strip_accents,
-            "split_chinese": self.split_chinese,
-            "has_pairs": self.has_pairs,
-        }
+        names = ("max_length", "lower_case", "strip_accents", "split_chinese", "has_pairs")
+        return {"vocabulary": list(self.vocabulary), **{name: getattr(self, name) for name in names}}
+
+
+def _vocabulary(
+    data: RawData, given: Any, checkpoint: Any, needs: Mapping[str, Any], size: int
+) -> tuple[Sequence[str], dict[str, Any]]:
+    """Returns the tokens, and the rules for splitting texts into words as arguments of the preprocessor."""
+    if given is None and checkpoint is not None:
+        rules: dict[str, Any] = checkpoint.preprocessing()
+        if "vocabulary" not in rules:
+            raise UsageError(f"{checkpoint.path} has no vocabulary. Pass its vocab.txt as vocabulary.")
+        return rules.pop("vocabulary"), rules
+    if given is not None and not Path(given).is_file():
+        found = read_vocabulary(given)
+        return found.pieces, dataclasses.asdict(found.rules)
+    rules = {rule.name: needs.get(rule.name, rule.default) for rule in dataclasses.fields(Rules)}
+    return read_pieces(given) if given is not None else train_pieces(texts_of(data), size, Rules(**rules)), rules
 
 
 def _check_batch(raw: tf.Tensor) -> tf.Tensor:
@@ -319,3 +292,27 @@ def _longest_first(first: tf.Tensor, second: tf.Tensor, room: int) -> list[tf.Te
     kept_longer = tf.minimum(longer, room - kept_shorter)
     swapped = first > second
     return [tf.where(swapped, kept_longer, kept_shorter), tf.where(swapped, kept_shorter, kept_longer)]
+
+
+def _arrange(
+    vocabulary: Sequence[str], pieces: tf.Tensor, starts: Sequence[tf.Tensor], lengths: Sequence[tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Rows of `[CLS]`, the tokens of one or two texts, each followed by `[SEP]`, and padding."""
+    pad, _, begin, end = (vocabulary.index(token) for token in SPECIAL_TOKENS[:4])
+    pieces = tf.concat([pieces, [end]], axis=0)  # so that the index after the last token is valid
+    used = tf.add_n(list(lengths)) + 1 + len(lengths)
+    column = tf.range(tf.reduce_max(tf.concat([used, [0]], axis=0)))[tf.newaxis]
+    ids = tf.fill([tf.size(used), tf.size(column)], pad)
+    types = tf.zeros([tf.size(used), tf.size(column)], tf.int32)
+    at = tf.ones_like(used)[:, tf.newaxis]
+    last = tf.size(pieces) - 1
+    for number, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        start, length = start[:, tf.newaxis], length[:, tf.newaxis]
+        inside = (column >= at) & (column < at + length)
+        ids = tf.where(inside, tf.gather(pieces, tf.clip_by_value(start + column - at, 0, last)), ids)
+        ids = tf.where(column == at + length, end, ids)
+        if number:
+            types = tf.cast((column >= at) & (column <= at + length), tf.int32)
+        at += length + 1
+    ids = tf.where(column == 0, begin, ids)
+    return dict(zip(_NAMES, (ids, types, tf.cast(column < used[:, tf.newaxis], tf.int32)), strict=True))

@@ -120,7 +120,7 @@ class WordPiecePreprocessor:
                 f"embeddings for {room:,}. Pass files that belong together."
             )
         fixed = {"vocab_size": room, "max_length": longest}
-        return cls(vocabulary, longest, has_pairs="text_pair" in data.features, **rules), fixed
+        return cls(tuple(vocabulary), longest, has_pairs="text_pair" in data.features, **rules), fixed
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:

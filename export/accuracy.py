@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import copies, scores, tasks
+from zoo import copies, kernels, scores, tasks
 from zoo.errors import UsageError
 from zoo.export import live
 from zoo.export.standalone import arrays
@@ -107,7 +107,7 @@ def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any])
     function = live.signatures(model, interface)[score.signature]
     assert function.takes is not None, "a score needs raw requests"
     given = {name: sample.requests[name] for name in function.takes}
-    with live.whole_float32():
+    with kernels.whole_float32():
         # Traced once: eager decoding of 1,000 images would take longer than the export.
         specs = {name: interface.preprocessor.requests[name].spec for name in function.takes}
         answers = live.answers_to(given, tf.function(function, input_signature=[specs], autograph=False), _SECONDS)

@@ -67,6 +67,11 @@ def convert(
     if sequence_length is not None and sequence_length < 1:
         raise UsageError(f"sequence_length is {sequence_length}; expected at least 1. Try --sequence-length 50.")
     directory = artifact_paths.find(path)
+    if changed := artifact_paths.changes(directory):
+        raise UsageError(
+            f"{directory} is not converted, because it has changed since its export: {'; '.join(changed[:3])}. "
+            f"Pass an unchanged copy; `zoo verify {directory}` checks all of it."
+        )
     base = Path(output) if output is not None else _beside(directory, to)
     publishing.check_folder(base)
     lacks = comparison.missing(formats()[to])

@@ -24,7 +24,7 @@ class LoadedModel:
         self.path, self._facts = path, _facts(path)
         try:
             self._model = tf.saved_model.load(str(path))
-        except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
+        except Exception as error:  # damaged bytes may raise any exception
             raise UsageError(
                 f"{path} cannot be loaded: {one_line(error)}. Run `zoo verify {path}` to find the cause."
             ) from error

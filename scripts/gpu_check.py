@@ -38,7 +38,7 @@ class Check:
             change of the weights; both as Euclidean norms. The limit is higher for families whose training amplifies
             rounding, such as deep networks with batch normalization. The amplification is measured on the CPU, by
             training from weights rounded to 20 bits.
-        loss: largest relative difference of the training and validation losses.
+        loss: largest relative difference of the training and validation losses, with the same allowance.
         cudnn: whether recurrent layers use cuDNN; None leaves the choice to Keras.
         tensor_float_32: whether the GPU may round the factors of products to 11 bits, as TensorFlow does by default.
         recurrent: whether the check applies only to families with recurrent layers.
@@ -57,9 +57,10 @@ class Check:
 
 
 CHECKS = (
-    # Another order of summation changes the last bits, and every later layer amplifies the difference.
-    Check("float32"),
-    Check("xla", {"jit_compile": True}),
+    # Every operation rounds in another order. In deep networks this adds up to the effect of weights with 20 bits: the
+    # gradients of resnet50 differ by 3e-2 from those of float64, on a CPU as on a GPU.
+    Check("float32", bits=20),
+    Check("xla", {"jit_compile": True}, 20),
     # Batch normalization over replicas computes the variance as E[x^2] - E[x]^2, which loses precision.
     Check("mirrored", {"strategy": "mirrored", "replicas": 2}, 18),
     Check("cudnn on", cudnn=True, recurrent=True, gpu_only="cuDNN needs a GPU"),
@@ -174,7 +175,9 @@ class Runner:
         if check.name == "export":
             return self._verify(model, check)
         run = read_run(self.folder / f"{model}-{check.name}")
-        return judge(reference, run, check, self.device, distance(reference, rounded))
+        return judge(
+            reference, run, check, self.device, distance(reference, rounded), loss_distance(reference, rounded)
+        )
 
     def _references(self, model: str) -> str:
         """Trains twice in float32 on the CPU; returns an error message, or an empty text."""
@@ -253,8 +256,18 @@ def distance(reference: Mapping[str, Any], run: Mapping[str, Any]) -> float:
     return float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
 
 
+def loss_distance(reference: Mapping[str, Any], run: Mapping[str, Any]) -> float:
+    """Returns the largest relative difference of the losses of two runs."""
+    return max(abs(run["losses"][k] - v) / max(abs(v), 1e-3) for k, v in reference["losses"].items())
+
+
 def judge(
-    reference: Mapping[str, Any], run: Mapping[str, Any], check: Check, device: str, sensitivity: float = 0.0
+    reference: Mapping[str, Any],
+    run: Mapping[str, Any],
+    check: Check,
+    device: str,
+    sensitivity: float = 0.0,
+    loss_sensitivity: float = 0.0,
 ) -> tuple[str, str]:
     """Compares a run with the reference; returns the verdict and its reason.
 
@@ -264,6 +277,7 @@ def judge(
         check: the check.
         device: the device on which the check should have run.
         sensitivity: `distance` of a CPU run that started from weights rounded to 20 bits.
+        loss_sensitivity: `loss_distance` of that run.
     """
     import numpy as np
 
@@ -281,12 +295,14 @@ def judge(
     if not moved:
         return "failed", "the reference run has not changed its weights"
     weights = distance(reference, run)
-    loss = max(abs(run["losses"][k] - v) / max(abs(v), 1e-3) for k, v in reference["losses"].items())
+    loss = loss_distance(reference, run)
     # Every operation rounds, not only the initial weights; the factor 8 allows for that. In addition, the update itself
     # rounds every weight to 24 bits, even if the weight changes little.
-    most = max(check.weights, 8 * sensitivity * 2.0 ** (ROUNDED_BITS - check.bits)) + 2**-24 * size / moved
-    detail = f"weights {weights:.1e} (at most {most:.1e}), loss {loss:.1e} (at most {check.loss:.1e})"
-    return "passed" if weights <= most and loss <= check.loss else "failed", detail
+    amplified = 8 * 2.0 ** (ROUNDED_BITS - check.bits)
+    most = max(check.weights, amplified * sensitivity) + 2**-24 * size / moved
+    most_loss = max(check.loss, amplified * loss_sensitivity)
+    detail = f"weights {weights:.1e} (at most {most:.1e}), loss {loss:.1e} (at most {most_loss:.1e})"
+    return "passed" if weights <= most and loss <= most_loss else "failed", detail
 
 
 def read_run(folder: Path) -> dict[str, Any]:

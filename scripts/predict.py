@@ -32,9 +32,15 @@ def command(argv: list[str]) -> int:
         raise UsageError(f"--top is {options.top}; expected at least 1. Try --top 3.")
 
     import_tensorflow()
-    from zoo.export import load
+    from zoo.export import artifact_paths, load
 
     model = load(options.path)
+    if changed := artifact_paths.changes(model.path):
+        print(
+            f"zoo: {model.path} has changed since its export: {'; '.join(changed[:3])}. Its answers may be wrong; "
+            f"`zoo verify {model.path}` checks it.",
+            file=sys.stderr,
+        )
     if list(model.kinds(options.signature).values()) == ["text"]:
         for item in options.inputs:
             if os.path.isfile(item):

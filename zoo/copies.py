@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo import kernels
 from zoo.errors import UsageError, one_line
 
 _RECORDS = "_zoo_build", "_zoo_trained"
@@ -200,12 +201,8 @@ def _suspects(model: keras.Model) -> str:
 
 def outputs_of(model: keras.Model, inputs: Any) -> list[np.ndarray]:
     """Returns the model's outputs in inference mode, float64, with 0 for values that are not finite."""
-    uses_tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    try:
+    with kernels.whole_float32():
         outputs = tf.nest.flatten(model(inputs, training=False))
-    finally:
-        tf.config.experimental.enable_tensor_float_32_execution(uses_tf32)
     return [np.nan_to_num(np.asarray(part).astype(np.float64), posinf=0.0, neginf=0.0) for part in outputs]
 
 

@@ -36,8 +36,8 @@ class Description:
         """Returns the description for a terminal."""
         facts = self.facts
         lines = [str(self.path)]
-        if facts["sums"]:
-            lines.append(f"Files have changed since the export, see the end: {'; '.join(facts['sums'][:3])}")
+        if facts["changed_files"]:
+            lines.append(f"Files have changed since the export, see the end: {'; '.join(facts['changed_files'][:3])}")
         if facts["model"]:
             arguments = ", ".join(f"{k}={v}" for k, v in facts["model"]["arguments"].items())
             lines += [f"{facts['model']['name']} for {facts['task'].replace('_', ' ')}, with {arguments}"]
@@ -68,8 +68,8 @@ class Description:
         lines += [f"  GPU only   {finding}" for finding in facts["unportable"]]
         lines += ["", "No dangerous op" if not facts["dangerous"] else f"{len(facts['dangerous'])} dangerous ops"]
         lines += ["", "SHA-256", *(f"  {digest}  {name}" for name, digest in facts["hashes"].items())]
-        if facts["sums"]:
-            lines += [f"  {sentence}" for sentence in facts["sums"]]
+        if facts["changed_files"]:
+            lines += [f"  {sentence}" for sentence in facts["changed_files"]]
         return "\n".join(printable(line) for line in lines)
 
 
@@ -93,11 +93,6 @@ def describe(path: str | Path) -> Description:
     directory = artifact_paths.find(path)
     graph = operations.read(directory)
     ops, facts = operations.scan(graph), known_facts(directory)
-    sums = (
-        artifact_paths.check_sums(directory)
-        if (directory / artifact_paths.EXTRA / artifact_paths.SUMS).is_file()
-        else []
-    )
     return Description(
         directory,
         {
@@ -116,7 +111,7 @@ def describe(path: str | Path) -> Description:
             "machinery": [str(finding) for finding in ops.machinery],
             "unportable": [str(finding) for finding in ops.unportable],
             "hashes": {file.as_posix(): storage.sha256(directory / file) for file in artifact_paths.files(directory)},
-            "sums": sums,
+            "changed_files": artifact_paths.changes(directory),
         },
     )
 

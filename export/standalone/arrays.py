@@ -66,7 +66,10 @@ def load(file: str | Path | IO[bytes]) -> dict[str, np.ndarray[Any, Any]]:
         OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error: the file is missing or invalid.
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    opened = np.load(file, allow_pickle=False)
+    try:
+        opened = np.load(file, allow_pickle=False)
+    except ValueError as error:  # NumPy takes any other file for a pickle, and advises to load it
+        raise ValueError("It is not an NPZ file.") from error
     if not isinstance(opened, np.lib.npyio.NpzFile):
         raise ValueError("It holds one array without a name.")
     with opened as held:

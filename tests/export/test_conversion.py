@@ -146,7 +146,7 @@ def test_message_names_an_op_that_the_converter_does_not_support(tmp_path):
     module.spectrum = spectrum
     tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": spectrum})
     with pytest.raises(
-        UsageError, match=r"cannot be converted to onnx, because .*BesselI0e.*Try --to openvino or --to litert"
+        UsageError, match=r"cannot be converted to onnx, because .*BesselI0e.*Try --to litert or --to openvino"
     ):
         convert(tmp_path / "model", "onnx")
     assert leftovers(tmp_path / "model") == []

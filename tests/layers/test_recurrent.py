@@ -326,3 +326,24 @@ def test_no_random_numbers_are_drawn_outside_training(kind):
     assert all((a == b.numpy()).all() for a, b in zip(before, layer.variables, strict=True))
     layer(x, training=True)
     assert any((a != b.numpy()).any() for a, b in zip(before, layer.variables, strict=True))
+
+
+@pytest.mark.parametrize("layer", [lstm_gru.LSTM, lstm_gru.GRU])
+def test_a_kernel_in_bfloat16_gets_float32(layer, monkeypatch):
+    """On an H200, the gradients of cuDNN's LSTM and GRU in bfloat16 are off by 100 %, with Keras 3.15 and TensorFlow 2.21."""
+    seen = {}
+
+    def kernel(self, sequences, initial_state, mask, training=False):
+        weight = tf.convert_to_tensor(self.cell.kernel)
+        seen.update(sequences=sequences.dtype, state=tf.nest.flatten(initial_state)[0].dtype, weight=weight.dtype)
+        outputs = sequences[:, :, :4]
+        return outputs[:, -1], outputs, [tf.cast(state, outputs.dtype) for state in tf.nest.flatten(initial_state)]
+
+    monkeypatch.setattr(layer.__mro__[2], "inner_loop", kernel)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: ["a GPU"])
+    tested = layer(4, return_sequences=True, dtype="mixed_bfloat16")
+    outputs = tested(np.zeros((2, 5, 6), np.float32), training=True)
+    assert outputs.dtype == tf.bfloat16
+    assert set(seen.values()) == {tf.float32}
+    tested.use_cudnn = False
+    assert tested(np.zeros((2, 5, 6), np.float32), training=True).dtype == tf.bfloat16  # by the loops of this package

@@ -57,6 +57,12 @@ def test_tolerance_grows_with_sensitivity_at_low_precision():
     assert judge(made(), run, Check("any", bits=11, loss=1), "gpu", sensitivity=1.2e-4)[0] == "failed"
 
 
+def test_tolerance_of_the_loss_grows_with_its_sensitivity():
+    run = made(losses={"loss": 2.1, "val_loss": 1.0})  # 5 % from the reference
+    for bits, verdict in ((8, "passed"), (20, "failed")):
+        assert judge(made(), run, Check("any", bits=bits, loss=0.01), "gpu", 0, 1e-3)[0] == verdict, bits
+
+
 def test_rounding_equals_bfloat16():
     values = np.random.default_rng(0).normal(size=1000).astype(np.float32) * 1e-3
     assert np.array_equal(

@@ -348,6 +348,20 @@ def test_live_outputs_use_full_precision_and_restore_the_setting(model, prepared
     assert enabled()
 
 
+def test_a_model_that_computes_something_else_on_a_gpu_is_not_exported(model, prepared, monkeypatch):
+    inner = model.layers[-1]
+    monkeypatch.setattr(inner, "use_cudnn", "auto", raising=False)
+    honest = inner.call
+    monkeypatch.setattr(inner, "call", lambda x, **_: honest(x) * (1 if inner.use_cudnn is False else 0.9))
+    live.golden(model, prepared.interface)  # computed without cuDNN
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: ["a GPU"])
+    with pytest.raises(
+        UsageError, match=r"something else on the GPU, where it was trained, than on the CPU: .* differs by"
+    ):
+        live.golden(model, prepared.interface)
+    assert inner.use_cudnn == "auto"
+
+
 # ---------------------------------------------------------------- path resolution
 
 

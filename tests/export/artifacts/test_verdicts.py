@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import zoo
 from artifact_parts import golden
@@ -19,6 +20,8 @@ from zoo.errors import UsageError
 from zoo.export import artifact_paths
 from zoo.export.standalone import arrays, compare
 from zoo.export.verification import Verification, check, verify
+from zoo.scripts import predict
+from zoo.scripts.console import run_command
 
 
 @pytest.fixture
@@ -168,8 +171,40 @@ def test_a_dirty_or_dead_process_fails_verification(base, tmp_path, monkeypatch)
 @pytest.mark.parametrize("name", ["golden.npz", "zoo.json"])
 def test_verification_requires_the_golden_files(copy, name):
     (copy / "assets.extra" / name).unlink()
-    with pytest.raises(UsageError, match=rf"has no assets.extra/{name}, so there is nothing to compare with"):
-        verify(copy, runtimes=())
+    assert failed(verify(copy, runtimes=())) == {
+        "SHA256SUMS": f"assets.extra/{name} is missing",
+        f"assets.extra/{name}": "missing, so there is nothing to compare the outputs with; `zoo export` writes this file",
+    }
+
+
+def test_a_damaged_golden_file_gets_no_advice_to_load_a_pickle(copy):
+    (copy / "assets.extra" / "golden.npz").write_bytes(b"no archive")
+    found = failed(verify(copy, runtimes=()))
+    assert found["SHA256SUMS"] == "assets.extra/golden.npz was changed"
+    assert found["replay in a clean process"] == "ValueError: It is not an NPZ file."
+
+
+def test_changed_artifacts_are_not_converted_and_predict_warns(copy, capsys):
+    labels = copy / "assets" / "labels.txt"
+    labels.write_text("".join(reversed(labels.read_text().splitlines(keepends=True))))
+    with pytest.raises(
+        UsageError, match=r"is not converted, because it has changed since its export: assets/labels.txt was"
+    ):
+        zoo.export.convert(copy, "onnx")
+    png = copy.parent / "image.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(png)
+    assert run_command(predict.command, [str(copy), str(png)]) == 0
+    assert (
+        "has changed since its export: assets/labels.txt was changed. Its answers may be wrong"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_damaged_graph_is_reported_in_one_sentence(copy):
+    graph = copy / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes().replace(b"^StatefulPartitionedCall", b"^StatefulQartitionedCall"))
+    with pytest.raises(UsageError, match=r"cannot be loaded: .* Run `zoo verify .*` to find the cause"):
+        zoo.export.load(copy)
 
 
 def test_reading_a_missing_verdict_is_rejected(copy):

@@ -12,12 +12,15 @@ between steps, `reset_after=False`), and if there is a GPU kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import layers
+from keras.src.backend import AutocastScope
 
 from zoo.layers.recurrent import inference_loops, training_loops
 
@@ -73,7 +76,8 @@ class LSTM(_DrawsToTrain, layers.LSTM):
         """Returns last output, all outputs and states, as Keras's layer does."""
         self._draw(training, sequences, initial_state)
         if not _has_a_loop(self, training):
-            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+            with _exact_kernel(self, sequences, initial_state) as (sequences, initial_state, finish):
+                return finish(super().inner_loop(sequences, initial_state, mask=mask, training=training))
         weights = [self.cell.kernel, self.cell.recurrent_kernel]
         kernel, recurrent_kernel = (_full(tf.convert_to_tensor(w)) for w in weights)
         if training:
@@ -126,7 +130,8 @@ class GRU(_DrawsToTrain, layers.GRU):
         """Returns last output, all outputs and states, as Keras's layer does."""
         self._draw(training, sequences, initial_state)
         if not _has_a_loop(self, training) or not self.reset_after:
-            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+            with _exact_kernel(self, sequences, initial_state) as (sequences, initial_state, finish):
+                return finish(super().inner_loop(sequences, initial_state, mask=mask, training=training))
         weights = [self.cell.kernel, self.cell.recurrent_kernel]
         kernel, recurrent_kernel = (_full(tf.convert_to_tensor(w)) for w in weights)
         input_bias = recurrent_bias = tf.zeros_like(kernel[0])
@@ -183,7 +188,31 @@ def _has_a_loop(layer: Any, training: Any) -> bool:
 
 def _has_a_kernel(layer: Any) -> bool:
     """Whether Keras would use a GPU kernel."""
-    return layer.use_cudnn is True or bool(tf.config.list_logical_devices("GPU"))
+    return layer.use_cudnn is True or (layer.use_cudnn == "auto" and bool(tf.config.list_logical_devices("GPU")))
+
+
+@contextlib.contextmanager
+def _exact_kernel(layer: Any, sequences: Any, states: Any) -> Iterator[tuple[Any, Any, Callable[[Any], Any]]]:
+    """Gives Keras's implementation float32 inputs, states and weights where it would call cuDNN in bfloat16, because the
+    gradients of that kernel are wrong. Yields inputs, states, and a function that returns results in the layer's type."""
+    uses_kernel = (
+        bool(tf.config.list_logical_devices("GPU"))
+        and layer.use_cudnn in (True, "auto")
+        and _is_usual(layer)
+        and layer.use_bias
+        and not (layer.unroll or layer.recurrent_dropout)
+        and getattr(layer, "reset_after", True)
+    )
+    if layer.compute_dtype != "bfloat16" or not uses_kernel:
+        yield sequences, states, lambda results: results
+        return
+    dtype = layer.compute_dtype
+    with AutocastScope(None):
+        yield (
+            _full(sequences),
+            tf.nest.map_structure(_full, states),
+            functools.partial(tf.nest.map_structure, lambda result: tf.cast(result, dtype)),
+        )
 
 
 def _is_usual(layer: Any) -> bool:

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from zoo.config import TrainConfig
 from zoo.config_checks import MIXING
+from zoo.kernels import without_cudnn
 from zoo.tasks import call_model
 from zoo.training.objective import ModelObjective
 from zoo.training.optimizers import Update
@@ -69,8 +70,21 @@ class Steps:
         self.train_rows: Any = self._trace_rows(finish, jit_compile) if finish else None
         self.test = self._trace_test(jit_compile)
 
+    def _unconverted(self, step: Callable[..., Any], jit_compile: bool) -> Any:
+        """A step as TensorFlow traces it: AutoGraph, which Keras's training leaves out too, takes seconds and changes
+        nothing."""
+        if not jit_compile:
+            return tf.autograph.experimental.do_not_convert(step)
+
+        @tf.function(jit_compile=True, autograph=False)
+        def compiled(*args: Any) -> Any:
+            with without_cudnn(self.model):
+                return step(*args)
+
+        return compiled
+
     def _trace_train(self, jit_compile: bool) -> Any:
-        replica_step = _unconverted(self._train_step, jit_compile)
+        replica_step = self._unconverted(self._train_step, jit_compile)
         dtype = keras.config.floatx()
 
         @tf.function(reduce_retracing=True)
@@ -85,7 +99,7 @@ class Steps:
         return run
 
     def _trace_test(self, jit_compile: bool) -> Any:
-        replica_step = _unconverted(self._test_step, jit_compile)
+        replica_step = self._unconverted(self._test_step, jit_compile)
 
         @tf.function(reduce_retracing=True)
         def run(iterator: Any, count: tf.Tensor) -> None:
@@ -97,7 +111,7 @@ class Steps:
 
     def _trace_rows(self, finish: Callable[..., tuple[Any, ...]], jit_compile: bool) -> Any:
         # XLA compiles the step alone: a whole loop of it would copy the columns at every step.
-        replica_step = _unconverted(self._train_step, jit_compile)
+        replica_step = self._unconverted(self._train_step, jit_compile)
         dtype = keras.config.floatx()
 
         @tf.autograph.experimental.do_not_convert
@@ -228,13 +242,6 @@ class Steps:
         outputs = call_model(self.model, inputs)
         sums = self._sums(targets, outputs, weights, training=False)
         self.objective.update_metrics(targets, outputs, weights, sums, self._penalty(sums[0][0]))
-
-
-def _unconverted(step: Callable[..., Any], jit_compile: bool) -> Any:
-    """A step as TensorFlow traces it: AutoGraph, which Keras's training leaves out too, takes seconds and changes nothing."""
-    if jit_compile:
-        return tf.function(step, jit_compile=True, autograph=False)
-    return tf.autograph.experimental.do_not_convert(step)
 
 
 def _gathered(columns: Any, rows: tf.Tensor) -> Any:

@@ -37,7 +37,18 @@ def part_of(module: str) -> str:
 # --- Imports ---------------------------------------------------------------------------------------------------------
 
 SLOW = ("tensorflow", "keras", "tensorflow_datasets", "matplotlib", "sklearn", "pandas")
-COMPUTING = ("layers", "training", "evaluation", "datasets", "export", "pipeline", "metrics", "lookup", "copies")
+COMPUTING = (
+    "layers",
+    "training",
+    "evaluation",
+    "datasets",
+    "export",
+    "pipeline",
+    "metrics",
+    "lookup",
+    "copies",
+    "kernels",
+)
 INSTANT = [
     name
     for name in FILES

@@ -23,15 +23,14 @@ def test_cudnn_is_off_inside_and_restored_after_an_error():
 
 def test_a_step_for_xla_is_traced_without_cudnn():
     model = keras.Sequential([keras.Input((5, 3)), keras.layers.LSTM(4)])
-    holder = type("Holder", (), {"model": model, "_unconverted": step.Steps._unconverted})()
     seen = []
 
     def record(x):
         seen.append(model.layers[0].use_cudnn)
         return x + 1
 
-    assert holder._unconverted(record, True)(tf.constant(1.0)).numpy() == 2
-    assert holder._unconverted(record, False)(tf.constant(1.0)).numpy() == 2
+    assert step._unconverted(model, record, True)(tf.constant(1.0)).numpy() == 2
+    assert step._unconverted(model, record, False)(tf.constant(1.0)).numpy() == 2
     assert seen == [False, "auto"]
 
 

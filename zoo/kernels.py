@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import keras
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    import keras
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def load(file: str | Path | IO[bytes]) -> dict[str, np.ndarray[Any, Any]]:
     try:
         opened = np.load(file, allow_pickle=False)
     except ValueError as error:  # NumPy takes any other file for a pickle, and advises to load it
-        raise ValueError("It is not an NPZ file.") from error
+        raise ValueError("It is not an NPZ file. Pass a file that `save` wrote.") from error
     if not isinstance(opened, np.lib.npyio.NpzFile):
         raise ValueError("It holds one array without a name.")
     with opened as held:

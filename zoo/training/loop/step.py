@@ -70,21 +70,8 @@ class Steps:
         self.train_rows: Any = self._trace_rows(finish, jit_compile) if finish else None
         self.test = self._trace_test(jit_compile)
 
-    def _unconverted(self, step: Callable[..., Any], jit_compile: bool) -> Any:
-        """A step as TensorFlow traces it: AutoGraph, which Keras's training leaves out too, takes seconds and changes
-        nothing."""
-        if not jit_compile:
-            return tf.autograph.experimental.do_not_convert(step)
-
-        @tf.function(jit_compile=True, autograph=False)
-        def compiled(*args: Any) -> Any:
-            with without_cudnn(self.model):
-                return step(*args)
-
-        return compiled
-
     def _trace_train(self, jit_compile: bool) -> Any:
-        replica_step = self._unconverted(self._train_step, jit_compile)
+        replica_step = _unconverted(self.model, self._train_step, jit_compile)
         dtype = keras.config.floatx()
 
         @tf.function(reduce_retracing=True)
@@ -99,7 +86,7 @@ class Steps:
         return run
 
     def _trace_test(self, jit_compile: bool) -> Any:
-        replica_step = self._unconverted(self._test_step, jit_compile)
+        replica_step = _unconverted(self.model, self._test_step, jit_compile)
 
         @tf.function(reduce_retracing=True)
         def run(iterator: Any, count: tf.Tensor) -> None:
@@ -111,7 +98,7 @@ class Steps:
 
     def _trace_rows(self, finish: Callable[..., tuple[Any, ...]], jit_compile: bool) -> Any:
         # XLA compiles the step alone: a whole loop of it would copy the columns at every step.
-        replica_step = self._unconverted(self._train_step, jit_compile)
+        replica_step = _unconverted(self.model, self._train_step, jit_compile)
         dtype = keras.config.floatx()
 
         @tf.autograph.experimental.do_not_convert
@@ -242,6 +229,19 @@ class Steps:
         outputs = call_model(self.model, inputs)
         sums = self._sums(targets, outputs, weights, training=False)
         self.objective.update_metrics(targets, outputs, weights, sums, self._penalty(sums[0][0]))
+
+
+def _unconverted(model: keras.Model, step: Callable[..., Any], jit_compile: bool) -> Any:
+    """A step as TensorFlow traces it: AutoGraph, which Keras's training leaves out too, takes seconds and changes nothing."""
+    if not jit_compile:
+        return tf.autograph.experimental.do_not_convert(step)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def compiled(*args: Any) -> Any:
+        with without_cudnn(model):
+            return step(*args)
+
+    return compiled
 
 
 def _gathered(columns: Any, rows: tf.Tensor) -> Any:

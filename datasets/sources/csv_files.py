@@ -20,20 +20,22 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
+import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.datasets.sources import csv_cells
 from zoo.errors import UsageError, did_you_mean, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from zoo.datasets.data import Data
-
-_MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
 
 
 @dataclasses.dataclass
@@ -85,43 +87,17 @@ class Table:
         """Returns a column as float64, missing values as NaN.
 
         Raises:
-            UsageError: a cell is not a finite number. The message gives its row.
+            UsageError: a cell is not a finite number, or points may separate thousands.
         """
-        import pandas as pd
-
-        cells = self.frame[column].str.strip()
-        cells = cells.mask(cells.str.lower().isin(_MISSING_NUMBERS), "nan")
-        values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64)
-        wrong = ~np.isfinite(values) & (cells != "nan").to_numpy()
-        if wrong.any():
-            at = int(np.flatnonzero(wrong)[0])
-            raise UsageError(
-                f"{self.path} row {self.frame.index[at] + 1}: {column} is {self.frame[column].iloc[at]!r}; expected "
-                f"{expected}. Correct it, or leave the cell empty."
-            )
-        return values
+        return csv_cells.numbers(self.path, self.frame[column], expected)
 
     def times(self) -> np.ndarray:
-        """Returns the time column as int64: numbers unchanged, and dates as seconds since 1970.
+        """Returns the time column, see `csv_cells.times`.
 
         Raises:
             UsageError: a cell is not a time.
         """
-        import pandas as pd
-
-        (column,) = self.columns["time"]
-        cells = self.frame[column].str.strip()
-        values = pd.to_numeric(cells, errors="coerce")
-        if values.notna().all():
-            return values.to_numpy(np.float64).astype(np.int64)
-        try:
-            moments = pd.to_datetime(cells, utc=True)
-        except (ValueError, OverflowError) as error:
-            raise UsageError(
-                f"{self.path}: {column} cannot be read as times: {one_line(error, 150)} Convert it to 2024-01-31 13:00, "
-                "say, or to numbers."
-            ) from error
-        return (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy().astype(np.int64)
+        return csv_cells.times(self.path, self.frame[self.columns["time"][0]])
 
 
 def read_bytes(path: Path) -> bytes:
@@ -134,30 +110,30 @@ def read_bytes(path: Path) -> bytes:
         raise UsageError(f"Cannot read {path}: {error.strerror}. {near} Pass csv:FILE.") from error
 
 
+_PACKED = {b"\x1f\x8b": "compressed with gzip", b"PK": "an Excel or ZIP file", b"\xd0\xcf\x11\xe0": "an Excel file"}
+_SEPARATORS = ",;\t|"
+
+
 def parse(path: Path, content: bytes) -> pd.DataFrame:
     """Returns all cells as texts. Duplicate column names and rows that are too long are errors, unlike in pandas."""
     import pandas as pd
 
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 at byte {error.start}. Convert it to UTF-8.") from error
-    if not text.strip():
-        raise UsageError(f"{path} is empty. Choose a file with a header and rows.")
-    separator = max(",;\t", key=lambda mark: len(_header(text, mark)))
-    header = [column.strip() for column in _header(text, separator)]
+    text, separator = _text(path, content)
+    separator = separator or _separator(text)
+    header = [column.strip() for column in next(_rows(text, separator), [])]
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise UsageError(f"{path} has two columns named {twice[0]!r}. Rename one of them.")
     try:
         frame = pd.read_csv(
-            io.StringIO(text.rstrip("\r\n") + "\n"),
+            io.StringIO(text),
             sep=separator,
             dtype=str,
             keep_default_na=False,
             na_filter=False,
             index_col=None,
             skip_blank_lines=len(header) > 1,  # in a file of one column an empty line is an empty cell
+            quoting=csv.QUOTE_MINIMAL if _quotes(path, text, separator, len(header)) else csv.QUOTE_NONE,
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UsageError(f"{path} cannot be read as CSV: {one_line(error, 200)} Correct that line.") from error
@@ -171,8 +147,69 @@ def parse(path: Path, content: bytes) -> pd.DataFrame:
     return frame.fillna("")
 
 
-def _header(text: str, separator: str) -> list[str]:
-    return next(csv.reader(io.StringIO(text), delimiter=separator), [])
+def _text(path: Path, content: bytes) -> tuple[str, str]:
+    """Returns the file's text, with a line break at its end, and the separator that Excel's first line `sep=;` names."""
+    for mark, what in _PACKED.items():
+        if content.startswith(mark):
+            raise UsageError(f"{path} is {what}. Unpack it, or save it as CSV UTF-8, and pass that file.")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UsageError(
+            f"{path} is UTF-16, not UTF-8. Save it as CSV UTF-8, or convert it with `iconv -f UTF-16 -t UTF-8`."
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} is not UTF-8 at byte {error.start}. Convert it to UTF-8; Excel calls this CSV UTF-8."
+        ) from error
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # the line breaks of old Macs
+    if not text.strip():
+        raise UsageError(f"{path} is empty. Choose a file with a header and rows.")
+    if text.lstrip().startswith(("{", "[{")):
+        raise UsageError(
+            f"{path} looks like JSON. Convert it with pandas: `read_json(FILE, lines=True).to_csv(NEW, index=False)`."
+        )
+    named = re.match(r"(?i)sep=(.)\r?\n", text)
+    return text[named.end() if named else 0 :].rstrip("\r\n") + "\n", named.group(1) if named else ""
+
+
+def _separator(text: str) -> str:
+    """Returns the mark that gives the first rows as many cells as the header; of several, the one with most cells."""
+
+    def fits(mark: str) -> tuple[bool, int]:
+        try:
+            header, *rows = itertools.islice(_rows(text, mark), 20)
+        except (csv.Error, ValueError):
+            return False, 0
+        alike = [len(row) == len(header) for row in rows if row]
+        return len(header) > 1 and all(alike), len(header)
+
+    return max(_SEPARATORS, key=fits)
+
+
+def _rows(text: str, separator: str, *, strict: bool = False) -> Any:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
+
+
+def _quotes(path: Path, text: str, separator: str, width: int) -> bool:
+    """Whether quotation marks enclose cells. If one is not closed, they are letters, as in many files separated by tabs;
+    otherwise the rows up to the next mark would become one cell."""
+    if '"' not in text:
+        return True
+    rows = _rows(text, separator, strict=True)
+    try:
+        for _ in rows:
+            pass
+    except csv.Error as error:
+        if all(line.count(separator) == width - 1 for line in text.replace("\r\n", "\n").split("\n") if line):
+            return False
+        raise UsageError(
+            f"{path} has a quotation mark that is not closed, or letters after a closing one, before line {rows.line_num}: "
+            f"{error}. Write two marks for one inside a cell, or correct that line."
+        ) from error
+    return True
 
 
 def describe_column(cells: pd.Series) -> dict[str, Any]:
@@ -180,7 +217,7 @@ def describe_column(cells: pd.Series) -> dict[str, Any]:
     import pandas as pd
 
     held = cells.str.strip()
-    empty = held.str.lower().isin(_MISSING_NUMBERS)
+    empty = held.str.lower().isin(csv_cells.MISSING_NUMBERS)
     values = pd.to_numeric(held[~empty], errors="coerce")
     if not len(values) or values.isna().any():
         return {"dtype": "string", "missing": int((held == "").sum())}
@@ -188,18 +225,28 @@ def describe_column(cells: pd.Series) -> dict[str, Any]:
     return {"dtype": "int64" if whole else "float64", "missing": int(empty.sum())}
 
 
+def _guess(frame: pd.DataFrame) -> dict[str, str]:
+    """The columns that look most like texts (the longest cells) and labels (the fewest values)."""
+    text = max(frame.columns, key=lambda column: frame[column].str.len().sum())
+    others = [column for column in frame.columns if column != text] or [text]
+    values = {column: frame[column].nunique() for column in others}
+    return {"text": text, "label": min(others, key=lambda column: (values[column] < 2, values[column]))}
+
+
 def match(
-    path: Path, header: list[str], columns: Mapping[str, str | list[str]] | None, layouts: Mapping[str, Any]
+    path: Path, frame: pd.DataFrame, columns: Mapping[str, str | list[str]] | None, layouts: Mapping[str, Any]
 ) -> tuple[Any, dict[str, list[str]]]:
     """Returns the layout that fits the keys, and the columns of every key."""
+    header = list(frame.columns)
     keys = sorted({key for layout in layouts.values() for key in layout.keys})
     if columns is None:
         fitting = [layout for layout in layouts.values() if set(layout.required) <= set(header)]
         layout = max(fitting, key=lambda layout: len(layout.required), default=None)
         if layout is None:
             raise UsageError(
-                f"{path} has the columns {', '.join(header)}, which fit no task. "
-                f"Pass columns={{'text': {header[0]!r}, 'label': {header[-1]!r}}}, say; the keys are {', '.join(keys)}."
+                f"{path} has the columns {', '.join(header)}, which fit no task; its first line must name the columns. "
+                f"Pass --data.columns '{json.dumps(_guess(frame), ensure_ascii=False)}', say, or columns=... in Python; "
+                f"the keys are {', '.join(keys)}."
             )
         rivals = [other.task for other in fitting if len(other.required) == len(layout.required)]
         if len(rivals) > 1:

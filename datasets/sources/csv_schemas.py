@@ -11,13 +11,18 @@ from typing import Any
 import numpy as np
 
 from zoo.datasets.data import Data
-from zoo.datasets.sources import csv_files
+from zoo.datasets.sources import csv_cells, csv_files
 from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.in_memory import Rows, check_images, features_of, positive, texts, useful_lags, window_splits
 from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import digest, divide_users_by_time, duplicates, sentence_groups
 from zoo.errors import UsageError, did_you_mean
+
+_MOST_GAPS = 0.2
+"""Largest share of steps that can be gaps. With more, times are uneven, such as the 1st and 10th of every month."""
+_FEW = 20
+"""Up to this number of rows, nearly as many labels as rows are no mistake."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +80,13 @@ def _splits(table: Table, picked: list[int] | None = None) -> list[str] | None:
 
 def _labels(table: Table, labels: list[str]) -> tuple[str, ...]:
     classes = tuple(sorted(set(labels)))
-    check_classes(f"{table.path} column {table.columns['label'][0]}", classes)
+    (column,) = table.columns["label"]
+    check_classes(f"{table.path} column {column}", classes)
+    if len(labels) > _FEW and 2 * len(classes) > len(labels):
+        raise UsageError(
+            f"{table.path} column {column} has {len(classes):,} different labels in {len(labels):,} rows, {labels[0]!r} for "
+            "example; expected several rows of every label. Choose another column as label."
+        )
     return classes
 
 
@@ -240,14 +251,22 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
             raise UsageError(f"{table.path} row {row}: the time occurs twice. Leave one row per time.")
         usual = np.median(gaps) if len(gaps) else 0
         # The threshold is above the ratio of the longest month to the shortest; a step twice as long is a missing row.
-        table.about["gaps"] = int((gaps > 1.5 * usual).sum())
+        longer = int((gaps > 1.5 * usual).sum())
+        table.about["gaps"] = longer if longer <= _MOST_GAPS * len(gaps) else 0  # otherwise the steps are uneven
+    else:
+        for column in table.frame.columns.difference(channels):
+            if csv_cells.runs_backwards(table.frame[column]):
+                raise UsageError(
+                    f'{table.path}: the rows run backwards in time, as {column} says. Add "time": "{column}" to the '
+                    "columns, which sorts them."
+                )
     if np.isnan(values[:, 0]).all():
         raise UsageError(f"{table.path} has no number in {quantity}. Choose another column.")
     missing = int(np.isnan(values[:, 0]).sum())
     if missing:
         table.about["left_out"]["missing values to forecast, and the windows with them"] = missing
     if table.about.get("gaps"):
-        table.about["left_out"]["gaps in the times; add the missing rows"] = table.about["gaps"]
+        table.about["left_out"]["steps of the time that are too long; add the missing rows"] = table.about["gaps"]
     splits = window_splits(name, values, window, horizon)
     lags = useful_lags({"the steps before": horizon}, window, horizon)
     return Data(
@@ -309,7 +328,7 @@ def read_csv(
     """
     content = csv_files.read_bytes(path)
     frame = csv_files.parse(path, content)
-    layout, chosen = csv_files.match(path, list(frame.columns), columns, LAYOUTS)
+    layout, chosen = csv_files.match(path, frame, columns, LAYOUTS)
     about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
     table = Table(path, frame, chosen, about)
     source = f"file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"

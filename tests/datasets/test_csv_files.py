@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import datetime
+import gzip
 import io
 import re
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import zoo
@@ -155,7 +157,9 @@ def test_ratings_are_read_from_a_csv(tmp_path):
     assert message(write(tmp_path / "b.csv", wrong)).endswith(
         "b.csv row 14: rating is 'good'; expected a rating in numbers. Correct it, or leave the cell empty."
     )
-    assert "time cannot be read as times" in message(write(tmp_path / "c.csv", content.replace("2024-01-15", "once")))
+    assert "which cannot be read as a time of the same form" in message(
+        write(tmp_path / "c.csv", content.replace("2024-01-15", "once"))
+    )
 
 
 def test_a_series_to_forecast_is_read_from_a_csv(tmp_path):
@@ -260,9 +264,10 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
         (
             "message,kind\na,b\n",
             None,
-            "has the columns message, kind, which fit no task. Pass columns={'text': 'message', 'label': "
-            "'kind'}, say; the keys are forecast, image, item_id, label, rating, sentence, sequence, series, split, tags, "
-            "text, text_pair, time, title, tokens, translation, user_id.",
+            "has the columns message, kind, which fit no task; its first line must name the columns. "
+            """Pass --data.columns '{"text": "message", "label": "kind"}', say, or columns=... in Python; """
+            "the keys are forecast, image, item_id, label, rating, sentence, sequence, series, split, tags, text, "
+            "text_pair, time, title, tokens, translation, user_id.",
         ),
         (
             "text,label,translation\na,b,c\n",
@@ -284,7 +289,17 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
             None,
             "is too small to split: {'train': 2, 'validation': 0, 'test': 0}. Choose one with m",
         ),
-        ('text,label\n"a,b\nc,d\n', None, "Correct that line."),
+        ('text,label\n"a, b,c\nc,d\n', None, "Write two marks for one inside a cell, or correct that line."),
+        (
+            '{"text": "a", "label": "b"}\n',
+            None,
+            "looks like JSON. Convert it with pandas: `read_json(FILE, lines=True)",
+        ),
+        (
+            "text,label\n" + "".join(f"text {i},{i}.5\n" for i in range(40)),
+            None,
+            "column label has 40 different labels in 40 rows, '0.5' for example; expected several rows of every label.",
+        ),
     ],
 )
 def test_invalid_csv_files_are_rejected(tmp_path, content, columns, end):
@@ -301,12 +316,81 @@ def test_unreadable_files_and_options_are_rejected(tmp_path):
     assert "Is a directory" in message(f"csv:{tmp_path}")
     assert message("csv:") == "Data set 'csv:' has no path. Pass csv:PATH."
     (tmp_path / "latin.csv").write_bytes("text,label\né,a\n".encode("latin-1"))
-    assert message(f"csv:{tmp_path}/latin.csv").endswith("latin.csv is not UTF-8 at byte 11. Convert it to UTF-8.")
+    assert message(f"csv:{tmp_path}/latin.csv").endswith(
+        "latin.csv is not UTF-8 at byte 11. Convert it to UTF-8; Excel calls this CSV UTF-8."
+    )
     (tmp_path / "wide.csv").write_bytes("text,label\na,a\n".encode("utf-16"))
-    assert message(f"csv:{tmp_path}/wide.csv").endswith("is not UTF-8 at byte 0. Convert it to UTF-8.")
+    assert "is UTF-16, not UTF-8. Save it as CSV UTF-8, or convert it with `iconv" in message(
+        f"csv:{tmp_path}/wide.csv"
+    )
+    (tmp_path / "packed.csv").write_bytes(gzip.compress(b"text,label\na,a\n"))
+    assert "is compressed with gzip. Unpack it" in message(f"csv:{tmp_path}/packed.csv")
     name = write(tmp_path / "ok.csv", "text,label\n" + "".join(f"t{i},{'ab'[i % 2]}\n" for i in range(40)))
     assert message(name, window=3) == f"Data set '{name}' is for text_classification and takes no window. Leave it out."
     assert message(name, manual_dir=str(tmp_path / "none")).startswith(f"manual_dir {tmp_path}/none is not a folder.")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("text|label\n", "|"),
+        ("sep=;\ntext;label\n", ";"),
+        ("text;label\r", ";"),
+        ("text,label\n", ","),
+    ],
+)
+def test_separators_and_line_breaks_of_other_programs_are_read(tmp_path, before, after):
+    end = before[-1]
+    lines = [
+        f"bad, or; not {i}{after}{'ab'[i % 2]}" if after == "|" else f"bad {i}{after}{'ab'[i % 2]}" for i in range(40)
+    ]
+    (tmp_path / "a.csv").write_bytes((before + end.join(lines)).encode())
+    found = sorted(words(e) for e in rows(zoo.datasets.load(f"csv:{tmp_path}/a.csv")))
+    assert found == sorted(line.split(after)[0] for line in lines)
+
+
+def test_the_separator_is_the_one_that_all_rows_have(tmp_path):
+    lines = "".join(f"film {i},{'ab'[i % 2]}\n" for i in range(40))
+    name = write(tmp_path / "a.csv", "text (a; b; c),label\n" + lines)
+    data = zoo.datasets.load(name, columns={"text": "text (a; b; c)", "label": "label"})
+    assert sum(sizes(data)) == 40
+
+
+def test_a_quotation_mark_that_is_not_closed_is_a_letter_or_an_error(tmp_path):
+    lines = [f"{chr(34) if i % 30 == 0 else ''}film {i}\t{'ab'[i % 2]}" for i in range(120)]
+    data = zoo.datasets.load(write(tmp_path / "a.tsv", "text\tlabel\n" + "\n".join(lines)))
+    assert sorted(words(e) for e in rows(data)) == sorted(line.split("\t")[0] for line in lines)
+    lines[7] = "film\t7\ta"
+    assert "has a quotation mark that is not closed" in message(
+        write(tmp_path / "b.tsv", "text\tlabel\n" + "\n".join(lines))
+    )
+
+
+def test_a_long_first_line_is_read(tmp_path):
+    lines = [f"{'x' * 200_000}{i},{'ab'[i % 2]}" for i in range(40)]
+    assert sum(sizes(zoo.datasets.load(write(tmp_path / "a.csv", "text,label\n" + "\n".join(lines))))) == 40
+    assert "has the columns" in message(write(tmp_path / "b.csv", "\n".join(lines)))
+
+
+def test_rows_that_run_backwards_in_time_are_rejected(tmp_path):
+    days = pd.date_range("2024-01-01", periods=80).strftime("%d.%m.%Y")[::-1]
+    content = "Datum,sold\n" + "".join(f"{day},{i}\n" for i, day in enumerate(days))
+    name, columns = write(tmp_path / "a.csv", content), {"forecast": "sold"}
+    options = {"window": 8, "horizon": 2}
+    assert 'run backwards in time, as Datum says. Add "time": "Datum" to the columns' in message(
+        name, columns=columns, **options
+    )
+    data = zoo.datasets.load(name, columns={**columns, "time": "Datum"}, **options)
+    assert data.about["left_out"] == {}
+
+
+def test_uneven_times_are_no_gaps(tmp_path):
+    months = pd.period_range("2020-01", periods=40, freq="M")
+    days = sorted(month.start_time + pd.Timedelta(days=d) for month in months for d in (0, 9))
+    content = "time,sold\n" + "".join(f"{day:%Y-%m-%d},{i}\n" for i, day in enumerate(days))
+    columns = {"forecast": "sold", "time": "time"}
+    data = zoo.datasets.load(write(tmp_path / "a.csv", content), columns=columns, window=8, horizon=2)
+    assert data.about["left_out"] == {}
 
 
 def test_random_cells_survive_a_round_trip(tmp_path):

@@ -284,3 +284,21 @@ def test_unknown_builder_raises_attribute_error():
     assert not hasattr(zoo, "build_nothing_model")
     with pytest.raises(AttributeError, match=r"Unknown model 'cn'. Did you mean 'cnn'"):
         _ = zoo.build_cn_model
+
+
+def test_packages_that_readmes_name_need_no_import_of_their_own(run_python):
+    names = (
+        "checkpoints",
+        "datasets",
+        "evaluation",
+        "export",
+        "layers",
+        "metrics",
+        "pipeline",
+        "scores",
+        "tasks",
+        "training",
+    )
+    source = "import sys, zoo\nfor name in sys.argv[1:]:\n    print(getattr(zoo, name).__name__)\nzoo.evaluation.register_report"
+    done = run_python(source, *names, kind="tensorflow")
+    assert done.stdout.split() == [f"zoo.{name}" for name in names]

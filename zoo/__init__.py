@@ -47,6 +47,18 @@ __all__ = [
     "train",
 ]
 
+_PACKAGES = (
+    "checkpoints",
+    "datasets",
+    "evaluation",
+    "export",
+    "layers",
+    "metrics",
+    "pipeline",
+    "scores",
+    "tasks",
+    "training",
+)
 _LAZY = {
     "cross_validate": "zoo.pipeline",
     "evaluate": "zoo.evaluation",
@@ -58,7 +70,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("datasets", "export", "pipeline"):
+    if name in _PACKAGES:
         return importlib.import_module(f"zoo.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)

@@ -38,15 +38,21 @@ _SUM_TOLERANCE = 1e-3
 
 
 def check_probabilities(outputs: Mapping[str, Any]) -> None:
-    """Checks that the output named `probabilities` holds probabilities.
+    """Checks that the output named `probabilities` holds probabilities, and that one named `logits` does not.
 
     Args:
         outputs: a model's outputs by name, NumPy arrays. The last axis is the classes. A single unit, as after a sigmoid,
             must be from 0 to 1, and its sum is not checked.
 
     Raises:
-        UsageError: a value is outside of 0 to 1, or a sum is not 1.
+        UsageError: a probability is outside of 0 to 1, or a sum is not 1; or all logits are from 0 to 1 with sums of 1.
     """
+    logits = np.asarray(outputs.get("logits", np.zeros((1, 1))), np.float64)
+    if logits.shape[-1] > 1 and logits.min() >= 0 and (np.abs(logits.sum(-1) - 1) < _SUM_TOLERANCE).all():
+        raise UsageError(
+            "The layer 'logits' has values from 0 to 1 with sums of 1, so they are probabilities already, and another "
+            "softmax would follow. Name the layer 'probabilities', or remove its softmax, and train the model again."
+        )
     values = np.asarray(outputs.get("probabilities", np.ones((1, 1))), np.float64)
     sums = values.sum(-1) if values.shape[-1] > 1 else np.ones(1)
     low, high = float(values.min()), float(values.max())

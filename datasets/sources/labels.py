@@ -33,12 +33,17 @@ def numbered(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
 
 
 def check_classes(where: str, classes: Sequence[str]) -> None:
-    """Checks that there are at least two classes.
+    """Checks that there are at least two classes, and that their names can be lines of labels.txt.
 
     Raises:
-        UsageError: there are fewer than two classes.
+        UsageError: there are fewer than two classes, or a name is blank or has a line break.
     """
     if len(classes) < 2:
         raise UsageError(
             f"{where} has only one class, {classes[0]!r}; expected two or more. Choose another column or folder."
         )
+    for name in classes:
+        if not name.strip() or "\n" in name or "\r" in name:
+            raise UsageError(
+                f"{where} has the class {name!r}; expected names that are not blank and have no line break. Rename it."
+            )

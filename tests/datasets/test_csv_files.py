@@ -253,6 +253,11 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
             None,
             "column label has only one class, 'b'; expected two or more. Choose another column or folder.",
         ),
+        (
+            'text,label\na,"x\ny"\nc,b\n',
+            None,
+            "column label has the class 'x\\ny'; expected names that are not blank and have no line break. Rename it.",
+        ),
         ("text,label\n,b\nc,\n", None, "rows without label': 1}. Choose a file with values in text, label."),
         ("text,label\na,b\nc,d,e\n", None, "Expected 2 fields in line 3, saw 3 Correct that line."),
         (

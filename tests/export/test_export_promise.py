@@ -229,6 +229,16 @@ def test_logits_named_probabilities_are_rejected(prepared, arrays, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_probabilities_named_logits_are_rejected(prepared, tmp_path):
+    first = classifier()
+    outputs = L.Activation("linear", name="logits")(first.layers[-1].output)
+    with pytest.raises(
+        UsageError, match=r"'logits' has values from 0 to 1 with sums of 1.*Name the layer 'probabilities'"
+    ):
+        zoo.export.save(keras.Model(first.inputs, outputs), prepared.interface, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_report_of_another_model_is_rejected(prepared, arrays, tmp_path):
     good = trained(classifier(), arrays)
     report = zoo.evaluate(good, prepared)

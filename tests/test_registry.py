@@ -287,7 +287,7 @@ def test_unknown_builder_raises_attribute_error():
 
 
 def test_packages_that_readmes_name_need_no_import_of_their_own(run_python):
-    names = (
+    names = [
         "checkpoints",
         "datasets",
         "evaluation",
@@ -298,7 +298,12 @@ def test_packages_that_readmes_name_need_no_import_of_their_own(run_python):
         "scores",
         "tasks",
         "training",
-    )
-    source = "import sys, zoo\nfor name in sys.argv[1:]:\n    print(getattr(zoo, name).__name__)\nzoo.evaluation.register_report"
+    ]
+    source = """
+        import sys, zoo
+        zoo.evaluation.register_report
+        for name in sys.argv[1:]:
+            print(getattr(zoo, name).__name__)
+    """
     done = run_python(source, *names, kind="tensorflow")
     assert done.stdout.split() == [f"zoo.{name}" for name in names]

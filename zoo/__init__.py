@@ -47,18 +47,10 @@ __all__ = [
     "train",
 ]
 
-_PACKAGES = (
-    "checkpoints",
-    "datasets",
-    "evaluation",
-    "export",
-    "layers",
-    "metrics",
-    "pipeline",
-    "scores",
-    "tasks",
-    "training",
-)
+_PACKAGES = {
+    *("checkpoints", "datasets", "evaluation", "export", "layers"),
+    *("metrics", "pipeline", "scores", "tasks", "training"),
+}
 _LAZY = {
     "cross_validate": "zoo.pipeline",
     "evaluate": "zoo.evaluation",

@@ -93,6 +93,7 @@ def run(
 
     from zoo import evaluation, training
     from zoo.datasets.interface import Interface
+    from zoo.datasets.sampling import describe_unknown
     from zoo.export import publishing
     from zoo.training.cluster import Workers
     from zoo.training.run_directory import in_use
@@ -109,8 +110,9 @@ def run(
     with strategy.scope(), training.precision(config.precision):
         network = prepared.build()
     if verbose:
-        where = f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else ""
-        print(f"{model}: {network.count_params():,} parameters on {data}{where}, run directory {directory}", flush=True)
+        many = f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else ""
+        where = f"{data}{many}, run directory {directory}{describe_unknown(prepared)}"
+        print(f"{model}: {network.count_params():,} parameters on {where}", flush=True)
     trained = training.train(
         network, prepared, config, run_directory=directory, overwrite=overwrite, verbose=verbose, callbacks=callbacks
     )
@@ -121,10 +123,8 @@ def run(
         report = evaluation.evaluate(network, prepared, directory=directory)
         if verbose:
             print(evaluation.summarize(report), flush=True)
-        saved = verification = None
-        if export:
-            interface = Interface.load(directory / "interface")  # the interface from the start of the run
-            saved, verification = _export(network, interface, directory, report, verbose)
+        begun = Interface.load(directory / "interface")  # the interface from the start of the run
+        saved, verification = _export(network, begun, directory, report, verbose) if export else (None, None)
     request = prepared.preprocessor.requests[prepared.task.signatures["serving_default"].requests[0]]
     return RunResult(directory, trained.history, report, saved, verification, request.typed)
 

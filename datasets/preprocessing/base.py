@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
+
+import numpy as np
 
 from zoo.registries import Registry
 
 if TYPE_CHECKING:
-    import numpy as np
     import tensorflow as tf
 
     from zoo.datasets.raw import RawData
@@ -24,12 +25,40 @@ Batch = tuple[Tensors, Tensors, Tensors]
 """Inputs, targets, and optional weights by the targets' names: each a dict of tensors with one row per example."""
 
 
+def object_array(values: Sequence[Any]) -> np.ndarray:
+    """Returns values, such as bytes, as an array of objects. NumPy's string types would drop a NUL at the end.
+
+    Example:
+        >>> object_array([b"a", b""]).tolist()
+        [b'a', b'']
+    """
+    column = np.empty(len(values), object)
+    column[:] = list(values)
+    return column
+
+
+class Unknown(NamedTuple):
+    """How a preprocessor marks a token that it does not know.
+
+    Attributes:
+        input: the model input of token numbers.
+        number: the number of the unknown token.
+        advice: what to try if many tokens are unknown.
+    """
+
+    input: str
+    number: int
+    advice: str
+
+
 class Preprocessor(Protocol):
     """The interface of a preprocessor. `register_preprocessor` adds one under its `kind`, the name that tasks use.
 
     A preprocessor may also have `redraw(inputs, targets, weights, key)`. It makes another batch from a training batch, and
     depends only on the batch and on the key, int64 (2,). Then every epoch has different batches, and a resumed run repeats
     them exactly.
+
+    One with a vocabulary may have `unknown`, an `Unknown`: then the share of unknown tokens is printed before training.
     """
 
     kind: ClassVar[str]

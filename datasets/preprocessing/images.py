@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from zoo.datasets.preprocessing.base import register_preprocessor
+from zoo.datasets.preprocessing.base import object_array, register_preprocessor
 from zoo.errors import UsageError
 from zoo.tasks import Request
 
@@ -199,9 +199,7 @@ class ImagePreprocessor:
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Encodes uint8 images as PNG, which is lossless."""
-        encoded = np.empty(len(examples), object)
-        encoded[:] = [tf.io.encode_png(example["image"]).numpy() for example in examples]
-        return {"image_bytes": encoded}
+        return {"image_bytes": object_array([tf.io.encode_png(example["image"]).numpy() for example in examples])}
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Images have no padding."""

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import lookup
-from zoo.datasets.preprocessing.base import register_preprocessor
+from zoo.datasets.preprocessing.base import object_array, register_preprocessor
 from zoo.errors import UsageError
 from zoo.tasks import Request
 
@@ -211,10 +211,7 @@ class InteractionPreprocessor:
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns raw examples as a client sends them: `user_id` and `item_id`, object arrays of bytes."""
-        requests = {name: np.empty(len(examples), object) for name in ("user_id", "item_id")}
-        for name, column in requests.items():
-            column[:] = [example[name] for example in examples]
-        return requests
+        return {name: object_array([example[name] for example in examples]) for name in ("user_id", "item_id")}
 
     def for_export(self, directory: Path) -> tuple[InteractionPreprocessor, list[Any]]:
         """Returns an equal preprocessor whose ids and titles are files in `directory`, and the objects to save with it.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from zoo.datasets.preprocessing.base import register_preprocessor
+from zoo.datasets.preprocessing.base import object_array, register_preprocessor
 from zoo.datasets.preprocessing.text import (
     FIRST_WORD,
     PADDING,
@@ -123,9 +123,8 @@ class TaggingPreprocessor(VocabularyPreprocessor):
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns sentences as a client sends them. If a data set has only words, they are joined with spaces."""
-        texts = np.empty(len(examples), object)
-        texts[:] = [e["text"] if e.get("text") else b" ".join(t for t in e["tokens"] if t) for e in examples]
-        return {"text": texts}
+        texts = (e["text"] if e.get("text") else b" ".join(t for t in e["tokens"] if t) for e in examples)
+        return {"text": object_array([*texts])}
 
 
 def forms(words: tf.Tensor) -> list[tf.Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import lookup, registry
-from zoo.datasets.preprocessing.base import register_preprocessor
+from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
 from zoo.errors import UsageError
 from zoo.tasks import Request
 
@@ -40,6 +40,13 @@ class VocabularyPreprocessor:
     max_length: int
     _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
     _tables: list[tf.lookup.StaticHashTable] = dataclasses.field(default_factory=list, compare=False, repr=False)
+
+    unknown: ClassVar[Unknown] = Unknown(
+        "token_ids",
+        UNKNOWN,
+        "Words are split at spaces and punctuation. Pass a larger vocab_size or more texts; for languages without spaces "
+        "between words, choose a model with subword tokens, such as bert.",
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", tuple(self.vocabulary))  # it is a list if it was read from a file
@@ -192,9 +199,7 @@ class TextPreprocessor(VocabularyPreprocessor):
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns texts of a data set as a client sends them."""
-        texts = np.empty(len(examples), object)
-        texts[:] = [example["text"] for example in examples]
-        return {"text": texts}
+        return {"text": object_array([example["text"] for example in examples])}
 
 
 def words(texts: tf.Tensor) -> tf.RaggedTensor:

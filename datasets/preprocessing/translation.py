@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import lookup
-from zoo.datasets.preprocessing.base import register_preprocessor
+from zoo.datasets.preprocessing.base import object_array, register_preprocessor
 from zoo.datasets.preprocessing.text import text_request
 from zoo.errors import UsageError
 from zoo.tasks import Request
@@ -169,9 +169,7 @@ class TranslationPreprocessor:
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns texts of a data set as a client sends them."""
-        texts = np.empty(len(examples), object)
-        texts[:] = [_bytes(example["text"]) for example in examples]
-        return {"text": texts}
+        return {"text": object_array([_bytes(example["text"]) for example in examples])}
 
     def for_export(self, directory: Path) -> tuple[TranslationPreprocessor, list[Any]]:
         """Returns an equal preprocessor whose vocabularies are files in `directory`, and the objects to save with it."""

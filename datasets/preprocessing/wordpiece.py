@@ -21,7 +21,7 @@ from zoo.checkpoints.wordpiece_files import (
     read_vocabulary,
     write_pieces,
 )
-from zoo.datasets.preprocessing.base import register_preprocessor
+from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
 from zoo.datasets.preprocessing.bert_text import Words
 from zoo.datasets.preprocessing.subwords import MOST_CHARACTERS, match
 from zoo.datasets.preprocessing.text import text_request, vocabulary_sizes
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zoo.datasets.raw import RawData
 
 _NAMES = ("token_ids", "token_type_ids", "padding_mask")
+_ADVICE = "Check that the vocabulary and its rules for splitting belong to these texts, or pass a larger vocab_size."
 _SHORTEST = 3
 """`[CLS]` and two `[SEP]`: the length of a pair of empty texts."""
 
@@ -134,6 +135,14 @@ class WordPiecePreprocessor:
         return {name: text_request(name) for name in names}
 
     @property
+    def unknown(self) -> Unknown:
+        """The token [UNK]."""
+        advice = (
+            "Check that the vocabulary and its rules for splitting belong to these texts, or pass a larger vocab_size."
+        )
+        return Unknown("token_ids", self.vocabulary.index(SPECIAL_TOKENS[1]), advice)
+
+    @property
     def limits(self) -> tuple[str, ...]:
         """How much of a text is used, how unknown words are treated, and which special tokens are recognised."""
         special = ", ".join(f"`{token}`" for token in SPECIAL_TOKENS if token in self.vocabulary)
@@ -178,10 +187,7 @@ class WordPiecePreprocessor:
         # Words beyond the maximum length cannot change the tokens before them, so a single text is split only that far. In
         # a pair, the lengths of both texts decide where each is truncated.
         if pairs is not None:
-            sizes = [tf.size(batch) for batch in checked]
-            alike = tf.debugging.assert_equal(*sizes, message="text and text_pair are batches of different sizes.")
-            with tf.control_dependencies([alike] if alike is not None else []):
-                checked = [tf.identity(batch) for batch in checked]
+            checked = _same_size(checked)
         both = tf.concat(checked, axis=0)
         pieces, counts, owners = self.pieces(both, room if pairs is None else -1)
         lengths = tf.math.unsorted_segment_sum(counts, owners, tf.size(both))
@@ -241,11 +247,7 @@ class WordPiecePreprocessor:
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns texts of a data set as a client sends them."""
-        requests = {}
-        for name in self.requests:
-            requests[name] = np.empty(len(examples), object)
-            requests[name][:] = [example[name] for example in examples]
-        return requests
+        return {name: object_array([example[name] for example in examples]) for name in self.requests}
 
     def for_export(self, directory: Path) -> tuple[Self, list[Any]]:
         """Returns an equal preprocessor whose vocabulary is `vocab.txt` in `directory`, and the objects to save with it."""
@@ -283,6 +285,13 @@ def _check_batch(raw: tf.Tensor) -> tf.Tensor:
             f"A text batch is {raw.dtype.name} of shape {raw.shape}; expected string (batch,). Pass a list."
         )
     return raw
+
+
+def _same_size(texts: list[tf.Tensor]) -> list[tf.Tensor]:
+    sizes = [tf.size(batch) for batch in texts]
+    alike = tf.debugging.assert_equal(*sizes, message="text and text_pair are batches of different sizes.")
+    with tf.control_dependencies([alike] if alike is not None else []):
+        return [tf.identity(batch) for batch in texts]
 
 
 def _longest_first(first: tf.Tensor, second: tf.Tensor, room: int) -> list[tf.Tensor]:

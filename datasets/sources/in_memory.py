@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.data import Data
+from zoo.datasets.preprocessing.base import object_array
 from zoo.datasets.raw import SPLITS, Feature, Split
 from zoo.datasets.sources.splitting import SHARES, divide
 from zoo.errors import UsageError, one_line
@@ -26,9 +27,7 @@ def texts(values: Sequence[str | bytes]) -> np.ndarray:
         >>> texts(["a", "é"]).tolist()
         [b'a', b'\\xc3\\xa9']
     """
-    column = np.empty(len(values), object)
-    column[:] = [value.encode("utf-8", "replace") if isinstance(value, str) else value for value in values]
-    return column
+    return object_array([value.encode("utf-8", "replace") if isinstance(value, str) else value for value in values])
 
 
 def split_of(columns: Mapping[str, Column], *, images: str | None = None, contents: Sequence[bytes] = ()) -> Split:

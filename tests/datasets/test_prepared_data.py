@@ -15,6 +15,7 @@ from dataset_arrays import SPLITS, columns, multiset, raw, scaled
 from zoo import registry
 from zoo.datasets.interface import Interface
 from zoo.datasets.raw import Feature
+from zoo.datasets.sampling import describe_unknown
 from zoo.datasets.split_reader import SplitReader
 
 
@@ -302,3 +303,19 @@ def test_a_folder_without_an_interface_is_rejected(tmp_path):
         zoo.UsageError, match=r"holds no interface.json. Pass the folder `interface` of a run that `zoo"
     ):
         Interface.load(tmp_path)
+
+
+def test_the_share_of_unknown_tokens_is_described(tmp_path):
+    sentences = [f"好书第{i}页内容{i * 7}完" for i in range(80)] + [f"good book {i % 3}" for i in range(80)]
+    lines = "".join(f"{sentence},{'ab'[i % 2]}\n" for i, sentence in enumerate(sentences))
+    (tmp_path / "a.csv").write_text("text,label\n" + lines, encoding="utf-8")
+    data = zoo.datasets.load(f"csv:{tmp_path / 'a.csv'}")
+    prepared = data.prepare("embedding_lstm")
+    known = set(prepared.preprocessor.vocabulary)
+    texts = [example["text"].decode() for example in data.validation.as_numpy_iterator()]
+    words = [word in known for text in texts for word in text.split()]  # no punctuation here
+    share = f"{words.count(False) / len(words):.1%}"
+    found = describe_unknown(prepared)
+    assert found.startswith(f"\nUnknown tokens: {share} in the validation split.")
+    assert ("That is a lot" in found) == (words.count(False) / len(words) > 0.3)
+    assert describe_unknown(zoo.datasets.load("digits").prepare("mlp")) == ""

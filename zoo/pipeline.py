@@ -120,9 +120,7 @@ def run(
         return RunResult(directory, trained.history, {}, None, None)
     network = trained.model
     with in_use(directory):
-        report = evaluation.evaluate(network, prepared, directory=directory)
-        if verbose:
-            print(evaluation.summarize(report), flush=True)
+        report = evaluation.evaluate_run(network, prepared, directory, verbose)
         begun = Interface.load(directory / "interface")  # the interface from the start of the run
         saved, verification = _export(network, begun, directory, report, verbose) if export else (None, None)
     request = prepared.preprocessor.requests[prepared.task.signatures["serving_default"].requests[0]]
@@ -133,11 +131,12 @@ def _prepare(
     model: str, data: str, model_arguments: Mapping[str, Any], data_arguments: Mapping[str, Any], workers: Workers
 ) -> Prepared:
     """Loads and prepares the data, on the chief first, because the workers of a machine may share the data folder."""
-    from zoo import datasets
+    from zoo import datasets, evaluation
 
     if not workers.chief:
         workers.wait()
     prepared = datasets.load(data, **data_arguments).prepare(model, **model_arguments)
+    evaluation.get_report(prepared.task.report)  # an unknown name is an error before training
     if workers.chief:
         workers.wait()
     return prepared
@@ -232,6 +231,7 @@ def _export(
     from zoo.export.extras.card import model_card
     from zoo.export.verification import Verification, verify
 
+    report = {} if "failure" in report else report
     base = directory / "saved_model"
     numbers = artifact_paths.versions(base)
     newest = base / str(numbers[-1] if numbers else 1)

@@ -1,6 +1,17 @@
 """Evaluation: metrics of a trained model next to baselines, and plots of its errors."""
 
-from zoo.evaluation.evaluator import evaluate, figures, headline, plot_files, summarize
-from zoo.evaluation.reports import Figure, ReportKind, register_report
+from zoo.evaluation.evaluator import evaluate, evaluate_run, figures, headline, plot_files, summarize
+from zoo.evaluation.reports import Figure, ReportKind, get_report, register_report
 
-__all__ = ["Figure", "ReportKind", "evaluate", "figures", "headline", "plot_files", "register_report", "summarize"]
+__all__ = [
+    "Figure",
+    "ReportKind",
+    "evaluate",
+    "evaluate_run",
+    "figures",
+    "get_report",
+    "headline",
+    "plot_files",
+    "register_report",
+    "summarize",
+]

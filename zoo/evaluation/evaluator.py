@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,7 @@ def evaluate(
     if changed:
         report["changed_data"] = changed
     report["headline"] = [dataclasses.asdict(figure) for figure in kind.headline(report)]
+    report = _finite(report)
     if directory is not None:
         directory = Path(directory)
         try:
@@ -69,7 +71,7 @@ def evaluate(
             suffix = _suffix(report)
             storage.write_json(directory / f"evaluation{suffix}.json", report)
             for name, draw in kind.plots.items():
-                draw(report, directory / "plots" / f"{name}{suffix}.png")
+                _draw(draw, report, directory / "plots" / f"{name}{suffix}.png")
         except OSError as error:
             raise UsageError(
                 f"Cannot write the report to {directory}: {one_line(error)}. Pass another folder."
@@ -77,9 +79,49 @@ def evaluate(
     return report
 
 
+def _finite(value: Any) -> Any:
+    """Returns a report with None in place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _draw(draw: Callable[[Report, Path], None], report: Report, file: Path) -> None:
+    """Draws a plot. One that cannot be drawn is named, and the others are drawn."""
+    try:
+        draw(report, file)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001, nothing that was computed may be lost because of a plot
+        print(f"The plot {file} could not be drawn: {type(error).__name__}: {one_line(error)}", flush=True)
+
+
+def evaluate_run(model: keras.Model, data: Prepared, directory: Path, verbose: int) -> Report:
+    """Evaluates the model of a run on the test split, and prints the summary. A report or summary that fails is named, and
+    nothing else of the run is lost: the report is then {"failure": REASON}."""
+    done = ""
+    try:
+        report = evaluate(model, data, directory=directory)
+        done = f" of {directory / 'evaluation.json'}"
+        if verbose:
+            print(summarize(report), flush=True)
+    except UsageError:
+        raise
+    except Exception as error:  # noqa: BLE001, such as a fault in a plugin's report
+        failure = f"The {'summary' if done else 'report'} {data.task.report!r}{done} failed: {type(error).__name__}: "
+        failure += one_line(error)
+        print(f"{failure}. The run goes on without it; `zoo evaluate {directory}` repeats it.", flush=True)
+        return report if done else {"failure": failure}
+    return report
+
+
 def plot_files(report: Mapping[str, Any], directory: str | Path) -> dict[str, Path]:
     """Returns the plots of a run by name, for its model card: its curves, and the plots of this report."""
     plots = Path(directory) / "plots"
+    if "split" not in report:
+        return {}
     suffix = _suffix(report)
     drawn = {name: plots / f"{name}{suffix}.png" for name in get_report(get_task(report["task"]).report).plots}
     return {name: file for name, file in {"curves": plots / "history.png", **drawn}.items() if file.is_file()}
@@ -104,6 +146,8 @@ def _suffix(report: Mapping[str, Any]) -> str:
 
 def headline(report: Report) -> list[Figure]:
     """Returns the metrics of a report for a table of results, each next to its baseline."""
+    if "failure" in report:
+        raise UsageError(f"{report['failure']}. Correct the report, and evaluate the run again.")
     return get_report(get_task(report["task"]).report).headline(report)
 
 

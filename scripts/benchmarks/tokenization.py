@@ -212,7 +212,8 @@ def command(argv: list[str]) -> int:
             if output:
                 FIGURES.write(figures(rows, data), output)
     length = statistics.mean(map(len, texts))
-    print(f"{data}: {len(texts):,} texts of {length:.0f} characters on average; {len(pieces):,} subword tokens.\n")
+    print(f"{data}: {len(texts):,} texts of {length:.0f} characters on average; {len(pieces):,} subword tokens.")
+    print(f"\n{FIGURES.table(figures(rows, data))}\n")
     for name, why in skipped.items():
         print(f"{CONTENDERS[name]}: skipped: {why}")
     print("\n".join(NOTES))

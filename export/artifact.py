@@ -254,9 +254,14 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
     def spec(tensor: Any, **more: Any) -> dict[str, Any]:
         return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list(), **{k: v for k, v in more.items() if v}}
 
+    described: Mapping[str, str] = getattr(interface.preprocessor, "described_inputs", {})
+
     def input_spec(key: str, tensor: Any) -> dict[str, Any]:
         raw = None if of_model else requests.get(key)  # model inputs may have the name of a request
-        return spec(tensor, kind=raw.kind if raw else "number", description=raw.description if raw else "")
+        if raw:
+            return spec(tensor, kind=raw.kind, description=raw.description)
+        single = next(iter(described.values()), "") if len(described) == len(inputs) == 1 else ""  # of any name
+        return spec(tensor, kind="number", description=described.get(key, single) if of_model else "")
 
     inputs, outputs = function.structured_input_signature[1], function.structured_outputs
     return {

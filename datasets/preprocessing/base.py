@@ -59,6 +59,9 @@ class Preprocessor(Protocol):
     them exactly.
 
     One with a vocabulary may have `unknown`, an `Unknown`: then the share of unknown tokens is printed before training.
+
+    `described_inputs` may say what the model inputs hold, by name, for the model card: units, ranges, the files that number
+    tokens or ids.
     """
 
     kind: ClassVar[str]

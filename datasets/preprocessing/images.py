@@ -102,6 +102,12 @@ class ImagePreprocessor:
         return {"image": self.shape}
 
     @property
+    def described_inputs(self) -> dict[str, str]:
+        """The range of the pixels."""
+        rows = ", one row of the image per step" if self.rows_as_steps else ""
+        return {"image": f"pixels from 0 (black) to 1 (white){rows}"}
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one model input: (height, width, channels), or (height, width x channels) for rows as steps."""
         if self.rows_as_steps:

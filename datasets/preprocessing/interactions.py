@@ -117,6 +117,12 @@ class InteractionPreprocessor:
         return {name: Request(name, "id", "string", (), note) for name, note in notes.items()}
 
     @property
+    def described_inputs(self) -> dict[str, str]:
+        """How users and items are numbered."""
+        files = {"user_ids": _USERS_FILE, "item_ids": _ITEMS_FILE}
+        return {name: f"line numbers of `assets/{file}`, from 0; 0 is unknown" for name, file in files.items()}
+
+    @property
     def limits(self) -> tuple[str, ...]:
         """Which users and items are known, and how unknown ones are treated."""
         return (

@@ -110,6 +110,17 @@ class SeriesPreprocessor:
         return {"series": Request("series", "series", "float32", shape, "a row for each step, NaN for a missing value")}
 
     @property
+    def described_inputs(self) -> dict[str, str]:
+        """How values are standardised."""
+        if self.horizon:
+            return {"series": "standardised values; `serving_default` makes them from values of the data"}
+        means, deviations = (", ".join(f"{v:.6g}" for v in part[:8]) for part in (self.means, self.deviations))
+        more = ", ..." if len(self.means) > 8 else ""
+        return {
+            "series": f"(value - mean) / deviation; means {means}{more}; deviations {deviations}{more}; NaN is missing"
+        }
+
+    @property
     def limits(self) -> tuple[str, ...]:
         """The valid content and length of a series, and what is rejected."""
         channels = f"{len(self.means)} channel{'s' * (len(self.means) != 1)}"

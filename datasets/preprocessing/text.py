@@ -62,6 +62,11 @@ class VocabularyPreprocessor:
         return {"text": text_request("text")}
 
     @property
+    def described_inputs(self) -> dict[str, str]:
+        """How words are numbered."""
+        return {"token_ids": f"line numbers of `assets/{VOCABULARY_FILE}`, from 0; 0 is padding, 1 an unknown word"}
+
+    @property
     def limits(self) -> tuple[str, ...]:
         """How much of a text is used, and how unknown words are treated."""
         return (

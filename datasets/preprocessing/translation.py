@@ -122,6 +122,11 @@ class TranslationPreprocessor:
         return {"text": text_request("text")}
 
     @property
+    def described_inputs(self) -> dict[str, str]:
+        """The numbers that are no tokens of a text."""
+        return dict.fromkeys(self.input_shapes, "token numbers; 0 is padding, 1 unknown, 2 the start, 3 the end")
+
+    @property
     def limits(self) -> tuple[str, ...]:
         """How much of a text is used, and how unknown characters are treated."""
         return (

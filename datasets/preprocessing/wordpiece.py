@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 _NAMES = ("token_ids", "token_type_ids", "padding_mask")
 _ADVICE = "Check that the vocabulary and its rules for splitting belong to these texts, or pass a larger vocab_size."
+_DESCRIBED = (
+    f"line numbers of `assets/{VOCABULARY_FILE}`, from 0",
+    "1 on the tokens of the second text, else 0",
+    "1 on tokens, 0 on padding",
+)
 _SHORTEST = 3
 """`[CLS]` and two `[SEP]`: the length of a pair of empty texts."""
 
@@ -133,6 +138,11 @@ class WordPiecePreprocessor:
         """`text`, string (batch,), UTF-8; for pairs also `text_pair`, of the same form."""
         names = ("text", "text_pair") if self.has_pairs else ("text",)
         return {name: text_request(name) for name in names}
+
+    @property
+    def described_inputs(self) -> dict[str, str]:
+        """How tokens are numbered, and what the other inputs mark."""
+        return dict(zip(_NAMES, _DESCRIBED, strict=True))
 
     @property
     def unknown(self) -> Unknown:

@@ -42,6 +42,7 @@ class Description:
             arguments = ", ".join(f"{k}={v}" for k, v in facts["model"]["arguments"].items())
             lines += [f"{facts['model']['name']} for {facts['task'].replace('_', ' ')}, with {arguments}"]
             lines += [f"trained on {facts['data'].get('name')}, licence {facts['data'].get('licence')}"]
+            lines += [f"source of the data: {facts['data'].get('source')}"]
         parameters = facts["parameters"]
         counted = "unknown number of parameters" if parameters is None else f"{parameters:,} parameters"
         lines += [f"{counted}, {_size(sum(facts['sizes'].values()))}", "", "Signatures"]
@@ -101,7 +102,7 @@ def describe(path: str | Path) -> Description:
             "data": facts.get("data", {}),
             "metrics": facts.get("metrics", {}),
             "portable_signature": facts.get("portable_signature"),
-            "signatures": _signatures(graph),
+            "signatures": _signatures(graph, facts.get("signatures", {})),
             "labels": _labels(directory),
             "parameters": facts.get("parameters", _parameters(graph)),
             "sizes": _sizes(directory),
@@ -122,7 +123,8 @@ def known_facts(directory: Path) -> dict[str, Any]:
         facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     except (OSError, ValueError, RecursionError):
         return {}
-    kinds = {"model": dict, "task": str, "data": dict, "metrics": dict, "portable_signature": str, "parameters": int}
+    kinds: dict[str, type] = {"model": dict, "task": str, "data": dict, "metrics": dict, "portable_signature": str}
+    kinds |= {"parameters": int, "signatures": dict}
     facts = facts if isinstance(facts, dict) else {}
     known = {name: facts[name] for name, kind in kinds.items() if isinstance(facts.get(name), kind)}
     model = known.get("model", {})
@@ -130,14 +132,20 @@ def known_facts(directory: Path) -> dict[str, Any]:
     return known if is_ours else {}
 
 
-def _signatures(graph: Any) -> dict[str, Any]:
-    def spec(info: Any) -> dict[str, Any]:
+def _signatures(graph: Any, declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns types and shapes from the graph, with the descriptions that zoo.json declares."""
+
+    def spec(info: Any, *place: str) -> dict[str, Any]:
         dims = [None if dim.size == -1 else dim.size for dim in info.tensor_shape.dim]
-        return {"dtype": operations.type_name(info), "shape": None if info.tensor_shape.unknown_rank else dims}
+        found = {"dtype": operations.type_name(info), "shape": None if info.tensor_shape.unknown_rank else dims}
+        text: Any = declared
+        for part in (*place, "description"):
+            text = text.get(part) if isinstance(text, dict) else None
+        return {**found, "description": text} if isinstance(text, str) and text else found
 
     return {
         name: {
-            side: {key: spec(info) for key, info in sorted(getattr(signature, side).items())}
+            side: {key: spec(info, name, side, key) for key, info in sorted(getattr(signature, side).items())}
             for side in ("inputs", "outputs")
         }
         for name, signature in sorted(graph.signature_def.items())
@@ -146,10 +154,11 @@ def _signatures(graph: Any) -> dict[str, Any]:
 
 
 def _shown(spec: Mapping[str, Any]) -> str:
+    text = f", {spec['description']}" if "description" in spec else ""
     if spec["shape"] is None:
-        return f"{spec['dtype']}, any shape"
+        return f"{spec['dtype']}, any shape{text}"
     first = ["batch"] if spec["shape"][:1] == [None] else [str(size) for size in spec["shape"][:1]]
-    return f"{spec['dtype']} ({', '.join([*first, *(str(size or 'any') for size in spec['shape'][1:])])})"
+    return f"{spec['dtype']} ({', '.join([*first, *(str(size or 'any') for size in spec['shape'][1:])])}){text}"
 
 
 def _labels(directory: Path) -> list[str]:

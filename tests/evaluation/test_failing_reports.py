@@ -39,7 +39,7 @@ def test_a_run_with_a_failing_report_is_exported(kind, tmp_path, capsys):
     assert result.verification.passed
     assert result.report == {"failure": "The report 'classification' failed: KeyError: 'forecast'"}
     assert "'forecast'. The run goes on without it; `zoo evaluate " in capsys.readouterr().out
-    with pytest.raises(UsageError, match="KeyError: 'forecast'. Correct the report, and evaluate the run again"):
+    with pytest.raises(UsageError, match=r"KeyError: 'forecast'. Correct the report, and evaluate the run again"):
         zoo.evaluation.headline(result.report)
 
 

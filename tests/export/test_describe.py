@@ -70,7 +70,9 @@ def test_an_artifact_is_described_without_dangerous_ops(saved):
     assert {finding.split(" ")[0] for finding in facts["machinery"]} == {
         *("SaveV2", "RestoreV2", "MergeV2Checkpoints", "InitializeTableFromTextFileV2"),
     }
-    assert facts["signatures"]["serving_default"]["inputs"] == {"text": {"dtype": "string", "shape": [None]}}
+    assert facts["signatures"]["serving_default"]["inputs"] == {
+        "text": {"dtype": "string", "shape": [None], "description": "UTF-8"}
+    }
     assert facts["labels"] == (saved / "assets" / "labels.txt").read_text().splitlines()
     assert facts["metrics"] == {"accuracy": 0.5, "split": "test"}
     assert facts["tensorflow"]["written_by"] == tf.__version__

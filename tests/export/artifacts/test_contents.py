@@ -101,7 +101,14 @@ def test_zoo_json_describes_the_artifact(base, model, report):
             "golden": {"inputs": "requests", "answers": "serving_default"},
         },
         "predict": {
-            "inputs": {"image": {"dtype": "float32", "shape": [None, 8, 8, 1], "kind": "number"}},
+            "inputs": {
+                "image": {
+                    "dtype": "float32",
+                    "shape": [None, 8, 8, 1],
+                    "kind": "number",
+                    "description": "pixels from 0 (black) to 1 (white)",
+                }
+            },
             "outputs": {"probabilities": probabilities},
             "shown": plain,
             "golden": {"inputs": "inputs", "answers": "predict"},
@@ -160,7 +167,8 @@ def test_labels_and_model_card_are_written(base, report):
     assert "Licence of the data: CC BY 4.0" in card
     assert "`hidden_units=[16]`" in card
     for row in (
-        "| `predict` | `image`: float32 (batch, 8, 8, 1) | `probabilities`: float32 (batch, 10) |",
+        "| `predict` | `image`: float32 (batch, 8, 8, 1), pixels from 0 (black) to 1 (white) "
+        "| `probabilities`: float32 (batch, 10) |",
         "| `features` | `image_bytes`: string (batch), a whole PNG, JPEG, BMP or GIF file "
         "| `features`: float32 (batch, 16) |",
     ):

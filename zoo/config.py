@@ -70,8 +70,8 @@ class TrainConfig:
         deterministic: Whether TensorFlow uses deterministic ops only. Two runs are then equal bit for bit.
         strategy: Devices that share a step. Auto selects all visible GPUs, or the workers of a cluster, or the CPU.
         replicas: Number of devices for mirrored. Null uses all. Without GPUs, the CPU is split into this many devices.
-        steps_per_call: Maximum number of steps in one compiled call. A call takes at most about a second. Callbacks and the
-            progress bar still see every step.
+        steps_per_call: Maximum number of steps in one compiled call. A call takes at most about a second. With a
+            callback that has a hook for every batch, a call has one step.
         jit_compile: Whether XLA compiles the step. Auto enables it for long runs of models that are known to be faster with
             it on a CPU.
         checkpoint_steps: Steps between checkpoints within an epoch. Null saves only at the end of each epoch.

@@ -20,6 +20,7 @@ from zoo.training.adaptations.collection import adapted
 from zoo.training.cluster import Workers, agree
 from zoo.training.data.user_data import wrap
 from zoo.training.data.user_losses import keep_compiled
+from zoo.training.loop.call_length import needs_every_batch
 from zoo.training.loop.computation import Computation
 from zoo.training.loop.loop import Loop
 from zoo.training.loop.selection import Selection, directions
@@ -80,7 +81,7 @@ def train(
         >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         >>> zoo.train(model, (images, labels), zoo.TrainConfig(epochs=5)).history[-1]
     """
-    config = config or TrainConfig()
+    config, callbacks = config or TrainConfig(), _callbacks(callbacks)
     data = _training_data(model, data, validation, config)
     if config.closed_form:
         config = dataclasses.replace(config, epochs=1)
@@ -97,7 +98,8 @@ def train(
     with contextlib.ExitStack() as open_parts:
         open_parts.enter_context(keep_compiled(model))
         adaptations = open_parts.enter_context(adapted(model, config))
-        computation = open_parts.enter_context(closing(Computation(model, data, config, adaptations)))
+        calls = _with_call_length(config, callbacks, verbose)
+        computation = open_parts.enter_context(closing(Computation(model, data, calls, adaptations)))
         known = directions(computation.metrics, validation=computation.has_validation)
         selection = Selection(config, data.objective.monitor, known)
         if verbose and adaptations.summary:
@@ -111,6 +113,27 @@ def train(
             open_parts.enter_context(closing(directory))
         loop = Loop(computation, adaptations, selection, directory, workers, callbacks, verbose)
         return open_parts.enter_context(closing(loop)).run()
+
+
+def _callbacks(given: Any) -> Sequence[keras.callbacks.Callback]:
+    """Returns the callbacks as a list; one alone is allowed, as in `fit`."""
+    callbacks = list(given) if isinstance(given, (list, tuple)) else [given]
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise UsageError(
+                f"callbacks has {callback!r}; expected objects of keras.callbacks.Callback. Pass [EarlyStopping()], say."
+            )
+    return callbacks
+
+
+def _with_call_length(config: TrainConfig, callbacks: Sequence[keras.callbacks.Callback], verbose: int) -> TrainConfig:
+    """Returns the settings with one step per call if a callback has a hook for every batch."""
+    names = [type(callback).__name__ for callback in callbacks if needs_every_batch(callback)]
+    if not names or config.steps_per_call == 1:
+        return config
+    if verbose:
+        print(f"{names[0]} is called at every batch, so a compiled call has one step, which is slower.", flush=True)
+    return dataclasses.replace(config, steps_per_call=1)
 
 
 def _examples(data: TrainingData, config: TrainConfig) -> dict[str, Any]:

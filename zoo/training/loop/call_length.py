@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import keras
+
 from zoo.training.cluster import Workers
 
 _CALL_SECONDS = 1.0  # about how long a call may take, so that signals are obeyed and progress is seen
@@ -46,3 +48,24 @@ class CallLength:
 
 def _fitting(seconds: float) -> int:
     return int(_CALL_SECONDS / max(seconds, 1e-6))
+
+
+_BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+
+
+def needs_every_batch(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback has a hook for every batch. Of Keras's own this depends on `save_freq`, `update_freq` and
+    `profile_batch`.
+
+    Example:
+        >>> needs_every_batch(keras.callbacks.ModelCheckpoint("x.keras", save_freq=4))
+        True
+        >>> needs_every_batch(keras.callbacks.ModelCheckpoint("x.keras"))
+        False
+    """
+    for hook in _BATCH_HOOKS:
+        owner = next((cls for cls in type(callback).__mro__ if hook in vars(cls)), keras.callbacks.Callback)
+        if hook in vars(callback) or not owner.__module__.startswith("keras."):
+            return True
+    often = getattr(callback, "save_freq", getattr(callback, "update_freq", "epoch")) != "epoch"
+    return often or bool(getattr(callback, "profile_batch", 0))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, one_line
+from zoo.training.protocols import TrainingData
 
 
 @contextlib.contextmanager
@@ -48,3 +51,20 @@ def explained(config: TrainConfig, strategy: tf.distribute.Strategy) -> Iterator
             f"Another worker was lost: {one_line(error, 200)} Start every worker again with the same command; the run "
             "resumes from its last checkpoint."
         ) from error
+
+
+def invalid_example(data: TrainingData) -> str:
+    """Returns a sentence about the first training example with NaN or infinity, empty if there is none. Where NaN marks a
+    missing value, inputs are not searched."""
+    nan_is_missing = math.isnan(getattr(getattr(data, "preprocessor", None), "padding", 0.0))
+    start = 0
+    for inputs, targets, _ in data.batches("train", 256):
+        named = {**({} if nan_is_missing else inputs), **targets}
+        for name, tensor in named.items():
+            values = np.asarray(tensor)
+            if values.dtype.kind != "f" or np.isfinite(values).all():
+                continue
+            place = np.argwhere(~np.isfinite(values))[0]
+            return f"Training example {start + place[0]} has {values[tuple(place)]} in {name}. Remove or replace such values."
+        start += len(next(iter(targets.values())))
+    return ""

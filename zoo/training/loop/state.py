@@ -14,6 +14,7 @@ from zoo.training.checkpoints import Checkpoints, assign_values, read_values
 from zoo.training.cluster import Workers
 from zoo.training.loop.callback_state import get_states, set_states
 from zoo.training.loop.computation import Computation
+from zoo.training.loop.failures import invalid_example
 from zoo.training.loop.selection import Selection
 from zoo.training.run_directory import RunDirectory
 
@@ -52,6 +53,7 @@ class RunState:
         if directory is not None:
             self.checkpoints = Checkpoints(directory.checkpoints, computation.config.keep_checkpoints)
         self._model, self._steps, self._epochs = computation.model, computation.steps, computation.config.epochs
+        self._data = computation.data
         self._variables = computation.variables
         self._callbacks, self._callback_states = callbacks, list[Any]()
         self._workers = workers
@@ -125,7 +127,7 @@ class RunState:
             kept = f" The last good checkpoint is in {self.directory.checkpoints}." if self.directory else ""
             raise UsageError(
                 f"The {wrong} is {logs[wrong]} at step {self.step} of epoch {self.epoch + 1}.{kept} "
-                "Try a lower learning_rate, a warm-up, or clip_norm=1.0."
+                f"{invalid_example(self._data) or 'Try a lower learning_rate, a warm-up, or clip_norm=1.0.'}"
             )
 
     def describe(self) -> str:

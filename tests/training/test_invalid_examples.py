@@ -21,7 +21,7 @@ def test_the_first_invalid_example_is_named():
     x = X.copy()
     x[431, -1] = np.nan
     with pytest.raises(
-        zoo.UsageError, match=r"The loss is nan .* Training example 431 has nan in x\. Remove or replace"
+        zoo.UsageError, match=r"The loss is nan .* Training example 431 has nan in keras_tensor\w*\. Remove or replace"
     ):
         zoo.train(compiled(), (x, X[:, :1]), zoo.TrainConfig(epochs=1), verbose=0)
 

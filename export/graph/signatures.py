@@ -188,7 +188,7 @@ def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Tenso
         if spec.features_layer not in layers:
             raise UsageError(
                 f"Model {model.name!r} has no layer {spec.features_layer!r}, which every {spec.name!r} has. "
-                f"Pass the model that prepared.build() or zoo.build({spec.name!r}, ...) made."
+                f"Name the layer before the last {spec.features_layer!r}, or pass a model that prepared.build() made."
             )
         inner = keras.Model(model.inputs, layers[spec.features_layer].output)
 

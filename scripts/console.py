@@ -105,11 +105,17 @@ def _type_name(hint: Any) -> str:
             [_type_name(a) for a in arguments if a is not type(None)] + ["null"] * (type(None) in arguments)
         )
     if origin is dict:
-        return f"a mapping of names to {_type_name(arguments[1]).removeprefix('a ')}s, such as '{{name: 2}}'"
+        example = "2" if arguments[1] in (int, float) else "text"
+        return f"a mapping of names to {_plural(arguments[1])}, such as '{{name: {example}}}'"
     if origin is not None and arguments:
-        return f"a list of {_type_name(arguments[0]).removeprefix('a ')}s"
+        return f"a list of {_plural(arguments[0])}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _plural(hint: Any) -> str:
+    name = _type_name(hint).removeprefix("a ")
+    return name if name.endswith("s") else f"{name}s"
 
 
 def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:

@@ -141,7 +141,7 @@ def test_unsupported_models_are_rejected(prepared, tmp_path):
         keras.Model(image, keras.layers.Dense(10, name="probabilities")(flat)),
         prepared.interface,
         tmp_path / "new",
-        r"has no layer 'features', which every 'mlp' has. Pass the model that prepared.build\(\) or zoo.build\('mlp', ",
+        r"has no layer 'features', which every 'mlp' has. Name the layer before the last 'features', or pass a model that",
     )
     assert_rejected(
         keras.Model([image, keras.Input((8, 8, 1))], first),

@@ -195,7 +195,7 @@ def test_moved_data_resumes_and_a_kill_leaves_no_outdated_report(finished, tmp_p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(zoo.evaluation, "evaluate", killed)
+        patch.setattr(zoo.evaluation, "evaluate_run", killed)
         with pytest.raises(KeyboardInterrupt):
             train(moved, tmp_path / "run", epochs=CONFIG["epochs"] + 1)
     assert not (tmp_path / "run" / "evaluation.json").exists(), "an export has no figures of the weights before"

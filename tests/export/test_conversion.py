@@ -12,7 +12,7 @@ import tensorflow as tf
 import zoo
 from zoo import storage
 from zoo.errors import UsageError
-from zoo.export import artifact, conversion, convert, live
+from zoo.export import artifact, artifact_paths, conversion, convert, live
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,7 @@ def saved(tmp_path_factory):
     model = prepared.build(seed=0)
     interface = artifact._fitting(model, prepared.interface)
     artifact._write(folder, model, interface, live.golden(model, interface), {}, {})
+    artifact_paths.write_sums(folder)
     return folder
 
 

@@ -65,6 +65,6 @@ def invalid_example(data: TrainingData) -> str:
             if values.dtype.kind != "f" or np.isfinite(values).all():
                 continue
             place = np.argwhere(~np.isfinite(values))[0]
-            return f"Training example {start + place[0]} has {values[tuple(place)]} in {name}. Remove or replace such values."
+            return f"Training example {start + place[0]} has {values[tuple(place)]} in {name}."
         start += len(next(iter(targets.values())))
     return ""

@@ -125,10 +125,10 @@ class RunState:
         wrong = next((key for key, value in logs.items() if not math.isfinite(value)), None)
         if wrong is not None:
             kept = f" The last good checkpoint is in {self.directory.checkpoints}." if self.directory else ""
-            raise UsageError(
-                f"The {wrong} is {logs[wrong]} at step {self.step} of epoch {self.epoch + 1}.{kept} "
-                f"{invalid_example(self._data) or 'Try a lower learning_rate, a warm-up, or clip_norm=1.0.'}"
-            )
+            found = f"The {wrong} is {logs[wrong]} at step {self.step} of epoch {self.epoch + 1}.{kept}"
+            if invalid := invalid_example(self._data):
+                raise UsageError(f"{found} {invalid} Remove or replace such values.")
+            raise UsageError(f"{found} Try a lower learning_rate, a warm-up, or clip_norm=1.0.")
 
     def describe(self) -> str:
         """Returns where a restored run resumes, in a sentence."""

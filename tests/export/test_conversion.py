@@ -71,6 +71,7 @@ def test_an_artifact_converts_to_openvino(saved, run_python, tmp_path):
     source = shutil.copytree(saved, tmp_path / "rows" / "1")
     (source / "assets" / "words.txt").write_text("one\ntwo\n")
     (source / "assets" / "model.bin").write_text("an asset of the name that the weights get")
+    artifact_paths.write_sums(source)
     folder = convert(source, "openvino", output=tmp_path / "other", sequence_length=5)
     assert folder == tmp_path / "other" / "1"
     assert (folder / "words.txt").read_text() == "one\ntwo\n" and b"an asset" not in (folder / "model.bin").read_bytes()

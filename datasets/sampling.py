@@ -13,7 +13,6 @@ from zoo.datasets.interface import Examples, Sample
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.prepared import Prepared
     from zoo.datasets.preprocessing.base import Preprocessor
     from zoo.datasets.split_reader import SplitReader
 
@@ -101,26 +100,3 @@ def _spread(labels: np.ndarray, count: int) -> np.ndarray:
 
 def _bytes(values: np.ndarray) -> int:
     return sum(map(len, values.ravel().tolist())) if values.dtype == object else values.nbytes
-
-
-_MANY_UNKNOWN = 0.3
-
-
-def describe_unknown(prepared: Prepared) -> str:
-    """Returns a line with the share of unknown tokens in 1,024 validation examples; empty without a vocabulary.
-
-    Example:
-        >>> describe_unknown(zoo.datasets.load("commands").prepare("embedding_lstm"))
-        '\\nUnknown tokens: 0.0% in the validation split.'
-    """
-    unknown = getattr(prepared.preprocessor, "unknown", None)
-    if unknown is None:
-        return ""
-    count, total = 0, 0
-    for inputs, _, _ in prepared.batches("validation", 64).take(16):
-        numbers = inputs[unknown.input].numpy()
-        real = inputs["padding_mask"].numpy() != 0 if "padding_mask" in inputs else numbers != 0
-        count, total = count + int(np.sum(real & (numbers == unknown.number))), total + int(np.sum(real))
-    share = count / max(total, 1)
-    advice = f" That is a lot. {unknown.advice}" if share > _MANY_UNKNOWN else ""
-    return f"\nUnknown tokens: {share:.1%} in the validation split.{advice}"

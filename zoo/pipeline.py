@@ -93,7 +93,7 @@ def run(
 
     from zoo import evaluation, training
     from zoo.datasets.interface import Interface
-    from zoo.datasets.sampling import describe_unknown
+    from zoo.datasets.unknown_tokens import describe_unknown
     from zoo.export import publishing
     from zoo.training.cluster import Workers
     from zoo.training.run_directory import in_use

@@ -15,8 +15,8 @@ from dataset_arrays import SPLITS, columns, multiset, raw, scaled
 from zoo import registry
 from zoo.datasets.interface import Interface
 from zoo.datasets.raw import Feature
-from zoo.datasets.sampling import describe_unknown
 from zoo.datasets.split_reader import SplitReader
+from zoo.datasets.unknown_tokens import describe_unknown
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,32 @@
+"""How many tokens of a data set a fitted preprocessor does not know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from zoo.datasets.prepared import Prepared
+
+_MANY_UNKNOWN = 0.3
+
+
+def describe_unknown(prepared: Prepared) -> str:
+    """Returns a line with the share of unknown tokens in 1,024 validation examples; empty without a vocabulary.
+
+    Example:
+        >>> describe_unknown(zoo.datasets.load("commands").prepare("embedding_lstm"))
+        '\\nUnknown tokens: 0.0% in the validation split.'
+    """
+    unknown = getattr(prepared.preprocessor, "unknown", None)
+    if unknown is None:
+        return ""
+    count, total = 0, 0
+    for inputs, _, _ in prepared.batches("validation", 64).take(16):
+        numbers = inputs[unknown.input].numpy()
+        real = inputs["padding_mask"].numpy() != 0 if "padding_mask" in inputs else numbers != 0
+        count, total = count + int(np.sum(real & (numbers == unknown.number))), total + int(np.sum(real))
+    share = count / max(total, 1)
+    advice = f" That is a lot. {unknown.advice}" if share > _MANY_UNKNOWN else ""
+    return f"\nUnknown tokens: {share:.1%} in the validation split.{advice}"

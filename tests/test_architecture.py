@@ -7,6 +7,7 @@ Each rule also runs over snippets that break it and must find the fault. This pr
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 from pathlib import Path
 
@@ -70,6 +71,36 @@ def test_listing_and_help_do_not_import_slow_packages(run_python):
 def test_indirect_imports_are_found(run_python):
     done = run_python(IMPORTING, "zoo.models.cnn", "zoo.layers.blocks", check=False)
     assert done.returncode and "import of keras halted" in done.stderr
+
+
+def circle(trees: dict[str, ast.Module]) -> list[str]:
+    """Returns modules that import each other in a circle, types only and inside functions included; empty without one."""
+    imports: dict[str, set[str]] = {}
+    for name, tree in trees.items():
+        found = imports.setdefault(name, set())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                whole = {alias: f"{node.module}.{alias.name}" for alias in node.names}
+                found |= {full if full in trees else node.module for full in whole.values()}
+        found &= trees.keys() - {name}
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_files_do_not_import_each_other_in_a_circle():
+    assert circle(TREES) == []
+
+
+def test_circles_of_imports_are_found():
+    first = ast.parse("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from zoo.b import X")
+    trees = {"zoo.a": first, "zoo.b": ast.parse("def f():\n    from zoo import a"), "zoo.c": ast.parse("import zoo.a")}
+    assert sorted({*circle(trees)}) == ["zoo.a", "zoo.b"]
+    assert circle({name: trees[name] for name in ("zoo.a", "zoo.c")}) == []
 
 
 def bound_names(statements: list[ast.stmt]) -> set[str]:

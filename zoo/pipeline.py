@@ -121,8 +121,9 @@ def run(
     network = trained.model
     with in_use(directory):
         report = evaluation.evaluate_run(network, prepared, directory, verbose)
-        begun = Interface.load(directory / "interface")  # the interface from the start of the run
-        saved, verification = _export(network, begun, directory, report, verbose) if export else (None, None)
+        saved = verification = None
+        if export:
+            saved, verification = _export(network, Interface.load(directory / "interface"), directory, report, verbose)
     request = prepared.preprocessor.requests[prepared.task.signatures["serving_default"].requests[0]]
     return RunResult(directory, trained.history, report, saved, verification, request.typed)
 

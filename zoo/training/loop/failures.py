@@ -54,17 +54,17 @@ def explained(config: TrainConfig, strategy: tf.distribute.Strategy) -> Iterator
 
 
 def invalid_example(data: TrainingData) -> str:
-    """Returns a sentence about the first training example with NaN or infinity, empty if there is none. Where NaN marks a
-    missing value, inputs are not searched."""
-    nan_is_missing = math.isnan(getattr(getattr(data, "preprocessor", None), "padding", 0.0))
+    """Returns a sentence about the first training example with NaN or infinity in its inputs, empty if there is none, or if
+    NaN marks a missing value."""
+    if math.isnan(getattr(getattr(data, "preprocessor", None), "padding", 0.0)):
+        return ""
     start = 0
-    for inputs, targets, _ in data.batches("train", 256):
-        named = {**({} if nan_is_missing else inputs), **targets}
-        for name, tensor in named.items():
+    for inputs, _, _ in data.batches("train", 256):
+        for name, tensor in inputs.items():
             values = np.asarray(tensor)
             if values.dtype.kind != "f" or np.isfinite(values).all():
                 continue
             place = np.argwhere(~np.isfinite(values))[0]
             return f"Training example {start + place[0]} has {values[tuple(place)]} in {name}."
-        start += len(next(iter(targets.values())))
+        start += len(next(iter(inputs.values())))
     return ""

@@ -87,8 +87,12 @@ class Measured:
         return Check(name, not self.is_worse(figure, self.figure), abs(figure - self.figure), detail, self.allowed)
 
 
-def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any]) -> Measured | None:
+def measure(
+    model: keras.Model, interface: Interface, report: Mapping[str, Any], serve: live.Serve | None = None
+) -> Measured | None:
     """Measures the trained model on the interface's raw test examples; None if its task has no figure for that.
+
+    `serve` is the result of `live.compiled_serve`; by default the preprocessor's own `serve`.
 
     Raises:
         UsageError: the figure is worse than in the report, or worse than in training because the inputs differ.
@@ -104,7 +108,7 @@ def measure(model: keras.Model, interface: Interface, report: Mapping[str, Any])
     if score is None:
         return None
     sample: Any = interface.sample or interface.examples
-    function = live.signatures(model, interface)[score.signature]
+    function = live.signatures(model, interface, serve)[score.signature]
     assert function.takes is not None, "a score needs raw requests"
     given = {name: sample.requests[name] for name in function.takes}
     with kernels.whole_float32():

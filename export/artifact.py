@@ -72,7 +72,8 @@ def save(
     require(runtimes)
     interface = _fitting(model, interface)
     check_figures(figures or {})
-    golden = live.golden(model, interface)
+    serve = live.compiled_serve(interface.preprocessor)
+    golden = live.golden(model, interface, serve)
     scores.check_probabilities({k.removeprefix("answers/predict/"): v for k, v in golden.items()})
     # A model with NaN outputs has no figure to compare; the verification names the output and the layer.
     finite = all(
@@ -80,7 +81,7 @@ def save(
         for name, values in golden.items()
         if name.startswith("answers/") and values.dtype.kind == "f"
     )
-    measured = accuracy.measure(model, interface, report or {}) if finite else None
+    measured = accuracy.measure(model, interface, report or {}, serve) if finite else None
     tried: list[tuple[Form, Content]] = []
     try:
         for form in forms:

@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -21,17 +21,40 @@ if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
 
 
-def golden(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
+Serve = Callable[[Tensors], tuple[Tensors, Tensors]]
+"""A preprocessor's `serve`: from raw requests to model inputs, and what else the signatures need."""
+
+
+def compiled_serve(preprocessor: Any) -> Serve:
+    """Returns the preprocessor's `serve`, traced once for each set of requests, because an export calls it often."""
+    functions: dict[frozenset[str], Serve] = {}
+
+    def serve(requests: Tensors) -> tuple[Tensors, Tensors]:
+        names = frozenset(requests)
+        if names not in functions:
+            specs = {name: preprocessor.requests[name].spec for name in requests}
+            functions[names] = tf.function(preprocessor.serve, input_signature=[specs], autograph=False)
+        return functions[names](requests)
+
+    return serve
+
+
+def golden(model: keras.Model, interface: Interface, serve: Serve | None = None) -> dict[str, np.ndarray]:
     """Returns the contents of golden.npz: requests/NAME, inputs/NAME, targets/NAME and answers/SIGNATURE/NAME.
 
     The outputs come from the model itself, not from its copy in the artifact, and the labels from the list, not from
     the lookup table. An error in copying, tracing or labelling therefore shows as a difference.
+
+    Args:
+        model: the trained model.
+        interface: the run's interface.
+        serve: the result of `compiled_serve`; by default the preprocessor's own `serve`.
     """
     with kernels.on_cpu(model):
-        found = _live_answers(model, interface)
+        found = _live_answers(model, interface, serve)
     if tf.config.list_logical_devices("GPU"):
         with kernels.whole_float32():
-            _compare_devices(model, found, _live_answers(model, interface))
+            _compare_devices(model, found, _live_answers(model, interface, serve))
     return found
 
 
@@ -54,8 +77,8 @@ def _compare_devices(model: keras.Model, on_cpu: Mapping[str, np.ndarray], on_gp
             )
 
 
-def _live_answers(model: keras.Model, interface: Interface) -> dict[str, np.ndarray]:
-    functions = signatures(model, interface)
+def _live_answers(model: keras.Model, interface: Interface, serve: Serve | None) -> dict[str, np.ndarray]:
+    functions = signatures(model, interface, serve)
     examples = interface.examples
     inputs = by_input(model, examples.inputs)
     found = {f"targets/{name}": values for name, values in examples.targets.items()}
@@ -73,13 +96,13 @@ def _all_answers(functions: Mapping[str, SignatureFunction], batch: Tensors) -> 
     return {f"{name}/{k}": v for name, f in functions.items() for k, v in f.answer(*prepared).items()}
 
 
-def signatures(model: keras.Model, interface: Interface) -> dict[str, SignatureFunction]:
+def signatures(model: keras.Model, interface: Interface, serve: Serve | None = None) -> dict[str, SignatureFunction]:
     """Returns the function of each signature, computed by the trained model, as `signature_functions` does; labels come
     from the list of class names, not from a lookup table."""
     names = tf.constant([name.encode() for name in interface.class_names], tf.string)
     task = tasks.get_task(interface.task)
     return signature_functions(
-        task, interface.preprocessor, heads(model, interface), lambda numbers: tf.gather(names, numbers)
+        task, interface.preprocessor, heads(model, interface), lambda numbers: tf.gather(names, numbers), serve
     )
 
 

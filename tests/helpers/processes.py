@@ -192,9 +192,20 @@ if __name__ == "__main__":
         from zoo.scripts.console import import_tensorflow
 
         import_tensorflow()
+        # What most commands import later. It computes nothing, so that a copy needs no threads of this process.
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure
+        import sklearn.datasets
+        import sklearn.metrics
+        import sklearn.model_selection
+
         import zoo.datasets.sources.builders
+        import zoo.datasets.sources.loading
+        import zoo.evaluation
+        import zoo.export.artifact
         import zoo.pipeline
-        import zoo.scripts.train  # noqa: F401
+        import zoo.scripts.train
+        import zoo.training.trainer  # noqa: F401
     else:
         gc.disable()
         hidden = ("keras", "tf_keras")  # `import tensorflow` imports Keras if it can, and works without it

@@ -3,70 +3,26 @@
     >>> import zoo
     >>> result = zoo.run("cnn", "digits", run_directory="runs/digits-cnn")
 
-`import zoo` is fast: TensorFlow and Keras are imported by the first call that needs them.
+`import zoo` is fast: TensorFlow and Keras are imported by the first call that needs them. The public names are declared
+in `__init__.pyi`, which editors and type checkers read as well, and each is imported when it is first used.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zoo._version import __version__
-from zoo.config import TrainConfig
-from zoo.errors import UsageError
-from zoo.plugins import list_plugins, load_plugin
-from zoo.registry import ModelSpec, build, get_spec, list_models, register_model
-from zoo.tasks import register_task
+import lazy_loader
 
-if TYPE_CHECKING:
-    from zoo import datasets, export, pipeline
-    from zoo.evaluation import evaluate
-    from zoo.pipeline import cross_validate, run
-    from zoo.training import precision, strategy, train
-
-__all__ = [
-    "ModelSpec",
-    "TrainConfig",
-    "UsageError",
-    "__version__",
-    "build",
-    "cross_validate",
-    "datasets",
-    "evaluate",
-    "export",
-    "get_spec",
-    "list_models",
-    "list_plugins",
-    "load_plugin",
-    "pipeline",
-    "precision",
-    "register_model",
-    "register_task",
-    "run",
-    "strategy",
-    "train",
-]
-
-_PACKAGES = {
-    *("checkpoints", "datasets", "evaluation", "export", "layers"),
-    *("metrics", "pipeline", "scores", "tasks", "training"),
-}
-_LAZY = {
-    "cross_validate": "zoo.pipeline",
-    "evaluate": "zoo.evaluation",
-    "precision": "zoo.training",
-    "run": "zoo.pipeline",
-    "strategy": "zoo.training",
-    "train": "zoo.training",
-}
+_declared, _names, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return importlib.import_module(f"zoo.{name}")
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    if name.startswith("build_") and name.endswith("_model"):
+    if name in __all__:
+        return _declared(name)
+    if name.startswith("build_") and name.endswith("_model"):  # a model of a plugin
+        from zoo.errors import UsageError
+        from zoo.registry import get_spec
+
         try:
             return get_spec(name.removeprefix("build_").removesuffix("_model")).builder
         except UsageError as error:
@@ -75,4 +31,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *(f"build_{name}_model" for name in list_models())])
+    from zoo.registry import list_models
+
+    return sorted({*_names(), *(f"build_{name}_model" for name in list_models())})

@@ -10,6 +10,7 @@ There are two kinds: "tensorflow", in which nobody has imported Keras or this pa
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
 import runpy
@@ -192,20 +193,13 @@ if __name__ == "__main__":
         from zoo.scripts.console import import_tensorflow
 
         import_tensorflow()
-        # What most commands import later. It computes nothing, so that a copy needs no threads of this process.
-        import matplotlib.backends.backend_agg
-        import matplotlib.figure
-        import sklearn.datasets
-        import sklearn.metrics
-        import sklearn.model_selection
-
-        import zoo.datasets.sources.builders
-        import zoo.datasets.sources.loading
-        import zoo.evaluation
-        import zoo.export.artifact
-        import zoo.pipeline
-        import zoo.scripts.train
-        import zoo.training.trainer  # noqa: F401
+        # What most commands import later. Nothing is computed here, because a copy has no threads of this process.
+        for name in (
+            *("matplotlib.backends.backend_agg", "sklearn.datasets", "sklearn.metrics", "sklearn.model_selection"),
+            *("zoo.datasets.sources.builders", "zoo.datasets.sources.loading", "zoo.evaluation"),
+            *("zoo.export.artifact", "zoo.pipeline", "zoo.scripts.train", "zoo.training.trainer"),
+        ):
+            importlib.import_module(name)
     else:
         gc.disable()
         hidden = ("keras", "tf_keras")  # `import tensorflow` imports Keras if it can, and works without it

@@ -23,7 +23,8 @@ COMMANDS = {
     "corpus": "write the texts of data sets as lines, for training without labels",
     "huggingface": "write a finished run as a folder that transformers loads",
     "launch-local": "start N workers of a training on this machine",
-    "results": "run the recipes and collect their figures as CSV",
+    "results": "print the recorded figures of the recipes",
+    "reproduce": "run recipes and compare their figures with the recorded ones",
     "benchmark": "compare training, serving or tokenization with other frameworks",
     "list": "list models and data sets",
 }

@@ -37,7 +37,7 @@ def blocks(language, pages=PAGES):
     ("page", "name", "current"),
     [
         ("zoo/models", "models", model_table),
-        ("scripts/recipes", "results", lambda: results.markdown(results.RECIPES / "results.csv")),
+        ("scripts/recipes", "results", lambda: results.markdown(results.read(results.RECORDED))),
         *(
             ("scripts/benchmarks", module.__name__.rpartition(".")[2], lambda module=module: printed(module))
             for module in (training, serving, tokenization)

@@ -39,8 +39,6 @@ def command(argv: list[str]) -> int:
         if wanted is not None and wanted not in known:
             raise UsageError(f"No recipe with {column} {wanted!r} has results. Choose from {', '.join(known)}.")
         rows = [row for row in rows if wanted in (None, row[column])]
-    if not rows:
-        raise UsageError(f"No recipe has model {options.model!r} and data {options.data!r}. Leave out one of them.")
     print(markdown(rows) if options.markdown else table(rows))
     return 0
 

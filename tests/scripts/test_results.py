@@ -109,7 +109,7 @@ def test_errors_are_reported_in_one_line(recipes, tmp_path, capsys):
     assert cli.main(["results", "--data", "nothing"]) == 2
     assert "No recipe with data 'nothing' has results. Choose from " in capsys.readouterr().err
     assert cli.main(["results", "--data", "mnist", "--model", "cnn"]) == 2
-    assert "No recipe has model 'cnn' and data 'mnist'. Leave out" in capsys.readouterr().err
+    assert "No recipe with data 'mnist' has results. Choose from digits, fashion_mnist." in capsys.readouterr().err
     words = ["cross-validate", "--model", "lstm", "--data", "seasons", "--run_directory", str(tmp_path / "folds")]
     assert cli.main(words) == 2
     assert "is split by time: with folds, training would see values from after the test" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from zoo.datasets.sources.registry import register_source
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
     from zoo.datasets.raw import Feature, Split
+    from zoo.datasets.sources.arrays import from_arrays, from_frame
 
 __all__ = [
     "EMBEDDED",
@@ -22,11 +23,17 @@ __all__ = [
     "Data",
     "Feature",
     "Split",
+    "from_arrays",
+    "from_frame",
     "list_datasets",
     "load",
     "register_preprocessor",
     "register_source",
 ]
+
+
+IN_MEMORY = ("validation", "test", "model")
+"""Arguments of `load` for data from memory; commands do not have them."""
 
 
 def __getattr__(name: str) -> Any:
@@ -38,11 +45,15 @@ def __getattr__(name: str) -> Any:
         from zoo.datasets import raw
 
         return getattr(raw, name)
+    if name in ("from_arrays", "from_frame"):
+        from zoo.datasets.sources import arrays
+
+        return getattr(arrays, name)
     raise AttributeError(f"module 'zoo.datasets' has no attribute {name!r}")
 
 
 def load(
-    name: str,
+    name: Any,
     *,
     data_dir: str | None = None,
     manual_dir: str | None = None,
@@ -53,9 +64,12 @@ def load(
     folds: int | None = None,
     fold: int | None = None,
     task: str | None = None,
+    validation: Any = None,
+    test: Any = None,
+    model: str | None = None,
     **options: Any,
 ) -> Data:
-    """Loads a data set by its name.
+    """Loads a data set by its name, or makes one from arrays or a DataFrame.
 
     Embedded data sets need no network. They are for tests and first tries, never evidence for a result: `digits`
     (images), `commands` (texts), `digit_rows` (series), `seasons` (a series to forecast), `tagged_commands` (tokens with
@@ -69,8 +83,11 @@ def load(
     `data_dir` if it was prepared before. Otherwise it is downloaded, or made from the original files in `manual_dir`,
     which are checked against TensorFlow Datasets' checksums.
 
+    Arrays: a pair (x, y) as `from_arrays` takes it, a pandas DataFrame as `from_frame` takes it, or a data set that was
+    loaded before.
+
     Args:
-        name: Name of the data set.
+        name: Name of the data set, or the data.
         data_dir: Folder of prepared data sets. Null uses TensorFlow Datasets' default folder.
         manual_dir: Folder with the original files, for machines without network. Relative paths of your own files start
             here.
@@ -82,6 +99,9 @@ def load(
         folds: Joins the splits and divides all examples into this many folds. One fold is the test split.
         fold: Number of the fold that is the test split, from 0.
         task: Task to use, for a data set that serves several. Null lets the model decide.
+        validation: Inputs and targets of the validation split, for arrays.
+        test: Inputs and targets of the test split, for arrays.
+        model: Model that arrays are for, whose tasks say what they are if several tasks fit.
         **options: Further options of the source, see `register_source`.
 
     Returns:
@@ -109,4 +129,7 @@ def load(
         folds=folds,
         fold=fold,
         task=task,
+        validation=validation,
+        test=test,
+        model=model,
     )

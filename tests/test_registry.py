@@ -35,7 +35,7 @@ def register(function, **arguments):
 
 def test_every_public_name_exists():
     assert {name for name in zoo.__all__ if not hasattr(zoo, name)} == set()
-    assert zoo.cross_validate.__module__ == "zoo.pipeline"
+    assert zoo.cross_validate.__module__ == "zoo.cross_validation"
 
 
 def test_list_is_sorted_and_every_name_has_a_spec():

@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import pkgutil
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,8 @@ class RunResult:
         saved_model: the version folder of the verified SavedModel, None without export.
         verification: the result of its verification, None without export.
         request: placeholder for the input of `zoo predict`, such as FILE or "a text".
+        model: the trained model, with the weights that were evaluated and exported.
+        prepared: the data, prepared for the model.
     """
 
     run_directory: Path
@@ -43,12 +44,21 @@ class RunResult:
     saved_model: Path | None
     verification: Verification | None
     request: str = ""
+    model: keras.Model = dataclasses.field(default=None, repr=False)
+    prepared: Prepared | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def plots(self) -> dict[str, Path]:
+        """The PNG files of the run by name, such as `history` and `confusion_matrix`."""
+        return {file.stem: file for file in sorted((self.run_directory / "plots").glob("*.png"))}
 
 
 def run(
     model: str,
-    data: str,
+    data: Any,
     *,
+    validation: Any = None,
+    test: Any = None,
     config: TrainConfig | None = None,
     model_arguments: Mapping[str, Any] | None = None,
     data_arguments: Mapping[str, Any] | None = None,
@@ -65,7 +75,9 @@ def run(
 
     Args:
         model: a registered model's name.
-        data: a data set's name.
+        data: a data set's name; arrays as a pair (x, y), see `zoo.datasets.from_arrays`; or a pandas DataFrame.
+        validation: inputs and targets of the validation split, for arrays.
+        test: inputs and targets of the test split, for arrays.
         config: the training options.
         model_arguments: arguments of the model's builder.
         data_arguments: arguments of `zoo.datasets.load`.
@@ -83,6 +95,7 @@ def run(
         >>> result = zoo.run("cnn", "digits", config=zoo.TrainConfig(epochs=15))
         >>> result.report["accuracy"], result.saved_model
         (0.98..., PosixPath('runs/digits-cnn/saved_model/1'))
+        >>> result = zoo.run("cnn", (x_train, y_train), test=(x_test, y_test), run_directory="runs/mine")
     """
     config = config or TrainConfig()
     registry.check_arguments(registry.get_spec(model), model_arguments or {})
@@ -105,19 +118,20 @@ def run(
         tf.config.experimental.enable_op_determinism()
     workers = Workers(strategy)
     verbose = verbose if workers.chief else 0
-    prepared = _prepare(model, data, model_arguments or {}, data_arguments or {}, workers)
+    source = {**(data_arguments or {}), "validation": validation, "test": test}
+    prepared = _prepare(model, data, model_arguments or {}, source, workers)
     keras.utils.set_random_seed(config.seed)
     with strategy.scope(), training.precision(config.precision):
         network = prepared.build()
     if verbose:
         many = f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else ""
-        where = f"{data}{many}, run directory {directory}{describe_unknown(prepared)}"
+        where = f"{prepared.data.name}{many}, run directory {directory}{describe_unknown(prepared)}"
         print(f"{model}: {network.count_params():,} parameters on {where}", flush=True)
     trained = training.train(
         network, prepared, config, run_directory=directory, overwrite=overwrite, verbose=verbose, callbacks=callbacks
     )
     if not workers.chief:
-        return RunResult(directory, trained.history, {}, None, None)
+        return RunResult(directory, trained.history, {}, None, None, "", trained.model, prepared)
     network = trained.model
     with in_use(directory):
         report = evaluation.evaluate_run(network, prepared, directory, verbose)
@@ -125,102 +139,38 @@ def run(
         if export:
             saved, verification = _export(network, Interface.load(directory / "interface"), directory, report, verbose)
     request = prepared.preprocessor.requests[prepared.task.signatures["serving_default"].requests[0]]
-    return RunResult(directory, trained.history, report, saved, verification, request.typed)
+    return RunResult(directory, trained.history, report, saved, verification, request.typed, network, prepared)
 
 
 def _prepare(
-    model: str, data: str, model_arguments: Mapping[str, Any], data_arguments: Mapping[str, Any], workers: Workers
+    model: str, data: Any, model_arguments: Mapping[str, Any], data_arguments: Mapping[str, Any], workers: Workers
 ) -> Prepared:
     """Loads and prepares the data, on the chief first, because the workers of a machine may share the data folder."""
     from zoo import datasets, evaluation
 
     if not workers.chief:
         workers.wait()
-    prepared = datasets.load(data, **data_arguments).prepare(model, **model_arguments)
+    prepared = datasets.load(data, model=model, **data_arguments).prepare(model, **model_arguments)
     evaluation.get_report(prepared.task.report)  # an unknown name is an error before training
     if workers.chief:
         workers.wait()
     return prepared
 
 
-def default_directory(model: str, data: str) -> Path:
+def default_directory(model: str, data: Any) -> Path:
     """Returns the default folder of a run: runs/DATA-MODEL, with characters that every file system supports.
+
+    Raises:
+        UsageError: the data comes from memory and so has no name.
 
     Example:
         >>> default_directory("cnn", "images:/photos/cats and dogs")
         PosixPath('runs/images-photos-cats-and-dogs-cnn')
     """
-    return Path("runs") / f"{re.sub(r'[^0-9A-Za-z_.]+', '-', data).strip('-')}-{model}"
-
-
-@dataclasses.dataclass(frozen=True)
-class CrossValidation:
-    """The result of `cross_validate`.
-
-    Attributes:
-        directory: the folder with a run for each fold, and cross_validation.json with the metrics.
-        folds: the metrics of each fold by name, including those of the baselines.
-        passed: whether every fold's SavedModel was verified; True without export.
-    """
-
-    directory: Path
-    folds: tuple[Mapping[str, float], ...]
-    passed: bool
-
-    @property
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Mean and standard deviation over the folds of every metric that all folds have."""
-        shared = [name for name in (self.folds or [{}])[0] if all(name in fold for fold in self.folds)]
-        values = {name: [fold[name] for fold in self.folds] for name in shared}
-        return {k: {"mean": statistics.fmean(v), "deviation": statistics.pstdev(v)} for k, v in values.items()}
-
-    def table(self) -> str:
-        """Returns the summary as a table for a terminal."""
-        width = max(map(len, self.summary))
-        lines = [f"{k:<{width}}  {v['mean']:10.4f}  +- {v['deviation']:.4f}" for k, v in self.summary.items()]
-        return "\n".join([f"{len(self.folds)} folds, mean and standard deviation", *lines])
-
-
-def cross_validate(model: str, data: str, *, folds: int = 5, **arguments: Any) -> CrossValidation:
-    """Trains a model once for every fold. Each example is in the test split of one fold.
-
-    Args:
-        model: a registered model's name.
-        data: a data set's name.
-        folds: number of folds, at least 2.
-        **arguments: as in `run`; every fold is a run in `RUN_DIRECTORY/fold-K`.
-
-    Raises:
-        UsageError: as in `run`, and for data that is split by time.
-
-    Example:
-        >>> zoo.pipeline.cross_validate("lstm", "digit_rows", folds=5).summary["accuracy"]["mean"]
-    """
-    from zoo import evaluation
-
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
-        raise UsageError(f"folds is {folds!r}; expected a whole number of at least 2. Pass folds=5, say.")
-    first = default_directory(model, data)
-    directory = Path(arguments.pop("run_directory", None) or first.with_name(f"{first.name}-folds"))
-    load = dict(arguments.pop("data_arguments", None) or {})
-    results = [
-        run(
-            model,
-            data,
-            data_arguments={**load, "folds": folds, "fold": fold},
-            run_directory=directory / f"fold-{fold}",
-            **arguments,
-        )
-        for fold in range(folds)
-    ]
-    if not results[0].report:  # this is a worker, and the chief does the rest
-        return CrossValidation(directory, (), True)
-    figures = tuple(evaluation.figures(result.report) for result in results)
-    passed = all(result.verification is None or result.verification.passed for result in results)
-    done = CrossValidation(directory, figures, passed)
-    content = {"folds": [dict(fold) for fold in done.folds], "summary": done.summary, "verified": passed}
-    storage.write_json(directory / "cross_validation.json", content)
-    return done
+    name = data if isinstance(data, str) else getattr(data, "name", None)
+    if not isinstance(name, str):
+        raise UsageError("Data from memory has no name. Pass run_directory='runs/NAME', the folder of the run.")
+    return Path("runs") / f"{re.sub(r'[^0-9A-Za-z_.]+', '-', name).strip('-')}-{model}"
 
 
 def _export(

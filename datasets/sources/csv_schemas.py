@@ -327,11 +327,24 @@ def read_csv(
         'text_classification'
     """
     content = csv_files.read_bytes(path)
-    frame = csv_files.parse(path, content)
+    source = f"file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
+    return read_table(csv_files.parse(path, content), path, name, source, memory_limit, columns, window, horizon)
+
+
+def read_table(
+    frame: Any,
+    path: Path,
+    name: str,
+    source: str,
+    memory_limit: int,
+    columns: Mapping[str, str | list[str]] | None,
+    window: int | None,
+    horizon: int | None,
+) -> Data:
+    """Returns the data set of a DataFrame whose cells are texts; `path` names it in messages. See `read_csv`."""
     layout, chosen = csv_files.match(path, frame, columns, LAYOUTS)
     about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
     table = Table(path, frame, chosen, about)
-    source = f"file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
     steps = {"window": window, "horizon": horizon}
     if not layout.forecasts:
         for option in (k for k, v in steps.items() if v is not None):

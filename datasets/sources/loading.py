@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    name: str,
+    name: Any,
     *,
     data_dir: str | None,
     manual_dir: str | None,
@@ -27,13 +27,26 @@ def load(
     folds: int | None,
     fold: int | None,
     task: str | None = None,
+    validation: Any = None,
+    test: Any = None,
+    model: str | None = None,
 ) -> Data:
-    """See `zoo.datasets.load`. `options` are the options that only some data sets take."""
+    """See `zoo.datasets.load`. `options` are the options that only some data sets take; `model` names the model that the
+    data is for, whose tasks decide what arrays are."""
     given = {k: v for k, v in options.items() if v is not None}
     if (folds is None) != (fold is None):
         raise UsageError(
             f"folds is {folds} and fold is {fold}; expected both or none. Pass folds=5 and fold=0 to 4, or leave both out."
         )
+    if not isinstance(name, str):
+        from zoo.datasets.sources.arrays import from_objects
+
+        data = from_objects(name, validation, test, memory_limit, task, model, given)
+        for note in data.about.get("notes", ()):
+            print(note, flush=True)
+        return data if folds is None or fold is None else _fold(data, folds, fold)
+    if validation is not None or test is not None:
+        raise UsageError(f"Data set {name!r} has its own splits. Pass validation and test with arrays alone.")
     kind, _, path = name.partition(":")
     if kind in SOURCES.names():
         data = _load_source(name, kind, path, manual_dir, memory_limit, given)
@@ -41,8 +54,10 @@ def load(
         data = load_builder(name, data_dir=data_dir, manual_dir=manual_dir, memory_limit=memory_limit, options=given)
     if task is not None:
         data = dataclasses.replace(data.for_task(task), arguments={**data.arguments, "task": task})
-    if folds is None or fold is None:
-        return data
+    return data if folds is None or fold is None else _fold(data, folds, fold)
+
+
+def _fold(data: Data, folds: int, fold: int) -> Data:
     from zoo.datasets.sources.folds import take_fold
 
     return take_fold(data, folds, fold)

@@ -1,0 +1,294 @@
+"""The kinds of arrays that can be inputs or targets, and how each becomes raw examples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from zoo.datasets.sources.in_memory import Column, texts
+from zoo.errors import UsageError
+
+_CHANNELS = (1, 3, 4)
+_FEW = 0.5
+"""Strings are labels without doubt if at most this share of them is distinct."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The arrays of one task.
+
+    Attributes:
+        task: its name.
+        x: the kind of the inputs.
+        key: their key in an example.
+        y: the kind of the targets; "" without targets.
+        target: their key in an example.
+    """
+
+    task: str
+    x: str
+    key: str
+    y: str = ""
+    target: str = ""
+
+
+LAYOUTS = (
+    Layout("image_classification", "images", "image", "labels", "label"),
+    Layout("text_classification", "texts", "text", "labels", "label"),
+    Layout("masked_language_modelling", "texts", "text"),
+    Layout("translation", "texts", "text", "texts", "translation"),
+    Layout("tagging", "words", "tokens", "words", "tags"),
+    Layout("series_classification", "series", "series", "labels", "label"),
+    Layout("forecasting", "series", "series", "numbers", "forecast"),
+)
+
+
+def describe(values: Any) -> str:
+    """Returns what an argument is, for messages: its type, shape and dtype."""
+    if values is None:
+        return "None"
+    if isinstance(values, np.ndarray):
+        return f"an array of {values.dtype} with the shape {values.shape}"
+    first = f" of {type(values[0]).__name__}" if len(values) else ""
+    return f"a {type(values).__name__}{first} with {len(values):,} entries"
+
+
+def plain(values: Any, what: str) -> Any:
+    """Returns an argument as an array, or as a list if its entries are sequences of different lengths.
+
+    Raises:
+        UsageError: it has no entries, or is an array of objects that are not strings.
+    """
+    if values is None:
+        return None
+    if hasattr(values, "to_numpy"):  # of pandas
+        values = values.to_numpy()
+    if not isinstance(values, np.ndarray):
+        if hasattr(values, "__array__"):
+            values = np.asarray(values)
+        elif not isinstance(values, Sequence) or isinstance(values, (str, bytes)):
+            raise UsageError(f"{what} is {values!r:.60}; expected an array or a list. Pass one entry for each example.")
+        else:
+            values = _from_list(list(values))
+    if not len(values):
+        raise UsageError(f"{what} has no entries. Pass at least one example.")
+    if isinstance(values, np.ndarray) and values.dtype == object:
+        values = _from_objects(values, what)
+    return values
+
+
+def _from_list(values: list[Any]) -> Any:
+    if values and isinstance(values[0], (str, bytes)):
+        return np.array(values, object)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # entries of different lengths
+        return values
+    return values if array.dtype.kind in "USO" else array
+
+
+def _from_objects(values: np.ndarray, what: str) -> Any:
+    if all(isinstance(value, (str, bytes)) for value in values.ravel()):
+        return values
+    if values.ndim == 1 and all(isinstance(value, (list, tuple, np.ndarray)) for value in values):
+        return values.tolist()
+    wrong = next(i for i, value in enumerate(values.ravel()) if not isinstance(value, (str, bytes)))
+    held = values.ravel()[wrong]
+    raise UsageError(
+        f"{what} is an array of objects; entry {wrong} is {held!r:.40} of type {type(held).__name__}. Pass strings, or "
+        "an array of numbers: np.stack(x).astype('float32'), say."
+    )
+
+
+def kinds_of_inputs(values: Any) -> tuple[str, ...]:
+    """Returns the kinds of inputs that an argument can be."""
+    if isinstance(values, list):
+        return ("words",) if _is_words(values) else ("series",)
+    if values.dtype.kind in "OUS":
+        return ("texts",) if values.ndim == 1 else ()
+    if values.dtype.kind not in "biuf" or values.ndim < 2:
+        return ()
+    if values.ndim == 4:
+        return ("images",)
+    if values.ndim == 3:
+        return ("images",) if values.dtype == np.uint8 else ("images", "series")
+    return ("series",) if values.ndim == 2 and values.dtype.kind == "f" else ()
+
+
+def kinds_of_targets(values: Any) -> tuple[str, ...]:
+    """Returns the kinds of targets that an argument can be."""
+    if values is None:
+        return ("",)
+    if isinstance(values, list):
+        return ("words",) if _is_words(values) else ()
+    if values.dtype.kind in "OUS":
+        return ("labels",) if len(set(values.ravel().tolist())) <= _FEW * len(values) else ("labels", "texts")
+    if values.ndim == 2 and values.shape[1] > 1:
+        return ("labels",) if _is_one_hot(values) else ("numbers",)
+    if values.dtype.kind in "biu":
+        return ("labels",)
+    return ("labels", "numbers") if bool(np.all(values == np.floor(values))) else ("numbers",)
+
+
+def _is_words(values: list[Any]) -> bool:
+    return all(
+        len(entry) and isinstance(entry[0], (str, bytes)) for entry in values if not isinstance(entry, np.ndarray)
+    )
+
+
+def _is_one_hot(values: np.ndarray) -> bool:
+    return bool(np.all((values == 0) | (values == 1)) and np.all(values.sum(axis=1) == 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """Values as raw examples have them, and a note for the user."""
+
+    values: Column
+    note: str = ""
+
+
+def _images(values: np.ndarray, what: str) -> Read:
+    """Returns uint8 (examples, height, width, channels)."""
+    if values.ndim == 3:
+        values = values[..., np.newaxis]
+    if values.ndim != 4 or values.shape[-1] not in _CHANNELS:
+        first = values.ndim == 4 and values.shape[1] in _CHANNELS
+        hint = (
+            "the channels are first: pass np.moveaxis(x, 1, -1)"
+            if first
+            else "pass 1 or 3 channels as the last dimension"
+        )
+        raise UsageError(
+            f"{what} has the shape {values.shape}; expected images (examples, height, width, channels). If they are "
+            f"images, {hint}."
+        )
+    values = values[..., :3] if values.shape[-1] == 4 else values
+    if values.dtype == np.uint8:
+        return Read(values)
+    _check_finite(values, what)
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 255:
+        raise UsageError(
+            f"{what} has values from {low:g} to {high:g}; expected pixels from 0 to 255, or from 0 to 1. The model gets "
+            "them from 0 to 1 in any case: pass the images as they were before they were scaled."
+        )
+    if values.dtype.kind != "f" or (high > 1 and bool(np.all(values == np.floor(values)))):
+        return Read(values.astype(np.uint8))
+    scaled = values * 255.0 if high <= 1 else values
+    whole = np.rint(scaled)
+    gap = float(np.abs(scaled - whole).max())
+    unit = "from 0 to 1" if high <= 1 else "from 0 to 255"
+    note = f"pixels {unit} are rounded to 256 levels, as in image files" if gap > 1e-3 else ""
+    return Read(whole.astype(np.uint8), note)
+
+
+def _texts(values: np.ndarray, what: str) -> Read:
+    return Read(texts(values.tolist()))
+
+
+def _words(values: list[Any], what: str) -> Read:
+    for place, entry in enumerate(values):
+        if not len(entry) or not all(isinstance(word, (str, bytes)) for word in entry):
+            raise UsageError(
+                f"{what}[{place}] is {entry!r:.60}; expected a list of words that is not empty. Correct it."
+            )
+    return Read([texts(entry) for entry in values])
+
+
+def _series(values: Any, what: str) -> Read:
+    """Returns float32 (examples, steps, channels), or a list of arrays (steps, channels); NaN is a missing value."""
+    if isinstance(values, np.ndarray):
+        values = values[..., np.newaxis] if values.ndim == 2 else values
+        _check_finite(values, what, nan=True)
+        return Read(values.astype(np.float32, copy=False))
+    found = []
+    for place, entry in enumerate(values):
+        part = np.asarray(entry)
+        part = part[:, np.newaxis] if part.ndim == 1 else part
+        if part.dtype.kind not in "biuf" or part.ndim != 2 or not len(part):
+            raise UsageError(
+                f"{what}[{place}] is {describe(np.asarray(entry))}; expected numbers (steps, channels). Correct it."
+            )
+        _check_finite(part, f"{what}[{place}]", nan=True)
+        found.append(part.astype(np.float32, copy=False))
+    channels = {part.shape[1] for part in found}
+    if len(channels) > 1:
+        raise UsageError(f"{what} has series with {sorted(channels)} channels. Pass the same number in all.")
+    return Read(found)
+
+
+def _numbers(values: np.ndarray, what: str) -> Read:
+    _check_finite(values, what)
+    return Read(values.reshape(len(values), -1).astype(np.float32))
+
+
+def _labels(values: np.ndarray, what: str) -> Read:
+    """Returns int64 class numbers, or the labels as strings."""
+    if values.dtype.kind in "OUS":
+        named = [
+            value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values.ravel()
+        ]
+        return Read(np.array([name.strip() for name in named], object))
+    _check_finite(values, what)
+    if values.ndim == 2 and values.shape[1] > 1:
+        return Read(values.argmax(axis=1).astype(np.int64))
+    return Read(values.reshape(len(values)).astype(np.int64))
+
+
+def _check_finite(values: np.ndarray, what: str, *, nan: bool = False) -> None:
+    if values.dtype.kind != "f":
+        return
+    bad = np.isinf(values) if nan else ~np.isfinite(values)
+    if bad.any():
+        place = ", ".join(map(str, np.argwhere(bad)[0].tolist()))
+        raise UsageError(
+            f"{what}[{place}] is {values[tuple(np.argwhere(bad)[0])]}, as are {int(bad.sum()) - 1:,} other values. Replace "
+            "them, or leave these examples out."
+        )
+
+
+READERS: dict[str, Callable[[Any, str], Read]] = {
+    "images": _images,
+    "labels": _labels,
+    "numbers": _numbers,
+    "series": _series,
+    "texts": _texts,
+    "words": _words,
+}
+"""Makes raw values of an argument, by kind: from the argument and its name in messages."""
+
+
+def choose(x: Any, y: Any, task: str | None, among: Sequence[str]) -> Layout:
+    """Returns the layout that fits inputs and targets.
+
+    Args:
+        x: the inputs.
+        y: the targets, or None.
+        task: the task, if the user chose it.
+        among: the tasks of the model; empty for any.
+
+    Raises:
+        UsageError: no layout fits, or several.
+    """
+    x_kinds, y_kinds = kinds_of_inputs(x), kinds_of_targets(y)
+    fitting = [layout for layout in LAYOUTS if layout.x in x_kinds and layout.y in y_kinds]
+    found = [layout for layout in fitting if task in (None, layout.task) and (not among or layout.task in among)]
+    if len(found) == 1:
+        return found[0]
+    came = f"x is {describe(x)}, y is {describe(y)}"
+    if found:
+        tasks = " or ".join(f"task={layout.task!r}" for layout in found)
+        raise UsageError(f"{came}; these fit several tasks. Pass {tasks}.")
+    wanted = f"the task {task}" if task else f"a model for {', '.join(among)}" if among and fitting else "any task"
+    if fitting:
+        raise UsageError(
+            f"{came}; these fit {', '.join(layout.task for layout in fitting)}, not {wanted}. Choose one of these."
+        )
+    hint = "Pass images (examples, height, width, channels), strings, lists of words, or series (examples, steps, channels)"
+    if isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind in "biu":
+        hint = "If the rows are flat images, reshape them: x.reshape(-1, 28, 28). If they are token ids, pass the texts"
+    raise UsageError(f"{came}; these do not fit {wanted}. {hint}; labels are whole numbers, strings or one-hot rows.")

@@ -1,0 +1,331 @@
+"""Data from memory: NumPy arrays, lists of texts and DataFrames as data sets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.datasets.data import Data
+from zoo.datasets.raw import SPLITS, Feature
+from zoo.datasets.sources.array_kinds import READERS, Layout, choose, plain
+from zoo.datasets.sources.in_memory import Column, features_of, split_of, useful_lags
+from zoo.datasets.sources.labels import check_classes
+from zoo.datasets.sources.registry import register_source
+from zoo.datasets.sources.splitting import SHARES, digest, divide
+from zoo.errors import UsageError
+from zoo.registry import get_spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAME = "arrays"
+"""The name of data from memory in config.yaml and messages."""
+
+
+def from_arrays(
+    x: Any,
+    y: Any = None,
+    *,
+    validation: tuple[Any, Any] | None = None,
+    test: tuple[Any, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    task: str | None = None,
+    memory_limit: int = 2 << 30,
+) -> Data:
+    """Makes a data set from arrays in memory, with the same preprocessing and SavedModel as data from files.
+
+    The task follows from the inputs and targets:
+
+    | x | y | task |
+    |---|---|---|
+    | images (examples, height, width[, channels]), from 0 to 255 or from 0 to 1 | labels | image classification |
+    | strings (examples,) | labels | text classification |
+    | strings | None | masked language modelling |
+    | lists of words | lists of tags | tagging |
+    | floats (examples, steps, channels), or a list of arrays (steps, channels) | labels | series classification |
+    | floats (examples, window, channels) | floats (examples, horizon) | forecasting |
+    | strings | strings, with task="translation" | translation |
+
+    Labels are whole numbers from 0, strings, or one-hot rows.
+
+    Args:
+        x: the inputs of the training examples.
+        y: their targets.
+        validation: inputs and targets of the validation split; by default a tenth of the training examples.
+        test: inputs and targets of the test split; by default a tenth of the training examples.
+        class_names: the names of the classes, for labels that are numbers. By default their numbers.
+        task: the task, where several fit.
+        memory_limit: see `zoo.datasets.load`.
+
+    Returns:
+        The data set. Missing splits are cut from the training examples by a hash of each example, so that equal examples
+        stay together.
+
+    Raises:
+        UsageError: x and y have different lengths, hold NaN or values of the wrong range, or fit no task or several.
+
+    Example:
+        >>> x, y = np.zeros((100, 28, 28), np.uint8), np.arange(100) % 10
+        >>> x += np.arange(100, dtype=np.uint8)[:, None, None]
+        >>> zoo.datasets.from_arrays(x, y).task
+        'image_classification'
+    """
+    return make((x, y), validation=validation, test=test, class_names=class_names, task=task, memory_limit=memory_limit)
+
+
+def from_frame(
+    frame: pd.DataFrame,
+    columns: Mapping[str, str | list[str]] | None = None,
+    *,
+    window: int | None = None,
+    horizon: int | None = None,
+    memory_limit: int = 2 << 30,
+) -> Data:
+    """Makes a data set from a DataFrame, with the columns that `csv:` takes.
+
+    Args:
+        frame: one row per example; one row per step or token for series and tagging.
+        columns: the column or columns of every key. By default, columns are named like the keys.
+        window: rows of history, for a series to forecast.
+        horizon: rows to forecast, for a series to forecast.
+        memory_limit: see `zoo.datasets.load`.
+
+    Raises:
+        UsageError: the columns fit no task, or a value has the wrong type.
+
+    Example:
+        >>> frame = pd.DataFrame({"message": ["hello you", "win now"] * 9, "kind": ["ham", "spam"] * 9})
+        >>> zoo.datasets.from_frame(frame, {"text": "message", "label": "kind"}).class_names
+        ('ham', 'spam')
+    """
+    from zoo.datasets.sources.csv_schemas import read_table
+
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise UsageError(f"The DataFrame has two columns named {twice[0]!r}. Rename one of them.")
+    if frame.empty:
+        raise UsageError("The DataFrame has no rows. Pass one with rows.")
+    texts = frame.map(_cell).set_axis([str(column) for column in frame.columns], axis=1).reset_index(drop=True)
+    return read_table(texts, Path("DataFrame"), NAME, "a DataFrame in memory", memory_limit, columns, window, horizon)
+
+
+def _cell(value: Any) -> str:
+    """Returns a value as a cell of a CSV file; a missing value is empty."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value)) if abs(value) < 2**53 else repr(value)
+    return "" if value is None or value != value else str(value)
+
+
+@register_source(NAME)
+def _not_repeatable(**_: Any) -> Data:
+    raise UsageError(
+        "This run was trained on arrays in memory, which its config.yaml does not hold. Call zoo.run(...) in Python with "
+        "the same arrays."
+    )
+
+
+def from_objects(
+    given: Any,
+    validation: Any,
+    test: Any,
+    memory_limit: int,
+    task: str | None,
+    model: str | None,
+    options: Mapping[str, Any],
+) -> Data:
+    """Returns the data set of what `zoo.datasets.load` takes instead of a name: arrays, a DataFrame, or a data set.
+
+    Raises:
+        UsageError: it is something else, or an option does not fit.
+    """
+    if isinstance(given, Data):
+        _check_options("A loaded data set", {**options, "validation": validation, "test": test, "task": task}, ())
+        return given
+    if hasattr(given, "columns") and hasattr(given, "iloc"):
+        _check_options(
+            "A DataFrame",
+            {**options, "validation": validation, "test": test, "task": task},
+            ("columns", "window", "horizon"),
+        )
+        return from_frame(given, memory_limit=memory_limit, **options)
+    _check_options("Data from arrays", options, ("class_names",))
+    among = get_spec(model).tasks if model is not None else ()
+    return make(given, validation=validation, test=test, task=task, among=among, memory_limit=memory_limit, **options)
+
+
+def _check_options(what: str, options: Mapping[str, Any], taken: Sequence[str]) -> None:
+    for name, value in options.items():
+        if value is not None and name not in taken:
+            raise UsageError(f"{what} takes no {name}. Leave it out.")
+
+
+def make(
+    train: Any,
+    *,
+    validation: Any = None,
+    test: Any = None,
+    class_names: Sequence[str] | None = None,
+    task: str | None = None,
+    among: Sequence[str] = (),
+    memory_limit: int = 2 << 30,
+) -> Data:
+    """See `from_arrays`. Each split is a pair (x, y), or x alone; `among` are the tasks of a model."""
+    given = {"train": train, "validation": validation, "test": test}
+    pairs = {role: _pair(role, part) for role, part in given.items() if part is not None}
+    layout = choose(*pairs["train"], task, among)
+    columns: dict[str, dict[str, Column]] = {}
+    notes: list[str] = []
+    for role, (x, y) in pairs.items():
+        read = READERS[layout.x](x, _name("x", role))
+        notes += [f"{_name('x', role)}: {read.note}"] if read.note else []
+        columns[role] = {layout.key: read.values}
+        if layout.y:
+            columns[role][layout.target] = READERS[layout.y](y, _name("y", role)).values
+    names: tuple[str, ...] = ()
+    strata = None
+    if layout.y in ("labels", "words"):
+        names = _number(columns, layout, class_names)
+        strata = columns["train"][layout.target] if layout.y == "labels" else None
+    elif class_names is not None:
+        raise UsageError(f"class_names were given; {layout.task} has no classes. Leave them out.")
+    digests = {role: _digests(held[layout.key]) for role, held in columns.items()}
+    splits = {
+        role: split_of({key: _rows(column, index) for key, column in columns[origin].items()})
+        for role, (origin, index) in _cut(digests, strata).items()
+    }
+    whole = hashlib.sha256(b"".join(part for role in digests for part in digests[role])).hexdigest()
+    features = features_of(splits["train"])
+    return Data(
+        name=NAME,
+        arguments={},
+        tasks=(layout.task,),
+        splits=splits,
+        features=features,
+        class_names=names,
+        licence="not stated by the source",
+        source=f"arrays in memory (SHA-256 {whole[:16]})",
+        memory_limit=memory_limit,
+        about={**_about(layout, features), "notes": notes},
+    )
+
+
+def _name(argument: str, role: str) -> str:
+    return argument if role == "train" else f"{argument} of the {role} split"
+
+
+def _pair(role: str, part: Any) -> tuple[Any, Any]:
+    """Returns x and y of a split; y is None without targets.
+
+    Raises:
+        UsageError: x and y have different lengths.
+    """
+    x, y = part if isinstance(part, tuple) and len(part) == 2 else (part, None)
+    x, y = plain(x, _name("x", role)), plain(y, _name("y", role))
+    if x is None:
+        raise UsageError(f"{_name('x', role)} is None. Pass the inputs.")
+    if y is not None and len(x) != len(y):
+        raise UsageError(
+            f"{_name('x', role)} has {len(x):,} examples and y has {len(y):,}; expected the same number. Pass both for "
+            "the same examples."
+        )
+    return x, y
+
+
+def _number(
+    columns: Mapping[str, dict[str, Column]], layout: Layout, class_names: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Replaces labels or tags in the columns by class numbers; returns the names of the classes."""
+    held = {role: part[layout.target] for role, part in columns.items()}
+    flat = {role: part if isinstance(part, np.ndarray) else np.concatenate(list(part)) for role, part in held.items()}
+    if flat["train"].dtype != object:
+        names = _check_numbers(flat, class_names)
+    else:
+        if class_names is not None and layout.y == "labels":
+            names = tuple(class_names)
+        else:
+            names = tuple(sorted({_text(label) for label in flat["train"]}))
+        known = {name: number for number, name in enumerate(names)}
+        for role, part in held.items():
+            unknown = next((_text(label) for label in flat[role] if _text(label) not in known), None)
+            if unknown is not None:
+                raise UsageError(
+                    f"{_name('y', role)} has the label {unknown!r}, which is not among the {len(names)} classes of the "
+                    "training examples. Add training examples of it, or leave it out."
+                )
+            columns[role][layout.target] = (
+                np.array([known[_text(label)] for label in part], np.int64)
+                if isinstance(part, np.ndarray)
+                else [np.array([known[_text(tag)] for tag in tags], np.int64) for tags in part]
+            )
+    check_classes("y", names)
+    return names
+
+
+def _check_numbers(flat: Mapping[str, np.ndarray], class_names: Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the class names of labels that are numbers.
+
+    Raises:
+        UsageError: they do not count from 0 without gaps.
+    """
+    seen = np.unique(flat["train"])
+    count = int(seen[-1]) + 1 if class_names is None else len(class_names)
+    if seen[0] < 0 or (class_names is None and len(seen) != count):
+        shown = ", ".join(map(str, seen[:5].tolist())) + (" ..." if len(seen) > 5 else "")
+        raise UsageError(
+            f"y has the {len(seen)} labels {shown}; expected 0 to {len(seen) - 1}. Subtract {seen[0]} if they only start "
+            "later, or pass y.astype(str) if the numbers are names."
+        )
+    for role, part in flat.items():
+        if int(part.min()) < 0 or int(part.max()) >= count:
+            wrong = int(part.max()) if int(part.max()) >= count else int(part.min())
+            raise UsageError(
+                f"{_name('y', role)} has the label {wrong}; expected 0 to {count - 1}. Pass class_names with all classes, "
+                "and training examples of each."
+            )
+    return tuple(map(str, range(count))) if class_names is None else tuple(class_names)
+
+
+def _text(label: Any) -> str:
+    return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+
+
+def _digests(column: Column) -> list[bytes]:
+    if isinstance(column, np.ndarray) and column.dtype == object:
+        return [digest(value) for value in column]
+    return [digest(*row) if row.dtype == object else digest(np.ascontiguousarray(row).tobytes()) for row in column]
+
+
+def _cut(digests: Mapping[str, Sequence[bytes]], strata: Any) -> dict[str, tuple[str, np.ndarray]]:
+    """Returns, for each split, the argument that it comes from and the rows in it. Missing splits are cut from train."""
+    lacking = [role for role in SPLITS if role not in digests]
+    shares = (1 - sum(SHARES[1 : len(lacking) + 1]), *SHARES[1 : len(lacking) + 1])
+    parts = divide(digests["train"], None if strata is None else list(strata), shares)
+    found = {role: (role, np.arange(len(part))) for role, part in digests.items()}
+    for number, role in enumerate(["train", *lacking]):
+        found[role] = ("train", np.flatnonzero(parts == number))
+    sizes = {role: len(found[role][1]) for role in SPLITS}
+    if not all(sizes.values()):
+        raise UsageError(
+            f"The arrays are too small to split: {sizes}. Pass more examples, or validation=... and test=..."
+        )
+    return {role: found[role] for role in SPLITS}
+
+
+def _rows(column: Column, index: np.ndarray) -> Column:
+    if isinstance(column, np.ndarray):
+        return column if len(index) == len(column) else column[index]
+    return [column[i] for i in index]
+
+
+def _about(layout: Layout, features: Mapping[str, Feature]) -> dict[str, Any]:
+    if layout.x != "series":
+        return {}
+    channels = [f"channel {number}" for number in range(int(features["series"].shape[-1] or 0))]
+    if layout.y != "numbers":
+        return {"channels": channels}
+    window, horizon = features["series"].shape[0] or 0, int(features[layout.target].shape[0] or 0)
+    return {"channels": channels, "unit": "", "naive": useful_lags({"the steps before": horizon}, window, horizon)}

@@ -134,9 +134,7 @@ def kinds_of_targets(values: Any) -> tuple[str, ...]:
 
 
 def _is_words(values: list[Any]) -> bool:
-    return all(
-        len(entry) and isinstance(entry[0], (str, bytes)) for entry in values if not isinstance(entry, np.ndarray)
-    )
+    return all(isinstance(entry[0], (str, bytes)) for entry in values if len(entry))
 
 
 def _is_one_hot(values: np.ndarray) -> bool:

@@ -286,7 +286,12 @@ def choose(x: Any, y: Any, task: str | None, among: Sequence[str]) -> Layout:
         raise UsageError(
             f"{came}; these fit {', '.join(layout.task for layout in fitting)}, not {wanted}. Choose one of these."
         )
-    hint = "Pass images (examples, height, width, channels), strings, lists of words, or series (examples, steps, channels)"
+    hint = ""
     if isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind in "biu":
-        hint = "If the rows are flat images, reshape them: x.reshape(-1, 28, 28). If they are token ids, pass the texts"
-    raise UsageError(f"{came}; these do not fit {wanted}. {hint}; labels are whole numbers, strings or one-hot rows.")
+        hint = (
+            " If the rows are flat images, reshape them: x.reshape(-1, 28, 28). If they are token ids, pass the texts."
+        )
+    raise UsageError(
+        f"{came}; these do not fit {wanted}.{hint} Pass as x images (examples, height, width, channels), strings, lists of "
+        "words, or series (examples, steps, channels); and as y whole numbers, strings or one-hot rows."
+    )

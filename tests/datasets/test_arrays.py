@@ -115,7 +115,7 @@ def test_class_names_replace_numbers():
         (IMAGES, LABELS * 0, {}, "y has only one class, '0'; expected two or more"),
         (IMAGES / 127.5 - 1, LABELS, {}, "x has values from -1 to 1; expected pixels from 0 to 255, or from 0 to 1"),
         (IMAGES * 2.0, LABELS, {}, "x has values from .* to 510; expected pixels"),
-        (np.moveaxis(IMAGES.repeat(3, -1), -1, 1), LABELS, {}, r"channels are first: pass np.moveaxis\(x, 1, -1\)"),
+        (np.moveaxis(IMAGES.repeat(3, -1), -1, 1), LABELS, {}, r"channels are first, pass np.moveaxis\(x, 1, -1\)"),
         (IMAGES.reshape(60, -1), LABELS, {}, r"fit any task. If the rows are flat images, reshape them: x.reshape"),
         (
             SERIES,

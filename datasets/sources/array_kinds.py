@@ -155,9 +155,10 @@ def _images(values: np.ndarray, what: str) -> Read:
         values = values[..., np.newaxis]
     if values.ndim != 4 or values.shape[-1] not in _CHANNELS:
         first = values.ndim == 4 and values.shape[1] in _CHANNELS
-        hint = "If the channels are first, pass np.moveaxis(x, 1, -1)." if first else ""
+        hint = " If the channels are first, pass np.moveaxis(x, 1, -1)." if first else ""
         raise UsageError(
-            f"{what} has the shape {values.shape}. {hint} Pass images (examples, height, width, channels) with 1 or 3 channels."
+            f"{what} has the shape {values.shape}.{hint} Pass images (examples, height, width, channels) with 1 or 3 "
+            "channels."
         )
     values = values[..., :3] if values.shape[-1] == 4 else values
     if values.dtype == np.uint8:

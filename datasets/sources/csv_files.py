@@ -29,7 +29,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo import storage
 from zoo.datasets.sources import csv_cells
+from zoo.datasets.sources.labels import unified
 from zoo.errors import UsageError, did_you_mean, one_line
 
 if TYPE_CHECKING:
@@ -47,12 +49,14 @@ class Table:
         frame: the remaining rows; all cells are texts.
         columns: the columns of every key, in order.
         about: metadata of the columns, and how many rows were left out.
+        skip_broken: whether image files that cannot be read are left out.
     """
 
     path: Path
     frame: pd.DataFrame
     columns: dict[str, list[str]]
     about: dict[str, Any]
+    skip_broken: bool = False
 
     def __contains__(self, key: str) -> bool:
         return key in self.columns
@@ -60,6 +64,10 @@ class Table:
     def text(self, key: str) -> list[str]:
         """Returns the cells of a key's column."""
         return self.frame[self.columns[key][0]].tolist()
+
+    def labels(self, key: str) -> list[str]:
+        """Returns the class names of a key's column."""
+        return [unified(cell.strip()) for cell in self.text(key)]
 
     def leave_out(self, wrong: Any, why: str) -> None:
         """Removes rows and counts them under a reason."""
@@ -103,13 +111,15 @@ class Table:
 def read_bytes(path: Path) -> bytes:
     """Returns a file's content. A missing file is a UsageError that suggests similar names."""
     try:
-        return path.read_bytes()
+        return storage.read_bytes(path, _LARGEST)
     except OSError as error:
         files = [p.name for p in path.parent.glob("*.csv")] if path.parent.is_dir() else []
         near = did_you_mean(path.name, files) if files else ""
         raise UsageError(f"Cannot read {path}: {error.strerror}. {near} Pass csv:FILE.") from error
 
 
+_LARGEST = 4 << 30
+"""Maximum bytes of a CSV file, which is held in memory."""
 _PACKED = {b"\x1f\x8b": "compressed with gzip", b"PK": "an Excel or ZIP file", b"\xd0\xcf\x11\xe0": "an Excel file"}
 _SEPARATORS = ",;\t|"
 

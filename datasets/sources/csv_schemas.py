@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from zoo.errors import UsageError, did_you_mean
 
 _MOST_GAPS = 0.2
 """Largest share of steps that can be gaps. With more, times are uneven, such as the 1st and 10th of every month."""
+_MANY = 50
+"""More labels than this that are numbers, some with fractions, are measurements."""
 _FEW = 20
 """Up to this number of rows, nearly as many labels as rows are no mistake."""
 
@@ -87,12 +91,19 @@ def _labels(table: Table, labels: list[str]) -> tuple[str, ...]:
             f"{table.path} column {column} has {len(classes):,} different labels in {len(labels):,} rows, {labels[0]!r} for "
             "example; expected several rows of every label. Choose another column as label."
         )
+    fractions = [label for label in classes if re.fullmatch(r"[+-]?\d*[.,]\d+", label)]
+    whole = [label for label in classes if re.fullmatch(r"[+-]?\d+", label)]
+    if len(classes) > _MANY and fractions and len(fractions) + len(whole) == len(classes):
+        raise UsageError(
+            f"{table.path} column {column} has {len(classes):,} different numbers, {fractions[0]!r} for example, which would "
+            "be as many classes. Choose another column as label, or put the numbers into a few named ranges."
+        )
     return classes
 
 
 def _classified_texts(table: Table) -> Rows:
     table.require("text", "label")
-    labels = [label.strip() for label in table.text("label")]
+    labels = table.labels("label")
     classes = _labels(table, labels)
     read = {key: table.text(key) for key in ("text", "text_pair") if key in table}
     columns: dict[str, Any] = {key: texts(cells) for key, cells in read.items()}
@@ -109,18 +120,21 @@ def _classified_texts(table: Table) -> Rows:
 
 def _classified_images(table: Table) -> Rows:
     table.require("image", "label")
-    labels = [label.strip() for label in table.text("label")]
-    classes = _labels(table, labels)
+    labels = table.labels("label")
+    _labels(table, labels)
     paths = [table.path.parent / image.strip() for image in table.text("image")]
-    shape, contents = check_images(paths)
+    images = check_images(paths, table.path, skip_broken=table.skip_broken)
+    table.about["left_out"].update(images.left_out)
+    labels = [labels[i] for i in images.kept]
+    classes = _labels(table, labels)
     return Rows(
         tasks=("image_classification",),
-        columns={"image": texts([str(path) for path in paths]), "label": numbered(labels, classes)},
-        digests=contents,
+        columns={"image": texts([os.fsencode(paths[i]) for i in images.kept]), "label": numbered(labels, classes)},
+        digests=images.contents,
         strata=labels,
-        given=_splits(table),
+        given=_splits(table, images.kept),
         class_names=classes,
-        about={"image_shape": shape},
+        about={"image_shape": images.shape},
         images="image",
     )
 
@@ -178,7 +192,7 @@ def _sequences(table: Table, key: str) -> list[np.ndarray]:
 
 def _tagged(table: Table) -> Rows:
     table.require("sentence")
-    tokens, tags = table.text("tokens"), [tag.strip() for tag in table.text("tags")]
+    tokens, tags = table.text("tokens"), table.labels("tags")
     found = _sequences(table, "sentence")
     sentences = [part for part in found if all(tokens[i].strip() and tags[i] for i in part)]
     if len(sentences) < len(found):
@@ -202,7 +216,7 @@ def _classified_series(table: Table) -> Rows:
     table.require("sequence", "label", "time")
     channels = table.columns["series"]
     values = np.stack([table.numbers(column) for column in channels], axis=1).astype(np.float32)
-    labels = [label.strip() for label in table.text("label")]
+    labels = table.labels("label")
     classes = _labels(table, labels)
     sequences = _sequences(table, "sequence")
     for part in sequences:
@@ -306,6 +320,7 @@ def read_csv(
     columns: Mapping[str, str | list[str]] | None = None,
     window: int | None = None,
     horizon: int | None = None,
+    skip_broken: bool = False,
 ) -> Data:
     """Reads a CSV file: UTF-8, with a header, separated by commas, semicolons or tabs.
 
@@ -316,6 +331,7 @@ def read_csv(
         columns: the column or columns of every key. By default, columns are named like the keys.
         window: rows of history, for a series to forecast.
         horizon: rows to forecast, for a series to forecast.
+        skip_broken: Leave out image files that cannot be read, and print their names.
 
     Raises:
         UsageError: the file or a column is missing (the message suggests the nearest), there are no rows, or a value has
@@ -330,7 +346,9 @@ def read_csv(
     frame = csv_files.parse(path, content)
     layout, chosen = csv_files.match(path, frame, columns, LAYOUTS)
     about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
-    table = Table(path, frame, chosen, about)
+    if skip_broken and layout.task != "image_classification":
+        raise UsageError(f"Data set {name!r} is for {layout.task} and takes no skip_broken. Leave it out.")
+    table = Table(path, frame, chosen, about, skip_broken)
     source = f"file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
     steps = {"window": window, "horizon": horizon}
     if not layout.forecasts:

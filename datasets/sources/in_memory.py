@@ -5,16 +5,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from zoo import storage
 from zoo.datasets.data import Data
+from zoo.datasets.preprocessing import image_files
 from zoo.datasets.preprocessing.base import object_array
 from zoo.datasets.raw import SPLITS, Feature, Split
 from zoo.datasets.sources.splitting import SHARES, divide
-from zoo.errors import UsageError, one_line
+from zoo.errors import UsageError, printable
+
+_LARGEST_IMAGE = 512 << 20
+"""Maximum bytes of an image file. The largest that is decoded, 2**25 pixels of 16 bits and four channels, has 256 MiB."""
+_MOST_SHOWN = 20
+"""Number of unreadable images that a message names."""
+
+_NO_ACCIDENT = 5
+"""If a split should have this many examples of a class by its share of train, and has none, this is no accident."""
 
 Column = np.ndarray | Sequence[np.ndarray]
 """An array of one entry per example, or a sequence of arrays whose first dimension varies."""
@@ -57,7 +67,7 @@ def split_of(columns: Mapping[str, Column], *, images: str | None = None, conten
         cut = {k: flat[places[k][0] : places[k][0] + places[k][1]] for k, (flat, _, _) in varying.items()}
         whole = {**row, **cut}
         if images is not None:
-            whole[images] = tf.io.decode_image(tf.io.read_file(whole[images]), expand_animations=False)
+            whole[images] = image_files.decode_checked(tf.io.read_file(whole[images]))
         return {k: whole[k] for k in columns}
 
     def dataset() -> tf.data.Dataset:
@@ -199,7 +209,13 @@ class Rows:
         parts = self.parts if self.parts is not None and self.given is None else self._assigned(name)
         sizes = {role: int((parts == number).sum()) for number, role in enumerate(SPLITS)}
         if not all(sizes.values()):
-            raise UsageError(f"Data set {name!r} is too small to split: {sizes}. Choose one with more examples.")
+            equal = len(self.digests) - len(set(self.digests))
+            why = f" {equal} of its {len(self.digests)} examples are equal to others, which stay together." * (
+                equal > 0
+            )
+            raise UsageError(f"Data set {name!r} is too small to split: {sizes}.{why} Choose one with more examples.")
+        if self.strata is not None and self.class_names:
+            self._count_classes(name, parts)
         splits = {role: self._split(np.flatnonzero(parts == number)) for number, role in enumerate(SPLITS)}
         features = features_of(splits["train"])
         if self.images is not None:
@@ -216,6 +232,36 @@ class Rows:
             memory_limit=memory_limit,
             about=self.about,
         )
+
+    def _count_classes(self, name: str, parts: np.ndarray) -> None:
+        """Counts the examples of each class and split, as `class_counts` of the metadata.
+
+        Raises:
+            UsageError: train lacks a class, or a given split lacks one by no accident.
+        """
+        labels = np.asarray(self.columns["label"])
+        counts = {
+            role: np.bincount(labels[parts == number], minlength=len(self.class_names))
+            for number, role in enumerate(SPLITS)
+        }
+        train, given = counts["train"], set(self.given or ())
+        if not train.all() and (given or np.count_nonzero(train) < 2):
+            lacking = int(np.flatnonzero(train == 0)[0])
+            held = {role: int(counts[role][lacking]) for role in SPLITS}
+            raise UsageError(
+                f"Data set {name!r} has no training example of the class {self.class_names[lacking]!r}: {held}. Move some of "
+                "its examples to train, or remove the class."
+            )
+        for number, label in enumerate(self.class_names):
+            for role in sorted(given - {"train"}):
+                expected = train[number] / train.sum() * counts[role].sum()
+                if not counts[role][number] and expected >= _NO_ACCIDENT:
+                    raise UsageError(
+                        f"Data set {name!r} has {train[number]:,} training examples of the class {label!r} and none in "
+                        f"{role}, where about {expected:.0f} are expected. Move some of them there; if {label!r} means "
+                        "examples without a label, remove it."
+                    )
+        self.about["class_counts"] = {role: counts[role].tolist() for role in SPLITS}
 
     def _split(self, index: np.ndarray) -> Split:
         columns = {k: v[index] if isinstance(v, np.ndarray) else [v[i] for i in index] for k, v in self.columns.items()}
@@ -243,35 +289,57 @@ class Rows:
         return parts
 
 
-def check_images(paths: Sequence[Path]) -> tuple[tuple[int | None, int | None, int | None], list[bytes]]:
-    """Decodes every image once, so that damaged files are reported before training.
+class Images(NamedTuple):
+    """The readable ones of some image files.
 
-    Returns:
-        The common shape, with None for dimensions that differ, and the SHA-256 of every file.
+    Attributes:
+        kept: their positions.
+        contents: the SHA-256 of each.
+        shape: their common shape, with None for dimensions that differ.
+        left_out: which others were left out, and how many.
+    """
+
+    kept: list[int]
+    contents: list[bytes]
+    shape: tuple[int | None, int | None, int | None]
+    left_out: dict[str, int]
+
+
+def check_images(paths: Sequence[Path], where: Path, *, skip_broken: bool) -> Images:
+    """Decodes every image once as a served model does, so that files that it would reject are reported before training.
+
+    Args:
+        paths: the files.
+        where: the folder or file that lists them, for messages.
+        skip_broken: whether unreadable files are left out.
 
     Raises:
-        UsageError: a file is not an image that a served model can read. The message gives its path.
+        UsageError: files are not images that a served model can read, or none is. The message names them.
     """
     import concurrent.futures
     import hashlib
 
-    def look(path: Path) -> tuple[tuple[int, ...], bytes]:
+    def look(path: Path) -> tuple[tuple[int, ...], str, bytes]:
         try:
-            content = path.read_bytes()
-            if content[:2] == b"BM" and int.from_bytes(content[28:30], "little") <= 8:
-                # decode_image would silently return the numbers of the palette.
-                raise UsageError(f"Image {path} is a BMP file with a colour palette. Convert it to PNG.")
-            shape = tuple(tf.io.decode_image(content, expand_animations=False).shape)
-        except OSError as error:
-            raise UsageError(f"Cannot read image {path}: {error.strerror}. Check the file.") from error
-        except tf.errors.InvalidArgumentError as error:
-            raise UsageError(
-                f"Image {path} cannot be decoded: {one_line(error, 120)} Replace it, or remove it."
-            ) from None
-        return shape, hashlib.sha256(content).digest()
+            content = storage.read_bytes(path, _LARGEST_IMAGE)
+        except (OSError, UsageError) as error:
+            return (), (error.strerror or "") if isinstance(error, OSError) else str(error), b""
+        shape, fault = image_files.check(content)
+        return shape, fault, hashlib.sha256(content).digest()
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         found = list(pool.map(look, paths))
-    sizes = [{shape[axis] for shape, _ in found} for axis in range(3)]
+    folder = where if where.is_dir() else where.parent
+    shown = [str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path) for path in paths]
+    broken = [f"{printable(path)} ({fault})" for path, (_, fault, _) in zip(shown, found, strict=True) if fault]
+    kept = [position for position, (_, fault, _) in enumerate(found) if not fault]
+    if broken and (not skip_broken or not kept):
+        more = "; ..." if len(broken) > _MOST_SHOWN else ""
+        raise UsageError(
+            f"{len(broken)} of {len(paths)} images of {where} cannot be read: {'; '.join(broken[:_MOST_SHOWN])}{more}. "
+            "Convert or remove them, or pass --data.skip_broken true, which leaves them out."
+        )
+    sizes = [{found[position][0][axis] for position in kept} for axis in range(3)]
     height, width, channels = (next(iter(size)) if len(size) == 1 else None for size in sizes)
-    return (height, width, channels), [content for _, content in found]
+    left_out = {f"images that cannot be read: {'; '.join(broken)}": len(broken)} if broken else {}
+    return Images(kept, [found[position][2] for position in kept], (height, width, channels), left_out)

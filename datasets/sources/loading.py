@@ -11,7 +11,7 @@ from zoo.datasets.sources.embedded import EMBEDDED
 from zoo.datasets.sources.names import check_folder, check_options
 from zoo.datasets.sources.registry import SOURCES, common_arguments, options_of, takes_path
 from zoo.datasets.sources.tensorflow_datasets import load_builder
-from zoo.errors import UsageError
+from zoo.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
@@ -67,6 +67,8 @@ def _load_source(
         raise UsageError(f"Data set {name!r} has no path. Pass {kind}:PATH.")
     check_options(name, options, [*options_of(read)])
     base = Path(manual_dir or ".").expanduser().resolve()
+    if any("\ud800" <= letter <= "\udfff" for letter in f"{base}/{path}"):
+        raise UsageError(f"The path of data set '{printable(name)}' is not UTF-8. Rename its files or folders.")
     data = read(**common_arguments(read, **common, path=base / Path(path).expanduser()), **options)
     if columns := data.about.get("columns"):
         listed = (f"{column} {facts['dtype']}, {facts['missing']} missing" for column, facts in columns.items())

@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zoo.datasets.raw import SPLITS
+from zoo.datasets.unknown_tokens import describe_unknown
 from zoo.errors import printable
 
 if TYPE_CHECKING:
+    from zoo.datasets.prepared import Prepared
     from zoo.datasets.raw import RawData
 
 _MOST_SHOWN = 10
+
+
+def describe_data(prepared: Prepared) -> str:
+    """Returns lines with the sizes of the splits, the classes, and the share of unknown tokens."""
+    return f"{describe_splits(prepared.data)}{describe_unknown(prepared)}"
 
 
 def describe_splits(data: RawData) -> str:

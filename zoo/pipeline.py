@@ -92,9 +92,8 @@ def run(
     import tensorflow as tf
 
     from zoo import evaluation, training
-    from zoo.datasets.description import describe_splits
+    from zoo.datasets.description import describe_data
     from zoo.datasets.interface import Interface
-    from zoo.datasets.unknown_tokens import describe_unknown
     from zoo.export import publishing
     from zoo.training.cluster import Workers
     from zoo.training.run_directory import in_use
@@ -112,7 +111,7 @@ def run(
         network = prepared.build()
     if verbose:
         many = f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else ""
-        where = f"{data}{many}, run directory {directory}\n{describe_splits(prepared.data)}{describe_unknown(prepared)}"
+        where = f"{data}{many}, run directory {directory}\n{describe_data(prepared)}"
         print(f"{model}: {network.count_params():,} parameters on {where}", flush=True)
     trained = training.train(
         network, prepared, config, run_directory=directory, overwrite=overwrite, verbose=verbose, callbacks=callbacks

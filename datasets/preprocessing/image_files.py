@@ -66,20 +66,23 @@ def decode_examined(content: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(content, channels=0, expand_animations=False)
 
 
-def decode_checked(content: tf.Tensor) -> tf.Tensor:
-    """Decodes a file, string (), for which `check` found no fault, as serving does.
+@functools.cache
+def decoder() -> Any:
+    """Returns a traced function that decodes a file for which `check` found no fault, string (), as serving does.
 
-    Raises:
-        InvalidArgumentError: the file has become one of another kind, on which TensorFlow can overwrite memory.
+    It raises InvalidArgumentError if the file has become one of another kind, on which TensorFlow can overwrite memory.
 
     Example:
-        >>> decode_checked(tf.io.encode_png(np.zeros((8, 9, 1), np.uint8))).shape
+        >>> decoder()(tf.io.encode_png(np.zeros((8, 9, 1), np.uint8))).shape
         TensorShape([8, 9, 1])
     """
-    magic = _magic(content[tf.newaxis])[0]
-    jpeg, png, gif, bmp = _kinds(magic)
-    with tf.control_dependencies([tf.debugging.Assert(jpeg | png | gif | bmp, ["An image file has changed."])]):
-        return decode_examined(tf.cond(gif, lambda: _gif(content)[0], lambda: content))
+
+    def decode(content: tf.Tensor) -> tf.Tensor:
+        jpeg, png, gif, bmp = (kind[0] for kind in _kinds(_magic(content[tf.newaxis])))
+        with tf.control_dependencies([tf.debugging.Assert(jpeg | png | gif | bmp, ["An image file has changed."])]):
+            return decode_examined(tf.cond(gif, lambda: _gif(content)[0], lambda: content))
+
+    return tf.function(decode, input_signature=[tf.TensorSpec([], tf.string)])
 
 
 def check(content: bytes) -> tuple[tuple[int, ...], str]:

@@ -120,7 +120,9 @@ def _has_splits(folder: Path, tops: Sequence[_Top], what: str) -> bool:
         raise UsageError(f"{folder} has the splits {names}; expected one named train. Rename one of them: {layout}.")
     deeper = [f"{top.path.name}/{name}" for top in splits for name in top.inner if split_role(name)]
     if deeper:
-        raise UsageError(f"{folder} has a split within a split, {deeper[0]}. Move its folders up: {layout}.")
+        raise UsageError(
+            f"{folder} has a split within a split, {deeper[0]}. Expected {layout}; rename or move its folders."
+        )
     return True
 
 

@@ -67,7 +67,7 @@ def split_of(columns: Mapping[str, Column], *, images: str | None = None, conten
         cut = {k: flat[places[k][0] : places[k][0] + places[k][1]] for k, (flat, _, _) in varying.items()}
         whole = {**row, **cut}
         if images is not None:
-            whole[images] = image_files.decode_checked(tf.io.read_file(whole[images]))
+            whole[images] = image_files.decoder()(tf.io.read_file(whole[images]))
         return {k: whole[k] for k in columns}
 
     def dataset() -> tf.data.Dataset:
@@ -214,7 +214,7 @@ class Rows:
                 equal > 0
             )
             raise UsageError(f"Data set {name!r} is too small to split: {sizes}.{why} Choose one with more examples.")
-        if self.strata is not None and self.class_names:
+        if "label" in self.columns and self.class_names:
             self._count_classes(name, parts)
         splits = {role: self._split(np.flatnonzero(parts == number)) for number, role in enumerate(SPLITS)}
         features = features_of(splits["train"])

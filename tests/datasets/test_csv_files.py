@@ -422,5 +422,6 @@ def test_images_are_read_from_a_csv(tmp_path):
     assert {int(e["image"][0, 0, 0]): e["label"] for e in rows(data)} == {i: i % 2 for i in range(40)}
     (tmp_path / "i" / "7.png").unlink()
     assert message(f"csv:{tmp_path}/a.csv", columns={"image": "path", "label": "label"}) == (
-        f"Cannot read image {tmp_path}/i/7.png: No such file or directory. Check the file."
+        f"1 of 40 images of {tmp_path}/a.csv cannot be read: i/7.png (No such file or directory). Convert or remove them, "
+        "or pass --data.skip_broken true, which leaves them out."
     )

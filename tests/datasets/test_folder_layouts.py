@@ -68,7 +68,7 @@ def test_ambiguous_folders_are_rejected(tmp_path):
     flat = said("flat", tops=(), a="train", b="test")
     assert flat.startswith("F has the splits test, train, whose text files are in no class folder. Put them there as")
     deep = said("deep", tops=("seg_train/seg_train", "seg_test/seg_test"))
-    assert deep.startswith("F has a split within a split, seg_test/seg_test. Move its folders up: F/train/CLASS/FILE")
+    assert deep.startswith("F has a split within a split, seg_test/seg_test. Expected F/train/CLASS/FILE")
     years = said("years", tops=("2023", "2024"))
     assert years.startswith("Each of 2023, 2024 in F holds the folders neg, pos. Pass one of them; if they are splits,")
     assert said("archive", tops=("letters",)).startswith(

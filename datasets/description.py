@@ -39,4 +39,6 @@ def describe_splits(data: RawData) -> str:
         ]
         more = ", ..." if len(data.class_names) > _MOST_SHOWN else ""
         lines.append(f"{len(data.class_names)} classes: {', '.join(shown)}{more}.")
+    if naive := data.about.get("naive"):
+        lines.append(f"Forecasts are compared with {' and '.join(naive)}.")
     return "\n".join(lines)

@@ -50,6 +50,7 @@ class Table:
         columns: the columns of every key, in order.
         about: metadata of the columns, and how many rows were left out.
         skip_broken: whether image files that cannot be read are left out.
+        season: rows after which a series to forecast repeats itself, None to estimate them.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Table:
     columns: dict[str, list[str]]
     about: dict[str, Any]
     skip_broken: bool = False
+    season: int | None = None
 
     def __contains__(self, key: str) -> bool:
         return key in self.columns
@@ -68,6 +70,10 @@ class Table:
     def labels(self, key: str) -> list[str]:
         """Returns the class names of a key's column."""
         return [unified(cell.strip()) for cell in self.text(key)]
+
+    def named(self, *keys: str, **columns: Any) -> dict[str, Any]:
+        """Returns columns by key, and the column of each of `keys` that has one."""
+        return {**columns, **{key: self.columns[key][0] for key in keys if key in self}}
 
     def leave_out(self, wrong: Any, why: str) -> None:
         """Removes rows and counts them under a reason."""

@@ -15,7 +15,7 @@ import numpy as np
 from zoo.datasets.data import Data
 from zoo.datasets.sources import csv_cells, csv_files
 from zoo.datasets.sources.csv_files import Table
-from zoo.datasets.sources.in_memory import Rows, check_images, features_of, positive, texts, useful_lags, window_splits
+from zoo.datasets.sources.in_memory import Rows, best_lag, check_images, features_of, positive, texts, window_splits
 from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import digest, divide_users_by_time, duplicates, sentence_groups
@@ -239,7 +239,7 @@ def _classified_series(table: Table) -> Rows:
         strata=[labels[i] for i in firsts],
         given=_splits(table, firsts),
         class_names=classes,
-        about={"channels": list(channels)},
+        about={"channels": list(channels), "request_columns": table.named("time", "sequence", series=channels)},
     )
 
 
@@ -282,7 +282,10 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
     if table.about.get("gaps"):
         table.about["left_out"]["steps of the time that are too long; add the missing rows"] = table.about["gaps"]
     splits = window_splits(name, values, window, horizon)
-    lags = useful_lags({"the steps before": horizon}, window, horizon)
+    season = table.season or best_lag(values[: int(0.7 * len(values)), 0], window, horizon)
+    if season > window:
+        raise UsageError(f"season is {season}; expected at most window={window}. Pass a larger window.")
+    lags = {"the last value": 1, **({f"{season:,} steps before": season} if season > 1 else {})}
     return Data(
         name=name,
         arguments=arguments,
@@ -293,7 +296,13 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
         licence="not stated by the source",
         source=source,
         memory_limit=memory_limit,
-        about={"channels": channels, "unit": quantity, "naive": lags, **table.about},
+        about={
+            "channels": channels,
+            "request_columns": table.named("time", series=channels),
+            "unit": quantity,
+            "naive": lags,
+            **table.about,
+        },
     )
 
 
@@ -320,6 +329,7 @@ def read_csv(
     columns: Mapping[str, str | list[str]] | None = None,
     window: int | None = None,
     horizon: int | None = None,
+    season: int | None = None,
     skip_broken: bool = False,
 ) -> Data:
     """Reads a CSV file: UTF-8, with a header, separated by commas, semicolons or tabs.
@@ -331,6 +341,8 @@ def read_csv(
         columns: the column or columns of every key. By default, columns are named like the keys.
         window: rows of history, for a series to forecast.
         horizon: rows to forecast, for a series to forecast.
+        season: Rows after which a series to forecast repeats itself, such as 24 or 168 for hours; 1 for the last value.
+            Null takes the number whose naive forecast has the smallest error in the training split.
         skip_broken: Leave out image files that cannot be read, and print their names.
 
     Raises:
@@ -348,9 +360,9 @@ def read_csv(
     about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
     if skip_broken and layout.task != "image_classification":
         raise UsageError(f"Data set {name!r} is for {layout.task} and takes no skip_broken. Leave it out.")
-    table = Table(path, frame, chosen, about, skip_broken)
+    table = Table(path, frame, chosen, about, skip_broken, season and positive("season", season, 24))
     source = f"file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
-    steps = {"window": window, "horizon": horizon}
+    steps = {"window": window, "horizon": horizon, **({} if season is None else {"season": season})}
     if not layout.forecasts:
         for option in (k for k, v in steps.items() if v is not None):
             raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {option}. Leave it out.")

@@ -174,6 +174,37 @@ def useful_lags(lags: Mapping[str, int], window: int, horizon: int) -> dict[str,
     return fitting or ({"the steps before": horizon} if horizon <= window else {})
 
 
+def best_lag(values: np.ndarray, window: int, horizon: int) -> int:
+    """Returns the lag, from 1 to `window` steps, whose naive forecasts of `horizon` steps have the smallest error.
+
+    A naive forecast repeats the last `lag` values. Of lags within 5 % of the best, the shortest is returned that is better
+    than both its neighbours, so that noise does not decide.
+
+    Args:
+        values: float32 (steps,), NaN for missing ones. Only the last 20,000 are used.
+        window: largest lag.
+        horizon: steps to forecast.
+
+    Example:
+        >>> best_lag(np.tile(np.float32([1, 5, 2, 8]), 20), 12, 3)
+        4
+    """
+    values = values[-20_000:].astype(np.float64)
+    longest = min(window, len(values) // 2)
+    gaps = np.full(longest + horizon + 1, np.nan)  # mean absolute difference of values that are this many steps apart
+    for lag in range(1, min(len(gaps), len(values))):
+        differences = np.abs(values[lag:] - values[:-lag])
+        if not np.isnan(differences).all():
+            gaps[lag] = np.nanmean(differences)
+    ahead = np.arange(1, horizon + 1)
+    found = [gaps[-(-ahead // lag) * lag].mean() for lag in range(1, longest + 1)]
+    errors = np.nan_to_num([np.inf, *found, np.inf], nan=np.inf)
+    lowest = (errors[1:-1] <= errors[:-2]) & (errors[1:-1] <= errors[2:])
+    lowest[:1] = True
+    near = np.flatnonzero(lowest & (errors[1:-1] <= 1.05 * errors.min()))
+    return int(near[0]) + 1 if len(near) else 1
+
+
 @dataclasses.dataclass
 class Rows:
     """Examples that were read from files and are not yet split.

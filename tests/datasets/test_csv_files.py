@@ -171,7 +171,7 @@ def test_a_series_to_forecast_is_read_from_a_csv(tmp_path):
     assert data.task == "forecasting"
     assert data.about["channels"] == ["count", "temp", "wind"]
     assert data.arguments == {"columns": columns, "window": 10, "horizon": 5}
-    assert data.about["naive"] == {"the steps before": 5}
+    assert data.about["naive"] == {"the last value": 1}, "a straight line has no season"
     assert sizes(data) == [126, 16, 36]
     times = [{int(t) for e in rows(data, s) for t in e["forecast"]} for s in SPLITS]
     assert times == [set(range(10, 140)), set(range(140, 160)), set(range(160, 200))]
@@ -412,6 +412,31 @@ def test_random_cells_survive_a_round_trip(tmp_path):
 
 
 # --- Images ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("period", "horizon", "season"), [(24, 6, 24), (24, 30, 24), (7, 14, 7), (0, 6, 1), (168, 24, 168)]
+)
+def test_the_season_of_a_series_is_that_of_its_data(tmp_path, period, horizon, season):
+    """Whatever the horizon: forecasts were once compared with the values one horizon earlier."""
+    rng = np.random.default_rng(0)
+    hours = np.arange(1500)
+    pattern = (
+        rng.normal(size=period)[hours % period] * 3 + np.sin(hours / 24 * 2 * np.pi) * (period == 168) if period else 0
+    )
+    values = rng.normal(size=1500) * 0.3 + (pattern if period else np.cumsum(rng.normal(size=1500)))
+    name = write(tmp_path / "a.csv", "\n".join(["sold", *(f"{value:.4f}" for value in values)]))
+    options = {"columns": {"forecast": "sold"}, "window": 200, "horizon": horizon}
+    data = zoo.datasets.load(name, **options)
+    assert data.about["naive"] == {"the last value": 1} | ({f"{season} steps before": season} if period else {})
+    prepared = data.prepare("lstm", units=[2])
+    assert prepared.preprocessor.season == season
+    example = rows(data, "test")[0]
+    start = prepared.preprocessor.serve({"series": example["series"][None]})[1]["start"].numpy()[0]
+    repeated = [example["series"][200 - season + step % season, 0] for step in range(horizon)]
+    np.testing.assert_array_equal(start, repeated)
+    assert zoo.datasets.load(name, **options, season=12).about["naive"]["12 steps before"] == 12
+    assert "season is 201; expected at most window=200" in message(name, **options, season=201)
 
 
 def test_images_are_read_from_a_csv(tmp_path):

@@ -47,7 +47,7 @@ def load(
     data_dir: str | None = None,
     manual_dir: str | None = None,
     memory_limit: int = 2 << 30,
-    columns: dict[str, str | list[str]] | None = None,
+    columns: dict[str, str | int | list[str | int]] | None = None,
     window: int | None = None,
     horizon: int | None = None,
     folds: int | None = None,
@@ -75,8 +75,8 @@ def load(
         manual_dir: Folder with the original files, for machines without network. Relative paths of your own files start
             here.
         memory_limit: Maximum bytes that the model inputs of one split take in memory. A larger split is read as a stream.
-        columns: Column or columns of a CSV file for every key, such as {"text": "message", "label": "kind"}. Null if the
-            columns are named like the keys.
+        columns: Column or columns of a CSV file for every key, such as {"text": "message", "label": "kind"}, by name or
+            by number from 0. Null if the columns are named like the keys.
         window: Steps of history for a forecast. Null uses the data set's default.
         horizon: Steps to forecast. Null uses the data set's default.
         folds: Joins the splits and divides all examples into this many folds. One fold is the test split.

@@ -51,6 +51,8 @@ def read_series(file: Path, columns: Mapping[str, Any]) -> np.ndarray:
         if len(first) and pd.to_numeric(first, errors="coerce").isna().all():
             table.columns = pd.Index([str(cell).strip() for cell in table.iloc[0]])
             table = _channels(file, table.iloc[1:], columns) if columns else table.iloc[1:]
+        elif columns and all(name.isdecimal() and int(name) < table.shape[1] for name in columns["series"]):
+            table = table[[int(name) for name in columns["series"]]]  # the data had no header either
         elif columns and table.shape[1] != len(columns["series"]):
             raise UsageError(
                 f"{file} has {table.shape[1]} columns and no header; expected {', '.join(columns['series'])}. Add a line "

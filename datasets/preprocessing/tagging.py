@@ -19,6 +19,7 @@ from zoo.datasets.preprocessing.text import (
     UNKNOWN,
     VOCABULARY_FILE,
     VocabularyPreprocessor,
+    check_vocabulary,
     vocabulary_sizes,
 )
 from zoo.errors import UsageError, printable
@@ -85,6 +86,7 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         del counts[b""]
         sample = list(data.train.take(_SAMPLE).as_numpy_iterator())
         vocabulary = _most_frequent(counts)[: most - FIRST_WORD]
+        check_vocabulary(data.name, vocabulary, len(counts))
         made = cls(vocabulary, longest)
         _check_words(data.name, sample, made.to_requests(sample)["text"].tolist())
         return made, {"vocab_size": len(vocabulary) + FIRST_WORD}

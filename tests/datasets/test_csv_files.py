@@ -287,7 +287,7 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
             {"text": "a"},
             "text_classification needs text, label, and may have split, text_pair. Pass these.",
         ),
-        ("a,b\na,b\n", {"text": ["a", "b"], "label": "b"}, "expected one column. Pass one of them."),
+        ("a,b\na,b\n", {"text": ["a", "b"], "label": "b"}, "takes one text. Pass one of them, or join them"),
         ("a,b\na,b\n", {}, "columns is {}; expected a dict of keys and columns. Pass columns={'text': 'a'}, say."),
         (
             "text,label\na,b\nc,d\n",
@@ -412,6 +412,43 @@ def test_random_cells_survive_a_round_trip(tmp_path):
 
 
 # --- Images ----------------------------------------------------------------------------------------------------------
+
+
+def test_files_without_a_header_have_numbered_columns(tmp_path):
+    name = write(tmp_path / "a.csv", "\n".join(f"{'ab'[i % 2]};text {i};{i}" for i in range(40)))
+    options = {"columns": {"text": 1, "label": 0}, "header": False}
+    data = zoo.datasets.load(name, **options)
+    assert sorted((words(e), int(e["label"])) for e in rows(data)) == sorted((f"text {i}", i % 2) for i in range(40))
+    assert data.arguments == options
+    assert "If the first line has data, pass --data.header false" in message(name)
+    assert message(name, columns={"text": 3, "label": 0}, header=False).endswith(
+        "has no column 3; expected 0 to 2. Pass one of these."
+    )
+    named = write(tmp_path / "b.csv", "\n".join(["kind,body", *(f"{'ab'[i % 2]},text {i}" for i in range(40))]))
+    assert sum(sizes(zoo.datasets.load(named, columns={"text": 1, "label": "kind"}))) == 40
+    series = write(tmp_path / "c.csv", "\n".join(f"{i},{i * 2}" for i in range(100)))
+    data = zoo.datasets.load(series, columns={"forecast": 1}, header=False, window=5, horizon=2)
+    assert data.about["request_columns"] == {"series": ["1"]}
+
+
+def test_splits_are_read_from_several_files(tmp_path):
+    def lines(first, last, head="text,label"):
+        return "\n".join([head, *(f"text {i},{'ab'[i % 2]}" for i in range(first, last))])
+
+    name = write(tmp_path / "train.csv", lines(0, 40))
+    write(tmp_path / "dev.csv", lines(40, 50))
+    write(tmp_path / "test.csv", lines(50, 70))
+    data = zoo.datasets.load(name, validation="dev.csv", test="test.csv")
+    assert sizes(data) == [40, 10, 20]
+    assert {words(e) for e in rows(data, "test")} == {f"text {i}" for i in range(50, 70)}
+    assert data.arguments == {"validation": "dev.csv", "test": "test.csv"}
+    assert sizes(zoo.datasets.load(name, test="test.csv")) == [36, 4, 20]
+    write(tmp_path / "other.csv", lines(50, 70, "text,kind"))
+    assert "other.csv has the columns text, kind; expected those of" in message(name, test="other.csv")
+    write(tmp_path / "numbers.csv", "sold\n1\n2")
+    assert "is split by time and takes no test file" in message(
+        f"csv:{tmp_path}/numbers.csv", columns={"forecast": "sold"}, window=2, horizon=1, test="numbers.csv"
+    )
 
 
 @pytest.mark.parametrize(

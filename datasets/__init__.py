@@ -32,10 +32,6 @@ __all__ = [
 ]
 
 
-IN_MEMORY = ("validation", "test", "model")
-"""Arguments of `load` for data from memory; commands do not have them."""
-
-
 def __getattr__(name: str) -> Any:
     if name == "Data":
         from zoo.datasets.data import Data
@@ -58,14 +54,17 @@ def load(
     data_dir: str | None = None,
     manual_dir: str | None = None,
     memory_limit: int = 2 << 30,
-    columns: dict[str, str | list[str]] | None = None,
+    columns: dict[str, str | int | list[str | int]] | None = None,
     window: int | None = None,
     horizon: int | None = None,
+    season: int | None = None,
+    header: bool | None = None,
+    skip_broken: bool | None = None,
+    validation: Any = None,
+    test: Any = None,
     folds: int | None = None,
     fold: int | None = None,
     task: str | None = None,
-    validation: Any = None,
-    test: Any = None,
     model: str | None = None,
     **options: Any,
 ) -> Data:
@@ -92,15 +91,20 @@ def load(
         manual_dir: Folder with the original files, for machines without network. Relative paths of your own files start
             here.
         memory_limit: Maximum bytes that the model inputs of one split take in memory. A larger split is read as a stream.
-        columns: Column or columns of a CSV file for every key, such as {"text": "message", "label": "kind"}. Null if the
-            columns are named like the keys.
+        columns: Column or columns of a CSV file for every key, such as {"text": "message", "label": "kind"}, by name or
+            by number from 0. Null if the columns are named like the keys.
         window: Steps of history for a forecast. Null uses the data set's default.
         horizon: Steps to forecast. Null uses the data set's default.
+        season: Steps after which a series repeats itself, such as 24 or 168 for hours; 1 for the last value. Null takes
+            the number whose naive forecast has the smallest error in the training split.
+        header: Whether the first line of a CSV file names the columns. False needs numbers from 0 as columns.
+        skip_broken: Whether to leave out image files that cannot be read, and to print their names.
+        validation: The validation split: another CSV file with the same columns, in the folder of the first; or inputs
+            and targets, for arrays.
+        test: The test split, in the same form.
         folds: Joins the splits and divides all examples into this many folds. One fold is the test split.
         fold: Number of the fold that is the test split, from 0.
         task: Task to use, for a data set that serves several. Null lets the model decide.
-        validation: Inputs and targets of the validation split, for arrays.
-        test: Inputs and targets of the test split, for arrays.
         model: Model that arrays are for, whose tasks say what they are if several tasks fit.
         **options: Further options of the source, see `register_source`.
 
@@ -125,7 +129,10 @@ def load(
         data_dir=data_dir,
         manual_dir=manual_dir,
         memory_limit=memory_limit,
-        options={"columns": columns, "window": window, "horizon": horizon, **options},
+        options={
+            **{"columns": columns, "window": window, "horizon": horizon, "season": season},
+            **{"header": header, "skip_broken": skip_broken, **options},
+        },
         folds=folds,
         fold=fold,
         task=task,

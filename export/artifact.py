@@ -260,7 +260,7 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
     def input_spec(key: str, tensor: Any) -> dict[str, Any]:
         raw = None if of_model else requests.get(key)  # model inputs may have the name of a request
         if raw:
-            return spec(tensor, kind=raw.kind, description=raw.description)
+            return spec(tensor, kind=raw.kind, description=raw.description, columns=dict(raw.columns))
         single = next(iter(described.values()), "") if len(described) == len(inputs) == 1 else ""  # of any name
         return spec(tensor, kind="number", description=described.get(key, single) if of_model else "")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,11 @@ import tensorflow as tf
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.export import artifact_paths
+from zoo.export.series_files import read_series
 from zoo.tasks import Shown
+
+_LARGEST_FILE = 1 << 30
+"""Maximum bytes of the file of an item."""
 
 
 class LoadedModel:
@@ -83,7 +86,8 @@ class LoadedModel:
         """Predicts for items as typed on a command line.
 
         For a model that takes files, an item is the path of a file. For a model that takes a series, it is the path of a
-        CSV file with one row per step, one column per channel and an optional header line. Otherwise it is the text or
+        CSV file with one row per step: with a header line, the columns of the model's channels are found by their names;
+        without one, there is one column per channel, in order. Otherwise it is the text or
         the id itself. Several inputs, such as a pair of texts, are separated by a tab, in the order of `inputs`.
 
         Returns:
@@ -106,11 +110,12 @@ class LoadedModel:
                 "the loaded model with inputs by name."
             )
         answers = []
+        columns = self._facts.get(signature, {}).get("inputs", {}).get(names[0], {}).get("columns", {})
         for item in items:
             # Command-line bytes that are not UTF-8 arrive as lone surrogates; this restores the bytes.
             value: Any = str(item).encode("utf-8", "surrogateescape")
             if kind in _READERS:
-                value = _READERS[kind](Path(item))
+                value = _READERS[kind](Path(item), columns)
             try:
                 answers.append(_row(self({names[0]: [value]}, signature)))
             except UsageError as error:
@@ -138,31 +143,13 @@ class LoadedModel:
 
 def _read_file(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return storage.read_bytes(file, _LARGEST_FILE)
     except OSError as error:
         raise UsageError(f"Cannot read {file}: {error.strerror}. Pass a file.") from error
 
 
-def _read_series(file: Path) -> np.ndarray:
-    """Reads a CSV file of numbers as a float32 array (steps, channels); an empty cell is a missing value."""
-    import pandas as pd
-
-    try:
-        text = file.read_text(encoding="utf-8-sig").rstrip("\r\n") + "\n"
-        one_column = "," not in text  # then an empty line is a missing value
-        table = pd.read_csv(io.StringIO(text), header=None, skipinitialspace=True, skip_blank_lines=not one_column)
-        first = table.iloc[0].dropna()
-        if len(first) and pd.to_numeric(first, errors="coerce").isna().all():  # a header line
-            table = table.iloc[1:]
-        return table.apply(pd.to_numeric).to_numpy(np.float32)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"Cannot read {file}: {one_line(error, 200)} Pass a CSV file with one row of numbers per step."
-        ) from error
-
-
-_READERS = {"file": _read_file, "series": _read_series}
-"""The function that reads the file of an item, by kind of input."""
+_READERS = {"file": lambda file, columns: _read_file(file), "series": read_series}
+"""The function that reads the file of an item, by kind of input. It also gets the names of the columns of a CSV file."""
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
     }
     title, values = f"data {data or ''}".strip(), sections["data"]
     shared = {name: value for name, value in values.items() if name not in own}
-    parser.add_signature("data", datasets.load, title, skip=("name", *datasets.IN_MEMORY), values=shared)
+    parser.add_signature("data", datasets.load, title, skip=("name", "model"), values=shared)
     if read is not None and own:
         others = {*inspect.signature(read).parameters} - own
         mine = {name: value for name, value in values.items() if name in own}

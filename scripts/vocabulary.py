@@ -96,9 +96,7 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--size", type=int, default=8000, help="Maximum vocabulary size.")
     parser.add_argument("--path", default="vocab.txt", help="The file to write.")
     parser.add_argument("--cased", action="store_true", help="Keep upper case and accents.")
-    parser.add_signature(
-        "data", datasets.load, f"data {data or ''}".strip(), skip=("name", *datasets.IN_MEMORY), values={}
-    )
+    parser.add_signature("data", datasets.load, f"data {data or ''}".strip(), skip=("name", "model"), values={})
     options = parser.parse(argv)
     if (data is None) == (not options.files):
         came = "Neither --data nor --files was given" if data is None else "Both --data and --files were given"

@@ -105,8 +105,8 @@ def run(
     import tensorflow as tf
 
     from zoo import evaluation, training
+    from zoo.datasets.description import describe_data
     from zoo.datasets.interface import Interface
-    from zoo.datasets.unknown_tokens import describe_unknown
     from zoo.export import publishing
     from zoo.training.cluster import Workers
     from zoo.training.run_directory import in_use
@@ -118,14 +118,15 @@ def run(
         tf.config.experimental.enable_op_determinism()
     workers = Workers(strategy)
     verbose = verbose if workers.chief else 0
-    source = {**(data_arguments or {}), "validation": validation, "test": test}
+    given = {name: part for name, part in (("validation", validation), ("test", test)) if part is not None}
+    source = {**(data_arguments or {}), **given}
     prepared = _prepare(model, data, model_arguments or {}, source, workers)
     keras.utils.set_random_seed(config.seed)
     with strategy.scope(), training.precision(config.precision):
         network = prepared.build()
     if verbose:
         many = f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else ""
-        where = f"{prepared.data.name}{many}, run directory {directory}{describe_unknown(prepared)}"
+        where = f"{prepared.data.name}{many}, run directory {directory}\n{describe_data(prepared)}"
         print(f"{model}: {network.count_params():,} parameters on {where}", flush=True)
     trained = training.train(
         network, prepared, config, run_directory=directory, overwrite=overwrite, verbose=verbose, callbacks=callbacks

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -80,6 +82,19 @@ def right_tags(answers: Mapping[str, Any], targets: Any, class_names: Sequence[s
         if len(given) == len(known):
             right[row], count[row] = np.sum(given == known), len(known)
     return right, count
+
+
+def word_spans(words: Sequence[bytes]) -> list[tuple[int, int]]:
+    """Returns where each word begins and ends in the words' text without spaces and control characters. Words of two
+    tokenizations of a text are the same if their spans are equal.
+
+    Example:
+        >>> word_spans([b"do", b"n't"])
+        [(0, 2), (2, 5)]
+    """
+    letters = (word.decode("utf-8", "replace") for word in words)
+    lengths = (sum(unicodedata.category(letter)[0] not in "ZC" for letter in word) for word in letters)
+    return [*itertools.pairwise(itertools.accumulate(lengths, initial=0))]
 
 
 def distances(output: str) -> Callable[[Mapping[str, Any], Any, Sequence[str]], Sums]:

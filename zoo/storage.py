@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from zoo.errors import UsageError, printable
 
 
 @contextlib.contextmanager
@@ -48,6 +52,33 @@ def write_json(path: str | Path, content: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_bytes(path: str | Path, most: int) -> bytes:
+    """Reads a regular file of at most `most` bytes.
+
+    Pipes and devices are rejected without waiting for them, and a large file without reading it.
+
+    Raises:
+        UsageError: the file is not regular, or is larger.
+        OSError: the file is missing or cannot be read.
+
+    Example:
+        >>> read_bytes("/dev/zero", 1 << 20)
+        Traceback (most recent call last):
+        zoo.errors.UsageError: /dev/zero is not a regular file. Pass a file.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        facts = os.fstat(file.fileno())
+        if stat.S_ISDIR(facts.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(facts.st_mode):
+            raise UsageError(f"{printable(str(path))} is not a regular file. Pass a file.")
+        if facts.st_size > most:
+            raise UsageError(
+                f"{printable(str(path))} has {facts.st_size:,} bytes; expected at most {most:,}. Pass a smaller file."
+            )
+        return file.read(most)
 
 
 def sha256(path: str | Path) -> str:

@@ -41,6 +41,8 @@ class SeriesPreprocessor:
         horizon: number of steps to forecast, 0 if the target is a label.
         season: lag in steps of the earlier value that a forecast is compared with, such as a week. If 0, it is compared
             with the mean.
+        columns: the names of the columns of the data's CSV file by key: `series`, in the order of the channels, and perhaps
+            `time` and `sequence`; empty for other sources.
 
     Example:
         >>> preprocess = SeriesPreprocessor(means=(5.0,), deviations=(2.0,), longest=3)
@@ -56,6 +58,7 @@ class SeriesPreprocessor:
     every_step: bool = False
     horizon: int = 0
     season: int = 0
+    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "means", tuple(self.means))  # they are lists if they were read from a file
@@ -96,7 +99,8 @@ class SeriesPreprocessor:
             )
         every_step = not horizon and bool(arguments.get("return_sequences", False))
         means, deviations = _measure(data.train.map(lambda example: example["series"]), channels)
-        return cls(means, deviations, _longest(data), every_step, horizon, season), fixed
+        columns = data.about.get("request_columns", {})
+        return cls(means, deviations, _longest(data), every_step, horizon, season, columns), fixed
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -107,7 +111,9 @@ class SeriesPreprocessor:
     def requests(self) -> dict[str, Request]:
         """`series`: float32 (batch, steps, channels), NaN for missing values."""
         shape = (None, len(self.means))
-        return {"series": Request("series", "series", "float32", shape, "a row for each step, NaN for a missing value")}
+        names = f" of {', '.join(self.columns['series'])}" if self.columns else ""
+        description = f"a row{names} for each step, NaN for a missing value"
+        return {"series": Request("series", "series", "float32", shape, description, self.columns)}
 
     @property
     def described_inputs(self) -> dict[str, str]:
@@ -188,7 +194,8 @@ class SeriesPreprocessor:
     def _start(self, series: tf.Tensor) -> tf.Tensor:
         """Channel 0 one season before each step of the forecast, (batch, horizon); its mean if that value is unknown."""
         mean = tf.constant(self._means[0])
-        places = lengths(series)[:, tf.newaxis] - self.season + tf.range(self.horizon)
+        ahead = tf.range(self.horizon) % max(self.season, 1)  # a season that is shorter than the horizon is repeated
+        places = lengths(series)[:, tf.newaxis] - self.season + ahead
         known = (places >= 0) & (places < lengths(series)[:, tf.newaxis])
         values = tf.gather(series[..., 0], tf.where(known, places, 0), axis=1, batch_dims=1)
         return tf.where(known & ~tf.math.is_nan(values), values, mean)

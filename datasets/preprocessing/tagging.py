@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,9 +19,11 @@ from zoo.datasets.preprocessing.text import (
     UNKNOWN,
     VOCABULARY_FILE,
     VocabularyPreprocessor,
+    check_vocabulary,
     vocabulary_sizes,
 )
-from zoo.errors import UsageError
+from zoo.errors import UsageError, printable
+from zoo.scores import word_spans
 
 if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Batch, Tensors
@@ -28,6 +32,11 @@ if TYPE_CHECKING:
 _MIN_COUNT = 2
 """Words that occur once in training count as unknown, so that the model learns from the forms of unknown words."""
 _MIN_FORM_COUNT = 3
+_SAMPLE = 256
+_FEWEST_SAME = 0.5
+"""If the tokenizer finds fewer of the data's words, the served model would tag other words than those it was trained on."""
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+"""Letters and marks of Thai, Lao, Burmese, Khmer, Chinese and Japanese, which have no spaces between words."""
 _SUFFIXES = (3, 2, 1, 0)
 
 
@@ -75,8 +84,12 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         for batch in data.train.map(lambda example: example["tokens"]).padded_batch(1024, [None]):
             counts.update(_clean(tf.reshape(batch, [-1])).numpy().tolist())
         del counts[b""]
+        sample = list(data.train.take(_SAMPLE).as_numpy_iterator())
         vocabulary = _most_frequent(counts)[: most - FIRST_WORD]
-        return cls(vocabulary, longest), {"vocab_size": len(vocabulary) + FIRST_WORD}
+        check_vocabulary(data.name, vocabulary, len(counts))
+        made = cls(vocabulary, longest)
+        _check_words(data.name, sample, made.to_requests(sample)["text"].tolist())
+        return made, {"vocab_size": len(vocabulary) + FIRST_WORD}
 
     def numbers(self, words: tf.Tensor) -> tf.Tensor:
         """Turns words, string of any shape, into int32 of the same shape. No word gets the number of padding."""
@@ -122,9 +135,32 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         return tf.nest.map_structure(lambda part: part[:, :used], (inputs, targets, weights))
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Returns sentences as a client sends them. If a data set has only words, they are joined with spaces."""
-        texts = (e["text"] if e.get("text") else b" ".join(t for t in e["tokens"] if t) for e in examples)
-        return {"text": object_array([*texts])}
+        """Returns sentences as a client sends them. If a data set has only words, they are joined with spaces, except
+        between letters of scripts that are written without them."""
+        joined = (e["text"] or _joined(e["tokens"]) if "text" in e else _joined(e["tokens"]) for e in examples)
+        return {"text": object_array([*joined])}
+
+
+def _joined(tokens: Sequence[bytes]) -> bytes:
+    words = [word for token in tokens if (word := token.decode("utf-8", "replace"))]
+    gaps = ["" if _UNSPACED.match(a[-1]) and _UNSPACED.match(b[0]) else " " for a, b in itertools.pairwise(words)]
+    return "".join(itertools.chain(*zip(words, [*gaps, ""], strict=True))).encode("utf-8", "replace")
+
+
+def _check_words(name: str, examples: Sequence[Mapping[str, Any]], texts: Sequence[bytes]) -> None:
+    """Raises UsageError if the tokenizer splits the texts of a data set into other words than those that have tags."""
+    found = [tokenize(tf.constant([text])).to_list()[0] for text in texts]
+    known = [[token for token in e["tokens"] if token] for e in examples]
+    same = [len({*word_spans(a)} & {*word_spans(b)}) for a, b in zip(found, known, strict=True)]
+    share = sum(same) / max(1, sum(map(len, known)))
+    if share < _FEWEST_SAME:
+        worst = min(range(len(known)), key=lambda i: same[i] / max(1, len(known[i])))
+        shown = [" ".join(w.decode("utf-8", "replace") for w in part[worst][:8]) for part in (known, found)]
+        raise UsageError(
+            f"Of the words of data set {name!r}, {share:.0%} are words of the tokenizer that the served model has, which "
+            f"follows English treebanks: {printable(shown[0])!r} of the data is {printable(shown[1])!r} there. Use data "
+            "whose words are split like that; other languages and tokenizations cannot be served."
+        )
 
 
 def forms(words: tf.Tensor) -> list[tf.Tensor]:

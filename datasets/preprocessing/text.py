@@ -126,6 +126,15 @@ def vocabulary_sizes(needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
     return sizes[0], sizes[1]
 
 
+def check_vocabulary(name: str, vocabulary: Sequence[str], count: int) -> None:
+    """Raises UsageError if no word of a data set is frequent enough; `count` is the number of its different words."""
+    if not vocabulary:
+        raise UsageError(
+            f"Each of the {count:,} different words in the training split of data set {name!r} is too rare to learn. Pass "
+            "more texts, check that the column holds texts, or choose a model with subword tokens, such as bert."
+        )
+
+
 @register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class TextPreprocessor(VocabularyPreprocessor):
@@ -165,6 +174,7 @@ class TextPreprocessor(VocabularyPreprocessor):
             counts.update(words(texts).flat_values.numpy().tolist())
         ranked = sorted(((-n, w) for w, n in counts.items() if n >= _MIN_COUNT))[: most - FIRST_WORD]
         vocabulary = tuple(word.decode() for _, word in ranked)
+        check_vocabulary(data.name, vocabulary, len(counts))
         return cls(vocabulary, longest), {"vocab_size": len(vocabulary) + FIRST_WORD}
 
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:

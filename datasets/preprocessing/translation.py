@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import lookup
-from zoo.datasets.preprocessing.base import object_array, register_preprocessor
+from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
 from zoo.datasets.preprocessing.text import text_request
 from zoo.errors import UsageError
 from zoo.tasks import Request
@@ -110,6 +110,10 @@ class TranslationPreprocessor:
             "max_length": sizes["max_length"],
         }
         return cls(tuple(source), tuple(target), sizes["max_length"]), fixed
+
+    unknown: ClassVar[Unknown] = Unknown(
+        "source_ids", UNKNOWN, "Pass a larger source_vocab_size, or training texts in the same letters."
+    )
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:

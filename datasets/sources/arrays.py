@@ -12,7 +12,8 @@ import numpy as np
 from zoo.datasets.data import Data
 from zoo.datasets.raw import SPLITS, Feature
 from zoo.datasets.sources.array_kinds import READERS, Layout, choose, plain
-from zoo.datasets.sources.in_memory import Column, features_of, split_of, useful_lags
+from zoo.datasets.sources.csv_files import Columns
+from zoo.datasets.sources.in_memory import Column, count_classes, features_of, split_of, useful_lags
 from zoo.datasets.sources.labels import check_classes
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import SHARES, digest, divide
@@ -79,7 +80,7 @@ def from_arrays(
 
 def from_frame(
     frame: pd.DataFrame,
-    columns: Mapping[str, str | list[str]] | None = None,
+    columns: Mapping[str, Columns] | None = None,
     *,
     window: int | None = None,
     horizon: int | None = None,
@@ -102,15 +103,16 @@ def from_frame(
         >>> zoo.datasets.from_frame(frame, {"text": "message", "label": "kind"}).class_names
         ('ham', 'spam')
     """
-    from zoo.datasets.sources.csv_schemas import read_table
+    from zoo.datasets.sources.tables import read_table
 
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise UsageError(f"The DataFrame has two columns named {twice[0]!r}. Rename one of them.")
     if frame.empty:
         raise UsageError("The DataFrame has no rows. Pass one with rows.")
+    steps = {"window": window, "horizon": horizon}
     texts = frame.map(_cell).set_axis([str(column) for column in frame.columns], axis=1).reset_index(drop=True)
-    return read_table(texts, Path("DataFrame"), NAME, "a DataFrame in memory", memory_limit, columns, window, horizon)
+    return read_table(texts, Path("DataFrame"), NAME, "a DataFrame in memory", memory_limit, columns, steps)
 
 
 def _cell(value: Any) -> str:
@@ -193,10 +195,15 @@ def make(
     elif class_names is not None:
         raise UsageError(f"class_names were given; {layout.task} has no classes. Leave them out.")
     digests = {role: _digests(held[layout.key]) for role, held in columns.items()}
-    splits = {
-        role: split_of({key: _rows(column, index) for key, column in columns[origin].items()})
+    parts = {
+        role: {key: _rows(column, index) for key, column in columns[origin].items()}
         for role, (origin, index) in _cut(digests, strata).items()
     }
+    splits = {role: split_of(part) for role, part in parts.items()}
+    about: dict[str, Any] = {"notes": notes}
+    if layout.y == "labels":
+        labels = {role: np.asarray(part[layout.target]) for role, part in parts.items()}
+        about["class_counts"] = count_classes(NAME, labels, names, {*columns} if len(columns) > 1 else ())
     whole = hashlib.sha256(b"".join(part for role in digests for part in digests[role])).hexdigest()
     features = features_of(splits["train"])
     return Data(
@@ -209,7 +216,7 @@ def make(
         licence="not stated by the source",
         source=f"arrays in memory (SHA-256 {whole[:16]})",
         memory_limit=memory_limit,
-        about={**_about(layout, features), "notes": notes},
+        about={**_about(layout, features), **about},
     )
 
 

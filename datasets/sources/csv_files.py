@@ -29,13 +29,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo import storage
 from zoo.datasets.sources import csv_cells
+from zoo.datasets.sources.labels import unified
 from zoo.errors import UsageError, did_you_mean, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from zoo.datasets.data import Data
+
+
+Columns = str | int | list[str | int]
+"""One or several columns, by name, or by number from 0."""
 
 
 @dataclasses.dataclass
@@ -47,12 +53,16 @@ class Table:
         frame: the remaining rows; all cells are texts.
         columns: the columns of every key, in order.
         about: metadata of the columns, and how many rows were left out.
+        skip_broken: whether image files that cannot be read are left out.
+        season: rows after which a series to forecast repeats itself, None to estimate them.
     """
 
     path: Path
     frame: pd.DataFrame
     columns: dict[str, list[str]]
     about: dict[str, Any]
+    skip_broken: bool = False
+    season: int | None = None
 
     def __contains__(self, key: str) -> bool:
         return key in self.columns
@@ -60,6 +70,14 @@ class Table:
     def text(self, key: str) -> list[str]:
         """Returns the cells of a key's column."""
         return self.frame[self.columns[key][0]].tolist()
+
+    def labels(self, key: str) -> list[str]:
+        """Returns the class names of a key's column."""
+        return [unified(cell.strip()) for cell in self.text(key)]
+
+    def named(self, *keys: str, **columns: Any) -> dict[str, Any]:
+        """Returns columns by key, and the column of each of `keys` that has one."""
+        return {**columns, **{key: self.columns[key][0] for key in keys if key in self}}
 
     def leave_out(self, wrong: Any, why: str) -> None:
         """Removes rows and counts them under a reason."""
@@ -103,25 +121,52 @@ class Table:
 def read_bytes(path: Path) -> bytes:
     """Returns a file's content. A missing file is a UsageError that suggests similar names."""
     try:
-        return path.read_bytes()
+        return storage.read_bytes(path, _LARGEST)
     except OSError as error:
         files = [p.name for p in path.parent.glob("*.csv")] if path.parent.is_dir() else []
         near = did_you_mean(path.name, files) if files else ""
         raise UsageError(f"Cannot read {path}: {error.strerror}. {near} Pass csv:FILE.") from error
 
 
+_LARGEST = 4 << 30
+"""Maximum bytes of a CSV file, which is held in memory."""
+
+
+def with_splits(frame: pd.DataFrame, path: Path, others: Mapping[str, Path], *, header: bool) -> pd.DataFrame:
+    """Returns the rows of a file, which are train, and of files that are the other splits, with a column `split`.
+
+    Raises:
+        UsageError: a file has other columns, or a column named split.
+    """
+    import pandas as pd
+
+    parts = {"train": frame}
+    for role, file in others.items():
+        parts[role] = parse(file, read_bytes(file), header=header)
+        if set(parts[role].columns) != set(frame.columns) or "split" in frame.columns:
+            raise UsageError(
+                f"{file} has the columns {', '.join(parts[role].columns)}; expected those of {path}, "
+                f"{', '.join(frame.columns)}, without one named split. Rename or remove columns."
+            )
+    return pd.concat([part.assign(split=role) for role, part in parts.items()], ignore_index=True)
+
+
 _PACKED = {b"\x1f\x8b": "compressed with gzip", b"PK": "an Excel or ZIP file", b"\xd0\xcf\x11\xe0": "an Excel file"}
 _SEPARATORS = ",;\t|"
 
 
-def parse(path: Path, content: bytes) -> pd.DataFrame:
-    """Returns all cells as texts. Duplicate column names and rows that are too long are errors, unlike in pandas."""
+def parse(path: Path, content: bytes, *, header: bool = True) -> pd.DataFrame:
+    """Returns all cells as texts. Duplicate column names and rows that are too long are errors, unlike in pandas.
+
+    Without a header line, columns are named by their numbers from 0.
+    """
     import pandas as pd
 
     text, separator = _text(path, content)
     separator = separator or _separator(text)
-    header = [column.strip() for column in next(_rows(text, separator), [])]
-    twice = sorted({column for column in header if header.count(column) > 1})
+    names = [column.strip() for column in next(_rows(text, separator), [])]
+    names = names if header else [str(number) for number in range(len(names))]
+    twice = sorted({column for column in names if names.count(column) > 1})
     if twice:
         raise UsageError(f"{path} has two columns named {twice[0]!r}. Rename one of them.")
     try:
@@ -132,16 +177,17 @@ def parse(path: Path, content: bytes) -> pd.DataFrame:
             keep_default_na=False,
             na_filter=False,
             index_col=None,
-            skip_blank_lines=len(header) > 1,  # in a file of one column an empty line is an empty cell
-            quoting=csv.QUOTE_MINIMAL if _quotes(path, text, separator, len(header)) else csv.QUOTE_NONE,
+            header=0 if header else None,
+            skip_blank_lines=len(names) > 1,  # in a file of one column an empty line is an empty cell
+            quoting=csv.QUOTE_MINIMAL if _quotes(path, text, separator, len(names)) else csv.QUOTE_NONE,
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UsageError(f"{path} cannot be read as CSV: {one_line(error, 200)} Correct that line.") from error
     if not isinstance(frame.index, pd.RangeIndex):
         raise UsageError(
-            f"{path} has rows with more cells than its header, which has {len(header)}. Correct the header."
+            f"{path} has rows with more cells than its header, which has {len(names)}. Correct the header."
         )
-    frame.columns = pd.Index(header)
+    frame.columns = pd.Index(names)
     if frame.empty:
         raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
     return frame.fillna("")
@@ -234,7 +280,7 @@ def _guess(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def match(
-    path: Path, frame: pd.DataFrame, columns: Mapping[str, str | list[str]] | None, layouts: Mapping[str, Any]
+    path: Path, frame: pd.DataFrame, columns: Mapping[str, Columns] | None, layouts: Mapping[str, Any]
 ) -> tuple[Any, dict[str, list[str]]]:
     """Returns the layout that fits the keys, and the columns of every key."""
     header = list(frame.columns)
@@ -246,7 +292,8 @@ def match(
             raise UsageError(
                 f"{path} has the columns {', '.join(header)}, which fit no task; its first line must name the columns. "
                 f"Pass --data.columns '{json.dumps(_guess(frame), ensure_ascii=False)}', say, or columns=... in Python; "
-                f"the keys are {', '.join(keys)}."
+                f"the keys are {', '.join(keys)}. If the first line has data, pass --data.header false, and the columns as "
+                "numbers from 0."
             )
         rivals = [other.task for other in fitting if len(other.required) == len(layout.required)]
         if len(rivals) > 1:
@@ -271,16 +318,29 @@ def match(
             f"columns has the keys {', '.join(sorted(columns))}; {nearest.task} needs {', '.join(nearest.required)}, and "
             f"may have {', '.join(sorted(set(nearest.keys) - set(nearest.required)))}. Pass these."
         )
-    chosen = {key: [value] if isinstance(value, str) else list(value) for key, value in columns.items()}
+    chosen = {key: _named(path, header, value) for key, value in columns.items()}
     for key, names in chosen.items():
         if len(names) != 1 and (key != "series" or not names):
-            raise UsageError(f"columns has {names} for {key}; expected one column. Pass one of them.")
+            raise UsageError(
+                f"columns has {names} for {key}; expected one column, since the model takes one {key}. Pass one of them, or "
+                "join them into one column, and send requests that are joined in the same way."
+            )
         for column in names:
             if column not in header:
                 raise UsageError(f"{path} has no column {column!r}. {did_you_mean(str(column), header)}")
     if "split" in header:
         chosen.setdefault("split", ["split"])
     return fitting[0], chosen
+
+
+def _named(path: Path, header: list[str], value: Columns) -> list[str]:
+    """Returns the names of columns that are given by name, or by number from 0."""
+    names = []
+    for column in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(column, int) and not 0 <= column < len(header):
+            raise UsageError(f"{path} has no column {column}; expected 0 to {len(header) - 1}. Pass one of these.")
+        names.append(header[column] if isinstance(column, int) else column)
+    return names
 
 
 Reader = Callable[[Table, str, dict[str, Any], str, int], "Data"]

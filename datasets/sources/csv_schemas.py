@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import os
+import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from zoo.datasets.data import Data
-from zoo.datasets.sources import csv_cells, csv_files
+from zoo.datasets.sources import csv_cells
 from zoo.datasets.sources.csv_files import Table
-from zoo.datasets.sources.in_memory import Rows, check_images, features_of, positive, texts, useful_lags, window_splits
+from zoo.datasets.sources.in_memory import Rows, best_lag, check_images, features_of, positive, texts, window_splits
 from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
-from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import digest, divide_users_by_time, duplicates, sentence_groups
 from zoo.errors import UsageError, did_you_mean
 
 _MOST_GAPS = 0.2
 """Largest share of steps that can be gaps. With more, times are uneven, such as the 1st and 10th of every month."""
+_MANY = 50
+"""More labels than this that are numbers, some with fractions, are measurements."""
 _FEW = 20
 """Up to this number of rows, nearly as many labels as rows are no mistake."""
 
@@ -87,12 +88,19 @@ def _labels(table: Table, labels: list[str]) -> tuple[str, ...]:
             f"{table.path} column {column} has {len(classes):,} different labels in {len(labels):,} rows, {labels[0]!r} for "
             "example; expected several rows of every label. Choose another column as label."
         )
+    fractions = [label for label in classes if re.fullmatch(r"[+-]?\d*[.,]\d+", label)]
+    whole = [label for label in classes if re.fullmatch(r"[+-]?\d+", label)]
+    if len(classes) > _MANY and fractions and len(fractions) + len(whole) == len(classes):
+        raise UsageError(
+            f"{table.path} column {column} has {len(classes):,} different numbers, {fractions[0]!r} for example, which would "
+            "be as many classes. Choose another column as label, or put the numbers into a few named ranges."
+        )
     return classes
 
 
 def _classified_texts(table: Table) -> Rows:
     table.require("text", "label")
-    labels = [label.strip() for label in table.text("label")]
+    labels = table.labels("label")
     classes = _labels(table, labels)
     read = {key: table.text(key) for key in ("text", "text_pair") if key in table}
     columns: dict[str, Any] = {key: texts(cells) for key, cells in read.items()}
@@ -109,18 +117,21 @@ def _classified_texts(table: Table) -> Rows:
 
 def _classified_images(table: Table) -> Rows:
     table.require("image", "label")
-    labels = [label.strip() for label in table.text("label")]
-    classes = _labels(table, labels)
+    labels = table.labels("label")
+    _labels(table, labels)
     paths = [table.path.parent / image.strip() for image in table.text("image")]
-    shape, contents = check_images(paths)
+    images = check_images(paths, table.path, skip_broken=table.skip_broken)
+    table.about["left_out"].update(images.left_out)
+    labels = [labels[i] for i in images.kept]
+    classes = _labels(table, labels)
     return Rows(
         tasks=("image_classification",),
-        columns={"image": texts([str(path) for path in paths]), "label": numbered(labels, classes)},
-        digests=contents,
+        columns={"image": texts([os.fsencode(paths[i]) for i in images.kept]), "label": numbered(labels, classes)},
+        digests=images.contents,
         strata=labels,
-        given=_splits(table),
+        given=_splits(table, images.kept),
         class_names=classes,
-        about={"image_shape": shape},
+        about={"image_shape": images.shape},
         images="image",
     )
 
@@ -178,7 +189,7 @@ def _sequences(table: Table, key: str) -> list[np.ndarray]:
 
 def _tagged(table: Table) -> Rows:
     table.require("sentence")
-    tokens, tags = table.text("tokens"), [tag.strip() for tag in table.text("tags")]
+    tokens, tags = table.text("tokens"), table.labels("tags")
     found = _sequences(table, "sentence")
     sentences = [part for part in found if all(tokens[i].strip() and tags[i] for i in part)]
     if len(sentences) < len(found):
@@ -202,7 +213,7 @@ def _classified_series(table: Table) -> Rows:
     table.require("sequence", "label", "time")
     channels = table.columns["series"]
     values = np.stack([table.numbers(column) for column in channels], axis=1).astype(np.float32)
-    labels = [label.strip() for label in table.text("label")]
+    labels = table.labels("label")
     classes = _labels(table, labels)
     sequences = _sequences(table, "sequence")
     for part in sequences:
@@ -225,7 +236,7 @@ def _classified_series(table: Table) -> Rows:
         strata=[labels[i] for i in firsts],
         given=_splits(table, firsts),
         class_names=classes,
-        about={"channels": list(channels)},
+        about={"channels": list(channels), "request_columns": table.named("time", "sequence", series=channels)},
     )
 
 
@@ -268,7 +279,10 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
     if table.about.get("gaps"):
         table.about["left_out"]["steps of the time that are too long; add the missing rows"] = table.about["gaps"]
     splits = window_splits(name, values, window, horizon)
-    lags = useful_lags({"the steps before": horizon}, window, horizon)
+    season = table.season or best_lag(values[: int(0.7 * len(values)), 0], window, horizon)
+    if season > window:
+        raise UsageError(f"season is {season}; expected at most window={window}. Pass a larger window.")
+    lags = {"the last value": 1, **({f"{season:,} steps before": season} if season > 1 else {})}
     return Data(
         name=name,
         arguments=arguments,
@@ -279,7 +293,13 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
         licence="not stated by the source",
         source=source,
         memory_limit=memory_limit,
-        about={"channels": channels, "unit": quantity, "naive": lags, **table.about},
+        about={
+            "channels": channels,
+            "request_columns": table.named("time", series=channels),
+            "unit": quantity,
+            "naive": lags,
+            **table.about,
+        },
     )
 
 
@@ -296,63 +316,3 @@ LAYOUTS = {
     ]
 }
 """The layouts by task."""
-
-
-@register_source("csv")
-def read_csv(
-    name: str,
-    path: Path,
-    memory_limit: int,
-    columns: Mapping[str, str | list[str]] | None = None,
-    window: int | None = None,
-    horizon: int | None = None,
-) -> Data:
-    """Reads a CSV file: UTF-8, with a header, separated by commas, semicolons or tabs.
-
-    Args:
-        name: the name that `load` was called with.
-        path: the file.
-        memory_limit: see `zoo.datasets.load`.
-        columns: the column or columns of every key. By default, columns are named like the keys.
-        window: rows of history, for a series to forecast.
-        horizon: rows to forecast, for a series to forecast.
-
-    Raises:
-        UsageError: the file or a column is missing (the message suggests the nearest), there are no rows, or a value has
-            the wrong type.
-
-    Example:
-        >>> data = read_csv("csv:reviews.csv", Path("reviews.csv"), 1 << 30, {"text": "review", "label": "stars"})
-        >>> data.task
-        'text_classification'
-    """
-    content = csv_files.read_bytes(path)
-    source = f"file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
-    return read_table(csv_files.parse(path, content), path, name, source, memory_limit, columns, window, horizon)
-
-
-def read_table(
-    frame: Any,
-    path: Path,
-    name: str,
-    source: str,
-    memory_limit: int,
-    columns: Mapping[str, str | list[str]] | None,
-    window: int | None,
-    horizon: int | None,
-) -> Data:
-    """Returns the data set of a DataFrame whose cells are texts; `path` names it in messages. See `read_csv`."""
-    layout, chosen = csv_files.match(path, frame, columns, LAYOUTS)
-    about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
-    table = Table(path, frame, chosen, about)
-    steps = {"window": window, "horizon": horizon}
-    if not layout.forecasts:
-        for option in (k for k, v in steps.items() if v is not None):
-            raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {option}. Leave it out.")
-        steps = {}
-    arguments = {**({"columns": {k: _plain(v) for k, v in columns.items()}} if columns else {}), **steps}
-    return layout.read(table, name, arguments, source, memory_limit)
-
-
-def _plain(value: str | list[str]) -> str | list[str]:
-    return value if isinstance(value, str) else list(value)

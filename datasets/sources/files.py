@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import os
 from pathlib import Path
 
+from zoo import storage
 from zoo.datasets.data import Data
+from zoo.datasets.sources.class_folders import labelled_files
 from zoo.datasets.sources.in_memory import Rows, check_images, texts
-from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
+from zoo.datasets.sources.labels import check_classes, numbered
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import digest, divide, duplicates
-from zoo.errors import UsageError, did_you_mean
+from zoo.errors import UsageError, did_you_mean, printable
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _TEXTS = (".txt",)
+_LARGEST_TEXT = 4 << 30
+"""Maximum bytes of a text file."""
 
 
 @register_source("images")
-def read_images(name: str, path: Path, memory_limit: int) -> Data:
+def read_images(name: str, path: Path, memory_limit: int, skip_broken: bool = False) -> Data:
     """Reads FOLDER/class/*.png (also JPEG, BMP and GIF), or FOLDER/train/class/*.png and the same for other splits.
 
-    Classes are the sorted names of the folders. Every image is decoded once here, so that a damaged one is reported before
+    Classes are the sorted names of the folders. Every image is decoded once here, so that damaged ones are reported before
     training. Later, images are decoded when they are read.
 
     Args:
         name: the name that `load` was called with.
         path: the folder.
         memory_limit: see `zoo.datasets.load`.
+        skip_broken: Leave out image files that cannot be read, and print their names.
 
     Raises:
-        UsageError: the folder is missing, has no images or only one class, or an image cannot be decoded.
+        UsageError: the folder is missing, has no images or only one class, or images cannot be decoded; all are named.
     """
-    files, labels, given, left_out = _labelled_files(path, _IMAGES, "image")
-    shape, contents = check_images(files)
-    classes = tuple(sorted(set(labels)))
+    found = labelled_files(path, _IMAGES, "image")
+    images = check_images(found.files, path, skip_broken=skip_broken)
+    found = found.pick(images.kept)
+    check_classes(str(path), found.classes)
     rows = Rows(
         tasks=("image_classification",),
-        columns={"image": texts([str(file) for file in files]), "label": numbered(labels, classes)},
-        digests=contents,
-        strata=labels,
-        given=given,
-        class_names=classes,
-        about={"left_out": left_out, "duplicates": duplicates(contents), "image_shape": shape},
+        columns={
+            "image": texts([os.fsencode(file) for file in found.files]),
+            "label": numbered(found.labels, found.classes),
+        },
+        digests=images.contents,
+        strata=found.labels,
+        given=found.given,
+        class_names=found.classes,
+        about={
+            "left_out": {**found.left_out, **images.left_out},
+            "duplicates": duplicates(images.contents),
+            "image_shape": images.shape,
+        },
         images="image",
     )
     return rows.to_data(name, {}, f"images in the folder {path.name}", memory_limit)
@@ -60,24 +72,25 @@ def read_texts(name: str, path: Path, memory_limit: int) -> Data:
     Raises:
         UsageError: the folder is missing, has no texts or only one class, or a file is not UTF-8.
     """
-    files, labels, given, left_out = _labelled_files(path, _TEXTS, "text")
-    contents = [_text(file) for file in files]
+    found = labelled_files(path, _TEXTS, "text")
+    contents = [_text(file) for file in found.files]
     kept = [i for i, content in enumerate(contents) if content.strip()]
-    if len(kept) < len(files):
-        left_out["empty files"] = len(files) - len(kept)
-    classes = tuple(sorted({labels[i] for i in kept}))
-    check_classes(str(path), classes)
+    left_out = dict(found.left_out)
+    if len(kept) < len(contents):
+        left_out["empty files"] = len(contents) - len(kept)
+    found = found.pick(kept)
+    check_classes(str(path), found.classes)
     digests = [digest(contents[i]) for i in kept]
     rows = Rows(
         tasks=("text_classification",),
         columns={
             "text": texts([contents[i] for i in kept]),
-            "label": numbered([labels[i] for i in kept], classes),
+            "label": numbered(found.labels, found.classes),
         },
         digests=digests,
-        strata=[labels[i] for i in kept],
-        given=None if given is None else [given[i] for i in kept],
-        class_names=classes,
+        strata=found.labels,
+        given=found.given,
+        class_names=found.classes,
         about={"left_out": left_out, "duplicates": duplicates(digests)},
     )
     return rows.to_data(name, {}, f"texts in the folder {path.name}", memory_limit)
@@ -119,47 +132,8 @@ def read_lines(name: str, path: Path, memory_limit: int) -> Data:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return storage.read_bytes(file, _LARGEST_TEXT).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8 at byte {error.start}. Convert it to UTF-8.") from error
+        raise UsageError(f"{printable(str(file))} is not UTF-8 at byte {error.start}. Convert it to UTF-8.") from error
     except OSError as error:
-        raise UsageError(f"Cannot read {file}: {error.strerror}. Check the file.") from error
-
-
-def _labelled_files(
-    folder: Path, suffixes: Sequence[str], what: str
-) -> tuple[list[Path], list[str], list[str] | None, dict[str, int]]:
-    """Returns the files, the class folder of each, its split if the folder has splits, and what was left out."""
-    if not folder.is_dir():
-        near = did_you_mean(folder.name, [p.name for p in folder.parent.glob("*/")]) if folder.parent.is_dir() else ""
-        raise UsageError(f"{folder} is not a folder. {near} Pass a folder with one subfolder per class.")
-    tops = _folders(folder)
-    roles = [SPLIT_NAMES.get(top.name.lower()) for top in tops]
-    divided = "train" in roles and None not in roles
-    pairs = list(zip(tops, roles, strict=True)) if divided else [(folder, None)]
-    files: list[Path] = []
-    labels: list[str] = []
-    given: list[str] = []
-    skipped: Counter[str] = Counter()
-    for top, role in pairs:
-        for place in _folders(top):
-            found = sorted(p for p in place.rglob("*") if p.is_file() and not _hidden(p, place))
-            wanted = [p for p in found if p.suffix.lower() in suffixes]
-            skipped[f"files that are not {', '.join(suffixes)}"] += len(found) - len(wanted)
-            files += wanted
-            labels += [place.name] * len(wanted)
-            given += [role or ""] * len(wanted)
-        stray = sum(1 for p in top.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
-        skipped["files outside the class folders"] += stray
-    if not files:
-        raise UsageError(f"{folder} holds no {what} files. Put them there as {folder}/CLASS/FILE{suffixes[0]}.")
-    check_classes(str(folder), sorted(set(labels)))
-    return files, labels, given if divided else None, {k: n for k, n in skipped.items() if n}
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _hidden(path: Path, below: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(below).parts)
+        raise UsageError(f"Cannot read {printable(str(file))}: {error.strerror}. Check the file.") from error

@@ -60,6 +60,7 @@ def take_fold(data: Data, folds: int, fold: int) -> Data:
         data,
         splits={role: _chosen(data, parts == number) for number, role in enumerate(SPLITS)},
         arguments={**data.arguments, "folds": folds, "fold": fold},
+        about={key: value for key, value in data.about.items() if key != "class_counts"},
     )
 
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from zoo import storage
 from zoo.datasets.data import Data
+from zoo.datasets.preprocessing import image_files
 from zoo.datasets.preprocessing.base import object_array
 from zoo.datasets.raw import SPLITS, Feature, Split
 from zoo.datasets.sources.splitting import SHARES, divide
-from zoo.errors import UsageError, one_line
+from zoo.errors import UsageError, printable
+
+_LARGEST_IMAGE = 512 << 20
+"""Maximum bytes of an image file. The largest that is decoded, 2**25 pixels of 16 bits and four channels, has 256 MiB."""
+_MOST_SHOWN = 20
+"""Number of unreadable images that a message names."""
+
+_NO_ACCIDENT = 5
+"""If a split should have this many examples of a class by its share of train, and has none, this is no accident."""
 
 Column = np.ndarray | Sequence[np.ndarray]
 """An array of one entry per example, or a sequence of arrays whose first dimension varies."""
@@ -57,7 +67,7 @@ def split_of(columns: Mapping[str, Column], *, images: str | None = None, conten
         cut = {k: flat[places[k][0] : places[k][0] + places[k][1]] for k, (flat, _, _) in varying.items()}
         whole = {**row, **cut}
         if images is not None:
-            whole[images] = tf.io.decode_image(tf.io.read_file(whole[images]), expand_animations=False)
+            whole[images] = image_files.decoder()(tf.io.read_file(whole[images]))
         return {k: whole[k] for k in columns}
 
     def dataset() -> tf.data.Dataset:
@@ -164,6 +174,72 @@ def useful_lags(lags: Mapping[str, int], window: int, horizon: int) -> dict[str,
     return fitting or ({"the steps before": horizon} if horizon <= window else {})
 
 
+def best_lag(values: np.ndarray, window: int, horizon: int) -> int:
+    """Returns the lag, from 1 to `window` steps, whose naive forecasts of `horizon` steps have the smallest error.
+
+    A naive forecast repeats the last `lag` values. Of lags within 5 % of the best, the shortest is returned that is better
+    than both its neighbours, so that noise does not decide.
+
+    Args:
+        values: float32 (steps,), NaN for missing ones. Only the last 20,000 are used.
+        window: largest lag.
+        horizon: steps to forecast.
+
+    Example:
+        >>> best_lag(np.tile(np.float32([1, 5, 2, 8]), 20), 12, 3)
+        4
+    """
+    values = values[-20_000:].astype(np.float64)
+    longest = min(window, len(values) // 2)
+    gaps = np.full(longest + horizon + 1, np.nan)  # mean absolute difference of values that are this many steps apart
+    for lag in range(1, min(len(gaps), len(values))):
+        differences = np.abs(values[lag:] - values[:-lag])
+        if not np.isnan(differences).all():
+            gaps[lag] = np.nanmean(differences)
+    ahead = np.arange(1, horizon + 1)
+    found = [gaps[-(-ahead // lag) * lag].mean() for lag in range(1, longest + 1)]
+    errors = np.nan_to_num([np.inf, *found, np.inf], nan=np.inf)
+    lowest = (errors[1:-1] <= errors[:-2]) & (errors[1:-1] <= errors[2:])
+    lowest[:1] = True
+    near = np.flatnonzero(lowest & (errors[1:-1] <= 1.05 * errors.min()))
+    return int(near[0]) + 1 if len(near) else 1
+
+
+def count_classes(
+    name: str, labels: Mapping[str, np.ndarray], class_names: Sequence[str], given: Collection[str]
+) -> dict[str, list[int]]:
+    """Returns the number of examples of each class, by split.
+
+    Args:
+        name: name of the data set, for messages.
+        labels: class numbers of the examples of each split.
+        class_names: the labels.
+        given: the splits that the source gives; the others are cut from train.
+
+    Raises:
+        UsageError: train lacks a class, or a given split lacks one by no accident.
+    """
+    counts = {role: np.bincount(part, minlength=len(class_names)) for role, part in labels.items()}
+    train = counts["train"]
+    if not train.all() and (given or np.count_nonzero(train) < 2):
+        lacking = int(np.flatnonzero(train == 0)[0])
+        held = {role: int(count[lacking]) for role, count in counts.items()}
+        raise UsageError(
+            f"Data set {name!r} has no training example of the class {class_names[lacking]!r}: {held}. Move some of "
+            "its examples to train, or remove the class."
+        )
+    for number, label in enumerate(class_names):
+        for role in sorted({*given} - {"train"}):
+            expected = train[number] / train.sum() * counts[role].sum()
+            if not counts[role][number] and expected >= _NO_ACCIDENT:
+                raise UsageError(
+                    f"Data set {name!r} has {train[number]:,} training examples of the class {label!r} and none in "
+                    f"{role}, where about {expected:.0f} are expected. Move some of them there; if {label!r} means "
+                    "examples without a label, remove it."
+                )
+    return {role: count.tolist() for role, count in counts.items()}
+
+
 @dataclasses.dataclass
 class Rows:
     """Examples that were read from files and are not yet split.
@@ -199,7 +275,15 @@ class Rows:
         parts = self.parts if self.parts is not None and self.given is None else self._assigned(name)
         sizes = {role: int((parts == number).sum()) for number, role in enumerate(SPLITS)}
         if not all(sizes.values()):
-            raise UsageError(f"Data set {name!r} is too small to split: {sizes}. Choose one with more examples.")
+            equal = len(self.digests) - len(set(self.digests))
+            why = f" {equal} of its {len(self.digests)} examples are equal to others, which stay together." * (
+                equal > 0
+            )
+            raise UsageError(f"Data set {name!r} is too small to split: {sizes}.{why} Choose one with more examples.")
+        if "label" in self.columns and self.class_names:
+            labels = np.asarray(self.columns["label"])
+            held = {role: labels[parts == number] for number, role in enumerate(SPLITS)}
+            self.about["class_counts"] = count_classes(name, held, self.class_names, set(self.given or ()))
         splits = {role: self._split(np.flatnonzero(parts == number)) for number, role in enumerate(SPLITS)}
         features = features_of(splits["train"])
         if self.images is not None:
@@ -243,35 +327,57 @@ class Rows:
         return parts
 
 
-def check_images(paths: Sequence[Path]) -> tuple[tuple[int | None, int | None, int | None], list[bytes]]:
-    """Decodes every image once, so that damaged files are reported before training.
+class Images(NamedTuple):
+    """The readable ones of some image files.
 
-    Returns:
-        The common shape, with None for dimensions that differ, and the SHA-256 of every file.
+    Attributes:
+        kept: their positions.
+        contents: the SHA-256 of each.
+        shape: their common shape, with None for dimensions that differ.
+        left_out: which others were left out, and how many.
+    """
+
+    kept: list[int]
+    contents: list[bytes]
+    shape: tuple[int | None, int | None, int | None]
+    left_out: dict[str, int]
+
+
+def check_images(paths: Sequence[Path], where: Path, *, skip_broken: bool) -> Images:
+    """Decodes every image once as a served model does, so that files that it would reject are reported before training.
+
+    Args:
+        paths: the files.
+        where: the folder or file that lists them, for messages.
+        skip_broken: whether unreadable files are left out.
 
     Raises:
-        UsageError: a file is not an image that a served model can read. The message gives its path.
+        UsageError: files are not images that a served model can read, or none is. The message names them.
     """
     import concurrent.futures
     import hashlib
 
-    def look(path: Path) -> tuple[tuple[int, ...], bytes]:
+    def look(path: Path) -> tuple[tuple[int, ...], str, bytes]:
         try:
-            content = path.read_bytes()
-            if content[:2] == b"BM" and int.from_bytes(content[28:30], "little") <= 8:
-                # decode_image would silently return the numbers of the palette.
-                raise UsageError(f"Image {path} is a BMP file with a colour palette. Convert it to PNG.")
-            shape = tuple(tf.io.decode_image(content, expand_animations=False).shape)
-        except OSError as error:
-            raise UsageError(f"Cannot read image {path}: {error.strerror}. Check the file.") from error
-        except tf.errors.InvalidArgumentError as error:
-            raise UsageError(
-                f"Image {path} cannot be decoded: {one_line(error, 120)} Replace it, or remove it."
-            ) from None
-        return shape, hashlib.sha256(content).digest()
+            content = storage.read_bytes(path, _LARGEST_IMAGE)
+        except (OSError, UsageError) as error:
+            return (), (error.strerror or "") if isinstance(error, OSError) else str(error), b""
+        shape, fault = image_files.check(content)
+        return shape, fault, hashlib.sha256(content).digest()
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         found = list(pool.map(look, paths))
-    sizes = [{shape[axis] for shape, _ in found} for axis in range(3)]
+    folder = where if where.is_dir() else where.parent
+    shown = [str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path) for path in paths]
+    broken = [f"{printable(path)} ({fault})" for path, (_, fault, _) in zip(shown, found, strict=True) if fault]
+    kept = [position for position, (_, fault, _) in enumerate(found) if not fault]
+    if broken and (not skip_broken or not kept):
+        more = "; ..." if len(broken) > _MOST_SHOWN else ""
+        raise UsageError(
+            f"{len(broken)} of {len(paths)} images of {where} cannot be read: {'; '.join(broken[:_MOST_SHOWN])}{more}. "
+            "Convert or remove them, or pass --data.skip_broken true, which leaves them out."
+        )
+    sizes = [{found[position][0][axis] for position in kept} for axis in range(3)]
     height, width, channels = (next(iter(size)) if len(size) == 1 else None for size in sizes)
-    return (height, width, channels), [content for _, content in found]
+    left_out = {f"images that cannot be read: {'; '.join(broken)}": len(broken)} if broken else {}
+    return Images(kept, [found[position][2] for position in kept], (height, width, channels), left_out)

@@ -11,7 +11,7 @@ from zoo.datasets.sources.embedded import EMBEDDED
 from zoo.datasets.sources.names import check_folder, check_options
 from zoo.datasets.sources.registry import SOURCES, common_arguments, options_of, takes_path
 from zoo.datasets.sources.tensorflow_datasets import load_builder
-from zoo.errors import UsageError
+from zoo.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
@@ -45,8 +45,7 @@ def load(
         for note in data.about.get("notes", ()):
             print(note, flush=True)
         return data if folds is None or fold is None else _fold(data, folds, fold)
-    if validation is not None or test is not None:
-        raise UsageError(f"Data set {name!r} has its own splits. Pass validation and test with arrays alone.")
+    given |= {split: file for split, file in (("validation", validation), ("test", test)) if file is not None}
     kind, _, path = name.partition(":")
     if kind in SOURCES.names():
         data = _load_source(name, kind, path, manual_dir, memory_limit, given)
@@ -82,6 +81,8 @@ def _load_source(
         raise UsageError(f"Data set {name!r} has no path. Pass {kind}:PATH.")
     check_options(name, options, [*options_of(read)])
     base = Path(manual_dir or ".").expanduser().resolve()
+    if any("\ud800" <= letter <= "\udfff" for letter in f"{base}/{path}"):
+        raise UsageError(f"The path of data set '{printable(name)}' is not UTF-8. Rename its files or folders.")
     data = read(**common_arguments(read, **common, path=base / Path(path).expanduser()), **options)
     if columns := data.about.get("columns"):
         listed = (f"{column} {facts['dtype']}, {facts['missing']} missing" for column, facts in columns.items())

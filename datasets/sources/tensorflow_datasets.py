@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,10 +104,24 @@ def _open(name: str, data_dir: str | None) -> Any:
     except (ValueError, AssertionError, ImportError) as error:
         known = [*SOURCES.names(), *tfds.list_builders()]
         base = re.split("[:/]", name)[0]
+        offered = _offered(name)
+        if offered and base not in known:
+            raise UsageError(f"Unknown data set {name!r}. Did you mean {' or '.join(offered)}?") from None
         if base not in known:
             nearest = did_you_mean(name.lower(), known, listing="tensorflow_datasets.list_builders()")
             raise UsageError(f"Unknown data set {name!r}. {nearest}") from None
         raise UsageError(f"Cannot open data set {name!r}: {one_line(error)} Try {base!r} alone.") from error
+
+
+def _offered(name: str) -> list[str]:
+    """Returns the names SOURCE:PATH that a path, or a path after an unknown source, may mean."""
+    kind, _, path = name.rpartition(":")
+    place = Path(path).expanduser()
+    source = {".csv": "csv", ".tsv": "csv", ".txt": "lines"}.get(place.suffix.lower())
+    if source or (path and place.is_file()):
+        return [f"{source or 'csv'}:{path}"]
+    is_version = re.fullmatch(r"[\d.*]+", path)
+    return [f"images:{path}", f"text:{path}"] if path and (place.is_dir() or (kind and not is_version)) else []
 
 
 def _reader(name: str, builder: Any) -> Reader:
@@ -260,6 +275,19 @@ def _prepare(builder: Any, manual_dir: str | None) -> None:
         raise UsageError(
             f"Data set {builder.name!r} needs files that you must download yourself: {one_line(error, 1000)} "
             "Pass their folder with --data.manual_dir FOLDER."
+        ) from error
+    except UsageError:
+        raise
+    except (
+        KeyError,
+        IndexError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:  # an archive lacks a file, a line a cell, ...
+        where = f" in {folder}" if folder else ""
+        raise UsageError(
+            f"An original file of {builder.name!r}{where} has other content than the published one: {one_line(error, 200)} "
+            "Replace it with the published file."
         ) from error
     except (OSError, DownloadError, ExtractError) as error:
         raise UsageError(

@@ -36,6 +36,19 @@ def test_builders_name_the_files_that_they_require(tmp_path, name):
     assert name in zoo.datasets.list_datasets()
 
 
+def test_other_original_files_are_rejected(tmp_path):
+    with zipfile.ZipFile(tmp_path / "fra-eng.zip", "w") as archive:
+        archive.writestr("deu.txt", "Go.\tGeh.\n")
+    for content in (None, b"not a zip"):
+        if content:
+            (tmp_path / "fra-eng.zip").write_bytes(content)
+        found = message("fra_eng", data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path))
+        assert found.startswith(
+            f"An original file of 'fra_eng' in {tmp_path} has other content than the published one: "
+        )
+        assert found.endswith("Replace it with the published file.")
+
+
 def test_missing_hours_are_filled(tmp_path):
     """Missing hours are filled with no rental and the previous weather."""
     header = "dteday,hr,workingday,temp,hum,windspeed,cnt"

@@ -171,7 +171,7 @@ def test_a_series_to_forecast_is_read_from_a_csv(tmp_path):
     assert data.task == "forecasting"
     assert data.about["channels"] == ["count", "temp", "wind"]
     assert data.arguments == {"columns": columns, "window": 10, "horizon": 5}
-    assert data.about["naive"] == {"the steps before": 5}
+    assert data.about["naive"] == {"the last value": 1}, "a straight line has no season"
     assert sizes(data) == [126, 16, 36]
     times = [{int(t) for e in rows(data, s) for t in e["forecast"]} for s in SPLITS]
     assert times == [set(range(10, 140)), set(range(140, 160)), set(range(160, 200))]
@@ -287,7 +287,7 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
             {"text": "a"},
             "text_classification needs text, label, and may have split, text_pair. Pass these.",
         ),
-        ("a,b\na,b\n", {"text": ["a", "b"], "label": "b"}, "expected one column. Pass one of them."),
+        ("a,b\na,b\n", {"text": ["a", "b"], "label": "b"}, "takes one text. Pass one of them, or join them"),
         ("a,b\na,b\n", {}, "columns is {}; expected a dict of keys and columns. Pass columns={'text': 'a'}, say."),
         (
             "text,label\na,b\nc,d\n",
@@ -414,6 +414,68 @@ def test_random_cells_survive_a_round_trip(tmp_path):
 # --- Images ----------------------------------------------------------------------------------------------------------
 
 
+def test_files_without_a_header_have_numbered_columns(tmp_path):
+    name = write(tmp_path / "a.csv", "\n".join(f"{'ab'[i % 2]};text {i};{i}" for i in range(40)))
+    options = {"columns": {"text": 1, "label": 0}, "header": False}
+    data = zoo.datasets.load(name, **options)
+    assert sorted((words(e), int(e["label"])) for e in rows(data)) == sorted((f"text {i}", i % 2) for i in range(40))
+    assert data.arguments == options
+    assert "If the first line has data, pass --data.header false" in message(name)
+    assert message(name, columns={"text": 3, "label": 0}, header=False).endswith(
+        "has no column 3; expected 0 to 2. Pass one of these."
+    )
+    named = write(tmp_path / "b.csv", "\n".join(["kind,body", *(f"{'ab'[i % 2]},text {i}" for i in range(40))]))
+    assert sum(sizes(zoo.datasets.load(named, columns={"text": 1, "label": "kind"}))) == 40
+    series = write(tmp_path / "c.csv", "\n".join(f"{i},{i * 2}" for i in range(100)))
+    data = zoo.datasets.load(series, columns={"forecast": 1}, header=False, window=5, horizon=2)
+    assert data.about["request_columns"] == {"series": ["1"]}
+
+
+def test_splits_are_read_from_several_files(tmp_path):
+    def lines(first, last, head="text,label"):
+        return "\n".join([head, *(f"text {i},{'ab'[i % 2]}" for i in range(first, last))])
+
+    name = write(tmp_path / "train.csv", lines(0, 40))
+    write(tmp_path / "dev.csv", lines(40, 50))
+    write(tmp_path / "test.csv", lines(50, 70))
+    data = zoo.datasets.load(name, validation="dev.csv", test="test.csv")
+    assert sizes(data) == [40, 10, 20]
+    assert {words(e) for e in rows(data, "test")} == {f"text {i}" for i in range(50, 70)}
+    assert data.arguments == {"validation": "dev.csv", "test": "test.csv"}
+    assert sizes(zoo.datasets.load(name, test="test.csv")) == [36, 4, 20]
+    write(tmp_path / "other.csv", lines(50, 70, "text,kind"))
+    assert "other.csv has the columns text, kind; expected those of" in message(name, test="other.csv")
+    write(tmp_path / "numbers.csv", "sold\n1\n2")
+    assert "is split by time and takes no test file" in message(
+        f"csv:{tmp_path}/numbers.csv", columns={"forecast": "sold"}, window=2, horizon=1, test="numbers.csv"
+    )
+
+
+@pytest.mark.parametrize(
+    ("period", "horizon", "season"), [(24, 6, 24), (24, 30, 24), (7, 14, 7), (0, 6, 1), (168, 24, 168)]
+)
+def test_the_season_of_a_series_is_that_of_its_data(tmp_path, period, horizon, season):
+    """Whatever the horizon: forecasts were once compared with the values one horizon earlier."""
+    rng = np.random.default_rng(0)
+    hours = np.arange(1500)
+    pattern = (
+        rng.normal(size=period)[hours % period] * 3 + np.sin(hours / 24 * 2 * np.pi) * (period == 168) if period else 0
+    )
+    values = rng.normal(size=1500) * 0.3 + (pattern if period else np.cumsum(rng.normal(size=1500)))
+    name = write(tmp_path / "a.csv", "\n".join(["sold", *(f"{value:.4f}" for value in values)]))
+    options = {"columns": {"forecast": "sold"}, "window": 200, "horizon": horizon}
+    data = zoo.datasets.load(name, **options)
+    assert data.about["naive"] == {"the last value": 1} | ({f"{season} steps before": season} if period else {})
+    prepared = data.prepare("lstm", units=[2])
+    assert prepared.preprocessor.season == season
+    example = rows(data, "test")[0]
+    start = prepared.preprocessor.serve({"series": example["series"][None]})[1]["start"].numpy()[0]
+    repeated = [example["series"][200 - season + step % season, 0] for step in range(horizon)]
+    np.testing.assert_array_equal(start, repeated)
+    assert zoo.datasets.load(name, **options, season=12).about["naive"]["12 steps before"] == 12
+    assert "season is 201; expected at most window=200" in message(name, **options, season=201)
+
+
 def test_images_are_read_from_a_csv(tmp_path):
     lines = [f"{picture(tmp_path / 'i' / f'{i}.png', i).relative_to(tmp_path)},{'ab'[i % 2]}" for i in range(40)]
     data = zoo.datasets.load(
@@ -422,5 +484,6 @@ def test_images_are_read_from_a_csv(tmp_path):
     assert {int(e["image"][0, 0, 0]): e["label"] for e in rows(data)} == {i: i % 2 for i in range(40)}
     (tmp_path / "i" / "7.png").unlink()
     assert message(f"csv:{tmp_path}/a.csv", columns={"image": "path", "label": "label"}) == (
-        f"Cannot read image {tmp_path}/i/7.png: No such file or directory. Check the file."
+        f"1 of 40 images of {tmp_path}/a.csv cannot be read: i/7.png (No such file or directory). Convert or remove them, "
+        "or pass --data.skip_broken true, which leaves them out."
     )

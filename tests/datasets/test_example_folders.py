@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from PIL import Image
@@ -52,19 +53,30 @@ def test_images_of_many_sizes_are_read_from_split_folders(tmp_path, monkeypatch)
     assert data.about["duplicates"] > 0, "the same pictures are in several splits, and that is said"
 
 
-def test_messages_name_unreadable_images(tmp_path):
+def test_messages_name_unreadable_images(tmp_path, capsys):
     for i in range(20):
         picture(tmp_path / ("a", "b")[i % 2] / f"{i}.png", i)
     broken = tmp_path / "b" / "99.png"
     broken.write_bytes(picture(tmp_path / "x" / "x.png", 3).read_bytes()[:60])
-    assert message(f"images:{tmp_path}").startswith(f"Image {broken} cannot be decoded: ")
-    broken.write_bytes(b"")
-    assert message(f"images:{tmp_path}").endswith("Replace it, or remove it.")
-    broken.write_text("<html>not found</html>")
-    assert f"Image {broken} cannot be decoded: " in message(f"images:{tmp_path}")
-    broken.unlink()
+    (tmp_path / "a" / "98.png").write_bytes(b"")
+    (tmp_path / "a" / "97.jpg").write_text("<html>not found</html>")
     Image.new("P", (4, 4)).save(tmp_path / "b" / "p.bmp")
-    assert message(f"images:{tmp_path}").endswith("p.bmp is a BMP file with a colour palette. Convert it to PNG.")
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    said = message(f"images:{tmp_path}")
+    assert said.startswith(
+        f"4 of 25 images of {tmp_path} cannot be read: a/97.jpg (this is not a PNG, JPEG, BMP or GIF file); a/98.png "
+        "(this is not a PNG, JPEG, BMP or GIF file); b/99.png (Invalid PNG data, size 60"
+    )
+    assert said.endswith(
+        "; b/p.bmp (a BMP file with a colour palette cannot be read). Convert or remove them, or pass "
+        "--data.skip_broken true, which leaves them out."
+    )
+    data = zoo.datasets.load(f"images:{tmp_path}", skip_broken=True)
+    assert sum(sizes(data)) == 21
+    assert data.arguments == {"skip_broken": True}
+    printed = capsys.readouterr().out
+    assert "4 images that cannot be read: a/97.jpg (this is not a" in printed
+    assert "1 links without a target, pipes and devices" in printed
 
 
 def test_invalid_folders_are_rejected(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 
 import numpy as np
@@ -14,6 +15,7 @@ import zoo
 from dataset_arrays import SPLITS, columns, multiset, raw, scaled
 from zoo import registry
 from zoo.datasets.interface import Interface
+from zoo.datasets.preprocessing.base import PREPROCESSORS
 from zoo.datasets.raw import Feature
 from zoo.datasets.split_reader import SplitReader
 from zoo.datasets.unknown_tokens import describe_unknown
@@ -319,3 +321,32 @@ def test_the_share_of_unknown_tokens_is_described(tmp_path):
     assert found.startswith(f"\nUnknown tokens: {share} in the validation split.")
     assert ("That is a lot" in found) == (words.count(False) / len(words) > 0.3)
     assert describe_unknown(zoo.datasets.load("digits").prepare("mlp")) == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "model"),
+    [
+        ("text,label\n" + "".join(f"good book {i % 3},{'ab'[i % 2]}\n" for i in range(60)), "embedding_lstm"),
+        ("sentence,tokens,tags\n" + "".join(f"{i // 3},good{i % 4},{'ab'[i % 2]}\n" for i in range(180)), "rnn"),
+        ("text,translation\n" + "".join(f"book {i},livre {i}\n" for i in range(60)), "seq2seq_rnn"),
+    ],
+)
+def test_every_tokenizer_says_how_much_it_does_not_know(tmp_path, content, model):
+    (tmp_path / "a.csv").write_text(content)
+    prepared = zoo.datasets.load(f"csv:{tmp_path}/a.csv").prepare(model)
+    assert re.search(r"Unknown tokens: \d+\.\d% in the validation split", describe_unknown(prepared))
+    with_vocabulary = [cls for cls in PREPROCESSORS.values() if {"vocabulary", "source_vocabulary"} & {*_fields(cls)}]
+    assert len(with_vocabulary) >= 5
+    assert all(hasattr(cls, "unknown") for cls in with_vocabulary)
+
+
+def _fields(cls):
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def test_texts_whose_words_are_all_rare_are_rejected(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"x{i}y,{'ab'[i % 2]}\n" for i in range(60)))
+    with pytest.raises(
+        zoo.UsageError, match=r"^Each of the 48 different words .* is too rare to learn. Pass more texts"
+    ):
+        zoo.datasets.load(f"csv:{tmp_path}/a.csv").prepare("embedding_lstm")

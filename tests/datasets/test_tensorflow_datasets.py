@@ -271,6 +271,23 @@ def test_tfds_unknown_names_are_rejected():
         zoo.datasets.load("digit")
 
 
+def test_paths_without_a_source_are_offered_with_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "table").write_text("text,label\n")
+    for name, offered in {
+        "mails.csv": "csv:mails.csv",
+        "x/corpus.TXT": "lines:x/corpus.TXT",
+        "table": "csv:table",
+        "folder:photos": "images:photos or text:photos",
+        "folder:elsewhere/photos": "images:elsewhere/photos or text:elsewhere/photos",
+        f"{tmp_path}/photos": f"images:{tmp_path}/photos or text:{tmp_path}/photos",
+    }.items():
+        with pytest.raises(zoo.UsageError) as caught:
+            zoo.datasets.load(name)
+        assert str(caught.value) == f"Unknown data set {name!r}. Did you mean {offered}?"
+
+
 def test_an_unwritable_data_dir_is_rejected(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(

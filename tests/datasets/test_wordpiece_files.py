@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import types
 import warnings
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 import zoo
 from wordpiece_reference import SETTINGS, bert, expected, transformers
 from wordpiece_texts import AWKWARD, rows
+from zoo.checkpoints import bert_config
 from zoo.checkpoints.wordpiece_files import Rules, read_pieces, read_vocabulary, write_pieces
 from zoo.datasets.preprocessing.vocabularies import texts_of, train_pieces
 from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor
@@ -121,18 +123,73 @@ def faults(folder):
         yield key, wrong, f"tokenizer_config.json has {key} 'False'; expected a boolean. Put true or false there"
     both = {"tokenizer.json": json.dumps(right), "tokenizer_config.json": '{"do_lower_case": 0}'}
     yield "a number", both, "tokenizer_config.json has do_lower_case 0; expected a boolean"
+    for name, more, message in (
+        (
+            "MeCab",
+            {"tokenizer_config.json": '{"word_tokenizer_type": "mecab"}'},
+            "has word_tokenizer_type 'mecab'; expected",
+        ),
+        (
+            "whole words",
+            {"tokenizer_config.json": '{"do_basic_tokenize": false}'},
+            "has do_basic_tokenize False; expected",
+        ),
+        (
+            "Japanese",
+            {"tokenizer_config.json": '{"tokenizer_class": "BertJapaneseTokenizer"}'},
+            "has tokenizer_class 'BertJapaneseTokenizer'; expected BertTokenizer",
+        ),
+        ("SentencePiece", {"spiece.model": b"\n\x0e"}, "has spiece.model, which belongs to a SentencePiece tokenizer"),
+        (
+            "added_tokens.json",
+            {"added_tokens.json": '{"[PAD]": 0, "#hl": 6}'},
+            "added_tokens.json has the added token '#hl'",
+        ),
+        (
+            "added_tokens_decoder",
+            {"tokenizer_config.json": '{"added_tokens_decoder": {"6": {"content": "#hl"}}}'},
+            "tokenizer_config.json has the added token '#hl'; expected only",
+        ),
+        (
+            "additional special",
+            {"special_tokens_map.json": '{"additional_special_tokens": ["a"]}'},
+            "special_tokens_map.json has the added token 'a'; expected only",
+        ),
+    ):
+        yield name, {"vocab.txt": lines(good), **more}, message
+    half = right | {"model": {"type": "WordPiece", "vocab": vocab | {"\ud800": 6}}}
+    yield (
+        "half a character",
+        {"tokenizer.json": json.dumps(half)},
+        r"the token '\\ud800' as number 6; expected text without",
+    )
     yield "no object", {**both, "tokenizer_config.json": "3"}, "tokenizer_config.json holds a int; expected an object"
 
 
-@pytest.mark.parametrize("number", range(29))
+@pytest.mark.parametrize("number", range(37))
 def test_invalid_files_are_rejected(tmp_path, number):
     everything = list(faults(tmp_path))
-    assert len(everything) == 29
+    assert len(everything) == 37
     _, files, message = everything[number]
     for name, content in files.items():
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(zoo.UsageError, match=message):
         read_vocabulary(tmp_path)
+
+
+def test_only_small_regular_files_are_read(tmp_path):
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(5 << 30)  # without using space on the disk
+    with pytest.raises(zoo.UsageError, match=r"tokenizer.json has 5,368,709,120 bytes; expected at most 268,435,456"):
+        read_vocabulary(tmp_path)
+    os.rename(tmp_path / "tokenizer.json", tmp_path / "config.json")
+    with pytest.raises(zoo.UsageError, match=r"config.json has 5,368,709,120 bytes; expected at most 67,108,864"):
+        bert_config.read_config(tmp_path)
+    os.mkfifo(tmp_path / "vocab.txt")
+    with pytest.raises(zoo.UsageError, match=r"holds neither tokenizer.json nor vocab.txt"):
+        read_vocabulary(tmp_path)
+    with pytest.raises(zoo.UsageError, match=r"vocab.txt is not a regular file. Pass a file"):
+        read_pieces(tmp_path / "vocab.txt")
 
 
 def test_null_in_the_settings_means_the_default(tmp_path):

@@ -24,7 +24,9 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 import zoo
-from zoo.datasets.preprocessing.images import MAX_PIXELS, ImagePreprocessor
+from zoo.datasets.preprocessing import image_files
+from zoo.datasets.preprocessing.image_files import MAX_PIXELS
+from zoo.datasets.preprocessing.images import ImagePreprocessor
 from zoo.errors import one_line
 from zoo.export import artifact
 from zoo.export.graph import signatures
@@ -207,6 +209,11 @@ ANSWERED = {  # with the levels that they encode, and the tolerance of a level
     "PNG, interlaced": (interlaced_png(NOISE), NOISE, 0),
     "PNG, 16 bits, colour": (png(WIDTH, HEIGHT, zlib.compress(rows(DEEP)), 16, 2), DEEP / 257, 1),
     "PNG, 16 bits, grey": (png(WIDTH, HEIGHT, zlib.compress(rows(DEEP[..., 0])), 16), DEEP[..., :1] / 257, 1),
+    "PNG, 16 bits, black": (
+        png(WIDTH, HEIGHT, zlib.compress(rows(0 * DEEP[..., 0])), 16),
+        np.zeros((HEIGHT, WIDTH, 1)),
+        0,
+    ),
     "PNG, grey and alpha": (encoded(Image.fromarray(ALPHA[..., 2:], "LA")), NOISE[..., 2:], 0),
     "PNG, colour and alpha": (encoded(ALPHA), NOISE, 0),
     "PNG, palette": (encoded(FEW), np.asarray(FEW.convert("RGB")), 0),
@@ -241,6 +248,7 @@ ANSWERED = {  # with the levels that they encode, and the tolerance of a level
         0,
     ),
 }
+TWELVE_BITS = (DEEP[..., 0] >> 4).astype(">u2")
 TOO_LARGE = rf"row 1: {{}} pixels; expected 1 to {MAX_PIXELS:,} of them. Send a smaller image"
 REFUSED = {
     "nothing": (b"", "row 1: this is not a PNG, JPEG, BMP or GIF file. Send one"),
@@ -257,6 +265,10 @@ REFUSED = {
     "PNG, a bomb's head": (png(30_000, 30_000, b""), TOO_LARGE.format("30000 x 30000")),
     "PNG, widest": (png(2**32 - 1, 2**32 - 1, b""), "-1 x -1 pixels"),
     "PNG, long": (png(1, 2**31 - 1, b""), "1 x 2147483647 pixels"),
+    "PNG, 12 bits in 16": (
+        png(WIDTH, HEIGHT, zlib.compress(rows(TWELVE_BITS)), 16),
+        rf"a PNG file of 16 bits whose levels end at {TWELVE_BITS.max()} of 65535. Scale it to all 16 bits, or to 8",
+    ),
     "PNG, no pixel": (png(0, 5, zlib.compress(b"")), "0 x 5 pixels"),
     "PNG, half": (encoded(NOISE)[:200], "Invalid PNG"),
     "PNG, its head alone": (encoded(NOISE)[:9], "0 x 0 pixels"),
@@ -315,6 +327,24 @@ def test_invalid_files_are_rejected(served, kind):
         said = image.ask(image_bytes=texts(good, content, good))
     assert isinstance(said, str), f"answered {said}"
     assert re.search(message, said), said
+
+
+def test_training_decodes_what_serving_decodes():
+    preprocessor = ImagePreprocessor(HEIGHT, WIDTH, 3)
+    decode = image_files.decoder()
+    serve = tf.function(lambda contents: preprocessor.serve({"image_bytes": contents})[0]["image"])
+    served = serve(texts(*(content for content, _, _ in ANSWERED.values())))
+    for answered, (kind, (content, levels, _)) in zip(served, ANSWERED.items(), strict=True):
+        image = decode(tf.constant(content))
+        assert image_files.check(content) == (image.shape, ""), kind
+        assert image.shape[:2] == levels.shape[:2], kind
+        np.testing.assert_array_equal(preprocessor(image[tf.newaxis])[0], answered, err_msg=kind)
+    for kind, (content, message) in REFUSED.items():
+        shape, fault = image_files.check(content)
+        assert shape == (), kind
+        assert re.search(message.split(". ")[0].removeprefix("row 1: ").split(r".*")[0], fault), (kind, fault)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"An image file has changed"):
+        decode(tf.constant(REFUSED["WebP, animated, which corrupts TensorFlow's memory"][0]))
 
 
 def test_the_features_signature_rejects_large_images(served):

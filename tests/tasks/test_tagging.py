@@ -100,7 +100,7 @@ def some_data(sentences: list[str]) -> SimpleNamespace:
         return ({"tokens": row, "tags": [0] * len(row)} for row in rows)
 
     shape = {"tokens": tf.TensorSpec([None], tf.string), "tags": tf.TensorSpec([None], tf.int64)}
-    return SimpleNamespace(train=tf.data.Dataset.from_generator(examples, output_signature=shape))
+    return SimpleNamespace(name="words", train=tf.data.Dataset.from_generator(examples, output_signature=shape))
 
 
 def test_vocabulary_contains_training_words_and_forms_of_rare_words():
@@ -141,6 +141,37 @@ def test_requests_are_sentences_or_words():
         {"tokens": np.array([b"do", b"n't", b""], object)},
     ]
     assert preprocess.to_requests(rows)["text"].tolist() == [b"don't", b"do n't"]
+
+
+def sentences(*words, tags="ab", count=30):
+    """Returns a CSV file of sentences with these words."""
+    lines = [f'{i},"{word}",{tags[k % 2]}' for i in range(count) for k, word in enumerate([*words, str(i)])]
+    return "\n".join(["sentence,tokens,tags", *lines])
+
+
+@pytest.mark.parametrize(
+    ("words", "share"), [(("小红", "去了", "北京"), "25%"), (("New York", "Mr.Smith", "well-known"), "25%")]
+)
+def test_words_that_the_served_tokenizer_does_not_find_are_rejected(tmp_path, words, share):
+    (tmp_path / "a.csv").write_text(sentences(*words))
+    data = zoo.datasets.load(f"csv:{tmp_path}/a.csv")
+    with pytest.raises(zoo.UsageError, match=rf", {share} are words of the tokenizer.*Use data whose words are split"):
+        data.prepare("rnn")
+
+
+def test_the_report_scores_the_words_of_raw_texts(tmp_path):
+    """Every third word of the data is two words for the served tokenizer, so a third of the tags is lost."""
+    (tmp_path / "a.csv").write_text(sentences("dogs", "well-known"))
+    prepared = zoo.datasets.load(f"csv:{tmp_path}/a.csv").prepare("rnn", embedding_dim=4, rnn_units=4)
+    model = prepared.build()
+    raw = zoo.evaluate(model, prepared)["raw_text"]
+    assert raw["words_found"] == pytest.approx(2 / 3)
+    tags = [e["tags"].tolist() for e in prepared.data.splits["test"].dataset().as_numpy_iterator()]
+    texts = prepared.preprocessor.to_requests([*prepared.data.splits["test"].dataset().as_numpy_iterator()])["text"]
+    ids = prepared.preprocessor.serve({"text": texts.tolist()})[0]["token_ids"]
+    answers = np.argmax(model(ids), axis=-1).tolist()
+    right = [[row[0] == tag[0], row[4] == tag[2]] for row, tag in zip(answers, tags, strict=True)]
+    assert raw["accuracy"] == pytest.approx(np.sum(right) / (3 * len(tags)))
 
 
 def test_a_reloaded_savedmodel_returns_the_same_ids(tmp_path):

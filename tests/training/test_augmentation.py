@@ -11,9 +11,12 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+import zoo
 from zoo.errors import UsageError
 from zoo.training.augmentation import MIXING, NAMES, _change_batch, _Draws, _operations, augment, check_augmentation
+from zoo.training.run_checks import check_images
 
 GREY, COLOUR = (12, 10, 1), (12, 10, 3)
 shapes = pytest.mark.parametrize("shape", [GREY, COLOUR], ids=["grey", "colour"])
@@ -480,6 +483,17 @@ def test_unsupported_batches_and_augmentations_are_rejected(names, element_spec,
     with pytest.raises(UsageError, match=message) as caught:
         check_augmentation(names, element_spec)
     assert "\n" not in str(caught.value)
+
+
+def test_resized_white_images_are_accepted(tmp_path):
+    """Resizing gives values such as 1.0000001, which were rejected."""
+    for i in range(20):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.new("RGB", (97, 61), (255, 255, 255 - i)).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    prepared = zoo.datasets.load(f"images:{tmp_path}").prepare("mlp", input_shape=(32, 32, 3))
+    (images,) = next(iter(prepared.batches("train", 64)))[0].values()
+    assert 1 < np.max(images) < 1.00001
+    check_images(zoo.TrainConfig(augmentation=["crop"]), prepared)
 
 
 def test_augment_rejects_unknown_names():

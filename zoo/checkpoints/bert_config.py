@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from zoo import storage
 from zoo.checkpoints.contract import Classifier
 from zoo.errors import UsageError, did_you_mean, one_line
 
+_LARGEST = 64 << 20
+"""Maximum bytes of config.json."""
 _SIZES = {
     "vocab_size": "vocab_size",
     "hidden_size": "hidden_size",
@@ -249,7 +252,9 @@ def _config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
     if not file.is_file():
         raise UsageError(f"{folder} holds no config.json. Pass a folder that save_pretrained wrote.")
     try:
-        content = storage.read_json(file)
+        content = json.loads(storage.read_bytes(file, _LARGEST))
+    except UsageError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not JSON ({one_line(error, 100)}). Replace it with a complete file.") from error
     if not isinstance(content, dict):

@@ -19,6 +19,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zoo import storage
 from zoo.errors import UsageError, one_line
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 Arrays = dict[str, "np.ndarray"]
 
 SAFETENSORS = "model.safetensors"
+_LARGEST_INDEX = 64 << 20
+"""Maximum bytes of an index of shards."""
 _FILES = (SAFETENSORS, f"{SAFETENSORS}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Possible files of a folder's tensors. The first existing one is read."""
 
@@ -68,7 +71,9 @@ def read_tensors(folder: str | Path) -> tuple[Arrays, Path]:
 def _shards(index: Path) -> list[Path]:
     """The files of an index, each once, after checking that they exist."""
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(json.loads(storage.read_bytes(index, _LARGEST_INDEX))["weight_map"].values()))
+    except UsageError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"{index} is not an index of shards ({one_line(error, 100)}). Replace it with a complete file."

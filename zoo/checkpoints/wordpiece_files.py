@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,17 @@ VOCABULARY_FILE = "vocab.txt"
 _MOST_OUT_OF_REACH = 0.05
 """A warning is given if texts cannot produce more than this share of the vocabulary's tokens with letters."""
 _SETTINGS_FILE = "tokenizer_config.json"
+_TOKENIZERS = ("BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
+_FIXED = {
+    "do_basic_tokenize": True,
+    "do_word_tokenize": True,
+    "do_subword_tokenize": True,
+    "word_tokenizer_type": "basic",
+    "subword_tokenizer_type": "wordpiece",
+}
+"""Settings of tokenizer_config.json for which there is one rule."""
+_LARGEST = 256 << 20
+"""Maximum bytes of a tokenizer file."""
 SETTINGS = {
     "lower_case": "do_lower_case",
     "strip_accents": "strip_accents",
@@ -84,11 +96,11 @@ def check_pieces(pieces: Sequence[str], source: str) -> None:
             f"{source} has the token {twice[0]!r} {pieces.count(twice[0])} times; expected every token once. "
             "Remove the duplicates."
         )
-    broken = [piece for piece in pieces if not piece or "\n" in piece or "\r" in piece]
+    broken = [piece for piece in pieces if not piece or re.search("[\n\r\ud800-\udfff]", piece)]
     if broken:
         raise UsageError(
-            f"{source} has the token {broken[0]!r} as number {pieces.index(broken[0])}; expected text without a line "
-            "break. Pass the vocabulary of a BERT model."
+            f"{source} has the token {broken[0]!a} as number {pieces.index(broken[0])}; expected text without a line "
+            "break and without half a character (a lone surrogate). Pass the vocabulary of a BERT model."
         )
 
 
@@ -109,6 +121,7 @@ def read_vocabulary(folder: str | Path) -> Vocabulary:
     folder = Path(folder)
     whole, lines = folder / "tokenizer.json", folder / VOCABULARY_FILE
     settings = _read_json(folder / _SETTINGS_FILE) if (folder / _SETTINGS_FILE).is_file() else None
+    _check_tokenizer(folder, settings or {}, whole.is_file())
     if whole.is_file():
         found = _from_tokenizer(whole, settings or {})
     elif lines.is_file():
@@ -119,9 +132,65 @@ def read_vocabulary(folder: str | Path) -> Vocabulary:
         raise UsageError(
             f"{folder} holds neither {whole.name} nor {lines.name}. Pass a BERT folder that transformers saved."
         )
+    _check_more_tokens(folder, settings or {}, found.pieces)
     if settings is None:
         _warn_of_case(found, folder)
     return found
+
+
+def _check_tokenizer(folder: Path, settings: Mapping[str, Any], complete: bool) -> None:
+    """Raises UsageError if texts are split otherwise than by BERT's rules.
+
+    Args:
+        folder: the checkpoint.
+        settings: its tokenizer_config.json.
+        complete: whether there is a tokenizer.json, which states the rules whatever the tokenizer's name.
+    """
+    models = sorted(file.name for file in folder.glob("*.model"))
+    if models and not complete:
+        raise UsageError(
+            f"{folder} has {models[0]}, which belongs to a SentencePiece tokenizer; expected BERT's WordPiece. Pass the "
+            "folder of a BERT model."
+        )
+    file = folder / _SETTINGS_FILE
+    name = settings.get("tokenizer_class")
+    if name not in (None, *_TOKENIZERS) and not complete:
+        raise UsageError(
+            f"{file} has tokenizer_class {name!r}; expected BertTokenizer. Pass the folder of a BERT model."
+        )
+    for key, expected in _FIXED.items():
+        if settings.get(key) not in (None, expected):
+            raise UsageError(
+                f"{file} has {key} {settings[key]!r}; expected {expected!r}, since texts would be split otherwise. Pass the "
+                "folder of another BERT model."
+            )
+
+
+def _check_more_tokens(folder: Path, settings: Mapping[str, Any], pieces: Sequence[str]) -> None:
+    """Raises UsageError for tokens beside the vocabulary, which transformers finds in a text before it splits words."""
+    added, special = folder / "added_tokens.json", folder / "special_tokens_map.json"
+    decoder = settings.get("added_tokens_decoder") or {}
+    found: dict[str, list[Any]] = {added.name: [*_read_json(added)] if added.is_file() else []}
+    listed = decoder.values() if isinstance(decoder, dict) else [decoder]
+    found[_SETTINGS_FILE] = [
+        *listed,
+        *_listed(settings, "additional_special_tokens"),
+        *_listed(settings, "never_split"),
+    ]
+    found[special.name] = _listed(_read_json(special), "additional_special_tokens") if special.is_file() else []
+    for name, tokens in found.items():
+        for token in tokens:
+            text = token.get("content") if isinstance(token, dict) else token
+            if text not in SPECIAL_TOKENS or text not in pieces:
+                raise UsageError(
+                    f"{folder / name} has the added token {_shown(text)!r}; expected only {', '.join(SPECIAL_TOKENS)}. "
+                    "Remove it, or pass the folder of another BERT model."
+                )
+
+
+def _listed(content: Mapping[str, Any], key: str) -> list[Any]:
+    value = content.get(key) or []
+    return list(value) if isinstance(value, list) else [value]
 
 
 def _rules(settings: Mapping[str, Any], file: Path, normal: Mapping[str, Any], whole: Path) -> Rules:
@@ -175,7 +244,7 @@ def read_pieces(file: str | Path) -> tuple[str, ...]:
         ('[PAD]', '[UNK]')
     """
     try:
-        text = Path(file).read_bytes().decode("utf-8")
+        text = storage.read_bytes(file, _LARGEST).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"Cannot read {file}: {one_line(error)} Pass a vocab.txt in UTF-8 with one token per line."
@@ -187,7 +256,9 @@ def read_pieces(file: str | Path) -> tuple[str, ...]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(storage.read_bytes(file, _LARGEST))
+    except UsageError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"Cannot read {file}: {one_line(error)} Pass the file that transformers wrote.") from error
     if not isinstance(content, dict):

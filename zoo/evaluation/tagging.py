@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from zoo.errors import UsageError
 from zoo.evaluation import classification
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
+from zoo.scores import word_spans
+from zoo.tasks.contract import call_model
 
 if TYPE_CHECKING:
     import keras
@@ -175,7 +178,30 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     tokens, tags = [t[:longest] for t in tokens], [t[:longest] for t in tags]
     predicted = probabilities.argmax(axis=-1).tolist()
     dictionary = MostFrequentTag.fit(*sentences("train"))
-    return {**report, "words": word_report(tokens, tags, predicted, dictionary)}
+    served = _served(model, data, split, batch_size, tags)
+    return {**report, "words": word_report(tokens, tags, predicted, dictionary), "raw_text": served}
+
+
+def _served(
+    model: keras.Model, data: Prepared, split: str, batch_size: int, tags: Sequence[Sequence[int]]
+) -> dict[str, float]:
+    """Evaluates raw texts, which are split by the served tokenizer. Words that it does not find count as wrong.
+
+    Returns:
+        `accuracy`, the share of the data's words that are found and have the right tag; and `words_found`.
+    """
+    words = found = right = 0
+    examples = iter(raw_examples(data, split))
+    rows = iter(tags)
+    while batch := list(itertools.islice(examples, batch_size)):
+        requests = {name: column.tolist() for name, column in data.preprocessor.to_requests(batch).items()}
+        inputs, extras = data.preprocessor.serve(requests)
+        outputs = data.task.prediction(call_model(model, inputs))["probabilities"].numpy().argmax(axis=-1)
+        for example, tokens, numbers in zip(batch, extras["tokens"].numpy().tolist(), outputs.tolist(), strict=True):
+            answer = dict(zip(word_spans([token for token in tokens if token]), numbers, strict=False))
+            for span, tag in zip(word_spans(example["tokens"]), next(rows), strict=False):
+                words, found, right = words + 1, found + (span in answer), right + (answer.get(span) == tag)
+    return {"accuracy": right / max(1, words), "words_found": found / max(1, words)}
 
 
 def _headline(report: Report) -> list[Figure]:
@@ -193,7 +219,11 @@ def _headline(report: Report) -> list[Figure]:
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    return f"{classification.summary(dict(report))}\n{summary(report['words'])}"
+    raw = report["raw_text"]
+    return (
+        f"{classification.summary(dict(report))}\n{summary(report['words'])}\n"
+        f"words in raw text  {raw['accuracy']:.4f} right; the tokenizer finds {raw['words_found']:.1%} of them"
+    )
 
 
 register_report("tagging", ReportKind(_compute, _summary, _headline, classification.PLOTS))

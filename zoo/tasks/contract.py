@@ -43,6 +43,8 @@ class Request:
         dtype: string, float32, int32 or int64.
         shape: shape of one example, None for a size that varies; () for a string.
         description: its content, for the model card.
+        columns: for a series, the names of its columns in a CSV file by key: `series`, the channels in order, and perhaps
+            `time` and `sequence`; empty if they have no names.
 
     Raises:
         ValueError: the kind is unknown.
@@ -57,6 +59,7 @@ class Request:
     dtype: str
     shape: tuple[int | None, ...]
     description: str
+    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -14,6 +14,9 @@ from zoo.registry import describe_build, get_spec, list_models
 from zoo.training.augmentation import MIXING, check_augmentation
 from zoo.training.protocols import TrainingData
 
+_ROUNDING = 1e-5
+"""Resizing a white image can give 1.0000005."""
+
 
 def closed_form_of(model: keras.Model) -> Callable[..., None]:
     """Returns the function that solves for a model's weights at once.
@@ -91,9 +94,10 @@ def check_images(config: TrainConfig, data: TrainingData) -> None:
     check_augmentation(config.augmentation, batches.element_spec)
     (images,) = next(iter(batches))[0].values()
     least, most = float(tf.reduce_min(images)), float(tf.reduce_max(images))
-    if not 0 <= least <= most <= 1:
+    if not -_ROUNDING <= least <= most <= 1 + _ROUNDING:
         raise UsageError(
-            f"augmentation takes images from 0 to 1; these reach from {least:g} to {most:g}. Pass them divided by 255, say."
+            f"augmentation takes images from 0 to 1; these reach from {least:.9g} to {most:.9g}. Pass them divided by "
+            "255, say."
         )
     mixing = [name for name in config.augmentation if name in MIXING]
     if mixing and len(data.class_names) < 2:

@@ -1,0 +1,122 @@
+"""The source `csv`: a CSV file, or a DataFrame, for any task."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from zoo.datasets.data import Data
+from zoo.datasets.sources import csv_files
+from zoo.datasets.sources.csv_files import Table
+from zoo.datasets.sources.csv_schemas import LAYOUTS
+from zoo.datasets.sources.in_memory import positive
+from zoo.datasets.sources.registry import register_source
+from zoo.errors import UsageError
+
+
+@register_source("csv")
+def read_csv(
+    name: str,
+    path: Path,
+    memory_limit: int,
+    columns: Mapping[str, str | int | list[str | int]] | None = None,
+    window: int | None = None,
+    horizon: int | None = None,
+    season: int | None = None,
+    skip_broken: bool = False,
+    header: bool = True,
+    validation: str | None = None,
+    test: str | None = None,
+) -> Data:
+    """Reads a CSV file: UTF-8, with a header, separated by commas, semicolons or tabs.
+
+    Args:
+        name: the name that `load` was called with.
+        path: the file.
+        memory_limit: see `zoo.datasets.load`.
+        columns: the column or columns of every key, by name, or by number from 0. By default, columns are named like the
+            keys.
+        window: rows of history, for a series to forecast.
+        horizon: rows to forecast, for a series to forecast.
+        season: Rows after which a series to forecast repeats itself, such as 24 or 168 for hours; 1 for the last value.
+            Null takes the number whose naive forecast has the smallest error in the training split.
+        skip_broken: Leave out image files that cannot be read, and print their names.
+        header: Whether the first line names the columns. Without names, pass numbers from 0 as columns.
+        validation: Another CSV file with the same columns, from the folder of the first, which is the validation split.
+        test: Another CSV file with the same columns, which is the test split.
+
+    Raises:
+        UsageError: the file or a column is missing (the message suggests the nearest), there are no rows, or a value has
+            the wrong type.
+
+    Example:
+        >>> data = read_csv("csv:reviews.csv", Path("reviews.csv"), 1 << 30, {"text": "review", "label": "stars"})
+        >>> data.task
+        'text_classification'
+    """
+    content = csv_files.read_bytes(path)
+    frame = csv_files.parse(path, content, header=header)
+    files = {role: file for role, file in (("validation", validation), ("test", test)) if file}
+    source = f"file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
+    if files:
+        others = {role: path.parent / Path(file).expanduser() for role, file in files.items()}
+        frame = csv_files.with_splits(frame, path, others, header=header)
+        source = f"{source} with {' and '.join(f'{file} ({role})' for role, file in files.items())}"
+        path = path.with_name(f"{path.name} + {' + '.join(file.name for file in others.values())}")  # in messages
+    recorded = {**({} if header else {"header": False}), **files}
+    steps = {"window": window, "horizon": horizon, "season": season}
+    return read_table(
+        frame, path, name, source, memory_limit, columns, steps, skip_broken=skip_broken, files=files, recorded=recorded
+    )
+
+
+def read_table(
+    frame: Any,
+    path: Path,
+    name: str,
+    source: str,
+    memory_limit: int,
+    columns: Mapping[str, csv_files.Columns] | None,
+    steps: Mapping[str, int | None],
+    *,
+    skip_broken: bool = False,
+    files: Mapping[str, str] = MappingProxyType({}),
+    recorded: Mapping[str, Any] = MappingProxyType({}),
+) -> Data:
+    """Returns the data set of a DataFrame whose cells are texts.
+
+    Args:
+        frame: the DataFrame.
+        path: names it in messages; paths of images start at its folder.
+        name: name of the data set.
+        source: description of its source.
+        memory_limit: see `zoo.datasets.load`.
+        columns: the column or columns of every key.
+        steps: window, horizon and season, for a series to forecast.
+        skip_broken: whether to leave out image files that cannot be read.
+        files: names of further files by split.
+        recorded: further arguments that repeat the call.
+    """
+    layout, chosen = csv_files.match(path, frame, columns, LAYOUTS)
+    about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
+    if skip_broken and layout.task != "image_classification":
+        raise UsageError(f"Data set {name!r} is for {layout.task} and takes no skip_broken. Leave it out.")
+    season = steps.get("season")
+    table = Table(path, frame, chosen, about, skip_broken, season and positive("season", season, 24))
+    if not layout.forecasts:
+        for option in (k for k, v in steps.items() if v is not None):
+            raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {option}. Leave it out.")
+        given: dict[str, Any] = {}
+    elif files:
+        raise UsageError(f"Data set {name!r} is split by time and takes no {next(iter(files))} file. Leave it out.")
+    else:
+        given = {k: v for k, v in steps.items() if k != "season" or v is not None}
+    arguments = {**({"columns": {k: _plain(v) for k, v in columns.items()}} if columns else {}), **given, **recorded}
+    return layout.read(table, name, arguments, source, memory_limit)
+
+
+def _plain(value: csv_files.Columns) -> csv_files.Columns:
+    return list(value) if isinstance(value, (list, tuple)) else value

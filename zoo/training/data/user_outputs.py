@@ -12,9 +12,18 @@ import tensorflow as tf
 
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.registry import describe_build, get_spec
-from zoo.tasks import Measure, Task, Term, get_task, model_input, output_names
+from zoo.tasks import Measure, Objective, Term, get_task, model_input, output_names
 from zoo.training.data import user_checks as checks
-from zoo.training.data.user_losses import aligned, compile_arguments, only, resolve_loss
+from zoo.training.data.user_identity import code_digest
+from zoo.training.data.user_losses import (
+    CompiledLoss,
+    aligned,
+    compile_arguments,
+    only,
+    plain,
+    resolve_loss,
+    without_number,
+)
 from zoo.training.data.user_metrics import PerElementMetric, make_metric
 from zoo.training.data.user_splits import Arrays, Stream
 from zoo.training.data.user_structure import format_shape
@@ -31,12 +40,17 @@ class Compiled:
         factors: the weight of each loss.
         metrics: of each output, entries with whether weights count.
         names: outputs that are compared with a target.
+        by_task: whether the model is compiled without a loss, so that the losses are the task's.
+
+    Args:
+        model: the model.
+        objective: what an uncompiled loss is taken from; None for the task of a registered model.
 
     Raises:
         UsageError: a name or a number of entries that the outputs do not have.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, objective: Objective | None = None) -> None:
         self.outputs = output_names(model)
         config = compile_arguments(model) or {}
         self.losses = {
@@ -49,18 +63,19 @@ class Compiled:
             for name, entries in self._metrics_by_output(config.get(key), key).items():
                 entries = [entry for entry in keras.tree.flatten([entries]) if entry is not None]
                 self.metrics[name] += [(entry, key != "metrics") for entry in entries]
-        task = None if self.losses else registered_task(model)
-        if task is not None:
-            self._take(task, model)
+        objective = None if self.losses else objective or registered_objective(model)
+        self.by_task = objective is not None
+        if objective is not None:
+            self._take(objective, model)
         self.names = [name for name in self.outputs if name in self.losses or self.metrics[name]]
 
-    def _take(self, task: Task, model: keras.Model) -> None:
-        """Takes what a registered model's task says, where the model is not compiled with a loss."""
-        for term in task.objective.loss:
+    def _take(self, objective: Objective, model: keras.Model) -> None:
+        """Takes what a task says, where the model is not compiled with a loss."""
+        for term in objective.loss:
             name = term.output_of(self.outputs, model.name)
             self.losses[name], self.factors[name] = term.loss(name, 0.0), term.weight
         if not any(self.metrics.values()):
-            for measure in task.objective.metrics:
+            for measure in objective.metrics:
                 name = measure.output_of(self.outputs, model.name)
                 self.metrics[name] += [(metric, True) for metric in measure.metrics()]
 
@@ -93,17 +108,50 @@ class Compiled:
         return {self.outputs[0]: list(value.values()) if isinstance(value, Mapping) else value}
 
 
-def registered_task(model: keras.Model) -> Task | None:
-    """Returns the first task of a registered model whose outputs the model has; None for a model of the user's own."""
+def registered_objective(model: keras.Model) -> Objective | None:
+    """Returns the objective of the first task of a registered model whose outputs the model has; None for a model of the
+    user's own."""
     build = describe_build(model)
     for name in get_spec(build["name"]).tasks if build else ():
-        task = get_task(name)
+        objective = get_task(name).objective
         try:
-            task.objective.check_outputs(model)
+            objective.check_outputs(model)
         except UsageError:  # it asks for an output that this model has not
             continue
-        return task
+        return objective
     return None
+
+
+def compiled_optimizer(model: keras.Model) -> keras.optimizers.Optimizer | None:
+    """Returns the optimizer that a model is compiled with; where float16 needs a scaled loss, the loop scales it."""
+    optimizer = model.optimizer if model.compiled else None
+    return optimizer.inner_optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else optimizer
+
+
+def describe_compiled(
+    model: keras.Model, compiled: Compiled, losses: Mapping[str, CompiledLoss], metrics: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Returns what a model is compiled with, without anything that two processes might number differently.
+
+    Args:
+        model: the model.
+        compiled: its losses and metrics.
+        losses: what is known of the losses, by output.
+        metrics: names of the metrics, by output.
+    """
+    optimizer = None
+    if model.compiled:
+        optimizer = plain(model.optimizer.get_config())
+        optimizer["name"] = without_number(optimizer["name"])
+    # Keras numbers layers across a process: outputs are identified by their positions.
+    described = {}
+    for name, loss in losses.items():
+        factor, code = compiled.factors[name], code_digest(loss.loss)
+        facts = loss.describe() | ({"weight": factor} if factor != 1 else {}) | ({"code": code} if code else {})
+        described[str(compiled.outputs.index(name))] = facts
+    only_loss = next(iter(described.values())) if len(compiled.outputs) == len(described) == 1 else described
+    names = [without_number(name) for found in metrics.values() for name in found]
+    return {"loss": only_loss, "metrics": names, "optimizer": optimizer}
 
 
 class UserOutput:
@@ -149,7 +197,7 @@ class UserOutput:
             self._check(splits, split, answers[split])
         prefix = f"{name}_" if len(compiled.outputs) > 1 else ""
         aligned_shapes = tuple(tuple(part.shape) for part in aligned(targets, output, self._elementwise))
-        self.metrics = _makers(compiled.metrics[name], aligned_shapes, prefix, taken)
+        self.metrics = metric_makers(compiled.metrics[name], aligned_shapes, prefix, taken)
         self._try_metrics(targets, output)
 
     def _weighs_elements(self, split: Arrays | Stream, output: tf.Tensor) -> bool:
@@ -280,7 +328,7 @@ def _mask_model(model: keras.Model, name: str, names: Sequence[str]) -> keras.Mo
     return None if mask is None else keras.Model(model.inputs, mask)
 
 
-def _makers(
+def metric_makers(
     entries: Sequence[tuple[Any, bool]], shapes: tuple[Any, ...], prefix: str, taken: list[str]
 ) -> list[tuple[Callable[[], keras.metrics.Metric], bool, str]]:
     """Returns makers of the metrics, whether weights count, and names that are there once; adds these to `taken`."""

@@ -26,7 +26,10 @@ class LossTerm:
     weight: float
 
     def count(self, targets: Tensors, weights: Tensors, dtype: tf.DType) -> tf.Tensor:
-        """Returns how many elements are real, a scalar: what has a weight other than 0, or every example."""
+        """Returns how many elements are real, a scalar: what has a weight other than 0, or every example. It is the sum of
+        the weights if the loss asks for their mean."""
+        if self.target in weights and getattr(self.loss, "weighted_mean", False):
+            return tf.cast(tf.reduce_sum(weights[self.target]), dtype)
         if self.target in weights:
             return tf.cast(tf.math.count_nonzero(weights[self.target]), dtype)
         return tf.cast(tf.shape(targets[self.target])[0], dtype)

@@ -56,8 +56,8 @@ def train(
         model: a Keras model; its weights change.
         data: what `data.prepare(...)` returned, or (x, y), (x, y, sample_weight), or a `tf.data.Dataset` of such. A model
             brings the losses, metrics and optimizer that it is compiled with; one that is not compiled is trained for the
-            task of the prepared data, or for its own first task. Of several inputs or outputs x, y and sample_weight are dicts by their
-            names. Every worker is given the whole data, and takes its part of each batch.
+            task of the prepared data, or for its own first task. Of several inputs or outputs x, y and sample_weight are
+            dicts by their names. Every worker is given the whole data, and takes its part of each batch.
         config: how to train.
         validation: the same for after every epoch; what was prepared has its own.
         run_directory: the folder of config, history, checkpoints, plots and the trained model; None keeps nothing.
@@ -155,7 +155,7 @@ def _training_data(model: keras.Model, data: Any, validation: Any, config: Train
     if hasattr(data, "batches") and hasattr(data, "objective"):
         if validation is not None:
             raise UsageError("validation came with prepared data, which has its own. Leave validation out.")
-        wrapped = for_model(model, data)
+        wrapped = for_model(model, data) if hasattr(data, "build_record") else data
     else:
         wrapped = wrap(model, data, validation)
     default = TrainConfig()

@@ -56,7 +56,7 @@ def code_digest(*parts: Any) -> str:
 def _code(part: Any, seen: set[int]) -> Iterator[str]:
     """Yields the instructions, constants and default values of a function, or of an object's class."""
     if isinstance(part, types.FunctionType):
-        if part.__module__ and part.__module__.partition(".")[0] in _LIBRARIES or id(part) in seen:
+        if (part.__module__ or "").partition(".")[0] in _LIBRARIES or id(part) in seen:
             return
         seen.add(id(part))
         cells = [cell.cell_contents for cell in part.__closure__ or () if _is_filled(cell)]

@@ -18,6 +18,7 @@ from zoo.training.data.user_identity import code_digest
 from zoo.training.data.user_losses import (
     CompiledLoss,
     aligned,
+    check_reduction,
     compile_arguments,
     only,
     plain,
@@ -27,6 +28,7 @@ from zoo.training.data.user_losses import (
 from zoo.training.data.user_metrics import PerElementMetric, make_metric
 from zoo.training.data.user_splits import Arrays, Stream
 from zoo.training.data.user_structure import format_shape
+from zoo.training.figures import figures
 
 COUNTED = "examples"
 """The target of a model whose layers alone add to the loss: it only counts the examples."""
@@ -56,6 +58,8 @@ class Compiled:
         self.losses = {
             k: v for k, v in self._by_output(config.get("loss"), "loss", alike=True).items() if v is not None
         }
+        for loss in self.losses.values():
+            check_reduction(loss)
         factors = self._by_output(config.get("loss_weights"), "loss_weights")
         self.factors = {name: float(1.0 if factors.get(name) is None else factors[name]) for name in self.losses}
         self.metrics: dict[str, list[tuple[Any, bool]]] = {name: [] for name in self.outputs}
@@ -232,11 +236,11 @@ class UserOutput:
         checks.check_values(self.loss, targets, weights, self.classes, y)
 
     def _try_metrics(self, targets: np.ndarray, output: tf.Tensor) -> None:
-        """Raises for a metric that cannot score such targets, or whose value is not one number."""
+        """Raises for a metric that cannot score such targets, or whose value is no numbers."""
         for metric in self.fresh_metrics():
             try:
                 metric.update_state(np.zeros_like(targets), output, np.ones(targets.shape[: self.rank]))
-                size = len(tf.nest.flatten(metric.result())) * int(np.size(tf.nest.flatten(metric.result())[0]))
+                figures(metric)
             except (ValueError, TypeError, tf.errors.OpError) as error:
                 raise UsageError(
                     f"Metric {metric.name!r} does not take targets "
@@ -244,10 +248,6 @@ class UserOutput:
                     f"{format_shape(('examples', *output.shape[1:]))}: {one_line(error, 150)} Choose a metric "
                     "for such targets."
                 ) from error
-            if size != 1:
-                raise UsageError(
-                    f"Metric {metric.name!r} gives {size} numbers; expected one. Choose one with an average."
-                )
 
     def per_element(self, output: str, label_smoothing: float = 0.0) -> keras.losses.Loss:
         """Returns the loss without reduction."""

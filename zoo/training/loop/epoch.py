@@ -70,6 +70,7 @@ class Epoch:
         started = time.perf_counter()
         done, loss = run_steps(count)
         done = int(done)
+        self._computation.check_gradients()
         self._length.record(time.perf_counter() - started, done)
         state.step += done
         state.reject_non_finite({"loss": float(loss)})

@@ -146,3 +146,41 @@ def test_a_metric_of_one_class_is_one_number():
         (X, (Y > 0)[:, None].astype("float32")),
         epochs=1,
     )
+
+
+# --- Callbacks -------------------------------------------------------------------------------------------------------
+
+
+class Killed(keras.callbacks.Callback):
+    """Ends the process, as it seems, within an epoch."""
+
+    def __init__(self, epoch=None):
+        super().__init__()
+        self.epoch, self.begun = epoch, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun.append(epoch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.begun[-1] == self.epoch and batch == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("directory", [False, True])
+def test_backup_and_restore_resumes_with_its_epoch(tmp_path, directory):
+    config = zoo.TrainConfig(epochs=3, batch_size=8, checkpoint_steps=1)
+
+    def trained(name, killed):
+        model, backup = compiled("sparse_categorical_crossentropy"), keras.callbacks.BackupAndRestore(tmp_path / name)
+        run = tmp_path / f"run-{name}" if directory else None
+        history = zoo.train(model, (X, Y), config, run_directory=run, callbacks=[backup, killed], verbose=0).history
+        return model.get_weights(), history
+
+    with pytest.raises(KeyboardInterrupt):
+        trained("killed", Killed(2))
+    killed = Killed()
+    resumed, history = trained("killed", killed)
+    assert killed.begun == [2] and [row["epoch"] for row in history] == ([1, 2, 3] if directory else [3])
+    weights, _ = trained("whole", Killed())
+    for one, other in zip(resumed, weights, strict=True):
+        np.testing.assert_array_equal(one, other)

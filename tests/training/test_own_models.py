@@ -154,5 +154,5 @@ def test_the_code_of_a_custom_loss_belongs_to_a_model():
 
         return loss
 
-    found = [described(layers.Dense(4), loss=scaled(factor))["compiled"]["loss"] for factor in (1.0, 1.0, 2.0)]
+    found = [described(layers.Dense(4), loss=scaled(factor))["compiled"]["code"] for factor in (1.0, 1.0, 2.0)]
     assert found[0] == found[1] != found[2]

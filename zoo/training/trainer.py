@@ -155,7 +155,10 @@ def _training_data(model: keras.Model, data: Any, validation: Any, config: Train
     if hasattr(data, "batches") and hasattr(data, "objective"):
         if validation is not None:
             raise UsageError("validation came with prepared data, which has its own. Leave validation out.")
-        wrapped = for_model(model, data) if hasattr(data, "build_record") else data
+        if not hasattr(data, "build_record"):
+            own: TrainingData = data
+            return own
+        wrapped = for_model(model, data)
     else:
         wrapped = wrap(model, data, validation)
     default = TrainConfig()

@@ -150,12 +150,13 @@ def describe_compiled(
     # Keras numbers layers across a process: outputs are identified by their positions.
     described = {}
     for name, loss in losses.items():
-        factor, code = compiled.factors[name], code_digest(loss.loss)
-        facts = loss.describe() | ({"weight": factor} if factor != 1 else {}) | ({"code": code} if code else {})
-        described[str(compiled.outputs.index(name))] = facts
+        factor = compiled.factors[name]
+        described[str(compiled.outputs.index(name))] = loss.describe() | ({"weight": factor} if factor != 1 else {})
+    code = code_digest(*(loss.loss for loss in losses.values()))
     only_loss = next(iter(described.values())) if len(compiled.outputs) == len(described) == 1 else described
     names = [without_number(name) for found in metrics.values() for name in found]
-    return {"loss": only_loss, "metrics": names, "optimizer": optimizer}
+    facts = {"loss": only_loss, "metrics": names, "optimizer": optimizer}
+    return facts | ({"code": code} if code else {})
 
 
 class UserOutput:

@@ -102,7 +102,9 @@ class Loop:
         stops = Stops(interruption, self._workers, state, self._model)
         validation = Validation(self._computation, self._callbacks, stops, length)
         training = Epoch(self._computation, state, self._callbacks, stops, length, validation)
+        self._model._initial_epoch = None
         self._callbacks.on_train_begin()
+        state.follow_callbacks(self._model._initial_epoch)
         state.restore_callbacks()
         logs: dict[str, float] = {}
         while not state.finished:

@@ -93,6 +93,17 @@ class RunState:
         self._model.stop_training = state["stopped"] and self._epochs <= state["epochs"]
         return self.epoch, self.step
 
+    def follow_callbacks(self, initial_epoch: int | None) -> None:
+        """Starts at the epoch that a callback has restored, as `BackupAndRestore` does in `on_train_begin`.
+
+        A run that its own directory has resumed keeps its state, which holds more: the position in the epoch, the order of
+        the batches, the history.
+        """
+        if initial_epoch is None:
+            return
+        if self.restore() is None:
+            self.epoch = min(int(initial_epoch), self._epochs)
+
     def restore_callbacks(self) -> None:
         """Gives the callbacks their state; call it after `on_train_begin`, in which they reset themselves."""
         set_states(self._callbacks, self._callback_states)

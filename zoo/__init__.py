@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from zoo import keras_names
 from zoo._version import __version__
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
@@ -46,6 +47,8 @@ __all__ = [
     "strategy",
     "train",
 ]
+
+keras_names.install()
 
 _PACKAGES = {
     *("checkpoints", "datasets", "evaluation", "export", "layers"),

@@ -323,6 +323,20 @@ def keep_compiled(model: keras.Model) -> Iterator[None]:
             model._compile_loss = model._compile_metrics = model._loss_tracker = None
 
 
+@contextlib.contextmanager
+def as_saved(model: keras.Model) -> Iterator[None]:
+    """Lets a model that the block compiles be saved as its owner compiled it, or not compiled at all.
+
+    A file that a callback or the run writes then loads in plain Keras, without the loop's losses and metrics.
+    """
+    before = getattr(model, "_compile_config", None) if model.compiled else None
+    yield
+    if before is None:
+        del model._compile_config
+    else:
+        model._compile_config = before
+
+
 def without_number(name: str) -> str:
     """Returns a name without the number that Keras adds where a name is there twice in a process."""
     return re.sub(r"_\d+$", "", name)

@@ -13,6 +13,7 @@ from zoo.config import TrainConfig
 from zoo.errors import UsageError
 from zoo.tasks import call_model, model_input
 from zoo.training.adaptations.collection import Adaptations
+from zoo.training.data.user_losses import as_saved
 from zoo.training.figures import figures, own_metrics
 from zoo.training.loop.step import Steps
 from zoo.training.mixed_precision import policy_of
@@ -78,7 +79,8 @@ class Computation:
             objective = ModelObjective(self.data.objective, self.model, config.label_smoothing)
             self.optimizer = adaptations.optimizer(brought or make_optimizer(config, self.steps * config.epochs))
             # Keras's callbacks expect a compiled model: they look up its optimizer and which way a metric is better.
-            self.model.compile(optimizer=self.optimizer, **objective.compile_arguments(self.data.objective))
+            with as_saved(self.model):
+                self.model.compile(optimizer=self.optimizer, **objective.compile_arguments(self.data.objective))
         self.metrics = [*objective.metrics, *own_metrics(self.model)]
         return objective
 

@@ -96,7 +96,7 @@ def check_images(config: TrainConfig, data: TrainingData) -> None:
             f"augmentation takes images from 0 to 1; these reach from {least:g} to {most:g}. Pass them divided by 255, say."
         )
     mixing = [name for name in config.augmentation if name in MIXING]
-    if mixing and len(data.class_names) < 2:
+    if mixing and (data.objective.classes is None or len(data.class_names) < 2):
         raise UsageError(
             f"augmentation {mixing[0]!r} mixes class numbers; this model has none, or one output only. Leave {mixing[0]!r} "
             "out, or build a model with an output per class."

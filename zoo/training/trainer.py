@@ -126,6 +126,11 @@ def _callbacks(given: Any) -> Sequence[keras.callbacks.Callback]:
             raise UsageError(
                 f"callbacks has {callback!r}; expected objects of keras.callbacks.Callback. Pass [EarlyStopping()], say."
             )
+        if isinstance(callback, keras.callbacks.SwapEMAWeights):
+            raise UsageError(
+                "callbacks has SwapEMAWeights; the loop averages weights itself, and evaluates and returns the averages. "
+                "Leave the callback and use_ema out, and pass TrainConfig(ema_momentum=0.99)."
+            )
     return callbacks
 
 

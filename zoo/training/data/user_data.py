@@ -105,12 +105,13 @@ class UserData:
         self._counts_examples = not terms  # only what layers add is minimised
         if self._counts_examples:
             terms = [Term(COUNTED, tuple(compiled.outputs[:1]), nothing)]
-        sparse = [part for part in self._outputs if part.classes]
-        self._labelled = sparse[0] if len(sparse) == 1 else None
+        labelled = [part for part in self._outputs if part.num_classes]
+        self._labelled = labelled[0] if len(labelled) == 1 else None
         self.objective = Objective(
             loss=tuple(terms),
             metrics=tuple(part.measure for part in self._outputs),
-            classes=self._labelled.name if self._labelled else None,
+            classes=self._labelled.name if self._labelled and self._labelled.classes else None,
+            weighted=self._labelled.name if self._labelled else None,
         )
         self._described = _describe_model(model, compiled, self._outputs)
 
@@ -227,11 +228,12 @@ class UserData:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The class numbers as text, 0 first; empty where no target, or more than one, holds class numbers."""
-        return tuple(map(str, range(self._labelled.classes if self._labelled else 0)))
+        """The class numbers as text, 0 first; empty where no target, or more than one, holds classes."""
+        return tuple(map(str, range(self._labelled.num_classes if self._labelled else 0)))
 
     def target_counts(self, split: str) -> np.ndarray | None:
-        """Returns how often each class is a target, int64 (classes,), where targets are class numbers (examples,).
+        """Returns how often each class is a target, int64 (classes,), where an example has one class: a number, the largest
+        share of a row, or a probability that is rounded.
 
         What has weight 0 is not counted. None for other targets.
         """

@@ -177,6 +177,15 @@ class PerElement(keras.losses.Loss):
         added = len(losses.shape) == len(targets.shape) > 1 and losses.shape[-1] == 1
         return ops.squeeze(losses, -1) if added else losses  # a function that takes no mean over the last axis
 
+    def class_numbers(self, targets: Any) -> Any:
+        """Returns the number of each example's class, as Keras's class weights read it from a row or a probability."""
+        kind = _kind(self.loss)[0]
+        if kind == "one_hot":
+            return ops.argmax(targets, axis=-1)
+        if kind == "binary":
+            return ops.cast(ops.round(ops.squeeze(targets, -1) if len(targets.shape) > 1 else targets), "int32")
+        return targets
+
     def _cross_entropy(self, targets: Any, outputs: Any) -> Any:
         """With smoothed labels, and of shares of classes, which mixing examples makes of class numbers."""
         loss = CrossEntropy(getattr(self.loss, "from_logits", False), self.label_smoothing)

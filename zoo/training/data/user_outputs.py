@@ -166,6 +166,7 @@ class UserOutput:
         name: the output's name, which is its target's too.
         loss: what is known of the compiled loss, None for an output that is measured alone.
         classes: number of classes where targets are class numbers, else 0.
+        num_classes: the same, also where targets are rows of shares, or one probability of the second of two classes.
         rank: how many axes the losses of a batch have.
 
     Args:
@@ -195,6 +196,11 @@ class UserOutput:
         identifier, shapes = compiled.losses.get(name), (targets.shape, tuple(output.shape))
         self.loss = None if identifier is None else resolve_loss(identifier, *shapes)
         self.classes = int(output.shape[-1]) if self.loss is not None and self.loss.kind == "sparse" else 0
+        self.num_classes = self.classes
+        if self.loss is not None and self.loss.kind == "one_hot" and output.shape.rank == 2:
+            self.num_classes = int(output.shape[-1])
+        elif self.loss is not None and self.loss.kind == "binary" and output.shape[1:] in ([], [1]):
+            self.num_classes = 2
         self._elementwise = any(self._weighs_elements(split, output) for split in splits.values())
         self._mask = _mask_model(model, name, compiled.outputs)
         self.rank = 1
@@ -311,14 +317,14 @@ class UserOutput:
 
     def counts(self, split: Arrays | Stream) -> np.ndarray | None:
         """Returns how often each class is a target, int64 (classes,), without what has weight 0; None for other targets."""
-        if not self.classes or self.rank != 1 or self.loss is None:
+        if not self.num_classes or self.rank != 1 or self.loss is None:
             return None
-        counts, ignored = np.zeros(self.classes, np.int64), self.loss.option("ignore_class")
+        counts, ignored = np.zeros(self.num_classes, np.int64), self.loss.option("ignore_class")
         for targets, weights in split.labels(self.name):
-            labels = targets.reshape(len(targets))
+            labels = np.asarray(self.per_element(self.name).class_numbers(targets)).reshape(len(targets))
             real = np.ones(len(labels), bool) if weights is None else weights.reshape(-1) != 0
             real &= True if ignored is None else labels != ignored
-            counts += np.bincount(labels[real].astype(np.int64), minlength=self.classes)
+            counts += np.bincount(labels[real].astype(np.int64), minlength=self.num_classes)
         return counts
 
 

@@ -225,7 +225,7 @@ class Steps:
         """Returns, of each term, the sum of weighted losses and the number of real elements."""
         factors = self.class_factors if training else None
         return [
-            term.sum(targets, outputs, weights, factors if term.target == self.objective.classes else None)
+            term.sum(targets, outputs, weights, factors if term.target == self.objective.weighted else None)
             for term in self.objective.terms
         ]
 

@@ -54,6 +54,11 @@ class Prepared:
         """The losses and metrics of the training."""
         return self.task.objective
 
+    @property
+    def build_record(self) -> dict[str, Any]:
+        """The record of the models that `build` makes, as `zoo.registry.describe_build` returns it."""
+        return {"name": self.model, "arguments": registry.plain(self.arguments)}
+
     def build(self, *, seed: int | None = None) -> keras.Model:
         """Builds the model. Call it inside the strategy's scope.
 
@@ -69,16 +74,16 @@ class Prepared:
         if seed is not None:
             keras.utils.set_random_seed(seed)
         model = registry.build(self.model, **self.arguments)
-        self._check_fits(model)
+        self.check_fits(model)
         return model
 
-    def _check_fits(self, model: keras.Model) -> None:
+    def check_fits(self, model: keras.Model) -> None:
         """Raises UsageError if the model does not fit the preprocessor's outputs or the task's targets, before training
         starts."""
         if not hasattr(model, "output_names"):
             raise UsageError(
-                f"The builder of {self.model!r} returned a {type(model).__name__}; expected a Functional Keras model, whose "
-                "inputs and outputs have names. Return keras.Model(inputs, outputs)."
+                f"The model for {self.model!r} is a {type(model).__name__}; expected a Functional Keras model, whose "
+                "inputs and outputs have names. Pass keras.Model(model.inputs, model.outputs), or return it from the builder."
             )
         takes = {tensor.name: tf.TensorShape(tensor.shape[1:]) for tensor in model.inputs}
         given = {name: tf.TensorShape(shape) for name, shape in self.preprocessor.input_shapes.items()}
@@ -205,7 +210,7 @@ class Prepared:
         examples = pick_examples(self._splits)
         return Interface(
             task=self.task.name,
-            build={"name": self.model, "arguments": registry.plain(self.arguments)},
+            build=self.build_record,
             class_names=self.data.class_names,
             preprocessor=self.preprocessor,
             data={"name": self.data.name, "licence": self.data.licence, "source": self.data.source},

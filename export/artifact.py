@@ -160,7 +160,9 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
         )
     if not all(len(values) for values in interface.examples.requests.values()):
         raise UsageError("The interface has no examples, so nothing could be verified. Use data with a test split.")
-    return dataclasses.replace(interface, build=registry.describe_build(model) or interface.build)
+    own = getattr(model, "_zoo_own", None)
+    build = registry.describe_build(model) or {**interface.build, **({"own": own} if own else {})}
+    return dataclasses.replace(interface, build=build)
 
 
 def _write(

@@ -13,7 +13,10 @@ from typing import Any
 
 import lazy_loader
 
+from zoo import keras_names
+
 _declared, _names, __all__ = lazy_loader.attach_stub(__name__, __file__)
+keras_names.install()
 
 
 def __getattr__(name: str) -> Any:

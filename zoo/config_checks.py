@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -125,18 +126,19 @@ def patterns(name: str, value: Any) -> list[str]:
 
 
 def class_weights(option: str, weights: Any) -> Any:
-    """Factors by class name, or `balanced`."""
+    """Factors by class name or number, or `balanced`; the keys become text."""
     if weights == "balanced":
         return weights
     if not isinstance(weights, Mapping):
         raise UsageError(f"{option} is {weights!r}. Pass 'balanced', or {{'spam': 4.0}}, say.")
     for name, value in weights.items():
-        if not isinstance(name, str) or not (_is_finite(value) and value >= 0):
+        known = isinstance(name, (str, numbers.Integral)) and not isinstance(name, bool)
+        if not known or not (_is_finite(value) and value >= 0):
             raise UsageError(
                 f"{option} has {name!r}: {value!r}; expected a class's name and a number of at least 0. "
                 f"Pass {option}={{'spam': 4.0}}, say."
             )
-    return dict(weights)
+    return {str(name): value for name, value in weights.items()}
 
 
 def _is_finite(value: Any) -> bool:

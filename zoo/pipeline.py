@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -315,13 +313,9 @@ def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:
 
 
 def load_model(file: Path) -> keras.Model:
-    """Loads a model that a run or `model.save` wrote, after registering this package's layers with Keras."""
+    """Loads a model that a run or `model.save` wrote."""
     import keras
 
-    import zoo.layers
-
-    for module in pkgutil.walk_packages(zoo.layers.__path__, "zoo.layers."):
-        importlib.import_module(module.name)
     return keras.saving.load_model(file, compile=False)
 
 

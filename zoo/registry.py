@@ -321,10 +321,14 @@ def check_arguments(spec: ModelSpec, arguments: Mapping[str, Any]) -> None:
 def without_initial_arguments(build: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a record of `describe_build` without the spec's `initial_arguments`, which a trained model does not need.
 
+    Of a custom model, whose record `own` names it, the name alone is returned.
+
     Example:
         >>> without_initial_arguments({"name": "vgg16", "arguments": {"num_classes": 2, "weights": "vgg16.h5"}})
         {'name': 'vgg16', 'arguments': {'num_classes': 2}}
     """
+    if "own" in build:
+        return {"name": build["own"]["name"], "arguments": {}}
     initial = get_spec(build["name"]).initial_arguments if build["name"] in MODELS.names() else ()
     kept = {name: value for name, value in build["arguments"].items() if name not in initial}
     return {"name": build["name"], "arguments": kept}

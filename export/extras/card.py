@@ -64,6 +64,7 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
     name, data, written_by = facts["model"]["name"], facts["data"], facts["written_by"]
     default = facts["signatures"]["serving_default"]
     takes, answers = (" and ".join(f"`{key}`" for key in default[side]) for side in ("inputs", "outputs"))
+    arguments = ", ".join(f"`{k}={v}`" for k, v in facts["model"]["arguments"].items())
     labels, labelled = facts["class_names"], []
     if labels:
         shown = ", ".join(_escaped(label) for label in labels[:_MOST_CLASSES])
@@ -76,7 +77,7 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
         f"{written_by['savedmodel-zoo']} with TensorFlow {written_by['tensorflow']}. Its input is {takes}, its output "
         f"{answers}.",
         "",
-        f"- Architecture: `{name}` with " + ", ".join(f"`{k}={v}`" for k, v in facts["model"]["arguments"].items()),
+        f"- Architecture: `{name}`" + (f" with {arguments}" if arguments else ", a custom model"),
         f"- Data: {data['name']}, {data['source']}",
         f"- Licence of the data: {data['licence']}",
         *labelled,

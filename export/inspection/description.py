@@ -40,7 +40,8 @@ class Description:
             lines.append(f"Files have changed since the export, see the end: {'; '.join(facts['changed_files'][:3])}")
         if facts["model"]:
             arguments = ", ".join(f"{k}={v}" for k, v in facts["model"]["arguments"].items())
-            lines += [f"{facts['model']['name']} for {facts['task'].replace('_', ' ')}, with {arguments}"]
+            known = f"with {arguments}" if arguments else "a custom model"
+            lines += [f"{facts['model']['name']} for {facts['task'].replace('_', ' ')}, {known}"]
             lines += [f"trained on {facts['data'].get('name')}, licence {facts['data'].get('licence')}"]
             lines += [f"source of the data: {facts['data'].get('source')}"]
         parameters = facts["parameters"]

@@ -173,9 +173,7 @@ def test_other_objects_and_options_are_rejected():
     assert zoo.datasets.load(loaded) is loaded
     with pytest.raises(zoo.UsageError, match=r"A loaded data set takes no test. Leave it out"):
         zoo.datasets.load(loaded, test=(IMAGES, LABELS))
-    with pytest.raises(
-        zoo.UsageError, match=r"Data set 'digits' takes no test. Leave it out"
-    ):
+    with pytest.raises(zoo.UsageError, match=r"Data set 'digits' takes no test. Leave it out"):
         zoo.datasets.load("digits", test=(IMAGES, LABELS))
     with pytest.raises(zoo.UsageError, match=r"trained on arrays in memory, which its config.yaml does not hold"):
         zoo.datasets.load("arrays")

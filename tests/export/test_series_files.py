@@ -34,7 +34,7 @@ def test_columns_are_found_by_name(tmp_path, content):
         ("1,2,3\n", r"has 3 columns and no header; expected sold, price. Add a line with the names"),
         (
             "day,sold,price\n2024-01-02,1,2\n2024-01-01,1,2\n",
-            r"rows are not in the order of day. Sort them, the oldest",
+            r"rows are not in the order of day. Put the oldest",
         ),
         ("day,sold,price\n9,1,2\n10,1,2\n3,1,2\n", r"rows are not in the order of day. Sort them"),
         ("shop,sold,price\na,1,2\nb,1,2\n", r"has 2 sequences in shop; expected one. Pass a file for each of them"),

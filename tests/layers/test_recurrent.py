@@ -165,6 +165,25 @@ def test_states_are_carried_from_batch_to_batch(kind):
 
 
 @every_kind
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_use_the_state_before_the_batch(kind, training):
+    """Without a traced function the layer overwrites its state before the gradient is computed."""
+    ours, theirs = (cls(UNITS, stateful=True, dtype="float64") for cls in PAIRS[kind])
+    x = inputs()
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+    theirs.set_weights(ours.get_weights())
+    for _ in range(2):
+        found = []
+        for layer in (ours, theirs):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(layer(x, training=training) ** 2)
+            found.append(tape.gradient(loss, [v.value for v in layer.trainable_variables]))
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-10)
+
+
+@every_kind
 def test_half_precision_is_at_least_as_exact_as_keras(kind):
     exact = pair(kind, "float64", return_sequences=True)[0](inputs()).numpy()
     ours, theirs = (layer(inputs()) for layer in pair(kind, "mixed_bfloat16", return_sequences=True))

@@ -218,12 +218,15 @@ class Objective:
         monitor: the metric of the validation split that selects the best model, and its direction.
         classes: the target with numbers of named classes, to which class weights and mixed images apply; None without such a
             target.
+        weighted: the target to whose classes class weights apply, where it holds no class numbers but shares or one
+            probability; `classes` by default.
     """
 
     loss: tuple[Term, ...]
     metrics: tuple[Measure, ...] = ()
     monitor: tuple[str, str] = ("val_loss", "min")
     classes: str | None = None
+    weighted: str | None = None
 
     def check_outputs(self, model: keras.Model) -> None:
         """Checks that the outputs of a model are exactly those that the objective uses.

@@ -26,7 +26,10 @@ class LossTerm:
     weight: float
 
     def count(self, targets: Tensors, weights: Tensors, dtype: tf.DType) -> tf.Tensor:
-        """Returns how many elements are real, a scalar: what has a weight other than 0, or every example."""
+        """Returns how many elements are real, a scalar: what has a weight other than 0, or every example. It is the sum of
+        the weights if the loss asks for their mean."""
+        if self.target in weights and getattr(self.loss, "weighted_mean", False):
+            return tf.cast(tf.reduce_sum(weights[self.target]), dtype)
         if self.target in weights:
             return tf.cast(tf.math.count_nonzero(weights[self.target]), dtype)
         return tf.cast(tf.shape(targets[self.target])[0], dtype)
@@ -56,7 +59,8 @@ class LossTerm:
                 "expected one number per example. Pass weights of that shape, 0 where an element is padding."
             )
         if factors is not None:
-            losses *= _factors_of(target, factors, losses.dtype)
+            number_of = getattr(self.loss, "class_numbers", None)
+            losses *= _factors_of(target if number_of is None else number_of(target), factors, losses.dtype)
         return tf.reduce_sum(losses), count
 
 
@@ -74,6 +78,7 @@ class ModelObjective:
         terms: the terms of the loss.
         metrics: the mean loss first, then the mean of each term where there are several, then the objective's own.
         classes: the target of class numbers, None for none.
+        weighted: the target to whose classes class weights apply, None for none.
 
     Args:
         objective: the task's.
@@ -86,7 +91,7 @@ class ModelObjective:
 
     def __init__(self, objective: Objective, model: keras.Model, label_smoothing: float = 0.0) -> None:
         names = self._names = output_names(model)
-        self.classes = objective.classes
+        self.classes, self.weighted = objective.classes, objective.weighted or objective.classes
         self.terms = []
         for part in objective.loss:
             output = part.output_of(names, model.name)

@@ -100,7 +100,7 @@ def check_images(config: TrainConfig, data: TrainingData) -> None:
             "255, say."
         )
     mixing = [name for name in config.augmentation if name in MIXING]
-    if mixing and len(data.class_names) < 2:
+    if mixing and (data.objective.classes is None or len(data.class_names) < 2):
         raise UsageError(
             f"augmentation {mixing[0]!r} mixes class numbers; this model has none, or one output only. Leave {mixing[0]!r} "
             "out, or build a model with an output per class."

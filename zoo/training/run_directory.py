@@ -34,6 +34,7 @@ class RunDirectory:
         settings: the run's `model`, `data` and `config` sections.
         overwrite: deletes the existing run and starts again.
         interface: the data's, see `TrainingData`; None for data that has none.
+        own: whether model or data are of the user's own, so that no command repeats the run.
 
     Raises:
         UsageError: the path exists and is no run, holds a run with other settings or of other data, is in use by another
@@ -41,9 +42,15 @@ class RunDirectory:
     """
 
     def __init__(
-        self, path: str | Path, settings: Mapping[str, Any], *, overwrite: bool = False, interface: Any = None
+        self,
+        path: str | Path,
+        settings: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        interface: Any = None,
+        own: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path, self._head = Path(path), _OWN_HEAD if own else _CONFIG_HEAD
         self._interface = interface
         self._data_sha256 = None if interface is None else interface.fingerprint.sha256
         self._settings = {**settings, "data_sha256": self._data_sha256}
@@ -86,7 +93,7 @@ class RunDirectory:
         """
         with writing(self.path):
             settings = {k: v for k, v in self._settings.items() if k != "data_sha256"}
-            storage.write_text(self.config_file, _CONFIG_HEAD + to_yaml(settings))
+            storage.write_text(self.config_file, self._head + to_yaml(settings))
             storage.write_json(self._settings_file, self._settings)
             if self._interface is not None and not self._resumes:
                 self._interface.save(self.interface)
@@ -229,13 +236,15 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-_CONFIG_HEAD = "# All settings of this run. `zoo train --config config.yaml` repeats it.\n"
+_HEAD = "# All settings of this run."
+_CONFIG_HEAD = f"{_HEAD} `zoo train --config config.yaml` repeats it.\n"
+_OWN_HEAD = f"{_HEAD} Its model or data are your own: call zoo.train with them to repeat it.\n"
 
 
 def is_run(path: Path) -> bool:
     """Returns whether a folder holds a run: many programs call a file config.yaml, so its first line decides."""
     file = path / "config.yaml"
-    return file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith(_CONFIG_HEAD)
+    return file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith(_HEAD)
 
 
 _DATA = "data_sha256="

@@ -18,6 +18,7 @@ from zoo.errors import UsageError
 from zoo.tasks import model_input
 from zoo.training.adaptations.collection import adapted
 from zoo.training.cluster import Workers, agree
+from zoo.training.data.prepared_model import for_model
 from zoo.training.data.user_data import wrap
 from zoo.training.data.user_losses import keep_compiled
 from zoo.training.loop.call_length import needs_every_batch
@@ -53,10 +54,10 @@ def train(
 
     Args:
         model: a Keras model; its weights change.
-        data: what `data.prepare(...)` returned, or (x, y), (x, y, sample_weight), or a `tf.data.Dataset` of such. With the
-            latter a model brings the losses, metrics and optimizer that it is compiled with; a registered one that is not
-            compiled is trained for its first task. Of several inputs or outputs x, y and sample_weight are dicts by their
-            names. Every worker is given the whole data, and takes its part of each batch.
+        data: what `data.prepare(...)` returned, or (x, y), (x, y, sample_weight), or a `tf.data.Dataset` of such. A model
+            brings the losses, metrics and optimizer that it is compiled with; one that is not compiled is trained for the
+            task of the prepared data, or for its own first task. Of several inputs or outputs x, y and sample_weight are
+            dicts by their names. Every worker is given the whole data, and takes its part of each batch.
         config: how to train.
         validation: the same for after every epoch; what was prepared has its own.
         run_directory: the folder of config, history, checkpoints, plots and the trained model; None keeps nothing.
@@ -109,7 +110,9 @@ def train(
             agree(workers, {**settings, "examples": _examples(data, config)})
         directory = None
         if run_directory is not None and workers.chief:
-            directory = RunDirectory(run_directory, settings, overwrite=overwrite, interface=data.interface)
+            directory = RunDirectory(
+                run_directory, settings, overwrite=overwrite, interface=data.interface, own=getattr(data, "own", False)
+            )
             open_parts.enter_context(closing(directory))
         loop = Loop(computation, adaptations, selection, directory, workers, callbacks, verbose)
         return open_parts.enter_context(closing(loop)).run()
@@ -122,6 +125,11 @@ def _callbacks(given: Any) -> Sequence[keras.callbacks.Callback]:
         if not isinstance(callback, keras.callbacks.Callback):
             raise UsageError(
                 f"callbacks has {callback!r}; expected objects of keras.callbacks.Callback. Pass [EarlyStopping()], say."
+            )
+        if isinstance(callback, keras.callbacks.SwapEMAWeights):
+            raise UsageError(
+                "callbacks has SwapEMAWeights; the loop averages weights itself, and evaluates and returns the averages. "
+                "Leave the callback and use_ema out, and pass TrainConfig(ema_momentum=0.99)."
             )
     return callbacks
 
@@ -148,16 +156,19 @@ def _examples(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
 
 
 def _training_data(model: keras.Model, data: Any, validation: Any, config: TrainConfig) -> TrainingData:
-    """Returns prepared data unchanged, and arrays and datasets in the same form."""
+    """Returns prepared data for the model, and arrays and datasets in the same form."""
     if hasattr(data, "batches") and hasattr(data, "objective"):
         if validation is not None:
             raise UsageError("validation came with prepared data, which has its own. Leave validation out.")
-        prepared: TrainingData = data
-        return prepared
-    wrapped = wrap(model, data, validation)
+        if not hasattr(data, "build_record"):
+            own: TrainingData = data
+            return own
+        wrapped = for_model(model, data)
+    else:
+        wrapped = wrap(model, data, validation)
     default = TrainConfig()
-    if wrapped.optimizer is not None:
-        _check_optimizer(wrapped.optimizer, model)
+    if (optimizer := getattr(wrapped, "optimizer", None)) is not None:
+        _check_optimizer(optimizer, model)
         for name in _OF_OPTIMIZER:
             if getattr(config, name) != getattr(default, name):
                 raise UsageError(

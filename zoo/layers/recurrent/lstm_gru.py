@@ -225,7 +225,11 @@ def _needs_states(layer: Any) -> bool:
 
 
 def _full(x: tf.Tensor) -> tf.Tensor:
-    """Returns half precision as float32, because the rounding errors of a state add up over many steps."""
+    """Returns half precision as float32, because the rounding errors of a state add up over many steps.
+
+    A variable is read now: a stateful layer overwrites it before the gradient needs its value.
+    """
+    x = tf.convert_to_tensor(x)
     return tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x
 
 

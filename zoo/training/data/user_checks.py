@@ -14,6 +14,13 @@ from zoo.training.data.user_structure import format_shape
 
 Shape = tuple[int | None, ...]
 
+_LOSS = "give model.compile the loss"
+_REPLACED = {
+    **dict.fromkeys(("train_step", "test_step", "compute_loss"), _LOSS),
+    "compute_metrics": "give model.compile the metrics, or update metrics of the model in call",
+}
+"""Methods of a Keras model that the loop replaces, and what to do instead."""
+
 
 def check_model(model: Any) -> None:
     """Raises `UsageError` for a model that the loop cannot train as its owner expects."""
@@ -34,11 +41,10 @@ def check_model(model: Any) -> None:
             f"The outputs of model {model.name!r} are nested; training takes a flat dict or list of tensors. Build a "
             "keras.Model(model.inputs, {...}) with a name for each."
         )
-    for name in ("train_step", "test_step", "compute_loss"):
+    for name, cure in _REPLACED.items():
         if getattr(type(model), name) is not getattr(keras.Model, name):
             raise UsageError(
-                f"{kind} has a {name} of its own, which would not run here. Remove it and give model.compile the loss, or "
-                "call model.fit."
+                f"{kind} has a {name} of its own, which would not run here. Remove it and {cure}, or call model.fit."
             )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,8 +14,15 @@ from zoo.registry import describe_build
 from zoo.resident import Resident
 from zoo.tasks import Objective, Term, model_input, named_outputs
 from zoo.training.data import user_checks as checks
-from zoo.training.data.user_losses import plain, without_number
-from zoo.training.data.user_outputs import COUNTED, Compiled, UserOutput, nothing
+from zoo.training.data.user_identity import code_of_model, identity
+from zoo.training.data.user_outputs import (
+    COUNTED,
+    Compiled,
+    UserOutput,
+    compiled_optimizer,
+    describe_compiled,
+    nothing,
+)
 from zoo.training.data.user_splits import Arrays, Stream, make_split
 from zoo.training.data.user_structure import Inputs, Outputs
 
@@ -75,16 +80,16 @@ class UserData:
         objective: the compiled losses and metrics.
         optimizer: what the model is compiled with; None for one that is not.
         interface: None, as nothing is known of raw inputs.
+        own: True: `zoo train` cannot repeat a run on such data.
     """
 
     interface = None
+    own = True
 
     def __init__(
         self, model: keras.Model, inputs: Inputs, compiled: Compiled, splits: Mapping[str, Arrays | Stream]
     ) -> None:
-        self.optimizer: keras.optimizers.Optimizer | None = model.optimizer if model.compiled else None
-        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            self.optimizer = self.optimizer.inner_optimizer  # where float16 needs a scaled loss, the loop scales it
+        self.optimizer = compiled_optimizer(model)
         self._inputs, self._splits = inputs, splits
         answers = {name: self._probe(model, name) for name in splits}
         if not compiled.losses and not (model.compiled and model.losses):
@@ -100,12 +105,13 @@ class UserData:
         self._counts_examples = not terms  # only what layers add is minimised
         if self._counts_examples:
             terms = [Term(COUNTED, tuple(compiled.outputs[:1]), nothing)]
-        sparse = [part for part in self._outputs if part.classes]
-        self._labelled = sparse[0] if len(sparse) == 1 else None
+        labelled = [part for part in self._outputs if part.num_classes]
+        self._labelled = labelled[0] if len(labelled) == 1 else None
         self.objective = Objective(
             loss=tuple(terms),
             metrics=tuple(part.measure for part in self._outputs),
-            classes=self._labelled.name if self._labelled else None,
+            classes=self._labelled.name if self._labelled and self._labelled.classes else None,
+            weighted=self._labelled.name if self._labelled else None,
         )
         self._described = _describe_model(model, compiled, self._outputs)
 
@@ -222,11 +228,12 @@ class UserData:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The class numbers as text, 0 first; empty where no target, or more than one, holds class numbers."""
-        return tuple(map(str, range(self._labelled.classes if self._labelled else 0)))
+        """The class numbers as text, 0 first; empty where no target, or more than one, holds classes."""
+        return tuple(map(str, range(self._labelled.num_classes if self._labelled else 0)))
 
     def target_counts(self, split: str) -> np.ndarray | None:
-        """Returns how often each class is a target, int64 (classes,), where targets are class numbers (examples,).
+        """Returns how often each class is a target, int64 (classes,), where an example has one class: a number, the largest
+        share of a row, or a probability that is rounded.
 
         What has weight 0 is not counted. None for other targets.
         """
@@ -242,54 +249,10 @@ def _reject_groups() -> None:
 
 def _describe_model(model: keras.Model, compiled: Compiled, outputs: Sequence[UserOutput]) -> dict[str, Any]:
     """What the model is and what it is compiled with, without anything that two processes might number differently."""
-    build = describe_build(model)
+    build, code = describe_build(model), code_of_model(model)
+    facts: dict[str, Any] = identity(model)
     if build:
-        facts: dict[str, Any] = {"name": build["name"], **build["arguments"]}
-    else:
-        shapes = [[*v.shape] for v in model.weights]
-        text = json.dumps([_numbered(_config(model)), shapes], sort_keys=True)
-        facts = {"name": without_number(model.name), "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    optimizer = None
-    if model.compiled:
-        optimizer = plain(model.optimizer.get_config())
-        optimizer["name"] = without_number(optimizer["name"])
-    names = [without_number(name) for part in outputs for *_, name in part.metrics]
-    # Keras numbers layers across a process: outputs are identified by their positions.
-    places = {part.name: str(compiled.outputs.index(part.name)) for part in outputs}
-    losses = {
-        places[part.name]: part.loss.describe() | ({"weight": part.factor} if part.factor != 1 else {})
-        for part in outputs
-        if part.loss is not None
-    }
-    loss = next(iter(losses.values())) if len(compiled.outputs) == len(losses) == 1 else losses
-    return {**facts, "compiled": {"loss": loss, "metrics": names, "optimizer": optimizer}}
-
-
-def _config(model: keras.Model) -> Any:
-    try:
-        return plain(model.get_config())
-    except (NotImplementedError, TypeError, ValueError):  # a subclassed model need not have one
-        return type(model).__name__
-
-
-def _numbered(config: Any) -> Any:
-    """The configuration with every layer's name replaced by its position: Keras numbers automatic names across a process."""
-    names: dict[str, str] = {}
-
-    def collect(part: Any) -> None:
-        if isinstance(part, dict):
-            if isinstance(part.get("name"), str):
-                names.setdefault(part["name"], f"#{len(names)}")
-            part = list(part.values())
-        for inner in part if isinstance(part, list) else ():
-            collect(inner)
-
-    def replace(part: Any) -> Any:
-        if isinstance(part, dict):
-            return {names.get(k, k): replace(v) for k, v in part.items()}
-        if isinstance(part, list):
-            return [replace(inner) for inner in part]
-        return names.get(part, part) if isinstance(part, str) else part
-
-    collect(config)
-    return replace(config)
+        facts = {"name": build["name"], **build["arguments"], **({"code": code} if code else {})}
+    losses = {part.name: part.loss for part in outputs if part.loss is not None}
+    metrics = {part.name: [name for *_, name in part.metrics] for part in outputs}
+    return {**facts, "compiled": describe_compiled(model, compiled, losses, metrics)}

@@ -100,7 +100,10 @@ class CompiledLoss:
                 k: v for k, v in vars(self.loss).items() if k[0] != "_" and isinstance(v, (bool, int, float, str))
             }
             config |= {k: v for k, v in self.loss.get_config().items() if k != "fn"}
+        reduction = getattr(self.loss, "reduction", None)
         config = {k: v for k, v in config.items() if k not in ("name", "reduction")}
+        if reduction == "mean_with_sample_weight":
+            config["reduction"] = reduction
         return {"name": without_number(self.name), **plain(config)}
 
 
@@ -137,6 +140,9 @@ class PerElement(keras.losses.Loss):
         label_smoothing: the part of the probability that is spread evenly over all classes; cross-entropy only.
         name: of the loss.
 
+    Attributes:
+        weighted_mean: whether the mean divides by the sum of the weights instead of the number of real elements.
+
     Source of label smoothing: Szegedy et al., Rethinking the Inception architecture for computer vision, CVPR 2016.
 
     Example:
@@ -155,6 +161,7 @@ class PerElement(keras.losses.Loss):
         dtype = loss.dtype if isinstance(loss, keras.losses.Loss) else None
         super().__init__(name=name or name_of(loss), reduction=None, dtype=dtype)
         self.loss, self.elementwise, self.label_smoothing = loss, elementwise, label_smoothing
+        self.weighted_mean = getattr(loss, "reduction", None) == "mean_with_sample_weight"
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the losses."""
@@ -169,6 +176,15 @@ class PerElement(keras.losses.Loss):
         losses = ops.convert_to_tensor(function(targets, outputs))
         added = len(losses.shape) == len(targets.shape) > 1 and losses.shape[-1] == 1
         return ops.squeeze(losses, -1) if added else losses  # a function that takes no mean over the last axis
+
+    def class_numbers(self, targets: Any) -> Any:
+        """Returns the number of each example's class, as Keras's class weights read it from a row or a probability."""
+        kind = _kind(self.loss)[0]
+        if kind == "one_hot":
+            return ops.argmax(targets, axis=-1)
+        if kind == "binary":
+            return ops.cast(ops.round(ops.squeeze(targets, -1) if len(targets.shape) > 1 else targets), "int32")
+        return targets
 
     def _cross_entropy(self, targets: Any, outputs: Any) -> Any:
         """With smoothed labels, and of shares of classes, which mixing examples makes of class numbers."""
@@ -203,7 +219,7 @@ def resolve_loss(identifier: Any, target_shape: tuple[int, ...], output_shape: t
         output_shape: of their outputs.
 
     Raises:
-        UsageError: no loss of that name, several losses, or one that adds up instead of taking the mean.
+        UsageError: no loss of that name, or several losses.
     """
     identifier = only(identifier, "loss")
     if isinstance(identifier, PerElement):
@@ -217,13 +233,25 @@ def resolve_loss(identifier: Any, target_shape: tuple[int, ...], output_shape: t
     except ValueError as error:
         known = [function.__name__ for function in _KINDS]
         raise UsageError(f"Unknown loss {identifier!r}. {did_you_mean(str(identifier), known)}") from error
-    if isinstance(loss, keras.losses.Loss) and loss.reduction == "sum":
-        raise UsageError(
-            f"The loss {loss.name} has reduction='sum'; here the loss of a step is the mean over its real examples. "
-            "Leave reduction out, and pass a higher learning rate if you need one."
-        )
     kind, function = _kind(loss)
     return CompiledLoss(loss, name_of(loss), kind, function)
+
+
+def check_reduction(loss: Any) -> None:
+    """Raises UsageError for a loss that adds up, or that is left without reduction, instead of taking the mean.
+
+    Of the latter `fit` reports the mean, and follows the gradient of the sum.
+    """
+    if isinstance(loss, keras.losses.Loss) and loss.reduction in ("sum", "none", None) and not _is_per_element(loss):
+        raise UsageError(
+            f"The loss {loss.name} has reduction={loss.reduction!r}; here the loss of a step is the mean over its real "
+            "examples. Leave reduction out, and pass a higher learning rate if you need one."
+        )
+
+
+def _is_per_element(loss: keras.losses.Loss) -> bool:
+    """Whether a loss has no reduction because the loop takes the mean, as those of this package."""
+    return isinstance(loss, (PerElement, SquaredError, CrossEntropy))
 
 
 def only(value: Any, what: str) -> Any:
@@ -302,6 +330,20 @@ def keep_compiled(model: keras.Model) -> Iterator[None]:
         elif model.compiled:
             model.compiled, model.loss, model.optimizer = False, None, None
             model._compile_loss = model._compile_metrics = model._loss_tracker = None
+
+
+@contextlib.contextmanager
+def as_saved(model: keras.Model) -> Iterator[None]:
+    """Lets a model that the block compiles be saved as its owner compiled it, or not compiled at all.
+
+    A file that a callback or the run writes then loads in plain Keras, without the loop's losses and metrics.
+    """
+    before = getattr(model, "_compile_config", None) if model.compiled else None
+    yield
+    if before is None:
+        del model._compile_config
+    else:
+        model._compile_config = before
 
 
 def without_number(name: str) -> str:

@@ -12,12 +12,23 @@ import tensorflow as tf
 
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.registry import describe_build, get_spec
-from zoo.tasks import Measure, Task, Term, get_task, model_input, output_names
+from zoo.tasks import Measure, Objective, Term, get_task, model_input, output_names
 from zoo.training.data import user_checks as checks
-from zoo.training.data.user_losses import aligned, compile_arguments, only, resolve_loss
+from zoo.training.data.user_identity import code_digest
+from zoo.training.data.user_losses import (
+    CompiledLoss,
+    aligned,
+    check_reduction,
+    compile_arguments,
+    only,
+    plain,
+    resolve_loss,
+    without_number,
+)
 from zoo.training.data.user_metrics import PerElementMetric, make_metric
 from zoo.training.data.user_splits import Arrays, Stream
 from zoo.training.data.user_structure import format_shape
+from zoo.training.figures import figures
 
 COUNTED = "examples"
 """The target of a model whose layers alone add to the loss: it only counts the examples."""
@@ -31,17 +42,24 @@ class Compiled:
         factors: the weight of each loss.
         metrics: of each output, entries with whether weights count.
         names: outputs that are compared with a target.
+        by_task: whether the model is compiled without a loss, so that the losses are the task's.
+
+    Args:
+        model: the model.
+        objective: what an uncompiled loss is taken from; None for the task of a registered model.
 
     Raises:
         UsageError: a name or a number of entries that the outputs do not have.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, objective: Objective | None = None) -> None:
         self.outputs = output_names(model)
         config = compile_arguments(model) or {}
         self.losses = {
             k: v for k, v in self._by_output(config.get("loss"), "loss", alike=True).items() if v is not None
         }
+        for loss in self.losses.values():
+            check_reduction(loss)
         factors = self._by_output(config.get("loss_weights"), "loss_weights")
         self.factors = {name: float(1.0 if factors.get(name) is None else factors[name]) for name in self.losses}
         self.metrics: dict[str, list[tuple[Any, bool]]] = {name: [] for name in self.outputs}
@@ -49,18 +67,19 @@ class Compiled:
             for name, entries in self._metrics_by_output(config.get(key), key).items():
                 entries = [entry for entry in keras.tree.flatten([entries]) if entry is not None]
                 self.metrics[name] += [(entry, key != "metrics") for entry in entries]
-        task = None if self.losses else registered_task(model)
-        if task is not None:
-            self._take(task, model)
+        objective = None if self.losses else objective or registered_objective(model)
+        self.by_task = objective is not None
+        if objective is not None:
+            self._take(objective, model)
         self.names = [name for name in self.outputs if name in self.losses or self.metrics[name]]
 
-    def _take(self, task: Task, model: keras.Model) -> None:
-        """Takes what a registered model's task says, where the model is not compiled with a loss."""
-        for term in task.objective.loss:
+    def _take(self, objective: Objective, model: keras.Model) -> None:
+        """Takes what a task says, where the model is not compiled with a loss."""
+        for term in objective.loss:
             name = term.output_of(self.outputs, model.name)
             self.losses[name], self.factors[name] = term.loss(name, 0.0), term.weight
         if not any(self.metrics.values()):
-            for measure in task.objective.metrics:
+            for measure in objective.metrics:
                 name = measure.output_of(self.outputs, model.name)
                 self.metrics[name] += [(metric, True) for metric in measure.metrics()]
 
@@ -93,17 +112,51 @@ class Compiled:
         return {self.outputs[0]: list(value.values()) if isinstance(value, Mapping) else value}
 
 
-def registered_task(model: keras.Model) -> Task | None:
-    """Returns the first task of a registered model whose outputs the model has; None for a model of the user's own."""
+def registered_objective(model: keras.Model) -> Objective | None:
+    """Returns the objective of the first task of a registered model whose outputs the model has; None for a model of the
+    user's own."""
     build = describe_build(model)
     for name in get_spec(build["name"]).tasks if build else ():
-        task = get_task(name)
+        objective = get_task(name).objective
         try:
-            task.objective.check_outputs(model)
+            objective.check_outputs(model)
         except UsageError:  # it asks for an output that this model has not
             continue
-        return task
+        return objective
     return None
+
+
+def compiled_optimizer(model: keras.Model) -> keras.optimizers.Optimizer | None:
+    """Returns the optimizer that a model is compiled with; where float16 needs a scaled loss, the loop scales it."""
+    optimizer = model.optimizer if model.compiled else None
+    return optimizer.inner_optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else optimizer
+
+
+def describe_compiled(
+    model: keras.Model, compiled: Compiled, losses: Mapping[str, CompiledLoss], metrics: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Returns what a model is compiled with, without anything that two processes might number differently.
+
+    Args:
+        model: the model.
+        compiled: its losses and metrics.
+        losses: what is known of the losses, by output.
+        metrics: names of the metrics, by output.
+    """
+    optimizer = None
+    if model.compiled:
+        optimizer = plain(model.optimizer.get_config())
+        optimizer["name"] = without_number(optimizer["name"])
+    # Keras numbers layers across a process: outputs are identified by their positions.
+    described = {}
+    for name, loss in losses.items():
+        factor = compiled.factors[name]
+        described[str(compiled.outputs.index(name))] = loss.describe() | ({"weight": factor} if factor != 1 else {})
+    code = code_digest(*(loss.loss for loss in losses.values()))
+    only_loss = next(iter(described.values())) if len(compiled.outputs) == len(described) == 1 else described
+    names = [without_number(name) for found in metrics.values() for name in found]
+    facts = {"loss": only_loss, "metrics": names, "optimizer": optimizer}
+    return facts | ({"code": code} if code else {})
 
 
 class UserOutput:
@@ -113,6 +166,7 @@ class UserOutput:
         name: the output's name, which is its target's too.
         loss: what is known of the compiled loss, None for an output that is measured alone.
         classes: number of classes where targets are class numbers, else 0.
+        num_classes: the same, also where targets are rows of shares, or one probability of the second of two classes.
         rank: how many axes the losses of a batch have.
 
     Args:
@@ -142,6 +196,11 @@ class UserOutput:
         identifier, shapes = compiled.losses.get(name), (targets.shape, tuple(output.shape))
         self.loss = None if identifier is None else resolve_loss(identifier, *shapes)
         self.classes = int(output.shape[-1]) if self.loss is not None and self.loss.kind == "sparse" else 0
+        self.num_classes = self.classes
+        if self.loss is not None and self.loss.kind == "one_hot" and output.shape.rank == 2:
+            self.num_classes = int(output.shape[-1])
+        elif self.loss is not None and self.loss.kind == "binary" and output.shape[1:] in ([], [1]):
+            self.num_classes = 2
         self._elementwise = any(self._weighs_elements(split, output) for split in splits.values())
         self._mask = _mask_model(model, name, compiled.outputs)
         self.rank = 1
@@ -149,7 +208,7 @@ class UserOutput:
             self._check(splits, split, answers[split])
         prefix = f"{name}_" if len(compiled.outputs) > 1 else ""
         aligned_shapes = tuple(tuple(part.shape) for part in aligned(targets, output, self._elementwise))
-        self.metrics = _makers(compiled.metrics[name], aligned_shapes, prefix, taken)
+        self.metrics = metric_makers(compiled.metrics[name], aligned_shapes, prefix, taken)
         self._try_metrics(targets, output)
 
     def _weighs_elements(self, split: Arrays | Stream, output: tf.Tensor) -> bool:
@@ -184,11 +243,11 @@ class UserOutput:
         checks.check_values(self.loss, targets, weights, self.classes, y)
 
     def _try_metrics(self, targets: np.ndarray, output: tf.Tensor) -> None:
-        """Raises for a metric that cannot score such targets, or whose value is not one number."""
+        """Raises for a metric that cannot score such targets, or whose value is no numbers."""
         for metric in self.fresh_metrics():
             try:
                 metric.update_state(np.zeros_like(targets), output, np.ones(targets.shape[: self.rank]))
-                size = len(tf.nest.flatten(metric.result())) * int(np.size(tf.nest.flatten(metric.result())[0]))
+                figures(metric)
             except (ValueError, TypeError, tf.errors.OpError) as error:
                 raise UsageError(
                     f"Metric {metric.name!r} does not take targets "
@@ -196,10 +255,6 @@ class UserOutput:
                     f"{format_shape(('examples', *output.shape[1:]))}: {one_line(error, 150)} Choose a metric "
                     "for such targets."
                 ) from error
-            if size != 1:
-                raise UsageError(
-                    f"Metric {metric.name!r} gives {size} numbers; expected one. Choose one with an average."
-                )
 
     def per_element(self, output: str, label_smoothing: float = 0.0) -> keras.losses.Loss:
         """Returns the loss without reduction."""
@@ -262,14 +317,14 @@ class UserOutput:
 
     def counts(self, split: Arrays | Stream) -> np.ndarray | None:
         """Returns how often each class is a target, int64 (classes,), without what has weight 0; None for other targets."""
-        if not self.classes or self.rank != 1 or self.loss is None:
+        if not self.num_classes or self.rank != 1 or self.loss is None:
             return None
-        counts, ignored = np.zeros(self.classes, np.int64), self.loss.option("ignore_class")
+        counts, ignored = np.zeros(self.num_classes, np.int64), self.loss.option("ignore_class")
         for targets, weights in split.labels(self.name):
-            labels = targets.reshape(len(targets))
+            labels = np.asarray(self.per_element(self.name).class_numbers(targets)).reshape(len(targets))
             real = np.ones(len(labels), bool) if weights is None else weights.reshape(-1) != 0
             real &= True if ignored is None else labels != ignored
-            counts += np.bincount(labels[real].astype(np.int64), minlength=self.classes)
+            counts += np.bincount(labels[real].astype(np.int64), minlength=self.num_classes)
         return counts
 
 
@@ -280,7 +335,7 @@ def _mask_model(model: keras.Model, name: str, names: Sequence[str]) -> keras.Mo
     return None if mask is None else keras.Model(model.inputs, mask)
 
 
-def _makers(
+def metric_makers(
     entries: Sequence[tuple[Any, bool]], shapes: tuple[Any, ...], prefix: str, taken: list[str]
 ) -> list[tuple[Callable[[], keras.metrics.Metric], bool, str]]:
     """Returns makers of the metrics, whether weights count, and names that are there once; adds these to `taken`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import keras
 
@@ -51,6 +52,7 @@ def _fitting(seconds: float) -> int:
 
 
 _BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+_TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
 
 
 def needs_every_batch(callback: keras.callbacks.Callback) -> bool:
@@ -63,9 +65,26 @@ def needs_every_batch(callback: keras.callbacks.Callback) -> bool:
         >>> needs_every_batch(keras.callbacks.ModelCheckpoint("x.keras"))
         False
     """
-    for hook in _BATCH_HOOKS:
+    if _has_hook(callback, _BATCH_HOOKS):
+        return True
+    often = getattr(callback, "save_freq", getattr(callback, "update_freq", "epoch")) != "epoch"
+    return often or bool(getattr(callback, "profile_batch", 0))
+
+
+def needs_every_test_batch(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback has a hook for every batch of a validation; Keras's own have none that matters.
+
+    Example:
+        >>> needs_every_test_batch(keras.callbacks.LambdaCallback(on_epoch_end=print))
+        False
+    """
+    return _has_hook(callback, _TEST_HOOKS)
+
+
+def _has_hook(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool:
+    """Whether a callback has one of the hooks that is not Keras's."""
+    for hook in hooks:
         owner = next((cls for cls in type(callback).__mro__ if hook in vars(cls)), keras.callbacks.Callback)
         if hook in vars(callback) or not owner.__module__.startswith("keras."):
             return True
-    often = getattr(callback, "save_freq", getattr(callback, "update_freq", "epoch")) != "epoch"
-    return often or bool(getattr(callback, "profile_batch", 0))
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -12,6 +13,8 @@ from zoo.config import TrainConfig
 from zoo.errors import UsageError
 from zoo.tasks import call_model, model_input
 from zoo.training.adaptations.collection import Adaptations
+from zoo.training.data.user_losses import as_saved
+from zoo.training.figures import figures, own_metrics
 from zoo.training.loop.step import Steps
 from zoo.training.mixed_precision import policy_of
 from zoo.training.objective import ModelObjective
@@ -45,6 +48,11 @@ class Computation:
     def __init__(self, model: keras.Model, data: TrainingData, config: TrainConfig, adaptations: Adaptations) -> None:
         self.model, self.data, self.config = model, data, config
         self.strategy = model.distribute_strategy
+        self._warned = False
+        if not model.trainable_variables:
+            raise UsageError(
+                f"The model {model.name!r} has no trainable weights. Set layer.trainable = True for some of its layers."
+            )
         self._closed_form = closed_form_of(model) if config.closed_form else None
         self.steps = math.ceil(data.num_examples("train") / config.batch_size)
         if not self.steps:
@@ -71,8 +79,9 @@ class Computation:
             objective = ModelObjective(self.data.objective, self.model, config.label_smoothing)
             self.optimizer = adaptations.optimizer(brought or make_optimizer(config, self.steps * config.epochs))
             # Keras's callbacks expect a compiled model: they look up its optimizer and which way a metric is better.
-            self.model.compile(optimizer=self.optimizer, **objective.compile_arguments(self.data.objective))
-        self.metrics = objective.metrics
+            with as_saved(self.model):
+                self.model.compile(optimizer=self.optimizer, **objective.compile_arguments(self.data.objective))
+        self.metrics = [*objective.metrics, *own_metrics(self.model)]
         return objective
 
     def _make_update(self, adaptations: Adaptations) -> Update:
@@ -117,7 +126,28 @@ class Computation:
 
     def logs(self) -> dict[str, float]:
         """Returns the values of all metrics by name."""
-        return {metric.name: float(metric.result()) for metric in self.metrics}
+        return {name: value for metric in self.metrics for name, value in figures(metric).items()}
+
+    def check_gradients(self) -> None:
+        """Raises UsageError if no gradient reaches any weight, and warns once if some weights get none.
+
+        Call it after the first training call.
+        """
+        missing, count = self.calls.without_gradient, len(self.model.trainable_variables)
+        if not missing or self._warned:
+            return
+        names = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        if len(missing) == count:
+            raise UsageError(
+                f"No gradient reaches any of the {count} trainable weights ({names}): the loss does not depend on them. "
+                "Use differentiable operations from weights to loss: no argmax, round, comparison, NumPy or stop_gradient."
+            )
+        self._warned = True
+        warnings.warn(
+            f"No gradient reaches {len(missing)} of {count} trainable weights, which stay as they are: {names}. Set "
+            "layer.trainable = False, or connect them to the loss.",
+            stacklevel=2,
+        )
 
     def solve(self) -> bool:
         """Sets the weights from the whole training split at once; False where the config does not ask for it."""

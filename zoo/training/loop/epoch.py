@@ -70,12 +70,13 @@ class Epoch:
         started = time.perf_counter()
         done, loss = run_steps(count)
         done = int(done)
+        self._computation.check_gradients()
         self._length.record(time.perf_counter() - started, done)
         state.step += done
-        state.reject_non_finite({"loss": float(loss)})
         logs = self._computation.logs()
-        state.reject_non_finite(logs)
         self._callbacks.on_train_batch_end(state.step - 1, logs)
+        state.reject_non_finite({"loss": float(loss)})
+        state.reject_non_finite(logs)
         if state.step < self._computation.steps:
             every = self._config.checkpoint_steps
             if every and state.step % every == 0:

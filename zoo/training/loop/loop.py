@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import keras
 
 from zoo import copies
+from zoo.errors import UsageError
 from zoo.tasks import model_input
 from zoo.training.adaptations.collection import Adaptations
 from zoo.training.cluster import Workers
@@ -66,11 +67,11 @@ class Loop:
             steps,
             config.batch_size,
             computation.learning_rate,
-            verbose,
+            0 if any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in callbacks) else verbose,
             num_examples=computation.data.num_examples("train"),
         )
         self._callbacks = keras.callbacks.CallbackList(
-            [self._bar, *callbacks], add_history=True, model=self._model, epochs=config.epochs, steps=steps
+            *([self._bar, *callbacks], True, False, self._model), epochs=config.epochs, steps=steps, verbose=verbose
         )
 
     def run(self) -> TrainResult:
@@ -102,11 +103,17 @@ class Loop:
         stops = Stops(interruption, self._workers, state, self._model)
         validation = Validation(self._computation, self._callbacks, stops, length)
         training = Epoch(self._computation, state, self._callbacks, stops, length, validation)
+        self._model._initial_epoch = None
         self._callbacks.on_train_begin()
+        state.follow_callbacks(self._model._initial_epoch)
         state.restore_callbacks()
         logs: dict[str, float] = {}
-        while not state.finished:
-            logs = self._run_epoch(training, validation, stops)
+        try:
+            while not state.finished:
+                logs = self._run_epoch(training, validation, stops)
+        except UsageError:  # no signal, after which the run resumes: this is its end
+            self._callbacks.on_train_end(logs)
+            raise
         self._callbacks.on_train_end(logs)
         state.save()  # a callback may have put the best weights back
 
@@ -118,7 +125,9 @@ class Loop:
         try:
             with self._weights.evaluated():
                 logs.update(validation.run())
-                state.reject_non_finite(logs)
+                if not state.is_finite(logs):
+                    self._callbacks.on_epoch_end(epoch, logs)
+                    state.reject_non_finite(logs)
                 self._weights.score(epoch + 1, logs)
         except ValidationInterrupted as interrupted:
             state.save()  # of the weights that are trained on, not of their average

@@ -10,6 +10,7 @@ import keras
 
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
+from zoo.training.figures import figures
 
 
 class Selection:
@@ -98,5 +99,6 @@ def directions(metrics: Iterable[keras.metrics.Metric], *, validation: bool) -> 
     ways = {"up": "max", "down": "min"}
     first, *others = metrics
     known: dict[str, str | None] = {first.name: "min"}
-    known |= {metric.name: ways.get(getattr(metric, "_direction", None) or "") for metric in others}
+    for metric in others:
+        known |= dict.fromkeys(figures(metric), ways.get(getattr(metric, "_direction", None) or ""))
     return known | ({f"val_{name}": way for name, way in known.items()} if validation else {})

@@ -93,6 +93,17 @@ class RunState:
         self._model.stop_training = state["stopped"] and self._epochs <= state["epochs"]
         return self.epoch, self.step
 
+    def follow_callbacks(self, initial_epoch: int | None) -> None:
+        """Starts at the epoch that a callback has restored, as `BackupAndRestore` does in `on_train_begin`.
+
+        A run that its own directory has resumed keeps its state, which holds more: the position in the epoch, the order of
+        the batches, the history.
+        """
+        if initial_epoch is None:
+            return
+        if self.restore() is None:
+            self.epoch = min(int(initial_epoch), self._epochs)
+
     def restore_callbacks(self) -> None:
         """Gives the callbacks their state; call it after `on_train_begin`, in which they reset themselves."""
         set_states(self._callbacks, self._callback_states)
@@ -120,6 +131,11 @@ class RunState:
         self.epoch, self.step = self.epoch + 1, 0
         self.rows.append({"epoch": self.epoch, **row})
 
+    @staticmethod
+    def is_finite(logs: Mapping[str, float]) -> bool:
+        """Whether every figure is a finite number."""
+        return all(math.isfinite(value) for value in logs.values())
+
     def reject_non_finite(self, logs: Mapping[str, float]) -> None:
         """Raises UsageError for the first figure that is infinite or no number."""
         wrong = next((key for key, value in logs.items() if not math.isfinite(value)), None)
@@ -128,6 +144,11 @@ class RunState:
             found = f"The {wrong} is {logs[wrong]} at step {self.step} of epoch {self.epoch + 1}.{kept}"
             if invalid := invalid_example(self._data):
                 raise UsageError(f"{found} {invalid} Remove or replace such values.")
+            if not wrong.endswith("loss"):
+                raise UsageError(
+                    f"{found} The loss is finite, so the metric has no value for these examples. Leave {wrong!r} out of "
+                    "compile, or let the metric return a number."
+                )
             raise UsageError(f"{found} Try a lower learning_rate, a warm-up, or clip_norm=1.0.")
 
     def describe(self) -> str:

@@ -40,6 +40,7 @@ class Steps:
         train_rows: takes columns in memory, the order of their rows, the first place in it, a number of steps and the size
             of a batch; the same for those who need no input pipeline, which on a CPU competes with the model.
         test: takes an iterator and a number of steps; updates the metrics.
+        without_gradient: the trainable weights that the loss does not depend on; None before the first step was traced.
 
     Args:
         model: the model, built in its strategy's scope.
@@ -66,6 +67,7 @@ class Steps:
         self.config, self.class_factors = config, class_factors
         self.mixed = any(name in MIXING for name in config.augmentation)
         self.strategy = model.distribute_strategy
+        self.without_gradient: list[str] | None = None
         self.train = self._trace_train(jit_compile)
         self.train_rows: Any = self._trace_rows(finish, jit_compile) if finish else None
         self.test = self._trace_test(jit_compile)
@@ -120,7 +122,9 @@ class Steps:
     def _train_step(self, *batch: Tensors) -> tf.Tensor:
         replica = tf.distribute.get_replica_context()
         gradients, total, count = self._accumulated(batch, self._factors(replica, *batch))
+        variables = self.model.trainable_variables
         known = [i for i, g in enumerate(gradients) if g is not None]
+        self.without_gradient = [v.path for v, g in zip(variables, gradients, strict=True) if g is None]
         *summed, total, count = replica.all_reduce(
             tf.distribute.ReduceOp.SUM, [*(gradients[i] for i in known), total, count]
         )
@@ -129,10 +133,10 @@ class Steps:
         if scale is not None:
             factor /= tf.cast(scale, factor.dtype)
         summed = [g * tf.cast(factor, g.dtype) for g in summed]
-        if self.config.clip_norm is not None:
+        if self.config.clip_norm is not None and known:
             summed = self._clip(summed)
-        variables = self.model.trainable_variables
-        self.update.apply(summed, [variables[i] for i in known])
+        if known:
+            self.update.apply(summed, [variables[i] for i in known])
         return tf.math.divide_no_nan(total, count)
 
     def _clip(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -212,8 +216,8 @@ class Steps:
         return gradients, total + penalty * count, count
 
     def _penalty(self, total: tf.Tensor) -> tf.Tensor:
-        losses = self.model.losses
-        return tf.cast(tf.add_n(losses), total.dtype) if losses else tf.zeros_like(total)
+        losses = [tf.cast(tf.reduce_sum(loss), total.dtype) for loss in self.model.losses]
+        return tf.add_n(losses) if losses else tf.zeros_like(total)
 
     def _sums(
         self, targets: Tensors, outputs: Tensors, weights: Tensors, training: bool
@@ -221,7 +225,7 @@ class Steps:
         """Returns, of each term, the sum of weighted losses and the number of real elements."""
         factors = self.class_factors if training else None
         return [
-            term.sum(targets, outputs, weights, factors if term.target == self.objective.classes else None)
+            term.sum(targets, outputs, weights, factors if term.target == self.objective.weighted else None)
             for term in self.objective.terms
         ]
 

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from zoo.training.checkpoints import assign_values, read_values
-from zoo.training.loop.call_length import CallLength
+from zoo.training.loop.call_length import CallLength, needs_every_test_batch
 from zoo.training.loop.computation import Computation
 from zoo.training.loop.signals import Stops
 from zoo.training.loop.step import divide
@@ -36,6 +36,7 @@ class Validation:
         self, computation: Computation, callbacks: keras.callbacks.CallbackList, stops: Stops, length: CallLength
     ) -> None:
         self._computation, self._callbacks, self._stops, self._length = computation, callbacks, stops, length
+        self._each = any(needs_every_test_batch(callback) for callback in callbacks.callbacks)
 
     def run(self) -> dict[str, float]:
         """Returns the figures of the validation split as `val_NAME`, empty where there is none.
@@ -49,28 +50,35 @@ class Validation:
         metrics = self._computation.metric_variables
         trained = read_values(metrics)
         try:
-            logs = self.measure("validation", interruptible=True)
+            logs = self.measure("validation", interruptible=True, each=self._each)
         except ValidationInterrupted:
             assign_values(metrics, trained)
             raise
         self._callbacks.on_test_end(logs)
         return {f"val_{name}": value for name, value in logs.items()}
 
-    def measure(self, split: str, *, interruptible: bool = False) -> dict[str, float]:
+    def measure(self, split: str, *, interruptible: bool = False, each: bool = False) -> dict[str, float]:
         """Returns the metrics of a split by name.
 
         Args:
             split: name of the split.
             interruptible: whether a signal raises ValidationInterrupted.
+            each: whether callbacks get every batch, of the size of those in training.
         """
         computation = self._computation
         computation.reset_metrics()
-        size = max(computation.config.batch_size, 256)
+        size = computation.config.batch_size
+        if not (each or getattr(computation.data, "whole_batches", False)):
+            size = max(size, 256)  # figures do not depend on the batches
         batches = math.ceil(computation.data.num_examples(split) / size)
         iterator = iter(divide(computation.data.batches(split, size), computation.strategy))
-        most = self._length.of_validation(batches, size / computation.config.batch_size)
+        most = 1 if each else self._length.of_validation(batches, size / computation.config.batch_size)
         for first in range(0, batches, most):
+            if each:
+                self._callbacks.on_test_batch_begin(first)
             computation.calls.test(iterator, tf.constant(min(most, batches - first), tf.int32))
+            if each:
+                self._callbacks.on_test_batch_end(first, computation.logs())
             if interruptible and (number := self._stops.signal()):
                 raise ValidationInterrupted(number)
         logs = computation.logs()

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from pathlib import Path
 
 from zoo import storage
 from zoo.errors import UsageError
+from zoo.export.standalone import arrays
 
 EXTRA = "assets.extra"
 SUMS = "SHA256SUMS"
+MOST_FILES = 10_000
+LARGEST = {
+    Path("saved_model.pb"): 2 << 30,  # the limit of its format
+    Path(EXTRA, "golden.npz"): arrays.MOST_BYTES,
+    Path(EXTRA, SUMS): 4 << 20,
+    Path(EXTRA, "zoo.json"): 64 << 20,
+    Path(EXTRA, "verification.json"): 64 << 20,
+    Path("assets", "labels.txt"): 64 << 20,
+}
+"""Largest sizes in bytes of the files that are read whole."""
+LARGEST_FILE = 256 << 30
+"""Largest size in bytes of any other file. Files of weights are large, and are hashed."""
 _CONVERTED = ("model.onnx", "model.xml", "model.tflite")
 
 
@@ -29,15 +44,15 @@ def find(path: str | Path) -> Path:
     """Returns the version folder of a path: the path itself, its newest version, or that of a run's `saved_model`.
 
     Raises:
-        UsageError: there is no SavedModel.
+        UsageError: there is no SavedModel, or `check_files` rejects it.
     """
     path = Path(path)
     if (path / "saved_model.pb").is_file():
-        return path
+        return check_files(path)
     for base in (path, path / "saved_model"):
         numbers = versions(base)
         if numbers:
-            return base / str(numbers[-1])
+            return check_files(base / str(numbers[-1]))
     if (path / "config.yaml").is_file():
         raise UsageError(
             f"The run {path} has no SavedModel yet. `zoo train --config {path / 'config.yaml'} --run_directory {path}` "
@@ -51,6 +66,34 @@ def find(path: str | Path) -> Path:
             )
     what = "does not exist" if not path.exists() else "holds no SavedModel"
     raise UsageError(f"{path} {what}. Pass a folder with saved_model.pb, one with versions 1, 2, ..., or a run.")
+
+
+def check_files(directory: Path) -> Path:
+    """Checks the kind and the size of every file of a SavedModel before any is read; returns the folder.
+
+    Raises:
+        UsageError: a link leads out of the folder, a file is no regular file, or files are too many or too large.
+    """
+    inside, count = directory.resolve(), 0
+    for folder, folders, names in os.walk(directory):
+        count += len(folders) + len(names)
+        if count > MOST_FILES:
+            raise UsageError(f"{directory} has more than {MOST_FILES:,} files. Pass the folder of one SavedModel.")
+        for file in (Path(folder, name) for name in (*folders, *names)):
+            if file.is_symlink() and not (file.exists() and file.resolve().is_relative_to(inside)):
+                raise UsageError(
+                    f"{file} is a link to {os.readlink(file)}, which is no file of this SavedModel. Links out of a "
+                    "SavedModel are not followed; pass one whose files are all in its folder."
+                )
+            kind, size = file.stat().st_mode, file.stat().st_size
+            if stat.S_ISDIR(kind):
+                continue
+            if not stat.S_ISREG(kind):
+                raise UsageError(f"{file} is a device, a pipe or a socket. Pass a SavedModel of regular files.")
+            most = LARGEST.get(file.relative_to(directory), LARGEST_FILE)
+            if size > most:
+                raise UsageError(f"{file} has {size:,} bytes; expected at most {most:,}. Pass an intact SavedModel.")
+    return directory
 
 
 def files(directory: Path) -> list[Path]:

@@ -239,7 +239,7 @@ def _portable(directory: Path) -> str | None:
     """
     try:
         facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return None
     name = facts.get("portable_signature", "predict") if isinstance(facts, dict) else None
     return name if isinstance(name, str) and name in operations.read(directory).signature_def else None

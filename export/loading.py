@@ -13,6 +13,7 @@ import tensorflow as tf
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.export import artifact_paths
+from zoo.export.inspection import operations
 from zoo.export.series_files import read_series
 from zoo.tasks import Shown
 
@@ -25,6 +26,10 @@ class LoadedModel:
 
     def __init__(self, path: Path) -> None:
         self.path, self._facts = path, _facts(path)
+        if not (ops := operations.check(operations.read(path), ours=False)).passed:
+            raise UsageError(
+                f"{path} is not loaded, because it has dangerous ops: {ops.detail}. `zoo describe {path}` lists all of them."
+            )
         try:
             self._model = tf.saved_model.load(str(path))
         except Exception as error:  # damaged bytes may raise any exception
@@ -217,7 +222,7 @@ def load(path: str | Path) -> LoadedModel:
         path: a version folder, its parent folder (the newest version is loaded), or a run directory.
 
     Raises:
-        UsageError: there is no SavedModel, or it cannot be loaded.
+        UsageError: there is no SavedModel, it has dangerous ops, or it cannot be loaded.
 
     Example:
         >>> zoo.export.load("runs/digits-cnn").predict(["seven.png"])[0]["class_name"]

@@ -49,9 +49,36 @@ def write_json(path: str | Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+MOST_BYTES = 256 << 20
+"""Largest size of a text file that is read whole."""
+
+
+def read_text(path: str | Path) -> str:
+    """Reads a regular UTF-8 file of at most `MOST_BYTES`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is a device or a pipe, larger, or not UTF-8.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8") as file:
+        found = os.stat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is not a regular file")
+        if found.st_size > MOST_BYTES:
+            raise ValueError(f"it has {found.st_size:,} bytes, more than {MOST_BYTES:,}")
+        return file.read()
+
+
 def read_json(path: str | Path) -> Any:
-    """Reads a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Reads a JSON file.
+
+    Raises:
+        OSError, ValueError: it cannot be read, as in `read_text`, is not JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(read_text(path))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def read_bytes(path: str | Path, most: int) -> bytes:

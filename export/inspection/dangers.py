@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from zoo.export.inspection import harmless
+
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
@@ -41,6 +43,8 @@ KINDS = {
     "uses the network": _NETWORK,
     "runs Python": ("PyFunc", "PyFuncStateless", "EagerPyFunc"),
     "calls native code by name": ("XlaCustomCall", "XlaCustomCallV2"),
+    "builds a data set from a serialized graph": ("DatasetFromGraph", "DeserializeIterator"),
+    "runs a program that is hidden in an attribute": ("MlirPassthroughOp", "XlaCallModule", "_XlaHostComputeMlir"),
     "ends the process": ("Abort",),
 }
 """Ops that no artifact needs, by effect."""
@@ -57,6 +61,9 @@ CHECKPOINT = (*SAVES, *RESTORES)
 """The ops of every SavedModel's checkpoint."""
 
 TABLES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
+
+
+UNLISTED = "is not on the list of ops that only compute"
 
 
 def danger(node: Any) -> str | None:
@@ -77,5 +84,6 @@ def danger(node: Any) -> str | None:
     for what, names in KINDS.items():
         if node.op in names:
             return what
-    # An op outside the registry of TensorFlow and XLA needs a custom library.
-    return None if op_def_registry.get(node.op) is not None else "is not a built-in op of TensorFlow"
+    if op_def_registry.get(node.op) is None:  # neither TensorFlow nor XLA has it, so it needs a custom library
+        return "is not a built-in op of TensorFlow"
+    return None if node.op in harmless.OPS else UNLISTED

@@ -122,7 +122,7 @@ def known_facts(directory: Path) -> dict[str, Any]:
     """Returns the known fields of zoo.json; empty if there is none of this project. The file may be untrusted."""
     try:
         facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return {}
     kinds: dict[str, type] = {"model": dict, "task": str, "data": dict, "metrics": dict, "portable_signature": str}
     kinds |= {"parameters": int, "signatures": dict}

@@ -6,6 +6,8 @@ import collections
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from zoo.export.inspection import hidden_graphs
+
 ASSET, CONSTANT, UNKNOWN = "asset", "constant", "unknown"
 _DEEPEST = 40
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -21,9 +23,11 @@ class Calls:
         self.bodies = {name: {n.name: n for n in f.node_def} for name, f in self.functions.items()}
         self.assets = {node_of(asset.tensor_info.name) for asset in graph.asset_file_def}
         self.callers: dict[str, list[tuple[str, Any]]] = collections.defaultdict(list)
+        self._callees: dict[str, list[str]] = collections.defaultdict(list)
         for function, node in self.nodes():
             for callee in self._called(node):
                 self.callers[callee].append((function, node))
+                self._callees[function].append(callee)
         saver = graph.saver_def
         answers = [node_of(info.name) for s in graph.signature_def.values() for info in s.outputs.values()]
         loading = []
@@ -145,7 +149,9 @@ class Calls:
             return False
         if node.op == "Select":
             return all(self._is_plain(function, given) for given in node.input[1:3])
-        return node.op == "Const" and not any(b".." in text for text in node.attr["value"].tensor.string_val)
+        if node.op != "Const" or hidden_graphs.has_packed_strings(node):
+            return False
+        return not any(b".." in text for text in node.attr["value"].tensor.string_val)
 
     def _node(self, function: str, tensor: str) -> Any:
         nodes = self.bodies.get(function, {}) if function else self.main
@@ -155,7 +161,8 @@ class Calls:
         if node.op in self.functions:
             yield node.op
         for value in node.attr.values():
-            for function in (value.func, *value.list.func):
+            kind = value.WhichOneof("value")  # most are neither, and reading one makes it
+            for function in [value.func] if kind == "func" else value.list.func if kind == "list" else ():
                 if function.name in self.functions:
                     yield function.name
 
@@ -169,7 +176,7 @@ class Calls:
                 name = called.pop()
                 if name not in found:
                     found.add(name)
-                    called += [c for node in self.functions[name].node_def for c in self._called(node)]
+                    called += self._callees[name]
                 continue
             name = waiting.pop()
             if name in nodes or name not in self.main:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo.errors import UsageError, printable
-from zoo.export.inspection import dangers, file_origins
+from zoo.export.inspection import dangers, file_origins, hidden_graphs
 from zoo.export.verdict import Check
 
 INIT = "__saved_model_init_op"
@@ -125,6 +126,8 @@ def scan(graph: Any) -> Operations:
             findings.append(Finding(node.op, node.name, function, "runs only on NVIDIA GPUs", False, portable=False))
         elif (what := dangers.danger(node)) is not None:
             findings.append(Finding(node.op, node.name, function, what, True))
+    findings += _hidden(calls.nodes())
+    findings.sort(key=lambda finding: dangers.UNLISTED in finding.what)  # known effects first
     return Operations(dict(sorted(counts.items())), tuple(findings))
 
 
@@ -173,6 +176,22 @@ def _assets(graph: Any) -> list[Finding]:
         if not path.parts or path.is_absolute() or ".." in path.parts or is_odd:
             what = f"names {asset.filename!r}, which is outside assets/"
             found.append(Finding("asset_file_def", asset.tensor_info.name, "", what, True))
+    return found
+
+
+def _hidden(nodes: Iterable[tuple[str, Any]]) -> list[Finding]:
+    """Returns findings for the dangerous nodes of graphs that strings of other nodes hold."""
+    found, places = [], {}
+    for function, node in nodes:
+        if hidden_graphs.has_packed_strings(node):
+            found.append(Finding(node.op, node.name, function, "holds strings in a form that is not searched", True))
+        places |= dict.fromkeys(hidden_graphs.strings(node), (function, node))
+    for text, (function, node) in places.items():
+        for inner in hidden_graphs.nodes(text):
+            effect = None if inner.op in dangers.CHECKPOINT else dangers.danger(inner)
+            if effect:
+                what = f"{effect} and is hidden in a string of {node.op}"
+                found.append(Finding(inner.op, node.name, function, what, True))
     return found
 
 

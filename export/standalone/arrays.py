@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
+import math
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
+MOST_BYTES = 4 << 30
+"""Largest size of a file of arrays, and of its arrays after unpacking."""
+MOST_MEMBERS = 10_000
+_DIRECTORY = 4 << 20  # bytes of the list of members, of which each takes about a hundred
 
 _ESCAPES = {"%": "%25", ".": "%2E", "\0": "%00"}
 
@@ -62,27 +69,82 @@ def _parts(name: str, value: Any) -> dict[str, np.ndarray[Any, Any]]:
 def load(file: str | Path | IO[bytes]) -> dict[str, np.ndarray[Any, Any]]:
     """Returns the arrays that `save` wrote by name, in their order, with strings as objects.
 
+    The sizes that the file declares are checked before anything is unpacked.
+
     Raises:
-        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error: the file is missing or invalid.
+        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error: the file is missing, invalid, or larger
+            than `MOST_BYTES` after unpacking.
     """
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(open(file, "rb")) if isinstance(file, (str, Path)) else file
+        _check_sizes(opened)
+        opened.seek(0)
+        return _read(stack.enter_context(np.load(opened, allow_pickle=False)))
+
+
+def _read(held: Any) -> dict[str, np.ndarray[Any, Any]]:
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    try:
-        opened = np.load(file, allow_pickle=False)
-    except ValueError as error:  # NumPy takes any other file for a pickle, and advises to load it
-        raise ValueError("It is not an NPZ file. Pass a file that `save` wrote.") from error
-    if not isinstance(opened, np.lib.npyio.NpzFile):
-        raise ValueError("It holds one array without a name.")
-    with opened as held:
-        for key in held.files:
-            escaped, dot, kind = key.partition(".")
-            name = escaped
-            for letter, escape in reversed(_ESCAPES.items()):
-                name = name.replace(escape, letter)
-            if not dot:
-                arrays[name] = held[key]
-            elif kind == "bytes":
-                arrays[name] = _whole(held, escaped).reshape(held[f"{escaped}.shape"])
+    for key in held.files:
+        escaped, dot, kind = key.partition(".")
+        name = escaped
+        for letter, escape in reversed(_ESCAPES.items()):
+            name = name.replace(escape, letter)
+        if not dot:
+            arrays[name] = held[key]
+        elif kind == "bytes":
+            arrays[name] = _whole(held, escaped).reshape(held[f"{escaped}.shape"])
     return arrays
+
+
+class _Limited:
+    """A file of which no single read returns more than some bytes. `zipfile` reads the whole list of members at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        found = self._file.read(min(size, _DIRECTORY + 1) if size >= 0 else _DIRECTORY + 1)
+        if len(found) > _DIRECTORY:
+            raise ValueError(f"Its list of members has more than {_DIRECTORY:,} bytes.")
+        return found
+
+
+def _check_sizes(file: IO[bytes]) -> None:
+    """Raises ValueError if a file is no NPZ file, or declares more bytes or members than are allowed."""
+    file.seek(0)
+    start = file.read(6)
+    if start == b"\x93NUMPY":
+        raise ValueError("It holds one array without a name.")
+    if start[:4] not in (b"PK\3\4", b"PK\5\6"):  # NumPy takes any other file for a pickle, and advises to load it
+        raise ValueError("It is not an NPZ file. Pass a file that `save` wrote.")
+    if file.seek(0, 2) > MOST_BYTES:
+        raise ValueError(f"It has more than {MOST_BYTES:,} bytes.")
+    limited: Any = _Limited(file)
+    with zipfile.ZipFile(limited) as archive:
+        members = archive.infolist()
+        if len(members) > MOST_MEMBERS:
+            raise ValueError(f"It has {len(members):,} arrays, more than {MOST_MEMBERS:,}.")
+        if sum(member.file_size for member in members) > MOST_BYTES:
+            raise ValueError(f"Its arrays have more than {MOST_BYTES:,} bytes after unpacking.")
+        for member in members:
+            with archive.open(member) as part:
+                _check_array(part, member)
+
+
+def _check_array(part: IO[bytes], member: zipfile.ZipInfo) -> None:
+    """Raises ValueError if the shape in an array's header does not match the size of its data."""
+    version = np.lib.format.read_magic(part)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"The array {member.filename!r} has an unknown format.")
+    shape, _, dtype = read(part)
+    if dtype.hasobject:
+        raise ValueError(f"The array {member.filename!r} holds pickled objects.")
+    if min(shape, default=0) < 0 or part.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+        raise ValueError(f"The array {member.filename!r} has another size than its header {list(shape)} of {dtype}.")
 
 
 def _whole(held: Any, key: str) -> np.ndarray[Any, Any]:
@@ -93,6 +155,8 @@ def _whole(held: Any, key: str) -> np.ndarray[Any, Any]:
         # From a bytearray, because some runtimes need writable arrays.
         return np.frombuffer(bytearray(data.tobytes()), getattr(ml_dtypes, held[f"{key}.dtype"].tobytes().decode()))
     offsets = held[f"{key}.offsets"]
+    if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(data) or np.any(offsets[1:] < offsets[:-1]):
+        raise ValueError(f"The strings of {key!r} overlap.")  # they could take far more memory than the file
     texts = np.empty(len(offsets) - 1, object)
     texts[:] = [data[a:b].tobytes() for a, b in itertools.pairwise(offsets)]
     return texts

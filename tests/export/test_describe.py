@@ -98,6 +98,8 @@ def test_all_dangerous_ops_of_a_hostile_savedmodel_are_named(hostile):
     ]
     assert all(" in function " in finding for finding in facts["dangerous"])
     assert "4 dangerous ops" in describe(hostile).text()
+    with pytest.raises(UsageError, match=r"is not loaded, because it has dangerous ops: .*`zoo describe .*` lists all"):
+        zoo.export.load(hostile)
     assert sorted(path.name for path in hostile.parent.iterdir()) == ["model"]
 
 

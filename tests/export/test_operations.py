@@ -6,12 +6,12 @@ import re
 
 import pytest
 import tensorflow as tf
-from tensorflow.core.framework import op_def_pb2
+from tensorflow.core.framework import graph_pb2, op_def_pb2, types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from zoo.errors import UsageError, printable
 from zoo.export import describe
-from zoo.export.inspection import dangers, operations
+from zoo.export.inspection import dangers, harmless, operations
 from zoo.export.verdict import Check, Verification
 
 
@@ -134,16 +134,48 @@ def test_only_the_savers_file_is_accepted_as_checkpoint(graph):
 
 def test_danger_of_some_ops_depends_on_their_attributes(graph):
     function = body(graph, "initializer")
-    for op, attribute, harmless, harmful in (
+    for op, attribute, good, bad in (
         ("DecodeProtoV2", "descriptor_source", b"local://", b"/tmp/messages"),
         ("FixedUnigramCandidateSampler", "vocab_file", b"", b"/etc/passwd"),
     ):
         node = function.node_def.add(name="odd", op=op)
-        node.attr[attribute].s = harmless
+        node.attr[attribute].s = good
         assert not dangerous(graph)
-        node.attr[attribute].s = harmful
+        node.attr[attribute].s = bad
         assert [found_op for found_op, _ in dangerous(graph)] == [op]
         function.node_def.remove(node)
+
+
+def test_ops_that_are_not_known_to_be_harmless_are_dangerous(graph):
+    """A list of dangerous ops cannot be complete."""
+    node = body(graph, "initializer").node_def.add(name="odd")
+    for op in ("DatasetFromGraph", "ReduceDataset", "IteratorGetNext", "XlaCallModule", "TPUCompile", "QueueDequeueV2"):
+        node.op = op
+        assert [found_op for found_op, _ in dangerous(graph)] == [op]
+        assert not operations.check(graph, ours=False).passed
+
+
+@pytest.mark.parametrize("place", ["constant", "packed", "attribute"])
+def test_graphs_in_strings_are_searched(graph, place):
+    """`DatasetFromGraph` runs the graph that such a string holds."""
+    inner = graph_pb2.GraphDef()
+    inner.node.add(name="a", op="Const").attr["value"].tensor.string_val.append(b"x")
+    hidden = inner.library.function.add().node_def.add(name="b", op="WriteFile", input=["a", "a"])
+    node = body(graph, "initializer").node_def.add(name="odd", op="Const" if place != "attribute" else "Identity")
+    tensor = node.attr["value"].tensor
+    if place == "attribute":
+        node.attr["loc"].s = inner.SerializeToString()
+    elif place == "packed":
+        tensor.dtype, tensor.tensor_content = types_pb2.DT_STRING, b"\x04" + b"text"
+    else:
+        tensor.string_val.append(inner.SerializeToString())
+    found = {("Const", "holds strings in a form that is not searched")}
+    if place != "packed":
+        found = {("WriteFile", f"writes files and is hidden in a string of {node.op}")}
+        hidden.op = "Identity"
+        node.attr["value"].tensor.string_val.append(inner.SerializeToString())
+    assert dangerous(graph) == found
+    assert not operations.check(graph, ours=False).passed
 
 
 def test_device_specific_ops_are_harmless_but_rejected_in_artifacts(graph):
@@ -240,3 +272,6 @@ def test_every_op_with_file_or_address_is_classified():
     assert suspects - listed - set(HARMLESS) == set()
     assert set(HARMLESS) - suspects - {"ShardedFilename", "ShardedFilespec"} == set()
     assert listed <= {op.name for op in registered()}
+    assert not listed & harmless.OPS
+    assert {op.name for op in registered()} >= harmless.OPS
+    assert not [op for op in harmless.OPS if re.search("Dataset|Iterator|Queue|Reader$|Collective|TPU", op)]

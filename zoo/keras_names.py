@@ -21,7 +21,7 @@ _REGISTERED = re.compile(r'^@keras\.saving\.register_keras_serializable\("zoo"\)
 
 def install() -> None:
     """Registers the stand-ins, now or when Keras is imported."""
-    if "keras" in sys.modules:
+    if sys.modules.get("keras") is not None:
         _register()
     else:
         sys.meta_path.insert(0, _AfterKeras())

@@ -107,7 +107,7 @@ def _config(model: keras.Model) -> Any:
     try:
         return plain(model.get_config())
     except (NotImplementedError, TypeError, ValueError):
-        layers = [layer for layer in model._flatten_layers(include_self=False, recursive=False)]
+        layers = list(model._flatten_layers(include_self=False, recursive=False))
         values = {k: v for k, v in vars(model).items() if isinstance(v, _PLAIN) and not k.startswith("_")}
         return [type(model).__name__, {k: v for k, v in values.items() if k not in _VARYING}, *map(_config, layers)]
 

@@ -21,7 +21,7 @@ _REGISTERED = re.compile(r'^@keras\.saving\.register_keras_serializable\("zoo"\)
 
 def install() -> None:
     """Registers the stand-ins, now or when Keras is imported."""
-    if "keras" in sys.modules:
+    if sys.modules.get("keras") is not None:
         _register()
     else:
         sys.meta_path.insert(0, _AfterKeras())
@@ -36,7 +36,7 @@ def registered_classes() -> dict[str, str]:
         'zoo.training.optimizers'
     """
     root = Path(__file__).parent
-    found = {}
+    found: dict[str, str] = {}
     for file in sorted(root.rglob("*.py")):
         module = ".".join(("zoo", *file.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
         found |= dict.fromkeys(_REGISTERED.findall(file.read_text(encoding="utf-8")), module)

@@ -184,3 +184,121 @@ def test_backup_and_restore_resumes_with_its_epoch(tmp_path, directory):
     weights, _ = trained("whole", Killed())
     for one, other in zip(resumed, weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+class Batches(keras.callbacks.Callback):
+    """Records what it is called with, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(("train", batch, bool(np.isfinite(logs["loss"]))))
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self.seen.append(("test", batch))
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.seen.append(("tested", batch, sorted(logs)))
+
+    def on_train_end(self, logs=None):
+        self.seen.append("end")
+
+
+def test_hooks_of_validation_batches_are_called_as_in_fit():
+    ours, theirs, data = Batches(), Batches(), (X, Y)
+    config = zoo.TrainConfig(epochs=1, batch_size=8)
+    zoo.train(compiled("sparse_categorical_crossentropy"), data, config, validation=data, callbacks=[ours], verbose=0)
+    compiled("sparse_categorical_crossentropy").fit(X, Y, 8, 1, 0, callbacks=[theirs], validation_data=data)
+    assert ours.seen == theirs.seen and ("tested", 3, ["loss"]) in ours.seen
+
+
+def test_callbacks_see_a_loss_that_is_not_finite_and_the_end(capsys):
+    def diverging():
+        model = compiled("mse", units=1, activation=None)
+        model.compile(keras.optimizers.SGD(1e30), "mse")
+        return model
+
+    seen = []
+    for train in (zoo.train, None):
+        callbacks = [keras.callbacks.TerminateOnNaN(), Batches()]
+        x, y = X * 1e10, Y.astype("float32")
+        if train is None:
+            diverging().fit(x, y, 32, 3, 0, callbacks=callbacks)
+        else:
+            with pytest.raises(zoo.UsageError, match="Try a lower learning_rate"):
+                train(diverging(), (x, y), zoo.TrainConfig(epochs=3, batch_size=32), callbacks=callbacks, verbose=0)
+        seen.append(callbacks[1].seen)
+    assert seen[0] == seen[1] and seen[0][-2:] == [("train", 0, False), "end"]
+    assert capsys.readouterr().out.count("Invalid loss, terminating training") == 2
+
+
+def test_a_metric_that_is_not_finite_is_told_from_the_loss():
+    def undefined(y, p):
+        return keras.ops.mean(y - p, axis=-1) * np.nan
+
+    with pytest.raises(zoo.UsageError, match=r"The undefined is nan .* The loss is finite, .* Leave 'undefined' out"):
+        zoo.train(compiled("mse", metrics=[undefined]), (X, ONE_HOT), zoo.TrainConfig(epochs=1), verbose=0)
+
+
+def test_keras_own_progress_bar_and_averages(capsys):
+    config = zoo.TrainConfig(epochs=1, batch_size=32)
+    zoo.train(compiled("mse"), (X, ONE_HOT), config, callbacks=[keras.callbacks.ProgbarLogger()], verbose=1)
+    assert "1/1" in capsys.readouterr().out
+    with pytest.raises(zoo.UsageError, match=r"SwapEMAWeights; .* pass TrainConfig\(ema_momentum=0.99\)"):
+        zoo.train(compiled("mse"), (X, ONE_HOT), config, callbacks=[keras.callbacks.SwapEMAWeights()])
+
+
+# --- Class weights, losses of a whole batch --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sparse", "one hot", "sigmoid"])
+def test_class_weights_equal_fit(kind):
+    loss, y, model = {
+        "sparse": ("sparse_categorical_crossentropy", Y, {}),
+        "one hot": ("categorical_crossentropy", ONE_HOT.astype("int64"), {}),
+        "sigmoid": ("binary_crossentropy", (Y > 0).astype("float32"), {"units": 1, "activation": "sigmoid"}),
+    }[kind]
+    factors = {0: 5.0, 1: 0.5}
+    ours, theirs = compiled(loss, **model), compiled(loss, **model)
+    config = zoo.TrainConfig(epochs=1, batch_size=32, class_weights=factors)
+    row = zoo.train(ours, (X, y), config, verbose=0).history[0]
+    reference = theirs.fit(X, y, 32, 1, 0, class_weight={2: 1.0, **factors})
+    assert row["loss"] == pytest.approx(reference.history["loss"][0], rel=1e-5)
+    np.testing.assert_allclose(ours.get_weights()[0], theirs.get_weights()[0], rtol=1e-4, atol=1e-6)
+    with pytest.raises(zoo.UsageError, match=r"class_weights has the class '7'"):
+        zoo.train(ours, (X, y), zoo.TrainConfig(class_weights={7: 2.0}), verbose=0)
+
+
+def overlap(y, p):
+    return 1 - 2 * keras.ops.sum(y * p) / keras.ops.sum(y + p)
+
+
+def closeness(y, p):
+    return keras.ops.mean(keras.ops.abs(y - p))
+
+
+@pytest.mark.parametrize("loss", [losses.Dice(), losses.Tversky(), overlap])
+def test_losses_and_metrics_of_a_whole_batch_equal_fit(loss):
+    """The validation split has more than a batch: these figures depend on the batches."""
+    ours, theirs = (compiled(loss, metrics=[closeness]) for _ in range(2))
+    data = (np.concatenate([X, X[:8]]), np.concatenate([ONE_HOT, ONE_HOT[:8]]))
+    config = zoo.TrainConfig(epochs=1, batch_size=32)
+    row = zoo.train(ours, (X, ONE_HOT), config, validation=data, verbose=0).history[0]
+    reference = theirs.fit(X, ONE_HOT, 32, 1, 0, validation_data=data).history
+    for name in ("loss", "closeness", "val_loss", "val_closeness"):
+        assert row[name] == pytest.approx(reference[name][0], rel=1e-5)
+    np.testing.assert_allclose(ours.get_weights()[0], theirs.get_weights()[0], rtol=1e-4, atol=1e-6)
+
+
+def test_losses_of_a_whole_batch_take_no_weights_and_no_parts():
+    with pytest.raises(
+        zoo.UsageError, match=r"loss overlap is one number for a whole batch, .* Leave sample_weight out"
+    ):
+        zoo.train(compiled(overlap), (X, ONE_HOT, WEIGHTS), verbose=0)
+    with pytest.raises(zoo.UsageError, match=r"metric closeness is one number .* Leave sample_weight out"):
+        zoo.train(compiled("mse", metrics=[closeness]), (X, ONE_HOT, WEIGHTS), verbose=0)
+    config = zoo.TrainConfig(batch_size=4, accumulation_steps=2)
+    with pytest.raises(zoo.UsageError, match=r"overlap: one number for a whole batch, .* divided into 2 parts"):
+        zoo.train(compiled(overlap), (X, ONE_HOT), config, verbose=0)

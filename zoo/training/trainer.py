@@ -46,6 +46,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
     overwrite: bool = False,
+    steps_per_epoch: int | None = None,
 ) -> TrainResult:
     """Trains a model under the strategy that it was built under.
 
@@ -54,10 +55,11 @@ def train(
 
     Args:
         model: a Keras model; its weights change.
-        data: what `data.prepare(...)` returned, or (x, y), (x, y, sample_weight), or a `tf.data.Dataset` of such. A model
-            brings the losses, metrics and optimizer that it is compiled with; one that is not compiled is trained for the
-            task of the prepared data, or for its own first task. Of several inputs or outputs x, y and sample_weight are
-            dicts by their names. Every worker is given the whole data, and takes its part of each batch.
+        data: what `data.prepare(...)` returned, or (x, y), (x, y, sample_weight), a `tf.data.Dataset` of such, a
+            `PyDataset`, a loader of PyTorch, or a function that returns an iterator of batches. A model brings the losses,
+            metrics and optimizer that it is compiled with; one that is not compiled is trained for the task of the prepared
+            data, or for its own first task. Of several inputs or outputs x, y and sample_weight are dicts by their names.
+            Every worker is given the whole data, and takes its part of each batch.
         config: how to train.
         validation: the same for after every epoch; what was prepared has its own.
         run_directory: the folder of config, history, checkpoints, plots and the trained model; None keeps nothing.
@@ -65,6 +67,7 @@ def train(
             learning rate or keep the best model, and of every one that has `get_state` and `set_state`.
         verbose: 1 for a progress bar, 2 for a line per epoch, 0 for silence.
         overwrite: deletes the run that is in the directory.
+        steps_per_epoch: batches of an epoch, for a dataset of batches that never ends; each epoch goes on behind the last.
 
     Returns:
         The history, the run directory, and the model to export.
@@ -83,7 +86,8 @@ def train(
         >>> zoo.train(model, (images, labels), zoo.TrainConfig(epochs=5)).history[-1]
     """
     config, callbacks = config or TrainConfig(), _callbacks(callbacks)
-    data = _training_data(model, data, validation, config)
+    data = _training_data(model, data, validation, config, steps_per_epoch)
+    config = _with_batch_size(config, data, verbose)
     if config.closed_form:
         config = dataclasses.replace(config, epochs=1)
     check_strategy(model, config)
@@ -155,17 +159,32 @@ def _examples(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
     return {**counts, "first_batch": digest.hexdigest(), **content}
 
 
-def _training_data(model: keras.Model, data: Any, validation: Any, config: TrainConfig) -> TrainingData:
+def _with_batch_size(config: TrainConfig, data: TrainingData, verbose: int) -> TrainConfig:
+    """Returns the settings with the size of the batches that a dataset yields, unless another one was chosen."""
+    own, chosen = getattr(data, "batch_size", None), config.batch_size
+    if own is None or own == chosen:
+        return config
+    if getattr(data, "steps_per_epoch", None) or chosen == TrainConfig().batch_size:
+        return dataclasses.replace(config, batch_size=own)
+    if verbose:
+        print(f"The dataset's batches of {own} are divided again, to batch_size={chosen}.", flush=True)
+    return config
+
+
+def _training_data(
+    model: keras.Model, data: Any, validation: Any, config: TrainConfig, steps_per_epoch: int | None
+) -> TrainingData:
     """Returns prepared data for the model, and arrays and datasets in the same form."""
     if hasattr(data, "batches") and hasattr(data, "objective"):
-        if validation is not None:
-            raise UsageError("validation came with prepared data, which has its own. Leave validation out.")
+        for name, value in (("validation", validation), ("steps_per_epoch", steps_per_epoch)):
+            if value is not None:
+                raise UsageError(f"{name} came with prepared data, which has its own. Leave {name} out.")
         if not hasattr(data, "build_record"):
             own: TrainingData = data
             return own
         wrapped = for_model(model, data)
     else:
-        wrapped = wrap(model, data, validation)
+        wrapped = wrap(model, data, validation, steps_per_epoch)
     default = TrainConfig()
     if (optimizer := getattr(wrapped, "optimizer", None)) is not None:
         _check_optimizer(optimizer, model)

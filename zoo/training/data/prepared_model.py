@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import keras
@@ -51,9 +51,11 @@ class ModelData:
         objective: the compiled losses and metrics, or the task's.
         optimizer: the compiled one, None for a model that is not compiled.
         own: True: `zoo train` cannot repeat the run.
+        whole_batches: names of losses that are one number for a batch, so that its size changes them.
     """
 
     own = True
+    whole_batches: Sequence[str] = ()
 
     def __init__(self, model: keras.Model, data: Any) -> None:
         self._data = data
@@ -71,6 +73,8 @@ class ModelData:
         if model.compiled:
             compiled = Compiled(model, data.objective)
             self.objective, losses, metrics = _objective(model, data, compiled)
+            made = (term.loss(term.outputs[0], 0.0) for term in self.objective.loss if term.outputs)
+            self.whole_batches = [loss.name for loss in made if getattr(loss, "whole_batch", False)]
             self._described |= {"compiled": describe_compiled(model, compiled, losses, metrics)}
 
     @functools.cached_property
@@ -113,8 +117,9 @@ def _objective(
             loss = losses[name] = resolve_loss(identifier, tuple(target.shape), tuple(output.shape))
             checks.check_shapes(loss, tuple(target.shape[1:]), tuple(output.shape[1:]), where)
             rank = checks.loss_rank(loss, loss.per_element(), target.numpy(), output, where)
-            _check_rank(loss.name, rank, weight, where)
-            terms.append(Term(target_of[name], (name,), _maker(loss), compiled.factors[name]))
+            if rank or weight is not None:
+                _check_rank(loss.name, rank, weight, where)
+            terms.append(Term(target_of[name], (name,), _maker(loss, whole_batch=not rank), compiled.factors[name]))
         prefix = f"{name}_" if len(compiled.outputs) > 1 else ""
         makers = metric_makers(compiled.metrics[name], (tuple(target.shape), tuple(output.shape)), prefix, taken)
         names[name] = [made for *_, made in makers]
@@ -136,8 +141,8 @@ def _check_rank(loss: str, rank: int, weight: tf.Tensor | None, where: str) -> N
         )
 
 
-def _maker(loss: Any) -> Any:
-    return lambda output, label_smoothing: loss.per_element(label_smoothing=label_smoothing)
+def _maker(loss: CompiledLoss, whole_batch: bool) -> Any:
+    return lambda output, label_smoothing: loss.per_element(label_smoothing=label_smoothing, whole_batch=whole_batch)
 
 
 def _metrics(makers: Any) -> Any:

@@ -77,7 +77,7 @@ def check_shapes(objective: CompiledLoss, targets: Shape, outputs: Shape, where:
 
 
 def loss_rank(objective: CompiledLoss, loss: PerElement, targets: np.ndarray, output: tf.Tensor, where: str) -> int:
-    """Returns how many axes the losses of a batch have.
+    """Returns how many axes the losses of a batch have; 0 for a loss that gives no number for each example, but for all.
 
     Args:
         objective: the loss.
@@ -87,7 +87,7 @@ def loss_rank(objective: CompiledLoss, loss: PerElement, targets: np.ndarray, ou
         where: how messages call the targets.
 
     Raises:
-        UsageError: a loss of probabilities with other outputs, or one that gives a single number for the whole batch.
+        UsageError: a loss of probabilities with other outputs, or one that does not take the targets.
     """
     name, least = objective.name, float(tf.reduce_min(output))
     if objective.takes_probabilities and least < 0:
@@ -100,15 +100,13 @@ def loss_rank(objective: CompiledLoss, loss: PerElement, targets: np.ndarray, ou
     )
     try:  # zeros: values are checked elsewhere, and the shape is all that counts here
         shape = tuple(loss(np.zeros_like(targets), output).shape)
+        first = tuple(loss(np.zeros_like(targets[:1]), output[:1]).shape)
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise UsageError(
             f"The loss {name} does not take {where} {shapes}: {one_line(error, 150)} Choose a loss for such targets."
         ) from error
-    if not shape or shape[0] != len(targets):
-        raise UsageError(
-            f"The loss {name} gives {format_shape(shape)} for {len(targets)} examples; expected a number for "
-            "each, which weights multiply. Call keras.ops.mean(..., axis=-1) in it, which leaves one for each."
-        )
+    if shape[:1] != (len(targets),) or first[:1] != (1,):
+        return 0
     if shape[1:] != targets.shape[1 : len(shape)]:
         raise UsageError(
             f"The loss {name} gives {format_shape(('examples', *shape[1:]))} for {where} {shapes}. Make it give "

@@ -15,6 +15,7 @@ from zoo.resident import Resident
 from zoo.tasks import Objective, Term, model_input, named_outputs
 from zoo.training.data import user_checks as checks
 from zoo.training.data.user_identity import code_of_model, identity
+from zoo.training.data.user_iterables import as_dataset, build_from, own_errors
 from zoo.training.data.user_outputs import (
     COUNTED,
     Compiled,
@@ -30,7 +31,7 @@ Tensors = Mapping[str, tf.Tensor]
 _PROBED = 2  # rows that run through the model once, to learn its output
 
 
-def wrap(model: keras.Model, data: Any, validation: Any = None) -> UserData:
+def wrap(model: keras.Model, data: Any, validation: Any = None, steps_per_epoch: int | None = None) -> UserData:
     """Returns arrays or datasets as the training loop takes them.
 
     Loss, metrics and optimizer are those that the model is compiled with; of a registered model that is not compiled, its
@@ -45,14 +46,17 @@ def wrap(model: keras.Model, data: Any, validation: Any = None) -> UserData:
     lists in their order, or one loss for all. The loss is the sum of the outputs' means, times their loss weights.
 
     Args:
-        model: a Keras model: Functional, Sequential, or a subclassed one with one output that has been called.
-        data: (x, y), (x, y, sample_weight), or a finite `tf.data.Dataset` of such, batched or not. x is an array
+        model: a Keras model: Functional, Sequential, or a subclassed one with one output. One without weights is built on
+            the data.
+        data: (x, y), (x, y, sample_weight), or a `tf.data.Dataset` of such, batched or not; a `PyDataset`, a loader, or a
+            function that returns an iterator of batches, see `as_dataset`. x is an array
             (examples, ...), or a dict of them by the names of the model's inputs. Targets are what the loss expects: class
             numbers (examples,) or (examples, steps), else the output's shape; of several outputs a dict of them by name.
             Weights are (examples,), or one for each target or step; of several outputs a dict, or (examples,) for all.
             Whatever `numpy.asarray` turns into numbers will do, pandas included. (x,) is enough for a model that is
             compiled without a loss, whose layers call `add_loss`.
         validation: the same, measured after every epoch.
+        steps_per_epoch: batches of an epoch, for a dataset that never ends.
 
     Raises:
         UsageError: data that cannot be used as it is; the message says what to pass.
@@ -64,12 +68,15 @@ def wrap(model: keras.Model, data: Any, validation: Any = None) -> UserData:
         >>> data.num_examples("train"), data.target_counts("train").tolist()
         (10, [10, 0, 0])
     """
+    data = as_dataset(data, "")
+    build_from(model, data)
     checks.check_model(model)
     inputs, compiled = Inputs(model), Compiled(model)
     outputs = Outputs(compiled.outputs, compiled.names)
-    splits = {"train": make_split(data, inputs, outputs)}
-    if validation is not None:
-        splits["validation"] = make_split(validation, inputs, outputs, "validation ")
+    with own_errors():
+        splits = {"train": make_split(data, inputs, outputs, steps=steps_per_epoch)}
+        if validation is not None:
+            splits["validation"] = make_split(as_dataset(validation, "validation "), inputs, outputs, "validation ")
     return UserData(model, inputs, compiled, splits)
 
 
@@ -81,6 +88,7 @@ class UserData:
         optimizer: what the model is compiled with; None for one that is not.
         interface: None, as nothing is known of raw inputs.
         own: True: `zoo train` cannot repeat a run on such data.
+        whole_batches: names of losses and metrics that are one number for a batch, so that its size changes them.
     """
 
     interface = None
@@ -113,6 +121,7 @@ class UserData:
             classes=self._labelled.name if self._labelled and self._labelled.classes else None,
             weighted=self._labelled.name if self._labelled else None,
         )
+        self.whole_batches = [name for part in self._outputs for name in part.of_whole_batch]
         self._described = _describe_model(model, compiled, self._outputs)
 
     def _probe(self, model: keras.Model, name: str) -> dict[str, tf.Tensor]:
@@ -143,6 +152,18 @@ class UserData:
             f"{name}_{key}": value for name, split in self._splits.items() for key, value in split.describe().items()
         }
         return {"model": self._described, "data": {"name": "custom", **facts}}
+
+    @property
+    def batch_size(self) -> int | None:
+        """The size of the batches that the training dataset yields; None for arrays and single examples."""
+        found = self._split("train")
+        return found.batch_size if isinstance(found, Stream) else None
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Batches of an epoch of a dataset that never ends; None for all of its batches."""
+        found = self._split("train")
+        return found.steps if isinstance(found, Stream) else None
 
     def num_examples(self, split: str) -> int:
         """Returns how many examples train or validation has; 0 without validation."""

@@ -73,7 +73,9 @@ class CompiledLoss:
         """Whether outputs below 0 make no sense."""
         return self.function in _PROBABILITIES and not self.option("from_logits", False)
 
-    def per_element(self, elementwise: bool = False, label_smoothing: float = 0.0) -> PerElement:
+    def per_element(
+        self, elementwise: bool = False, label_smoothing: float = 0.0, whole_batch: bool = False
+    ) -> PerElement:
         """Returns the loss as the loop calls it.
 
         Raises:
@@ -89,7 +91,7 @@ class CompiledLoss:
                 f"label_smoothing={label_smoothing} was passed, and the loss has label_smoothing="
                 f"{self.option('label_smoothing')} already. Leave one of them out."
             )
-        return PerElement(self.loss, elementwise=elementwise, label_smoothing=label_smoothing)
+        return PerElement(self.loss, elementwise, label_smoothing, whole_batch=whole_batch)
 
     def describe(self) -> dict[str, Any]:
         """Returns the loss's name and arguments in the types that YAML and JSON know."""
@@ -139,6 +141,7 @@ class PerElement(keras.losses.Loss):
         elementwise: whether every number of a target counts on its own; see `aligned`.
         label_smoothing: the part of the probability that is spread evenly over all classes; cross-entropy only.
         name: of the loss.
+        whole_batch: whether the loss is one number for a batch, as that of overlapping areas: it is each example's.
 
     Attributes:
         weighted_mean: whether the mean divides by the sum of the weights instead of the number of real elements.
@@ -157,10 +160,12 @@ class PerElement(keras.losses.Loss):
         elementwise: bool = False,
         label_smoothing: float = 0.0,
         name: str | None = None,
+        whole_batch: bool = False,
     ) -> None:
         dtype = loss.dtype if isinstance(loss, keras.losses.Loss) else None
         super().__init__(name=name or name_of(loss), reduction=None, dtype=dtype)
         self.loss, self.elementwise, self.label_smoothing = loss, elementwise, label_smoothing
+        self.whole_batch = whole_batch
         self.weighted_mean = getattr(loss, "reduction", None) == "mean_with_sample_weight"
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -174,6 +179,8 @@ class PerElement(keras.losses.Loss):
         # Not the loss itself, which would reduce; nor a copy of it, which Keras makes from an incomplete configuration.
         function = self.loss.call if isinstance(self.loss, keras.losses.Loss) else self.loss
         losses = ops.convert_to_tensor(function(targets, outputs))
+        if self.whole_batch:
+            return ops.broadcast_to(ops.mean(losses), (ops.shape(outputs)[0],))
         added = len(losses.shape) == len(targets.shape) > 1 and losses.shape[-1] == 1
         return ops.squeeze(losses, -1) if added else losses  # a function that takes no mean over the last axis
 
@@ -202,6 +209,7 @@ class PerElement(keras.losses.Loss):
             "elementwise": self.elementwise,
             "label_smoothing": self.label_smoothing,
             "name": self.name,
+            "whole_batch": self.whole_batch,
         }
 
     @classmethod

@@ -44,6 +44,14 @@ class PerElementMetric(keras.metrics.Metric):
         targets, outputs = aligned(y_true, y_pred, self.elementwise)
         return self.metric.update_state(targets, outputs, sample_weight=sample_weight)
 
+    def is_of_whole_batch(self, y_true: Any, y_pred: Any) -> bool:
+        """Returns whether the metric is a function with one number for a batch, not one for each example."""
+        function = getattr(self.metric, "_fn", None)
+        if function is None:
+            return False
+        value = function(*aligned(y_true, y_pred, self.elementwise), **self.metric._fn_kwargs)
+        return len(ops.convert_to_tensor(value).shape) == 0
+
     def result(self) -> Any:
         """Returns the metric's value."""
         return self.metric.result()

@@ -168,6 +168,7 @@ class UserOutput:
         classes: number of classes where targets are class numbers, else 0.
         num_classes: the same, also where targets are rows of shares, or one probability of the second of two classes.
         rank: how many axes the losses of a batch have.
+        of_whole_batch: names of losses and metrics that are one number for a batch, not one for each example.
 
     Args:
         model: the model.
@@ -196,11 +197,13 @@ class UserOutput:
         identifier, shapes = compiled.losses.get(name), (targets.shape, tuple(output.shape))
         self.loss = None if identifier is None else resolve_loss(identifier, *shapes)
         self.classes = int(output.shape[-1]) if self.loss is not None and self.loss.kind == "sparse" else 0
+        self.of_whole_batch: list[str] = []
         self.num_classes = self.classes
         if self.loss is not None and self.loss.kind == "one_hot" and output.shape.rank == 2:
             self.num_classes = int(output.shape[-1])
         elif self.loss is not None and self.loss.kind == "binary" and output.shape[1:] in ([], [1]):
             self.num_classes = 2
+        self._has_weights = any(name in split.first()[2] for split in splits.values())
         self._elementwise = any(self._weighs_elements(split, output) for split in splits.values())
         self._mask = _mask_model(model, name, compiled.outputs)
         self.rank = 1
@@ -236,6 +239,10 @@ class UserOutput:
         loss = self.loss.per_element(self._elementwise)
         self.rank = checks.loss_rank(self.loss, loss, targets[: len(output)], output, y)
         where = split.label(self.name, "sample_weight")
+        if self.rank == 0:
+            self.rank, self.of_whole_batch = 1, [self.loss.name]
+            if weights is not None:
+                raise _no_weights("loss", self.loss.name)
         if weights is not None:
             checks.check_weights(weights, targets.shape[1 : self.rank], where)
         elif self.rank > 1 and self._mask is None and getattr(output, "_keras_mask", None) is not None:
@@ -244,9 +251,15 @@ class UserOutput:
 
     def _try_metrics(self, targets: np.ndarray, output: tf.Tensor) -> None:
         """Raises for a metric that cannot score such targets, or whose value is no numbers."""
+        ignored = self.loss is not None and self.loss.option("ignore_class") is not None
+        weights = np.ones(targets.shape[: self.rank]) if self._has_weights or self.rank > 1 or ignored else None
         for metric in self.fresh_metrics():
             try:
-                metric.update_state(np.zeros_like(targets), output, np.ones(targets.shape[: self.rank]))
+                if metric.is_of_whole_batch(np.zeros_like(targets), output):
+                    self.of_whole_batch.append(metric.name)
+                    if weights is not None:
+                        break
+                metric.update_state(np.zeros_like(targets), output, weights)
                 figures(metric)
             except (ValueError, TypeError, tf.errors.OpError) as error:
                 raise UsageError(
@@ -255,13 +268,15 @@ class UserOutput:
                     f"{format_shape(('examples', *output.shape[1:]))}: {one_line(error, 150)} Choose a metric "
                     "for such targets."
                 ) from error
+        if weights is not None and self.of_whole_batch:
+            raise _no_weights("metric", self.of_whole_batch[-1])
 
     def per_element(self, output: str, label_smoothing: float = 0.0) -> keras.losses.Loss:
         """Returns the loss without reduction."""
         assert self.loss is not None
-        return self.loss.per_element(self._elementwise, label_smoothing)
+        return self.loss.per_element(self._elementwise, label_smoothing, self.loss.name in self.of_whole_batch)
 
-    def fresh_metrics(self) -> list[keras.metrics.Metric]:
+    def fresh_metrics(self) -> list[PerElementMetric]:
         """Returns the metrics, without state."""
         return [PerElementMetric(make(), weighted, self._elementwise, name) for make, weighted, name in self.metrics]
 
@@ -273,7 +288,7 @@ class UserOutput:
     @property
     def measure(self) -> Measure:
         """The metrics."""
-        return Measure(self.name, (self.name,), self.fresh_metrics)
+        return Measure(self.name, (self.name,), lambda: [*self.fresh_metrics()])
 
     def finish(
         self, inputs: Mapping[str, tf.Tensor], targets: tf.Tensor, given: tf.Tensor | None, y: str
@@ -326,6 +341,13 @@ class UserOutput:
             real &= True if ignored is None else labels != ignored
             counts += np.bincount(labels[real].astype(np.int64), minlength=self.num_classes)
         return counts
+
+
+def _no_weights(kind: str, name: str) -> UsageError:
+    return UsageError(
+        f"The {kind} {name} is one number for a whole batch, so weights cannot count examples more or less. Leave "
+        f"sample_weight out, or let {name} give one number for each example: keras.ops.mean(..., axis=-1)."
+    )
 
 
 def _mask_model(model: keras.Model, name: str, names: Sequence[str]) -> keras.Model | None:

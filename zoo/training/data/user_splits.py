@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -16,7 +14,9 @@ from zoo.errors import UsageError
 from zoo.training.data.user_structure import Inputs, Outputs, fits, format_shape
 
 
-def make_split(data: Any, inputs: Inputs, outputs: Outputs, prefix: str = "") -> Arrays | Stream:
+def make_split(
+    data: Any, inputs: Inputs, outputs: Outputs, prefix: str = "", steps: int | None = None
+) -> Arrays | Stream:
     """Returns a split for (x, y), (x, y, sample_weight) or a dataset of such.
 
     Args:
@@ -24,17 +24,17 @@ def make_split(data: Any, inputs: Inputs, outputs: Outputs, prefix: str = "") ->
         inputs: the model's.
         outputs: the model's.
         prefix: goes before names in messages, such as "validation ".
+        steps: batches of an epoch, None for the whole dataset.
 
     Raises:
         UsageError: anything else, or what does not fit the model's inputs.
     """
     if isinstance(data, tf.data.Dataset):
-        return Stream(data, inputs, outputs, prefix)
-    endless = inspect.isgenerator(data) or hasattr(data, "__next__") or isinstance(data, keras.utils.PyDataset)
-    if endless or inspect.isgeneratorfunction(data):
+        return Stream(data, inputs, outputs, prefix, steps)
+    if steps:
         raise UsageError(
-            f"The {prefix}data is a {type(data).__name__}; expected arrays (x, y) or a tf.data.Dataset. "
-            "Pass tf.data.Dataset.from_generator(lambda: ..., output_signature=...)."
+            f"steps_per_epoch={steps} goes with a dataset of batches; the {prefix}data is a {type(data).__name__}. Leave "
+            "steps_per_epoch out."
         )
     if isinstance(data, tuple) and len(data) in ((2, 3) if outputs.names else (1, 2)):
         return Arrays(data, inputs, outputs, prefix)
@@ -138,7 +138,7 @@ class Arrays:
 
 def _array(value: Any, where: str, text: bool = False) -> np.ndarray:
     try:
-        array = np.asarray(value)
+        array = np.asarray(value.toarray() if hasattr(value, "toarray") else value)  # a sparse matrix of SciPy
     except (ValueError, TypeError) as error:
         raise UsageError(f"{where} is no array: its rows differ in length. Make them one length by padding.") from error
     if array.ndim == 0:
@@ -162,13 +162,17 @@ class Stream:
         inputs: the model's.
         outputs: the model's.
         prefix: goes before names in messages.
+        steps: batches of an epoch, where the next epoch goes on behind the last one; None for all of them.
 
     Raises:
         UsageError: no tuples, no plain tensors, an endless or empty dataset, shapes that vary or that the model does not
             take.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, inputs: Inputs, outputs: Outputs, prefix: str) -> None:
+    def __init__(
+        self, dataset: tf.data.Dataset, inputs: Inputs, outputs: Outputs, prefix: str, steps: int | None = None
+    ) -> None:
+        self.steps = steps
         self.x, self._prefix, self._outputs = f"{prefix}x", prefix, outputs
         if not outputs.names:
             dataset = dataset.map(lambda x, *_: (x, {}))
@@ -199,9 +203,22 @@ class Stream:
                 outputs.weights(given[0] if given else None, f"{prefix}sample_weight"),
             )
         )
-        self.num_examples = self._count(prefix)
-        self.cardinality = int(dataset.cardinality())
         self._first: Any = None
+        self._following: tuple[int, Any] = (-1, None)  # the position of an iterator over an endless dataset
+        self.num_examples = self._steps_times_rows() if steps else self._count(prefix)
+        self.cardinality = int(dataset.cardinality())
+
+    @property
+    def batch_size(self) -> int | None:
+        """The number of examples of its first batch, None for a dataset of single examples."""
+        return len(next(iter(self.first()[0].values()))) if self.batched else None
+
+    def _steps_times_rows(self) -> int:
+        if self.batch_size is None:
+            raise UsageError(
+                f"steps_per_epoch={self.steps} counts batches, and {self.x} yields single examples. Pass dataset.batch(n)."
+            )
+        return int(self.steps or 0) * self.batch_size
 
     def label(self, output: str, what: str = "y") -> str:
         """Returns how messages call an output's targets, or its weights."""
@@ -230,7 +247,9 @@ class Stream:
         """The number of examples: known, or counted in one pass."""
         cardinality = int(self.dataset.cardinality())
         if cardinality == tf.data.INFINITE_CARDINALITY:
-            raise UsageError(f"The {prefix}dataset never ends. Pass dataset.take(n), or leave repeat() out.")
+            raise UsageError(
+                f"The {prefix}dataset never ends. Pass steps_per_epoch for training, dataset.take(n), or leave repeat() out."
+            )
         parts = tf.nest.flatten(self.dataset.element_spec)
         inner = [part.shape[1:] if self.batched else part.shape for part in parts]
         size = parts[0].shape[0] if self.batched else 1
@@ -247,9 +266,12 @@ class Stream:
         shapes = self.dataset.map(lambda *element: tf.concat([tf.shape(part) for part in tf.nest.flatten(element)], 0))
         ranks = [part.shape.rank for part in tf.nest.flatten(self.dataset.element_spec)]
         leading = np.cumsum([0, *ranks[:-1]]) if self.batched else np.array([], np.int64)
-        started, seen, first = time.monotonic(), 0, None
+        started, seen, first, told = time.monotonic(), 0, None, False
         for block in shapes.batch(64).as_numpy_iterator():
             seen += int(block[:, leading[0]].sum()) if self.batched else len(block)
+            if not told and time.monotonic() - started > 5:
+                told = True
+                print(f"Counting the {prefix}dataset; if it never ends, pass steps_per_epoch.", flush=True)
             rest = np.delete(block, leading, axis=1)
             first = rest[0] if first is None else first
             if (other := np.flatnonzero((rest != first).any(axis=1))).size:
@@ -273,18 +295,35 @@ class Stream:
 
     def batches(self, batch_size: int, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
         """Returns batches (inputs, targets, weights), each a dict, in the dataset's own order."""
+        if self.steps:
+            return self._following_batches(batch_size, epoch, start)
         batches = self.dataset.rebatch(batch_size) if self.batched else self.dataset.batch(batch_size)
         return batches.skip(start)
 
+    def _following_batches(self, batch_size: int, epoch: int, start: int) -> tf.data.Dataset:
+        """Returns the batches of an epoch of `steps` batches; each epoch goes on where the last one ended."""
+        steps = -(-self.num_examples // batch_size)
+        first, left = epoch * steps + start, steps - start
+        dataset = self.dataset.repeat()
+        if batch_size != self.batch_size:
+            return dataset.rebatch(batch_size).skip(first).take(left)
+        position, iterator = self._following
+        if position != first:
+            iterator = iter(dataset.skip(first))
+        self._following = (first + left, iterator)
+        return tf.data.Dataset.range(left).map(tf.autograph.experimental.do_not_convert(lambda _: next(iterator)))
+
     def labels(self, output: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yields an output's targets and weights, batch by batch."""
-        for targets, weights in self.dataset.map(lambda x, y, weights: (y, weights)).as_numpy_iterator():
+        epoch = self.dataset.repeat().take(self.steps) if self.steps else self.dataset
+        for targets, weights in epoch.map(lambda x, y, weights: (y, weights)).as_numpy_iterator():
             given = weights.get(output)
             yield self._rows(targets[output]), None if given is None else self._rows(given)
 
     def describe(self) -> dict[str, Any]:
         """Returns facts that two equal splits share: what an element is, and how many there are."""
-        return {"elements": str(self.element_spec), "cardinality": self.cardinality, "examples": self.num_examples}
+        facts = {"elements": str(self.element_spec), "cardinality": self.cardinality, "examples": self.num_examples}
+        return facts | ({"steps_per_epoch": self.steps} if self.steps else {})
 
 
 def _describe_element(spec: Any) -> str:

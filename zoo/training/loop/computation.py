@@ -53,6 +53,12 @@ class Computation:
             raise UsageError(
                 f"The model {model.name!r} has no trainable weights. Set layer.trainable = True for some of its layers."
             )
+        parts = self.strategy.num_replicas_in_sync * config.accumulation_steps
+        if (whole := getattr(data, "whole_batches", ())) and parts > 1:
+            raise UsageError(
+                f"{', '.join(whole)}: one number for a whole batch, but a batch is divided into {parts} parts here. Train on "
+                "one device with accumulation_steps=1, or let it give one number for each example."
+            )
         self._closed_form = closed_form_of(model) if config.closed_form else None
         self.steps = math.ceil(data.num_examples("train") / config.batch_size)
         if not self.steps:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, one_line
+from zoo.training.data.user_iterables import own_errors
 from zoo.training.protocols import TrainingData
 
 
@@ -27,7 +28,8 @@ def explained(config: TrainConfig, strategy: tf.distribute.Strategy) -> Iterator
     """
     replicas = strategy.num_replicas_in_sync
     try:
-        yield
+        with own_errors():
+            yield
     except tf.errors.InvalidArgumentError as error:
         if "assertion failed" not in str(error):
             raise

@@ -1,0 +1,141 @@
+"""What `fit` takes besides arrays and datasets: loaders, `PyDataset`, functions that make a generator."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import UsageError
+from zoo.training.data.user_structure import format_shape
+
+
+def as_dataset(data: Any, prefix: str) -> Any:
+    """Returns batches that Python code yields as a `tf.data.Dataset`; everything else unchanged.
+
+    Args:
+        data: a function without arguments that returns an iterator of batches (x, y) or (x, y, sample_weight), a
+            `PyDataset`, or an object that can be iterated again and again, such as a `DataLoader` of PyTorch.
+        prefix: goes before names in messages, such as "validation ".
+
+    Raises:
+        UsageError: a generator, which can be read only once, or batches that are empty.
+
+    Example:
+        >>> as_dataset(lambda: iter([(np.zeros((2, 4)), np.zeros(2))]), "").element_spec[0].shape
+        TensorShape([None, 4])
+    """
+    if inspect.isgenerator(data) or hasattr(data, "__next__"):
+        raise UsageError(
+            f"The {prefix}data is a {type(data).__name__}, which can be read only once; training reads it again in every "
+            "epoch. Pass the function that makes it, without calling it, or a tf.data.Dataset."
+        )
+    start = _start_of(data)
+    if start is None:
+        return data
+    first = next(iter(start()), None)
+    if first is None:
+        raise UsageError(f"The {prefix}dataset is empty. Pass one with at least one batch.")
+    like = _arrays(first)
+    for part in tf.nest.flatten(like):
+        if part.ndim == 0 or part.dtype.kind not in "biufSU":
+            raise UsageError(
+                f"The {prefix}data yields {part.dtype} of shape {format_shape(part.shape)}; expected batches of numbers, "
+                "(x, y) or (x, y, sample_weight). Collate the examples to arrays."
+            )
+    specs = tf.nest.map_structure(lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), like)
+
+    def batches() -> Iterator[Any]:
+        for element in start():
+            batch = _arrays(element)
+            for part, known in zip(tf.nest.flatten(batch), tf.nest.flatten(like), strict=True):
+                if part.shape[1:] != known.shape[1:]:
+                    raise UsageError(
+                        f"The {prefix}data yields examples of several sizes, {format_shape(known.shape[1:])} and "
+                        f"{format_shape(part.shape[1:])}. Make them one size by padding."
+                    )
+            yield batch
+
+    return tf.data.Dataset.from_generator(batches, output_signature=specs)
+
+
+@contextlib.contextmanager
+def own_errors() -> Iterator[None]:
+    """Turns TensorFlow's report of a UsageError in a user's batches into that error again."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"UsageError: (.*)", str(error))
+        if found is None:
+            raise
+        raise UsageError(found[1]) from error
+
+
+def _start_of(data: Any) -> Callable[[], Iterator[Any]] | None:
+    """Returns a function that begins to read the batches; None for what is no such object."""
+    if isinstance(data, keras.utils.PyDataset):
+        return lambda: _read(data)
+    if isinstance(data, (tf.data.Dataset, tuple, list, dict, str, bytes)) or hasattr(data, "__array__"):
+        return None
+    if inspect.isfunction(data) or inspect.ismethod(data):
+        return lambda: iter(data())
+    return data.__iter__ if hasattr(data, "__iter__") else None
+
+
+def _read(data: keras.utils.PyDataset) -> Iterator[Any]:
+    """Yields a pass over a `PyDataset`, which may shuffle itself after it."""
+    count, number = data.num_batches, 0
+    while count is None or number < count:
+        yield data[number]
+        number += 1
+    data.on_epoch_end()
+
+
+def _arrays(element: Any, outermost: bool = True) -> Any:
+    """Returns a batch with arrays in tuples and dicts, from arrays or tensors of any library in lists, tuples and dicts."""
+    if isinstance(element, dict):
+        return {name: _arrays(part, False) for name, part in element.items()}
+    if isinstance(element, (list, tuple)) and (outermost or not all(np.isscalar(part) for part in element)):
+        return tuple(_arrays(part, False) for part in element)
+    if hasattr(element, "detach"):  # PyTorch: no gradient, not on a GPU
+        element = element.detach().cpu()
+    return np.asarray(element.toarray() if hasattr(element, "toarray") else element)
+
+
+def build_from(model: Any, data: Any) -> None:
+    """Builds a model that has no weights yet on the first examples, in its strategy's scope, as `fit` does.
+
+    Raises:
+        UsageError: the model does not take them.
+    """
+    if not isinstance(model, keras.Model) or model.built:
+        return
+    if isinstance(data, tf.data.Dataset):
+        element = next(iter(data.take(1)), None)
+        x = element[0] if isinstance(element, tuple) else None
+    else:
+        x = data[0] if isinstance(data, tuple) and data else None
+        x = None if x is None else _first_rows(x)
+    if x is None:
+        return
+    try:
+        with model.distribute_strategy.scope():
+            model(x)
+    except (ValueError, TypeError, AttributeError, tf.errors.OpError) as error:
+        raise UsageError(
+            f"The model {model.name!r} cannot be built on the data: {str(error)[:200]} Pass a model that begins with keras.Input."
+        ) from error
+
+
+def _first_rows(x: Any) -> Any:
+    if isinstance(x, dict):
+        return {name: _first_rows(part) for name, part in x.items()}
+    if isinstance(x, tuple):
+        return tuple(_first_rows(part) for part in x)
+    return np.asarray(x[:1].toarray() if hasattr(x, "toarray") else x[:1])

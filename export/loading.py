@@ -14,11 +14,7 @@ from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.export import artifact_paths
 from zoo.export.inspection import operations
-from zoo.export.series_files import read_series
-from zoo.tasks import Shown
-
-_LARGEST_FILE = 1 << 30
-"""Maximum bytes of the file of an item."""
+from zoo.tasks import ANSWER_KINDS, REQUEST_KINDS, Shown
 
 
 class LoadedModel:
@@ -42,17 +38,21 @@ class LoadedModel:
         return sorted(self._function(signature).structured_input_signature[1])
 
     def kinds(self, signature: str = "serving_default") -> dict[str, str]:
-        """Returns the kind of each input, one of `zoo.tasks.KINDS`: as declared in the artifact, else `text` for strings
+        """Returns the kind of each input, one of `zoo.tasks.REQUEST_KINDS`: as declared, else `text` for strings
         and `number` for other types."""
         specs = self._function(signature).structured_input_signature[1]
         declared = self._facts.get(signature, {}).get("inputs", {})
         usual = {name: "text" if spec.dtype == tf.string else "number" for name, spec in specs.items()}
-        return {name: declared.get(name, {}).get("kind", usual[name]) for name in self.inputs(signature)}
+        kinds = {name: declared.get(name, {}).get("kind", usual[name]) for name in self.inputs(signature)}
+        known = REQUEST_KINDS.names()  # without those of a plugin that is not loaded here
+        return {name: kind if kind in known else usual[name] for name, kind in kinds.items()}
 
     def describe(self, answer: Mapping[str, Any], signature: str = "serving_default", top: int = 1) -> str:
         """Formats a result of `predict` in one line, as its signature declares; `top` is the number of labels."""
         shown = self._facts.get(signature, {}).get("shown") or dataclasses.asdict(Shown())
-        return _SHOWN[shown["kind"]](answer, Shown(**shown), self.labels(), top)
+        if shown["kind"] not in ANSWER_KINDS.names():  # of a plugin that is not loaded here
+            shown = {**shown, "kind": "values"}
+        return Shown(**shown).format(answer, self.labels(), top)
 
     def _function(self, signature: str) -> Any:
         names = list(self._model.signatures)
@@ -87,74 +87,114 @@ class LoadedModel:
                 f"{signature} rejected the request: {one_line(error, 200).rstrip('.')}. Pass valid values for {names}."
             ) from error
 
-    def predict(self, items: Sequence[str | Path], signature: str = "serving_default") -> list[dict[str, Any]]:
-        """Predicts for items as typed on a command line.
+    def predict(self, items: Sequence[Any], signature: str = "serving_default") -> list[dict[str, Any]]:
+        """Predicts for a list of items.
 
-        For a model that takes files, an item is the path of a file. For a model that takes a series, it is the path of a
-        CSV file with one row per step: with a header line, the columns of the model's channels are found by their names;
-        without one, there is one column per channel, in order. Otherwise it is the text or
-        the id itself. Several inputs, such as a pair of texts, are separated by a tab, in the order of `inputs`.
+        An item is what the input holds: a text, an id, or the numbers of one example. Images and other files may be
+        passed as paths, as bytes, or as arrays of uint8 (height, width[, channels]). A series may be the path of a CSV
+        file with one row per step: with a header line, the columns of the model's channels are found by their names;
+        without one, there is one column per channel, in order. For a signature with several inputs, an item is a dict
+        by input name, or texts separated by a tab in the order of `inputs`.
+
+        Args:
+            items: the items.
+            signature: name of the signature.
 
         Returns:
             A dict per item: the named outputs, strings as str.
 
         Raises:
-            UsageError: the signature takes several inputs that are not all strings, a file cannot be read, or an item is
-                rejected; the message names the item.
+            UsageError: a file cannot be read, or an item is rejected; the message names the item.
+
+        Example:
+            >>> zoo.load("runs/commands").predict(["Turn the radio off"])[0]["class_name"]
+            'switch off'
         """
-        kinds = self.kinds(signature)
-        names = list(kinds)
-        if len(names) > 1:
-            if not {*kinds.values()} <= {"text", "id"}:
-                raise UsageError(f"{signature} takes {' and '.join(names)}. Call the loaded model with inputs by name.")
-            return [self._predict_several(str(item), names, signature) for item in items]
-        kind = kinds[names[0]]
-        if kind == "number":
-            raise UsageError(
-                f"{signature} takes {names[0]} as numbers, which cannot be passed here. Leave the signature out, or call "
-                "the loaded model with inputs by name."
+        if isinstance(items, (str, bytes, Path)):
+            raise UsageError(f"predict takes a list of items; received {items!r:.40}. Pass [{items!r:.40}].")
+        requests = [self._request(item, signature) for item in items]
+        answers: list[dict[str, Any]] = []
+        for start in range(0, len(requests), self._batch_size(signature)):
+            answers += self._answers(
+                requests[start : start + self._batch_size(signature)], items[start : start + _BATCH], signature
             )
-        answers = []
-        columns = self._facts.get(signature, {}).get("inputs", {}).get(names[0], {}).get("columns", {})
-        for item in items:
-            # Command-line bytes that are not UTF-8 arrive as lone surrogates; this restores the bytes.
-            value: Any = str(item).encode("utf-8", "surrogateescape")
-            if kind in _READERS:
-                value = _READERS[kind](Path(item), columns)
-            try:
-                answers.append(_row(self({names[0]: [value]}, signature)))
-            except UsageError as error:
-                what = "file" if kind in _READERS else names[0].replace("_", " ")
-                raise UsageError(
-                    f"Cannot predict for {item}: {one_line(error.__cause__ or error)} Pass another {what}."
-                ) from error
         return answers
 
-    def _predict_several(self, item: str, names: Sequence[str], signature: str) -> dict[str, Any]:
-        parts = item.split("\t")
-        if len(parts) != len(names):
+    def _batch_size(self, signature: str) -> int:
+        """Returns how many items are computed together: one, if the outputs of one item would be padded for others."""
+        outputs = self._function(signature).structured_outputs.values()
+        fixed = all(tensor.shape.rank is not None and None not in tensor.shape.as_list()[1:] for tensor in outputs)
+        return _BATCH if fixed else 1
+
+    def _answers(
+        self, requests: Sequence[Mapping[str, Any]], items: Sequence[Any], signature: str
+    ) -> list[dict[str, Any]]:
+        if len(requests) > 1 and len({_shapes(request) for request in requests}) == 1:
+            batch = {name: [request[name] for request in requests] for name in requests[0]}
+            try:
+                outputs = self(batch, signature)
+            except UsageError:  # one item is invalid: one by one, to name it
+                pass
+            else:
+                return [{key: _text(value[row]) for key, value in outputs.items()} for row in range(len(requests))]
+        found = []
+        for request, item in zip(requests, items, strict=True):
+            try:
+                found.append(_row(self({name: [value] for name, value in request.items()}, signature)))
+            except UsageError as error:
+                kinds = self.kinds(signature)
+                what = "file" if isinstance(item, Path) else " and ".join(kinds).replace("_", " ")
+                what = "file" if REQUEST_KINDS.get(next(iter(kinds.values()))).is_path else what
+                raise UsageError(
+                    f"Cannot predict for {_shortened(item)}: {one_line(error.__cause__ or error)} Pass another {what}."
+                ) from error
+        return found
+
+    def _request(self, item: Any, signature: str) -> dict[str, Any]:
+        """Returns the inputs of a signature for one item."""
+        kinds = self.kinds(signature)
+        if len(kinds) == 1:
+            ((name, kind),) = kinds.items()
+            parts = item if isinstance(item, Mapping) and set(item) == {name} else {name: item}
+            return {name: self._value(parts[name], name, kind, signature)}
+        if isinstance(item, Mapping):
+            if set(item) != set(kinds):
+                raise UsageError(
+                    f"{signature} takes {', '.join(kinds)}; received {', '.join(map(str, item))}. Pass these names."
+                )
+            return {name: self._value(item[name], name, kind, signature) for name, kind in kinds.items()}
+        if not isinstance(item, str) or any(REQUEST_KINDS.get(kind).read for kind in kinds.values()):
             raise UsageError(
-                f"Cannot predict for {item!r}: {signature} takes {' and '.join(names)}. Pass {len(names)} values separated "
+                f"{signature} takes {' and '.join(kinds)}; received {_shortened(item)}. Pass a dict with these names."
+            )
+        texts = item.split("\t")
+        if len(texts) != len(kinds):
+            raise UsageError(
+                f"Cannot predict for {item!r}: {signature} takes {' and '.join(kinds)}. Pass {len(kinds)} values separated "
                 "by a tab: $'a\\tb' in a shell."
             )
-        values = {n: [part.encode("utf-8", "surrogateescape")] for n, part in zip(names, parts, strict=True)}
-        return _row(self(values, signature))
+        return {name: text.encode("utf-8", "surrogateescape") for name, text in zip(kinds, texts, strict=True)}
+
+    def _value(self, value: Any, name: str, kind: str, signature: str) -> Any:
+        """Returns the value of an input for one example: bytes, or numbers."""
+        known, text = REQUEST_KINDS.get(kind), isinstance(value, str)
+        if known.read is not None and (text or isinstance(value, Path)):
+            return known.read(value, self._facts.get(signature, {}).get("inputs", {}).get(name, {}))
+        if text and kind == "number":
+            raise UsageError(
+                f"{signature} takes {name} as numbers; received the text {_shortened(value)}. Leave the signature out, or "
+                "pass the numbers of one example."
+            )
+        if known.is_bytes and isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
+            image = value[..., np.newaxis] if value.ndim == 2 else value
+            return tf.io.encode_png(image).numpy()
+        # Command-line bytes that are not UTF-8 arrive as lone surrogates; this restores the bytes.
+        return value.encode("utf-8", "surrogateescape") if text else value
 
     def labels(self) -> list[str]:
         """Returns the class names of the artifact, in the order of its probabilities; empty if it has none."""
         file = self.path / "assets" / "labels.txt"
         return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
-
-
-def _read_file(file: Path) -> bytes:
-    try:
-        return storage.read_bytes(file, _LARGEST_FILE)
-    except OSError as error:
-        raise UsageError(f"Cannot read {file}: {error.strerror}. Pass a file.") from error
-
-
-_READERS = {"file": lambda file, columns: _read_file(file), "series": read_series}
-"""The function that reads the file of an item, by kind of input. It also gets the names of the columns of a CSV file."""
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -166,40 +206,22 @@ def _facts(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _labels(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
-    probabilities = answer[shown.outputs[0]]
-    best = probabilities.argsort()[::-1][:top]
-    return ", ".join(f"{labels[i]} {probabilities[i]:.{shown.digits}f}" for i in best)
+_BATCH = 64
+"""Maximum number of items that are computed together."""
 
 
-def _pairs(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
-    first, second = (answer[name] for name in shown.outputs)
-    return " ".join(f"{a}/{b}" for a, b in zip(first, second, strict=True) if b)
+def _shapes(request: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(() if isinstance(value, bytes) else np.shape(value) for value in request.values())
 
 
-def _rows(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
-    lines = []
-    for *texts, number in zip(*(answer[name] for name in shown.outputs), strict=True):
-        if text := next(filter(None, texts), ""):
-            lines.append(f"{text} {number:.{shown.digits}f}")
-    return "; ".join(lines)
+def _shortened(item: Any) -> str:
+    if isinstance(item, np.ndarray):
+        return f"an array of {item.dtype} with the shape {item.shape}"
+    shown = str(item) if isinstance(item, (str, Path)) else repr(item)
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
 
 
-def _as_text(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
-    return " ".join(str(answer[name]) for name in shown.outputs)
-
-
-def _values(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
-    return ", ".join(f"{name} {_plain(value)}" for name, value in answer.items())
-
-
-def _plain(value: Any) -> str:
-    array = np.atleast_1d(value)
-    return " ".join(f"{v:.4g}" if isinstance(v, (float, np.floating)) else str(v) for v in array.ravel())
-
-
-_SHOWN = {"labels": _labels, "pairs": _pairs, "rows": _rows, "text": _as_text, "values": _values}
-"""The ways to print an output; see `zoo.tasks.Shown`."""
+_LONGEST_SHOWN = 200
 
 
 def _row(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .config import TrainConfig as TrainConfig
 from .cross_validation import cross_validate as cross_validate
 from .errors import UsageError as UsageError
 from .evaluation import evaluate as evaluate
+from .export import load as load
 from .models.applications import build_mobilenet_v2_model as build_mobilenet_v2_model
 from .models.applications import build_resnet50_model as build_resnet50_model
 from .models.applications import build_vgg16_model as build_vgg16_model
@@ -42,6 +43,7 @@ from .models.rnn import build_rnn_model as build_rnn_model
 from .models.seq2seq_rnn import build_seq2seq_rnn_model as build_seq2seq_rnn_model
 from .models.seq2seq_transformer import build_seq2seq_transformer_model as build_seq2seq_transformer_model
 from .models.transformer import build_transformer_model as build_transformer_model
+from .pipeline import open_run as open_run
 from .pipeline import run as run
 from .plugins import list_plugins as list_plugins
 from .plugins import load_plugin as load_plugin

@@ -17,6 +17,7 @@ import numpy as np
 from zoo import storage
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
+from zoo.tasks import REQUEST_KINDS
 
 FILE = "/path/to/image.png"
 """Placeholder for a file of the user, for inputs that take the bytes of a whole file."""
@@ -27,7 +28,12 @@ _C_TYPES = {"float32": "TF_FLOAT", "int32": "TF_INT32", "int64": "TF_INT64"}
 _TEMPLATE = Path(__file__).parent / "request.c"
 
 Specs = Mapping[str, Mapping[str, Any]]
-"""The inputs of a signature by name, as zoo.json describes them: dtype, shape, and kind, one of `zoo.tasks.KINDS`."""
+"""The inputs of a signature by name, as zoo.json describes them: dtype, shape, and kind, one of `zoo.tasks.REQUEST_KINDS`."""
+
+
+def _is_bytes(spec: Mapping[str, Any]) -> bool:
+    """Whether an input takes the bytes of a whole file."""
+    return REQUEST_KINDS.get(spec["kind"]).is_bytes
 
 
 def tensor_names(directory: Path, signature: str = "serving_default") -> dict[str, dict[str, tuple[str, int]]]:
@@ -62,7 +68,7 @@ def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
     arguments = []
     for key, spec in specs.items():
         value = _example(golden.get(key), spec)
-        if spec["kind"] == "file":
+        if _is_bytes(spec):
             arguments.append(f'{key}=tf.constant([open("{FILE}", "rb").read()])')
         elif spec["dtype"] == "string":
             shown = json.dumps(value or [""], ensure_ascii=False)
@@ -85,10 +91,10 @@ def rest_request(signature: str, specs: Specs, golden: Mapping[str, np.ndarray],
         value = _example(golden.get(key), spec)
         if value is None or not spec["shape"]:
             return None
-        row[key] = {"b64": "%s"} if spec["kind"] == "file" else value[0]
+        row[key] = {"b64": "%s"} if _is_bytes(spec) else value[0]
     instance = row if len(row) > 1 else next(iter(row.values()))
     body = json.dumps({"signature_name": signature, "instances": [instance]}, ensure_ascii=False)
-    files = sum(spec["kind"] == "file" for spec in specs.values())
+    files = sum(_is_bytes(spec) for spec in specs.values())
     if not files:
         return f"curl -d {shlex.quote(body)} {url}"
     # Through a pipe, because a command line is too short for an image file.
@@ -108,7 +114,7 @@ def c_program(directory: Path) -> str:
     specs = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")["signatures"]["serving_default"]
     names, made = tensor_names(directory), []
     for i, (key, spec) in enumerate(specs["inputs"].items()):
-        if spec["kind"] == "file":
+        if _is_bytes(spec):
             made.append(f"values[{i}] = file_tensor(next(argc, argv, &at));")
         elif spec["dtype"] == "string":
             made.append(f"values[{i}] = text_tensor(next(argc, argv, &at));")
@@ -141,7 +147,7 @@ def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
     words = []
     for key, spec in specs.items():
         value = _example(golden.get(key), spec)
-        if spec["kind"] == "file":
+        if _is_bytes(spec):
             words.append(FILE)
         elif spec["dtype"] == "string":
             words.append(str((value or [""])[0]))
@@ -153,7 +159,7 @@ def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
 
 
 def _argument(key: str, spec: Mapping[str, Any]) -> str:
-    if spec["kind"] == "file":
+    if _is_bytes(spec):
         return "FILE"
     return key.upper() if spec["dtype"] == "string" else f"NUMBER_OF_{key.upper()}..."
 

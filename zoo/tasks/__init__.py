@@ -15,13 +15,23 @@ from zoo.tasks.contract import (
     named_outputs,
     output_names,
 )
+from zoo.tasks.kinds import (
+    ANSWER_KINDS,
+    REQUEST_KINDS,
+    RequestKind,
+    register_answer_kind,
+    register_request_kind,
+)
 from zoo.tasks.registry import get_task, list_tasks, register_task
 
 __all__ = [
+    "ANSWER_KINDS",
+    "REQUEST_KINDS",
     "Compared",
     "Measure",
     "Objective",
     "Request",
+    "RequestKind",
     "Served",
     "Shown",
     "Signature",
@@ -33,5 +43,7 @@ __all__ = [
     "model_input",
     "named_outputs",
     "output_names",
+    "register_answer_kind",
+    "register_request_kind",
     "register_task",
 ]

@@ -12,25 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import UsageError, did_you_mean
+from zoo.errors import UsageError
+from zoo.tasks.kinds import ANSWER_KINDS, REQUEST_KINDS
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
     from zoo.scores import Score
-
-KINDS: Mapping[str, str] = MappingProxyType(
-    {"file": "FILE", "text": '"a text"', "id": "ID", "series": "FILE.csv", "number": "NUMBER"}
-)
-"""The kinds of request, and the placeholder of each on a command line.
-
-file: the bytes of a whole file; text: UTF-8; id: a string that is looked up unchanged; series: numbers, one row per step;
-number: numbers of any shape, for requests from programs.
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +30,7 @@ class Request:
 
     Attributes:
         name: the input's name.
-        kind: one of `KINDS`, which determines how clients read and encode it.
+        kind: the name of a `RequestKind`, which determines how clients read and encode it.
         dtype: string, float32, int32 or int64.
         shape: shape of one example, None for a size that varies; () for a string.
         description: its content, for the model card.
@@ -47,7 +38,7 @@ class Request:
             `time` and `sequence`; empty if they have no names.
 
     Raises:
-        ValueError: the kind is unknown.
+        UsageError: the kind is unknown.
 
     Example:
         >>> Request("text", "text", "string", (), "UTF-8").typed
@@ -62,8 +53,7 @@ class Request:
     columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"Request {self.name!r} has the kind {self.kind!r}. {did_you_mean(self.kind, KINDS)}")
+        REQUEST_KINDS.get(self.kind)
 
     @property
     def spec(self) -> tf.TensorSpec:
@@ -75,7 +65,7 @@ class Request:
     @property
     def typed(self) -> str:
         """The placeholder of the request in a printed command line."""
-        return KINDS[self.kind]
+        return REQUEST_KINDS.get(self.kind).placeholder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +75,8 @@ class Shown:
     Attributes:
         kind: `values`: every output; `labels`: the best labels of one output of probabilities; `pairs`: two outputs of the
             same length as one/other, without pairs whose second part is empty; `rows`: outputs of the same length, in each
-            row the first non-empty text and the last output, a number; `text`: one output unchanged.
+            row the first non-empty text and the last output, a number; `text`: one output unchanged; or the name of a
+            kind that `register_answer_kind` added.
         outputs: names of the outputs to print.
         digits: number of decimals.
     """
@@ -93,6 +84,15 @@ class Shown:
     kind: str = "values"
     outputs: tuple[str, ...] = ()
     digits: int = 4
+
+    def format(self, answer: Mapping[str, Any], labels: Sequence[str], top: int = 1) -> str:
+        """Returns the outputs for one example in one line; `top` is the number of labels.
+
+        Example:
+            >>> Shown("labels", ("p",)).format({"p": np.array([0.1, 0.9])}, ["no", "yes"])
+            'yes 0.9000'
+        """
+        return ANSWER_KINDS.get(self.kind)(answer, self, labels, top)
 
 
 @dataclasses.dataclass(frozen=True)

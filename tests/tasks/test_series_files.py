@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.export.series_files import read_series
+from zoo.tasks.series_files import read_series
 
 COLUMNS = {"series": ["sold", "price"], "time": "day", "sequence": "shop"}
 EXPECTED = np.float32([[1, 10], [2, 20], [np.nan, 30]])
@@ -36,7 +36,7 @@ def test_columns_are_found_by_name(tmp_path, content):
             "day,sold,price\n2024-01-02,1,2\n2024-01-01,1,2\n",
             r"rows are not in the order of day. Put the oldest",
         ),
-        ("day,sold,price\n9,1,2\n10,1,2\n3,1,2\n", r"rows are not in the order of day. Sort them"),
+        ("day,sold,price\n9,1,2\n10,1,2\n3,1,2\n", r"rows are not in the order of day. Put the oldest"),
         ("shop,sold,price\na,1,2\nb,1,2\n", r"has 2 sequences in shop; expected one. Pass a file for each of them"),
         ("sold,price\n1,many\n", r"Cannot read .*Pass a CSV file with one row of numbers per step"),
     ],

@@ -1,0 +1,49 @@
+"""The ways to print outputs that come with this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.tasks.kinds import register_answer_kind
+
+if TYPE_CHECKING:
+    from zoo.tasks.contract import Shown
+
+
+def _labels(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    probabilities = answer[shown.outputs[0]]
+    best = probabilities.argsort()[::-1][:top]
+    return ", ".join(f"{labels[i]} {probabilities[i]:.{shown.digits}f}" for i in best)
+
+
+def _pairs(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    first, second = (answer[name] for name in shown.outputs)
+    return " ".join(f"{a}/{b}" for a, b in zip(first, second, strict=True) if b)
+
+
+def _rows(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    lines = []
+    for *texts, number in zip(*(answer[name] for name in shown.outputs), strict=True):
+        if text := next(filter(None, texts), ""):
+            lines.append(f"{text} {number:.{shown.digits}f}")
+    return "; ".join(lines)
+
+
+def _text(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    return " ".join(str(answer[name]) for name in shown.outputs)
+
+
+def _values(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in answer.items())
+
+
+def _plain(value: Any) -> str:
+    array = np.atleast_1d(value)
+    return " ".join(f"{v:.4g}" if isinstance(v, (float, np.floating)) else str(v) for v in array.ravel())
+
+
+for _name, _format in {"labels": _labels, "pairs": _pairs, "rows": _rows, "text": _text, "values": _values}.items():
+    register_answer_kind(_name, _format)

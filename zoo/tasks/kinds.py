@@ -1,0 +1,66 @@
+"""The kinds of raw inputs and of printed outputs. Clients, the command line and the model card read them here."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from zoo.registries import Registry
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestKind:
+    """A kind of raw input: how people and programs pass it.
+
+    Attributes:
+        placeholder: the input in a printed command line, such as FILE.
+        description: what it holds.
+        is_path: whether a command line takes the path of a file.
+        is_bytes: whether it holds bytes that are no text, which JSON needs in base64.
+        read: makes the value of one example of a file's path, and of the input's entry in zoo.json; None if the value is
+            passed itself, as text or numbers.
+    """
+
+    placeholder: str
+    description: str
+    is_path: bool = False
+    is_bytes: bool = False
+    read: Callable[[Any, Mapping[str, Any]], Any] | None = None
+
+
+Format = Callable[[Mapping[str, Any], Any, Sequence[str], int], str]
+"""Prints the outputs for one example in one line: from the outputs by name, the signature's `Shown`, the class names, and
+the number of labels to print."""
+
+REQUEST_KINDS: Registry[RequestKind] = Registry("kind of request", "zoo.tasks.request_kinds")
+ANSWER_KINDS: Registry[Format] = Registry("kind of answer", "zoo.tasks.answer_kinds")
+
+
+def register_request_kind(name: str, kind: RequestKind) -> None:
+    """Registers a kind of raw input.
+
+    Raises:
+        ValueError: another module has registered the name.
+
+    Example:
+        >>> register_request_kind("audio", RequestKind("FILE.wav", "a WAV file", is_path=True, is_bytes=True, read=read))
+    """
+    REQUEST_KINDS.add(name, kind, _caller())
+
+
+def register_answer_kind(name: str, formatted: Format) -> None:
+    """Registers a way to print outputs, for `Shown`.
+
+    Raises:
+        ValueError: another module has registered the name.
+
+    Example:
+        >>> register_answer_kind("boxes", lambda answer, shown, labels, top: str(answer["boxes"].tolist()))
+    """
+    ANSWER_KINDS.add(name, formatted, _caller())
+
+
+def _caller() -> str:
+    return str(sys._getframe(2).f_globals.get("__name__", "__main__"))

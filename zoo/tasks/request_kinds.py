@@ -1,0 +1,36 @@
+"""The kinds of raw inputs that come with this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo import storage
+from zoo.errors import UsageError
+from zoo.tasks.kinds import RequestKind, register_request_kind
+from zoo.tasks.series_files import read_series
+
+_LARGEST_FILE = 1 << 30
+"""Maximum bytes of a file."""
+
+
+def _read_file(file: Any, entry: Mapping[str, Any]) -> bytes:
+    try:
+        return storage.read_bytes(Path(file), _LARGEST_FILE)
+    except OSError as error:
+        raise UsageError(f"Cannot read {file}: {error.strerror}. Pass a file.") from error
+
+
+def _read_series(file: Any, entry: Mapping[str, Any]) -> Any:
+    return read_series(Path(file), entry.get("columns", {}))
+
+
+for _name, _kind in {
+    "file": RequestKind("FILE", "the bytes of a whole file", is_path=True, is_bytes=True, read=_read_file),
+    "id": RequestKind("ID", "a string that is looked up unchanged"),
+    "number": RequestKind("NUMBER", "numbers of any shape, for requests from programs"),
+    "series": RequestKind("FILE.csv", "numbers, one row per step", is_path=True, read=_read_series),
+    "text": RequestKind('"a text"', "text in UTF-8"),
+}.items():
+    register_request_kind(_name, _kind)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo import checkpoints, registry, tasks
+from zoo.datasets import display
 from zoo.datasets.arguments import complete_arguments
 from zoo.datasets.interface import Interface
 from zoo.datasets.prepared import Prepared
@@ -15,7 +16,7 @@ from zoo.datasets.raw import RawData
 from zoo.errors import UsageError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Data(RawData):
     """A loaded data set; see `RawData` for its attributes.
 
@@ -23,6 +24,12 @@ class Data(RawData):
         >>> zoo.datasets.load("digits").prepare("cnn").num_examples("train")
         1293
     """
+
+    def __repr__(self) -> str:
+        return display.as_text(self)
+
+    def _repr_html_(self) -> str:
+        return display.as_html(self)
 
     def prepare(self, model: str, /, **arguments: Any) -> Prepared:
         """Creates the preprocessor for a model, fits it on the training split, and completes the builder's arguments.

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import registry, tasks
+from zoo.datasets import display
 from zoo.datasets.batches import plain
 from zoo.datasets.fingerprint import Fingerprint
 from zoo.datasets.interface import Interface, described, needed_plugins
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from zoo.resident import Resident
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Prepared:
     """Data prepared for one model. The trainer, the evaluator and the exporter take it.
 
@@ -48,6 +49,14 @@ class Prepared:
     requested: dict[str, Any]
     arguments: dict[str, Any]
     changed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {shape}" for name, shape in self.preprocessor.input_shapes.items())
+        return f"{display.as_text(self.data)}\nPrepared for {self.model} by {self.preprocessor.kind}: {shapes}"
+
+    def _repr_html_(self) -> str:
+        shapes = [[name, str(shape)] for name, shape in self.preprocessor.input_shapes.items()]
+        return display.as_html(self.data) + display.table([f"input of {self.model}", "shape"], shapes)
 
     @property
     def objective(self) -> tasks.Objective:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.training.cluster import Workers
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class RunResult:
     """The result of a run.
 
@@ -42,8 +42,18 @@ class RunResult:
     saved_model: Path | None
     verification: Verification | None
     request: str = ""
-    model: keras.Model = dataclasses.field(default=None, repr=False)
-    prepared: Prepared | None = dataclasses.field(default=None, repr=False)
+    model: keras.Model = None
+    prepared: Prepared | None = None
+
+    def __repr__(self) -> str:
+        from zoo import run_display
+
+        return run_display.as_text(self)
+
+    def _repr_html_(self) -> str:
+        from zoo import run_display
+
+        return run_display.as_html(self)
 
     @property
     def plots(self) -> dict[str, Path]:

@@ -208,6 +208,8 @@ def test_a_run_from_arrays_equals_the_run_from_files(tmp_path):
             "mlp", (train[0] // 2, train[1]), validation=validation, test=test, run_directory=tmp_path / "b", **settings
         )
     assert set(from_arrays.plots) >= {"history", "confusion_matrix"}
+    assert repr(from_arrays).splitlines()[0] == f"Run in {tmp_path / 'b'}, 1 epochs"
+    assert from_arrays._repr_html_().count("<img") == len(from_arrays.plots)
     assert isinstance(
         from_arrays.prepared.preprocessor.serve({"image_bytes": tf.constant([(tmp_path / "3.png").read_bytes()])}),
         tuple,

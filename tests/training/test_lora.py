@@ -106,6 +106,23 @@ def test_lora_keeps_the_compiled_optimizer():
     assert (arrays(model)["body/bias"] != after["body/bias"]).any()
 
 
+def test_the_matrices_of_a_float64_model_are_float64():
+    seen = []
+
+    class Types(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            seen.append({v.name: v.dtype for v in self.model.trainable_variables})
+
+    x = np.random.default_rng(0).normal(size=(8, 4))
+    inputs = keras.Input((4,), dtype="float64")
+    body = keras.layers.Dense(6, dtype="float64", name="body")
+    model = keras.Model(inputs, keras.layers.Dense(1, dtype="float64")(body(inputs)))
+    model.compile("sgd", "mse")
+    zoo.train(model, (x, x[:, :1]), zoo.TrainConfig(epochs=1, lora_rank=2), callbacks=[Types()], verbose=0)
+    assert {*seen[0].values()} == {"float64"} and "lora_kernel_a" in seen[0]
+    assert "add_weight" not in vars(body) and body.kernel.dtype == "float64"
+
+
 REPLICAS = """
 import json, sys
 import keras, numpy as np

@@ -156,3 +156,26 @@ def test_the_code_of_a_custom_loss_belongs_to_a_model():
 
     found = [described(layers.Dense(4), loss=scaled(factor))["compiled"]["code"] for factor in (1.0, 1.0, 2.0)]
     assert found[0] == found[1] != found[2]
+
+
+def test_a_rejected_resume_names_the_one_setting_that_differs(tmp_path):
+    for rate in (0.125, 0.25):
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+        model.compile(keras.optimizers.SGD(rate), "mse")
+        if rate == 0.125:
+            zoo.train(model, (X, np.eye(3)[Y]), CONFIG, run_directory=tmp_path / "run", verbose=0)
+    with pytest.raises(
+        zoo.UsageError, match=r"run with model.compiled.optimizer.learning_rate=0.125; this one has 0.25."
+    ):
+        zoo.train(model, (X, np.eye(3)[Y]), CONFIG, run_directory=tmp_path / "run", verbose=0)
+
+
+def test_many_runs_in_a_process_do_not_warn_of_tracing(caplog):
+    """TensorFlow counts the traces of functions with the same code together; it warns at the fifth of ten calls."""
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        for _ in range(4):
+            model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+            model.compile("sgd", "mse")
+            config = zoo.TrainConfig(epochs=1, batch_size=7)  # the smaller last batch is traced too
+            zoo.train(model, (X, np.eye(3)[Y]), config, validation=(X, np.eye(3)[Y]), verbose=0)
+    assert "retracing" not in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from zoo.errors import UsageError
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
+from zoo.kernels import traced
 from zoo.tasks import call_model
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     preprocessor: Any = data.preprocessor
 
     # Batch by batch, because the scores of all tokens at all masks of a split would not fit into memory.
-    @tf.function(reduce_retracing=True, autograph=False)
+    @functools.partial(traced, autograph=False)
     def predicted(inputs: Mapping[str, tf.Tensor], pieces: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         probabilities = data.task.prediction(call_model(model, inputs))["probabilities"]
         return tf.gather(probabilities, pieces, axis=-1, batch_dims=2), tf.argmax(probabilities, axis=-1)

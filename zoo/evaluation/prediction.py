@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
+from zoo.kernels import traced
 from zoo.tasks import call_model
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def predict_split(model: keras.Model, data: Prepared, split: str, batch_size: in
     longest, with weight 0."""
 
     # Traced with a dynamic batch, because Keras's evaluation of a fixed batch counts a phantom batch.
-    @tf.function(reduce_retracing=True, autograph=False)
+    @functools.partial(traced, autograph=False)
     def forward(inputs: Mapping[str, tf.Tensor]) -> Any:
         return data.task.prediction(call_model(model, inputs))
 

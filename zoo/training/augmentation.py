@@ -22,6 +22,7 @@ import tensorflow as tf
 from zoo.config_checks import AUGMENTATIONS as NAMES
 from zoo.config_checks import MIXING, augmentations
 from zoo.errors import UsageError
+from zoo.kernels import traced
 
 _MIXUP_ALPHA = 0.2  # what the paper took for ImageNet
 _OPERATIONS_PER_IMAGE = 2
@@ -192,7 +193,7 @@ def _change_batch(names: tuple[str, ...], shape: tuple[int, int, int], num_class
         changes = [(NAMES.index(name), makers[name](*shape)) for name in names if name in makers]
         mixers = [_MIXERS[name]() for name in names if name in MIXING]
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    @functools.partial(traced, autograph=False)
     def change(inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None, key: tf.Tensor) -> Any:
         with _single_precision():
             images = tf.cast(inputs, tf.float32)

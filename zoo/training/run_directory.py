@@ -286,7 +286,17 @@ def _reject_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapp
             # A warm-up that is a fraction of the run is another one in a longer run.
             if longer and new.get("schedule") == "constant" and not new.get("warmup_fraction"):
                 continue
+            where, before, now = _first_difference(f"{section}.{key}", old.get(key), new.get(key))
             raise UsageError(
-                f"{path} holds a run with {section}.{key}={old.get(key)!r}; this one has {new.get(key)!r}. Pass another "
+                f"{path} holds a run with {where}={before!r}; this one has {now!r}. Pass another "
                 "--run_directory, the same settings to resume, or --overwrite to start again."
             )
+
+
+def _first_difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """Returns the name and the two values of the first setting in which two values differ, which may be dicts of dicts."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}, key=str):
+            if old.get(key) != new.get(key):
+                return _first_difference(f"{name}.{key}", old.get(key), new.get(key))
+    return name, old, new

@@ -5,7 +5,8 @@ Source: Hu et al., LoRA: low-rank adaptation of large language models, ICLR 2022
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -69,7 +70,7 @@ class Lora(Adaptation):
                 )
             seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
             layer._trainable = True  # else Keras makes what it adds untrainable
-            with self.model.distribute_strategy.scope():
+            with self.model.distribute_strategy.scope(), _as_precise(layer):
                 layer.enable_lora(rank, a_initializer=keras.initializers.HeUniform(seed=seed))
             self._adapted.append(layer)
 
@@ -82,6 +83,20 @@ class Lora(Adaptation):
         for layer in self._adapted:
             _merge(layer)
         self._before.restore()
+
+
+@contextlib.contextmanager
+def _as_precise(layer: keras.layers.Layer) -> Iterator[None]:
+    """Lets the matrices of a float64 layer be float64 too, where Keras makes them float32."""
+    if layer.variable_dtype != "float64":
+        yield
+        return
+    add_weight = layer.add_weight
+    object.__setattr__(layer, "add_weight", lambda **options: add_weight(**{**options, "dtype": "float64"}))
+    try:
+        yield
+    finally:
+        object.__delattr__(layer, "add_weight")
 
 
 def _adaptable(

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, one_line
 from zoo.training.data.user_structure import format_shape
 
 
@@ -47,7 +47,7 @@ def as_dataset(data: Any, prefix: str) -> Any:
         if part.ndim == 0 or part.dtype.kind not in "biufSU":
             raise UsageError(
                 f"The {prefix}data yields {part.dtype} of shape {format_shape(part.shape)}; expected batches of numbers, "
-                "(x, y) or (x, y, sample_weight). Collate the examples to arrays."
+                "(x, y) or (x, y, sample_weight). Pass arrays of several examples."
             )
     specs = tf.nest.map_structure(lambda part: tf.TensorSpec([None, *part.shape[1:]], part.dtype), like)
 
@@ -74,7 +74,7 @@ def own_errors() -> Iterator[None]:
         found = re.search(r"UsageError: (.*)", str(error))
         if found is None:
             raise
-        raise UsageError(found[1]) from error
+        raise UsageError(f"{found[1]} Correct what the loader or the function yields.") from error
 
 
 def _start_of(data: Any) -> Callable[[], Iterator[Any]] | None:
@@ -129,7 +129,8 @@ def build_from(model: Any, data: Any) -> None:
             model(x)
     except (ValueError, TypeError, AttributeError, tf.errors.OpError) as error:
         raise UsageError(
-            f"The model {model.name!r} cannot be built on the data: {str(error)[:200]} Pass a model that begins with keras.Input."
+            f"The model {model.name!r} cannot be built on the data: {one_line(error, 200)} Pass a model that begins with "
+            "keras.Input."
         ) from error
 
 

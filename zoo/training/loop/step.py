@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from zoo.config import TrainConfig
 from zoo.config_checks import MIXING
-from zoo.kernels import without_cudnn
+from zoo.kernels import traced, without_cudnn
 from zoo.tasks import call_model
 from zoo.training.objective import ModelObjective
 from zoo.training.optimizers import Update
@@ -76,7 +76,7 @@ class Steps:
         replica_step = _unconverted(self.model, self._train_step, jit_compile)
         dtype = keras.config.floatx()
 
-        @tf.function(reduce_retracing=True)
+        @traced
         def run(iterator: Any, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             done, loss = tf.constant(0, tf.int32), tf.constant(0, dtype)
             while done < count and tf.math.is_finite(loss):
@@ -90,7 +90,7 @@ class Steps:
     def _trace_test(self, jit_compile: bool) -> Any:
         replica_step = _unconverted(self.model, self._test_step, jit_compile)
 
-        @tf.function(reduce_retracing=True)
+        @traced
         def run(iterator: Any, count: tf.Tensor) -> None:
             # To the end whatever the loss: each worker sees its own part of it only, and none may leave the others.
             for _ in tf.range(count):
@@ -107,7 +107,7 @@ class Steps:
         def batch_of(columns: Any, rows: tf.Tensor) -> tuple[Any, ...]:
             return finish(*_gathered(columns, rows))
 
-        @tf.function(reduce_retracing=True)
+        @traced
         def run(columns: Any, order: tf.Tensor, first: tf.Tensor, count: tf.Tensor, size: int) -> Any:
             done, loss = tf.constant(0, tf.int32), tf.constant(0, dtype)
             while done < count and tf.math.is_finite(loss):

@@ -48,8 +48,13 @@ def load(
     manual_dir: str | None = None,
     memory_limit: int = 2 << 30,
     columns: dict[str, str | int | list[str | int]] | None = None,
+    header: bool | None = None,
+    validation: str | None = None,
+    test: str | None = None,
     window: int | None = None,
     horizon: int | None = None,
+    season: int | None = None,
+    skip_broken: bool | None = None,
     folds: int | None = None,
     fold: int | None = None,
     task: str | None = None,
@@ -77,8 +82,14 @@ def load(
         memory_limit: Maximum bytes that the model inputs of one split take in memory. A larger split is read as a stream.
         columns: Column or columns of a CSV file for every key, such as {"text": "message", "label": "kind"}, by name or
             by number from 0. Null if the columns are named like the keys.
+        header: Whether the first line of a CSV file names its columns. If false, pass numbers as columns.
+        validation: CSV file with the same columns, from the folder of the first, which is the validation split.
+        test: CSV file with the same columns, from the folder of the first, which is the test split.
         window: Steps of history for a forecast. Null uses the data set's default.
         horizon: Steps to forecast. Null uses the data set's default.
+        season: Steps after which a series in a CSV file repeats itself, such as 24 for hours; 1 for the last value. Null
+            takes the number whose naive forecast has the smallest error in the training split.
+        skip_broken: Whether image files that cannot be read are left out, and their names printed.
         folds: Joins the splits and divides all examples into this many folds. One fold is the test split.
         fold: Number of the fold that is the test split, from 0.
         task: Task to use, for a data set that serves several. Null lets the model decide.
@@ -105,7 +116,17 @@ def load(
         data_dir=data_dir,
         manual_dir=manual_dir,
         memory_limit=memory_limit,
-        options={"columns": columns, "window": window, "horizon": horizon, **options},
+        options={
+            "columns": columns,
+            "header": header,
+            "validation": validation,
+            "test": test,
+            "window": window,
+            "horizon": horizon,
+            "season": season,
+            "skip_broken": skip_broken,
+            **options,
+        },
         folds=folds,
         fold=fold,
         task=task,

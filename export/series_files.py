@@ -83,7 +83,7 @@ def _channels(file: Path, table: pd.DataFrame, columns: Mapping[str, Any]) -> pd
             f"{file} has {table[sequence].nunique()} sequences in {sequence}; expected one. Pass a file for each of them."
         )
     if columns.get("time") in header and _runs_backwards(table[columns["time"]]):
-        raise UsageError(f"{file}: the rows are not in the order of {columns['time']}. Sort them, the oldest first.")
+        raise UsageError(f"{file}: the rows are not in the order of {columns['time']}. Put the oldest first.")
     return table[list(names)]
 
 

@@ -32,8 +32,8 @@ def test_columns_are_found_by_name(tmp_path, content):
     [
         ("sold,prize\n1,2\n", r"0 columns named 'price'; expected sold, price once each. Did you mean 'prize'\?"),
         ("1,2,3\n", r"has 3 columns and no header; expected sold, price. Add a line with the names"),
-        ("day,sold,price\n2024-01-02,1,2\n2024-01-01,1,2\n", r"rows are not in the order of day. Sort them, the oldest"),
-        ("day,sold,price\n9,1,2\n10,1,2\n3,1,2\n", r"rows are not in the order of day. Sort them"),
+        ("day,sold,price\n2024-01-02,1,2\n2024-01-01,1,2\n", r"rows are not in the order of day. Put the oldest first"),
+        ("day,sold,price\n9,1,2\n10,1,2\n3,1,2\n", r"rows are not in the order of day. Put the oldest"),
         ("shop,sold,price\na,1,2\nb,1,2\n", r"has 2 sequences in shop; expected one. Pass a file for each of them"),
         ("sold,price\n1,many\n", r"Cannot read .*Pass a CSV file with one row of numbers per step"),
     ],

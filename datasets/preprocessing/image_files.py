@@ -4,6 +4,7 @@ pixels would be wrong, are rejected before decoding."""
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 import tensorflow as tf
@@ -23,6 +24,7 @@ _DARKEST_DEEP = 2**12
 """The brightest level of a PNG of 16 bits per channel must reach this, unless all are 0."""
 
 _GIF_HEADER = 13
+_TRACING = threading.Lock()
 
 
 def examined(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -104,9 +106,14 @@ def check(content: bytes) -> tuple[tuple[int, ...], str]:
         return (), one_line(ValueError(sentence), 120)
 
 
-@functools.cache
 def _traced(look: Any) -> Any:
-    return tf.function(look, input_signature=[tf.TensorSpec([], tf.string)])
+    with _TRACING:  # threads that check files would each trace it
+        return _trace(look)
+
+
+@functools.cache
+def _trace(look: Any) -> Any:
+    return tf.function(look, input_signature=[tf.TensorSpec([], tf.string)]).get_concrete_function()
 
 
 def _magic(contents: tf.Tensor) -> tf.Tensor:

@@ -329,16 +329,15 @@ def test_invalid_files_are_rejected(served, kind):
     assert re.search(message, said), said
 
 
-def test_training_decodes_what_serving_decodes():
-    preprocessor = ImagePreprocessor(HEIGHT, WIDTH, 3)
-    decode = image_files.decoder()
-    serve = tf.function(lambda contents: preprocessor.serve({"image_bytes": contents})[0]["image"])
-    served = serve(texts(*(content for content, _, _ in ANSWERED.values())))
-    for answered, (kind, (content, levels, _)) in zip(served, ANSWERED.items(), strict=True):
-        image = decode(tf.constant(content))
-        assert image_files.check(content) == (image.shape, ""), kind
-        assert image.shape[:2] == levels.shape[:2], kind
-        np.testing.assert_array_equal(preprocessor(image[tf.newaxis])[0], answered, err_msg=kind)
+def test_training_decodes_what_serving_decodes(served):
+    image, preprocessor, decode = served("image"), ImagePreprocessor(HEIGHT, WIDTH, 3), image_files.decoder()
+    for kind, (content, levels, _) in ANSWERED.items():
+        decoded = decode(tf.constant(content))
+        assert image_files.check(content) == (decoded.shape, ""), kind
+        assert decoded.shape[:2] == levels.shape[:2], kind
+        expected = image.answer("predict", {"image": preprocessor(decoded[tf.newaxis])})["probabilities"]
+        got = image.answer("serving_default", {"image_bytes": texts(content)})["probabilities"]
+        np.testing.assert_array_equal(got, expected, err_msg=kind)
     for kind, (content, message) in REFUSED.items():
         shape, fault = image_files.check(content)
         assert shape == (), kind

@@ -1,4 +1,4 @@
-"""`zoo benchmark training`, `serving` and `tokenization`: measure next to other frameworks."""
+"""`zoo benchmark training`, `serving`, `tokenization` and `requests`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "training": "examples per second in training, compared with Keras and PyTorch",
     "serving": "milliseconds per call of a SavedModel, compared with other runtimes",
     "tokenization": "texts per second of the tokenizer in the graph, compared with the tokenizers library",
+    "requests": "seconds and memory of requests that are made to be expensive",
 }
 
 

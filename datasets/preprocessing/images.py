@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,8 @@ from zoo.tasks import Request
 if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Batch, Tensors
     from zoo.datasets.raw import RawData
+
+_MOST_VALUES = 2**28  # of all images of a request after resizing; they take a gibibyte
 
 _LARGE = 2**22
 """If an image has more pixels, fewer images are decoded in parallel: decoding takes about 40 bytes per pixel."""
@@ -183,7 +186,7 @@ class ImagePreprocessor:
             image = decode_examined(content)
             return self(tf.reshape(image, tf.concat([[1], tf.shape(image)], 0)))[0]
 
-        contents, pixels = examined(requests["image_bytes"])
+        contents, pixels = examined(self._few(requests["image_bytes"]))
         form = tf.TensorSpec(self.shape, tf.float32)
         images = tf.cond(
             tf.reduce_all(pixels <= _LARGE),
@@ -191,6 +194,14 @@ class ImagePreprocessor:
             lambda: tf.map_fn(one, contents, fn_output_signature=form, parallel_iterations=2),
         )
         return {"image": images}, {"lengths": tf.fill([tf.shape(contents)[0]], self.height)}
+
+    def _few(self, contents: tf.Tensor) -> tf.Tensor:
+        """Rejects more images than fit in `_MOST_VALUES`: small files can become large arrays."""
+        most = max(1, _MOST_VALUES // math.prod(self.shape))
+        said = f" images; expected at most {most:,} in a request. Send fewer at once."
+        counted = tf.strings.join([tf.strings.as_string(tf.size(contents)), said])
+        with tf.control_dependencies([tf.debugging.Assert(tf.size(contents) <= most, [counted])]):
+            return tf.identity(contents)
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Encodes uint8 images as PNG, which is lossless."""

@@ -68,7 +68,8 @@ class TaggingPreprocessor(VocabularyPreprocessor):
     def limits(self) -> tuple[str, ...]:
         """How much of a sentence is used, and how unknown words are treated."""
         return (
-            f"Only the first {self.max_length:,} words of a sentence are used. The rest is silently ignored.",
+            f"Only the first {self.max_length:,} words of a sentence are used, and the first {LONGEST} bytes of a part "
+            "without spaces. The rest is silently ignored.",
             f"The model knows the {len(self.vocabulary):,} words and forms of `assets/{VOCABULARY_FILE}`, in the language of "
             "its data. An unknown word is represented by its form: capitals, digits, hyphens, last letters. No text is "
             "rejected.",
@@ -93,11 +94,12 @@ class TaggingPreprocessor(VocabularyPreprocessor):
 
     def numbers(self, words: tf.Tensor) -> tf.Tensor:
         """Turns words, string of any shape, into int32 of the same shape. No word gets the number of padding."""
-        words = _clean(words)
-        found = tf.fill(tf.shape(words), tf.constant(UNKNOWN, tf.int64))
-        for key in (words, tf.strings.lower(words, encoding="utf-8"), *forms(words)):
+        different, which = tf.unique(tf.reshape(words, [-1]))
+        clean = _clean(different)
+        found = tf.fill(tf.shape(clean), tf.constant(UNKNOWN, tf.int64))
+        for key in (clean, tf.strings.lower(clean, encoding="utf-8"), *forms(clean)):
             found = tf.where(found == UNKNOWN, self._table().lookup(key), found)
-        return tf.cast(found, tf.int32)
+        return tf.reshape(tf.gather(tf.cast(found, tf.int32), which), tf.shape(words))
 
     def encode(self, examples: Tensors) -> Batch:
         """Turns `tokens` and `tags` of a raw batch into `token_ids`, `tags` and their weights, each (batch, words).
@@ -123,7 +125,7 @@ class TaggingPreprocessor(VocabularyPreprocessor):
             raise UsageError(
                 f"A text batch is {texts.dtype.name} of shape {texts.shape}; expected string (batch,). Pass a list."
             )
-        found = tokenize(texts)[:, : self.max_length]
+        found = tokenize(texts, self.max_length)
         lengths = tf.cast(tf.maximum(found.row_lengths(), 1), tf.int32)
         tokens = found.to_tensor("", shape=[None, None])
         tokens = tf.pad(tokens, [[0, 0], [0, tf.maximum(1 - tf.shape(tokens)[1], 0)]])
@@ -273,24 +275,40 @@ _CUTS = (
 )
 
 
-def tokenize(texts: tf.Tensor) -> tf.RaggedTensor:
+LONGEST = 256
+"""Bytes of a part of a text without spaces that are read. The time for such a part grows with the square of its length."""
+
+
+def tokenize(texts: tf.Tensor, most: int) -> tf.RaggedTensor:
     """Splits English texts, string (batch,), into tokens, ragged string (batch, tokens), close to the UD treebanks' rules.
 
     Contractions are split (do n't). Runs of a punctuation mark, URLs, e-mail addresses, numbers, times and common
     abbreviations stay whole. Bytes that are not UTF-8 become U+FFFD.
 
+    Args:
+        texts: UTF-8.
+        most: maximum number of tokens of a text. The text beyond them is not read, nor is the end of a part without spaces
+            that has more than `LONGEST` bytes.
+
     Example:
-        >>> tokenize(tf.constant(["She can't pay $5.50..."])).to_list()
+        >>> tokenize(tf.constant(["She can't pay $5.50..."]), 99).to_list()
         [[b'She', b'ca', b"n't", b'pay', b'$', b'5.50', b'...']]
     """
     texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
     texts = tf.strings.regex_replace(texts, r"[\pZ\pC]+", " ")
+    # No token has a space, and every part between spaces has a token: more than `most` parts are never needed.
+    parts = tf.strings.split(texts, maxsplit=most)[:, :most]
+    parts = parts.with_flat_values(
+        tf.strings.unicode_transcode(
+            tf.strings.substr(parts.flat_values, 0, LONGEST), "UTF-8", "UTF-8", errors="ignore"
+        )
+    )
+    texts = tf.strings.reduce_join(parts, axis=1, separator=" ")
     texts = tf.strings.regex_replace(texts, _OTHER_SYMBOLS, r" \1 ")
-    rough = tf.strings.split(tf.strings.regex_replace(texts, f"({_TOKEN})", r" \1 "))
-    words = rough.flat_values
+    rough = tf.strings.split(tf.strings.regex_replace(texts, f"({_TOKEN})", r" \1 "))[:, :most]
+    words, which = tf.unique(rough.flat_values)
     for cut in _CUTS:
         words = tf.strings.regex_replace(words, cut, r"\1 \2", replace_global=False)
-    fine = tf.strings.split(words)
-    return tf.RaggedTensor.from_nested_row_splits(fine.flat_values, [rough.row_splits, fine.row_splits]).merge_dims(
-        1, 2
-    )
+    fine = tf.gather(tf.strings.split(words), which)
+    nested = tf.RaggedTensor.from_nested_row_splits(fine.flat_values, [rough.row_splits, fine.row_splits])
+    return nested.merge_dims(1, 2)[:, :most]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,14 +77,19 @@ def served_model(
     # Traced once for all signatures: decoding images takes more ops than many models have.
     serve = tf.function(preprocessor.serve, autograph=False)
     forward = tf.function(lambda inputs: functions["predict"](inputs, {}), autograph=False)
-    shared = {**functions, "predict": lambda inputs, extras: forward(inputs)}
+    whole = {**functions, "predict": lambda inputs, extras: forward(inputs)}
+    slices = _row_bytes(network) > _LARGE_ROW
+    shared = {**whole, "predict": lambda inputs, extras: in_slices(forward, inputs)} if slices else whole
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
         name: (
             checking(function),
             model_inputs(network) if function.takes is None else {key: raw[key] for key in function.takes},
             form,
         )
-        for name, function in signature_functions(task, preprocessor, shared, label, serve).items()
+        for name, function in {
+            **signature_functions(task, preprocessor, shared, label, serve),
+            "predict": signature_functions(task, preprocessor, whole, label)["predict"],  # converters take no loop
+        }.items()
     }
     if several and not form.is_like(forms.PORTABLE):
         portable = signature_functions(task, preprocessor, functions, label)["predict"]
@@ -94,6 +100,55 @@ def served_model(
             traced[name] = tf.function(function, autograph=False).get_concrete_function(**specs)
         way.check_ops(traced[name], name)
     return module, traced
+
+
+SLICE = 32
+"""Rows that a serving signature gives to a large model at once. A Transformer's intermediate results take megabytes a row."""
+_LARGE_ROW = (
+    1 << 16
+)  # bytes; for models with smaller results, slices would cost time on every call and save little memory
+_USUAL_STEPS = 128
+
+
+def _row_bytes(model: keras.Model) -> int:
+    """Returns the bytes of all layers' outputs for one example, with 128 steps if their number is not known."""
+    shapes = [tensor.shape[1:] for layer in model.layers for tensor in tf.nest.flatten(layer.output)]
+    return 4 * sum(math.prod(size or _USUAL_STEPS for size in shape) for shape in shapes)
+
+
+def in_slices(function: Callable[[Tensors], Tensors], inputs: Tensors) -> Tensors:
+    """Returns the outputs of a compiled function for a batch; a large batch is computed in slices, so that the memory that
+    it takes does not grow with the number of rows.
+
+    Args:
+        function: a `tf.function` from named inputs to named outputs, all of them batch first; an output has the same shape
+            for every row.
+        inputs: tensors, batch first.
+
+    Example:
+        >>> double = tf.function(lambda inputs: {"y": 2 * inputs["x"]})
+        >>> in_slices(double, {"x": tf.range(100)})["y"].shape
+        TensorShape([100])
+    """
+    rows = tf.shape(next(iter(inputs.values())))[0]
+    specs = {name: tf.TensorSpec((None, *value.shape[1:]), value.dtype) for name, value in inputs.items()}
+    outputs = function.get_concrete_function(specs).structured_outputs  # type: ignore[attr-defined]
+
+    def step(number: tf.Tensor, parts: dict[str, tf.TensorArray]) -> Any:
+        start = number * SLICE
+        found = function({name: value[start : start + SLICE] for name, value in inputs.items()})
+        return number + 1, {name: part.write(number, found[name]) for name, part in parts.items()}
+
+    def sliced() -> Tensors:
+        count = (rows + SLICE - 1) // SLICE
+        parts = {
+            name: tf.TensorArray(spec.dtype, count, infer_shape=False, element_shape=(None, *spec.shape[1:]))
+            for name, spec in outputs.items()
+        }
+        _, parts = tf.while_loop(lambda number, _: number < count, step, (0, parts), parallel_iterations=1)
+        return {name: part.concat() for name, part in parts.items()}
+
+    return tf.cond(rows <= SLICE, lambda: function(inputs), sliced)
 
 
 @dataclasses.dataclass(frozen=True)

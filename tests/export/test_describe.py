@@ -87,6 +87,13 @@ def test_the_command_prints_json(saved, capsys):
     assert json.loads(capsys.readouterr().out)["task"] == "text_classification"
 
 
+def test_the_cost_of_expensive_requests_is_measured(saved, capsys):
+    assert cli.main(["benchmark", "requests", str(saved), "--megabytes", "0.01"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 25 and lines[1].split()[:3] == ["1", "of", "words"]
+    assert all(float(line.split()[-2]) < 5 for line in lines[1:])
+
+
 def test_all_dangerous_ops_of_a_hostile_savedmodel_are_named(hostile):
     facts = describe(hostile).facts
     told = sorted(finding.split(" (node")[0] for finding in facts["dangerous"])

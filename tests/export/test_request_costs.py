@@ -1,0 +1,100 @@
+"""What a request may cost: numbers of tokens, pixels and rows that the graph computes are bounded or linear in its bytes."""
+
+from __future__ import annotations
+
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from zoo import tasks
+from zoo.datasets.preprocessing.images import ImagePreprocessor
+from zoo.errors import one_line
+from zoo.export.graph import signatures
+
+RECIPES = {  # a model and data for every task
+    "image_classification": ("mlp", "digits"),
+    "text_classification": ("transformer", "commands"),
+    "series_classification": ("lstm", "digit_rows"),
+    "forecasting": ("lstm", "seasons"),
+    "tagging": ("rnn", "tagged_commands"),
+    "translation": ("seq2seq_rnn", "number_words"),
+    "masked_language_modelling": ("bert_mlm", "command_lines"),
+    "recommendation": ("matrix_factorization", "tastes"),
+}
+UNITS = ("turn 7on ", "a-", "a@", "http://", "[MASK]", "!", "x", "e\u0301")
+BYTES = 2**16
+
+
+SLOW = ("image_classification", "series_classification")  # their preprocessors have tests of their own
+
+
+@pytest.fixture(scope="module", params=[pytest.param(t, marks=pytest.mark.slow) if t in SLOW else t for t in RECIPES])
+def served(request):
+    """The interface of a task, and a function from requests to the size of the largest result."""
+    model, data = RECIPES[request.param]
+    interface = zoo.datasets.load(data).prepare(model).interface
+    preprocessor = interface.preprocessor
+    function = tf.function(preprocessor.serve, autograph=False)
+
+    def largest(**requests):
+        return max(tf.size(part).numpy() for part in tf.nest.flatten(function(requests)))
+
+    return interface, largest
+
+
+def test_every_task_has_a_recipe():
+    assert set(RECIPES) == set(tasks.list_tasks())
+
+
+def test_texts_give_a_limited_number_of_tokens_in_linear_time(served):
+    interface, largest = served
+    preprocessor = interface.preprocessor
+    names = [name for name, request in preprocessor.requests.items() if request.kind == "text"]
+    if not names:
+        pytest.skip("takes no text")
+    most = max(preprocessor.input_shapes.values(), key=len)[0]
+    largest(**dict.fromkeys(names, tf.constant(["warm up"])))
+    for unit in UNITS:
+        text = unit.encode() * (BYTES // len(unit.encode()))
+        start = time.monotonic()
+        assert largest(**dict.fromkeys(names, tf.constant([text]))) <= most, unit
+        assert time.monotonic() - start < 1.5, f"{unit!r}: a time that grows with the square would be seconds"
+
+
+def test_results_grow_with_the_number_of_requests(served):
+    interface, largest = served
+    names = tasks.get_task(interface.task).signatures["serving_default"].takes(interface.preprocessor.requests)
+    one = {name: tf.constant(interface.examples.requests[name][:1].tolist()) for name in names}
+    sizes = [largest(**{k: tf.repeat(v, count, axis=0) for k, v in one.items()}) for count in (1, 16)]
+    assert sizes[1] <= 16 * sizes[0]
+
+
+def test_small_images_cannot_fill_the_memory():
+    preprocessor = ImagePreprocessor(1024, 1024, 3)
+    serve = tf.function(preprocessor.serve, autograph=False)
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        serve({"image_bytes": tf.constant(["not decoded"] * 100)})
+    assert one_line(error.value) == "100 images; expected at most 85 in a request. Send fewer at once."
+
+
+def test_large_batches_are_computed_in_slices():
+    rows = []
+    model = keras.Sequential([keras.Input((None, 4)), keras.layers.LSTM(3, return_sequences=True)])
+
+    def call(inputs):
+        tf.py_function(lambda size: rows.append(int(size)), [tf.shape(inputs["x"])[0]], [])
+        return {"y": model(inputs["x"]), "rank": tf.reduce_sum(inputs["x"], [1, 2])}
+
+    function = tf.function(call, autograph=False)
+    sliced = tf.function(lambda inputs: signatures.in_slices(function, inputs), autograph=False)
+    for count in (1, signatures.SLICE, signatures.SLICE + 1, 3 * signatures.SLICE):
+        inputs = {"x": tf.constant(np.random.default_rng(0).normal(size=(count, 5, 4)), tf.float32)}
+        rows.clear()
+        found = sliced(inputs)
+        assert max(rows) <= signatures.SLICE and sum(rows) == count
+        for name, expected in function(inputs).items():
+            np.testing.assert_allclose(found[name], expected, atol=1e-6)

@@ -60,13 +60,7 @@ def read_text(path: str | Path) -> str:
         OSError: it cannot be read.
         ValueError: it is a device or a pipe, larger, or not UTF-8.
     """
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8") as file:
-        found = os.stat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it is not a regular file")
-        if found.st_size > MOST_BYTES:
-            raise ValueError(f"it has {found.st_size:,} bytes, more than {MOST_BYTES:,}")
-        return file.read()
+    return read_bytes(path, MOST_BYTES).decode("utf-8")
 
 
 def read_json(path: str | Path) -> Any:
@@ -78,7 +72,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(read_text(path))
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise ValueError("It is nested too deeply. Replace it by the original file.") from error
 
 
 def read_bytes(path: str | Path, most: int) -> bytes:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import plugins, registry, storage
+from zoo import datasets, plugins, registry, storage
 from zoo.config import TrainConfig, read_yaml
-from zoo.errors import UsageError
+from zoo.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -107,6 +108,7 @@ def run(
     """
     config = config or TrainConfig()
     registry.check_arguments(registry.get_spec(model), model_arguments or {})
+    _check_devices(devices, model)
     directory = Path(run_directory) if run_directory else default_directory(model, data)
 
     import keras
@@ -151,11 +153,31 @@ def run(
     return RunResult(directory, trained.history, report, saved, verification, request.typed, network, prepared)
 
 
+_DEVICES = ("cluster", "task_index", "cluster_timeout", "gpu_memory_limit")
+
+
+def _check_devices(devices: Mapping[str, Any], model: str) -> None:
+    """Raises UsageError for an argument that `run` does not take; it says where a known one belongs."""
+    for name, value in devices.items():
+        if name in _DEVICES:
+            continue
+        if name in {field.name for field in dataclasses.fields(TrainConfig)}:
+            hint = f"It is an option of the training: pass config=zoo.TrainConfig({name}={value!r:.40})."
+        elif name in registry.get_spec(model).parameters:
+            hint = f"It is an argument of the model: pass model_arguments={{{name!r}: {value!r:.40}}}."
+        elif name in inspect.signature(datasets.load).parameters:
+            hint = f"It is an argument of the data: pass data_arguments={{{name!r}: {value!r:.40}}}."
+        else:
+            known = [*inspect.signature(run).parameters, *_DEVICES]
+            hint = did_you_mean(name, [known_name for known_name in known if known_name != "devices"])
+        raise UsageError(f"zoo.run takes no argument {name!r}. {hint}")
+
+
 def _prepare(
     model: str, data: Any, model_arguments: Mapping[str, Any], data_arguments: Mapping[str, Any], workers: Workers
 ) -> Prepared:
     """Loads and prepares the data, on the chief first, because the workers of a machine may share the data folder."""
-    from zoo import datasets, evaluation
+    from zoo import evaluation
 
     if not workers.chief:
         workers.wait()
@@ -221,8 +243,6 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     Example:
         >>> model, prepared, settings = open_run("runs/digits-cnn")
     """
-    from zoo import datasets
-
     model_file, settings, interface = _finished(run_directory)
     arguments = {key: value for key, value in settings["model"].items() if key != "name"}
     source = dict(settings["data"])
@@ -277,7 +297,7 @@ def export_checkpoint(
     Example:
         >>> zoo.pipeline.export_checkpoint("my-intents", "exports/intents", "clinc_oos")
     """
-    from zoo import checkpoints, datasets, evaluation
+    from zoo import checkpoints, evaluation
     from zoo.export import artifact
 
     source = datasets.load(data, **data_arguments)

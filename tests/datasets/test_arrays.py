@@ -214,3 +214,17 @@ def test_a_run_from_arrays_equals_the_run_from_files(tmp_path):
         from_arrays.prepared.preprocessor.serve({"image_bytes": tf.constant([(tmp_path / "3.png").read_bytes()])}),
         tuple,
     )
+
+
+@pytest.mark.parametrize(
+    "arguments, hint",
+    [
+        ({"epochs": 3}, r"'epochs'. It is an option of the training: pass config=zoo.TrainConfig\(epochs=3\)"),
+        ({"hidden_units": (8,)}, r"It is an argument of the model: pass model_arguments={'hidden_units': \(8,\)}"),
+        ({"folds": 5}, r"It is an argument of the data: pass data_arguments={'folds': 5}"),
+        ({"run_dir": "a"}, r"zoo.run takes no argument 'run_dir'. Did you mean 'run_directory'"),
+    ],
+)
+def test_misplaced_arguments_of_a_run_are_named(arguments, hint):
+    with pytest.raises(zoo.UsageError, match=hint):
+        zoo.run("mlp", "digits", **arguments)

@@ -36,7 +36,7 @@ def registered_classes() -> dict[str, str]:
         'zoo.training.optimizers'
     """
     root = Path(__file__).parent
-    found = {}
+    found: dict[str, str] = {}
     for file in sorted(root.rglob("*.py")):
         module = ".".join(("zoo", *file.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
         found |= dict.fromkeys(_REGISTERED.findall(file.read_text(encoding="utf-8")), module)

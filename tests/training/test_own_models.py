@@ -12,6 +12,7 @@ from zoo import registry
 from zoo.datasets.interface import Interface
 from zoo.export.artifact import _fitting
 from zoo.export.extras.card import _head
+from zoo.scripts.train import read_sections
 from zoo.training.data.user_data import wrap
 
 layers = keras.layers
@@ -67,6 +68,8 @@ def test_an_own_model_is_recorded_as_what_it_is(prepared, tmp_path):
     result = zoo.train(own(), prepared, CONFIG, run_directory=run, verbose=0)
     text = (run / "config.yaml").read_text()
     assert "name: tiny" in text and "call zoo.train with them" in text and "hidden_units" not in text
+    with pytest.raises(zoo.UsageError, match=r"a model or data of your own, .* Call zoo.train with them in Python"):
+        read_sections(str(run / "config.yaml"))
     assert zoo.train(own(), prepared, CONFIG, run_directory=run, verbose=0).resumed_at == (1, 0)
     with pytest.raises(zoo.UsageError, match=r"holds a run with model.sha256="):
         zoo.train(own("tanh"), prepared, CONFIG, run_directory=run, verbose=0)

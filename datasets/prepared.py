@@ -63,10 +63,9 @@ class Prepared:
         """The losses and metrics of the training."""
         return self.task.objective
 
-    @property
-    def build_record(self) -> dict[str, Any]:
-        """The record of the models that `build` makes, as `zoo.registry.describe_build` returns it."""
-        return {"name": self.model, "arguments": registry.plain(self.arguments)}
+    def is_built(self, model: keras.Model) -> bool:
+        """Returns whether a model is one that `build` made."""
+        return registry.is_built_as(model, self.model, self.arguments)
 
     def build(self, *, seed: int | None = None) -> keras.Model:
         """Builds the model. Call it inside the strategy's scope.
@@ -219,7 +218,7 @@ class Prepared:
         examples = pick_examples(self._splits)
         return Interface(
             task=self.task.name,
-            build=self.build_record,
+            build={"name": self.model, "arguments": registry.plain(self.arguments)},
             class_names=self.data.class_names,
             preprocessor=self.preprocessor,
             data={"name": self.data.name, "licence": self.data.licence, "source": self.data.source},

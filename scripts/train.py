@@ -56,6 +56,11 @@ def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
         if not isinstance(values, dict):
             raise UsageError(f"The section {section!r} of {name} is {values!r}. Write settings as `name: value` in it.")
         sections[section] = dict(values)
+    if {"sha256", "compiled"} & {*sections["model"]}:
+        raise UsageError(
+            f"{name} describes a run with a model or data of your own, which no command can build. Call zoo.train with them "
+            "in Python to repeat it."
+        )
     return sections
 
 

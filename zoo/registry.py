@@ -178,13 +178,27 @@ def _recording(builder: Builder, name: str) -> Builder:
     @functools.wraps(builder)
     def recording(*args: Any, **kwargs: Any) -> Any:
         model = builder(*args, **kwargs)  # first, so that Python's message for a wrong argument names the builder
-        bound = inspect.signature(builder).bind(*args, **kwargs)
-        bound.apply_defaults()
-        record = {"name": name, "arguments": {k: plain(v) for k, v in bound.arguments.items()}}
+        record = _record(name, builder, *args, **kwargs)
         object.__setattr__(model, "_zoo_build", record)  # avoids Keras's attribute tracking, which would wrap it
         return model
 
     return recording
+
+
+def _record(name: str, builder: Builder, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    bound = inspect.signature(builder).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return {"name": name, "arguments": {k: plain(v) for k, v in bound.arguments.items()}}
+
+
+def is_built_as(model: keras.Model, name: str, arguments: Mapping[str, Any]) -> bool:
+    """Returns whether a model is one that `build(name, **arguments)` made.
+
+    Example:
+        >>> is_built_as(zoo.build("mlp", input_shape=(4,), num_classes=2), "mlp", {"input_shape": [4], "num_classes": 2})
+        True
+    """
+    return describe_build(model) == _record(name, get_spec(name).builder, **arguments)
 
 
 def register_variant(

@@ -12,6 +12,7 @@ from zoo import registry
 from zoo.datasets.interface import Interface
 from zoo.export.artifact import _fitting
 from zoo.export.extras.card import _head
+from zoo.scripts.train import read_sections
 from zoo.training.data.user_data import wrap
 
 layers = keras.layers
@@ -67,6 +68,8 @@ def test_an_own_model_is_recorded_as_what_it_is(prepared, tmp_path):
     result = zoo.train(own(), prepared, CONFIG, run_directory=run, verbose=0)
     text = (run / "config.yaml").read_text()
     assert "name: tiny" in text and "call zoo.train with them" in text and "hidden_units" not in text
+    with pytest.raises(zoo.UsageError, match=r"a model or data of your own, .* Call zoo.train with them in Python"):
+        read_sections(str(run / "config.yaml"))
     assert zoo.train(own(), prepared, CONFIG, run_directory=run, verbose=0).resumed_at == (1, 0)
     with pytest.raises(zoo.UsageError, match=r"holds a run with model.sha256="):
         zoo.train(own("tanh"), prepared, CONFIG, run_directory=run, verbose=0)
@@ -103,12 +106,16 @@ def layer_class(factor=1.0, power=None):
     return Own
 
 
-def edited_class():
+def edited_class(axes=None):
     class Own(layers.Layer):
         def call(self, x):
             return x + 1
 
-    return Own
+    class Summed(layers.Layer):
+        def call(self, x, axis=axes):
+            return x + keras.ops.sum(x, axis=axis)
+
+    return Own if axes is None else Summed
 
 
 class NoConfig(keras.Model):
@@ -134,8 +141,14 @@ def described(layer=None, model=None, loss="mse", name=None):
 def test_the_code_of_custom_layers_belongs_to_a_model():
     same = described(layer_class()(), name="one")
     assert same == described(layer_class()(), name="one")
-    others = [layer_class(2.0)(), layer_class(power=2)(), edited_class()()]
-    assert len({same["sha256"], *(described(other, name="one")["sha256"] for other in others)}) == 4
+    others = [
+        layer_class(2.0)(),
+        layer_class(power=2)(),
+        edited_class()(),
+        edited_class((0,))(),
+        edited_class((0, 1))(),
+    ]
+    assert len({same["sha256"], *(described(other, name="one")["sha256"] for other in others)}) == 6
     functions = [keras.activations.relu, lambda x: x * 2, lambda x: x * 3]
     found = [described(layers.Activation(function), name="one")["sha256"] for function in functions]
     assert len(set(found)) == 3

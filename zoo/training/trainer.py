@@ -179,7 +179,7 @@ def _training_data(
         for name, value in (("validation", validation), ("steps_per_epoch", steps_per_epoch)):
             if value is not None:
                 raise UsageError(f"{name} came with prepared data, which has its own. Leave {name} out.")
-        if not hasattr(data, "build_record"):
+        if not hasattr(data, "is_built"):
             own: TrainingData = data
             return own
         wrapped = for_model(model, data)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from zoo import copies
 from zoo.errors import UsageError
-from zoo.registry import describe_build, plain
+from zoo.registry import describe_build
 from zoo.tasks import Measure, Objective, Term, call_model
 from zoo.training.data import user_checks as checks
 from zoo.training.data.user_identity import identity
@@ -37,8 +37,7 @@ def for_model(model: keras.Model, data: Any) -> TrainingData:
     """
     checks.check_model(model)
     data.check_fits(model)
-    build = describe_build(model)
-    if build is not None and plain(build) == data.build_record and not model.compiled:
+    if data.is_built(model) and not model.compiled:
         prepared: TrainingData = data
         return prepared
     return cast(TrainingData, ModelData(model, data))
@@ -58,16 +57,16 @@ class ModelData:
     whole_batches: Sequence[str] = ()
 
     def __init__(self, model: keras.Model, data: Any) -> None:
-        self._data = data
-        build: Mapping[str, Any] | None = describe_build(model)
-        facts = identity(model)
-        if build is None:
-            copies.record(model, "_zoo_own", facts)
-            build = {**data.build_record, "own": facts}
-            self._described = {**facts, "prepared_for": data.build_record["name"]}
+        self._data, self._as_prepared = data, data.is_built(model)
+        self._build: Mapping[str, Any] | None = describe_build(model)
+        self._facts = identity(model)
+        if self._build is None:
+            copies.record(model, "_zoo_own", self._facts)
+            self._described: dict[str, Any] = {**self._facts, "prepared_for": data.model}
+        elif self._as_prepared:
+            self._described = dict(data.describe()["model"])
         else:
-            self._described = {"name": build["name"], **plain(build["arguments"])}
-        self._build = build
+            self._described = {"name": self._build["name"], **self._build["arguments"]}
         self.objective: Objective = data.objective
         self.optimizer = compiled_optimizer(model)
         if model.compiled:
@@ -80,7 +79,10 @@ class ModelData:
     @functools.cached_property
     def interface(self) -> Any:
         """The data's interface, with the record of this model."""
-        return dataclasses.replace(self._data.interface, build=self._build)
+        interface = self._data.interface
+        if self._build is None:
+            return dataclasses.replace(interface, build={**interface.build, "own": self._facts})
+        return interface if self._as_prepared else dataclasses.replace(interface, build=self._build)
 
     def describe(self) -> dict[str, Any]:
         """Returns the sections of config.yaml, with this model's facts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -60,13 +60,13 @@ def _code(part: Any, seen: set[int]) -> Iterator[str]:
             return
         seen.add(id(part))
         cells = [cell.cell_contents for cell in part.__closure__ or () if _is_filled(cell)]
-        yield repr([value for value in (*cells, part.__defaults__, part.__kwdefaults__) if isinstance(value, _PLAIN)])
+        yield _constants([*cells, part.__defaults__, *(part.__kwdefaults__ or {}).items()])
         for code in _with_inner(part.__code__):
             yield code.co_code.hex()
-            yield repr([value for value in code.co_consts if isinstance(value, _PLAIN) and value != part.__doc__])
+            yield _constants([value for value in code.co_consts if value is None or value != part.__doc__])
             yield repr(code.co_names)
             used = [part.__globals__[name] for name in code.co_names if name in part.__globals__]
-            yield repr([value for value in used if isinstance(value, _PLAIN)])
+            yield _constants(used)
             for value in used:
                 if getattr(value, "__module__", None) == part.__module__:
                     yield from _code(value, seen)
@@ -83,8 +83,20 @@ def _code(part: Any, seen: set[int]) -> Iterator[str]:
             if isinstance(value, types.FunctionType):
                 yield name
                 yield from _code(value, seen)
-            elif isinstance(value, _PLAIN) and not name.startswith("__"):
-                yield f"{name}={value!r}"
+            elif not name.startswith("__"):
+                yield f"{name}={_constants([value])}"
+
+
+def _constants(values: Iterable[Any]) -> str:
+    """Returns those of the values that are constants as text, the same in every process."""
+    known = []
+    for value in values:
+        if isinstance(value, _PLAIN):
+            known.append(repr(value))
+        elif isinstance(value, (tuple, list, frozenset)):
+            inner = [_constants([part]) for part in value]
+            known.append(str(sorted(inner) if isinstance(value, frozenset) else inner))
+    return str(known)
 
 
 def _is_filled(cell: types.CellType) -> bool:

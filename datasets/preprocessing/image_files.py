@@ -158,7 +158,13 @@ _Examined = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 def _jpegs(contents: tf.Tensor) -> _Examined:
     """Checks JPEG files, string (n,)."""
-    shapes = tf.map_fn(tf.io.extract_jpeg_shape, contents, fn_output_signature=tf.TensorSpec([3], tf.int32))
+    return _examined_jpegs(
+        contents, tf.map_fn(tf.io.extract_jpeg_shape, contents, fn_output_signature=tf.TensorSpec([3], tf.int32))
+    )
+
+
+def _examined_jpegs(contents: tf.Tensor, shapes: tf.Tensor) -> _Examined:
+    """Checks JPEG files, string (n,), of known shapes, int32 (n, 3)."""
     height, width, channels = tf.unstack(shapes, axis=1)
     # FF DA starts a scan, and does not occur in compressed data.
     scans = tf.strings.split(contents, b"\xff\xda").row_lengths() - 1
@@ -171,7 +177,8 @@ def _jpegs(contents: tf.Tensor) -> _Examined:
 
 
 def _jpeg(content: tf.Tensor) -> _Examined:
-    contents, pixels, faults = _jpegs(content[tf.newaxis])
+    shape = tf.io.extract_jpeg_shape(content)
+    contents, pixels, faults = _examined_jpegs(content[tf.newaxis], shape[tf.newaxis])
     return contents[0], pixels[0], faults[0]
 
 

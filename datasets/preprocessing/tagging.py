@@ -152,7 +152,7 @@ def _joined(tokens: Sequence[bytes]) -> bytes:
 def _check_words(name: str, examples: Sequence[Mapping[str, Any]], texts: Sequence[bytes]) -> None:
     """Raises UsageError if the tokenizer splits the texts of a data set into other words than those that have tags."""
     most = max([1, *map(len, texts)])  # no text has more tokens than bytes
-    found = [tokenize(tf.constant([text]), most).to_list()[0] for text in texts]
+    found = tokenize(tf.constant(texts, tf.string), most).to_list()
     known = [[token for token in e["tokens"] if token] for e in examples]
     same = [len({*word_spans(a)} & {*word_spans(b)}) for a, b in zip(found, known, strict=True)]
     share = sum(same) / max(1, sum(map(len, known)))

@@ -360,8 +360,10 @@ def check_images(paths: Sequence[Path], where: Path, *, skip_broken: bool) -> Im
     def look(path: Path) -> tuple[tuple[int, ...], str, bytes]:
         try:
             content = storage.read_bytes(path, _LARGEST_IMAGE)
-        except (OSError, UsageError) as error:
-            return (), (error.strerror or "") if isinstance(error, OSError) else str(error), b""
+        except OSError as error:
+            return (), error.strerror or "unreadable", b""
+        except UsageError as error:
+            return (), str(error).removeprefix(f"{path} ").split(". ")[0], b""
         shape, fault = image_files.check(content)
         return shape, fault, hashlib.sha256(content).digest()
 

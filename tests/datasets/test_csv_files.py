@@ -6,6 +6,7 @@ import csv
 import datetime
 import gzip
 import io
+import os
 import re
 from collections import Counter
 
@@ -412,6 +413,21 @@ def test_random_cells_survive_a_round_trip(tmp_path):
 
 
 # --- Images ----------------------------------------------------------------------------------------------------------
+
+
+def test_special_files_are_rejected_without_reading_them(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(5 << 30)  # without using space on the disk
+    (tmp_path / "link.png").symlink_to("/dev/zero")
+    paths = ["/dev/zero", "pipe.png", "link.png", "huge.png"]
+    lines = [f"{path},{'ab'[i % 2]}" for i, path in enumerate(paths)]
+    assert (
+        "4 of 4 images of a.csv cannot be read: /dev/zero (is not a regular file); pipe.png (is not a regular file); "
+        "link.png (is not a regular file); huge.png (has 5,368,709,120 bytes; expected at most 536,870,912). Convert"
+    ) in message(write(tmp_path / "a.csv", "\n".join(["image,label", *lines]))).replace(f"{tmp_path}/", "")
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert message(f"csv:{tmp_path}/pipe.csv").endswith("pipe.csv is not a regular file. Pass a file.")
 
 
 def test_files_without_a_header_have_numbered_columns(tmp_path):

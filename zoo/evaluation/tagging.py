@@ -193,7 +193,7 @@ def _served(
     words = found = right = 0
     examples = iter(raw_examples(data, split))
     rows = iter(tags)
-    while batch := list(itertools.islice(examples, batch_size)):
+    while batch := list(itertools.islice(examples, max(batch_size, 512))):  # to tokenize is costly to start
         requests = {name: column.tolist() for name, column in data.preprocessor.to_requests(batch).items()}
         inputs, extras = data.preprocessor.serve(requests)
         outputs = data.task.prediction(call_model(model, inputs))["probabilities"].numpy().argmax(axis=-1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo import registry, storage
 from zoo.datasets.fingerprint import Fingerprint
-from zoo.errors import UsageError
+from zoo.errors import UsageError, one_line
 from zoo.export.standalone import arrays as array_files
 from zoo.registries import Plugin, plugins_of
 from zoo.tasks import get_task
@@ -132,34 +132,69 @@ class Interface:
             raise UsageError(
                 f"{directory} holds no interface.json. Pass the folder `interface` of a run that `zoo train` made."
             )
-        content = storage.read_json(directory / "interface.json")
+        file = directory / "interface.json"
+        content = storage.read_record(file, {}, _RESTORE)
         if "splits" not in content:
             raise UsageError(
                 f"{directory} has no hash of its data: an earlier version wrote it. Train the model again, "
                 "with another --run_directory or with --overwrite."
             )
-        config = dict(content["preprocessor"])
-        arrays = array_files.load(directory / "examples.npz")
-        requests, targets, inputs, sample, right = (
-            {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}
-            for kind in ("requests/", "targets/", "inputs/", "sample/", "sample_targets/")
-        )
-        loaded = cls(
+        if wrong := storage.mismatch(content, _SCHEMA):
+            raise UsageError(f"{file} is damaged: {wrong}. {_RESTORE}")
+        names, config = tuple(content["class_names"]), dict(content["preprocessor"])
+        if Fingerprint(names, config, content["splits"]).sha256 != content["data_sha256"]:
+            raise UsageError(
+                f"{file} was changed after training: its class names, preprocessor and splits do not match its hash. "
+                "Restore the original file, or train the model again."
+            )
+        kind = get_preprocessor(config.pop("kind"))
+        try:
+            preprocessor = kind(**config)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise UsageError(f"{file} is damaged: {one_line(error, 120)}. {_RESTORE}") from error
+        examples, sample = _read_examples(directory / "examples.npz")
+        return cls(
             task=content["task"],
             build=content["build"],
-            class_names=tuple(content["class_names"]),
-            preprocessor=get_preprocessor(config.pop("kind"))(**config),
+            class_names=names,
+            preprocessor=preprocessor,
             data=content["data"],
-            examples=Examples(requests, targets, inputs),
+            examples=examples,
             splits=content["splits"],
-            sample=Sample(sample, right, bool(arrays["sample_whole"])) if sample else None,
+            sample=sample,
         )
-        if loaded.fingerprint.sha256 != content["data_sha256"]:
-            raise UsageError(
-                f"{directory / 'interface.json'} was changed after training: its class names, preprocessor and splits do "
-                "not match its hash. Restore the original file, or train the model again."
-            )
-        return loaded
+
+
+_RESTORE = "Put back a copy of the run's folder `interface`, or train the model again with --overwrite."
+_SCHEMA = {
+    "task": str,
+    "build": {"name": str},
+    "class_names": [str],
+    "preprocessor": {"kind": str},
+    "data": {"name": str, "licence": str, "source": str},
+    "splits": dict,
+    "data_sha256": str,
+}
+
+
+def _read_examples(file: Path) -> tuple[Examples, Sample | None]:
+    """Reads examples.npz.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    kinds = ("requests/", "targets/", "inputs/", "sample/", "sample_targets/")
+    try:
+        arrays = array_files.load(file)
+        requests, targets, inputs, sample, right = (
+            {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)} for kind in kinds
+        )
+        if not requests or not inputs or len({len(v) for v in (*requests.values(), *targets.values())}) > 1:
+            raise ValueError("it has no examples, or different numbers of requests and targets")
+        whole = bool(arrays["sample_whole"]) if sample else False
+    except array_files.UNREADABLE as error:
+        raise UsageError(f"{file} is damaged: {one_line(error, 120)}. {_RESTORE}") from error
+    return Examples(requests, targets, inputs), Sample(sample, right, whole) if sample else None
 
 
 def needed_plugins(model: str, task: str, preprocessor: Preprocessor, **more: str) -> list[Plugin]:

@@ -67,6 +67,11 @@ def convert(
     if sequence_length is not None and sequence_length < 1:
         raise UsageError(f"sequence_length is {sequence_length}; expected at least 1. Try --sequence-length 50.")
     directory = artifact_paths.find(path)
+    if storage.is_pattern(directory):
+        raise UsageError(
+            f"{directory.absolute()} contains one of * ? [ \\, which converters interpret as a pattern. Pass a path without "
+            "it, such as that of a copy or of a link to the folder."
+        )
     if changed := artifact_paths.changes(directory):
         raise UsageError(
             f"{directory} is not converted, because it has changed since its export: {'; '.join(changed[:3])}. "

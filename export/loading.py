@@ -27,7 +27,8 @@ class LoadedModel:
                 f"{path} is not loaded, because it has dangerous ops: {ops.detail}. `zoo describe {path}` lists all of them."
             )
         try:
-            self._model = tf.saved_model.load(str(path))
+            with storage.without_pattern(path) as plain:
+                self._model = tf.saved_model.load(str(plain))
         except Exception as error:  # damaged bytes may raise any exception
             raise UsageError(
                 f"{path} cannot be loaded: {one_line(error)}. Run `zoo verify {path}` to find the cause."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ _WRITING = ".writing-"
 
 def check_folder(base: Path) -> None:
     """Raises `UsageError` if no versions can be written to a folder. Called before training, to fail early."""
-    if re.search(r"[*?\[\\]", str(base.absolute())):
+    if storage.is_pattern(base):
         raise UsageError(
             f"{base.absolute()} contains one of * ? [ \\, which TensorFlow interprets as a pattern when it loads the "
             "model. Pass another folder for the export."

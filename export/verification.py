@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import sys
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from zoo.export.verdict import Check, Verification
 
 __all__ = ["Check", "Verification", "check", "verify"]
 
-_BROKEN = (zipfile.BadZipFile, zlib.error)
 _EDGE_TYPES = ("float32", "int32", "int64", "string")
 
 
@@ -63,9 +61,12 @@ def verify(
     proof = [
         name for name in ("golden.npz", "zoo.json", "verification.json", artifact_paths.SUMS) if _extra(directory, name)
     ]
-    if proof:
-        return check(directory, sums=True, runtimes=runtimes, python=python)
-    return foreign.check(directory, _contract(operations.read(directory)), runtimes, python)
+    with storage.without_pattern(directory) as plain:
+        if proof:
+            verdict = check(plain, sums=True, runtimes=runtimes, python=python)
+        else:
+            verdict = foreign.check(plain, _contract(operations.read(plain)), runtimes, python)
+    return dataclasses.replace(verdict, path=directory)
 
 
 def check(
@@ -179,7 +180,7 @@ def questions(directory: Path) -> dict[str, comparison.Question]:
             inputs, outputs = arrays.examples(golden, facts["signatures"], name)
             if inputs and outputs:
                 found[name] = comparison.Question(inputs, outputs, targets=targets, tolerance=tolerance)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, *_BROKEN) as error:
+    except arrays.UNREADABLE as error:
         raise UsageError(
             f"{file} cannot be read as zoo.json describes it: {one_line(error)}. Run `zoo verify {directory}` for details."
         ) from error

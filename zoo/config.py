@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoo import config_checks as checks
-from zoo.errors import UsageError, did_you_mean
+from zoo import storage
+from zoo.errors import UsageError, did_you_mean, one_line
 
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]
@@ -224,6 +225,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             seen = set()
             for key, _ in node.value:
                 name = str(key.value)
+                if key.tag.endswith(":merge"):
+                    raise yaml.MarkedYAMLError(problem="merge keys (<<) are not read", problem_mark=key.start_mark)
                 if name in seen:
                     raise yaml.MarkedYAMLError(problem=f"the key {name!r} occurs twice", problem_mark=key.start_mark)
                 seen.add(name)
@@ -232,15 +235,38 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     _know_exponents(Loader)
     path = Path(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        content = yaml.load(storage.read_text(path), Loader)
+        _check_size(content)
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}. Pass the config.yaml of a run.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}. Correct it and try again.") from error
+    except RecursionError as error:
+        raise UsageError(f"{path} is nested too deeply. Pass the config.yaml of a run.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"{path} is not YAML: {one_line(error)}. Correct it and try again.") from error
     if not isinstance(content, dict):
         held = "nothing" if content is None else f"a {type(content).__name__}"
         raise UsageError(f"{path} holds {held}; expected a mapping. Write `model:`, `data:` and `config:` sections.")
     return content
+
+
+_MOST_VALUES = 1_000_000
+"""Largest number of values in a YAML file, with those that aliases repeat."""
+
+
+def _check_size(content: Any) -> None:
+    """Raises ValueError if aliases make a small file large, or a value contains itself."""
+    sizes: dict[int, int] = {}
+
+    def size(value: Any) -> int:
+        if not isinstance(value, (dict, list)):
+            return 1
+        if id(value) not in sizes:
+            sizes[id(value)] = _MOST_VALUES  # while it is counted: a value that contains itself has no size
+            sizes[id(value)] = 1 + sum(map(size, value.values() if isinstance(value, dict) else value))
+        return sizes[id(value)]
+
+    if size(content) >= _MOST_VALUES:
+        raise ValueError(f"its aliases make it larger than {_MOST_VALUES:,} values")
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:

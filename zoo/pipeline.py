@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import datasets, plugins, registry, storage
-from zoo.config import TrainConfig, read_yaml
+from zoo import datasets, model_archive, plugins, registry, storage
+from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def export_run(run_directory: str | Path, path: str | Path, runtimes: str | Sequ
 
     model_file, _, interface = _finished(run_directory)
     report_file = Path(run_directory) / "evaluation.json"
-    report = storage.read_json(report_file) if report_file.is_file() else None
+    report = evaluation.read_report(report_file) if report_file.exists() else None
     figures = evaluation.plot_files(report, run_directory) if report else {}
     return artifact.save(load_model(model_file), interface, path, report=report, figures=figures, runtimes=runtimes)
 
@@ -343,16 +343,16 @@ def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:
 
 
 def load_model(file: Path) -> keras.Model:
-    """Loads a model that a run or `model.save` wrote."""
-    import keras
+    """Loads a model that a run or `model.save` wrote, by `model_archive.load`."""
+    from zoo.training.run_directory import RESTORE_MODEL
 
-    return keras.saving.load_model(file, compile=False)
+    return model_archive.load(file, RESTORE_MODEL)
 
 
 def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface]:
     """Returns a run's model.keras, its settings, and its interface, which belongs to that model's data."""
     from zoo.datasets.interface import Interface
-    from zoo.training.run_directory import is_run, trained_on
+    from zoo.training.run_directory import is_run, read_settings, trained_on
 
     directory = Path(run_directory)
     if not is_run(directory):
@@ -364,7 +364,7 @@ def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interfac
             f"The run in {directory} has not finished training. `zoo train --config {directory / 'config.yaml'} "
             f"--run_directory {directory}` resumes it."
         )
-    settings = read_yaml(directory / "config.yaml")
+    settings = read_settings(directory)
     plugins.check_recorded(settings.get("plugins"), f"The run in {directory}")
     interface = Interface.load(directory / "interface")
     if trained_on(directory / "model.keras") != interface.fingerprint.sha256:

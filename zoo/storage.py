@@ -7,14 +7,16 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import UsageError, printable
+from zoo.errors import UsageError, one_line, printable
 
 
 @contextlib.contextmanager
@@ -102,10 +104,94 @@ def read_bytes(path: str | Path, most: int) -> bytes:
         return file.read(most)
 
 
+def read_record(path: str | Path, schema: Any, restore: str) -> Any:
+    """Reads a JSON file of a run and checks its form.
+
+    Args:
+        path: the file.
+        schema: as in `mismatch`.
+        restore: a sentence that says what the user can do if the file is damaged.
+
+    Raises:
+        UsageError: the file cannot be read or has another form.
+    """
+    try:
+        content = read_json(path)
+        wrong = mismatch(content, schema)
+    except (OSError, ValueError) as error:
+        wrong = one_line(error, 120).rstrip(".")
+    if wrong:
+        raise UsageError(f"{path} is damaged: {wrong}. {restore}")
+    return content
+
+
+_TYPES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "a mapping",
+    list: "a list",
+}
+
+
+def mismatch(content: Any, schema: Any, name: str = "its content") -> str:
+    """Returns a phrase for the first part of JSON content that differs from a schema, or "".
+
+    Args:
+        content: the result of `read_json`.
+        schema: a type; a list of one schema for every element; or a dict of schemas of required keys, more keys being
+            allowed. None allows everything.
+        name: how the phrase calls the content.
+
+    Example:
+        >>> mismatch({"names": ["a", 1]}, {"names": [str]})
+        'names[1] is 1; expected a text'
+    """
+    kind = schema if isinstance(schema, type) else type(schema)
+    if schema is None:
+        return ""
+    if not isinstance(content, (int, float) if kind is float else kind) or (
+        isinstance(content, bool) and kind is not bool
+    ):
+        shown = repr(content)
+        return f"{name} is {shown if len(shown) < 40 else shown[:40] + '...'}; expected {_TYPES[kind]}"
+    parts: Any = content
+    if isinstance(schema, list):
+        return next((found for i, part in enumerate(parts) if (found := mismatch(part, schema[0], f"{name}[{i}]"))), "")
+    if isinstance(schema, dict):
+        for key, part in schema.items():
+            if key not in parts:
+                return f"{key} is missing"
+            if found := mismatch(parts[key], part, key):
+                return found
+    return ""
+
+
 def sha256(path: str | Path) -> str:
     """Returns the SHA-256 of a file in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_PATTERN = re.compile(r"[*?\[\\]")
+
+
+def is_pattern(path: str | Path) -> bool:
+    """Whether TensorFlow interprets a path as a pattern when it loads a checkpoint or a SavedModel."""
+    return _PATTERN.search(str(Path(path).absolute())) is not None
+
+
+@contextlib.contextmanager
+def without_pattern(folder: Path) -> Iterator[Path]:
+    """Yields the path of a folder for TensorFlow to load from: if its own is a pattern, the path of a temporary link."""
+    if not is_pattern(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        link = Path(temporary, "link")
+        link.symlink_to(folder.absolute())
+        yield link
 
 
 def remove_tree(path: str | Path) -> None:

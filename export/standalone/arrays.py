@@ -7,12 +7,18 @@ import hashlib
 import itertools
 import math
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""The exceptions of `load` for a file that is missing or damaged."""
 MOST_BYTES = 4 << 30
 """Largest size of a file of arrays, and of its arrays after unpacking."""
 MOST_MEMBERS = 10_000

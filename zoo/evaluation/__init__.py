@@ -1,6 +1,6 @@
 """Evaluation: metrics of a trained model next to baselines, and plots of its errors."""
 
-from zoo.evaluation.evaluator import evaluate, evaluate_run, figures, headline, plot_files, summarize
+from zoo.evaluation.evaluator import evaluate, evaluate_run, figures, headline, plot_files, read_report, summarize
 from zoo.evaluation.reports import Figure, ReportKind, get_report, register_report
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "get_report",
     "headline",
     "plot_files",
+    "read_report",
     "register_report",
     "summarize",
 ]

@@ -117,6 +117,26 @@ def evaluate_run(model: keras.Model, data: Prepared, directory: Path, verbose: i
     return report
 
 
+_FORM = {"task": str, "data": str, "split": str, "headline": list}
+
+
+def read_report(file: Path) -> Report:
+    """Reads an evaluation.json.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    restore = f"Delete it, and run `zoo evaluate {file.parent}` to write it again."
+    report: dict[str, Any] = storage.read_record(file, _FORM, restore)
+    try:
+        summarize(report)
+    except UsageError:
+        raise
+    except Exception as error:  # the reports of tasks and plugins differ in form
+        raise UsageError(f"{file} is damaged: {type(error).__name__}: {one_line(error, 120)}. {restore}") from error
+    return report
+
+
 def plot_files(report: Mapping[str, Any], directory: str | Path) -> dict[str, Path]:
     """Returns the plots of a run by name, for its model card: its curves, and the plots of this report."""
     plots = Path(directory) / "plots"

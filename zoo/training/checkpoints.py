@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from zoo import storage
 from zoo.errors import UsageError, one_line
 
 _REPLACED = ".replaced-"
+_STATE = {"step": int, "epoch": int, "step_in_epoch": int, "epochs": int, "history": [{"epoch": int}], "stopped": bool}
+_STATE |= {"selection": {"best": [[float]], "waited": int}, "callbacks": None, "layout": dict}
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, LookupError, tf.errors.OpError)
 Values = Mapping[str, Sequence[np.ndarray]]
 """Values of variables, by group."""
 
@@ -58,8 +62,11 @@ class Checkpoints:
 
     def _named(self) -> set[int]:
         """The best epochs that the checkpoints name; a run may resume from any of these."""
-        states = [storage.read_json(path / "state.json") for path in self._all() if (path / "state.json").is_file()]
-        return {int(epoch) for state in states for epoch, _ in state.get("selection", {}).get("best", [])}
+        named = set()
+        for path in self._all():
+            with contextlib.suppress(*_DAMAGED):  # `restore` does not use a damaged one either
+                named |= {int(epoch) for epoch, _ in storage.read_json(path / "state.json")["selection"]["best"]}
+        return named
 
     def read_best(self, epoch: int, like: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Returns the weights of one of the best epochs.
@@ -70,7 +77,7 @@ class Checkpoints:
         path = self._directory / f"best-{epoch:06d}"
         try:
             return list(_read(path, {"model": like})["model"])
-        except (OSError, ValueError, tf.errors.OpError) as error:
+        except _DAMAGED as error:
             raise UsageError(
                 f"The weights of the best epoch, {path}, cannot be read: {one_line(error, 120)}. Start again with "
                 "--overwrite, or pass another --run_directory."
@@ -127,11 +134,13 @@ class Checkpoints:
         for path in reversed(paths):
             try:
                 state: dict[str, Any] = storage.read_json(path / "state.json")
+                if wrong := storage.mismatch(state, _STATE):
+                    raise ValueError(wrong)
                 _reject_other_layout(path, state["layout"], like)
                 return _read(path, like), state
             except UsageError:
                 raise
-            except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+            except _DAMAGED as error:
                 print(f"Checkpoint {path} is damaged ({one_line(error, 120)}); trying the previous one.", flush=True)
         if paths:
             raise UsageError(
@@ -148,9 +157,9 @@ def _flat(values: Values) -> tuple[list[str], list[np.ndarray]]:
 
 def _read(path: Path, like: Values) -> dict[str, list[np.ndarray]]:
     names, arrays = _flat(like)
-    with tf.device("CPU"):
+    with storage.without_pattern(path) as plain, tf.device("CPU"):
         tensors = tf.raw_ops.RestoreV2(
-            prefix=str(path / "variables"),
+            prefix=str(plain / "variables"),
             tensor_names=names,
             shape_and_slices=[""] * len(names),
             dtypes=[a.dtype for a in arrays],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import fcntl
 import io
 import os
@@ -119,7 +120,8 @@ class RunDirectory:
         if is_run(self.path):
             # Not config.yaml where it can be helped: that one a user may have edited since.
             kept = self._settings_file
-            return storage.read_json(kept) if kept.is_file() else read_yaml(self.config_file)
+            restore = f"Put back a copy of it, or delete it: {self.config_file} holds the same settings."
+            return storage.read_record(kept, _SETTINGS, restore) if kept.is_file() else read_settings(self.path)
         if any(entry.name != ".lock" for entry in self.path.iterdir()):
             raise UsageError(
                 f"{self.path} exists and is not a run: it holds files, but no config.yaml of a run. "
@@ -198,7 +200,17 @@ class RunDirectory:
 
 def _locked(path: Path) -> IO[str]:
     """Returns the open lock file of a run; closing it gives the lock back."""
-    lock = (path / ".lock").open("a+")
+    try:
+        descriptor = os.open(
+            path / ".lock", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666
+        )
+    except OSError as error:
+        if (path / ".lock").is_symlink() or error.errno in (errno.EISDIR, errno.ENXIO):
+            raise UsageError(
+                f"{path / '.lock'} is no regular file, but a link, a folder or a device. Delete it."
+            ) from error
+        raise
+    lock = os.fdopen(descriptor, "a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -247,13 +259,38 @@ def is_run(path: Path) -> bool:
     return file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith(_HEAD)
 
 
+RESTORE_MODEL = (
+    "Put back a copy, or delete it and start the training again with the same settings: that writes it from the newest "
+    "checkpoint."
+)
+_SETTINGS = {"model": {"name": str}, "data": {"name": str}, "config": dict}
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Returns the settings of a run from config.yaml.
+
+    Raises:
+        UsageError: the file cannot be read or has another form.
+    """
+    file = path / "config.yaml"
+    settings = read_yaml(file)
+    if wrong := storage.mismatch(settings, _SETTINGS):
+        raise UsageError(
+            f"{file} is damaged: {wrong}. Put back a copy; {path / '.settings.json'} holds the same settings."
+        )
+    return settings
+
+
 _DATA = "data_sha256="
 
 
 def trained_on(model_file: Path) -> str | None:
     """Returns the hash of the data that a run's model.keras says it was trained on; None where it says nothing."""
-    with zipfile.ZipFile(model_file) as archive:
-        comment = archive.comment.decode(errors="replace")
+    try:
+        with zipfile.ZipFile(model_file) as archive:
+            comment = archive.comment.decode(errors="replace")
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise UsageError(f"{model_file} cannot be loaded: {one_line(error, 120)}. {RESTORE_MODEL}") from error
     return comment.removeprefix(_DATA) if comment.startswith(_DATA) else None
 
 

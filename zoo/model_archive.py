@@ -1,0 +1,92 @@
+"""Loads .keras files, after a check that config.json does not ask for more than the weights file holds."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UsageError, one_line
+
+if TYPE_CHECKING:
+    import keras
+
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_LARGEST_CONFIG = 64 << 20
+_MOST_LAYERS = 20_000
+
+
+def load(file: Path, restore: str) -> keras.Model:
+    """Loads a .keras file, uncompiled, after comparing the sizes in it: of its members, of the weights, and of the model in
+    its config. That model is first built without values, so a config that asks for a billion units takes no memory.
+
+    Args:
+        file: the .keras file.
+        restore: a sentence that says what the user can do if the file cannot be loaded.
+
+    Raises:
+        UsageError: the file is damaged, the weights of its config are not in it, or Keras does not know a class in it.
+    """
+    import keras
+
+    try:
+        _check(file)
+        return keras.saving.load_model(file, compile=False)
+    except Exception as error:  # damaged bytes may raise any exception
+        raise UsageError(f"{file} cannot be loaded: {one_line(error, 300).rstrip('.')}. {restore}") from error
+
+
+def _check(file: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        for name in (_CONFIG, _WEIGHTS):
+            if name not in members:
+                raise ValueError(f"{name} is missing.")
+        if sum(member.file_size for member in members.values()) > file.stat().st_size:  # Keras does not compress
+            raise ValueError("Its members are larger than the file.")
+        if members[_CONFIG].file_size > _LARGEST_CONFIG:
+            raise ValueError(f"{_CONFIG} has more than {_LARGEST_CONFIG:,} bytes.")
+        content = archive.read(_CONFIG)
+        with archive.open(_WEIGHTS) as weights:
+            held = _elements(weights, members[_WEIGHTS].file_size)
+    if content.count(b'"class_name"') > _MOST_LAYERS:
+        raise ValueError(f"{_CONFIG} has more than {_MOST_LAYERS:,} layers.")
+    asked = _asked(json.loads(content))
+    if asked > held:
+        raise ValueError(f"{_CONFIG} asks for {asked:,} weights, {_WEIGHTS} holds {held:,}.")
+
+
+def _elements(file: Any, size: int) -> int:
+    """Returns the number of values in an HDF5 file, whose data must have the size that their shapes declare."""
+    import h5py
+
+    counts: list[int] = []
+    with h5py.File(file, "r") as opened:
+
+        def count(_: str, found: Any) -> None:
+            if isinstance(found, h5py.Dataset):
+                if found.nbytes > size:
+                    raise ValueError(f"{_WEIGHTS} declares {found.nbytes:,} bytes for {found.name} and has {size:,}.")
+                counts.append(math.prod(found.shape))
+
+        opened.visititems(count)
+    return sum(counts)
+
+
+def _asked(config: Any) -> int:
+    """Returns the number of weights of the model that a config describes; 0 if a layer makes variables that cannot be made
+    without values, as a layer of the user may."""
+    import keras
+    import tensorflow as tf
+
+    # Variables that are made in the scope have shapes only. In a graph, a layer that reads one computes nothing.
+    with tf.Graph().as_default(), keras.StatelessScope(initialize_variables=False):
+        try:
+            model = keras.saving.deserialize_keras_object({**config, "compile_config": None})
+            return sum(math.prod(variable.shape) for variable in model.weights)
+        except ValueError as error:
+            if "stateless scope" in str(error):
+                return 0
+            raise

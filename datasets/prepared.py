@@ -82,6 +82,11 @@ class Prepared:
         if seed is not None:
             keras.utils.set_random_seed(seed)
         model = registry.build(self.model, **self.arguments)
+        if not hasattr(model, "output_names"):
+            raise UsageError(
+                f"The builder of {self.model!r} returned a {type(model).__name__}; expected a Functional Keras model, whose "
+                "inputs and outputs have names. Return keras.Model(inputs, outputs)."
+            )
         self.check_fits(model)
         return model
 
@@ -90,8 +95,8 @@ class Prepared:
         starts."""
         if not hasattr(model, "output_names"):
             raise UsageError(
-                f"The model for {self.model!r} is a {type(model).__name__}; expected a Functional Keras model, whose "
-                "inputs and outputs have names. Pass keras.Model(model.inputs, model.outputs), or return it from the builder."
+                f"The model {model.name!r} is a {type(model).__name__}; expected a Functional Keras model, whose inputs and "
+                "outputs have names. Pass keras.Model(model.inputs, model.outputs)."
             )
         takes = {tensor.name: tf.TensorShape(tensor.shape[1:]) for tensor in model.inputs}
         given = {name: tf.TensorShape(shape) for name, shape in self.preprocessor.input_shapes.items()}

@@ -59,19 +59,25 @@ def _stand_in(module: str, name: str) -> type:
 
 
 class _AfterKeras(importlib.abc.MetaPathFinder):
-    """Registers the stand-ins at the end of the import of Keras."""
+    """Registers the stand-ins at the end of the import of Keras, which others may have looked for before."""
+
+    _searching = False
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Returns Keras's spec with a loader that registers; None for every other module."""
-        if fullname != "keras":
+        if fullname != "keras" or self._searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._searching = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._searching = False
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
             def load_and_register(module: Any) -> None:
                 load(module)
+                sys.meta_path.remove(self)
                 _register()
 
             spec.loader.exec_module = load_and_register  # type: ignore[method-assign]

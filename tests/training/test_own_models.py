@@ -33,9 +33,11 @@ def own(activation="relu"):
     return keras.Model(image, layers.Dense(10, activation="softmax", name="probabilities")(x), name="tiny")
 
 
-def test_a_compiled_model_trains_on_prepared_data_as_in_fit(prepared):
+@pytest.mark.parametrize("whole_batch", [False, True])
+def test_a_compiled_model_trains_on_prepared_data_as_in_fit(prepared, whole_batch):
     def doubled(y, p):
-        return 2 * keras.losses.sparse_categorical_crossentropy(y, p)
+        losses = 2 * keras.losses.sparse_categorical_crossentropy(y, p)
+        return keras.ops.mean(losses) if whole_batch else losses
 
     models, weights = [], None
     for _ in range(2):

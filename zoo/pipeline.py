@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import model_archive, plugins, registry, storage
+from zoo import environment, model_archive, plugins, registry, storage
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
 
@@ -87,6 +87,7 @@ def run(
     config = config or TrainConfig()
     registry.check_arguments(registry.get_spec(model), model_arguments or {})
     directory = Path(run_directory) if run_directory else default_directory(model, data)
+    environment.check(directory)
 
     import keras
     import tensorflow as tf

@@ -153,6 +153,16 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_name(path: str | Path) -> None:
+    """Raises UsageError if a part of a path is longer than file systems accept."""
+    longest = max((part for part in Path(path).parts), key=lambda part: len(os.fsencode(part)), default="")
+    if (size := len(os.fsencode(longest))) > _LONGEST_NAME:
+        raise UsageError(
+            f"The folder name {longest[:40]}... has {size} bytes; file systems accept {_LONGEST_NAME}. Pass a shorter one."
+        )
+
+
+_LONGEST_NAME = 255
 _PATTERN = re.compile(r"[*?\[\\]")
 
 

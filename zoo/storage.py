@@ -39,6 +39,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+_LEFT = re.compile(r"\..+-[0-9a-f]{12}(\.[^.]*)?")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of `replacing` that killed processes have left in a folder. Call it only while no other
+    process writes there."""
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if _LEFT.fullmatch(file.name) and file.is_file():
+            file.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with replacing(path) as temporary:
@@ -47,9 +58,13 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Writes a JSON file whole or not at all. NaN and infinity are errors, because other readers reject them."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    # A list of numbers is one line, not a line for each: the confusion matrix of 1,000 classes has a million.
+    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+    write_text(path, text + "\n")
 
 
+_NUMBERS = re.compile(r"\[\n\s+([-+.,0-9eE\s]+)\]")
 MOST_BYTES = 256 << 20
 """Largest size of a text file that is read whole."""
 

@@ -124,6 +124,8 @@ class RunDirectory:
 
     def _take_lock(self) -> None:
         self._lock = _locked(self.path)
+        for folder in (self.path, self.interface, self.path / "plots"):
+            storage.remove_leftovers(folder)
 
     def _clear(self) -> None:
         for entry in sorted(self.path.iterdir()):

@@ -263,11 +263,11 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     Example:
         >>> model, prepared, settings = open_run("runs/digits-cnn")
     """
-    from zoo.datasets.sources.loading import load_of_run
+    from zoo import datasets
 
     model_file, settings, interface = _finished(run_directory)
     arguments = {key: value for key, value in settings["model"].items() if key != "name"}
-    prepared = load_of_run(settings["data"], run_directory).prepared_as(interface, arguments)
+    prepared = datasets.load_of_run(settings["data"], run_directory).prepared_as(interface, arguments)
     if prepared.class_names != interface.class_names or "train" in prepared.changed:
         changes = "; ".join(interface.fingerprint.changes(prepared.fingerprint))
         raise UsageError(

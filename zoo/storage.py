@@ -141,24 +141,22 @@ def mismatch(content: Any, schema: Any, name: str = "its content") -> str:
         >>> mismatch({"names": ["a", 1]}, {"names": [str]})
         'names[1] is 1; expected a text'
     """
-    kind = schema if isinstance(schema, type) else type(schema)
+    kind: Any = schema if isinstance(schema, type) else type(schema)
     if schema is None:
         return ""
-    if not isinstance(content, (int, float) if kind is float else kind) or (
-        isinstance(content, bool) and kind is not bool
-    ):
+    accepted: Any = (int, float) if kind is float else kind
+    if not isinstance(content, accepted) or (isinstance(content, bool) and kind is not bool):
         shown = repr(content)
         return f"{name} is {shown if len(shown) < 40 else shown[:40] + '...'}; expected {_TYPES[kind]}"
     if isinstance(schema, list):
-        return next(
-            (found for i, part in enumerate(content) if (found := mismatch(part, schema[0], f"{name}[{i}]"))), ""
-        )
+        found = (mismatch(part, schema[0], f"{name}[{i}]") for i, part in enumerate(content))
+        return next(filter(None, found), "")
     if isinstance(schema, dict):
         for key, part in schema.items():
             if key not in content:
                 return f"{key} is missing"
-            if found := mismatch(content[key], part, key):
-                return found
+            if wrong := mismatch(content[key], part, key):
+                return wrong
     return ""
 
 

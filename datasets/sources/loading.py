@@ -48,23 +48,6 @@ def load(
     return take_fold(data, folds, fold)
 
 
-def load_of_run(source: Mapping[str, Any], run_directory: str | Path) -> Data:
-    """Loads the data of a finished run from the `data` section of its settings.
-
-    Raises:
-        UsageError: it is not where it was; the message says what needs no data.
-    """
-    from zoo.datasets import load as load_data
-
-    try:
-        return load_data(**source)
-    except UsageError as error:
-        raise UsageError(
-            f"The data of the run in {run_directory}, {source['name']}, cannot be loaded again: "
-            f"{str(error).split('. ')[0]}. Put it back where it was. `zoo export {run_directory} FOLDER` needs no data."
-        ) from error
-
-
 def _load_source(
     name: str, kind: str, path: str, manual_dir: str | None, memory_limit: int, options: dict[str, Any]
 ) -> Data:

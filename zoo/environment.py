@@ -35,8 +35,8 @@ def check(run_directory: str | Path | None = None) -> None:
         )
     if keras.config.image_data_format() != "channels_last":
         raise UsageError(
-            f"Keras's image_data_format is {keras.config.image_data_format()!r}; expected 'channels_last'. Change it in "
-            "keras.json (~/.keras, or the folder KERAS_HOME)."
+            f"Keras's image_data_format is {keras.config.image_data_format()!r}; expected 'channels_last'. Set it in "
+            "keras.json (~/.keras, or the folder KERAS_HOME), or pass another KERAS_HOME."
         )
     if keras.config.floatx() in ("float16", "bfloat16"):
         raise UsageError(

@@ -79,9 +79,9 @@ def read_text(path: str | Path) -> str:
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8") as file:
         found = os.stat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it is not a regular file")
+            raise ValueError("it is no file; expected a regular file.")
         if found.st_size > MOST_BYTES:
-            raise ValueError(f"it has {found.st_size:,} bytes, more than {MOST_BYTES:,}")
+            raise ValueError(f"it has {found.st_size:,} bytes; expected at most {MOST_BYTES:,}.")
         return file.read()
 
 
@@ -94,7 +94,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(read_text(path))
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise ValueError("it is nested too deeply; expected fewer levels.") from error
 
 
 def read_record(path: str | Path, schema: Any, restore: str) -> Any:
@@ -114,7 +114,7 @@ def read_record(path: str | Path, schema: Any, restore: str) -> Any:
     except (OSError, ValueError) as error:
         wrong = one_line(error, 120)
     if wrong:
-        raise UsageError(f"{path} is damaged: {wrong}. {restore}")
+        raise UsageError(f"{path} is damaged: {wrong.rstrip('.')}. {restore} Or pass a run whose files are intact.")
     return content
 
 

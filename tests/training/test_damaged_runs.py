@@ -109,7 +109,7 @@ def test_a_lock_that_is_a_link_is_not_followed(run, tmp_path):
     (tmp_path / "mine").write_text("mine")
     (run / ".lock").unlink()
     (run / ".lock").symlink_to(tmp_path / "mine")
-    with pytest.raises(UsageError, match=r"\.lock is no regular file, but a link, a folder or a device. Delete it"):
+    with pytest.raises(UsageError, match=r"\.lock is no regular file, but a link, a folder or a device. Remove it"):
         train(run, epochs=2)
     assert (tmp_path / "mine").read_text() == "mine"
     (run / ".lock").unlink()

@@ -202,7 +202,8 @@ def _locked(path: Path) -> IO[str]:
     except OSError as error:
         if (path / ".lock").is_symlink() or error.errno in (errno.EISDIR, errno.ENXIO):
             raise UsageError(
-                f"{path / '.lock'} is no regular file, but a link, a folder or a device. Remove it, or pass another run directory."
+                f"{path / '.lock'} is no regular file, but a link, a folder or a device. Remove it, or pass another run "
+                "directory."
             ) from error
         raise
     lock = os.fdopen(descriptor, "a+")

@@ -5,12 +5,15 @@ Importing this package is cheap: TensorFlow is imported by the first `load`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.datasets.preprocessing.base import register_preprocessor
 from zoo.datasets.sources.embedded import EMBEDDED
 from zoo.datasets.sources.names import TESTED, list_datasets
 from zoo.datasets.sources.registry import register_source
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
@@ -140,3 +143,18 @@ def load(
         test=test,
         model=model,
     )
+
+
+def load_of_run(source: Mapping[str, Any], run_directory: str | Path) -> Data:
+    """Loads the data of a finished run from the `data` section of its settings.
+
+    Raises:
+        UsageError: it is not where it was; the message says what needs no data.
+    """
+    try:
+        return load(**source)
+    except UsageError as error:
+        raise UsageError(
+            f"The data of the run in {run_directory}, {source['name']}, cannot be loaded again: "
+            f"{str(error).split('. ')[0]}. Put it back where it was. `zoo export {run_directory} FOLDER` needs no data."
+        ) from error

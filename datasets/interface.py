@@ -190,7 +190,7 @@ def _read_examples(file: Path) -> tuple[Examples, Sample | None]:
             {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)} for kind in kinds
         )
         if not requests or not inputs or len({len(v) for v in (*requests.values(), *targets.values())}) > 1:
-            raise ValueError("it has no examples, or different numbers of requests and targets")
+            raise ValueError("it has no examples, or different numbers of them; expected a target for every request.")
         whole = bool(arrays["sample_whole"]) if sample else False
     except array_files.UNREADABLE as error:
         raise UsageError(f"{file} is damaged: {one_line(error, 120)}. {_RESTORE}") from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,23 @@ def check_folder(base: Path) -> None:
 
 
 @contextlib.contextmanager
+def _unwinding() -> Iterator[None]:
+    """Lets SIGTERM raise `SystemExit` in the block, where it would end the process without removing hidden folders."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if mine:
+        signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
 def hidden_folder(base: Path) -> Iterator[Path]:
     """Yields a new folder in `base`, locked while this process lives, and removes it at the end if it still exists.
 
@@ -55,7 +74,8 @@ def hidden_folder(base: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):  # in use, or already removed
                 os.close(_lock(other))
                 storage.remove_tree(other)
-        yield folder
+        with _unwinding():
+            yield folder
     finally:
         storage.remove_tree(unlocked)
         storage.remove_tree(folder)

@@ -17,12 +17,16 @@ from zoo.export import publishing
 _FULL = 1 << 20  # bytes; a disk with less free space counts as full
 
 
+class TemporaryFilesError(UsageError):
+    """Temporary files cannot be written, so that nothing was found out about a SavedModel."""
+
+
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
     """Yields a new temporary folder and removes it at the end, together with folders of killed processes.
 
     Raises:
-        UsageError: the disk for temporary files is full or cannot be written.
+        TemporaryFilesError: the disk for temporary files is full or cannot be written.
     """
     base = Path(tempfile.gettempdir(), f"savedmodel-zoo-{os.getuid()}")
     try:
@@ -41,11 +45,14 @@ def folder() -> Iterator[Path]:
         if not here and not full:
             raise
         raise full_disk(error) from error
+    finally:
+        with contextlib.suppress(OSError):  # another process uses it
+            base.rmdir()
 
 
-def full_disk(error: BaseException) -> UsageError:
+def full_disk(error: BaseException) -> TemporaryFilesError:
     """Returns the error for temporary files that cannot be written."""
-    return UsageError(
+    return TemporaryFilesError(
         f"Temporary files cannot be written to {tempfile.gettempdir()}: {one_line(error)}. Free disk space there, or set "
         "TMPDIR to another folder."
     )

@@ -120,6 +120,8 @@ def check(
     if promised:
         try:
             answered, states, found = _check_runtimes(directory, promised, named)
+        except scratch.TemporaryFilesError:
+            raise
         except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:  # invalid golden.npz or zoo.json
             answered, found = [Check("other runtimes", False, detail=one_line(error))], {}
         checks, versions = checks + answered, versions | found

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gc
 import inspect
+import io
 import os
 import re
 import sys
@@ -214,6 +215,9 @@ def _light_imports() -> Iterator[None]:
 def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 2, with one line on standard error, for a `UsageError`."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of classes may have letters that the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
         return main(words) or 0
     except UsageError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -165,8 +166,23 @@ def _start(index: int, words: Sequence[str], environment: Mapping[str, str] | No
     # A new process group: Ctrl-C in a terminal reaches this process only, so no worker gets it twice.
     output = None if index == 0 else subprocess.PIPE
     return subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, process_group=0
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        process_group=0,
+        preexec_fn=_stop_with_parent,
     )
+
+
+_LIBC = ctypes.CDLL(None)
+
+
+def _stop_with_parent() -> None:
+    """Has the kernel send SIGTERM to this process when its parent is killed, so that no worker trains on; only on Linux."""
+    if hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _wait(workers: Sequence[subprocess.Popen[bytes]], arrived: list[int], patience: float) -> int:

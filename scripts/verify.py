@@ -8,7 +8,8 @@ from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 
 def command(argv: list[str]) -> int:
-    """Parses the options, verifies and prints the verdict; returns exit status 1 if a check fails."""
+    """Parses the options, verifies and prints the verdict; returns exit status 1 if a check fails, 3 if nothing could be
+    checked for lack of disk space."""
     parser = Parser(
         "verify",
         "Replay the golden examples of a SavedModel in a process that can import neither Keras nor this package, and in "
@@ -29,9 +30,13 @@ def command(argv: list[str]) -> int:
     options = parser.parse(argv)
 
     import_tensorflow()
-    from zoo.export import verify
+    from zoo.export import scratch, verify
 
-    verification = verify(options.path, runtimes=asked_runtimes(options.runtimes), python=options.python)
+    try:
+        verification = verify(options.path, runtimes=asked_runtimes(options.runtimes), python=options.python)
+    except scratch.TemporaryFilesError as error:
+        print(f"zoo: {options.path} could not be verified. {error}", file=sys.stderr)
+        return 3
     print(verification.table())
     return 0 if verification.passed else 1
 

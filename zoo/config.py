@@ -266,7 +266,7 @@ def _check_size(content: Any) -> None:
         return sizes[id(value)]
 
     if size(content) >= _MOST_VALUES:
-        raise ValueError(f"its aliases make it larger than {_MOST_VALUES:,} values")
+        raise ValueError(f"its aliases make it too large; expected at most {_MOST_VALUES:,} values.")
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:

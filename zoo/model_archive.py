@@ -35,7 +35,9 @@ def load(file: Path, restore: str) -> keras.Model:
         _check(file)
         return keras.saving.load_model(file, compile=False)
     except Exception as error:  # damaged bytes may raise any exception
-        raise UsageError(f"{file} cannot be loaded: {one_line(error, 300).rstrip('.')}. {restore}") from error
+        raise UsageError(
+            f"{file} cannot be loaded: {one_line(error, 300).rstrip('.')}. {restore} Or pass an intact file."
+        ) from error
 
 
 def _check(file: Path) -> None:
@@ -43,19 +45,19 @@ def _check(file: Path) -> None:
         members = {member.filename: member for member in archive.infolist()}
         for name in (_CONFIG, _WEIGHTS):
             if name not in members:
-                raise ValueError(f"{name} is missing.")
+                raise ValueError(f"{name} is missing; expected it in the file.")
         if sum(member.file_size for member in members.values()) > file.stat().st_size:  # Keras does not compress
-            raise ValueError("Its members are larger than the file.")
+            raise ValueError("Its members are larger than the file; expected members that are not compressed.")
         if members[_CONFIG].file_size > _LARGEST_CONFIG:
-            raise ValueError(f"{_CONFIG} has more than {_LARGEST_CONFIG:,} bytes.")
+            raise ValueError(f"{_CONFIG} is too large; expected at most {_LARGEST_CONFIG:,} bytes.")
         content = archive.read(_CONFIG)
         with archive.open(_WEIGHTS) as weights:
             held = _elements(weights, members[_WEIGHTS].file_size)
     if content.count(b'"class_name"') > _MOST_LAYERS:
-        raise ValueError(f"{_CONFIG} has more than {_MOST_LAYERS:,} layers.")
+        raise ValueError(f"{_CONFIG} has too many layers; expected at most {_MOST_LAYERS:,}.")
     asked = _asked(json.loads(content))
     if asked > held:
-        raise ValueError(f"{_CONFIG} asks for {asked:,} weights, {_WEIGHTS} holds {held:,}.")
+        raise ValueError(f"{_CONFIG} asks for {asked:,} weights, {_WEIGHTS} holds {held:,}; expected as many.")
 
 
 def _elements(file: Any, size: int) -> int:
@@ -68,7 +70,9 @@ def _elements(file: Any, size: int) -> int:
         def count(_: str, found: Any) -> None:
             if isinstance(found, h5py.Dataset):
                 if found.nbytes > size:
-                    raise ValueError(f"{_WEIGHTS} declares {found.nbytes:,} bytes for {found.name} and has {size:,}.")
+                    raise ValueError(
+                        f"{_WEIGHTS} declares {found.nbytes:,} bytes for {found.name}; expected at most {size:,}."
+                    )
                 counts.append(math.prod(found.shape))
 
         opened.visititems(count)

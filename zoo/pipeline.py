@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import datasets, model_archive, plugins, registry, storage
+from zoo import datasets, environment, model_archive, plugins, registry, storage
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
 
@@ -110,6 +110,7 @@ def run(
     registry.check_arguments(registry.get_spec(model), model_arguments or {})
     _check_devices(devices, model)
     directory = Path(run_directory) if run_directory else default_directory(model, data)
+    environment.check(directory)
 
     import keras
     import tensorflow as tf
@@ -245,8 +246,7 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     """
     model_file, settings, interface = _finished(run_directory)
     arguments = {key: value for key, value in settings["model"].items() if key != "name"}
-    source = dict(settings["data"])
-    prepared = datasets.load(source.pop("name"), **source).prepared_as(interface, arguments)
+    prepared = datasets.load_of_run(settings["data"], run_directory).prepared_as(interface, arguments)
     if prepared.class_names != interface.class_names or "train" in prepared.changed:
         changes = "; ".join(interface.fingerprint.changes(prepared.fingerprint))
         raise UsageError(

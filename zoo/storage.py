@@ -40,6 +40,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+_LEFT = re.compile(r"\..+-[0-9a-f]{12}(\.[^.]*)?")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of `replacing` that killed processes have left in a folder. Call it only while no other
+    process writes there."""
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if _LEFT.fullmatch(file.name) and file.is_file():
+            file.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with replacing(path) as temporary:
@@ -48,9 +59,13 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Writes a JSON file whole or not at all. NaN and infinity are errors, because other readers reject them."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    # A list of numbers is one line, not a line for each: the confusion matrix of 1,000 classes has a million.
+    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+    write_text(path, text + "\n")
 
 
+_NUMBERS = re.compile(r"\[\n\s+([-+.,0-9eE\s]+)\]")
 MOST_BYTES = 256 << 20
 """Largest size of a text file that is read whole."""
 
@@ -121,7 +136,7 @@ def read_record(path: str | Path, schema: Any, restore: str) -> Any:
     except (OSError, ValueError) as error:
         wrong = one_line(error, 120).rstrip(".")
     if wrong:
-        raise UsageError(f"{path} is damaged: {wrong}. {restore}")
+        raise UsageError(f"{path} is damaged: {wrong.rstrip('.')}. {restore} Or pass a run whose files are intact.")
     return content
 
 
@@ -148,23 +163,22 @@ def mismatch(content: Any, schema: Any, name: str = "its content") -> str:
         >>> mismatch({"names": ["a", 1]}, {"names": [str]})
         'names[1] is 1; expected a text'
     """
-    kind = schema if isinstance(schema, type) else type(schema)
+    kind: Any = schema if isinstance(schema, type) else type(schema)
     if schema is None:
         return ""
-    if not isinstance(content, (int, float) if kind is float else kind) or (
-        isinstance(content, bool) and kind is not bool
-    ):
+    accepted: Any = (int, float) if kind is float else kind
+    if not isinstance(content, accepted) or (isinstance(content, bool) and kind is not bool):
         shown = repr(content)
         return f"{name} is {shown if len(shown) < 40 else shown[:40] + '...'}; expected {_TYPES[kind]}"
-    parts: Any = content
     if isinstance(schema, list):
-        return next((found for i, part in enumerate(parts) if (found := mismatch(part, schema[0], f"{name}[{i}]"))), "")
+        found = (mismatch(part, schema[0], f"{name}[{i}]") for i, part in enumerate(content))
+        return next(filter(None, found), "")
     if isinstance(schema, dict):
         for key, part in schema.items():
-            if key not in parts:
+            if key not in content:
                 return f"{key} is missing"
-            if found := mismatch(parts[key], part, key):
-                return found
+            if wrong := mismatch(content[key], part, key):
+                return wrong
     return ""
 
 
@@ -174,6 +188,16 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_name(path: str | Path) -> None:
+    """Raises UsageError if a part of a path is longer than file systems accept."""
+    longest = max((part for part in Path(path).parts), key=lambda part: len(os.fsencode(part)), default="")
+    if (size := len(os.fsencode(longest))) > _LONGEST_NAME:
+        raise UsageError(
+            f"The folder name {longest[:40]}... has {size} bytes; file systems accept {_LONGEST_NAME}. Pass a shorter one."
+        )
+
+
+_LONGEST_NAME = 255
 _PATTERN = re.compile(r"[*?\[\\]")
 
 

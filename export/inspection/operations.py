@@ -182,7 +182,7 @@ def _assets(graph: Any) -> list[Finding]:
 def _hidden(nodes: Iterable[tuple[str, Any]]) -> list[Finding]:
     """Returns findings for the dangerous nodes of graphs that strings of other nodes hold."""
     found: list[Finding] = []
-    places: dict[Any, Any] = {}
+    places: dict[bytes, tuple[str, Any]] = {}
     for function, node in nodes:
         if hidden_graphs.has_packed_strings(node):
             found.append(Finding(node.op, node.name, function, "holds strings in a form that is not searched", True))

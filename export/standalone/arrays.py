@@ -88,10 +88,6 @@ def load(file: str | Path | IO[bytes]) -> dict[str, np.ndarray[Any, Any]]:
         return _read(stack.enter_context(np.load(opened, allow_pickle=False)))
 
 
-def _invalid(what: str) -> ValueError:
-    return ValueError(f"{what} Use a file that `save` wrote.")
-
-
 def _read(held: Any) -> dict[str, np.ndarray[Any, Any]]:
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for key in held.files:
@@ -118,7 +114,7 @@ class _Limited:
     def read(self, size: int = -1) -> bytes:
         found = self._file.read(min(size, _DIRECTORY + 1) if size >= 0 else _DIRECTORY + 1)
         if len(found) > _DIRECTORY:
-            raise _invalid(f"Its list of members has more than {_DIRECTORY:,} bytes.")
+            raise ValueError(f"Its list of members has more than {_DIRECTORY:,} bytes; expected fewer arrays.")
         return found
 
 
@@ -127,18 +123,18 @@ def _check_sizes(file: IO[bytes]) -> None:
     file.seek(0)
     start = file.read(6)
     if start == b"\x93NUMPY":
-        raise _invalid("It holds one array without a name.")
+        raise ValueError("It holds one array without a name; expected an NPZ file.")
     if start[:4] not in (b"PK\3\4", b"PK\5\6"):  # NumPy takes any other file for a pickle, and advises to load it
-        raise _invalid("It is not an NPZ file.")
+        raise ValueError("It is not an NPZ file. Pass a file that `save` wrote.")
     if file.seek(0, 2) > MOST_BYTES:
-        raise _invalid(f"It has more than {MOST_BYTES:,} bytes.")
+        raise ValueError(f"It has more than {MOST_BYTES:,} bytes; expected a smaller file.")
     limited: Any = _Limited(file)
     with zipfile.ZipFile(limited) as archive:
         members = archive.infolist()
         if len(members) > MOST_MEMBERS:
-            raise _invalid(f"It has {len(members):,} arrays, more than {MOST_MEMBERS:,}.")
+            raise ValueError(f"It has {len(members):,} arrays, more than {MOST_MEMBERS:,}; expected fewer.")
         if sum(member.file_size for member in members) > MOST_BYTES:
-            raise _invalid(f"Its arrays have more than {MOST_BYTES:,} bytes after unpacking.")
+            raise ValueError(f"Its arrays have more than {MOST_BYTES:,} bytes after unpacking; expected smaller ones.")
         for member in members:
             with archive.open(member) as part:
                 _check_array(part, member)
@@ -149,12 +145,14 @@ def _check_array(part: IO[bytes], member: zipfile.ZipInfo) -> None:
     version = np.lib.format.read_magic(part)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
-        raise _invalid(f"The array {member.filename!r} has an unknown format.")
+        raise ValueError(f"The array {member.filename!r} has an unknown format; expected 1.0 or 2.0.")
     shape, _, dtype = read(part)
     if dtype.hasobject:
-        raise _invalid(f"The array {member.filename!r} holds pickled objects.")
+        raise ValueError(f"The array {member.filename!r} holds pickled objects; expected numbers.")
     if min(shape, default=0) < 0 or part.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-        raise _invalid(f"The array {member.filename!r} has another size than its header {list(shape)} of {dtype}.")
+        raise ValueError(
+            f"The array {member.filename!r} has another size than its header {list(shape)} of {dtype}; expected the same."
+        )
 
 
 def _whole(held: Any, key: str) -> np.ndarray[Any, Any]:
@@ -166,7 +164,9 @@ def _whole(held: Any, key: str) -> np.ndarray[Any, Any]:
         return np.frombuffer(bytearray(data.tobytes()), getattr(ml_dtypes, held[f"{key}.dtype"].tobytes().decode()))
     offsets = held[f"{key}.offsets"]
     if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(data) or np.any(offsets[1:] < offsets[:-1]):
-        raise _invalid(f"The strings of {key!r} overlap.")  # they could take far more memory than the file
+        raise ValueError(
+            f"The strings of {key!r} overlap; expected one after the other."
+        )  # they could take far more memory than the file
     texts = np.empty(len(offsets) - 1, object)
     texts[:] = [data[a:b].tobytes() for a, b in itertools.pairwise(offsets)]
     return texts

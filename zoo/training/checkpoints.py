@@ -135,7 +135,7 @@ class Checkpoints:
             try:
                 state: dict[str, Any] = storage.read_json(path / "state.json")
                 if wrong := storage.mismatch(state, _STATE):
-                    raise ValueError(wrong)
+                    raise ValueError(f"in state.json, {wrong}; expected the state of a run.")
                 _reject_other_layout(path, state["layout"], like)
                 return _read(path, like), state
             except UsageError:

@@ -91,12 +91,16 @@ def _from_environment(text: str) -> Cluster | None:
         workers, task = content.get("cluster", {}), content.get("task", {})
         if not workers:
             return None
-        if set(workers) != {"worker"} or task.get("type") != "worker":
+        if not {*workers, task.get("type")} <= {"chief", "worker"}:
             raise UsageError(
                 f"TF_CONFIG names {', '.join(workers)} and the task {task.get('type')!r}; only workers train here. Pass all "
                 "addresses under worker, or unset TF_CONFIG."
             )
-        return Cluster(tuple(map(str, workers["worker"])), task.get("index"))
+        chief, others = workers.get("chief", []), workers.get("worker", [])  # a chief is the first worker
+        index = task.get("index")
+        if task["type"] == "worker" and isinstance(index, int):
+            index += len(chief)
+        return Cluster((*map(str, chief), *map(str, others)), index)
     except UsageError:
         raise
     except (ValueError, AttributeError, TypeError) as error:

@@ -131,6 +131,8 @@ class RunDirectory:
 
     def _take_lock(self) -> None:
         self._lock = _locked(self.path)
+        for folder in (self.path, self.interface, self.path / "plots"):
+            storage.remove_leftovers(folder)
 
     def _clear(self) -> None:
         for entry in sorted(self.path.iterdir()):
@@ -207,7 +209,8 @@ def _locked(path: Path) -> IO[str]:
     except OSError as error:
         if (path / ".lock").is_symlink() or error.errno in (errno.EISDIR, errno.ENXIO):
             raise UsageError(
-                f"{path / '.lock'} is no regular file, but a link, a folder or a device. Delete it."
+                f"{path / '.lock'} is no regular file, but a link, a folder or a device. Remove it, or pass another run "
+                "directory."
             ) from error
         raise
     lock = os.fdopen(descriptor, "a+")

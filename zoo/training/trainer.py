@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from zoo import environment
 from zoo.config import TrainConfig
 from zoo.errors import UsageError
 from zoo.tasks import model_input
@@ -85,6 +86,7 @@ def train(
         >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         >>> zoo.train(model, (images, labels), zoo.TrainConfig(epochs=5)).history[-1]
     """
+    environment.check(run_directory)
     config, callbacks = config or TrainConfig(), _callbacks(callbacks)
     data = _training_data(model, data, validation, config, steps_per_epoch)
     config = _with_batch_size(config, data, verbose)

@@ -181,7 +181,7 @@ def test_a_damaged_golden_file_gets_no_advice_to_load_a_pickle(copy):
     (copy / "assets.extra" / "golden.npz").write_bytes(b"no archive")
     found = failed(verify(copy, runtimes=()))
     assert found["SHA256SUMS"] == "assets.extra/golden.npz was changed"
-    assert found["replay in a clean process"] == "ValueError: It is not an NPZ file. Use a file that `save` wrote."
+    assert found["replay in a clean process"] == "ValueError: It is not an NPZ file. Pass a file that `save` wrote."
 
 
 def test_changed_artifacts_are_not_converted_and_predict_warns(copy, capsys):

@@ -48,7 +48,7 @@ def run_zoo(*words, status=0, cwd=None, **variables):
 @pytest.fixture
 def apart(monkeypatch):
     """Forgets all plugins for the duration of a test, as in a new process."""
-    for registry in registries._REGISTRIES.values():
+    for registry in list(registries._REGISTRIES.values()):
         registry.names()  # scan first, because names scanned later would be removed afterwards
         own = {name: entry for name, entry in registry.entries.items() if entry.plugin is None}
         monkeypatch.setattr(registry, "entries", own)

@@ -301,5 +301,5 @@ def test_duplicate_and_invalid_registrations_are_rejected():
         zoo.register_task(dataclasses.replace(task, name="tagging"))
     with pytest.raises(ValueError, match=r"expected one named serving_default. Add it"):
         zoo.register_task(dataclasses.replace(task, name="other", signatures={}))
-    with pytest.raises(ValueError, match=r"Request 'x' has the kind 'txt'. Did you mean 'text'"):
+    with pytest.raises(ValueError, match=r"Unknown kind of request 'txt'. Did you mean 'text'"):
         Request("x", "txt", "string", (), "")

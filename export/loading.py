@@ -114,11 +114,10 @@ class LoadedModel:
         if isinstance(items, (str, bytes, Path)):
             raise UsageError(f"predict takes a list of items; received {items!r:.40}. Pass [{items!r:.40}].")
         requests = [self._request(item, signature) for item in items]
+        size = self._batch_size(signature)
         answers: list[dict[str, Any]] = []
-        for start in range(0, len(requests), self._batch_size(signature)):
-            answers += self._answers(
-                requests[start : start + self._batch_size(signature)], items[start : start + _BATCH], signature
-            )
+        for start in range(0, len(requests), size):
+            answers += self._answers(requests[start : start + size], items[start : start + size], signature)
         return answers
 
     def _batch_size(self, signature: str) -> int:

@@ -76,7 +76,11 @@ def reference():
     return [one.get_weights()[0] for one in fitted]
 
 
-@pytest.mark.parametrize("data", [DATASET, Numbered(), Loader(), DATASET.as_numpy_iterator], ids=["dataset", "PyDataset", "loader", "function"])
+@pytest.mark.parametrize(
+    "data",
+    [DATASET, Numbered(), Loader(), DATASET.as_numpy_iterator],
+    ids=["dataset", "PyDataset", "loader", "function"],
+)
 def test_batches_are_taken_as_they_come(data, reference):
     trained = model()
     result = zoo.train(trained, data, CONFIG, validation=Loader(), verbose=0)

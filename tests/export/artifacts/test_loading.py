@@ -39,6 +39,13 @@ def test_a_batch_gives_the_outputs_of_its_items(loaded, images):
         np.testing.assert_allclose(answer["probabilities"], alone["probabilities"], atol=1e-6)
 
 
+def test_outputs_that_would_be_padded_are_computed_one_by_one(loaded, images, monkeypatch):
+    monkeypatch.setattr(loaded, "_batch_size", lambda signature: 1)
+    assert [a["class_name"] for a in loaded.predict(images[:3])] == [
+        loaded.predict([image])[0]["class_name"] for image in images[:3]
+    ]
+
+
 def test_numbers_are_passed_as_arrays(loaded, images, model):
     inputs = np.float32(images[:3]) / 255
     answers = loaded.predict(list(inputs), "predict")

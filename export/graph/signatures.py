@@ -78,8 +78,8 @@ def served_model(
     serve = tf.function(preprocessor.serve, autograph=False)
     forward = tf.function(lambda inputs: functions["predict"](inputs, {}), autograph=False)
     whole = {**functions, "predict": lambda inputs, extras: forward(inputs)}
-    slices = _row_bytes(network) > _LARGE_ROW
-    shared = {**whole, "predict": lambda inputs, extras: in_slices(forward, inputs)} if slices else whole
+    rows = _slice_rows(network)
+    shared = {**whole, "predict": lambda inputs, extras: in_slices(forward, inputs, rows(inputs))} if rows else whole
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
         name: (
             checking(function),
@@ -102,21 +102,38 @@ def served_model(
     return module, traced
 
 
-SLICE = 32
-"""Rows that a serving signature gives to a large model at once. A Transformer's intermediate results take megabytes a row."""
-_LARGE_ROW = (
+_SLICE_BYTES = 1 << 26
+_FEWEST_ROWS = 32
+_SMALL_ROW = (
     1 << 16
 )  # bytes; for models with smaller results, slices would cost time on every call and save little memory
 _USUAL_STEPS = 128
+_INNER = 10
+"""Bytes of a Transformer block's intermediate results, as a multiple of its output."""
 
 
-def _row_bytes(model: keras.Model) -> int:
-    """Returns the bytes of all layers' outputs for one example, with 128 steps if their number is not known."""
+def _slice_rows(model: keras.Model) -> Callable[[Tensors], Any] | None:
+    """Returns a function from a batch to the number of rows that a serving signature gives to a model at once, so that the
+    results of all layers take about 64 MiB; None for a model whose results are small."""
     shapes = [tensor.shape[1:] for layer in model.layers for tensor in tf.nest.flatten(layer.output)]
-    return 4 * sum(math.prod(size or _USUAL_STEPS for size in shape) for shape in shapes)
+
+    def size(steps: int) -> int:
+        return 4 * sum(math.prod(number or steps for number in shape) for shape in shapes)
+
+    if size(_USUAL_STEPS) <= _SMALL_ROW:
+        return None
+    lengths = [name for name, spec in model_inputs(model).items() if spec.shape.rank > 1 and spec.shape[1] is None]
+    if not lengths:
+        return lambda inputs: max(_FEWEST_ROWS, _SLICE_BYTES // size(1))
+
+    def rows(inputs: Tensors) -> tf.Tensor:
+        steps = tf.reduce_max(tf.stack([tf.shape(inputs[name])[1] for name in lengths]))
+        return tf.maximum(_FEWEST_ROWS, _SLICE_BYTES // (_INNER * size(1) * tf.maximum(steps, 1)))
+
+    return rows
 
 
-def in_slices(function: Callable[[Tensors], Tensors], inputs: Tensors) -> Tensors:
+def in_slices(function: Callable[[Tensors], Tensors], inputs: Tensors, size: Any) -> Tensors:
     """Returns the outputs of a compiled function for a batch; a large batch is computed in slices, so that the memory that
     it takes does not grow with the number of rows.
 
@@ -124,10 +141,11 @@ def in_slices(function: Callable[[Tensors], Tensors], inputs: Tensors) -> Tensor
         function: a `tf.function` from named inputs to named outputs, all of them batch first; an output has the same shape
             for every row.
         inputs: tensors, batch first.
+        size: rows of a slice, a number or a scalar tensor.
 
     Example:
         >>> double = tf.function(lambda inputs: {"y": 2 * inputs["x"]})
-        >>> in_slices(double, {"x": tf.range(100)})["y"].shape
+        >>> in_slices(double, {"x": tf.range(100)}, 32)["y"].shape
         TensorShape([100])
     """
     rows = tf.shape(next(iter(inputs.values())))[0]
@@ -135,12 +153,12 @@ def in_slices(function: Callable[[Tensors], Tensors], inputs: Tensors) -> Tensor
     outputs = function.get_concrete_function(specs).structured_outputs  # type: ignore[attr-defined]
 
     def step(number: tf.Tensor, parts: dict[str, tf.TensorArray]) -> Any:
-        start = number * SLICE
-        found = function({name: value[start : start + SLICE] for name, value in inputs.items()})
+        start = number * size
+        found = function({name: value[start : start + size] for name, value in inputs.items()})
         return number + 1, {name: part.write(number, found[name]) for name, part in parts.items()}
 
     def sliced() -> Tensors:
-        count = (rows + SLICE - 1) // SLICE
+        count = (rows + size - 1) // size
         parts = {
             name: tf.TensorArray(spec.dtype, count, infer_shape=False, element_shape=(None, *spec.shape[1:]))
             for name, spec in outputs.items()
@@ -148,7 +166,7 @@ def in_slices(function: Callable[[Tensors], Tensors], inputs: Tensors) -> Tensor
         _, parts = tf.while_loop(lambda number, _: number < count, step, (0, parts), parallel_iterations=1)
         return {name: part.concat() for name, part in parts.items()}
 
-    return tf.cond(rows <= SLICE, lambda: function(inputs), sliced)
+    return tf.cond(rows <= size, lambda: function(inputs), sliced)
 
 
 @dataclasses.dataclass(frozen=True)

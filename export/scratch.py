@@ -44,10 +44,9 @@ def folder() -> Iterator[Path]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT) and shutil.disk_usage(tempfile.gettempdir()).free < _FULL
         if not here and not full:
             raise
-        raise full_disk(error) from error
-    finally:
         with contextlib.suppress(OSError):  # another process uses it
             base.rmdir()
+        raise full_disk(error) from error
 
 
 def full_disk(error: BaseException) -> TemporaryFilesError:

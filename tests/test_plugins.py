@@ -154,6 +154,7 @@ def test_list_shows_the_additions_of_a_plugin(here, capsys):
     assert "`ink_boxes` | ink_boxes | Ink along rows" in command(capsys, "list", "--markdown"), "without golden numbers"
 
 
+@pytest.mark.slow
 def test_python_api_accepts_the_same_plugin(here, capsys):
     plugin = zoo.load_plugin("ink_boxes.py")
     assert plugin.adds["task"] == ["ink_boxes"] and zoo.load_plugin(here / "ink_boxes.py") is plugin
@@ -165,6 +166,7 @@ def test_python_api_accepts_the_same_plugin(here, capsys):
     assert len(counts) == 10 and counts.max() - counts.min() <= 4, "classes are spread evenly over folds"
 
 
+@pytest.mark.slow
 def test_examples_on_the_plugin_page_work(apart, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n# stripes.py\n(.*?)```", PAGE.read_text(), re.DOTALL)

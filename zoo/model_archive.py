@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +88,7 @@ def _asked(config: Any) -> int:
     import tensorflow as tf
 
     # Variables that are made in the scope have shapes only. In a graph, a layer that reads one computes nothing.
-    with tf.Graph().as_default(), keras.StatelessScope(initialize_variables=False):
+    with tf.Graph().as_default(), keras.StatelessScope(initialize_variables=False), _without_pending():
         try:
             model = keras.saving.deserialize_keras_object({**config, "compile_config": None})
             return sum(math.prod(variable.shape) for variable in model.weights)
@@ -94,3 +96,17 @@ def _asked(config: Any) -> int:
             if "stateless scope" in str(error):
                 return 0
             raise
+
+
+@contextlib.contextmanager
+def _without_pending() -> Iterator[None]:
+    """Forgets the variables that are made in the block. Keras would give them values the next time it leaves a scope."""
+    from keras.src.backend.common import global_state
+
+    name = "uninitialized_variables"
+    before = global_state.get_global_attribute(name)
+    global_state.set_global_attribute(name, [])
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(name, before or [])

@@ -21,6 +21,6 @@ ln -s "$root"/zoo/* "$root/datasets" "$root/export" "$root/scripts" build/types/
 env --chdir build/types "$(realpath "$bin/lint-imports")" --no-logo "$root/setup.cfg"
 unset PYTHONDONTWRITEBYTECODE  # or each of a hundred processes would compile the sources again
 # -P: in the repository's root, `import datasets` would find this project's folder instead of Hugging Face's package.
-# Three processes for two cores, because tests also wait. Each runs whole files, because tests share fixtures within a
-# file. conftest.py sorts them, longest first.
-exec "$bin/python" -P -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder "${selection[@]}" "$@"
+# Two processes: on two cores, a third takes more for its own imports than it gains. Each runs whole files, because tests
+# share fixtures within a file. conftest.py sorts them, longest first.
+exec "$bin/python" -P -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder "${selection[@]}" "$@"

@@ -177,6 +177,7 @@ def test_unlikely_outputs_that_end_early_do_not_end_the_search():
     assert found["score"].numpy()[0] == pytest.approx(np.log(0.97 * 0.98 * 0.98) / penalty(4), abs=1e-4)
 
 
+@pytest.mark.slow
 @either_model
 def test_a_wide_beam_finds_the_best_output(name):
     model = wild(name, target_vocab_size=7, max_length=4)
@@ -188,6 +189,7 @@ def test_a_wide_beam_finds_the_best_output(name):
         assert wide["score"].numpy()[i] == pytest.approx(score, abs=5e-5)
 
 
+@pytest.mark.slow
 @either_model
 def test_a_beam_of_width_one_equals_greedy(name):
     (model, searches), source = with_weights(name), some_sources(20)

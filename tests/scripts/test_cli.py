@@ -28,6 +28,23 @@ from zoo.scripts import cli
 sys.exit(cli.main(sys.argv[1:]))
 """
 
+ALL_WITHOUT_TENSORFLOW = """
+import contextlib, io, json, sys
+sys.modules["tensorflow"] = None
+sys.modules["keras"] = None
+from zoo.scripts import cli
+shown = []
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            status = cli.main(words)
+        except SystemExit as exit:
+            status = exit.code
+    assert not status, words
+    shown.append(out.getvalue())
+print(json.dumps(shown))
+"""
+
 
 def run_zoo(*words, cwd=None, check=True, timeout=None, start=processes.run, **variables):
     words = [*ZOO, *map(str, words)]
@@ -45,27 +62,44 @@ def run(tmp_path_factory):
     return directory, done
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["--help"], ["train", "predict", "zoo COMMAND --help"]),
-        (["--version"], ["savedmodel-zoo 0."]),
-        (["list"], [*list_models(), "digits (embedded)"]),
-        (["list", "c*", "--task", "image_classification"], ["cnn"]),
-        (["train", "--help"], ["--config.epochs", "--data.manual_dir", "--no-export", "cnn_digits"]),
-        (["train", "--model", "cnn", "--help"], ["--model.filters", "Filters of each convolution", "--config.seed"]),
-        (["verify", "--help"], ["path", "openvino", "onnxruntime", "litert", "c_api"]),
-        (["convert", "--help"], ["--to", "--sequence-length"]),
-        (["describe", "--help"], ["--json"]),
-        (["predict", "--help"], ["inputs"]),
-        (["evaluate", "--help"], ["--split"]),
-        (["export", "--help"], ["PATH/1"]),
-    ],
-)
-def test_help_and_listing_do_not_import_tensorflow(run_python, words, expected):
-    shown = run_python(WITHOUT_TENSORFLOW, *words).stdout
+SHOWN = [
+    (["--help"], ["train", "predict", "zoo COMMAND --help"]),
+    (["--version"], ["savedmodel-zoo 0."]),
+    (["list"], [*list_models(), "digits (embedded)"]),
+    (["list", "c*", "--task", "image_classification"], ["cnn"]),
+    (["train", "--help"], ["--config.epochs", "--data.manual_dir", "--no-export", "cnn_digits"]),
+    (["train", "--model", "cnn", "--help"], ["--model.filters", "Filters of each convolution", "--config.seed"]),
+    (["verify", "--help"], ["path", "openvino", "onnxruntime", "litert", "c_api"]),
+    (["convert", "--help"], ["--to", "--sequence-length"]),
+    (["describe", "--help"], ["--json"]),
+    (["predict", "--help"], ["inputs"]),
+    (["evaluate", "--help"], ["--split"]),
+    (["export", "--help"], ["PATH/1"]),
+]
+MODELS = list_models(variants=False)
+
+
+def command_of(recipe: str) -> str:
+    """Returns the command in the first line of a recipe."""
+    text = (train.RECIPES / f"{recipe}.yaml").read_text()
+    found = re.match(rf"# zoo (train|cross-validate) --config {recipe}\b", text)
+    assert found, "its head says the command"
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def shown(run_python):
+    """Returns what commands print that need no TensorFlow. They run in one process, which cannot import it."""
+    commands = [words for words, _ in SHOWN] + [["train", "--model", model, "--help"] for model in MODELS]
+    commands += [[command_of(name), "--config", name, "--help"] for name in train.recipes()]
+    printed = json.loads(run_python(ALL_WITHOUT_TENSORFLOW, json.dumps(commands)).stdout)
+    return {tuple(words): text for words, text in zip(commands, printed, strict=True)}
+
+
+@pytest.mark.parametrize(("words", "expected"), SHOWN)
+def test_help_and_listing_do_not_import_tensorflow(shown, words, expected):
     for text in expected:
-        assert text in shown
+        assert text in shown[tuple(words)]
 
 
 def test_options_with_list_defaults_show_and_accept_lists(run_python):
@@ -74,13 +108,12 @@ def test_options_with_list_defaults_show_and_accept_lists(run_python):
     assert "--config.augmentation" in shown and "default: []" in shown
 
 
-@pytest.mark.parametrize("model", list_models(variants=False))
-def test_every_builder_argument_is_an_option(run_python, model):
+@pytest.mark.parametrize("model", MODELS)
+def test_every_builder_argument_is_an_option(shown, model):
     spec = get_spec(model)
-    shown = run_python(WITHOUT_TENSORFLOW, "train", "--model", model, "--help").stdout
     for name in spec.parameters:
         # Followed by its value, or from Python 3.13 on by the option's other spelling.
-        listed = re.search(rf"--model\.{name}(?![\w.-])", shown) is not None
+        listed = re.search(rf"--model\.{name}(?![\w.-])", shown["train", "--model", model, "--help"]) is not None
         assert listed == (name not in spec.data_arguments), name
 
 
@@ -283,6 +316,7 @@ def test_export_evaluate_and_verify_work_on_a_run(run, tmp_path):
     assert "variables/variables.data-00000-of-00001 was changed" in done.stdout and "NOT VERIFIED" in done.stdout
 
 
+@pytest.mark.slow
 def test_scripts_run_the_same_commands(run):
     scripts = Path(train.__file__).parent
     for script, words in (("list_models.py", ["c*"]), ("verify.py", [run[0], "--runtimes", "none"])):
@@ -293,13 +327,10 @@ def test_scripts_run_the_same_commands(run):
 
 
 @pytest.mark.parametrize("name", train.recipes())
-def test_every_recipe_is_valid(name, run_python):
+def test_every_recipe_is_valid(name, shown):
     text = (train.RECIPES / f"{name}.yaml").read_text()
-    command = re.match(rf"# zoo (train|cross-validate) --config {name}\b", text)
-    assert command, "its head says the command"
     assert re.search(r"# Expected: .*\d", text) and re.search("# Time: .*minute", text)
-    done = run_python(WITHOUT_TENSORFLOW, command[1], "--config", name, "--help")
-    assert "--config.epochs" in done.stdout
+    assert "--config.epochs" in shown[command_of(name), "--config", name, "--help"]
     sections = train.read_sections(name)
     TrainConfig.from_dict(sections["config"])
     get_spec(sections["model"]["name"])

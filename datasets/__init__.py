@@ -156,5 +156,6 @@ def load_of_run(source: Mapping[str, Any], run_directory: str | Path) -> Data:
     except UsageError as error:
         raise UsageError(
             f"The data of the run in {run_directory}, {source['name']}, cannot be loaded again: "
-            f"{str(error).split('. ')[0]}. Put it back where it was. `zoo export {run_directory} FOLDER` needs no data."
+            f"{str(error).split('. ')[0]}. Put it back where it was, or call zoo.evaluate in Python with the same data. "
+            f"`zoo export {run_directory} FOLDER` needs no data."
         ) from error

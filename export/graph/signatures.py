@@ -70,19 +70,13 @@ def served_model(
     def label(numbers: tf.Tensor) -> tf.Tensor:
         return module.labels.lookup(numbers)
 
-    def checking(function: Callable[[Tensors], Tensors]) -> Callable[..., Tensors]:
-        return lambda **inputs: function(checked(inputs))
-
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
     # Traced once for all signatures: decoding images takes more ops than many models have.
     serve = tf.function(preprocessor.serve, autograph=False)
-    forward = tf.function(lambda inputs: functions["predict"](inputs, {}), autograph=False)
-    whole = {**functions, "predict": lambda inputs, extras: forward(inputs)}
-    rows = _slice_rows(network)
-    shared = {**whole, "predict": lambda inputs, extras: in_slices(forward, inputs, rows(inputs))} if rows else whole
+    whole, shared = _compiled_heads(network, functions)
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
         name: (
-            checking(function),
+            _checking(function),
             model_inputs(network) if function.takes is None else {key: raw[key] for key in function.takes},
             form,
         )
@@ -93,7 +87,7 @@ def served_model(
     }
     if several and not form.is_like(forms.PORTABLE):
         portable = signature_functions(task, preprocessor, functions, label)["predict"]
-        wanted[PORTABLE] = (checking(portable), wanted["predict"][1], forms.PORTABLE)
+        wanted[PORTABLE] = (_checking(portable), wanted["predict"][1], forms.PORTABLE)
     traced = {}
     for name, (function, specs, way) in wanted.items():
         with way.prepared(several, module.packed_weights):
@@ -167,6 +161,24 @@ def in_slices(function: Callable[[Tensors], Tensors], inputs: Tensors, size: Any
         return {name: part.concat() for name, part in parts.items()}
 
     return tf.cond(rows <= size, lambda: function(inputs), sliced)
+
+
+def _checking(function: Callable[[Tensors], Tensors]) -> Callable[..., Tensors]:
+    """Returns a function that checks its inputs first."""
+    return lambda **inputs: function(checked(inputs))
+
+
+Heads = dict[str, Callable[[Tensors, Tensors], Tensors]]
+
+
+def _compiled_heads(network: keras.Model, functions: Heads) -> tuple[Heads, Heads]:
+    """Returns the heads with a forward pass that is traced once, and the same with large batches computed in slices."""
+    forward = tf.function(lambda inputs: functions["predict"](inputs, {}), autograph=False)
+    whole: Heads = {**functions, "predict": lambda inputs, extras: forward(inputs)}
+    rows = _slice_rows(network)
+    if rows is None:
+        return whole, whole
+    return whole, {**whole, "predict": lambda inputs, extras: in_slices(forward, inputs, rows(inputs))}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -150,13 +150,19 @@ def test_bidirectional_layers_equal_keras_and_survive_a_config(kind):
     np.testing.assert_array_equal(again(inputs(), mask=mask), ours(inputs(), mask=mask))
 
 
-@every_kind
-def test_states_are_carried_from_batch_to_batch(kind):
+def stateful_pair(kind):
+    """Returns our layer and Keras's with the same weights, both stateful, and inputs."""
     ours, theirs = (cls(UNITS, stateful=True, dtype="float64") for cls in PAIRS[kind])
     x = inputs()
     for layer in (ours, theirs):
         layer.build(x.shape)
     theirs.set_weights(ours.get_weights())
+    return ours, theirs, x
+
+
+@every_kind
+def test_states_are_carried_from_batch_to_batch(kind):
+    ours, theirs, x = stateful_pair(kind)
     for _ in range(2):
         first, second = ours(x), theirs(x)
         np.testing.assert_allclose(first, second, atol=1e-10)
@@ -168,11 +174,7 @@ def test_states_are_carried_from_batch_to_batch(kind):
 @pytest.mark.parametrize("training", [True, False])
 def test_gradients_use_the_state_before_the_batch(kind, training):
     """Without a traced function the layer overwrites its state before the gradient is computed."""
-    ours, theirs = (cls(UNITS, stateful=True, dtype="float64") for cls in PAIRS[kind])
-    x = inputs()
-    for layer in (ours, theirs):
-        layer.build(x.shape)
-    theirs.set_weights(ours.get_weights())
+    ours, theirs, x = stateful_pair(kind)
     for _ in range(2):
         found = []
         for layer in (ours, theirs):

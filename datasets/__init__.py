@@ -17,6 +17,7 @@ from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
+    from zoo.datasets.preprocessing.scaled_images import image_files
     from zoo.datasets.raw import Feature, Split
     from zoo.datasets.sources.arrays import from_arrays, from_frame
 
@@ -28,6 +29,7 @@ __all__ = [
     "Split",
     "from_arrays",
     "from_frame",
+    "image_files",
     "list_datasets",
     "load",
     "register_preprocessor",
@@ -44,6 +46,10 @@ def __getattr__(name: str) -> Any:
         from zoo.datasets import raw
 
         return getattr(raw, name)
+    if name == "image_files":
+        from zoo.datasets.preprocessing.scaled_images import image_files
+
+        return image_files
     if name in ("from_arrays", "from_frame"):
         from zoo.datasets.sources import arrays
 

@@ -18,6 +18,7 @@ from zoo.tasks import get_task
 
 if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Preprocessor
+    from zoo.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,16 @@ class Interface:
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of the data that it was made from. It identifies the data that the model was trained on."""
         return Fingerprint(self.class_names, described(self.preprocessor), self.splits)
+
+    @property
+    def definition(self) -> Task:
+        """The task."""
+        return get_task(self.task)
+
+    @property
+    def spec(self) -> registry.ModelSpec:
+        """The metadata of the model."""
+        return registry.get_spec(self.build["name"])
 
     @property
     def plugins(self) -> list[Plugin]:

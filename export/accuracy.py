@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import copies, kernels, scores, tasks
+from zoo import copies, kernels, scores
 from zoo.errors import UsageError
 from zoo.export import live
 from zoo.export.standalone import arrays
@@ -97,7 +97,7 @@ def measure(
     Raises:
         UsageError: the figure is worse than in the report, or worse than in training because the inputs differ.
     """
-    score = tasks.get_task(interface.task).score
+    score = interface.definition.score
     names = report.get("class_names")
     if names is not None and interface.class_names and list(names) != list(interface.class_names):
         raise UsageError(

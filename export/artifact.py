@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from zoo.export import accuracy, artifact_paths, live, publishing
 from zoo.export.extras.card import check_figures, model_card
 from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
-from zoo.export.graph.forms import FORMS, SERVED, Content, Form
+from zoo.export.graph.forms import FORMS, SERVED, CannotRebuild, Content, Form, forms_for
 from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
 from zoo.export.runtimes import runtimes as known_runtimes
 from zoo.export.runtimes.comparison import require
@@ -34,20 +35,34 @@ if TYPE_CHECKING:
 
 def save(
     model: keras.Model,
-    interface: Interface,
     path: str | Path,
     *,
+    interface: Interface | None = None,
+    examples: Any = None,
+    class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    preprocessor: Any = None,
     report: Mapping[str, Any] | None = None,
     figures: Mapping[str, str | Path] | None = None,
     runtimes: str | Sequence[str] = (),
-    forms: Sequence[Form] = FORMS,
+    forms: Sequence[Form] | None = None,
 ) -> Path:
     """Writes the next version of a SavedModel, verifies it, and publishes it only if the verification passes.
 
+    With `interface`, the SavedModel takes raw input and answers as the task of its data declares. With `examples`, it can be
+    any Keras model: Functional, Sequential, or subclassed and called. Its inputs and outputs keep their names, types and
+    shapes.
+
     Args:
-        model: the trained Functional model.
-        interface: the `interface` of `data.prepare(...)`: preprocessor, labels, golden examples.
+        model: the trained model; with `interface`, a Functional model.
         path: folder for the versions; the SavedModel is written to the next version, `PATH/1` in a new folder.
+        interface: the `interface` of `data.prepare(...)`: preprocessor, labels, golden examples.
+        examples: instead of an interface: examples of the model's inputs, batch first: an array, a list of arrays in the
+            order of the inputs, a DataFrame, or a dict of arrays by name. The first 64 become the golden examples, so they
+            are published with the artifact. With `preprocessor`, they are raw: paths of images, or texts.
+        class_names: with `examples`: labels for the output with as many values, in their order; or {OUTPUT: labels}. The
+            SavedModel then answers the best one as `class_name`.
+        preprocessor: with `examples`: turns raw requests into the model's only input, such as
+            `zoo.datasets.image_files(...)`.
         report: the result of `zoo.evaluate`, for the model card and zoo.json.
         figures: PNG files for the model card by their names in assets.extra, such as `confusion_matrix`.
         runtimes: other runtimes that must agree: `openvino`, `onnxruntime`, `litert`, `c_api`. `zoo verify` requires
@@ -59,17 +74,29 @@ def save(
 
     Raises:
         UsageError: a runtime is unknown or not installed; the folder holds other files or cannot be written; the disk is
-            full; a figure is not a PNG file; model and interface do not match; the model cannot be exported; it is worse
-            on raw test examples than in its report or training; or the SavedModel's outputs differ from the model's.
-            Nothing is published.
+            full; a figure is not a PNG file; model and interface or examples do not match; the model cannot be exported; it
+            is worse on raw test examples than in its report or training; or the SavedModel's outputs differ from the
+            model's. Nothing is published.
 
     Example:
-        >>> zoo.export.save(model, prepared.interface, "exports/digits")
+        >>> zoo.export.save(model, "exports/digits", interface=prepared.interface)
         PosixPath('exports/digits/1')
+        >>> zoo.export.save(keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]), "exports/line", examples=x)
+        PosixPath('exports/line/1')
     """
-    base = Path(path)
+    base = _folder(path)
     publishing.check_folder(base)
     require(runtimes)
+    if (interface is None) == (examples is None):
+        raise UsageError(
+            f"zoo.export.save takes either an interface or examples; received {'neither' if interface is None else 'both'}. "
+            "Pass interface=prepared.interface for a model of zoo.datasets data, or examples=x for any other Keras model."
+        )
+    ways: Sequence[Form] = forms or FORMS
+    if interface is None:
+        model, interface, ways = _given(model, examples, class_names, preprocessor, forms)
+    elif class_names is not None or preprocessor is not None:
+        raise UsageError("class_names and preprocessor belong to examples; the interface has its own. Leave them out.")
     interface = _fitting(model, interface)
     check_figures(figures or {})
     serve = live.compiled_serve(interface.preprocessor)
@@ -82,28 +109,67 @@ def save(
         if name.startswith("answers/") and values.dtype.kind == "f"
     )
     measured = accuracy.measure(model, interface, report or {}, serve) if finite else None
-    tried: list[tuple[Form, Content]] = []
+    contents = {"golden": golden, "report": report or {}, "figures": figures or {}}
     try:
-        for form in forms:
-            content = form.content(model, interface)
-            if any(form.is_like(was) and content.detail == held.detail for was, held in tried):
-                continue  # it would write the same files again
-            tried.append((form, content))
-            with publishing.hidden_folder(base) as temporary:
-                _write(temporary, model, interface, golden, report or {}, figures or {}, form, content)
-                verification = check(temporary, sums=False, runtimes=runtimes, measured=measured)
-                if verification.passed:
-                    _seal(temporary, verification)
-                    return publishing.publish(temporary, base)
+        return _publish_first(base, model, interface, ways, contents, runtimes, measured)
     except (OSError, tf.errors.OpError) as error:
         raise UsageError(
             f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published. Free disk space or pass "
             "another folder, and try again."
         ) from error
+
+
+def _publish_first(
+    base: Path,
+    model: keras.Model,
+    interface: Interface,
+    ways: Sequence[Form],
+    contents: Mapping[str, Any],
+    runtimes: str | Sequence[str],
+    measured: accuracy.Measured | None,
+) -> Path:
+    """Publishes the first form that passes its verification; `contents` are further arguments of `_write`."""
+    tried: list[tuple[Form, Content]] = []
+    verification: Verification | None = None
+    for form in ways:
+        try:
+            content = form.content(model, interface)
+            if any(form.is_like(was) and content.is_like(held) for was, held in tried):
+                continue  # it would write the same files again
+            tried.append((form, content))
+            with publishing.hidden_folder(base) as temporary:
+                _write(temporary, model, interface, form=form, content=content, **contents)
+                verification = check(temporary, sums=False, runtimes=runtimes, measured=measured)
+                if verification.passed:
+                    _seal(temporary, verification)
+                    return publishing.publish(temporary, base)
+        except CannotRebuild:
+            if form is ways[-1]:
+                raise
+    assert verification is not None, "the last form was written or has raised an error"
     raise UsageError(
         f"The SavedModel was not published, because its verification failed: {verification.failures}. "
         f"Check {_advice(model, verification)}."
     )
+
+
+def _folder(path: Any) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(
+            f"The folder for the SavedModel is a {type(path).__name__}; expected a path. Call "
+            "zoo.export.save(model, PATH, interface=...)."
+        )
+    return Path(path)
+
+
+def _given(
+    model: Any, examples: Any, class_names: Any, preprocessor: Any, forms: Sequence[Form] | None
+) -> tuple[keras.Model, Any, Sequence[Form]]:
+    """Returns the network, the interface and the forms for a model that comes with examples alone."""
+    from zoo.export.keras_models.interface import interface_of
+
+    network, interface, rebuilds = interface_of(model, examples, class_names=class_names, preprocessor=preprocessor)
+    return network, interface, forms or forms_for(network, rebuilds)
 
 
 def _advice(model: keras.Model, verification: Verification) -> str:
@@ -150,7 +216,7 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
             f"Model {model.name!r} takes {shown[0]}, but the interface's preprocessor returns {shown[1]}. "
             "Pass the interface of the data that the model was trained on."
         )
-    objective = tasks.get_task(interface.task).objective
+    objective = interface.definition.objective
     objective.check_outputs(model)
     classes, names = objective.num_classes(model), len(interface.class_names)
     if classes is not None and classes != names:
@@ -222,7 +288,7 @@ def _facts(
         "parameters": model.count_params(),
         "plugins": {plugin.name: plugin.sha256 for plugin in interface.plugins},
         "task": interface.task,
-        "classes": tasks.get_task(interface.task).classes,
+        "classes": interface.definition.classes,
         "class_names": list(interface.class_names),
         "data": dict(interface.data),
         "data_sha256": interface.fingerprint.sha256,
@@ -250,7 +316,7 @@ def _is_finite(value: Any) -> bool:
 def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
     """Returns a signature's entry in zoo.json: types, shapes, the kind of each input, and how its output is printed."""
     requests = interface.preprocessor.requests
-    signature = tasks.get_task(interface.task).signatures.get(name)
+    signature = interface.definition.signatures.get(name)
     of_model = name in ("predict", PORTABLE)  # they take tensors of the model, not requests
     texts, shown = (signature.answers, signature.shown) if signature else ({}, tasks.Shown())
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import kernels, tasks
+from zoo import kernels
 from zoo.errors import UsageError
 from zoo.export.graph.signatures import SignatureFunction, Tensors, by_input, heads, signature_functions
 from zoo.export.standalone import arrays
@@ -100,7 +100,7 @@ def signatures(model: keras.Model, interface: Interface, serve: Serve | None = N
     """Returns the function of each signature, computed by the trained model, as `signature_functions` does; labels come
     from the list of class names, not from a lookup table."""
     names = tf.constant([name.encode() for name in interface.class_names], tf.string)
-    task = tasks.get_task(interface.task)
+    task = interface.definition
     return signature_functions(
         task, interface.preprocessor, heads(model, interface), lambda numbers: tf.gather(names, numbers), serve
     )

@@ -189,7 +189,9 @@ class LoadedModel:
             image = value[..., np.newaxis] if value.ndim == 2 else value
             return tf.io.encode_png(image).numpy()
         # Command-line bytes that are not UTF-8 arrive as lone surrogates; this restores the bytes.
-        return value.encode("utf-8", "surrogateescape") if text else value
+        value = value.encode("utf-8", "surrogateescape") if text else value
+        shape = self._function(signature).structured_input_signature[1][name].shape
+        return [value] if shape.rank == 2 and shape[1] == 1 and not np.ndim(value) else value
 
     def labels(self) -> list[str]:
         """Returns the class names of the artifact, in the order of its probabilities; empty if it has none."""

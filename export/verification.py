@@ -23,7 +23,10 @@ from zoo.export.verdict import Check, Verification
 
 __all__ = ["Check", "Verification", "check", "verify"]
 
-_EDGE_TYPES = ("float32", "int32", "int64", "string")
+_EDGE_TYPES = (
+    *("float32", "int32", "int64", "string"),
+    *("bool", "float64", "int8", "int16", "uint8", "uint16", "float16", "bfloat16"),
+)
 
 
 def verify(

@@ -1,12 +1,15 @@
 """Write and verify the SavedModel of a finished run: `zoo export runs/digits-cnn exports/digits`.
 
-With `--data`, it also exports published weights that have a classifier, without training.
+With `--data`, it also exports published weights that have a classifier, without training; with `--examples`, any Keras model
+in a .keras file.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 from zoo import checkpoints
 from zoo.errors import UsageError
@@ -14,12 +17,15 @@ from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_com
 from zoo.scripts.verify import asked_runtimes
 
 
-def command(argv: list[str]) -> int:
-    """Parses the options, exports and prints the verdict."""
+def _parser() -> Parser:
     parser = Parser(
-        "export", "Verify the SavedModel of a finished run and publish it as the next version in the folder PATH."
+        "export",
+        "Verify the SavedModel of a finished run, or of any Keras model, and publish it as the next version in the folder "
+        "PATH.",
     )
-    parser.add_argument("run_directory", help="A folder that `zoo train` wrote, or a folder with published weights.")
+    parser.add_argument(
+        "run_directory", help="A folder that `zoo train` wrote, a .keras file, or a folder with published weights."
+    )
     parser.add_argument("path", help="Folder for the versions: PATH/1, then PATH/2, as TensorFlow Serving expects.")
     parser.add_argument(
         "--runtimes",
@@ -36,10 +42,29 @@ def command(argv: list[str]) -> int:
     parser.add_argument(
         "--labels",
         nargs="+",
-        help="For published weights: the data set's class names, in the order of the classifier's outputs.",
+        help="For published weights: the data set's class names, in the order of the classifier's outputs. For a .keras "
+        "file: labels in the order of the model's classes, or one text file with one label per line.",
+    )
+    parser.add_argument(
+        "--examples",
+        nargs="+",
+        help="For a .keras file: examples of the model's inputs, a .npy or .npz file, or a CSV file with a column per input; "
+        "with --images, image files. They are published with the SavedModel.",
+    )
+    parser.add_argument(
+        "--images",
+        help="For a .keras file that takes images: let the SavedModel take image files, scaled by unit (0 to 1), bytes (0 to "
+        "255), symmetric (-1 to 1), torch, caffe, or as a model of keras.applications, such as resnet50.",
     )
     parser.add_plugins()
-    options = parser.parse(load_plugins(argv))
+    return parser
+
+
+def command(argv: list[str]) -> int:
+    """Parses the options, exports and prints the verdict."""
+    options = _parser().parse(load_plugins(argv))
+    if options.examples is not None or options.run_directory.endswith((".keras", ".h5")):
+        return _export_keras_file(options)
     if options.data is None and checkpoints.families(options.run_directory):
         raise UsageError(
             f"{options.run_directory} holds published weights. Pass --data with a data set that has the same classes, "
@@ -53,7 +78,6 @@ def command(argv: list[str]) -> int:
 
     import_tensorflow()
     from zoo import pipeline
-    from zoo.export.verification import Verification
 
     runtimes = asked_runtimes(options.runtimes)
     if options.data is not None:
@@ -63,9 +87,49 @@ def command(argv: list[str]) -> int:
         )
     else:
         saved = pipeline.export_run(options.run_directory, options.path, runtimes)
+    return _say(saved)
+
+
+def _say(saved: Path) -> int:
+    from zoo.export.verification import Verification
+
     print(Verification.read(saved).table())
     print(f"SavedModel: {saved}")
     return 0
+
+
+def _export_keras_file(options: Any) -> int:
+    file = Path(options.run_directory)
+    if file.suffix != ".keras" or options.data is not None:
+        raise UsageError(
+            f"--examples is for a .keras file without --data; received {file}{' and --data' if options.data else ''}. Save "
+            "the model with model.save('model.keras') and pass this file."
+        )
+    if options.examples is None:
+        raise UsageError(f"{file} needs examples of its inputs. Pass --examples with a .npy, .npz or CSV file.")
+    if not file.is_file():
+        raise UsageError(f"{file} does not exist. Pass a file that model.save('model.keras') wrote.")
+    import_tensorflow()
+    from zoo import datasets, export
+    from zoo.export.keras_models.files import image_size, load_keras_file, read_examples
+
+    labels = options.labels
+    if labels is not None and len(labels) == 1 and Path(labels[0]).is_file():
+        labels = Path(labels[0]).read_text(encoding="utf-8").splitlines()
+    model, preprocessor = load_keras_file(file), None
+    if options.images is not None:
+        *size, channels = image_size(model)
+        preprocessor = datasets.image_files(size, channels=channels, scaling=options.images)
+    return _say(
+        export.save(
+            model,
+            options.path,
+            examples=read_examples(options.examples) if preprocessor is None else options.examples,
+            preprocessor=preprocessor,
+            class_names=labels,
+            runtimes=asked_runtimes(options.runtimes),
+        )
+    )
 
 
 if __name__ == "__main__":

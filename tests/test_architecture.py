@@ -54,7 +54,8 @@ INSTANT = [
     name
     for name in FILES
     if part_of(name) not in COMPUTING or name in ("zoo.datasets", "zoo.datasets.sources.loading", "zoo.export")
-    if name != "zoo.scripts.mlserver_runtime.runtime"  # imported by a server; not a command of this package
+    # Imported by a server, and by a benchmark; no commands of this package.
+    if name not in ("zoo.scripts.mlserver_runtime.runtime", "zoo.scripts.benchmarks.keras_models")
 ]
 IMPORTING = f"""
 import importlib, sys

@@ -18,7 +18,7 @@ import tensorflow as tf
 from zoo import kernels
 from zoo.errors import UsageError, one_line
 
-_RECORDS = "_zoo_build", "_zoo_own", "_zoo_trained"
+_RECORDS = "_zoo_build", "_zoo_own", "_zoo_trained", "_zoo_input_names"
 """Records of this package on a model, outside Keras's attribute tracking."""
 _OF_EVERY_LAYER = frozenset(vars(keras.layers.Layer())) | {"built", "name"}
 _TABLES = tf.lookup.StaticHashTable, tf.lookup.StaticVocabularyTable, tf.lookup.experimental.MutableHashTable

@@ -223,7 +223,7 @@ def _export(
     expected = {"weights_sha256": artifact.weights_hash(network), "data_sha256": interface.fingerprint.sha256}
     if any(facts.get(name) != value for name, value in expected.items()):
         figures = evaluation.plot_files(report, directory)
-        newest = artifact.save(network, interface, base, report=report, figures=figures)
+        newest = artifact.save(network, base, interface=interface, report=report, figures=figures)
         place = newest.relative_to(directory).as_posix()
         storage.write_text(directory / "README.md", model_card(newest, report, place=place))
         verification = Verification.read(newest)  # `save` has just verified it
@@ -270,7 +270,9 @@ def export_run(run_directory: str | Path, path: str | Path, runtimes: str | Sequ
     report_file = Path(run_directory) / "evaluation.json"
     report = evaluation.read_report(report_file) if report_file.exists() else None
     figures = evaluation.plot_files(report, run_directory) if report else {}
-    return artifact.save(load_model(model_file), interface, path, report=report, figures=figures, runtimes=runtimes)
+    return artifact.save(
+        load_model(model_file), path, interface=interface, report=report, figures=figures, runtimes=runtimes
+    )
 
 
 def export_checkpoint(
@@ -322,7 +324,7 @@ def export_checkpoint(
     if prepared.arguments["labels"] is None:  # the checkpoint has other class names
         checkpoints.reorder_classes(model, found, source.class_names)
     report = evaluation.evaluate(model, prepared)
-    return artifact.save(model, prepared.interface, path, report=report, runtimes=runtimes)
+    return artifact.save(model, path, interface=prepared.interface, report=report, runtimes=runtimes)
 
 
 def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:

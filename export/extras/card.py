@@ -40,6 +40,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
     """
     facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     golden = arrays.load(directory / artifact_paths.EXTRA / "golden.npz")
+    golden_source = "real test examples" if facts["data"] else "the examples that were passed to the export"
     extra = f"{place}/{artifact_paths.EXTRA}" if place else artifact_paths.EXTRA
     lines = [
         *_head(facts),
@@ -51,8 +52,8 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         *_limits_section(facts),
         "## Proof",
         "",
-        f"`{extra}/golden.npz` contains real test examples and the trained model's outputs for them. Before this folder "
-        "was published, a process without Keras and savedmodel-zoo replayed the examples through every signature. "
+        f"`{extra}/golden.npz` contains {golden_source} and the trained model's outputs for them. Before this folder was "
+        "published, a process without Keras and savedmodel-zoo replayed the examples through every signature. "
         f"`{extra}/verification.json` records the result. `zoo verify {place or '.'}` repeats the replay. "
         f"`{f'cd {place} && ' if place else ''}sha256sum --check {artifact_paths.EXTRA}/{artifact_paths.SUMS}` "
         "shows whether a file has changed since.",
@@ -70,16 +71,19 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
         shown = ", ".join(_escaped(label) for label in labels[:_MOST_CLASSES])
         more = f" and {len(labels) - _MOST_CLASSES:,} more" if len(labels) > _MOST_CLASSES else ""
         labelled = [f"- Labels: {shown}{more}, in the order of `assets/labels.txt`"]
+    of_data, purpose = [], "A Keras model"
+    if data:
+        purpose = f"A model for {facts['task'].replace('_', ' ')}"
+        of_data = [f"- Data: {data['name']}, {data['source']}", f"- Licence of the data: {data['licence']}"]
     return [
-        f"# {name} for {data['name']}",
+        f"# {name} for {data['name']}" if data else f"# {name}",
         "",
-        f"A model for {facts['task'].replace('_', ' ')} with {facts['parameters']:,} parameters, exported by savedmodel-zoo "
+        f"{purpose} with {facts['parameters']:,} parameters, exported by savedmodel-zoo "
         f"{written_by['savedmodel-zoo']} with TensorFlow {written_by['tensorflow']}. Its input is {takes}, its output "
         f"{answers}.",
         "",
         f"- Architecture: `{name}`" + (f" with {arguments}" if arguments else ", a custom model"),
-        f"- Data: {data['name']}, {data['source']}",
-        f"- Licence of the data: {data['licence']}",
+        *of_data,
         *labelled,
         f"- Requirements: TensorFlow {written_by['tensorflow']}, with which it was written and verified, or newer. Older "
         "versions were not tested. The model needs neither Keras nor savedmodel-zoo nor a library of custom ops.",
@@ -216,9 +220,10 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
 
 
 def _limits_section(facts: Mapping[str, Any]) -> list[str]:
+    metrics = "The metrics hold for inputs like those of the data set above. " if facts["metrics"] else ""
     limits = [
-        "The metrics hold for inputs like those of the data set above. The model also gives an output for valid inputs "
-        "that belong to none of its classes or differ from its training data.",
+        f"{metrics}The model also gives an output for valid inputs that belong to none of its classes or differ from its "
+        "training data.",
         *facts["limits"],
         "An empty batch is rejected. A rejected request gets the error InvalidArgument and a message.",
     ]

@@ -74,9 +74,17 @@ static inline TF_Tensor *number_tensor(int argc, char **argv, int *at, TF_DataTy
     void *data = TF_TensorData(tensor);
     for (int64_t i = 0; i < count; i++) {
         const char *word = argv[(*at)++];
-        if (type == TF_FLOAT) ((float *)data)[i] = strtof(word, NULL);
-        else if (type == TF_INT32) ((int32_t *)data)[i] = (int32_t)strtol(word, NULL, 10);
-        else ((int64_t *)data)[i] = strtoll(word, NULL, 10);
+        const long long whole = strtoll(word, NULL, 10);
+        switch (type) {
+            case TF_FLOAT: ((float *)data)[i] = strtof(word, NULL); break;
+            case TF_DOUBLE: ((double *)data)[i] = strtod(word, NULL); break;
+            case TF_INT8: ((int8_t *)data)[i] = (int8_t)whole; break;
+            case TF_INT16: ((int16_t *)data)[i] = (int16_t)whole; break;
+            case TF_INT32: ((int32_t *)data)[i] = (int32_t)whole; break;
+            case TF_UINT8: case TF_BOOL: ((uint8_t *)data)[i] = (uint8_t)whole; break;
+            case TF_UINT16: ((uint16_t *)data)[i] = (uint16_t)whole; break;
+            default: ((int64_t *)data)[i] = whole;
+        }
     }
     return tensor;
 }
@@ -93,6 +101,11 @@ static void print_tensor(const char *name, const TF_Tensor *tensor) {
                 break;
             }
             case TF_FLOAT: printf(" %.7g", ((const float *)data)[i]); break;
+            case TF_DOUBLE: printf(" %.15g", ((const double *)data)[i]); break;
+            case TF_INT8: printf(" %d", ((const int8_t *)data)[i]); break;
+            case TF_INT16: printf(" %d", ((const int16_t *)data)[i]); break;
+            case TF_UINT8: case TF_BOOL: printf(" %d", ((const uint8_t *)data)[i]); break;
+            case TF_UINT16: printf(" %d", ((const uint16_t *)data)[i]); break;
             case TF_INT32: printf(" %" PRId32, ((const int32_t *)data)[i]); break;
             case TF_INT64: printf(" %" PRId64, ((const int64_t *)data)[i]); break;
             default: printf(" ?");

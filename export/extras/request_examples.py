@@ -24,7 +24,17 @@ FILE = "/path/to/image.png"
 
 _MOST_NUMBERS = 32
 _LONGEST_TEXT = 120
-_C_TYPES = {"float32": "TF_FLOAT", "int32": "TF_INT32", "int64": "TF_INT64"}
+_C_TYPES = {
+    "float32": "TF_FLOAT",
+    "float64": "TF_DOUBLE",
+    "int8": "TF_INT8",
+    "int16": "TF_INT16",
+    "int32": "TF_INT32",
+    "int64": "TF_INT64",
+    "uint8": "TF_UINT8",
+    "uint16": "TF_UINT16",
+    "bool": "TF_BOOL",
+}
 _TEMPLATE = Path(__file__).parent / "request.c"
 
 Specs = Mapping[str, Mapping[str, Any]]
@@ -154,7 +164,7 @@ def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
         else:
             zeros = np.zeros([size or 2 for size in spec["shape"][1:]])
             plain = np.ravel(zeros if value is None else value).tolist()
-            words += [f"{number:g}" if spec["dtype"] == "float32" else str(int(number)) for number in plain]
+            words += [f"{number:g}" if spec["dtype"].startswith("float") else str(int(number)) for number in plain]
     return shlex.join(words)
 
 

@@ -16,7 +16,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import registry
 from zoo.errors import UsageError, one_line
 from zoo.export.graph import batch_norm_fusion
 
@@ -39,12 +38,18 @@ class Content:
             whole state is in `weights`. Layers that only have other values are not named.
         detail: how the weights were changed, as a phrase after "identical to the trained model's", such as `with batch
             norm fused`; "" for no change.
+        model: the model to trace itself, without a copy; None for a copy.
     """
 
     config: Mapping[str, Any]
     weights: Sequence[np.ndarray[Any, Any]]
     changed: frozenset[str] = frozenset()
     detail: str = ""
+    model: keras.Model | None = None
+
+    def is_like(self, other: Content) -> bool:
+        """Whether the same files would be written from another content of the model."""
+        return (self.detail, self.model is None) == (other.detail, other.model is None)
 
 
 def as_trained(model: keras.Model, kept: Collection[str | None]) -> Content:
@@ -59,6 +64,20 @@ def with_batch_norm_fused(model: keras.Model, kept: Collection[str | None]) -> C
         return as_trained(model, kept)
     config, weights = batch_norm_fusion.config(model, pairs), batch_norm_fusion.weights(model, pairs)
     return Content(config, weights, frozenset({*pairs, *pairs.values()}), "with batch norm fused")
+
+
+def without_copy(model: keras.Model, kept: Collection[str | None]) -> Content:
+    """Returns the model itself.
+
+    Raises:
+        UsageError: its variables belong to several devices.
+    """
+    if any(isinstance(variable.value, tf.distribute.DistributedValues) for variable in model.variables):
+        raise UsageError(
+            f"Model {model.name!r} was made in a distribution strategy and cannot be copied for one device. Give its classes "
+            "get_config(), or make it outside the strategy's scope and load its weights."
+        )
+    return Content({}, model.get_weights(), model=model)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +99,7 @@ class Form:
 
     Example:
         >>> halved = Form("bfloat16", 0.02, "weights have 8 bits", write=round_to_bfloat16)
-        >>> zoo.export.save(model, interface, "exports/small", forms=[halved])
+        >>> zoo.export.save(model, "exports/small", interface=interface, forms=[halved])
         PosixPath('exports/small/1')
     """
 
@@ -105,7 +124,7 @@ class Form:
         Raises:
             UsageError: the model has no config, such as a subclassed model.
         """
-        spec = registry.get_spec(interface.build["name"])
+        spec = interface.spec
         with rebuilding(model):
             return self.write(model, {spec.features_layer, *spec.side_outputs})
 
@@ -147,15 +166,21 @@ class Form:
         return {"name": self.name, "weights": content.detail, "tolerance": self.tolerance, "reason": self.reason}
 
 
+class CannotRebuild(UsageError):
+    """A model cannot be made again from its config."""
+
+
 @contextlib.contextmanager
 def rebuilding(model: keras.Model) -> Iterator[None]:
-    """Converts exceptions while a model is rebuilt from its config into a `UsageError`."""
+    """Converts exceptions while a model is rebuilt from its config into `CannotRebuild`."""
     try:
         yield
-    except UsageError:
+    except CannotRebuild:
         raise
+    except UsageError as error:
+        raise CannotRebuild(str(error)) from error
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise UsageError(
+        raise CannotRebuild(
             f"Model {model.name!r} cannot be rebuilt from its config ({one_line(error, 200)}). Pass a Functional Keras "
             "model whose layers have get_config()."
         ) from error
@@ -177,3 +202,24 @@ PORTABLE = Form(
 
 FORMS = (SERVED, UNFUSED)
 """The forms that an export tries, in order, until one passes its verification."""
+
+
+AS_TRAINED = Form("as_trained", ROUNDING, _ORDER_OF_SUMS, write=without_copy)
+"""The model itself instead of a copy, for models that cannot be made again from their config."""
+
+_HALF_ROUNDING = 0.02
+
+
+def forms_for(model: keras.Model, rebuilds: bool) -> tuple[Form, ...]:
+    """Returns the forms that an export of any Keras model tries, in order.
+
+    Args:
+        model: a Functional model.
+        rebuilds: whether the model is made of layers that Keras can make again from their config.
+    """
+    ways = (*FORMS, AS_TRAINED) if rebuilds else (AS_TRAINED,)
+    half = {str(layer.compute_dtype) for layer in model._flatten_layers()} & {"float16", "bfloat16"}
+    if not half:
+        return ways
+    reason = f"layers compute in {' and '.join(sorted(half))}, which is rounded in another order"
+    return tuple(dataclasses.replace(way, tolerance=_HALF_ROUNDING, reason=reason) for way in ways)

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 
-def checked(request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def checked(request: Mapping[str, tf.Tensor], row_numbers: bool = True) -> dict[str, tf.Tensor]:
     """Returns the inputs of a signature after checking their shapes and values in the graph.
 
     Runtimes compare types with the signature, but not always shapes. Some kernels report an empty batch as an error about
     primitives, and a sequence without steps as an error about empty lists. Embeddings silently read -1 as the last row.
 
     Args:
-        request: the inputs by name, with the shapes of the signature, batch first; integers are row numbers of tables.
+        request: the inputs by name, with the shapes of the signature, batch first.
+        row_numbers: whether integers are row numbers of tables, so that none is below 0.
 
     Raises:
         InvalidArgumentError: at run time: another rank or dimension, an empty batch, no steps, inputs with different
@@ -34,7 +35,7 @@ def checked(request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         if None in value.shape[1:]:
             none = f"{name} has no steps; expected at least one"
             checks.append(tf.debugging.Assert(tf.reduce_all(tf.shape(value)[1:] > 0), [none]))
-        if value.dtype.is_integer:
+        if row_numbers and value.dtype.is_integer:
             negative = f"{name} holds a number below 0; expected row numbers, which count from 0"
             checks.append(tf.debugging.Assert(tf.reduce_all(value >= 0), [negative]))
     with tf.control_dependencies(checks):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
-from zoo import copies, lookup, registry, tasks
+from zoo import copies, lookup, tasks
 from zoo.errors import UsageError
 from zoo.export.graph import forms
 from zoo.export.graph.forms import Content, Form
@@ -47,7 +48,7 @@ def served_model(
         form: the form in which the model is written.
         content: the result of `form.content`, if it was already computed.
     """
-    task = tasks.get_task(interface.task)
+    task = interface.definition
     preprocessor, resources = interface.preprocessor.for_export(assets)
     with tf.device("/cpu:0"):
         network = served_copy(model, content or form.content(model, interface))
@@ -70,13 +71,14 @@ def served_model(
     def label(numbers: tf.Tensor) -> tf.Tensor:
         return module.labels.lookup(numbers)
 
+    row_numbers = getattr(preprocessor, "row_numbers", True)
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
     # Traced once for all signatures: decoding images takes more ops than many models have.
     serve = tf.function(preprocessor.serve, autograph=False)
     whole, shared = _compiled_heads(network, functions)
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
         name: (
-            _checking(function),
+            _checking(function, row_numbers),
             model_inputs(network) if function.takes is None else {key: raw[key] for key in function.takes},
             form,
         )
@@ -87,10 +89,10 @@ def served_model(
     }
     if several and not form.is_like(forms.PORTABLE):
         portable = signature_functions(task, preprocessor, functions, label)["predict"]
-        wanted[PORTABLE] = (_checking(portable), wanted["predict"][1], forms.PORTABLE)
+        wanted[PORTABLE] = (_checking(portable, row_numbers), wanted["predict"][1], forms.PORTABLE)
     traced = {}
     for name, (function, specs, way) in wanted.items():
-        with way.prepared(several, module.packed_weights):
+        with way.prepared(several, module.packed_weights), _without_cudnn(network):
             traced[name] = tf.function(function, autograph=False).get_concrete_function(**specs)
         way.check_ops(traced[name], name)
     return module, traced
@@ -109,7 +111,7 @@ _INNER = 10
 def _slice_rows(model: keras.Model) -> Callable[[Tensors], Any] | None:
     """Returns a function from a batch to the number of rows that a serving signature gives to a model at once, so that the
     results of all layers take about 64 MiB; None for a model whose results are small."""
-    shapes = [tensor.shape[1:] for layer in model.layers for tensor in tf.nest.flatten(layer.output)]
+    shapes = [tensor.shape[1:] for node in _nodes(model) for tensor in node.output_tensors]
 
     def size(steps: int) -> int:
         return 4 * sum(math.prod(number or steps for number in shape) for shape in shapes)
@@ -125,6 +127,11 @@ def _slice_rows(model: keras.Model) -> Callable[[Tensors], Any] | None:
         return tf.maximum(_FEWEST_ROWS, _SLICE_BYTES // (_INNER * size(1) * tf.maximum(steps, 1)))
 
     return rows
+
+
+def _nodes(model: keras.Model) -> list[Any]:
+    """Returns the calls of a model's layers; a layer that is shared has several."""
+    return [node for nodes in model._nodes_by_depth.values() for node in nodes]
 
 
 def in_slices(function: Callable[[Tensors], Tensors], inputs: Tensors, size: Any) -> Tensors:
@@ -163,9 +170,9 @@ def in_slices(function: Callable[[Tensors], Tensors], inputs: Tensors, size: Any
     return tf.cond(rows <= size, lambda: function(inputs), sliced)
 
 
-def _checking(function: Callable[[Tensors], Tensors]) -> Callable[..., Tensors]:
+def _checking(function: Callable[[Tensors], Tensors], row_numbers: bool) -> Callable[..., Tensors]:
     """Returns a function that checks its inputs first."""
-    return lambda **inputs: function(checked(inputs))
+    return lambda **inputs: function(checked(inputs, row_numbers))
 
 
 Heads = dict[str, Callable[[Tensors, Tensors], Tensors]]
@@ -233,23 +240,35 @@ def signature_functions(
 
 
 def served_copy(model: keras.Model, content: Content) -> keras.Model:
-    """Returns a model with a form's config and weights, outside any strategy and without device-specific kernels.
+    """Returns a model with a form's config and weights, outside any strategy and without device-specific kernels; or the
+    model itself, if the form says so.
 
     Args:
         model: the trained model.
         content: the config and weights of a form.
 
     Raises:
-        UsageError: the model cannot be rebuilt from its config, such as a subclassed model.
+        CannotRebuild: the model cannot be rebuilt from its config, such as a subclassed model.
     """
+    if content.model is not None:
+        return content.model
     with forms.rebuilding(model):
         copy = type(model).from_config(content.config)
         copies.carry(model, copy, content.weights, changed=content.changed)
-    for layer in copy._flatten_layers():
-        if hasattr(layer, "use_cudnn"):
-            # With a GPU, a recurrent layer would be traced to a kernel that runs on no CPU and cannot be converted.
-            layer.use_cudnn = False
     return copy
+
+
+@contextlib.contextmanager
+def _without_cudnn(model: keras.Model) -> Iterator[None]:
+    """Keeps recurrent layers from being traced to a kernel that runs on no CPU and cannot be converted, as with a GPU."""
+    before = [(layer, layer.use_cudnn) for layer in model._flatten_layers() if hasattr(layer, "use_cudnn")]
+    try:
+        for layer, _ in before:
+            layer.use_cudnn = False
+        yield
+    finally:
+        for layer, held in before:
+            layer.use_cudnn = held
 
 
 def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Tensors, Tensors], Tensors]]:
@@ -259,7 +278,7 @@ def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Tenso
     Raises:
         UsageError: the model lacks the layer that its spec names.
     """
-    spec = registry.get_spec(interface.build["name"])
+    spec = interface.spec
     layers = {layer.name: layer for layer in model.layers}
     aside = {side: layers[side].output for side in spec.side_outputs if side in layers}
     outputs = dict(zip(tasks.output_names(model), model.outputs, strict=True))
@@ -292,7 +311,7 @@ def heads(model: keras.Model, interface: Interface) -> dict[str, Callable[[Tenso
 def model_inputs(model: keras.Model) -> dict[str, tf.TensorSpec]:
     """Returns the model's inputs by name, with a dynamic batch."""
     # An unnamed input's tensor has another name in every copy of the model; its layer keeps the name.
-    names = [t._keras_history.operation.name for t in model.inputs]
+    names = getattr(model, tasks.INPUT_NAMES, None) or [t._keras_history.operation.name for t in model.inputs]
     return {
         name: tf.TensorSpec((None, *t.shape[1:]), t.dtype, name) for name, t in zip(names, model.inputs, strict=True)
     }

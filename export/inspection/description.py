@@ -41,9 +41,13 @@ class Description:
         if facts["model"]:
             arguments = ", ".join(f"{k}={v}" for k, v in facts["model"]["arguments"].items())
             known = f"with {arguments}" if arguments else "a custom model"
-            lines += [f"{facts['model']['name']} for {facts['task'].replace('_', ' ')}, {known}"]
-            lines += [f"trained on {facts['data'].get('name')}, licence {facts['data'].get('licence')}"]
-            lines += [f"source of the data: {facts['data'].get('source')}"]
+            purpose = f" for {facts['task'].replace('_', ' ')}" if facts["data"] else ""
+            lines += [f"{facts['model']['name']}{purpose}, {known}"]
+            if data := facts["data"]:
+                lines += [f"trained on {data.get('name')}, licence {data.get('licence')}"]
+                lines += [f"source of the data: {data.get('source')}"]
+            else:
+                lines += ["exported with examples of its inputs; the data that it was trained on is not recorded"]
         parameters = facts["parameters"]
         counted = "unknown number of parameters" if parameters is None else f"{parameters:,} parameters"
         lines += [f"{counted}, {_size(sum(facts['sizes'].values()))}", "", "Signatures"]

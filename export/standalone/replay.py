@@ -48,10 +48,7 @@ def _dynamic(function: Any) -> set[str]:
 def _empty_batch(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     import tensorflow as tf
 
-    empty = {
-        k: tf.zeros([0], tf.string) if v.dtype == object else tf.zeros([0, *v.shape[1:]], v.dtype)
-        for k, v in inputs.items()
-    }
+    empty = {k: tf.zeros([0, *v.shape[1:]], tf.string if v.dtype == object else v.dtype) for k, v in inputs.items()}
     try:
         answer = function(**empty)
     except tf.errors.InvalidArgumentError as error:

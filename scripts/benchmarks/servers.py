@@ -35,7 +35,7 @@ def write_artifact(job: dict[str, Any]) -> None:
     prepared = zoo.datasets.load(job["data"]).prepare(job["family"], **job.get("model", {}))
     model = prepared.build(seed=0)
     folder = Path(job["folder"])
-    zoo.export.save(model, prepared.interface, folder / "artifact")
+    zoo.export.save(model, folder / "artifact", interface=prepared.interface)
     model.save(folder / "model.keras")
     if job.get("hugging_face"):
         bert_folder.save_folder(model, folder / "huggingface")

@@ -207,7 +207,7 @@ def test_pairs_of_texts_are_one_input(pairs, tmp_path):
     prepared = zoo.datasets.load(f"csv:{pairs}").prepare("bert", vocab_size=200, **TINY)
     inputs, _ = next(iter(prepared.keras_batches("test", 8)))
     assert inputs["token_type_ids"].numpy().max() == 1
-    path = zoo.export.save(prepared.build(seed=0), prepared.interface, tmp_path / "pairs")
+    path = zoo.export.save(prepared.build(seed=0), tmp_path / "pairs", interface=prepared.interface)
     model = zoo.export.load(path)
     assert set(model.inputs("serving_default")) == set(model.inputs("features")) == {"text", "text_pair"}
     one, other = model.predict(["a dog\tthe dog", "a dog\t"])

@@ -190,7 +190,7 @@ def normalized():
 
 def saved(normalized, path):
     """Returns the facts in zoo.json, the weights check in verification.json, and the ops of the graph."""
-    path = zoo.export.save(*normalized, path)
+    path = zoo.export.save(normalized[0], path, interface=normalized[1])
     facts, verdict = (json.loads((path / "assets.extra" / n).read_text()) for n in ("zoo.json", "verification.json"))
     (weights,) = (check["detail"] for check in verdict["checks"] if check["name"] == "weights")
     ops = operations.scan(operations.read(path)).counts
@@ -230,8 +230,8 @@ def test_messages_name_the_fault_of_a_user_model(tmp_path):
     with pytest.raises(
         zoo.UsageError, match=r"ends with a layer named 'dense.*'; expected 'probabilities' or 'logits'"
     ):
-        zoo.export.save(own(), prepared.interface, tmp_path / "saved")
+        zoo.export.save(own(), tmp_path / "saved", interface=prepared.interface)
     model = own("probabilities")
     model.get_layer("norm").moving_mean.assign([np.nan] * 4)
     with pytest.raises(zoo.UsageError, match="Check the training: weights of the layer 'norm' are NaN or infinite"):
-        zoo.export.save(model, prepared.interface, tmp_path / "saved")
+        zoo.export.save(model, tmp_path / "saved", interface=prepared.interface)

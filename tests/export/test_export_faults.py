@@ -36,7 +36,7 @@ def export(base, seed):
     keras.utils.set_random_seed(seed)
     model = prepared.build()
     print("ready", flush=True)
-    print(zoo.export.save(model, prepared.interface, base), flush=True)
+    print(zoo.export.save(model, base, interface=prepared.interface), flush=True)
 
 def start(base, seed=0, prepare=lambda: None):
     read, write = os.pipe()

@@ -66,7 +66,9 @@ def test_adapted_normalization_is_exported_as_trained(prepared, arrays, tmp_path
     x, _ = arrays
     with zoo.precision(precision):
         model = classifier(adapted(x))
-    path = zoo.export.save(trained(model, arrays, precision=precision), prepared.interface, tmp_path / "model")
+    path = zoo.export.save(
+        trained(model, arrays, precision=precision), tmp_path / "model", interface=prepared.interface
+    )
     examples = prepared.interface.examples
     live = np.mean(np.argmax(model(examples.inputs["image"]), -1) == examples.targets["label"])
     assert live > 0.85
@@ -142,7 +144,7 @@ def test_a_vocabulary_and_a_table_are_exported(tmp_path, prepared, arrays):
     numbers = lookup(L.Rescaling(16.0, dtype="float32")(inputs))
     hidden = L.Dense(32, activation="relu", name="features")(L.Flatten()(L.Embedding(20, 4)(numbers)))
     model = keras.Model(inputs, L.Dense(10, activation="softmax", name="probabilities")(hidden))
-    path = zoo.export.save(trained(model, arrays), prepared.interface, tmp_path / "model")
+    path = zoo.export.save(trained(model, arrays), tmp_path / "model", interface=prepared.interface)
     assert right(path, prepared.interface) > 0.7
 
 
@@ -188,7 +190,7 @@ def test_attributes_of_a_custom_layer_are_copied(arrays):
 
 @pytest.mark.slow
 def test_attributes_of_a_custom_layer_are_exported(prepared, arrays, tmp_path):
-    path = zoo.export.save(trained(classifier(shifted()), arrays), prepared.interface, tmp_path / "model")
+    path = zoo.export.save(trained(classifier(shifted()), arrays), tmp_path / "model", interface=prepared.interface)
     assert right(path, prepared.interface) > 0.85
 
 
@@ -217,7 +219,7 @@ def test_inputs_that_are_scaled_twice_are_rejected(prepared, arrays, tmp_path):
     with pytest.raises(
         UsageError, match=r"trained on inputs from 0 to 255 .* returns 0 to 1 .*Rescaling.*prepared\.batches"
     ):
-        zoo.export.save(model, prepared.interface, tmp_path / "model")
+        zoo.export.save(model, tmp_path / "model", interface=prepared.interface)
     assert not (tmp_path / "model").exists()
 
 
@@ -225,7 +227,7 @@ def test_logits_named_probabilities_are_rejected(prepared, arrays, tmp_path):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model = trained(classifier(activation=None), arrays, 1, loss)
     with pytest.raises(UsageError, match=r"'probabilities' has values from -.*Name the layer 'logits'"):
-        zoo.export.save(model, prepared.interface, tmp_path / "model")
+        zoo.export.save(model, tmp_path / "model", interface=prepared.interface)
     assert not (tmp_path / "model").exists()
 
 
@@ -235,7 +237,7 @@ def test_probabilities_named_logits_are_rejected(prepared, tmp_path):
     with pytest.raises(
         UsageError, match=r"'logits' has values from 0 to 1 with sums of 1.*Name the layer 'probabilities'"
     ):
-        zoo.export.save(keras.Model(first.inputs, outputs), prepared.interface, tmp_path / "model")
+        zoo.export.save(keras.Model(first.inputs, outputs), tmp_path / "model", interface=prepared.interface)
     assert not (tmp_path / "model").exists()
 
 
@@ -246,10 +248,10 @@ def test_a_report_of_another_model_is_rejected(prepared, arrays, tmp_path):
     with pytest.raises(
         UsageError, match=r"accuracy is 0\.\d+ in the report, but .* on \d+ raw test examples, .* worse"
     ):
-        zoo.export.save(classifier(), prepared.interface, tmp_path / "model", report=report)
+        zoo.export.save(classifier(), tmp_path / "model", interface=prepared.interface, report=report)
     swapped = dataclasses.replace(prepared.interface, class_names=prepared.interface.class_names[::-1])
     with pytest.raises(UsageError, match="The report has the classes"):
-        zoo.export.save(good, swapped, tmp_path / "model", report=report)
+        zoo.export.save(good, tmp_path / "model", interface=swapped, report=report)
     assert not (tmp_path / "model").exists()
 
 
@@ -257,7 +259,7 @@ def test_a_report_of_another_model_is_rejected(prepared, arrays, tmp_path):
 def test_verification_shows_the_metrics_of_the_report(prepared, arrays, tmp_path):
     good = trained(classifier(), arrays)
     report = zoo.evaluate(good, prepared)
-    path = zoo.export.save(good, prepared.interface, tmp_path / "model", report=report)
+    path = zoo.export.save(good, tmp_path / "model", interface=prepared.interface, report=report)
     assert f"report {report['accuracy']:.4g}" in Verification.read(path).table()
 
 
@@ -298,7 +300,7 @@ def test_a_different_accuracy_fails_although_golden_examples_pass(prepared, arra
     with pytest.raises(
         UsageError, match=r"verification failed: accuracy on raw test examples: .*artifact 0\.\d+, trained model 0"
     ):
-        zoo.export.save(model, dataclasses.replace(interface, examples=chosen), tmp_path / "model")
+        zoo.export.save(model, tmp_path / "model", interface=dataclasses.replace(interface, examples=chosen))
 
 
 def test_a_saved_interface_keeps_its_sample(prepared, tmp_path):

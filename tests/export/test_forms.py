@@ -40,7 +40,7 @@ def digits():
 def rounded(digits, tmp_path_factory):
     """The artifact of a custom form."""
     folder = tmp_path_factory.mktemp("forms") / "rounded"
-    return zoo.export.save(*digits, folder, forms=[ROUNDED], runtimes=["openvino"])
+    return zoo.export.save(digits[0], folder, interface=digits[1], forms=[ROUNDED], runtimes=["openvino"])
 
 
 def test_a_custom_form_is_exported_and_verified(digits, rounded):
@@ -72,13 +72,13 @@ def test_a_form_that_exceeds_its_tolerance_is_not_published(digits, tmp_path):
     with pytest.raises(
         UsageError, match=r"not published, because its verification failed: .*probabilities, batch 64: large"
     ):
-        zoo.export.save(*digits, tmp_path / "none", forms=[STRICT])
+        zoo.export.save(digits[0], tmp_path / "none", interface=digits[1], forms=[STRICT])
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow
 def test_the_next_form_replaces_one_that_exceeds_its_tolerance(digits, tmp_path):
-    path = zoo.export.save(*digits, tmp_path / "next", forms=[STRICT, forms.SERVED])
+    path = zoo.export.save(digits[0], tmp_path / "next", interface=digits[1], forms=[STRICT, forms.SERVED])
     assert storage.read_json(path / "assets.extra" / "zoo.json")["form"]["name"] == "served"
     assert [p.name for p in path.parent.iterdir()] == ["1"]
 

@@ -86,7 +86,7 @@ def folder(tmp_path_factory):
     base = tmp_path_factory.mktemp("exports") / "digits"
     for seed in range(2):
         prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=(8,), input_shape=(8, 8, 1))
-        zoo.export.save(prepared.build(seed=seed), prepared.interface, base)
+        zoo.export.save(prepared.build(seed=seed), base, interface=prepared.interface)
     return base
 
 
@@ -180,7 +180,7 @@ def test_invalid_requests_fail_without_affecting_the_next_request(address, golde
 
 def test_texts_are_labelled(tmp_path):
     prepared = zoo.datasets.load("commands").prepare("attention", embedding_dim=8)
-    version = zoo.export.save(prepared.build(seed=0), prepared.interface, tmp_path / "commands")
+    version = zoo.export.save(prepared.build(seed=0), tmp_path / "commands", interface=prepared.interface)
     words = "turn the light on, café"
     expected = zoo.export.load(version).predict([words])[0]
     with served(version.parent, "commands") as address:

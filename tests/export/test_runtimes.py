@@ -25,7 +25,7 @@ def saved(tmp_path_factory):
     """An artifact that declares OpenVINO."""
     prepared = zoo.datasets.load("digits").prepare("mlp", hidden_units=(8,), input_shape=(8, 8, 1))
     base = tmp_path_factory.mktemp("runtimes") / "digits"
-    return zoo.export.save(prepared.build(seed=0), prepared.interface, base, runtimes=("openvino",))
+    return zoo.export.save(prepared.build(seed=0), base, interface=prepared.interface, runtimes=("openvino",))
 
 
 def lines(verification):
@@ -119,7 +119,7 @@ def test_a_missing_runtime_fails_only_if_requested(saved, monkeypatch):
         message = "agreed at the export, but is not installed here, so nothing was compared ("
         assert check.detail.startswith(message) is not named
     with pytest.raises(UsageError, match=r"C API cannot run on this machine: no C compiler.*leave c_api out"):
-        zoo.export.save(None, None, saved.parent, runtimes=["c_api"])  # before any argument is used
+        zoo.export.save(None, saved.parent, interface=None, runtimes=["c_api"])  # before any argument is used
 
 
 def test_message_reports_a_missing_compiler(saved, monkeypatch):
@@ -275,7 +275,7 @@ FAMILIES = {
 def test_every_family_runs_in_every_runtime(name, tmp_path):
     data, arguments = FAMILIES[name]
     prepared = zoo.datasets.load(data).prepare(name, **arguments)
-    path = zoo.export.save(prepared.build(seed=0), prepared.interface, tmp_path / name)
+    path = zoo.export.save(prepared.build(seed=0), tmp_path / name, interface=prepared.interface)
     verdict = verify(path)
     assert verdict.passed, verdict.table()
     assert {verdict.runtimes[runtime] for runtime in ("openvino", "onnxruntime", "c_api")} <= {

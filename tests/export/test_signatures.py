@@ -15,7 +15,7 @@ TINY = {"embedding_dim": 6, "lstm_units": 5}
 
 
 def exported(model, interface, folder):
-    path = zoo.export.save(model, interface, folder / "saved")
+    path = zoo.export.save(model, folder / "saved", interface=interface)
     return tf.saved_model.load(str(path)), storage.read_json(path / "assets.extra" / "zoo.json")
 
 
@@ -120,7 +120,7 @@ def test_wrong_weights_in_only_the_fast_form_are_found(text, tmp_path, monkeypat
     with pytest.raises(
         zoo.UsageError, match=r"was not published.*predict probabilities, batch 3: .*weights: "
     ) as error:
-        zoo.export.save(model, prepared.interface, tmp_path / "saved")
+        zoo.export.save(model, tmp_path / "saved", interface=prepared.interface)
     assert "batch 64" not in str(error.value), "many rows are the loops' work, from the other weights"
     assert "predict_portable" not in str(error.value)
     assert not (tmp_path / "saved").exists()

@@ -186,7 +186,7 @@ def run(data, tmp_path_factory):
         prepared,
         result,
         report,
-        zoo.export.save(result.model, prepared.interface, directory / "saved", report=report),
+        zoo.export.save(result.model, directory / "saved", interface=prepared.interface, report=report),
     )
 
 

@@ -1,6 +1,7 @@
 """Tasks: targets, losses, metrics, reports, and the inputs and outputs of a SavedModel. README.md says how to add one."""
 
 from zoo.tasks.contract import (
+    INPUT_NAMES,
     Compared,
     Measure,
     Objective,
@@ -26,6 +27,7 @@ from zoo.tasks.registry import get_task, list_tasks, register_task
 
 __all__ = [
     "ANSWER_KINDS",
+    "INPUT_NAMES",
     "REQUEST_KINDS",
     "Compared",
     "Measure",

@@ -234,6 +234,8 @@ class Objective:
         Raises:
             UsageError: an output is missing, has another name, or is not used.
         """
+        if not self.loss and not self.metrics:
+            return  # nothing is compared, so the model may have any outputs
         names = output_names(model)
         used = {part.output_of(names, model.name) for part in (*self.loss, *self.metrics)}
         unused = [name for name in names if name not in used]
@@ -292,6 +294,10 @@ SINGLE = ""
 """The name of the only input of a model that declares no inputs, such as a subclassed model."""
 
 
+INPUT_NAMES = "_zoo_input_names"
+"""The attribute of a model whose inputs are served under other names than their layers have: these names, in order."""
+
+
 def output_names(model: keras.Model) -> list[str]:
     """Returns the names of a model's outputs, which are those of their layers, such as `probabilities` or `logits`.
 
@@ -313,6 +319,8 @@ def model_input(model: keras.Model, inputs: Mapping[str, Any]) -> Any:
     """Returns named inputs in the form that a model takes: a dict for several inputs, or the only tensor."""
     if set(inputs) == {SINGLE}:
         return inputs[SINGLE]
+    if (names := getattr(model, INPUT_NAMES, None)) is not None:
+        return [inputs[name] for name in names] if len(names) > 1 else next(iter(inputs.values()))
     declared = getattr(model, "inputs", None)
     by_name = len(inputs) > 1 or not declared or isinstance(getattr(model, "_inputs_struct", None), Mapping)
     return dict(inputs) if by_name else next(iter(inputs.values()))

@@ -38,6 +38,6 @@ def report(model, prepared):
 def base(model, prepared, report, tmp_path_factory):
     """Two versions: the trained model with its report, and a model with other weights."""
     base = tmp_path_factory.mktemp("exports") / "digits"
-    assert zoo.export.save(model, prepared.interface, base, report=report) == base / "1"
-    assert zoo.export.save(other_weights(model, prepared), prepared.interface, str(base)) == base / "2"
+    assert zoo.export.save(model, base, interface=prepared.interface, report=report) == base / "1"
+    assert zoo.export.save(other_weights(model, prepared), str(base), interface=prepared.interface) == base / "2"
     return base

@@ -274,7 +274,7 @@ def test_logits_and_unusual_class_names_are_exported(digits, tmp_path):
     interface = dataclasses.replace(prepared.interface, class_names=names)
     model = prepared.build()
     model.set_weights([np.zeros((64, 10)), 4.0 * np.eye(10)[0]])
-    saved = zoo.export.save(model, interface, tmp_path / "logits")
+    saved = zoo.export.save(model, tmp_path / "logits", interface=interface)
     signature = storage.read_json(saved / "assets.extra" / "zoo.json")["signatures"]
     assert list(signature["predict"]["outputs"]) == ["logits"]
     assert sorted(signature["serving_default"]["outputs"]) == ["class_name", "probabilities"]
@@ -301,7 +301,7 @@ def test_half_precision_models_have_float32_inputs_and_outputs(digits, tmp_path)
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.get_layer("features").compute_dtype == "bfloat16"
-    saved = zoo.export.save(model, prepared.interface, tmp_path / "half")
+    saved = zoo.export.save(model, tmp_path / "half", interface=prepared.interface)
     outputs = storage.read_json(saved / "assets.extra" / "zoo.json")["signatures"]["features"]["outputs"]
     assert outputs == {"features": {"dtype": "float32", "shape": [None, 8]}}
 
@@ -320,11 +320,11 @@ def test_a_model_of_two_replicas_is_exported(run_python, tmp_path):
         with strategy.scope():
             model = prepared.build()
             try:
-                zoo.export.save(model, prepared.interface, sys.argv[1])
+                zoo.export.save(model, sys.argv[1], interface=prepared.interface)
             except zoo.errors.UsageError as error:
                 print("inside:", error)
         print("mirrored:", type(model.weights[0].value).__name__)
-        print(zoo.export.save(model, prepared.interface, sys.argv[1]))
+        print(zoo.export.save(model, sys.argv[1], interface=prepared.interface))
         print(zoo.export.load(sys.argv[1]).predict([sys.argv[2]]))
         """,
         tmp_path / "digits",

@@ -27,7 +27,7 @@ def hidden(base):
 
 def assert_rejected(model, interface, base, message):
     with pytest.raises(UsageError, match=message):
-        zoo.export.save(model, interface, base)
+        zoo.export.save(model, base, interface=interface)
     assert not base.exists()
 
 
@@ -73,7 +73,9 @@ def test_a_model_that_outputs_nan_is_not_published(model, prepared, report, tmp_
     broken = prepared.build()
     broken.set_weights([w * np.nan for w in model.get_weights()])
     with pytest.raises(UsageError, match="probabilities, batch 64: has values that are not finite"):
-        zoo.export.save(broken, prepared.interface, tmp_path / "new", report={**report, "log_loss": float("nan")})
+        zoo.export.save(
+            broken, tmp_path / "new", interface=prepared.interface, report={**report, "log_loss": float("nan")}
+        )
     assert not (tmp_path / "new").exists()
 
 
@@ -90,7 +92,7 @@ def test_models_that_other_runtimes_cannot_serve_are_not_published(digits, prepa
     x = keras.layers.Identity(name="features", dtype="float64")(x)
     outputs = keras.layers.Dense(10, "softmax", dtype="float64", name="probabilities")(x)
     with pytest.raises(UsageError) as refused:
-        zoo.export.save(keras.Model(inputs, outputs), prepared.interface, tmp_path / "new")
+        zoo.export.save(keras.Model(inputs, outputs), tmp_path / "new", interface=prepared.interface)
     message = str(refused.value)
     assert "input image of predict is float64, expected one of float32, int32, int64, string" in message
     assert "ops: PyFunc runs Python" in message
@@ -193,10 +195,10 @@ def test_a_folder_with_other_files_is_not_changed(model, prepared, tmp_path):
         UsageError,
         match=r"exists and contains notes.txt, which are not versions of a SavedModel. .*Nothing was changed",
     ):
-        zoo.export.save(model, prepared.interface, tmp_path)
+        zoo.export.save(model, tmp_path, interface=prepared.interface)
     (tmp_path / "notes.txt").rename(tmp_path / "01")  # "01" is not a version: it is never found as `1`
     with pytest.raises(UsageError, match=r"exists and contains 01, which are not versions"):
-        zoo.export.save(model, prepared.interface, tmp_path)
+        zoo.export.save(model, tmp_path, interface=prepared.interface)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("01", "mine")]
 
 
@@ -204,20 +206,20 @@ def test_unusable_target_paths_are_rejected(model, prepared, base, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(UsageError, match=r"file exists and is not a folder. Pass another folder for the export"):
-        zoo.export.save(model, prepared.interface, file)
+        zoo.export.save(model, file, interface=prepared.interface)
     with pytest.raises(
         UsageError, match=r"Cannot write a SavedModel to .*/file/below: .*Not a directory.* pass another"
     ):
-        zoo.export.save(model, prepared.interface, file / "below")
+        zoo.export.save(model, file / "below", interface=prepared.interface)
     assert file.read_text() == "mine"
     for name in ("lr[0.1]", "a*", "what?", "back\\slash"):
         with pytest.raises(
             UsageError, match=r"contains one of \* \? \[ \\, which TensorFlow interprets as a pattern when it"
         ):
-            zoo.export.save(model, prepared.interface, tmp_path / name / "digits")
+            zoo.export.save(model, tmp_path / name / "digits", interface=prepared.interface)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     with pytest.raises(UsageError, match=r"contains README.md, assets, assets.extra, which are not versions"):
-        zoo.export.save(model, prepared.interface, base / "1")
+        zoo.export.save(model, base / "1", interface=prepared.interface)
 
 
 def test_leftovers_are_removed_only_for_dead_processes(model, prepared, tmp_path):
@@ -227,7 +229,7 @@ def test_leftovers_are_removed_only_for_dead_processes(model, prepared, tmp_path
         assert hidden(base) == [living.name]
         (living / "file").touch()
         (base / ".writing-67890").mkdir()
-        saved = zoo.export.save(model, prepared.interface, base)
+        saved = zoo.export.save(model, base, interface=prepared.interface)
         assert (living / "file").exists()
         assert sorted(p.name for p in base.iterdir()) == [living.name, "1"]
     assert [p.name for p in base.iterdir()] == ["1"]

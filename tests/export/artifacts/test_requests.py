@@ -21,7 +21,7 @@ def colour(digits, tmp_path_factory):
     prepared = digits.prepare("cnn", input_shape=(12, 10, 3), filters=(4,), dense_units=None)
     keras.utils.set_random_seed(1)
     return zoo.export.load(
-        zoo.export.save(prepared.build(), prepared.interface, tmp_path_factory.mktemp("exports") / "colour")
+        zoo.export.save(prepared.build(), tmp_path_factory.mktemp("exports") / "colour", interface=prepared.interface)
     )
 
 

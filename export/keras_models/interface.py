@@ -1,0 +1,271 @@
+"""What the exporter needs besides a Keras model of any origin: its inputs, its outputs, and perhaps labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo import registry, tasks
+from zoo.errors import UsageError
+from zoo.export.graph.signatures import by_input, model_inputs
+from zoo.export.keras_models.arrays import MOST
+from zoo.export.keras_models.network import named_network
+
+if TYPE_CHECKING:
+    from zoo.registries import Plugin
+
+_SENT_AS = {
+    "bfloat16": "float32",
+    "float16": "float32",
+    "uint32": "int64",
+    "uint64": "int64",
+}
+"""Types that clients cannot send or that runtimes lack; the graph converts them."""
+CLASS_NAME = "class_name"
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorPreprocessor:
+    """Takes model inputs as they are: a request for each input of the model, in its own shape.
+
+    Attributes:
+        inputs: type and shape of one example for each input by name, None for a size that varies.
+    """
+
+    kind: ClassVar[str] = "tensors"
+    padding: ClassVar[float] = 0
+    row_numbers: ClassVar[bool] = False
+    inputs: Mapping[str, tuple[str, tuple[int | None, ...]]]
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """The shape of one example for each input."""
+        return {name: shape for name, (_, shape) in self.inputs.items()}
+
+    @property
+    def requests(self) -> dict[str, tasks.Request]:
+        """An input of the signatures for each model input."""
+        return {
+            name: tasks.Request(
+                name,
+                "text" if dtype == "string" else "number",
+                _SENT_AS.get(dtype, dtype),
+                shape,
+                "an input of the model",
+            )
+            for name, (dtype, shape) in self.inputs.items()
+        }
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What the artifact does to its inputs."""
+        return ("Inputs are given to the model as they are; it was exported without a preprocessor.",)
+
+    def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Returns the requests in the types of the model."""
+        return {name: tf.cast(value, self.inputs[name][0]) for name, value in requests.items()}, {}
+
+    def for_export(self, directory: Path) -> tuple[TensorPreprocessor, list[Any]]:
+        """Tensors need no vocabulary."""
+        return self, []
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"inputs": {name: [dtype, list(shape)] for name, (dtype, shape) in self.inputs.items()}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Examples as the signatures take them and as model inputs, by name; no targets are known."""
+
+    requests: Mapping[str, np.ndarray[Any, Any]]
+    inputs: Mapping[str, np.ndarray[Any, Any]]
+    targets: Mapping[str, np.ndarray[Any, Any]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _NoData:
+    sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenInterface:
+    """An `Interface` for a model that comes with examples alone; see `zoo.datasets.interface.Interface`."""
+
+    definition: tasks.Task
+    spec: registry.ModelSpec
+    build: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    preprocessor: Any
+    examples: Examples
+    task: str = "keras_model"
+    data: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    plugins: Sequence[Plugin] = ()
+    sample: None = None
+    fingerprint: _NoData = _NoData()
+
+
+def interface_of(
+    model: keras.Model,
+    examples: Any,
+    *,
+    class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    preprocessor: Any = None,
+) -> tuple[keras.Model, GivenInterface, bool]:
+    """Returns a Functional model with the outputs of a model, its interface, and whether it can be rebuilt from its config.
+
+    Args:
+        model: any Keras model that has weights.
+        examples: examples of the model's inputs; with a preprocessor, raw requests: a list, or a dict of lists.
+        class_names: labels in the order of the model's classes, or {OUTPUT: labels} if several outputs have as many values.
+        preprocessor: turns raw requests into the model's only input; None for a model that takes its inputs from clients.
+
+    Raises:
+        UsageError: as in `named_network`; or labels or preprocessor do not fit the model.
+    """
+    requests = None
+    if preprocessor is not None:
+        requests = _requests(preprocessor, examples)
+        examples = _encoded(preprocessor, requests, model)
+    network, inputs, is_graph = named_network(model, examples)
+    if preprocessor is None or requests is None:
+        preprocessor = TensorPreprocessor(
+            {name: (spec.dtype.name, tuple(spec.shape[1:])) for name, spec in model_inputs(network).items()}
+        )
+        types = {name: request.dtype for name, request in preprocessor.requests.items()}
+        requests = {k: v if v.dtype == object else v.astype(types[k]) for k, v in inputs.items()}
+    labelled, labels = _labelled(network, class_names)
+    build = registry.describe_build(network) or {"name": model.name, "arguments": {}, "own": {"name": model.name}}
+    known = "own" not in build and build["name"] in registry.MODELS.names()
+    spec = registry.get_spec(build["name"]) if known else registry.ModelSpec(model.name, type(model), (), "")
+    interface = GivenInterface(
+        _task(tuple(preprocessor.requests), labelled, labels),
+        spec,
+        build,
+        labels,
+        preprocessor,
+        Examples(requests, inputs),
+    )
+    return network, interface, is_graph
+
+
+def _requests(preprocessor: Any, examples: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Returns raw examples by the names of the preprocessor's requests."""
+    names = list(preprocessor.requests)
+    if not isinstance(examples, Mapping):
+        examples = {names[0]: examples}
+    if missing := [name for name in names if name not in examples]:
+        raise UsageError(
+            f"The preprocessor takes {', '.join(names)}; the examples have {', '.join(map(str, examples))}. "
+            f"Pass {missing[0]} too."
+        )
+    return {name: _raw(list(examples[name])[:MOST], preprocessor.requests[name]) for name in names}
+
+
+def _raw(values: Sequence[Any], request: tasks.Request) -> np.ndarray[Any, Any]:
+    kind = tasks.REQUEST_KINDS.get(request.kind)
+    if request.dtype != "string":
+        return np.asarray(values, request.dtype)
+    found = np.empty(len(values), object)
+    for row, value in enumerate(values):
+        if kind.read is not None and (isinstance(value, str) or hasattr(value, "__fspath__")):
+            value = kind.read(value, {})
+        elif kind.is_bytes and isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
+            value = tf.io.encode_png(value[..., np.newaxis] if value.ndim == 2 else value).numpy()
+        if not isinstance(value, (str, bytes)):
+            shown = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else repr(value)[:40]
+            what = "paths, bytes or uint8 arrays of images" if kind.is_bytes else "strings"
+            raise UsageError(f"The examples of {request.name} hold {shown}; expected {what}. Pass a list of them.")
+        found[row] = value.encode() if isinstance(value, str) else value
+    return found
+
+
+def _encoded(preprocessor: Any, requests: Mapping[str, np.ndarray[Any, Any]], model: Any) -> Any:
+    """Returns the model inputs that a preprocessor makes of raw requests."""
+    tensors = {
+        k: tf.constant(v.tolist(), tf.string) if v.dtype == object else tf.constant(v) for k, v in requests.items()
+    }
+    made, _ = preprocessor.serve(tensors)
+    arrays = {name: value.numpy() for name, value in made.items()}
+    if getattr(model, "inputs", None) and len(model.inputs) == 1 == len(arrays):
+        arrays = by_input(model, arrays)
+    return next(iter(arrays.values())) if len(arrays) == 1 else arrays
+
+
+def _labelled(
+    network: keras.Model, class_names: Sequence[str] | Mapping[str, Sequence[str]] | None
+) -> tuple[str, tuple[str, ...]]:
+    """Returns the output that class names belong to, and the class names; "" and () without class names."""
+    if class_names is None:
+        return "", ()
+    sizes = {
+        name: tensor.shape[-1]
+        for name, tensor in zip(tasks.output_names(network), network.outputs, strict=True)
+        if len(tensor.shape) > 1 and tensor.dtype.startswith(("float", "bfloat"))
+    }
+    if isinstance(class_names, Mapping):
+        if len(class_names) != 1 or next(iter(class_names)) not in sizes:
+            raise UsageError(
+                f"class_names is for {', '.join(map(str, class_names))}; expected one of the outputs {', '.join(sizes)}. "
+                "Pass class_names={OUTPUT: [...]}."
+            )
+        ((name, labels),) = class_names.items()
+        matching = [name] if sizes[name] == len(labels) else []
+    else:
+        labels = class_names
+        matching = [name for name, size in sizes.items() if size == len(labels)]
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise UsageError(
+            f"class_names is {labels!r:.60}; expected a list of strings. Pass class_names=['cat', 'dog'], say."
+        )
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if list(labels).count(label) > 1)
+        raise UsageError(f"class_names has {twice!r} twice; expected different labels. Rename one of them.")
+    if len(matching) != 1:
+        shown = ", ".join(f"{name} with {size}" for name, size in sizes.items()) or "no output of numbers"
+        hint = "Pass class_names={OUTPUT: [...]}." if matching else f"Pass as many names as an output has values{_ONE}."
+        raise UsageError(f"class_names has {len(labels)} labels; the model has {shown}. {hint}")
+    return matching[0], tuple(labels)
+
+
+_ONE = ", for one sigmoid output a model with two outputs and a softmax"
+
+
+def _task(requests: tuple[str, ...], labelled: str, labels: Sequence[str]) -> tasks.Task:
+    def outputs(served: tasks.Served) -> dict[str, tf.Tensor]:
+        return dict(served.outputs)
+
+    def with_label(served: tasks.Served) -> dict[str, tf.Tensor]:
+        if CLASS_NAME in served.outputs:
+            raise UsageError(f"The model has an output named {CLASS_NAME!r}, the name of the label. Rename its layer.")
+        numbers = tf.argmax(served.outputs[labelled], axis=-1, output_type=tf.int64)
+        return {CLASS_NAME: served.label(numbers), **served.outputs}
+
+    default = (
+        tasks.Signature(
+            requests,
+            with_label,
+            {
+                CLASS_NAME: "the label with the largest value",
+                labelled: "a value for every label, in the order of labels.txt",
+            },
+            shown=tasks.Shown("labels", (labelled,)),
+        )
+        if labels
+        else tasks.Signature(requests, outputs, {})
+    )
+    return tasks.Task(
+        name="keras_model",
+        targets=(),
+        preprocessor=TensorPreprocessor.kind,
+        objective=tasks.Objective(loss=()),
+        prediction=dict,
+        report="",
+        signatures={"serving_default": default},
+    )

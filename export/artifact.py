@@ -19,6 +19,7 @@ from zoo import registry, scores, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError, one_line
 from zoo.export import accuracy, artifact_paths, live, publishing
+from zoo.export.extras import verify_script
 from zoo.export.extras.card import check_figures, model_card
 from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
@@ -261,6 +262,7 @@ def _write(
     for name, file in figures.items():
         shutil.copyfile(file, extra / f"{name}.png")
     storage.write_text(extra / "request.c", c_program(directory))
+    storage.write_text(extra / verify_script.NAME, verify_script.verify_script())
     storage.write_text(directory / "README.md", model_card(directory, report))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zoo import storage
 from zoo.errors import UsageError
-from zoo.export.standalone import arrays
+from zoo.export.standalone import arrays, checks
 
 EXTRA = "assets.extra"
 SUMS = "SHA256SUMS"
@@ -98,33 +98,18 @@ def check_files(directory: Path) -> Path:
 
 def files(directory: Path) -> list[Path]:
     """Returns all files of an artifact except SHA256SUMS, as sorted relative paths."""
-    found = (p.relative_to(directory) for p in directory.rglob("*") if p.is_file())
-    return sorted(p for p in found if p != Path(EXTRA, SUMS))
+    return [Path(name) for name in checks.files(str(directory))]
 
 
 def write_sums(directory: Path) -> None:
     """Writes SHA256SUMS with the hash of every other file, for `sha256sum --check` in the artifact's folder."""
-    lines = [f"{storage.sha256(directory / file)}  {file.as_posix()}\n" for file in files(directory)]
+    lines = [f"{storage.sha256(directory / name)}  {name}\n" for name in checks.files(str(directory))]
     storage.write_text(directory / EXTRA / SUMS, "".join(lines))
 
 
 def check_sums(directory: Path) -> list[str]:
     """Returns a message for every file of an artifact that is changed, missing or not listed in SHA256SUMS."""
-    sums = directory / EXTRA / SUMS
-    if not sums.is_file():
-        return [f"{EXTRA}/{SUMS} is missing"]
-    text = sums.read_text(encoding="utf-8", errors="replace")
-    listed = {}
-    for line in text.split("\n")[:-1]:
-        digest, _, name = line.partition("  ")
-        listed[Path(name)] = digest
-    present = set(files(directory))
-    wrong = [f"{name} is missing" for name in sorted(set(listed) - present)]
-    wrong += [f"{name} is not listed" for name in sorted(present - set(listed))]
-    wrong += [f"{n} was changed" for n in sorted(present & set(listed)) if storage.sha256(directory / n) != listed[n]]
-    if not wrong and text != "".join(f"{listed[name]}  {name.as_posix()}\n" for name in sorted(listed)):
-        wrong.append(f"{EXTRA}/{SUMS} was changed")  # in the separators between hashes and names
-    return wrong
+    return checks.changed_files(str(directory))
 
 
 def changes(directory: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from zoo import storage
 from zoo.errors import UsageError, printable
 from zoo.export import artifact_paths
+from zoo.export.standalone import checks as standalone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Verification:
     @property
     def failures(self) -> str:
         """The failed checks in one line."""
-        return "; ".join(f"{c.name}: {_outcome(c)}" for c in self.checks if c.passed is False)
+        return "; ".join(
+            f"{c.name}: {standalone.outcome(dataclasses.asdict(c))}" for c in self.checks if c.passed is False
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the contents of verification.json."""
@@ -101,19 +104,11 @@ class Verification:
 
     def table(self) -> str:
         """Returns the verdict as a table for a terminal."""
-        width = max((len(check.name) for check in self.checks), default=0)
-        words = {True: "ok", False: "FAILED", None: "-"}
-        lines = [f"{words[c.passed]:<7}{c.name:<{width}}  {_outcome(c)}" for c in self.checks]
         verdict = "verified" if self.passed else "NOT VERIFIED"
         if not self.proof:
             # Not the word "verified", which needs golden examples.
             verdict = "all possible checks passed" if self.passed else "FAILED"
             verdict += "; no training proof is available"
         versions = ", ".join(f"{name} {version}" for name, version in self.runtime.items())
+        lines = standalone.lines([dataclasses.asdict(check) for check in self.checks])
         return "\n".join(printable(line) for line in [*lines, f"{self.path}: {verdict} ({versions})"])
-
-
-def _outcome(check: Check) -> str:
-    shown = [] if check.difference is None else [f"largest difference {check.difference:.2g}"]
-    shown += [] if check.allowed is None else [f"allowed {check.allowed:.2g}"]
-    return ", ".join([*shown, *([check.detail] if check.detail else [])])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ from zoo import storage
 from zoo.errors import UsageError, one_line
 from zoo.export import artifact_paths, foreign, scratch
 from zoo.export.accuracy import Measured
-from zoo.export.graph import forms
 from zoo.export.inspection import operations
 from zoo.export.runtimes import comparison
 from zoo.export.runtimes import runtimes as known_runtimes
 from zoo.export.standalone import arrays, replay
+from zoo.export.standalone import checks as standalone
 from zoo.export.verdict import Check, Verification
 
 __all__ = ["Check", "Verification", "check", "verify"]
@@ -90,7 +89,7 @@ def check(
         measured: the trained model's figure on raw test examples, to compare the artifact with.
     """
     promised, named = _runtimes_of(directory, runtimes)
-    checks = [_check_sums(directory)] if sums else []
+    checks = [_check_of(standalone.of_sums(str(directory)))] if sums else []
     versions = {"python": sys.version.split()[0]}
     lost = [f"{artifact_paths.EXTRA}/{name}" for name in ("golden.npz", "zoo.json") if not _extra(directory, name)]
     if lost:
@@ -114,9 +113,9 @@ def check(
     leaked = replayed["leaked"]
     detail = f"imported {', '.join(leaked[:3])}" if leaked else "neither keras nor zoo can be imported there"
     checks.append(Check("clean process", not leaked, detail=detail))
-    checks += _check_signatures(replayed["signatures"])
+    checks += [_check_of(row) for row in standalone.of_signatures(replayed["signatures"])]
     checks += figures
-    checks += _check_facts(directory, replayed["weights"])
+    checks += [_check_of(row) for row in standalone.of_facts(str(directory), replayed["weights"])]
     checks += [contract, ops]
     versions = {"tensorflow": replayed["tensorflow"], "python": replayed["python"]}
     states: dict[str, str] = {}
@@ -192,50 +191,8 @@ def questions(directory: Path) -> dict[str, comparison.Question]:
     return found
 
 
-def _check_facts(directory: Path, weights: dict[str, Any]) -> list[Check]:
-    """Compares weights and labels with zoo.json. The examples alone would miss a wrong weight or label that none of them
-    uses."""
-    facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
-    live = facts.get("weights_sha256")
-    same = weights["sha256"] == facts.get("served_weights_sha256", live)
-    how = f" {facts['form']['weights']}" if weights["sha256"] != live else ""
-    detail = f"identical to the trained model's{how}" if same else "different from the trained model's"
-    checks = [Check("weights", same, detail=f"{weights['count']} tensors, {detail}")]
-    form = facts["form"]
-    if form["tolerance"] > forms.ROUNDING:  # a higher tolerance is the artifact's own claim, so it is shown
-        note = f"{form['name']} allows outputs to differ by {form['tolerance']:g}: {form['reason']}"
-        checks.append(Check("form", True, detail=note))
-    names = facts["class_names"]
-    if names:
-        file = directory / "assets" / "labels.txt"
-        held = file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if file.is_file() else []
-        pairs = enumerate(itertools.zip_longest(held, names), 1)
-        wrong = [f"line {i} is {a!r}, expected {b!r}" for i, (a, b) in pairs if a != b]
-        checks.append(Check("labels", not wrong, detail="; ".join(wrong[:3]) or f"{len(names)}, in the model's order"))
-    return checks
-
-
-def _check_sums(directory: Path) -> Check:
-    wrong = artifact_paths.check_sums(directory)
-    detail = "; ".join(wrong[:3]) or f"{len(artifact_paths.files(directory))} files unchanged"
-    return Check(artifact_paths.SUMS, not wrong, detail=detail)
-
-
-def _check_signatures(signatures: dict[str, Any]) -> list[Check]:
-    checks = []
-    for name, seen in sorted(signatures.items(), key=lambda item: item[0] != "serving_default"):
-        if "error" in seen:
-            checks.append(Check(name, False, detail=one_line(RuntimeError(seen["error"]), 300)))
-            continue
-        for batch, rows in seen["batches"].items():
-            for row in rows:
-                title = f"{name} {row['output']}, batch {batch}"
-                checks.append(Check(title, row["passed"], row["difference"], row["detail"], row["allowed"]))
-        if seen["accuracy"]:
-            checks.append(Check(f"{name}, accuracy", seen["accuracy"]["passed"], detail=seen["accuracy"]["detail"]))
-        detail = one_line(RuntimeError(seen["empty"]["detail"]), 300)
-        checks.append(Check(f"{name}, empty batch", seen["empty"]["passed"], detail=detail))
-    return checks
+def _check_of(row: standalone.Row) -> Check:
+    return Check(**{**row, "detail": row["detail"] and one_line(RuntimeError(row["detail"]))})
 
 
 def _replay(directory: Path, python: str | Path | None, sample: dict[str, str]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         "",
         f"`{extra}/golden.npz` contains {golden_source} and the trained model's outputs for them. Before this folder was "
         "published, a process without Keras and savedmodel-zoo replayed the examples through every signature. "
-        f"`{extra}/verification.json` records the result. `zoo verify {place or '.'}` repeats the replay. "
+        f"`{extra}/verification.json` records the result. `zoo verify {place or '.'}` repeats the replay, and so does "
+        f"`python {extra}/verify.py`, which needs TensorFlow and NumPy alone. "
         f"`{f'cd {place} && ' if place else ''}sha256sum --check {artifact_paths.EXTRA}/{artifact_paths.SUMS}` "
         "shows whether a file has changed since.",
     ]

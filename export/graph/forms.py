@@ -18,11 +18,12 @@ import tensorflow as tf
 
 from zoo.errors import UsageError, one_line
 from zoo.export.graph import batch_norm_fusion
+from zoo.export.standalone import checks
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
 
-ROUNDING = 1e-5
+ROUNDING = checks.ROUNDING
 """Allowed difference of float32 sums that are computed in another order, relative to the larger of 1 and the output's
 largest value."""
 

@@ -92,7 +92,7 @@ def served_model(
         wanted[PORTABLE] = (_checking(portable, row_numbers), wanted["predict"][1], forms.PORTABLE)
     traced = {}
     for name, (function, specs, way) in wanted.items():
-        with way.prepared(several, module.packed_weights), _without_cudnn(network):
+        with way.prepared(several, module.packed_weights), without_cudnn(network):
             traced[name] = tf.function(function, autograph=False).get_concrete_function(**specs)
         way.check_ops(traced[name], name)
     return module, traced
@@ -259,7 +259,7 @@ def served_copy(model: keras.Model, content: Content) -> keras.Model:
 
 
 @contextlib.contextmanager
-def _without_cudnn(model: keras.Model) -> Iterator[None]:
+def without_cudnn(model: keras.Model) -> Iterator[None]:
     """Keeps recurrent layers from being traced to a kernel that runs on no CPU and cannot be converted, as with a GPU."""
     before = [(layer, layer.use_cudnn) for layer in model._flatten_layers() if hasattr(layer, "use_cudnn")]
     try:

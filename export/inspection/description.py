@@ -41,7 +41,7 @@ class Description:
         if facts["model"]:
             arguments = ", ".join(f"{k}={v}" for k, v in facts["model"]["arguments"].items())
             known = f"with {arguments}" if arguments else "a custom model"
-            purpose = f" for {facts['task'].replace('_', ' ')}" if facts["data"] else ""
+            purpose = f" for {facts['task'].replace('_', ' ')}" if facts["task"] else ""
             lines += [f"{facts['model']['name']}{purpose}, {known}"]
             if data := facts["data"]:
                 lines += [f"trained on {data.get('name')}, licence {data.get('licence')}"]

@@ -71,6 +71,6 @@ def read_examples(files: Sequence[str]) -> Any:
         return {name: held[name] for name in held.files} if file.suffix == ".npz" else held
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise UsageError(
-            f"{file} cannot be read: {one_line(error, 200)} Pass a file that numpy.savez(FILE, INPUT=array) wrote, texts as an "
-            "array of str."
+            f"{file} cannot be read: {one_line(error, 200)} Pass a file that numpy.savez(FILE, INPUT=array) wrote, texts as "
+            "an array of str."
         ) from error

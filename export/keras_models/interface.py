@@ -104,7 +104,7 @@ class GivenInterface:
     class_names: tuple[str, ...]
     preprocessor: Any
     examples: Examples
-    task: str = "keras_model"
+    task: str = ""
     data: Mapping[str, str] = dataclasses.field(default_factory=dict)
     plugins: Sequence[Plugin] = ()
     sample: None = None
@@ -141,11 +141,13 @@ def interface_of(
         types = {name: request.dtype for name, request in preprocessor.requests.items()}
         requests = {k: v if v.dtype == object else v.astype(types[k]) for k, v in inputs.items()}
     labelled, labels = _labelled(network, class_names)
+    outputs = dict(zip(tasks.output_names(network), network.outputs, strict=True))
+    single = bool(labels) and outputs[labelled].shape[-1] == 1
     build = registry.describe_build(network) or {"name": model.name, "arguments": {}, "own": {"name": model.name}}
     known = "own" not in build and build["name"] in registry.MODELS.names()
     spec = registry.get_spec(build["name"]) if known else registry.ModelSpec(model.name, type(model), (), "")
     interface = GivenInterface(
-        _task(tuple(preprocessor.requests), labelled, labels),
+        _task(tuple(preprocessor.requests), labelled, labels, single),
         spec,
         build,
         labels,
@@ -205,7 +207,7 @@ def _labelled(
     if class_names is None:
         return "", ()
     sizes = {
-        name: tensor.shape[-1]
+        name: 2 if _is_chance(tensor) else tensor.shape[-1]
         for name, tensor in zip(tasks.output_names(network), network.outputs, strict=True)
         if len(tensor.shape) > 1 and tensor.dtype.startswith(("float", "bfloat"))
     }
@@ -213,7 +215,7 @@ def _labelled(
         if len(class_names) != 1 or next(iter(class_names)) not in sizes:
             raise UsageError(
                 f"class_names is for {', '.join(map(str, class_names))}; expected one of the outputs {', '.join(sizes)}. "
-                "Pass class_names={OUTPUT: [...]}."
+                "Pass the labels of one output under its name."
             )
         ((name, labels),) = class_names.items()
         matching = [name] if sizes[name] == len(labels) else []
@@ -228,38 +230,45 @@ def _labelled(
         twice = next(label for label in labels if list(labels).count(label) > 1)
         raise UsageError(f"class_names has {twice!r} twice; expected different labels. Rename one of them.")
     if len(matching) != 1:
-        shown = ", ".join(f"{name} with {size}" for name, size in sizes.items()) or "no output of numbers"
-        hint = "Pass class_names={OUTPUT: [...]}." if matching else f"Pass as many names as an output has values{_ONE}."
-        raise UsageError(f"class_names has {len(labels)} labels; the model has {shown}. {hint}")
+        shown = ", ".join(f"{name} for {size} classes" for name, size in sizes.items()) or "no output of numbers"
+        raise UsageError(
+            f"class_names has {len(labels)} labels; the model has {shown}. Pass as many labels as one output has classes, "
+            "under its name if several have as many."
+        )
     return matching[0], tuple(labels)
 
 
-_ONE = ", for one sigmoid output a model with two outputs and a softmax"
+def _is_chance(tensor: Any) -> bool:
+    """Whether an output is the probability of the second of two classes."""
+    return (
+        tensor.shape[-1] == 1
+        and getattr(tensor._keras_history.operation, "activation", None) is keras.activations.sigmoid
+    )
 
 
-def _task(requests: tuple[str, ...], labelled: str, labels: Sequence[str]) -> tasks.Task:
+def _task(requests: tuple[str, ...], labelled: str, labels: Sequence[str], single: bool) -> tasks.Task:
     def outputs(served: tasks.Served) -> dict[str, tf.Tensor]:
         return dict(served.outputs)
 
     def with_label(served: tasks.Served) -> dict[str, tf.Tensor]:
         if CLASS_NAME in served.outputs:
             raise UsageError(f"The model has an output named {CLASS_NAME!r}, the name of the label. Rename its layer.")
-        numbers = tf.argmax(served.outputs[labelled], axis=-1, output_type=tf.int64)
+        values = served.outputs[labelled]
+        if values.shape[-1] == 1:
+            numbers = tf.cast(values[..., 0] >= 0.5, tf.int64)
+        else:
+            numbers = tf.argmax(values, axis=-1, output_type=tf.int64)
         return {CLASS_NAME: served.label(numbers), **served.outputs}
 
-    default = (
-        tasks.Signature(
-            requests,
-            with_label,
-            {
-                CLASS_NAME: "the label with the largest value",
-                labelled: "a value for every label, in the order of labels.txt",
-            },
-            shown=tasks.Shown("labels", (labelled,)),
-        )
-        if labels
-        else tasks.Signature(requests, outputs, {})
-    )
+    default = tasks.Signature(requests, outputs, {})
+    if labels:
+        values = "a value for every label, in the order of labels.txt"
+        answers = {CLASS_NAME: "the label with the largest value", labelled: values}
+        shown = tasks.Shown("labels", (labelled,))
+        if single:
+            answers = {CLASS_NAME: "the second label from 0.5 on", labelled: f"the probability of {labels[1]}"}
+            shown = tasks.Shown("text", (CLASS_NAME,))
+        default = tasks.Signature(requests, with_label, answers, shown=shown)
     return tasks.Task(
         name="keras_model",
         targets=(),

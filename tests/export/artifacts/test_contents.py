@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from zoo._version import __version__
 from zoo.errors import UsageError
 from zoo.export import artifact, artifact_paths, live
 from zoo.export.graph import forms, signatures
+from zoo.export.keras_models.interface import interface_of
 from zoo.export.verification import Verification, verify
 
 # ---------------------------------------------------------------- contents
@@ -39,6 +41,7 @@ def test_versions_have_the_documented_layout(base):
             "assets.extra/request.c",
             "assets.extra/tf_serving_warmup_requests",
             "assets.extra/verification.json",
+            "assets.extra/verify.py",
             "assets.extra/zoo.json",
             "fingerprint.pb",
             "saved_model.pb",
@@ -56,7 +59,7 @@ def test_sums_can_be_checked_with_sha256sum(base):
         ["sha256sum", "--check", "--strict", "assets.extra/SHA256SUMS"], cwd=base / "1", capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(": OK\n") == 11
+    assert done.stdout.count(": OK\n") == 12
 
 
 def test_files_have_default_permissions(base):
@@ -407,8 +410,21 @@ def test_public_names_exist():
         zoo.export.sav  # noqa: B018
 
 
-def test_recurrent_layers_are_exported_without_cudnn():
-    model = zoo.build_embedding_lstm_model(vocab_size=9, num_classes=2, bidirectional=True)
-    copied = signatures.served_copy(model, forms.as_trained(model, ()))
-    layers = [layer for layer in copied._flatten_layers() if hasattr(layer, "use_cudnn")]
-    assert len(layers) >= 2 and not any(layer.use_cudnn for layer in layers)
+def test_recurrent_layers_are_exported_without_cudnn(monkeypatch, tmp_path):
+    layer = keras.layers.LSTM(2)
+    model, interface, _ = interface_of(keras.Sequential([keras.Input((3, 1)), layer]), np.ones((2, 3, 1), np.float32))
+    seen, call = [], keras.layers.LSTM.call
+
+    @functools.wraps(call)
+    def recorded(self, sequences, *arguments, **options):
+        if tf.is_tensor(sequences):  # traced, not only built
+            seen.append((self, self.use_cudnn))
+        return call(self, sequences, *arguments, **options)
+
+    monkeypatch.setattr(keras.layers.LSTM, "call", recorded)
+    for form in (forms.SERVED, forms.AS_TRAINED):
+        seen.clear()
+        signatures.served_model(model, interface, tmp_path, None, form)
+        assert seen and not any(use for _, use in seen)
+        assert {found is layer for found, _ in seen} == {form is forms.AS_TRAINED}
+    assert layer.use_cudnn == "auto"

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import processes
 import zoo
 from artifact_parts import golden
 from zoo import storage
@@ -51,7 +52,7 @@ def test_a_published_artifact_passes_verification(base):
         ).sum()
     )
     for line in (
-        "ok SHA256SUMS 11 files unchanged",
+        "ok SHA256SUMS 12 files unchanged",
         "ok clean process neither keras nor zoo can be imported there",
         "ok serving_default class_name, batch 64 0 of 64 differ",
         f"ok serving_default, accuracy {right} of 64 correct, trained model {right}",
@@ -261,3 +262,33 @@ def test_a_label_may_differ_only_at_a_tie():
     assert compared(answer(even, b"ant"), answer(even, b"cat"))["class_name"] == (False, "1 of 1 differ")
     clear = [[0.4, 0.41, 0.19]]
     assert compared(answer(even, b"ant"), answer(clear, b"bee"))["class_name"] == (False, "1 of 1 differ")
+
+
+# --- verify.py -------------------------------------------------------------------------------------------------------
+
+
+def test_the_artifact_checks_itself_without_keras_and_without_this_package(base, tmp_path):
+    folder = tmp_path / "moved"
+    shutil.copytree(base / "1", folder)
+    file = str(folder / "assets.extra" / "verify.py")
+    script = f"import runpy, sys; sys.modules['keras'] = sys.modules['zoo'] = None; sys.argv[:] = [{file!r}]"
+    script += f"; runpy.run_path({file!r}, run_name='__main__')"
+
+    def verdict():
+        done = processes.run(
+            [sys.executable, "-c", script], kind="tensorflow", capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout.splitlines()
+
+    status, lines = verdict()
+    recorded = Verification.read(folder).table().splitlines()
+    ours = {line.split()[1] for line in recorded if line.startswith("ok")}
+    assert status == 0 and lines[-1].startswith(f"{folder}: verified (tensorflow ")
+    assert {"predict", "serving_default", "weights", "labels"} <= ours & {line.split()[1] for line in lines}
+    labels = folder / "assets" / "labels.txt"
+    labels.write_text(labels.read_text().replace("3", "three"))
+    status, lines = verdict()
+    failed = [line for line in lines if line.startswith("FAILED")]
+    assert status == 1 and lines[-1].startswith(f"{folder}: NOT VERIFIED")
+    assert any("SHA256SUMS" in line and "assets/labels.txt was changed" in line for line in failed)
+    assert any("line 4 is 'three', expected '3'" in line for line in failed)

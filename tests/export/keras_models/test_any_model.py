@@ -144,6 +144,17 @@ def test_examples_come_from_files(tmp_path):
             read_examples([str(tmp_path / file)])
 
 
+def test_a_sigmoid_has_two_labels(tmp_path):
+    stack = [keras.Input((3,), name="row"), L.Dense(1, activation="sigmoid", name="chance")]
+    model = keras.Sequential(stack)
+    rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    got = answers(zoo.export.save(model, tmp_path / "saved", examples=rows, class_names=["no", "yes"]), rows)
+    chances = np.asarray(model(rows))
+    np.testing.assert_allclose(got["chance"], chances, rtol=0, atol=1e-6)
+    assert got["class_name"].tolist() == [b"yes" if p >= 0.5 else b"no" for p in chances[:, 0]]
+    assert set(got["class_name"].tolist()) == {b"yes", b"no"}
+
+
 # --- Names -----------------------------------------------------------------------------------------------------------
 
 
@@ -238,7 +249,12 @@ WRONG = {
         "takes batches of 4 alone",
     ),
     "no row per example": (lambda: called(Fixed(name="fixed"), X), X, {}, "expected one row per example"),
-    "labels": (dense, X, {"class_names": ["a", "b", "c"]}, "class_names has 3 labels; the model has output with 2"),
+    "labels": (
+        dense,
+        X,
+        {"class_names": ["a", "b", "c"]},
+        "class_names has 3 labels; the model has output for 2 classes",
+    ),
     "labels twice": (dense, X, {"class_names": ["a", "a"]}, "'a' twice"),
     "labels of no output": (dense, X, {"class_names": {"kind": ["a", "b"]}}, "expected one of the outputs output"),
     "refused examples": (

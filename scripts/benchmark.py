@@ -1,4 +1,4 @@
-"""`zoo benchmark training`, `serving`, `tokenization` and `requests`."""
+"""`zoo benchmark training`, `serving`, `tokenization`, `exports` and `requests`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "training": "examples per second in training, compared with Keras and PyTorch",
     "serving": "milliseconds per call of a SavedModel, compared with other runtimes",
     "tokenization": "texts per second of the tokenizer in the graph, compared with the tokenizers library",
+    "exports": "SavedModels of other Keras models, compared with Keras's own export",
     "requests": "seconds and memory of requests that are made to be expensive",
 }
 

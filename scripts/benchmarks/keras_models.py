@@ -282,3 +282,23 @@ KINDS: dict[str, Callable[[], Built]] = {
         lambda_layer,
     )
 }
+
+
+# --- keras.applications ----------------------------------------------------------------------------------------------
+
+
+def list_applications() -> list[str]:
+    """Returns the names of all architectures of `keras.applications`.
+
+    Example:
+        >>> "ResNet50" in list_applications()
+        True
+    """
+    return sorted(name for name in dir(keras.applications) if name[0].isupper())
+
+
+def application(name: str) -> Built:
+    """Returns an architecture of `keras.applications` with random weights and images of its own size."""
+    keras.utils.set_random_seed(0)
+    model = getattr(keras.applications, name)(weights=None)
+    return model, _random().uniform(0, 255, (4, *model.inputs[0].shape[1:])).astype(np.float32)

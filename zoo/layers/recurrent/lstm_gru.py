@@ -158,19 +158,25 @@ def _answer(
     sequences, mask = _full(sequences), None if mask is None else tf.nest.flatten(mask)[0]
     states = [_full(state) for state in tf.nest.flatten(states)]
 
-    def every_row() -> Any:
-        return few(_Steps(sequences, mask, layer.go_backwards), *states)
+    def of(loop: Callable[..., Any], rows: slice) -> Any:
+        steps = None if mask is None else mask[rows]
+        return loop(sequences[rows], steps, *(state[rows] for state in states))
+
+    def on_steps(loop: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda inputs, mask, *states: loop(_Steps(inputs, mask, layer.go_backwards), *states)
 
     if layer.form != SHARED:
-        return every_row()
+        return on_steps(few)(sequences, mask, *states)
     count = tf.shape(sequences)[0]
+    # Traced once for both halves, and for few rows if they are computed in the same way.
+    once = tf.function(on_steps(many), autograph=False, reduce_retracing=True)
 
     def halves() -> Any:
-        parts = []
-        for rows in (slice(None, count // 2), slice(count // 2, None)):
-            steps = _Steps(sequences[rows], None if mask is None else mask[rows], layer.go_backwards)
-            parts.append(many(steps, *(state[rows] for state in states)))
+        parts = [of(once, slice(None, count // 2)), of(once, slice(count // 2, None))]
         return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *parts)
+
+    def every_row() -> Any:
+        return (once if few is many else on_steps(few))(sequences, mask, *states)
 
     return tf.cond(count < _MANY, every_row, halves)
 

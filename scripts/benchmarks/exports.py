@@ -110,15 +110,16 @@ def measure(name: str, model: Any, examples: Any, *, seconds: float) -> list[dic
         gaps = {
             "zoo": [np.abs(np.asarray(found[key], np.float64) - part).max() for key, part in _paired(found, want)],
             "keras": [
-                np.abs(np.asarray(a, np.float64) - b).max() for a, b in zip(_flat(ask_keras(given)), want, strict=True)
+                np.abs(np.asarray(got, np.float64) - part).max()
+                for got, part in zip(keras.tree.flatten(ask_keras(given)), want, strict=True)
             ],
         }
         facts = storage.read_json(path / "assets.extra" / "zoo.json")
+        allowed = facts["form"]["tolerance"] * scale
         for side, gap in gaps.items():
-            if not max(gap) <= facts["form"]["tolerance"] * scale:
+            if not max(gap) <= allowed:
                 raise UsageError(
-                    f"The {side} export of {name!r} differs by {max(gap):.2g}, allowed {facts['form']['tolerance'] * scale:g}. "
-                    "Leave this model out."
+                    f"The {side} export of {name!r} differs by {max(gap):.2g}, allowed {allowed:g}. Leave this model out."
                 )
         sizes = [_kilobytes(path), _kilobytes(Path(folder, "keras"))]
         rows = []

@@ -59,8 +59,18 @@ def examined(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cond(
         tf.reduce_all(fine),
         lambda: (tf.identity(contents), pixels),
-        lambda: _without_fault(*_examined_by_kind(contents)),
+        lambda: _any_kind()(contents),
     )
+
+
+@functools.cache
+def _any_kind() -> Any:
+    """Returns the checks of files of any kind, traced once for all graphs of a process: they are a thousand ops."""
+
+    def examine(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _without_fault(*_examined_by_kind(contents))
+
+    return tf.function(examine, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
 
 def decode_examined(content: tf.Tensor) -> tf.Tensor:

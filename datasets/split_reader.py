@@ -36,6 +36,11 @@ class SplitReader:
     def __init__(self, data: RawData, task: tasks.Task, preprocessor: Preprocessor) -> None:
         self.data, self.task, self.preprocessor = data, task, preprocessor
         self._cache: dict[str, Batch] = {}
+        self._gathers: dict[str, Any] = {}
+        redraw = getattr(preprocessor, "redraw", None)
+        # Traced once; a dataset is made for every split and every epoch, and would trace its functions again.
+        self._redraw = None if redraw is None else tf.function(redraw, autograph=False, reduce_retracing=True)
+        self._encode = tf.function(preprocessor.encode, autograph=False, reduce_retracing=True)
 
     def split(self, name: str) -> Split:
         """Returns a split of raw examples.
@@ -67,12 +72,20 @@ class SplitReader:
             order = shuffled(rows, seed, epoch, batch_size, group_by_length)
         positions = tf.data.Dataset.from_tensor_slices(order[start * batch_size :]).batch(batch_size)
 
-        @tf.autograph.experimental.do_not_convert
-        def gather(index: tf.Tensor) -> Batch:
-            return self.preprocessor.trim(*tf.nest.map_structure(lambda column: tf.gather(column, index), rows))
-
-        batches = positions.map(gather, num_parallel_calls=2, deterministic=True)
+        batches = positions.map(self._gather(split), num_parallel_calls=2, deterministic=True)
         return self._drawn(batches, split, seed, epoch, start).prefetch(8)
+
+    def _gather(self, split: str) -> Any:
+        """Returns a function from row numbers to a batch of a split in memory."""
+        if split not in self._gathers:
+            rows = self._tensors(split)
+
+            def gather(index: tf.Tensor) -> Batch:
+                return self.preprocessor.trim(*tf.nest.map_structure(lambda column: tf.gather(column, index), rows))
+
+            signature = [tf.TensorSpec([None], tf.int64)]
+            self._gathers[split] = tf.function(gather, input_signature=signature, autograph=False)
+        return self._gathers[split]
 
     def resident(self, split: str) -> Resident | None:
         """Returns a split as it is held in memory; None if it is read as a stream or drawn again in every epoch."""
@@ -83,10 +96,9 @@ class SplitReader:
 
     def _drawn(self, batches: Any, split: str, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
         """Training batches, drawn again in every epoch if the preprocessor can do that."""
-        redraw = getattr(self.preprocessor, "redraw", None)
-        if redraw is None or seed is None or split != "train":
+        if self._redraw is None or seed is None or split != "train":
             return batches
-        return redrawn(batches, redraw, seed, epoch, start)
+        return redrawn(batches, self._redraw, seed, epoch, start)
 
     def is_streamed(self, split: str) -> bool:
         """Whether a split is too large to be held in memory."""
@@ -118,7 +130,7 @@ class SplitReader:
 
     def _preprocessed(self, dataset: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """Batches of (inputs, targets, weights) from raw examples."""
-        encode = tf.autograph.experimental.do_not_convert(self.preprocessor.encode)
+        encode = self._encode
 
         @tf.autograph.experimental.do_not_convert
         def one(example: dict[str, tf.Tensor]) -> Batch:

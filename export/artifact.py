@@ -217,6 +217,7 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
             f"Model {model.name!r} takes {shown[0]}, but the interface's preprocessor returns {shown[1]}. "
             "Pass the interface of the data that the model was trained on."
         )
+    _check_labels(interface.class_names)
     objective = interface.definition.objective
     objective.check_outputs(model)
     classes, names = objective.num_classes(model), len(interface.class_names)
@@ -230,6 +231,14 @@ def _fitting(model: keras.Model, interface: Interface) -> Interface:
     own = getattr(model, "_zoo_own", None)
     build = registry.describe_build(model) or {**interface.build, **({"own": own} if own else {})}
     return dataclasses.replace(interface, build=build)
+
+
+def _check_labels(names: Sequence[str]) -> None:
+    for name in names:
+        if not name or "\n" in name or "\r" in name:
+            raise UsageError(
+                f"The class name {name!r} is empty or has a line break. Rename it: labels.txt holds one name per line."
+            )
 
 
 def _write(
@@ -270,11 +279,6 @@ def _labels_file(directory: Path, interface: Interface) -> Path | None:
     """Writes labels.txt into a folder and returns it; None for a task without labels."""
     if not interface.class_names:
         return None
-    for name in interface.class_names:
-        if not name or "\n" in name or "\r" in name:
-            raise UsageError(
-                f"The class name {name!r} is empty or has a line break. Rename it: labels.txt holds one name per line."
-            )
     file = directory / "labels.txt"
     file.write_text("".join(f"{name}\n" for name in interface.class_names), encoding="utf-8")
     return file

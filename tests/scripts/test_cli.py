@@ -214,6 +214,7 @@ def test_one_command_leads_from_data_to_a_verified_savedmodel(run):
     assert settings["model"]["filters"] == [4, 6] and TrainConfig.from_dict(settings["config"]).epochs == 2
 
 
+@pytest.mark.slow
 def test_repeating_a_command_trains_and_exports_nothing(run):
     directory, _ = run
     done = run_zoo(*TRAIN, "--run_directory", directory)

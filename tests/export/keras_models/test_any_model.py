@@ -13,7 +13,8 @@ import tensorflow as tf
 import zoo
 from zoo.errors import UsageError
 from zoo.export.keras_models.network import named_network, plain_name, unique_names
-from zoo.scripts.benchmarks.keras_models import KINDS
+from zoo.scripts.benchmarks import exports
+from zoo.scripts.benchmarks.keras_models import KINDS, application, list_applications
 
 L = keras.layers
 QUICK = ("category_encoding", "variational", "lstm_states")
@@ -58,6 +59,21 @@ def test_the_savedmodel_answers_as_the_model_and_as_its_keras_export(kind, tmp_p
     theirs = loaded.serve(list(given.values()) if isinstance(given, dict) else given)
     for want, name in zip(keras.tree.flatten(theirs), sorted(got), strict=True):
         np.testing.assert_allclose(got[name], want, rtol=0, atol=allowed * max(1, np.abs(want).max()), err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_applications())
+def test_every_architecture_of_keras_is_exported(name):
+    rows = exports.measure(name, *application(name), seconds=0)
+    assert [row["batch"] for row in rows] == ["1", "32"] and {row["form"] for row in rows} <= {"served", "unfused"}
+
+
+def test_a_savedmodel_is_a_layer_of_a_keras_model(from_files, photos):
+    layer = keras.layers.TFSMLayer(str(from_files), call_endpoint="predict")
+    inputs = keras.Input((12, 10, 3))
+    rows = np.random.default_rng(0).normal(size=(3, 12, 10, 3)).astype(np.float32)
+    got = keras.Model(inputs, layer(inputs)["chances"])(rows)
+    np.testing.assert_allclose(got, photos[0](rows), rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,8 @@ def measure(
     if score is None:
         return None
     sample: Any = interface.sample or interface.examples
+    if score.target not in sample.targets:
+        return None
     function = live.signatures(model, interface, serve)[score.signature]
     assert function.takes is not None, "a score needs raw requests"
     given = {name: sample.requests[name] for name in function.takes}

@@ -25,6 +25,7 @@ from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
 from zoo.export.graph.forms import FORMS, SERVED, CannotRebuild, Content, Form, forms_for
 from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
+from zoo.export.raw_requests import requests_to_publish
 from zoo.export.runtimes import runtimes as known_runtimes
 from zoo.export.runtimes.comparison import require
 from zoo.export.standalone import arrays
@@ -42,6 +43,7 @@ def save(
     examples: Any = None,
     class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     preprocessor: Any = None,
+    golden: Any = None,
     report: Mapping[str, Any] | None = None,
     figures: Mapping[str, str | Path] | None = None,
     runtimes: str | Sequence[str] = (),
@@ -64,6 +66,8 @@ def save(
             SavedModel then answers the best one as `class_name`.
         preprocessor: with `examples`: turns raw requests into the model's only input, such as
             `zoo.datasets.image_files(...)`.
+        golden: raw requests to publish as golden examples instead of test examples of the data: a list, or a dict of lists
+            by input name; or "generated" for requests that are made up and hold no row of anybody's data.
         report: the result of `zoo.evaluate`, for the model card and zoo.json.
         figures: PNG files for the model card by their names in assets.extra, such as `confusion_matrix`.
         runtimes: other runtimes that must agree: `openvino`, `onnxruntime`, `litert`, `c_api`. `zoo verify` requires
@@ -101,16 +105,17 @@ def save(
     interface = _fitting(model, interface)
     check_figures(figures or {})
     serve = live.compiled_serve(interface.preprocessor)
-    golden = live.golden(model, interface, serve)
-    scores.check_probabilities({k.removeprefix("answers/predict/"): v for k, v in golden.items()})
+    shown, origin = requests_to_publish(interface, golden)
+    held = live.golden(model, shown, serve)
+    scores.check_probabilities({k.removeprefix("answers/predict/"): v for k, v in held.items()})
     # A model with NaN outputs has no figure to compare; the verification names the output and the layer.
     finite = all(
         np.isfinite(values).all()
-        for name, values in golden.items()
+        for name, values in held.items()
         if name.startswith("answers/") and values.dtype.kind == "f"
     )
     measured = accuracy.measure(model, interface, report or {}, serve) if finite else None
-    contents = {"golden": golden, "report": report or {}, "figures": figures or {}}
+    contents = {"golden": held, "origin": origin, "report": report or {}, "figures": figures or {}}
     try:
         return _publish_first(base, model, interface, ways, contents, runtimes, measured)
     except (OSError, tf.errors.OpError) as error:
@@ -246,6 +251,7 @@ def _write(
     model: keras.Model,
     interface: Interface,
     golden: Mapping[str, np.ndarray],
+    origin: str,
     report: Mapping[str, Any],
     figures: Mapping[str, str | Path],
     form: Form = SERVED,
@@ -263,7 +269,7 @@ def _write(
     extra.mkdir(exist_ok=True)
     arrays.save(extra / "golden.npz", golden, compress=True)
     facts = _facts(model, interface, signatures, report)
-    facts["form"] = form.describe(content)
+    facts["form"], facts["golden"] = form.describe(content), origin
     facts["served_weights_sha256"] = arrays.digest(content.weights)
     storage.write_json(extra / "zoo.json", facts)
     examples = {name: arrays.examples(golden, facts["signatures"], name)[0] for name in signatures}

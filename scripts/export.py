@@ -52,6 +52,12 @@ def _parser() -> Parser:
         "with --images, image files. They are published with the SavedModel.",
     )
     parser.add_argument(
+        "--golden",
+        nargs="+",
+        help="Requests to publish as golden examples instead of test examples of the data: texts, paths of images, or a "
+        ".npz file with an array per input; or generated for requests that are made up.",
+    )
+    parser.add_argument(
         "--images",
         help="For a .keras file that takes images: let the SavedModel take image files, scaled by unit (0 to 1), bytes (0 to "
         "255), symmetric (-1 to 1), torch, caffe, or as a model of keras.applications, such as resnet50.",
@@ -86,8 +92,19 @@ def command(argv: list[str]) -> int:
             options.run_directory, options.path, options.data, runtimes, options.labels, **given
         )
     else:
-        saved = pipeline.export_run(options.run_directory, options.path, runtimes)
+        saved = pipeline.export_run(options.run_directory, options.path, runtimes, golden=_golden(options.golden))
     return _say(saved)
+
+
+def _golden(words: list[str] | None) -> Any:
+    """Returns the requests of --golden."""
+    if words is None or words == ["generated"]:
+        return words and words[0]
+    if len(words) == 1 and words[0].endswith(".npz"):
+        from zoo.export.keras_models.files import read_examples
+
+        return read_examples(words)
+    return words
 
 
 def _say(saved: Path) -> int:

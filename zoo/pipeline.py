@@ -257,8 +257,12 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     return load_model(model_file), prepared, settings
 
 
-def export_run(run_directory: str | Path, path: str | Path, runtimes: str | Sequence[str] = ()) -> Path:
+def export_run(
+    run_directory: str | Path, path: str | Path, runtimes: str | Sequence[str] = (), *, golden: Any = None
+) -> Path:
     """Exports a finished run to another folder. It needs neither the data set nor a network.
+
+    `runtimes` and `golden` are as in `zoo.export.save`.
 
     Raises:
         UsageError: as in `open_run` and `zoo.export.save`.
@@ -271,7 +275,13 @@ def export_run(run_directory: str | Path, path: str | Path, runtimes: str | Sequ
     report = evaluation.read_report(report_file) if report_file.exists() else None
     figures = evaluation.plot_files(report, run_directory) if report else {}
     return artifact.save(
-        load_model(model_file), path, interface=interface, report=report, figures=figures, runtimes=runtimes
+        load_model(model_file),
+        path,
+        interface=interface,
+        golden=golden,
+        report=report,
+        figures=figures,
+        runtimes=runtimes,
     )
 
 

@@ -60,6 +60,9 @@ class Preprocessor(Protocol):
 
     One with a vocabulary may have `unknown`, an `Unknown`: then the share of unknown tokens is printed before training.
 
+    `generated(generator, count)` may make up raw requests by name, from a NumPy generator, with model inputs that no request
+    determines. None is an example of the data. An export with `golden="generated"` needs it.
+
     One whose integers are no row numbers of tables, so that they may be below 0, has `row_numbers = False`.
 
     `described_inputs` may say what the model inputs hold, by name, for the model card: units, ranges, the files that number

@@ -93,6 +93,11 @@ class ImagePreprocessor:
         """{"image": shape}."""
         return {"image": self.shape}
 
+    def generated(self, generator: np.random.Generator, count: int) -> dict[str, list[np.ndarray]]:
+        """Returns images of noise in the size of the model's input."""
+        shape = (count, self.height, self.width, self.channels)
+        return {"image_bytes": list(generator.integers(0, 256, shape).astype(np.uint8))}
+
     @property
     def described_inputs(self) -> dict[str, str]:
         """The range of the pixels."""

@@ -116,6 +116,11 @@ class InteractionPreprocessor:
         notes = {"user_id": "as in the data", "item_id": "as in the data; an unknown id is rejected"}
         return {name: Request(name, "id", "string", (), note) for name, note in notes.items()}
 
+    def generated(self, generator: np.random.Generator, count: int) -> dict[str, list[str]]:
+        """Returns random pairs of known ids."""
+        ids = {"user_id": self.user_ids, "item_id": self.item_ids}
+        return {name: [known[i] for i in generator.integers(0, len(known), count)] for name, known in ids.items()}
+
     @property
     def described_inputs(self) -> dict[str, str]:
         """How users and items are numbered."""

@@ -96,6 +96,11 @@ class MaskedTextPreprocessor(WordPiecePreprocessor):
             f"`{BLANK}` stands for one subword token: a word of two tokens needs two masks in a row.",
         )
 
+    def generated(self, generator: np.random.Generator, count: int) -> dict[str, list[str]]:
+        """Returns texts of random known tokens with a mask at the end."""
+        texts = super().generated(generator, count)["text"]
+        return {"text": [f"{text} {BLANK}" for text in texts]}
+
     def encode(self, examples: Tensors) -> Batch:
         """Turns `text` into model inputs, targets and weights. The masks depend only on the text."""
         return self._masked(self(examples["text"]), tf.constant(_NO_KEY, tf.int64))

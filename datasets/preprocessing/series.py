@@ -115,6 +115,11 @@ class SeriesPreprocessor:
         description = f"a row{names} for each step, NaN for a missing value"
         return {"series": Request("series", "series", "float32", shape, description, self.columns)}
 
+    def generated(self, generator: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+        """Returns random walks around the means of the channels, all of one length."""
+        steps = generator.normal(size=(count, min(self.longest, 64), len(self.means))).cumsum(axis=1) / 4
+        return {"series": (np.asarray(self.means) + np.asarray(self.deviations) * steps).astype(np.float32)}
+
     @property
     def described_inputs(self) -> dict[str, str]:
         """How values are standardised."""

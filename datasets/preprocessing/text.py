@@ -75,6 +75,10 @@ class VocabularyPreprocessor:
             "unknown word. So does a text without words, and any bytes that are not UTF-8. No text is rejected.",
         )
 
+    def generated(self, generator: np.random.Generator, count: int) -> dict[str, list[str]]:
+        """Returns texts of random known words."""
+        return {"text": random_texts(self.vocabulary, generator, count)}
+
     def _table(self) -> tf.lookup.StaticHashTable:
         if not self._tables:
             with tf.init_scope():  # needed if the first access is in a traced tf.data function
@@ -97,6 +101,20 @@ class VocabularyPreprocessor:
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {"vocabulary": list(self.vocabulary), "max_length": self.max_length}
+
+
+_MOST_WORDS = 12
+
+
+def random_texts(words: Sequence[str], generator: np.random.Generator, count: int) -> list[str]:
+    """Returns `count` texts of 1 to 12 random words.
+
+    Example:
+        >>> random_texts(["on", "off"], np.random.default_rng(0), 1)
+        ['off on off on on on on on on off off']
+    """
+    lengths = generator.integers(1, _MOST_WORDS + 1, count)
+    return [" ".join(words[i] for i in generator.integers(0, len(words), length)) for length in lengths]
 
 
 def text_request(name: str) -> Request:

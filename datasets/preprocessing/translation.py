@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from zoo import lookup
 from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
-from zoo.datasets.preprocessing.text import text_request
+from zoo.datasets.preprocessing.text import random_texts, text_request
 from zoo.errors import UsageError
 from zoo.tasks import Request
 
@@ -124,6 +124,13 @@ class TranslationPreprocessor:
     def requests(self) -> dict[str, Request]:
         """`text`: string (batch,), UTF-8."""
         return {"text": text_request("text")}
+
+    def generated(self, generator: np.random.Generator, count: int) -> dict[str, Any]:
+        """Returns texts of random known tokens of the source, and random target tokens."""
+        words = [piece.replace(MARK, "") for piece in self.source_vocabulary if piece.replace(MARK, "")]
+        last = FIRST_PIECE + len(self.target_vocabulary)
+        targets = generator.integers(FIRST_PIECE, last, (count, min(self.max_length, 12))).astype(np.int32)
+        return {"text": random_texts(words, generator, count), "target_ids": targets}
 
     @property
     def described_inputs(self) -> dict[str, str]:

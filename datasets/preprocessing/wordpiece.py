@@ -24,7 +24,7 @@ from zoo.checkpoints.wordpiece_files import (
 from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
 from zoo.datasets.preprocessing.bert_text import Words
 from zoo.datasets.preprocessing.subwords import MOST_CHARACTERS, match
-from zoo.datasets.preprocessing.text import text_request, vocabulary_sizes
+from zoo.datasets.preprocessing.text import random_texts, text_request, vocabulary_sizes
 from zoo.datasets.preprocessing.vocabularies import texts_of, train_pieces
 from zoo.errors import UsageError
 from zoo.tasks import Request
@@ -138,6 +138,11 @@ class WordPiecePreprocessor:
         """`text`, string (batch,), UTF-8; for pairs also `text_pair`, of the same form."""
         names = ("text", "text_pair") if self.has_pairs else ("text",)
         return {name: text_request(name) for name in names}
+
+    def generated(self, generator: np.random.Generator, count: int) -> dict[str, list[str]]:
+        """Returns texts of random known tokens, each as a word of its own."""
+        words = [piece for piece in self.vocabulary if piece.isalnum()] or ["a"]
+        return {name: random_texts(words, generator, count) for name in self.requests}
 
     @property
     def described_inputs(self) -> dict[str, str]:

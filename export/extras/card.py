@@ -40,7 +40,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
     """
     facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
     golden = arrays.load(directory / artifact_paths.EXTRA / "golden.npz")
-    golden_source = "real test examples" if facts["data"] else "the examples that were passed to the export"
+    golden_source = facts.get("golden", "real test examples")  # not recorded by earlier versions
     extra = f"{place}/{artifact_paths.EXTRA}" if place else artifact_paths.EXTRA
     lines = [
         *_head(facts),

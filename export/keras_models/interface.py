@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from zoo import registry, tasks
 from zoo.errors import UsageError
-from zoo.export.graph.signatures import by_input, model_inputs
-from zoo.export.keras_models.arrays import MOST
+from zoo.export.graph.signatures import model_inputs
 from zoo.export.keras_models.network import named_network
+from zoo.export.raw_requests import encoded, raw_requests
 
 if TYPE_CHECKING:
     from zoo.registries import Plugin
@@ -131,8 +131,9 @@ def interface_of(
     """
     requests = None
     if preprocessor is not None:
-        requests = _requests(preprocessor, examples)
-        examples = _encoded(preprocessor, requests, model)
+        requests = raw_requests(preprocessor, examples)
+        made = encoded(preprocessor, requests)
+        examples = next(iter(made.values())) if len(made) == 1 else made
     network, inputs, is_graph = named_network(model, examples)
     if preprocessor is None or requests is None:
         preprocessor = TensorPreprocessor(
@@ -155,49 +156,6 @@ def interface_of(
         Examples(requests, inputs),
     )
     return network, interface, is_graph
-
-
-def _requests(preprocessor: Any, examples: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """Returns raw examples by the names of the preprocessor's requests."""
-    names = list(preprocessor.requests)
-    if not isinstance(examples, Mapping):
-        examples = {names[0]: examples}
-    if missing := [name for name in names if name not in examples]:
-        raise UsageError(
-            f"The preprocessor takes {', '.join(names)}; the examples have {', '.join(map(str, examples))}. "
-            f"Pass {missing[0]} too."
-        )
-    return {name: _raw(list(examples[name])[:MOST], preprocessor.requests[name]) for name in names}
-
-
-def _raw(values: Sequence[Any], request: tasks.Request) -> np.ndarray[Any, Any]:
-    kind = tasks.REQUEST_KINDS.get(request.kind)
-    if request.dtype != "string":
-        return np.asarray(values, request.dtype)
-    found = np.empty(len(values), object)
-    for row, value in enumerate(values):
-        if kind.read is not None and (isinstance(value, str) or hasattr(value, "__fspath__")):
-            value = kind.read(value, {})
-        elif kind.is_bytes and isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
-            value = tf.io.encode_png(value[..., np.newaxis] if value.ndim == 2 else value).numpy()
-        if not isinstance(value, (str, bytes)):
-            shown = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else repr(value)[:40]
-            what = "paths, bytes or uint8 arrays of images" if kind.is_bytes else "strings"
-            raise UsageError(f"The examples of {request.name} hold {shown}; expected {what}. Pass a list of them.")
-        found[row] = value.encode() if isinstance(value, str) else value
-    return found
-
-
-def _encoded(preprocessor: Any, requests: Mapping[str, np.ndarray[Any, Any]], model: Any) -> Any:
-    """Returns the model inputs that a preprocessor makes of raw requests."""
-    tensors = {
-        k: tf.constant(v.tolist(), tf.string) if v.dtype == object else tf.constant(v) for k, v in requests.items()
-    }
-    made, _ = preprocessor.serve(tensors)
-    arrays = {name: value.numpy() for name, value in made.items()}
-    if getattr(model, "inputs", None) and len(model.inputs) == 1 == len(arrays):
-        arrays = by_input(model, arrays)
-    return next(iter(arrays.values())) if len(arrays) == 1 else arrays
 
 
 def _labelled(

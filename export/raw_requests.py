@@ -1,0 +1,116 @@
+"""Raw requests that a user passes or a preprocessor makes up, as arrays for golden.npz."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from zoo import tasks
+from zoo.errors import UsageError, one_line
+
+MOST = 64
+"""The number of requests that an artifact keeps."""
+GENERATED = "generated"
+
+
+def requests_to_publish(interface: Any, golden: Any) -> tuple[Any, str]:
+    """Returns an interface whose examples are the ones to publish, and what they are, for the model card.
+
+    Args:
+        interface: the run's interface, with test examples.
+        golden: None for these, raw requests in their place, or `generated`.
+
+    Raises:
+        UsageError: the requests do not fit, or the preprocessor makes up none.
+    """
+    if golden is None:
+        return interface, "real test examples" if interface.data else "the examples that were passed to the export"
+    preprocessor, origin = interface.preprocessor, "the examples that were passed to the export"
+    if isinstance(golden, str):
+        if golden != GENERATED:
+            raise UsageError(f"golden is {golden!r}; expected a list of requests or {GENERATED!r}. Pass [{golden!r}].")
+        if not hasattr(preprocessor, "generated"):
+            raise UsageError(
+                f"The preprocessor {preprocessor.kind!r} makes up no requests. Pass a list of requests, or add a method "
+                "generated(generator, count) to it."
+            )
+        golden, origin = preprocessor.generated(np.random.default_rng(0), MOST), "requests that were made up"
+    requests = raw_requests(preprocessor, golden)
+    inputs = _complete(encoded(preprocessor, requests), golden, interface.examples.inputs)
+    examples = dataclasses.replace(interface.examples, requests=requests, inputs=inputs, targets={})
+    return dataclasses.replace(interface, examples=examples), origin
+
+
+def _complete(made: dict[str, Any], golden: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns model inputs with those that no request determines, such as the target of a translation."""
+    if len(made) == len(known):
+        return made
+    missing = [name for name in known if name not in made]
+    if lacking := [name for name in missing if not isinstance(golden, Mapping) or name not in golden]:
+        raise UsageError(
+            f"The model also takes {', '.join(lacking)}, which no request determines. Pass golden={{..., "
+            f"{lacking[0]!r}: array}}, or {GENERATED!r}."
+        )
+    return {**made, **{name: np.asarray(golden[name], known[name].dtype)[:MOST] for name in missing}}
+
+
+def raw_requests(preprocessor: Any, examples: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Returns raw examples by the names of the preprocessor's requests.
+
+    Args:
+        preprocessor: declares the requests.
+        examples: a list for a preprocessor with one request, or a dict of lists by name.
+
+    Raises:
+        UsageError: a request is missing, has another number of examples, or holds something else.
+    """
+    names = list(preprocessor.requests)
+    if not isinstance(examples, Mapping):
+        examples = {names[0]: examples}
+    if missing := [name for name in names if name not in examples]:
+        raise UsageError(
+            f"The preprocessor takes {', '.join(names)}; the examples have {', '.join(map(str, examples))}. "
+            f"Pass {missing[0]} too."
+        )
+    if len({len(examples[name]) for name in names}) > 1 or not len(examples[names[0]]):
+        counts = " and ".join(f"{len(examples[name]):,} of {name}" for name in names)
+        raise UsageError(f"There are {counts}; expected as many of each, at least one. Pass lists of one length.")
+    return {name: _raw(list(examples[name])[:MOST], preprocessor.requests[name]) for name in names}
+
+
+def _raw(values: Sequence[Any], request: tasks.Request) -> np.ndarray[Any, Any]:
+    kind = tasks.REQUEST_KINDS.get(request.kind)
+    if request.dtype != "string":
+        is_path = kind.read is not None and isinstance(values[0], (str, os.PathLike))
+        try:
+            return np.asarray([kind.read(v, {}) for v in values] if is_path and kind.read else values, request.dtype)
+        except (ValueError, TypeError) as error:
+            raise UsageError(
+                f"The examples of {request.name} are no array: {one_line(error, 120)} Pass numbers, all rows of one shape."
+            ) from error
+    found = np.empty(len(values), object)
+    for row, value in enumerate(values):
+        if kind.read is not None and isinstance(value, (str, os.PathLike)):
+            value = kind.read(value, {})
+        elif kind.is_bytes and isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
+            value = tf.io.encode_png(value[..., np.newaxis] if value.ndim == 2 else value).numpy()
+        if not isinstance(value, (str, bytes)):
+            shown = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else repr(value)[:40]
+            what = "paths, bytes or uint8 arrays of images" if kind.is_bytes else "strings"
+            raise UsageError(f"The examples of {request.name} hold {shown}; expected {what}. Pass a list of them.")
+        found[row] = value.encode() if isinstance(value, str) else value
+    return found
+
+
+def encoded(preprocessor: Any, requests: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    """Returns the model inputs that a preprocessor makes of raw requests."""
+    tensors = {
+        k: tf.constant(v.tolist(), tf.string) if v.dtype == object else tf.constant(v) for k, v in requests.items()
+    }
+    made, _ = preprocessor.serve(tensors)
+    return {name: value.numpy() for name, value in made.items()}

@@ -20,7 +20,6 @@ from ._version import __version__ as __version__
 from .config import TrainConfig as TrainConfig
 from .cross_validation import cross_validate as cross_validate
 from .errors import UsageError as UsageError
-from .evaluation import evaluate as evaluate
 from .export import load as load
 from .models.applications import build_mobilenet_v2_model as build_mobilenet_v2_model
 from .models.applications import build_resnet50_model as build_resnet50_model
@@ -52,6 +51,7 @@ from .registry import build as build
 from .registry import get_spec as get_spec
 from .registry import list_models as list_models
 from .registry import register_model as register_model
+from .reporting import evaluate as evaluate
 from .tasks import register_task as register_task
 from .training import precision as precision
 from .training import strategy as strategy

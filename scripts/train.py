@@ -178,12 +178,18 @@ def command(argv: list[str]) -> int:
 
     def parser_of(names: str) -> Parser:
         usage = "zoo train --model NAME --data NAME [options]"
-        return Parser("train", _DESCRIPTION + names, usage=usage, formatter_class=formatter())
+        parser = Parser("train", _DESCRIPTION + names, usage=usage, formatter_class=formatter())
+        text = "Print data, model, options, steps and memory; train and write nothing."
+        parser.add_argument("--dry-run", action="store_true", help=text)
+        return parser
 
-    arguments, _ = run_arguments(*run_parser(argv, parser_of))
+    arguments, options = run_arguments(*run_parser(argv, parser_of))
     import_tensorflow()  # only now: the code above does not need it
     import zoo
 
+    if options.dry_run:
+        print(zoo.preview(**{name: value for name, value in arguments.items() if name != "verbose"}))
+        return 0
     result = zoo.run(**arguments)
     if not result.report:
         return 0  # a worker; the chief does the rest

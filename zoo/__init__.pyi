@@ -46,6 +46,7 @@ from .pipeline import open_run as open_run
 from .pipeline import run as run
 from .plugins import list_plugins as list_plugins
 from .plugins import load_plugin as load_plugin
+from .preview import preview as preview
 from .registry import ModelSpec as ModelSpec
 from .registry import build as build
 from .registry import get_spec as get_spec

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.datasets.data import Data
     from zoo.datasets.interface import Interface
     from zoo.datasets.prepared import Prepared
-    from zoo.datasets.raw import Split
+    from zoo.datasets.raw import RawData, Split
     from zoo.tasks import Task
 
 _INHERITED = ("columns", "window", "horizon", "season", "header")
@@ -35,7 +35,7 @@ def prepare_other(
     directory: Path,
     settings: Mapping[str, Any],
     arguments: Mapping[str, Any],
-    own: Data | None = None,
+    own: RawData | None = None,
 ) -> tuple[Prepared, str]:
     """Returns other data prepared for a run, and the name of the split in it. Its split `train` is the run's own.
 

@@ -13,7 +13,7 @@ from zoo import datasets, environment, registry, storage
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
 from zoo.finished_runs import finished, load_model
-from zoo.preparation import prepare_run
+from zoo.preparation import Preparation, prepare_run
 
 if TYPE_CHECKING:
     import keras
@@ -112,30 +112,24 @@ def run(
         >>> result = zoo.run("cnn", (x_train, y_train), test=(x_test, y_test), run_directory="runs/mine")
     """
     config = config or TrainConfig()
-    registry.check_arguments(registry.get_spec(model), model_arguments or {})
-    _check_devices(devices, model)
-    directory = Path(run_directory) if run_directory else default_directory(model, data)
-    environment.check(directory)
-
-    from zoo import evaluation, training
-    from zoo.datasets.interface import Interface
-    from zoo.export import publishing
-    from zoo.training.run_directory import in_use
-
-    if export:
-        publishing.check_folder(directory / "saved_model")
-    given = {name: part for name, part in (("validation", validation), ("test", test)) if part is not None}
-    ready = prepare_run(
+    ready, directory = begin(
         model,
         data,
-        directory,
         config,
-        model_arguments=model_arguments or {},
-        data_arguments={**(data_arguments or {}), **given},
+        given={"validation": validation, "test": test},
+        model_arguments=model_arguments,
+        data_arguments=data_arguments,
+        run_directory=run_directory,
         start_from=start_from,
+        export=export,
         overwrite=overwrite,
         devices=devices,
     )
+
+    from zoo import evaluation, training
+    from zoo.datasets.interface import Interface
+    from zoo.training.run_directory import in_use
+
     prepared, network, chief = ready.prepared, ready.network, ready.workers.chief
     verbose = verbose if chief else 0
     if verbose:
@@ -154,6 +148,53 @@ def run(
             saved, verification = _export(network, Interface.load(directory / "interface"), directory, report, verbose)
     request = prepared.preprocessor.requests[prepared.task.signatures["serving_default"].requests[0]]
     return RunResult(directory, trained.history, report, saved, verification, request.typed, network, prepared)
+
+
+def begin(
+    model: str,
+    data: Any,
+    config: TrainConfig,
+    *,
+    given: Mapping[str, Any],
+    model_arguments: Mapping[str, Any] | None,
+    data_arguments: Mapping[str, Any] | None,
+    run_directory: str | Path | None,
+    start_from: StartFrom | None,
+    export: bool,
+    overwrite: bool,
+    devices: Mapping[str, Any],
+) -> tuple[Preparation, Path]:
+    """Checks the arguments of `run` and prepares it; returns the preparation and the folder. It writes nothing.
+
+    Args:
+        given: further splits of arrays by name; None for one that was not given.
+        **others: as in `run`.
+
+    Raises:
+        UsageError: as in `run`.
+    """
+    registry.check_arguments(registry.get_spec(model), model_arguments or {})
+    _check_devices(devices, model)
+    directory = Path(run_directory) if run_directory else default_directory(model, data)
+    environment.check(directory)
+
+    from zoo.export import publishing
+
+    if export:
+        publishing.check_folder(directory / "saved_model")
+    splits = {name: part for name, part in given.items() if part is not None}
+    ready = prepare_run(
+        model,
+        data,
+        directory,
+        config,
+        model_arguments=model_arguments or {},
+        data_arguments={**(data_arguments or {}), **splits},
+        start_from=start_from,
+        overwrite=overwrite,
+        devices=devices,
+    )
+    return ready, directory
 
 
 _DEVICES = ("cluster", "task_index", "cluster_timeout", "gpu_memory_limit")

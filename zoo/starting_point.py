@@ -79,15 +79,12 @@ class Start:
         found = [(variable.name, tuple(variable.shape)) for variable in source.weights]
         dependent = self._of_classes(prepared, expected)
         self._check(prepared, found, [(path.rpartition("/")[2], shape) for path, shape in expected], {*dependent})
-        values: list[np.ndarray | None] = source.get_weights()
+        given: list[np.ndarray] = source.get_weights()
+        values: list[np.ndarray | None] = [*given]
         order = self._order(prepared.class_names)
         for number, axis in dependent.items():
-            fits = (
-                order is not None and found[number][1] == expected[number][1] and (axis is not None or not any(order))
-            )
-            values[number] = (
-                np.take(values[number], order, axis) if fits and order else values[number] if fits else None
-            )
+            fits = order is not None and found[number][1] == expected[number][1] and (axis is not None or not order)
+            values[number] = np.take(given[number], order, axis) if fits and order else given[number] if fits else None
         paths = [path for path, _ in expected]
         if all(value is None for value in values):
             raise UsageError(

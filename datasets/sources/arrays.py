@@ -290,8 +290,8 @@ def _check_numbers(flat: Mapping[str, np.ndarray], class_names: Sequence[str] | 
         if int(part.min()) < 0 or int(part.max()) >= count:
             wrong = int(part.max()) if int(part.max()) >= count else int(part.min())
             raise UsageError(
-                f"{_name('y', role)} has the label {wrong}; expected 0 to {count - 1}. Correct it, or pass class_names with "
-                "all classes, and training examples of each."
+                f"{_name('y', role)} has the label {wrong}; expected 0 to {count - 1}. Pass class_names with all classes, "
+                "and training examples of each, or correct it."
             )
     return tuple(map(str, range(count))) if class_names is None else tuple(class_names)
 

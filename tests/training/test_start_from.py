@@ -110,12 +110,13 @@ def test_other_texts_keep_the_vocabulary(source, tmp_path):
     assert [*map(np.ndarray.tobytes, found.values())] == [*map(np.ndarray.tobytes, weights(source))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "data", "arguments"),
     [
         ("lstm", "seasons", {"units": (3,)}),
-        pytest.param("rnn", "tagged_commands", {"embedding_dim": 4, "rnn_units": 3}, marks=pytest.mark.slow),
-        pytest.param("seq2seq_rnn", "number_words", {"embedding_dim": 4, "rnn_units": 4}, marks=pytest.mark.slow),
+        ("rnn", "tagged_commands", {"embedding_dim": 4, "rnn_units": 3}),
+        ("seq2seq_rnn", "number_words", {"embedding_dim": 4, "rnn_units": 4}),
         (
             "bert",
             "commands",

@@ -9,7 +9,7 @@ from typing import Any
 from zoo import checkpoints, registry, tasks
 from zoo.datasets import display
 from zoo.datasets.arguments import complete_arguments
-from zoo.datasets.interface import Interface
+from zoo.datasets.interface import Interface, check_numbering
 from zoo.datasets.prepared import Prepared
 from zoo.datasets.preprocessing.base import get_preprocessor
 from zoo.datasets.raw import RawData
@@ -50,6 +50,28 @@ class Data(RawData):
             >>> prepared.arguments["input_shape"], prepared.arguments["num_classes"]
             ((28, 28, 1), 10)
         """
+        return self._prepare(model, arguments, None)
+
+    def prepare_like(self, earlier: Interface, model: str, /, **arguments: Any) -> Prepared:
+        """Prepares as `prepare` does, but with the vocabulary of an earlier run instead of a new one.
+
+        Args:
+            earlier: the run's interface.
+            model: a registered model's name.
+            **arguments: arguments of its builder.
+
+        Raises:
+            UsageError: as in `prepare`, or the model's preprocessor is of another kind, or numbers other words or ids.
+
+        Example:
+            >>> earlier = zoo.datasets.load("commands").prepare("transformer").interface
+            >>> zoo.datasets.from_arrays(texts, labels).prepare_like(earlier, "transformer").preprocessor.vocabulary
+        """
+        prepared = self._prepare(model, arguments, earlier)
+        check_numbering(earlier.preprocessor, prepared.preprocessor)
+        return prepared
+
+    def _prepare(self, model: str, arguments: dict[str, Any], earlier: Interface | None) -> Prepared:
         spec = registry.get_spec(model)
         registry.check_arguments(spec, arguments)
         chosen = arguments
@@ -69,7 +91,12 @@ class Data(RawData):
         kind = get_preprocessor(spec.preprocessing.get("preprocessor", task.preprocessor))
         checkpoint = checkpoints.chosen(spec, arguments)
         from_checkpoint = checkpoint.arguments(self.class_names) if checkpoint else {}
-        needs = {**spec.preprocessing, "checkpoint": checkpoint}
+        if earlier is not None and earlier.preprocessor.kind != kind.kind:
+            raise UsageError(
+                f"Model {model!r} takes the inputs of the preprocessor {kind.kind!r}; the earlier run has "
+                f"{earlier.preprocessor.kind!r}. Choose the model of that run, {earlier.build['name']}."
+            )
+        needs = {**spec.preprocessing, "checkpoint": checkpoint, "earlier": earlier}
         arguments |= decided
         preprocessor, fixed = kind.for_model(data, needs, arguments)
         complete, requested = complete_arguments(spec, chosen, arguments, fixed, {*decided}, self.name, from_checkpoint)

@@ -218,3 +218,20 @@ def described(preprocessor: Preprocessor) -> dict[str, Any]:
     """Returns the kind and the configuration of a preprocessor as JSON values."""
     plain: dict[str, Any] = registry.plain({"kind": preprocessor.kind, **preprocessor.config()})
     return plain
+
+
+def check_numbering(earlier: Preprocessor, now: Preprocessor) -> None:
+    """Checks that the words, tokens or ids of an earlier preprocessor have the same numbers now.
+
+    Raises:
+        UsageError: they do not, so that weights of rows would belong to others.
+    """
+    old, new = described(earlier), described(now)
+    for name, values in old.items():
+        are_names = isinstance(values, list) and values and all(isinstance(value, str) for value in values)
+        if are_names and (held := new.get(name)) != values:
+            changes = Fingerprint((), {name: values}, {}).changes(Fingerprint((), {name: held}, {}))
+            raise UsageError(
+                f"The weights of the earlier run belong to other rows: {changes[0]}. Train on this data without them, or "
+                "give it the same ones."
+            )

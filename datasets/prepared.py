@@ -40,6 +40,8 @@ class Prepared:
         requested: the builder's arguments that were chosen, or left at their defaults.
         arguments: all arguments of the builder, including those from the data.
         changed: the splits that differ from those of the run that the data was prepared for, and how.
+        other: a name for the files of a report, if the data is not that of the model's run.
+        start: the run whose weights the training begins with, as config.yaml records it; None for initial weights.
     """
 
     data: RawData
@@ -49,6 +51,8 @@ class Prepared:
     requested: dict[str, Any]
     arguments: dict[str, Any]
     changed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    other: str = ""
+    start: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.preprocessor.input_shapes.items())
@@ -117,7 +121,7 @@ class Prepared:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Returns the `model` and `data` sections of a run's config.yaml, and `plugins` if it needs any.
+        """Returns the `model` and `data` sections of a run's config.yaml, and `plugins` and `start_from` if it has any.
 
         Arguments from the data are left out, so that the file can be used with another data set.
         """
@@ -126,6 +130,7 @@ class Prepared:
         facts = {plugin.name: {"source": plugin.source, "sha256": plugin.sha256} for plugin in plugins}
         return {
             **({"plugins": facts} if facts else {}),
+            **({"start_from": dict(self.start)} if self.start else {}),
             "model": {"name": self.model, **registry.plain(self.requested)},
             "data": {
                 "name": self.data.name,
@@ -197,9 +202,10 @@ class Prepared:
         return inputs
 
     def target_counts(self, split: str) -> np.ndarray | None:
-        """Returns the number of examples of each class in a split, int64 (num_classes,); None for tasks without classes."""
+        """Returns the number of examples of each class in a split, int64 (num_classes,); None for tasks without classes, and
+        without that split."""
         key = self.task.classes
-        if key is None:
+        if key is None or split not in self.data.splits:
             return None
         targets = np.concatenate(
             [e.ravel() for e in self._splits.split(split).dataset().map(lambda e: e[key]).as_numpy_iterator()]

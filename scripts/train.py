@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from zoo.registry import get_spec, list_models
 from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command, take_option
 
 RECIPES = Path(__file__).with_name("recipes")
-_SECTIONS = ("model", "data", "config")
+_SECTIONS = ("model", "data", "config", "start_from")
 
 _DESCRIPTION = """Train a model, evaluate it on the test split, write its SavedModel and verify it.
 To resume an interrupted run, run the same command again.
@@ -39,7 +39,7 @@ def recipes() -> list[str]:
 
 
 def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
-    """Returns the model, data and config sections of a file or recipe; empty sections for None."""
+    """Returns the model, data, config and start_from sections of a file or recipe; empty sections for None."""
     sections: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
     if name is None:
         return sections
@@ -96,6 +96,14 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
         )
     )
     parser.add_argument("--run_directory", "--run-directory", help="Folder for the run; by default runs/DATA-MODEL.")
+    parser.add_argument(
+        "--start-from",
+        "--start_from",
+        default=sections["start_from"] or None,
+        type=str | dict[str, Any] | None,
+        metavar="RUN",
+        help="Folder of a finished run, whose weights, vocabulary and options of the model the new run begins with.",
+    )
     parser.add_plugins()
     parser.add_argument("--no-export", action="store_true", help="Stop after the evaluation.")
     parser.add_argument("--overwrite", action="store_true", help="Delete the existing run in the run directory first.")
@@ -110,19 +118,29 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
         spec = get_spec(model)
         title = f"model {model}: {spec.summary}"
         parser.add_signature("model", spec.builder, title, skip=spec.data_arguments, values=sections["model"])
+    add_data_options(parser, data, sections["data"])
+    parser.add_signature("config", TrainConfig, "config: how to train", skip=(), values=sections["config"])
+    parser.chosen = {*sections["model"], *(word.split("=")[0].split(".")[1].rstrip("+") for word in _of_model(argv))}
+    return parser, {"model": model, "data": data}, argv
+
+
+def _of_model(argv: Sequence[str]) -> list[str]:
+    return [word for word in argv if word.startswith("--model.")]
+
+
+def add_data_options(parser: Parser, data: str | None, values: Mapping[str, Any]) -> None:
+    """Adds the options of `zoo.datasets.load`, and those of a plugin's data source, as `--data.NAME`."""
     read = SOURCES.added().get((data or "").partition(":")[0])
     own = {
         name for name in (options_of(read) if read else ()) if name not in inspect.signature(datasets.load).parameters
     }
-    title, values = f"data {data or ''}".strip(), sections["data"]
+    title = f"data {data or ''}".strip()
     shared = {name: value for name, value in values.items() if name not in own}
     parser.add_signature("data", datasets.load, title, skip=("name", "model"), values=shared)
     if read is not None and own:
         others = {*inspect.signature(read).parameters} - own
         mine = {name: value for name, value in values.items() if name in own}
         parser.add_signature("data", read, f"{title}: own options", skip=others, values=mine)
-    parser.add_signature("config", TrainConfig, "config: how to train", skip=(), values=sections["config"])
-    return parser, {"model": model, "data": data}, argv
 
 
 def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[str]) -> tuple[dict[str, Any], Any]:
@@ -134,6 +152,8 @@ def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[st
     if data is None:
         raise UsageError(f"No data set was given. Pass --data with one of {', '.join(datasets.list_datasets())}.")
     chosen = options.model.as_dict() if "model" in options else {}  # a function may have no options
+    if options.start_from is not None:  # the other options of the model are those of that run
+        chosen = {name: value for name, value in chosen.items() if name in parser.chosen}
     arguments = {
         "model": str(model),
         "data": data,
@@ -141,6 +161,7 @@ def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[st
         "model_arguments": {k: v for k, v in chosen.items() if v is not None or _optional(model, k)},
         "data_arguments": {k: v for k, v in options.data.as_dict().items() if v is not None},
         "run_directory": options.run_directory,
+        "start_from": options.start_from,
         "export": not options.no_export,
         "overwrite": options.overwrite,
         "verbose": 2 if options.quiet else 1,
@@ -157,12 +178,18 @@ def command(argv: list[str]) -> int:
 
     def parser_of(names: str) -> Parser:
         usage = "zoo train --model NAME --data NAME [options]"
-        return Parser("train", _DESCRIPTION + names, usage=usage, formatter_class=formatter())
+        parser = Parser("train", _DESCRIPTION + names, usage=usage, formatter_class=formatter())
+        text = "Print data, model, options, steps and memory; train and write nothing."
+        parser.add_argument("--dry-run", action="store_true", help=text)
+        return parser
 
-    arguments, _ = run_arguments(*run_parser(argv, parser_of))
+    arguments, options = run_arguments(*run_parser(argv, parser_of))
     import_tensorflow()  # only now: the code above does not need it
     import zoo
 
+    if options.dry_run:
+        print(zoo.preview(**{name: value for name, value in arguments.items() if name != "verbose"}))
+        return 0
     result = zoo.run(**arguments)
     if not result.report:
         return 0  # a worker; the chief does the rest

@@ -20,7 +20,6 @@ from ._version import __version__ as __version__
 from .config import TrainConfig as TrainConfig
 from .cross_validation import cross_validate as cross_validate
 from .errors import UsageError as UsageError
-from .evaluation import evaluate as evaluate
 from .export import load as load
 from .models.applications import build_mobilenet_v2_model as build_mobilenet_v2_model
 from .models.applications import build_resnet50_model as build_resnet50_model
@@ -47,11 +46,13 @@ from .pipeline import open_run as open_run
 from .pipeline import run as run
 from .plugins import list_plugins as list_plugins
 from .plugins import load_plugin as load_plugin
+from .preview import preview as preview
 from .registry import ModelSpec as ModelSpec
 from .registry import build as build
 from .registry import get_spec as get_spec
 from .registry import list_models as list_models
 from .registry import register_model as register_model
+from .reporting import evaluate as evaluate
 from .tasks import register_task as register_task
 from .training import precision as precision
 from .training import strategy as strategy

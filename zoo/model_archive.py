@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import copy
+import hashlib
 import json
 import math
 import zipfile
@@ -40,6 +43,35 @@ def load(file: Path, restore: str) -> keras.Model:
         raise UsageError(
             f"{file} cannot be loaded: {one_line(error, 300).rstrip('.')}. {restore} Or pass an intact file."
         ) from error
+
+
+def weights_sha256(file: Path) -> str:
+    """Returns the SHA-256 of the weights in a .keras file: names, shapes, dtypes and values, whatever else it holds.
+
+    Raises:
+        UsageError: the file is damaged.
+
+    Example:
+        >>> weights_sha256(Path("runs/digits-cnn/model.keras"))[:8]
+        '8a3f...'
+    """
+    import h5py
+    import numpy as np
+
+    found: dict[str, bytes] = {}
+
+    def add(name: str, part: Any) -> None:
+        if isinstance(part, h5py.Dataset):
+            values = np.ascontiguousarray(part[()])
+            head = f"{name} {values.dtype.str} {values.shape}\n".encode()
+            found[name] = hashlib.sha256(head + values.tobytes()).digest()
+
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(_WEIGHTS) as weights, h5py.File(weights, "r") as opened:
+            opened.visititems(add)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise UsageError(f"{file} cannot be read: {one_line(error, 120)}. Put back a copy of it.") from error
+    return hashlib.sha256(b"".join(found[name] for name in sorted(found))).hexdigest()
 
 
 def _check(file: Path) -> None:
@@ -85,10 +117,8 @@ def _asked(config: Any) -> int:
     """Returns the number of weights of the model that a config describes; 0 if a layer makes variables that cannot be made
     without values, as a layer of the user may."""
     import keras
-    import tensorflow as tf
 
-    # Variables that are made in the scope have shapes only. In a graph, a layer that reads one computes nothing.
-    with tf.Graph().as_default(), keras.StatelessScope(initialize_variables=False), _without_pending():
+    with without_values():
         try:
             model = keras.saving.deserialize_keras_object({**config, "compile_config": None})
             return sum(math.prod(variable.shape) for variable in model.weights)
@@ -99,14 +129,27 @@ def _asked(config: Any) -> int:
 
 
 @contextlib.contextmanager
-def _without_pending() -> Iterator[None]:
-    """Forgets the variables that are made in the block. Keras would give them values the next time it leaves a scope."""
+def without_values() -> Iterator[None]:
+    """Builds models in the block for the shapes of their weights, without values, and forgets them afterwards.
+
+    Variables that are made in the block have shapes only; in a graph, a layer that reads one computes nothing. Keras would
+    give them values the next time it leaves a scope, and would count the names of their layers.
+
+    Example:
+        >>> with without_values():
+        ...     shapes = [variable.shape for variable in zoo.build("vgg16", num_classes=2).weights]
+    """
+    import keras
+    import tensorflow as tf
     from keras.src.backend.common import global_state
 
-    name = "uninitialized_variables"
-    before = global_state.get_global_attribute(name)
-    global_state.set_global_attribute(name, [])
+    pending, numbers = "uninitialized_variables", "object_name_uids"
+    before = {name: global_state.get_global_attribute(name) for name in (pending, numbers)}
+    global_state.set_global_attribute(pending, [])
+    global_state.set_global_attribute(numbers, copy.copy(before[numbers]) or collections.defaultdict(int))
     try:
-        yield
+        with tf.Graph().as_default(), keras.StatelessScope(initialize_variables=False):
+            yield
     finally:
-        global_state.set_global_attribute(name, before or [])
+        global_state.set_global_attribute(pending, before[pending] or [])
+        global_state.set_global_attribute(numbers, before[numbers])

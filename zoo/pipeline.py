@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import datasets, environment, model_archive, plugins, registry, storage
+from zoo import datasets, environment, registry, storage
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
+from zoo.finished_runs import finished, load_model
+from zoo.preparation import Preparation, prepare_run
 
 if TYPE_CHECKING:
     import keras
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
     from zoo.datasets.prepared import Prepared
     from zoo.export.verification import Verification
-    from zoo.training.cluster import Workers
+    from zoo.starting_point import StartFrom
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -72,6 +74,7 @@ def run(
     model_arguments: Mapping[str, Any] | None = None,
     data_arguments: Mapping[str, Any] | None = None,
     run_directory: str | Path | None = None,
+    start_from: StartFrom | None = None,
     export: bool = True,
     overwrite: bool = False,
     verbose: int = 1,
@@ -91,6 +94,8 @@ def run(
         model_arguments: arguments of the model's builder.
         data_arguments: arguments of `zoo.datasets.load`.
         run_directory: folder of the run; None for runs/DATA-MODEL.
+        start_from: folder of a finished run. The new run begins with its weights, vocabulary and arguments of the builder;
+            the optimizer is new. Weights that belong to other classes than the data's are new, and are named.
         export: whether to write and verify a SavedModel in RUN_DIRECTORY/saved_model.
         overwrite: whether to delete an earlier run in the directory.
         verbose: 1 for progress bar and reports, 2 for a line per epoch, 0 for no output.
@@ -107,42 +112,33 @@ def run(
         >>> result = zoo.run("cnn", (x_train, y_train), test=(x_test, y_test), run_directory="runs/mine")
     """
     config = config or TrainConfig()
-    registry.check_arguments(registry.get_spec(model), model_arguments or {})
-    _check_devices(devices, model)
-    directory = Path(run_directory) if run_directory else default_directory(model, data)
-    environment.check(directory)
-
-    import keras
-    import tensorflow as tf
+    ready, directory = begin(
+        model,
+        data,
+        config,
+        given={"validation": validation, "test": test},
+        model_arguments=model_arguments,
+        data_arguments=data_arguments,
+        run_directory=run_directory,
+        start_from=start_from,
+        export=export,
+        overwrite=overwrite,
+        devices=devices,
+    )
 
     from zoo import evaluation, training
-    from zoo.datasets.description import describe_data
     from zoo.datasets.interface import Interface
-    from zoo.export import publishing
-    from zoo.training.cluster import Workers
     from zoo.training.run_directory import in_use
 
-    if export:
-        publishing.check_folder(directory / "saved_model")
-    strategy = training.strategy(config.strategy, replicas=config.replicas, **devices)
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    workers = Workers(strategy)
-    verbose = verbose if workers.chief else 0
-    given = {name: part for name, part in (("validation", validation), ("test", test)) if part is not None}
-    source = {**(data_arguments or {}), **given}
-    prepared = _prepare(model, data, model_arguments or {}, source, workers)
-    keras.utils.set_random_seed(config.seed)
-    with strategy.scope(), training.precision(config.precision):
-        network = prepared.build()
+    prepared, network, chief = ready.prepared, ready.network, ready.workers.chief
+    verbose = verbose if chief else 0
     if verbose:
-        many = f", {strategy.num_replicas_in_sync} replicas" if strategy.num_replicas_in_sync > 1 else ""
-        where = f"{prepared.data.name}{many}, run directory {directory}\n{describe_data(prepared)}"
-        print(f"{model}: {network.count_params():,} parameters on {where}", flush=True)
+        print(ready.describe(directory), flush=True)
+    del ready  # which holds the weights of `start_from` a second time
     trained = training.train(
         network, prepared, config, run_directory=directory, overwrite=overwrite, verbose=verbose, callbacks=callbacks
     )
-    if not workers.chief:
+    if not chief:
         return RunResult(directory, trained.history, {}, None, None, "", trained.model, prepared)
     network = trained.model
     with in_use(directory):
@@ -152,6 +148,53 @@ def run(
             saved, verification = _export(network, Interface.load(directory / "interface"), directory, report, verbose)
     request = prepared.preprocessor.requests[prepared.task.signatures["serving_default"].requests[0]]
     return RunResult(directory, trained.history, report, saved, verification, request.typed, network, prepared)
+
+
+def begin(
+    model: str,
+    data: Any,
+    config: TrainConfig,
+    *,
+    given: Mapping[str, Any],
+    model_arguments: Mapping[str, Any] | None,
+    data_arguments: Mapping[str, Any] | None,
+    run_directory: str | Path | None,
+    start_from: StartFrom | None,
+    export: bool,
+    overwrite: bool,
+    devices: Mapping[str, Any],
+) -> tuple[Preparation, Path]:
+    """Checks the arguments of `run` and prepares it; returns the preparation and the folder. It writes nothing.
+
+    Args:
+        given: further splits of arrays by name; None for one that was not given.
+        **others: as in `run`.
+
+    Raises:
+        UsageError: as in `run`.
+    """
+    registry.check_arguments(registry.get_spec(model), model_arguments or {})
+    _check_devices(devices, model)
+    directory = Path(run_directory) if run_directory else default_directory(model, data)
+    environment.check(directory)
+
+    from zoo.export import publishing
+
+    if export:
+        publishing.check_folder(directory / "saved_model")
+    splits = {name: part for name, part in given.items() if part is not None}
+    ready = prepare_run(
+        model,
+        data,
+        directory,
+        config,
+        model_arguments=model_arguments or {},
+        data_arguments={**(data_arguments or {}), **splits},
+        start_from=start_from,
+        overwrite=overwrite,
+        devices=devices,
+    )
+    return ready, directory
 
 
 _DEVICES = ("cluster", "task_index", "cluster_timeout", "gpu_memory_limit")
@@ -172,21 +215,6 @@ def _check_devices(devices: Mapping[str, Any], model: str) -> None:
             known = [*inspect.signature(run).parameters, *_DEVICES]
             hint = did_you_mean(name, [known_name for known_name in known if known_name != "devices"])
         raise UsageError(f"zoo.run takes no argument {name!r}. {hint}")
-
-
-def _prepare(
-    model: str, data: Any, model_arguments: Mapping[str, Any], data_arguments: Mapping[str, Any], workers: Workers
-) -> Prepared:
-    """Loads and prepares the data, on the chief first, because the workers of a machine may share the data folder."""
-    from zoo import evaluation
-
-    if not workers.chief:
-        workers.wait()
-    prepared = datasets.load(data, model=model, **data_arguments).prepare(model, **model_arguments)
-    evaluation.get_report(prepared.task.report)  # an unknown name is an error before training
-    if workers.chief:
-        workers.wait()
-    return prepared
 
 
 def default_directory(model: str, data: Any) -> Path:
@@ -244,7 +272,7 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
     Example:
         >>> model, prepared, settings = open_run("runs/digits-cnn")
     """
-    model_file, settings, interface = _finished(run_directory)
+    model_file, settings, interface = finished(run_directory)
     arguments = {key: value for key, value in settings["model"].items() if key != "name"}
     prepared = datasets.load_of_run(settings["data"], run_directory).prepared_as(interface, arguments)
     if prepared.class_names != interface.class_names or "train" in prepared.changed:
@@ -270,7 +298,7 @@ def export_run(
     from zoo import evaluation
     from zoo.export import artifact
 
-    model_file, _, interface = _finished(run_directory)
+    model_file, _, interface = finished(run_directory)
     report_file = Path(run_directory) / "evaluation.json"
     report = evaluation.read_report(report_file) if report_file.exists() else None
     figures = evaluation.plot_files(report, run_directory) if report else {}
@@ -349,39 +377,6 @@ def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:
     """
     from zoo import checkpoints
 
-    model_file, _, interface = _finished(run_directory)
+    model_file, _, interface = finished(run_directory)
     save = checkpoints.writer(interface.build["name"])
     return save(load_model(model_file), folder, interface.preprocessor.config(), interface.class_names or None)
-
-
-def load_model(file: Path) -> keras.Model:
-    """Loads a model that a run or `model.save` wrote, by `model_archive.load`."""
-    from zoo.training.run_directory import RESTORE_MODEL
-
-    return model_archive.load(file, RESTORE_MODEL)
-
-
-def _finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface]:
-    """Returns a run's model.keras, its settings, and its interface, which belongs to that model's data."""
-    from zoo.datasets.interface import Interface
-    from zoo.training.run_directory import is_run, read_settings, trained_on
-
-    directory = Path(run_directory)
-    if not is_run(directory):
-        raise UsageError(
-            f"{directory} is not a run: it has no config.yaml of a run. Pass a folder that `zoo train` made."
-        )
-    if not (directory / "model.keras").is_file():
-        raise UsageError(
-            f"The run in {directory} has not finished training. `zoo train --config {directory / 'config.yaml'} "
-            f"--run_directory {directory}` resumes it."
-        )
-    settings = read_settings(directory)
-    plugins.check_recorded(settings.get("plugins"), f"The run in {directory}")
-    interface = Interface.load(directory / "interface")
-    if trained_on(directory / "model.keras") != interface.fingerprint.sha256:
-        raise UsageError(
-            f"{directory / 'interface'} belongs to other data than {directory / 'model.keras'}: their words and classes may "
-            "have other numbers. Put the original files back, or train the model again with --overwrite."
-        )
-    return directory / "model.keras", settings, interface

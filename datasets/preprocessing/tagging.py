@@ -86,7 +86,8 @@ class TaggingPreprocessor(VocabularyPreprocessor):
             counts.update(_clean(tf.reshape(batch, [-1])).numpy().tolist())
         del counts[b""]
         sample = list(data.train.take(_SAMPLE).as_numpy_iterator())
-        vocabulary = _most_frequent(counts)[: most - FIRST_WORD]
+        earlier = needs.get("earlier")
+        vocabulary = earlier.preprocessor.vocabulary if earlier else _most_frequent(counts)[: most - FIRST_WORD]
         check_vocabulary(data.name, vocabulary, len(counts))
         made = cls(vocabulary, longest)
         _check_words(data.name, sample, made.to_requests(sample)["text"].tolist())

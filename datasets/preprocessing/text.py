@@ -187,6 +187,8 @@ class TextPreprocessor(VocabularyPreprocessor):
                 f"{', '.join(able)}, or leave the column out."
             )
         most, longest = vocabulary_sizes(needs, arguments)
+        if (earlier := needs.get("earlier")) is not None:
+            return cls(kept := earlier.preprocessor.vocabulary, longest), {"vocab_size": len(kept) + FIRST_WORD}
         counts: collections.Counter[bytes] = collections.Counter()
         for texts in data.train.map(lambda example: example["text"]).batch(1024):
             counts.update(words(texts).flat_values.numpy().tolist())

@@ -98,12 +98,10 @@ class TranslationPreprocessor:
                 raise UsageError(
                     f"{name} is {value!r}; expected a whole number of at least {least}. Pass {name}={usual}."
                 )
-        counts: dict[str, collections.Counter[bytes]] = {key: collections.Counter() for key in ("text", "translation")}
-        for batch in data.train.batch(1024):
-            for key, count in counts.items():
-                count.update(chunks(batch[key]).flat_values.numpy().tolist())
-        source = learn_pieces(_decoded(counts["text"]), sizes["source_vocab_size"] - FIRST_PIECE)
-        target = learn_pieces(_decoded(counts["translation"]), sizes["target_vocab_size"] - FIRST_PIECE)
+        if (earlier := needs.get("earlier")) is not None:
+            source, target = earlier.preprocessor.source_vocabulary, earlier.preprocessor.target_vocabulary
+        else:
+            source, target = _learned(data, sizes)
         fixed = {
             "source_vocab_size": len(source) + FIRST_PIECE,
             "target_vocab_size": len(target) + FIRST_PIECE,
@@ -381,6 +379,19 @@ def _join(spelling: list[str], pair: tuple[str, str], joined: str) -> list[str]:
             result.append(spelling[i])
             i += 1
     return result
+
+
+def _learned(data: RawData, sizes: Mapping[str, int]) -> list[Sequence[str]]:
+    """Returns the subword tokens of both sides, learned from the training split."""
+    counts: dict[str, collections.Counter[bytes]] = {key: collections.Counter() for key in ("text", "translation")}
+    for batch in data.train.batch(1024):
+        for key, count in counts.items():
+            count.update(chunks(batch[key]).flat_values.numpy().tolist())
+    names = ("source_vocab_size", "target_vocab_size")
+    return [
+        learn_pieces(_decoded(count), sizes[name] - FIRST_PIECE)
+        for name, count in zip(names, counts.values(), strict=True)
+    ]
 
 
 def _decoded(counts: Mapping[bytes, int]) -> dict[str, int]:

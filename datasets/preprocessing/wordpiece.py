@@ -119,6 +119,7 @@ class WordPiecePreprocessor:
         sizes = checkpoint.arguments() if checkpoint else {}
         longest = min(sizes.get("max_length", longest), longest)
         vocabulary, rules = _vocabulary(data, given, checkpoint, needs, size)
+        sizes = needs["earlier"].build["arguments"] if needs.get("earlier") else sizes
         room = sizes.get("vocab_size", len(vocabulary))
         if checkpoint is not None and len(vocabulary) > room:
             raise UsageError(
@@ -281,6 +282,9 @@ def _vocabulary(
     data: RawData, given: Any, checkpoint: Any, needs: Mapping[str, Any], size: int
 ) -> tuple[Sequence[str], dict[str, Any]]:
     """Returns the tokens, and the rules for splitting texts into words as arguments of the preprocessor."""
+    if (earlier := needs.get("earlier")) is not None:
+        kept = earlier.preprocessor
+        return kept.vocabulary, {rule.name: getattr(kept, rule.name) for rule in dataclasses.fields(Rules)}
     if given is None and checkpoint is not None:
         rules: dict[str, Any] = checkpoint.preprocessing()
         if "vocabulary" not in rules:

@@ -16,7 +16,7 @@ from zoo.datasets.sources.csv_files import Columns
 from zoo.datasets.sources.in_memory import Column, count_classes, features_of, split_of, useful_lags
 from zoo.datasets.sources.labels import check_classes
 from zoo.datasets.sources.registry import register_source
-from zoo.datasets.sources.splitting import SHARES, digest, divide
+from zoo.datasets.sources.splitting import SHARES, digest, divide, is_undivided
 from zoo.errors import UsageError
 from zoo.registry import get_spec
 
@@ -201,11 +201,11 @@ def make(
     }
     splits = {role: split_of(part) for role, part in parts.items()}
     about: dict[str, Any] = {"notes": notes}
-    if layout.y == "labels":
+    if layout.y == "labels" and not is_undivided():
         labels = {role: np.asarray(part[layout.target]) for role, part in parts.items()}
         about["class_counts"] = count_classes(NAME, labels, names, {*columns} if len(columns) > 1 else ())
     whole = hashlib.sha256(b"".join(part for role in digests for part in digests[role])).hexdigest()
-    features = features_of(splits["train"])
+    features = features_of(splits["test"])
     return Data(
         name=NAME,
         arguments={},
@@ -291,7 +291,7 @@ def _check_numbers(flat: Mapping[str, np.ndarray], class_names: Sequence[str] | 
             wrong = int(part.max()) if int(part.max()) >= count else int(part.min())
             raise UsageError(
                 f"{_name('y', role)} has the label {wrong}; expected 0 to {count - 1}. Pass class_names with all classes, "
-                "and training examples of each."
+                "and training examples of each, or correct it."
             )
     return tuple(map(str, range(count))) if class_names is None else tuple(class_names)
 
@@ -308,6 +308,9 @@ def _digests(column: Column) -> list[bytes]:
 
 def _cut(digests: Mapping[str, Sequence[bytes]], strata: Any) -> dict[str, tuple[str, np.ndarray]]:
     """Returns, for each split, the argument that it comes from and the rows in it. Missing splits are cut from train."""
+    if is_undivided():
+        found = {role: (role, np.arange(len(part))) for role, part in digests.items()}
+        return found if "test" in found else {"test": found["train"]}
     lacking = [role for role in SPLITS if role not in digests]
     shares = (1 - sum(SHARES[1 : len(lacking) + 1]), *SHARES[1 : len(lacking) + 1])
     parts = divide(digests["train"], None if strata is None else list(strata), shares)

@@ -15,7 +15,7 @@ from zoo.datasets.data import Data
 from zoo.datasets.preprocessing import image_files
 from zoo.datasets.preprocessing.base import object_array
 from zoo.datasets.raw import SPLITS, Feature, Split
-from zoo.datasets.sources.splitting import SHARES, divide
+from zoo.datasets.sources.splitting import SHARES, divide, is_undivided
 from zoo.errors import UsageError, printable
 
 _LARGEST_IMAGE = 512 << 20
@@ -158,6 +158,8 @@ def window_splits(
         return Split(dataset, len(starts), content)
 
     bounds_of = {"train": (0, first), "validation": (first, second), "test": (second, steps)}
+    if is_undivided():
+        bounds_of = {"test": (0, steps)}
     splits = {role: split(np.arange(start, stop - horizon + 1)) for role, (start, stop) in bounds_of.items()}
     sizes = {role: part.num_examples for role, part in splits.items()}
     if not all(sizes.values()):
@@ -272,6 +274,9 @@ class Rows:
         Raises:
             UsageError: a split would be empty.
         """
+        if is_undivided():
+            numbers = [SPLITS.index(role) for role in self.given or ["test"] * len(self.digests)]
+            return self._data(np.array(numbers), name, arguments, source, memory_limit)
         parts = self.parts if self.parts is not None and self.given is None else self._assigned(name)
         sizes = {role: int((parts == number).sum()) for number, role in enumerate(SPLITS)}
         if not all(sizes.values()):
@@ -284,8 +289,12 @@ class Rows:
             labels = np.asarray(self.columns["label"])
             held = {role: labels[parts == number] for number, role in enumerate(SPLITS)}
             self.about["class_counts"] = count_classes(name, held, self.class_names, set(self.given or ()))
-        splits = {role: self._split(np.flatnonzero(parts == number)) for number, role in enumerate(SPLITS)}
-        features = features_of(splits["train"])
+        return self._data(parts, name, arguments, source, memory_limit)
+
+    def _data(self, parts: np.ndarray, name: str, arguments: Mapping[str, Any], source: str, memory_limit: int) -> Data:
+        found = {role: np.flatnonzero(parts == number) for number, role in enumerate(SPLITS)}
+        splits = {role: self._split(index) for role, index in found.items() if len(index)}
+        features = features_of(next(iter(splits.values())))
         if self.images is not None:
             features[self.images] = Feature(self.about.pop("image_shape"), "uint8")
         return Data(

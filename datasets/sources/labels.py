@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zoo.datasets.sources.splitting import is_undivided
 from zoo.errors import UsageError, printable
 
 SPLIT_NAMES = {
@@ -65,7 +66,7 @@ def check_classes(where: str, classes: Sequence[str]) -> None:
         UsageError: there are fewer than two classes, a name is blank, has a line break or is not UTF-8, or two names differ
             only in invisible characters.
     """
-    if len(classes) < 2:
+    if len(classes) < 2 and not (classes and is_undivided()):
         held = f"only one class, {classes[0]!r}" if classes else "no class"
         raise UsageError(f"{where} has {held}; expected two or more. Choose another column or folder.")
     for name in classes:

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import hashlib
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
 SHARES = (0.8, 0.1, 0.1)
 """Train, validation and test shares of a source without splits."""
+
+_UNDIVIDED = contextvars.ContextVar("undivided", default=False)
+
+
+@contextlib.contextmanager
+def undivided() -> Iterator[None]:
+    """Loads data for an evaluation alone: in the block, data without splits is a single split, `test`, which may be small
+    and lack classes.
+
+    Example:
+        >>> with undivided():
+        ...     data = zoo.datasets.load("csv:this_week.csv")
+    """
+    token = _UNDIVIDED.set(True)
+    try:
+        yield
+    finally:
+        _UNDIVIDED.reset(token)
+
+
+def is_undivided() -> bool:
+    """Returns whether data is loaded for an evaluation alone, see `undivided`."""
+    return _UNDIVIDED.get()
 
 
 def digest(*parts: bytes | str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,34 @@ def test_a_signal_saves_the_run_and_the_same_command_resumes_it(tmp_path, option
         text, _ = process.communicate(timeout=200)
         assert process.returncode == 0, text[-2000:]
         assert ("resuming in epoch" in text) == (name == "run")
+    assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_killed_run_that_began_with_other_weights_resumes_without_them(tmp_path):
+    other = tmp_path / "other"
+    text, _ = start(other, "--config.epochs", "1").communicate(timeout=200)
+    words = (
+        "--start-from",
+        str(other),
+        "--config.epochs",
+        "12",
+        "--config.checkpoint_steps",
+        "7",
+        "--config.seed",
+        "5",
+    )
+    text, _ = start(tmp_path / "whole", *words).communicate(timeout=200)
+    assert f"Starts with 8 of 8 weights of {other}." in text, text[-2000:]
+    history = tmp_path / "run" / "history.csv"
+    process = start(tmp_path / "run", *words)
+    wait_for(lambda: history.exists() and len(history.read_text().splitlines()) > 3, process)
+    process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == -9 and not (tmp_path / "run" / "model.keras").exists()
+    shutil.rmtree(other)
+    text, _ = start(tmp_path / "run", *words).communicate(timeout=200)
+    assert "resuming in epoch" in text and "Starts with" not in text, text[-2000:]
     assert facts(tmp_path / "run") == facts(tmp_path / "whole")
 
 

@@ -1,6 +1,15 @@
 """Evaluation: metrics of a trained model next to baselines, and plots of its errors."""
 
-from zoo.evaluation.evaluator import evaluate, evaluate_run, figures, headline, plot_files, read_report, summarize
+from zoo.evaluation.evaluator import (
+    evaluate,
+    evaluate_run,
+    figures,
+    headline,
+    plot_files,
+    read_report,
+    report_file,
+    summarize,
+)
 from zoo.evaluation.reports import Figure, ReportKind, get_report, register_report
 
 __all__ = [
@@ -14,5 +23,6 @@ __all__ = [
     "plot_files",
     "read_report",
     "register_report",
+    "report_file",
     "summarize",
 ]

@@ -36,7 +36,8 @@ def evaluate(
         batch_size: examples per forward pass; it does not affect the metrics.
         directory: folder for evaluation.json and plots/*.png (evaluation-SPLIT.json for a split other than test), usually
             the run directory; None writes nothing. If the split has changed since the run, the files are
-            evaluation-changed.json and plots/*-changed.png.
+            evaluation-changed.json and plots/*-changed.png; for other data than the run's, evaluation-DATA.json and
+            plots/*-DATA.png.
 
     Returns:
         The report as plain numbers, lists and strings. Its content depends on the task, see the reports in
@@ -62,6 +63,8 @@ def evaluate(
     changed = data.changed.get(split)
     if changed:
         report["changed_data"] = changed
+    if data.other:
+        report["other_data"] = data.other
     report["headline"] = [dataclasses.asdict(figure) for figure in kind.headline(report)]
     report = _finite(report)
     if directory is not None:
@@ -69,7 +72,7 @@ def evaluate(
         try:
             (directory / "plots").mkdir(parents=True, exist_ok=True)
             suffix = _suffix(report)
-            storage.write_json(directory / f"evaluation{suffix}.json", report)
+            storage.write_json(report_file(report, directory), report)
             for name, draw in kind.plots.items():
                 _draw(draw, report, directory / "plots" / f"{name}{suffix}.png")
         except OSError as error:
@@ -158,9 +161,15 @@ def summarize(report: Report) -> str:
     )
 
 
+def report_file(report: Mapping[str, Any], directory: str | Path) -> Path:
+    """Returns the file in which `evaluate` writes a report."""
+    return Path(directory) / f"evaluation{_suffix(report)}.json"
+
+
 def _suffix(report: Mapping[str, Any]) -> str:
     """The suffix of the file names of a report; empty for the run's own test split."""
-    split = "" if report["split"] == "test" else f"-{report['split']}"
+    split = f"-{report['other_data']}" if "other_data" in report else ""
+    split += "" if report["split"] == "test" else f"-{report['split']}"
     return f"{split}-changed" if "changed_data" in report else split
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import UsageError
 from zoo.registries import Registry
 
 if TYPE_CHECKING:
@@ -84,5 +85,14 @@ def get_report(name: str) -> ReportKind:
 
 
 def raw_examples(data: Prepared, split: str) -> Iterator[dict[str, Any]]:
-    """Yields a split's raw examples as NumPy values."""
+    """Yields a split's raw examples as NumPy values.
+
+    Raises:
+        UsageError: the data has no such split.
+    """
+    if split not in data.data.splits:
+        raise UsageError(
+            f"The report {data.task.report!r} compares with the {split} split of the run, whose data cannot be loaded. Put "
+            "it back where it was."
+        )
     yield from data.data.splits[split].dataset().as_numpy_iterator()

@@ -58,9 +58,7 @@ class RunDirectory:
         self._lock: IO[str] | None = None
         self._tensorboard: TensorBoard | None = None
         existing = self._existing()
-        # Before the first checkpoint there is nothing to lose, and nothing that other settings could be mixed with.
-        begun = any(self.checkpoints.glob("step-*")) or self.model_file.is_file()
-        self._resumes = existing is not None and not overwrite and begun
+        self._resumes = existing is not None and not overwrite and has_begun(self.path)
         if existing is not None and self._resumes:
             changes = [] if interface is None else interface.changes_since(self.interface)
             _reject_other_settings(self.path, existing, settings, same_data=interface is not None and not changes)
@@ -262,6 +260,12 @@ def is_run(path: Path) -> bool:
     return file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith(_HEAD)
 
 
+def has_begun(path: Path) -> bool:
+    """Returns whether a run has a checkpoint or its model: before that there is nothing to lose, and nothing that other
+    settings could be mixed with."""
+    return is_run(path) and (any((path / "checkpoints").glob("step-*")) or (path / "model.keras").is_file())
+
+
 RESTORE_MODEL = (
     "Put back a copy, or delete it and start the training again with the same settings: that writes it from the newest "
     "checkpoint."
@@ -312,6 +316,7 @@ def _reject_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapp
                 f"{path} holds a run with the plugin {plugin!r} of sha256 {old}; now it is {new}. Put the old file back to "
                 "go on, or pass another --run_directory, or --overwrite to start anew."
             )
+    _reject_other_start(path, existing.get("start_from") or {}, wanted.get("start_from") or {})
     for section in ("model", "data", "config"):
         defaults = (
             TrainConfig().to_dict() if section == "config" else {}
@@ -331,6 +336,19 @@ def _reject_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapp
                 f"{path} holds a run with {where}={before!r}; this one has {now!r}. Pass another "
                 "--run_directory, the same settings to resume, or --overwrite to start again."
             )
+
+
+def _reject_other_start(path: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raises if a run began with other weights. Where their run lies changes no number."""
+    if existing.get("sha256") != wanted.get("sha256"):
+        before, now = (
+            f"the weights of {part['run']} (sha256 {str(part['sha256'])[:12]})" if part else "initial weights"
+            for part in (existing, wanted)
+        )
+        raise UsageError(
+            f"{path} holds a run that began with {before}; this one begins with {now}. Pass the same --start-from to resume, "
+            "another --run_directory, or --overwrite to start again."
+        )
 
 
 def _first_difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:

@@ -1,0 +1,108 @@
+"""What happens before training: devices, data, the model, and the weights that it begins with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import datasets, starting_point
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from zoo.config import TrainConfig
+    from zoo.datasets.prepared import Prepared
+    from zoo.starting_point import Selected, Start, StartFrom
+    from zoo.training.cluster import Workers
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """A run before its first step.
+
+    Attributes:
+        strategy: the devices.
+        workers: the workers, of which only the chief prints and writes.
+        prepared: the data.
+        network: the model, built under the strategy.
+        weights: the weights of another run that it begins with, None for initial weights or a run that resumes.
+    """
+
+    strategy: tf.distribute.Strategy
+    workers: Workers
+    prepared: Prepared
+    network: keras.Model
+    weights: Selected | None
+
+    def describe(self, directory: Path) -> str:
+        """Returns lines with the size of the model, the data, the devices and the first weights."""
+        from zoo.datasets.description import describe_data
+
+        replicas = self.strategy.num_replicas_in_sync
+        many = f", {replicas} replicas" if replicas > 1 else ""
+        size = f"{self.prepared.model}: {self.network.count_params():,} parameters"
+        title = f"{size} on {self.prepared.data.name}{many}, run directory {directory}"
+        start = f"\n{self.weights}" if self.weights else ""
+        return f"{title}\n{describe_data(self.prepared)}{start}"
+
+
+def prepare_run(
+    model: str,
+    data: Any,
+    directory: Path,
+    config: TrainConfig,
+    *,
+    model_arguments: Mapping[str, Any],
+    data_arguments: Mapping[str, Any],
+    start_from: StartFrom | None,
+    overwrite: bool,
+    devices: Mapping[str, Any],
+) -> Preparation:
+    """Prepares the devices, the data and the model of a run. It writes nothing into the run directory.
+
+    Raises:
+        UsageError: as in `zoo.run`.
+    """
+    import keras
+    import tensorflow as tf
+
+    from zoo import training
+    from zoo.training.cluster import Workers
+
+    strategy = training.strategy(config.strategy, replicas=config.replicas, **devices)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    workers = Workers(strategy)
+    start = starting_point.find(start_from, model, config, directory, overwrite=overwrite)
+    prepared = _prepare(model, data, model_arguments, data_arguments, workers, start)
+    weights = start.select(prepared) if start else None
+    keras.utils.set_random_seed(config.seed)
+    with strategy.scope(), training.precision(config.precision):
+        network = prepared.build()
+        if weights:
+            weights.assign(network)
+    return Preparation(strategy, workers, prepared, network, weights)
+
+
+def _prepare(
+    model: str,
+    data: Any,
+    model_arguments: Mapping[str, Any],
+    data_arguments: Mapping[str, Any],
+    workers: Workers,
+    start: Start | None,
+) -> Prepared:
+    """Loads and prepares the data, on the chief first, because the workers of a machine may share the data folder."""
+    from zoo import evaluation
+
+    if not workers.chief:
+        workers.wait()
+    loaded = datasets.load(data, model=model, **data_arguments)
+    prepared = start.prepare(loaded, model, model_arguments) if start else loaded.prepare(model, **model_arguments)
+    evaluation.get_report(prepared.task.report)  # an unknown name is an error before training
+    if workers.chief:
+        workers.wait()
+    return prepared

@@ -1,0 +1,164 @@
+"""What `zoo.run` would do, without training: data, model, options, steps and memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.config import TrainConfig, to_yaml
+from zoo.pipeline import begin
+from zoo.preparation import Preparation
+from zoo.registry import plain
+
+if TYPE_CHECKING:
+    from zoo.starting_point import StartFrom
+
+_MOST_CLASSES = 20
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Preview:
+    """What a run would do; `print` shows all of it.
+
+    Attributes:
+        data: the data set: its splits, and its classes with their numbers of examples.
+        summary: Keras's summary of the model.
+        options: all options, as in the run's config.yaml, and under `decided` those that depend on the machine or the data.
+        steps_per_epoch: optimizer steps of an epoch.
+        memory: estimated bytes on each device: weights, gradients, optimizer and activations.
+        held: bytes of the splits in memory, None for one that is read as a stream.
+        directory: the folder of the run, and what is there.
+    """
+
+    data: str
+    summary: str
+    options: Mapping[str, Any]
+    steps_per_epoch: int
+    memory: Mapping[str, int]
+    held: Mapping[str, int | None]
+    directory: str
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {_size(count)}" for name, count in self.memory.items())
+        held = ", ".join(f"{name} {'streamed' if size is None else _size(size)}" for name, size in self.held.items())
+        steps, total = self.steps_per_epoch, self.options["decided"]["steps"]
+        return "\n\n".join(
+            [
+                self.data,
+                self.summary,
+                to_yaml(self.options).rstrip(),
+                f"Steps:    {steps:,} an epoch, {total:,} in all\n"
+                f"Memory:   about {_size(sum(self.memory.values()))} on each device: {parts}\n"
+                f"Data:     {held}\n"
+                f"Run:      {self.directory}\n"
+                "Nothing was trained or written. Leave --dry-run out to train.",
+            ]
+        )
+
+
+def preview(
+    model: str,
+    data: Any,
+    *,
+    validation: Any = None,
+    test: Any = None,
+    config: TrainConfig | None = None,
+    model_arguments: Mapping[str, Any] | None = None,
+    data_arguments: Mapping[str, Any] | None = None,
+    run_directory: str | Path | None = None,
+    start_from: StartFrom | None = None,
+    export: bool = True,
+    overwrite: bool = False,
+    **devices: Any,
+) -> Preview:
+    """Returns what `zoo.run` would do with the same arguments. It trains nothing and writes no file of a run.
+
+    The data is loaded and prepared and the model is built, so whatever `zoo.run` rejects before its first step is rejected
+    here. A data set of TensorFlow Datasets that is not on the machine yet is prepared, as in `zoo.datasets.load`.
+
+    Args:
+        model: as in `zoo.run`, like all other arguments.
+        data: the data.
+        validation: inputs and targets of the validation split, for arrays.
+        test: inputs and targets of the test split, for arrays.
+        config: the training options.
+        model_arguments: arguments of the model's builder.
+        data_arguments: arguments of `zoo.datasets.load`.
+        run_directory: folder of the run.
+        start_from: folder of a finished run.
+        export: whether the run would write a SavedModel.
+        overwrite: whether the run would delete an earlier one.
+        **devices: further arguments of `zoo.strategy`.
+
+    Raises:
+        UsageError: as in `zoo.run`.
+
+    Example:
+        >>> print(zoo.preview("cnn", "digits", config=zoo.TrainConfig(epochs=5)))
+        >>> zoo.preview("cnn", "digits").steps_per_epoch
+        21
+    """
+    from zoo.training.outlook import look_ahead
+
+    config = config or TrainConfig()
+    ready, directory = begin(
+        model,
+        data,
+        config,
+        given={"validation": validation, "test": test},
+        model_arguments=model_arguments,
+        data_arguments=data_arguments,
+        run_directory=run_directory,
+        start_from=start_from,
+        export=export,
+        overwrite=overwrite,
+        devices=devices,
+    )
+    prepared: Any = ready.prepared
+    ahead = look_ahead(ready.network, prepared, config)
+    options = {**ready.prepared.describe(), "config": config.to_dict(), "decided": dict(ahead.options)}
+    options["model"] |= plain(ready.prepared.arguments)  # also those that the data decides
+    described = f"{ready.describe(directory)}\n{_classes(ready)}".rstrip("\n")
+    return Preview(
+        described, ahead.summary, options, ahead.steps, ahead.memory, ahead.data, _state(directory, overwrite)
+    )
+
+
+def _classes(ready: Preparation) -> str:
+    """Returns a table of the classes with their numbers of examples in each split; empty without classes."""
+    prepared = ready.prepared
+    splits = [name for name in prepared.data.splits if prepared.num_examples(name)]
+    counts = {split: count for split in splits if (count := prepared.target_counts(split)) is not None}
+    if not counts:
+        return ""
+    names = prepared.class_names[:_MOST_CLASSES]
+    width = max(map(len, ("class", *names)))
+    lines = [f"{'class':<{width}}" + "".join(f"{split:>12}" for split in splits)]
+    for number, name in enumerate(names):
+        lines.append(f"{name:<{width}}" + "".join(f"{count[number]:>12,}" for count in counts.values()))
+    more = len(prepared.class_names) - len(names)
+    return "\n".join(lines + [f"... {more} more classes"] * (more > 0))
+
+
+def _state(directory: Path, overwrite: bool) -> str:
+    """Returns a folder, and what a run would find there."""
+    from zoo.training.run_directory import has_begun, is_run
+
+    if not is_run(directory):
+        return f"{directory}, new"
+    if overwrite:
+        return f"{directory}, whose run would be deleted"
+    return (
+        f"{directory}, whose run would be resumed" if has_begun(directory) else f"{directory}, whose run has not begun"
+    )
+
+
+def _size(count: float) -> str:
+    """Returns a number of bytes with its unit."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

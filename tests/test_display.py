@@ -124,7 +124,7 @@ def test_large_pictures_become_small():
     shown = images._repr_html_()
     assert is_safe(shown) and len(pictures(shown)) == 6
     part = io.BytesIO()
-    Image.fromarray(noise[:300]).save(part, "PNG")
+    Image.fromarray(noise[:290, :400]).save(part, "PNG")
     plots = display.plots([file.getvalue(), part.getvalue(), part.getvalue()])
     assert len(pictures(plots)) == 1 and len(plots) < 300_000
     assert list(display.drawn(lambda file: 1 / 0)) == []

@@ -23,7 +23,7 @@ _LONGEST = 160
 """Characters of a text."""
 _POINTS = 300
 _CHANNELS = 8
-_COLOURS = 64
+_COLOURS = 256
 _WIDE, _TALL = 280, 380
 """Height of a wide plot, and of one that is about as high as wide, in pixels."""
 _MOST_BYTES = 220_000
@@ -65,7 +65,7 @@ def picture(png: bytes, height: int | None = None) -> str:
     """Returns an image in HTML.
 
     Args:
-        png: a PNG file's bytes. A large image is stored with at most twice the height and with 64 colours.
+        png: a PNG file's bytes. A large image is stored with at most twice the height and with 256 colours.
         height: in pixels; None for that of a plot. Smaller images are enlarged without smoothing.
     """
     from PIL import Image

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import base64
-import html
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
+from zoo import display
 from zoo.datasets.raw import SPLITS
+from zoo.datasets.sampling import spread
 from zoo.errors import printable
 
 if TYPE_CHECKING:
     from zoo.datasets.raw import RawData
 
+_CLASSES = ("label", "tags")
+"""Keys of examples that hold class numbers."""
+_MOST_COUNTED = 100_000
+_BATCH = 1024
 _MOST_SHOWN = 10
 _EXAMPLES = 6
 _MOST_CLASSES = 20
-_LONGEST = 160
-_PIXELS = 96
+_PIXELS = 64
 """Height of a picture."""
+_MOST_PIXELS = 512
+"""Larger images lose rows and columns before they are encoded."""
 
 
 def as_text(data: RawData) -> str:
@@ -60,71 +65,74 @@ def describe_splits(data: RawData) -> str:
 
 
 def as_html(data: RawData) -> str:
-    """Returns the data set for a notebook: its splits, classes with counts, and a few training examples."""
-    counts = data.about.get("class_counts")
+    """Returns the data set for a notebook: its splits, classes with counts, and examples of several classes."""
     splits = [[name, f"{split.num_examples:,}"] for name, split in data.splits.items()]
-    parts = [f"<b>{_escaped(data.name)}</b> ({', '.join(data.tasks)})", table(["split", "examples"], splits)]
+    title = f"<b>{display.escaped(data.name)}</b> ({', '.join(data.tasks)})"
+    parts = [title, display.table(["split", "examples"], splits)]
+    labels = _labels(data)
     if data.class_names:
-        names = data.class_names[:_MOST_CLASSES]
-        head = ["class", *(counts or ())]
-        rows = [[name, *(f"{c[place]:,}" for c in (counts or {}).values())] for place, name in enumerate(names)]
-        if len(data.class_names) > len(names):
-            rows.append([f"... {len(data.class_names) - len(names)} more", *[""] * len(counts or ())])
-        parts.append(table(head, rows))
-    examples = list(data.train.take(_EXAMPLES).as_numpy_iterator())
-    if examples:
+        parts.append(_class_table(data, labels))
+    if examples := _examples(data, labels):
         rows = [[_shown(key, example[key], data) for key in example] for example in examples]
-        parts.append(table(list(examples[0]), rows, raw=True))
-    return "".join(f"<div style='margin:4px 0'>{part}</div>" for part in parts)
+        head = list(examples[0])
+        if any(cell.startswith("<img") for cell in rows[0]):  # side by side
+            rows = [[f"<b>{display.escaped(key)}</b>", *cells] for key, *cells in zip(head, *rows, strict=True)]
+            head = []
+        parts.append(display.table(head, rows, raw=True))
+    return display.stacked(parts)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, raw: bool = False) -> str:
-    """Returns a table in HTML; cells are escaped unless they are `raw`."""
-    top = "".join(f"<th style='text-align:left'>{_escaped(cell)}</th>" for cell in head)
-    lines = (
-        "".join(f"<td style='text-align:left'>{cell if raw else _escaped(cell)}</td>" for cell in row) for row in rows
-    )
-    return f"<table><tr>{top}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+def _labels(data: RawData) -> dict[str, np.ndarray]:
+    """Returns the class numbers of every split, flat; nothing for data without classes, or with very many examples."""
+    key = next((key for key in _CLASSES if key in data.features), None)
+    if key is None or not data.class_names or sum(s.num_examples for s in data.splits.values()) > _MOST_COUNTED:
+        return {}
+    found = {}
+    for name, split in data.splits.items():
+        numbers = (split.content or split.dataset)().map(lambda example: tf.reshape(example[key], [-1]))
+        batches = list(numbers.unbatch().batch(_BATCH).as_numpy_iterator())
+        found[name] = np.concatenate([*batches, np.zeros(0, np.int64)]).astype(np.int64)
+    return found
 
 
-def picture(png: bytes, height: int | None = None) -> str:
-    """Returns an image of a PNG file's bytes in HTML."""
-    size = f" height='{height}' style='image-rendering:pixelated'" if height else ""
-    return f"<img src='data:image/png;base64,{base64.b64encode(png).decode()}'{size}>"
+def _class_table(data: RawData, labels: Mapping[str, np.ndarray]) -> str:
+    """Returns the classes with their number of examples, or of words, in every split."""
+    total = len(data.class_names)
+    counts = data.about.get("class_counts") or {k: np.bincount(v, minlength=total) for k, v in labels.items()}
+    rows = [
+        [name, *(f"{count[place]:,}" for count in counts.values())]
+        for place, name in enumerate(data.class_names[:_MOST_CLASSES])
+    ]
+    if total > _MOST_CLASSES:
+        rows.append([f"... {total - _MOST_CLASSES} more", *[""] * len(counts)])
+    return display.table(["class", *counts], rows)
 
 
-def _escaped(text: Any) -> str:
-    return html.escape(printable(str(text)))
+def _examples(data: RawData, labels: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Returns examples of the first split, of different classes where single examples can be read."""
+    name = next(iter(data.splits))
+    dataset = data.splits[name].dataset()
+    if name in labels and "label" in data.features:
+        try:
+            found = [tf.data.experimental.at(dataset, place) for place in spread(labels[name], _EXAMPLES)]
+            return [{key: value.numpy() for key, value in example.items()} for example in found]
+        except tf.errors.OpError:  # a source that can only be read in order
+            pass
+    return list(dataset.take(_EXAMPLES).as_numpy_iterator())
 
 
 def _shown(key: str, value: Any, data: RawData) -> str:
     """Returns the value of an example in HTML: a picture, a curve, a class name or text."""
     value = np.asarray(value)
-    if value.dtype == np.uint8 and value.ndim == 3:
-        return picture(tf.io.encode_png(value).numpy(), _PIXELS)
+    if value.dtype == np.uint8 and value.ndim == 3 and value.size:
+        apart = max(1, max(value.shape[:2]) // _MOST_PIXELS)
+        channels = value.shape[2] if value.shape[2] in (1, 3, 4) else 1
+        return display.picture(tf.io.encode_png(value[::apart, ::apart, :channels]).numpy(), _PIXELS)
     if value.dtype.kind == "f" and value.ndim and len(value) > 1:
-        return _curve(value.reshape(len(value), -1).T)
-    if data.class_names and value.dtype.kind in "iu" and key in ("label", "tags"):
-        return _escaped(" ".join(data.class_names[number] for number in value.ravel()))
+        return display.curve(value.reshape(len(value), -1).T)
+    if data.class_names and value.dtype.kind in "iu" and key in _CLASSES:
+        return display.escaped(" ".join(data.class_names[number] for number in value.ravel()))
     words = [
         part.decode("utf-8", "replace") if isinstance(part, bytes) else f"{part:.6g}" for part in value.ravel()[:64]
     ]
-    text = " ".join(words)
-    return _escaped(text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ...")
-
-
-def _curve(channels: np.ndarray) -> str:
-    """Returns series as lines in SVG; NaN is a gap."""
-    width, height = 220, 60
-    low, high = np.nanmin(channels), np.nanmax(channels)
-    scale = (height - 4) / (high - low) if high > low else 0.0
-    lines = []
-    for number, channel in enumerate(channels[:8]):
-        places = np.flatnonzero(~np.isnan(channel))
-        points = " ".join(
-            f"{place * width / max(1, len(channel) - 1):.1f},{height - 2 - (channel[place] - low) * scale:.1f}"
-            for place in places
-        )
-        colour = f"hsl({number * 67 % 360},60%,40%)"
-        lines.append(f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='1.2'/>")
-    return f"<svg width='{width}' height='{height}'>{''.join(lines)}</svg>"
+    return display.escaped(" ".join(words))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from zoo import registry, tasks
-from zoo.datasets import display
+from zoo import display, registry, tasks
 from zoo.datasets.batches import plain
+from zoo.datasets.display import as_html, as_text
 from zoo.datasets.fingerprint import Fingerprint
 from zoo.datasets.interface import Interface, described, needed_plugins
 from zoo.datasets.preprocessing.base import Tensors
@@ -56,11 +56,11 @@ class Prepared:
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.preprocessor.input_shapes.items())
-        return f"{display.as_text(self.data)}\nPrepared for {self.model} by {self.preprocessor.kind}: {shapes}"
+        return f"{as_text(self.data)}\nPrepared for {self.model} by {self.preprocessor.kind}: {shapes}"
 
     def _repr_html_(self) -> str:
         shapes = [[name, str(shape)] for name, shape in self.preprocessor.input_shapes.items()]
-        return display.as_html(self.data) + display.table([f"input of {self.model}", "shape"], shapes)
+        return as_html(self.data) + display.table([f"input of {self.model}", "shape"], shapes)
 
     @property
     def objective(self) -> tasks.Objective:

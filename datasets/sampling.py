@@ -59,7 +59,7 @@ def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
     if key is not None and np.ndim(targets[0][key]) == 0:
         labels = np.array([target[key] for target in targets])
         splits.check_classes("test", labels)
-        chosen = _spread(labels, max(count, len(splits.data.class_names)))
+        chosen = spread(labels, max(count, len(splits.data.class_names)))
     else:
         accepts = _accepting(splits.preprocessor)
         valid = [i for i, example in enumerate(dataset.as_numpy_iterator()) if accepts(example)]
@@ -87,7 +87,7 @@ def _at(dataset: tf.data.Dataset, places: np.ndarray) -> tf.data.Dataset:
     return dataset.enumerate().filter(lambda i, _: tf.reduce_any(i == numbers)).map(lambda _, example: example)
 
 
-def _spread(labels: np.ndarray, count: int) -> np.ndarray:
+def spread(labels: np.ndarray, count: int) -> np.ndarray:
     """Returns the numbers of `count` examples, the first of every class before the second of any."""
     seen: dict[int, int] = {}
     rank = []

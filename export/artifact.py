@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import registry, scores, storage, tasks
+from zoo import quiet, registry, scores, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError, one_line
 from zoo.export import accuracy, artifact_paths, live, publishing
@@ -263,7 +263,8 @@ def _write(
     served, signatures = served_model(model, interface, assets, _labels_file(assets, interface), form, content)
     # Without custom gradients: served functions are not trained, and the extra ops slow down loading.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
+    with quiet.without_message("Assets written to"):
+        tf.saved_model.save(served, str(directory), signatures=signatures, options=options)
     shutil.rmtree(assets)
     extra = directory / artifact_paths.EXTRA
     extra.mkdir(exist_ok=True)

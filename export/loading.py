@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import storage
-from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths
 from zoo.export.inspection import operations
 from zoo.tasks import ANSWER_KINDS, REQUEST_KINDS, Shown
@@ -33,6 +33,15 @@ class LoadedModel:
             raise UsageError(
                 f"{path} cannot be loaded: {one_line(error)}. Run `zoo verify {path}` to find the cause."
             ) from error
+
+    def __repr__(self) -> str:
+        names = sorted(self._model.signatures, key=lambda name: (name != "serving_default", name))
+        lines = [
+            f"{name}: {', '.join(self.inputs(name))} -> {', '.join(sorted(self._function(name).structured_outputs))}"
+            for name in names[:_MOST_SIGNATURES]
+        ]
+        count = f"{len(names)} signature{'s' * (len(names) != 1)}"
+        return "\n".join(map(printable, [f"SavedModel {self.path}, {count}", *lines]))
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs, sorted, because TensorFlow keeps no order."""
@@ -208,6 +217,7 @@ def _facts(path: Path) -> dict[str, Any]:
         return {}
 
 
+_MOST_SIGNATURES = 4
 _BATCH = 64
 """Maximum number of items that are computed together."""
 

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo import storage
+from zoo import display, storage
 from zoo.errors import UsageError, printable
 from zoo.export import artifact_paths
 from zoo.export.standalone import checks as standalone
+
+_MOST_FAILURES = 3
+_WORDS = {True: "ok", False: "FAILED", None: "-"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Check:
     allowed: float | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Verification:
     """The verdict on an artifact.
 
@@ -102,13 +105,28 @@ class Verification:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"{file} cannot be read: {error}. `zoo verify {directory}` checks it again.") from error
 
+    def __repr__(self) -> str:
+        failed = [dataclasses.asdict(check) for check in self.checks if check.passed is False]
+        count = f"{len(self.checks)} check{'s' * (len(self.checks) != 1)}{', failed:' if failed else ''}"
+        lines = [self._verdict(), count, *standalone.lines(failed[:_MOST_FAILURES])]
+        return "\n".join(map(printable, lines))
+
+    def _repr_html_(self) -> str:
+        checks = [dataclasses.asdict(check) for check in self.checks]
+        rows = [[_WORDS[check["passed"]], check["name"], standalone.outcome(check)] for check in checks]
+        title = f"<b>{display.escaped(self._verdict())}</b>"
+        return display.stacked([title, display.table(["", "check", "result"], rows)])
+
     def table(self) -> str:
         """Returns the verdict as a table for a terminal."""
+        lines = standalone.lines([dataclasses.asdict(check) for check in self.checks])
+        return "\n".join(printable(line) for line in [*lines, self._verdict()])
+
+    def _verdict(self) -> str:
         verdict = "verified" if self.passed else "NOT VERIFIED"
         if not self.proof:
             # Not the word "verified", which needs golden examples.
             verdict = "all possible checks passed" if self.passed else "FAILED"
             verdict += "; no training proof is available"
         versions = ", ".join(f"{name} {version}" for name, version in self.runtime.items())
-        lines = standalone.lines([dataclasses.asdict(check) for check in self.checks])
-        return "\n".join(printable(line) for line in [*lines, f"{self.path}: {verdict} ({versions})"])
+        return f"{self.path}: {verdict} ({versions})"

@@ -10,7 +10,6 @@ import io
 import os
 import re
 import sys
-import tempfile
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -161,36 +160,14 @@ def load_plugins(argv: Sequence[str]) -> list[str]:
 def import_tensorflow() -> None:
     """Imports TensorFlow and Keras quickly and without their log lines, which would hide a one-line error.
 
-    C++ code writes the first lines before any TensorFlow setting takes effect, so the file descriptor of standard error
-    is redirected during the import. If the import fails, the captured output is printed. `TF_CPP_MIN_LOG_LEVEL=0` shows
-    all log lines.
+    `zoo.quiet` drops the first lines, which are written before any setting of TensorFlow takes effect.
+    `TF_CPP_MIN_LOG_LEVEL=0` shows all log lines.
     """
     if "tensorflow" in sys.modules:
         return
-    with _quiet_stderr(), _light_imports():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()  # the search for GPUs logs another line
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
-        yield
-        return
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as written:
-        os.dup2(written.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            written.seek(0)
-            os.write(kept, written.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _light_imports():
+        import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ from typing import Any
 
 import lazy_loader
 
-from zoo import keras_names
+from zoo import keras_names, quiet
 
 _declared, _names, __all__ = lazy_loader.attach_stub(__name__, __file__)
 keras_names.install()
+quiet.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo import storage
+from zoo import run_display, storage
 from zoo.errors import UsageError
 from zoo.pipeline import default_directory, run
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class CrossValidation:
     """The result of `cross_validate`.
 
@@ -26,6 +26,12 @@ class CrossValidation:
     directory: Path
     folds: tuple[Mapping[str, float], ...]
     passed: bool
+
+    def __repr__(self) -> str:
+        return run_display.folds_as_text(self)
+
+    def _repr_html_(self) -> str:
+        return run_display.folds_as_html(self)
 
     @property
     def summary(self) -> dict[str, dict[str, float]]:

@@ -1,37 +1,65 @@
-"""How the result of a run shows itself: lines in a terminal; figures, plots and files in a notebook."""
+"""How the results of runs show themselves: lines in a terminal; metrics, plots and files in a notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-
-def _figures(result: Any) -> Iterator[list[str]]:
-    """Yields the headline of the report: metric, value, and its baseline."""
-    for figure in result.report.get("headline", ()):
-        value, base = figure["value"], figure["baseline_value"]
-        beside = f"{base:.4f} {figure['baseline']}" if base is not None else ""
-        yield [figure["metric"], "" if value is None else f"{value:.4f}", beside]
+_MOST_METRICS = 3
 
 
 def as_text(result: Any) -> str:
-    """Returns the run in a few lines: headline figures, where its files are, and whether its SavedModel was verified."""
-    lines = [f"Run in {result.run_directory}, {len(result.history)} epochs"]
-    lines += [f"{name}: {value}" + (f" (baseline {base})" if base else "") for name, value, base in _figures(result)]
-    if result.saved_model is not None and result.verification is not None:
-        verdict = "verified" if result.verification.passed else "NOT VERIFIED"
-        lines.append(f"SavedModel: {result.saved_model}, {verdict}")
-    return "\n".join(lines)
+    """Returns the run in a few lines: headline metrics, where its files are, and whether its SavedModel was verified."""
+    from zoo.evaluation.display import headline_lines
+
+    lines = [f"Run in {result.run_directory}, {len(result.history)} epochs", *headline_lines(result.report)]
+    return "\n".join(lines + [f"SavedModel: {path}, {verdict}" for path, verdict in _saved(result)])
 
 
 def as_html(result: Any) -> str:
-    """Returns the run for a notebook: headline figures with baselines, plots, and where its files are."""
-    from zoo.datasets import display
+    """Returns the run for a notebook: headline metrics with baselines, plots, and where its files are."""
+    from zoo import display
+    from zoo.evaluation.display import headline_table
 
-    parts = [display.table(["metric", "value", "baseline"], list(_figures(result)))]
-    parts += [display.picture(file.read_bytes(), 280) for file in result.plots.values()]
+    title = display.escaped(as_text(result).splitlines()[0])
+    plots = result.plots
     files = [["run", str(result.run_directory)]]
-    if result.saved_model is not None and result.verification is not None:
-        verdict = "verified" if result.verification.passed else "NOT VERIFIED"
-        files.append(["SavedModel", f"{result.saved_model} ({verdict})"])
-    return "".join(parts) + display.table(["", "where"], files)
+    files += [["report", str(result.run_directory / "evaluation.json")]] if result.report else []
+    files += [["plots", str(result.run_directory / "plots")]] if plots else []
+    files += [["SavedModel", f"{path} ({verdict})"] for path, verdict in _saved(result)]
+    pictures = [plots[name].read_bytes() for name in sorted(plots, key="history".__ne__)]  # the learning curve first
+    return display.stacked(
+        [f"<b>{title}</b>", headline_table(result.report), display.plots(pictures), display.table(["", "where"], files)]
+    )
+
+
+def _saved(result: Any) -> list[tuple[str, str]]:
+    """Returns the SavedModel and its verdict, if there is one."""
+    if result.saved_model is None or result.verification is None:
+        return []
+    return [(str(result.saved_model), "verified" if result.verification.passed else "NOT VERIFIED")]
+
+
+def folds_as_text(result: Any) -> str:
+    """Returns a cross-validation in at most five lines: mean and standard deviation of its first metrics."""
+    shown = [f"{name}: {f['mean']:.4f} +- {f['deviation']:.4f}" for name, f in result.summary.items()][:_MOST_METRICS]
+    return "\n".join([_folds_title(result), *shown])
+
+
+def folds_as_html(result: Any) -> str:
+    """Returns a cross-validation for a notebook: a table of the metrics of every fold, and their mean and deviation."""
+    from zoo import display
+
+    head = ["metric", "mean", "standard deviation", *(f"fold {number}" for number in range(len(result.folds)))]
+    rows = [
+        [
+            name,
+            *(f"{value:.4f}" for value in (found["mean"], found["deviation"], *(fold[name] for fold in result.folds))),
+        ]
+        for name, found in result.summary.items()
+    ]
+    return display.stacked([f"<b>{display.escaped(_folds_title(result))}</b>", display.table(head, rows)])
+
+
+def _folds_title(result: Any) -> str:
+    verdict = "" if result.passed else ", NOT ALL VERIFIED"
+    return f"{len(result.folds)} folds in {result.directory}{verdict}, mean and standard deviation"

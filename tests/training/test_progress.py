@@ -124,6 +124,54 @@ def test_a_file_gets_one_line_per_epoch(clock, capsys):
     assert "\r" not in first + second and "\b" not in first + second and "\x1b" not in first + second
 
 
+def test_output_of_a_command_in_a_notebook_has_no_carriage_returns(clock, terminal, monkeypatch):
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    shown = terminal(200)
+    train(ProgressBar(2, 10, 4, lambda: 1.0), clock, epochs=2, steps=10, per_call=4)
+    shown.read()
+    assert [line.split(" - ")[0] for line in shown.screen()] == ["Epoch 1/2", "Epoch 2/2"]
+    assert "\r" not in shown.written.replace("\r\n", "") and "\x1b" not in shown.written
+
+
+IN_A_CELL = """
+import os, sys
+os.environ["IPYTHONDIR"] = sys.argv[1]
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+shell = InteractiveShell.instance(
+    display_pub_class=CapturingDisplayPublisher, config=Config({"HistoryManager": {"enabled": False}})
+)
+from zoo.training.loop import progress
+
+progress._in_notebook = lambda: True
+bar = progress.ProgressBar(2, 100, 64, lambda: 0.001)
+for epoch in range(2):
+    bar.on_epoch_begin(epoch)
+    for at in range(0, 100, 20):
+        bar.on_train_batch_begin(at)
+        bar.on_train_batch_end(at + 19, {"loss": 0.5})
+        bar._cell._when = 0.0  # half a second later
+    bar.on_epoch_end(epoch, {"loss": 0.25, "val_loss": 0.125})
+bar.on_train_end()
+outputs = shell.display_pub.outputs
+assert len({output["transient"]["display_id"] for output in outputs}) == 1 and len(outputs) > 4
+assert [output.get("update", False) for output in outputs] == [False] + [True] * (len(outputs) - 1)
+assert " - left: " in outputs[0]["data"]["text/plain"]
+print(outputs[-1]["data"]["text/plain"])
+"""
+
+
+def test_a_notebook_keeps_one_line_per_epoch(run_python, tmp_path):
+    """The last line is replaced as training proceeds; the notebook saves the last text."""
+    first, second = run_python(IN_A_CELL, tmp_path, kind="zoo").stdout.splitlines()
+    for number, line in enumerate((first, second), 1):
+        assert re.fullmatch(
+            rf"Epoch {number}/2 - 100/100 - 0s - \d+(us|ms)/step - loss: 0.2500 - val_loss: 0.1250", line
+        ), line
+
+
 def test_verbose_2_prints_a_line_per_epoch_and_verbose_0_prints_nothing(clock, terminal, capsys):
     shown = terminal(200)
     train(ProgressBar(2, 10, 4, lambda: 1.0, 2), clock, epochs=2, steps=10, per_call=4)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import storage
 from zoo.errors import UsageError, one_line
+from zoo.evaluation.display import EvaluationReport
 from zoo.evaluation.reports import Figure, Report, get_report
 from zoo.tasks import get_task
 
@@ -26,7 +27,7 @@ def evaluate(
     *,
     batch_size: int = 256,
     directory: str | Path | None = None,
-) -> Report:
+) -> EvaluationReport:
     """Evaluates a model on a split of its prepared data.
 
     Args:
@@ -40,8 +41,8 @@ def evaluate(
             plots/*-DATA.png.
 
     Returns:
-        The report as plain numbers, lists and strings. Its content depends on the task, see the reports in
-        `zoo.evaluation`: `classification`, `tagging`, `regression`, `translation`, `ranking`.
+        The report, a dict of plain numbers, lists and strings. A notebook shows it with its plots. Its content depends on
+        the task, see the reports in `zoo.evaluation`: `classification`, `tagging`, `regression`, `translation`, `ranking`.
 
     Raises:
         UsageError: the split is unknown or empty, or the directory is not writable.
@@ -66,7 +67,7 @@ def evaluate(
     if data.other:
         report["other_data"] = data.other
     report["headline"] = [dataclasses.asdict(figure) for figure in kind.headline(report)]
-    report = _finite(report)
+    report = EvaluationReport(_finite(report))
     if directory is not None:
         directory = Path(directory)
         try:
@@ -123,14 +124,14 @@ def evaluate_run(model: keras.Model, data: Prepared, directory: Path, verbose: i
 _FORM = {"task": str, "data": str, "split": str, "headline": list}
 
 
-def read_report(file: Path) -> Report:
+def read_report(file: Path) -> EvaluationReport:
     """Reads an evaluation.json.
 
     Raises:
         UsageError: the file is damaged.
     """
     restore = f"Delete it, and run `zoo evaluate {file.parent}` to write it again."
-    report: dict[str, Any] = storage.read_record(file, _FORM, restore)
+    report = EvaluationReport(storage.read_record(file, _FORM, restore))
     try:
         summarize(report)
     except UsageError:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from zoo.resident import Resident
 from zoo.tasks import Objective
+from zoo.training import display
 
 
 class TrainingData(Protocol):
@@ -60,7 +61,7 @@ class TrainingData(Protocol):
         """
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TrainResult:
     """The result of a training run.
 
@@ -78,3 +79,9 @@ class TrainResult:
     resumed_at: tuple[int, int] | None
     model: keras.Model
     chief: bool = True
+
+    def __repr__(self) -> str:
+        return display.as_text(self)
+
+    def _repr_html_(self) -> str:
+        return display.as_html(self)

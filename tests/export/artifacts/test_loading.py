@@ -20,6 +20,12 @@ def images(digits):
     return [example["image"] for example in digits.test.take(70).as_numpy_iterator()]
 
 
+def test_a_loaded_model_shows_its_signatures(loaded):
+    first, second, *others = repr(loaded).splitlines()
+    assert first == f"SavedModel {loaded.path}, {len(others) + 1} signatures"
+    assert second == "serving_default: image_bytes -> class_name, probabilities" and 1 <= len(others) <= 3
+
+
 def test_paths_bytes_and_arrays_give_the_same_outputs(loaded, images, tmp_path):
     file = tmp_path / "a.png"
     Image.fromarray(images[0][..., 0]).save(file)

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 
@@ -15,8 +16,9 @@ class ProgressBar(keras.callbacks.Callback):
     """A progress bar for a loop that runs several steps in one call, with the time left of the whole training.
 
     A bar shows the loss, the metrics, the learning rate, the speed and the time left; where the terminal is too narrow
-    the learning rate, and then the last metrics, wait for the end of the epoch. Keras's own callback starts every epoch
-    at step 0, takes the compilation of the first call for steps, and draws bars into log files too.
+    the learning rate, and then the last metrics, wait for the end of the epoch. In a notebook each epoch has one line,
+    which changes until the epoch ends, so that a saved notebook keeps plain lines. Keras's own callback starts every
+    epoch at step 0, takes the compilation of the first call for steps, and draws bars into log files too.
 
     Args:
         epochs: number of epochs of the run.
@@ -49,6 +51,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.num_examples = num_examples or steps_per_epoch * batch_size
         self._clock = _Clock(epochs, steps_per_epoch)
         self._as_bar = False
+        self._cell = _Cell() if verbose == 1 and _in_notebook() else None
         self._hidden: set[str] = set()  # figures that did not fit: one that comes and goes would be unreadable
         self._drawn = 0.0
         self._open = False  # whether the cursor stands behind a bar that is not finished
@@ -56,8 +59,10 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Prints the heading."""
         self._clock.begin_epoch(epoch)
-        self.close()
-        self._as_bar, self._hidden = self.verbose == 1 and _has_cursor() and _columns() >= 60, set()
+        if not self._cell:
+            self.close()
+        self._as_bar = self.verbose == 1 and not self._cell and _has_cursor() and _columns() >= 60
+        self._hidden = set()
         if self._as_bar:
             print(f"Epoch {epoch + 1}/{self.epochs}", flush=True)
 
@@ -69,6 +74,8 @@ class ProgressBar(keras.callbacks.Callback):
         """Moves the bar; `batch` is the index of the last step that was taken."""
         self._clock.end_step(batch + 1)
         now = time.perf_counter()
+        if self._cell:
+            self._cell.show(self._line(logs or {}))
         if not self._as_bar or (batch + 1 < self.steps and now - self._drawn < 0.1):
             return
         self._drawn, self._open = now, True
@@ -84,21 +91,36 @@ class ProgressBar(keras.callbacks.Callback):
         """Ends the bar, or prints the epoch's line, with the figures of validation."""
         if not self.verbose:
             return
-        taken = f"{time.perf_counter() - self._clock.epoch_began:.0f}s"
         if self._as_bar:
-            self._draw(taken, self._figures(logs or {}))
+            self._draw(self._taken(), self._figures(logs or {}))
+            print(flush=True)
+        elif self._cell:
+            self._cell.show(self._line(logs or {}), ended=True)
         else:
-            listed = [f"{name}: {text}" for name, text in self._figures(logs or {}).items()]
-            facts = [self._place(), taken, f"{_step_time(self._clock.seconds_per_step())}/step", *listed]
-            print(f"Epoch {epoch + 1}/{self.epochs} - {' - '.join(facts)}", end="", flush=True)
-        print(flush=True)
+            print(self._line(logs or {}), flush=True)
         self._open = False
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Shows the last line."""
+        self.close()
 
     def close(self) -> None:
         """Ends the line of a bar that was left in mid-epoch, so that what is printed next gets its own."""
+        if self._cell:
+            self._cell.flush()
         if self._open:
             print(flush=True)
         self._open = False
+
+    def _line(self, logs: Mapping[str, float]) -> str:
+        """Returns the epoch in one line, which is short in a notebook."""
+        left_out = _NOT_IN_CELLS if self._cell else ()
+        listed = [f"{name}: {text}" for name, text in self._figures(logs).items() if name not in left_out]
+        step = f"{_step_time(self._clock.seconds_per_step())}/step"
+        return " - ".join([f"Epoch {self._clock.epoch + 1}/{self.epochs}", self._place(), self._taken(), step, *listed])
+
+    def _taken(self) -> str:
+        return f"{time.perf_counter() - self._clock.epoch_began:.0f}s"
 
     def _place(self) -> str:
         step = self._clock.step or self.steps  # an epoch without steps: the weights were solved for at once
@@ -218,10 +240,49 @@ def _duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d}" if minutes else f"{rest}s"
 
 
+_NOT_IN_CELLS = ("learning_rate", "examples/s")
+
+
+class _Cell:
+    """The lines of a training in the output of a notebook's cell. The last one is replaced until its epoch ends."""
+
+    def __init__(self) -> None:
+        self._ended: list[str] = []
+        self._handle: Any = None
+        self._text, self._sent, self._when = "", "", 0.0
+
+    def show(self, line: str, ended: bool = False) -> None:
+        """Replaces the last line; at most twice a second, because the whole text is sent each time."""
+        self._text = "\n".join([*self._ended, line])
+        if ended:
+            self._ended.append(line.split(" - left: ")[0])
+        if time.perf_counter() - self._when >= 0.5:
+            self.flush()
+
+    def flush(self) -> None:
+        """Shows what was not yet sent."""
+        from IPython.display import display
+
+        if self._text == self._sent:
+            return
+        self._sent, self._when = self._text, time.perf_counter()
+        content = {"text/plain": self._text}
+        if self._handle is None:
+            self._handle = display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
+
+
+def _in_notebook() -> bool:
+    """Whether standard output is the output of a notebook's cell."""
+    return type(sys.stdout).__module__.startswith("ipykernel.")
+
+
 def _has_cursor() -> bool:
-    """Whether a line that is written can be written over: in a terminal or a notebook, not in a file or a CI log."""
-    notebook = "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ
-    return notebook or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+    """Whether a line can be written over: in a terminal, not in a file, a CI log, or the output of a notebook's `!`."""
+    kept = "JPY_PARENT_PID" in os.environ  # set by Jupyter for its kernels; a notebook saves all that `!` writes
+    terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not kept
+    return terminal or "PYCHARM_HOSTED" in os.environ
 
 
 def _can_print(text: str) -> bool:

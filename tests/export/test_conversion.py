@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import processes
 import pytest
 import tensorflow as tf
 
+import processes
 import zoo
 from zoo import storage
 from zoo.errors import UsageError

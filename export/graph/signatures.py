@@ -125,7 +125,8 @@ def _slice_rows(model: keras.Model) -> Callable[[Tensors], Any] | None:
         return lambda inputs: max(_FEWEST_ROWS, _SLICE_BYTES // size(1))
 
     def rows(inputs: Tensors) -> tf.Tensor:
-        steps = tf.reduce_max(tf.stack([tf.shape(inputs[name])[1] for name in lengths]))
+        # A head that generates, such as a translation, has not all of the model's inputs.
+        steps = tf.reduce_max(tf.stack([tf.shape(inputs[name])[1] for name in lengths if name in inputs] or [1]))
         return tf.maximum(_FEWEST_ROWS, _SLICE_BYTES // (_INNER * size(1) * tf.maximum(steps, 1)))
 
     return rows

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections import Counter
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf

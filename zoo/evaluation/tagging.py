@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -193,9 +193,9 @@ def _served(
         `raw_text_baseline_accuracy`, the same for the baseline; and `words_found`, the share of words that are found.
     """
     words = found = right = guessed = 0
-    examples = iter(raw_examples(data, split))
+    examples, preprocessor = iter(raw_examples(data, split)), cast("Any", data.preprocessor)  # the task's own
     while batch := list(itertools.islice(examples, max(batch_size, 512))):  # to tokenize is costly to start
-        tags = data.preprocessor.to_targets(batch, lost=True)["tags"]
+        tags = preprocessor.to_targets(batch, lost=True)["tags"]
         requests = {name: column.tolist() for name, column in data.preprocessor.to_requests(batch).items()}
         inputs, extras = data.preprocessor.serve(requests)
         outputs = data.task.prediction(call_model(model, inputs))["probabilities"].numpy().argmax(axis=-1)

@@ -114,7 +114,7 @@ class RunState:
         """Writes a checkpoint; all workers must call it, as a metric is the sum over all of them."""
         if self._workers.count == 1 and self.checkpoints is None:
             return
-        values = read_values(self._variables) | read_parts(self._strategy, self._workers, self._metrics)
+        values = {**read_values(self._variables), **read_parts(self._strategy, self._workers, self._metrics)}
         if self.checkpoints is None:
             return
         state = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,8 +43,7 @@ def draw_sample(splits: SplitReader, known: Examples) -> Sample | None:
         return None
     order = np.random.default_rng(1).permutation(len(examples))  # so that the first n are a random sample too
     examples = [examples[i] for i in order]
-    right = {name: rectangular([example[name] for example in examples]) for name in splits.task.targets}
-    return Sample(preprocessor.to_requests(examples), right, whole)
+    return Sample(preprocessor.to_requests(examples), _targets(splits, examples, lost=True), whole)
 
 
 def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
@@ -70,10 +69,19 @@ def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
             "the training split. Choose another way to split the data."
         )
     raw = _at(dataset, chosen)
-    requests = splits.preprocessor.to_requests(list(raw.as_numpy_iterator()))
+    examples = list(raw.as_numpy_iterator())
+    requests = splits.preprocessor.to_requests(examples)
     inputs, *_ = splits.collect(raw)
-    arrays = {name: rectangular([targets[i][name] for i in chosen]) for name in names}
-    return Examples(requests, arrays, {name: value.numpy() for name, value in inputs.items()})
+    right = _targets(splits, examples, lost=False)
+    return Examples(requests, right, {name: value.numpy() for name, value in inputs.items()})
+
+
+def _targets(splits: SplitReader, examples: Sequence[Mapping[str, Any]], *, lost: bool) -> dict[str, np.ndarray]:
+    """Returns the targets of the examples' requests by name."""
+    aligned: Any = getattr(splits.preprocessor, "to_targets", None)
+    found: dict[str, np.ndarray] = aligned(examples, lost=lost) if aligned else {}
+    others = {name: rectangular([e[name] for e in examples]) for name in splits.task.targets if name not in found}
+    return {**found, **others}
 
 
 def _accepting(preprocessor: Preprocessor) -> Callable[[Mapping[str, Any]], bool]:

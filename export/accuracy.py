@@ -148,7 +148,7 @@ def _check_training(model: keras.Model, interface: Interface, found: Measured) -
     parts = [np.asarray(part) for part in tf.nest.flatten(dict(interface.examples.inputs))]
     pairs = list(zip(memory["inputs"], map(copies.describe_values, parts), strict=False))
     known = [(a, b) for a, b in pairs if a is not None and b is not None]
-    figure = found.score.figure
+    figure = found.score.trained or found.score.figure
     validated, trained = memory["figures"].get(f"val_{figure}"), memory["figures"].get(figure)
     before = (trained if validated is None else validated) if found.score.higher_is_better else None
     said = "" if before is None else f" (in training {before:.4g})"

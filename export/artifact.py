@@ -24,6 +24,7 @@ from zoo.export.extras.card import check_figures, model_card
 from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
 from zoo.export.graph.forms import FORMS, SERVED, CannotRebuild, Content, Form, forms_for
+from zoo.export.graph.request_checks import FEWEST_ROWS, MOST_ROWS
 from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
 from zoo.export.raw_requests import requests_to_publish
 from zoo.export.runtimes import runtimes as known_runtimes
@@ -306,7 +307,11 @@ def _facts(
         "data": dict(interface.data),
         "data_sha256": interface.fingerprint.sha256,
         "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},
-        "limits": list(interface.preprocessor.limits),
+        "limits": [
+            *interface.preprocessor.limits,
+            f"A request of more than {MOST_ROWS:,} examples is rejected; for large models and long examples, one of more "
+            f"than {FEWEST_ROWS:,} may be.",
+        ],
         "portable_signature": PORTABLE if PORTABLE in signatures else "predict",
         "signatures": {name: _describe(name, function, interface) for name, function in signatures.items()},
         "metrics": {k: v for k, v in report.items() if isinstance(v, (int, str)) or _is_finite(v)},

@@ -45,14 +45,14 @@ def convert(
 
     Args:
         path: a version folder, its parent folder (the newest version is converted), or a run directory.
-        to: `onnx`, `openvino` or `litert`.
+        to: `onnx`, `openvino`, `litert`; or `savedmodel`, for other converters that read only `serving_default`.
         signature: name of the signature; by default the one that zoo.json names for conversion, else `serving_default`.
         sequence_length: size for every unknown dimension except the batch.
         output: folder for the converted model, which gets a new version; by default NAME-onnx next to NAME.
 
     Returns:
-        The version folder, with model.onnx, or model.xml and model.bin, or model.tflite; labels.txt if the artifact has
-        it; README.md, verification.json and SHA256SUMS.
+        The version folder, with model.onnx, or model.xml and model.bin, or model.tflite, or saved_model.pb and
+        variables/; labels.txt if the artifact has it; README.md, verification.json and SHA256SUMS.
 
     Raises:
         UsageError: the model cannot be converted (the message gives the reason and what to try), or the outputs differ.
@@ -266,10 +266,9 @@ def _complete(
     content = {"source": source, "compared_with": _compared_with(converted, verdict), **verdict.to_dict()}
     storage.write_json(folder / "verification.json", content)
     storage.write_text(folder / "README.md", _readme(directory, to, name, converted, verdict))
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    storage.write_text(
-        folder / artifact_paths.SUMS, "".join(f"{storage.sha256(file)}  {file.name}\n" for file in files)
-    )
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    sums = [f"{storage.sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
+    storage.write_text(folder / artifact_paths.SUMS, "".join(sums))
 
 
 def _readme(directory: Path, to: str, name: str, converted: Mapping[str, Any], verdict: Verification) -> str:

@@ -16,7 +16,7 @@ COMMANDS = {
     "export": "write and verify the SavedModel of a finished run in another folder",
     "verify": "check a SavedModel against its golden examples, in every installed runtime",
     "describe": "print what a SavedModel contains, without loading it",
-    "convert": "convert a SavedModel to a file for ONNX Runtime, OpenVINO or LiteRT",
+    "convert": "convert a SavedModel for ONNX Runtime, OpenVINO, LiteRT or other converters",
     "predict": "run a SavedModel on files, texts, series or ids",
     "vocabulary": "train a WordPiece vocabulary on a data set or on text files",
     "cross-validate": "train once per fold, report mean and standard deviation",

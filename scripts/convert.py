@@ -15,7 +15,7 @@ def command(argv: list[str]) -> int:
         "the SavedModel's before the file is published.",
     )
     parser.add_argument("path", help="A version folder of a SavedModel, its parent folder, or a run directory.")
-    parser.add_argument("--to", required=True, help="Format, such as onnx, openvino or litert.")
+    parser.add_argument("--to", required=True, help="Format: onnx, openvino, litert or savedmodel.")
     parser.add_argument(
         "--signature", type=str | None, default=None, help="Signature to convert; by default the portable one."
     )

@@ -27,6 +27,7 @@ class Score:
             sums of both arrays.
         signature: name of the signature that is scored.
         higher_is_better: False for an error.
+        trained: name of the metric in training, if it has another one there; "" for `figure`.
     """
 
     figure: str
@@ -34,6 +35,7 @@ class Score:
     sums: Callable[[Mapping[str, Any], Any, Sequence[str]], Sums]
     signature: str = "serving_default"
     higher_is_better: bool = True
+    trained: str = ""
 
 
 _SUM_TOLERANCE = 1e-3
@@ -74,14 +76,13 @@ def right_labels(answers: Mapping[str, Any], targets: Any, class_names: Sequence
 
 
 def right_tags(answers: Mapping[str, Any], targets: Any, class_names: Sequence[str]) -> Sums:
-    """Counts the right tags of every sentence. A sentence is skipped if its tokens differ from those of the data."""
+    """Counts the right tags of every sentence, at the places whose target is not -1. Targets after the last word are those
+    of words that the served tokenizer does not find, which count as wrong."""
     names = np.array([name.encode() for name in class_names], object)
-    right, count = np.zeros(len(targets)), np.zeros(len(targets))
-    for row, (tags, wanted) in enumerate(zip(answers["tags"], targets, strict=True)):
-        given, known = tags[tags != b""], names[wanted[wanted >= 0]]
-        if len(given) == len(known):
-            right[row], count[row] = np.sum(given == known), len(known)
-    return right, count
+    tags, real = np.full(targets.shape, b"", object), targets >= 0
+    width = min(tags.shape[1], answers["tags"].shape[1])
+    tags[:, :width] = answers["tags"][:, :width]
+    return np.sum(real & (tags == names[np.maximum(targets, 0)]), axis=1).astype(float), real.sum(1).astype(float)
 
 
 def word_spans(words: Sequence[bytes]) -> list[tuple[int, int]]:

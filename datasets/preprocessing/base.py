@@ -65,6 +65,9 @@ class Preprocessor(Protocol):
 
     One whose integers are no row numbers of tables, so that they may be below 0, has `row_numbers = False`.
 
+    One whose requests are split into other steps than the examples has `to_targets(examples, lost=...)`, the targets of
+    the requests by name; with `lost`, they include the targets of steps that the requests do not have.
+
     `described_inputs` may say what the model inputs hold, by name, for the model card: units, ranges, the files that number
     tokens or ids.
     """

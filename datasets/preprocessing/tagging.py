@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from zoo.datasets.batches import rectangular
 from zoo.datasets.preprocessing.base import object_array, register_preprocessor
 from zoo.datasets.preprocessing.text import (
     FIRST_WORD,
@@ -142,6 +143,30 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         between letters of scripts that are written without them."""
         joined = (e["text"] or _joined(e["tokens"]) if "text" in e else _joined(e["tokens"]) for e in examples)
         return {"text": object_array([*joined])}
+
+    def to_targets(self, examples: Sequence[Mapping[str, Any]], *, lost: bool) -> dict[str, np.ndarray]:
+        """Returns the tags of the words that the served tokenizer finds in the requests, by their places in the text.
+
+        Args:
+            examples: raw examples.
+            lost: whether the tags of words that it does not find follow those of the last word.
+
+        Returns:
+            `tags`, int64 (examples, words), -1 on padding and on words that the data does not have.
+
+        Example:
+            >>> examples = [{"tokens": [b"well-known", b"dogs"], "tags": [5, 7]}]
+            >>> TaggingPreprocessor(("dogs",), max_length=9).to_targets(examples, lost=True)["tags"].tolist()
+            [[-1, -1, -1, 7, 5]]
+        """
+        texts = self.to_requests(examples)["text"].tolist()
+        rows = []
+        for found, example in zip(tokenize(tf.constant(texts), self.max_length).to_list(), examples, strict=True):
+            words, tags = (example[name][: self.max_length] for name in ("tokens", "tags"))
+            known = dict(zip(word_spans(words), tags, strict=True))
+            row = [known.pop(span, -1) for span in word_spans(found)] or [-1]
+            rows.append(np.array([*row, *(known.values() if lost else ())], np.int64))
+        return {"tags": rectangular(rows)}
 
 
 def _joined(tokens: Sequence[bytes]) -> bytes:

@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
+
+MOST_ROWS = 1 << 13
+"""Most examples in a request. A megabyte holds 300,000 short ones, whose outputs take gigabytes and many seconds."""
+FEWEST_ROWS = 1 << 10
+"""So many examples are never too many."""
+
+
+def few_rows(inputs: Mapping[str, tf.Tensor], most: Any) -> dict[str, tf.Tensor]:
+    """Returns model inputs, after checking in the graph that they have at most `most` rows or `FEWEST_ROWS`.
+
+    Example:
+        >>> few_rows({"x": tf.zeros([3, 2])}, 32)["x"].shape
+        TensorShape([3, 2])
+    """
+    rows = tf.shape(next(iter(inputs.values())))[0]
+    many = (
+        f"the request has more examples of this length than fit in its time and memory; send fewer at once, {FEWEST_ROWS:,} "
+        "are always accepted"
+    )
+    with tf.control_dependencies([tf.debugging.Assert(rows <= tf.maximum(FEWEST_ROWS, most), [many])]):
+        return {name: tf.identity(value) for name, value in inputs.items()}
 
 
 def checked(request: Mapping[str, tf.Tensor], row_numbers: bool = True) -> dict[str, tf.Tensor]:
@@ -18,8 +40,8 @@ def checked(request: Mapping[str, tf.Tensor], row_numbers: bool = True) -> dict[
         row_numbers: whether integers are row numbers of tables, so that none is below 0.
 
     Raises:
-        InvalidArgumentError: at run time: another rank or dimension, an empty batch, no steps, inputs with different
-            numbers of rows, or an integer below 0.
+        InvalidArgumentError: at run time: another rank or dimension, an empty batch, more than `MOST_ROWS` rows, no steps,
+            inputs with different numbers of rows, or an integer below 0.
 
     Example:
         >>> checked({"token_ids": tf.constant([[2, 3, 0]])})["token_ids"].shape
@@ -28,6 +50,8 @@ def checked(request: Mapping[str, tf.Tensor], row_numbers: bool = True) -> dict[
     values = {name: tf.ensure_shape(value, value.shape) for name, value in request.items()}
     (first, *_), rows = values, {name: tf.shape(value)[0] for name, value in values.items()}
     checks = [tf.debugging.Assert(rows[first] > 0, [f"{first} is an empty batch; expected at least one example"])]
+    many = f"{first} has too many examples; expected at most {MOST_ROWS:,} in a request. Send fewer at once"
+    checks.append(tf.debugging.Assert(rows[first] <= MOST_ROWS, [many]))
     for name, value in values.items():
         if name != first:
             unequal = f"{first} and {name} have different numbers of rows; expected as many of each"

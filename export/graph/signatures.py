@@ -16,7 +16,7 @@ from zoo import copies, lookup, tasks
 from zoo.errors import UsageError
 from zoo.export.graph import forms
 from zoo.export.graph.forms import Content, Form
-from zoo.export.graph.request_checks import checked
+from zoo.export.graph.request_checks import checked, few_rows
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -99,6 +99,8 @@ def served_model(
 
 
 _SLICE_BYTES = 1 << 26
+_MOST_SLICES = 64
+"""Slices of a request. A core computes about 3 GB of intermediate results a second."""
 _FEWEST_ROWS = 32
 _SMALL_ROW = (
     1 << 16
@@ -123,7 +125,8 @@ def _slice_rows(model: keras.Model) -> Callable[[Tensors], Any] | None:
         return lambda inputs: max(_FEWEST_ROWS, _SLICE_BYTES // size(1))
 
     def rows(inputs: Tensors) -> tf.Tensor:
-        steps = tf.reduce_max(tf.stack([tf.shape(inputs[name])[1] for name in lengths]))
+        # A head that generates, such as a translation, has not all of the model's inputs.
+        steps = tf.reduce_max(tf.stack([tf.shape(inputs[name])[1] for name in lengths if name in inputs] or [1]))
         return tf.maximum(_FEWEST_ROWS, _SLICE_BYTES // (_INNER * size(1) * tf.maximum(steps, 1)))
 
     return rows
@@ -134,14 +137,14 @@ def _nodes(model: keras.Model) -> list[Any]:
     return [node for nodes in model._nodes_by_depth.values() for node in nodes]
 
 
-def in_slices(function: Callable[[Tensors], Tensors], inputs: Tensors, size: Any) -> Tensors:
+def in_slices(function: Callable[[Any], Tensors], inputs: Mapping[str, Any], size: Any) -> Tensors:
     """Returns the outputs of a compiled function for a batch; a large batch is computed in slices, so that the memory that
     it takes does not grow with the number of rows.
 
     Args:
         function: a `tf.function` from named inputs to named outputs, all of them batch first; an output has the same shape
             for every row.
-        inputs: tensors, batch first.
+        inputs: tensors, batch first; they may be in dicts by name.
         size: rows of a slice, a number or a scalar tensor.
 
     Example:
@@ -149,13 +152,13 @@ def in_slices(function: Callable[[Tensors], Tensors], inputs: Tensors, size: Any
         >>> in_slices(double, {"x": tf.range(100)}, 32)["y"].shape
         TensorShape([100])
     """
-    rows = tf.shape(next(iter(inputs.values())))[0]
-    specs = {name: tf.TensorSpec((None, *value.shape[1:]), value.dtype) for name, value in inputs.items()}
+    rows = tf.shape(tf.nest.flatten(inputs)[0])[0]
+    specs = tf.nest.map_structure(lambda value: tf.TensorSpec((None, *value.shape[1:]), value.dtype), inputs)
     outputs = function.get_concrete_function(specs).structured_outputs  # type: ignore[attr-defined]
 
     def step(number: tf.Tensor, parts: dict[str, tf.TensorArray]) -> Any:
         start = number * size
-        found = function({name: value[start : start + size] for name, value in inputs.items()})
+        found = function(tf.nest.map_structure(lambda value: value[start : start + size], inputs))
         return number + 1, {name: part.write(number, found[name]) for name, part in parts.items()}
 
     def sliced() -> Tensors:
@@ -179,13 +182,31 @@ Heads = dict[str, Callable[[Tensors, Tensors], Tensors]]
 
 
 def _compiled_heads(network: keras.Model, functions: Heads) -> tuple[Heads, Heads]:
-    """Returns the heads with a forward pass that is traced once, and the same with large batches computed in slices."""
+    """Returns the heads with a forward pass that is traced once, and the same with large batches computed in slices. Of a
+    large model, both reject more rows than it computes in about a second."""
     forward = tf.function(lambda inputs: functions["predict"](inputs, {}), autograph=False)
     whole: Heads = {**functions, "predict": lambda inputs, extras: forward(inputs)}
     rows = _slice_rows(network)
     if rows is None:
         return whole, whole
-    return whole, {**whole, "predict": lambda inputs, extras: in_slices(forward, inputs, rows(inputs))}
+
+    def few(inputs: Tensors) -> Tensors:
+        return few_rows(inputs, _MOST_SLICES * rows(inputs))
+
+    def limited(name: str) -> Callable[[Tensors, Tensors], Tensors]:
+        return lambda inputs, extras: whole[name](few(inputs), extras)
+
+    def sliced(name: str) -> Callable[[Tensors, Tensors], Tensors]:
+        function = tf.function(lambda both: whole[name](both["inputs"], both["extras"]), autograph=False)
+
+        def answer(inputs: Tensors, extras: Tensors) -> Tensors:
+            used = {key: extras[key] for key in ("lengths",) if key in extras}
+            return in_slices(function, {"inputs": few(inputs), "extras": used}, rows(inputs))
+
+        return answer
+
+    limits: Heads = {name: limited(name) for name in whole}
+    return limits, {**limits, **{name: sliced(name) for name in ("predict", "features") if name in whole}}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,7 +83,7 @@ def chosen(names: str | Sequence[str]) -> tuple[tuple[str, ...], bool]:
         UsageError: a name is unknown.
     """
     if names == "installed":
-        return tuple(runtimes()), False
+        return tuple(name for name, runtime in runtimes().items() if runtime.verifies), False
     names = (names,) if isinstance(names, str) else tuple(names)
     for name in names:
         if name not in runtimes():

@@ -14,12 +14,16 @@ def right(answers: dict[str, Any], targets: Any, labels: list[bytes], tolerance:
     if targets is None or not labels or targets.dtype.kind not in "iu":
         return found
     for name, value in sorted(answers.items(), key=lambda item: item[1].dtype != object):
+        if value.dtype == object and not {*value.ravel().tolist()} <= {*labels, b""}:
+            continue  # texts such as the words of a sentence
         want, close = targets[: len(value)] if value.ndim else targets, 0
         known = np.array(labels, object)[np.clip(want, 0, len(labels) - 1)]
         if value.dtype == object and want.ndim == 1 <= value.ndim:  # one label or several labels per example
             met = (value.reshape(len(value), -1) == known[:, None]).any(axis=1)
-        elif value.dtype == object and value.shape == want.shape:  # a label for every step; padding has none
-            met = (value == known)[value != b""]
+        elif (
+            value.dtype == object and value.shape == want.shape
+        ):  # a label for every step; padding has none, or no target
+            met = (value == known)[(value != b"") & (want >= 0)]
         elif value.dtype.kind == "f" and want.ndim == 1 and value.shape == (len(want), len(labels)) and len(labels) > 1:
             met = value.argmax(axis=1) == want
             best = np.sort(value, axis=1)[:, -2:]

@@ -36,6 +36,7 @@ class Runtime:
         unsupported: regular expressions for a converter's messages; the group is an unsupported op.
         one_signature: whether the runtime reads a SavedModel directly, with a single signature.
         fixed_sizes: whether some models need a fixed batch or length.
+        verifies: whether `zoo verify` runs it by default; False if it is TensorFlow again.
         fails_late: whether unsupported models may fail only when they run.
         missing: returns what this machine lacks, or None; for requirements other than `modules`.
         answer_all: runs all signatures of a SavedModel directly, instead of `convert` and `answer`.
@@ -53,6 +54,7 @@ class Runtime:
     unsupported: tuple[str, ...] = ()
     one_signature: bool = False
     fixed_sizes: bool = False
+    verifies: bool = True
     fails_late: bool = False
     missing: Callable[[], str | None] | None = None
     answer_all: Callable[..., dict[str, Any]] | None = None

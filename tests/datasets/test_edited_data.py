@@ -169,6 +169,19 @@ def test_evaluation_rejects_other_classes_and_another_training_split(edited, cap
     assert contents(run) == before
 
 
+def test_evaluation_of_a_run_whose_data_is_gone_is_rejected_in_a_sentence(edited, capsys):
+    file, run = edited
+    before = contents(run)
+    file.unlink()
+    assert cli.main(["evaluate", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"zoo: The data of the run in {run}, csv:{file}, cannot be loaded again: Cannot read {file}: No such"
+    )
+    assert "Put it back where it was" in said and f"`zoo export {run} FOLDER` needs no data." in said
+    assert said.count("\n") == 1 and "Traceback" not in said and contents(run) == before
+
+
 def test_another_test_split_is_evaluated_and_stored_separately(edited, capsys):
     file, run = edited
     before = contents(run)

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections import Counter
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -140,6 +141,33 @@ def test_unknown_arguments_and_models_are_rejected(digits):
         digits.prepare("cnn", filter=[3])
     with pytest.raises(zoo.UsageError, match=r"^Unknown model 'cn'. Did you mean 'cnn'"):
         digits.prepare("cn")
+
+
+def test_a_model_without_image_size_rejects_images_of_various_sizes(monkeypatch, tmp_path):
+    zoo.list_models()
+    monkeypatch.setattr(registry.MODELS, "entries", dict(registry.MODELS.entries))
+
+    @zoo.register_model(tasks=("image_classification",), reference="none")
+    def build_plain_model(input_shape, num_classes):
+        """Averages an image."""
+        inputs = keras.Input(input_shape, name="image")
+        outputs = keras.layers.Dense(num_classes, "softmax", name="probabilities")(
+            keras.layers.GlobalAveragePooling2D()(inputs)
+        )
+        return keras.Model(inputs, outputs)
+
+    for i in range(40):
+        file = tmp_path / "photos" / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(file, np.full((8 + i % 3, 8, 3), i), scale=False)
+    data = zoo.datasets.load(f"images:{tmp_path / 'photos'}")
+    with pytest.raises(zoo.UsageError) as caught:
+        data.prepare("plain")
+    assert str(caught.value) == (
+        f"The images of data set {data.name!r} have various sizes. Pass input_shape=[28, 28, 1], say, or name an image_size "
+        "in the model's preprocessing."
+    )
+    assert data.prepare("plain", input_shape=[8, 8, 3]).build().input_shape == (None, 8, 8, 3)
 
 
 def test_a_model_of_another_task_is_rejected(digits, monkeypatch):

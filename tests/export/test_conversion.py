@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
+import processes
 import zoo
 from zoo import storage
 from zoo.errors import UsageError
 from zoo.export import artifact, artifact_paths, conversion, convert, live
+from zoo.export.inspection import operations
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def plain(tmp_path_factory):
 
 def check_published(folder, file, run_python):
     """Checks that the sums are correct and that the README's request returns the outputs of the signature."""
-    names = {path.name for path in folder.iterdir()}
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert names >= {file, "README.md", "verification.json", "SHA256SUMS"}
     if shutil.which("sha256sum"):
         done = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, capture_output=True)
@@ -95,6 +100,32 @@ def test_an_artifact_converts_to_openvino(saved, run_python, tmp_path):
     assert "all possible checks passed; no training proof is available" in conversion.summary(folder)
     with pytest.raises(UsageError, match=r"holds a model that `zoo convert` wrote.*Pass the SavedModel that"):
         zoo.export.verify(folder.parent)
+
+
+def test_an_artifact_converts_to_a_savedmodel_for_other_converters(saved, run_python, tmp_path):
+    folder = convert(saved, "savedmodel", output=tmp_path / "out")
+    answer = check_published(folder, "saved_model.pb", run_python)
+    assert (
+        "probabilities" in answer and (folder / "labels.txt").read_text() == (saved / "assets/labels.txt").read_text()
+    )
+    content = storage.read_json(folder / "verification.json")
+    assert content["passed"] and content["proof"] and content["source"]["signature"] == "predict"
+    assert "`saved_model.pb` is the signature `predict`" in (folder / "README.md").read_text(encoding="utf-8")
+    graph = operations.read(folder)
+    assert set(graph.signature_def) == {"serving_default", operations.INIT}
+    counts = operations.scan(graph).counts
+    assert any("Table" in op for op in operations.scan(operations.read(saved)).counts)
+    assert not [op for op in counts if "Table" in op or "Initialize" in op] and not graph.asset_file_def
+    assert "table_initializer" not in graph.collection_def and not (folder / "assets").exists()
+    ovc = Path(sys.executable).with_name("ovc")
+    if not ovc.is_file():
+        pytest.skip("OpenVINO's converter ovc is not installed")
+    without_telemetry = os.environ | {"CI": "true", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, ovc, folder, "--output_model", tmp_path / "model.xml", "--compress_to_fp16=False"]
+    done = processes.run(command, "tensorflow", capture_output=True, text=True, check=False, env=without_telemetry)
+    assert done.returncode == 0 and (tmp_path / "model.bin").is_file(), done.stderr
+    ports = re.findall(r'name="(.*?)" type="(?:Parameter|Result)"', (tmp_path / "model.xml").read_text())
+    assert ports == ["series", "attention_weights", "probabilities"]
 
 
 def test_failed_conversions_give_a_reason_and_leave_no_files(saved, plain, tmp_path):
@@ -175,3 +206,28 @@ def test_litert_models_with_loops_have_a_fixed_batch(run_python, tmp_path):
     folder = convert(tmp_path / "model", "litert")
     assert "the batch is fixed to 1" in (folder / "README.md").read_text(encoding="utf-8")
     check_published(folder, "model.tflite", run_python)
+
+
+@pytest.mark.slow
+def test_a_third_party_signature_keeps_the_tables_that_it_reads(run_python, tmp_path):
+    module = tf.Module()
+    numbers = tf.lookup.KeyValueTensorInitializer(tf.constant([1, 2], tf.int64), tf.constant([10.0, 20.0]))
+    module.table, module.scale = tf.lookup.StaticHashTable(numbers, 0.0), tf.Variable(0.5)
+    words = tf.lookup.KeyValueTensorInitializer(["one", "two"], tf.constant([1, 2], tf.int64))
+    module.words = tf.lookup.StaticHashTable(words, 0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "code")])
+    def look_up(code):
+        return {"price": module.scale * module.table.lookup(code)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "word")])
+    def code(word):
+        return {"code": module.words.lookup(word)}
+
+    module.functions = (look_up, code)
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"look_up": look_up, "serving_default": code})
+    folder = convert(tmp_path / "model", "savedmodel")
+    assert "array([0.]" in check_published(folder, "saved_model.pb", run_python)
+    assert operations.scan(operations.read(folder)).counts["HashTableV2"] == 1
+    served = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    assert served(code=tf.constant([2, 1, 7], tf.int64))["price"].numpy().tolist() == [10.0, 5.0, 0.0]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import types
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import zoo
-from zoo import tasks
+from zoo import registry, tasks
 from zoo.datasets.preprocessing.images import ImagePreprocessor
 from zoo.errors import one_line
-from zoo.export.graph import signatures
+from zoo.export.graph import request_checks, signatures
 
 RECIPES = {  # a model and data for every task
     "image_classification": ("mlp", "digits"),
@@ -105,3 +107,40 @@ def test_large_batches_are_computed_in_slices():
         assert max(rows) <= 7 and sum(rows) == count
         for name, expected in function(inputs).items():
             np.testing.assert_allclose(found[name], expected, atol=1e-6)
+
+
+def test_requests_of_too_many_examples_are_rejected():
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"too many examples; expected at most 8,192 .* Send fewer"
+    ):
+        request_checks.checked({"text": tf.fill([8_193], "x")})
+    request_checks.checked({"text": tf.fill([8_192], "x")})
+    request_checks.few_rows({"x": tf.zeros([1_024, 1])}, 7)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"more examples of this length .* send fewer at once, 1,024"
+    ):
+        request_checks.few_rows({"x": tf.zeros([1_025, 1])}, 7)
+
+
+def test_features_are_computed_in_slices_and_long_examples_in_smaller_numbers(monkeypatch):
+    monkeypatch.setattr(signatures, "_SLICE_BYTES", 1 << 16)
+    monkeypatch.setattr(signatures, "_MOST_SLICES", 3)
+    model = zoo.build("transformer", vocab_size=9, num_classes=2, embedding_dim=32, num_heads=2, feed_forward_dim=64)
+    interface = types.SimpleNamespace(spec=registry.get_spec("transformer"))
+    functions = signatures.heads(model, interface)
+    whole, shared = signatures._compiled_heads(model, functions)
+    ids = tf.reshape(tf.range(1_024 * 8) % 8 + 1, [1_024, 8])
+    rows = int(signatures._slice_rows(model)({"token_ids": ids}))
+    assert rows == 32
+    for name in ("predict", "features"):
+        (output,) = (key for key in functions[name]({"token_ids": ids[:1]}, {}) if key in ("probabilities", "features"))
+        expected = functions[name]({"token_ids": ids[:40]}, {})[output]
+        np.testing.assert_allclose(shared[name]({"token_ids": ids[:40]}, {})[output], expected, atol=1e-6)
+        traced = tf.function(lambda ids, name=name: shared[name]({"token_ids": ids}, {}), autograph=False)
+        graph = traced.get_concrete_function(tf.TensorSpec([None, 8], tf.int32)).graph
+        assert any("While" in op.type for op in graph.get_operations()) or any(
+            "While" in node.op for function in graph.as_graph_def().library.function for node in function.node_def
+        )
+        for heads in (whole, shared):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="send fewer at once"):
+                heads[name]({"token_ids": tf.repeat(ids, 2, axis=0)}, {})

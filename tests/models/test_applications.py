@@ -193,12 +193,14 @@ def test_files_of_every_format_give_the_same_weights(suffix, loaded):
     assert same_layer(model, source("mobilenet_v2"), "probabilities", "predictions")
 
 
-def test_another_number_of_classes_loads_all_but_the_last_layer(loaded):
+def test_another_number_of_classes_loads_all_but_the_last_layer(loaded, capsys):
     file, _ = loaded(".weights.h5")
     keras.utils.set_random_seed(3)
     fresh = ours("mobilenet_v2", num_classes=9)
     keras.utils.set_random_seed(3)
     model = ours("mobilenet_v2", num_classes=9, weights=file)
+    layers = "Loaded 104 of 105 layers from {}, Conv1 to Conv_1_bn; probabilities starts from random weights.\n"
+    assert capsys.readouterr().out.endswith(layers.format(file))
     assert model.output_shape == (None, 9)
     for layer in source("mobilenet_v2").layers[:-1]:
         if layer.weights:
@@ -207,24 +209,30 @@ def test_another_number_of_classes_loads_all_but_the_last_layer(loaded):
 
 
 @pytest.mark.parametrize("suffix", [".h5", pytest.param(".weights.h5", marks=pytest.mark.slow)])
-def test_a_file_without_the_top_is_loaded(suffix, tmp_path):
+def test_a_file_without_the_top_is_loaded(suffix, tmp_path, capsys):
     body = theirs("mobilenet_v2", include_top=False)
     model = ours("mobilenet_v2", weights=write(body, tmp_path / f"body{suffix}"))
+    assert "; probabilities starts from random weights.\n" in capsys.readouterr().out
     assert all(same_layer(body, model, layer.name) for layer in body.layers if layer.weights)
 
 
-def test_dense_layers_of_another_image_size_are_initialized_randomly(tmp_path):
+def test_dense_layers_of_another_image_size_are_initialized_randomly(tmp_path, capsys):
     small = source("vgg16")
     model = ours("vgg16", size=64, weights=write(small, tmp_path / "small.weights.h5"))
+    assert (
+        "block1_conv1 to block5_conv3; fc1, fc2, probabilities start from random weights.\n" in capsys.readouterr().out
+    )
     assert same_layer(small, model, "block1_conv1")
     assert same_layer(small, model, "block5_conv3")
     assert not same_layer(small, model, "fc2"), "what reads new features starts anew too"
 
 
-def test_weights_can_be_loaded_from_a_model_of_this_package(tmp_path):
+def test_weights_can_be_loaded_from_a_model_of_this_package(tmp_path, capsys):
     first = grey("mobilenet_v2")
     first.save(tmp_path / "model.keras")
+    capsys.readouterr()
     again = ours("mobilenet_v2", weights=str(tmp_path / "model.keras"))
+    assert "Loaded 105 of 105 layers" in (said := capsys.readouterr().out) and "random" not in said
     assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), again.get_weights(), strict=True))
 
 

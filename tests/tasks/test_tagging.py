@@ -12,6 +12,8 @@ import tensorflow as tf
 import zoo
 from zoo.datasets.preprocessing.tagging import TaggingPreprocessor, forms, tokenize
 from zoo.evaluation.tagging import MostFrequentTag, summary, word_report
+from zoo.export import accuracy
+from zoo.scores import right_tags
 
 
 def tokens_of(text: str | bytes) -> list[str]:
@@ -164,14 +166,35 @@ def test_the_report_scores_the_words_of_raw_texts(tmp_path):
     (tmp_path / "a.csv").write_text(sentences("dogs", "well-known"))
     prepared = zoo.datasets.load(f"csv:{tmp_path}/a.csv").prepare("rnn", embedding_dim=4, rnn_units=4)
     model = prepared.build()
-    raw = zoo.evaluate(model, prepared)["raw_text"]
-    assert raw["words_found"] == pytest.approx(2 / 3)
+    report = zoo.evaluate(model, prepared)
+    assert report["words_found"] == pytest.approx(2 / 3)
     tags = [e["tags"].tolist() for e in prepared.data.splits["test"].dataset().as_numpy_iterator()]
     texts = prepared.preprocessor.to_requests([*prepared.data.splits["test"].dataset().as_numpy_iterator()])["text"]
     ids = prepared.preprocessor.serve({"text": texts.tolist()})[0]["token_ids"]
     answers = np.argmax(model(ids), axis=-1).tolist()
     right = [[row[0] == tag[0], row[4] == tag[2]] for row, tag in zip(answers, tags, strict=True)]
-    assert raw["accuracy"] == pytest.approx(np.sum(right) / (3 * len(tags)))
+    expected = pytest.approx(np.sum(right) / (3 * len(tags)))
+    assert report["raw_text_accuracy"] == expected
+    headline = report["headline"][0]
+    assert headline["metric"] == "accuracy in raw text" and headline["value"] == expected
+    assert headline["baseline_value"] <= 2 / 3, "the baseline does not find more words"
+    measured = accuracy.measure(model, prepared.interface, report)
+    assert measured is not None and measured.figure == measured.reported == expected, "the export scores the same words"
+
+
+def test_tags_are_paired_by_the_places_of_words_and_not_by_their_number():
+    preprocess = TaggingPreprocessor(("can",), max_length=4)
+    rows = [
+        {"text": b"cannot stop", "tokens": [b"cannot", b"st", b"op"], "tags": [0, 1, 1]},  # served: can, not, stop
+        {"text": b"I stop", "tokens": [b"I", b"stop"], "tags": [0, 1]},
+        {"text": b" ", "tokens": [b"-"], "tags": [0]},
+    ]
+    targets = preprocess.to_targets(rows, lost=True)["tags"]
+    assert targets.tolist() == [[-1, -1, -1, 0, 1, 1], [0, 1, -1, -1, -1, -1], [-1, 0, -1, -1, -1, -1]]
+    assert preprocess.to_targets(rows, lost=False)["tags"].tolist() == [[-1, -1, -1], [0, 1, -1], [-1, -1, -1]]
+    answered = {"tags": np.array([[b"A", b"B", b"B"], [b"A", b"A", b""], [b"A", b"", b""]], object)}
+    right, count = right_tags(answered, targets, ("A", "B"))
+    assert right.tolist() == [0, 1, 0] and count.tolist() == [3, 2, 1]
 
 
 def test_a_reloaded_savedmodel_returns_the_same_ids(tmp_path):

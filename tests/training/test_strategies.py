@@ -259,6 +259,106 @@ def test_replicas_draw_different_masks(run_python):
     assert 0.4 < float(found["NEXT"][0]) < 0.6 and found["GONE"] == ["True"]
 
 
+PARTS = """
+import sys
+from pathlib import Path
+import keras, numpy as np, tensorflow as tf
+import zoo
+from zoo.training import checkpoints
+from zoo.training.cluster import Workers
+
+strategy = zoo.strategy("mirrored", replicas=2)
+with strategy.scope():
+    mean = keras.metrics.Mean()
+
+@tf.function
+def add(step):
+    def replica():
+        number = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
+        mean.update_state((1.1 + number * 0.37) / (step + 1.0))
+    strategy.run(replica)
+
+def run(steps):
+    for step in steps:
+        add(tf.constant(float(step)))
+    return float(mean.result())
+
+parts = lambda: checkpoints.read_parts(strategy, Workers(strategy), mean.variables)
+files, group = checkpoints.Checkpoints(Path(sys.argv[1]), keep=2), {"metrics": mean.variables}
+state = {"step": 3, "epoch": 0, "step_in_epoch": 3, "epochs": 1, "history": [], "stopped": False, "callbacks": None}
+state["selection"] = {"best": [], "waited": 0}
+equal = {"values": 0, "parts": 0}
+for kill in range(1, 11):  # a run of 20 steps, resumed after 1 to 10
+    mean.reset_state()
+    whole = run(range(20))
+    mean.reset_state()
+    run(range(kill))
+    files.save(kill, checkpoints.read_values(group) | parts(), state)
+    for name in equal:
+        mean.reset_state()
+        values, _ = files.restore(checkpoints.read_values(group), parts() if name == "parts" else None)
+        checkpoints.assign_values(group, values)
+        checkpoints.assign_parts(strategy, Workers(strategy), mean.variables, values)
+        equal[name] += run(range(kill, 20)) == whole
+print("EQUAL", equal["values"], equal["parts"])
+found = files.restore(checkpoints.read_values(group), {"metrics_of_replicas": [np.zeros((3,), "float32")] * 2})
+print("OTHERS", sorted(found[0]))
+"""
+
+
+def test_metrics_of_replicas_resume_with_the_same_digits(run_python, tmp_path):
+    out = run_python(PARTS, tmp_path, kind="zoo", CUDA_VISIBLE_DEVICES="-1").stdout
+    found = {line.split()[0]: line.split(maxsplit=1)[1] for line in out.splitlines() if line.split()[0].isupper()}
+    sums, parts = map(int, found["EQUAL"].split())
+    assert sums < 10, "a sum over the replicas is enough by now"
+    assert parts == 10
+    assert found["OTHERS"] == "['metrics']", "a checkpoint of another number of replicas has the sum"
+
+
+KILLS = """
+import sys
+import keras, numpy as np
+import zoo
+
+strategy = zoo.strategy("mirrored", replicas=2)
+generator = np.random.default_rng(0)
+x, y = generator.normal(size=(301, 6)).astype("float32"), generator.integers(0, 3, 301)
+
+class Kill(keras.callbacks.Callback):
+    at = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == self.at:
+            raise KeyboardInterrupt
+
+def run(directory, callbacks):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, activation="softmax")])
+        model.compile(keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    config = zoo.TrainConfig(epochs=2, batch_size=13, steps_per_call=1, checkpoint_steps=1)
+    result = zoo.train(model, (x, y), config, run_directory=directory, callbacks=callbacks, verbose=0)
+    times = ("seconds", "examples_per_second")
+    return [{k: v for k, v in row.items() if k not in times} for row in result.history], model.get_weights()
+
+killed = 0
+for Kill.at in range(3, 3 + int(sys.argv[2])):
+    try:
+        run(sys.argv[1], [Kill()])
+    except KeyboardInterrupt:
+        killed += 1
+history, weights = run(sys.argv[1], [])
+expected, whole = run(None, [])
+print("SAME", killed, history == expected, all(np.array_equal(a, b) for a, b in zip(weights, whole)))
+"""
+
+
+@pytest.mark.slow
+def test_replicas_resume_with_the_same_history(run_python, tmp_path):
+    out = run_python(KILLS, tmp_path / "run", 6, kind="zoo", CUDA_VISIBLE_DEVICES="-1").stdout
+    assert "SAME 6 True True" in out
+
+
 def test_a_cluster_is_read_from_arguments_and_environment(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert find_cluster(None, None) is None

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def _load(model: keras.Model, path: str, classifier: bool) -> None:
-    """Loads a file into the model: the whole body, and the top layers before the first one that does not fit.
+    """Loads a file into the model: the whole body, and the top layers before the first one that does not fit. Prints which
+    layers were loaded and which keep their random weights.
 
     The top layers are those after the last layer whose output is an image, (batch, height, width, channels).
     """
@@ -46,6 +47,12 @@ def _load(model: keras.Model, path: str, classifier: bool) -> None:
             )
     for layer, arrays in fitting:  # only now, so that a file that does not fit changes nothing
         layer.set_weights(arrays)
+    rest = [layer.name for layer in ours[len(fitting) :]]
+    others = f"; {', '.join(rest)} {'start' if rest[1:] else 'starts'} from random weights" if rest else ""
+    print(
+        f"Loaded {len(fitting)} of {len(ours)} layers from {path}, {ours[0].name} to {fitting[-1][0].name}{others}.",
+        flush=True,
+    )
 
 
 def _read(path: str, names: Sequence[str]) -> list[tuple[str, list[Any]]]:

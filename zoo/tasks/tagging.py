@@ -38,6 +38,6 @@ register_task(
                 shown=Shown("pairs", ("tokens", "tags")),
             )
         },
-        score=Score("accuracy", "tags", right_tags),
+        score=Score("raw_text_accuracy", "tags", right_tags, trained="accuracy"),
     )
 )

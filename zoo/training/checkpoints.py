@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from zoo import storage
 from zoo.errors import UsageError, one_line
+from zoo.training.cluster import Workers
 
-_REPLACED = ".replaced-"
+_REPLACED, _PARTS = ".replaced-", "metrics_of_replicas"
 _STATE = {"step": int, "epoch": int, "step_in_epoch": int, "epochs": int, "history": [{"epoch": int}], "stopped": bool}
 _STATE |= {"selection": {"best": [[float]], "waited": int}, "callbacks": None, "layout": dict}
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, LookupError, tf.errors.OpError)
@@ -116,11 +117,14 @@ class Checkpoints:
     def _all(self) -> list[Path]:
         return sorted(self._directory.glob("step-*"))
 
-    def restore(self, like: Values) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]] | None:
+    def restore(
+        self, like: Values, optional: Values | None = None
+    ) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]] | None:
         """Returns the values and the state of the newest checkpoint that is whole, or None where there is none.
 
         Args:
             like: values of the same shapes and dtypes.
+            optional: the same; a group of these is left out if the checkpoint holds others.
 
         Raises:
             UsageError: the newest belongs to another model, or all are damaged.
@@ -137,7 +141,7 @@ class Checkpoints:
                 if wrong := storage.mismatch(state, _STATE):
                     raise ValueError(f"in state.json, {wrong}; expected the state of a run.")
                 _reject_other_layout(path, state["layout"], like)
-                return _read(path, like), state
+                return _read(path, {**like, **held(state, optional or {})}), state
             except UsageError:
                 raise
             except _DAMAGED as error:
@@ -170,13 +174,21 @@ def _read(path: Path, like: Values) -> dict[str, list[np.ndarray]]:
 
 def _reject_other_layout(path: Path, layout: Mapping[str, Any], like: Values) -> None:
     for group, members in like.items():
-        old = [tuple(map(str, m[-2:])) for m in layout.get(group, [])]
-        new = [(str(list(a.shape)), str(a.dtype)) for a in members]
-        if old != new:
+        old = layout.get(group, [])
+        if not _same_layout(old, members):
             raise UsageError(
                 f"Checkpoint {path} belongs to another {group}: it holds {len(old)} variables, this one has "
-                f"{len(new)}, or their shapes differ. Pass another --run_directory."
+                f"{len(members)}, or their shapes differ. Pass another --run_directory."
             )
+
+
+def held(state: Mapping[str, Any], values: Values) -> dict[str, Sequence[np.ndarray]]:
+    """Returns those groups that the checkpoint of a state holds too, in the same shapes and dtypes."""
+    return {group: v for group, v in values.items() if _same_layout(state["layout"].get(group, []), v)}
+
+
+def _same_layout(old: Sequence[Any], members: Sequence[np.ndarray]) -> bool:
+    return [tuple(map(str, m[-2:])) for m in old] == [(str(list(a.shape)), str(a.dtype)) for a in members]
 
 
 def read_values(variables: Mapping[str, Sequence[keras.Variable]]) -> dict[str, list[np.ndarray]]:
@@ -189,3 +201,33 @@ def assign_values(variables: Mapping[str, Sequence[keras.Variable]], values: Val
     for group, members in variables.items():
         for variable, value in zip(members, values[group], strict=True):
             variable.assign(value)
+
+
+def read_parts(strategy: tf.distribute.Strategy, workers: Workers, variables: Sequence[keras.Variable]) -> Values:
+    """Returns what each replica of all workers holds of metric variables, whose value is the sum over the replicas.
+
+    The sum is not enough: a float32 sum depends on how it was divided, in the last digit.
+
+    Returns:
+        One group of arrays, (replicas, *shape); none for a single replica.
+    """
+    count = strategy.num_replicas_in_sync
+    if count == 1:
+        return {}
+    first, parts = workers.index * (count // workers.count), []
+    for variable in variables:
+        local = [part.numpy() for part in strategy.experimental_local_results(variable.value)]
+        every = np.zeros((count, *variable.shape), local[0].dtype)
+        every[first : first + len(local)] = local
+        parts.append(workers.sum(every))
+    return {_PARTS: parts}
+
+
+def assign_parts(
+    strategy: tf.distribute.Strategy, workers: Workers, variables: Sequence[keras.Variable], values: Values
+) -> None:
+    """The inverse of `read_parts`; does nothing if `values` holds no parts."""
+    first = workers.index * (strategy.num_replicas_in_sync // workers.count)
+    for variable, parts in zip(variables, values.get(_PARTS, []), strict=False):
+        for part, value in zip(strategy.experimental_local_results(variable.value), parts[first:], strict=False):
+            part.assign(value)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from zoo.errors import UsageError
-from zoo.training.checkpoints import Checkpoints, assign_values, read_values
+from zoo.training.checkpoints import Checkpoints, assign_parts, assign_values, held, read_parts, read_values
 from zoo.training.cluster import Workers
 from zoo.training.loop.callback_state import get_states, set_states
 from zoo.training.loop.computation import Computation
@@ -54,7 +54,8 @@ class RunState:
             self.checkpoints = Checkpoints(directory.checkpoints, computation.config.keep_checkpoints)
         self._model, self._steps, self._epochs = computation.model, computation.steps, computation.config.epochs
         self._data = computation.data
-        self._variables = computation.variables
+        self._variables, self._metrics = computation.variables, computation.metric_variables["metrics"]
+        self._strategy = computation.strategy
         self._callbacks, self._callback_states = callbacks, list[Any]()
         self._workers = workers
 
@@ -75,17 +76,18 @@ class RunState:
 
     def restore(self) -> tuple[int, int] | None:
         """Restores the newest checkpoint on every worker; returns its (epoch, step), None where there is none."""
-        values = read_values(self._variables)
-        found = self.checkpoints.restore(values) if self.checkpoints else None
+        values, parts = read_values(self._variables), read_parts(self._strategy, self._workers, self._metrics)
+        found = self.checkpoints.restore(values, parts) if self.checkpoints else None
         state = json.loads(self._workers.text_from_chief(json.dumps(found[1] if found else None)))
         if state is None:
             return None
-        restored = found[0] if found else values
+        restored = found[0] if found else {**values, **held(state, parts)}
         if self._workers.count > 1:
             restored = {
                 group: [self._workers.from_chief(array) for array in arrays] for group, arrays in restored.items()
             }
         assign_values(self._variables, restored)
+        assign_parts(self._strategy, self._workers, self._metrics, restored)
         self.epoch, self.step, self.rows = state["epoch"], state["step_in_epoch"], state["history"]
         self.selection.restore(state["selection"])
         self._callback_states = state["callbacks"]
@@ -112,7 +114,7 @@ class RunState:
         """Writes a checkpoint; all workers must call it, as a metric is the sum over all of them."""
         if self._workers.count == 1 and self.checkpoints is None:
             return
-        values = read_values(self._variables)
+        values = {**read_values(self._variables), **read_parts(self._strategy, self._workers, self._metrics)}
         if self.checkpoints is None:
             return
         state = {

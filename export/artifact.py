@@ -307,11 +307,7 @@ def _facts(
         "data": dict(interface.data),
         "data_sha256": interface.fingerprint.sha256,
         "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},
-        "limits": [
-            *interface.preprocessor.limits,
-            f"A request of more than {MOST_ROWS:,} examples is rejected; for large models and long examples, one of more "
-            f"than {FEWEST_ROWS:,} may be.",
-        ],
+        "limits": [*interface.preprocessor.limits, *_request_limits(interface.preprocessor)],
         "portable_signature": PORTABLE if PORTABLE in signatures else "predict",
         "signatures": {name: _describe(name, function, interface) for name, function in signatures.items()},
         "metrics": {k: v for k, v in report.items() if isinstance(v, (int, str)) or _is_finite(v)},
@@ -325,6 +321,18 @@ def _facts(
             "python": platform.python_version(),
         },
     }
+
+
+def _request_limits(preprocessor: Any) -> list[str]:
+    """Returns how large a request may be, for the model card; see `request_checks`."""
+    if not getattr(preprocessor, "row_numbers", True):
+        return []
+    texts = any(request.dtype == "string" for request in preprocessor.requests.values())
+    first = [f"A request of more than {MOST_ROWS:,} texts, ids or files is rejected."] if texts else []
+    return [
+        *first,
+        f"A request of more than {FEWEST_ROWS:,} long examples may be rejected if the model is large: send fewer at once.",
+    ]
 
 
 def _is_finite(value: Any) -> bool:

@@ -98,10 +98,8 @@ class TranslationPreprocessor:
                 raise UsageError(
                     f"{name} is {value!r}; expected a whole number of at least {least}. Pass {name}={usual}."
                 )
-        if (earlier := needs.get("earlier")) is not None:
-            source, target = earlier.preprocessor.source_vocabulary, earlier.preprocessor.target_vocabulary
-        else:
-            source, target = _learned(data, sizes)
+        known = getattr(needs.get("earlier"), "preprocessor", None)
+        source, target = (known.source_vocabulary, known.target_vocabulary) if known else _learned(data, sizes)
         fixed = {
             "source_vocab_size": len(source) + FIRST_PIECE,
             "target_vocab_size": len(target) + FIRST_PIECE,
@@ -125,10 +123,10 @@ class TranslationPreprocessor:
 
     def generated(self, generator: np.random.Generator, count: int) -> dict[str, Any]:
         """Returns texts of random known tokens of the source, and random target tokens."""
-        words = [piece.replace(MARK, "") for piece in self.source_vocabulary if piece.replace(MARK, "")]
+        words = [piece.replace(MARK, "") for piece in self.source_vocabulary if piece != MARK]
         last = FIRST_PIECE + len(self.target_vocabulary)
-        targets = generator.integers(FIRST_PIECE, last, (count, min(self.max_length, 12))).astype(np.int32)
-        return {"text": random_texts(words, generator, count), "target_ids": targets}
+        ids = generator.integers(FIRST_PIECE, last, (count, min(self.max_length, 12)), np.int32)
+        return {"text": random_texts(words, generator, count), "target_ids": ids}
 
     @property
     def described_inputs(self) -> dict[str, str]:

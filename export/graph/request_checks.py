@@ -8,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 MOST_ROWS = 1 << 13
-"""Most examples in a request. A megabyte holds 300,000 short ones, whose outputs take gigabytes and many seconds."""
+"""Most examples in a request of texts or ids. A megabyte holds 300,000 short ones, whose outputs take gigabytes and many
+seconds. Numbers take as many bytes in the request as in the model, so they are not limited."""
 FEWEST_ROWS = 1 << 10
 """So many examples are never too many."""
 
@@ -37,7 +38,8 @@ def checked(request: Mapping[str, tf.Tensor], row_numbers: bool = True) -> dict[
 
     Args:
         request: the inputs by name, with the shapes of the signature, batch first.
-        row_numbers: whether integers are row numbers of tables, so that none is below 0.
+        row_numbers: whether the request belongs to a preprocessor of this package: integers are row numbers of tables, so
+            none is below 0, and the number of texts is limited. False for the inputs of a Keras model as it is.
 
     Raises:
         InvalidArgumentError: at run time: another rank or dimension, an empty batch, more than `MOST_ROWS` rows, no steps,
@@ -50,8 +52,9 @@ def checked(request: Mapping[str, tf.Tensor], row_numbers: bool = True) -> dict[
     values = {name: tf.ensure_shape(value, value.shape) for name, value in request.items()}
     (first, *_), rows = values, {name: tf.shape(value)[0] for name, value in values.items()}
     checks = [tf.debugging.Assert(rows[first] > 0, [f"{first} is an empty batch; expected at least one example"])]
-    many = f"{first} has too many examples; expected at most {MOST_ROWS:,} in a request. Send fewer at once"
-    checks.append(tf.debugging.Assert(rows[first] <= MOST_ROWS, [many]))
+    if row_numbers and any(value.dtype == tf.string for value in values.values()):
+        many = f"{first} has too many examples; expected at most {MOST_ROWS:,} in a request. Send fewer at once"
+        checks.append(tf.debugging.Assert(rows[first] <= MOST_ROWS, [many]))
     for name, value in values.items():
         if name != first:
             unequal = f"{first} and {name} have different numbers of rows; expected as many of each"

@@ -75,7 +75,7 @@ def served_model(
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
     # Traced once for all signatures: decoding images takes more ops than many models have.
     serve = tf.function(preprocessor.serve, autograph=False)
-    whole, shared = _compiled_heads(network, functions)
+    whole, shared = _compiled_heads(network, functions, limited=row_numbers)
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
         name: (
             _checking(function, row_numbers),
@@ -181,19 +181,19 @@ def _checking(function: Callable[[Tensors], Tensors], row_numbers: bool) -> Call
 Heads = dict[str, Callable[[Tensors, Tensors], Tensors]]
 
 
-def _compiled_heads(network: keras.Model, functions: Heads) -> tuple[Heads, Heads]:
+def _compiled_heads(network: keras.Model, functions: Heads, *, limited: bool = True) -> tuple[Heads, Heads]:
     """Returns the heads with a forward pass that is traced once, and the same with large batches computed in slices. Of a
     large model, both reject more rows than it computes in about a second."""
     forward = tf.function(lambda inputs: functions["predict"](inputs, {}), autograph=False)
     whole: Heads = {**functions, "predict": lambda inputs, extras: forward(inputs)}
-    rows = _slice_rows(network)
+    rows = _slice_rows(network) if limited else None
     if rows is None:
         return whole, whole
 
     def few(inputs: Tensors) -> Tensors:
         return few_rows(inputs, _MOST_SLICES * rows(inputs))
 
-    def limited(name: str) -> Callable[[Tensors, Tensors], Tensors]:
+    def with_few(name: str) -> Callable[[Tensors, Tensors], Tensors]:
         return lambda inputs, extras: whole[name](few(inputs), extras)
 
     def sliced(name: str) -> Callable[[Tensors, Tensors], Tensors]:
@@ -205,7 +205,7 @@ def _compiled_heads(network: keras.Model, functions: Heads) -> tuple[Heads, Head
 
         return answer
 
-    limits: Heads = {name: limited(name) for name in whole}
+    limits: Heads = {name: with_few(name) for name in whole}
     return limits, {**limits, **{name: sliced(name) for name in ("predict", "features") if name in whole}}
 
 

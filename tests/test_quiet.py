@@ -20,13 +20,18 @@ LINES = (
 
 
 def test_lines_of_others_are_kept_during_the_import(capfd):
-    with quiet._without_start_lines():
+    with quiet._without_start_lines(b"IWE"):
         os.write(2, LINES)
     assert capfd.readouterr().err.splitlines() == [line.decode() for line in LINES.splitlines()[-2:]]
-    with pytest.raises(ImportError), quiet._without_start_lines():
+    with pytest.raises(ImportError), quiet._without_start_lines(b"IWE"):
         os.write(2, LINES)
         raise ImportError
     assert capfd.readouterr().err == LINES.decode(), "everything, if the import fails"
+    failed = "2026-01-31 05:14:27.123456: E cuda_driver.cc:3] CUDA_ERROR_NO_DEVICE\n"
+    for levels, kept in ((b"I", failed), (b"IWE", "")):  # with a GPU, an error says why it is not used
+        with quiet._without_start_lines(levels):
+            os.write(2, failed.encode())
+        assert capfd.readouterr().err == kept
 
 
 def test_only_imports_by_this_package_are_quiet(monkeypatch):

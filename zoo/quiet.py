@@ -18,10 +18,14 @@ from typing import Any
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _WITHOUT_STACK = ("zoo.quiet", "zoo.keras_names")  # they are on the stack whoever imports
-_START = re.compile(
-    rb"(WARNING: All log messages before absl::InitializeLog|To enable the following instructions: "
-    rb"|[IWE]\d{4} [\d:.]+ +\d+ \S+\.cc:\d+\] |\d{4}-\d\d-\d\d [\d:.]+: [IWE] \S+\.cc:\d+\] )"
-)
+
+
+def _start(levels: bytes) -> re.Pattern[bytes]:
+    """Matches the lines of TensorFlow's start of some levels, such as b"IW"."""
+    return re.compile(
+        rb"(WARNING: All log messages before absl::InitializeLog|To enable the following instructions: "
+        rb"|[%b]\d{4} [\d:.]+ +\d+ \S+\.cc:\d+\] |\d{4}-\d\d-\d\d [\d:.]+: [%b] \S+\.cc:\d+\] )" % (levels, levels)
+    )
 
 
 def install() -> None:
@@ -50,7 +54,7 @@ class _QuietStart(importlib.abc.MetaPathFinder):
             def load_quietly(module: Any) -> None:
                 sys.meta_path.remove(self)
                 has_gpu = os.path.exists("/dev/nvidiactl")  # there, warnings may say why it cannot be used
-                with _without_start_lines(), _level("1" if has_gpu else "2"):
+                with _without_start_lines(b"I" if has_gpu else b"IWE"), _level("1" if has_gpu else "2"):
                     load(module)
                     if not has_gpu:
                         module.config.list_physical_devices()  # logs that there is none
@@ -83,8 +87,8 @@ def _level(lowest: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_start_lines() -> Iterator[None]:
-    """Drops the log lines that C++ code writes to standard error before its settings take effect.
+def _without_start_lines(levels: bytes) -> Iterator[None]:
+    """Drops the log lines of these levels that C++ code writes to standard error before its settings take effect.
 
     Everything else that is written there meanwhile follows at the end. `TF_CPP_MIN_LOG_LEVEL=0` shows all lines at once.
     """
@@ -100,7 +104,7 @@ def _without_start_lines() -> Iterator[None]:
         dropped = re.compile(rb"(?!)")  # nothing, where the import fails
         try:
             yield
-            dropped = _START
+            dropped = _start(levels)
         finally:
             os.dup2(kept, 2)
             os.close(kept)

@@ -184,7 +184,7 @@ def test_examples_on_the_plugin_page_work(apart, tmp_path, monkeypatch, capsys):
 
 
 def test_user_defined_function_is_trained(here, capsys):
-    train = ("train", "--data", "digits", "--config.epochs", 3, "--quiet", "--run_directory", "run")
+    train = ("train", "--data", "digits", "--config.epochs", 1, "--quiet", "--run_directory", "run")
     text = command(capsys, *train, "--model", "my_net.py:build_my_model", "--model.units", 20)
     assert "run/saved_model/1: verified" in text
     settings = read_yaml("run/config.yaml")

@@ -10,6 +10,9 @@ import tensorflow as tf
 MOST_ROWS = 1 << 13
 """Most examples in a request of texts or ids. A megabyte holds 300,000 short ones, whose outputs take gigabytes and many
 seconds. Numbers take as many bytes in the request as in the model, so they are not limited."""
+MOST_STEPS = 1 << 12
+"""Most row numbers, such as token ids, in an example, unless the preprocessor itself makes longer ones. Attention takes time
+and memory for every pair of them."""
 FEWEST_ROWS = 1 << 10
 """So many examples are never too many."""
 
@@ -30,7 +33,9 @@ def few_rows(inputs: Mapping[str, tf.Tensor], most: Any) -> dict[str, tf.Tensor]
         return {name: tf.identity(value) for name, value in inputs.items()}
 
 
-def checked(request: Mapping[str, tf.Tensor], row_numbers: bool = True) -> dict[str, tf.Tensor]:
+def checked(
+    request: Mapping[str, tf.Tensor], row_numbers: bool = True, most_steps: int = MOST_STEPS
+) -> dict[str, tf.Tensor]:
     """Returns the inputs of a signature after checking their shapes and values in the graph.
 
     Runtimes compare types with the signature, but not always shapes. Some kernels report an empty batch as an error about
@@ -40,10 +45,11 @@ def checked(request: Mapping[str, tf.Tensor], row_numbers: bool = True) -> dict[
         request: the inputs by name, with the shapes of the signature, batch first.
         row_numbers: whether the request belongs to a preprocessor of this package: integers are row numbers of tables, so
             none is below 0, and the number of texts is limited. False for the inputs of a Keras model as it is.
+        most_steps: most row numbers in an example.
 
     Raises:
-        InvalidArgumentError: at run time: another rank or dimension, an empty batch, more than `MOST_ROWS` rows, no steps,
-            inputs with different numbers of rows, or an integer below 0.
+        InvalidArgumentError: at run time: another rank or dimension, an empty batch, more than `MOST_ROWS` rows, no steps or
+            too many, inputs with different numbers of rows, or an integer below 0.
 
     Example:
         >>> checked({"token_ids": tf.constant([[2, 3, 0]])})["token_ids"].shape
@@ -63,6 +69,9 @@ def checked(request: Mapping[str, tf.Tensor], row_numbers: bool = True) -> dict[
             none = f"{name} has no steps; expected at least one"
             checks.append(tf.debugging.Assert(tf.reduce_all(tf.shape(value)[1:] > 0), [none]))
         if row_numbers and value.dtype.is_integer:
+            if value.shape.rank > 1 and value.shape[1] is None:
+                long = f"{name} has too many steps; expected at most {most_steps:,}. Send shorter examples"
+                checks.append(tf.debugging.Assert(tf.shape(value)[1] <= most_steps, [long]))
             negative = f"{name} holds a number below 0; expected row numbers, which count from 0"
             checks.append(tf.debugging.Assert(tf.reduce_all(value >= 0), [negative]))
     with tf.control_dependencies(checks):

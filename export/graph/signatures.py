@@ -16,7 +16,7 @@ from zoo import copies, lookup, tasks
 from zoo.errors import UsageError
 from zoo.export.graph import forms
 from zoo.export.graph.forms import Content, Form
-from zoo.export.graph.request_checks import checked, few_rows
+from zoo.export.graph.request_checks import MOST_STEPS, checked, few_rows
 
 if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
@@ -72,13 +72,19 @@ def served_model(
         return module.labels.lookup(numbers)
 
     row_numbers = getattr(preprocessor, "row_numbers", True)
+    longest = [shape[0] for shape in preprocessor.input_shapes.values() if shape and shape[0] is not None]
+    most_steps = max(MOST_STEPS, *longest) if longest else MOST_STEPS
+
+    def checking(function: Callable[[Tensors], Tensors]) -> Callable[..., Tensors]:
+        return lambda **inputs: function(checked(inputs, row_numbers, most_steps))
+
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
     # Traced once for all signatures: decoding images takes more ops than many models have.
     serve = tf.function(preprocessor.serve, autograph=False)
     whole, shared = _compiled_heads(network, functions, limited=row_numbers)
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
         name: (
-            _checking(function, row_numbers),
+            checking(function),
             model_inputs(network) if function.takes is None else {key: raw[key] for key in function.takes},
             form,
         )
@@ -89,7 +95,7 @@ def served_model(
     }
     if several and not form.is_like(forms.PORTABLE):
         portable = signature_functions(task, preprocessor, functions, label)["predict"]
-        wanted[PORTABLE] = (_checking(portable, row_numbers), wanted["predict"][1], forms.PORTABLE)
+        wanted[PORTABLE] = (checking(portable), wanted["predict"][1], forms.PORTABLE)
     traced = {}
     for name, (function, specs, way) in wanted.items():
         with way.prepared(several, module.packed_weights), without_cudnn(network):
@@ -171,11 +177,6 @@ def in_slices(function: Callable[[Any], Tensors], inputs: Mapping[str, Any], siz
         return {name: part.concat() for name, part in parts.items()}
 
     return tf.cond(rows <= size, lambda: function(inputs), sliced)
-
-
-def _checking(function: Callable[[Tensors], Tensors], row_numbers: bool) -> Callable[..., Tensors]:
-    """Returns a function that checks its inputs first."""
-    return lambda **inputs: function(checked(inputs, row_numbers))
 
 
 Heads = dict[str, Callable[[Tensors, Tensors], Tensors]]

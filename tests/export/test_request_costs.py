@@ -115,6 +115,13 @@ def test_requests_of_too_many_examples_are_rejected():
     ):
         request_checks.checked({"text": tf.fill([8_193], "x")})
     request_checks.checked({"text": tf.fill([8_192], "x")})
+    ids = tf.zeros([1, 4_097], tf.int32)
+    check = tf.function(
+        lambda ids: request_checks.checked({"ids": ids}), input_signature=[tf.TensorSpec([None, None], tf.int32)]
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"ids has too many steps; expected at most 4,096"):
+        check(ids)
+    check(ids[:, 1:])
     request_checks.few_rows({"x": tf.zeros([1_024, 1])}, 7)
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=r"more examples of this length .* send fewer at once, 1,024"

@@ -69,6 +69,7 @@ def load(
     season: int | None = None,
     header: bool | None = None,
     skip_broken: bool | None = None,
+    titles: str | None = None,
     validation: Any = None,
     test: Any = None,
     folds: int | None = None,
@@ -108,6 +109,7 @@ def load(
             the number whose naive forecast has the smallest error in the training split.
         header: Whether the first line of a CSV file names the columns. False needs numbers from 0 as columns.
         skip_broken: Whether to leave out image files that cannot be read, and to print their names.
+        titles: For ratings in a CSV file: another CSV file in its folder, with the columns item_id and title.
         validation: The validation split: another CSV file with the same columns, in the folder of the first; or inputs
             and targets, for arrays.
         test: The test split, in the same form.
@@ -140,7 +142,7 @@ def load(
         memory_limit=memory_limit,
         options={
             **{"columns": columns, "window": window, "horizon": horizon, "season": season},
-            **{"header": header, "skip_broken": skip_broken, **options},
+            **{"header": header, "skip_broken": skip_broken, "titles": titles, **options},
         },
         folds=folds,
         fold=fold,

@@ -151,6 +151,28 @@ def with_splits(frame: pd.DataFrame, path: Path, others: Mapping[str, Path], *, 
     return pd.concat([part.assign(split=role) for role, part in parts.items()], ignore_index=True)
 
 
+def with_titles(frame: pd.DataFrame, file: Path, item: str) -> pd.DataFrame:
+    """Returns ratings with a column `title`, from another CSV file with the columns `item` and `title`; "" for an item that
+    is not in it.
+
+    Raises:
+        UsageError: a column is missing, the ratings have a column `title`, or an item has two titles.
+    """
+    table = parse(file, read_bytes(file))
+    for column, held in ((item, frame), (item, table), ("title", table)):
+        if column not in held.columns:
+            where = file if held is table else "the ratings"
+            raise UsageError(
+                f"There is no column {column!r} in {where}, whose columns are {', '.join(held.columns)}. Rename one of them."
+            )
+    if "title" in frame.columns:
+        raise UsageError("The ratings have a column named title, and so has the table of titles. Remove one of them.")
+    twice = table[item][table.duplicated(item) & ~table.duplicated([item, "title"])]
+    if len(twice):
+        raise UsageError(f"Item {twice.iloc[0]!r} has two titles in {file}. Remove one of them.")
+    return frame.assign(title=frame[item].map(dict(zip(table[item], table["title"], strict=True))).fillna(""))
+
+
 _PACKED = {b"\x1f\x8b": "compressed with gzip", b"PK": "an Excel or ZIP file", b"\xd0\xcf\x11\xe0": "an Excel file"}
 _SEPARATORS = ",;\t|"
 

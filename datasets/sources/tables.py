@@ -30,6 +30,7 @@ def read_csv(
     header: bool = True,
     validation: str | None = None,
     test: str | None = None,
+    titles: str | None = None,
 ) -> Data:
     """Reads a CSV file: UTF-8, with a header, separated by commas, semicolons or tabs.
 
@@ -47,6 +48,8 @@ def read_csv(
         header: Whether the first line names the columns. Without names, pass numbers from 0 as columns.
         validation: Another CSV file with the same columns, from the folder of the first, which is the validation split.
         test: Another CSV file with the same columns, which is the test split.
+        titles: For ratings, another CSV file with the columns item_id (named as in the first file) and title, from the folder
+            of the first.
 
     Raises:
         UsageError: the file or a column is missing (the message suggests the nearest), there are no rows, or a value has
@@ -66,11 +69,19 @@ def read_csv(
         frame = csv_files.with_splits(frame, path, others, header=header)
         source = f"{source} with {' and '.join(f'{file} ({role})' for role, file in files.items())}"
         path = path.with_name(f"{path.name} + {' + '.join(file.name for file in others.values())}")  # in messages
-    recorded = {**({} if header else {"header": False}), **files}
+    if titles is not None:
+        frame = csv_files.with_titles(frame, path.parent / Path(titles).expanduser(), _column_of("item_id", columns))
+        columns = {**columns, "title": "title"} if columns else None
+    recorded = {**({} if header else {"header": False}), **files, **({"titles": titles} if titles else {})}
     steps = {"window": window, "horizon": horizon, "season": season}
     return read_table(
         frame, path, name, source, memory_limit, columns, steps, skip_broken=skip_broken, files=files, recorded=recorded
     )
+
+
+def _column_of(key: str, columns: Mapping[str, Any] | None) -> str:
+    found = (columns or {}).get(key, key)
+    return str(found[0] if isinstance(found, (list, tuple)) else found)
 
 
 def read_table(

@@ -163,6 +163,25 @@ def test_ratings_are_read_from_a_csv(tmp_path):
     )
 
 
+def test_titles_come_from_another_table(tmp_path):
+    lines = [f"u{u},m{i},{(u + i) % 5 + 1}" for u in range(6) for i in range(10)]
+    ratings = write(tmp_path / "ratings.csv", "\n".join(["user,movie,stars", *lines]))
+    write(
+        tmp_path / "movies.csv", "\n".join(["movie,title,year", *(f"m{i},Film {i},1999" for i in range(9)), "x,None,1"])
+    )
+    columns = {"user_id": "user", "item_id": "movie", "rating": "stars"}
+    data = zoo.datasets.load(ratings, columns=columns, titles="movies.csv")
+    assert data.about["titles"]["m3"] == "Film 3" and data.about["titles"]["m9"] == ""
+    write(tmp_path / "twice.csv", "movie,title\nm1,One\nm1,Two")
+    for titles, said in [
+        ("ratings.csv", "There is no column 'title' in"),
+        ("twice.csv", "Item 'm1' has two titles in"),
+        ("none.csv", "Cannot read"),
+    ]:
+        with pytest.raises(zoo.UsageError, match=said):
+            zoo.datasets.load(ratings, columns=columns, titles=titles)
+
+
 def test_a_series_to_forecast_is_read_from_a_csv(tmp_path):
     start = datetime.datetime(2024, 3, 1)
     lines = [f"{start + datetime.timedelta(hours=h)};{h};{h / 10};{'' if h == 50 else h * 2}" for h in range(200)]

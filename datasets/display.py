@@ -98,7 +98,7 @@ def _labels(data: RawData) -> dict[str, np.ndarray]:
 def _class_table(data: RawData, labels: Mapping[str, np.ndarray]) -> str:
     """Returns the classes with their number of examples, or of words, in every split."""
     total = len(data.class_names)
-    counts = data.about.get("class_counts") or {k: np.bincount(v, minlength=total) for k, v in labels.items()}
+    counts = data.about.get("class_counts") or {k: np.bincount(v[v >= 0], minlength=total) for k, v in labels.items()}
     rows = [
         [name, *(f"{count[place]:,}" for count in counts.values())]
         for place, name in enumerate(data.class_names[:_MOST_CLASSES])

@@ -24,7 +24,7 @@ from zoo.export.extras.card import check_figures, model_card
 from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
 from zoo.export.graph.forms import FORMS, SERVED, CannotRebuild, Content, Form, forms_for
-from zoo.export.graph.request_checks import FEWEST_ROWS, MOST_ROWS
+from zoo.export.graph.request_checks import FEWEST_ROWS, MOST_ROWS, MOST_STEPS
 from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
 from zoo.export.raw_requests import requests_to_publish
 from zoo.export.runtimes import runtimes as known_runtimes
@@ -119,6 +119,13 @@ def save(
     contents = {"golden": held, "origin": origin, "report": report or {}, "figures": figures or {}}
     try:
         return _publish_first(base, model, interface, ways, contents, runtimes, measured)
+    except AssertionError as error:
+        if "untracked" not in str(error):
+            raise
+        raise UsageError(
+            f"Model {model.name!r} reads a variable or a table that Keras does not know, so it cannot be saved: "
+            f"{one_line(error, 200)}. Make it with add_weight() in a layer, or keep the table in an attribute of a layer."
+        ) from error
     except (OSError, tf.errors.OpError) as error:
         raise UsageError(
             f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published. Free disk space or pass "
@@ -331,6 +338,7 @@ def _request_limits(preprocessor: Any) -> list[str]:
     first = [f"A request of more than {MOST_ROWS:,} texts, ids or files is rejected."] if texts else []
     return [
         *first,
+        f"`predict` rejects examples of more than {MOST_STEPS:,} token ids, unless the data has longer ones.",
         f"A request of more than {FEWEST_ROWS:,} long examples may be rejected if the model is large: send fewer at once.",
     ]
 
@@ -356,7 +364,8 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
         if raw:
             return spec(tensor, kind=raw.kind, description=raw.description, columns=dict(raw.columns))
         single = next(iter(described.values()), "") if len(described) == len(inputs) == 1 else ""  # of any name
-        return spec(tensor, kind="number", description=described.get(key, single) if of_model else "")
+        kind = "text" if tensor.dtype == tf.string else "number"
+        return spec(tensor, kind=kind, description=described.get(key, single) if of_model else "")
 
     inputs, outputs = function.structured_input_signature[1], function.structured_outputs
     return {

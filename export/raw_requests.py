@@ -72,6 +72,10 @@ def raw_requests(preprocessor: Any, examples: Any) -> dict[str, np.ndarray[Any, 
     names = list(preprocessor.requests)
     if not isinstance(examples, Mapping):
         examples = {names[0]: examples}
+    if single := [name for name, value in examples.items() if isinstance(value, (str, bytes))]:
+        raise UsageError(
+            f"{single[0]} is one example, {examples[single[0]]!r:.40}; expected several. Pass a list of them."
+        )
     if missing := [name for name in names if name not in examples]:
         raise UsageError(
             f"The preprocessor takes {', '.join(names)}; the examples have {', '.join(map(str, examples))}. "

@@ -69,7 +69,7 @@ def _parser() -> Parser:
 def command(argv: list[str]) -> int:
     """Parses the options, exports and prints the verdict."""
     options = _parser().parse(load_plugins(argv))
-    if options.examples is not None or options.run_directory.endswith((".keras", ".h5")):
+    if options.examples is not None or (options.data is None and options.run_directory.endswith(".keras")):
         return _export_keras_file(options)
     if options.data is None and checkpoints.families(options.run_directory):
         raise UsageError(
@@ -89,7 +89,13 @@ def command(argv: list[str]) -> int:
     if options.data is not None:
         given = {"manual_dir": options.manual_dir} if options.manual_dir else {}
         saved = pipeline.export_checkpoint(
-            options.run_directory, options.path, options.data, runtimes, options.labels, **given
+            options.run_directory,
+            options.path,
+            options.data,
+            runtimes,
+            options.labels,
+            golden=_golden(options.golden),
+            **given,
         )
     else:
         saved = pipeline.export_run(options.run_directory, options.path, runtimes, golden=_golden(options.golden))
@@ -144,6 +150,7 @@ def _export_keras_file(options: Any) -> int:
             examples=read_examples(options.examples) if preprocessor is None else options.examples,
             preprocessor=preprocessor,
             class_names=labels,
+            golden=_golden(options.golden),
             runtimes=asked_runtimes(options.runtimes),
         )
     )

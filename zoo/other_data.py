@@ -52,7 +52,8 @@ def prepare_other(
 
     Raises:
         UsageError: the data cannot be loaded, is for another task, has unknown classes or does not fit the preprocessor, or
-            the split is unknown or holds training examples of the run.
+            the split is unknown; or the data is the run's own with other splits. Parts of the run's arrays are not
+            recognised.
     """
     from zoo.datasets.prepared import Prepared
     from zoo.tasks import get_task
@@ -67,7 +68,14 @@ def prepare_other(
             )
         with contextlib.redirect_stdout(io.StringIO()):  # the notes about it are printed already
             loaded = _load(data, interface, settings, arguments, whole=False)
-        return loaded.prepared_as(interface, {}), split
+        prepared = loaded.prepared_as(interface, {})
+        if prepared.class_names != interface.class_names or "train" in prepared.changed:
+            raise UsageError(
+                f"{loaded.name} is the data that the run in {directory} was trained on, with other labels, columns or "
+                "splits, so its test split may hold training examples. Leave the data out to evaluate the run's test split, "
+                "or pass other examples."
+            )
+        return prepared, split
     _check_classes(loaded, interface, directory)
     found = {name: _renumbered(part, loaded.class_names, interface, task) for name, part in loaded.splits.items()}
     splits = {"other_train" if name == "train" else name: part for name, part in found.items()}

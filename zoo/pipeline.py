@@ -319,6 +319,8 @@ def export_checkpoint(
     data: str,
     runtimes: str | Sequence[str] = (),
     labels: Sequence[str] | None = None,
+    *,
+    golden: Any = None,
     **data_arguments: Any,
 ) -> Path:
     """Exports a published classifier without training.
@@ -329,6 +331,7 @@ def export_checkpoint(
         data: a data set with the checkpoint's classes. The SavedModel is evaluated on its test split.
         runtimes: as in `zoo.export.save`.
         labels: the data's class names in the order of the checkpoint's classes; None for the names in the checkpoint.
+        golden: as in `zoo.export.save`.
         **data_arguments: arguments of `zoo.datasets.load`.
 
     Raises:
@@ -362,7 +365,7 @@ def export_checkpoint(
     if prepared.arguments["labels"] is None:  # the checkpoint has other class names
         checkpoints.reorder_classes(model, found, source.class_names)
     report = evaluation.evaluate(model, prepared)
-    return artifact.save(model, path, interface=prepared.interface, report=report, runtimes=runtimes)
+    return artifact.save(model, path, interface=prepared.interface, golden=golden, report=report, runtimes=runtimes)
 
 
 def save_huggingface(run_directory: str | Path, folder: str | Path) -> Path:

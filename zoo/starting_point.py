@@ -235,7 +235,7 @@ def find(
         if recorded.get("run") == str(place) and not file.is_file():
             return Start(recorded, Interface.load(directory / "interface"), _arguments(settings), None)
         if recorded and file.is_file():
-            record = {**recorded, "sha256": model_archive.weights_sha256(file)}
+            record = {"run": str(place), "sha256": model_archive.weights_sha256(file)}
             return Start(record, Interface.load(directory / "interface"), _arguments(settings), None)
     file, settings, interface = finished(place)
     _check_model(run, interface, settings, model)

@@ -205,7 +205,7 @@ def make(
         labels = {role: np.asarray(part[layout.target]) for role, part in parts.items()}
         about["class_counts"] = count_classes(NAME, labels, names, {*columns} if len(columns) > 1 else ())
     whole = hashlib.sha256(b"".join(part for role in digests for part in digests[role])).hexdigest()
-    features = features_of(splits["test"])
+    features = features_of(splits.get("train", splits["test"]))
     return Data(
         name=NAME,
         arguments={},

@@ -288,7 +288,7 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
         arguments=arguments,
         tasks=("forecasting",),
         splits=splits,
-        features=features_of(splits["test"]),
+        features=features_of(splits.get("train", splits["test"])),
         class_names=(),
         licence="not stated by the source",
         source=source,

@@ -180,7 +180,7 @@ def rebuilding(model: keras.Model) -> Iterator[None]:
         raise
     except UsageError as error:
         raise CannotRebuild(str(error)) from error
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # layers of the user may raise anything
         raise CannotRebuild(
             f"Model {model.name!r} cannot be rebuilt from its config ({one_line(error, 200)}). Pass a Functional Keras "
             "model whose layers have get_config()."

@@ -101,6 +101,10 @@ def served_model(
         with way.prepared(several, module.packed_weights), without_cudnn(network):
             traced[name] = tf.function(function, autograph=False).get_concrete_function(**specs)
         way.check_ops(traced[name], name)
+    # Variables of TensorFlow that a layer of the user holds, which Keras does not know.
+    known = {id(variable) for variable in module.variables}
+    read = {id(v): v for function in traced.values() for v in function.graph.variables}
+    module.other_variables = [variable for key, variable in read.items() if key not in known]
     return module, traced
 
 

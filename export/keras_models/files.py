@@ -59,9 +59,10 @@ def read_examples(files: Sequence[str]) -> Any:
         if file.suffix == ".csv":
             import pandas as pd
 
-            frame = pd.read_csv(file)
-            texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
-            return frame.assign(**{name: frame[name].fillna("").astype(object) for name in texts})
+            frame, cells = pd.read_csv(file), pd.read_csv(file, dtype=str, keep_default_na=False)
+            held = frame.loc[:, frame.notna().any()]  # a column of "NA" alone holds words
+            numbers = [name for name in held.columns if pd.api.types.is_numeric_dtype(held[name])]
+            return cells.assign(**{name: frame[name] for name in numbers})  # "NA" may be a word
         if file.suffix not in (".npy", ".npz"):
             raise UsageError(
                 f"{file} has the ending {file.suffix or '(none)'}; expected .npy, .npz or .csv. Write the examples with "

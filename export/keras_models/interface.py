@@ -167,7 +167,9 @@ def _labelled(
     sizes = {
         name: 2 if _is_chance(tensor) else tensor.shape[-1]
         for name, tensor in zip(tasks.output_names(network), network.outputs, strict=True)
-        if len(tensor.shape) > 1 and tensor.dtype.startswith(("float", "bfloat"))
+        if len(tensor.shape) > 1
+        and (tensor.shape[-1] != 1 or _is_chance(tensor))
+        and tensor.dtype.startswith(("float", "bfloat"))
     }
     if isinstance(class_names, Mapping):
         if len(class_names) != 1 or next(iter(class_names)) not in sizes:

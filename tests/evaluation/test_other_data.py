@@ -32,7 +32,8 @@ def write(file, lines, head=("text", "label")):
 def run(tmp_path_factory):
     """A run on a CSV file, with its report."""
     folder = tmp_path_factory.mktemp("other")
-    untrained(folder / "run", write(folder / "own.csv", rows(range(90))), "attention", **SMALL)
+    own = [(text, label, LABELS[LABELS.index(label) - 1]) for text, label in rows(range(90))]
+    untrained(folder / "run", write(folder / "own.csv", own, ("text", "label", "other")), "attention", **SMALL)
     zoo.evaluate(folder / "run", directory=folder / "run")
     return folder / "run"
 
@@ -91,6 +92,13 @@ def test_the_runs_own_data_elsewhere_is_its_test_split(run, tmp_path):
         zoo.UsageError, match=r"is the data of the run .* include those of the training\. Pass split='test'"
     ):
         zoo.evaluate(run, f"csv:{moved}", "all")
+
+
+def test_the_runs_own_data_read_in_another_way_is_rejected(run):
+    """Its test split would hold training examples, or its class numbers would be others."""
+    file = f"csv:{run.parent / 'own.csv'}"
+    with pytest.raises(zoo.UsageError, match="was trained on, with other labels, columns or splits"):
+        zoo.evaluate(run, file, columns={"text": "text", "label": "other"})
 
 
 def test_arrays_that_cannot_be_loaded_again_have_no_training_split_for_the_baseline(tmp_path):

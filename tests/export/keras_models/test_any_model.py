@@ -11,7 +11,9 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from zoo import storage
 from zoo.errors import UsageError
+from zoo.export.graph import forms, signatures
 from zoo.export.keras_models.network import named_network, plain_name, unique_names
 from zoo.scripts.benchmarks import exports
 from zoo.scripts.benchmarks.keras_models import KINDS, application, list_applications
@@ -53,6 +55,8 @@ def test_the_savedmodel_answers_as_the_model_and_as_its_keras_export(kind, tmp_p
     for want, name in zip(of_keras(model, examples), sorted(got), strict=True):
         np.testing.assert_allclose(got[name], want, rtol=0, atol=allowed * max(1, np.abs(want).max()), err_msg=name)
     assert zoo.export.verify(path, runtimes=()).passed
+    specs = storage.read_json(path / "assets.extra/zoo.json")["signatures"]["predict"]["inputs"]
+    assert all((spec["kind"] == "text") is (spec["dtype"] == "string") for spec in specs.values())
     if kind == "byte_images":
         return  # Keras's export goes on to flip images at random
     model.export(str(tmp_path / "keras"), format="tf_saved_model", verbose=False)
@@ -153,9 +157,9 @@ def test_examples_come_from_files(tmp_path):
     np.savez(tmp_path / "x.npz", town=np.array(["Łódź"]), size=np.ones((1, 2)))
     held = read_examples([str(tmp_path / "x.npz")])
     assert held["town"].tolist() == ["Łódź"] and held["size"].shape == (1, 2)
-    (tmp_path / "rows.csv").write_text("town,size\nBern,2\n,3\n")
+    (tmp_path / "rows.csv").write_text("town,size\nNA,2\n,3\n")
     frame = read_examples([str(tmp_path / "rows.csv")])
-    assert frame["town"].tolist() == ["Bern", ""] and frame["size"].tolist() == [2, 3]
+    assert frame["town"].tolist() == ["NA", ""] and frame["size"].tolist() == [2, 3]
     np.save(tmp_path / "objects.npy", np.array([None, "a"], object))
     for file, said in [("objects.npy", "texts as an array of str"), ("rows.txt", "expected .npy, .npz or .csv")]:
         with pytest.raises(UsageError, match=said):
@@ -219,6 +223,43 @@ class Noisy(L.Layer):
         return x + tf.random.normal(tf.shape(x))
 
 
+class Scaled(keras.Model):
+    """A model with a variable of TensorFlow's own."""
+
+    def __init__(self):
+        super().__init__(name="scaled")
+        self.scale, self.last = tf.Variable(2.0), L.Dense(2)
+
+    def call(self, x):
+        return self.last(x) * self.scale
+
+
+@keras.saving.register_keras_serializable("test_any_model")
+class Looking(L.Layer):
+    """A layer that cannot be made again: its config lacks what its constructor looks up."""
+
+    def __init__(self, table, **options):
+        super().__init__(**options)
+        self.factor = table["factor"]
+
+    def call(self, x):
+        return x * self.factor
+
+    def get_config(self):
+        return {"table": {}}
+
+
+def test_variables_and_layers_that_keras_cannot_rebuild_are_exported(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    model = called(Scaled(), rows)
+    path = zoo.export.save(model, tmp_path / "scaled", examples=rows)
+    np.testing.assert_allclose(answers(path, rows)["output"], model(rows), rtol=0, atol=1e-6)
+    network, _, _ = named_network(keras.Sequential([keras.Input((3,)), Looking({"factor": 3.0})]), rows)
+    with pytest.raises(forms.CannotRebuild, match="factor"):
+        signatures.served_copy(network, forms.as_trained(network, ()))
+    assert forms.forms_for(network, True)[-1] is forms.AS_TRAINED
+
+
 class Fixed(keras.Model):
     """A model whose outputs do not have one row per example."""
 
@@ -273,6 +314,7 @@ WRONG = {
         {"class_names": ["a", "b", "c"]},
         "class_names has 3 labels; the model has output for 2 classes",
     ),
+    "one label": (lambda: dense(units=1), X, {"class_names": ["price"]}, "class_names has 1 labels; the model has no"),
     "labels twice": (dense, X, {"class_names": ["a", "a"]}, "'a' twice"),
     "labels of no output": (dense, X, {"class_names": {"kind": ["a", "b"]}}, "expected one of the outputs output"),
     "refused examples": (

@@ -311,6 +311,7 @@ def _facts(
         "task": interface.task,
         "classes": interface.definition.classes,
         "class_names": list(interface.class_names),
+        "types": "plain" if getattr(interface.preprocessor, "row_numbers", True) else "as in Keras",
         "data": dict(interface.data),
         "data_sha256": interface.fingerprint.sha256,
         "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},

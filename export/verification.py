@@ -22,10 +22,12 @@ from zoo.export.verdict import Check, Verification
 
 __all__ = ["Check", "Verification", "check", "verify"]
 
-_EDGE_TYPES = (
-    *("float32", "int32", "int64", "string"),
+_EDGE_TYPES = ("float32", "int32", "int64", "string")
+_TYPES_OF_KERAS = (
+    *_EDGE_TYPES,
     *("bool", "float64", "int8", "int16", "uint8", "uint16", "float16", "bfloat16"),
 )
+"""Types of a Keras model that is served as it is, which zoo.json says."""
 
 
 def verify(
@@ -97,7 +99,7 @@ def check(
         return Verification(directory, (*checks, *(Check(name, False, detail=detail) for name in lost)), versions)
     try:
         graph = operations.read(directory)
-        contract, ops = _check_contract(graph), operations.check(graph)
+        contract, ops = _check_contract(graph, _types(directory)), operations.check(graph)
     except Exception as error:  # noqa: BLE001, damaged bytes may raise any exception
         checks.append(Check("saved_model.pb", False, detail=one_line(error)))
         return Verification(directory, tuple(checks), versions)
@@ -201,13 +203,24 @@ def _replay(directory: Path, python: str | Path | None, sample: dict[str, str]) 
     return comparison.run_script(script, [str(directory.absolute()), json.dumps(sample)], "REPLAY ", python)
 
 
-def _check_contract(graph: Any) -> Check:
+def _types(directory: Path) -> Sequence[str]:
+    """Returns the types that the inputs and outputs of an artifact may have."""
+    try:
+        facts = storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
+        return _TYPES_OF_KERAS if facts.get("types") == "as in Keras" else _EDGE_TYPES
+    except (OSError, ValueError, AttributeError):  # the replay reports it
+        return _EDGE_TYPES
+
+
+def _check_contract(graph: Any, types: Sequence[str]) -> Check:
     """Checks the types and the batch dimension of every signature."""
-    wrong = _contract(graph, ("serving_default", "predict"))
+    wrong = _contract(graph, ("serving_default", "predict"), types)
     return Check("signature contract", not wrong, detail="; ".join(wrong[:3]) or "named, dynamic batch, plain types")
 
 
-def _contract(graph: Any, needed: Sequence[str] = ("serving_default",)) -> list[str]:
+def _contract(
+    graph: Any, needed: Sequence[str] = ("serving_default",), types: Sequence[str] = _EDGE_TYPES
+) -> list[str]:
     """Returns one message for every violation of the signature contract."""
     wrong = []
     for name, signature in graph.signature_def.items():
@@ -216,8 +229,8 @@ def _contract(graph: Any, needed: Sequence[str] = ("serving_default",)) -> list[
         for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
             for key, info in tensors.items():
                 dtype = operations.type_name(info)
-                if dtype not in _EDGE_TYPES:
-                    wrong.append(f"{kind} {key} of {name} is {dtype}, expected one of {', '.join(_EDGE_TYPES)}")
+                if dtype not in types:
+                    wrong.append(f"{kind} {key} of {name} is {dtype}, expected one of {', '.join(types)}")
                 if not info.tensor_shape.unknown_rank and (
                     not info.tensor_shape.dim or info.tensor_shape.dim[0].size != -1
                 ):

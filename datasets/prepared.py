@@ -202,15 +202,14 @@ class Prepared:
         return inputs
 
     def target_counts(self, split: str) -> np.ndarray | None:
-        """Returns the number of examples of each class in a split, int64 (num_classes,); None for tasks without classes, and
-        without that split."""
+        """Returns the number of examples of each class in a split, int64 (num_classes,); None for tasks without classes."""
         key = self.task.classes
-        if key is None or split not in self.data.splits:
+        if key is None:
             return None
         targets = np.concatenate(
             [e.ravel() for e in self._splits.split(split).dataset().map(lambda e: e[key]).as_numpy_iterator()]
         )
-        return np.bincount(targets, minlength=len(self.data.class_names))
+        return np.bincount(targets[targets >= 0], minlength=len(self.data.class_names))
 
     @property
     def class_names(self) -> tuple[str, ...]:

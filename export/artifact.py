@@ -259,11 +259,11 @@ def _write(
     model: keras.Model,
     interface: Interface,
     golden: Mapping[str, np.ndarray],
-    origin: str,
     report: Mapping[str, Any],
     figures: Mapping[str, str | Path],
     form: Form = SERVED,
     content: Content | None = None,
+    origin: str = "real test examples",
 ) -> None:
     content = content or form.content(model, interface)
     assets = directory / "sources"  # tf.saved_model.save copies from here into assets/

@@ -113,7 +113,7 @@ def test_padding_has_no_effect_and_both_features_equal_numpy(small):
 
 def test_exported_models_return_both_features(small):
     model, _ = small
-    found = signatures.heads(model, types.SimpleNamespace(build={"name": "bert"}))
+    found = signatures.heads(model, types.SimpleNamespace(spec=zoo.get_spec("bert")))
     ones = {name: tf.ones((2, 5), tf.int32) for name in ("token_ids", "token_type_ids", "padding_mask")}
     assert {k: v.shape for k, v in found["features"](ones, {}).items()} == {"pooled": (2, 8), "mean_pooled": (2, 8)}
     assert {k: v.shape for k, v in found["predict"](ones, {}).items()} == {"probabilities": (2, 3)}

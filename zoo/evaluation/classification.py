@@ -366,7 +366,9 @@ def evaluate_classes(model: keras.Model, data: Prepared, split: str, batch_size:
         last = weight.shape[1] - 1 - np.argmax(weight[:, ::-1] > 0, axis=1)
         rows = np.arange(len(last))
         labels, probabilities, weight = labels[rows, last], probabilities[rows, last], None
-    counts, names = data.target_counts("train"), data.data.class_names
+    # Other data for a run whose own cannot be loaded has no training split.
+    counts = data.target_counts("train") if "train" in data.data.splits else None
+    names = data.data.class_names
     report = classification_report(labels, probabilities, names, weights=weight, train_class_counts=counts)
     return {**report, **steps}
 

@@ -164,7 +164,9 @@ def _pairs(tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> It
 def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
     targets, predictions, weights = predict_split(model, data, split, batch_size)
     probabilities, weight = predictions["probabilities"], weights["tags"]
-    counts, names = data.target_counts("train"), data.data.class_names
+    # Other data for a run whose own cannot be loaded has no training split.
+    counts = data.target_counts("train") if "train" in data.data.splits else None
+    names = data.data.class_names
     report = classification.classification_report(
         targets["tags"], probabilities, names, weights=weight, train_class_counts=counts
     )

@@ -181,6 +181,7 @@ def test_other_objects_and_options_are_rejected():
         zoo.run("mlp", (IMAGES, LABELS))
 
 
+@pytest.mark.slow
 def test_a_run_from_arrays_equals_the_run_from_files(tmp_path):
     splits = {"train": slice(40), "validation": slice(40, 50), "test": slice(50, 60)}
     rows = []

@@ -69,6 +69,7 @@ def test_a_file_without_splits_is_evaluated_as_a_whole_with_the_runs_vocabulary(
     assert len([*run.glob("plots/*week.csv.png")]) == 2 and (run / "plots" / "confusion_matrix.png").is_file()
 
 
+@pytest.mark.slow
 def test_arrays_and_frames_give_the_same_report(run, tmp_path):
     lines = rows(range(300, 309))
     texts, labels = (list(column) for column in zip(*lines, strict=True))

@@ -68,6 +68,7 @@ def test_a_custom_form_is_exported_and_verified(digits, rounded):
 STRICT = forms.Form("strict", forms.ROUNDING, "", write=to_bfloat16)
 
 
+@pytest.mark.slow
 def test_a_form_that_exceeds_its_tolerance_is_not_published(digits, tmp_path):
     with pytest.raises(
         UsageError, match=r"not published, because its verification failed: .*probabilities, batch 64: large"

@@ -429,7 +429,9 @@ def test_no_c_program_is_written_for_unsupported_types(versions, tmp_path):
         "image": {"dtype": "complex64", "shape": [None, 8, 8], "kind": "number"}
     }
     storage.write_json(file, facts)
-    with pytest.raises(UsageError, match="Input image of serving_default is complex64; expected one of float32, float64"):
+    with pytest.raises(
+        UsageError, match="Input image of serving_default is complex64; expected one of float32, float64"
+    ):
         request_examples.c_program(copy)
 
 

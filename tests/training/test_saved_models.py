@@ -7,6 +7,7 @@ import json
 
 import keras
 import numpy as np
+import pytest
 
 import zoo
 from user_models import X, Y, small
@@ -32,6 +33,7 @@ def loaded(run_python, imports, *files):
     return json.loads(run_python(_LOAD.replace("IMPORTS", imports), *files, kind="tensorflow").stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_files_of_a_plain_model_load_without_this_package(tmp_path, run_python):
     model = small(optimizer=keras.optimizers.Adam(0.1), metrics=["accuracy"])
     config = zoo.TrainConfig(epochs=1, batch_size=5)

@@ -78,6 +78,7 @@ def test_a_new_run_begins_with_the_same_bits_and_a_new_optimizer(pictures, tmp_p
     assert recorded["model"]["hidden_units"] == [5, 4] and recorded["config"]["optimizer"] == "sgd"
 
 
+@pytest.mark.slow
 def test_frozen_layers_keep_the_other_runs_bits_and_a_run_resumes_without_it(pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "a")
     config = dataclasses.replace(CONFIG, freeze=["hidden_1"], learning_rate=0.1)

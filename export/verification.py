@@ -212,7 +212,7 @@ def _types(directory: Path) -> Sequence[str]:
         return _EDGE_TYPES
 
 
-def _check_contract(graph: Any, types: Sequence[str]) -> Check:
+def _check_contract(graph: Any, types: Sequence[str] = _EDGE_TYPES) -> Check:
     """Checks the types and the batch dimension of every signature."""
     wrong = _contract(graph, ("serving_default", "predict"), types)
     return Check("signature contract", not wrong, detail="; ".join(wrong[:3]) or "named, dynamic batch, plain types")

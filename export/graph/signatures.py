@@ -72,12 +72,7 @@ def served_model(
         return module.labels.lookup(numbers)
 
     row_numbers = getattr(preprocessor, "row_numbers", True)
-    longest = [shape[0] for shape in preprocessor.input_shapes.values() if shape and shape[0] is not None]
-    most_steps = max(MOST_STEPS, *longest) if longest else MOST_STEPS
-
-    def checking(function: Callable[[Tensors], Tensors]) -> Callable[..., Tensors]:
-        return lambda **inputs: function(checked(inputs, row_numbers, most_steps))
-
+    checking = _checking(preprocessor, row_numbers)
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
     # Traced once for all signatures: decoding images takes more ops than many models have.
     serve = tf.function(preprocessor.serve, autograph=False)
@@ -101,11 +96,22 @@ def served_model(
         with way.prepared(several, module.packed_weights), without_cudnn(network):
             traced[name] = tf.function(function, autograph=False).get_concrete_function(**specs)
         way.check_ops(traced[name], name)
-    # Variables of TensorFlow that a layer of the user holds, which Keras does not know.
+    module.other_variables = _other_variables(module, traced)
+    return module, traced
+
+
+def _checking(preprocessor: Any, row_numbers: bool) -> Callable[[Callable[[Tensors], Tensors]], Callable[..., Tensors]]:
+    """Returns a function that makes a signature's function check its inputs first."""
+    longest = [shape[0] for shape in preprocessor.input_shapes.values() if shape and shape[0] is not None]
+    most_steps = max([MOST_STEPS, *longest])
+    return lambda function: lambda **inputs: function(checked(inputs, row_numbers, most_steps))
+
+
+def _other_variables(module: tf.Module, traced: Mapping[str, Any]) -> list[tf.Variable]:
+    """Returns the variables of TensorFlow that a layer of the user holds, and that Keras does not know."""
     known = {id(variable) for variable in module.variables}
     read = {id(v): v for function in traced.values() for v in function.graph.variables}
-    module.other_variables = [variable for key, variable in read.items() if key not in known]
-    return module, traced
+    return [variable for key, variable in read.items() if key not in known]
 
 
 _SLICE_BYTES = 1 << 26

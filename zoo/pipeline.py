@@ -79,6 +79,7 @@ def run(
     overwrite: bool = False,
     verbose: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    baselines: str | Sequence[str] = "all",
     **devices: Any,
 ) -> RunResult:
     """Trains, evaluates, exports and verifies. The same call resumes a run that was killed.
@@ -100,6 +101,7 @@ def run(
         overwrite: whether to delete an earlier run in the directory.
         verbose: 1 for progress bar and reports, 2 for a line per epoch, 0 for no output.
         callbacks: Keras callbacks for training.
+        baselines: simple methods that the report compares the model with: "all" that apply, "none", or names.
         **devices: further arguments of `zoo.strategy`: cluster, task_index, cluster_timeout, gpu_memory_limit.
 
     Raises:
@@ -123,6 +125,7 @@ def run(
         start_from=start_from,
         export=export,
         overwrite=overwrite,
+        baselines=baselines,
         devices=devices,
     )
 
@@ -142,7 +145,7 @@ def run(
         return RunResult(directory, trained.history, {}, None, None, "", trained.model, prepared)
     network = trained.model
     with in_use(directory):
-        report = evaluation.evaluate_run(network, prepared, directory, verbose)
+        report = evaluation.evaluate_run(network, prepared, directory, verbose, baselines)
         saved = verification = None
         if export:
             saved, verification = _export(network, Interface.load(directory / "interface"), directory, report, verbose)
@@ -162,6 +165,7 @@ def begin(
     start_from: StartFrom | None,
     export: bool,
     overwrite: bool,
+    baselines: str | Sequence[str],
     devices: Mapping[str, Any],
 ) -> tuple[Preparation, Path]:
     """Checks the arguments of `run` and prepares it; returns the preparation and the folder. It writes nothing.
@@ -178,7 +182,10 @@ def begin(
     directory = Path(run_directory) if run_directory else default_directory(model, data)
     environment.check(directory)
 
+    from zoo.evaluation.baselines import chosen_baselines
     from zoo.export import publishing
+
+    chosen_baselines(baselines)
 
     if export:
         publishing.check_folder(directory / "saved_model")

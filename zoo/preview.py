@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,7 @@ def preview(
     start_from: StartFrom | None = None,
     export: bool = True,
     overwrite: bool = False,
+    baselines: str | Sequence[str] = "all",
     **devices: Any,
 ) -> Preview:
     """Returns what `zoo.run` would do with the same arguments. It trains nothing and writes no file of a run.
@@ -90,6 +91,7 @@ def preview(
         start_from: folder of a finished run.
         export: whether the run would write a SavedModel.
         overwrite: whether the run would delete an earlier one.
+        baselines: the baselines of the report.
         **devices: further arguments of `zoo.strategy`.
 
     Raises:
@@ -114,6 +116,7 @@ def preview(
         start_from=start_from,
         export=export,
         overwrite=overwrite,
+        baselines=baselines,
         devices=devices,
     )
     prepared: Any = ready.prepared

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from zoo.datasets.preprocessing.base import object_array, register_preprocessor
 from zoo.datasets.preprocessing.image_files import MAX_PIXELS, decode_examined, examined
+from zoo.datasets.preprocessing.targets import Targets
 from zoo.errors import UsageError
 from zoo.tasks import Request
 
@@ -49,6 +50,7 @@ class ImagePreprocessor:
         channels: 1 or 3.
         rows_as_steps: whether a sequence model reads the image row by row.
         every_step: whether that model has an output after every row.
+        targets: makes the model's targets.
 
     Example:
         >>> ImagePreprocessor(28, 28, 1)(np.zeros((2, 8, 8, 3), np.uint8)).shape
@@ -62,6 +64,10 @@ class ImagePreprocessor:
     channels: int
     rows_as_steps: bool = False
     every_step: bool = False
+    targets: Targets = dataclasses.field(default_factory=Targets)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", Targets.restored(self.targets))
 
     @classmethod
     def for_model(
@@ -91,12 +97,13 @@ class ImagePreprocessor:
                 f"input_shape is {shape!r}; expected [height, width, channels] with 1 or 3 channels. "
                 "Pass input_shape=[28, 28, 1], say, or leave it out."
             )
+        targets = Targets.fit(data)
         if needs.get("rows_as_steps"):
             height, width, channels = shape
             every_step = bool(arguments.get("return_sequences"))
-            made = cls(height, width, channels, rows_as_steps=True, every_step=every_step)
-            return made, {"input_shape": made.shape}
-        return cls(*shape), {"input_shape": tuple(shape)}
+            made = cls(height, width, channels, rows_as_steps=True, every_step=every_step, targets=targets)
+            return made, {"input_shape": made.shape, **targets.arguments}
+        return cls(*shape, targets=targets), {"input_shape": tuple(shape), **targets.arguments}
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -161,11 +168,11 @@ class ImagePreprocessor:
         return tf.reshape(images * np.float32(1 / 255), [-1, *self.shape])
 
     def encode(self, examples: Tensors) -> Batch:
-        """Turns `image` and `label` into the input and the target. With `every_step`, the label is repeated for each row."""
-        inputs, labels = {"image": self(examples["image"])}, examples["label"]
+        """Turns `image` and the target into those of the model. With `every_step`, the label is repeated for each row."""
+        inputs, targets = {"image": self(examples["image"])}, self.targets.encode(examples)
         if not self.every_step:
-            return inputs, {"label": labels}, {}
-        labels = tf.repeat(labels[:, tf.newaxis], self.height, axis=1)
+            return inputs, targets, {}
+        labels = tf.repeat(targets["label"][:, tf.newaxis], self.height, axis=1)
         return inputs, {"label": labels}, {"label": tf.ones_like(labels, tf.float32)}
 
     def _with_channels(self, images: tf.Tensor) -> tf.Tensor:
@@ -239,7 +246,8 @@ class ImagePreprocessor:
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return dataclasses.asdict(self)
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "targets"}
+        return {**own, **self.targets.described()}
 
 
 def _not_inflated(contents: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

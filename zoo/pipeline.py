@@ -149,7 +149,8 @@ def run(
         saved = verification = None
         if export:
             saved, verification = _export(network, Interface.load(directory / "interface"), directory, report, verbose)
-    request = prepared.preprocessor.requests[prepared.task.signatures["serving_default"].requests[0]]
+    known = prepared.preprocessor.requests
+    request = known[prepared.task.signatures["serving_default"].takes(known)[0]]
     return RunResult(directory, trained.history, report, saved, verification, request.typed, network, prepared)
 
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from zoo.datasets.data import Data
-from zoo.datasets.sources import csv_cells
+from zoo.datasets.sources import table_rows
 from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.in_memory import Rows, best_lag, check_images, features_of, positive, texts, window_splits
 from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
 from zoo.datasets.sources.splitting import digest, divide_users_by_time, duplicates, sentence_groups
 from zoo.errors import UsageError, did_you_mean
+from zoo.tables import cells as csv_cells
 
 _MOST_GAPS = 0.2
 """Largest share of steps that can be gaps. With more, times are uneven, such as the 1st and 10th of every month."""
@@ -36,6 +37,7 @@ class Layout:
         optional: keys that may have one, besides `split`.
         rows: makes examples from a table; None for a series to forecast, whose examples are windows.
         repeats: whether equal examples are normal, such as a user's ratings of one item, and are not counted.
+        options: further options of the source that it takes.
     """
 
     task: str
@@ -43,6 +45,7 @@ class Layout:
     optional: tuple[str, ...] = ()
     rows: Callable[[Table], Rows] | None = None
     repeats: bool = False
+    options: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -133,6 +136,25 @@ def _classified_images(table: Table) -> Rows:
         class_names=classes,
         about={"image_shape": images.shape},
         images="image",
+    )
+
+
+def _classified_rows(table: Table) -> Rows:
+    table.require("label")
+    labels = table.labels("label")
+    classes = _labels(table, labels)
+    used = [name for names in (table.columns.get(key, []) for key in ("label", "split")) for name in names]
+    columns, about = table_rows.features(table, used)
+    return table_rows.tabular(
+        table,
+        "tabular_classification",
+        "label",
+        numbered(labels, classes),
+        columns,
+        about,
+        strata=labels,
+        given=_splits(table),
+        class_names=classes,
     )
 
 
@@ -313,6 +335,7 @@ LAYOUTS = {
         Layout("forecasting", ("forecast",), ("series", "time")),
         Layout("series_classification", ("sequence", "series", "label"), ("time",), rows=_classified_series),
         Layout("tagging", ("sentence", "tokens", "tags"), rows=_tagged),
+        Layout("tabular_classification", ("label",), ("features",), rows=_classified_rows, options=table_rows.OPTIONS),
     ]
 }
 """The layouts by task."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zoo.datasets.sources import csv_cells
+from zoo.tables import cells as csv_cells
 from zoo.errors import UsageError
 
 

@@ -124,6 +124,8 @@ class Signature:
         answers: description of each output by name, for README and the model card.
         head: the function that runs the model: its forward pass, `predict`, or a named function of its spec, such as `beam`.
         optional: names of further raw inputs, used if the preprocessor has them.
+        all_but: takes all raw inputs of the preprocessor but these, such as one for each column of a table; None for those
+            of `requests` and `optional`.
         shown: how the outputs are printed.
     """
 
@@ -132,10 +134,13 @@ class Signature:
     answers: Mapping[str, str]
     head: str = "predict"
     optional: tuple[str, ...] = ()
+    all_but: tuple[str, ...] | None = None
     shown: Shown = Shown()
 
     def takes(self, known: Collection[str]) -> tuple[str, ...]:
         """Returns the names of its raw inputs, given the inputs that the preprocessor has."""
+        if self.all_but is not None:
+            return tuple(name for name in known if name not in self.all_but)
         return (*self.requests, *(name for name in self.optional if name in known))
 
 

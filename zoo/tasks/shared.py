@@ -181,12 +181,15 @@ def _classification_answer(served: Served) -> dict[str, tf.Tensor]:
     return {"class_name": best_labels(served, probabilities), "probabilities": probabilities, **answer, **aside}
 
 
-def class_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str, Signature]:
+def class_signatures(
+    *requests: str, optional: tuple[str, ...] = (), all_but: tuple[str, ...] | None = None
+) -> dict[str, Signature]:
     """Returns the signatures of classifiers: the best label with all probabilities, and the best few labels.
 
     Args:
         *requests: the names of the raw inputs.
         optional: names of further inputs, used if the preprocessor has them.
+        all_but: see `Signature`.
     """
     return {
         "serving_default": Signature(
@@ -194,9 +197,15 @@ def class_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str
             _classification_answer,
             _CLASS_ANSWERS,
             optional=optional,
+            all_but=all_but,
             shown=Shown("labels", ("probabilities",)),
         ),
         "top_k": Signature(
-            requests, _top_answer, _TOP_ANSWERS, optional=optional, shown=Shown("rows", ("class_name", "probability"))
+            requests,
+            _top_answer,
+            _TOP_ANSWERS,
+            optional=optional,
+            all_but=all_but,
+            shown=Shown("rows", ("class_name", "probability")),
         ),
     }

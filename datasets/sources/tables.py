@@ -28,6 +28,7 @@ def read_csv(
     season: int | None = None,
     skip_broken: bool = False,
     header: bool = True,
+    log_values: bool = False,
     validation: str | None = None,
     test: str | None = None,
     titles: str | None = None,
@@ -46,6 +47,7 @@ def read_csv(
             Null takes the number whose naive forecast has the smallest error in the training split.
         skip_broken: Leave out image files that cannot be read, and print their names.
         header: Whether the first line names the columns. Without names, pass numbers from 0 as columns.
+        log_values: Whether a regression learns the logarithms log(1 + value).
         validation: Another CSV file with the same columns, from the folder of the first, which is the validation split.
         test: Another CSV file with the same columns, which is the test split.
         titles: For ratings, another CSV file with the columns item_id (named as in the first file) and title, from the folder
@@ -73,9 +75,20 @@ def read_csv(
         frame = csv_files.with_titles(frame, path.parent / Path(titles).expanduser(), _column_of("item_id", columns))
         columns = {**columns, "title": "title"} if columns else None
     recorded = {**({} if header else {"header": False}), **files, **({"titles": titles} if titles else {})}
+    recorded |= {"log_values": True} if log_values else {}
     steps = {"window": window, "horizon": horizon, "season": season}
     return read_table(
-        frame, path, name, source, memory_limit, columns, steps, skip_broken=skip_broken, files=files, recorded=recorded
+        frame,
+        path,
+        name,
+        source,
+        memory_limit,
+        columns,
+        steps,
+        skip_broken=skip_broken,
+        log_values=log_values,
+        files=files,
+        recorded=recorded,
     )
 
 
@@ -94,6 +107,7 @@ def read_table(
     steps: Mapping[str, int | None],
     *,
     skip_broken: bool = False,
+    log_values: bool = False,
     files: Mapping[str, str] = MappingProxyType({}),
     recorded: Mapping[str, Any] = MappingProxyType({}),
 ) -> Data:
@@ -108,15 +122,21 @@ def read_table(
         columns: the column or columns of every key.
         steps: window, horizon and season, for a series to forecast.
         skip_broken: whether to leave out image files that cannot be read.
+        log_values: whether a regression learns logarithms.
         files: names of further files by split.
         recorded: further arguments that repeat the call.
     """
     layout, chosen = csv_files.match(path, frame, columns, LAYOUTS)
     about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
-    if skip_broken and layout.task != "image_classification":
+    if skip_broken and "image" not in layout.required:
         raise UsageError(f"Data set {name!r} is for {layout.task} and takes no skip_broken. Leave it out.")
+    if log_values:
+        if "value" not in layout.required:
+            raise UsageError(f"Data set {name!r} is for {layout.task} and takes no log_values. Leave it out.")
+        about["log_values"] = True
     season = steps.get("season")
-    table = Table(path, frame, chosen, about, skip_broken, season and positive("season", season, 24))
+    settings = {key: value for key, value in (columns or {}).items() if key in layout.settings}
+    table = Table(path, frame, chosen, about, skip_broken, season and positive("season", season, 24), settings)
     if not layout.forecasts:
         for option in (k for k, v in steps.items() if v is not None):
             raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {option}. Leave it out.")

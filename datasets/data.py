@@ -95,7 +95,8 @@ class Data(RawData):
             decided["num_classes"] = len(self.class_names)
         kind = get_preprocessor(spec.preprocessing.get("preprocessor", task.preprocessor))
         checkpoint = checkpoints.chosen(spec, arguments)
-        from_checkpoint = checkpoint.arguments(self.class_names) if checkpoint else {}
+        several = task.objective.labels is not None
+        from_checkpoint = checkpoint.arguments(self.class_names, several=several) if checkpoint else {}
         if earlier is not None and earlier.preprocessor.kind != kind.kind:
             raise UsageError(
                 f"Model {model!r} takes the inputs of the preprocessor {kind.kind!r}; the earlier run has "

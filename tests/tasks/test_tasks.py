@@ -19,13 +19,15 @@ from zoo.scripts import cli
 AGAIN = [
     ("attention", "series_classification"),
     ("attention", "text_multilabel"),
-    ("attention", "text_regression"),
     ("bert", "text_multilabel"),
     ("bert", "text_regression"),
     ("cnn", "image_classification"),
+    ("cnn", "image_multilabel"),
+    ("cnn", "image_regression"),
     ("bert", "text_classification"),
     ("bert_mlm", "masked_language_modelling"),
     ("embedding_lstm", "text_classification"),
+    ("embedding_lstm", "text_multilabel"),
     ("embedding_lstm", "text_regression"),
     ("lstm", "image_classification"),
     ("lstm", "series_classification"),
@@ -33,6 +35,7 @@ AGAIN = [
     ("seq2seq_transformer", "translation"),
     ("transformer", "text_classification"),
     ("transformer", "text_multilabel"),
+    ("transformer", "text_regression"),
 ]
 PAIRS = [(name, task) for name in zoo.list_models(variants=False) for task in zoo.get_spec(name).tasks]
 

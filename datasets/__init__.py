@@ -70,6 +70,7 @@ def load(
     header: bool | None = None,
     skip_broken: bool | None = None,
     titles: str | None = None,
+    log_values: bool | None = None,
     validation: Any = None,
     test: Any = None,
     folds: int | None = None,
@@ -82,7 +83,8 @@ def load(
 
     Embedded data sets need no network. They are for tests and first tries, never evidence for a result: `digits`
     (images), `commands` (texts), `digit_rows` (series), `seasons` (a series to forecast), `tagged_commands` (tokens with
-    tags), `number_words` (translation), `tastes` (ratings) and `command_lines` (texts without labels).
+    tags), `number_words` (translation), `tastes` (ratings), `command_lines` (texts without labels), `digit_shapes` and
+    `wishes` (images and texts with several labels), `digit_ink` and `baskets` (images and texts with values).
 
     Your own files: `csv:PATH` (any task, see `zoo.datasets.sources.csv_files`), `images:FOLDER` with
     FOLDER/class/*.png, `text:FOLDER` with FOLDER/class/*.txt, `lines:PATH` with one text per line. Data without splits is
@@ -110,6 +112,7 @@ def load(
         header: Whether the first line of a CSV file names the columns. False needs numbers from 0 as columns.
         skip_broken: Whether to leave out image files that cannot be read, and to print their names.
         titles: For ratings in a CSV file: another CSV file in its folder, with the columns item_id and title.
+        log_values: Whether a regression learns log(1 + value), for values such as prices, whose errors are relative.
         validation: The validation split: another CSV file with the same columns, in the folder of the first; or inputs
             and targets, for arrays.
         test: The test split, in the same form.
@@ -142,7 +145,7 @@ def load(
         memory_limit=memory_limit,
         options={
             **{"columns": columns, "window": window, "horizon": horizon, "season": season},
-            **{"header": header, "skip_broken": skip_broken, "titles": titles, **options},
+            **{"header": header, "skip_broken": skip_broken, "titles": titles, "log_values": log_values, **options},
         },
         folds=folds,
         fold=fold,

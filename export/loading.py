@@ -97,20 +97,30 @@ class LoadedModel:
                 f"{signature} rejected the request: {one_line(error, 200).rstrip('.')}. Pass valid values for {names}."
             ) from error
 
-    def rows(self, path: str | Path, signature: str = "serving_default") -> list[dict[str, Any]] | None:
-        """Returns the rows of a CSV file as items for `predict`, for a signature with one input per column; else None.
+    def rows(self, path: str | Path, signature: str = "serving_default") -> tuple[list[dict[str, Any]], list[str]]:
+        """Returns the rows of a CSV file as items for `predict`, and the names of columns that the model does not use.
 
         Raises:
-            UsageError: the file cannot be read or lacks a column.
+            UsageError: the signature has no input per column, or the file cannot be read or lacks a column.
 
         Example:
             >>> model = zoo.load("runs/income")
-            >>> model.predict(model.rows("people.csv"))[0]["class_name"]
+            >>> rows, unused = model.rows("people.csv")
+            >>> model.predict(rows)[0]["class_name"]
             '>50K'
         """
+        if (read := self._row_reader(signature)) is None:
+            names = ", ".join(self.inputs(signature))
+            raise UsageError(f"{signature} takes {names}, not the columns of a table. Pass its inputs to predict.")
+        return read(Path(path), self._facts.get(signature, {}).get("inputs", {}))
+
+    def has_rows(self, signature: str = "serving_default") -> bool:
+        """Returns whether a signature has one input per column of a table, see `rows`."""
+        return self._row_reader(signature) is not None
+
+    def _row_reader(self, signature: str) -> Any:
         readers = {REQUEST_KINDS.get(kind).read_rows for kind in self.kinds(signature).values()}
-        read = readers.pop() if len(readers) == 1 else None
-        return None if read is None else read(Path(path), self._facts.get(signature, {}).get("inputs", {}))
+        return readers.pop() if len(readers) == 1 else None
 
     def predict(self, items: Sequence[Any], signature: str = "serving_default") -> list[dict[str, Any]]:
         """Predicts for a list of items.

@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from zoo import lookup
 from zoo.datasets.preprocessing import moments
-from zoo.errors import UsageError
 from zoo.tasks import Request
 
 Tensors = Mapping[str, tf.Tensor]
@@ -447,8 +446,8 @@ class Categories(Columns):
     def limits(self) -> tuple[str, ...]:
         """How unknown values are treated."""
         return (
-            f"Of the columns {', '.join(self.names)}, the values in `assets/{_FILE}` are known, byte by byte. Others count as "
-            "unknown, which the model treats as no information.",
+            f"Of the columns {', '.join(self.names)}, the values in `assets/{_FILE}` are known, byte by byte. Others count "
+            "as unknown, which the model treats as no information.",
         )
 
 

@@ -124,7 +124,7 @@ def days_since_1970(years: tf.Tensor, months: tf.Tensor, days: tf.Tensor) -> tf.
     day when rounded down.
 
     Example:
-        >>> float(days_since_1970(tf.constant(1970.0, tf.float64), tf.constant(1.0, tf.float64), tf.constant(2.0, tf.float64)))
+        >>> float(days_since_1970(*tf.constant([1970.0, 1.0, 2.0], tf.float64)))
         1.0
     """
     early = months <= 2

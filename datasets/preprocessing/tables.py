@@ -94,7 +94,6 @@ class TablePreprocessor:
             "category_sizes": preprocessor.category_sizes,
             "bin_edges": preprocessor.bin_edges(rows),
             **preprocessor.targets.arguments,
-            **({"classifier_activation": "linear"} if preprocessor.targets.value_names else {}),
         }
         return preprocessor, fixed
 
@@ -154,7 +153,7 @@ class TablePreprocessor:
     def described_inputs(self) -> dict[str, str]:
         """How numbers and categories are made."""
         texts = {
-            "numbers": "scaled numbers, parts of dates and marks of missing values; `serving_default` makes them from columns",
+            "numbers": "scaled numbers, parts of dates, marks of missing values; `serving_default` makes them from columns",
             "categories": "numbers of categories, 0 is unknown",
         }
         return {name: texts[name] for name in self.input_shapes}
@@ -164,8 +163,8 @@ class TablePreprocessor:
         """The columns, and what is rejected."""
         rest = [sentence for group in self.groups for sentence in group.limits]
         return (
-            f"A row has the columns {', '.join(self.order)}, in any order. Missing values are allowed in all of them: NaN for a "
-            "number, an empty text for others.",
+            f"A row has the columns {', '.join(self.order)}, in any order. Missing values are allowed in all of them: NaN "
+            "for a number, an empty text for others.",
             "A batch is rejected if a number is infinite, or a text is neither yes nor no, or no date of the data's form.",
             *rest,
         )
@@ -278,8 +277,8 @@ class TablePreprocessor:
 
 
 def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
-    """Returns the edges of bins with about equal counts, ascending float32. A value that would fill more than a bin, such as the
-    many zeros of a rare gain, does not take bins from the others.
+    """Returns the edges of bins with about equal counts, ascending float32. A value that would fill more than a bin,
+    such as the many zeros of a rare gain, does not take bins from the others.
 
     Example:
         >>> quantile_edges(np.float32([0] * 90 + [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), 4).tolist()

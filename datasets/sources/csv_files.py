@@ -4,6 +4,8 @@
 |---|---|---|
 | text classification | text, label | text_pair |
 | image classification | image (paths, from the file's folder), label | |
+| several labels at once | text or image, labels (columns of yes or no, or one with a separator) | text_pair, separator |
+| regression | text or image, value (one or several) | text_pair |
 | translation | text, translation | |
 | recommendation | user_id, item_id, rating | time, title |
 | forecasting | forecast | series (one or several), time |
@@ -51,7 +53,8 @@ class Table:
         about: metadata of the columns, and how many rows were left out.
         skip_broken: whether image files that cannot be read are left out.
         season: rows after which a series to forecast repeats itself, None to estimate them.
-        options: further options, of the layouts that take them.
+        settings: what the keys hold that have no column, such as `separator`.
+        options: options of the source that the layout takes.
     """
 
     path: Path
@@ -60,6 +63,7 @@ class Table:
     about: dict[str, Any]
     skip_broken: bool = False
     season: int | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __contains__(self, key: str) -> bool:
@@ -200,11 +204,15 @@ def match(
                 f"{path} has columns for {' and '.join(rivals)}. Pass columns with the keys of one of them: "
                 f"{', '.join(layout.required)}, say."
             )
-        return layout, {key: [key] for key in layout.keys if key in header}
+        return layout, {key: [key] for key in layout.keys if key in header and key not in layout.settings}
     if not isinstance(columns, Mapping) or not columns:
         raise UsageError(
             f"columns is {columns!r}; expected a dict of keys and columns. Pass columns={{'text': {header[0]!r}}}, say."
         )
+    if "values" in columns:  # the plural of value
+        if "value" in columns:
+            raise UsageError("columns has the keys value and values, which are the same. Pass one of them.")
+        columns = {"value" if key == "values" else key: value for key, value in columns.items()}
     for key in columns:
         if key not in keys:
             raise UsageError(f"columns has the key {key!r}. {did_you_mean(str(key), keys)}")
@@ -217,9 +225,10 @@ def match(
             f"columns has the keys {', '.join(sorted(columns))}; {nearest.task} needs {', '.join(nearest.required)}, and "
             f"may have {', '.join(sorted(set(nearest.keys) - set(nearest.required)))}. Pass these."
         )
-    chosen = {key: _named(path, header, value) for key, value in columns.items()}
+    layout = fitting[0]
+    chosen = {key: _named(path, header, value) for key, value in columns.items() if key not in layout.settings}
     for key, names in chosen.items():
-        if len(names) != 1 and (key not in ("series", "features") or not names):
+        if len(names) != 1 and (key not in layout.several or not names):
             raise UsageError(
                 f"columns has {names} for {key}; expected one column, since the model takes one {key}. Pass one of them, or "
                 "join them into one column, and send requests that are joined in the same way."
@@ -229,7 +238,7 @@ def match(
                 raise UsageError(f"{path} has no column {column!r}. {did_you_mean(str(column), header)}")
     if "split" in header:
         chosen.setdefault("split", ["split"])
-    return fitting[0], chosen
+    return layout, chosen
 
 
 def _named(path: Path, header: list[str], value: Columns) -> list[str]:

@@ -51,8 +51,9 @@ class Column:
     why: str = ""
 
 
-def read(path: Path, column: pd.Series, kind: str | None) -> Column:
-    """Returns a column, of the kind that is given or, if None, that its cells have without doubt.
+def read(path: Path, column: pd.Series, kind: str | None, *, keep: bool = False) -> Column:
+    """Returns a column, of the kind that is given or, if None, that its cells have without doubt. With `keep`, a column that
+    would be left out is one of numbers or categories.
 
     Raises:
         UsageError: a cell does not fit the kind, or dates have two forms; the message gives the row.
@@ -64,6 +65,9 @@ def read(path: Path, column: pd.Series, kind: str | None) -> Column:
     found = Column(
         kind or _kind(path, known, different), None, missing=int(missing.sum()), examples=tuple(map(str, different[:3]))
     )
+    if keep and found.kind in LEFT_OUT:
+        whole = bool(len(known)) and bool(_as_numbers(known).notna().all())
+        found = dataclasses.replace(found, kind="number" if whole else "category")
     reader = {"number": _number, "yes_no": _yes_no, "time": _time, "category": _category}.get(found.kind)
     if reader is None:
         return dataclasses.replace(found, why=_WHY[found.kind])
@@ -78,11 +82,9 @@ _WHY = {
 
 
 def _kind(path: Path, known: pd.Series, different: np.ndarray) -> str:
-    import pandas as pd
-
     if len(different) <= 1:
         return "constant"
-    numbers = pd.to_numeric(known, errors="coerce")
+    numbers = _as_numbers(known)
     if numbers.notna().all():
         return "identifier" if _counts_rows(numbers) else "number"
     if set(known.str.lower()) <= {*YES, *NO}:
@@ -94,6 +96,12 @@ def _kind(path: Path, known: pd.Series, different: np.ndarray) -> str:
     if share > _UNIQUE and len(known) >= _FEW:
         return "text" if known.str.len().mean() > _LONG else "identifier"
     return "text" if known.str.len().mean() > _LONG and share > 0.5 else "category"
+
+
+def _as_numbers(known: pd.Series) -> pd.Series:
+    import pandas as pd
+
+    return pd.to_numeric(known, errors="coerce")
 
 
 def _counts_rows(numbers: pd.Series) -> bool:
@@ -114,8 +122,8 @@ def _check_mixed(path: Path, known: pd.Series, numbers: pd.Series) -> None:
         name, cell = known.name, known[row]
         comma = " with a decimal point" if "," in cell else ""
         raise UsageError(
-            f"{path} row {row + 1}: {name} is {cell!r}, and a number{comma} in {share:.1%} of the rows. Correct these cells or "
-            f'leave them empty; or pass --data.kinds \'{{"{name}": "category"}}\'.'
+            f"{path} row {row + 1}: {name} is {cell!r}, and a number{comma} in {share:.1%} of the rows. Correct these cells "
+            f'or leave them empty; or pass --data.kinds \'{{"{name}": "category"}}\'.'
         )
 
 
@@ -151,8 +159,8 @@ def _time(path: Path, column: pd.Series, missing: pd.Series) -> dict[str, Any]:
             i for i, o in enumerate(orders) if o != first and moments.order_of([known.iloc[i], known.iloc[0]]) is None
         )
         raise UsageError(
-            f"{path} row {known.index[wrong] + 1}: {column.name} is {known.iloc[wrong]!r}, which is no date of the same form as "
-            f"{known.iloc[0]!r}. Write all of them as 2024-01-31, say."
+            f"{path} row {known.index[wrong] + 1}: {column.name} is {known.iloc[wrong]!r}, which is no date of the same "
+            f"form as {known.iloc[0]!r}. Write all of them as 2024-01-31, say."
         )
     texts = column.str.strip().where(~missing, "")
     return {"values": moments.seconds(texts.tolist(), order), "order": order}
@@ -164,8 +172,8 @@ def _category(path: Path, column: pd.Series, missing: pd.Series) -> dict[str, An
     if broken.any():
         row = int(held.index[broken][0])
         raise UsageError(
-            f"{path} row {row + 1}: {column.name} is {column[row]!r:.60}; a category cannot have a line break. Remove it, or leave "
-            f"the column out with --data.leave_out '[\"{column.name}\"]'."
+            f"{path} row {row + 1}: {column.name} is {column[row]!r:.60}; a category cannot have a line break. Remove it, or "
+            f"leave the column out with --data.leave_out '[\"{column.name}\"]'."
         )
     values = np.empty(len(held), object)
     values[:] = [cell.encode("utf-8", "replace") for cell in held]

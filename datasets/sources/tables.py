@@ -29,6 +29,7 @@ def read_csv(
     season: int | None = None,
     skip_broken: bool = False,
     header: bool = True,
+    log_values: bool = False,
     validation: str | None = None,
     test: str | None = None,
     titles: str | None = None,
@@ -55,6 +56,7 @@ def read_csv(
             Null takes the number whose naive forecast has the smallest error in the training split.
         skip_broken: Leave out image files that cannot be read, and print their names.
         header: Whether the first line names the columns. Without names, pass numbers from 0 as columns.
+        log_values: Whether a regression learns the logarithms log(1 + value).
         validation: Another CSV file with the same columns, from the folder of the first, which is the validation split.
         test: Another CSV file with the same columns, which is the test split.
         titles: For ratings, another CSV file with the columns item_id (named as in the first file) and title, from the folder
@@ -92,6 +94,7 @@ def read_csv(
         frame = csv_files.with_titles(frame, path.parent / Path(titles).expanduser(), _column_of("item_id", columns))
         columns = {**columns, "title": "title"} if columns else None
     recorded = {**({} if header else {"header": False}), **files, **({"titles": titles} if titles else {})}
+    recorded |= {"log_values": True} if log_values else {}
     steps = {"window": window, "horizon": horizon, "season": season}
     options = {
         **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
@@ -106,6 +109,7 @@ def read_csv(
         columns,
         steps,
         skip_broken=skip_broken,
+        log_values=log_values,
         files=files,
         recorded=recorded,
         options=options,
@@ -127,6 +131,7 @@ def read_table(
     steps: Mapping[str, int | None],
     *,
     skip_broken: bool = False,
+    log_values: bool = False,
     files: Mapping[str, str] = MappingProxyType({}),
     recorded: Mapping[str, Any] = MappingProxyType({}),
     options: Mapping[str, Any] = MappingProxyType({}),
@@ -142,19 +147,27 @@ def read_table(
         columns: the column or columns of every key.
         steps: window, horizon and season, for a series to forecast.
         skip_broken: whether to leave out image files that cannot be read.
+        log_values: whether a regression learns logarithms.
         files: names of further files by split.
         recorded: further arguments that repeat the call.
         options: options that only some layouts take; None for those that are not set.
     """
     layout, chosen = csv_files.match(path, frame, columns, LAYOUTS)
     about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
-    if skip_broken and layout.task != "image_classification":
+    if skip_broken and "image" not in layout.required:
         raise UsageError(f"Data set {name!r} is for {layout.task} and takes no skip_broken. Leave it out.")
+    if log_values:
+        if "value" not in layout.required:
+            raise UsageError(f"Data set {name!r} is for {layout.task} and takes no log_values. Leave it out.")
+        about["log_values"] = True
     season = steps.get("season")
-    table = Table(path, frame, chosen, about, skip_broken, season and positive("season", season, 24), dict(options))
+    settings = {key: value for key, value in (columns or {}).items() if key in layout.settings}
     options = {option: value for option, value in options.items() if value is not None}
     if unused := [option for option in options if option not in layout.options]:
         raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {unused[0]}. Leave it out.")
+    table = Table(
+        path, frame, chosen, about, skip_broken, season and positive("season", season, 24), settings, dict(options)
+    )
     if not layout.forecasts:
         for option in (k for k, v in steps.items() if v is not None):
             raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {option}. Leave it out.")

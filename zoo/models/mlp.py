@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 @register_model(
-    tasks=("image_classification", "tabular_classification"),
+    tasks=(
+        *("image_classification", "image_multilabel", "image_regression"),
+        *("tabular_classification", "tabular_multilabel", "tabular_regression"),
+    ),
     reference="Rumelhart, Hinton and Williams, Learning representations by back-propagating errors, Nature 323, 1986; "
     "numbers of a table as in Gorishniy, Rubachev and Babenko, On embeddings for numerical features in tabular deep "
     "learning, NeurIPS 2022",
@@ -44,7 +47,7 @@ def build_mlp_model(
     hidden_units: Sequence[int] = (64, 64),
     activation: str = "relu",
     dropout: float = 0.0,
-    classifier_activation: Literal["softmax", "linear"] | None = "softmax",
+    classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
     category_sizes: Sequence[int] | None = None,
     bin_edges: Sequence[Sequence[float]] | None = None,
     number_embedding: Literal["bins", "waves"] | None = "bins",
@@ -53,8 +56,8 @@ def build_mlp_model(
 ) -> keras.Model:
     """Fully connected layers over a flattened image, or over the row of a table.
 
-    Use it as a first baseline, for tables, and for small, centred images. Input `image`: float32 (batch, *input_shape), values
-    0 to 1; an image may be flat, as (batch, 784). With `category_sizes`, the inputs are those of a row instead: `numbers`,
+    Use it as a first baseline, for tables, and for small, centred images. Input `image`: float32 (batch, *input_shape),
+    values 0 to 1; an image may be flat, as (batch, 784). With `category_sizes`, the inputs are those of a row instead: `numbers`,
     float32 (batch, numbers), and `categories`, int32 (batch, columns), 0 for an unknown category; each only if there are any.
     Output `probabilities` (or `logits` with `classifier_activation=None`, `values` with "linear"): float32
     (batch, num_classes).

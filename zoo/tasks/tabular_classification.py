@@ -1,16 +1,9 @@
 """Tabular classification: a label for a row of a table."""
 
-import dataclasses
-
 from zoo.scores import Score, right_labels
 from zoo.tasks.contract import Task
 from zoo.tasks.registry import register_task
-from zoo.tasks.shared import accuracy, class_objective, class_signatures, predicted_classes
-
-RECORDS = "examples"
-"""The input of serialized rows."""
-
-_COLUMNS = class_signatures(all_but=(RECORDS,))
+from zoo.tasks.shared import accuracy, class_objective, class_signatures, of_rows, predicted_classes
 
 register_task(
     Task(
@@ -20,10 +13,7 @@ register_task(
         objective=class_objective("label", accuracy),
         prediction=predicted_classes,
         report="classification",
-        signatures={
-            **_COLUMNS,
-            RECORDS: dataclasses.replace(_COLUMNS["serving_default"], requests=(RECORDS,), all_but=None),
-        },
+        signatures=of_rows(class_signatures()),
         score=Score("accuracy", "label", right_labels),
     )
 )

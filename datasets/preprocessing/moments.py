@@ -112,7 +112,9 @@ def _month_length(years: tf.Tensor, months: tf.Tensor) -> tf.Tensor:
     starts = days_since_1970(years, months, tf.ones_like(months))
     last = months >= 12
     return (
-        days_since_1970(tf.where(last, years + 1, years), tf.where(last, 1.0, months + 1), tf.ones_like(months))
+        days_since_1970(
+            tf.where(last, years + 1, years), tf.where(last, tf.ones_like(months), months + 1), tf.ones_like(months)
+        )
         - starts
     )
 

@@ -75,6 +75,17 @@ class Targets:
         """Arguments of a model's builder that the targets determine, in addition to the number of classes."""
         return {"num_classes": len(self.value_names)} if self.value_names else {}
 
+    @property
+    def described_outputs(self) -> dict[str, str]:
+        """What a model's outputs hold, by name, for the model card: how values become those in their own units."""
+        if not self.mean:
+            return {}
+        ways = (
+            f"{n} = {a:.9g} + {s:.9g} x" for n, a, s in zip(self.value_names, self.mean, self.deviation, strict=True)
+        )
+        log = ", which is the logarithm log(1 + value)" if self.log else ""
+        return {"values": f"x in standard deviations of the training split: {', '.join(ways)}{log}"}
+
     def encode(self, examples: Tensors) -> dict[str, tf.Tensor]:
         """Returns the target of a batch of raw examples, by its name."""
         target = examples[self.name]

@@ -92,13 +92,13 @@ class Targets:
         if not self.mean:
             return {self.name: target}
         values = tf.math.log1p(target) if self.log else target
-        return {self.name: (values - np.float32(self.mean)) / np.float32(self.deviation)}
+        return {self.name: (values - _constant(self.mean)) / _constant(self.deviation)}
 
     def unscale(self, values: Any) -> Any:
         """Returns values in their own units, from a model's output: a tensor or an array (batch, values)."""
         if not self.mean:
             return values
-        found = values * np.float32(self.deviation) + np.float32(self.mean)
+        found = values * _constant(self.deviation) + _constant(self.mean)
         if not self.log:
             return found
         return tf.math.expm1(found) if tf.is_tensor(found) else np.expm1(found)
@@ -117,6 +117,10 @@ class Targets:
         """Returns {"targets": config} for the configuration of a preprocessor, or nothing for a class."""
         config = self.config()
         return {"targets": config} if config else {}
+
+
+def _constant(numbers: tuple[float, ...]) -> np.ndarray:
+    return np.array(numbers, np.float32)
 
 
 def _fit_values(data: RawData) -> Targets:

@@ -357,6 +357,8 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
     of_model = name in ("predict", PORTABLE)  # they take tensors of the model, not requests
     texts = signature.described(interface.preprocessor) if signature else {}
     shown = signature.shown if signature else tasks.Shown()
+    if signature and not shown.outputs:
+        shown = dataclasses.replace(shown, outputs=tuple(signature.named(interface.preprocessor)))
 
     def spec(tensor: Any, **more: Any) -> dict[str, Any]:
         return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list(), **{k: v for k, v in more.items() if v}}
@@ -372,6 +374,8 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
         return spec(tensor, kind=kind, description=described.get(key, single) if of_model else "")
 
     inputs, outputs = function.structured_input_signature[1], function.structured_outputs
+    if of_model:
+        texts = getattr(getattr(interface.preprocessor, "targets", None), "described_outputs", {})
     return {
         "inputs": {key: input_spec(key, tensor) for key, tensor in inputs.items()},
         "outputs": {key: spec(tensor, description=texts.get(key)) for key, tensor in outputs.items()},

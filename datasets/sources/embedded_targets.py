@@ -94,7 +94,7 @@ def load_wishes(memory_limit: int) -> Data:
     from zoo.datasets.sources.in_memory import Rows, texts
     from zoo.datasets.sources.labels import rarest
 
-    held = [((), words) for words in _IDLE]
+    held: list[tuple[tuple[str, ...], str]] = [((), words) for words in _IDLE]
     for count in (1, 2):
         for kinds in itertools.permutations(_WISHES, count):
             held += [(kinds, " and ".join(parts)) for parts in itertools.product(*(_WISHES[kind] for kind in kinds))]

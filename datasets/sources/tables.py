@@ -153,7 +153,8 @@ def read_table(
         options: options that only some layouts take; None for those that are not set.
     """
     layout, chosen = csv_files.match(path, frame, columns, LAYOUTS)
-    about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
+    described = {column: csv_files.describe_column(frame[column]) for column in frame.columns}
+    about: dict[str, Any] = {"columns": described, "left_out": {}}
     if skip_broken and "image" not in layout.required:
         raise UsageError(f"Data set {name!r} is for {layout.task} and takes no skip_broken. Leave it out.")
     if log_values:

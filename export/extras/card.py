@@ -172,7 +172,7 @@ def _labels_section(report: Mapping[str, Any]) -> list[str]:
         return []
     rows = sorted(report["per_label"], key=lambda row: -row["support"])
     lines = [
-        f"An example has a label if its probability reaches the threshold: {report['thresholds_from']}.",
+        f"An example has a label if its probability reaches the label's threshold ({report['thresholds_from']}).",
         "",
         "| label | examples | threshold | precision | recall | F1 | AUC |",
         "|---|---:|---:|---:|---:|---:|---:|",

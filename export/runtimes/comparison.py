@@ -172,7 +172,10 @@ def judged(
     known = asked["serving_default"].outputs.get("probabilities") if "serving_default" in asked else None
     known = known if known is not None and known.ndim == 2 and known.shape[1] == len(labels) else None
     for signature, question in asked.items():
-        allowed = {"tolerance": max(runtime.tolerance, question.tolerance), "thresholds": question.thresholds}
+        allowed: dict[str, Any] = {
+            "tolerance": max(runtime.tolerance, question.tolerance),
+            "thresholds": question.thresholds,
+        }
         rows = functools.partial(comparing.compare, labels=list(labels), known=known, **allowed)
         given = answered["answers"][signature]
         checks.append(_check(f"{title} {signature}", question, given, dynamic[signature], rows, answered))

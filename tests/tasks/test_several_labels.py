@@ -36,7 +36,7 @@ def test_the_thresholds_are_those_of_the_validation_split(run):
     expected = scores.best_thresholds(targets["labels"], predictions["probabilities"])
     assert copies.decided(run.model) == {"thresholds": expected}
     assert [row["threshold"] for row in run.report["per_label"]] == pytest.approx(expected)
-    assert run.report["thresholds_from"] == "the best F1 on the validation split"
+    assert run.report["thresholds_from"] == "chosen for the best F1 on the validation split"
     loaded = load_model(run.run_directory / "model.keras")
     assert copies.decided(loaded) == {"thresholds": expected}, "the run keeps them with its model"
     assert json.loads((run.saved_model / "assets.extra" / "zoo.json").read_text())["decided"] == {
@@ -81,7 +81,10 @@ def test_an_exported_run_keeps_its_thresholds(run, tmp_path, served):
 def test_predict_prints_labels_with_their_probabilities(run, served, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tf.saved_model, "load", {str(run.saved_model): served}.__getitem__)  # loads it once for all
     card = (run.saved_model / "README.md").read_text()
-    assert "| even | 91 | " in card and "reaches the threshold: the best F1 on the validation split." in card
+    assert (
+        "| even | 91 | " in card
+        and "reaches the label's threshold (chosen for the best F1 on the validation split)." in card
+    )
     image = tmp_path / "digit.png"
     image.write_bytes(run.prepared.interface.examples.requests["image_bytes"][0])
     assert cli.main(["predict", str(run.run_directory), str(image), "--json"]) == 0

@@ -19,11 +19,11 @@ from zoo.scripts import cli
 AGAIN = [
     ("attention", "series_classification"),
     ("attention", "text_multilabel"),
+    ("attention", "text_regression"),
     ("bert", "text_multilabel"),
     ("bert", "text_regression"),
     ("cnn", "image_classification"),
     ("cnn", "image_multilabel"),
-    ("cnn", "image_regression"),
     ("bert", "text_classification"),
     ("bert_mlm", "masked_language_modelling"),
     ("embedding_lstm", "text_classification"),

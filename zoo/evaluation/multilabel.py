@@ -250,7 +250,9 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     report = multilabel_report(*arguments, thresholds=thresholds, train_frequencies=frequencies)
     return {
         **report,
-        "thresholds_from": "0.5 for every label" if thresholds is None else "the best F1 on the validation split",
+        "thresholds_from": "0.5 for every label"
+        if thresholds is None
+        else "chosen for the best F1 on the validation split",
         "intervals": multilabel_intervals(*arguments, thresholds=thresholds),
     }
 

@@ -49,7 +49,7 @@ def _text(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: i
 
 
 def _values(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
-    return ", ".join(f"{name} {_plain(value)}" for name, value in answer.items())
+    return ", ".join(f"{name} {_plain(answer[name])}" for name in shown.outputs or answer)
 
 
 def _plain(value: Any) -> str:
@@ -57,14 +57,8 @@ def _plain(value: Any) -> str:
     return " ".join(f"{v:.4g}" if isinstance(v, (float, np.floating)) else str(v) for v in array.ravel())
 
 
-def _numbers(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
-    """The outputs that are single numbers."""
-    return _values({name: value for name, value in answer.items() if np.ndim(value) == 0}, shown, labels, top)
-
-
 for _name, _format in {
     "labels": _labels,
-    "numbers": _numbers,
     "pairs": _pairs,
     "rows": _rows,
     "several_labels": _several_labels,

@@ -306,9 +306,7 @@ def value_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str
     def named(preprocessor: Any) -> dict[str, str]:
         return {name: f"the predicted {name}, in its own unit" for name in preprocessor.targets.value_names}
 
-    answers = Signature(
-        requests, _values_answer, _ASIDE_ANSWERS, optional=optional, shown=Shown("numbers"), named=named
-    )
+    answers = Signature(requests, _values_answer, _ASIDE_ANSWERS, optional=optional, named=named)
     return {"serving_default": answers}
 
 

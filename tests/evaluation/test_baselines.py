@@ -292,13 +292,13 @@ def test_only_so_many_rows_and_seconds_are_used(classes, register):
 
     def slow(train, examples, data):
         seen.append(len(train["label"]))
-        time.sleep(len(train["label"]) / 20_000)
+        time.sleep(len(train["label"]) / 10_000)
         return shares(train, examples, data)
 
     columns, label = mixed(9_000, 2)
     data = table_data({"age": columns["age"]}, {"age": "number"}, label, class_names=("a", "b"), share=0.95)
     prepared = prepared_numbers(data, classes)
-    register(few=(shares, {"most_rows": 500}), slow=(slow, {"seconds": 0.3}), enough=(shares, {}))
+    register(few=(shares, {"most_rows": 500}), slow=(slow, {"seconds": 0.9}), enough=(shares, {}))
     report = zoo.evaluate(linear_model(prepared), prepared)
     entries = found(report)
     assert entries["few"]["fitted_to"] == 500 and entries["enough"]["fitted_to"] == 8_550

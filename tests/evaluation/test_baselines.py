@@ -22,7 +22,7 @@ import zoo
 from small_tables import cancer, diabetes, linear_model, prepared_numbers, table_data, table_task
 from zoo.datasets.raw import Split
 from zoo.evaluation import Figure, baselines, comparison
-from zoo.evaluation.baselines import BASELINES, Baseline, tables
+from zoo.evaluation.baselines import BASELINES, Baseline, channel_means, tables
 from zoo.scripts import cli
 
 LINEAR = ["logistic regression", "HistGradientBoosting"]
@@ -248,6 +248,19 @@ def test_data_without_a_fitting_baseline_has_none(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_series_are_compared_with_the_means_of_their_channels():
+    data = zoo.datasets.load("digit_rows")
+    prepared = data.prepare("attention", filters=4)
+    (entry,) = zoo.evaluate(prepared.build(seed=0), prepared)["baselines"]
+    train, test = (next(iter(split.batch(2_000))) for split in (data.train, data.test))
+    x, others = (part["series"].numpy().astype(float).mean(axis=1) for part in (train, test))
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, train["label"].numpy())
+    assert entry["name"] == "logistic regression on channel means"
+    assert entry["accuracy"] == pytest.approx(model.score(others, test["label"].numpy()), abs=1e-3)
+    series = np.array([np.full((2, 1), np.nan), np.array([[1.0], [np.nan], [3.0]])], object)
+    np.testing.assert_array_equal(channel_means._means({"series": series}), [[0], [2]])
+
+
 @pytest.fixture
 def register(monkeypatch):
     """Returns a function that replaces all baselines for a test."""
@@ -318,7 +331,7 @@ def test_samples_of_rows_are_the_same_every_time():
     assert len(first["x"]) == 700 and np.all(np.diff(first["x"]) > 0) and first["text"][0] == b"a\0"
     ragged = Split(lambda: tf.data.Dataset.range(9).map(lambda n: {"words": tf.range(n), "n": n}), 9)
     columns = comparison.read_columns(ragged, 4)
-    assert [len(words) for words in columns["words"]] == columns["n"].tolist() and len(columns["n"]) == 4
+    assert [len(words) for words in columns["words"]] == columns["n"].tolist() and columns["n"].dtype == np.int64
 
 
 def test_the_verdict_names_the_best_of_all():

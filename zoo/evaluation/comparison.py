@@ -99,10 +99,14 @@ def read_columns(split: Split, most_rows: int | None = None) -> dict[str, np.nda
             start += size
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     examples = [example for example, kept in zip(dataset.as_numpy_iterator(), keep, strict=True) if kept]
-    columns = {name: np.empty(len(examples), object) for name in examples[0]}
-    for name, column in columns.items():
-        for row, example in enumerate(examples):
-            column[row] = example[name]
+    columns = {}
+    for name, spec in dataset.element_spec.items():
+        values = [example[name] for example in examples]
+        columns[name] = np.empty(len(values), object)
+        for row, value in enumerate(values):  # one by one, because NumPy would join arrays of equal shape
+            columns[name][row] = value
+        if spec.shape.is_fully_defined() and spec.dtype != "string":
+            columns[name] = np.stack(values)
     return columns
 
 

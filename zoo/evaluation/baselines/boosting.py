@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo.evaluation.baselines import tables
-from zoo.evaluation.baselines.contract import Baseline, Columns, register_baseline
+from zoo.evaluation.baselines.contract import Baseline, Columns, probabilities, register_baseline
 
 if TYPE_CHECKING:
     from zoo.datasets.raw import RawData
@@ -50,7 +50,7 @@ def _predict(train: Columns, examples: Columns, data: RawData) -> Mapping[str, A
     if tables.has_classes(data):
         trees = min(100, max(10, _TREES // len(data.class_names)))
         model = pipeline(HistGradientBoostingClassifier, max_iter=trees).fit(rows, train["label"])
-        return tables.probabilities(model, others, len(data.class_names))
+        return probabilities(model, others, len(data.class_names))
     return tables.values(lambda: pipeline(HistGradientBoostingRegressor), rows, train["value"], others, data)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo.evaluation.baselines import tables
-from zoo.evaluation.baselines.contract import Baseline, Columns, register_baseline
+from zoo.evaluation.baselines.contract import Baseline, Columns, probabilities, register_baseline
 
 if TYPE_CHECKING:
     from zoo.datasets.raw import RawData
@@ -45,7 +45,7 @@ def _logistic(train: Columns, examples: Columns, data: RawData) -> Mapping[str, 
 
     rows, kinds = tables.frame(train, data)
     model = _pipeline(kinds, LogisticRegression(max_iter=1_000)).fit(rows, train["label"])
-    return tables.probabilities(model, tables.frame(examples, data)[0], len(data.class_names))
+    return probabilities(model, tables.frame(examples, data)[0], len(data.class_names))
 
 
 def _ridge(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any]:

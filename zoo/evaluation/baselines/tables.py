@@ -63,13 +63,6 @@ def frame(examples: Columns, data: RawData) -> tuple[pd.DataFrame, dict[str, lis
     return pd.DataFrame(columns), kinds
 
 
-def probabilities(model: Any, rows: Any, num_classes: int) -> dict[str, np.ndarray]:
-    """Returns a classifier's probabilities with a column for every class, also for those that it has not seen."""
-    found = np.zeros((len(rows), num_classes))
-    found[:, model.classes_] = model.predict_proba(rows)
-    return {"probabilities": found}
-
-
 def values(make: Callable[[], Any], train: Any, targets: np.ndarray, rows: Any, data: RawData) -> dict[str, np.ndarray]:
     """Fits a regression to every target and returns its predictions. Targets that the model learns as logarithms are
     learned as logarithms."""

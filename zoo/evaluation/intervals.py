@@ -76,7 +76,7 @@ def sums(values: ArrayLike, groups: ArrayLike, num_groups: int) -> Array:
         >>> sums([1.0, 2.0, 5.0], [0, 0, 1], 2)
         array([3., 5.])
     """
-    return np.bincount(np.asarray(groups), np.asarray(values, np.float64), num_groups)
+    return np.bincount(np.asarray(groups), np.asarray(values, np.float64), num_groups).astype(np.float64)
 
 
 def mean(counts: Array, values: ArrayLike, weights: ArrayLike | None = None) -> Array:

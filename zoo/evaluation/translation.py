@@ -111,7 +111,7 @@ def translation_intervals(references: Sequence[str], answers: Sequence[str]) -> 
     """
     from sacrebleu.metrics import BLEU, CHRF
 
-    found = {}
+    found: dict[str, list[float]] = {}
     for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
         # sacrebleu's own resampling holds the counts of all samples at once; these methods are what it is made of.
         counts = np.array(metric._extract_corpus_statistics(list(answers), [list(references)]), np.float64)

@@ -209,9 +209,10 @@ class Prepared:
         key = self.task.classes
         if key is None:
             return None
-        targets = np.concatenate(
-            [e.ravel() for e in self._splits.split(split).dataset().map(lambda e: e[key]).as_numpy_iterator()]
-        )
+        found = self._splits.split(split).dataset().map(lambda e: e[key])
+        if found.element_spec.shape.is_fully_defined():
+            found = found.batch(1_024)  # which is read a hundred times as fast
+        targets = np.concatenate([part.ravel() for part in found.as_numpy_iterator()])
         return np.bincount(targets[targets >= 0], minlength=len(self.data.class_names))
 
     def decide(self, model: keras.Model) -> dict[str, Any]:

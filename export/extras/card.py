@@ -111,7 +111,7 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
             cell = f"{baseline[key]:.4f}" if isinstance(baseline.get(key), float) else ""
             lines.append(f"| {key.replace('_', ' ').replace(' f1', ' F1')} | {value:.4f} | {cell} |")
     if "comparison" in metrics:
-        lines += ["", f"{metrics['comparison'][0].upper()}{metrics['comparison'][1:]}."]
+        lines += ["", f"{_escaped(metrics['comparison'])}."]
     if "num_examples" in metrics:
         lines += ["", f"{metrics['num_examples']:,} examples."]
     return [*lines, ""]

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from zoo.errors import UsageError
 from zoo.evaluation import plots
 from zoo.evaluation.class_arguments import checked_elements, checked_names
-from zoo.evaluation.discrimination import areas, macro_auc, plot_threshold_curves, two_classes
-from zoo.evaluation.intervals import bootstrap, mean, with_interval
+from zoo.evaluation.discrimination import macro_auc, plot_threshold_curves, roc_areas, two_classes
+from zoo.evaluation.intervals import bootstrap, mean, sums, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
 
@@ -278,20 +278,21 @@ def class_intervals(
     predicted = probable.argmax(axis=1)
 
     def per_example(values: NDArray[Any]) -> NDArray[np.float64]:
-        return np.bincount(example, values * weight, len(numbers))
+        return sums(values * weight, example, len(numbers))
 
     sizes, right = per_example(np.ones(len(true))), per_example(predicted == true)
     if probable.shape[1] != 2:
         return bootstrap(len(numbers), lambda counts: {"accuracy": mean(counts, right, sizes)})
     hits = per_example((predicted == 1) & (true == 1))
     both = per_example(predicted == 1) + per_example(true == 1)
-    apart = areas(probable[:, 1], true == 1)
+    area = roc_areas(probable[:, 1], true == 1)
+    alone = len(numbers) == len(true) and np.all(weight == 1)  # one element per example, so no weights to spread
 
     def statistics(counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         return {
             "accuracy": mean(counts, right, sizes),
             "positive_f1": mean(counts, 2 * hits, both),
-            "roc_auc": apart(counts[:, example] * weight)["roc_auc"],
+            "roc_auc": area(counts if alone else counts[:, example] * weight),
         }
 
     return bootstrap(len(numbers), statistics)

@@ -58,13 +58,16 @@ def _applying(baselines: Mapping[str, Baseline], raw: RawData) -> list[tuple[str
 
 def _predicted(baseline: Baseline, train: Columns, examples: Columns, raw: RawData) -> tuple[Mapping[str, Any], int]:
     """Returns the predictions of a baseline, and the number of training examples that it was fitted to."""
+    from threadpoolctl import threadpool_limits
+
     total = len(next(iter(train.values())))
     order = np.random.default_rng(0).permutation(total)[: baseline.most_rows]
     rows, end = min(_FIRST_ROWS, len(order)), time.monotonic() + baseline.seconds
     while True:
         start = time.monotonic()
         chosen = np.sort(order[:rows])
-        with warnings.catch_warnings():
+        # One thread: on so few rows, threads of a busy machine wait for each other, which took ten times as long.
+        with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as an optimizer that has not converged
             predictions = baseline.predict({name: values[chosen] for name, values in train.items()}, examples, raw)
         now = time.monotonic()
@@ -96,10 +99,14 @@ def read_columns(split: Split, most_rows: int | None = None) -> dict[str, np.nda
             start += size
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     examples = [example for example, kept in zip(dataset.as_numpy_iterator(), keep, strict=True) if kept]
-    columns = {name: np.empty(len(examples), object) for name in examples[0]}
-    for name, column in columns.items():
-        for row, example in enumerate(examples):
-            column[row] = example[name]
+    columns = {}
+    for name, spec in dataset.element_spec.items():
+        values = [example[name] for example in examples]
+        columns[name] = np.empty(len(values), object)
+        for row, value in enumerate(values):  # one by one, because NumPy would join arrays of equal shape
+            columns[name][row] = value
+        if spec.shape.is_fully_defined() and spec.dtype != "string":
+            columns[name] = np.stack(values)
     return columns
 
 

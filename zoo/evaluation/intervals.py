@@ -22,8 +22,10 @@ RESAMPLES = 1_000
 FEWEST = 100
 DRAWS = 20_000_000
 """Maximum number of drawn examples in all samples: more than 20,000 examples get fewer than 1,000 samples."""
-_CELLS = 2_000_000
-"""Maximum number of drawn examples that are held at once: 16 MB."""
+MOST_DRAWN = 200_000
+"""Maximum number of drawn examples in a sample. The spread of a larger number follows from its square root."""
+_CELLS = 100_000
+"""Maximum number of drawn examples that are held at once: 800 kB, which a cache holds."""
 
 
 def bootstrap(num_examples: int, statistics: Statistics, *, seed: int = 0) -> dict[str, list[float]]:
@@ -46,14 +48,14 @@ def bootstrap(num_examples: int, statistics: Statistics, *, seed: int = 0) -> di
         {'accuracy': [0.67, 0.84]}
     """
     rng = np.random.default_rng(seed)
+    drawn = min(num_examples, MOST_DRAWN)
     left = int(np.clip(DRAWS // num_examples, FEWEST, RESAMPLES))
     at_once = max(1, _CELLS // num_examples)
     found: dict[str, list[Array]] = {}
     while left:
         rows = min(left, at_once)
-        drawn = rng.integers(0, num_examples, (rows, num_examples), dtype=np.int64)
-        drawn += np.arange(rows)[:, np.newaxis] * num_examples
-        counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
+        places = rng.integers(0, num_examples, (rows, drawn)) + np.arange(rows)[:, np.newaxis] * num_examples
+        counts = np.bincount(places.ravel(), minlength=rows * num_examples).reshape(rows, -1).astype(np.float64)
         for name, values in statistics(counts).items():
             found.setdefault(name, []).append(np.asarray(values, np.float64))
         left -= rows
@@ -62,8 +64,19 @@ def bootstrap(num_examples: int, statistics: Statistics, *, seed: int = 0) -> di
         known = np.concatenate(parts)
         known = known[np.isfinite(known)]
         if known.size:
-            ends[name] = [float(end) for end in np.quantile(known, (0.025, 0.975))]
+            middle, *outer = np.quantile(known, (0.5, 0.025, 0.975))
+            ends[name] = [float(middle + (end - middle) * np.sqrt(drawn / num_examples)) for end in outer]
     return ends
+
+
+def sums(values: ArrayLike, groups: ArrayLike, num_groups: int) -> Array:
+    """Returns the sum of the values of every group, `(num_groups,)`: of the words of a sentence, say.
+
+    Example:
+        >>> sums([1.0, 2.0, 5.0], [0, 0, 1], 2)
+        array([3., 5.])
+    """
+    return np.bincount(np.asarray(groups), np.asarray(values, np.float64), num_groups).astype(np.float64)
 
 
 def mean(counts: Array, values: ArrayLike, weights: ArrayLike | None = None) -> Array:

@@ -254,7 +254,7 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     train = None
     if "train" in data.data.splits:
         read = data.data.splits["train"].dataset().map(lambda example: example["value"])
-        train = np.stack(list(read.as_numpy_iterator()))
+        train = np.concatenate(list(read.batch(1_024).as_numpy_iterator()))
     weight = weights.get("value")
     report = value_report(true, guessed, names, train_targets=train, weights=weight)
     return {**report, "intervals": value_intervals(true, guessed, names, weights=weight)}
@@ -268,8 +268,7 @@ def _measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[s
 
 
 def _names(data: Prepared, count: int) -> list[str]:
-    names = [str(name) for name in data.data.about.get("value_names", ())]
-    return names or ["value" if count == 1 else f"value {j}" for j in range(count)]
+    return list(data.data.about.get("value_names") or (f"value {number}" for number in range(1, count + 1)))
 
 
 def _headline(report: Report) -> list[Figure]:

@@ -75,3 +75,10 @@ def chosen_baselines(wanted: str | Sequence[str]) -> dict[str, Baseline]:
     if isinstance(wanted, bool) or not all(isinstance(name, str) for name in wanted):
         raise UsageError(f"baselines is {wanted!r}; expected names. Pass 'all', 'none' or a list of names.")
     return {name: BASELINES.get(name) for name in wanted}
+
+
+def probabilities(model: Any, rows: Any, num_classes: int) -> dict[str, np.ndarray]:
+    """Returns a classifier's probabilities with a column for every class, also for those that it has not seen."""
+    found = np.zeros((len(rows), num_classes))
+    found[:, model.classes_] = model.predict_proba(rows)
+    return {"probabilities": found}

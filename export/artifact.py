@@ -67,8 +67,9 @@ def save(
             SavedModel then answers the best one as `class_name`.
         preprocessor: with `examples`: turns raw requests into the model's only input, such as
             `zoo.datasets.image_files(...)`.
-        golden: raw requests to publish as golden examples instead of test examples of the data: a list, or a dict of lists
-            by input name; or "generated" for requests that are made up and hold no row of anybody's data.
+        golden: raw requests to publish as golden examples instead of test examples of the data: a list, a dict of lists by
+            input name, or a list with one .npz file of such arrays; or "generated" for requests that are made up and hold
+            no row of anybody's data; or "test" for test examples.
         report: the result of `zoo.evaluate`, for the model card and zoo.json.
         figures: PNG files for the model card by their names in assets.extra, such as `confusion_matrix`.
         runtimes: other runtimes that must agree: `openvino`, `onnxruntime`, `litert`, `c_api`. `zoo verify` requires
@@ -131,6 +132,21 @@ def save(
             f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published. Free disk space or pass "
             "another folder, and try again."
         ) from error
+
+
+def publishes(directory: Path, interface: Interface, golden: Any) -> bool:
+    """Returns whether an artifact holds these golden examples; see `save`."""
+    shown, origin = requests_to_publish(interface, golden)
+    extra = directory / artifact_paths.EXTRA
+    if storage.read_json(extra / "zoo.json").get("golden") != origin:
+        return False
+    held = arrays.load(extra / "golden.npz")
+    wanted = {f"requests/{name}": values for name, values in shown.examples.requests.items()}
+    return all(
+        np.array_equal(held[name], values, equal_nan=values.dtype.kind == "f")
+        for name, values in wanted.items()
+        if name in held
+    )
 
 
 def _publish_first(

@@ -12,10 +12,14 @@ import tensorflow as tf
 
 from zoo import tasks
 from zoo.errors import UsageError, one_line
+from zoo.export.keras_models.files import read_examples
 
 MOST = 64
 """The number of requests that an artifact keeps."""
 GENERATED = "generated"
+TEST = "test"
+IN_MEMORY = "in memory"
+"""What a run records of requests that only Python can pass again."""
 
 
 def requests_to_publish(interface: Any, golden: Any) -> tuple[Any, str]:
@@ -23,27 +27,62 @@ def requests_to_publish(interface: Any, golden: Any) -> tuple[Any, str]:
 
     Args:
         interface: the run's interface, with test examples.
-        golden: None for these, raw requests in their place, or `generated`.
+        golden: None or `test` for these, raw requests in their place, a list with one .npz file of them, or `generated`.
 
     Raises:
         UsageError: the requests do not fit, or the preprocessor makes up none.
     """
-    if golden is None:
+    if is_test(golden):
         return interface, "real test examples" if interface.data else "the examples that were passed to the export"
     preprocessor, origin = interface.preprocessor, "the examples that were passed to the export"
     if isinstance(golden, str):
+        if golden == IN_MEMORY:
+            raise UsageError(
+                "The SavedModel of this run holds golden examples that were passed from memory and are not in its "
+                f"config.yaml. Pass golden= or --golden again, or --golden {GENERATED}, or --golden {TEST} for test examples."
+            )
         if golden != GENERATED:
-            raise UsageError(f"golden is {golden!r}; expected a list of requests or {GENERATED!r}. Pass [{golden!r}].")
+            raise UsageError(
+                f"golden is {golden!r}; expected a list of requests, {GENERATED!r} or {TEST!r}. Pass [{golden!r}]."
+            )
         if not hasattr(preprocessor, "generated"):
             raise UsageError(
                 f"The preprocessor {preprocessor.kind!r} makes up no requests. Pass a list of requests, or add a method "
                 "generated(generator, count) to it."
             )
         golden, origin = preprocessor.generated(np.random.default_rng(0), MOST), "requests that were made up"
+    if _is_file(golden):
+        golden = read_examples(golden)
     requests = raw_requests(preprocessor, golden)
     inputs = _complete(encoded(preprocessor, requests), golden, interface.examples.inputs)
     examples = dataclasses.replace(interface.examples, requests=requests, inputs=inputs, targets={})
     return dataclasses.replace(interface, examples=examples), origin
+
+
+def is_test(golden: Any) -> bool:
+    """Returns whether golden examples are test examples of the data."""
+    return golden is None or (isinstance(golden, str) and golden == TEST)
+
+
+def _is_file(golden: Any) -> bool:
+    """Returns whether golden examples are one .npz file of them."""
+    return isinstance(golden, list) and len(golden) == 1 and isinstance(golden[0], str) and golden[0].endswith(".npz")
+
+
+def recorded(preprocessor: Any, golden: Any) -> Any:
+    """Returns golden examples as a run's config.yaml records them: a word, texts, or absolute paths of files.
+
+    Example:
+        >>> recorded(preprocessor, ["Turn the radio off"]), recorded(preprocessor, {"text": array})
+        (['Turn the radio off'], 'in memory')
+    """
+    if golden is None or isinstance(golden, str):
+        return golden
+    if not isinstance(golden, (list, tuple)) or not all(isinstance(value, (str, os.PathLike)) for value in golden):
+        return IN_MEMORY
+    reads = any(tasks.REQUEST_KINDS.get(request.kind).read for request in preprocessor.requests.values())
+    words = [os.fspath(value) for value in golden]
+    return [os.path.abspath(word) for word in words] if reads or _is_file(words) else words
 
 
 def _complete(made: dict[str, Any], golden: Any, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from zoo.datasets.sources.labels import check_classes
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import SHARES, digest, divide, is_undivided
 from zoo.errors import UsageError
-from zoo.registry import get_spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,41 +127,6 @@ def _not_repeatable(**_: Any) -> Data:
         "This run was trained on arrays in memory, which its config.yaml does not hold. Call zoo.run(...) in Python with "
         "the same arrays."
     )
-
-
-def from_objects(
-    given: Any,
-    validation: Any,
-    test: Any,
-    memory_limit: int,
-    task: str | None,
-    model: str | None,
-    options: Mapping[str, Any],
-) -> Data:
-    """Returns the data set of what `zoo.datasets.load` takes instead of a name: arrays, a DataFrame, or a data set.
-
-    Raises:
-        UsageError: it is something else, or an option does not fit.
-    """
-    if isinstance(given, Data):
-        _check_options("A loaded data set", {**options, "validation": validation, "test": test, "task": task}, ())
-        return given
-    if hasattr(given, "columns") and hasattr(given, "iloc"):
-        _check_options(
-            "A DataFrame",
-            {**options, "validation": validation, "test": test, "task": task},
-            ("columns", "window", "horizon"),
-        )
-        return from_frame(given, memory_limit=memory_limit, **options)
-    _check_options("Data from arrays", options, ("class_names",))
-    among = get_spec(model).tasks if model is not None else ()
-    return make(given, validation=validation, test=test, task=task, among=among, memory_limit=memory_limit, **options)
-
-
-def _check_options(what: str, options: Mapping[str, Any], taken: Sequence[str]) -> None:
-    for name, value in options.items():
-        if value is not None and name not in taken:
-            raise UsageError(f"{what} takes no {name}. Leave it out.")
 
 
 def make(

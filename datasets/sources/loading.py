@@ -39,7 +39,7 @@ def load(
             f"folds is {folds} and fold is {fold}; expected both or none. Pass folds=5 and fold=0 to 4, or leave both out."
         )
     if not isinstance(name, str):
-        from zoo.datasets.sources.arrays import from_objects
+        from zoo.datasets.sources.dataset_objects import from_objects
 
         data = from_objects(name, validation, test, memory_limit, task, model, given)
         for note in data.about.get("notes", ()):

@@ -68,7 +68,7 @@ def test_own_requests(commands):
     assert origin == "the examples that were passed to the export"
     assert shown.examples.requests["text"].tolist() == [b"Turn it on", b"and off"]
     for golden, said in [
-        ("turn it on", "expected a list of requests or 'generated'. Pass ['turn it on']"),
+        ("turn it on", "expected a list of requests, 'generated' or 'test'. Pass ['turn it on']"),
         ([], "There are 0 of text"),
         ({"text": "turn"}, "text is one example, 'turn'; expected several"),
         ([3], "The examples of text hold 3; expected strings"),

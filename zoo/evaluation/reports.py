@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +51,14 @@ class ReportKind:
             reports of earlier runs, read back from evaluation.json.
         plots: functions that draw it from (report, PNG file), by the name of the plot, which is the name of its file in
             plots/. A report may have none.
+        revealing: the plots that show examples of the data. They are left out of artifacts that publish none.
     """
 
     compute: Callable[[keras.Model, Prepared, str, int], Report]
     summary: Callable[[Mapping[str, Any]], str]
     headline: Callable[[Report], list[Figure]]
     plots: Mapping[str, Callable[[Report, Path], None]] = dataclasses.field(default_factory=dict)
+    revealing: Collection[str] = ()
 
 
 REPORTS: Registry[ReportKind] = Registry("report", "zoo.evaluation")

@@ -13,7 +13,7 @@ from zoo import datasets, environment, registry, storage
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
 from zoo.finished_runs import finished, load_model
-from zoo.preparation import Preparation, prepare_run
+from zoo.preparation import Preparation, golden_of, prepare_run, record_golden
 
 if TYPE_CHECKING:
     import keras
@@ -192,7 +192,7 @@ def begin(
     if export:
         publishing.check_folder(directory / "saved_model")
     splits = {name: part for name, part in given.items() if part is not None}
-    golden = _golden_of(directory, golden, overwrite)
+    golden = golden_of(directory, golden, overwrite)
     ready = prepare_run(
         model,
         data,
@@ -205,30 +205,8 @@ def begin(
         devices=devices,
     )
     if golden is not None:
-        _check_golden(ready.prepared, golden, export)
+        record_golden(ready.prepared, golden, export)
     return ready, directory
-
-
-def _golden_of(directory: Path, golden: Any, overwrite: bool = False) -> Any:
-    """Returns the golden examples of a run: those that were passed, else those that it has recorded."""
-    from zoo.training.run_directory import is_run, read_settings
-
-    return (
-        golden if golden is not None or overwrite or not is_run(directory) else read_settings(directory).get("golden")
-    )
-
-
-def _check_golden(prepared: Prepared, golden: Any, export: bool) -> None:
-    """Checks golden examples before the training, and records them.
-
-    Raises:
-        UsageError: as in `zoo.export.save`.
-    """
-    from zoo.export.raw_requests import recorded, requests_to_publish
-
-    if export:
-        requests_to_publish(prepared.interface, golden)
-    prepared.golden = recorded(prepared.preprocessor, golden)
 
 
 _DEVICES = ("cluster", "task_index", "cluster_timeout", "gpu_memory_limit")
@@ -337,7 +315,7 @@ def export_run(
     model_file, _, interface = finished(run_directory)
     report_file = Path(run_directory) / "evaluation.json"
     report = evaluation.read_report(report_file) if report_file.exists() else None
-    golden = _golden_of(Path(run_directory), golden)
+    golden = golden_of(Path(run_directory), golden)
     figures = evaluation.plot_files(report, run_directory, revealing=raw_requests.is_test(golden)) if report else {}
     return artifact.save(
         load_model(model_file),

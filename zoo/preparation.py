@@ -106,3 +106,25 @@ def _prepare(
     if workers.chief:
         workers.wait()
     return prepared
+
+
+def golden_of(directory: Path, golden: Any, overwrite: bool = False) -> Any:
+    """Returns the golden examples of a run: those that were passed, else those that it has recorded."""
+    from zoo.training.run_directory import is_run, read_settings
+
+    return (
+        golden if golden is not None or overwrite or not is_run(directory) else read_settings(directory).get("golden")
+    )
+
+
+def record_golden(prepared: Prepared, golden: Any, export: bool) -> None:
+    """Checks golden examples before the training, and records them.
+
+    Raises:
+        UsageError: as in `zoo.export.save`.
+    """
+    from zoo.export.raw_requests import recorded, requests_to_publish
+
+    if export:
+        requests_to_publish(prepared.interface, golden)
+    prepared.golden = recorded(prepared.preprocessor, golden)

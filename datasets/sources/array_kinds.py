@@ -11,7 +11,7 @@ import numpy as np
 from zoo.datasets.sources.in_memory import Column, texts
 from zoo.errors import UsageError
 
-_CHANNELS = (1, 3, 4)
+CHANNELS = (1, 3, 4)
 _FEW = 0.5
 """Strings are labels without doubt if at most this share of them is distinct."""
 
@@ -153,8 +153,8 @@ def _images(values: np.ndarray, what: str) -> Read:
     """Returns uint8 (examples, height, width, channels)."""
     if values.ndim == 3:
         values = values[..., np.newaxis]
-    if values.ndim != 4 or values.shape[-1] not in _CHANNELS:
-        first = values.ndim == 4 and values.shape[1] in _CHANNELS
+    if values.ndim != 4 or values.shape[-1] not in CHANNELS:
+        first = values.ndim == 4 and values.shape[1] in CHANNELS
         hint = " If the channels are first, pass np.moveaxis(x, 1, -1)." if first else ""
         raise UsageError(
             f"{what} has the shape {values.shape}.{hint} Pass images (examples, height, width, channels) with 1 or 3 "

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.datasets.data import Data
 from zoo.datasets.raw import SPLITS
-from zoo.datasets.sources.array_kinds import LAYOUTS, Layout
+from zoo.datasets.sources.array_kinds import CHANNELS, LAYOUTS, Layout
 from zoo.datasets.sources.arrays import from_frame, make
 from zoo.datasets.sources.collecting import Column, collect, elements_of
 from zoo.errors import UsageError, did_you_mean
@@ -32,7 +32,8 @@ def from_dataset(
 
     It can be a `tf.data.Dataset`, a Keras `PyDataset`, a loader or data set of PyTorch, a data set of Hugging Face
     `datasets`, a function that returns an iterator, or any object that can be iterated. Its elements are pairs (x, y), x
-    alone, or dicts; each is one example or a batch of them. x, y and the task are those of `from_arrays`.
+    alone, or dicts; each is one example or a batch of them. x, y and the task are those of `from_arrays`. Images may also
+    have their channels first.
 
     The order of the examples counts, as for arrays. If the data set shuffles itself, they are sorted by their content.
     `zoo.run` shuffles them for each epoch.
@@ -216,6 +217,11 @@ def take(
         return element[x], element[y] if y else None
 
     x, y, note = collect(start, choose, known if batched is None else batched, what)
+    if isinstance(x, np.ndarray) and x.ndim == 4 and x.shape[1] in CHANNELS and x.shape[3] not in CHANNELS:
+        x = np.moveaxis(x, 1, -1)
+        note = "; ".join(
+            filter(None, (note, f"the {what} has channels first, as PyTorch: they are moved behind the width"))
+        )
     if not found:
         return Taken(x, y, None, None, note)
     layout, _, target = found

@@ -105,6 +105,7 @@ PICTURES = [Image.fromarray(image[..., 0]) for image in IMAGES]
         (slices(*IMAGE).filter(lambda x, y: True).batch(16), IMAGE),
         (Batches(*IMAGE), IMAGE),
         (torch_loader(IMAGES, LABELS, batch_size=16), IMAGE),
+        (torch_loader(np.float32(IMAGES / 255).transpose(0, 3, 1, 2), LABELS, batch_size=16), IMAGE),
         (torch.utils.data.TensorDataset(torch.tensor(IMAGES), torch.tensor(LABELS)), IMAGE),
         (lambda: iter([(IMAGES[:30], LABELS[:30]), (IMAGES[30:], LABELS[30:])]), IMAGE),
         (((x, y) for x, y in zip(IMAGES, LABELS, strict=True)), IMAGE),
@@ -220,7 +221,6 @@ class Endless(Batches):
         (varying(WORDS, TAGS).padded_batch(60), {}, "has empty words, as padding makes them. Pass the data set before"),
         (varying(RAGGED, [row[:, 0] for row in RAGGED]).padded_batch(3), {}, "batches of several lengths"),
         ({"train": slices(*IMAGE), "extra": slices(*IMAGE)}, {}, r"train, extra; expected .* Pass dataset\['train"),
-        (torch_loader(IMAGES.transpose(0, 3, 1, 2).repeat(3, 1), LABELS, batch_size=16), {}, "channels are first, pass np"),
         (slices(IMAGES * 2.0, LABELS).batch(9), {}, "x has values from 0 to 510; expected pixels from 0 to 255"),
     ],
 )  # fmt: skip

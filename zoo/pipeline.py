@@ -248,8 +248,7 @@ def default_directory(model: str, data: Any) -> Path:
 def _export(
     network: keras.Model, interface: Interface, directory: Path, report: Mapping[str, Any], golden: Any, verbose: int
 ) -> tuple[Path, Verification]:
-    """Exports into the run and verifies. An existing version with the same weights and golden examples is verified again
-    instead."""
+    """Exports into the run and verifies. An existing version with the same content is verified again instead."""
     from zoo import evaluation
     from zoo.export import artifact, artifact_paths, raw_requests
     from zoo.export.extras.card import model_card

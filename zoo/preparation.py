@@ -112,9 +112,9 @@ def golden_of(directory: Path, golden: Any, overwrite: bool = False) -> Any:
     """Returns the golden examples of a run: those that were passed, else those that it has recorded."""
     from zoo.training.run_directory import is_run, read_settings
 
-    return (
-        golden if golden is not None or overwrite or not is_run(directory) else read_settings(directory).get("golden")
-    )
+    if golden is not None or overwrite or not is_run(directory):
+        return golden
+    return read_settings(directory).get("golden")
 
 
 def record_golden(prepared: Prepared, golden: Any, export: bool) -> None:

@@ -99,14 +99,23 @@ def requests(artifact):
     return arrays.load(artifact / "assets.extra" / "golden.npz")["requests/text"].tolist()
 
 
+def record(run, golden):
+    """Writes golden examples into the config.yaml of an untrained run."""
+    untrained(run, "commands", "attention", embedding_dim=4)
+    config = run / "config.yaml"
+    config.write_text(f"{config.read_text()}golden: {golden}\n")
+
+
+@pytest.mark.slow
 def test_an_export_publishes_what_its_run_has_recorded(tmp_path):
-    untrained(tmp_path / "run", "commands", "attention", embedding_dim=4)
-    config = tmp_path / "run" / "config.yaml"
-    config.write_text(f"{config.read_text()}golden:\n- Turn it on\n- and off\n")
+    record(tmp_path / "run", "[Turn it on, and off]")
     artifact = zoo.pipeline.export_run(tmp_path / "run", tmp_path / "saved")
     assert requests(artifact) == [b"Turn it on", b"and off"]
     assert origin(artifact) == "the examples that were passed to the export"
-    config.write_text(config.read_text().replace("golden:\n- Turn it on\n- and off\n", "golden: in memory\n"))
+
+
+def test_an_export_does_not_replace_requests_that_a_run_cannot_repeat(tmp_path):
+    record(tmp_path / "run", "in memory")
     with pytest.raises(UsageError, match=r"that were passed from memory .* or --golden generated, or --golden test"):
         zoo.pipeline.export_run(tmp_path / "run", tmp_path / "saved")
 

@@ -6,7 +6,7 @@ import sys
 
 from zoo.errors import UsageError
 from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command, take_option
-from zoo.scripts.train import add_data_options
+from zoo.scripts.train import add_baselines, add_data_options
 
 _DESCRIPTION = """Evaluate a finished run and write evaluation.json and plots into its folder.
 With --data, evaluate it on other data and write evaluation-DATA.json: the run's preprocessor, vocabulary and
@@ -24,6 +24,7 @@ def command(argv: list[str]) -> int:
         default="test",
         help="Split to evaluate: train, validation or test; or all examples of --data. Files without splits are test.",
     )
+    add_baselines(parser)
     parser.add_plugins()
     add_data_options(parser, data, {})
     options = parser.parse(argv)
@@ -35,7 +36,14 @@ def command(argv: list[str]) -> int:
     from zoo import evaluation
 
     arguments = {name: value for name, value in options.data.as_dict().items() if value is not None} if data else {}
-    report = zoo.evaluate(options.run_directory, data, options.split, directory=options.run_directory, **arguments)
+    report = zoo.evaluate(
+        options.run_directory,
+        data,
+        options.split,
+        directory=options.run_directory,
+        baselines=options.baselines,
+        **arguments,
+    )
     print(evaluation.summarize(report))
     if data is not None:
         print(f"Report: {evaluation.report_file(report, options.run_directory)}")

@@ -109,6 +109,7 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
     )
     parser.add_golden(sections[_GOLDEN])
     parser.add_plugins()
+    add_baselines(parser)
     parser.add_argument("--no-export", action="store_true", help="Stop after the evaluation.")
     parser.add_argument("--overwrite", action="store_true", help="Delete the existing run in the run directory first.")
     parser.add_argument("--quiet", action="store_true", help="Print one line per epoch instead of a progress bar.")
@@ -126,6 +127,15 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
     parser.add_signature("config", TrainConfig, "config: how to train", skip=(), values=sections["config"])
     parser.chosen = {*sections["model"], *(word.split("=")[0].split(".")[1].rstrip("+") for word in _of_model(argv))}
     return parser, {"model": model, "data": data}, argv
+
+
+def add_baselines(parser: Parser) -> None:
+    """Adds the option `--baselines`."""
+    parser.add_argument(
+        "--baselines",
+        default="all",
+        help="Simple methods that the report compares the model with: all that apply, none, or the name of one.",
+    )
 
 
 def _of_model(argv: Sequence[str]) -> list[str]:
@@ -169,6 +179,7 @@ def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[st
         "golden": golden_of(options.golden),
         "export": not options.no_export,
         "overwrite": options.overwrite,
+        "baselines": options.baselines,
         "verbose": 2 if options.quiet else 1,
         "cluster": options.cluster,
         "task_index": options.task_index,

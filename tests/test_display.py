@@ -62,10 +62,12 @@ def test_a_report_is_a_dict_that_shows_metrics_and_plots(trained):
     prepared, result = trained
     report = zoo.evaluate(result.model, prepared)
     assert json.loads(json.dumps(report)) == report and dict(report) == report
+    ends = {name: display.interval_text(report["intervals"][name]) for name in ("accuracy", "positive_f1", "roc_auc")}
     assert repr(report).splitlines() == [
         "Report on the test split of arrays, 6 examples",
-        f"accuracy: {report['accuracy']:.4f} (baseline 0.5000 the most frequent class)",
-        f"F1 of b & c: {report['per_class'][1]['f1']:.4f}",
+        f"accuracy: {report['accuracy']:.4f} {ends['accuracy']} (baseline 0.5000 the most frequent class)",
+        f"F1 of b & c: {report['per_class'][1]['f1']:.4f} {ends['positive_f1']}",
+        f"ROC AUC: {report['roc_auc']:.4f} {ends['roc_auc']} (baseline 0.5000 the most frequent class)",
     ]
     shown = report._repr_html_()
     assert is_safe(shown) and "F1 of b &amp; c" in shown and len(pictures(shown)) == 2

@@ -10,7 +10,8 @@ from typing import Any
 
 from zoo import datasets, run_display, storage
 from zoo.errors import UsageError
-from zoo.pipeline import default_directory, run
+from zoo.pipeline import run
+from zoo.preparation import default_directory
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -1,4 +1,4 @@
-"""Parts of what objects show in a notebook: tables, pictures and curves as HTML, with all text escaped.
+"""Parts of what objects show: metrics as text; tables, pictures and curves as HTML, with all text escaped.
 
 Colours are the notebook's own, so that dark and light themes are both readable.
 """
@@ -10,7 +10,7 @@ import html
 import io
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,45 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, raw: bool = Fal
         "".join(f"<td style='text-align:left'>{cell if raw else escaped(cell)}</td>" for cell in row) for row in rows
     )
     return f"<table>{top}{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def interval_text(interval: Sequence[float] | None) -> str:
+    """Returns an interval as text, with as many decimals as its width justifies; empty without an interval.
+
+    Example:
+        >>> interval_text([0.8417, 0.8718]), interval_text([36.1, 47.9]), interval_text(None)
+        ('(0.84 to 0.87)', '(36 to 48)', '')
+    """
+    if interval is None:
+        return ""
+    low, high = interval
+    half = (high - low) / 2
+    decimals = min(max(-math.floor(math.log10(half)), 0), 9) if half > 0 else 4
+    return f"({low:.{decimals}f} to {high:.{decimals}f})"
+
+
+def metric_rows(headline: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, list[tuple[float, str]]]]:
+    """Returns the headline of a report, one row per metric.
+
+    Args:
+        headline: the figures as dicts, see `zoo.evaluation.Figure`.
+
+    Returns:
+        The metric; its value with its interval, empty without a value; and the value and the name of every baseline.
+
+    Example:
+        >>> metric_rows([{"metric": "accuracy", "value": 0.75, "baseline": "always 1", "baseline_value": 0.5}])
+        [('accuracy', '0.7500', [(0.5, 'always 1')])]
+    """
+    rows: list[tuple[str, str, list[tuple[float, str]]]] = []
+    for figure in headline:
+        beside = [] if figure["baseline_value"] is None else [(figure["baseline_value"], figure["baseline"])]
+        if rows and beside and rows[-1][0] == figure["metric"]:
+            rows[-1][2].extend(beside)
+            continue
+        value = "" if figure["value"] is None else f"{figure['value']:.4f} {interval_text(figure.get('interval'))}"
+        rows.append((figure["metric"], value.rstrip(), beside))
+    return rows
 
 
 def stacked(parts: Iterable[str]) -> str:

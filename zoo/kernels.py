@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def traced(function: Callable[..., Any], **options: Any) -> Any:
+def traced(function: Callable[..., Any], *, reduce_retracing: bool = True, **options: Any) -> Any:
     """Returns a `tf.function` without TensorFlow's warning about frequent tracing.
 
     Every run makes its own functions, which is right. TensorFlow counts those of the same code together, and so warns of
@@ -20,13 +20,14 @@ def traced(function: Callable[..., Any], **options: Any) -> Any:
 
     Args:
         function: what is traced.
-        **options: of `tf.function`.
+        reduce_retracing: whether calls with other shapes may share a trace.
+        **options: others of `tf.function`.
 
     Example:
         >>> int(traced(lambda x: x + 1)(tf.constant(2)))
         3
     """
-    made = tf.function(function, reduce_retracing=True, **options)
+    made = tf.function(function, reduce_retracing=reduce_retracing, **options)
     made._omit_frequent_tracing_warning = True
     return made
 

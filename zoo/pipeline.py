@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from zoo import datasets, environment, registry, storage
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
 from zoo.finished_runs import finished, load_model
-from zoo.preparation import Preparation, golden_of, prepare_run, record_golden
+from zoo.preparation import Preparation, default_directory, golden_of, prepare_run, record_golden
 
 if TYPE_CHECKING:
     import keras
@@ -80,6 +79,7 @@ def run(
     overwrite: bool = False,
     verbose: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    baselines: str | Sequence[str] = "all",
     **devices: Any,
 ) -> RunResult:
     """Trains, evaluates, exports and verifies. The same call resumes a run that was killed.
@@ -105,6 +105,7 @@ def run(
         overwrite: whether to delete an earlier run in the directory.
         verbose: 1 for progress bar and reports, 2 for a line per epoch, 0 for no output.
         callbacks: Keras callbacks for training.
+        baselines: simple methods that the report compares the model with: "all" that apply, "none", or names.
         **devices: further arguments of `zoo.strategy`: cluster, task_index, cluster_timeout, gpu_memory_limit.
 
     Raises:
@@ -129,6 +130,7 @@ def run(
         golden=golden,
         export=export,
         overwrite=overwrite,
+        baselines=baselines,
         devices=devices,
     )
 
@@ -148,7 +150,7 @@ def run(
         return RunResult(directory, trained.history, {}, None, None, "", trained.model, prepared)
     network = trained.model
     with in_use(directory):
-        report = evaluation.evaluate_run(network, prepared, directory, verbose)
+        report = evaluation.evaluate_run(network, prepared, directory, verbose, baselines)
         saved = verification = None
         if export:
             interface = Interface.load(directory / "interface")
@@ -171,6 +173,7 @@ def begin(
     golden: Any,
     export: bool,
     overwrite: bool,
+    baselines: str | Sequence[str],
     devices: Mapping[str, Any],
 ) -> tuple[Preparation, Path]:
     """Checks the arguments of `run` and prepares it; returns the preparation and the folder. It writes nothing.
@@ -187,7 +190,10 @@ def begin(
     directory = Path(run_directory) if run_directory else default_directory(model, data)
     environment.check(directory)
 
+    from zoo.evaluation.baselines import chosen_baselines
     from zoo.export import publishing
+
+    chosen_baselines(baselines)
 
     if export:
         publishing.check_folder(directory / "saved_model")
@@ -227,22 +233,6 @@ def _check_devices(devices: Mapping[str, Any], model: str) -> None:
             known = [*inspect.signature(run).parameters, *_DEVICES]
             hint = did_you_mean(name, [known_name for known_name in known if known_name != "devices"])
         raise UsageError(f"zoo.run takes no argument {name!r}. {hint}")
-
-
-def default_directory(model: str, data: Any) -> Path:
-    """Returns the default folder of a run: runs/DATA-MODEL, with characters that every file system supports.
-
-    Raises:
-        UsageError: the data comes from memory and so has no name.
-
-    Example:
-        >>> default_directory("cnn", "images:/photos/cats and dogs")
-        PosixPath('runs/images-photos-cats-and-dogs-cnn')
-    """
-    name = data if isinstance(data, str) else getattr(data, "name", None)
-    if not isinstance(name, str):
-        raise UsageError("Data from memory has no name. Pass run_directory='runs/NAME', the folder of the run.")
-    return Path("runs") / f"{re.sub(r'[^0-9A-Za-z_.]+', '-', name).strip('-')}-{model}"
 
 
 def _export(

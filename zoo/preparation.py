@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,22 @@ def _prepare(
     if workers.chief:
         workers.wait()
     return prepared
+
+
+def default_directory(model: str, data: Any) -> Path:
+    """Returns the default folder of a run: runs/DATA-MODEL, with characters that every file system supports.
+
+    Raises:
+        UsageError: the data comes from memory and so has no name.
+
+    Example:
+        >>> default_directory("cnn", "images:/photos/cats and dogs")
+        PosixPath('runs/images-photos-cats-and-dogs-cnn')
+    """
+    name = data if isinstance(data, str) else getattr(data, "name", None)
+    if not isinstance(name, str):
+        raise UsageError("Data from memory has no name. Pass run_directory='runs/NAME', the folder of the run.")
+    return Path("runs") / f"{re.sub(r'[^0-9A-Za-z_.]+', '-', name).strip('-')}-{model}"
 
 
 def golden_of(directory: Path, golden: Any, overwrite: bool = False) -> Any:

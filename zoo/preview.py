@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,7 @@ def preview(
     golden: Any = None,
     export: bool = True,
     overwrite: bool = False,
+    baselines: str | Sequence[str] = "all",
     **devices: Any,
 ) -> Preview:
     """Returns what `zoo.run` would do with the same arguments. It trains nothing and writes no file of a run.
@@ -92,6 +93,7 @@ def preview(
         golden: what the SavedModel would publish.
         export: whether the run would write a SavedModel.
         overwrite: whether the run would delete an earlier one.
+        baselines: the baselines of the report.
         **devices: further arguments of `zoo.strategy`.
 
     Raises:
@@ -117,6 +119,7 @@ def preview(
         golden=golden,
         export=export,
         overwrite=overwrite,
+        baselines=baselines,
         devices=devices,
     )
     prepared: Any = ready.prepared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ def evaluate(
     *,
     batch_size: int = 256,
     directory: str | Path | None = None,
+    baselines: str | Sequence[str] = "all",
     **data_arguments: Any,
 ) -> Report:
     """Evaluates a run or a model on a split of its own data, or on any other data.
@@ -46,6 +48,7 @@ def evaluate(
         batch_size: examples per forward pass; it does not affect the metrics.
         directory: folder for the files of the report, see `zoo.evaluation.evaluate`; None writes nothing. The report of
             other data is in evaluation-DATA.json, next to the run's own.
+        baselines: simple methods that the report compares the model with: "all" that apply, "none", or names.
         **data_arguments: arguments of `zoo.datasets.load`. Another CSV file has the columns, window and horizon of the run's,
             unless they are given.
 
@@ -70,10 +73,14 @@ def evaluate(
         if data_arguments:
             raise UsageError(f"{next(iter(data_arguments))} belongs to the data of a run. Leave it out for a model.")
         if is_prepared:
-            return evaluation.evaluate(model, data, split, batch_size=batch_size, directory=directory)
+            return evaluation.evaluate(
+                model, data, split, batch_size=batch_size, directory=directory, baselines=baselines
+            )
         return _measured(model, data, split, batch_size, directory)
     network, prepared, split = _of_run(model, data.data if is_prepared else data, split, data_arguments)
-    return evaluation.evaluate(network, prepared, split, batch_size=batch_size, directory=directory)
+    return evaluation.evaluate(
+        network, prepared, split, batch_size=batch_size, directory=directory, baselines=baselines
+    )
 
 
 def _of_run(

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from zoo.datasets.preprocessing.base import object_array, register_preprocessor
 from zoo.datasets.preprocessing.image_files import MAX_PIXELS, decode_examined, examined
+from zoo.datasets.preprocessing.targets import Targets
 from zoo.errors import UsageError
 from zoo.tasks import Request
 
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
 
 _MOST_VALUES = 2**28  # of all images of a request after resizing; they take a gibibyte
 
-_LARGE = 2**22
-"""If an image has more pixels, fewer images are decoded in parallel: decoding takes about 40 bytes per pixel."""
+_IN_PARALLEL = ((2**22, 10), (2**24, 2))
+"""How many images are decoded in parallel, if none has more pixels; else one after the other. Decoding takes about 16 bytes
+per pixel."""
+
+_MOST_PIXELS, _PIXELS_PER_BYTE = 2**27, 32
+"""A request may have this many pixels, and more for every byte: photographs have up to 10 per byte, files made to be
+expensive have hundreds."""
+
+_LUMA = (0.299, 0.587, 0.114)
+"""The weights of red, green and blue in Rec. 601, as in the PNG and JPEG decoders."""
 
 
 @register_preprocessor
@@ -41,6 +50,7 @@ class ImagePreprocessor:
         channels: 1 or 3.
         rows_as_steps: whether a sequence model reads the image row by row.
         every_step: whether that model has an output after every row.
+        targets: makes the model's targets.
 
     Example:
         >>> ImagePreprocessor(28, 28, 1)(np.zeros((2, 8, 8, 3), np.uint8)).shape
@@ -54,6 +64,10 @@ class ImagePreprocessor:
     channels: int
     rows_as_steps: bool = False
     every_step: bool = False
+    targets: Targets = dataclasses.field(default_factory=Targets)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", Targets.restored(self.targets))
 
     @classmethod
     def for_model(
@@ -83,12 +97,13 @@ class ImagePreprocessor:
                 f"input_shape is {shape!r}; expected [height, width, channels] with 1 or 3 channels. "
                 "Pass input_shape=[28, 28, 1], say, or leave it out."
             )
+        targets = Targets.fit(data)
         if needs.get("rows_as_steps"):
             height, width, channels = shape
             every_step = bool(arguments.get("return_sequences"))
-            made = cls(height, width, channels, rows_as_steps=True, every_step=every_step)
-            return made, {"input_shape": made.shape}
-        return cls(*shape), {"input_shape": tuple(shape)}
+            made = cls(height, width, channels, rows_as_steps=True, every_step=every_step, targets=targets)
+            return made, {"input_shape": made.shape, **targets.arguments}
+        return cls(*shape, targets=targets), {"input_shape": tuple(shape), **targets.arguments}
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -140,36 +155,40 @@ class ImagePreprocessor:
                 f"An image batch is {raw.dtype.name} of shape {raw.shape}; expected uint8 (batch, height, width, channels). "
                 "Pass images with levels 0 to 255, one alone as image[None]."
             )
-        images = self._with_channels(tf.cast(raw, tf.float32))
+        images = self._with_channels(raw)
         size = (self.height, self.width)
         if raw.shape[1:3].as_list() != list(size):
             images = tf.cond(
                 tf.reduce_all(tf.equal(tf.shape(raw)[1:3], size)),
-                lambda: images,
+                lambda: tf.cast(images, tf.float32),
                 lambda: tf.image.resize(images, size, antialias=True),
             )
-        images = tf.ensure_shape(images, [None, self.height, self.width, self.channels])
+        images = tf.ensure_shape(tf.cast(images, tf.float32), [None, self.height, self.width, self.channels])
         # Not divided by 255: some graphs replace a division by this factor, and the last bit would differ.
         return tf.reshape(images * np.float32(1 / 255), [-1, *self.shape])
 
     def encode(self, examples: Tensors) -> Batch:
-        """Turns `image` and `label` into the input and the target. With `every_step`, the label is repeated for each row."""
-        inputs, labels = {"image": self(examples["image"])}, examples["label"]
+        """Turns `image` and the target into those of the model. With `every_step`, the label is repeated for each row."""
+        inputs, targets = {"image": self(examples["image"])}, self.targets.encode(examples)
         if not self.every_step:
-            return inputs, {"label": labels}, {}
-        labels = tf.repeat(labels[:, tf.newaxis], self.height, axis=1)
+            return inputs, targets, {}
+        labels = tf.repeat(targets["label"][:, tf.newaxis], self.height, axis=1)
         return inputs, {"label": labels}, {"label": tf.ones_like(labels, tf.float32)}
 
     def _with_channels(self, images: tf.Tensor) -> tf.Tensor:
         count = images.shape[-1] if images.shape[-1] is not None else tf.shape(images)[-1]
         colour = count >= 3  # 1: grey, 2: grey and alpha, 3: colour, 4: colour and alpha
         if self.channels == 1:
-            # Rec. 601 luma weights, as in the PNG and JPEG decoders.
-            def from_colour() -> tf.Tensor:
-                return tf.reduce_sum(images[..., :3] * tf.constant([0.299, 0.587, 0.114]), axis=-1, keepdims=True)
+
+            def from_colour() -> tf.Tensor:  # channel after channel, which takes a third of the memory
+                red, green, blue = (
+                    tf.cast(images[..., channel : channel + 1], tf.float32) * np.float32(weight)
+                    for channel, weight in enumerate(_LUMA)
+                )
+                return red + green + blue
 
             def from_grey() -> tf.Tensor:
-                return images[..., :1]
+                return tf.cast(images[..., :1], tf.float32)
         else:
 
             def from_colour() -> tf.Tensor:
@@ -193,12 +212,15 @@ class ImagePreprocessor:
             image = decode_examined(content)
             return self(tf.reshape(image, tf.concat([[1], tf.shape(image)], 0)))[0]
 
-        contents, pixels = examined(self._few(requests["image_bytes"]))
-        form = tf.TensorSpec(self.shape, tf.float32)
-        images = tf.cond(
-            tf.reduce_all(pixels <= _LARGE),
-            lambda: tf.map_fn(one, contents, fn_output_signature=form),
-            lambda: tf.map_fn(one, contents, fn_output_signature=form, parallel_iterations=2),
+        contents, pixels = _not_inflated(*examined(self._few(requests["image_bytes"])))
+        form, largest = tf.TensorSpec(self.shape, tf.float32), tf.reduce_max(pixels)
+
+        def decoded(at_once: int) -> tf.Tensor:
+            return tf.map_fn(one, contents, fn_output_signature=form, parallel_iterations=at_once)
+
+        images = tf.case(
+            [(largest <= most, lambda at_once=at_once: decoded(at_once)) for most, at_once in _IN_PARALLEL],
+            default=lambda: decoded(1),
         )
         return {"image": images}, {"lengths": tf.fill([tf.shape(contents)[0]], self.height)}
 
@@ -224,4 +246,16 @@ class ImagePreprocessor:
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return dataclasses.asdict(self)
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "targets"}
+        return {**own, **self.targets.described()}
+
+
+def _not_inflated(contents: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rejects files that have too many pixels together: a megabyte can hold a billion."""
+    size = tf.reduce_sum(tf.cast(tf.strings.length(contents), tf.int64))
+    message = (
+        f"image_bytes has too many pixels in few bytes; expected at most {_MOST_PIXELS:,}. Send fewer images at once."
+    )
+    few = tf.reduce_sum(pixels) <= _MOST_PIXELS + _PIXELS_PER_BYTE * size
+    with tf.control_dependencies([tf.debugging.Assert(few, [message])]):
+        return tf.identity(contents), pixels

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from zoo import lookup, registry
 from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
+from zoo.datasets.preprocessing.targets import Targets
 from zoo.errors import UsageError
 from zoo.tasks import Request
 
@@ -165,14 +166,21 @@ class TextPreprocessor(VocabularyPreprocessor):
     Attributes:
         vocabulary: the known words.
         max_length: maximum number of words of a text.
+        targets: makes the model's targets.
 
     Example:
         >>> TextPreprocessor(("hello", "!"), 5)(["Hello, world!", ""]).numpy().tolist()
         [[2, 1, 1, 3], [1, 0, 0, 0]]
     """
 
+    targets: Targets = dataclasses.field(default_factory=Targets)
+
     kind: ClassVar[str] = "text"
     padding: ClassVar[float] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "targets", Targets.restored(self.targets))
 
     @classmethod
     def for_model(
@@ -187,15 +195,21 @@ class TextPreprocessor(VocabularyPreprocessor):
                 f"{', '.join(able)}, or leave the column out."
             )
         most, longest = vocabulary_sizes(needs, arguments)
+        targets = Targets.fit(data)
+
+        def made(vocabulary: tuple[str, ...]) -> tuple[TextPreprocessor, dict[str, Any]]:
+            fixed = {"vocab_size": len(vocabulary) + FIRST_WORD, **targets.arguments}
+            return cls(vocabulary, longest, targets=targets), fixed
+
         if (earlier := needs.get("earlier")) is not None:
-            return cls(kept := earlier.preprocessor.vocabulary, longest), {"vocab_size": len(kept) + FIRST_WORD}
+            return made(earlier.preprocessor.vocabulary)
         counts: collections.Counter[bytes] = collections.Counter()
         for texts in data.train.map(lambda example: example["text"]).batch(1024):
             counts.update(words(texts).flat_values.numpy().tolist())
         ranked = sorted(((-n, w) for w, n in counts.items() if n >= _MIN_COUNT))[: most - FIRST_WORD]
         vocabulary = tuple(word.decode() for _, word in ranked)
         check_vocabulary(data.name, vocabulary, len(counts))
-        return cls(vocabulary, longest), {"vocab_size": len(vocabulary) + FIRST_WORD}
+        return made(vocabulary)
 
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
         """Turns texts, string (batch,), into int32 (batch, tokens), padded to the longest text of the batch."""
@@ -218,8 +232,8 @@ class TextPreprocessor(VocabularyPreprocessor):
         return numbers.to_tensor(PADDING)
 
     def encode(self, examples: Tensors) -> Batch:
-        """Turns `text` and `label` into the input `token_ids` and the target `label`."""
-        return {"token_ids": self(examples["text"])}, {"label": examples["label"]}, {}
+        """Turns `text` and the target into the input `token_ids` and the model's target."""
+        return {"token_ids": self(examples["text"])}, self.targets.encode(examples), {}
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Turns `text`, string (batch,), into `token_ids`, int32 (batch, tokens), and `tokens`, the words of that shape."""
@@ -235,6 +249,10 @@ class TextPreprocessor(VocabularyPreprocessor):
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns texts of a data set as a client sends them."""
         return {"text": object_array([example["text"] for example in examples])}
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().config(), **self.targets.described()}
 
 
 def words(texts: tf.Tensor) -> tf.RaggedTensor:

@@ -24,6 +24,7 @@ from zoo.checkpoints.wordpiece_files import (
 from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
 from zoo.datasets.preprocessing.bert_text import Words
 from zoo.datasets.preprocessing.subwords import MOST_CHARACTERS, match
+from zoo.datasets.preprocessing.targets import Targets
 from zoo.datasets.preprocessing.text import random_texts, text_request, vocabulary_sizes
 from zoo.datasets.preprocessing.vocabularies import texts_of, train_pieces
 from zoo.errors import UsageError
@@ -79,6 +80,7 @@ class WordPiecePreprocessor:
         strip_accents: whether accents are removed; None means the same as `lower_case`.
         split_chinese: whether every Chinese character is a word.
         has_pairs: whether the data has a second text, `text_pair`.
+        targets: makes the model's targets.
 
     Example:
         >>> vocabulary = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "##s", "!")
@@ -92,6 +94,7 @@ class WordPiecePreprocessor:
     strip_accents: bool | None = None
     split_chinese: bool = True
     has_pairs: bool = False
+    targets: Targets = dataclasses.field(default_factory=Targets)
     _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
     _tables: list[Tables] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
@@ -100,6 +103,7 @@ class WordPiecePreprocessor:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", tuple(self.vocabulary))  # it is a list if it was read from a file
+        object.__setattr__(self, "targets", Targets.restored(self.targets))
         check_pieces(self.vocabulary, "The vocabulary")
         if isinstance(self.max_length, bool) or not isinstance(self.max_length, int) or self.max_length < _SHORTEST:
             raise UsageError(
@@ -126,8 +130,9 @@ class WordPiecePreprocessor:
                 f"{given or checkpoint.path} has {len(vocabulary):,} tokens in its vocabulary; {checkpoint.path} has "
                 f"embeddings for {room:,}. Pass files that belong together."
             )
-        fixed = {"vocab_size": room, "max_length": longest}
-        return cls(tuple(vocabulary), longest, has_pairs="text_pair" in data.features, **rules), fixed
+        targets = Targets.fit(data)
+        fixed = {"vocab_size": room, "max_length": longest, **targets.arguments}
+        return cls(tuple(vocabulary), longest, has_pairs="text_pair" in data.features, targets=targets, **rules), fixed
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -248,8 +253,8 @@ class WordPiecePreprocessor:
         return numbers, counts, owners
 
     def encode(self, examples: Tensors) -> Batch:
-        """Turns `text`, the optional `text_pair`, and `label` into model inputs and targets."""
-        return self(examples["text"], examples.get("text_pair")), {"label": examples["label"]}, {}
+        """Turns `text`, the optional `text_pair`, and the target into model inputs and targets."""
+        return self(examples["text"], examples.get("text_pair")), self.targets.encode(examples), {}
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Turns `text`, or `text` and `text_pair`, string (batch,), into model inputs, and `lengths`, int32 (batch,)."""
@@ -275,7 +280,8 @@ class WordPiecePreprocessor:
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         names = ("max_length", "lower_case", "strip_accents", "split_chinese", "has_pairs")
-        return {"vocabulary": list(self.vocabulary), **{name: getattr(self, name) for name in names}}
+        own = {"vocabulary": list(self.vocabulary), **{name: getattr(self, name) for name in names}}
+        return {**own, **self.targets.described()}
 
 
 def _vocabulary(

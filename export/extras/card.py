@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo import storage
+from zoo import display, storage
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
 from zoo.export.extras import request_examples
@@ -46,6 +46,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         *_head(facts),
         *(_metrics_section(facts) if facts["metrics"] else []),
         *_confusion_section(report),
+        *_threshold_section(report),
         *_figures_section(directory, extra),
         *_signature_section(facts),
         *_request_section(facts, golden, place),
@@ -100,14 +101,15 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
         "| metric | model | baseline |",
         "|---|---|---|",
     ]
-    for figure in facts.get("headline", []):
-        known = figure["baseline_value"]
-        cell = "" if known is None else f"{known:.4f}, {figure['baseline']}"
-        lines.append(f"| **{figure['metric']}** | {figure['value']:.4f} | {cell} |")
+    for name, value, beside in display.metric_rows(facts.get("headline", [])):
+        cell = "<br>".join(f"{known:.4f}, {of}" for known, of in beside)
+        lines.append(f"| **{_escaped(name)}** | {value} | {cell} |")
     for key, value in metrics.items():
         if isinstance(value, float) and not _is_shown(key, value, facts.get("headline", [])):
             cell = f"{baseline[key]:.4f}" if isinstance(baseline.get(key), float) else ""
             lines.append(f"| {key.replace('_', ' ').replace(' f1', ' F1')} | {value:.4f} | {cell} |")
+    if "comparison" in metrics:
+        lines += ["", f"{metrics['comparison'][0].upper()}{metrics['comparison'][1:]}."]
     if "num_examples" in metrics:
         lines += ["", f"{metrics['num_examples']:,} examples."]
     return [*lines, ""]
@@ -116,7 +118,10 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
 def _is_shown(key: str, value: float, headline: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the headline already contains this metric, possibly under a longer name: `mae` as MAE (kWh)."""
     words = set(key.split("_"))
-    return any(figure["value"] == value and words <= set(figure["metric"].lower().split()) for figure in headline)
+    return any(
+        figure.get("key") == key or (figure["value"] == value and words <= set(figure["metric"].lower().split()))
+        for figure in headline
+    )
 
 
 def _confusion_section(report: Mapping[str, Any]) -> list[str]:
@@ -139,6 +144,24 @@ def _confusion_section(report: Mapping[str, Any]) -> list[str]:
         for count, i, j in confusions[:_MOST_CONFUSIONS]
     ]
     return ["Most frequent confusions:", "", "| true | predicted | examples |", "|---|---|---|", *rows, ""]
+
+
+def _threshold_section(report: Mapping[str, Any]) -> list[str]:
+    """Returns what a threshold on the probability of the positive class would give, for a report on two classes."""
+    if not report.get("thresholds"):
+        return []
+    keys = ("precision", "recall", "f1", "share_predicted")
+    rows = [
+        f"| {row['threshold']:g} | {' | '.join(f'{row[key]:.4f}' for key in keys)} |" for row in report["thresholds"]
+    ]
+    return [
+        f"If an example is called {_escaped(report['positive_class'])} from a probability on:",
+        "",
+        "| probability | precision | recall | F1 | share of the examples |",
+        "|---:|---:|---:|---:|---:|",
+        *rows,
+        "",
+    ]
 
 
 def _figures_section(directory: Path, extra: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from zoo import copies, lookup, tasks
+from zoo import copies, kernels, lookup, tasks
 from zoo.errors import UsageError
 from zoo.export.graph import forms
 from zoo.export.graph.forms import Content, Form
@@ -75,7 +75,7 @@ def served_model(
     checking = _checking(preprocessor, row_numbers)
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
     # Traced once for all signatures: decoding images takes more ops than many models have.
-    serve = tf.function(preprocessor.serve, autograph=False)
+    serve = kernels.traced(preprocessor.serve, reduce_retracing=False, autograph=False)
     whole, shared = _compiled_heads(network, functions, limited=row_numbers)
     wanted: dict[str, tuple[Callable[..., Tensors], Mapping[str, tf.TensorSpec], Form]] = {
         name: (
@@ -94,7 +94,8 @@ def served_model(
     traced = {}
     for name, (function, specs, way) in wanted.items():
         with way.prepared(several, module.packed_weights), without_cudnn(network):
-            traced[name] = tf.function(function, autograph=False).get_concrete_function(**specs)
+            once = kernels.traced(function, reduce_retracing=False, autograph=False)
+            traced[name] = once.get_concrete_function(**specs)
         way.check_ops(traced[name], name)
     module.other_variables = _other_variables(module, traced)
     return module, traced

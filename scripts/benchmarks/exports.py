@@ -44,7 +44,7 @@ def command(argv: list[str]) -> int:
     options = parser.parse(argv)
     output = Path(options.output) if options.output else None
     if options.markdown:
-        print(table(_read(output or Path(__file__).with_name("exports.csv"))))
+        print(table(read(output or Path(__file__).with_name("exports.csv"))))
         return 0
     import_tensorflow()
     rows: list[dict[str, str]] = []
@@ -52,7 +52,7 @@ def command(argv: list[str]) -> int:
         new = measure(name, *build(), seconds=options.seconds)
         rows += new
         if output:
-            known = _read(output) if output.is_file() else []
+            known = read(output) if output.is_file() else []
             _write([row for row in known if row["model"] != name] + new, output)
         print(table(new, head=len(rows) == len(new)), flush=True)
     return 0
@@ -201,7 +201,8 @@ def _write(rows: Sequence[Mapping[str, str]], file: Path) -> None:
     storage.write_text(file, text.getvalue())
 
 
-def _read(file: Path) -> list[dict[str, str]]:
+def read(file: Path) -> list[dict[str, str]]:
+    """Returns the rows of a CSV file that the benchmark wrote."""
     if not file.is_file():
         raise UsageError(f"{file} does not exist. Call the benchmark with --output {file} first.")
     with file.open(encoding="utf-8", newline="") as lines:

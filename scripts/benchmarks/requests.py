@@ -56,6 +56,10 @@ def command(argv: list[str]) -> int:
     return 0
 
 
+_ACCEPTED_PIXELS = 2**27
+"""About as many as a request may have in all."""
+
+
 class _Cost:
     """Measures the time of a block, and the largest growth of this process's memory while it runs."""
 
@@ -94,12 +98,17 @@ def _texts(size: int) -> list[tuple[str, list[bytes]]]:
 
 
 def _images(size: int) -> list[tuple[str, list[bytes]]]:
-    return [(f"{title} images", [content] * max(1, size // len(content))) for title, content in _contents()]
+    found = []
+    for title, side, content in _contents():
+        count = max(1, size // len(content))
+        few = min(count, 8192, _ACCEPTED_PIXELS // side**2)
+        found += [(f"{some:,} {title}", [content] * some) for some in sorted({count, few})]
+    return found
 
 
-def _contents() -> Iterator[tuple[str, bytes]]:
-    for title, side in (("tiny", 1), ("small", 64), ("large", 2000), ("largest", 5000)):
-        yield title, _png(side)
+def _contents() -> Iterator[tuple[str, int, bytes]]:
+    for title, side in (("tiny images", 1), ("small images", 64), ("large images", 2000), ("largest images", 5792)):
+        yield title, side, _png(side)
 
 
 def _png(side: int) -> bytes:

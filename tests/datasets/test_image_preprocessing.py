@@ -150,3 +150,15 @@ def test_a_preprocessor_is_restored_from_its_config(preprocessor):
     again = get_preprocessor(preprocessor.kind)(**preprocessor.config())
     assert again == preprocessor
     assert again.input_shapes == {"image": (9, 8, 3)}
+
+
+def test_files_with_too_many_pixels_for_their_bytes_are_rejected_before_decoding():
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (5792).to_bytes(4, "big") * 2 + b"\x08"
+    preprocess = ImagePreprocessor(8, 8, 1)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="too many pixels in few bytes; expected at most 134,217,728"
+    ):
+        preprocess.serve({"image_bytes": [header] * 5})
+    padded = header + bytes(2**20)  # 32 more pixels for every byte, and so no longer too many: decoding is tried
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)^(?!.*too many pixels)"):
+        preprocess.serve({"image_bytes": [padded] * 5})

@@ -289,6 +289,7 @@ def test_summary_lists_metrics_and_the_three_most_frequent_confusions():
     lines = text.splitlines()
     assert lines[0] == 'accuracy           0.9434  (baseline 0.2406: always "1", from the training split)'
     assert lines[1].startswith("macro F1           0.94")
+    assert lines.pop(2).startswith("macro AUC          0.9")
     loss = -(200 * math.log(0.85) + 12 * math.log(0.05)) / 212
     baseline_loss = -(161 * math.log(1 / 12) + 51 * math.log(9 / 12)) / 212
     assert lines[2] == f"log loss           {loss:.4f}  (baseline {baseline_loss:.4f})"

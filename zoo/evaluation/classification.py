@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from zoo.errors import UsageError
 from zoo.evaluation import plots
+from zoo.evaluation.class_arguments import checked_elements, checked_names
+from zoo.evaluation.discrimination import areas, macro_auc, plot_threshold_curves, two_classes
+from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
 
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
 
 LOG_LOSS_CLIP = 1e-7
 CALIBRATION_BINS = 15
-SUM_TOLERANCE = 1e-3
 
 
 def classification_report(
@@ -63,6 +65,10 @@ def classification_report(
           An undefined metric, such as the precision of a class that was never predicted, is 0.0, as with
           scikit-learn's `zero_division=0`;
         - `confusion_matrix`: rows are true classes, columns predicted ones; `class_names`;
+        - for two classes `positive_class`, `roc_auc`, `average_precision`, `brier`, `positive_f1`, `thresholds` and
+          `threshold_curves`, see `zoo.evaluation.discrimination.two_classes`. The second class is the positive one;
+        - for several classes `macro_auc`: the area under the ROC curve of one class against the rest, averaged over the
+          classes that occur among the targets, None if fewer than two occur;
         - `baseline`: the metrics of using only the class frequencies: `accuracy` of always predicting `class_name`,
           the most frequent class, and `log_loss` of always predicting the frequencies. `from` is "training split", or
           "evaluated targets" without `train_class_counts`. The latter is slightly too good, because it uses the
@@ -83,9 +89,9 @@ def classification_report(
     # The import of scikit-learn takes a second, which programs that only list models must not need.
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    true, probable, weight = _real_elements(np.asarray(targets), np.asarray(probabilities), weights)
+    true, probable, weight = checked_elements(np.asarray(targets), np.asarray(probabilities), weights)
     num_classes = probable.shape[1]
-    names = _checked_names(class_names, num_classes)
+    names = checked_names(class_names, num_classes)
 
     predicted = probable.argmax(axis=1)
     confidence = probable[np.arange(len(true)), predicted]
@@ -103,12 +109,17 @@ def classification_report(
     )
     reliability, calibration_error = _calibration(confidence, correct, weight)
     macro = {name: float(values[occurs].mean()) for name, values in figures.items()}
+    if num_classes == 2:  # the second of two classes is the positive one, as in ham and spam
+        apart = two_classes(true == 1, probable[:, 1], weight, names[1]) | {"positive_f1": float(figures["f1"][1])}
+    else:
+        apart = {"macro_auc": macro_auc(true, probable, weight)}
     return {
         "num_examples": len(true),
         "accuracy": float(np.average(correct, weights=weight)),
         "macro_f1": macro["f1"],
         "log_loss": _log_loss(probable[np.arange(len(true)), true], weight),
         "expected_calibration_error": calibration_error,
+        **apart,
         "macro": macro,
         "weighted": {name: float(np.average(values, weights=support)) for name, values in figures.items()},
         "per_class": [
@@ -133,13 +144,14 @@ def summary(report: dict[str, Any]) -> str:
         report: the result of `classification_report`, or the same read back from JSON.
 
     Returns:
-        Lines without a final newline: accuracy and log loss next to their baselines, macro F1, calibration error, and
-        up to three of the most frequent confusions.
+        Lines without a final newline: accuracy and log loss next to their baselines, macro F1, areas under curves,
+        calibration error, and up to three of the most frequent confusions.
 
     Example:
         >>> print(summary(classification_report([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], ["cat", "dog"])))
         accuracy           0.6667  (baseline 0.6667: always "dog", from the evaluated targets)
         macro F1           0.6667
+        positive class     "dog": ROC AUC 1.0000, average precision 1.0000, Brier score 0.1800
         log loss           0.5108  (baseline 0.6365)
         calibration error  0.3333
         measured on        3 examples, 2 classes
@@ -148,9 +160,11 @@ def summary(report: dict[str, Any]) -> str:
     """
     baseline, names = report["baseline"], report["class_names"]
     lines = [
-        f"accuracy           {report['accuracy']:.4f}  (baseline {baseline['accuracy']:.4f}: "
+        f"accuracy           {with_interval(report, 'accuracy')}  "
+        f"(baseline {baseline['accuracy']:.4f}: "
         f'always "{baseline["class_name"]}", from the {baseline["from"]})',
         f"macro F1           {report['macro_f1']:.4f}",
+        *_apart(report),
         f"log loss           {report['log_loss']:.4f}  (baseline {baseline['log_loss']:.4f})",
         f"calibration error  {report['expected_calibration_error']:.4f}",
         f"measured on        {report['num_examples']:,} example{'s' * (report['num_examples'] != 1)}, "
@@ -170,116 +184,17 @@ def summary(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _real_elements(
-    targets: NDArray[Any], probabilities: NDArray[Any], weights: ArrayLike | None
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Check and flatten elements with a weight: targets `(m,)`, probabilities `(m, num_classes)`, weights `(m,)`."""
-    if targets.size == 0 and probabilities.size == 0:
-        raise UsageError("Nothing to evaluate: targets and probabilities are empty. Check that the split has examples.")
-    if targets.ndim == 0 or probabilities.ndim < 2 or probabilities.shape[:-1] != targets.shape:
-        if targets.shape == probabilities.shape and targets.ndim > 1:
-            hint = "One-hot targets become class numbers with targets.argmax(axis=-1)."
-        else:
-            hint = "Pass one class number per row of probabilities."
-        raise UsageError(
-            f"targets of shape {targets.shape} and probabilities of shape {probabilities.shape} do not fit: expected "
-            f"targets (n,) with probabilities (n, num_classes), or (n, steps) with (n, steps, num_classes). {hint}"
-        )
-    if probabilities.shape[-1] < 2:
-        raise UsageError(
-            f"probabilities have shape {probabilities.shape}, expected at least 2 columns, one per class. "
-            "Pass numpy.concatenate([1 - p, p], axis=-1) for a single sigmoid output p."
-        )
-    if not np.issubdtype(targets.dtype, np.integer):
-        raise UsageError(
-            f"targets have dtype {targets.dtype}, expected integers: column numbers of probabilities. "
-            "Map names with class_names.index, or convert whole numbers with targets.astype('int64')."
-        )
-    weight = np.ones(targets.shape) if weights is None else np.asarray(weights, dtype=np.float64)
-    if weight.shape != targets.shape:
-        raise UsageError(
-            f"weights have shape {weight.shape}, expected the shape of targets, {targets.shape}. Pass one weight for "
-            "each element, 0 where it is padding."
-        )
-    bad = ~(np.isfinite(weight) & (weight >= 0)).ravel()
-    if bad.any():
-        first = int(bad.argmax())
-        raise UsageError(
-            f"weights hold {weight.ravel()[first]} at index {_index(first, weight.shape)}, expected finite numbers "
-            "that are not negative. Pass 0 for padding, 1 for real elements."
-        )
-    real = np.flatnonzero(weight)
-    if real.size == 0:
-        raise UsageError(
-            f"Nothing to evaluate: all {weight.size} weights are 0. Weight 0 marks padding; "
-            "give real elements weight 1."
-        )
-    return (
-        _checked_targets(targets, real, probabilities.shape[-1]),
-        _checked_probabilities(probabilities, real),
-        weight.ravel()[real],
-    )
-
-
-def _checked_targets(targets: NDArray[Any], real: NDArray[np.intp], num_classes: int) -> NDArray[np.int64]:
-    true = targets.ravel()[real]
-    bad = (true < 0) | (true >= num_classes)
-    if bad.any():
-        first = int(bad.argmax())
-        raise UsageError(
-            f"targets hold {true[first]} at index {_index(real[first], targets.shape)}, expected 0 to "
-            f"{num_classes - 1}, as probabilities have {num_classes} columns ({int(bad.sum())} target(s) are outside). "
-            "If it marks padding, give it weight 0; otherwise the model was built for other classes."
-        )
-    return true.astype(np.int64)
-
-
-def _checked_probabilities(probabilities: NDArray[Any], real: NDArray[np.intp]) -> NDArray[np.float64]:
-    num_classes = probabilities.shape[-1]
-    probable = probabilities.reshape(-1, num_classes)[real].astype(np.float64)
-    bad = ~np.isfinite(probable)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        first = int(real[row]) * num_classes + int(column)
-        raise UsageError(
-            f"probabilities hold {probable[row, column]} at index {_index(first, probabilities.shape)}, expected "
-            "finite numbers. The model diverged or its input has such values: look for the first epoch whose loss is not "
-            "finite."
-        )
-    sums = probable.sum(axis=1)
-    no_distribution = (abs(sums - 1) > SUM_TOLERANCE) | (probable.min(axis=1) < -SUM_TOLERANCE)
-    if no_distribution.any():
-        row = int(no_distribution.argmax())
-        raise UsageError(
-            f"probabilities at index {_index(real[row], probabilities.shape[:-1])} sum to {sums[row]:.4g} with "
-            f"smallest value {probable[row].min():.4g}, expected non-negative values that sum to 1 (tolerance "
-            f"{SUM_TOLERANCE}). These look like logits: apply a softmax, or build the model with "
-            "classifier_activation='softmax'."
-        )
-    return probable.clip(0.0, 1.0)
-
-
-def _checked_names(class_names: Sequence[str], num_classes: int) -> list[str]:
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
-        raise UsageError(
-            f"class_names is {class_names!r}, expected a list of strings, one per class. "
-            "Convert numbers with [str(name) for name in class_names], bytes with name.decode()."
-        )
-    names = [str(name) for name in class_names]  # converts NumPy's strings
-    if len(names) != num_classes:
-        raise UsageError(
-            f"class_names has {len(names)} names, but probabilities have {num_classes} columns: expected one name per "
-            "column. Pass the names of the data set that the model was built for."
-        )
-    seen: dict[str, int] = {}
-    for index, name in enumerate(names):
-        if name in seen:
-            raise UsageError(
-                f"class_names holds {name!r} twice, at {seen[name]} and {index}: expected different names, so that "
-                "the report can distinguish the classes. Rename one of them."
-            )
-        seen[name] = index
-    return names
+def _apart(report: Mapping[str, Any]) -> list[str]:
+    """Returns the line of the areas under curves, if they are defined."""
+    if report.get("macro_auc") is not None:
+        return [f"macro AUC          {report['macro_auc']:.4f}"]
+    if report.get("roc_auc") is None:
+        return []
+    return [
+        f'positive class     "{report["positive_class"]}": '
+        f"ROC AUC {with_interval(report, 'roc_auc')}, "
+        f"average precision {report['average_precision']:.4f}, Brier score {report['brier']:.4f}"
+    ]
 
 
 def _log_loss(probability_of_truth: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
@@ -347,10 +262,39 @@ def _number(count: float) -> int | float:
     return int(count) if count.is_integer() else count
 
 
-def _index(flat: int | np.intp, shape: tuple[int, ...]) -> str:
-    """The index of element number `flat` of an array of this shape: '7', or '(2, 5)'."""
-    index = [int(i) for i in np.unravel_index(int(flat), shape)]
-    return str(index[0]) if len(index) == 1 else str(tuple(index))
+def class_intervals(
+    targets: ArrayLike, probabilities: ArrayLike, *, weights: ArrayLike | None = None
+) -> dict[str, list[float]]:
+    """Returns 95 % bootstrap intervals of `accuracy`, and for two classes of `positive_f1` and `roc_auc`.
+
+    The arguments are those of `classification_report`. With one class per step, whole examples are drawn.
+    """
+    true, probable = np.asarray(targets), np.asarray(probabilities)
+    example = np.broadcast_to(np.arange(len(true)).reshape(-1, *[1] * (true.ndim - 1)), true.shape)
+    weight = np.ones(true.shape) if weights is None else np.asarray(weights, np.float64)
+    real = weight > 0
+    true, weight, (numbers, example) = true[real], weight[real], np.unique(example[real], return_inverse=True)
+    probable = probable[real].astype(np.float64)
+    predicted = probable.argmax(axis=1)
+
+    def per_example(values: NDArray[Any]) -> NDArray[np.float64]:
+        return np.bincount(example, values * weight, len(numbers))
+
+    sizes, right = per_example(np.ones(len(true))), per_example(predicted == true)
+    if probable.shape[1] != 2:
+        return bootstrap(len(numbers), lambda counts: {"accuracy": mean(counts, right, sizes)})
+    hits = per_example((predicted == 1) & (true == 1))
+    both = per_example(predicted == 1) + per_example(true == 1)
+    apart = areas(probable[:, 1], true == 1)
+
+    def statistics(counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        return {
+            "accuracy": mean(counts, right, sizes),
+            "positive_f1": mean(counts, 2 * hits, both),
+            "roc_auc": apart(counts[:, example] * weight)["roc_auc"],
+        }
+
+    return bootstrap(len(numbers), statistics)
 
 
 def evaluate_classes(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
@@ -370,16 +314,24 @@ def evaluate_classes(model: keras.Model, data: Prepared, split: str, batch_size:
     counts = data.target_counts("train") if "train" in data.data.splits else None
     names = data.data.class_names
     report = classification_report(labels, probabilities, names, weights=weight, train_class_counts=counts)
-    return {**report, **steps}
+    return {**report, **steps, "intervals": class_intervals(labels, probabilities, weights=weight)}
+
+
+def measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[str, Any]) -> Report:
+    """Returns the report of a baseline's probabilities for raw examples."""
+    return classification_report(examples[str(data.task.classes)], predictions["probabilities"], data.data.class_names)
 
 
 def headline(report: Report) -> list[Figure]:
-    """Returns the accuracy next to that of the most frequent class, and for two classes the F1 of the positive class."""
+    """Returns the accuracy next to that of the most frequent class, and for two classes F1 and ROC AUC of the positive
+    class."""
     base = report["baseline"]
-    figures = [Figure("accuracy", report["accuracy"], "the most frequent class", base["accuracy"])]
+    figures = [Figure("accuracy", report["accuracy"], "the most frequent class", base["accuracy"], key="accuracy")]
     if len(report["per_class"]) == 2:
-        found = report["per_class"][1]  # the second of two classes is the positive one, as in ham and spam
-        figures.append(Figure(f"F1 of {found['class_name']}", found["f1"]))
+        found = report["per_class"][1]
+        figures.append(Figure(f"F1 of {found['class_name']}", found["f1"], key="positive_f1"))
+    if report.get("roc_auc") is not None:
+        figures.append(Figure("ROC AUC", report["roc_auc"], "the most frequent class", 0.5, key="roc_auc"))
     return figures
 
 
@@ -391,6 +343,10 @@ def summary_with_steps(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-PLOTS = {"confusion_matrix": plots.plot_confusion_matrix, "reliability": plots.plot_reliability}
+PLOTS = {
+    "confusion_matrix": plots.plot_confusion_matrix,
+    "reliability": plots.plot_reliability,
+    "threshold_curves": plot_threshold_curves,
+}
 
-register_report("classification", ReportKind(evaluate_classes, summary_with_steps, headline, PLOTS))
+register_report("classification", ReportKind(evaluate_classes, summary_with_steps, headline, PLOTS, measure))

@@ -37,13 +37,9 @@ class EvaluationReport(Report):
 
 
 def headline_rows(report: Mapping[str, Any]) -> list[list[str]]:
-    """Returns metric, value and baseline of every headline metric of a report, as text."""
-    rows = []
-    for figure in report.get("headline", ()):
-        value, base = figure["value"], figure["baseline_value"]
-        beside = f"{base:.4f} {figure['baseline']}" if base is not None else ""
-        rows.append([figure["metric"], "" if value is None else f"{value:.4f}", beside])
-    return rows
+    """Returns metric, value with its interval, and all baselines of every headline metric of a report, as text."""
+    rows = display.metric_rows(report.get("headline", ()))
+    return [[name, value, ", ".join(f"{base:.4f} {of}" for base, of in beside)] for name, value, beside in rows]
 
 
 def headline_lines(report: Mapping[str, Any]) -> list[str]:

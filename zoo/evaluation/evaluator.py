@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import storage
 from zoo.errors import UsageError, one_line
+from zoo.evaluation import comparison
+from zoo.evaluation.baselines import chosen_baselines
 from zoo.evaluation.display import EvaluationReport
 from zoo.evaluation.reports import Figure, Report, get_report
 from zoo.tasks import get_task
@@ -27,8 +29,9 @@ def evaluate(
     *,
     batch_size: int = 256,
     directory: str | Path | None = None,
+    baselines: str | Sequence[str] = "all",
 ) -> EvaluationReport:
-    """Evaluates a model on a split of its prepared data.
+    """Evaluates a model on a split of its prepared data, and compares it with baselines.
 
     Args:
         model: a model that takes the prepared data's batches.
@@ -39,13 +42,17 @@ def evaluate(
             the run directory; None writes nothing. If the split has changed since the run, the files are
             evaluation-changed.json and plots/*-changed.png; for other data than the run's, evaluation-DATA.json and
             plots/*-DATA.png.
+        baselines: "all" fits all baselines of `zoo.evaluation.baselines` that apply to the training split; "none" fits
+            none; or names. The most frequent class or the mean is part of every report.
 
     Returns:
         The report, a dict of plain numbers, lists and strings. A notebook shows it with its plots. Its content depends on
-        the task, see the reports in `zoo.evaluation`: `classification`, `tagging`, `regression`, `translation`, `ranking`.
+        the task, see the reports in `zoo.evaluation`: `classification`, `values`, `tagging`, `regression`, `translation`,
+        `ranking`. `intervals` holds 95 % bootstrap intervals, `baselines` the metrics of the baselines, and `comparison` a
+        sentence on who is better.
 
     Raises:
-        UsageError: the split is unknown or empty, or the directory is not writable.
+        UsageError: the split or a baseline is unknown, the split is empty, or the directory is not writable.
 
     Example:
         >>> report = zoo.evaluate(model, prepared, split="test")
@@ -54,6 +61,7 @@ def evaluate(
     """
     if not data.num_examples(split):
         raise UsageError(f"Split {split!r} of data set {data.data.name!r} is empty. Choose another split.")
+    chosen = chosen_baselines(baselines)
     kind = get_report(data.task.report)
     report = {
         "task": data.task.name,
@@ -61,12 +69,16 @@ def evaluate(
         "split": split,
         **kind.compute(model, data, split, batch_size),
     }
+    report |= comparison.compare(kind, data, split, chosen)
     changed = data.changed.get(split)
     if changed:
         report["changed_data"] = changed
     if data.other:
         report["other_data"] = data.other
-    report["headline"] = [dataclasses.asdict(figure) for figure in kind.headline(report)]
+    figures = comparison.completed(kind.headline(report), report)
+    report["headline"] = [dataclasses.asdict(figure) for figure in figures]
+    if verdict := comparison.verdict(figures, report):
+        report["comparison"] = verdict
     report = EvaluationReport(_finite(report))
     if directory is not None:
         directory = Path(directory)
@@ -102,12 +114,14 @@ def _draw(draw: Callable[[Report, Path], None], report: Report, file: Path) -> N
         print(f"The plot {file} could not be drawn: {type(error).__name__}: {one_line(error)}", flush=True)
 
 
-def evaluate_run(model: keras.Model, data: Prepared, directory: Path, verbose: int) -> Report:
+def evaluate_run(
+    model: keras.Model, data: Prepared, directory: Path, verbose: int, baselines: str | Sequence[str] = "all"
+) -> Report:
     """Evaluates the model of a run on the test split, and prints the summary. A report or summary that fails is named, and
     nothing else of the run is lost: the report is then {"failure": REASON}."""
     done = ""
     try:
-        report = evaluate(model, data, directory=directory)
+        report = evaluate(model, data, directory=directory, baselines=baselines)
         done = f" of {directory / 'evaluation.json'}"
         if verbose:
             print(summarize(report), flush=True)
@@ -158,6 +172,8 @@ def plot_files(report: Mapping[str, Any], directory: str | Path, *, revealing: b
 def summarize(report: Report) -> str:
     """Returns a report as a few lines for a terminal."""
     text = get_report(get_task(report["task"]).report).summary(report)
+    compared = [report["comparison"]] if "comparison" in report else []
+    text = "\n".join([text, *compared, *comparison.notes(report)])
     if "changed_data" not in report:
         return text
     return (
@@ -182,7 +198,7 @@ def headline(report: Report) -> list[Figure]:
     """Returns the metrics of a report for a table of results, each next to its baseline."""
     if "failure" in report:
         raise UsageError(f"{report['failure']}. Correct the report, and evaluate the run again.")
-    return get_report(get_task(report["task"]).report).headline(report)
+    return comparison.completed(get_report(get_task(report["task"]).report).headline(report), report)
 
 
 def figures(report: Report) -> dict[str, Any]:

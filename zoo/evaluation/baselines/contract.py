@@ -1,0 +1,77 @@
+"""The registry of baselines."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import UsageError
+from zoo.registries import Registry
+
+if TYPE_CHECKING:
+    from zoo.datasets.raw import RawData
+
+Columns = Mapping[str, np.ndarray]
+"""Raw examples as arrays by feature, one row per example. Features whose shape varies are arrays of objects."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """A simple method that is fitted to raw examples of the training split.
+
+    Attributes:
+        applies: whether it fits to a data set; it sees the task, the features and the metadata, and reads no example.
+        predict: fits the method to (training examples, evaluated examples, data set) and returns its predictions for the
+            evaluated examples. They are those of the task: `probabilities`, (n, classes), or `values`, (n, targets), in
+            their own units. It must be deterministic, so seed random numbers.
+        most_rows: maximum number of training examples; more are sampled with a fixed seed.
+        seconds: time after which it is not fitted to more examples. It is first fitted to a few examples, then to more,
+            until it has seen all of them or the next step would take too long.
+    """
+
+    applies: Callable[[RawData], bool]
+    predict: Callable[[Columns, Columns, RawData], Mapping[str, Any]]
+    most_rows: int = 100_000
+    seconds: float = 30.0
+
+
+BASELINES: Registry[Baseline] = Registry("baseline", "zoo.evaluation.baselines")
+
+
+def register_baseline(name: str, baseline: Baseline) -> Baseline:
+    """Registers a baseline under the name that reports print, and returns it.
+
+    Raises:
+        ValueError: another module has registered the name.
+
+    Example:
+        >>> def middle(train, examples, data):
+        ...     return {"values": np.tile(np.median(train["value"], axis=0), (len(examples["value"]), 1))}
+        >>> register_baseline("median", Baseline(lambda data: "value" in data.features, middle))
+    """
+    BASELINES.add(name, baseline, sys._getframe(1).f_globals.get("__name__", "__main__"))
+    return baseline
+
+
+def chosen_baselines(wanted: str | Sequence[str]) -> dict[str, Baseline]:
+    """Returns baselines by name.
+
+    Args:
+        wanted: "all", "none", a name, or several names.
+
+    Raises:
+        UsageError: a name is unknown; the message suggests the nearest.
+
+    Example:
+        >>> list(chosen_baselines("logistic regression"))
+        ['logistic regression']
+    """
+    if isinstance(wanted, str):
+        wanted = {"all": BASELINES.names(), "none": []}.get(wanted, [wanted])
+    if isinstance(wanted, bool) or not all(isinstance(name, str) for name in wanted):
+        raise UsageError(f"baselines is {wanted!r}; expected names. Pass 'all', 'none' or a list of names.")
+    return {name: BASELINES.get(name) for name in wanted}

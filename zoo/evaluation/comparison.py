@@ -1,0 +1,162 @@
+"""Compares a model with baselines: fits those that apply, computes their metrics, and says who wins."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import one_line
+from zoo.evaluation.baselines import Baseline, Columns
+from zoo.evaluation.reports import Figure, Report, ReportKind
+
+if TYPE_CHECKING:
+    from zoo.datasets.prepared import Prepared
+    from zoo.datasets.raw import RawData, Split
+
+_FIRST_ROWS = 1_000
+_GROWTH = 4
+
+
+def compare(kind: ReportKind, data: Prepared, split: str, baselines: Mapping[str, Baseline]) -> Report:
+    """Fits the baselines that apply to the training split, and computes their metrics on the evaluated split.
+
+    Returns:
+        `baselines`: for every baseline that applies its `name`, its metrics with the keys of the report, `fitted_to` and
+        `train_examples`, the numbers of examples; or `failure` instead of metrics. Nothing if none applies.
+    """
+    raw = data.data
+    applying = [] if kind.measure is None or "train" not in raw.splits else _applying(baselines, raw)
+    if kind.measure is None or not applying:
+        return {}
+    count = raw.splits["train"].num_examples
+    found = []
+    columns: tuple[Columns, Columns] | None = None
+    for name, baseline in applying:
+        entry: dict[str, Any] = {"name": name}
+        try:
+            if columns is None:
+                most = max(other.most_rows for _, other in applying)
+                columns = read_columns(raw.splits["train"], most), read_columns(raw.splits[split])
+            predictions, rows = _predicted(baseline, *columns, raw)
+            metrics = kind.measure(data, columns[1], predictions)
+            numbers = {key: value for key, value in metrics.items() if isinstance(value, float)}
+            entry |= {**numbers, "fitted_to": rows, "train_examples": count}
+        except Exception as error:  # noqa: BLE001, the model's own metrics must not depend on a baseline
+            entry["failure"] = f"{type(error).__name__}: {one_line(error)}"
+        found.append(entry)
+    return {"baselines": found}
+
+
+def _applying(baselines: Mapping[str, Baseline], raw: RawData) -> list[tuple[str, Baseline]]:
+    return [(name, baseline) for name, baseline in baselines.items() if baseline.applies(raw)]
+
+
+def _predicted(baseline: Baseline, train: Columns, examples: Columns, raw: RawData) -> tuple[Mapping[str, Any], int]:
+    """Returns the predictions of a baseline, and the number of training examples that it was fitted to."""
+    total = len(next(iter(train.values())))
+    order = np.random.default_rng(0).permutation(total)[: baseline.most_rows]
+    rows, end = min(_FIRST_ROWS, len(order)), time.monotonic() + baseline.seconds
+    while True:
+        start = time.monotonic()
+        chosen = np.sort(order[:rows])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as an optimizer that has not converged
+            predictions = baseline.predict({name: values[chosen] for name, values in train.items()}, examples, raw)
+        now = time.monotonic()
+        affordable = rows * (end - now) / max(now - start, 1e-9)
+        following = len(order) if affordable >= len(order) else _GROWTH * rows
+        if rows == len(order) or following > affordable:
+            return predictions, rows
+        rows = following
+
+
+def read_columns(split: Split, most_rows: int | None = None) -> dict[str, np.ndarray]:
+    """Returns raw examples as arrays by feature, in their order.
+
+    Args:
+        split: the raw split.
+        most_rows: more examples are sampled with a fixed seed; None for all.
+    """
+    count = split.num_examples
+    keep = np.ones(count, bool)
+    if most_rows is not None and count > most_rows:
+        keep[:] = False
+        keep[np.random.default_rng(0).choice(count, most_rows, replace=False)] = True
+    dataset = split.dataset()
+    if all(spec.shape.is_fully_defined() for spec in dataset.element_spec.values()):
+        parts, start = [], 0
+        for batch in dataset.batch(1_024).as_numpy_iterator():
+            size = len(next(iter(batch.values())))
+            parts.append({name: values[keep[start : start + size]] for name, values in batch.items()})
+            start += size
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    examples = [example for example, kept in zip(dataset.as_numpy_iterator(), keep, strict=True) if kept]
+    columns = {name: np.empty(len(examples), object) for name in examples[0]}
+    for name, column in columns.items():
+        for row, example in enumerate(examples):
+            column[row] = example[name]
+    return columns
+
+
+def completed(figures: Sequence[Figure], report: Mapping[str, Any]) -> list[Figure]:
+    """Returns figures with their intervals, each followed by a figure for every baseline that has its metric."""
+    found: list[Figure] = []
+    for figure in figures:
+        ends = report.get("intervals", {}).get(figure.key)
+        found.append(dataclasses.replace(figure, interval=ends) if figure.key and ends else figure)
+        for entry in report.get("baselines", ()):
+            value = entry.get(figure.key) if figure.key else None
+            if value is not None:
+                found.append(dataclasses.replace(found[-1], baseline=entry["name"], baseline_value=value))
+    return found
+
+
+def verdict(figures: Sequence[Figure], report: Mapping[str, Any]) -> str:
+    """Returns a sentence on the first metric that baselines have: their values, and who is better. Empty without baselines.
+
+    Example:
+        >>> report = {"baselines": [{"name": "ridge regression", "mae": 2.5}]}
+        >>> verdict([Figure("MAE", 2.25, "ridge regression", 2.5, key="mae", higher_is_better=False)], report)
+        'MAE of ridge regression 2.5000: the model is better than ridge regression'
+    """
+    names = [entry["name"] for entry in report.get("baselines", ()) if "failure" not in entry]
+    main = next((figure for figure in figures if figure.baseline in names), None)
+    if main is None:
+        return ""
+    sign = 1 if main.higher_is_better else -1
+    rivals = {f.baseline: f.baseline_value for f in figures if f.metric == main.metric and f.baseline_value is not None}
+    ranked = sorted(rivals, key=lambda name: sign * rivals[name])  # the best is the last
+    best, gap = ranked[-1], sign * (rivals[ranked[-1]] - main.value)
+    listed = ", ".join(f"{name} {number_text(rivals[name])}" for name in ranked if name in names or name == best)
+    if gap > 0:
+        return f"{main.metric} of {listed}: {best} is better than this model by {number_text(gap)}"
+    wins = "the model is not better than" if gap == 0 else "the model is better than"
+    return f"{main.metric} of {listed}: {wins} {'all of them' if gap and len(rivals) > 1 else best}"
+
+
+def number_text(value: float) -> str:
+    """Returns a metric as text: four decimals, or four digits of a number of 10 or more.
+
+    Example:
+        >>> number_text(0.8512), number_text(41.268)
+        ('0.8512', '41.27')
+    """
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def notes(report: Mapping[str, Any]) -> list[str]:
+    """Returns a line for every baseline that failed, or that was fitted to a part of the training split."""
+    lines = []
+    for entry in report.get("baselines", ()):
+        if "failure" in entry:
+            lines.append(f"{entry['name']} failed: {entry['failure']}")
+        elif entry["fitted_to"] < entry["train_examples"]:
+            lines.append(
+                f"{entry['name']} was fitted to {entry['fitted_to']:,} of {entry['train_examples']:,} training examples"
+            )
+    return lines

@@ -1,0 +1,296 @@
+"""Report of predicted values: errors in the unit of each target, next to the mean and the median of the training split.
+
+It works on NumPy arrays and anything that converts to them, with one or more numbers per example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zoo.errors import UsageError
+from zoo.evaluation import value_plots
+from zoo.evaluation.intervals import bootstrap, mean, with_interval
+from zoo.evaluation.prediction import predict_split
+from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.datasets.prepared import Prepared
+
+MOST_SAMPLES = 500
+MOST_DRAWN = 4
+_MOST_LINES = 10
+
+Array = NDArray[np.float64]
+
+
+def value_report(
+    targets: ArrayLike,
+    predictions: ArrayLike,
+    names: Sequence[str],
+    *,
+    train_targets: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> dict[str, Any]:
+    """Compares predicted values with the actual ones, every target by itself.
+
+    Args:
+        targets: the actual values in their own units, shape `(n, targets)`, or `(n,)` for one target.
+        predictions: the predicted values, in the same shape and units.
+        names: the names of the targets, in the order of the columns.
+        train_targets: the values of the training split, shape `(m, targets)`, for the baseline. NaN is skipped. None takes
+            the evaluated targets, which makes the baseline slightly too good.
+        weights: non-negative numbers in the shape of `targets`, or one per example. Values with weight 0 are ignored.
+
+    Returns:
+        A dict of plain strings, numbers and lists that `json.dumps(report, allow_nan=False)` accepts:
+
+        - `num_examples`: the examples with at least one value;
+        - `targets`: for every target `name`; `count`, the number of its values; `mae`, `rmse`: mean absolute and root mean
+          squared error; `r2`: 1 - squared error / squared distance of the targets from their mean, None if all targets are
+          equal; `bias`: mean of prediction minus target; and `baseline`: `mean` and `median` of the training split, `mae`
+          of always predicting this median, `rmse` and `r2` of always predicting this mean;
+        - `mae`, `rmse`, `bias` of the only target, and its `baseline`; for several targets, whose units may differ, `mae of
+          NAME` of each;
+        - `r2`: the mean over the targets that have one, None without one;
+        - `baseline_from`: "training split" or "evaluated targets";
+        - `samples`: for the first 4 targets, at most 500 pairs `true` and `predicted`, spread evenly over the examples.
+
+    Raises:
+        UsageError: shapes or names do not fit, there are no values, numbers are not finite, or weights are invalid.
+
+    Example:
+        >>> report = value_report([1.0, 2.0, 6.0], [1.0, 3.0, 5.0], ["price"], train_targets=[2.0, 4.0])
+        >>> round(report["mae"], 4), round(report["r2"], 4), round(report["baseline"]["mae"], 4)
+        (0.6667, 0.8571, 2.0)
+    """
+    true, guessed, weight = _checked(targets, predictions, names, weights)
+    train = true if train_targets is None else _columns(np.asarray(train_targets, np.float64))
+    if train.shape[1:] != true.shape[1:] or not np.isfinite(train).any(axis=0).all():
+        raise UsageError(
+            f"train_targets have shape {train.shape}; expected (m, {true.shape[1]}) with a finite number of every target. "
+            "Pass the targets of the training split."
+        )
+    if train_targets is None:
+        train = np.where(weight > 0, train, np.nan)
+    columns = []
+    for j, name in enumerate(names):
+        real = weight[:, j] > 0
+        if not real.any():
+            raise UsageError(
+                f"The target {name!r} has no value to evaluate: all weights are 0. Check that the split has its values."
+            )
+        columns.append(_figures(name, true[real, j], guessed[real, j], weight[real, j], train[:, j]))
+    known = [column["r2"] for column in columns if column["r2"] is not None]
+    if len(columns) == 1:
+        top = {key: value for key, value in columns[0].items() if key not in ("name", "count", "r2")}
+    else:
+        top = {f"mae of {column['name']}": column["mae"] for column in columns}
+    return {
+        "num_examples": int((weight > 0).any(axis=1).sum()),
+        "targets": columns,
+        **top,
+        "r2": float(np.mean(known)) if known else None,
+        "baseline_from": "evaluated targets" if train_targets is None else "training split",
+        "samples": [_samples(true[:, j], guessed[:, j], weight[:, j]) for j in range(min(len(columns), MOST_DRAWN))],
+    }
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """Returns the main metrics of a `value_report` as a few lines of text for the terminal.
+
+    Example:
+        >>> print(summary(value_report([1.0, 2.0, 6.0], [1.0, 3.0, 5.0], ["price"], train_targets=[2.0, 4.0])))
+        MAE          0.6667  (baseline 2: the median of the training split, 3)
+        RMSE         0.8165  (baseline 2.16: the mean of the training split, 3)
+        R2           0.8571
+        bias         0
+        measured on  3 examples
+    """
+    origin, count = report["baseline_from"], report["num_examples"]
+    if len(report["targets"]) == 1:
+        base, always = report["baseline"], f"of the {origin}"
+        lines = [
+            f"MAE          {with_interval(report, 'mae', '.4g')}  "
+            f"(baseline {base['mae']:.4g}: the median {always}, {base['median']:.4g})",
+            f"RMSE         {with_interval(report, 'rmse', '.4g')}  "
+            f"(baseline {base['rmse']:.4g}: the mean {always}, {base['mean']:.4g})",
+            *([] if report["r2"] is None else [f"R2           {with_interval(report, 'r2')}"]),
+            f"bias         {report['bias']:.4g}",
+        ]
+    else:
+        lines = _table(report["targets"])
+        lines.append(f"in brackets: always the median (MAE) or the mean (RMSE) of the {origin}")
+        if report["r2"] is not None:
+            lines.append(f"R2           {with_interval(report, 'r2')}, mean over the targets")
+    return "\n".join([*lines, f"measured on  {count:,} example{'s' * (count != 1)}"])
+
+
+def _table(targets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a line for each of the first targets, below a line with the names of the metrics."""
+    rows = [["target", "MAE", "", "RMSE", "", "R2", "bias"]]
+    for target in targets[:_MOST_LINES]:
+        base, r2 = target["baseline"], target["r2"]
+        rows.append(
+            [
+                target["name"],
+                *(f"{target['mae']:.4g}", f"({base['mae']:.4g})", f"{target['rmse']:.4g}", f"({base['rmse']:.4g})"),
+                *("" if r2 is None else f"{r2:.4f}", f"{target['bias']:.4g}"),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return lines + [f"... {len(targets) - _MOST_LINES} more"] * (len(targets) > _MOST_LINES)
+
+
+def _figures(name: str, true: Array, guessed: Array, weight: Array, train: Array) -> dict[str, Any]:
+    """Returns the metrics of one target, and those of its baseline."""
+
+    def mean(values: Array) -> float:
+        return float(np.average(values, weights=weight))
+
+    def r2(error: Array) -> float | None:
+        spread = mean((true - mean(true)) ** 2)
+        return 1 - mean(error**2) / spread if spread > 0 else None
+
+    train = train[np.isfinite(train)]
+    center, median = float(train.mean()), float(np.median(train))
+    error = guessed - true
+    return {
+        "name": name,
+        "count": len(true),
+        "mae": mean(np.abs(error)),
+        "rmse": float(np.sqrt(mean(error**2))),
+        "r2": r2(error),
+        "bias": mean(error),
+        "baseline": {
+            "mean": center,
+            "median": median,
+            "mae": mean(np.abs(median - true)),
+            "rmse": float(np.sqrt(mean((center - true) ** 2))),
+            "r2": r2(center - true),
+        },
+    }
+
+
+def value_intervals(
+    targets: ArrayLike, predictions: ArrayLike, names: Sequence[str], *, weights: ArrayLike | None = None
+) -> dict[str, list[float]]:
+    """Returns 95 % bootstrap intervals of `mae`, `rmse` and `r2` of the only target, or of `r2` and the `mae of NAME` of
+    several targets. The arguments are those of `value_report`."""
+    true, guessed, weight = _checked(targets, predictions, names, weights)
+    true, guessed = (np.where(weight > 0, part, 0.0) for part in (true, guessed))
+    error, centered = guessed - true, true - np.average(true, axis=0, weights=weight)
+
+    def statistics(counts: Array) -> dict[str, Array]:
+        absolute, squared, center, spread = (
+            np.stack([mean(counts, part[:, j] * weight[:, j], weight[:, j]) for j in range(len(names))])
+            for part in (np.abs(error), error**2, centered, centered**2)
+        )  # each (targets, samples)
+        variance = spread - center**2
+        r2 = 1 - np.divide(squared, variance, out=np.full_like(squared, np.nan), where=variance > 0)
+        if len(names) == 1:
+            return {"mae": absolute[0], "rmse": np.sqrt(squared[0]), "r2": r2[0]}
+        average = np.ma.masked_invalid(r2).mean(axis=0).filled(np.nan)
+        return {"r2": average, **{f"mae of {name}": row for name, row in zip(names, absolute, strict=True)}}
+
+    return bootstrap(len(true), statistics)
+
+
+def _samples(true: Array, guessed: Array, weight: Array) -> dict[str, list[float]]:
+    real = np.flatnonzero(weight)
+    chosen = real[np.unique(np.linspace(0, len(real) - 1, min(len(real), MOST_SAMPLES)).round().astype(int))]
+    return {"true": true[chosen].tolist(), "predicted": guessed[chosen].tolist()}
+
+
+def _columns(values: Array) -> Array:
+    return values[:, np.newaxis] if values.ndim == 1 else values
+
+
+def _checked(
+    targets: ArrayLike, predictions: ArrayLike, names: Sequence[str], weights: ArrayLike | None
+) -> tuple[Array, Array, Array]:
+    """Checks the arguments; returns targets, predictions and weights, each `(n, targets)`."""
+    true, guessed = (_columns(np.asarray(part, np.float64)) for part in (targets, predictions))
+    if true.ndim != 2 or not true.size or guessed.shape != true.shape:
+        raise UsageError(
+            f"targets have shape {true.shape}, predictions {guessed.shape}; expected (n, targets) for both, with at least "
+            "one of each. Pass one prediction for every target of every example."
+        )
+    if len(names) != true.shape[1]:
+        raise UsageError(f"There are {true.shape[1]} targets and {len(names)} names. Pass one name for every target.")
+    weight = np.ones(true.shape) if weights is None else _columns(np.asarray(weights, np.float64))
+    if weight.shape not in (true.shape, (len(true), 1)) or not np.isfinite(weight).all() or weight.min() < 0:
+        raise UsageError(
+            f"weights have shape {weight.shape}; expected finite numbers that are not negative, one per example or in the "
+            f"shape of targets, {true.shape}. Pass 0 for a missing value, 1 for a real one."
+        )
+    weight = np.broadcast_to(weight, true.shape)
+    for what, values in (("targets", true), ("predictions", guessed)):
+        bad = ~np.isfinite(values) & (weight > 0)
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            raise UsageError(
+                f"{what} hold {values[row, column]} at example {row} for {names[column]!r}; expected finite numbers. Look "
+                "for missing values in the data, or for the first epoch whose loss is not finite."
+            )
+    return true, guessed, weight
+
+
+def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
+    targets, predictions, weights = predict_split(model, data, split, batch_size)
+    scale = getattr(data.preprocessor, "targets", None)
+    true, guessed = (
+        _columns(np.asarray(part if scale is None else scale.unscale(part)))
+        for part in (targets["value"], predictions["values"])
+    )
+    names = _names(data, true.shape[1])
+    # Other data for a run whose own cannot be loaded has no training split.
+    train = None
+    if "train" in data.data.splits:
+        read = data.data.splits["train"].dataset().map(lambda example: example["value"])
+        train = np.stack(list(read.as_numpy_iterator()))
+    weight = weights.get("value")
+    report = value_report(true, guessed, names, train_targets=train, weights=weight)
+    return {**report, "intervals": value_intervals(true, guessed, names, weights=weight)}
+
+
+def _measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[str, Any]) -> Report:
+    """Returns the report of a baseline's values for raw examples."""
+    true = _columns(examples["value"])
+    known = np.isfinite(true)
+    return value_report(np.where(known, true, 0.0), predictions["values"], _names(data, true.shape[1]), weights=known)
+
+
+def _names(data: Prepared, count: int) -> list[str]:
+    names = [str(name) for name in data.data.about.get("value_names", ())]
+    return names or ["value" if count == 1 else f"value {j}" for j in range(count)]
+
+
+def _headline(report: Report) -> list[Figure]:
+    """Returns MAE, RMSE and R2 of the only target; R2 and the MAE of each of several targets."""
+    r2, base = report["r2"], report.get("baseline", {})
+    if len(report["targets"]) == 1:
+        figures = [
+            Figure("MAE", report["mae"], "the median", base["mae"], key="mae", higher_is_better=False),
+            Figure("RMSE", report["rmse"], "the mean", base["rmse"], key="rmse", higher_is_better=False),
+        ]
+        return figures if r2 is None else [*figures, Figure("R2", r2, "the mean", base["r2"], key="r2")]
+    figures = [] if r2 is None else [Figure("mean R2", r2, key="r2")]
+    for target in report["targets"]:
+        name, known = target["name"], target["baseline"]["mae"]
+        metric, key = f"MAE of {name}", f"mae of {name}"
+        figures.append(
+            Figure(metric, target["mae"], "the median", known, target["count"], key=key, higher_is_better=False)
+        )
+    return figures
+
+
+_PLOTS = {"predicted": value_plots.plot_predicted, "residuals": value_plots.plot_residuals}
+
+register_report("values", ReportKind(_compute, summary, _headline, _PLOTS, _measure))

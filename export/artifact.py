@@ -26,7 +26,7 @@ from zoo.export.extras.warmup import write_warmup
 from zoo.export.graph.forms import FORMS, SERVED, CannotRebuild, Content, Form, forms_for
 from zoo.export.graph.request_checks import FEWEST_ROWS, MOST_ROWS, MOST_STEPS
 from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
-from zoo.export.raw_requests import requests_to_publish
+from zoo.export.raw_requests import check_inputs, requests_to_publish
 from zoo.export.runtimes import runtimes as known_runtimes
 from zoo.export.runtimes.comparison import require
 from zoo.export.standalone import arrays
@@ -116,6 +116,8 @@ def save(
         for name, values in held.items()
         if name.startswith("answers/") and values.dtype.kind == "f"
     )
+    if not finite:
+        check_inputs(held)
     measured = accuracy.measure(model, interface, report or {}, serve) if finite else None
     contents = {"golden": held, "origin": origin, "report": report or {}, "figures": figures or {}}
     try:
@@ -132,21 +134,6 @@ def save(
             f"Cannot write a SavedModel to {base}: {one_line(error)}. Nothing was published. Free disk space or pass "
             "another folder, and try again."
         ) from error
-
-
-def publishes(directory: Path, interface: Interface, golden: Any) -> bool:
-    """Returns whether an artifact holds these golden examples; see `save`."""
-    shown, origin = requests_to_publish(interface, golden)
-    extra = directory / artifact_paths.EXTRA
-    if storage.read_json(extra / "zoo.json").get("golden") != origin:
-        return False
-    held = arrays.load(extra / "golden.npz")
-    wanted = {f"requests/{name}": values for name, values in shown.examples.requests.items()}
-    return all(
-        np.array_equal(held[name], values, equal_nan=values.dtype.kind == "f")
-        for name, values in wanted.items()
-        if name in held
-    )
 
 
 def _publish_first(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from zoo import tasks
+from zoo import storage, tasks
 from zoo.errors import UsageError, one_line
+from zoo.export import artifact_paths
 from zoo.export.keras_models.files import read_examples
+from zoo.export.standalone import arrays
 
 MOST = 64
 """The number of requests that an artifact keeps."""
@@ -83,6 +86,32 @@ def recorded(preprocessor: Any, golden: Any) -> Any:
     reads = any(tasks.REQUEST_KINDS.get(request.kind).read for request in preprocessor.requests.values())
     words = [os.fspath(value) for value in golden]
     return [os.path.abspath(word) for word in words] if reads or _is_file(words) else words
+
+
+def check_inputs(golden: Mapping[str, np.ndarray]) -> None:
+    """Raises UsageError if examples whose outputs are not finite are not finite themselves."""
+    for name, values in golden.items():
+        if name.startswith("inputs/") and values.dtype.kind == "f" and not np.isfinite(values).all():
+            place = ", ".join(map(str, np.argwhere(~np.isfinite(values))[0].tolist()))
+            raise UsageError(
+                f"The examples have {values[~np.isfinite(values)][0]} at {name.removeprefix('inputs/')}[{place}], and the "
+                "model's outputs for them are not finite. Replace these values, or pass other examples."
+            )
+
+
+def publishes(directory: Path, interface: Any, golden: Any) -> bool:
+    """Returns whether an artifact holds these golden examples; see `save`."""
+    shown, origin = requests_to_publish(interface, golden)
+    extra = directory / artifact_paths.EXTRA
+    if storage.read_json(extra / "zoo.json").get("golden") != origin:
+        return False
+    held = arrays.load(extra / "golden.npz")
+    wanted = {f"requests/{name}": values for name, values in shown.examples.requests.items()}
+    return all(
+        np.array_equal(held[name], values, equal_nan=values.dtype.kind == "f")
+        for name, values in wanted.items()
+        if name in held
+    )
 
 
 def _complete(made: dict[str, Any], golden: Any, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -252,7 +252,7 @@ def _export(
     facts = storage.read_json(facts_file) if facts_file.is_file() else {}
     expected = {"weights_sha256": artifact.weights_hash(network), "data_sha256": interface.fingerprint.sha256}
     other = any(facts.get(name) != value for name, value in expected.items())
-    if other or not artifact.publishes(newest, interface, golden):
+    if other or not raw_requests.publishes(newest, interface, golden):
         figures = evaluation.plot_files(report, directory, revealing=raw_requests.is_test(golden))
         newest = artifact.save(network, base, interface=interface, golden=golden, report=report, figures=figures)
         place = newest.relative_to(directory).as_posix()

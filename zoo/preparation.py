@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import datasets, starting_point
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import keras

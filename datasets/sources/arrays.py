@@ -16,7 +16,7 @@ from zoo.datasets.sources.csv_files import Columns
 from zoo.datasets.sources.in_memory import Column, count_classes, features_of, split_of, useful_lags
 from zoo.datasets.sources.labels import check_classes
 from zoo.datasets.sources.registry import register_source
-from zoo.datasets.sources.splitting import SHARES, digest, divide, is_undivided
+from zoo.datasets.sources.splitting import SHARES, digest, divide, duplicates, is_undivided
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,13 +104,17 @@ def from_frame(
     """
     from zoo.datasets.sources.tables import read_table
 
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
+    if not hasattr(frame, "columns") or not hasattr(frame, "iloc"):
+        raise UsageError(
+            f"frame is a {type(frame).__name__}; expected a pandas DataFrame. Pass pd.DataFrame(frame), say."
+        )
+    named = [str(column) for column in frame.columns]
+    if twice := [name for name in named if named.count(name) > 1]:
         raise UsageError(f"The DataFrame has two columns named {twice[0]!r}. Rename one of them.")
     if frame.empty:
         raise UsageError("The DataFrame has no rows. Pass one with rows.")
     steps = {"window": window, "horizon": horizon}
-    texts = frame.map(_cell).set_axis([str(column) for column in frame.columns], axis=1).reset_index(drop=True)
+    texts = frame.map(_cell).set_axis(named, axis=1).reset_index(drop=True)
     return read_table(texts, Path("DataFrame"), NAME, "a DataFrame in memory", memory_limit, columns, steps)
 
 
@@ -194,6 +198,7 @@ def _pair(role: str, part: Any) -> tuple[Any, Any]:
     Raises:
         UsageError: x and y have different lengths.
     """
+    _check_pair(part, role)
     x, y = part if isinstance(part, tuple) and len(part) == 2 else (part, None)
     x, y = plain(x, _name("x", role)), plain(y, _name("y", role))
     if x is None:
@@ -204,6 +209,22 @@ def _pair(role: str, part: Any) -> tuple[Any, Any]:
             "the same examples."
         )
     return x, y
+
+
+def _check_pair(part: Any, role: str) -> None:
+    """Raises UsageError for what looks like a pair (x, y) and is none."""
+    came = {"train": "The data"}.get(role, f"The {role} split")
+    if isinstance(part, tuple) and len(part) not in (1, 2) and all(isinstance(entry, np.ndarray) for entry in part):
+        raise UsageError(
+            f"{came} is a tuple of {len(part)} arrays; expected inputs and targets. Pass (x, y); weights of examples are for "
+            "zoo.train with a model of your own."
+        )
+    if isinstance(part, list) and len(part) == 2 and len({np.ndim(entry) for entry in part if _is_array(entry)}) == 2:
+        raise UsageError(f"{came} is a list of two arrays; expected a tuple of inputs and targets. Pass (x, y).")
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") and np.ndim(value) > 0
 
 
 def _number(
@@ -232,6 +253,8 @@ def _number(
                 if isinstance(part, np.ndarray)
                 else [np.array([known[_text(tag)] for tag in tags], np.int64) for tags in part]
             )
+    if len(names) == 1 and not is_undivided():
+        raise UsageError(f"y has only one class, {names[0]!r}; expected two or more. Add examples of another class.")
     check_classes("y", names)
     return names
 
@@ -246,9 +269,15 @@ def _check_numbers(flat: Mapping[str, np.ndarray], class_names: Sequence[str] | 
     count = int(seen[-1]) + 1 if class_names is None else len(class_names)
     if seen[0] < 0 or (class_names is None and len(seen) != count):
         shown = ", ".join(map(str, seen[:5].tolist())) + (" ..." if len(seen) > 5 else "")
+        gaps = int(seen[-1]) - int(seen[0]) + 1 > len(seen)
+        hint = f"Subtract {seen[0]} if they only start later"
+        if seen[0] < 0:
+            hint = f"Leave out examples with {seen[0]} if that means none, or add {-int(seen[0])}"
+        elif gaps:
+            hint = "Number them without gaps, as by np.unique(y, return_inverse=True)[1]"
         raise UsageError(
-            f"y has the {len(seen)} labels {shown}; expected 0 to {len(seen) - 1}. Subtract {seen[0]} if they only start "
-            "later, or pass y.astype(str) if the numbers are names."
+            f"y has the {len(seen)} labels {shown}; expected 0 to {len(seen) - 1}. {hint}; or pass y.astype(str) if the "
+            "numbers are names."
         )
     for role, part in flat.items():
         if int(part.min()) < 0 or int(part.max()) >= count:
@@ -283,8 +312,10 @@ def _cut(digests: Mapping[str, Sequence[bytes]], strata: Any) -> dict[str, tuple
         found[role] = ("train", np.flatnonzero(parts == number))
     sizes = {role: len(found[role][1]) for role in SPLITS}
     if not all(sizes.values()):
+        equal = duplicates(digests["train"])
+        why = f" {equal} of the examples are equal to others, which stay together." * (equal > 0)
         raise UsageError(
-            f"The arrays are too small to split: {sizes}. Pass more examples, or validation=... and test=..."
+            f"The arrays are too small to split: {sizes}.{why} Pass more examples, or validation=... and test=..."
         )
     return {role: found[role] for role in SPLITS}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,13 +87,18 @@ def from_objects(
         _check_options("A loaded data set", {**options, **splits, "task": task}, ())
         return given
     if hasattr(given, "columns") and hasattr(given, "iloc"):
-        _check_options("A DataFrame", {**options, **splits, "task": task}, ("columns", "window", "horizon"))
+        _check_options("A DataFrame", {**options, **splits, "task": task}, _options_of(from_frame))
         return from_frame(given, memory_limit=memory_limit, **options)
     among = get_spec(model).tasks if model is not None else ()
     return _made(given, splits, memory_limit, task, among, options)
 
 
-def _check_options(what: str, options: Mapping[str, Any], taken: Sequence[str]) -> None:
+def _options_of(function: Any) -> set[str]:
+    """Returns the options of one kind of data; those that all kinds share are arguments of `load`."""
+    return {*inspect.signature(function).parameters} - {"frame", "train", "among", "memory_limit", "task", *SPLITS}
+
+
+def _check_options(what: str, options: Mapping[str, Any], taken: Collection[str]) -> None:
     for name, value in options.items():
         if value is not None and name not in taken:
             raise UsageError(f"{what} takes no {name}. Leave it out.")
@@ -108,16 +114,15 @@ def _made(
 ) -> Data:
     """Returns the data set of arrays or of data sets of other libraries; `among` are the tasks of a model."""
     found = {"train": given, **{role: part for role, part in splits.items() if part is not None}}
-    if isinstance(given, Mapping) and "train" in given:
+    if isinstance(given, Mapping):
         found = _named_splits(given, found)
     options = dict(options)
     if not any(map(is_dataset, found.values())):
-        _check_options("Data from arrays", options, ("class_names",))
+        _check_options("Data from arrays", options, _options_of(make))
     else:
-        _check_options("A data set", options, ("columns", "batched", "class_names"))
+        _check_options("A data set", options, {"columns", "batched", *_options_of(make)})
     columns, batched = options.pop("columns", None), options.pop("batched", None)
     notes: list[str] = []
-    names = options.pop("class_names", None)
     for role, part in found.items():
         if not is_dataset(part):
             continue
@@ -125,16 +130,9 @@ def _made(
         found[role] = (taken.x, taken.y)
         notes += [taken.note] if taken.note else []
         task = task or taken.task
-        names = names or taken.class_names
-    data = make(
-        found["train"],
-        validation=found.get("validation"),
-        test=found.get("test"),
-        class_names=names,
-        task=task,
-        among=among,
-        memory_limit=memory_limit,
-    )
+        options["class_names"] = options.get("class_names") or taken.class_names
+    train = found.pop("train")
+    data = make(train, **found, task=task, among=among, memory_limit=memory_limit, **options)
     return dataclasses.replace(data, about={**data.about, "notes": [*notes, *data.about["notes"]]}) if notes else data
 
 
@@ -144,6 +142,11 @@ def _named_splits(given: Mapping[str, Any], found: Mapping[str, Any]) -> dict[st
     Raises:
         UsageError: it has other splits, or further ones are given.
     """
+    if "train" not in given:
+        raise UsageError(
+            f"The data is a dict of {', '.join(map(str, given)) or 'nothing'}; expected splits, of which one is named train. "
+            "Pass (x, y), or {'train': (x, y)}."
+        )
     others = [name for name in given if name not in SPLITS]
     if others or len(found) > 1:
         raise UsageError(

@@ -11,7 +11,6 @@ import numpy as np
 from keras import layers, ops
 
 from zoo.errors import UsageError
-from zoo.layers import blocks
 
 _WAVES = 16
 """Number of learned frequencies of a number."""
@@ -196,9 +195,8 @@ def vectors(
         category_dim: channels of a category's vector.
 
     Raises:
-        UsageError: another embedding, or a size that is not positive.
+        UsageError: another embedding.
     """
-    blocks.check_positive(embedding_dim=number_dim, category_dim=category_dim)
     if embedding not in ("bins", "waves", None):
         raise UsageError(f"number_embedding is {embedding!r}. Pass 'bins', 'waves', or None for the numbers alone.")
     found = {}

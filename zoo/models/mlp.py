@@ -90,6 +90,7 @@ def build_mlp_model(
     from zoo.layers import blocks, tabular
 
     blocks.check_each_positive(hidden_units=hidden_units)
+    blocks.check_positive(embedding_dim=embedding_dim, category_dim=category_dim)
     blocks.check_activation(activation=activation)
     blocks.check_fraction(dropout=dropout)
     inputs: Any

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from zoo import copies, scores
 from zoo.errors import UsageError
 from zoo.evaluation import multilabel_plots
-from zoo.evaluation.discrimination import areas
 from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
@@ -197,15 +196,18 @@ def _checked(
 
 
 def _label(name: str, true: NDArray[np.bool_], chosen: NDArray[np.bool_], found: Array, level: float) -> dict[str, Any]:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     right, support, predicted = int((true & chosen).sum()), int(true.sum()), int(chosen.sum())
-    curves = areas(found, true)(np.ones((1, len(true)))) if 0 < support < len(true) else {}
+    known = 0 < support < len(true)
     return {
         "class_name": name,
         "threshold": float(level),
         "precision": right / predicted if predicted else 0.0,
         "recall": right / support if support else 0.0,
         "f1": 2 * right / (predicted + support) if right else 0.0,
-        **{key: float(curves[key][0]) if curves else None for key in ("roc_auc", "average_precision")},
+        "roc_auc": float(roc_auc_score(true, found)) if known else None,
+        "average_precision": float(average_precision_score(true, found)) if known else None,
         "support": support,
         "predicted": predicted,
     }
@@ -244,8 +246,8 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     frequencies = None
     # Other data for a run whose own cannot be loaded has no training split.
     if "train" in data.data.splits:
-        read = data.data.splits["train"].dataset().map(lambda example: example[key])
-        frequencies = np.stack(list(read.as_numpy_iterator())).mean(axis=0)
+        flags = data.data.splits["train"].column(key)
+        frequencies = np.stack(list(flags.as_numpy_iterator())).mean(axis=0)
     arguments = (targets[key], predictions["probabilities"], data.data.class_names)
     report = multilabel_report(*arguments, thresholds=thresholds, train_frequencies=frequencies)
     return {

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from zoo import copies, scores
 from zoo.errors import UsageError
 from zoo.evaluation import multilabel_plots
+from zoo.evaluation.discrimination import roc_areas
 from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
@@ -196,18 +197,18 @@ def _checked(
 
 
 def _label(name: str, true: NDArray[np.bool_], chosen: NDArray[np.bool_], found: Array, level: float) -> dict[str, Any]:
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     right, support, predicted = int((true & chosen).sum()), int(true.sum()), int(chosen.sum())
-    known = 0 < support < len(true)
+    from sklearn.metrics import average_precision_score
+
+    mixed = 0 < support < len(true)
     return {
         "class_name": name,
         "threshold": float(level),
         "precision": right / predicted if predicted else 0.0,
         "recall": right / support if support else 0.0,
         "f1": 2 * right / (predicted + support) if right else 0.0,
-        "roc_auc": float(roc_auc_score(true, found)) if known else None,
-        "average_precision": float(average_precision_score(true, found)) if known else None,
+        "roc_auc": float(roc_areas(found, true)(np.ones((1, len(true))))[0]) if mixed else None,
+        "average_precision": float(average_precision_score(true, found)) if mixed else None,
         "support": support,
         "predicted": predicted,
     }

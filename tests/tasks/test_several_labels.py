@@ -138,7 +138,7 @@ def test_other_data_may_have_the_labels_in_another_order(run):
         (
             {"augmentation": ["mixup"]},
             {},
-            "mixes class numbers; this model has none.*Leave 'mixup' out",
+            "takes one class number for each image.*the targets are float32 .None, 3.. Leave 'mixup' out",
         ),
         (
             {},

@@ -124,7 +124,7 @@ def _constant(numbers: tuple[float, ...]) -> np.ndarray:
 
 
 def _fit_values(data: RawData) -> Targets:
-    batches = data.train.map(lambda example: example["value"]).batch(_BATCH)
+    batches = data.splits["train"].column("value").batch(_BATCH)
     values = np.concatenate(list(batches.as_numpy_iterator())).astype(np.float64)
     log = bool(data.about.get("log_values", False))
     names = tuple(data.about.get("value_names") or (f"value {n}" for n in range(1, values.shape[1] + 1)))

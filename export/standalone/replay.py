@@ -66,8 +66,8 @@ def _replay_signature(
     labels: list[bytes],
     targets: Any,
     tolerance: float,
-    thresholds: Any,
     fill: bool,
+    thresholds: Any = None,
 ) -> Any:
     """Replays all examples in batches of 64, and some of them in batches of 3.
 
@@ -79,8 +79,8 @@ def _replay_signature(
         labels: the labels in the order of the class numbers.
         targets: the correct class numbers, or None.
         tolerance: the tolerance of the artifact's form.
-        thresholds: for each label the probability from which on an example has it, or None for one label per example.
         fill: whether to fill smaller batches by repeating examples, because large batches are computed in another way.
+        thresholds: for each label the probability from which on an example has it, or None for one label per example.
     """
     if not inputs or not expected:
         return {"error": "golden.npz has no data for it"}
@@ -163,8 +163,8 @@ def main(directory: str, sample: dict[str, str]) -> dict[str, Any]:
                 labels,
                 targets,
                 tolerance,
-                (facts.get("decided") or {}).get("thresholds"),
                 fill,
+                (facts.get("decided") or {}).get("thresholds"),
             )
         except Exception as error:  # any exception is the verdict on this signature
             signatures[name] = {"error": f"{type(error).__name__}: {error}"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from zoo.errors import UsageError
 from zoo.evaluation.prediction import predict_split
 from zoo.finished_runs import load_model
 from zoo.scripts import cli
+from zoo.training.run_directory import decided
 
 SMALL = {"filters": (3, 4), "dense_units": 8}
 
@@ -42,6 +44,15 @@ def test_the_thresholds_are_those_of_the_validation_split(run):
     assert json.loads((run.saved_model / "assets.extra" / "zoo.json").read_text())["decided"] == {
         "thresholds": expected
     }
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "cannot be loaded: "), ("[0.5]", "is damaged: its content is")])
+def test_a_damaged_record_of_thresholds_is_an_error(content, message, tmp_path):
+    file = tmp_path / "model.keras"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("zoo_decided.json", content)
+    with pytest.raises(UsageError, match=message):
+        decided(file)
 
 
 def test_the_served_labels_are_those_that_reach_their_threshold(run, served):
@@ -127,7 +138,7 @@ def test_other_data_may_have_the_labels_in_another_order(run):
         (
             {"augmentation": ["mixup"]},
             {},
-            "mixes class numbers; this model has none.*Leave 'mixup' out",
+            "takes one class number for each image.*the targets are float32 .None, 3.. Leave 'mixup' out",
         ),
         (
             {},

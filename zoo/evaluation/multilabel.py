@@ -247,8 +247,8 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     frequencies = None
     # Other data for a run whose own cannot be loaded has no training split.
     if "train" in data.data.splits:
-        read = data.data.splits["train"].dataset().map(lambda example: example[key])
-        frequencies = np.stack(list(read.as_numpy_iterator())).mean(axis=0)
+        flags = data.data.splits["train"].column(key)
+        frequencies = np.stack(list(flags.as_numpy_iterator())).mean(axis=0)
     arguments = (targets[key], predictions["probabilities"], data.data.class_names)
     report = multilabel_report(*arguments, thresholds=thresholds, train_frequencies=frequencies)
     return {

@@ -46,8 +46,8 @@ def build_resnet50_model(
     """ResNet-50: 50 layers of convolutions with residual connections, the mean over the image, a softmax.
 
     Use it as the standard backbone, mainly with published weights. Input `image`: float32 (batch, *input_shape), 0 to
-    1, at least 32x32, grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
-    (batch, num_classes).
+    1, at least 32x32, grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`, `values`
+    with `linear`): float32 (batch, num_classes).
 
     Args:
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
@@ -99,9 +99,9 @@ def build_vgg16_model(
     """VGG-16: 13 convolutions 3x3 with max-pooling between them, two dense layers of 4096, a softmax.
 
     Use it with published weights if you need its plain features. Without normalisation it hardly trains from random
-    weights, and most of its parameters are in the dense layers. Input `image`: float32 (batch, *input_shape), 0 to
-    1, at least 32x32, grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
-    (batch, num_classes).
+    weights, and most of its parameters are in the dense layers. Input `image`: float32 (batch, *input_shape), 0 to 1,
+    at least 32x32, grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`, `values` with
+    `linear`): float32 (batch, num_classes).
 
     Args:
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
@@ -160,7 +160,8 @@ def build_mobilenet_v2_model(
     """MobileNetV2: inverted residual blocks of depthwise convolutions, the mean over the image, a softmax.
 
     Use it if the model must be small and fast. Input `image`: float32 (batch, *input_shape), 0 to 1, at least 32x32,
-    grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes).
+    grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`, `values` with `linear`):
+    float32 (batch, num_classes).
 
     Args:
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.

@@ -57,10 +57,10 @@ def build_attention_model(
     """Convolution windows over words or steps, attention over the windows, a dense layer, a softmax.
 
     Use it for short texts, and for series with short decisive patterns. Its attention weights show which steps it used.
-    Input `token_ids`: int32 (batch, tokens), 0 is padding, if `vocab_size` is given; or else `series`: float32
-    (batch, steps, channels), with trailing NaN as padding and other NaN as missing. Padding does not affect the output.
-    Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes). Layer
-    `attention_weights`: float32 (batch, steps), sum 1, 0 at padding.
+    Input `token_ids`: int32 (batch, tokens), 0 is padding, if `vocab_size` is given; or else `series`: float32 (batch,
+    steps, channels), with trailing NaN as padding and other NaN as missing. Padding does not affect the output. Output
+    `probabilities` (or `logits` with `classifier_activation=None`, `values` with `linear`): float32 (batch,
+    num_classes). Layer `attention_weights`: float32 (batch, steps), sum 1, 0 at padding.
 
     Args:
         input_shape: Shape of a series, (steps or null, channels); null for texts.

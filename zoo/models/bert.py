@@ -101,10 +101,10 @@ def build_bert_model(
 ) -> keras.Model:
     """BERT: blocks of attention over the whole text, the first token's vector through a pooler, a softmax.
 
-    Use it with the weights of a pretrained checkpoint. Then a few hundred labelled texts may be enough. Inputs `token_ids`,
-    `token_type_ids` and `padding_mask`: int32 (batch, tokens), at most max_length tokens. The mask is 1 on real tokens and 0
-    on padding, which does not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`):
-    float32 (batch, num_classes).
+    Use it with the weights of a pretrained checkpoint. Then a few hundred labelled texts may be enough. Inputs
+    `token_ids`, `token_type_ids` and `padding_mask`: int32 (batch, tokens), at most max_length tokens. The mask is 1 on
+    real tokens and 0 on padding, which does not affect the output. Output `probabilities` (or `logits` with
+    `classifier_activation=None`, `values` with `linear`): float32 (batch, num_classes).
 
     Args:
         vocab_size: Number of token ids.

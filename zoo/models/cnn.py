@@ -34,9 +34,9 @@ def build_cnn_model(
 ) -> keras.Model:
     """Convolutions 3x3 with max-pooling between them, then a dense layer.
 
-    Use it for small images. Every convolution but the last is followed by max-pooling 2x2; nothing is padded.
-    Input `image`: float32 (batch, *input_shape), values 0 to 1. Output `probabilities` (or `logits` with
-    `classifier_activation=None`): float32 (batch, num_classes).
+    Use it for small images. Every convolution but the last is followed by max-pooling 2x2; nothing is padded. Input
+    `image`: float32 (batch, *input_shape), values 0 to 1. Output `probabilities` (or `logits` with
+    `classifier_activation=None`, `values` with `linear`): float32 (batch, num_classes).
 
     Args:
         input_shape: Shape of one image, (height, width, channels).

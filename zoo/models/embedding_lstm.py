@@ -30,9 +30,9 @@ def build_embedding_lstm_model(
 ) -> keras.Model:
     """Word embeddings, an LSTM over the words, a softmax on its last state.
 
-    Use it for short texts and small data. Texts are truncated to 128 words.
-    Input `token_ids`: int32 (batch, tokens), 0 is padding, which does not affect the output.
-    Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes).
+    Use it for short texts and small data. Texts are truncated to 128 words. Input `token_ids`: int32 (batch, tokens), 0
+    is padding, which does not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`,
+    `values` with `linear`): float32 (batch, num_classes).
 
     Args:
         vocab_size: Number of token ids, including padding and unknown words; lowered if the data has fewer words.

@@ -43,8 +43,8 @@ def build_transformer_model(
     """Word embeddings with sinusoidal positions, encoder blocks, the mean over the words, a softmax.
 
     Use it if word order and distant words matter. Input `token_ids`: int32 (batch, tokens), 0 is padding, which does
-    not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
-    (batch, num_classes).
+    not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`, `values` with
+    `linear`): float32 (batch, num_classes).
 
     Args:
         vocab_size: Number of token ids, including padding and unknown words; lowered if the data has fewer words.

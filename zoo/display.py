@@ -30,6 +30,20 @@ _MOST_BYTES = 220_000
 """Of the pictures of an object."""
 
 
+def shortened(value: Any) -> str:
+    """Returns an argument as text; of a long list only the number of its entries.
+
+    Example:
+        >>> shortened([64, 64]), shortened([[0.125] * 40] * 3)
+        ('[64, 64]', '[3 entries]')
+    """
+    text = str(value)
+    return f"[{len(value):,} entries]" if isinstance(value, (list, tuple)) and len(text) > _LONG else text
+
+
+_LONG = 80
+
+
 def escaped(text: Any) -> str:
     """Returns text for HTML, at most 160 characters of it.
 

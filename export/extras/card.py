@@ -15,6 +15,7 @@ from zoo.export.standalone import arrays
 
 _MOST_CLASSES = 10
 _MOST_CONFUSIONS = 10
+_MOST_INPUTS = 3  # in one line
 _MOST_LABELS = 30
 
 
@@ -68,8 +69,13 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
 def _head(facts: Mapping[str, Any]) -> list[str]:
     name, data, written_by = facts["model"]["name"], facts["data"], facts["written_by"]
     default = facts["signatures"]["serving_default"]
-    takes, answers = (" and ".join(f"`{key}`" for key in default[side]) for side in ("inputs", "outputs"))
-    arguments = ", ".join(f"`{k}={v}`" for k, v in facts["model"]["arguments"].items())
+    takes, answers = (
+        " and ".join(f"`{key}`" for key in default[side])
+        if len(default[side]) <= _MOST_INPUTS
+        else f"{len(default[side])} named tensors"
+        for side in ("inputs", "outputs")
+    )
+    arguments = ", ".join(f"`{k}={display.shortened(v)}`" for k, v in facts["model"]["arguments"].items())
     labels, labelled = facts["class_names"], []
     if labels:
         shown = ", ".join(_escaped(label) for label in labels[:_MOST_CLASSES])
@@ -194,9 +200,13 @@ def _figures_section(directory: Path, extra: str) -> list[str]:
 
 def _signature_section(facts: Mapping[str, Any]) -> list[str]:
     lines = ["## Signatures", "", "| signature | inputs | outputs |", "|---|---|---|"]
+    default = facts["signatures"]["serving_default"]["inputs"]
     for name, signature in facts["signatures"].items():
         cells = []
         for side in ("inputs", "outputs"):
+            if side == "inputs" and name != "serving_default" and signature[side] == default and len(default) > 1:
+                cells.append("those of `serving_default`")
+                continue
             shown = []
             for key, spec in signature[side].items():
                 shape = ", ".join(["batch", *(str(size or "any") for size in spec["shape"][1:])])
@@ -210,10 +220,17 @@ def _signature_section(facts: Mapping[str, Any]) -> list[str]:
 def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place: str) -> list[str]:
     signatures, name = facts["signatures"], facts["model"]["name"]
     examples = {key: arrays.examples(golden, signatures, key)[0] for key in signatures}
-    asked = [
-        f'print(ask("{key}", {request_examples.python_request(signature["inputs"], examples[key])}))'
-        for key, signature in signatures.items()
-    ]
+    asked: list[str] = []
+    rows: list[Any] = []  # the inputs that `row` already holds
+    for key, signature in signatures.items():
+        arguments = request_examples.python_request(signature["inputs"], examples[key])
+        if len(arguments) <= _MOST_INPUTS:
+            asked.append(f'print(ask("{key}", {", ".join(arguments)}))')
+            continue
+        if [*signature["inputs"]] != rows:
+            rows = [*signature["inputs"]]
+            asked += ["", "row = dict(", *(f"    {argument}," for argument in arguments), ")"]
+        asked.append(f'print(ask("{key}", **row))')
     url = f"localhost:8501/v1/models/{name}:predict"
     kinds: dict[tuple[str, ...], str] = {}  # a request for every set of inputs
     for key, signature in signatures.items():

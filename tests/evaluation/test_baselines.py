@@ -223,7 +223,7 @@ def test_none_and_names_choose_baselines(classes):
     model = linear_model(prepared)
     report = zoo.evaluate(model, prepared, baselines="none")
     assert not {"baselines", "comparison"} & set(report) and report["baseline"]["class_name"] == "benign"
-    assert [f["baseline"] for f in report["headline"]] == ["the most frequent class", "", "the most frequent class"]
+    assert [f["baseline"] for f in report["headline"]] == ["the most frequent class"] * 3
     (only,) = zoo.evaluate(model, prepared, baselines=["logistic regression"])["baselines"]
     assert only["name"] == "logistic regression"
     for wanted, message in (
@@ -319,6 +319,15 @@ def test_only_so_many_rows_and_seconds_are_used(classes, register):
     lines = zoo.evaluation.summarize(report).splitlines()
     assert "slow was fitted to 4,000 of 8,550 training examples" in lines
     assert "few was fitted to 500 of 8,550 training examples" in lines and not any("enough was" in x for x in lines)
+
+
+def test_very_many_examples_are_evaluated_on_a_sample(classes, register, monkeypatch):
+    monkeypatch.setattr(comparison, "_MOST_EXAMPLES", 100)
+    prepared = prepared_numbers(cancer(), classes)
+    register(shares=(shares, {}))
+    report = zoo.evaluate(linear_model(prepared), prepared)
+    assert found(report)["shares"]["evaluated"] == 100 and report["num_examples"] == 171
+    assert zoo.evaluation.summarize(report).splitlines()[-1] == "shares was evaluated on 100 of 171 examples"
 
 
 def test_samples_of_rows_are_the_same_every_time():

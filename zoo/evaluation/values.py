@@ -280,7 +280,8 @@ def _headline(report: Report) -> list[Figure]:
             Figure("RMSE", report["rmse"], "the mean", base["rmse"], key="rmse", higher_is_better=False),
         ]
         return figures if r2 is None else [*figures, Figure("R2", r2, "the mean", base["r2"], key="r2")]
-    figures = [] if r2 is None else [Figure("mean R2", r2, key="r2")]
+    known = [target["baseline"]["r2"] for target in report["targets"] if target["r2"] is not None]
+    figures = [Figure("mean R2", r2, "the mean", sum(known) / len(known), key="r2")] if known else []
     for target in report["targets"]:
         name, known = target["name"], target["baseline"]["mae"]
         metric, key = f"MAE of {name}", f"mae of {name}"

@@ -15,6 +15,7 @@ from zoo.export.standalone import arrays
 
 _MOST_CLASSES = 10
 _MOST_CONFUSIONS = 10
+_MOST_LABELS = 30
 
 
 def check_figures(figures: Mapping[str, str | Path]) -> None:
@@ -46,6 +47,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         *_head(facts),
         *(_metrics_section(facts) if facts["metrics"] else []),
         *_confusion_section(report),
+        *_labels_section(report),
         *_threshold_section(report),
         *_figures_section(directory, extra),
         *_signature_section(facts),
@@ -162,6 +164,25 @@ def _threshold_section(report: Mapping[str, Any]) -> list[str]:
         *rows,
         "",
     ]
+
+
+def _labels_section(report: Mapping[str, Any]) -> list[str]:
+    """Returns the threshold and the scores of the most frequent labels of a report of several labels at once."""
+    if "per_label" not in report:
+        return []
+    rows = sorted(report["per_label"], key=lambda row: -row["support"])
+    lines = [
+        f"An example has a label if its probability reaches the label's threshold ({report['thresholds_from']}).",
+        "",
+        "| label | examples | threshold | precision | recall | F1 | AUC |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows[:_MOST_LABELS]:
+        numbers = [row[name] for name in ("threshold", "precision", "recall", "f1", "roc_auc")]
+        cells = ["" if number is None else f"{number:.4f}" for number in numbers]
+        lines.append(f"| {_escaped(row['class_name'])} | {row['support']:,} | {' | '.join(cells)} |")
+    more = len(rows) - _MOST_LABELS
+    return [*lines, *(["", f"{more:,} rarer labels are left out here."] if more > 0 else []), ""]
 
 
 def _figures_section(directory: Path, extra: str) -> list[str]:

@@ -66,6 +66,7 @@ def _replay_signature(
     labels: list[bytes],
     targets: Any,
     tolerance: float,
+    thresholds: Any,
     fill: bool,
 ) -> Any:
     """Replays all examples in batches of 64, and some of them in batches of 3.
@@ -78,6 +79,7 @@ def _replay_signature(
         labels: the labels in the order of the class numbers.
         targets: the correct class numbers, or None.
         tolerance: the tolerance of the artifact's form.
+        thresholds: for each label the probability from which on an example has it, or None for one label per example.
         fill: whether to fill smaller batches by repeating examples, because large batches are computed in another way.
     """
     if not inputs or not expected:
@@ -88,7 +90,7 @@ def _replay_signature(
         got, want = _replay(function, inputs, batch, some, fill), {k: v[:some] for k, v in expected.items()}
         for key in _dynamic(function) & got.keys() & want.keys():
             want[key], got[key] = arrays.padded([want[key], got[key]])
-        batches[str(batch)] = rows = compare.compare(want, got, labels, tolerance, known)
+        batches[str(batch)] = rows = compare.compare(want, got, labels, tolerance, known, thresholds)
         accuracy = accuracy or _accuracy(got, want, rows, targets, labels, tolerance)
     return {"batches": batches, "empty": _empty_batch(function, inputs), "accuracy": accuracy}
 
@@ -161,6 +163,7 @@ def main(directory: str, sample: dict[str, str]) -> dict[str, Any]:
                 labels,
                 targets,
                 tolerance,
+                (facts.get("decided") or {}).get("thresholds"),
                 fill,
             )
         except Exception as error:  # any exception is the verdict on this signature

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @register_model(
-    tasks=("text_classification", "series_classification"),
+    tasks=("text_classification", "text_multilabel", "text_regression", "series_classification"),
     reference="Bahdanau, Cho and Bengio, Neural machine translation by jointly learning to align and translate, ICLR 2015; "
     "windows as in Kim, Convolutional neural networks for sentence classification, EMNLP 2014",
     features_layer="features",
@@ -52,7 +52,7 @@ def build_attention_model(
     dense_units: int = 256,
     dropout: float = 0.4,
     word_dropout: float = 0.2,
-    classifier_activation: Literal["softmax"] | None = "softmax",
+    classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
 ) -> keras.Model:
     """Convolution windows over words or steps, attention over the windows, a dense layer, a softmax.
 
@@ -74,7 +74,8 @@ def build_attention_model(
         dense_units: Units of the dense layer before the classifier.
         dropout: Dropout rate of the pooled windows and of the classifier's inputs.
         word_dropout: Dropout rate of whole words, so that no single word decides.
-        classifier_activation: Activation of the last layer, null for logits.
+        classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
+            logits.
 
     Raises:
         UsageError: neither or both of `input_shape` and `vocab_size`, a size that is not positive, a fraction out of

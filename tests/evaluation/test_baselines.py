@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 import zoo
 from small_tables import cancer, diabetes, linear_model, prepared_numbers, table_data, table_task
+from zoo import display
 from zoo.datasets.raw import Split
 from zoo.evaluation import Figure, baselines, comparison
 from zoo.evaluation.baselines import BASELINES, Baseline, channel_means, tables
@@ -95,7 +96,7 @@ def test_values_are_compared_with_scikit_learn_in_their_own_units(values):
         expected = np.abs(model.fit(x, y[:, 0]).predict(others) - truth[:, 0]).mean()
         assert found(report)[name]["mae"] == pytest.approx(expected, rel=1e-5), name
     best = min(found(report).values(), key=lambda entry: entry["mae"])
-    gap = comparison.number_text(report["mae"] - best["mae"])
+    gap = display.number_text(report["mae"] - best["mae"])
     assert report["comparison"].endswith(f": {best['name']} is better than this model by {gap}"), "it is not trained"
     assert zoo.evaluation.summarize(report).splitlines()[-1] == report["comparison"]
 
@@ -363,7 +364,7 @@ def test_the_verdict_names_the_best_of_all():
 
 def test_docstring_examples_run():
     scope = {**vars(comparison), "Baseline": Baseline, "chosen_baselines": baselines.chosen_baselines}
-    for function in (comparison.verdict, comparison.number_text, baselines.chosen_baselines):
+    for function in (comparison.verdict, baselines.chosen_baselines):
         test = doctest.DocTestParser().get_doctest(function.__doc__, scope, function.__name__, None, None)
         lines: list[str] = []
         assert not doctest.DocTestRunner().run(test, out=lines.append).failed, "".join(lines)

@@ -171,7 +171,7 @@ def test_intervals_are_cheap():
 def test_intervals_are_shown_with_the_decimals_that_they_justify(two_classes):
     assert display.interval_text([0.99652, 0.99798]) == "(0.9965 to 0.9980)"
     assert display.interval_text([0.5, 0.5]) == "(0.5000 to 0.5000)"
-    assert display.interval_text([-45123.2, 45123.2]) == "(-45123 to 45123)"
+    assert display.interval_text([-45123.2, 45123.2]) == "(-45,123 to 45,123)"
     report = classification_report(*two_classes, ["no", "yes"])
     assert with_interval(report, "accuracy", ".2f") == f"{report['accuracy']:.2f}"
     report["intervals"] = {"accuracy": [0.81, 0.89], "roc_auc": [0.8, 0.9]}
@@ -182,7 +182,7 @@ def test_intervals_are_shown_with_the_decimals_that_they_justify(two_classes):
 
 def test_docstring_examples_run():
     scope = {**vars(intervals), **vars(display)}
-    for function in (bootstrap, mean, with_interval, display.interval_text, display.metric_rows):
+    for function in (bootstrap, mean, with_interval, display.number_text, display.interval_text, display.metric_rows):
         test = doctest.DocTestParser().get_doctest(function.__doc__, scope, function.__name__, None, None)
         lines: list[str] = []
         assert not doctest.DocTestRunner().run(test, out=lines.append).failed, "".join(lines)

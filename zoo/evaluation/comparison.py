@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.display import number_text
 from zoo.errors import one_line
 from zoo.evaluation.baselines import Baseline, Columns
 from zoo.evaluation.reports import Figure, Report, ReportKind
@@ -150,16 +151,6 @@ def verdict(figures: Sequence[Figure], report: Mapping[str, Any]) -> str:
         return f"{main.metric} of {listed}: {best} is better than this model by {number_text(gap)}"
     wins = "the model is not better than" if gap == 0 else "the model is better than"
     return f"{main.metric} of {listed}: {wins} {'all of them' if gap and len(rivals) > 1 else best}"
-
-
-def number_text(value: float) -> str:
-    """Returns a metric as text: four decimals, or four digits of a number of 10 or more.
-
-    Example:
-        >>> number_text(0.8512), number_text(41.268)
-        ('0.8512', '41.27')
-    """
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zoo.display import interval_text
+from zoo.display import interval_text, number_text
 
 Array = NDArray[np.float64]
 Statistics = Callable[[Array], Mapping[str, Array]]
@@ -103,4 +103,4 @@ def with_interval(report: Mapping[str, Any], key: str, form: str = ".4f") -> str
         >>> with_interval({"accuracy": 0.8512, "intervals": {"accuracy": [0.8417, 0.8618]}}, "accuracy")
         '0.8512 (0.84 to 0.86)'
     """
-    return f"{report[key]:{form}} {interval_text(report.get('intervals', {}).get(key))}".rstrip()
+    return f"{number_text(report[key], form)} {interval_text(report.get('intervals', {}).get(key))}".rstrip()

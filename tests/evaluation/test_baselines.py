@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -20,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 import zoo
 from small_tables import cancer, diabetes, linear_model, prepared_numbers, table_data, table_task
+from untrained_runs import untrained
 from zoo import display
 from zoo.datasets.raw import Split
 from zoo.evaluation import Figure, baselines, comparison
@@ -260,6 +262,23 @@ def test_series_are_compared_with_the_means_of_their_channels():
     assert entry["accuracy"] == pytest.approx(model.score(others, test["label"].numpy()), abs=1e-3)
     series = np.array([np.full((2, 1), np.nan), np.array([[1.0], [np.nan], [3.0]])], object)
     np.testing.assert_array_equal(channel_means._means({"series": series}), [[0], [2]])
+
+
+def test_the_command_compares_a_run_on_a_table(tmp_path, capsys):
+    frame, target = load_breast_cancer(return_X_y=True, as_frame=True)
+    frame = frame.iloc[::2, :5].assign(kind=np.where(target[::2] == 1, "benign", "malignant"))
+    frame.to_csv(tmp_path / "cells.csv", index=False)
+    columns = {"columns": {"label": "kind"}}
+    untrained(tmp_path / "run", f"csv:{tmp_path / 'cells.csv'}", "mlp", data=columns, hidden_units=(4,))
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert last == report["comparison"] and last.endswith(f"better than this model by {last.split()[-1]}")
+    assert sorted(found(report)) == sorted(LINEAR) and found(report)[LINEAR[0]]["accuracy"] > 0.8
+    assert cli.main(["evaluate", str(tmp_path / "run"), "--baselines", "none"]) == 0
+    assert LINEAR[0] not in capsys.readouterr().out
+    assert "baselines" not in json.loads((tmp_path / "run" / "evaluation.json").read_text())
 
 
 @pytest.fixture

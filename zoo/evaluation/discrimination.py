@@ -54,34 +54,6 @@ def roc_areas(scores: Array, positive: NDArray[np.bool_]) -> Callable[[Array], A
     return compute
 
 
-def areas(scores: Array, positive: NDArray[np.bool_]) -> Callable[[Array], dict[str, Array]]:
-    """Returns a function from weights `(samples, n)` to `roc_auc` and `average_precision`, each `(samples,)`.
-
-    `roc_auc` is that of `roc_areas`. `average_precision` is the precision at every threshold, weighted by the gain in recall.
-    Both are those of scikit-learn, and NaN without positive or without negative weight. The arguments are those of
-    `roc_areas`.
-
-    Example:
-        >>> found = areas(np.array([0.1, 0.8, 0.9]), np.array([False, True, False]))(np.ones((1, 3)))
-        >>> found["roc_auc"], found["average_precision"]
-        (array([0.5]), array([0.5]))
-    """
-    roc = roc_areas(scores, positive)
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last of equal scores
-
-    def compute(weights: Array) -> dict[str, Array]:
-        ordered = weights[:, order]
-        right, predicted = (np.cumsum(part, axis=1)[:, ends] for part in (ordered * positive[order], ordered))
-        precision = np.divide(right, predicted, out=np.zeros_like(right), where=predicted > 0)
-        gained, total = np.diff(right, axis=1, prepend=0.0), right[:, -1]
-        defined = (total > 0) & (total < predicted[:, -1])
-        average = np.divide((gained * precision).sum(axis=1), total, out=np.full_like(total, np.nan), where=defined)
-        return {"roc_auc": roc(weights), "average_precision": average}
-
-    return compute
-
-
 def two_classes(positive: NDArray[np.bool_], probability: Array, weight: Array, name: str) -> dict[str, Any]:
     """Returns the metrics of two classes, of which the second is the positive one.
 
@@ -93,7 +65,8 @@ def two_classes(positive: NDArray[np.bool_], probability: Array, weight: Array, 
 
     Returns:
         - `positive_class`, its name;
-        - `roc_auc`, `average_precision`: see `areas`; None if only one class occurs;
+        - `roc_auc`: the area under the ROC curve, see `roc_areas`; `average_precision`: the precision at every threshold,
+          weighted by the gain in recall. None if only one class occurs;
         - `brier`: the mean squared distance of the probability of the positive class from 0 or 1;
         - `thresholds`: for 11 thresholds `threshold`, `precision`, `recall`, `f1` and `share_predicted`, the share of the
           examples with at least this probability. An undefined metric is 0.0;
@@ -109,10 +82,10 @@ def two_classes(positive: NDArray[np.bool_], probability: Array, weight: Array, 
     """
     rows = [_at(threshold, positive, probability >= threshold, weight) for threshold in THRESHOLDS]
     both = bool(positive.any() and not positive.all())
-    found = areas(probability, positive)(weight[np.newaxis])
     report = {
         "positive_class": name,
-        **{key: float(values[0]) if both else None for key, values in found.items()},
+        "roc_auc": float(roc_areas(probability, positive)(weight[np.newaxis])[0]) if both else None,
+        "average_precision": _average_precision(positive, probability, weight) if both else None,
         "brier": float(np.average((probability - positive) ** 2, weights=weight)),
         "thresholds": rows,
     }
@@ -134,6 +107,12 @@ def macro_auc(true: NDArray[np.int64], probable: Array, weight: Array) -> float 
         return None
     found = [roc_areas(probable[:, k], true == k)(weight[np.newaxis])[0] for k in classes]
     return float(np.mean(found))
+
+
+def _average_precision(positive: NDArray[np.bool_], probability: Array, weight: Array) -> float:
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(positive, probability, sample_weight=weight))
 
 
 def _at(threshold: float, positive: NDArray[np.bool_], predicted: NDArray[np.bool_], weight: Array) -> dict[str, float]:

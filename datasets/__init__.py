@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.datasets.preprocessing.scaled_images import image_files
     from zoo.datasets.raw import Feature, Split
     from zoo.datasets.sources.arrays import from_arrays, from_frame
+    from zoo.datasets.sources.dataset_objects import from_dataset
 
 __all__ = [
     "EMBEDDED",
@@ -28,6 +29,7 @@ __all__ = [
     "Feature",
     "Split",
     "from_arrays",
+    "from_dataset",
     "from_frame",
     "image_files",
     "list_datasets",
@@ -54,6 +56,10 @@ def __getattr__(name: str) -> Any:
         from zoo.datasets.sources import arrays
 
         return getattr(arrays, name)
+    if name == "from_dataset":
+        from zoo.datasets.sources.dataset_objects import from_dataset
+
+        return from_dataset
     raise AttributeError(f"module 'zoo.datasets' has no attribute {name!r}")
 
 
@@ -87,7 +93,7 @@ def load(
     model: str | None = None,
     **options: Any,
 ) -> Data:
-    """Loads a data set by its name, or makes one from arrays or a DataFrame.
+    """Loads a data set by its name, or makes one from arrays, a DataFrame or a data set of another library.
 
     Embedded data sets need no network. They are for tests and first tries, never evidence for a result: `digits`
     (images), `commands` (texts), `digit_rows` (series), `seasons` (a series to forecast), `tagged_commands` (tokens with
@@ -102,8 +108,8 @@ def load(
     `data_dir` if it was prepared before. Otherwise it is downloaded, or made from the original files in `manual_dir`,
     which are checked against TensorFlow Datasets' checksums.
 
-    Arrays: a pair (x, y) as `from_arrays` takes it, a pandas DataFrame as `from_frame` takes it, or a data set that was
-    loaded before.
+    Data from memory: a pair (x, y) as `from_arrays` takes it, a pandas DataFrame as `from_frame` takes it, a data set of
+    another library as `from_dataset` takes it, or a data set that was loaded before.
 
     Args:
         name: Name of the data set, or the data.

@@ -45,6 +45,7 @@ class Prepared:
         changed: the splits that differ from those of the run that the data was prepared for, and how.
         other: a name for the files of a report, if the data is not that of the model's run.
         start: the run whose weights the training begins with, as config.yaml records it; None for initial weights.
+        golden: the requests that the run's SavedModel publishes, as config.yaml records them; None for test examples.
     """
 
     data: RawData
@@ -56,6 +57,7 @@ class Prepared:
     changed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     other: str = ""
     start: Mapping[str, Any] | None = None
+    golden: Any = None
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.preprocessor.input_shapes.items())
@@ -124,7 +126,8 @@ class Prepared:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Returns the `model` and `data` sections of a run's config.yaml, and `plugins` and `start_from` if it has any.
+        """Returns the `model` and `data` sections of a run's config.yaml, and `plugins`, `start_from` and `golden` if it has
+        any.
 
         Arguments from the data are left out, so that the file can be used with another data set.
         """
@@ -134,6 +137,7 @@ class Prepared:
         return {
             **({"plugins": facts} if facts else {}),
             **({"start_from": dict(self.start)} if self.start else {}),
+            **({"golden": self.golden} if self.golden is not None else {}),
             "model": {"name": self.model, **registry.plain(self.requested)},
             "data": {
                 "name": self.data.name,

@@ -26,7 +26,7 @@ from zoo.export.extras.warmup import write_warmup
 from zoo.export.graph.forms import FORMS, SERVED, CannotRebuild, Content, Form, forms_for
 from zoo.export.graph.request_checks import FEWEST_ROWS, MOST_ROWS, MOST_STEPS
 from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
-from zoo.export.raw_requests import requests_to_publish
+from zoo.export.raw_requests import check_inputs, requests_to_publish
 from zoo.export.runtimes import runtimes as known_runtimes
 from zoo.export.runtimes.comparison import require
 from zoo.export.standalone import arrays
@@ -67,8 +67,9 @@ def save(
             SavedModel then answers the best one as `class_name`.
         preprocessor: with `examples`: turns raw requests into the model's only input, such as
             `zoo.datasets.image_files(...)`.
-        golden: raw requests to publish as golden examples instead of test examples of the data: a list, or a dict of lists
-            by input name; or "generated" for requests that are made up and hold no row of anybody's data.
+        golden: raw requests to publish as golden examples instead of test examples of the data: a list, a dict of lists by
+            input name, or a list with one .npz file of such arrays; or "generated" for requests that are made up and hold
+            no row of anybody's data; or "test" for test examples.
         report: the result of `zoo.evaluate`, for the model card and zoo.json.
         figures: PNG files for the model card by their names in assets.extra, such as `confusion_matrix`.
         runtimes: other runtimes that must agree: `openvino`, `onnxruntime`, `litert`, `c_api`. `zoo verify` requires
@@ -116,6 +117,8 @@ def save(
         for name, values in held.items()
         if name.startswith("answers/") and values.dtype.kind == "f"
     )
+    if not finite:
+        check_inputs(held)
     measured = accuracy.measure(model, interface, report or {}, serve) if finite else None
     contents = {"golden": held, "origin": origin, "report": report or {}, "figures": figures or {}}
     try:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from zoo import tasks
+from zoo import storage, tasks
 from zoo.errors import UsageError, one_line
+from zoo.export import artifact_paths
+from zoo.export.keras_models.files import read_examples
+from zoo.export.standalone import arrays
 
 MOST = 64
 """The number of requests that an artifact keeps."""
 GENERATED = "generated"
+TEST = "test"
+IN_MEMORY = "in memory"
+"""What a run records of requests that only Python can pass again."""
 
 
 def requests_to_publish(interface: Any, golden: Any) -> tuple[Any, str]:
@@ -23,27 +30,88 @@ def requests_to_publish(interface: Any, golden: Any) -> tuple[Any, str]:
 
     Args:
         interface: the run's interface, with test examples.
-        golden: None for these, raw requests in their place, or `generated`.
+        golden: None or `test` for these, raw requests in their place, a list with one .npz file of them, or `generated`.
 
     Raises:
         UsageError: the requests do not fit, or the preprocessor makes up none.
     """
-    if golden is None:
+    if is_test(golden):
         return interface, "real test examples" if interface.data else "the examples that were passed to the export"
     preprocessor, origin = interface.preprocessor, "the examples that were passed to the export"
     if isinstance(golden, str):
+        if golden == IN_MEMORY:
+            raise UsageError(
+                "The SavedModel of this run holds golden examples that were passed from memory and are not in its "
+                f"config.yaml. Pass golden= or --golden again, or --golden {GENERATED}, or --golden {TEST} for test examples."
+            )
         if golden != GENERATED:
-            raise UsageError(f"golden is {golden!r}; expected a list of requests or {GENERATED!r}. Pass [{golden!r}].")
+            raise UsageError(
+                f"golden is {golden!r}; expected a list of requests, {GENERATED!r} or {TEST!r}. Pass [{golden!r}]."
+            )
         if not hasattr(preprocessor, "generated"):
             raise UsageError(
                 f"The preprocessor {preprocessor.kind!r} makes up no requests. Pass a list of requests, or add a method "
                 "generated(generator, count) to it."
             )
         golden, origin = preprocessor.generated(np.random.default_rng(0), MOST), "requests that were made up"
+    if _is_file(golden):
+        golden = read_examples(golden)
     requests = raw_requests(preprocessor, golden)
     inputs = _complete(encoded(preprocessor, requests), golden, interface.examples.inputs)
     examples = dataclasses.replace(interface.examples, requests=requests, inputs=inputs, targets={})
     return dataclasses.replace(interface, examples=examples), origin
+
+
+def is_test(golden: Any) -> bool:
+    """Returns whether golden examples are test examples of the data."""
+    return golden is None or (isinstance(golden, str) and golden == TEST)
+
+
+def _is_file(golden: Any) -> bool:
+    """Returns whether golden examples are one .npz file of them."""
+    return isinstance(golden, list) and len(golden) == 1 and isinstance(golden[0], str) and golden[0].endswith(".npz")
+
+
+def recorded(preprocessor: Any, golden: Any) -> Any:
+    """Returns golden examples as a run's config.yaml records them: a word, texts, or absolute paths of files.
+
+    Example:
+        >>> recorded(preprocessor, ["Turn the radio off"]), recorded(preprocessor, {"text": array})
+        (['Turn the radio off'], 'in memory')
+    """
+    if golden is None or isinstance(golden, str):
+        return golden
+    if not isinstance(golden, (list, tuple)) or not all(isinstance(value, (str, os.PathLike)) for value in golden):
+        return IN_MEMORY
+    reads = any(tasks.REQUEST_KINDS.get(request.kind).read for request in preprocessor.requests.values())
+    words = [os.fspath(value) for value in golden]
+    return [os.path.abspath(word) for word in words] if reads or _is_file(words) else words
+
+
+def check_inputs(golden: Mapping[str, np.ndarray]) -> None:
+    """Raises UsageError if examples whose outputs are not finite are not finite themselves."""
+    for name, values in golden.items():
+        if name.startswith("inputs/") and values.dtype.kind == "f" and not np.isfinite(values).all():
+            place = ", ".join(map(str, np.argwhere(~np.isfinite(values))[0].tolist()))
+            raise UsageError(
+                f"The examples have {values[~np.isfinite(values)][0]} at {name.removeprefix('inputs/')}[{place}], and the "
+                "model's outputs for them are not finite. Replace these values, or pass other examples."
+            )
+
+
+def publishes(directory: Path, interface: Any, golden: Any) -> bool:
+    """Returns whether an artifact holds these golden examples; see `save`."""
+    shown, origin = requests_to_publish(interface, golden)
+    extra = directory / artifact_paths.EXTRA
+    if storage.read_json(extra / "zoo.json").get("golden") != origin:
+        return False
+    held = arrays.load(extra / "golden.npz")
+    wanted = {f"requests/{name}": values for name, values in shown.examples.requests.items()}
+    return all(
+        np.array_equal(held[name], values, equal_nan=values.dtype.kind == "f")
+        for name, values in wanted.items()
+        if name in held
+    )
 
 
 def _complete(made: dict[str, Any], golden: Any, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,16 @@ class Parser(jsonargparse.ArgumentParser):
         text = "Open a run even if the contents of a plugin have changed since."
         self.add_argument("--allow-changed-plugins", action="store_true", help=text)
 
+    def add_golden(self, default: str | Sequence[str] | None = None) -> None:
+        """Adds `--golden`; see `golden_of`."""
+        self.add_argument(
+            "--golden",
+            nargs="+",
+            default=[default] if isinstance(default, str) else default,
+            help="Requests to publish as golden examples instead of test examples of the data: texts, paths of images, or a "
+            ".npz file with an array per input; generated for requests that are made up; or test for test examples.",
+        )
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises `UsageError`, so that the error is one line and no usage text is printed."""
         found = re.search(r'Parser key "([^"]+)"', message)
@@ -117,6 +127,11 @@ def _type_name(hint: Any) -> str:
 def _plural(hint: Any) -> str:
     name = _type_name(hint).removeprefix("a ")
     return name if name.endswith("s") else f"{name}s"
+
+
+def golden_of(words: list[str] | None) -> Any:
+    """Returns the words of `--golden` as the argument `golden` of Python functions."""
+    return words[0] if words is not None and words in (["generated"], ["test"], ["in memory"]) else words
 
 
 def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:

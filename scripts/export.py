@@ -13,7 +13,7 @@ from typing import Any
 
 from zoo import checkpoints
 from zoo.errors import UsageError
-from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command
+from zoo.scripts.console import Parser, golden_of, import_tensorflow, load_plugins, run_command
 from zoo.scripts.verify import asked_runtimes
 
 
@@ -51,12 +51,7 @@ def _parser() -> Parser:
         help="For a .keras file: examples of the model's inputs, a .npy or .npz file, or a CSV file with a column per input; "
         "with --images, image files. They are published with the SavedModel.",
     )
-    parser.add_argument(
-        "--golden",
-        nargs="+",
-        help="Requests to publish as golden examples instead of test examples of the data: texts, paths of images, or a "
-        ".npz file with an array per input; or generated for requests that are made up.",
-    )
+    parser.add_golden()
     parser.add_argument(
         "--images",
         help="For a .keras file that takes images: let the SavedModel take image files, scaled by unit (0 to 1), bytes (0 to "
@@ -94,23 +89,12 @@ def command(argv: list[str]) -> int:
             options.data,
             runtimes,
             options.labels,
-            golden=_golden(options.golden),
+            golden=golden_of(options.golden),
             **given,
         )
     else:
-        saved = pipeline.export_run(options.run_directory, options.path, runtimes, golden=_golden(options.golden))
+        saved = pipeline.export_run(options.run_directory, options.path, runtimes, golden=golden_of(options.golden))
     return _say(saved)
-
-
-def _golden(words: list[str] | None) -> Any:
-    """Returns the requests of --golden."""
-    if words is None or words == ["generated"]:
-        return words and words[0]
-    if len(words) == 1 and words[0].endswith(".npz"):
-        from zoo.export.keras_models.files import read_examples
-
-        return read_examples(words)
-    return words
 
 
 def _say(saved: Path) -> int:
@@ -150,7 +134,7 @@ def _export_keras_file(options: Any) -> int:
             examples=read_examples(options.examples) if preprocessor is None else options.examples,
             preprocessor=preprocessor,
             class_names=labels,
-            golden=_golden(options.golden),
+            golden=golden_of(options.golden),
             runtimes=asked_runtimes(options.runtimes),
         )
     )

@@ -15,10 +15,11 @@ from zoo.datasets.sources.registry import SOURCES, options_of
 from zoo.errors import UsageError, did_you_mean
 from zoo.plugins import check_recorded, load_function
 from zoo.registry import get_spec, list_models
-from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command, take_option
+from zoo.scripts.console import Parser, golden_of, import_tensorflow, load_plugins, run_command, take_option
 
 RECIPES = Path(__file__).with_name("recipes")
 _SECTIONS = ("model", "data", "config", "start_from")
+_GOLDEN = "golden"
 
 _DESCRIPTION = """Train a model, evaluate it on the test split, write its SavedModel and verify it.
 To resume an interrupted run, run the same command again.
@@ -38,9 +39,10 @@ def recipes() -> list[str]:
     return sorted(file.stem for file in RECIPES.glob("*.yaml"))
 
 
-def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
-    """Returns the model, data, config and start_from sections of a file or recipe; empty sections for None."""
-    sections: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+def read_sections(name: str | None) -> dict[str, Any]:
+    """Returns the model, data, config and start_from sections of a file or recipe, and its golden examples; empty sections
+    for None."""
+    sections: dict[str, Any] = {section: {} for section in _SECTIONS} | {_GOLDEN: None}
     if name is None:
         return sections
     if not Path(name).is_file() and name not in recipes():
@@ -50,9 +52,10 @@ def read_sections(name: str | None) -> dict[str, dict[str, Any]]:
         )
     content = read_yaml(name if Path(name).is_file() else RECIPES / f"{name}.yaml")
     check_recorded(content.pop("plugins", None), f"{name}: this run")
+    sections[_GOLDEN] = content.pop(_GOLDEN, None)
     for section, values in content.items():
         if section not in sections:
-            raise UsageError(f"{name} has a section {section!r}. {did_you_mean(str(section), _SECTIONS)}")
+            raise UsageError(f"{name} has a section {section!r}. {did_you_mean(str(section), sections)}")
         if not isinstance(values, dict):
             raise UsageError(f"The section {section!r} of {name} is {values!r}. Write settings as `name: value` in it.")
         sections[section] = dict(values)
@@ -104,6 +107,7 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
         metavar="RUN",
         help="Folder of a finished run, whose weights, vocabulary and options of the model the new run begins with.",
     )
+    parser.add_golden(sections[_GOLDEN])
     parser.add_plugins()
     add_baselines(parser)
     parser.add_argument("--no-export", action="store_true", help="Stop after the evaluation.")
@@ -172,6 +176,7 @@ def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[st
         "data_arguments": {k: v for k, v in options.data.as_dict().items() if v is not None},
         "run_directory": options.run_directory,
         "start_from": options.start_from,
+        "golden": golden_of(options.golden),
         "export": not options.no_export,
         "overwrite": options.overwrite,
         "baselines": options.baselines,

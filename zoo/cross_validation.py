@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo import run_display, storage
+from zoo import datasets, run_display, storage
 from zoo.errors import UsageError
-from zoo.pipeline import default_directory, run
+from zoo.pipeline import run
+from zoo.preparation import default_directory
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -66,9 +67,13 @@ def cross_validate(model: str, data: Any, *, folds: int = 5, **arguments: Any) -
 
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
         raise UsageError(f"folds is {folds!r}; expected a whole number of at least 2. Pass folds=5, say.")
-    first = default_directory(model, data)
-    directory = Path(arguments.pop("run_directory", None) or first.with_name(f"{first.name}-folds"))
+    given = arguments.pop("run_directory", None)
+    first = Path(given) if given else default_directory(model, data)
+    directory = first if given else first.with_name(f"{first.name}-folds")
     load = dict(arguments.pop("data_arguments", None) or {})
+    if not isinstance(data, str):  # once for all folds
+        splits = {name: arguments.pop(name, None) for name in ("validation", "test")}
+        data, load = datasets.load(data, model=model, **splits, **load), {}
     results = [
         run(
             model,

@@ -76,8 +76,8 @@ def interval_text(interval: Sequence[float] | None) -> str:
     if interval is None:
         return ""
     low, high = interval
-    half = (high - low) / 2
-    decimals = min(max(-math.floor(math.log10(half)), 0), 9) if half > 0 else 4
+    half, fewest = (high - low) / 2, 2 if max(abs(low), abs(high)) < 10 else 0
+    decimals = min(max(-math.floor(math.log10(half)), fewest), 9) if half > 0 else 4
     return f"({low:,.{decimals}f} to {high:,.{decimals}f})"
 
 

@@ -23,9 +23,9 @@ class UsageError(ValueError):
 def one_line(error: BaseException, limit: int = 400) -> str:
     """Returns an exception's message as one line of at most `limit` characters.
 
-    For an error in a TensorFlow graph, only the sentence is kept, without the place in the graph.
+    For an error in a TensorFlow graph, only the sentence is kept, without the place in the graph. Colours are left out.
     """
-    text = str(error).rsplit("<stack traces unavailable>", 1)[-1].split("[[{{node", 1)[0]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).rsplit("<stack traces unavailable>", 1)[-1].split("[[{{node", 1)[0]
     text = re.sub(r"\{\{function_node .*?\}\} ?", "", text)
     text = re.sub(r".*assertion failed: \[(.*?)\].*", r"\1", text, flags=re.DOTALL).replace("\\'", "'")
     text = " ".join(text.split()) or type(error).__name__

@@ -42,7 +42,7 @@ def prepare_other(
     The run's own data under another path or name is prepared as such.
 
     Args:
-        data: a data set's name, arrays, a DataFrame or a loaded data set.
+        data: a data set's name, arrays, a DataFrame, a data set of another library or a loaded data set.
         split: train, validation, test or all.
         interface: the run's.
         directory: the run's folder.
@@ -59,6 +59,7 @@ def prepare_other(
     from zoo.tasks import get_task
 
     task = get_task(interface.task)
+    data, arguments = _read(data, interface, arguments)
     loaded = _load(data, interface, settings, arguments, whole=True)
     if _is_same(loaded, interface):
         if split == "all":
@@ -102,6 +103,17 @@ def prepare_other(
     split = "other_train" if split == "train" else split
     _check_fits(prepared, split, interface, directory)
     return prepared, split
+
+
+def _read(data: Any, interface: Interface, arguments: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """Returns the arrays of a data set of another library and the remaining arguments; everything else unchanged."""
+    from zoo.datasets.sources.dataset_objects import is_dataset, take
+
+    if not is_dataset(data) or hasattr(data, "splits"):
+        return data, arguments
+    options = dict(arguments)
+    taken = take(data, "train", options.pop("columns", None), options.pop("batched", None), interface.task)
+    return (taken.x, taken.y), options
 
 
 def _load(

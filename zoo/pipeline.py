@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from zoo import datasets, environment, registry, storage
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
 from zoo.finished_runs import finished, load_model
-from zoo.preparation import Preparation, prepare_run
+from zoo.preparation import Preparation, default_directory, golden_of, prepare_run, record_golden
 
 if TYPE_CHECKING:
     import keras
@@ -75,6 +74,7 @@ def run(
     data_arguments: Mapping[str, Any] | None = None,
     run_directory: str | Path | None = None,
     start_from: StartFrom | None = None,
+    golden: Any = None,
     export: bool = True,
     overwrite: bool = False,
     verbose: int = 1,
@@ -88,15 +88,19 @@ def run(
 
     Args:
         model: a registered model's name.
-        data: a data set's name; arrays as a pair (x, y), see `zoo.datasets.from_arrays`; or a pandas DataFrame.
-        validation: inputs and targets of the validation split, for arrays.
-        test: inputs and targets of the test split, for arrays.
+        data: a data set's name; arrays as a pair (x, y), see `zoo.datasets.from_arrays`; a pandas DataFrame; or a data set
+            of another library, see `zoo.datasets.from_dataset`.
+        validation: the validation split, for data from memory: inputs and targets, or another such data set.
+        test: the test split, in the same form.
         config: the training options.
         model_arguments: arguments of the model's builder.
         data_arguments: arguments of `zoo.datasets.load`.
         run_directory: folder of the run; None for runs/DATA-MODEL.
         start_from: folder of a finished run. The new run begins with its weights, vocabulary and arguments of the builder;
             the optimizer is new. Weights that belong to other classes than the data's are new, and are named.
+        golden: what the SavedModel publishes as golden examples: a list of requests, a list with one .npz file of them,
+            `generated` for requests that are made up, or `test` for test examples. The run records it, and None takes what
+            it has recorded, else test examples.
         export: whether to write and verify a SavedModel in RUN_DIRECTORY/saved_model.
         overwrite: whether to delete an earlier run in the directory.
         verbose: 1 for progress bar and reports, 2 for a line per epoch, 0 for no output.
@@ -123,6 +127,7 @@ def run(
         data_arguments=data_arguments,
         run_directory=run_directory,
         start_from=start_from,
+        golden=golden,
         export=export,
         overwrite=overwrite,
         baselines=baselines,
@@ -148,7 +153,9 @@ def run(
         report = evaluation.evaluate_run(network, prepared, directory, verbose, baselines)
         saved = verification = None
         if export:
-            saved, verification = _export(network, Interface.load(directory / "interface"), directory, report, verbose)
+            interface = Interface.load(directory / "interface")
+            golden = prepared.golden if golden is None else golden
+            saved, verification = _export(network, interface, directory, report, golden, verbose)
     known = prepared.preprocessor.requests
     request = known[prepared.task.signatures["serving_default"].takes(known)[0]]
     return RunResult(directory, trained.history, report, saved, verification, request.typed, network, prepared)
@@ -164,6 +171,7 @@ def begin(
     data_arguments: Mapping[str, Any] | None,
     run_directory: str | Path | None,
     start_from: StartFrom | None,
+    golden: Any,
     export: bool,
     overwrite: bool,
     baselines: str | Sequence[str],
@@ -191,6 +199,7 @@ def begin(
     if export:
         publishing.check_folder(directory / "saved_model")
     splits = {name: part for name, part in given.items() if part is not None}
+    golden = golden_of(directory, golden, overwrite)
     ready = prepare_run(
         model,
         data,
@@ -202,6 +211,8 @@ def begin(
         overwrite=overwrite,
         devices=devices,
     )
+    if golden is not None:
+        record_golden(ready.prepared, golden, export)
     return ready, directory
 
 
@@ -225,28 +236,12 @@ def _check_devices(devices: Mapping[str, Any], model: str) -> None:
         raise UsageError(f"zoo.run takes no argument {name!r}. {hint}")
 
 
-def default_directory(model: str, data: Any) -> Path:
-    """Returns the default folder of a run: runs/DATA-MODEL, with characters that every file system supports.
-
-    Raises:
-        UsageError: the data comes from memory and so has no name.
-
-    Example:
-        >>> default_directory("cnn", "images:/photos/cats and dogs")
-        PosixPath('runs/images-photos-cats-and-dogs-cnn')
-    """
-    name = data if isinstance(data, str) else getattr(data, "name", None)
-    if not isinstance(name, str):
-        raise UsageError("Data from memory has no name. Pass run_directory='runs/NAME', the folder of the run.")
-    return Path("runs") / f"{re.sub(r'[^0-9A-Za-z_.]+', '-', name).strip('-')}-{model}"
-
-
 def _export(
-    network: keras.Model, interface: Interface, directory: Path, report: Mapping[str, Any], verbose: int
+    network: keras.Model, interface: Interface, directory: Path, report: Mapping[str, Any], golden: Any, verbose: int
 ) -> tuple[Path, Verification]:
-    """Exports into the run and verifies. An existing version with the same weights is verified again instead."""
+    """Exports into the run and verifies. An existing version with the same content is verified again instead."""
     from zoo import evaluation
-    from zoo.export import artifact, artifact_paths
+    from zoo.export import artifact, artifact_paths, raw_requests
     from zoo.export.extras.card import model_card
     from zoo.export.verification import Verification, verify
 
@@ -257,9 +252,10 @@ def _export(
     facts_file = newest / artifact_paths.EXTRA / "zoo.json"
     facts = storage.read_json(facts_file) if facts_file.is_file() else {}
     expected = {"weights_sha256": artifact.weights_hash(network), "data_sha256": interface.fingerprint.sha256}
-    if any(facts.get(name) != value for name, value in expected.items()):
-        figures = evaluation.plot_files(report, directory)
-        newest = artifact.save(network, base, interface=interface, report=report, figures=figures)
+    other = any(facts.get(name) != value for name, value in expected.items())
+    if other or not raw_requests.publishes(newest, interface, golden):
+        figures = evaluation.plot_files(report, directory, revealing=raw_requests.is_test(golden))
+        newest = artifact.save(network, base, interface=interface, golden=golden, report=report, figures=figures)
         place = newest.relative_to(directory).as_posix()
         storage.write_text(directory / "README.md", model_card(newest, report, place=place))
         verification = Verification.read(newest)  # `save` has just verified it
@@ -298,18 +294,19 @@ def export_run(
 ) -> Path:
     """Exports a finished run to another folder. It needs neither the data set nor a network.
 
-    `runtimes` and `golden` are as in `zoo.export.save`.
+    `runtimes` is as in `zoo.export.save`; `golden` is as in `zoo.run`.
 
     Raises:
         UsageError: as in `open_run` and `zoo.export.save`.
     """
     from zoo import evaluation
-    from zoo.export import artifact
+    from zoo.export import artifact, raw_requests
 
     model_file, _, interface = finished(run_directory)
     report_file = Path(run_directory) / "evaluation.json"
     report = evaluation.read_report(report_file) if report_file.exists() else None
-    figures = evaluation.plot_files(report, run_directory) if report else {}
+    golden = golden_of(Path(run_directory), golden)
+    figures = evaluation.plot_files(report, run_directory, revealing=raw_requests.is_test(golden)) if report else {}
     return artifact.save(
         load_model(model_file),
         path,

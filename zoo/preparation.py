@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import datasets, starting_point
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
@@ -106,3 +108,41 @@ def _prepare(
     if workers.chief:
         workers.wait()
     return prepared
+
+
+def default_directory(model: str, data: Any) -> Path:
+    """Returns the default folder of a run: runs/DATA-MODEL, with characters that every file system supports.
+
+    Raises:
+        UsageError: the data comes from memory and so has no name.
+
+    Example:
+        >>> default_directory("cnn", "images:/photos/cats and dogs")
+        PosixPath('runs/images-photos-cats-and-dogs-cnn')
+    """
+    name = data if isinstance(data, str) else getattr(data, "name", None)
+    if not isinstance(name, str):
+        raise UsageError("Data from memory has no name. Pass run_directory='runs/NAME', the folder of the run.")
+    return Path("runs") / f"{re.sub(r'[^0-9A-Za-z_.]+', '-', name).strip('-')}-{model}"
+
+
+def golden_of(directory: Path, golden: Any, overwrite: bool = False) -> Any:
+    """Returns the golden examples of a run: those that were passed, else those that it has recorded."""
+    from zoo.training.run_directory import is_run, read_settings
+
+    if golden is not None or overwrite or not is_run(directory):
+        return golden
+    return read_settings(directory).get("golden")
+
+
+def record_golden(prepared: Prepared, golden: Any, export: bool) -> None:
+    """Checks golden examples before the training, and records them.
+
+    Raises:
+        UsageError: as in `zoo.export.save`.
+    """
+    from zoo.export.raw_requests import recorded, requests_to_publish
+
+    if export:
+        requests_to_publish(prepared.interface, golden)
+    prepared.golden = recorded(prepared.preprocessor, golden)

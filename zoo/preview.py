@@ -69,6 +69,7 @@ def preview(
     data_arguments: Mapping[str, Any] | None = None,
     run_directory: str | Path | None = None,
     start_from: StartFrom | None = None,
+    golden: Any = None,
     export: bool = True,
     overwrite: bool = False,
     baselines: str | Sequence[str] = "all",
@@ -89,6 +90,7 @@ def preview(
         data_arguments: arguments of `zoo.datasets.load`.
         run_directory: folder of the run.
         start_from: folder of a finished run.
+        golden: what the SavedModel would publish.
         export: whether the run would write a SavedModel.
         overwrite: whether the run would delete an earlier one.
         baselines: the baselines of the report.
@@ -114,6 +116,7 @@ def preview(
         data_arguments=data_arguments,
         run_directory=run_directory,
         start_from=start_from,
+        golden=golden,
         export=export,
         overwrite=overwrite,
         baselines=baselines,

@@ -171,11 +171,11 @@ class Numbers(Columns):
         """Scales the values, and appends the marks of missing ones."""
         values, missing = _known(tf.cast(raw, tf.float32), self.medians)
         if self.clip or self.quantiles:
-            values = tf.clip_by_value(values, np.float32(self.lows), np.float32(self.highs))
+            values = tf.clip_by_value(values, np.asarray(self.lows, np.float32), np.asarray(self.highs, np.float32))
         if self.quantiles:
             scaled = _normal_scores(values, np.asarray(self.quantiles, np.float32))
         else:
-            scaled = (values - np.float32(self.means)) / np.float32(self.deviations)
+            scaled = (values - np.asarray(self.means, np.float32)) / np.asarray(self.deviations, np.float32)
         return tf.concat([scaled, tf.gather(missing, list(self.gaps), axis=1)], axis=1) if self.gaps else scaled
 
     @property
@@ -328,7 +328,8 @@ class Moments(Columns):
         missing = tf.math.is_nan(raw)
         moment = tf.where(missing, np.float64(0), raw)
         days = tf.floor(moment / moments.DAY)
-        starts, widths = np.float64(self.starts), np.maximum(np.float64(self.stops) - np.float64(self.starts), 1.0)
+        starts, stops = np.asarray(self.starts, np.float64), np.asarray(self.stops, np.float64)
+        widths = np.maximum(stops - starts, 1.0)
         trend = tf.clip_by_value((moment - starts) / widths, np.float64(0), np.float64(1)) * 2 - 1
         parts = [trend[..., tf.newaxis], *_circle(days / 365.2425, 2)]
         weekday = tf.cast(tf.math.floormod(days + 3, 7), tf.int32)  # 1970-01-01 was a Thursday; Monday is 0

@@ -223,7 +223,7 @@ class TablePreprocessor:
         for group in self.groups:
             for place, (name, key) in enumerate(zip(group.names, group.inputs, strict=True)):
                 values = [group.to_request(example[name], place) for example in examples]
-                found[key] = np.float32(values) if isinstance(group, Numbers) else object_array(values)
+                found[key] = np.asarray(values, np.float32) if isinstance(group, Numbers) else object_array(values)
         ordered = {key: found[key] for key in self.requests if key != SERIALIZED}
         return {**ordered, SERIALIZED: self.serialized(ordered)}
 
@@ -287,15 +287,14 @@ def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
     known, counts = np.unique(values, return_counts=True)
     often = np.zeros(len(known), bool)
     while True:  # without the frequent values, others may be frequent among the rest
-        rest = max(1, bins - int(often.sum()))
-        new = ~often & (counts * rest > counts[~often].sum())
+        left = max(1, bins - int(often.sum()))
+        new = ~often & (counts * left > counts[~often].sum())
         if not new.any() or (often | new).sum() >= bins:
             break
         often |= new
     rest = np.repeat(known[~often], counts[~often])
-    cuts = (
-        np.quantile(rest, np.linspace(0, 1, max(1, bins - int(often.sum())) + 1), method="lower") if len(rest) else []
-    )
+    shares = np.linspace(0, 1, left + 1)
+    cuts = np.quantile(rest, shares, method="lower") if len(rest) else rest
     return np.unique(np.concatenate([known[often], cuts, known[[0, -1]]]).astype(np.float32))
 
 

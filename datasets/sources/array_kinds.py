@@ -11,7 +11,7 @@ import numpy as np
 from zoo.datasets.sources.in_memory import Column, texts
 from zoo.errors import UsageError
 
-_CHANNELS = (1, 3, 4)
+CHANNELS = (1, 3, 4)
 _FEW = 0.5
 """Strings are labels without doubt if at most this share of them is distinct."""
 
@@ -74,9 +74,18 @@ def plain(values: Any, what: str) -> Any:
         if hasattr(values, "__array__"):
             values = np.asarray(values)
         elif not isinstance(values, Sequence) or isinstance(values, (str, bytes)):
-            raise UsageError(f"{what} is {values!r:.60}; expected an array or a list. Pass one entry for each example.")
+            came = repr(values)[:60] if isinstance(values, (str, bytes, int, float)) else f"a {type(values).__name__}"
+            came += ", which is sparse" * hasattr(values, "toarray")
+            raise UsageError(
+                f"{what} is {came}; expected an array or a list. Pass one entry for each example, and a sparse matrix as "
+                "x.toarray()."
+            )
         else:
             values = _from_list(list(values))
+    if isinstance(values, np.ndarray) and not values.ndim:
+        raise UsageError(
+            f"{what} is one value, {values.item()!r:.40}; expected an array. Pass one entry for each example."
+        )
     if not len(values):
         raise UsageError(f"{what} has no entries. Pass at least one example.")
     if isinstance(values, np.ndarray) and values.dtype == object:
@@ -91,6 +100,8 @@ def _from_list(values: list[Any]) -> Any:
         array = np.asarray(values)
     except ValueError:  # entries of different lengths
         return values
+    if array.dtype == object and not all(isinstance(value, (list, tuple, np.ndarray)) for value in values):
+        return array
     return values if array.dtype.kind in "USO" else array
 
 
@@ -101,16 +112,24 @@ def _from_objects(values: np.ndarray, what: str) -> Any:
         return values.tolist()
     wrong = next(i for i, value in enumerate(values.ravel()) if not isinstance(value, (str, bytes)))
     held = values.ravel()[wrong]
+    if held is None or held != held:
+        hint = "leave out examples without a value"
+    elif values.ndim == 1 and isinstance(held, (int, float, np.number)):
+        name = what.split()[0]
+        hint = f"{name}.astype(str), or {name}.astype(int)"
+    else:
+        hint = f"np.stack({what.split()[0]}).astype('float32'), say"
     raise UsageError(
-        f"{what} is an array of objects; entry {wrong} is {held!r:.40} of type {type(held).__name__}. Pass strings, or "
-        "an array of numbers: np.stack(x).astype('float32'), say."
+        f"{what} is an array of objects; entry {wrong} is {repr(held)[:40]} of type {type(held).__name__}. Pass "
+        f"strings, or an array of numbers: {hint}."
     )
 
 
 def kinds_of_inputs(values: Any) -> tuple[str, ...]:
     """Returns the kinds of inputs that an argument can be."""
     if isinstance(values, list):
-        return ("words",) if _is_words(values) else ("series",)
+        flat = all(np.ndim(entry) <= 2 for entry in values if isinstance(entry, np.ndarray))
+        return ("words",) if _is_words(values) else ("series",) if flat else ()
     if values.dtype.kind in "OUS":
         return ("texts",) if values.ndim == 1 else ()
     if values.dtype.kind not in "biuf" or values.ndim < 2:
@@ -133,6 +152,8 @@ def kinds_of_targets(values: Any, *, stated: bool = False) -> tuple[str, ...]:
         return ("labels",) if len(set(values.ravel().tolist())) <= _FEW * len(values) else ("labels", "texts")
     if values.dtype.kind not in "biuf":
         return ()
+    if values.ndim > 2 and values.size > len(values) * values.shape[1]:
+        return ()
     is_float, rows = values.dtype.kind == "f", values.ndim == 2 and values.shape[1] > 1
     values_too = ("values",) if values.ndim <= 2 and values.dtype.kind != "b" else ()
     unlikely = values_too if stated else ()
@@ -142,7 +163,7 @@ def kinds_of_targets(values: Any, *, stated: bool = False) -> tuple[str, ...]:
     if rows:
         return ("numbers", *(values_too if is_float else unlikely))
     if not is_float:
-        return ("labels", *unlikely)
+        return ("labels", *unlikely) if values.size == len(values) else ()
     if bool(np.all(values == np.floor(values))):
         return ("labels", "numbers", *unlikely)
     return ("numbers", *values_too)
@@ -168,16 +189,19 @@ def _images(values: np.ndarray, what: str) -> Read:
     """Returns uint8 (examples, height, width, channels)."""
     if values.ndim == 3:
         values = values[..., np.newaxis]
-    if values.ndim != 4 or values.shape[-1] not in _CHANNELS:
-        first = values.ndim == 4 and values.shape[1] in _CHANNELS
+    if values.ndim != 4 or values.shape[-1] not in CHANNELS:
+        first = values.ndim == 4 and values.shape[1] in CHANNELS
         hint = " If the channels are first, pass np.moveaxis(x, 1, -1)." if first else ""
         raise UsageError(
             f"{what} has the shape {values.shape}.{hint} Pass images (examples, height, width, channels) with 1 or 3 "
             "channels."
         )
     values = values[..., :3] if values.shape[-1] == 4 else values
+    if values.dtype == bool:
+        return Read(np.where(values, np.uint8(255), np.uint8(0)))
+    dark = f"pixels are 0 and 1 of 255, which is black; pass {what.split()[0]} * 255 if 1 is white"
     if values.dtype == np.uint8:
-        return Read(values)
+        return Read(values, dark if values.max() == 1 else "")
     _check_finite(values, what)
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 255:
@@ -186,7 +210,7 @@ def _images(values: np.ndarray, what: str) -> Read:
             "them from 0 to 1 in any case: pass the images as they were before they were scaled."
         )
     if values.dtype.kind != "f" or (high > 1 and bool(np.all(values == np.floor(values)))):
-        return Read(values.astype(np.uint8))
+        return Read(values.astype(np.uint8), dark if high == 1 else "")
     scaled = values * 255.0 if high <= 1 else values
     whole = np.rint(scaled)
     gap = float(np.abs(scaled - whole).max())
@@ -273,10 +297,16 @@ def _check_finite(values: np.ndarray, what: str, *, nan: bool = False) -> None:
     bad = np.isinf(values) if nan else ~np.isfinite(values)
     if bad.any():
         place = ", ".join(map(str, np.argwhere(bad)[0].tolist()))
+        others = f", as are {int(bad.sum()) - 1:,} other values" * bool(bad.sum() > 1)
         raise UsageError(
-            f"{what}[{place}] is {values[tuple(np.argwhere(bad)[0])]}, as are {int(bad.sum()) - 1:,} other values. Replace "
-            "them, or leave these examples out."
+            f"{what}[{place}] is {values[tuple(np.argwhere(bad)[0])]}{others}. Replace them, or leave these examples out."
         )
+
+
+def _shapes(values: list[Any]) -> str:
+    """Returns two shapes of a list of arrays with two or more dimensions; "" for anything else."""
+    shapes = [np.shape(value) for value in values if isinstance(value, np.ndarray) and value.ndim > 1]
+    return " and ".join(map(str, sorted({*shapes})[:2])) if len(shapes) == len(values) and len({*shapes}) > 1 else ""
 
 
 READERS: dict[str, Callable[[Any, str], Read]] = {
@@ -314,16 +344,19 @@ def choose(x: Any, y: Any, task: str | None, among: Sequence[str]) -> Layout:
     found = [layout for layout in found if layout.y not in ("flags", "values")] or found
     if len(found) == 1:
         return found[0]
+    if isinstance(y, np.ndarray):
+        _check_finite(y, "y")
     came = f"x is {describe(x)}, y is {describe(y)}"
     if found:
         tasks = " or ".join(f"task={layout.task!r}" for layout in found)
         raise UsageError(f"{came}; these fit several tasks. Pass {tasks}.")
     wanted = f"the task {task}" if task else f"a model for {', '.join(among)}" if among and fitting else "any task"
+    shapes = _shapes(x) if isinstance(x, list) else ""
+    hint = f" The entries of x have several shapes, {shapes}: resize images to one size." if shapes else ""
     if fitting:
         raise UsageError(
-            f"{came}; these fit {', '.join(layout.task for layout in fitting)}, not {wanted}. Choose one of these."
+            f"{came}; these fit {', '.join(layout.task for layout in fitting)}, not {wanted}.{hint} Choose one of these."
         )
-    hint = ""
     if isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind in "biu":
         hint = (
             " If the rows are flat images, reshape them: x.reshape(-1, 28, 28). If they are token ids, pass the texts."

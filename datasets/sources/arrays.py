@@ -17,9 +17,8 @@ from zoo.datasets.sources.csv_files import Columns
 from zoo.datasets.sources.in_memory import Column, count_classes, features_of, split_of, useful_lags
 from zoo.datasets.sources.labels import check_classes, rarest
 from zoo.datasets.sources.registry import register_source
-from zoo.datasets.sources.splitting import SHARES, digest, divide, is_undivided
+from zoo.datasets.sources.splitting import SHARES, digest, divide, duplicates, is_undivided
 from zoo.errors import UsageError
-from zoo.registry import get_spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,6 +100,14 @@ def from_frame(
     window: int | None = None,
     horizon: int | None = None,
     log_values: bool = False,
+    kinds: Mapping[str, str] | None = None,
+    leave_out: Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+    time: str | None = None,
+    group: str | None = None,
+    scaling: str | None = None,
+    clip: bool | None = None,
+    min_count: int | None = None,
     memory_limit: int = 2 << 30,
 ) -> Data:
     """Makes a data set from a DataFrame, with the columns that `csv:` takes.
@@ -111,6 +118,14 @@ def from_frame(
         window: rows of history, for a series to forecast.
         horizon: rows to forecast, for a series to forecast.
         log_values: whether a regression learns the logarithms log(1 + value).
+        kinds: for this and the next options, which tables of features take, see `zoo.datasets.load`.
+        leave_out: columns that are not used.
+        keep: columns that are used although they would be left out.
+        time: a column of times, by which rows are split.
+        group: a column whose equal values stay in one split.
+        scaling: `standard` or `quantile`.
+        clip: whether numbers beyond those of the training split become the nearest of them.
+        min_count: how often a category must occur to be known.
         memory_limit: see `zoo.datasets.load`.
 
     Raises:
@@ -123,15 +138,25 @@ def from_frame(
     """
     from zoo.datasets.sources.tables import read_table
 
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
+    if not hasattr(frame, "columns") or not hasattr(frame, "iloc"):
+        raise UsageError(
+            f"frame is a {type(frame).__name__}; expected a pandas DataFrame. Pass pd.DataFrame(frame), say."
+        )
+    named = [str(column) for column in frame.columns]
+    if twice := [name for name in named if named.count(name) > 1]:
         raise UsageError(f"The DataFrame has two columns named {twice[0]!r}. Rename one of them.")
     if frame.empty:
         raise UsageError("The DataFrame has no rows. Pass one with rows.")
     steps = {"window": window, "horizon": horizon}
-    texts = frame.map(_cell).set_axis([str(column) for column in frame.columns], axis=1).reset_index(drop=True)
+    texts = frame.map(_cell).set_axis(named, axis=1).reset_index(drop=True)
+    options = {
+        **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
+        **{"scaling": scaling, "clip": clip, "min_count": min_count},
+    }
     source = "a DataFrame in memory"
-    return read_table(texts, Path("DataFrame"), NAME, source, memory_limit, columns, steps, log_values=log_values)
+    return read_table(
+        texts, Path("DataFrame"), NAME, source, memory_limit, columns, steps, log_values=log_values, options=options
+    )
 
 
 def _cell(value: Any) -> str:
@@ -147,41 +172,6 @@ def _not_repeatable(**_: Any) -> Data:
         "This run was trained on arrays in memory, which its config.yaml does not hold. Call zoo.run(...) in Python with "
         "the same arrays."
     )
-
-
-def from_objects(
-    given: Any,
-    validation: Any,
-    test: Any,
-    memory_limit: int,
-    task: str | None,
-    model: str | None,
-    options: Mapping[str, Any],
-) -> Data:
-    """Returns the data set of what `zoo.datasets.load` takes instead of a name: arrays, a DataFrame, or a data set.
-
-    Raises:
-        UsageError: it is something else, or an option does not fit.
-    """
-    if isinstance(given, Data):
-        _check_options("A loaded data set", {**options, "validation": validation, "test": test, "task": task}, ())
-        return given
-    if hasattr(given, "columns") and hasattr(given, "iloc"):
-        _check_options(
-            "A DataFrame",
-            {**options, "validation": validation, "test": test, "task": task},
-            ("columns", "window", "horizon", "log_values"),
-        )
-        return from_frame(given, memory_limit=memory_limit, **options)
-    _check_options("Data from arrays", options, ("class_names", "value_names", "log_values"))
-    among = get_spec(model).tasks if model is not None else ()
-    return make(given, validation=validation, test=test, task=task, among=among, memory_limit=memory_limit, **options)
-
-
-def _check_options(what: str, options: Mapping[str, Any], taken: Sequence[str]) -> None:
-    for name, value in options.items():
-        if value is not None and name not in taken:
-            raise UsageError(f"{what} takes no {name}. Leave it out.")
 
 
 def make(
@@ -254,6 +244,7 @@ def _pair(role: str, part: Any) -> tuple[Any, Any]:
     Raises:
         UsageError: x and y have different lengths.
     """
+    _check_pair(part, role)
     x, y = part if isinstance(part, tuple) and len(part) == 2 else (part, None)
     x, y = plain(x, _name("x", role)), plain(y, _name("y", role))
     if x is None:
@@ -264,6 +255,22 @@ def _pair(role: str, part: Any) -> tuple[Any, Any]:
             "the same examples."
         )
     return x, y
+
+
+def _check_pair(part: Any, role: str) -> None:
+    """Raises UsageError for what looks like a pair (x, y) and is none."""
+    came = {"train": "The data"}.get(role, f"The {role} split")
+    if isinstance(part, tuple) and len(part) not in (1, 2) and all(isinstance(entry, np.ndarray) for entry in part):
+        raise UsageError(
+            f"{came} is a tuple of {len(part)} arrays; expected inputs and targets. Pass (x, y); weights of examples are for "
+            "zoo.train with a model of your own."
+        )
+    if isinstance(part, list) and len(part) == 2 and len({np.ndim(entry) for entry in part if _is_array(entry)}) == 2:
+        raise UsageError(f"{came} is a list of two arrays; expected a tuple of inputs and targets. Pass (x, y).")
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") and np.ndim(value) > 0
 
 
 def _number(
@@ -292,6 +299,8 @@ def _number(
                 if isinstance(part, np.ndarray)
                 else [np.array([known[_text(tag)] for tag in tags], np.int64) for tags in part]
             )
+    if len(names) == 1 and not is_undivided():
+        raise UsageError(f"y has only one class, {names[0]!r}; expected two or more. Add examples of another class.")
     check_classes("y", names)
     return names
 
@@ -306,9 +315,15 @@ def _check_numbers(flat: Mapping[str, np.ndarray], class_names: Sequence[str] | 
     count = int(seen[-1]) + 1 if class_names is None else len(class_names)
     if seen[0] < 0 or (class_names is None and len(seen) != count):
         shown = ", ".join(map(str, seen[:5].tolist())) + (" ..." if len(seen) > 5 else "")
+        gaps = int(seen[-1]) - int(seen[0]) + 1 > len(seen)
+        hint = f"Subtract {seen[0]} if they only start later"
+        if seen[0] < 0:
+            hint = f"Leave out examples with {seen[0]} if that means none, or add {-int(seen[0])}"
+        elif gaps:
+            hint = "Number them without gaps, as by np.unique(y, return_inverse=True)[1]"
         raise UsageError(
-            f"y has the {len(seen)} labels {shown}; expected 0 to {len(seen) - 1}. Subtract {seen[0]} if they only start "
-            "later, or pass y.astype(str) if the numbers are names."
+            f"y has the {len(seen)} labels {shown}; expected 0 to {len(seen) - 1}. {hint}; or pass y.astype(str) if the "
+            "numbers are names."
         )
     for role, part in flat.items():
         if int(part.min()) < 0 or int(part.max()) >= count:
@@ -343,8 +358,10 @@ def _cut(digests: Mapping[str, Sequence[bytes]], strata: Any) -> dict[str, tuple
         found[role] = ("train", np.flatnonzero(parts == number))
     sizes = {role: len(found[role][1]) for role in SPLITS}
     if not all(sizes.values()):
+        equal = duplicates(digests["train"])
+        why = f" {equal} of the examples are equal to others, which stay together." * (equal > 0)
         raise UsageError(
-            f"The arrays are too small to split: {sizes}. Pass more examples, or validation=... and test=..."
+            f"The arrays are too small to split: {sizes}.{why} Pass more examples, or validation=... and test=..."
         )
     return {role: found[role] for role in SPLITS}
 

@@ -39,11 +39,13 @@ def load(
             f"folds is {folds} and fold is {fold}; expected both or none. Pass folds=5 and fold=0 to 4, or leave both out."
         )
     if not isinstance(name, str):
-        from zoo.datasets.sources.arrays import from_objects
+        from zoo.datasets.sources.dataset_objects import from_objects
 
         data = from_objects(name, validation, test, memory_limit, task, model, given)
         for note in data.about.get("notes", ()):
             print(note, flush=True)
+        if not isinstance(name, type(data)):
+            _print_left_out(data)
         return data if folds is None or fold is None else _fold(data, folds, fold)
     given |= {split: file for split, file in (("validation", validation), ("test", test)) if file is not None}
     kind, _, path = name.partition(":")
@@ -87,10 +89,14 @@ def _load_source(
     if columns := data.about.get("columns"):
         listed = (f"{column} {facts['dtype']}, {facts['missing']} missing" for column, facts in columns.items())
         print(f"Columns of {name}: {'; '.join(listed)}", flush=True)
-    for what, count in data.about.get("left_out", {}).items():
-        print(f"Left out of {name}: {count} {what}", flush=True)
+    _print_left_out(data)
     relative = not Path(path).expanduser().is_absolute()
     return _with_arguments(data, {**({"manual_dir": str(base)} if relative else {}), **options})
+
+
+def _print_left_out(data: Data) -> None:
+    for what, count in data.about.get("left_out", {}).items():
+        print(f"Left out of {data.name}: {count} {what}", flush=True)
 
 
 def _with_arguments(data: Data, arguments: Mapping[str, Any]) -> Data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ def named_arrays(
         UsageError: a name is missing or unknown, an array has no rows, another number of rows, or a shape or type that does
             not fit.
     """
+    _check_kind(examples)
     parts = _by_name(examples, list(takes) if takes is not None else None, model)
     found = {}
     for name, value in parts.items():
@@ -41,6 +43,19 @@ def named_arrays(
             "of each. Pass arrays with equal numbers of rows."
         )
     return found
+
+
+def _check_kind(examples: Any) -> None:
+    """Raises UsageError for paths and data sets."""
+    if isinstance(examples, (str, os.PathLike)):
+        raise UsageError(
+            f"examples is the path {os.fspath(examples)!r}; expected arrays. Pass np.load({str(examples)!r})."
+        )
+    if hasattr(examples, "element_spec") or (hasattr(examples, "__iter__") and not hasattr(examples, "__len__")):
+        raise UsageError(
+            f"examples is a {type(examples).__name__}; expected arrays. Pass the inputs of its first batch: "
+            "x, y = next(iter(dataset))."
+        )
 
 
 def _by_name(examples: Any, names: Sequence[str] | None, model: str) -> dict[str, Any]:
@@ -76,6 +91,11 @@ def _array(value: Any, name: str, model: str) -> np.ndarray[Any, Any]:
     try:
         values = np.asarray(value)
     except Exception as error:  # rows of unlike length, tensors without values
+        if isinstance(value, tuple) and len({np.shape(part) for part in value if hasattr(part, "shape")}) > 1:
+            raise UsageError(
+                f"The examples of {name} are a tuple of {len(value)} arrays of unlike shapes; model {model!r} takes one "
+                "array. Pass x alone, without targets."
+            ) from error
         raise UsageError(
             f"The examples of {name} are no array: {one_line(error, 120)} Pass one array, rows padded to one length."
         ) from error
@@ -91,9 +111,10 @@ def _array(value: Any, name: str, model: str) -> np.ndarray[Any, Any]:
 def _strings(values: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
     flat = values.ravel().tolist()
     if wrong := [v for v in flat if not isinstance(v, (str, bytes))]:
+        cure = "x.astype('float32')" if isinstance(wrong[0], (int, float, np.number)) else "rows padded to one length"
         raise UsageError(
-            f"The examples of {name} hold {wrong[0]!r}; expected strings or numbers. Pass one array, rows padded to one "
-            "length."
+            f"The examples of {name} hold {repr(wrong[0])[:60]} as an object; expected strings or numbers. Pass one array, "
+            f"{cure}."
         )
     found = np.empty(len(flat), object)
     found[:] = [v.encode() if isinstance(v, str) else v for v in flat]

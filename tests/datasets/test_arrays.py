@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import tensorflow as tf
 from PIL import Image
 
@@ -110,9 +111,55 @@ def test_class_names_replace_numbers():
             {},
             r"x\[7, 0, 0, 0\] is nan",
         ),
+        (
+            IMAGES,
+            np.full(60, None),
+            {},
+            "y is an array of objects; entry 0 is None .* leave out examples without a value",
+        ),
+        (
+            IMAGES,
+            np.array(["a", 1, "b"] * 20, object),
+            {},
+            r"entry 1 is 1 of type int. Pass strings, or .* y.astype\(str\)",
+        ),
+        (IMAGES, np.where(LABELS, LABELS, np.nan), {}, r"y\[0\] is nan, as are 19 other values. Replace them"),
+        (
+            IMAGES,
+            np.eye(3)[LABELS][:, None],
+            {},
+            r"y is an array of float64 with the shape \(60, 1, 3\); these do not fit",
+        ),
+        (
+            IMAGES,
+            LABELS - 1,
+            {},
+            "y has the 3 labels -1, 0, 1; .* Leave out examples with -1 if that means none, or add 1",
+        ),
+        (3, LABELS, {}, "x is 3; expected an array or a list. Pass one entry"),
+        (np.float32(3), LABELS, {}, "x is one value, 3.0; expected an array"),
+        (
+            scipy.sparse.csr_matrix(IMAGES.reshape(60, -1)),
+            LABELS,
+            {},
+            r"x is a csr_matrix, which is sparse; .* as x.toarray\(\)",
+        ),
+        (
+            [np.zeros((8 + i % 2, 8, 3)) for i in range(60)],
+            LABELS,
+            {},
+            r"several shapes, \(8, 8, 3\) and \(9, 8, 3\): resize",
+        ),
+        (
+            [np.zeros((8 + i % 2, 8)) for i in range(60)],
+            LABELS,
+            {"model": "cnn"},
+            r"for image_classification. The entries of x have several .* Choose one of these",
+        ),
+        ([""] * 60, LABELS, {}, "too small to split: .* 59 of the examples are equal to others, which stay together"),
         (IMAGES, LABELS + 1, {}, "y has the 3 labels 1, 2, 3; expected 0 to 2. Subtract 1"),
-        (IMAGES, LABELS * 2, {}, r"y has the 3 labels 0, 2, 4; expected 0 to 2.*pass y.astype\(str\)"),
-        (IMAGES, LABELS * 0, {}, "y has only one class, '0'; expected two or more"),
+        (IMAGES, LABELS * 2, {}, r"0, 2, 4; expected 0 to 2. Number them without gaps.*pass y.astype\(str\)"),
+        (IMAGES, LABELS * 0, {}, "y has only one class, '0'; expected two or more. Add examples of another"),
         (IMAGES / 127.5 - 1, LABELS, {}, "x has values from -1 to 1; expected pixels from 0 to 255, or from 0 to 1"),
         (IMAGES * 2.0, LABELS, {}, "x has values from .* to 510; expected pixels"),
         (np.moveaxis(IMAGES.repeat(3, -1), -1, 1), LABELS, {}, r"channels are first, pass np.moveaxis\(x, 1, -1\)"),
@@ -148,6 +195,29 @@ def test_invalid_arrays_are_rejected(x, y, options, message):
         zoo.datasets.load((x, y), **options)
 
 
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ((IMAGES, LABELS, LABELS), r"The data is a tuple of 3 arrays; expected inputs and targets. Pass \(x, y\)"),
+        ([IMAGES, LABELS], r"The data is a list of two arrays; expected a tuple of inputs and targets. Pass \(x, y\)"),
+        ({"x": IMAGES, "y": LABELS}, r"The data is a dict of x, y; expected splits, .* Pass \(x, y\), or {'train'"),
+    ],
+)
+def test_what_is_no_pair_is_rejected(data, message, tmp_path):
+    with pytest.raises(zoo.UsageError, match=message):
+        zoo.run("cnn", data, run_directory=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pixels_of_one_bit_are_black_and_white():
+    bits = IMAGES > 99
+    data = zoo.datasets.from_arrays(bits, LABELS, validation=(bits, LABELS), test=(bits, LABELS))
+    np.testing.assert_array_equal([e["image"] for e in data.train.as_numpy_iterator()], bits * 255)
+    for whole in (bits.astype(np.uint8), bits.astype(int)):
+        notes = zoo.datasets.from_arrays(whole, LABELS).about["notes"]
+        assert notes == ["x: pixels are 0 and 1 of 255, which is black; pass x * 255 if 1 is white"]
+
+
 def test_a_frame_has_the_columns_of_a_csv_file(tmp_path):
     frame = pd.DataFrame({"message": TEXTS, "kind": ["ham", "spam"] * 30})
     frame.to_csv(tmp_path / "mails.csv", index=False)
@@ -164,8 +234,18 @@ def test_a_frame_has_the_columns_of_a_csv_file(tmp_path):
     assert data.task == "forecasting" and first(data)["series"][:, 0].tolist() == list(range(12))
     with pytest.raises(zoo.UsageError, match=r"The DataFrame has two columns named 'kind'"):
         zoo.datasets.from_frame(pd.concat([frame, frame["kind"]], axis=1), columns)
+    with pytest.raises(zoo.UsageError, match=r"The DataFrame has two columns named '1'. Rename one"):
+        zoo.datasets.from_frame(frame.assign(**{"1": 2}).rename(columns={"kind": 1}), columns)
+    with pytest.raises(zoo.UsageError, match=r"frame is a list; expected a pandas DataFrame. Pass pd.DataFrame"):
+        zoo.datasets.from_frame([1, 2])
     with pytest.raises(zoo.UsageError, match=r"DataFrame has no column 'massage'. Did you mean 'message'"):
         zoo.datasets.from_frame(frame, {"text": "massage", "label": "kind"})
+
+
+def test_rows_of_a_frame_that_are_left_out_are_reported(capsys):
+    frame = pd.DataFrame({"text": TEXTS, "label": ["ham", "spam", None] * 20})
+    assert sum(split.num_examples for split in zoo.datasets.load(frame).splits.values()) == 40
+    assert "Left out of arrays: 20 " in capsys.readouterr().out
 
 
 def test_other_objects_and_options_are_rejected():

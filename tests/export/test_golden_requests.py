@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import zoo
+from untrained_runs import untrained
+from zoo import storage
+from zoo.config import read_yaml
 from zoo.errors import UsageError
-from zoo.export.raw_requests import requests_to_publish
+from zoo.export.raw_requests import recorded, requests_to_publish
 from zoo.export.standalone import arrays
+from zoo.scripts import cli
 
 JOBS = (
     *(("mlp", "digits"), ("lstm", "seasons"), ("seq2seq_rnn", "number_words"), ("matrix_factorization", "tastes")),
@@ -68,7 +73,7 @@ def test_own_requests(commands):
     assert origin == "the examples that were passed to the export"
     assert shown.examples.requests["text"].tolist() == [b"Turn it on", b"and off"]
     for golden, said in [
-        ("turn it on", "expected a list of requests or 'generated'. Pass ['turn it on']"),
+        ("turn it on", "expected a list of requests, 'generated' or 'test'. Pass ['turn it on']"),
         ([], "There are 0 of text"),
         ({"text": "turn"}, "text is one example, 'turn'; expected several"),
         ([3], "The examples of text hold 3; expected strings"),
@@ -84,3 +89,80 @@ def test_own_requests(commands):
         "source_ids",
         "target_ids",
     }
+
+
+def origin(artifact):
+    return storage.read_json(artifact / "assets.extra" / "zoo.json")["golden"]
+
+
+def requests(artifact):
+    return arrays.load(artifact / "assets.extra" / "golden.npz")["requests/text"].tolist()
+
+
+def record(run, golden):
+    """Writes golden examples into the config.yaml of an untrained run."""
+    untrained(run, "commands", "attention", embedding_dim=4)
+    config = run / "config.yaml"
+    config.write_text(f"{config.read_text()}golden: {golden}\n")
+
+
+@pytest.mark.slow
+def test_an_export_publishes_what_its_run_has_recorded(tmp_path):
+    record(tmp_path / "run", "[Turn it on, and off]")
+    artifact = zoo.pipeline.export_run(tmp_path / "run", tmp_path / "saved")
+    assert requests(artifact) == [b"Turn it on", b"and off"]
+    assert origin(artifact) == "the examples that were passed to the export"
+
+
+def test_an_export_does_not_replace_requests_that_a_run_cannot_repeat(tmp_path):
+    record(tmp_path / "run", "in memory")
+    with pytest.raises(UsageError, match=r"that were passed from memory .* or --golden generated, or --golden test"):
+        zoo.pipeline.export_run(tmp_path / "run", tmp_path / "saved")
+
+
+def test_a_run_rejects_golden_examples_before_it_trains(tmp_path):
+    with pytest.raises(UsageError, match="The examples of text hold 3; expected strings"):
+        zoo.run("attention", "commands", golden=[3], run_directory=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_golden_examples_are_recorded_as_options_of_the_command_line(commands, tmp_path, monkeypatch):
+    _, interface = commands
+    monkeypatch.chdir(tmp_path)
+    np.savez("own.npz", text=np.array(["Turn it on"]))
+    shown, _ = requests_to_publish(interface, ["own.npz"])
+    assert shown.examples.requests["text"].tolist() == [b"Turn it on"]
+    with pytest.raises(UsageError, match=r"nothing.npz cannot be read"):
+        requests_to_publish(interface, ["nothing.npz"])
+    for golden, expected in [
+        ("generated", "generated"),
+        (["Turn it on"], ["Turn it on"]),
+        (["own.npz"], [str(tmp_path / "own.npz")]),
+        ({"text": ["Turn it on"]}, "in memory"),
+        (np.array(["Turn it on"]), "in memory"),
+    ]:
+        assert recorded(interface.preprocessor, golden) == expected
+    images = zoo.datasets.image_files((8, 8))
+    assert recorded(images, ["cat.png", Path("dog.png")]) == [str(tmp_path / "cat.png"), str(tmp_path / "dog.png")]
+
+
+@pytest.mark.slow
+def test_a_run_publishes_the_same_requests_when_it_is_resumed(tmp_path):
+    command = ["train", "--model", "lstm", "--data", "seasons", "--model.units", "[4]", "--config.epochs", "1"]
+    assert cli.main([*command, "--run-directory", str(tmp_path / "a"), "--golden", "generated"]) == 0
+    held = read_yaml(tmp_path / "a" / "config.yaml")
+    first = tmp_path / "a" / "saved_model" / "1"
+    assert held["golden"] == "generated" and origin(first) == "requests that were made up"
+    assert not (first / "assets.extra" / "forecasts.png").exists(), "it shows test examples"
+    assert (first / "assets.extra" / "error_by_step.png").is_file()
+    again = ["train", "--config", str(tmp_path / "a" / "config.yaml"), "--run-directory", str(tmp_path / "a")]
+    assert cli.main(again) == 0 and not (tmp_path / "a" / "saved_model" / "2").exists()
+    assert cli.main([*command, "--run-directory", str(tmp_path / "a")]) == 0, "also without the option"
+    assert not (tmp_path / "a" / "saved_model" / "2").exists()
+    assert read_yaml(tmp_path / "a" / "config.yaml")["golden"] == "generated"
+    assert cli.main([*again, "--golden", "test"]) == 0
+    second = tmp_path / "a" / "saved_model" / "2"
+    assert origin(second) == "real test examples" and (second / "assets.extra" / "forecasts.png").is_file()
+    assert cli.main(["export", str(tmp_path / "a"), str(tmp_path / "b"), "--golden", "generated"]) == 0
+    assert origin(tmp_path / "b" / "1") == "requests that were made up"
+    assert not (tmp_path / "b" / "1" / "assets.extra" / "forecasts.png").exists()

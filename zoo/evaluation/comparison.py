@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 _MOST_EXAMPLES = 200_000
 """Maximum number of evaluated examples of a baseline; they are held in memory."""
-_FIRST_ROWS = 1_000
-_GROWTH = 4
+_MOST_CLASSES = 10
+"""Most methods fit a model to every class: with more classes, they are fitted to fewer examples in proportion."""
 
 
 def compare(kind: ReportKind, data: Prepared, split: str, baselines: Mapping[str, Baseline]) -> Report:
@@ -68,21 +67,12 @@ def _predicted(baseline: Baseline, train: Columns, examples: Columns, raw: RawDa
     from threadpoolctl import threadpool_limits
 
     total = len(next(iter(train.values())))
-    order = np.random.default_rng(0).permutation(total)[: baseline.most_rows]
-    rows, end = min(_FIRST_ROWS, len(order)), time.monotonic() + baseline.seconds
-    while True:
-        start = time.monotonic()
-        chosen = np.sort(order[:rows])
-        # One thread: on so few rows, threads of a busy machine wait for each other, which took ten times as long.
-        with threadpool_limits(1), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as an optimizer that has not converged
-            predictions = baseline.predict({name: values[chosen] for name, values in train.items()}, examples, raw)
-        now = time.monotonic()
-        affordable = rows * (end - now) / max(now - start, 1e-9)
-        following = len(order) if affordable >= len(order) else _GROWTH * rows
-        if rows == len(order) or following > affordable:
-            return predictions, rows
-        rows = following
+    most = baseline.most_rows * _MOST_CLASSES // max(_MOST_CLASSES, len(raw.class_names))
+    chosen = np.sort(np.random.default_rng(0).permutation(total)[:most])
+    # One thread: on so few rows, threads of a busy machine wait for each other, which took ten times as long.
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as an optimizer that has not converged
+        return baseline.predict({name: values[chosen] for name, values in train.items()}, examples, raw), len(chosen)
 
 
 def read_columns(split: Split, most_rows: int | None = None) -> dict[str, np.ndarray]:

@@ -155,13 +155,17 @@ def read_report(file: Path) -> EvaluationReport:
     return report
 
 
-def plot_files(report: Mapping[str, Any], directory: str | Path) -> dict[str, Path]:
-    """Returns the plots of a run by name, for its model card: its curves, and the plots of this report."""
+def plot_files(report: Mapping[str, Any], directory: str | Path, *, revealing: bool = True) -> dict[str, Path]:
+    """Returns the plots of a run by name, for its model card: its curves, and the plots of this report.
+
+    `revealing` includes those that show examples of the data.
+    """
     plots = Path(directory) / "plots"
     if "split" not in report:
         return {}
     suffix = _suffix(report)
-    drawn = {name: plots / f"{name}{suffix}.png" for name in get_report(get_task(report["task"]).report).plots}
+    kind = get_report(get_task(report["task"]).report)
+    drawn = {name: plots / f"{name}{suffix}.png" for name in kind.plots if revealing or name not in kind.revealing}
     return {name: file for name, file in {"curves": plots / "history.png", **drawn}.items() if file.is_file()}
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from zoo import copies, scores
 from zoo.errors import UsageError
 from zoo.evaluation import multilabel_plots
-from zoo.evaluation.discrimination import areas
+from zoo.evaluation.discrimination import roc_areas
 from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
@@ -198,14 +198,17 @@ def _checked(
 
 def _label(name: str, true: NDArray[np.bool_], chosen: NDArray[np.bool_], found: Array, level: float) -> dict[str, Any]:
     right, support, predicted = int((true & chosen).sum()), int(true.sum()), int(chosen.sum())
-    curves = areas(found, true)(np.ones((1, len(true)))) if 0 < support < len(true) else {}
+    from sklearn.metrics import average_precision_score
+
+    mixed = 0 < support < len(true)
     return {
         "class_name": name,
         "threshold": float(level),
         "precision": right / predicted if predicted else 0.0,
         "recall": right / support if support else 0.0,
         "f1": 2 * right / (predicted + support) if right else 0.0,
-        **{key: float(curves[key][0]) if curves else None for key in ("roc_auc", "average_precision")},
+        "roc_auc": float(roc_areas(found, true)(np.ones((1, len(true))))[0]) if mixed else None,
+        "average_precision": float(average_precision_score(true, found)) if mixed else None,
         "support": support,
         "predicted": predicted,
     }

@@ -279,4 +279,4 @@ def _headline(report: Report) -> list[Figure]:
 
 _PLOTS = {"error_by_step": regression_plots.plot_error_by_step, "forecasts": _plot_forecasts}
 
-register_report("regression", ReportKind(_compute, summary, _headline, _PLOTS))
+register_report("regression", ReportKind(_compute, summary, _headline, _PLOTS, revealing=("forecasts",)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,7 @@ class ReportKind:
         measure: computes the metrics of a baseline from (data, raw examples of the split, predictions), with the functions
             and the keys of the report itself. Examples and predictions are dicts of arrays; predictions are those of the
             task, values in their own units. None for a report that no baseline of `zoo.evaluation.baselines` fits.
+        revealing: the plots that show examples of the data. They are left out of artifacts that publish none.
     """
 
     compute: Callable[[keras.Model, Prepared, str, int], Report]
@@ -69,6 +70,7 @@ class ReportKind:
     headline: Callable[[Report], list[Figure]]
     plots: Mapping[str, Callable[[Report, Path], None]] = dataclasses.field(default_factory=dict)
     measure: Callable[[Prepared, Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None = None
+    revealing: Collection[str] = ()
 
 
 REPORTS: Registry[ReportKind] = Registry("report", "zoo.evaluation")

@@ -57,9 +57,9 @@ def build_mlp_model(
     """Fully connected layers over a flattened image, or over the row of a table.
 
     Use it as a first baseline, for tables, and for small, centred images. Input `image`: float32 (batch, *input_shape),
-    values 0 to 1; an image may be flat, as (batch, 784). With `category_sizes`, the inputs are those of a row instead: `numbers`,
-    float32 (batch, numbers), and `categories`, int32 (batch, columns), 0 for an unknown category; each only if there are any.
-    Output `probabilities` (or `logits` with `classifier_activation=None`, `values` with "linear"): float32
+    values 0 to 1; an image may be flat, as (batch, 784). With `category_sizes`, the inputs are those of a row instead:
+    `numbers`, float32 (batch, numbers), and `categories`, int32 (batch, columns), 0 for an unknown category; each only if
+    there are any. Output `probabilities` (or `logits` with `classifier_activation=None`, `values` with "linear"): float32
     (batch, num_classes).
 
     Args:

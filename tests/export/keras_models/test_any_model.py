@@ -260,6 +260,16 @@ def test_variables_and_layers_that_keras_cannot_rebuild_are_exported(tmp_path):
     assert forms.forms_for(network, True)[-1] is forms.AS_TRAINED
 
 
+TABLE = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer([1], [2]), 0)
+
+
+class Seeking(L.Layer):
+    """A layer that reads a table which no layer holds."""
+
+    def call(self, x):
+        return tf.cast(TABLE.lookup(tf.cast(x, tf.int32)), tf.float32)
+
+
 class Fixed(keras.Model):
     """A model whose outputs do not have one row per example."""
 
@@ -323,6 +333,22 @@ WRONG = {
         {},
         "'ids' rejects the examples",
     ),
+    "a table of nobody": (
+        lambda: keras.Sequential([keras.Input((3,)), Seeking()], name="seeks"),
+        X,
+        {},
+        "'seeks' reads a variable or a table that Keras does not know, so it cannot be saved: .* keep the table in an attr",
+    ),
+    "NaN": (dense, np.full((4, 3), np.nan), {}, r"The examples have nan at input\[0, 0\], and the .* Replace these"),
+    "numbers as objects": (
+        dense,
+        X.astype(object),
+        {},
+        r"hold 1.0 as an object; .* Pass one array, x.astype\('float32'\)",
+    ),
+    "with targets": (dense, (X, np.ones(4)), {}, "are a tuple of 2 arrays of unlike shapes; .* Pass x alone"),
+    "a path": (dense, "rows.npz", {}, r"examples is the path 'rows.npz'; expected arrays. Pass np.load\('rows.npz'\)"),
+    "a dataset": (dense, tf.data.Dataset.from_tensors(X), {}, "Pass the inputs of its first batch: x, y = next"),
     "both": (dense, X, {"interface": object()}, "either an interface or examples; received both"),
 }
 

@@ -28,15 +28,13 @@ class Baseline:
         predict: fits the method to (training examples, evaluated examples, data set) and returns its predictions for the
             evaluated examples. They are those of the task: `probabilities`, (n, classes), or `values`, (n, targets), in
             their own units. It must be deterministic, so seed random numbers.
-        most_rows: maximum number of training examples; more are sampled with a fixed seed.
-        seconds: time after which it is not fitted to more examples. It is first fitted to a few examples, then to more,
-            until it has seen all of them or the next step would take too long.
+        most_rows: maximum number of training examples, which bounds the time; with more than 10 classes, fewer in proportion.
+            More examples are sampled with a fixed seed. A clock would make the result depend on the machine.
     """
 
     applies: Callable[[RawData], bool]
     predict: Callable[[Columns, Columns, RawData], Mapping[str, Any]]
     most_rows: int = 100_000
-    seconds: float = 30.0
 
 
 BASELINES: Registry[Baseline] = Registry("baseline", "zoo.evaluation.baselines")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import UsageError, one_line
+from zoo.iterables import arrays_of, start_of
 from zoo.training.data.user_structure import format_shape
 
 
@@ -36,13 +37,13 @@ def as_dataset(data: Any, prefix: str) -> Any:
             f"The {prefix}data is a {type(data).__name__}, which can be read only once; training reads it again in every "
             "epoch. Pass the function that makes it, without calling it, or a tf.data.Dataset."
         )
-    start = _start_of(data)
+    start = start_of(data)
     if start is None:
         return data
     first = next(iter(start()), None)
     if first is None:
         raise UsageError(f"The {prefix}dataset is empty. Pass one with at least one batch.")
-    like = _arrays(first)
+    like = arrays_of(first)
     for part in tf.nest.flatten(like):
         if part.ndim == 0 or part.dtype.kind not in "biufSU":
             raise UsageError(
@@ -53,7 +54,7 @@ def as_dataset(data: Any, prefix: str) -> Any:
 
     def batches() -> Iterator[Any]:
         for element in start():
-            batch = _arrays(element)
+            batch = arrays_of(element)
             for part, known in zip(tf.nest.flatten(batch), tf.nest.flatten(like), strict=True):
                 if part.shape[1:] != known.shape[1:]:
                     raise UsageError(
@@ -75,37 +76,6 @@ def own_errors() -> Iterator[None]:
         if found is None:
             raise
         raise UsageError(f"{found[1]} Correct what the loader or the function yields.") from error
-
-
-def _start_of(data: Any) -> Callable[[], Iterator[Any]] | None:
-    """Returns a function that begins to read the batches; None for what is no such object."""
-    if isinstance(data, keras.utils.PyDataset):
-        return lambda: _read(data)
-    if isinstance(data, (tf.data.Dataset, tuple, list, dict, str, bytes)) or hasattr(data, "__array__"):
-        return None
-    if inspect.isfunction(data) or inspect.ismethod(data):
-        return lambda: iter(data())
-    return data.__iter__ if hasattr(data, "__iter__") else None
-
-
-def _read(data: keras.utils.PyDataset) -> Iterator[Any]:
-    """Yields a pass over a `PyDataset`, which may shuffle itself after it."""
-    count, number = data.num_batches, 0
-    while count is None or number < count:
-        yield data[number]
-        number += 1
-    data.on_epoch_end()
-
-
-def _arrays(element: Any, outermost: bool = True) -> Any:
-    """Returns a batch with arrays in tuples and dicts, from arrays or tensors of any library in lists, tuples and dicts."""
-    if isinstance(element, dict):
-        return {name: _arrays(part, False) for name, part in element.items()}
-    if isinstance(element, (list, tuple)) and (outermost or not all(np.isscalar(part) for part in element)):
-        return tuple(_arrays(part, False) for part in element)
-    if hasattr(element, "detach"):  # PyTorch: no gradient, not on a GPU
-        element = element.detach().cpu()
-    return np.asarray(element.toarray() if hasattr(element, "toarray") else element)
 
 
 def build_from(model: Any, data: Any) -> None:

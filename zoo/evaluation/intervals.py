@@ -40,7 +40,8 @@ def bootstrap(num_examples: int, statistics: Statistics, *, seed: int = 0) -> di
         seed: of the random numbers; the same seed gives the same intervals.
 
     Returns:
-        The lower and the upper end by name; a metric that is undefined in every sample is left out.
+        The lower and the upper end by name. A metric that is undefined in every sample is left out, and one that is the same
+        in every sample, such as an accuracy of 1: the samples then say nothing about its spread.
 
     Example:
         >>> correct = np.array([True, True, False, True] * 25)
@@ -63,7 +64,7 @@ def bootstrap(num_examples: int, statistics: Statistics, *, seed: int = 0) -> di
     for name, parts in found.items():
         known = np.concatenate(parts)
         known = known[np.isfinite(known)]
-        if known.size:
+        if known.size and known.min() < known.max():
             middle, *outer = np.quantile(known, (0.5, 0.025, 0.975))
             ends[name] = [float(middle + (end - middle) * np.sqrt(drawn / num_examples)) for end in outer]
     return ends

@@ -110,12 +110,13 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
         "|---|---|---|",
     ]
     for name, value, beside in display.metric_rows(facts.get("headline", [])):
-        cell = "<br>".join(f"{known:.4f}, {of}" for known, of in beside)
+        cell = "<br>".join(f"{display.number_text(known)}, {of}" for known, of in beside)
         lines.append(f"| **{_escaped(name)}** | {value} | {cell} |")
     for key, value in metrics.items():
         if isinstance(value, float) and not _is_shown(key, value, facts.get("headline", [])):
-            cell = f"{baseline[key]:.4f}" if isinstance(baseline.get(key), float) else ""
-            lines.append(f"| {key.replace('_', ' ').replace(' f1', ' F1')} | {value:.4f} | {cell} |")
+            cell = display.number_text(baseline[key]) if isinstance(baseline.get(key), float) else ""
+            name = key.replace("_", " ").replace(" f1", " F1")
+            lines.append(f"| {name} | {display.number_text(value)} | {cell} |")
     if "comparison" in metrics:
         lines += ["", f"{_escaped(metrics['comparison'])}."]
     if "num_examples" in metrics:

@@ -239,7 +239,7 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
         if command is not None:
             kinds.setdefault(tuple(sorted(signature["inputs"])), command)
     where = f"`{place}`: `cd {place}`" if place else "this folder"
-    arguments = request_examples.c_arguments(signatures["serving_default"]["inputs"], examples["serving_default"])
+    words = request_examples.c_arguments(signatures["serving_default"]["inputs"], examples["serving_default"])
     return [
         "## Request",
         "",
@@ -276,7 +276,7 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
         "print(u.find_spec('tensorflow').submodule_search_locations[0])\")",
         f'cc -O2 -I"$TF/include" {artifact_paths.EXTRA}/request.c -o /tmp/request -L"$TF" -l:libtensorflow_cc.so.2 '
         '-l:libtensorflow_framework.so.2 -Wl,-rpath,"$TF"',
-        f"/tmp/request . {arguments}",
+        f"/tmp/request . {words}",
         "```",
         "",
     ]

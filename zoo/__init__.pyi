@@ -35,6 +35,7 @@ from .models.bert import build_bert_tiny_model as build_bert_tiny_model
 from .models.bert_mlm import build_bert_mlm_model as build_bert_mlm_model
 from .models.cnn import build_cnn_model as build_cnn_model
 from .models.embedding_lstm import build_embedding_lstm_model as build_embedding_lstm_model
+from .models.ft_transformer import build_ft_transformer_model as build_ft_transformer_model
 from .models.lstm import build_lstm_model as build_lstm_model
 from .models.matrix_factorization import build_matrix_factorization_model as build_matrix_factorization_model
 from .models.mlp import build_mlp_model as build_mlp_model
@@ -42,6 +43,7 @@ from .models.rnn import build_rnn_model as build_rnn_model
 from .models.seq2seq_rnn import build_seq2seq_rnn_model as build_seq2seq_rnn_model
 from .models.seq2seq_transformer import build_seq2seq_transformer_model as build_seq2seq_transformer_model
 from .models.transformer import build_transformer_model as build_transformer_model
+from .models.wide_deep import build_wide_deep_model as build_wide_deep_model
 from .pipeline import open_run as open_run
 from .pipeline import run as run
 from .plugins import list_plugins as list_plugins

@@ -65,7 +65,10 @@ def some_inputs(name: str, model: keras.Model, batch: int) -> list[np.ndarray]:
     rng = np.random.default_rng(1)
     arrays = []
     sizes = [
-        v for k, v in zoo.get_spec(name).tiny.items() if k.endswith("vocab_size") or k in ("num_users", "num_items")
+        size
+        for key, value in zoo.get_spec(name).tiny.items()
+        if key.endswith("vocab_size") or key in ("num_users", "num_items", "category_sizes")
+        for size in (value if isinstance(value, tuple) else (value,))
     ]
     for tensor in model.inputs:
         shape = (batch, *(7 if side is None else side for side in tensor.shape[1:]))

@@ -21,6 +21,17 @@ def classifier(
     It is always float32 or better, with any precision policy. Half-precision probabilities do not sum to one, and other
     runtimes silently read a bfloat16 output as float16.
     """
+    name, dtype = output_name(num_classes, activation), output_dtype()
+    layer = layers.Dense(num_classes, activation=activation, kernel_initializer=initializer, dtype=dtype, name=name)
+    return layer(x)
+
+
+def output_name(num_classes: int, activation: str | None) -> str:
+    """Returns the last layer's name for an activation: `probabilities`, `logits` or `values`.
+
+    Raises:
+        UsageError: another activation, or classes of which there are fewer than two.
+    """
     check_positive(num_classes=num_classes)
     names = {"softmax": "probabilities", "sigmoid": "probabilities", None: "logits", "linear": "values"}
     if activation not in names:
@@ -30,11 +41,12 @@ def classifier(
         )
     if num_classes == 1 and activation != "linear":
         raise UsageError("num_classes is 1: the output would always be the same. Pass at least 2.")
-    dtype = "float64" if keras.config.floatx() == "float64" else "float32"
-    layer = layers.Dense(
-        num_classes, activation=activation, kernel_initializer=initializer, dtype=dtype, name=names[activation]
-    )
-    return layer(x)
+    return names[activation]
+
+
+def output_dtype() -> str:
+    """Returns the dtype of last layers, float32 or better."""
+    return "float64" if keras.config.floatx() == "float64" else "float32"
 
 
 def check_positive(**sizes: int) -> None:

@@ -93,6 +93,7 @@ def build_mlp_model(
     blocks.check_positive(embedding_dim=embedding_dim, category_dim=category_dim)
     blocks.check_activation(activation=activation)
     blocks.check_fraction(dropout=dropout)
+    tabular.check_bin_edges(bin_edges)
     inputs: Any
     if category_sizes is None:
         blocks.check_input_shape(input_shape)
@@ -101,9 +102,7 @@ def build_mlp_model(
     else:
         inputs = tabular.inputs_of(input_shape, category_sizes)
         vectors = tabular.vectors(inputs, category_sizes, bin_edges, number_embedding, embedding_dim, category_dim)
-        parts = [layers.Flatten(name=f"flat_{name}")(vector) for name, vector in vectors.items()]
-        parts = [inputs["numbers"], *parts] if "numbers" in inputs else parts
-        x = layers.Concatenate(name="row")(parts) if len(parts) > 1 else parts[0]
+        x = tabular.flat_row(inputs, vectors)
     for i, units in enumerate(hidden_units, start=1):
         x = layers.Dense(units, activation=activation, name=f"hidden_{i}")(x)
         if dropout:

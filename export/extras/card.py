@@ -221,17 +221,7 @@ def _signature_section(facts: Mapping[str, Any]) -> list[str]:
 def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place: str) -> list[str]:
     signatures, name = facts["signatures"], facts["model"]["name"]
     examples = {key: arrays.examples(golden, signatures, key)[0] for key in signatures}
-    asked: list[str] = []
-    rows: list[Any] = []  # the inputs that `row` already holds
-    for key, signature in signatures.items():
-        arguments = request_examples.python_request(signature["inputs"], examples[key])
-        if len(arguments) <= _MOST_INPUTS:
-            asked.append(f'print(ask("{key}", {", ".join(arguments)}))')
-            continue
-        if [*signature["inputs"]] != rows:
-            rows = [*signature["inputs"]]
-            asked += ["", "row = dict(", *(f"    {argument}," for argument in arguments), ")"]
-        asked.append(f'print(ask("{key}", **row))')
+    asked = _asked(signatures, examples)
     url = f"localhost:8501/v1/models/{name}:predict"
     kinds: dict[tuple[str, ...], str] = {}  # a request for every set of inputs
     for key, signature in signatures.items():
@@ -280,6 +270,22 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
         "```",
         "",
     ]
+
+
+def _asked(signatures: Mapping[str, Any], examples: Mapping[str, Any]) -> list[str]:
+    """Returns lines of Python that call every signature; many inputs are written once, as `row`."""
+    asked: list[str] = []
+    rows: list[Any] = []  # the inputs that `row` already holds
+    for key, signature in signatures.items():
+        arguments = request_examples.python_request(signature["inputs"], examples[key])
+        if len(arguments) <= _MOST_INPUTS:
+            asked.append(f'print(ask("{key}", {", ".join(arguments)}))')
+            continue
+        if [*signature["inputs"]] != rows:
+            rows = [*signature["inputs"]]
+            asked += ["", "row = dict(", *(f"    {argument}," for argument in arguments), ")"]
+        asked.append(f'print(ask("{key}", **row))')
+    return asked
 
 
 def _limits_section(facts: Mapping[str, Any]) -> list[str]:

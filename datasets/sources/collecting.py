@@ -96,12 +96,12 @@ def collect(
     held, targets = parts[0], parts[1] if parts[1].shapes else None
     if batched is None:
         batched = are_batches(held, targets, what)
-    x, y = held.values(batched), None if targets is None else targets.values(batched)
+    inputs, labels = held.values(batched), None if targets is None else targets.values(batched)
     if _same_order(start, choose, held, targets):
-        return x, y, ""
-    order = sorted(range(len(x)), key=_content(x, y).__getitem__)
-    x, y = _sorted(x, order), None if y is None else _sorted(y, order)
-    return x, y, f"the {what} changes its order: its examples are sorted by content, so that a run can be resumed"
+        return inputs, labels, ""
+    order = sorted(range(len(inputs)), key=_content(inputs, labels).__getitem__)
+    inputs, labels = _sorted(inputs, order), None if labels is None else _sorted(labels, order)
+    return inputs, labels, f"the {what} changes its order: its examples are sorted by content, so that a run can be resumed"
 
 
 def _pairs(start: Callable[[], Iterator[Any]], choose: Callable[[Any], tuple[Any, Any]]) -> Iterator[Pair]:

@@ -76,6 +76,15 @@ def load(
     header: bool | None = None,
     skip_broken: bool | None = None,
     titles: str | None = None,
+    log_values: bool | None = None,
+    kinds: dict[str, str] | None = None,
+    leave_out: list[str] | None = None,
+    keep: list[str] | None = None,
+    time: str | None = None,
+    group: str | None = None,
+    scaling: str | None = None,
+    clip: bool | None = None,
+    min_count: int | None = None,
     validation: Any = None,
     test: Any = None,
     folds: int | None = None,
@@ -88,9 +97,10 @@ def load(
 
     Embedded data sets need no network. They are for tests and first tries, never evidence for a result: `digits`
     (images), `commands` (texts), `digit_rows` (series), `seasons` (a series to forecast), `tagged_commands` (tokens with
-    tags), `number_words` (translation), `tastes` (ratings) and `command_lines` (texts without labels).
+    tags), `number_words` (translation), `tastes` (ratings), `command_lines` (texts without labels), `digit_shapes` and
+    `wishes` (images and texts with several labels), `digit_ink` and `baskets` (images and texts with values).
 
-    Your own files: `csv:PATH` (any task, see `zoo.datasets.sources.csv_files`), `images:FOLDER` with
+    Your own files: `csv:PATH` (any task, tables included, see `zoo.datasets.sources.csv_files`), `images:FOLDER` with
     FOLDER/class/*.png, `text:FOLDER` with FOLDER/class/*.txt, `lines:PATH` with one text per line. Data without splits is
     split 80/10/10 (lines 98/1/1) by a hash of each example, so duplicates stay together.
 
@@ -116,6 +126,15 @@ def load(
         header: Whether the first line of a CSV file names the columns. False needs numbers from 0 as columns.
         skip_broken: Whether to leave out image files that cannot be read, and to print their names.
         titles: For ratings in a CSV file: another CSV file in its folder, with the columns item_id and title.
+        log_values: Whether a regression learns log(1 + value), for values such as prices, whose errors are relative.
+        kinds: For a table of features, the kind of columns: number, category, yes_no or time. Null lets the cells decide.
+        leave_out: For a table of features, columns that are not used.
+        keep: For a table of features, columns that are used although they look like identifiers or give the label away.
+        time: For a table of features, a column of times: the latest rows are the test split, those before them validation.
+        group: For a table of features, a column whose equal values stay in one split, such as a customer. It is no feature.
+        scaling: For a table of features, how numbers are scaled: standard (mean 0, deviation 1) or quantile (by rank).
+        clip: For a table of features, whether numbers beyond those of the training split become the nearest of them.
+        min_count: For a table of features, how often a category must occur in the training split to be known.
         validation: The validation split: another CSV file with the same columns, in the folder of the first; or inputs
             and targets, for arrays.
         test: The test split, in the same form.
@@ -148,7 +167,9 @@ def load(
         memory_limit=memory_limit,
         options={
             **{"columns": columns, "window": window, "horizon": horizon, "season": season},
-            **{"header": header, "skip_broken": skip_broken, "titles": titles, **options},
+            **{"header": header, "skip_broken": skip_broken, "titles": titles, "log_values": log_values},
+            **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
+            **{"scaling": scaling, "clip": clip, "min_count": min_count, **options},
         },
         folds=folds,
         fold=fold,

@@ -85,12 +85,18 @@ class Data(RawData):
             )
         data = dataclasses.replace(self, tasks=shared)
         task = tasks.get_task(data.task)
+        if chosen.get("classifier_activation") == "sigmoid" and task.objective.labels is None:
+            raise UsageError(
+                f"classifier_activation is 'sigmoid', for several labels at once; data set {self.name!r} is for {task.name}. "
+                "Leave it out."
+            )
         decided: dict[str, Any] = {k: v for k, v in task.arguments.items() if k in spec.parameters}
-        if task.classes is not None:
+        if task.classes is not None or task.objective.labels is not None:
             decided["num_classes"] = len(self.class_names)
         kind = get_preprocessor(spec.preprocessing.get("preprocessor", task.preprocessor))
         checkpoint = checkpoints.chosen(spec, arguments)
-        from_checkpoint = checkpoint.arguments(self.class_names) if checkpoint else {}
+        several = task.objective.labels is not None
+        from_checkpoint = checkpoint.arguments(self.class_names, several=several) if checkpoint else {}
         if earlier is not None and earlier.preprocessor.kind != kind.kind:
             raise UsageError(
                 f"Model {model!r} takes the inputs of the preprocessor {kind.kind!r}; the earlier run has "

@@ -58,7 +58,11 @@ def describe_splits(data: RawData) -> str:
             for number, label in enumerate(data.class_names[:_MOST_SHOWN])
         ]
         more = ", ..." if len(data.class_names) > _MOST_SHOWN else ""
-        lines.append(f"{len(data.class_names)} classes: {', '.join(shown)}{more}.")
+        what = "labels" if "labels" in data.features else "classes"
+        lines.append(f"{len(data.class_names)} {what}: {', '.join(shown)}{more}.")
+    if names := data.about.get("value_names"):
+        what = "Logarithms of values" if data.about.get("log_values") else "Values"
+        lines.append(f"{what}: {', '.join(printable(name) for name in names)}.")
     if naive := data.about.get("naive"):
         lines.append(f"Forecasts are compared with {' and '.join(naive)}.")
     return "\n".join(lines)
@@ -128,7 +132,9 @@ def _shown(key: str, value: Any, data: RawData) -> str:
         apart = max(1, max(value.shape[:2]) // _MOST_PIXELS)
         channels = value.shape[2] if value.shape[2] in (1, 3, 4) else 1
         return display.picture(tf.io.encode_png(value[::apart, ::apart, :channels]).numpy(), _PIXELS)
-    if value.dtype.kind == "f" and value.ndim and len(value) > 1:
+    if key == "labels" and data.class_names:
+        return display.escaped(", ".join(data.class_names[number] for number in np.flatnonzero(value)))
+    if value.dtype.kind == "f" and value.ndim and len(value) > 1 and key != "value":
         return display.curve(value.reshape(len(value), -1).T)
     if data.class_names and value.dtype.kind in "iu" and key in _CLASSES:
         return display.escaped(" ".join(data.class_names[number] for number in value.ravel()))

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from zoo.datasets.batches import rectangular
 from zoo.datasets.interface import Examples, Sample
+from zoo.datasets.sources.labels import rarest
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def draw_sample(splits: SplitReader, known: Examples) -> Sample | None:
 
 
 def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
-    """Returns at least `count` test examples, the first of every class before the second of any.
+    """Returns at least `count` test examples, the first of every class before the second of any. Of several labels at once,
+    the rarest of an example is its class.
 
     Raises:
         UsageError: no test example can be sent as a request.
@@ -59,6 +61,8 @@ def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
         labels = np.array([target[key] for target in targets])
         splits.check_classes("test", labels)
         chosen = spread(labels, max(count, len(splits.data.class_names)))
+    elif (several := splits.task.objective.labels) is not None:
+        chosen = spread(rarest(np.stack([target[several] for target in targets])), count)
     else:
         accepts = _accepting(splits.preprocessor)
         valid = [i for i, example in enumerate(dataset.as_numpy_iterator()) if accepts(example)]

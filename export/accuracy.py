@@ -38,7 +38,7 @@ class Measured:
         score: the score of the task.
         requests: the examples by input name.
         targets: the correct answers.
-        class_names: the labels.
+        names: the labels, or the names of the values.
         sums: the result of `score.sums`.
         reported: the report's figure; None if there is none to compare with.
     """
@@ -46,7 +46,7 @@ class Measured:
     score: scores.Score
     requests: Mapping[str, np.ndarray]
     targets: np.ndarray
-    class_names: tuple[str, ...]
+    names: tuple[str, ...]
     sums: scores.Sums
     reported: float | None
 
@@ -78,7 +78,7 @@ class Measured:
         name = f"{self.score.figure} on raw test examples"
         if set(answers) == set(self.requests):
             return Check(name, False, detail="the artifact has no outputs for them")
-        totals, counts = self.score.sums(answers, self.targets, self.class_names)
+        totals, counts = self.score.sums(answers, self.targets, self.names)
         if not counts.sum():
             return Check(name, False, detail="no output of the artifact can be scored")
         figure = float(totals.sum() / counts.sum())
@@ -119,7 +119,8 @@ def measure(
         answers = live.answers_to(given, tf.function(function, input_signature=[specs], autograph=False), _SECONDS)
     count = len(next(iter(answers.values())))
     given, targets = {k: v[:count] for k, v in given.items()}, sample.targets[score.target][:count]
-    sums = score.sums(answers, targets, interface.class_names)
+    known = interface.class_names or getattr(getattr(interface.preprocessor, "targets", None), "value_names", ())
+    sums = score.sums(answers, targets, known)
     if not sums[1].sum():
         return None
     whole = interface.sample is not None and interface.sample.whole  # then its first examples are random too
@@ -129,7 +130,7 @@ def measure(
         interface.data.get("name"),
     )
     reported = report.get(score.figure) if whole and same else None
-    found = Measured(score, given, targets, interface.class_names, sums, reported)
+    found = Measured(score, given, targets, known, sums, reported)
     if reported is not None and found.is_worse(found.figure, reported):
         raise UsageError(
             f"{score.figure} is {reported:.4g} in the report, but model {model.name!r} has {found.figure:.4g} on {count:,} "

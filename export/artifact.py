@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import quiet, registry, scores, storage, tasks
+from zoo import copies, quiet, registry, scores, storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError, one_line
 from zoo.export import accuracy, artifact_paths, live, publishing
@@ -109,7 +109,8 @@ def save(
     serve = live.compiled_serve(interface.preprocessor)
     shown, origin = requests_to_publish(interface, golden)
     held = live.golden(model, shown, serve)
-    scores.check_probabilities({k.removeprefix("answers/predict/"): v for k, v in held.items()})
+    outputs = {k.removeprefix("answers/predict/"): v for k, v in held.items()}
+    scores.check_probabilities(outputs, independent=interface.definition.objective.labels is not None)
     # A model with NaN outputs has no figure to compare; the verification names the output and the layer.
     finite = all(
         np.isfinite(values).all()
@@ -313,6 +314,7 @@ def _facts(
         "plugins": {plugin.name: plugin.sha256 for plugin in interface.plugins},
         "task": interface.task,
         "classes": interface.definition.classes,
+        "decided": copies.decided(model),
         "class_names": list(interface.class_names),
         "types": "plain" if getattr(interface.preprocessor, "row_numbers", True) else "as in Keras",
         "data": dict(interface.data),
@@ -356,7 +358,10 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
     requests = interface.preprocessor.requests
     signature = interface.definition.signatures.get(name)
     of_model = name in ("predict", PORTABLE)  # they take tensors of the model, not requests
-    texts, shown = (signature.answers, signature.shown) if signature else ({}, tasks.Shown())
+    texts = signature.described(interface.preprocessor) if signature else {}
+    shown = signature.shown if signature else tasks.Shown()
+    if signature and not shown.outputs:
+        shown = dataclasses.replace(shown, outputs=tuple(signature.named(interface.preprocessor)))
 
     def spec(tensor: Any, **more: Any) -> dict[str, Any]:
         return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list(), **{k: v for k, v in more.items() if v}}
@@ -372,6 +377,8 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
         return spec(tensor, kind=kind, description=described.get(key, single) if of_model else "")
 
     inputs, outputs = function.structured_input_signature[1], function.structured_outputs
+    if of_model:
+        texts = getattr(getattr(interface.preprocessor, "targets", None), "described_outputs", {})
     return {
         "inputs": {key: input_spec(key, tensor) for key, tensor in inputs.items()},
         "outputs": {key: spec(tensor, description=texts.get(key)) for key, tensor in outputs.items()},

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import kernels
+from zoo import copies, kernels
 from zoo.errors import UsageError
 from zoo.export.graph.signatures import SignatureFunction, Tensors, by_input, heads, signature_functions
 from zoo.export.standalone import arrays
@@ -102,7 +102,12 @@ def signatures(model: keras.Model, interface: Interface, serve: Serve | None = N
     names = tf.constant([name.encode() for name in interface.class_names], tf.string)
     task = interface.definition
     return signature_functions(
-        task, interface.preprocessor, heads(model, interface), lambda numbers: tf.gather(names, numbers), serve
+        task,
+        interface.preprocessor,
+        heads(model, interface),
+        lambda numbers: tf.gather(names, numbers),
+        serve,
+        decided=copies.decided(model),
     )
 
 

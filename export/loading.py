@@ -97,6 +97,31 @@ class LoadedModel:
                 f"{signature} rejected the request: {one_line(error, 200).rstrip('.')}. Pass valid values for {names}."
             ) from error
 
+    def rows(self, path: str | Path, signature: str = "serving_default") -> tuple[list[dict[str, Any]], list[str]]:
+        """Returns the rows of a CSV file as items for `predict`, and the names of columns that the model does not use.
+
+        Raises:
+            UsageError: the signature has no input per column, or the file cannot be read or lacks a column.
+
+        Example:
+            >>> model = zoo.load("runs/income")
+            >>> rows, unused = model.rows("people.csv")
+            >>> model.predict(rows)[0]["class_name"]
+            '>50K'
+        """
+        if (read := self._row_reader(signature)) is None:
+            names = ", ".join(self.inputs(signature))
+            raise UsageError(f"{signature} takes {names}, not the columns of a table. Pass its inputs to predict.")
+        return read(Path(path), self._facts.get(signature, {}).get("inputs", {}))
+
+    def has_rows(self, signature: str = "serving_default") -> bool:
+        """Returns whether a signature has one input per column of a table, see `rows`."""
+        return self._row_reader(signature) is not None
+
+    def _row_reader(self, signature: str) -> Any:
+        readers = {REQUEST_KINDS.get(kind).read_rows for kind in self.kinds(signature).values()}
+        return readers.pop() if len(readers) == 1 else None
+
     def predict(self, items: Sequence[Any], signature: str = "serving_default") -> list[dict[str, Any]]:
         """Predicts for a list of items.
 
@@ -167,6 +192,7 @@ class LoadedModel:
             parts = item if isinstance(item, Mapping) and set(item) == {name} else {name: item}
             return {name: self._value(parts[name], name, kind, signature)}
         if isinstance(item, Mapping):
+            item = self._by_input(item, signature)
             if set(item) != set(kinds):
                 raise UsageError(
                     f"{signature} takes {', '.join(kinds)}; received {', '.join(map(str, item))}. Pass these names."
@@ -183,6 +209,12 @@ class LoadedModel:
                 "by a tab: $'a\\tb' in a shell."
             )
         return {name: text.encode("utf-8", "surrogateescape") for name, text in zip(kinds, texts, strict=True)}
+
+    def _by_input(self, item: Mapping[str, Any], signature: str) -> dict[str, Any]:
+        """Returns an item by the names of inputs; it may have the names of the data's columns instead."""
+        entries = self._facts.get(signature, {}).get("inputs", {})
+        columns = {entry.get("columns", {}).get("column"): name for name, entry in entries.items()}
+        return {columns.get(name, name): value for name, value in item.items()}
 
     def _value(self, value: Any, name: str, kind: str, signature: str) -> Any:
         """Returns the value of an input for one example: bytes, or numbers."""

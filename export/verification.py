@@ -182,10 +182,13 @@ def questions(directory: Path) -> dict[str, comparison.Question]:
     try:
         golden, facts = arrays.load(file), storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
         targets, tolerance = golden.get(f"targets/{facts.get('classes')}"), float(facts["form"]["tolerance"])
+        thresholds = (facts.get("decided") or {}).get("thresholds")
         for name in sorted(facts["signatures"]):
             inputs, outputs = arrays.examples(golden, facts["signatures"], name)
             if inputs and outputs:
-                found[name] = comparison.Question(inputs, outputs, targets=targets, tolerance=tolerance)
+                found[name] = comparison.Question(
+                    inputs, outputs, targets=targets, tolerance=tolerance, thresholds=thresholds
+                )
     except arrays.UNREADABLE as error:
         raise UsageError(
             f"{file} cannot be read as zoo.json describes it: {one_line(error)}. Run `zoo verify {directory}` for details."

@@ -21,7 +21,8 @@ def command(argv: list[str]) -> int:
         "inputs",
         nargs="+",
         help="Image files for an image model; quoted texts for a text model; CSV files with one row per step for a "
-        "series model; user ids for a recommender. Separate the two texts of a pair by a tab: $'one\\tother' in a shell.",
+        "series model, or one row per example for a table; user ids for a recommender. Separate the two texts of a pair by a "
+        "tab: $'one\\tother' in a shell.",
     )
     parser.add_argument("--top", type=int, default=1, help="Number of labels to print per input.")
     parser.add_argument("--signature", default="serving_default", help="Signature of the SavedModel to call.")
@@ -48,7 +49,17 @@ def command(argv: list[str]) -> int:
                     f"zoo: {item} is a file, but this model takes texts; the file name was used as the text.",
                     file=sys.stderr,
                 )
-    for item, answer in zip(options.inputs, model.predict(options.inputs, options.signature), strict=True):
+    items: list[tuple[str, Any]] = []
+    for item in options.inputs:
+        if not model.has_rows(options.signature):
+            items.append((item, item))
+            continue
+        rows, unused = model.rows(item, options.signature)
+        if unused:
+            print(f"zoo: {item}: columns that the model does not use: {', '.join(unused)}", file=sys.stderr)
+        items += [(f"{item} row {number}", row) for number, row in enumerate(rows, start=1)]
+    answers = model.predict([value for _, value in items], options.signature)
+    for (item, _), answer in zip(items, answers, strict=True):
         if options.json:
             print(json.dumps({"input": item, **{k: _plain(v) for k, v in answer.items()}}, ensure_ascii=False))
             continue

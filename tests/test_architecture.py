@@ -49,6 +49,7 @@ COMPUTING = (
     "lookup",
     "copies",
     "kernels",
+    "predictions",
 )
 INSTANT = [
     name

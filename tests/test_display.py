@@ -66,12 +66,13 @@ def test_a_report_is_a_dict_that_shows_metrics_and_plots(trained):
     assert repr(report).splitlines() == [
         "Report on the test split of arrays, 6 examples",
         f"accuracy: {report['accuracy']:.4f} {ends['accuracy']} (baseline 0.5000 the most frequent class)",
-        f"F1 of b & c: {report['per_class'][1]['f1']:.4f} {ends['positive_f1']}",
+        f"F1 of b & c: {report['per_class'][1]['f1']:.4f} {ends['positive_f1']} "
+        f"(baseline {report['headline'][1]['baseline_value']:.4f} the most frequent class)",
         f"ROC AUC: {report['roc_auc']:.4f} {ends['roc_auc']} (baseline 0.5000 the most frequent class)",
     ]
     shown = report._repr_html_()
-    assert is_safe(shown) and "F1 of b &amp; c" in shown and len(pictures(shown)) == 2
-    without_plots = {**report, "confusion_matrix": "damaged", "reliability": None}
+    assert is_safe(shown) and "F1 of b &amp; c" in shown and len(pictures(shown)) == 3
+    without_plots = {**report, "confusion_matrix": "damaged", "reliability": None, "threshold_curves": None}
     shown = type(report)(without_plots)._repr_html_()
     assert is_safe(shown) and "measured on        6 examples" not in shown and not pictures(shown)
 

@@ -18,7 +18,8 @@ import tensorflow as tf
 from zoo import kernels
 from zoo.errors import UsageError, one_line
 
-_RECORDS = "_zoo_build", "_zoo_own", "_zoo_trained", "_zoo_input_names"
+_DECIDED = "_zoo_decided"
+_RECORDS = "_zoo_build", "_zoo_own", "_zoo_trained", "_zoo_input_names", _DECIDED
 """Records of this package on a model, outside Keras's attribute tracking."""
 _OF_EVERY_LAYER = frozenset(vars(keras.layers.Layer())) | {"built", "name"}
 _TABLES = tf.lookup.StaticHashTable, tf.lookup.StaticVocabularyTable, tf.lookup.experimental.MutableHashTable
@@ -32,6 +33,23 @@ def record(model: keras.Model, name: str, value: Any) -> None:
         >>> record(model, "_zoo_trained", {"inputs": {}})
     """
     object.__setattr__(model, name, value)  # avoids Keras's attribute tracking, which would wrap it
+
+
+def record_decided(model: keras.Model, values: Mapping[str, Any]) -> None:
+    """Records on a model what its task decided after the training, such as thresholds, as plain values.
+
+    Example:
+        >>> record_decided(model, {"thresholds": [0.5, 0.25]})
+        >>> decided(model)
+        {'thresholds': [0.5, 0.25]}
+    """
+    record(model, _DECIDED, dict(values))
+
+
+def decided(model: keras.Model) -> dict[str, Any]:
+    """Returns what the model's task decided after the training; empty if it decided nothing."""
+    found: dict[str, Any] = getattr(model, _DECIDED, {})
+    return found
 
 
 def record_training(model: keras.Model, inputs: Any, rows: Sequence[Mapping[str, float]]) -> None:

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 def load_model(file: Path) -> keras.Model:
-    """Loads a model that a run or `model.save` wrote, by `model_archive.load`."""
-    from zoo.training.run_directory import RESTORE_MODEL
+    """Loads a model that a run or `model.save` wrote, by `model_archive.load`, with what its task decided."""
+    from zoo import copies
+    from zoo.training.run_directory import RESTORE_MODEL, decided
 
-    return model_archive.load(file, RESTORE_MODEL)
+    model = model_archive.load(file, RESTORE_MODEL)
+    if found := decided(file):
+        copies.record_decided(model, found)
+    return model
 
 
 def finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface]:

@@ -161,6 +161,46 @@ class LastStepAccuracy(keras.metrics.SparseCategoricalAccuracy):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class LabelF1(keras.metrics.Metric):
+    """F1 score over all labels of all examples (micro average), for thresholds of 0.5 on probabilities.
+
+    Targets are 0 or 1, (batch, labels), with weights (batch,). Keras's `F1Score` takes no logits, and counts each label
+    apart.
+
+    Args:
+        from_logits: whether outputs are logits, not probabilities.
+
+    Example:
+        >>> metric = LabelF1()
+        >>> metric.update_state([[1, 1, 0]], [[0.9, 0.2, 0.1]])
+        >>> round(float(metric.result()), 4)
+        0.6667
+    """
+
+    def __init__(self, from_logits: bool = False, name: str = "f1", dtype: Any = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.from_logits, self._direction = from_logits, "up"
+        self.right = self.add_weight(name="right", initializer="zeros")
+        self.wrong = self.add_weight(name="wrong", initializer="zeros")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Adds a batch."""
+        true = ops.cast(ops.cast(y_true, self.dtype) > 0.5, self.dtype)
+        found = ops.cast(ops.convert_to_tensor(y_pred) > (0.0 if self.from_logits else 0.5), self.dtype)
+        weights = 1.0 if sample_weight is None else ops.expand_dims(ops.cast(sample_weight, self.dtype), -1)
+        self.right.assign_add(ops.sum(weights * true * found))
+        self.wrong.assign_add(ops.sum(weights * ops.abs(true - found)))
+
+    def result(self) -> Any:
+        """Returns the score; 0 if no label was found or is true."""
+        return ops.divide_no_nan(2 * self.right, 2 * self.right + self.wrong)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "from_logits": self.from_logits}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class TotalLoss(keras.metrics.Metric):
     """The loss of an epoch: the sum over terms of weight x (sum of losses) / (number of elements), plus the penalties.
 

@@ -160,18 +160,20 @@ def _check_classes(loaded: Data, interface: Interface, directory: Path) -> None:
 
 
 def _renumbered(split: Split, class_names: tuple[str, ...], interface: Interface, task: Task) -> Split:
-    """Returns a split with the run's class numbers."""
+    """Returns a split with the run's class numbers, or with a column for each of its labels."""
     import tensorflow as tf
 
     from zoo.datasets.raw import Split
 
-    if task.classes is None or class_names == interface.class_names:
+    key = task.classes or task.objective.labels
+    if key is None or class_names == interface.class_names:
         return split
-    key = task.classes
     with tf.device("CPU"):
         numbers = tf.constant([interface.class_names.index(name) for name in class_names], tf.int64)
 
     def renumber(labels: tf.Tensor) -> tf.Tensor:
+        if task.classes is None:  # a label that the other data does not have is 0
+            return tf.scatter_nd(numbers[:, tf.newaxis], labels, [len(interface.class_names)])
         known = (labels >= 0) & (labels < len(class_names))
         return tf.cast(tf.where(known, tf.gather(numbers, tf.where(known, labels, 0)), -1), labels.dtype)
 

@@ -156,7 +156,8 @@ def run(
             interface = Interface.load(directory / "interface")
             golden = prepared.golden if golden is None else golden
             saved, verification = _export(network, interface, directory, report, golden, verbose)
-    request = prepared.preprocessor.requests[prepared.task.signatures["serving_default"].requests[0]]
+    known = prepared.preprocessor.requests
+    request = known[prepared.task.signatures["serving_default"].takes(known)[0]]
     return RunResult(directory, trained.history, report, saved, verification, request.typed, network, prepared)
 
 
@@ -344,15 +345,17 @@ def export_checkpoint(
     Example:
         >>> zoo.pipeline.export_checkpoint("my-intents", "exports/intents", "clinc_oos")
     """
-    from zoo import checkpoints, evaluation
+    from zoo import checkpoints, copies, evaluation, tasks
     from zoo.export import artifact
 
     source = datasets.load(data, **data_arguments)
     name = checkpoints.family_of(folder, source.task)
     classifier = checkpoints.find(name, folder).classifier()
     train = f"zoo train --model {name} --model.weights {folder} --data {data}"
-    if classifier is None:
-        raise UsageError(f"{folder} has no single-label classifier. Call {train} to train one.")
+    several = tasks.get_task(source.task).objective.labels is not None
+    if classifier is None or classifier.several != several:
+        kind = "multi-label" if several else "single-label"
+        raise UsageError(f"{folder} has no {kind} classifier. Call {train} to train one.")
     found = classifier.labels if labels is None else tuple(labels)
     names = ", ".join(source.class_names[:5])
     if found is None:
@@ -368,6 +371,7 @@ def export_checkpoint(
     model = prepared.build()
     if prepared.arguments["labels"] is None:  # the checkpoint has other class names
         checkpoints.reorder_classes(model, found, source.class_names)
+    copies.record_decided(model, prepared.decide(model))
     report = evaluation.evaluate(model, prepared)
     return artifact.save(model, path, interface=prepared.interface, golden=golden, report=report, runtimes=runtimes)
 

@@ -22,9 +22,9 @@ class Score:
     Attributes:
         figure: name of the metric, as in the report, such as `accuracy`.
         target: name of the target.
-        sums: computes two arrays (examples,) from the outputs by name, the target and the class names: the sum of the
-            metric over the elements of each example, and the number of these elements. The score is the quotient of the
-            sums of both arrays.
+        sums: computes two arrays (examples,) from the outputs by name, the target and the names of the classes or values:
+            the sum of the metric over the elements of each example, and the number of these elements. The score is the
+            quotient of the sums of both arrays.
         signature: name of the signature that is scored.
         higher_is_better: False for an error.
         trained: name of the metric in training, if it has another one there; "" for `figure`.
@@ -39,34 +39,86 @@ class Score:
 
 
 _SUM_TOLERANCE = 1e-3
+THRESHOLD = 0.5
+"""The probability from which on an example has a label, if none was chosen."""
 
 
-def check_probabilities(outputs: Mapping[str, Any]) -> None:
+def check_probabilities(outputs: Mapping[str, Any], *, independent: bool = False) -> None:
     """Checks that the output named `probabilities` holds probabilities, and that one named `logits` does not.
 
     Args:
         outputs: a model's outputs by name, NumPy arrays. The last axis is the classes. A single unit, as after a sigmoid,
             must be from 0 to 1, and its sum is not checked.
+        independent: whether an example may have several labels, so that no sum is checked.
 
     Raises:
         UsageError: a probability is outside of 0 to 1, or a sum is not 1; or all logits are from 0 to 1 with sums of 1.
     """
     logits = np.asarray(outputs.get("logits", np.zeros((1, 1))), np.float64)
-    if logits.shape[-1] > 1 and logits.min() >= 0 and (np.abs(logits.sum(-1) - 1) < _SUM_TOLERANCE).all():
+    if (
+        not independent
+        and logits.shape[-1] > 1
+        and logits.min() >= 0
+        and (np.abs(logits.sum(-1) - 1) < _SUM_TOLERANCE).all()
+    ):
         raise UsageError(
             "The layer 'logits' has values from 0 to 1 with sums of 1, so they are probabilities already, and another "
             "softmax would follow. Name the layer 'probabilities', or remove its softmax, and train the model again."
         )
     values = np.asarray(outputs.get("probabilities", np.ones((1, 1))), np.float64)
-    sums = values.sum(-1) if values.shape[-1] > 1 else np.ones(1)
+    sums = values.sum(-1) if values.shape[-1] > 1 and not independent else np.ones(1)
     low, high = float(values.min()), float(values.max())
     wrong = np.abs(sums - 1) > _SUM_TOLERANCE
     if low < -_SUM_TOLERANCE or high > 1 + _SUM_TOLERANCE or wrong.any():
         first = float(sums[wrong][0]) if wrong.any() else float(sums.flat[0])
+        sums_of, activation = ("", "sigmoid") if independent else (" with sums of 1", "softmax")
+        came = "" if independent else f" with sums such as {first:.3g}"
         raise UsageError(
-            f"The layer 'probabilities' has values from {low:.3g} to {high:.3g} with sums such as {first:.3g}; expected "
-            "0 to 1 with sums of 1. Name the layer 'logits', or give it activation='softmax'."
+            f"The layer 'probabilities' has values from {low:.3g} to {high:.3g}{came}; expected 0 to 1{sums_of}. Name the "
+            f"layer 'logits', or give it activation={activation!r}."
         )
+
+
+def best_thresholds(targets: Any, probabilities: Any) -> list[float]:
+    """Returns for each label the threshold with the best F1 score: an example has the label from this probability on.
+
+    A threshold lies halfway between the probabilities of two examples; of equally good ones the highest is taken. A label
+    that no example has keeps 0.5.
+
+    Args:
+        targets: 0 or 1, (examples, labels).
+        probabilities: (examples, labels).
+
+    Example:
+        >>> best_thresholds([[1], [0], [1]], [[0.75], [0.5], [0.25]])
+        [0.125]
+    """
+    true, found = np.asarray(targets, np.float64), np.asarray(probabilities, np.float32)
+    return [_best_threshold(true[:, label], found[:, label]) for label in range(true.shape[1])]
+
+
+def _best_threshold(true: np.ndarray, found: np.ndarray) -> float:
+    if not true.sum():
+        return THRESHOLD
+    order = np.argsort(-found, kind="stable")
+    values, right = found[order], np.cumsum(true[order])
+    below = np.append(values[1:], np.float32(0))
+    f1 = np.where(values > below, 2 * right / (np.arange(1, len(true) + 1) + true.sum()), -1.0)
+    best = int(np.argmax(f1))
+    if f1[best] < 0:  # all probabilities are 0
+        return THRESHOLD
+    middle = (values[best] + below[best]) / np.float32(2)
+    return float(middle if middle > below[best] else values[best])
+
+
+def right_label_sets(answers: Mapping[str, Any], targets: Any, class_names: Sequence[str]) -> Sums:
+    """Counts for the F1 score over all labels: twice the right ones of each example, and all true and all predicted ones."""
+    numbers = {name.encode(): number for number, name in enumerate(class_names)}
+    found = np.zeros(targets.shape, bool)
+    for row, names in enumerate(answers["labels"]):
+        found[row, [numbers[name] for name in names if name]] = True
+    true = np.asarray(targets) > 0
+    return 2.0 * (true & found).sum(1), (true.sum(1) + found.sum(1)).astype(float)
 
 
 def right_labels(answers: Mapping[str, Any], targets: Any, class_names: Sequence[str]) -> Sums:
@@ -107,3 +159,16 @@ def distances(output: str) -> Callable[[Mapping[str, Any], Any, Sequence[str]], 
         return gaps.sum(1), np.full(len(gaps), float(gaps.shape[1]))
 
     return sums
+
+
+def value_distances(answers: Mapping[str, Any], targets: Any, names: Sequence[str]) -> Sums:
+    """Sums the absolute errors of the values of each example. Of several values, whose units differ, each error is divided
+    by the standard deviation of the value.
+
+    `answers` has an output for each of the `names`, and `targets` a column, (examples, values).
+    """
+    true = np.asarray(targets, np.float64)
+    gaps = np.abs(np.stack([np.asarray(answers[name], np.float64) for name in names], axis=1) - true)
+    if len(names) > 1:
+        gaps = gaps / np.maximum(true.std(axis=0), np.finfo(np.float32).tiny)
+    return gaps.sum(1), np.full(len(gaps), float(len(names)))

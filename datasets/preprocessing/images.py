@@ -103,7 +103,8 @@ class ImagePreprocessor:
             every_step = bool(arguments.get("return_sequences"))
             made = cls(height, width, channels, rows_as_steps=True, every_step=every_step, targets=targets)
             return made, {"input_shape": made.shape, **targets.arguments}
-        return cls(*shape, targets=targets), {"input_shape": tuple(shape), **targets.arguments}
+        height, width, channels = shape
+        return cls(height, width, channels, targets=targets), {"input_shape": tuple(shape), **targets.arguments}
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:

@@ -75,19 +75,30 @@ class Targets:
         """Arguments of a model's builder that the targets determine, in addition to the number of classes."""
         return {"num_classes": len(self.value_names)} if self.value_names else {}
 
+    @property
+    def described_outputs(self) -> dict[str, str]:
+        """What a model's outputs hold, by name, for the model card: how values become those in their own units."""
+        if not self.mean:
+            return {}
+        ways = (
+            f"{n} = {a:.9g} + {s:.9g} x" for n, a, s in zip(self.value_names, self.mean, self.deviation, strict=True)
+        )
+        log = ", which is the logarithm log(1 + value)" if self.log else ""
+        return {"values": f"x in standard deviations of the training split: {', '.join(ways)}{log}"}
+
     def encode(self, examples: Tensors) -> dict[str, tf.Tensor]:
         """Returns the target of a batch of raw examples, by its name."""
         target = examples[self.name]
         if not self.mean:
             return {self.name: target}
         values = tf.math.log1p(target) if self.log else target
-        return {self.name: (values - np.float32(self.mean)) / np.float32(self.deviation)}
+        return {self.name: (values - _constant(self.mean)) / _constant(self.deviation)}
 
     def unscale(self, values: Any) -> Any:
         """Returns values in their own units, from a model's output: a tensor or an array (batch, values)."""
         if not self.mean:
             return values
-        found = values * np.float32(self.deviation) + np.float32(self.mean)
+        found = values * _constant(self.deviation) + _constant(self.mean)
         if not self.log:
             return found
         return tf.math.expm1(found) if tf.is_tensor(found) else np.expm1(found)
@@ -108,8 +119,12 @@ class Targets:
         return {"targets": config} if config else {}
 
 
+def _constant(numbers: tuple[float, ...]) -> np.ndarray:
+    return np.array(numbers, np.float32)
+
+
 def _fit_values(data: RawData) -> Targets:
-    batches = data.train.map(lambda example: example["value"]).batch(_BATCH)
+    batches = data.splits["train"].column("value").batch(_BATCH)
     values = np.concatenate(list(batches.as_numpy_iterator())).astype(np.float64)
     log = bool(data.about.get("log_values", False))
     names = tuple(data.about.get("value_names") or (f"value {n}" for n in range(1, values.shape[1] + 1)))

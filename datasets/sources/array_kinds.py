@@ -43,6 +43,10 @@ LAYOUTS = (
     Layout("tagging", "words", "tokens", "words", "tags"),
     Layout("series_classification", "series", "series", "labels", "label"),
     Layout("forecasting", "series", "series", "numbers", "forecast"),
+    Layout("image_multilabel", "images", "image", "flags", "labels"),
+    Layout("text_multilabel", "texts", "text", "flags", "labels"),
+    Layout("image_regression", "images", "image", "values", "value"),
+    Layout("text_regression", "texts", "text", "values", "value"),
 )
 
 
@@ -137,29 +141,40 @@ def kinds_of_inputs(values: Any) -> tuple[str, ...]:
     return ("series",) if values.ndim == 2 and values.dtype.kind == "f" else ()
 
 
-def kinds_of_targets(values: Any) -> tuple[str, ...]:
-    """Returns the kinds of targets that an argument can be."""
+def kinds_of_targets(values: Any, *, stated: bool = False) -> tuple[str, ...]:
+    """Returns the kinds of targets that an argument can be; with `stated`, where the task is known, also the unlikely ones:
+    whole numbers that are values and no labels, and rows with one label each of several."""
     if values is None:
         return ("",)
     if isinstance(values, list):
         return ("words",) if _is_words(values) else ()
     if values.dtype.kind in "OUS":
         return ("labels",) if len(set(values.ravel().tolist())) <= _FEW * len(values) else ("labels", "texts")
-    if values.ndim == 2 and values.shape[1] > 1:
-        return ("labels",) if _is_one_hot(values) else ("numbers",)
+    if values.dtype.kind not in "biuf":
+        return ()
     if values.ndim > 2 and values.size > len(values) * values.shape[1]:
         return ()
-    if values.dtype.kind in "biu":
-        return ("labels",) if values.size == len(values) else ()
-    return ("labels", "numbers") if bool(np.all(values == np.floor(values))) else ("numbers",)
+    is_float, rows = values.dtype.kind == "f", values.ndim == 2 and values.shape[1] > 1
+    values_too = ("values",) if values.ndim <= 2 and values.dtype.kind != "b" else ()
+    unlikely = values_too if stated else ()
+    if rows and _is_flags(values):
+        one_hot = bool(np.all(values.sum(axis=1) == 1))
+        return ("labels", *(("flags",) * stated), *unlikely) if one_hot else ("flags", "numbers", *unlikely)
+    if rows:
+        return ("numbers", *(values_too if is_float else unlikely))
+    if not is_float:
+        return ("labels", *unlikely) if values.size == len(values) else ()
+    if bool(np.all(values == np.floor(values))):
+        return ("labels", "numbers", *unlikely)
+    return ("numbers", *values_too)
 
 
 def _is_words(values: list[Any]) -> bool:
     return all(isinstance(entry[0], (str, bytes)) for entry in values if len(entry))
 
 
-def _is_one_hot(values: np.ndarray) -> bool:
-    return bool(np.all((values == 0) | (values == 1)) and np.all(values.sum(axis=1) == 1))
+def _is_flags(values: np.ndarray) -> bool:
+    return bool(np.all((values == 0) | (values == 1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,6 +259,25 @@ def _numbers(values: np.ndarray, what: str) -> Read:
     return Read(values.reshape(len(values), -1).astype(np.float32))
 
 
+def _values(values: np.ndarray, what: str) -> Read:
+    """Returns float32 (examples, values)."""
+    _check_finite(values, what)
+    if values.ndim > 2:
+        raise UsageError(f"{what} has the shape {values.shape}; expected (examples, values). Pass a row per example.")
+    return Read(values.reshape(len(values), -1).astype(np.float32))
+
+
+def _flags(values: np.ndarray, what: str) -> Read:
+    """Returns float32 (examples, labels) of 0 and 1."""
+    _check_finite(values, what)
+    if values.ndim != 2 or values.shape[1] < 2 or not _is_flags(values):
+        raise UsageError(
+            f"{what} is {describe(values)}; expected 0 and 1, with a row per example and two or more columns, one per label. "
+            "Pass such rows."
+        )
+    return Read(values.astype(np.float32))
+
+
 def _labels(values: np.ndarray, what: str) -> Read:
     """Returns int64 class numbers, or the labels as strings."""
     if values.dtype.kind in "OUS":
@@ -276,11 +310,13 @@ def _shapes(values: list[Any]) -> str:
 
 
 READERS: dict[str, Callable[[Any, str], Read]] = {
+    "flags": _flags,
     "images": _images,
     "labels": _labels,
     "numbers": _numbers,
     "series": _series,
     "texts": _texts,
+    "values": _values,
     "words": _words,
 }
 """Makes raw values of an argument, by kind: from the argument and its name in messages."""
@@ -298,9 +334,14 @@ def choose(x: Any, y: Any, task: str | None, among: Sequence[str]) -> Layout:
     Raises:
         UsageError: no layout fits, or several.
     """
-    x_kinds, y_kinds = kinds_of_inputs(x), kinds_of_targets(y)
-    fitting = [layout for layout in LAYOUTS if layout.x in x_kinds and layout.y in y_kinds]
-    found = [layout for layout in fitting if task in (None, layout.task) and (not among or layout.task in among)]
+
+    def layouts_for(kinds: Sequence[str]) -> list[Layout]:
+        return [layout for layout in LAYOUTS if layout.x in kinds_of_inputs(x) and layout.y in kinds]
+
+    fitting, possible = layouts_for(kinds_of_targets(y)), layouts_for(kinds_of_targets(y, stated=task is not None))
+    found = [layout for layout in possible if task in (None, layout.task) and (not among or layout.task in among)]
+    # If they fit as a series with its forecast too, they are one: images are rarely floats without an axis for channels.
+    found = [layout for layout in found if layout.y not in ("flags", "values")] or found
     if len(found) == 1:
         return found[0]
     if isinstance(y, np.ndarray):
@@ -322,5 +363,6 @@ def choose(x: Any, y: Any, task: str | None, among: Sequence[str]) -> Layout:
         )
     raise UsageError(
         f"{came}; these do not fit {wanted}.{hint} Pass as x images (examples, height, width, channels), strings, lists of "
-        "words, or series (examples, steps, channels); and as y whole numbers, strings or one-hot rows."
+        "words, or series (examples, steps, channels); and as y whole numbers, strings or one-hot rows; for several labels "
+        "at once rows of 0 and 1; for values of images or texts floats, or any numbers with task='image_regression', say."
     )

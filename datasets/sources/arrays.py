@@ -11,10 +11,11 @@ import numpy as np
 
 from zoo.datasets.data import Data
 from zoo.datasets.raw import SPLITS, Feature
+from zoo.datasets.sources import array_targets
 from zoo.datasets.sources.array_kinds import READERS, Layout, choose, plain
 from zoo.datasets.sources.csv_files import Columns
 from zoo.datasets.sources.in_memory import Column, count_classes, features_of, split_of, useful_lags
-from zoo.datasets.sources.labels import check_classes
+from zoo.datasets.sources.labels import check_classes, rarest
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import SHARES, digest, divide, duplicates, is_undivided
 from zoo.errors import UsageError
@@ -33,6 +34,8 @@ def from_arrays(
     validation: tuple[Any, Any] | None = None,
     test: tuple[Any, Any] | None = None,
     class_names: Sequence[str] | None = None,
+    value_names: Sequence[str] | None = None,
+    log_values: bool = False,
     task: str | None = None,
     memory_limit: int = 2 << 30,
 ) -> Data:
@@ -49,8 +52,10 @@ def from_arrays(
     | floats (examples, steps, channels), or a list of arrays (steps, channels) | labels | series classification |
     | floats (examples, window, channels) | floats (examples, horizon) | forecasting |
     | strings | strings, with task="translation" | translation |
+    | images or strings | rows of 0 and 1, some without exactly one 1 | several labels at once |
+    | images or strings | floats (examples,) or (examples, values) | regression |
 
-    Labels are whole numbers from 0, strings, or one-hot rows.
+    Labels are whole numbers from 0, strings, or one-hot rows. Whole numbers are values only with task="text_regression", say.
 
     Args:
         x: the inputs of the training examples.
@@ -58,6 +63,8 @@ def from_arrays(
         validation: inputs and targets of the validation split; by default a tenth of the training examples.
         test: inputs and targets of the test split; by default a tenth of the training examples.
         class_names: the names of the classes, for labels that are numbers. By default their numbers.
+        value_names: the names of the values of a regression, which become those of the SavedModel's outputs.
+        log_values: whether the model learns the logarithms log(1 + value).
         task: the task, where several fit.
         memory_limit: see `zoo.datasets.load`.
 
@@ -74,7 +81,16 @@ def from_arrays(
         >>> zoo.datasets.from_arrays(x, y).task
         'image_classification'
     """
-    return make((x, y), validation=validation, test=test, class_names=class_names, task=task, memory_limit=memory_limit)
+    return make(
+        (x, y),
+        validation=validation,
+        test=test,
+        class_names=class_names,
+        value_names=value_names,
+        log_values=log_values,
+        task=task,
+        memory_limit=memory_limit,
+    )
 
 
 def from_frame(
@@ -83,6 +99,15 @@ def from_frame(
     *,
     window: int | None = None,
     horizon: int | None = None,
+    log_values: bool = False,
+    kinds: Mapping[str, str] | None = None,
+    leave_out: Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+    time: str | None = None,
+    group: str | None = None,
+    scaling: str | None = None,
+    clip: bool | None = None,
+    min_count: int | None = None,
     memory_limit: int = 2 << 30,
 ) -> Data:
     """Makes a data set from a DataFrame, with the columns that `csv:` takes.
@@ -92,6 +117,15 @@ def from_frame(
         columns: the column or columns of every key. By default, columns are named like the keys.
         window: rows of history, for a series to forecast.
         horizon: rows to forecast, for a series to forecast.
+        log_values: whether a regression learns the logarithms log(1 + value).
+        kinds: for this and the next options, which tables of features take, see `zoo.datasets.load`.
+        leave_out: columns that are not used.
+        keep: columns that are used although they would be left out.
+        time: a column of times, by which rows are split.
+        group: a column whose equal values stay in one split.
+        scaling: `standard` or `quantile`.
+        clip: whether numbers beyond those of the training split become the nearest of them.
+        min_count: how often a category must occur to be known.
         memory_limit: see `zoo.datasets.load`.
 
     Raises:
@@ -115,7 +149,14 @@ def from_frame(
         raise UsageError("The DataFrame has no rows. Pass one with rows.")
     steps = {"window": window, "horizon": horizon}
     texts = frame.map(_cell).set_axis(named, axis=1).reset_index(drop=True)
-    return read_table(texts, Path("DataFrame"), NAME, "a DataFrame in memory", memory_limit, columns, steps)
+    options = {
+        **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
+        **{"scaling": scaling, "clip": clip, "min_count": min_count},
+    }
+    source = "a DataFrame in memory"
+    return read_table(
+        texts, Path("DataFrame"), NAME, source, memory_limit, columns, steps, log_values=log_values, options=options
+    )
 
 
 def _cell(value: Any) -> str:
@@ -139,6 +180,8 @@ def make(
     validation: Any = None,
     test: Any = None,
     class_names: Sequence[str] | None = None,
+    value_names: Sequence[str] | None = None,
+    log_values: bool = False,
     task: str | None = None,
     among: Sequence[str] = (),
     memory_limit: int = 2 << 30,
@@ -160,6 +203,9 @@ def make(
     if layout.y in ("labels", "words"):
         names = _number(columns, layout, class_names)
         strata = columns["train"][layout.target] if layout.y == "labels" else None
+    elif layout.y == "flags":
+        names = array_targets.label_names(columns, layout.target, class_names)
+        strata = rarest(np.asarray(columns["train"][layout.target]))
     elif class_names is not None:
         raise UsageError(f"class_names were given; {layout.task} has no classes. Leave them out.")
     digests = {role: _digests(held[layout.key]) for role, held in columns.items()}
@@ -168,8 +214,8 @@ def make(
         for role, (origin, index) in _cut(digests, strata).items()
     }
     splits = {role: split_of(part) for role, part in parts.items()}
-    about: dict[str, Any] = {"notes": notes}
-    if layout.y == "labels" and not is_undivided():
+    about: dict[str, Any] = {"notes": notes, **array_targets.about_values(columns, layout, value_names, log_values)}
+    if layout.y in ("labels", "flags") and not is_undivided():
         labels = {role: np.asarray(part[layout.target]) for role, part in parts.items()}
         about["class_counts"] = count_classes(NAME, labels, names, {*columns} if len(columns) > 1 else ())
     whole = hashlib.sha256(b"".join(part for role in digests for part in digests[role])).hexdigest()

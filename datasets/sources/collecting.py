@@ -96,12 +96,17 @@ def collect(
     held, targets = parts[0], parts[1] if parts[1].shapes else None
     if batched is None:
         batched = are_batches(held, targets, what)
-    inputs, labels = held.values(batched), None if targets is None else targets.values(batched)
+    inputs: Column = held.values(batched)
+    answers: Column | None = None if targets is None else targets.values(batched)
     if _same_order(start, choose, held, targets):
-        return inputs, labels, ""
-    order = sorted(range(len(inputs)), key=_content(inputs, labels).__getitem__)
-    inputs, labels = _sorted(inputs, order), None if labels is None else _sorted(labels, order)
-    return inputs, labels, f"the {what} changes its order: its examples are sorted by content, so that a run can be resumed"
+        return inputs, answers, ""
+    order = sorted(range(len(inputs)), key=_content(inputs, answers).__getitem__)
+    inputs, answers = _sorted(inputs, order), None if answers is None else _sorted(answers, order)
+    return (
+        inputs,
+        answers,
+        f"the {what} changes its order: its examples are sorted by content, so that a run can be resumed",
+    )
 
 
 def _pairs(start: Callable[[], Iterator[Any]], choose: Callable[[Any], tuple[Any, Any]]) -> Iterator[Pair]:

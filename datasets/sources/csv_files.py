@@ -4,11 +4,14 @@
 |---|---|---|
 | text classification | text, label | text_pair |
 | image classification | image (paths, from the file's folder), label | |
+| several labels at once | text or image, labels (columns of yes or no, or one with a separator) | text_pair, separator |
+| regression | text or image, value (one or several) | text_pair |
 | translation | text, translation | |
 | recommendation | user_id, item_id, rating | time, title |
 | forecasting | forecast | series (one or several), time |
 | series classification | sequence (an id), series (one or several), label; one row per step | time |
 | tagging | sentence (an id), tokens, tags; one row per token | |
+| tabular classification | label; all other columns are features | features |
 
 Every task except forecasting may have `split`, with train, validation (or val, valid, dev) and test. Cells are read as
 they are. In text columns only an empty cell is missing, so NA and None may be words. In number columns NA, NaN and null are
@@ -17,22 +20,17 @@ missing too.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import itertools
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import storage
-from zoo.datasets.sources import csv_cells
 from zoo.datasets.sources.labels import unified
-from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.errors import UsageError, did_you_mean
+from zoo.tables import cells, parsing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +53,8 @@ class Table:
         about: metadata of the columns, and how many rows were left out.
         skip_broken: whether image files that cannot be read are left out.
         season: rows after which a series to forecast repeats itself, None to estimate them.
+        settings: what the keys hold that have no column, such as `separator`.
+        options: options of the source that the layout takes.
     """
 
     path: Path
@@ -63,6 +63,8 @@ class Table:
     about: dict[str, Any]
     skip_broken: bool = False
     season: int | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __contains__(self, key: str) -> bool:
         return key in self.columns
@@ -107,29 +109,15 @@ class Table:
         Raises:
             UsageError: a cell is not a finite number, or points may separate thousands.
         """
-        return csv_cells.numbers(self.path, self.frame[column], expected)
+        return cells.numbers(self.path, self.frame[column], expected)
 
     def times(self) -> np.ndarray:
-        """Returns the time column, see `csv_cells.times`.
+        """Returns the time column, see `cells.times`.
 
         Raises:
             UsageError: a cell is not a time.
         """
-        return csv_cells.times(self.path, self.frame[self.columns["time"][0]])
-
-
-def read_bytes(path: Path) -> bytes:
-    """Returns a file's content. A missing file is a UsageError that suggests similar names."""
-    try:
-        return storage.read_bytes(path, _LARGEST)
-    except OSError as error:
-        files = [p.name for p in path.parent.glob("*.csv")] if path.parent.is_dir() else []
-        near = did_you_mean(path.name, files) if files else ""
-        raise UsageError(f"Cannot read {path}: {error.strerror}. {near} Pass csv:FILE.") from error
-
-
-_LARGEST = 4 << 30
-"""Maximum bytes of a CSV file, which is held in memory."""
+        return cells.times(self.path, self.frame[self.columns["time"][0]])
 
 
 def with_splits(frame: pd.DataFrame, path: Path, others: Mapping[str, Path], *, header: bool) -> pd.DataFrame:
@@ -142,7 +130,7 @@ def with_splits(frame: pd.DataFrame, path: Path, others: Mapping[str, Path], *, 
 
     parts = {"train": frame}
     for role, file in others.items():
-        parts[role] = parse(file, read_bytes(file), header=header)
+        parts[role] = parsing.parse(file, parsing.read_bytes(file), header=header)
         if set(parts[role].columns) != set(frame.columns) or "split" in frame.columns:
             raise UsageError(
                 f"{file} has the columns {', '.join(parts[role].columns)}; expected those of {path}, "
@@ -158,7 +146,7 @@ def with_titles(frame: pd.DataFrame, file: Path, item: str) -> pd.DataFrame:
     Raises:
         UsageError: a column is missing, the ratings have a column `title`, or an item has two titles.
     """
-    table = parse(file, read_bytes(file))
+    table = parsing.parse(file, parsing.read_bytes(file))
     for column, held in ((item, frame), (item, table), ("title", table)):
         if column not in held.columns:
             where = file if held is table else "the ratings"
@@ -173,119 +161,12 @@ def with_titles(frame: pd.DataFrame, file: Path, item: str) -> pd.DataFrame:
     return frame.assign(title=frame[item].map(dict(zip(table[item], table["title"], strict=True))).fillna(""))
 
 
-_PACKED = {b"\x1f\x8b": "compressed with gzip", b"PK": "an Excel or ZIP file", b"\xd0\xcf\x11\xe0": "an Excel file"}
-_SEPARATORS = ",;\t|"
-
-
-def parse(path: Path, content: bytes, *, header: bool = True) -> pd.DataFrame:
-    """Returns all cells as texts. Duplicate column names and rows that are too long are errors, unlike in pandas.
-
-    Without a header line, columns are named by their numbers from 0.
-    """
-    import pandas as pd
-
-    text, separator = _text(path, content)
-    separator = separator or _separator(text)
-    names = [column.strip() for column in next(_rows(text, separator), [])]
-    names = names if header else [str(number) for number in range(len(names))]
-    twice = sorted({column for column in names if names.count(column) > 1})
-    if twice:
-        raise UsageError(f"{path} has two columns named {twice[0]!r}. Rename one of them.")
-    try:
-        frame = pd.read_csv(
-            io.StringIO(text),
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            na_filter=False,
-            index_col=None,
-            header=0 if header else None,
-            skip_blank_lines=len(names) > 1,  # in a file of one column an empty line is an empty cell
-            quoting=csv.QUOTE_MINIMAL if _quotes(path, text, separator, len(names)) else csv.QUOTE_NONE,
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UsageError(f"{path} cannot be read as CSV: {one_line(error, 200)} Correct that line.") from error
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise UsageError(
-            f"{path} has rows with more cells than its header, which has {len(names)}. Correct the header."
-        )
-    frame.columns = pd.Index(names)
-    if frame.empty:
-        raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
-    return frame.fillna("")
-
-
-def _text(path: Path, content: bytes) -> tuple[str, str]:
-    """Returns the file's text, with a line break at its end, and the separator that Excel's first line `sep=;` names."""
-    for mark, what in _PACKED.items():
-        if content.startswith(mark):
-            raise UsageError(f"{path} is {what}. Unpack it, or save it as CSV UTF-8, and pass that file.")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UsageError(
-            f"{path} is UTF-16, not UTF-8. Save it as CSV UTF-8, or convert it with `iconv -f UTF-16 -t UTF-8`."
-        )
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path} is not UTF-8 at byte {error.start}. Convert it to UTF-8; Excel calls this CSV UTF-8."
-        ) from error
-    if "\n" not in text:
-        text = text.replace("\r", "\n")  # the line breaks of old Macs
-    if not text.strip():
-        raise UsageError(f"{path} is empty. Choose a file with a header and rows.")
-    if text.lstrip().startswith(("{", "[{")):
-        raise UsageError(
-            f"{path} looks like JSON. Convert it with pandas: `read_json(FILE, lines=True).to_csv(NEW, index=False)`."
-        )
-    named = re.match(r"(?i)sep=(.)\r?\n", text)
-    return text[named.end() if named else 0 :].rstrip("\r\n") + "\n", named.group(1) if named else ""
-
-
-def _separator(text: str) -> str:
-    """Returns the mark that gives the first rows as many cells as the header; of several, the one with most cells."""
-
-    def fits(mark: str) -> tuple[bool, int]:
-        try:
-            header, *rows = itertools.islice(_rows(text, mark), 20)
-        except (csv.Error, ValueError):
-            return False, 0
-        alike = [len(row) == len(header) for row in rows if row]
-        return len(header) > 1 and all(alike), len(header)
-
-    return max(_SEPARATORS, key=fits)
-
-
-def _rows(text: str, separator: str, *, strict: bool = False) -> Any:
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
-
-
-def _quotes(path: Path, text: str, separator: str, width: int) -> bool:
-    """Whether quotation marks enclose cells. If one is not closed, they are letters, as in many files separated by tabs;
-    otherwise the rows up to the next mark would become one cell."""
-    if '"' not in text:
-        return True
-    rows = _rows(text, separator, strict=True)
-    try:
-        for _ in rows:
-            pass
-    except csv.Error as error:
-        if all(line.count(separator) == width - 1 for line in text.replace("\r\n", "\n").split("\n") if line):
-            return False
-        raise UsageError(
-            f"{path} has a quotation mark that is not closed, or letters after a closing one, before line {rows.line_num}: "
-            f"{error}. Write two marks for one inside a cell, or correct that line."
-        ) from error
-    return True
-
-
-def describe_column(cells: pd.Series) -> dict[str, Any]:
+def describe_column(column: pd.Series) -> dict[str, Any]:
     """Returns the type of a column (int64, float64 or string) and its number of empty cells."""
     import pandas as pd
 
-    held = cells.str.strip()
-    empty = held.str.lower().isin(csv_cells.MISSING_NUMBERS)
+    held = column.str.strip()
+    empty = held.str.lower().isin(cells.MISSING_NUMBERS)
     values = pd.to_numeric(held[~empty], errors="coerce")
     if not len(values) or values.isna().any():
         return {"dtype": "string", "missing": int((held == "").sum())}
@@ -323,11 +204,15 @@ def match(
                 f"{path} has columns for {' and '.join(rivals)}. Pass columns with the keys of one of them: "
                 f"{', '.join(layout.required)}, say."
             )
-        return layout, {key: [key] for key in layout.keys if key in header}
+        return layout, {key: [key] for key in layout.keys if key in header and key not in layout.settings}
     if not isinstance(columns, Mapping) or not columns:
         raise UsageError(
             f"columns is {columns!r}; expected a dict of keys and columns. Pass columns={{'text': {header[0]!r}}}, say."
         )
+    if "values" in columns:  # the plural of value
+        if "value" in columns:
+            raise UsageError("columns has the keys value and values, which are the same. Pass one of them.")
+        columns = {"value" if key == "values" else key: value for key, value in columns.items()}
     for key in columns:
         if key not in keys:
             raise UsageError(f"columns has the key {key!r}. {did_you_mean(str(key), keys)}")
@@ -340,9 +225,10 @@ def match(
             f"columns has the keys {', '.join(sorted(columns))}; {nearest.task} needs {', '.join(nearest.required)}, and "
             f"may have {', '.join(sorted(set(nearest.keys) - set(nearest.required)))}. Pass these."
         )
-    chosen = {key: _named(path, header, value) for key, value in columns.items()}
+    layout = fitting[0]
+    chosen = {key: _named(path, header, value) for key, value in columns.items() if key not in layout.settings}
     for key, names in chosen.items():
-        if len(names) != 1 and (key != "series" or not names):
+        if len(names) != 1 and (key not in layout.several or not names):
             raise UsageError(
                 f"columns has {names} for {key}; expected one column, since the model takes one {key}. Pass one of them, or "
                 "join them into one column, and send requests that are joined in the same way."
@@ -352,7 +238,7 @@ def match(
                 raise UsageError(f"{path} has no column {column!r}. {did_you_mean(str(column), header)}")
     if "split" in header:
         chosen.setdefault("split", ["split"])
-    return fitting[0], chosen
+    return layout, chosen
 
 
 def _named(path: Path, header: list[str], value: Columns) -> list[str]:

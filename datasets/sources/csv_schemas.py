@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from zoo.datasets.data import Data
-from zoo.datasets.sources import csv_cells
+from zoo.datasets.sources import csv_targets, table_rows
 from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.in_memory import Rows, best_lag, check_images, features_of, positive, texts, window_splits
 from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
 from zoo.datasets.sources.splitting import digest, divide_users_by_time, duplicates, sentence_groups
 from zoo.errors import UsageError, did_you_mean
+from zoo.tables import cells as csv_cells
 
 _MOST_GAPS = 0.2
 """Largest share of steps that can be gaps. With more, times are uneven, such as the 1st and 10th of every month."""
@@ -36,6 +38,9 @@ class Layout:
         optional: keys that may have one, besides `split`.
         rows: makes examples from a table; None for a series to forecast, whose examples are windows.
         repeats: whether equal examples are normal, such as a user's ratings of one item, and are not counted.
+        options: further options of the source that it takes.
+        several: keys that may have several columns.
+        settings: keys that hold a setting instead of a column.
     """
 
     task: str
@@ -43,11 +48,14 @@ class Layout:
     optional: tuple[str, ...] = ()
     rows: Callable[[Table], Rows] | None = None
     repeats: bool = False
+    options: tuple[str, ...] = ()
+    several: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """All keys."""
-        return (*self.required, *self.optional, *(("split",) if self.rows else ()))
+        return (*self.required, *self.optional, *self.settings, *(("split",) if self.rows else ()))
 
     @property
     def forecasts(self) -> bool:
@@ -134,6 +142,13 @@ def _classified_images(table: Table) -> Rows:
         about={"image_shape": images.shape},
         images="image",
     )
+
+
+def _read_label(table: Table) -> csv_targets.Target:
+    table.require("label")
+    labels = table.labels("label")
+    classes = _labels(table, labels)
+    return csv_targets.Target("label", numbered(labels, classes), classes)
 
 
 def _translations(table: Table) -> Rows:
@@ -303,16 +318,53 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
     )
 
 
+def _with_target(
+    key: str, required: str, rows: Callable[..., Rows], task: str, read: csv_targets.Read, **more: Any
+) -> Layout:
+    """Returns the layout of a task whose target is `labels` or `value`."""
+    return Layout(task, (required, key), rows=lambda table: rows(table, task, read, _splits), several=(key,), **more)
+
+
+_labels_of = functools.partial(_with_target, "labels", read=csv_targets.read_label_sets, settings=("separator",))
+_values_of = functools.partial(_with_target, "value", read=csv_targets.read_values)
+
+
+def _of_features(task: str, key: str, read: csv_targets.Read, **more: Any) -> Layout:
+    """Returns the layout of a table whose other columns are features."""
+    return Layout(
+        task,
+        (key,),
+        ("features",),
+        rows=lambda table: table_rows.rows(table, task, read, _splits),
+        several=(key, "features") if key != "label" else ("features",),
+        options=table_rows.OPTIONS,
+        **more,
+    )
+
+
 LAYOUTS = {
     layout.task: layout
     for layout in [
         Layout("text_classification", ("text", "label"), ("text_pair",), rows=_classified_texts),
         Layout("image_classification", ("image", "label"), rows=_classified_images),
+        _labels_of("text", csv_targets.text_rows, "text_multilabel", optional=("text_pair",)),
+        _labels_of("image", csv_targets.image_rows, "image_multilabel"),
+        _values_of("text", csv_targets.text_rows, "text_regression", optional=("text_pair",)),
+        _values_of("image", csv_targets.image_rows, "image_regression"),
         Layout("translation", ("text", "translation"), rows=_translations),
         Layout("recommendation", ("user_id", "item_id", "rating"), ("time", "title"), rows=_ratings, repeats=True),
-        Layout("forecasting", ("forecast",), ("series", "time")),
-        Layout("series_classification", ("sequence", "series", "label"), ("time",), rows=_classified_series),
+        Layout("forecasting", ("forecast",), ("series", "time"), several=("series",)),
+        Layout(
+            "series_classification",
+            ("sequence", "series", "label"),
+            ("time",),
+            rows=_classified_series,
+            several=("series",),
+        ),
         Layout("tagging", ("sentence", "tokens", "tags"), rows=_tagged),
+        _of_features("tabular_classification", "label", _read_label),
+        _of_features("tabular_regression", "value", csv_targets.read_values),
+        _of_features("tabular_multilabel", "labels", csv_targets.read_label_sets, settings=("separator",)),
     ]
 }
 """The layouts by task."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.datasets.sources import embedded_tables, embedded_targets
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import digest, divide_users_by_time
 
@@ -353,14 +354,22 @@ def _synthetic(rows: Rows, name: str, source: str, memory_limit: int) -> Data:
 
 
 EMBEDDED: dict[str, Callable[..., Data]] = {
+    "baskets": embedded_targets.load_baskets,
+    "breast_cancer": embedded_tables.load_breast_cancer,
     "command_lines": _load_command_lines,
     "commands": _load_commands,
+    "diabetes": embedded_tables.load_diabetes,
+    "digit_ink": embedded_targets.load_digit_ink,
     "digit_rows": _load_digit_rows,
+    "digit_shapes": embedded_targets.load_digit_shapes,
     "digits": _load_digits,
+    "iris": embedded_tables.load_iris,
     "number_words": _load_number_words,
     "seasons": _load_seasons,
     "tagged_commands": _load_tagged_commands,
     "tastes": _load_tastes,
+    "wine": embedded_tables.load_wine,
+    "wishes": embedded_targets.load_wishes,
 }
 """The embedded data sets by name: functions of the memory limit and of the options of the data set."""
 

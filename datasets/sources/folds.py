@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from zoo.datasets.data import Data
 from zoo.datasets.raw import SPLITS, Split
+from zoo.datasets.sources.labels import rarest
 from zoo.datasets.sources.splitting import deal, digest
 from zoo.errors import UsageError
 from zoo.tasks import get_task
@@ -66,14 +67,17 @@ def take_fold(data: Data, folds: int, fold: int) -> Data:
 
 def _contents(data: Data) -> tuple[list[bytes], list[int] | None]:
     targets = {target for name in data.tasks for target in get_task(name).targets}
+    several = {get_task(name).objective.labels for name in data.tasks} & {*data.features}
     classes = {get_task(name).classes for name in data.tasks} & {*data.features}  # all examples have them, or none
     digests: list[bytes] = []
     labels: list[int] = []
+    flags: list[np.ndarray] = []
     for example in _joined(data).as_numpy_iterator():
         parts = (value for key, value in sorted(example.items()) if key not in targets)
         digests.append(digest(*(part for value in parts for part in _bytes(value))))
         labels += [int(example[key]) for key in classes if np.ndim(example[key]) == 0]
-    return digests, labels or None
+        flags += [example[key] for key in several]
+    return digests, (rarest(np.stack(flags)).tolist() if flags else labels) or None
 
 
 def _bytes(value: Any) -> list[bytes]:

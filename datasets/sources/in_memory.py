@@ -214,16 +214,20 @@ def count_classes(
 
     Args:
         name: name of the data set, for messages.
-        labels: class numbers of the examples of each split.
+        labels: of the examples of each split, class numbers (examples,), or 0 or 1 for each label (examples, labels).
         class_names: the labels.
         given: the splits that the source gives; the others are cut from train.
 
     Raises:
         UsageError: train lacks a class, or a given split lacks one by no accident.
     """
-    counts = {role: np.bincount(part, minlength=len(class_names)) for role, part in labels.items()}
+    several = labels["train"].ndim > 1
+    counts = {
+        role: part.sum(axis=0).astype(np.int64) if several else np.bincount(part, minlength=len(class_names))
+        for role, part in labels.items()
+    }
     train = counts["train"]
-    if not train.all() and (given or np.count_nonzero(train) < 2):
+    if not train.all() and (given or several or np.count_nonzero(train) < 2):
         lacking = int(np.flatnonzero(train == 0)[0])
         held = {role: int(count[lacking]) for role, count in counts.items()}
         raise UsageError(
@@ -232,7 +236,7 @@ def count_classes(
         )
     for number, label in enumerate(class_names):
         for role in sorted({*given} - {"train"}):
-            expected = train[number] / train.sum() * counts[role].sum()
+            expected = train[number] / len(labels["train"]) * len(labels[role])
             if not counts[role][number] and expected >= _NO_ACCIDENT:
                 raise UsageError(
                     f"Data set {name!r} has {train[number]:,} training examples of the class {label!r} and none in "
@@ -285,8 +289,9 @@ class Rows:
                 equal > 0
             )
             raise UsageError(f"Data set {name!r} is too small to split: {sizes}.{why} Choose one with more examples.")
-        if "label" in self.columns and self.class_names:
-            labels = np.asarray(self.columns["label"])
+        key = next((key for key in ("label", "labels") if key in self.columns), None)
+        if key is not None and self.class_names:
+            labels = np.asarray(self.columns[key])
             held = {role: labels[parts == number] for number, role in enumerate(SPLITS)}
             self.about["class_counts"] = count_classes(name, held, self.class_names, set(self.given or ()))
         return self._data(parts, name, arguments, source, memory_limit)

@@ -59,6 +59,20 @@ def numbered(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     return np.array([numbers[label] for label in labels], np.int64)
 
 
+def rarest(flags: np.ndarray) -> np.ndarray:
+    """Returns the number of each example's rarest label, int64 (examples,); -1 for an example without labels.
+
+    Args:
+        flags: 0 or 1, (examples, labels).
+
+    Example:
+        >>> rarest(np.array([[1, 0], [1, 1], [0, 0]])).tolist()
+        [0, 1, -1]
+    """
+    counts = np.where(flags > 0, flags.sum(axis=0), np.inf)
+    return np.where(flags.any(axis=1), counts.argmin(axis=1), -1)
+
+
 def check_classes(where: str, classes: Sequence[str]) -> None:
     """Checks that there are at least two classes, and that their names can be lines of labels.txt and can be told apart.
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from zoo.datasets.data import Data
 from zoo.datasets.sources import csv_files
@@ -15,6 +15,7 @@ from zoo.datasets.sources.csv_schemas import LAYOUTS
 from zoo.datasets.sources.in_memory import positive
 from zoo.datasets.sources.registry import register_source
 from zoo.errors import UsageError
+from zoo.tables import parsing
 
 
 @register_source("csv")
@@ -28,9 +29,18 @@ def read_csv(
     season: int | None = None,
     skip_broken: bool = False,
     header: bool = True,
+    log_values: bool = False,
     validation: str | None = None,
     test: str | None = None,
     titles: str | None = None,
+    kinds: Mapping[str, str] | None = None,
+    leave_out: list[str] | None = None,
+    keep: list[str] | None = None,
+    time: str | None = None,
+    group: str | None = None,
+    scaling: Literal["standard", "quantile"] | None = None,
+    clip: bool | None = None,
+    min_count: int | None = None,
 ) -> Data:
     """Reads a CSV file: UTF-8, with a header, separated by commas, semicolons or tabs.
 
@@ -46,10 +56,21 @@ def read_csv(
             Null takes the number whose naive forecast has the smallest error in the training split.
         skip_broken: Leave out image files that cannot be read, and print their names.
         header: Whether the first line names the columns. Without names, pass numbers from 0 as columns.
+        log_values: Whether a regression learns the logarithms log(1 + value).
         validation: Another CSV file with the same columns, from the folder of the first, which is the validation split.
         test: Another CSV file with the same columns, which is the test split.
         titles: For ratings, another CSV file with the columns item_id (named as in the first file) and title, from the folder
             of the first.
+        kinds: For a table of features, the kind of columns: number, category, yes_no or time. By default the cells decide.
+        leave_out: For a table of features, columns that are not used.
+        keep: For a table of features, columns that are used although they look like identifiers or give the label away.
+        time: For a table of features, a column of times: the latest rows are the test split, those before them the
+            validation split.
+        group: For a table of features, a column whose equal values stay in one split, such as a customer. It is no feature.
+        scaling: For a table of features, how numbers are scaled: standard (mean 0, deviation 1) or quantile (by rank, to a
+            normal distribution).
+        clip: For a table of features, whether numbers beyond those of the training split are replaced by the nearest of them.
+        min_count: For a table of features, how often a category must occur in the training split to be known.
 
     Raises:
         UsageError: the file or a column is missing (the message suggests the nearest), there are no rows, or a value has
@@ -60,8 +81,8 @@ def read_csv(
         >>> data.task
         'text_classification'
     """
-    content = csv_files.read_bytes(path)
-    frame = csv_files.parse(path, content, header=header)
+    content = parsing.read_bytes(path)
+    frame = parsing.parse(path, content, header=header)
     files = {role: file for role, file in (("validation", validation), ("test", test)) if file}
     source = f"file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
     if files:
@@ -73,9 +94,25 @@ def read_csv(
         frame = csv_files.with_titles(frame, path.parent / Path(titles).expanduser(), _column_of("item_id", columns))
         columns = {**columns, "title": "title"} if columns else None
     recorded = {**({} if header else {"header": False}), **files, **({"titles": titles} if titles else {})}
+    recorded |= {"log_values": True} if log_values else {}
     steps = {"window": window, "horizon": horizon, "season": season}
+    options = {
+        **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
+        **{"scaling": scaling, "clip": clip, "min_count": min_count},
+    }
     return read_table(
-        frame, path, name, source, memory_limit, columns, steps, skip_broken=skip_broken, files=files, recorded=recorded
+        frame,
+        path,
+        name,
+        source,
+        memory_limit,
+        columns,
+        steps,
+        skip_broken=skip_broken,
+        log_values=log_values,
+        files=files,
+        recorded=recorded,
+        options=options,
     )
 
 
@@ -94,8 +131,10 @@ def read_table(
     steps: Mapping[str, int | None],
     *,
     skip_broken: bool = False,
+    log_values: bool = False,
     files: Mapping[str, str] = MappingProxyType({}),
     recorded: Mapping[str, Any] = MappingProxyType({}),
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Data:
     """Returns the data set of a DataFrame whose cells are texts.
 
@@ -108,15 +147,28 @@ def read_table(
         columns: the column or columns of every key.
         steps: window, horizon and season, for a series to forecast.
         skip_broken: whether to leave out image files that cannot be read.
+        log_values: whether a regression learns logarithms.
         files: names of further files by split.
         recorded: further arguments that repeat the call.
+        options: options that only some layouts take; None for those that are not set.
     """
     layout, chosen = csv_files.match(path, frame, columns, LAYOUTS)
-    about = {"columns": {column: csv_files.describe_column(frame[column]) for column in frame.columns}, "left_out": {}}
-    if skip_broken and layout.task != "image_classification":
+    described = {column: csv_files.describe_column(frame[column]) for column in frame.columns}
+    about: dict[str, Any] = {"columns": described, "left_out": {}}
+    if skip_broken and "image" not in layout.required:
         raise UsageError(f"Data set {name!r} is for {layout.task} and takes no skip_broken. Leave it out.")
+    if log_values:
+        if "value" not in layout.required:
+            raise UsageError(f"Data set {name!r} is for {layout.task} and takes no log_values. Leave it out.")
+        about["log_values"] = True
     season = steps.get("season")
-    table = Table(path, frame, chosen, about, skip_broken, season and positive("season", season, 24))
+    settings = {key: value for key, value in (columns or {}).items() if key in layout.settings}
+    options = {option: value for option, value in options.items() if value is not None}
+    if unused := [option for option in options if option not in layout.options]:
+        raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {unused[0]}. Leave it out.")
+    table = Table(
+        path, frame, chosen, about, skip_broken, season and positive("season", season, 24), settings, dict(options)
+    )
     if not layout.forecasts:
         for option in (k for k, v in steps.items() if v is not None):
             raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {option}. Leave it out.")
@@ -125,7 +177,8 @@ def read_table(
         raise UsageError(f"Data set {name!r} is split by time and takes no {next(iter(files))} file. Leave it out.")
     else:
         given = {k: v for k, v in steps.items() if k != "season" or v is not None}
-    arguments = {**({"columns": {k: _plain(v) for k, v in columns.items()}} if columns else {}), **given, **recorded}
+    asked = {"columns": {k: _plain(v) for k, v in columns.items()}} if columns else {}
+    arguments = {**asked, **given, **recorded, **options}
     return layout.read(table, name, arguments, source, memory_limit)
 
 

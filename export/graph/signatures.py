@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -74,6 +75,7 @@ def served_model(
     row_numbers = getattr(preprocessor, "row_numbers", True)
     checking = _checking(preprocessor, row_numbers)
     raw = {name: request.spec for name, request in preprocessor.requests.items()}
+    decided = copies.decided(model)
     # Traced once for all signatures: decoding images takes more ops than many models have.
     serve = kernels.traced(preprocessor.serve, reduce_retracing=False, autograph=False)
     whole, shared = _compiled_heads(network, functions, limited=row_numbers)
@@ -84,7 +86,7 @@ def served_model(
             form,
         )
         for name, function in {
-            **signature_functions(task, preprocessor, shared, label, serve),
+            **signature_functions(task, preprocessor, shared, label, serve, decided=decided),
             "predict": signature_functions(task, preprocessor, whole, label)["predict"],  # converters take no loop
         }.items()
     }
@@ -246,6 +248,8 @@ def signature_functions(
     functions: Mapping[str, Callable[[Tensors, Tensors], Tensors]],
     label: Callable[[tf.Tensor], tf.Tensor],
     serve: Callable[[Tensors], tuple[Tensors, Tensors]] | None = None,
+    *,
+    decided: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, SignatureFunction]:
     """Returns the function of each signature by name, for the artifact's model as well as for the trained model.
 
@@ -255,6 +259,7 @@ def signature_functions(
         functions: the result of `heads`.
         label: function from class numbers to labels.
         serve: the preprocessor's `serve` or the same in compiled form.
+        decided: what the task decided after the training.
     """
     declared = dict(task.signatures)
     if "features" in functions:
@@ -264,7 +269,7 @@ def signature_functions(
     def answering(signature: tasks.Signature) -> SignatureFunction:
         def answer(inputs: Tensors, extras: Tensors) -> Tensors:
             outputs = functions[signature.head](inputs, extras)
-            return signature.answer(tasks.Served(outputs, label, extras, preprocessor))
+            return signature.answer(tasks.Served(outputs, label, extras, preprocessor, decided))
 
         return SignatureFunction(signature.takes(preprocessor.requests), serve or preprocessor.serve, answer)
 

@@ -46,6 +46,7 @@ class Question:
         sizes: batch sizes; empty for one call with all rows.
         targets: the correct class numbers, if known.
         tolerance: the allowed difference between the SavedModel itself and these outputs.
+        thresholds: for each label the probability from which on an example has it; None for one label per example.
     """
 
     inputs: Mapping[str, np.ndarray]
@@ -53,6 +54,7 @@ class Question:
     sizes: tuple[int, ...] = BATCHES
     targets: np.ndarray | None = None
     tolerance: float = 0.0
+    thresholds: Sequence[float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,9 +172,11 @@ def judged(
     known = asked["serving_default"].outputs.get("probabilities") if "serving_default" in asked else None
     known = known if known is not None and known.ndim == 2 and known.shape[1] == len(labels) else None
     for signature, question in asked.items():
-        rows = functools.partial(
-            comparing.compare, labels=list(labels), tolerance=max(runtime.tolerance, question.tolerance), known=known
-        )
+        allowed: dict[str, Any] = {
+            "tolerance": max(runtime.tolerance, question.tolerance),
+            "thresholds": question.thresholds,
+        }
+        rows = functools.partial(comparing.compare, labels=list(labels), known=known, **allowed)
         given = answered["answers"][signature]
         checks.append(_check(f"{title} {signature}", question, given, dynamic[signature], rows, answered))
         checks += _accuracy(f"{title} {signature}, accuracy", question, given, list(labels), runtime.tolerance)

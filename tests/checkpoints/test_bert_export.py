@@ -228,3 +228,27 @@ def test_pairs_of_unequal_batches_are_rejected():
 def test_a_model_of_single_texts_rejects_pairs(pairs):
     with pytest.raises(zoo.UsageError, match=r"would read only the first text. Choose bert, or leave"):
         zoo.datasets.load(f"csv:{pairs}").prepare("transformer")
+
+
+@pytest.mark.slow
+def test_a_folder_with_several_labels_is_exported(tmp_path):
+    """Labels are found by name; their thresholds are chosen on the validation split of the data."""
+    data = zoo.datasets.load("wishes")
+    pieces = train_pieces([example["text"].decode() for example in data.train.as_numpy_iterator()], 200)
+    sizes = {"vocab_size": len(pieces), "num_classes": 4, "max_length": 64, **TINY}
+    model = zoo.build_bert_model(**sizes, classifier_activation="sigmoid")
+    for number, weights in enumerate(model.weights):
+        weights.assign(np.random.default_rng(number).normal(0, 0.3, weights.shape))
+    theirs = list(reversed(data.class_names))
+    folder = bert_folder.save_folder(model, tmp_path / "bert", vocabulary=pieces, labels=theirs)
+    assert read_classifier(folder).several
+    exported = pipeline.export_checkpoint(folder, tmp_path / "exported", "wishes")
+    answer = tf.saved_model.load(str(exported)).signatures["serving_default"](text=tf.constant(["play a song"]))
+    inputs = data.prepare("bert", weights=str(folder)).preprocessor(tf.constant(["play a song"]))
+    expected = model(inputs).numpy()
+    np.testing.assert_allclose(answer["probabilities"].numpy()[:, ::-1], expected, atol=1e-5)
+    levels = json.loads((exported / "assets.extra" / "zoo.json").read_text())["decided"]["thresholds"]
+    chosen = [name for name, p, t in zip(data.class_names, expected[0, ::-1], levels, strict=True) if p >= t]
+    assert [name.decode() for name in answer["labels"].numpy()[0] if name] == chosen
+    with pytest.raises(zoo.UsageError, match=r"has no single-label classifier\. Call zoo train .* to train one"):
+        pipeline.export_checkpoint(folder, tmp_path / "other", "commands")

@@ -119,7 +119,9 @@ def test_classifiers_of_every_kind_are_recognized(folder):
     ):
         spoil(folder, **changes)
         assert bert_config.head_of(folder) == expected
-        assert bert_config.read_classifier(folder) == (expected if expected and expected.kind == single else None)
+        has_labels = expected is not None and expected.kind in (single, multi)
+        assert bert_config.read_classifier(folder) == (expected if has_labels else None)
+        assert expected is None or expected.several == (expected.kind == multi)
 
 
 @pytest.mark.parametrize(

@@ -315,3 +315,50 @@ def test_a_second_format_requires_one_file_and_a_name_on_the_spec(torch, two_for
     np.testing.assert_allclose(last.numpy()[real], np.load(folder / "told.npz")["last"][real], atol=2e-5)
     with pytest.raises(zoo.UsageError, match=r"hidden_size is 256; the checkpoint .* has 24\. Pass hidden_size=24\.$"):
         zoo.datasets.load("commands").prepare("bert", weights=str(folder), hidden_size=256).build()
+
+
+# --- Several labels, and values ---------------------------------------------------------------------------------------
+
+
+def write_targets(file: Path, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """Writes a batch whose labels are these targets, a row for each of its texts."""
+    batch = write_batch(file, {**ODD, **NAMED}, rows=len(targets))
+    np.savez(file, **{**batch, "labels": targets})
+    return inputs_of(batch)
+
+
+def test_a_folder_with_several_labels_equals_transformers(torch, tmp_path):
+    several = {**ODD, **NAMED, "problem_type": "multi_label_classification"}
+    flags = np.random.default_rng(0).integers(0, 2, (4, 5)).astype(np.float32)
+    inputs = write_targets(tmp_path / "batch.npz", flags)
+    torch("make", folder=tmp_path / "model", config=several)
+    torch("compute", folder=tmp_path / "model", batch=tmp_path / "batch.npz", output=tmp_path / "told.npz")
+    told = dict(np.load(tmp_path / "told.npz"))
+    model = checkpoints.build("bert", tmp_path / "model")
+    ours = model(inputs, training=False).numpy()
+    np.testing.assert_allclose(ours, 1 / (1 + np.exp(-told["logits"])), atol=1e-5)
+    (term,) = zoo.tasks.get_task("text_multilabel").objective.loss
+    losses = term.loss("probabilities", 0.0)(flags, ours)
+    assert losses.shape == (4,) and float(np.mean(losses)) == pytest.approx(float(told["loss"]), rel=1e-4)
+    save_folder(model, tmp_path / "again", labels=list("abcde"))
+    config = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    torch("compute", folder=tmp_path / "again", batch=tmp_path / "batch.npz", output=tmp_path / "told.npz")
+    np.testing.assert_allclose(dict(np.load(tmp_path / "told.npz"))["logits"], told["logits"], atol=1e-5)
+
+
+def test_a_saved_regression_predicts_in_its_own_unit_in_transformers(torch, tmp_path):
+    sizes = {"hidden_size": 24, "num_layers": 1, "num_heads": 3, "intermediate_size": 40, "type_vocab_size": 3}
+    model = zoo.build("bert", vocab_size=61, num_classes=2, max_length=37, classifier_activation="linear", **sizes)
+    inputs = write_targets(tmp_path / "batch.npz", np.zeros((3, 2), np.float32))
+    config = {"vocabulary": [f"w{n}" for n in range(61)], "lower_case": True, "strip_accents": None}
+    targets = {"name": "value", "value_names": ["price", "area"], "mean": [100.0, -3.0], "deviation": [20.0, 0.5]}
+    save = checkpoints.writer("bert")
+    save(model, tmp_path / "model", {**config, "split_chinese": True, "targets": targets}, None)
+    found = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (found["problem_type"], found["id2label"]) == ("regression", {"0": "price", "1": "area"})
+    torch("compute", folder=tmp_path / "model", batch=tmp_path / "batch.npz", output=tmp_path / "told.npz")
+    expected = model(inputs, training=False).numpy() * [20, 0.5] + [100, -3]
+    np.testing.assert_allclose(dict(np.load(tmp_path / "told.npz"))["logits"], expected, rtol=1e-5, atol=1e-4)
+    with pytest.raises(zoo.UsageError, match=r"predicts logarithms, which the format does not know\. Train it without"):
+        save(model, tmp_path / "other", {**config, "split_chinese": True, "targets": {**targets, "log": True}}, None)

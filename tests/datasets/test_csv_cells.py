@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zoo.datasets.sources import csv_cells
 from zoo.errors import UsageError
+from zoo.tables import cells as csv_cells
 
 
 def cells(*values):

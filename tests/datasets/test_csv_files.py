@@ -291,8 +291,8 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
             None,
             "has the columns message, kind, which fit no task; its first line must name the columns. "
             """Pass --data.columns '{"text": "message", "label": "kind"}', say, or columns=... in Python; """
-            "the keys are forecast, image, item_id, label, rating, sentence, sequence, series, split, tags, text, "
-            "text_pair, time, title, tokens, translation, user_id.",
+            "the keys are forecast, image, item_id, label, labels, rating, sentence, separator, sequence, series, split, "
+            "tags, text, text_pair, time, title, tokens, translation, user_id, value.",
         ),
         (
             "text,label,translation\na,b,c\n",
@@ -301,7 +301,7 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
             "label, say.",
         ),
         ("message,kind\na,b\n", {"text": "mesage", "label": "kind"}, "has no column 'mesage'. Did you mean 'message'?"),
-        ("a,b\na,b\n", {"text": "a", "lable": "b"}, "columns has the key 'lable'. Did you mean 'label'?"),
+        ("a,b\na,b\n", {"text": "a", "lable": "b"}, "columns has the key 'lable'. Did you mean 'label' or 'labels'?"),
         (
             "a,b\na,b\n",
             {"text": "a"},

@@ -12,6 +12,7 @@ from sklearn import metrics
 import zoo
 from recommendation_models import random_ratings
 from recommendation_reference import dense_biases
+from zoo import display
 from zoo.evaluation import ranking, ranking_plots
 from zoo.evaluation.ranking import fit_biases, ranking_report, summary
 from zoo.models.matrix_factorization import build_matrix_factorization_model as build
@@ -118,10 +119,13 @@ def test_summary_shows_its_baselines():
     report = ranking_report(targets, predictions, **arguments)
     lines = summary(report).splitlines()
     biases, popular = report["baseline"]["biases"], report["baseline"]["most_popular"]
+    ends = {name: display.interval_text(report["intervals"][name]) for name in ("rmse", "hit_rate")}
     assert lines[0].startswith(
-        f"RMSE         {report['rmse']:.4f}  (user and item biases {biases['rmse']:.4f}, global mean"
+        f"RMSE         {report['rmse']:.4f} {ends['rmse']}  (user and item biases {biases['rmse']:.4f}, global mean"
     )
-    assert lines[2] == f"hit rate@10  {report['hit_rate']:.4f}  (most popular {popular['hit_rate']:.4f})"
+    assert lines[2] == (
+        f"hit rate@10  {report['hit_rate']:.4f} {ends['hit_rate']}  (most popular {popular['hit_rate']:.4f})"
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sklearn import metrics
 
 from zoo.evaluation import discrimination
 from zoo.evaluation.classification import classification_report, headline, summary
-from zoo.evaluation.discrimination import areas, macro_auc, plot_threshold_curves
+from zoo.evaluation.discrimination import macro_auc, plot_threshold_curves, roc_areas
 
 NAMES = ["ham", "spam"]
 
@@ -24,6 +24,15 @@ def example():
     targets = (rng.random(400) < 0.3).astype(int)
     positive = np.round(1 / (1 + np.exp(-(rng.normal(size=400) + 1.5 * targets - 1))), 2)
     return targets, np.stack([1 - positive, positive], axis=1), rng.uniform(0.5, 2, 400)
+
+
+def test_f1_stands_next_to_that_of_the_most_frequent_class(example):
+    targets, probabilities, _ = example
+    for counts, always in (([3, 1], np.zeros(400)), ([1, 3], np.ones(400))):
+        report = classification_report(targets, probabilities, NAMES, train_class_counts=counts)
+        figure = headline(report)[1]
+        assert (figure.metric, figure.baseline) == ("F1 of spam", "the most frequent class")
+        assert figure.baseline_value == pytest.approx(metrics.f1_score(targets, always, zero_division=0))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -88,12 +97,11 @@ def test_macro_auc_equals_scikit_learn_over_the_classes_that_occur():
 def test_areas_of_many_samples_equal_those_of_each(example):
     targets, probabilities, _ = example
     counts = np.random.default_rng(2).integers(0, 3, (5, 400)).astype(float)
-    found = areas(probabilities[:, 1], targets == 1)(counts)
+    found = roc_areas(probabilities[:, 1], targets == 1)(counts)
     for row, weights in enumerate(counts):
         expected = metrics.roc_auc_score(targets, probabilities[:, 1], sample_weight=weights)
-        assert found["roc_auc"][row] == pytest.approx(expected)
-        expected = metrics.average_precision_score(targets, probabilities[:, 1], sample_weight=weights)
-        assert found["average_precision"][row] == pytest.approx(expected)
+        assert found[row] == pytest.approx(expected)
+    assert np.isnan(roc_areas(probabilities[:, 1], targets == 1)(counts * (targets == 1))).all()
 
 
 def test_summary_and_headline_name_the_positive_class(example):
@@ -121,7 +129,7 @@ def test_the_curves_are_drawn_from_the_report_alone(example, tmp_path):
 
 
 def test_docstring_examples_run():
-    for name in ("areas", "two_classes", "macro_auc"):
+    for name in ("roc_areas", "two_classes", "macro_auc"):
         function = getattr(discrimination, name)
         test = doctest.DocTestParser().get_doctest(function.__doc__, vars(discrimination), name, None, None)
         lines: list[str] = []

@@ -118,6 +118,36 @@ def test_the_table_lists_every_metric_once(tmp_path):
     ]
 
 
+def test_intervals_and_all_baselines_stand_in_one_row(tmp_path):
+    figure = {"metric": "accuracy", "value": 0.8627, "key": "accuracy", "interval": [0.84171, 0.88389]}
+    rivals = {"the most frequent class": 0.76, "logistic_regression": 0.8512, "boosting": 0.873}
+    headline = [{**figure, "baseline": name, "baseline_value": value} for name, value in rivals.items()]
+    headline.append({"metric": "F1 of d", "value": 0.5, "key": "positive_f1", "baseline": "", "baseline_value": None})
+    told = "accuracy of logistic_regression 0.8512, boosting 0.8730: boosting is better than this model by 0.0103"
+    metrics = {"split": "test", "accuracy": 0.8627, "positive_f1": 0.5, "comparison": told}
+    facts = {**FACTS, "metrics": metrics, "baseline": None, "headline": headline}
+    rows = section(model_card(folder(tmp_path, facts), {}), "Measured on the test split").splitlines()[2:]
+    assert rows == [
+        "| **accuracy** | 0.8627 (0.84 to 0.88) | 0.7600, the most frequent class<br>0.8512, logistic_regression<br>"
+        "0.8730, boosting |",
+        "| **F1 of d** | 0.5000 |  |",
+        "",
+        rf"{told.replace('_', chr(92) + '_')}.",
+        "",
+    ]
+
+
+def test_thresholds_of_two_classes_are_a_table(tmp_path):
+    row = {"threshold": 0.05, "precision": 0.25, "recall": 1.0, "f1": 0.4, "share_predicted": 0.8}
+    report = {"positive_class": "*c*", "thresholds": [row, {**row, "threshold": 0.5}]}
+    lines = section(model_card(folder(tmp_path), report), "Measured on the test split").splitlines()
+    start = lines.index(r"If an example is called \*c\* from a probability on:")
+    assert lines[start + 4 : start + 6] == [
+        "| 0.05 | 0.2500 | 1.0000 | 0.4000 | 0.8000 |",
+        "| 0.5 | 0.2500 | 1.0000 | 0.4000 | 0.8000 |",
+    ]
+
+
 def test_a_small_confusion_matrix_is_shown_completely(tmp_path):
     report = {"confusion_matrix": [[1200, 0, 0.5], [0, 2, 0], [1, 0, 3]], "class_names": ["a|b", "*c*", "d"]}
     card = model_card(folder(tmp_path), report)
@@ -253,7 +283,10 @@ def test_long_values_are_truncated_or_omitted():
     golden["series"][0, 1, 2] = np.nan
 
     def shown(name, dtype, shape):
-        return request_examples.python_request({name: {"dtype": dtype, "shape": shape, "kind": "number"}}, golden)
+        (argument,) = request_examples.python_request(
+            {name: {"dtype": dtype, "shape": shape, "kind": "number"}}, golden
+        )
+        return argument
 
     text = re.fullmatch(r'text=tf.constant\(\["(.*)"\]\)', shown("text", "string", [None]))[1]
     assert words.startswith(text) and text.endswith("word") and 100 < len(text) <= 120
@@ -366,7 +399,7 @@ def test_the_c_program_of_a_card_compiles_and_predicts(run, image, tmp_path):
     specs = described["serving_default"]
     import tensorflow as tf
 
-    source = request_examples.python_request(specs["inputs"], golden)
+    source = ", ".join(request_examples.python_request(specs["inputs"], golden))
     signatures = tf.saved_model.load(str(run.saved_model)).signatures
     call = f'signatures["serving_default"]({source})'.replace("/path/to/image.png", str(image))
     expected = eval(call, {"tf": tf, "signatures": signatures})

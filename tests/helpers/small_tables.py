@@ -12,18 +12,8 @@ from sklearn import datasets
 from zoo import tasks
 from zoo.datasets.data import Data
 from zoo.datasets.prepared import Prepared
+from zoo.datasets.preprocessing.targets import Targets
 from zoo.datasets.raw import Feature, Split
-
-
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """The scale of the targets: standard deviations around a mean."""
-
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-
-    def unscale(self, values):
-        return values * np.float32(self.deviation) + np.float32(self.mean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +25,7 @@ class NumbersPreprocessor:
     columns: tuple[str, ...]
     center: tuple[float, ...]
     spread: tuple[float, ...]
-    targets: Scale | None = None
+    targets: Targets
 
     @property
     def input_shapes(self):
@@ -45,10 +35,7 @@ class NumbersPreprocessor:
         numbers = tf.stack([tf.cast(examples[name], tf.float32) for name in self.columns], axis=-1)
         numbers = (numbers - self.center) / self.spread
         numbers = tf.where(tf.math.is_finite(numbers), numbers, 0.0)
-        if self.targets is None:
-            return {"numbers": numbers}, {"label": examples["label"]}, {}
-        value = (examples["value"] - np.float32(self.targets.mean)) / np.float32(self.targets.deviation)
-        return {"numbers": numbers}, {"value": value}, {}
+        return {"numbers": numbers}, self.targets.encode(examples), {}
 
     def trim(self, inputs, targets, weights):
         return inputs, targets, weights
@@ -104,20 +91,15 @@ def diabetes(**options):
     return table_data(columns, kinds, target[:, np.newaxis], value_names=("progression",), **options)
 
 
-def prepared_numbers(data, task, *, scaled=True):
+def prepared_numbers(data, task):
     """Prepares a table of numbers for a task with the report `classification` or `values`."""
-    columns = tuple(data.about["table"])
-    train = next(iter(data.train.batch(10_000))) if data.splits else {}
-    table = np.stack([train[name].numpy() for name in columns], axis=1)
-    center, spread = np.nanmean(table, axis=0), np.nanstd(table, axis=0) + 1e-6
-    scale = None
-    if "value" in train and scaled:
-        value = train["value"].numpy()
-        scale = Scale(tuple(value.mean(axis=0).tolist()), tuple(value.std(axis=0).tolist()))
-    elif "value" in train:
-        scale = Scale((0.0,) * train["value"].shape[1], (1.0,) * train["value"].shape[1])
-    preprocessor = NumbersPreprocessor(columns, tuple(center.tolist()), tuple(spread.tolist()), scale)
     data = dataclasses.replace(data, tasks=(task.name,))
+    columns = tuple(data.about["table"])
+    train = next(iter(data.train.batch(10_000)))
+    table = np.stack([train[name].numpy() for name in columns], axis=1)
+    table[~np.isfinite(table)] = np.nan
+    center, spread = np.nanmean(table, axis=0).tolist(), (np.nanstd(table, axis=0) + 1e-6).tolist()
+    preprocessor = NumbersPreprocessor(columns, tuple(center), tuple(spread), Targets.fit(data))
     return Prepared(data=data, model="mlp", task=task, preprocessor=preprocessor, requested={}, arguments={})
 
 

@@ -22,7 +22,8 @@ torch.set_num_threads(1)
 
 
 def batch_of(file: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    arrays = {key: torch.from_numpy(value.astype(np.int64)) for key, value in np.load(file).items()}
+    found = {key: value if value.dtype.kind == "f" else value.astype(np.int64) for key, value in np.load(file).items()}
+    arrays = {key: torch.from_numpy(value) for key, value in found.items()}
     inputs = {
         "input_ids": arrays["token_ids"],
         "token_type_ids": arrays["token_type_ids"],

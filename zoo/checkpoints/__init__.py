@@ -158,6 +158,8 @@ def build(model: str, path: Location, **arguments: Any) -> keras.Model:
         if num_classes is None:
             raise UsageError(f"{path} has no classifier. Pass num_classes for a new one.")
         found |= {"num_classes": num_classes, "load_classifier": num_classes == count}
+        if classifier and classifier.several and num_classes == count:
+            found["classifier_activation"] = "sigmoid"
     return registry.build(model, **{**found, "weights": str(path), **arguments})
 
 

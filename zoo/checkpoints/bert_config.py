@@ -122,9 +122,10 @@ def is_bert(folder: str | Path) -> bool:
 
 # --- The classifier ---------------------------------------------------------------------------------------------------
 
+_ONE, _SEVERAL = "single_label_classification", "multi_label_classification"
 _KINDS = {
-    "single_label_classification": "one label per text",
-    "multi_label_classification": "several labels per text",
+    _ONE: "one label per text",
+    _SEVERAL: "several labels per text",
     "regression": "numbers instead of labels",
 }
 
@@ -138,6 +139,11 @@ class Head(Classifier):
     """
 
     kind: str
+
+    @property
+    def several(self) -> bool:
+        """Whether a text may have several labels at once."""
+        return self.kind == _SEVERAL
 
 
 def head_of(folder: str | Path) -> Head | None:
@@ -163,7 +169,7 @@ def head_of(folder: str | Path) -> Head | None:
         raise UsageError(f"{file} has num_labels={count!r}; expected a whole number of at least 1. Correct it.")
     kind = config.get("problem_type")
     if kind is None:
-        kind = "regression" if count == 1 else "single_label_classification"
+        kind = "regression" if count == 1 else _ONE
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UsageError(f"{file} has problem_type={kind!r}, which is unknown. {did_you_mean(str(kind), _KINDS)}")
     return Head(count, labels, kind)
@@ -185,16 +191,16 @@ def _labels(file: Path, config: dict[str, Any]) -> tuple[str, ...] | None:
     return labels
 
 
-def check_classifier(folder: str | Path, num_classes: int | None = None) -> Head:
-    """Returns a folder's text classifier if it has one label per text, and the same number of labels as the model.
+def check_classifier(folder: str | Path, num_classes: int | None = None, *, several: bool = False) -> Head:
+    """Returns a folder's text classifier if it is of the kind of the model, and has as many labels.
 
     Args:
         folder: holds config.json.
         num_classes: the model's classes; None for any number.
+        several: whether the model has several labels per text, and not one.
 
     Raises:
-        UsageError: there is no text classifier, it has several labels per text, is a regression, or has another number of
-            labels.
+        UsageError: there is no text classifier, it is of another kind, or has another number of labels.
 
     Example:
         >>> check_classifier("my-sentiment-model", 2).labels
@@ -204,9 +210,9 @@ def check_classifier(folder: str | Path, num_classes: int | None = None) -> Head
     new = "leave load_classifier out for a new one"
     if found is None:
         raise UsageError(f"{folder} has no text classifier. Pass a folder with one, or {new}.")
-    if found.kind != "single_label_classification":
+    if found.kind != (wanted := _SEVERAL if several else _ONE):
         raise UsageError(
-            f"{folder}'s classifier has the kind {found.kind}: {_KINDS[found.kind]}; expected one label per text. Pass a "
+            f"{folder}'s classifier has the kind {found.kind}: {_KINDS[found.kind]}; expected {_KINDS[wanted]}. Pass a "
             f"folder with such a classifier, or {new}."
         )
     if num_classes is not None and num_classes != found.count:
@@ -218,7 +224,7 @@ def check_classifier(folder: str | Path, num_classes: int | None = None) -> Head
 
 
 def read_classifier(folder: str | Path) -> Head | None:
-    """Returns a folder's text classifier if it has one label per text; None for any other head.
+    """Returns a folder's text classifier if it has one or several labels per text; None for any other head.
 
     Raises:
         UsageError: as in `head_of`.
@@ -228,7 +234,7 @@ def read_classifier(folder: str | Path) -> Head | None:
         ('negative', 'positive')
     """
     found = head_of(folder)
-    return found if found and found.kind == "single_label_classification" else None
+    return found if found and found.kind in (_ONE, _SEVERAL) else None
 
 
 # --- The file ---------------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def model_places(model: keras.Model) -> list[Place]:
         UsageError: the model is not BERT.
     """
     names = [layer.name for layer in model.layers]
-    last = [name for name in names if name in ("probabilities", "logits")]
+    last = [name for name in names if name in ("probabilities", "logits", "values")]
     masked = is_masked(model)
     if not {"embeddings", "block_1", "transform" if masked else "pooled"} <= set(names) or len(last) != 1:
         raise UsageError(f"Model {model.name!r} is not a BERT model. Pass a model from zoo.build('bert', ...).")
@@ -116,6 +116,17 @@ def model_places(model: keras.Model) -> list[Place]:
 def is_masked(model: keras.Model) -> bool:
     """Whether a model is a masked language model, which scores words at positions."""
     return any(layer.name == "transform" for layer in model.layers)
+
+
+_SEVERAL = "multi_label_classification"
+
+
+def _kind(model: keras.Model) -> str | None:
+    """Returns the format's name for the kind of a model's last layer; None for one label per text, its default."""
+    last = model.layers[-1]
+    if last.name == "values":
+        return "regression"
+    return _SEVERAL if last.get_config().get("activation") == "sigmoid" else None
 
 
 def _variable(model: keras.Model, place: Place) -> Any:
@@ -144,7 +155,7 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
             then.
     """
     if load_classifier and not is_masked(model):
-        bert_config.check_classifier(folder, model.output_shape[-1])
+        bert_config.check_classifier(folder, model.output_shape[-1], several=_kind(model) == _SEVERAL)
     tensors, file = tensor_files.read_tensors(folder)
     set_weights(model, tensors, file, load_classifier=load_classifier)
 
@@ -232,8 +243,9 @@ def save_folder(
     vocabulary: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
     tokenizer: Mapping[str, Any] | None = None,
+    scale: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Path:
-    """Writes a folder for `transformers`, whole or not at all: a text classifier, or a masked language model.
+    """Writes a folder for `transformers`, whole or not at all: a text classifier, a regression, or a masked language model.
 
     Args:
         model: a model from `build_bert_model` or `build_bert_mlm_model`. LoRA weights are added to the adapted kernels.
@@ -241,6 +253,8 @@ def save_folder(
         vocabulary: the tokens in the order of their numbers; they become vocab.txt.
         labels: the class names in the order of their numbers.
         tokenizer: further settings of tokenizer_config.json, such as {"do_lower_case": False}.
+        scale: of a regression, the mean and the standard deviation of each value. They become part of the last layer, so
+            that its outputs are in the values' own units.
 
     Returns:
         The folder.
@@ -254,6 +268,10 @@ def save_folder(
 
     folder = Path(folder)
     tensors = {p.name: np.array(p.cut(_value(model, p)), np.float32, order="C") for p in model_places(model)}
+    if scale is not None:
+        mean, deviation = (np.asarray(part, np.float32) for part in scale)
+        tensors["classifier.weight"] *= deviation[:, np.newaxis]
+        tensors["classifier.bias"] = tensors["classifier.bias"] * deviation + mean
     config = _config_of(model, labels)
     if vocabulary is not None and len(vocabulary) != config["vocab_size"]:
         raise UsageError(
@@ -331,8 +349,10 @@ def _config_of(model: keras.Model, labels: Sequence[str] | None) -> dict[str, An
         raise UsageError(
             f"The label {twice[0]!r} occurs {names.count(twice[0])} times. Pass a different name for each class."
         )
+    kind = _kind(model)
     return config | {
         "architectures": ["BertForSequenceClassification"],
+        **({"problem_type": kind} if kind else {}),
         "classifier_dropout": model.get_layer("classifier_dropout").rate,
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
@@ -351,7 +371,13 @@ def _save(
     model: keras.Model, folder: str | Path, preprocessing: Mapping[str, Any], labels: Sequence[str] | None
 ) -> Path:
     tokenizer = {theirs: preprocessing[ours] for ours, theirs in wordpiece_files.SETTINGS.items()}
-    return save_folder(model, folder, vocabulary=preprocessing["vocabulary"], labels=labels, tokenizer=tokenizer)
+    targets = preprocessing.get("targets", {})
+    if targets.get("log"):
+        raise UsageError("The model predicts logarithms, which the format does not know. Train it without log_values.")
+    scale = (targets["mean"], targets["deviation"]) if "mean" in targets else None
+    names = targets.get("value_names", labels)
+    vocabulary = preprocessing["vocabulary"]
+    return save_folder(model, folder, vocabulary=vocabulary, labels=names, tokenizer=tokenizer, scale=scale)
 
 
 register_format(

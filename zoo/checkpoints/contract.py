@@ -29,6 +29,11 @@ class Classifier:
     count: int
     labels: tuple[str, ...] | None
 
+    @property
+    def several(self) -> bool:
+        """Whether an example may have several labels at once, each with a sigmoid."""
+        return False
+
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointFormat:
@@ -46,7 +51,7 @@ class CheckpointFormat:
         read_arguments: returns the builder's arguments in the checkpoint, such as sizes and dropout rates.
         exact: those of them that a builder must be called with, because the weights depend on them.
         at_most: those of them that are upper bounds: a smaller model uses the first part of the weights.
-        read_classifier: returns the classifier if it has one label per example, otherwise None.
+        read_classifier: returns the classifier if it has one or several labels per example, otherwise None.
         read_preprocessing: returns arguments of the preprocessor, by the names of its `config()`, such as `vocabulary`.
         save: `save(model, path, preprocessing, labels)` writes a trained model and returns the path. `preprocessing` is the
             `config()` of its preprocessor. `labels` are its class names, or None.
@@ -71,16 +76,18 @@ class Checkpoint:
     path: Location
     format: CheckpointFormat
 
-    def arguments(self, class_names: Sequence[str] = ()) -> dict[str, Any]:
+    def arguments(self, class_names: Sequence[str] = (), *, several: bool = False) -> dict[str, Any]:
         """Returns the builder's arguments in the checkpoint.
 
         Args:
             class_names: the classes of the data. If the checkpoint's classifier has the same classes, in any order, the
                 result has `load_classifier` and `labels`, so that it is loaded too.
+            several: whether an example of the data has any number of them.
         """
         found = dict(self.format.read_arguments(self.path))
         classifier = self.classifier()
-        if classifier and classifier.labels is not None and sorted(classifier.labels) == sorted(class_names):
+        same = classifier and classifier.labels is not None and sorted(classifier.labels) == sorted(class_names)
+        if classifier and same and classifier.several == several:
             found |= {"load_classifier": True, "labels": list(class_names)}
         return found
 
@@ -89,7 +96,7 @@ class Checkpoint:
         return dict(self.format.read_preprocessing(self.path))
 
     def classifier(self) -> Classifier | None:
-        """Returns the checkpoint's classifier if it has one label per example, otherwise None."""
+        """Returns the checkpoint's classifier if it has one or several labels per example, otherwise None."""
         return self.format.read_classifier(self.path)
 
     def check(self, arguments: Mapping[str, Any]) -> None:

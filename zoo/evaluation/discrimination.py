@@ -20,37 +20,36 @@ THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 MOST_POINTS = 101
 
 
-def areas(scores: Array, positive: NDArray[np.bool_]) -> Callable[[Array], dict[str, Array]]:
-    """Returns a function from weights `(samples, n)` to `roc_auc` and `average_precision`, each `(samples,)`.
+def roc_areas(scores: Array, positive: NDArray[np.bool_]) -> Callable[[Array], Array]:
+    """Returns a function from weights `(samples, n)` to areas under the ROC curve, `(samples,)`.
 
-    `roc_auc` is the area under the ROC curve by trapezoids. `average_precision` is the sum of the precision at every
-    threshold, weighted by the gain in recall. Both are those of scikit-learn, and NaN without positive or without negative
-    weight.
+    The area is the probability that a positive example has a higher score than a negative one, where equal scores count one
+    half. It is NaN without positive or without negative weight.
 
     Args:
         scores: higher for positive examples, `(n,)`.
         positive: the examples of the positive class, `(n,)`.
 
     Example:
-        >>> areas(np.array([0.1, 0.8, 0.9]), np.array([False, True, False]))(np.ones((1, 3)))["roc_auc"]
+        >>> roc_areas(np.array([0.1, 0.8, 0.9]), np.array([False, True, False]))(np.ones((1, 3)))
         array([0.5])
     """
-    order = np.argsort(-scores, kind="stable")
-    hit = positive[order].astype(np.float64)
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last of equal scores
+    order = np.argsort(scores, kind="stable")
+    above, below = order[positive[order]], order[~positive[order]]
+    # For every positive example, the number of negative ones with a lower score, and with a score that is not higher.
+    lower, level = (np.searchsorted(scores[below], scores[above], side) for side in ("left", "right"))
+    tied = bool((lower != level).any())
 
-    def compute(weights: Array) -> dict[str, Array]:
-        ordered = weights[:, order]
-        right = np.cumsum(ordered * hit, axis=1)[:, ends]
-        wrong = np.cumsum(ordered * (1 - hit), axis=1)[:, ends]
-        gained, lost = np.diff(right, axis=1, prepend=0.0), np.diff(wrong, axis=1, prepend=0.0)
-        predicted = right + wrong
-        precision = np.divide(right, predicted, out=np.zeros_like(right), where=predicted > 0)
-        positives, negatives = right[:, -1], wrong[:, -1]
+    def compute(weights: Array) -> Array:
+        passed = np.zeros((len(weights), len(below) + 1))
+        np.cumsum(weights[:, below], axis=1, out=passed[:, 1:])
+        wins = passed[:, lower]
+        if tied:
+            wins += passed[:, level]
+            wins /= 2
+        right = weights[:, above]
         with np.errstate(divide="ignore", invalid="ignore"):
-            roc = ((right - gained / 2) * lost).sum(axis=1) / (positives * negatives)
-            average = np.where(negatives > 0, (gained * precision).sum(axis=1) / positives, np.nan)
-        return {"roc_auc": roc, "average_precision": average}
+            return np.einsum("ij,ij->i", wins, right) / (right.sum(axis=1) * passed[:, -1])
 
     return compute
 
@@ -66,7 +65,8 @@ def two_classes(positive: NDArray[np.bool_], probability: Array, weight: Array, 
 
     Returns:
         - `positive_class`, its name;
-        - `roc_auc`, `average_precision`: see `areas`; None if only one class occurs;
+        - `roc_auc`: the area under the ROC curve, see `roc_areas`; `average_precision`: the precision at every threshold,
+          weighted by the gain in recall. None if only one class occurs;
         - `brier`: the mean squared distance of the probability of the positive class from 0 or 1;
         - `thresholds`: for 11 thresholds `threshold`, `precision`, `recall`, `f1` and `share_predicted`, the share of the
           examples with at least this probability. An undefined metric is 0.0;
@@ -81,10 +81,11 @@ def two_classes(positive: NDArray[np.bool_], probability: Array, weight: Array, 
         (1.0, 0.065)
     """
     rows = [_at(threshold, positive, probability >= threshold, weight) for threshold in THRESHOLDS]
-    found = areas(probability, positive)(weight[np.newaxis])
+    both = bool(positive.any() and not positive.all())
     report = {
         "positive_class": name,
-        **{key: float(value[0]) if np.isfinite(value[0]) else None for key, value in found.items()},
+        "roc_auc": float(roc_areas(probability, positive)(weight[np.newaxis])[0]) if both else None,
+        "average_precision": _average_precision(positive, probability, weight) if both else None,
         "brier": float(np.average((probability - positive) ** 2, weights=weight)),
         "thresholds": rows,
     }
@@ -104,8 +105,14 @@ def macro_auc(true: NDArray[np.int64], probable: Array, weight: Array) -> float 
     classes = np.unique(true)
     if len(classes) < 2:
         return None
-    found = [areas(probable[:, k], true == k)(weight[np.newaxis])["roc_auc"][0] for k in classes]
+    found = [roc_areas(probable[:, k], true == k)(weight[np.newaxis])[0] for k in classes]
     return float(np.mean(found))
+
+
+def _average_precision(positive: NDArray[np.bool_], probability: Array, weight: Array) -> float:
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(positive, probability, sample_weight=weight))
 
 
 def _at(threshold: float, positive: NDArray[np.bool_], predicted: NDArray[np.bool_], weight: Array) -> dict[str, float]:

@@ -47,9 +47,9 @@ def evaluate(
 
     Returns:
         The report, a dict of plain numbers, lists and strings. A notebook shows it with its plots. Its content depends on
-        the task, see the reports in `zoo.evaluation`: `classification`, `values`, `tagging`, `regression`, `translation`,
-        `ranking`. `intervals` holds 95 % bootstrap intervals, `baselines` the metrics of the baselines, and `comparison` a
-        sentence on who is better.
+        the task, see the reports in `zoo.evaluation`: `classification`, `multilabel`, `values`, `tagging`, `regression`,
+        `translation`, `ranking`. `intervals` holds 95 % bootstrap intervals, `baselines` the metrics of the baselines, and
+        `comparison` a sentence on who is better.
 
     Raises:
         UsageError: the split or a baseline is unknown, the split is empty, or the directory is not writable.

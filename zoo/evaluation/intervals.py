@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zoo.display import interval_text
+from zoo.display import interval_text, number_text
 
 Array = NDArray[np.float64]
 Statistics = Callable[[Array], Mapping[str, Array]]
@@ -22,8 +22,10 @@ RESAMPLES = 1_000
 FEWEST = 100
 DRAWS = 20_000_000
 """Maximum number of drawn examples in all samples: more than 20,000 examples get fewer than 1,000 samples."""
-_CELLS = 2_000_000
-"""Maximum number of drawn examples that are held at once: 16 MB."""
+MOST_DRAWN = 200_000
+"""Maximum number of drawn examples in a sample. The spread of a larger number follows from its square root."""
+_CELLS = 100_000
+"""Maximum number of drawn examples that are held at once: 800 kB, which a cache holds."""
 
 
 def bootstrap(num_examples: int, statistics: Statistics, *, seed: int = 0) -> dict[str, list[float]]:
@@ -38,7 +40,8 @@ def bootstrap(num_examples: int, statistics: Statistics, *, seed: int = 0) -> di
         seed: of the random numbers; the same seed gives the same intervals.
 
     Returns:
-        The lower and the upper end by name; a metric that is undefined in every sample is left out.
+        The lower and the upper end by name. A metric that is undefined in every sample is left out, and one that is the same
+        in every sample, such as an accuracy of 1: the samples then say nothing about its spread.
 
     Example:
         >>> correct = np.array([True, True, False, True] * 25)
@@ -46,14 +49,14 @@ def bootstrap(num_examples: int, statistics: Statistics, *, seed: int = 0) -> di
         {'accuracy': [0.67, 0.84]}
     """
     rng = np.random.default_rng(seed)
+    drawn = min(num_examples, MOST_DRAWN)
     left = int(np.clip(DRAWS // num_examples, FEWEST, RESAMPLES))
     at_once = max(1, _CELLS // num_examples)
     found: dict[str, list[Array]] = {}
     while left:
         rows = min(left, at_once)
-        drawn = rng.integers(0, num_examples, (rows, num_examples), dtype=np.int64)
-        drawn += np.arange(rows)[:, np.newaxis] * num_examples
-        counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
+        places = rng.integers(0, num_examples, (rows, drawn)) + np.arange(rows)[:, np.newaxis] * num_examples
+        counts = np.bincount(places.ravel(), minlength=rows * num_examples).reshape(rows, -1).astype(np.float64)
         for name, values in statistics(counts).items():
             found.setdefault(name, []).append(np.asarray(values, np.float64))
         left -= rows
@@ -61,9 +64,20 @@ def bootstrap(num_examples: int, statistics: Statistics, *, seed: int = 0) -> di
     for name, parts in found.items():
         known = np.concatenate(parts)
         known = known[np.isfinite(known)]
-        if known.size:
-            ends[name] = [float(end) for end in np.quantile(known, (0.025, 0.975))]
+        if known.size and known.min() < known.max():
+            middle, *outer = np.quantile(known, (0.5, 0.025, 0.975))
+            ends[name] = [float(middle + (end - middle) * np.sqrt(drawn / num_examples)) for end in outer]
     return ends
+
+
+def sums(values: ArrayLike, groups: ArrayLike, num_groups: int) -> Array:
+    """Returns the sum of the values of every group, `(num_groups,)`: of the words of a sentence, say.
+
+    Example:
+        >>> sums([1.0, 2.0, 5.0], [0, 0, 1], 2)
+        array([3., 5.])
+    """
+    return np.bincount(np.asarray(groups), np.asarray(values, np.float64), num_groups).astype(np.float64)
 
 
 def mean(counts: Array, values: ArrayLike, weights: ArrayLike | None = None) -> Array:
@@ -90,4 +104,4 @@ def with_interval(report: Mapping[str, Any], key: str, form: str = ".4f") -> str
         >>> with_interval({"accuracy": 0.8512, "intervals": {"accuracy": [0.8417, 0.8618]}}, "accuracy")
         '0.8512 (0.84 to 0.86)'
     """
-    return f"{report[key]:{form}} {interval_text(report.get('intervals', {}).get(key))}".rstrip()
+    return f"{number_text(report[key], form)} {interval_text(report.get('intervals', {}).get(key))}".rstrip()

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import UsageError
+from zoo.evaluation.intervals import bootstrap, mean, sums, with_interval
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
 from zoo.kernels import traced
 from zoo.tasks import call_model
@@ -80,8 +81,9 @@ def summary(report: Mapping[str, Any]) -> str:
     """
     base = report["baseline"]
     return (
-        f"loss {report['loss']:.4f}, perplexity {report['perplexity']:.2f}, accuracy {report['accuracy']:.4f} at "
-        f"{report['num_pieces']:,} masks (by frequency: perplexity {base['perplexity']:.2f}, "
+        f"loss {report['loss']:.4f}, perplexity {with_interval(report, 'perplexity', '.2f')}, "
+        f"accuracy {with_interval(report, 'accuracy')} at {report['num_pieces']:,} masks "
+        f"(by frequency: perplexity {base['perplexity']:.2f}, "
         f"accuracy {base['accuracy']:.4f})"
     )
 
@@ -100,20 +102,49 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
         ids = preprocessor.restore(inputs, targets)["token_ids"].numpy()[inputs["padding_mask"].numpy() != 0]
         counts += np.bincount(ids, minlength=len(counts))
     counts[preprocessor.never_asked] = 0
-    columns: list[list[Any]] = [[], [], []]
+    columns: list[list[Any]] = [[], [], [], []]
+    texts = 0
     for inputs, targets, weights in data.batches(split, batch_size):
         real, pieces = weights["pieces"].numpy() > 0, targets["pieces"]
-        for column, part in zip(columns, (pieces, *predicted(inputs, pieces)), strict=True):
+        numbers = tf.broadcast_to(tf.range(texts, texts + len(real))[:, tf.newaxis], real.shape)
+        for column, part in zip(columns, (pieces, *predicted(inputs, pieces), numbers), strict=True):
             column.append(part.numpy()[real])
-    true, chances, best = (np.concatenate(column) for column in columns)
-    return masked_language_report(true, chances, best, train_counts=counts)
+        texts += len(real)
+    true, chances, best, text = (np.concatenate(column) for column in columns)
+    report = masked_language_report(true, chances, best, train_counts=counts)
+    return {**report, "intervals": mask_intervals(true, chances, best, text)}
+
+
+def mask_intervals(
+    targets: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, texts: np.ndarray
+) -> dict[str, list[float]]:
+    """Returns 95 % bootstrap intervals of `perplexity` and `accuracy`. The masks of a text are drawn together.
+
+    Args:
+        targets: as in `masked_language_report`, like the next two.
+        probabilities: the model's probabilities of the targets.
+        predicted: the model's most probable tokens.
+        texts: the number of the text of each mask, (masks,).
+
+    Example:
+        >>> mask_intervals(np.array([0, 1]), np.array([0.5, 0.5]), np.array([0, 0]), np.array([7, 9]))["accuracy"]
+        [0.0, 1.0]
+    """
+    numbers, group = np.unique(texts, return_inverse=True)
+    losses = -np.log(np.maximum(probabilities.astype(np.float64), _LEAST))
+    loss, right, sizes = (sums(part, group, len(numbers)) for part in (losses, predicted == targets, 1.0 + 0 * losses))
+
+    def statistics(counts: np.ndarray) -> dict[str, np.ndarray]:
+        return {"perplexity": np.exp(mean(counts, loss, sizes)), "accuracy": mean(counts, right, sizes)}
+
+    return bootstrap(len(numbers), statistics)
 
 
 def _headline(report: Report) -> list[Figure]:
-    base, name = report["baseline"], "frequency of each token"
+    base, name, masks = report["baseline"], "frequency of each token", report["num_pieces"]
     return [
-        Figure("perplexity", report["perplexity"], name, base["perplexity"], report["num_pieces"]),
-        Figure("accuracy", report["accuracy"], name, base["accuracy"], report["num_pieces"]),
+        Figure("perplexity", report["perplexity"], name, base["perplexity"], masks, "perplexity", False),
+        Figure("accuracy", report["accuracy"], name, base["accuracy"], masks, "accuracy"),
     ]
 
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zoo.errors import UsageError
 from zoo.evaluation import ranking_plots
+from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import joined, predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
 from zoo.registry import get_spec
@@ -82,6 +83,8 @@ def ranking_report(
         - `hit_rate_by_k`: `k` from 1 to at most 50, and the hit rate of `model` and `most_popular`;
         - `errors`: a histogram of prediction minus target: `edges`, and the counts of `model` and `biases`.
 
+        - `intervals`: 95 % bootstrap intervals of `rmse`, over ratings, and of `hit_rate` and `ndcg`, over users.
+
         Ranking metrics are None if there is no user to rank.
 
     Raises:
@@ -111,9 +114,9 @@ def ranking_report(
     def clipped(ratings: Array) -> Array:
         return ratings if rating_range is None else np.clip(ratings, rating_range[0], rating_range[1])
 
-    mean = known[2].mean()
+    center = known[2].mean()
     user_bias, item_bias = fit_biases(*known, sizes, bias_damping)
-    biased = clipped(mean + user_bias[users] + item_bias[items])
+    biased = clipped(center + user_bias[users] + item_bias[items])
     popularity = np.bincount(known[1], minlength=num_items + 1)[1:].astype(np.float64)
     seen = known[0] * (num_items + 1) + known[1]  # a pair as one number
     held = np.unique((users * (num_items + 1) + items)[(users > 0) & (items > 0)])
@@ -123,6 +126,7 @@ def ranking_report(
     model = _ranked(pairs, seen, scores, num_items)
     popular = _ranked(pairs, seen, lambda users: np.broadcast_to(popularity, (len(users), num_items)), num_items)
     curve = {"model": model.pop("curve"), "most_popular": popular.pop("curve")}
+    per_user, _ = model.pop("per_user"), popular.pop("per_user")
     return {
         "num_examples": len(true),
         "unknown_users": int(np.sum(users == 0)),
@@ -131,8 +135,9 @@ def ranking_report(
         "num_users": len(np.unique(pairs[0])),
         "num_candidates": num_items,
         **model,
+        "intervals": _intervals(guessed - true, per_user),
         "baseline": {
-            "global_mean": _errors(mean - true),
+            "global_mean": _errors(center - true),
             "biases": {**_errors(biased - true), "damping": bias_damping},
             "most_popular": popular,
         },
@@ -187,15 +192,16 @@ def summary(report: Mapping[str, Any]) -> str:
         measured on  1 rating; 1 user ranked over 2 items
     """
     base = report["baseline"]
-    biases, mean, popular = base["biases"], base["global_mean"], base["most_popular"]
+    biases, center, popular = base["biases"], base["global_mean"], base["most_popular"]
     lines = [
-        f"RMSE         {report['rmse']:.4f}  (user and item biases {biases['rmse']:.4f}, global mean {mean['rmse']:.4f})",
-        f"MAE          {report['mae']:.4f}  ({biases['mae']:.4f}, {mean['mae']:.4f})",
+        f"RMSE         {with_interval(report, 'rmse')}  "
+        f"(user and item biases {biases['rmse']:.4f}, global mean {center['rmse']:.4f})",
+        f"MAE          {report['mae']:.4f}  ({biases['mae']:.4f}, {center['mae']:.4f})",
     ]
     if report["num_users"]:
         lines += [
-            f"hit rate@10  {report['hit_rate']:.4f}  (most popular {popular['hit_rate']:.4f})",
-            f"NDCG@10      {report['ndcg']:.4f}  ({popular['ndcg']:.4f})",
+            f"hit rate@10  {with_interval(report, 'hit_rate')}  (most popular {popular['hit_rate']:.4f})",
+            f"NDCG@10      {with_interval(report, 'ndcg')}  ({popular['ndcg']:.4f})",
             f"coverage     {report['coverage']:.4f}  ({popular['coverage']:.4f})",
         ]
     count, ranked = report["num_examples"], report["num_users"]
@@ -210,6 +216,14 @@ def _errors(error: Array) -> dict[str, float]:
     return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.abs(error).mean())}
 
 
+def _intervals(error: Array, per_user: Mapping[str, Any]) -> dict[str, list[float]]:
+    found = bootstrap(len(error), lambda counts: {"rmse": np.sqrt(mean(counts, error**2))})
+    if per_user:
+        users = len(per_user["hit_rate"])
+        found |= bootstrap(users, lambda counts: {k: mean(counts, values) for k, values in per_user.items()})
+    return found
+
+
 def _histogram(errors: Mapping[str, Array]) -> dict[str, list[float]]:
     widest = max(float(np.abs(error).max()) for error in errors.values()) or 1.0
     edges = np.linspace(-widest, widest, ERROR_BINS + 1)
@@ -222,7 +236,7 @@ def _ranked(pairs: tuple[Numbers, Numbers], seen: Numbers, scores: Scores, num_i
     length = min(CURVE_LENGTH, num_items)
     ranked_users, first, relevant = np.unique(pairs[0], return_index=True, return_counts=True)
     if not len(ranked_users):
-        return {"hit_rate": None, "ndcg": None, "coverage": None, "curve": [0.0] * length}
+        return {"hit_rate": None, "ndcg": None, "coverage": None, "curve": [0.0] * length, "per_user": {}}
     ranks = np.empty(len(pairs[0]), np.int64)  # 0 is best
     recommended = np.zeros(num_items, bool)
     at_once = max(1, CELLS_AT_ONCE // num_items)
@@ -238,9 +252,10 @@ def _ranked(pairs: tuple[Numbers, Numbers], seen: Numbers, scores: Scores, num_i
     hits = np.bincount(np.minimum(best, length), minlength=length + 1)[:length].cumsum() / len(ranked_users)
     gains = np.where(ranks < TOP_K, 1 / np.log2(ranks + 2), 0.0)
     ideal = np.cumsum(1 / np.log2(np.arange(TOP_K) + 2))[np.minimum(relevant, TOP_K) - 1]
+    per_user = {"hit_rate": best < TOP_K, "ndcg": np.add.reduceat(gains, first) / ideal}
     return {
-        "hit_rate": float(np.mean(best < TOP_K)),
-        "ndcg": float(np.mean(np.add.reduceat(gains, first) / ideal)),
+        **{name: float(np.mean(values)) for name, values in per_user.items()},
+        "per_user": per_user,
         "coverage": float(recommended.mean()),
         "curve": [float(share) for share in hits],
     }
@@ -321,11 +336,12 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
 
 def _headline(report: Report) -> list[Figure]:
     base = report["baseline"]
-    figures = [Figure("RMSE", report["rmse"], "user and item biases", base["biases"]["rmse"])]
+    biased = base["biases"]["rmse"]
+    figures = [Figure("RMSE", report["rmse"], "user and item biases", biased, key="rmse", higher_is_better=False)]
     popular = base["most_popular"]
     for metric, key in (("hit rate at 10", "hit_rate"), ("NDCG at 10", "ndcg")):
         if report[key] is not None:
-            figures.append(Figure(metric, report[key], "most popular items", popular[key], report["num_users"]))
+            figures.append(Figure(metric, report[key], "most popular items", popular[key], report["num_users"], key))
     return figures
 
 

@@ -6,6 +6,7 @@ useless if it does not beat the value of a week ago, however small its error loo
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zoo.errors import UsageError
 from zoo.evaluation import regression_plots
+from zoo.evaluation.intervals import bootstrap, mean, sums, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
 
@@ -103,6 +105,25 @@ def regression_report(
     }
 
 
+def forecast_intervals(targets: ArrayLike, predictions: ArrayLike) -> dict[str, list[float]]:
+    """Returns the 95 % bootstrap interval of `mae`. Neighbouring windows overlap, so that their errors are alike: as many of
+    them as the horizon has steps are drawn together.
+
+    Args:
+        targets: the actual values, shape `(n, horizon)`, the windows in the order of time.
+        predictions: the forecasts, in the same shape.
+
+    Example:
+        >>> list(forecast_intervals([[10], [8]], [[11], [8]]))
+        ['mae']
+    """
+    error = np.abs(np.asarray(predictions, np.float64) - np.asarray(targets, np.float64))
+    blocks = np.arange(len(error)) // error.shape[1]
+    count = int(blocks[-1]) + 1
+    total, sizes = sums(error.mean(axis=1), blocks, count), np.bincount(blocks)
+    return bootstrap(count, lambda counts: {"mae": mean(counts, total, sizes)})
+
+
 def naive_forecasts(series: ArrayLike, lags: Mapping[str, int], horizon: int) -> dict[str, Array]:
     """Returns forecasts without a model: the values one period earlier.
 
@@ -174,7 +195,7 @@ def summary(report: Mapping[str, Any]) -> str:
     unit = f" {report['unit']}" if report["unit"] else ""
     best = report["naive"][0] if report["naive"] else None
     lines = [
-        f"MAE          {report['mae']:.4g}{unit}"
+        f"MAE          {with_interval(report, 'mae', '.4g')}{unit}"
         + (f"  (best naive {best['mae']:.4g}: {best['name']})" if best else ""),
         f"RMSE         {report['rmse']:.4g}{unit}" + (f"  ({best['rmse']:.4g})" if best else ""),
     ]
@@ -235,7 +256,11 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     report = regression_report(targets, predictions, naive=naive, **facts)
     chosen = np.linspace(0, len(targets) - 1, 6).astype(int)[1:-1]
     samples = {"series": history[chosen], "targets": targets[chosen], "predictions": predictions[chosen]}
-    return {**report, "samples": {name: part.astype(float).tolist() for name, part in samples.items()}}
+    return {
+        **report,
+        "intervals": forecast_intervals(targets, predictions),
+        "samples": {name: part.astype(float).tolist() for name, part in samples.items()},
+    }
 
 
 def _plot_forecasts(report: Report, path: Path) -> None:
@@ -244,10 +269,12 @@ def _plot_forecasts(report: Report, path: Path) -> None:
 
 
 def _headline(report: Report) -> list[Figure]:
-    unit = f" ({report['unit']})" if report["unit"] else ""
-    return [Figure(f"MAE{unit}", report["mae"], naive["name"], naive["mae"]) for naive in report["naive"]] or [
-        Figure(f"MAE{unit}", report["mae"])
+    metric = "MAE" + (f" ({report['unit']})" if report["unit"] else "")
+    figure = Figure(metric, report["mae"], key="mae", higher_is_better=False)
+    beside = [
+        dataclasses.replace(figure, baseline=naive["name"], baseline_value=naive["mae"]) for naive in report["naive"]
     ]
+    return beside or [figure]
 
 
 _PLOTS = {"error_by_step": regression_plots.plot_error_by_step, "forecasts": _plot_forecasts}

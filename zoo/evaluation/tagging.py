@@ -16,6 +16,7 @@ import numpy as np
 
 from zoo.errors import UsageError
 from zoo.evaluation import classification
+from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
 from zoo.tasks.contract import call_model
@@ -181,20 +182,42 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     tokens, tags = [t[:longest] for t in tokens], [t[:longest] for t in tags]
     predicted = probabilities.argmax(axis=-1).tolist()
     dictionary = MostFrequentTag.fit(*sentences("train"))
-    served = _served(model, data, split, batch_size, dictionary)
-    return {**report, "words": word_report(tokens, tags, predicted, dictionary), **served}
+    served, raw_text = _served(model, data, split, batch_size, dictionary)
+    ends = classification.class_intervals(targets["tags"], probabilities, weights=weight)
+    ends |= raw_text | unknown_interval(tokens, tags, predicted, dictionary)
+    return {**report, "words": word_report(tokens, tags, predicted, dictionary), **served, "intervals": ends}
+
+
+def unknown_interval(
+    tokens: Sequence[Sequence[str]],
+    tags: Sequence[Sequence[int]],
+    predicted: Sequence[Sequence[int]],
+    dictionary: MostFrequentTag,
+) -> dict[str, list[float]]:
+    """Returns the 95 % bootstrap interval of `unknown_accuracy`, that of unknown words; nothing without unknown words. The
+    words of a sentence are drawn together. The arguments are those of `word_report`."""
+    right, sizes = np.zeros(len(tokens)), np.zeros(len(tokens))
+    for i, (words, row, answer) in enumerate(zip(tokens, tags, predicted, strict=True)):
+        pairs = [
+            (tag, given) for word, tag, given in zip(words, row, answer, strict=False) if word not in dictionary.tags
+        ]
+        right[i], sizes[i] = sum(tag == given for tag, given in pairs), len(pairs)
+    return bootstrap(len(tokens), lambda counts: {"unknown_accuracy": mean(counts, right, sizes)})
 
 
 def _served(
     model: keras.Model, data: Prepared, split: str, batch_size: int, dictionary: MostFrequentTag
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Evaluates raw texts, which are split by the served tokenizer. Words that it does not find count as wrong.
 
     Returns:
         `raw_text_accuracy`, the share of the data's words that are found and have the right tag;
-        `raw_text_baseline_accuracy`, the same for the baseline; and `words_found`, the share of words that are found.
+        `raw_text_baseline_accuracy`, the same for the baseline; and `words_found`, the share of words that are found. And
+        the 95 % bootstrap interval of `raw_text_accuracy`, where the words of a sentence are drawn together.
     """
-    words = found = right = guessed = 0
+    found = guessed = 0
+    words: list[Any] = []  # per batch, the number of words of each sentence; and those with the right tag
+    right: list[Any] = []
     examples, preprocessor = iter(raw_examples(data, split)), cast("Any", data.preprocessor)  # the task's own
     while batch := list(itertools.islice(examples, max(batch_size, 512))):  # to tokenize is costly to start
         tags = preprocessor.to_targets(batch, lost=True)["tags"]
@@ -205,34 +228,34 @@ def _served(
         known = tags[:, : tokens.shape[1]]
         served = (known >= 0) & (tokens != b"")
         guesses = [dictionary.tag(token.decode("utf-8", "replace") for token in row) for row in tokens.tolist()]
-        words, found = words + np.sum(tags >= 0), found + np.sum(served)
-        right += np.sum(served & (outputs == known))
-        guessed += np.sum(served & (np.array(guesses) == known))
-    shares = {"raw_text_accuracy": right, "raw_text_baseline_accuracy": guessed, "words_found": found}
-    return {name: float(count / max(1, words)) for name, count in shares.items()}
+        words.append(np.sum(tags >= 0, axis=1))
+        right.append(np.sum(served & (outputs == known), axis=1))
+        found, guessed = found + np.sum(served), guessed + np.sum(served & (np.array(guesses) == known))
+    sizes, hits = np.concatenate(words), np.concatenate(right)
+    shares = {"raw_text_accuracy": hits.sum(), "raw_text_baseline_accuracy": guessed, "words_found": found}
+    ends = bootstrap(len(sizes), lambda counts: {"raw_text_accuracy": mean(counts, hits, sizes)})
+    return {name: float(count / max(1, sizes.sum())) for name, count in shares.items()}, ends
 
 
 def _headline(report: Report) -> list[Figure]:
     name = "most frequent tag of each word"
     words = report["words"]
+    raw, every, unknown = report["raw_text_baseline_accuracy"], words["all"], words["unknown"]
     figures = [
-        Figure("accuracy in raw text", report["raw_text_accuracy"], name, report["raw_text_baseline_accuracy"]),
-        Figure("token accuracy", report["accuracy"], name, words["all"]["baseline_accuracy"]),
+        Figure("accuracy in raw text", report["raw_text_accuracy"], name, raw, key="raw_text_accuracy"),
+        Figure("token accuracy", report["accuracy"], name, every["baseline_accuracy"], key="accuracy"),
     ]
-    if words["unknown"]["num_words"]:
-        unknown = words["unknown"]
-        figures.append(
-            Figure(
-                "unknown word accuracy", unknown["accuracy"], name, unknown["baseline_accuracy"], unknown["num_words"]
-            )
-        )
+    if unknown["num_words"]:
+        base, key = unknown["baseline_accuracy"], "unknown_accuracy"
+        figures.append(Figure("unknown word accuracy", unknown["accuracy"], name, base, unknown["num_words"], key))
     return figures
 
 
 def _summary(report: Mapping[str, Any]) -> str:
     return (
         f"{classification.summary(dict(report))}\n{summary(report['words'])}\n"
-        f"words in raw text  {report['raw_text_accuracy']:.4f} right; the tokenizer finds {report['words_found']:.1%} of them"
+        f"words in raw text  {with_interval(report, 'raw_text_accuracy')} right; the tokenizer finds "
+        f"{report['words_found']:.1%} of them"
     )
 
 

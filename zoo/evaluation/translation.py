@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from zoo.errors import UsageError
+from zoo.evaluation.intervals import bootstrap, with_interval
 from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
 from zoo.registry import get_spec
 
@@ -100,6 +102,27 @@ def _scores(references: Sequence[str], answers: Sequence[str]) -> dict[str, floa
     }
 
 
+def translation_intervals(references: Sequence[str], answers: Sequence[str]) -> dict[str, list[float]]:
+    """Returns 95 % bootstrap intervals of `bleu` and `chrf`, with sacrebleu's counts of every sentence.
+
+    Example:
+        >>> translation_intervals(["Va !", "Allez-y !"], ["Va !", "Allez !"])["chrf"][1]
+        100.0
+    """
+    from sacrebleu.metrics import BLEU, CHRF
+
+    found: dict[str, list[float]] = {}
+    for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
+        # sacrebleu's own resampling holds the counts of all samples at once; these methods are what it is made of.
+        counts = np.array(metric._extract_corpus_statistics(list(answers), [list(references)]), np.float64)
+
+        def statistics(drawn: NDArray[np.float64], name: str = name, metric: Any = metric, counts: Any = counts) -> Any:
+            return {name: np.array([metric._compute_score_from_stats(row).score for row in drawn @ counts])}
+
+        found |= bootstrap(len(counts), statistics)
+    return found
+
+
 def nearest_answers(sources: Sequence[str], train_sources: Sequence[str], train_references: Sequence[str]) -> list[str]:
     """Returns the translation of the nearest training sentence for every source; ties go to the first.
 
@@ -139,7 +162,8 @@ def summary(report: Mapping[str, Any]) -> str:
         'BLEU 41.3, chrF 60.2, 30.0 % equal to the reference, on 500 examples'
     """
     text = (
-        f"BLEU {report['bleu']:.1f}, chrF {report['chrf']:.1f}, {100 * report['exact_match']:.1f} % equal to the reference, "
+        f"BLEU {with_interval(report, 'bleu', '.1f')}, chrF {with_interval(report, 'chrf', '.1f')}, "
+        f"{100 * report['exact_match']:.1f} % equal to the reference, "
         f"on {report['num_examples']} examples"
     )
     if (baseline := report.get("baseline")) is not None:
@@ -170,15 +194,16 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
         for place, answer in zip(places, answered, strict=True):
             answers[place] = answer.decode("utf-8", "replace")
     train_sources, train_references = pairs("train")
-    return translation_report(
+    report = translation_report(
         sources, references, answers, train_sources=train_sources, train_references=train_references
     )
+    return {**report, "intervals": translation_intervals(references, answers)}
 
 
 def _headline(report: Report) -> list[Figure]:
     name = "translation of the nearest training sentence"
     return [
-        Figure(metric, report[key], name, report["baseline"][key])
+        Figure(metric, report[key], name, report["baseline"][key], key=key)
         for metric, key in (("BLEU", "bleu"), ("chrF", "chrf"))
     ]
 

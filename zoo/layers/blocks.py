@@ -15,17 +15,18 @@ from zoo.errors import UsageError, did_you_mean
 def classifier(
     x: keras.KerasTensor, num_classes: int, activation: str | None, initializer: Any = "glorot_uniform"
 ) -> keras.KerasTensor:
-    """The last layer: `probabilities` (softmax), `logits` (no activation) or `values` (linear: numbers to forecast).
+    """The last layer: `probabilities` (softmax, or sigmoid for several labels at once), `logits` (no activation) or `values`
+    (linear: numbers to predict).
 
     It is always float32 or better, with any precision policy. Half-precision probabilities do not sum to one, and other
     runtimes silently read a bfloat16 output as float16.
     """
     check_positive(num_classes=num_classes)
-    names = {"softmax": "probabilities", None: "logits", "linear": "values"}
+    names = {"softmax": "probabilities", "sigmoid": "probabilities", None: "logits", "linear": "values"}
     if activation not in names:
         raise UsageError(
-            f"classifier_activation is {activation!r}. Pass 'softmax' for probabilities, None for logits, "
-            "or 'linear' for numbers."
+            f"classifier_activation is {activation!r}. Pass 'softmax' for probabilities, 'sigmoid' for those of several "
+            "labels, None for logits, or 'linear' for numbers."
         )
     if num_classes == 1 and activation != "linear":
         raise UsageError("num_classes is 1: the output would always be the same. Pass at least 2.")

@@ -22,7 +22,7 @@ _SMALLEST = 32
 
 
 @register_model(
-    tasks=("image_classification",),
+    tasks=("image_classification", "image_multilabel", "image_regression"),
     reference="He, Zhang, Ren and Sun, Deep residual learning for image recognition, CVPR 2016, arXiv:1512.03385",
     features_layer="features",
     preprocessing={"image_size": (32, 32)},
@@ -41,13 +41,13 @@ def build_resnet50_model(
     weights: str | None = None,
     dropout: float = 0.0,
     batch_norm_momentum: float = 0.9,
-    classifier_activation: Literal["softmax"] | None = "softmax",
+    classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
 ) -> keras.Model:
     """ResNet-50: 50 layers of convolutions with residual connections, the mean over the image, a softmax.
 
     Use it as the standard backbone, mainly with published weights. Input `image`: float32 (batch, *input_shape), 0 to
-    1, at least 32x32, grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
-    (batch, num_classes).
+    1, at least 32x32, grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`, `values`
+    with `linear`): float32 (batch, num_classes).
 
     Args:
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
@@ -56,7 +56,8 @@ def build_resnet50_model(
             only if the file has it with the same number of classes.
         dropout: Dropout rate of the classifier's inputs.
         batch_norm_momentum: Momentum of batch normalisation's moving mean and variance.
-        classifier_activation: Activation of the last layer, null for logits.
+        classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
+            logits.
 
     Raises:
         UsageError: a size that is not positive, a fraction out of range, an image below 32x32 or of other channels, or a
@@ -77,7 +78,7 @@ def build_resnet50_model(
 
 
 @register_model(
-    tasks=("image_classification",),
+    tasks=("image_classification", "image_multilabel", "image_regression"),
     reference="Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition, ICLR 2015, "
     "arXiv:1409.1556",
     features_layer="features",
@@ -93,14 +94,14 @@ def build_vgg16_model(
     num_classes: int,
     weights: str | None = None,
     dropout: float = 0.0,
-    classifier_activation: Literal["softmax"] | None = "softmax",
+    classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
 ) -> keras.Model:
     """VGG-16: 13 convolutions 3x3 with max-pooling between them, two dense layers of 4096, a softmax.
 
     Use it with published weights if you need its plain features. Without normalisation it hardly trains from random
-    weights, and most of its parameters are in the dense layers. Input `image`: float32 (batch, *input_shape), 0 to
-    1, at least 32x32, grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
-    (batch, num_classes).
+    weights, and most of its parameters are in the dense layers. Input `image`: float32 (batch, *input_shape), 0 to 1,
+    at least 32x32, grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`, `values` with
+    `linear`): float32 (batch, num_classes).
 
     Args:
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
@@ -108,7 +109,8 @@ def build_vgg16_model(
         weights: Path of a weights file of keras.applications.VGG16, null for random weights. The dense layers are loaded
             only if the image size is the same, and the last one only if the number of classes is the same.
         dropout: Dropout rate of the outputs of each 4096-unit layer; 0.5 in the paper.
-        classifier_activation: Activation of the last layer, null for logits.
+        classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
+            logits.
 
     Raises:
         UsageError: a size that is not positive, a fraction out of range, an image below 32x32 or of other channels, or a
@@ -132,7 +134,7 @@ def build_vgg16_model(
 
 
 @register_model(
-    tasks=("image_classification",),
+    tasks=("image_classification", "image_multilabel", "image_regression"),
     reference="Sandler, Howard, Zhu, Zhmoginov and Chen, MobileNetV2: Inverted residuals and linear bottlenecks, CVPR 2018, "
     "arXiv:1801.04381",
     features_layer="features",
@@ -153,12 +155,13 @@ def build_mobilenet_v2_model(
     weights: str | None = None,
     dropout: float = 0.0,
     batch_norm_momentum: float = 0.9,
-    classifier_activation: Literal["softmax"] | None = "softmax",
+    classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
 ) -> keras.Model:
     """MobileNetV2: inverted residual blocks of depthwise convolutions, the mean over the image, a softmax.
 
     Use it if the model must be small and fast. Input `image`: float32 (batch, *input_shape), 0 to 1, at least 32x32,
-    grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes).
+    grey or colour. Output `probabilities` (or `logits` with `classifier_activation=None`, `values` with `linear`):
+    float32 (batch, num_classes).
 
     Args:
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
@@ -168,7 +171,8 @@ def build_mobilenet_v2_model(
             last layer is loaded only if the file has it with the same number of classes.
         dropout: Dropout rate of the classifier's inputs.
         batch_norm_momentum: Momentum of batch normalisation's moving mean and variance.
-        classifier_activation: Activation of the last layer, null for logits.
+        classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
+            logits.
 
     Raises:
         UsageError: a size or factor that is not positive, a fraction out of range, an image below 32x32 or of other

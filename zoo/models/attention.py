@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @register_model(
-    tasks=("text_classification", "series_classification"),
+    tasks=("text_classification", "text_multilabel", "text_regression", "series_classification"),
     reference="Bahdanau, Cho and Bengio, Neural machine translation by jointly learning to align and translate, ICLR 2015; "
     "windows as in Kim, Convolutional neural networks for sentence classification, EMNLP 2014",
     features_layer="features",
@@ -52,15 +52,15 @@ def build_attention_model(
     dense_units: int = 256,
     dropout: float = 0.4,
     word_dropout: float = 0.2,
-    classifier_activation: Literal["softmax"] | None = "softmax",
+    classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
 ) -> keras.Model:
     """Convolution windows over words or steps, attention over the windows, a dense layer, a softmax.
 
     Use it for short texts, and for series with short decisive patterns. Its attention weights show which steps it used.
-    Input `token_ids`: int32 (batch, tokens), 0 is padding, if `vocab_size` is given; or else `series`: float32
-    (batch, steps, channels), with trailing NaN as padding and other NaN as missing. Padding does not affect the output.
-    Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes). Layer
-    `attention_weights`: float32 (batch, steps), sum 1, 0 at padding.
+    Input `token_ids`: int32 (batch, tokens), 0 is padding, if `vocab_size` is given; or else `series`: float32 (batch,
+    steps, channels), with trailing NaN as padding and other NaN as missing. Padding does not affect the output. Output
+    `probabilities` (or `logits` with `classifier_activation=None`, `values` with `linear`): float32 (batch,
+    num_classes). Layer `attention_weights`: float32 (batch, steps), sum 1, 0 at padding.
 
     Args:
         input_shape: Shape of a series, (steps or null, channels); null for texts.
@@ -74,7 +74,8 @@ def build_attention_model(
         dense_units: Units of the dense layer before the classifier.
         dropout: Dropout rate of the pooled windows and of the classifier's inputs.
         word_dropout: Dropout rate of whole words, so that no single word decides.
-        classifier_activation: Activation of the last layer, null for logits.
+        classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
+            logits.
 
     Raises:
         UsageError: neither or both of `input_shape` and `vocab_size`, a size that is not positive, a fraction out of

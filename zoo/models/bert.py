@@ -57,7 +57,7 @@ def make_features(model: keras.Model) -> Function:
 
 
 @register_model(
-    tasks=("text_classification",),
+    tasks=("text_classification", "text_multilabel", "text_regression"),
     reference="Devlin, Chang, Lee and Toutanova, BERT: Pre-training of deep bidirectional transformers for language "
     "understanding, NAACL 2019, arXiv:1810.04805",
     levels=(("pooled", "probabilities", "logits"),),
@@ -97,14 +97,14 @@ def build_bert_model(
     load_classifier: bool = False,
     labels: list[str] | None = None,
     vocabulary: str | None = None,
-    classifier_activation: Literal["softmax"] | None = "softmax",
+    classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
 ) -> keras.Model:
     """BERT: blocks of attention over the whole text, the first token's vector through a pooler, a softmax.
 
-    Use it with the weights of a pretrained checkpoint. Then a few hundred labelled texts may be enough. Inputs `token_ids`,
-    `token_type_ids` and `padding_mask`: int32 (batch, tokens), at most max_length tokens. The mask is 1 on real tokens and 0
-    on padding, which does not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`):
-    float32 (batch, num_classes).
+    Use it with the weights of a pretrained checkpoint. Then a few hundred labelled texts may be enough. Inputs
+    `token_ids`, `token_type_ids` and `padding_mask`: int32 (batch, tokens), at most max_length tokens. The mask is 1 on
+    real tokens and 0 on padding, which does not affect the output. Output `probabilities` (or `logits` with
+    `classifier_activation=None`, `values` with `linear`): float32 (batch, num_classes).
 
     Args:
         vocab_size: Number of token ids.
@@ -126,7 +126,8 @@ def build_bert_model(
         labels: The folder's label names in the wanted order of the classes; null for the folder's order.
         vocabulary: Path of a vocab.txt, or of a folder with a tokenizer, for the data set's texts. Null uses the vocabulary
             of weights, or trains one on the data. The model itself needs only its size.
-        classifier_activation: Activation of the last layer, null for logits.
+        classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
+            logits.
 
     Raises:
         UsageError: a size that is not positive, a fraction out of range, a hidden size that num_heads does not divide, an

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @register_model(
-    tasks=("image_classification",),
+    tasks=("image_classification", "image_multilabel", "image_regression"),
     reference="LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, "
     "Proceedings of the IEEE 86(11), 1998",
     features_layer="features",
@@ -30,13 +30,13 @@ def build_cnn_model(
     filters: Sequence[int] = (32, 64, 128),
     dense_units: int | None = 512,
     dropout: float = 0.0,
-    classifier_activation: Literal["softmax"] | None = "softmax",
+    classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
 ) -> keras.Model:
     """Convolutions 3x3 with max-pooling between them, then a dense layer.
 
-    Use it for small images. Every convolution but the last is followed by max-pooling 2x2; nothing is padded.
-    Input `image`: float32 (batch, *input_shape), values 0 to 1. Output `probabilities` (or `logits` with
-    `classifier_activation=None`): float32 (batch, num_classes).
+    Use it for small images. Every convolution but the last is followed by max-pooling 2x2; nothing is padded. Input
+    `image`: float32 (batch, *input_shape), values 0 to 1. Output `probabilities` (or `logits` with
+    `classifier_activation=None`, `values` with `linear`): float32 (batch, num_classes).
 
     Args:
         input_shape: Shape of one image, (height, width, channels).
@@ -44,7 +44,8 @@ def build_cnn_model(
         filters: Filters of each convolution, at least one.
         dense_units: Units of the dense layer before the classifier, null for none.
         dropout: Dropout rate of the inputs of the dense layer and of the classifier.
-        classifier_activation: Activation of the last layer, null for logits.
+        classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
+            logits.
 
     Raises:
         UsageError: a size that is not positive, a fraction out of range, or an image too small for that many

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @register_model(
-    tasks=("text_classification",),
+    tasks=("text_classification", "text_multilabel", "text_regression"),
     reference="Hochreiter and Schmidhuber, Long short-term memory, Neural Computation 9(8), 1997",
     features_layer="features",
     preprocessing={"vocab_size": 10_000, "max_length": 128},
@@ -26,13 +26,13 @@ def build_embedding_lstm_model(
     lstm_units: int = 64,
     bidirectional: bool = False,
     dropout: float = 0.0,
-    classifier_activation: Literal["softmax"] | None = "softmax",
+    classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
 ) -> keras.Model:
     """Word embeddings, an LSTM over the words, a softmax on its last state.
 
-    Use it for short texts and small data. Texts are truncated to 128 words.
-    Input `token_ids`: int32 (batch, tokens), 0 is padding, which does not affect the output.
-    Output `probabilities` (or `logits` with `classifier_activation=None`): float32 (batch, num_classes).
+    Use it for short texts and small data. Texts are truncated to 128 words. Input `token_ids`: int32 (batch, tokens), 0
+    is padding, which does not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`,
+    `values` with `linear`): float32 (batch, num_classes).
 
     Args:
         vocab_size: Number of token ids, including padding and unknown words; lowered if the data has fewer words.
@@ -41,7 +41,8 @@ def build_embedding_lstm_model(
         lstm_units: Units of the LSTM in each direction.
         bidirectional: Whether a second LSTM reads the text backwards.
         dropout: Dropout rate of the embeddings and of the classifier's inputs.
-        classifier_activation: Activation of the last layer, null for logits.
+        classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
+            logits.
 
     Raises:
         UsageError: a size that is not positive, or a fraction out of range.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @register_model(
-    tasks=("text_classification",),
+    tasks=("text_classification", "text_multilabel", "text_regression"),
     reference="Vaswani et al., Attention is all you need, NeurIPS 2017",
     features_layer="features",
     preprocessing={"vocab_size": 10_000, "max_length": 128},
@@ -38,13 +38,13 @@ def build_transformer_model(
     feed_forward_dim: int = 512,
     num_layers: int = 2,
     dropout: float = 0.1,
-    classifier_activation: Literal["softmax"] | None = "softmax",
+    classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
 ) -> keras.Model:
     """Word embeddings with sinusoidal positions, encoder blocks, the mean over the words, a softmax.
 
     Use it if word order and distant words matter. Input `token_ids`: int32 (batch, tokens), 0 is padding, which does
-    not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`): float32
-    (batch, num_classes).
+    not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`, `values` with
+    `linear`): float32 (batch, num_classes).
 
     Args:
         vocab_size: Number of token ids, including padding and unknown words; lowered if the data has fewer words.
@@ -55,7 +55,8 @@ def build_transformer_model(
         feed_forward_dim: Units of a block's inner dense layer.
         num_layers: Number of blocks.
         dropout: Dropout rate of the embeddings and of the outputs of attention and dense layers.
-        classifier_activation: Activation of the last layer, null for logits.
+        classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
+            logits.
 
     Raises:
         UsageError: a size that is not positive, a fraction out of range, or an embedding size that num_heads does not divide.

@@ -19,6 +19,18 @@ def _labels(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top:
     return ", ".join(f"{labels[i]} {probabilities[i]:.{shown.digits}f}" for i in best)
 
 
+def _several_labels(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    """The labels of an example, the most probable first; without any, the most probable ones of all."""
+    chosen, probabilities = ({*answer[shown.outputs[0]]} - {""}, answer[shown.outputs[1]])
+    order = [labels[i] for i in probabilities.argsort()[::-1]]
+    found = dict(zip(labels, probabilities, strict=True))
+
+    def listed(names: Sequence[str]) -> str:
+        return ", ".join(f"{name} {found[name]:.{shown.digits}f}" for name in names)
+
+    return listed([name for name in order if name in chosen]) or f"no label; most probable: {listed(order[:top])}"
+
+
 def _pairs(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
     first, second = (answer[name] for name in shown.outputs)
     return " ".join(f"{a}/{b}" for a, b in zip(first, second, strict=True) if b)
@@ -37,7 +49,7 @@ def _text(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: i
 
 
 def _values(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
-    return ", ".join(f"{name} {_plain(value)}" for name, value in answer.items())
+    return ", ".join(f"{name} {_plain(answer[name])}" for name in shown.outputs or answer)
 
 
 def _plain(value: Any) -> str:
@@ -45,5 +57,12 @@ def _plain(value: Any) -> str:
     return " ".join(f"{v:.4g}" if isinstance(v, (float, np.floating)) else str(v) for v in array.ravel())
 
 
-for _name, _format in {"labels": _labels, "pairs": _pairs, "rows": _rows, "text": _text, "values": _values}.items():
+for _name, _format in {
+    "labels": _labels,
+    "pairs": _pairs,
+    "rows": _rows,
+    "several_labels": _several_labels,
+    "text": _text,
+    "values": _values,
+}.items():
     register_answer_kind(_name, _format)

@@ -73,11 +73,12 @@ class Shown:
     """How `zoo predict` prints an output, in one line.
 
     Attributes:
-        kind: `values`: every output; `labels`: the best labels of one output of probabilities; `pairs`: two outputs of the
-            same length as one/other, without pairs whose second part is empty; `rows`: outputs of the same length, in each
-            row the first non-empty text and the last output, a number; `text`: one output unchanged; or the name of a
+        kind: `values`: the outputs, all of them by default; `labels`: the best labels of one output of probabilities;
+            `several_labels`: the labels of the first output with their probabilities in the second; `pairs`: two outputs of
+            the same length as one/other, without pairs whose second part is empty; `rows`: outputs of the same length, in
+            each row the first non-empty text and the last output, a number; `text`: one output unchanged; or the name of a
             kind that `register_answer_kind` added.
-        outputs: names of the outputs to print.
+        outputs: names of the outputs to print; by default those that the signature names by the data.
         digits: number of decimals.
     """
 
@@ -106,12 +107,14 @@ class Served:
             (batch,).
         preprocessor: the run's preprocessor, which converts numbers for the client: a forecast to its unit, token ids to
             text.
+        decided: what the task's `decide` returned after the training, such as thresholds; empty if it decided nothing.
     """
 
     outputs: Mapping[str, tf.Tensor]
     label: Callable[[tf.Tensor], tf.Tensor]
     extras: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
     preprocessor: Any = None
+    decided: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +127,10 @@ class Signature:
         answers: description of each output by name, for README and the model card.
         head: the function that runs the model: its forward pass, `predict`, or a named function of its spec, such as `beam`.
         optional: names of further raw inputs, used if the preprocessor has them.
+        all_but: takes all raw inputs of the preprocessor but these, such as one for each column of a table; None for those
+            of `requests` and `optional`.
         shown: how the outputs are printed.
+        named: describes further outputs, whose names depend on the data, from the preprocessor.
     """
 
     requests: tuple[str, ...]
@@ -132,10 +138,18 @@ class Signature:
     answers: Mapping[str, str]
     head: str = "predict"
     optional: tuple[str, ...] = ()
+    all_but: tuple[str, ...] | None = None
     shown: Shown = Shown()
+    named: Callable[[Any], Mapping[str, str]] = lambda preprocessor: {}
+
+    def described(self, preprocessor: Any) -> dict[str, str]:
+        """Returns the description of each output by name, given the preprocessor."""
+        return {**self.answers, **self.named(preprocessor)}
 
     def takes(self, known: Collection[str]) -> tuple[str, ...]:
         """Returns the names of its raw inputs, given the inputs that the preprocessor has."""
+        if self.all_but is not None:
+            return tuple(name for name in known if name not in self.all_but)
         return (*self.requests, *(name for name in self.optional if name in known))
 
 
@@ -199,9 +213,16 @@ class Measure(Compared):
 
     Attributes:
         metrics: creates new Keras metrics. They are updated with (target, output, weights).
+        by_output: whether `metrics` is called with the output's name, because the metrics of probabilities and of logits
+            differ.
     """
 
-    metrics: Callable[[], list[keras.metrics.Metric]]
+    metrics: Callable[..., list[keras.metrics.Metric]]
+    by_output: bool = False
+
+    def create(self, output: str) -> list[keras.metrics.Metric]:
+        """Returns new metrics for an output."""
+        return self.metrics(output) if self.by_output else self.metrics()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +241,8 @@ class Objective:
             target.
         weighted: the target to whose classes class weights apply, where it holds no class numbers but shares or one
             probability; `classes` by default.
+        labels: the target with 0 or 1 for each named label, of which an example may have several; None without such a
+            target.
     """
 
     loss: tuple[Term, ...]
@@ -227,6 +250,7 @@ class Objective:
     monitor: tuple[str, str] = ("val_loss", "min")
     classes: str | None = None
     weighted: str | None = None
+    labels: str | None = None
 
     def check_outputs(self, model: keras.Model) -> None:
         """Checks that the outputs of a model are exactly those that the objective uses.
@@ -246,10 +270,10 @@ class Objective:
             )
 
     def num_classes(self, model: keras.Model) -> int | None:
-        """Returns the last dimension of the output for named classes, or None without named classes."""
+        """Returns the last dimension of the output for named classes or labels, or None without such names."""
         names = output_names(model)
         for term in self.loss:
-            if self.classes is not None and term.target == self.classes:
+            if term.target in (self.classes, self.labels):
                 return int(model.outputs[names.index(term.output_of(names, model.name))].shape[-1])
         return None
 
@@ -269,6 +293,9 @@ class Task:
         report: evaluation: the registered report.
         signatures: serving: the SavedModel's functions of raw requests; one is `serving_default`.
         score: serving: the score of outputs for raw requests; None if no metric is a mean over examples, as for BLEU.
+        decide: training: computes what the outputs need besides the weights, such as thresholds, as plain values from the
+            targets and predictions of the validation split; None if nothing is. The trained model keeps it; the report
+            and the signatures use it.
     """
 
     name: str
@@ -281,6 +308,7 @@ class Task:
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     follows_time: bool = False
     score: Score | None = None
+    decide: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
 
     @property
     def classes(self) -> str | None:

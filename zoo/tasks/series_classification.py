@@ -12,7 +12,7 @@ register_task(
         preprocessor="series",
         objective=class_objective("label", last_step_accuracy),
         prediction=predicted_classes,
-        report="series_classification",
+        report="classification",
         signatures=class_signatures("series"),
         score=Score("accuracy", "label", right_labels),
     )

@@ -1,10 +1,12 @@
-"""Shared parts of tasks: losses and metrics of classes and of numbers, and outputs with labels."""
+"""Shared parts of tasks: losses and metrics of classes, of several labels and of numbers, and their outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from zoo import scores
 from zoo.errors import UsageError
 from zoo.tasks.contract import Measure, Objective, Served, Shown, Signature, Term
 
@@ -20,13 +22,22 @@ _TOP_ANSWERS = {
     "class_name": f"the {_TOP} most probable labels, or all if there are fewer, the best first",
     "probability": "the probability of each of these labels",
 }
-_CLASS_ANSWERS = {
-    "class_name": "the most probable label",
-    "probabilities": "the probability of every label, in the order of assets/labels.txt",
-    "step_class_name": "the most probable label after each step, empty on padding",
-    "step_probabilities": "the probability of every label after each step, 0 on padding",
+_ASIDE_ANSWERS = {
     "attention_weights": "the attention weight of each step, 0 on padding",
     "tokens": "the words of the text, empty on padding",
+}
+_PROBABILITIES = "the probability of every label, in the order of assets/labels.txt"
+_CLASS_ANSWERS = {
+    "class_name": "the most probable label",
+    "probabilities": _PROBABILITIES,
+    "step_class_name": "the most probable label after each step, empty on padding",
+    "step_probabilities": "the probability of every label after each step, 0 on padding",
+    **_ASIDE_ANSWERS,
+}
+_LABEL_ANSWERS = {
+    "labels": "the labels whose probability reaches their threshold, in the order of assets/labels.txt, empty on padding",
+    "probabilities": f"{_PROBABILITIES}; each is independent of the others",
+    **_ASIDE_ANSWERS,
 }
 
 
@@ -38,6 +49,15 @@ def cross_entropy(output: str, label_smoothing: float = 0.0) -> keras.losses.Los
     from zoo.metrics import CrossEntropy
 
     return CrossEntropy(from_logits=output == "logits", label_smoothing=label_smoothing, reduction=None)
+
+
+def binary_cross_entropy(output: str, label_smoothing: float = 0.0) -> keras.losses.Loss:
+    """Returns the loss of several labels with an output named `probabilities` or `logits`, the mean over the labels of each
+    example."""
+    import keras
+
+    from_logits = output == "logits"
+    return keras.losses.BinaryCrossentropy(from_logits=from_logits, label_smoothing=label_smoothing, reduction=None)
 
 
 def squared_error(output: str, label_smoothing: float = 0.0) -> keras.losses.Loss:
@@ -76,6 +96,13 @@ def last_step_accuracy() -> list[keras.metrics.Metric]:
     return [LastStepAccuracy(name="accuracy")]
 
 
+def label_f1(output: str) -> list[keras.metrics.Metric]:
+    """Returns the F1 score over all labels of all examples, for thresholds of 0.5."""
+    from zoo.metrics import LabelF1
+
+    return [LabelF1(from_logits=output == "logits", name="micro_f1")]
+
+
 def errors() -> list[keras.metrics.Metric]:
     """Returns the mean absolute and the root mean squared error."""
     import keras
@@ -95,6 +122,23 @@ def class_probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
 def predicted_classes(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Returns the prediction of tasks with classes: {"probabilities": (batch, ..., classes)}."""
     return {"probabilities": class_probabilities(outputs)}
+
+
+def label_probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Returns the probability of each of several labels from either output, `probabilities` or `logits`."""
+    import tensorflow as tf
+
+    return outputs["probabilities"] if "probabilities" in outputs else tf.nn.sigmoid(outputs["logits"])
+
+
+def predicted_labels(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Returns the prediction of tasks with several labels: {"probabilities": (batch, labels)}."""
+    return {"probabilities": label_probabilities(outputs)}
+
+
+def decided_thresholds(targets: Mapping[str, Any], predictions: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns {"thresholds": [...]}, for each label the one with the best F1 score on these examples."""
+    return {"thresholds": scores.best_thresholds(targets["labels"], predictions["probabilities"])}
 
 
 def only_output(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -122,6 +166,15 @@ def class_objective(target: str, metrics: Any, *, named: bool = True, monitor: s
         metrics=(Measure(target, CLASS_OUTPUTS, metrics),),
         monitor=("val_accuracy", "max") if monitor == "accuracy" else ("val_loss", "min"),
         classes=target if named else None,
+    )
+
+
+def label_objective(target: str = "labels") -> Objective:
+    """Returns the objective of one target of several labels."""
+    return Objective(
+        loss=(Term(target, CLASS_OUTPUTS, binary_cross_entropy),),
+        metrics=(Measure(target, CLASS_OUTPUTS, label_f1, by_output=True),),
+        labels=target,
     )
 
 
@@ -175,10 +228,35 @@ def _classification_answer(served: Served) -> dict[str, tf.Tensor]:
     every = class_probabilities(served.outputs)
     if every.shape.rank == 3:
         answer["step_class_name"], answer["step_probabilities"] = every_step(served, every)
-    aside = {name: value for name, value in served.outputs.items() if name not in CLASS_OUTPUTS}
+    found = {"class_name": best_labels(served, probabilities), "probabilities": probabilities}
+    return {**found, **answer, **_aside(served, CLASS_OUTPUTS)}
+
+
+def _aside(served: Served, main: Collection[str]) -> dict[str, tf.Tensor]:
+    """Returns the outputs of a signature's head other than the main ones, such as attention weights."""
+    aside = {name: value for name, value in served.outputs.items() if name not in main}
     if aside and "tokens" in served.extras:
         aside["tokens"] = served.extras["tokens"]  # the attention weights refer to these
-    return {"class_name": best_labels(served, probabilities), "probabilities": probabilities, **answer, **aside}
+    return aside
+
+
+def _labels_answer(served: Served) -> dict[str, tf.Tensor]:
+    import tensorflow as tf
+
+    probabilities = label_probabilities(served.outputs)
+    thresholds = served.decided.get("thresholds") or [scores.THRESHOLD] * probabilities.shape[-1]
+    chosen = tf.cast(probabilities >= tf.constant(thresholds, probabilities.dtype), tf.int32)
+    most = tf.maximum(tf.reduce_max(tf.reduce_sum(chosen, axis=1)), 1)
+    is_chosen, numbers = tf.math.top_k(chosen, most)  # of equal values the first
+    labels = tf.where(is_chosen > 0, served.label(tf.cast(numbers, tf.int64)), "")
+    return {"labels": labels, "probabilities": probabilities, **_aside(served, CLASS_OUTPUTS)}
+
+
+def _values_answer(served: Served) -> dict[str, tf.Tensor]:
+    targets, outputs = served.preprocessor.targets, served.outputs
+    main = "values" if "values" in outputs else next(iter(outputs))  # a model of the user may have another name
+    values = targets.unscale(outputs[main])
+    return {**{name: values[:, i] for i, name in enumerate(targets.value_names)}, **_aside(served, (main,))}
 
 
 def class_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str, Signature]:
@@ -197,6 +275,50 @@ def class_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str
             shown=Shown("labels", ("probabilities",)),
         ),
         "top_k": Signature(
-            requests, _top_answer, _TOP_ANSWERS, optional=optional, shown=Shown("rows", ("class_name", "probability"))
+            requests,
+            _top_answer,
+            _TOP_ANSWERS,
+            optional=optional,
+            shown=Shown("rows", ("class_name", "probability")),
         ),
     }
+
+
+def label_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str, Signature]:
+    """Returns the signature of models with several labels: those that reach their threshold, and all probabilities.
+
+    Args:
+        *requests: the names of the raw inputs.
+        optional: names of further inputs, used if the preprocessor has them.
+    """
+    shown = Shown("several_labels", ("labels", "probabilities"))
+    return {"serving_default": Signature(requests, _labels_answer, _LABEL_ANSWERS, optional=optional, shown=shown)}
+
+
+def value_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str, Signature]:
+    """Returns the signature of models with values: an output per value, in its own unit.
+
+    Args:
+        *requests: the names of the raw inputs.
+        optional: names of further inputs, used if the preprocessor has them.
+    """
+
+    def named(preprocessor: Any) -> dict[str, str]:
+        return {name: f"the predicted {name}, in its own unit" for name in preprocessor.targets.value_names}
+
+    answers = Signature(requests, _values_answer, _ASIDE_ANSWERS, optional=optional, named=named)
+    return {"serving_default": answers}
+
+
+RECORDS = "examples"
+"""The input of serialized rows, and the signature that takes them."""
+
+
+def of_rows(signatures: Mapping[str, Signature]) -> dict[str, Signature]:
+    """Returns signatures for the rows of a table: with one input per column, and one that takes serialized rows.
+
+    Args:
+        signatures: the signatures of another kind of example, whose answers are the same.
+    """
+    of_columns = {name: dataclasses.replace(part, all_but=(RECORDS,)) for name, part in signatures.items()}
+    return {**of_columns, RECORDS: dataclasses.replace(signatures["serving_default"], requests=(RECORDS,))}

@@ -100,7 +100,7 @@ class ModelObjective:
         self._measured = [
             (part.target, part.output_of(names, model.name), metric)
             for part in objective.metrics
-            for metric in part.metrics()
+            for metric in part.create(part.output_of(names, model.name))
         ]
         self._total = TotalLoss([term.weight for term in self.terms])
         several = self.terms if len(self.terms) > 1 else []
@@ -148,7 +148,9 @@ class ModelObjective:
         """Returns `loss` and `metrics` for `Model.compile`, the metrics fresh ones: Keras's callbacks look there which way
         a metric is better."""
         losses = {term.output: term.loss for term in self.terms}
-        fresh = (metric for part in objective.metrics for metric in part.metrics())
+        fresh = (
+            metric for part in objective.metrics for metric in part.create(part.output_of(self._names, "the model"))
+        )
         metrics: dict[str, list[keras.metrics.Metric]] = {name: [] for name in self._names}
         for (_, output, _), metric in zip(self._measured, fresh, strict=True):
             metrics[output].append(metric)

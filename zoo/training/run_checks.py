@@ -47,7 +47,8 @@ def class_factors(config: TrainConfig, data: TrainingData) -> list[float] | None
         return None
     counts = data.target_counts("train")
     if counts is None:
-        raise UsageError(f"class_weights is {wanted!r}, but this data has no classes. Leave class_weights out.")
+        held = "several labels at once" if data.objective.labels is not None else "no classes"
+        raise UsageError(f"class_weights is {wanted!r}, but this data has {held}. Leave class_weights out.")
     if wanted == "balanced":
         present = counts > 0
         return [float(f) for f in np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 0.0)]

@@ -7,13 +7,14 @@ import csv
 import errno
 import fcntl
 import io
+import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from zoo import storage
+from zoo import copies, storage
 from zoo.config import TrainConfig, read_yaml, to_yaml
 from zoo.errors import UsageError, one_line
 
@@ -105,8 +106,10 @@ class RunDirectory:
         (self.path / "evaluation.json").unlink(missing_ok=True)
         with storage.replacing(self.model_file) as temporary:
             model.save(temporary)
-            if self._data_sha256 is not None:
-                with zipfile.ZipFile(temporary, "a") as archive:
+            with zipfile.ZipFile(temporary, "a") as archive:
+                if found := copies.decided(model):
+                    archive.writestr(_DECIDED, json.dumps(found))
+                if self._data_sha256 is not None:
                     archive.comment = f"{_DATA}{self._data_sha256}".encode()
 
     def _existing(self) -> dict[str, Any] | None:
@@ -299,6 +302,27 @@ def trained_on(model_file: Path) -> str | None:
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise UsageError(f"{model_file} cannot be loaded: {one_line(error, 120)}. {RESTORE_MODEL}") from error
     return comment.removeprefix(_DATA) if comment.startswith(_DATA) else None
+
+
+_DECIDED = "zoo_decided.json"
+
+
+def decided(model_file: Path) -> dict[str, Any]:
+    """Returns what the task of a run's model.keras decided after the training; empty if it decided nothing.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    try:
+        with zipfile.ZipFile(model_file) as archive:
+            if _DECIDED not in archive.namelist():
+                return {}
+            found = json.loads(archive.read(_DECIDED))
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, RecursionError) as error:
+        raise UsageError(f"{model_file} cannot be loaded: {one_line(error, 120)}. {RESTORE_MODEL}") from error
+    if wrong := storage.mismatch(found, {}):
+        raise UsageError(f"{model_file} is damaged: {wrong}. {RESTORE_MODEL}")
+    return dict(found)
 
 
 _NO_NUMBERS = ("steps_per_call", "checkpoint_steps", "keep_checkpoints", "histograms")

@@ -1,5 +1,12 @@
 """Simple methods that are fitted to raw examples, to which reports compare a model. One method per file."""
 
-from zoo.evaluation.baselines.contract import BASELINES, Baseline, Columns, chosen_baselines, register_baseline
+from zoo.evaluation.baselines.contract import (
+    BASELINES,
+    Baseline,
+    Columns,
+    chosen_baselines,
+    probabilities,
+    register_baseline,
+)
 
-__all__ = ["BASELINES", "Baseline", "Columns", "chosen_baselines", "register_baseline"]
+__all__ = ["BASELINES", "Baseline", "Columns", "chosen_baselines", "probabilities", "register_baseline"]

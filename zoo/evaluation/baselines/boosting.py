@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo.evaluation.baselines import tables
-from zoo.evaluation.baselines.contract import Baseline, Columns, register_baseline
+from zoo.evaluation.baselines.contract import Baseline, Columns, probabilities, register_baseline
 
 if TYPE_CHECKING:
     from zoo.datasets.raw import RawData
@@ -16,36 +16,44 @@ _MOST_CATEGORIES = 250
 _TREES = 1_000
 """Trees of all classes together; one class has at most 100, the default of scikit-learn."""
 
+_TOPICS = 16
+"""Columns of a text: the first singular vectors of its words."""
+
 
 def _predict(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any]:
+    from sklearn.decomposition import TruncatedSVD
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OrdinalEncoder
 
     rows, kinds = tables.frame(train, data)
     others = tables.frame(examples, data)[0]
+    numbers = [name for name in kinds["number"] if rows[name].notna().any()]  # the method fails for empty columns
 
     def pipeline(method: Any, **options: Any) -> Any:
-        """Returns the method on categories as numbers, and on numbers as they are. Texts are left out."""
+        """Returns the method on categories as numbers, on numbers as they are, and on the topics of texts."""
         encoder = OrdinalEncoder(
             handle_unknown="use_encoded_value", unknown_value=float("nan"), max_categories=_MOST_CATEGORIES
         )
-        columns = tables.transformer(
-            {"categories": (encoder, kinds["category"]), "numbers": ("passthrough", kinds["number"])}
-        )
-        are_categories = [True] * len(kinds["category"]) + [False] * len(kinds["number"])
+        parts: dict[str, tuple[Any, Any]] = {
+            "categories": (encoder, kinds["category"]),
+            "numbers": ("passthrough", numbers),
+        }
+        for name in kinds["text"]:
+            topics = make_pipeline(*tables.words(), TruncatedSVD(_TOPICS, random_state=0))
+            parts[f"topics of {name}"] = topics, name  # a single name: the vectorizer takes a column, no table
+        rest = len(numbers) + _TOPICS * len(kinds["text"])
+        are_categories = [True] * len(kinds["category"]) + [False] * rest
+        columns = tables.transformer(parts)
         return make_pipeline(columns, method(categorical_features=are_categories, random_state=0, **options))
 
     if tables.has_classes(data):
         trees = min(100, max(10, _TREES // len(data.class_names)))
         model = pipeline(HistGradientBoostingClassifier, max_iter=trees).fit(rows, train["label"])
-        return tables.probabilities(model, others, len(data.class_names))
+        return probabilities(model, others, len(data.class_names))
     return tables.values(lambda: pipeline(HistGradientBoostingRegressor), rows, train["value"], others, data)
 
 
-def _applies(data: RawData) -> bool:
-    fits = tables.has_classes(data) or tables.has_values(data)
-    return fits and any(kind != "text" for kind in data.about["table"].values())
-
-
-register_baseline("HistGradientBoosting", Baseline(_applies, _predict))
+register_baseline(
+    "HistGradientBoosting", Baseline(lambda data: tables.has_classes(data) or tables.has_values(data), _predict)
+)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo.evaluation.baselines import tables
-from zoo.evaluation.baselines.contract import Baseline, Columns, register_baseline
+from zoo.evaluation.baselines.contract import Baseline, Columns, probabilities, register_baseline
 
 if TYPE_CHECKING:
     from zoo.datasets.raw import RawData
@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 _RAREST = 5
 """Categories with fewer examples are one column together."""
 _MOST_CATEGORIES = 1_000
-_WORDS = 2**14
 
 
 def _pipeline(kinds: Mapping[str, list[str]], last: Any) -> Any:
     """Returns a linear model on standardised numbers, categories one-hot, and words of texts."""
-    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -30,14 +28,15 @@ def _pipeline(kinds: Mapping[str, list[str]], last: Any) -> Any:
     categories = OneHotEncoder(
         handle_unknown="infrequent_if_exist", min_frequency=_RAREST, max_categories=_MOST_CATEGORIES
     )
-    # A hash of words never fails, also where no text has a word.
-    words = make_pipeline(HashingVectorizer(n_features=_WORDS, alternate_sign=False, norm=None), TfidfTransformer())
     parts: dict[str, tuple[Any, Any]] = {
         "numbers": (numbers, kinds["number"]),
         "categories": (categories, kinds["category"]),
     }
     for name in kinds["text"]:
-        parts[f"words of {name}"] = words, name  # a single name: the vectorizer takes a column, no table
+        parts[f"words of {name}"] = (
+            make_pipeline(*tables.words()),
+            name,
+        )  # a single name: the vectorizer takes a column, no table
     return make_pipeline(tables.transformer(parts), last)
 
 
@@ -46,7 +45,7 @@ def _logistic(train: Columns, examples: Columns, data: RawData) -> Mapping[str, 
 
     rows, kinds = tables.frame(train, data)
     model = _pipeline(kinds, LogisticRegression(max_iter=1_000)).fit(rows, train["label"])
-    return tables.probabilities(model, tables.frame(examples, data)[0], len(data.class_names))
+    return probabilities(model, tables.frame(examples, data)[0], len(data.class_names))
 
 
 def _ridge(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any]:

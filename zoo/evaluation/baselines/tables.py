@@ -21,6 +21,7 @@ _PARTS: dict[str, Callable[[Any], Any]] = {
     "hour": lambda time: time.dt.hour,
 }
 """The parts of a time, each as a column of its own."""
+_WORDS = 2**14
 
 
 def has_classes(data: RawData) -> bool:
@@ -58,15 +59,8 @@ def frame(examples: Columns, data: RawData) -> tuple[pd.DataFrame, dict[str, lis
         if kind == "time":
             times = pd.to_datetime(pd.Series(numbers), unit="s", errors="coerce")
             for part, of in _PARTS.items():
-                add("category", f"{name}: {part}", of(times).astype("Int64").astype(str))
+                add("category", f"{name}: {part}", ["" if n != n else f"{n:g}" for n in of(times).tolist()])
     return pd.DataFrame(columns), kinds
-
-
-def probabilities(model: Any, rows: Any, num_classes: int) -> dict[str, np.ndarray]:
-    """Returns a classifier's probabilities with a column for every class, also for those that it has not seen."""
-    found = np.zeros((len(rows), num_classes))
-    found[:, model.classes_] = model.predict_proba(rows)
-    return {"probabilities": found}
 
 
 def values(make: Callable[[], Any], train: Any, targets: np.ndarray, rows: Any, data: RawData) -> dict[str, np.ndarray]:
@@ -81,6 +75,14 @@ def values(make: Callable[[], Any], train: Any, targets: np.ndarray, rows: Any, 
             model = TransformedTargetRegressor(model, func=np.log1p, inverse_func=np.expm1)
         found.append(model.fit(train[known], target[known]).predict(rows))
     return {"values": np.stack(found, axis=1)}
+
+
+def words() -> list[Any]:
+    """Returns the steps that turn a column of texts into the TF-IDF of its words. A hash of words never fails, also where
+    no text has a word."""
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+
+    return [HashingVectorizer(n_features=_WORDS, alternate_sign=False, norm=None), TfidfTransformer()]
 
 
 def transformer(parts: Mapping[str, tuple[Any, str | list[str]]]) -> Any:

@@ -81,7 +81,7 @@ class Compiled:
         if not any(self.metrics.values()):
             for measure in objective.metrics:
                 name = measure.output_of(self.outputs, model.name)
-                self.metrics[name] += [(metric, True) for metric in measure.metrics()]
+                self.metrics[name] += [(metric, True) for metric in measure.create(name)]
 
     def _by_output(self, value: Any, what: str, alike: bool = False) -> dict[str, Any]:
         """Returns what belongs to each output; `alike` gives one entry to all of them."""

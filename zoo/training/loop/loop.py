@@ -148,6 +148,10 @@ class Loop:
         copies.record_training(self._model, inputs, self._state.rows)
         model = plain_model(self._model)
         check_plain(self._model, model, model_input(self._model, inputs))
+        decide = getattr(self._computation.data, "decide", None)
+        if decide is not None and (found := decide(model)):
+            copies.record_decided(self._model, found)
+            copies.record_decided(model, found)
         self._records.finish(self._state.rows, model)
         return model
 

@@ -1,0 +1,334 @@
+"""Rows of a table to numbers and categories, with core TensorFlow ops."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.datasets.preprocessing.base import object_array, register_preprocessor
+from zoo.datasets.preprocessing.columns import COLUMNS, Categories, Columns, Moments, Numbers, YesNo, input_names
+from zoo.datasets.preprocessing.targets import Targets
+from zoo.errors import UsageError
+from zoo.tasks import Request
+
+if TYPE_CHECKING:
+    from zoo.datasets.preprocessing.base import Batch, Tensors
+    from zoo.datasets.raw import RawData
+
+SERIALIZED = "examples"
+"""The input of serialized `tf.Example` records."""
+
+_NO_NUMBER = np.iinfo(np.int64).min
+_BINS = 32
+_BATCH = 4096  # rows that are read at once
+
+
+@register_preprocessor
+@dataclasses.dataclass(frozen=True)
+class TablePreprocessor:
+    """Rows of named columns to `numbers`, float32 (batch, numbers), and `categories`, int32 (batch, columns).
+
+    A kind of column determines what a column becomes, see `zoo.datasets.preprocessing.columns`. Requests are one input per
+    column, or serialized `tf.Example` records with the columns' names as keys.
+
+    Attributes:
+        order: the names of all columns, as in the data.
+        groups: the columns by kind.
+        targets: what is predicted.
+
+    Example:
+        >>> preprocessor = zoo.datasets.load("flowers").prepare("mlp").preprocessor
+        >>> preprocessor.serve({"petal_length": [1.4], ...})[0]["numbers"].shape
+        TensorShape([1, 4])
+    """
+
+    kind: ClassVar[str] = "table"
+    padding: ClassVar[float] = 0
+    order: tuple[str, ...]
+    groups: tuple[Columns, ...]
+    targets: Targets
+
+    def __post_init__(self) -> None:
+        made = tuple(
+            group
+            if isinstance(group, Columns)
+            else COLUMNS[group["kind"]](**{k: v for k, v in group.items() if k != "kind"})
+            for group in self.groups
+        )
+        object.__setattr__(self, "groups", made)
+        object.__setattr__(self, "order", tuple(self.order))
+        object.__setattr__(self, "targets", Targets.restored(self.targets))
+
+    @classmethod
+    def for_model(
+        cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[TablePreprocessor, dict[str, Any]]:
+        """Fits the columns on the training split.
+
+        Returns:
+            The preprocessor, and the builder's arguments `input_shape`, `category_sizes` and `bin_edges`; for values also
+            `num_classes` and a linear last layer.
+
+        Raises:
+            UsageError: a column has no value in the training split, or the earlier run has other columns.
+        """
+        kinds: Mapping[str, str] = data.about["table"]
+        rows = _columns(data, list(kinds))
+        preprocessor = cls._like(needs["earlier"], kinds) if needs.get("earlier") is not None else None
+        if preprocessor is None:
+            names, options = input_names(list(kinds)), data.about.get("table_options", {})
+            groups = []
+            for kind, group in COLUMNS.items():
+                own = [column for column, its in kinds.items() if its == kind]
+                if own:
+                    values = np.stack([rows[column] for column in own], axis=1)
+                    groups.append(group.fit(own, [names[column] for column in own], values, options))
+            preprocessor = cls(tuple(kinds), tuple(groups), Targets.fit(data))
+        fixed: dict[str, Any] = {
+            "input_shape": (preprocessor.count,),
+            "category_sizes": preprocessor.category_sizes,
+            "bin_edges": preprocessor.bin_edges(rows),
+            **preprocessor.targets.arguments,
+        }
+        return preprocessor, fixed
+
+    @classmethod
+    def _like(cls, earlier: Any, kinds: Mapping[str, str]) -> TablePreprocessor:
+        """Returns the preprocessor of an earlier run, whose weights belong to its columns."""
+        known: TablePreprocessor = earlier.preprocessor
+        held = {name: group.kind for group in known.groups for name in group.names}
+        if held != dict(kinds):
+            differing = sorted({name for name, _ in set(held.items()) ^ set(kinds.items())})
+            raise UsageError(
+                f"The earlier run has other columns or kinds than this table: {', '.join(differing[:5])}. Pass the same "
+                "columns, or leave start_from out."
+            )
+        return known
+
+    @property
+    def count(self) -> int:
+        """How many numbers a row becomes."""
+        return sum(len(group.binned) for group in self.groups)
+
+    @property
+    def category_sizes(self) -> tuple[int, ...]:
+        """How many numbers the categories of each column have."""
+        return next((group.sizes for group in self.groups if isinstance(group, Categories)), ())
+
+    def bin_edges(self, rows: Mapping[str, np.ndarray]) -> tuple[tuple[float, ...], ...]:
+        """Returns for each number the edges of bins with equal counts in the training split; none for marks."""
+        parts = [
+            group.numbers(tf.constant(np.stack([rows[name] for name in group.names], axis=1))).numpy()
+            for group in self.groups
+            if group.binned
+        ]
+        numbers = np.concatenate(parts, axis=1) if parts else np.zeros((1, 0))
+        binned = [flag for group in self.groups for flag in group.binned]
+        edges: list[tuple[float, ...]] = []
+        for place, flag in enumerate(binned):
+            cut = quantile_edges(numbers[:, place], _BINS) if flag else ()
+            edges.append(tuple(float(edge) for edge in cut) if len(cut) > 2 else ())
+        return tuple(edges)
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """{"numbers": (numbers,), "categories": (columns,)}, each only if there are any."""
+        sizes = {"numbers": self.count, "categories": len(self.category_sizes)}
+        return {name: (size,) for name, size in sizes.items() if size}
+
+    @property
+    def requests(self) -> dict[str, Request]:
+        """One input per column, (batch,); and `examples`, string (batch,), serialized `tf.Example` records."""
+        found = {group.names[place]: group.request(place) for group in self.groups for place in range(len(group.names))}
+        ordered = {found[name].name: found[name] for name in self.order}
+        text = "a serialized tf.Example with the columns as keys; a missing key is a missing value"
+        return {**ordered, SERIALIZED: Request(SERIALIZED, "record", "string", (), text)}
+
+    @property
+    def described_inputs(self) -> dict[str, str]:
+        """How numbers and categories are made."""
+        texts = {
+            "numbers": "scaled numbers, parts of dates, marks of missing values; `serving_default` makes them from columns",
+            "categories": "numbers of categories, 0 is unknown",
+        }
+        return {name: texts[name] for name in self.input_shapes}
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """The columns, and what is rejected."""
+        rest = [sentence for group in self.groups for sentence in group.limits]
+        return (
+            f"A row has the columns {', '.join(self.order)}, in any order. Missing values are allowed in all of them: NaN "
+            "for a number, an empty text for others.",
+            "A batch is rejected if a number is infinite, or a text is neither yes nor no, or no date of the data's form.",
+            *rest,
+        )
+
+    def _inputs(self, rows: Tensors) -> dict[str, tf.Tensor]:
+        """Turns raw columns, (batch,) each, into the model's inputs."""
+        return self._encoded(
+            {group.kind: tf.stack([rows[name] for name in group.names], axis=1) for group in self.groups}
+        )
+
+    def _encoded(self, raw: Tensors) -> dict[str, tf.Tensor]:
+        numbers = [group.numbers(raw[group.kind]) for group in self.groups if group.binned]
+        inputs = {"numbers": tf.concat(numbers, axis=1)} if numbers else {}
+        for group in self.groups:
+            if isinstance(group, Categories):
+                inputs["categories"] = group.lookup(raw[group.kind])
+        return inputs
+
+    def encode(self, examples: Tensors) -> Batch:
+        """Turns raw columns into the inputs and the target."""
+        return self._inputs(examples), self.targets.encode(examples), {}
+
+    def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
+        """Rows have no padding."""
+        return inputs, targets, weights
+
+    def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Turns one input per column, or `examples`, into the model's inputs."""
+        if SERIALIZED in requests:
+            requests = self._parsed(requests[SERIALIZED])
+        return self._encoded({group.kind: group.raw(requests) for group in self.groups}), {}
+
+    def _parsed(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Reads `tf.Example` records: whole numbers as int64, other numbers as float, all else as bytes."""
+        features, names = {}, {}
+        for group in self.groups:
+            for place, column in enumerate(group.names):
+                names[column] = group.inputs[place]
+                whole = isinstance(group, Numbers) and place in group.whole
+                of_numbers = (tf.int64, _NO_NUMBER) if whole else (tf.float32, float("nan"))
+                features[column] = tf.io.FixedLenFeature(
+                    (), *(of_numbers if isinstance(group, Numbers) else (tf.string, ""))
+                )
+        found = tf.io.parse_example(records, features)
+
+        def plain(values: tf.Tensor) -> tf.Tensor:
+            if values.dtype != tf.int64:
+                return values
+            return tf.where(values == _NO_NUMBER, float("nan"), tf.cast(values, tf.float32))
+
+        return {names[column]: plain(values) for column, values in found.items()}
+
+    def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Returns raw rows as a client sends them: one array per column, and the same as serialized records."""
+        found: dict[str, np.ndarray] = {}
+        for group in self.groups:
+            for place, (name, key) in enumerate(zip(group.names, group.inputs, strict=True)):
+                values = [group.to_request(example[name], place) for example in examples]
+                found[key] = np.asarray(values, np.float32) if isinstance(group, Numbers) else object_array(values)
+        ordered = {key: found[key] for key in self.requests if key != SERIALIZED}
+        return {**ordered, SERIALIZED: self.serialized(ordered)}
+
+    def serialized(self, requests: Mapping[str, Any]) -> np.ndarray:
+        """Returns one input per column as serialized `tf.Example` records, without the missing values."""
+        whole = {group.names[place] for group in self.groups if isinstance(group, Numbers) for place in group.whole}
+        keys = {key: name for group in self.groups for key, name in zip(group.inputs, group.names, strict=True)}
+
+        def feature(name: str, value: Any) -> tf.train.Feature | None:
+            if isinstance(value, bytes):
+                return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) if value else None
+            if np.isnan(value):
+                return None
+            if name in whole:
+                return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
+            return tf.train.Feature(float_list=tf.train.FloatList(value=[float(value)]))
+
+        records = []
+        for row in zip(*requests.values(), strict=True):
+            features = {keys[key]: feature(keys[key], value) for key, value in zip(requests, row, strict=True)}
+            held = {name: value for name, value in features.items() if value is not None}
+            records.append(
+                tf.train.Example(features=tf.train.Features(feature=held)).SerializeToString(deterministic=True)
+            )
+        return object_array(records)
+
+    def generated(self, generator: np.random.Generator, count: int) -> dict[str, Any]:
+        """Returns rows of random values: numbers and dates from the range of the data, and known categories."""
+        made: dict[str, Any] = {}
+        for group in self.groups:
+            for place, key in enumerate(group.inputs):
+                draw = _GENERATED[group.kind]
+                made[key] = [group.to_request(value, place) for value in draw(group, place, generator, count)]
+        made = {key: np.float32(made[key]) if isinstance(made[key][0], np.floating) else made[key] for key in made}
+        ordered = {key: made[key] for key in self.requests if key != SERIALIZED}
+        return {**ordered, SERIALIZED: self.serialized(ordered).tolist()}
+
+    def for_export(self, directory: Path) -> tuple[TablePreprocessor, list[Any]]:
+        """Returns an equal preprocessor whose categories are a file in `directory`, and the objects to save with it."""
+        pairs = [group.for_export(directory) for group in self.groups]
+        served = dataclasses.replace(self, groups=tuple(group for group, _ in pairs))
+        return served, [resource for _, resources in pairs for resource in resources]
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            "order": list(self.order),
+            "groups": [{"kind": group.kind, **group.config()} for group in self.groups],
+            "targets": self.targets.config(),
+        }
+
+
+def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
+    """Returns the edges of bins with about equal counts, ascending float32. A value that would fill more than a bin,
+    such as the many zeros of a rare gain, does not take bins from the others.
+
+    Example:
+        >>> quantile_edges(np.float32([0] * 90 + [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), 4).tolist()
+        [0.0, 1.0, 4.0, 7.0, 10.0]
+    """
+    known, counts = np.unique(values, return_counts=True)
+    often = np.zeros(len(known), bool)
+    while True:  # without the frequent values, others may be frequent among the rest
+        left = max(1, bins - int(often.sum()))
+        new = ~often & (counts * left > counts[~often].sum())
+        if not new.any() or (often | new).sum() >= bins:
+            break
+        often |= new
+    rest = np.repeat(known[~often], counts[~often])
+    shares = np.linspace(0, 1, left + 1)
+    cuts = np.quantile(rest, shares, method="lower") if len(rest) else rest
+    return np.unique(np.concatenate([known[often], cuts, known[[0, -1]]]).astype(np.float32))
+
+
+def _random_numbers(group: Any, place: int, generator: np.random.Generator, count: int) -> np.ndarray:
+    values = generator.uniform(group.lows[place], group.highs[place], count)
+    return np.rint(values) if place in group.whole else values
+
+
+_GENERATED: dict[str, Callable[[Any, int, np.random.Generator, int], Any]] = {
+    Numbers.kind: _random_numbers,
+    YesNo.kind: lambda group, place, generator, count: generator.integers(0, 2, count).astype(float),
+    Moments.kind: lambda group, place, generator, count: np.floor(
+        generator.uniform(group.starts[place], group.stops[place], count)
+    ),
+    Categories.kind: lambda group, place, generator, count: [
+        (group.vocabularies[place][i] if group.vocabularies[place] else "").encode()
+        for i in generator.integers(0, max(1, len(group.vocabularies[place])), count)
+    ],
+}
+
+
+def _columns(data: RawData, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns the columns of the training split as arrays.
+
+    Raises:
+        UsageError: a column has no value.
+    """
+    parts: list[dict[str, np.ndarray]] = list(data.train.batch(_BATCH).as_numpy_iterator())
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    for name, values in columns.items():
+        empty = (values == b"") if values.dtype == object else np.isnan(values)
+        if empty.all():
+            raise UsageError(
+                f"Column {name!r} of {data.name!r} has no value in the training split. Leave it out with "
+                f"--data.leave_out '[\"{name}\"]'."
+            )
+    return columns

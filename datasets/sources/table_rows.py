@@ -1,0 +1,160 @@
+"""Rows of a table with features of any kind: which columns are used, what is left out, and how rows are split."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from zoo.datasets.sources import table_kinds
+from zoo.datasets.sources.csv_files import Table
+from zoo.datasets.sources.csv_targets import Read, Splits, Target
+from zoo.datasets.sources.in_memory import Rows
+from zoo.datasets.sources.splitting import SHARES, digest
+from zoo.errors import UsageError, did_you_mean
+
+FITTED = ("scaling", "clip", "min_count")
+OPTIONS = ("kinds", "leave_out", "keep", "time", "group", *FITTED)
+"""The options of the source that tables of features take; `FITTED` are those of the preprocessor."""
+
+_TARGETS = ("label", "labels", "value")
+"""The keys of targets in an example, which no feature may have as its name."""
+
+_RIGHT, _USUAL = 0.998, 0.98
+"""A column with which alone this share of labels is right gives them away, unless one label has nearly that share."""
+_EXPLAINED = 0.9995
+"""A column that alone explains this share of a value's variance gives it away."""
+_LEAST_ROWS = 50
+
+
+def rows(table: Table, task: str, read: Read, splits: Splits) -> Rows:
+    """Returns the rows of a table whose target `read` makes; the other columns are features.
+
+    Raises:
+        UsageError: an option names no column, a cell does not fit its column, or no feature remains.
+    """
+    target = read(table)
+    group, time = (_named(table, option) for option in ("group", "time"))
+    used = {name for key, names in table.columns.items() if key != "features" for name in names} | {group}
+    columns, about = _features(table, used, target)
+    orders = {name: entry["order"] for name, entry in about.items() if "order" in entry}
+    fitted = {option: table.options[option] for option in FITTED if table.options.get(option) is not None}
+    cells = table.frame[[group] if group else list(columns)]
+    return target.rows(
+        (task,),
+        columns,
+        range(len(table.frame)),
+        digests=[digest(*row) for row in cells.itertuples(index=False, name=None)],
+        given=splits(table),
+        parts=_by_time(table, time) if time else None,
+        about={
+            "table": {name: about[name]["kind"] for name in columns},
+            "table_columns": about,
+            "table_options": {**fitted, "orders": orders},
+        },
+    )
+
+
+def _named(table: Table, option: str) -> str:
+    """Returns the column that an option names, or ""."""
+    name = table.options.get(option)
+    if name is not None and name not in table.frame.columns:
+        raise UsageError(f"{table.path} has no column {name!r} for {option}. {did_you_mean(name, table.frame.columns)}")
+    return name or ""
+
+
+def _features(table: Table, used: Collection[str], target: Target) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the columns that models learn from, and what is known of every column."""
+    options, keep = table.options, table.options.get("keep") or ()
+    others = [name for name in table.frame.columns if name not in used]
+    for option in ("leave_out", "keep"):
+        for name in options.get(option) or ():
+            if name not in others:
+                raise UsageError(f"{table.path} has no column {name!r} for {option}. {did_you_mean(name, others)}")
+    kinds: Mapping[str, str] = options.get("kinds") or {}
+    table_kinds.check_kinds(table.path, kinds, others)
+    columns: dict[str, Any] = {}
+    about: dict[str, Any] = {}
+    for name in table.columns.get("features", others):
+        if name in _TARGETS:
+            raise UsageError(f"{table.path} has a feature named {name!r}, a key of examples. Rename that column.")
+        if name in (options.get("leave_out") or ()):
+            about[name] = {"kind": "left out", "why": "as you chose"}
+            continue
+        column = table_kinds.read(table.path, table.frame[name], kinds.get(name), keep=name in keep)
+        why = column.why
+        if not why and name not in keep and (given_away := _gives_away(column, target)):
+            why = f"{given_away} alone; keep it if it is known when the model predicts"
+        about[name] = {
+            **{"kind": column.kind, "missing": column.missing, "examples": list(column.examples)},
+            **({"why": why} if why else {}),
+            **({"order": column.order} if column.order else {}),
+        }
+        if not why:
+            columns[name] = column.values
+    if not columns:
+        reasons = "; ".join(f"{name}: {entry['why']}" for name, entry in about.items())
+        raise UsageError(
+            f"{table.path} has no column to learn from. {reasons}. Pass --data.keep '[\"NAME\"]', or another file."
+        )
+    return columns, about
+
+
+def _gives_away(column: table_kinds.Column, target: Target) -> str:
+    """Returns how well a column alone predicts the target, if that is nearly perfect; else "".
+
+    A tree that is fitted to one half of the rows is measured on the other.
+    """
+    values, goal = column.values, target.values
+    if values is None or len(goal) < _LEAST_ROWS or (goal.ndim > 1 and goal.shape[1] > 1):
+        return ""
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    codes = np.unique(values, return_inverse=True)[1] if values.dtype == object else values
+    codes = np.nan_to_num(codes.astype(np.float64), nan=-1e30)
+    order = np.random.default_rng(0).permutation(len(goal))[:_MOST_ROWS]
+    one, other = order[::2, np.newaxis], order[1::2, np.newaxis]
+    x, y = codes.reshape(-1, 1), goal.reshape(len(goal))
+    if target.class_names:
+        usual = np.bincount(y).max() / len(y)
+        tree = DecisionTreeClassifier(max_leaf_nodes=_LEAVES, random_state=0).fit(x[one[:, 0]], y[one[:, 0]])
+        right = float(tree.score(x[other[:, 0]], y[other[:, 0]]))
+        return f"gives {right:.1%} of the labels" if right >= _RIGHT and usual <= _USUAL else ""
+    tree = DecisionTreeRegressor(max_leaf_nodes=_LEAVES, random_state=0).fit(x[one[:, 0]], y[one[:, 0]])
+    explained = float(tree.score(x[other[:, 0]], y[other[:, 0]]))
+    if values.dtype != object and x.std() > 0:
+        explained = max(explained, float(np.corrcoef(x[order, 0], y[order])[0, 1] ** 2))
+    return f"explains {explained:.2%} of the variance" if explained >= _EXPLAINED else ""
+
+
+_MOST_ROWS, _LEAVES = 20_000, 1_000
+
+
+def _by_time(table: Table, name: str) -> np.ndarray:
+    """Returns the number of every row's split: the latest fifth is test, the tenth before it validation. Rows of one time are
+    in one split."""
+    column = table_kinds.read(table.path, table.frame[name], None, keep=True)
+    if column.kind not in ("time", "number") or column.values is None or np.isnan(column.values).any():
+        raise UsageError(
+            f"{table.path}: {name} is no column of times, or has missing ones; expected dates or numbers in every row. "
+            "Choose another column for time."
+        )
+    times = column.values.astype(np.float64)
+    bounds = np.quantile(times, [SHARES[0], SHARES[0] + SHARES[1]], method="lower")
+    return np.searchsorted(bounds, times, side="left").astype(np.int64)
+
+
+def described(about: Mapping[str, Any]) -> Sequence[str]:
+    """Returns a line for each column of a table: its kind, missing values, and examples or why it is left out.
+
+    Example:
+        >>> described({"age": {"kind": "number", "missing": 3, "examples": ["39", "50"]}})
+        ['age: number, 3 missing, such as 39, 50']
+    """
+    lines = []
+    for name, entry in about.items():
+        missing = f", {entry['missing']:,} missing" if entry.get("missing") else ""
+        what = f"not used: {entry['why']}" if "why" in entry else f"such as {', '.join(entry['examples'])}"
+        lines.append(f"{name}: {entry['kind']}{missing}, {what}")
+    return lines

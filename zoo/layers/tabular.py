@@ -1,0 +1,213 @@
+"""Layers for rows of a table: vectors for numbers and for categories."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zoo.errors import UsageError
+
+_WAVES = 16
+"""Number of learned frequencies of a number."""
+
+_FAR = 3e38
+"""A limit for numbers without bins, which are not clipped."""
+
+
+@keras.saving.register_keras_serializable("zoo")
+class NumberEmbedding(layers.Layer):
+    """A vector for each number of a row: float32 (batch, numbers) becomes (batch, numbers, dim).
+
+    With bins, a number is first encoded piecewise-linearly: 1 for each bin below it, 0 for each bin above it, and the part of
+    the way for the bin that it lies in. Numbers beyond the outer edges are clipped. With frequencies, it becomes sines and
+    cosines of learned multiples. Then follows a linear layer of its own for each number, and an activation.
+
+    Source: Gorishniy, Rubachev and Babenko, On embeddings for numerical features in tabular deep learning, NeurIPS 2022.
+
+    Args:
+        dim: channels of a vector.
+        edges: for each number the ascending edges of its bins; an empty list, or None for all, for a number as it is.
+        frequencies: number of learned frequencies for each number, instead of bins; 0 for none.
+        deviation: standard deviation of the initial frequencies.
+        activation: a Keras activation, or None.
+
+    Example:
+        >>> layer = NumberEmbedding(4, edges=[[0.0, 1.0, 3.0], []])
+        >>> layer(np.float32([[2.0, 5.0]])).shape
+        TensorShape([1, 2, 4])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        edges: Sequence[Sequence[float]] | None = None,
+        frequencies: int = 0,
+        deviation: float = 0.1,
+        activation: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dim, self.frequencies, self.deviation = dim, frequencies, deviation
+        self.edges = None if edges is None else [list(map(float, part)) for part in edges]
+        self.activation = keras.activations.get(activation)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates a kernel (numbers, parts, dim) and a bias (numbers, dim)."""
+        count = int(input_shape[-1] or 0)
+        if self.frequencies:
+            self.waves = self.add_weight(
+                shape=(count, self.frequencies),
+                initializer=keras.initializers.RandomNormal(stddev=self.deviation),
+                name="waves",
+            )
+            parts = 2 * self.frequencies
+        else:
+            self._starts, self._factors, self._lows, self._highs = self._bins(count)
+            parts = self._starts.shape[1]
+        # The scale of a linear layer of one input: the bins of a number share it.
+        bound = 1 / math.sqrt(parts if self.frequencies else 1)
+        self.kernel = self.add_weight(
+            shape=(count, parts, self.dim), initializer=keras.initializers.RandomUniform(-bound, bound), name="kernel"
+        )
+        self.bias = self.add_weight(
+            shape=(count, self.dim), initializer=keras.initializers.RandomUniform(-bound, bound), name="bias"
+        )
+
+    def _bins(self, count: int) -> tuple[np.ndarray, ...]:
+        """Returns start, reciprocal width and limits of every bin, (numbers, bins)."""
+        edges = self.edges or [[] for _ in range(count)]
+        most = max([1, *(len(part) - 1 for part in edges)])
+        starts, factors, lows, highs = (np.zeros((count, most), np.float32) for _ in range(4))
+        for row, part in enumerate(edges):
+            if len(part) < 2:  # the number as it is
+                factors[row, 0], lows[row, 0], highs[row, 0] = 1, -_FAR, _FAR
+                continue
+            bins, cut = len(part) - 1, np.asarray(part, np.float64)
+            starts[row, :bins], factors[row, :bins], highs[row, :bins] = cut[:-1], 1 / np.diff(cut), 1
+        return starts, factors, lows, highs
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the vectors, in the layer's compute dtype."""
+        numbers = ops.expand_dims(inputs, -1)
+        if self.frequencies:
+            angles = 2 * math.pi * numbers * self.waves
+            parts = ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
+        else:
+            scaled = (numbers - ops.cast(self._starts, numbers.dtype)) * ops.cast(self._factors, numbers.dtype)
+            parts = ops.minimum(
+                ops.maximum(scaled, ops.cast(self._lows, numbers.dtype)), ops.cast(self._highs, numbers.dtype)
+            )
+        return self.activation(ops.einsum("bnk,nkd->bnd", parts, self.kernel) + self.bias)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns (batch, numbers, dim)."""
+        return *input_shape, self.dim
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        own = {"dim": self.dim, "edges": self.edges, "frequencies": self.frequencies, "deviation": self.deviation}
+        return {**super().get_config(), **own, "activation": keras.activations.serialize(self.activation)}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class CategoryEmbedding(layers.Layer):
+    """A vector for the category in each column: int32 (batch, columns) becomes (batch, columns, dim).
+
+    The number 0 of a column is an unknown category and has the vector of zeros, which is not trained.
+
+    Args:
+        sizes: for each column, how many numbers it has, 0 included.
+        dim: channels of a vector.
+        deviation: standard deviation of the initial vectors.
+
+    Example:
+        >>> layer = CategoryEmbedding(sizes=[3, 2], dim=4)
+        >>> layer(np.array([[2, 0]])).shape, layer.count_params()
+        (TensorShape([1, 2, 4]), 12)
+    """
+
+    def __init__(self, sizes: Sequence[int], dim: int, deviation: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sizes, self.dim, self.deviation = [int(size) for size in sizes], dim, deviation
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates one table for all columns, (known categories, dim)."""
+        known = [size - 1 for size in self.sizes]
+        self._starts = np.cumsum([0, *known])[:-1].astype(np.int32)
+        self.table = self.add_weight(
+            shape=(max(1, sum(known)), self.dim),
+            initializer=keras.initializers.RandomNormal(stddev=self.deviation) if self.deviation else "zeros",
+            name="table",
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the vectors, in the layer's compute dtype."""
+        known = inputs > 0
+        rows = ops.take(self.table, ops.where(known, inputs - 1 + self._starts, 0), axis=0)
+        return rows * ops.cast(ops.expand_dims(known, -1), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns (batch, columns, dim)."""
+        return *input_shape, self.dim
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "sizes": self.sizes, "dim": self.dim, "deviation": self.deviation}
+
+
+def inputs_of(input_shape: Sequence[int], category_sizes: Sequence[int]) -> dict[str, Any]:
+    """Returns the Keras inputs of a row: `numbers`, float32 (batch, numbers), and `categories`, int32 (batch, columns); each
+    only if there are any.
+
+    Example:
+        >>> sorted(inputs_of((3,), [4, 2]))
+        ['categories', 'numbers']
+    """
+    found: dict[str, Any] = {}
+    if input_shape[0]:
+        found["numbers"] = keras.Input((input_shape[0],), name="numbers")
+    if category_sizes:
+        found["categories"] = keras.Input((len(category_sizes),), dtype="int32", name="categories")
+    return found
+
+
+def vectors(
+    inputs: Mapping[str, Any],
+    category_sizes: Sequence[int],
+    edges: Sequence[Sequence[float]] | None,
+    embedding: str | None,
+    number_dim: int,
+    category_dim: int,
+) -> dict[str, Any]:
+    """Returns the vectors of numbers and of categories by the input's name, each (batch, columns, channels).
+
+    Args:
+        inputs: from `inputs_of`.
+        category_sizes: see `CategoryEmbedding`.
+        edges: see `NumberEmbedding`.
+        embedding: "bins", "waves", or None for no vectors of numbers.
+        number_dim: channels of a number's vector.
+        category_dim: channels of a category's vector.
+
+    Raises:
+        UsageError: another embedding.
+    """
+    if embedding not in ("bins", "waves", None):
+        raise UsageError(f"number_embedding is {embedding!r}. Pass 'bins', 'waves', or None for the numbers alone.")
+    found = {}
+    if "numbers" in inputs and embedding is not None:
+        binned = embedding == "bins"
+        layer = NumberEmbedding(
+            number_dim, edges if binned else None, 0 if binned else _WAVES, activation="relu", name="number_vectors"
+        )
+        found["numbers"] = layer(inputs["numbers"])
+    if "categories" in inputs:
+        found["categories"] = CategoryEmbedding(category_sizes, category_dim, name="category_vectors")(
+            inputs["categories"]
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Tables as files: parsing CSV, and what cells say. It knows neither data sets nor models."""

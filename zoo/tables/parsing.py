@@ -1,0 +1,137 @@
+"""Parses CSV files: all cells are texts, and nothing is guessed that could be wrong without a word."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import storage
+from zoo.errors import UsageError, did_you_mean, one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns a file's content. A missing file is a UsageError that suggests similar names."""
+    try:
+        return storage.read_bytes(path, _LARGEST)
+    except OSError as error:
+        files = [p.name for p in path.parent.glob("*.csv")] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, files) if files else ""
+        raise UsageError(f"Cannot read {path}: {error.strerror}. {near} Pass csv:FILE.") from error
+
+
+_LARGEST = 4 << 30
+"""Maximum bytes of a CSV file, which is held in memory."""
+
+
+_PACKED = {b"\x1f\x8b": "compressed with gzip", b"PK": "an Excel or ZIP file", b"\xd0\xcf\x11\xe0": "an Excel file"}
+_SEPARATORS = ",;\t|"
+
+
+def parse(path: Path, content: bytes, *, header: bool = True) -> pd.DataFrame:
+    """Returns all cells as texts. Duplicate column names and rows that are too long are errors, unlike in pandas.
+
+    Without a header line, columns are named by their numbers from 0.
+    """
+    import pandas as pd
+
+    text, separator = _text(path, content)
+    separator = separator or _separator(text)
+    names = [column.strip() for column in next(_rows(text, separator), [])]
+    names = names if header else [str(number) for number in range(len(names))]
+    twice = sorted({column for column in names if names.count(column) > 1})
+    if twice:
+        raise UsageError(f"{path} has two columns named {twice[0]!r}. Rename one of them.")
+    try:
+        frame = pd.read_csv(
+            io.StringIO(text),
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            na_filter=False,
+            index_col=None,
+            header=0 if header else None,
+            skip_blank_lines=len(names) > 1,  # in a file of one column an empty line is an empty cell
+            quoting=csv.QUOTE_MINIMAL if _quotes(path, text, separator, len(names)) else csv.QUOTE_NONE,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UsageError(f"{path} cannot be read as CSV: {one_line(error, 200)} Correct that line.") from error
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise UsageError(
+            f"{path} has rows with more cells than its header, which has {len(names)}. Correct the header."
+        )
+    frame.columns = pd.Index(names)
+    if frame.empty:
+        raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
+    return frame.fillna("")
+
+
+def _text(path: Path, content: bytes) -> tuple[str, str]:
+    """Returns the file's text, with a line break at its end, and the separator that Excel's first line `sep=;` names."""
+    for mark, what in _PACKED.items():
+        if content.startswith(mark):
+            raise UsageError(f"{path} is {what}. Unpack it, or save it as CSV UTF-8, and pass that file.")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UsageError(
+            f"{path} is UTF-16, not UTF-8. Save it as CSV UTF-8, or convert it with `iconv -f UTF-16 -t UTF-8`."
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} is not UTF-8 at byte {error.start}. Convert it to UTF-8; Excel calls this CSV UTF-8."
+        ) from error
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # the line breaks of old Macs
+    if not text.strip():
+        raise UsageError(f"{path} is empty. Choose a file with a header and rows.")
+    if text.lstrip().startswith(("{", "[{")):
+        raise UsageError(
+            f"{path} looks like JSON. Convert it with pandas: `read_json(FILE, lines=True).to_csv(NEW, index=False)`."
+        )
+    named = re.match(r"(?i)sep=(.)\r?\n", text)
+    return text[named.end() if named else 0 :].rstrip("\r\n") + "\n", named.group(1) if named else ""
+
+
+def _separator(text: str) -> str:
+    """Returns the mark that gives the first rows as many cells as the header; of several, the one with most cells."""
+
+    def fits(mark: str) -> tuple[bool, int]:
+        try:
+            header, *rows = itertools.islice(_rows(text, mark), 20)
+        except (csv.Error, ValueError):
+            return False, 0
+        alike = [len(row) == len(header) for row in rows if row]
+        return len(header) > 1 and all(alike), len(header)
+
+    return max(_SEPARATORS, key=fits)
+
+
+def _rows(text: str, separator: str, *, strict: bool = False) -> Any:
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
+
+
+def _quotes(path: Path, text: str, separator: str, width: int) -> bool:
+    """Whether quotation marks enclose cells. If one is not closed, they are letters, as in many files separated by tabs;
+    otherwise the rows up to the next mark would become one cell."""
+    if '"' not in text:
+        return True
+    rows = _rows(text, separator, strict=True)
+    try:
+        for _ in rows:
+            pass
+    except csv.Error as error:
+        if all(line.count(separator) == width - 1 for line in text.replace("\r\n", "\n").split("\n") if line):
+            return False
+        raise UsageError(
+            f"{path} has a quotation mark that is not closed, or letters after a closing one, before line {rows.line_num}: "
+            f"{error}. Write two marks for one inside a cell, or correct that line."
+        ) from error
+    return True

@@ -1,0 +1,21 @@
+"""Image classification with several labels: any number of labels for an image."""
+
+from zoo.scores import Score, right_label_sets
+from zoo.tasks.contract import Task
+from zoo.tasks.registry import register_task
+from zoo.tasks.shared import decided_thresholds, label_objective, label_signatures, predicted_labels
+
+register_task(
+    Task(
+        name="image_multilabel",
+        targets=("labels",),
+        preprocessor="image",
+        objective=label_objective(),
+        prediction=predicted_labels,
+        report="multilabel",
+        signatures=label_signatures("image_bytes"),
+        arguments={"classifier_activation": "sigmoid", "return_sequences": False},
+        score=Score("micro_f1", "labels", right_label_sets),
+        decide=decided_thresholds,
+    )
+)

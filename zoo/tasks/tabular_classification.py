@@ -1,0 +1,19 @@
+"""Tabular classification: a label for a row of a table."""
+
+from zoo.scores import Score, right_labels
+from zoo.tasks.contract import Task
+from zoo.tasks.registry import register_task
+from zoo.tasks.shared import accuracy, class_objective, class_signatures, of_rows, predicted_classes
+
+register_task(
+    Task(
+        name="tabular_classification",
+        targets=("label",),
+        preprocessor="table",
+        objective=class_objective("label", accuracy),
+        prediction=predicted_classes,
+        report="classification",
+        signatures=of_rows(class_signatures()),
+        score=Score("accuracy", "label", right_labels),
+    )
+)

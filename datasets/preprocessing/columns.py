@@ -6,6 +6,9 @@ All columns of one kind are computed together, so that a table of hundreds of co
 from __future__ import annotations
 
 import dataclasses
+import keyword
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,6 +21,8 @@ from zoo.datasets.preprocessing import moments
 from zoo.tasks import Request
 
 Tensors = Mapping[str, tf.Tensor]
+_EXACT = 2**62
+"""Larger whole numbers are sent as floats."""
 _SCORES = 256
 """Number of quantiles that determine the scaling by quantiles."""
 
@@ -133,6 +138,7 @@ class Numbers(Columns):
         medians = np.nanmedian(values, axis=0)
         filled = np.where(missing, medians, values)
         deviations = filled.std(axis=0)
+        whole = (missing | ((values == np.floor(values)) & (np.abs(values) < _EXACT))).all(axis=0)
         quantiles: tuple[tuple[float, ...], ...] = ()
         if options.get("scaling") == "quantile":
             shares = np.linspace(0, 1, _SCORES)
@@ -146,7 +152,7 @@ class Numbers(Columns):
             lows=_floats(filled.min(axis=0)),
             highs=_floats(filled.max(axis=0)),
             gaps=tuple(int(place) for place in np.flatnonzero(missing.any(axis=0))),
-            whole=tuple(int(place) for place in np.flatnonzero((filled == np.floor(filled)).all(axis=0))),
+            whole=tuple(int(place) for place in np.flatnonzero(whole)),
             clip=bool(options.get("clip", False)),
             quantiles=quantiles,
         )
@@ -175,7 +181,8 @@ class Numbers(Columns):
         if self.quantiles:
             scaled = _normal_scores(values, np.asarray(self.quantiles, np.float32))
         else:
-            scaled = (values - np.asarray(self.means, np.float32)) / np.asarray(self.deviations, np.float32)
+            # A product, since graphs replace a quotient by one, and would differ from eager mode in the last bit.
+            scaled = (values - np.asarray(self.means, np.float32)) * np.float32(1 / np.asarray(self.deviations))
         return tf.concat([scaled, tf.gather(missing, list(self.gaps), axis=1)], axis=1) if self.gaps else scaled
 
     @property
@@ -190,12 +197,13 @@ def _normal_scores(values: tf.Tensor, quantiles: np.ndarray) -> tf.Tensor:
     from scipy.special import ndtri
 
     count = quantiles.shape[1]
-    scores = np.float32(np.clip(ndtri(np.linspace(0, 1, count)), -3, 3))
+    middles = np.float32(np.clip(ndtri(np.linspace(0, 1, 2 * count - 1)), -3, 3))  # of two ranks each
+    scores = middles[::2]
     sorted_values = tf.constant(quantiles)
     columns = tf.transpose(values)
     right = tf.searchsorted(sorted_values, columns, side="right")
     left = tf.searchsorted(sorted_values, columns, side="left")
-    exact = (tf.gather(scores, left) + tf.gather(scores, tf.maximum(right - 1, 0))) / 2
+    exact = tf.gather(middles, left + tf.maximum(right - 1, 0))
     upper, lower = tf.minimum(right, count - 1), tf.maximum(right - 1, 0)
     start = tf.gather(sorted_values, lower, batch_dims=1)
     width = tf.gather(sorted_values, upper, batch_dims=1) - start
@@ -237,7 +245,7 @@ class YesNo(Columns):
         )
         yes, no = (tf.reduce_any(words[..., tf.newaxis] == tf.constant(known), axis=-1) for known in (YES, NO))
         values = tf.where(yes, 1.0, tf.where(no, 0.0, float("nan")))
-        valid = tf.reduce_all(yes | no | (words == ""), axis=0)
+        valid = tf.reduce_all(yes | no | moments.is_missing(words), axis=0)
         return _checked(
             values, valid, self.inputs, "is neither yes nor no. Send yes, no, true, false, 1, 0 or an empty text."
         )
@@ -327,7 +335,7 @@ class Moments(Columns):
         values. All are 0 for a missing value."""
         missing = tf.math.is_nan(raw)
         moment = tf.where(missing, np.float64(0), raw)
-        days = tf.floor(moment / moments.DAY)
+        days = tf.math.floordiv(moment, moments.DAY)
         starts, stops = np.asarray(self.starts, np.float64), np.asarray(self.stops, np.float64)
         widths = np.maximum(stops - starts, 1.0)
         trend = tf.clip_by_value((moment - starts) / widths, np.float64(0), np.float64(1)) * 2 - 1
@@ -460,6 +468,10 @@ def _checked(values: tf.Tensor, valid: tf.Tensor, names: Sequence[str], said: st
         return tf.identity(values)
 
 
+_TAKEN = ("examples", "self", *keyword.kwlist)
+"""The input of serialized rows, and names that TensorFlow's functions do not accept."""
+
+
 def input_names(columns: Sequence[str]) -> dict[str, str]:
     """Returns the input of every column: its name with letters, digits and underscores only, which all runtimes accept.
 
@@ -467,15 +479,12 @@ def input_names(columns: Sequence[str]) -> dict[str, str]:
         >>> input_names(["hours per week", "2nd", "年龄"])
         {'hours per week': 'hours_per_week', '2nd': 'column_2nd', '年龄': 'column_3'}
     """
-    import re
-    import unicodedata
-
     found: dict[str, str] = {}
     for number, column in enumerate(columns, start=1):
         plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
         name = re.sub(r"[^A-Za-z0-9_]+", "_", plain.strip()).strip("_") or f"column_{number}"
         name = name if name[0].isalpha() else f"column_{name}"
-        while name in found.values() or name == "examples":
+        while name in found.values() or name in _TAKEN:
             name += "_"
         found[column] = name
     return found

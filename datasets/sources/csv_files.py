@@ -165,7 +165,7 @@ def describe_column(column: pd.Series) -> dict[str, Any]:
     """Returns the type of a column (int64, float64 or string) and its number of empty cells."""
     import pandas as pd
 
-    held = column.str.strip()
+    held = cells.with_points(column)
     empty = held.str.lower().isin(cells.MISSING_NUMBERS)
     values = pd.to_numeric(held[~empty], errors="coerce")
     if not len(values) or values.isna().any():

@@ -69,7 +69,9 @@ def parse(path: Path, content: bytes, *, header: bool = True) -> pd.DataFrame:
     frame.columns = pd.Index(names)
     if frame.empty:
         raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
-    return frame.fillna("")
+    frame = frame.fillna("")
+    frame.attrs["separator"] = separator  # decides whether numbers may have decimal commas
+    return frame
 
 
 def _text(path: Path, content: bytes) -> tuple[str, str]:
@@ -124,14 +126,17 @@ def _quotes(path: Path, text: str, separator: str, width: int) -> bool:
     if '"' not in text:
         return True
     rows = _rows(text, separator, strict=True)
+    last = 0
     try:
         for _ in rows:
-            pass
+            last = rows.line_num
     except csv.Error as error:
         if all(line.count(separator) == width - 1 for line in text.replace("\r\n", "\n").split("\n") if line):
             return False
+        begun = last + 1
+        where = f"in line {begun}" if begun >= rows.line_num else f"in the row that begins in line {begun}"
         raise UsageError(
-            f"{path} has a quotation mark that is not closed, or letters after a closing one, before line {rows.line_num}: "
-            f"{error}. Write two marks for one inside a cell, or correct that line."
+            f"{path} has a quotation mark that is not closed, or letters after a closing one, {where}: {error}. Write two "
+            "marks for one inside a cell, or correct that line."
         ) from error
     return True

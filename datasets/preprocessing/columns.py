@@ -89,8 +89,12 @@ class Columns:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if isinstance(getattr(self, field.name), list):  # it was read from a file
-                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+            if isinstance(getattr(self, field.name), (list, tuple)):  # it may have been read from a file
+                object.__setattr__(self, field.name, _hashable(getattr(self, field.name)))
+
+
+def _hashable(values: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(_hashable(value) if isinstance(value, (list, tuple)) else value for value in values)
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:
@@ -388,7 +392,6 @@ class Categories(Columns):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "vocabularies", tuple(tuple(known) for known in self.vocabularies))
         object.__setattr__(self, "_tables", [])
 
     @classmethod

@@ -217,7 +217,11 @@ class TablePreprocessor:
         """Turns one input per column, or `examples`, into the model's inputs."""
         if SERIALIZED in requests:
             requests = self._parsed(requests[SERIALIZED])
-        return self._encoded({group.kind: group.raw(requests) for group in self.groups}), {}
+        raw = {group.kind: group.raw(requests) for group in self.groups}
+        counts = tf.stack([tf.shape(values)[0] for values in raw.values()])
+        said = "The inputs have different numbers of rows. Send a value of every column for each row."
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(counts == counts[0]), [said])]):
+            return self._encoded({kind: tf.identity(values) for kind, values in raw.items()}), {}
 
     def _parsed(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
         """Reads `tf.Example` records: whole numbers as int64, other numbers as float, all else as bytes."""

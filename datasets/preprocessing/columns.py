@@ -412,7 +412,7 @@ class Categories(Columns):
 
     def request(self, place: int) -> Request:
         """string; the description has the most frequent values."""
-        known = [value or '""' for value in self.vocabularies[place]]
+        known = [f"{value[:40]}{'...' * (len(value) > 40)}" or '""' for value in self.vocabularies[place]]
         shown = ", ".join(known[:6]) + (f", ... ({len(known):,} values)" if len(known) > 6 else "")
         text = f"one of {shown}; another value is unknown"
         return Request(self.inputs[place], "value", "string", (), text, {"column": self.names[place]})
@@ -476,21 +476,26 @@ _TAKEN = ("examples", "self", *keyword.kwlist)
 
 
 def input_names(columns: Sequence[str]) -> dict[str, str]:
-    """Returns the input of every column: its name with letters, digits and underscores only, which all runtimes accept.
+    """Returns the input of every column: its name with letters, digits and underscores only, which all runtimes accept. A
+    column whose name needs no change keeps it.
 
     Example:
         >>> input_names(["hours per week", "2nd", "年龄"])
         {'hours per week': 'hours_per_week', '2nd': 'column_2nd', '年龄': 'column_3'}
     """
-    found: dict[str, str] = {}
+    found = {
+        column: column for column in columns if re.fullmatch(r"[A-Za-z]\w*", column, re.ASCII) and column not in _TAKEN
+    }
     for number, column in enumerate(columns, start=1):
+        if column in found:
+            continue
         plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
         name = re.sub(r"[^A-Za-z0-9_]+", "_", plain.strip()).strip("_") or f"column_{number}"
         name = name if name[0].isalpha() else f"column_{name}"
         while name in found.values() or name in _TAKEN:
             name += "_"
         found[column] = name
-    return found
+    return {column: found[column] for column in columns}
 
 
 COLUMNS: dict[str, type[Columns]] = {cls.kind: cls for cls in (Numbers, YesNo, Moments, Categories)}

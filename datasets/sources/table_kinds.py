@@ -177,13 +177,13 @@ def _check_mixed(path: Path, known: pd.Series, numbers: pd.Series) -> None:
     )
 
 
-_MARKED = r"[+-]?\s?[$€£¥]?\s?(?:\d{1,3}(?:[,' ]\d{3})+|\d+)(?:[.,]\d+)?\s?[%€$£¥]?"
+_MARKED = r"[+-]?\s?[$€£¥]?\s?(?:\d{1,3}(?:[.,' ]\d{3})+|\d+)(?:[.,]\d+)?\s?[%€$£¥]?"
 
 
 def _check_marks(path: Path, known: pd.Series, different: np.ndarray) -> None:
     """Rejects numbers that are written with marks, such as 1,234 or 12 %, which would be as many categories."""
     if len(different) >= _FEW and known.str.fullmatch(_MARKED).all():
-        row = int(known.index[~known.str.fullmatch(r"\d+")][0])
+        row = int(known.index[_as_numbers(known).isna()][0])
         raise UsageError(
             f"{path} row {row + 1}: {known.name} is {known[row]!r}; expected a number of digits and a decimal point only. "
             f'Write the column without other marks, or pass --data.kinds \'{{"{known.name}": "category"}}\'.'
@@ -217,8 +217,10 @@ def _time(path: Path, column: pd.Series, missing: pd.Series) -> dict[str, Any]:
                 f'\'{{"{column.name}": "time_dmy"}}\' if it is the day, time_mdy if it is the month.'
             )
         orders = [moments.order_of([cell]) for cell in known]
-        certain = next((place for place, order in enumerate(orders) if order), 0)
-        return _dates(path, column, missing, orders[certain] or "ymd", like=known.iloc[certain])
+        certain = next((place for place, order in enumerate(orders) if order), None)
+        if certain is None:
+            return _dates(path, column, missing, "ymd")
+        return _dates(path, column, missing, orders[certain] or "", like=known.iloc[certain])
     return _dates(path, column, missing, order)
 
 

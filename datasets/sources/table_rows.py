@@ -109,7 +109,7 @@ def _features(table: Table, used: Collection[str], target: Target) -> tuple[dict
         if not why:
             columns[name] = column.values
     if not columns:
-        reasons = "; ".join(f"{name}: {entry['why']}" for name, entry in about.items())
+        reasons = "; ".join(f"{name}: {entry['why']}" for name, entry in about.items()) or "It has no other column"
         raise UsageError(
             f"{table.path} has no column to learn from. {reasons}. Pass --data.keep '[\"NAME\"]', or another file."
         )
@@ -143,7 +143,7 @@ def _gives_away(column: table_kinds.Column, target: Target) -> str:
     A tree that is fitted to one half of the rows is measured on the other.
     """
     values, goal = column.values, target.values
-    if values is None or len(goal) < _LEAST_ROWS or (goal.ndim > 1 and goal.shape[1] > 1):
+    if values is None or len(goal) < _LEAST_ROWS or (goal.ndim > 1 and goal.shape[1] > 1) or goal.min() == goal.max():
         return ""
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 

@@ -183,4 +183,9 @@ def test_names_of_inputs_are_identifiers_and_differ():
     assert list(found) == names and len(set(found.values())) == len(names)
     assert all(name.isidentifier() and name.isascii() and name[0] != "_" for name in found.values())
     assert not {"examples", "self", "class"} & set(found.values())
-    assert found["2nd"] == "column_2nd" and found["a_b"] == "a_b_" and found["年龄"] == "column_5"
+    assert (
+        found["2nd"] == "column_2nd"
+        and found["a_b"] == "a_b"
+        and found["a b"] == "a_b_"
+        and found["年龄"] == "column_5"
+    )

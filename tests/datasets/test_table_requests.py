@@ -95,8 +95,8 @@ def blank(preprocessor, count=1, **given):
 def test_records_hold_whole_numbers_as_integers_and_may_lack_keys(preprocessor):
     features = {"hours per week": 38.5, "examples": 2, "class": "größer".encode(), "joined on": b"03.02.2001"}
     features |= {"from": b"yes", "another": b"ignored", "target": b"few", "hours_per_week": 12345}
-    named = {"hours_per_week": [38.5], "examples_": [2.0], "class_": ["größer"], "joined_on": ["03.02.2001"]}
-    named |= {"from_": ["yes"], "hours_per_week_": [12345.0]}
+    named = {"hours_per_week_": [38.5], "examples_": [2.0], "class_": ["größer"], "joined_on": ["03.02.2001"]}
+    named |= {"from_": ["yes"], "hours_per_week": [12345.0]}
     empty = preprocessor.serve({"examples": tf.constant([record()])})[0]
     same(
         preprocessor.serve({"examples": tf.constant([record(**features)])})[0],
@@ -116,8 +116,11 @@ def test_words_for_missing_values_are_the_same_in_files_and_requests(preprocesso
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"hours_per_week": [np.inf]}, "hours_per_week is infinite. Send a finite number, or NaN where it is missing."),
-        ({"hours_per_week_": [-np.inf]}, "hours_per_week_ is infinite"),
+        (
+            {"hours_per_week_": [np.inf]},
+            "hours_per_week_ is infinite. Send a finite number, or NaN where it is missing.",
+        ),
+        ({"hours_per_week": [-np.inf]}, "hours_per_week is infinite"),
         ({"from_": ["perhaps"]}, "from_ is neither yes nor no"),
         ({"from_": [b"\xff\xfe"]}, "from_ is neither yes nor no"),
         (
@@ -181,6 +184,6 @@ def test_generated_rows_are_valid_and_from_the_range_of_the_data(preprocessor):
     generated = preprocessor.generated(np.random.default_rng(0), 50)
     named = {name: tf.constant(values) for name, values in generated.items() if name != "examples"}
     same(preprocessor.serve(named)[0], preprocessor.serve({"examples": tf.constant(generated["examples"])})[0])
-    hours = np.asarray(generated["hours_per_week"])
+    hours = np.asarray(generated["hours_per_week_"])
     numbers = preprocessor.groups[0]
     assert numbers.lows[0] <= hours.min() < hours.max() <= numbers.highs[0]

@@ -13,7 +13,7 @@ NAMES = {
     "yes_no": ("from",),
     "time": ("joined on", "last/seen"),
 }
-"""Columns by kind. `hours per week` and `hours_per_week` give the same input when cleaned."""
+"""Columns by kind. `hours per week` and `hours_per_week` are equal when cleaned."""
 
 WORDS = ("red", "blue", "größer", "a,b", 'say "hi"', "x" * 300)
 

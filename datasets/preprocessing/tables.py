@@ -79,9 +79,11 @@ class TablePreprocessor:
         """
         kinds: Mapping[str, str] = data.about["table"]
         rows = _columns(data, list(kinds))
-        preprocessor = cls._like(needs["earlier"], kinds) if needs.get("earlier") is not None else None
+        options = data.about.get("table_options", {})
+        earlier = needs.get("earlier")
+        preprocessor = None if earlier is None else cls._like(earlier, kinds, options.get("orders", {}))
         if preprocessor is None:
-            names, options = input_names(list(kinds)), data.about.get("table_options", {})
+            names = input_names(list(kinds))
             groups = []
             for kind, group in COLUMNS.items():
                 own = [column for column, its in kinds.items() if its == kind]
@@ -98,9 +100,10 @@ class TablePreprocessor:
         return preprocessor, fixed
 
     @classmethod
-    def _like(cls, earlier: Any, kinds: Mapping[str, str]) -> TablePreprocessor:
-        """Returns the preprocessor of an earlier run, whose weights belong to its columns."""
-        known: TablePreprocessor = earlier.preprocessor
+    def _like(cls, earlier: Any, kinds: Mapping[str, str], orders: Mapping[str, str]) -> TablePreprocessor:
+        """Returns the preprocessor of an earlier run, whose weights belong to its columns. Dates are requested in the order
+        of this table, since the weights belong to moments."""
+        known = cls._with_orders(earlier.preprocessor, orders)
         held = {name: group.kind for group in known.groups for name in group.names}
         if held != dict(kinds):
             differing = sorted({name for name, _ in set(held.items()) ^ set(kinds.items())})
@@ -109,6 +112,25 @@ class TablePreprocessor:
                 "columns, or leave start_from out."
             )
         return known
+
+    @staticmethod
+    def _with_orders(known: TablePreprocessor, orders: Mapping[str, str]) -> TablePreprocessor:
+        def turned(group: Columns) -> Columns:
+            if not isinstance(group, Moments):
+                return group
+            own = zip(group.names, group.orders, strict=True)
+            return dataclasses.replace(group, orders=tuple(orders.get(name, order) for name, order in own))
+
+        return dataclasses.replace(known, groups=tuple(turned(group) for group in known.groups))
+
+    @property
+    def reading(self) -> dict[str, str]:
+        """The kind of every column, for tables that are read for this preprocessor, see `table_kinds.reading_as`."""
+        found = {name: group.kind for group in self.groups for name in group.names}
+        for group in self.groups:
+            if isinstance(group, Moments):
+                found |= {name: f"{group.kind}_{order}" for name, order in zip(group.names, group.orders, strict=True)}
+        return {name: found[name] for name in self.order}
 
     @property
     def count(self) -> int:
@@ -195,7 +217,11 @@ class TablePreprocessor:
         """Turns one input per column, or `examples`, into the model's inputs."""
         if SERIALIZED in requests:
             requests = self._parsed(requests[SERIALIZED])
-        return self._encoded({group.kind: group.raw(requests) for group in self.groups}), {}
+        raw = {group.kind: group.raw(requests) for group in self.groups}
+        counts = tf.stack([tf.shape(values)[0] for values in raw.values()])
+        said = "The inputs have different numbers of rows. Send a value of every column for each row."
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(counts == counts[0]), [said])]):
+            return self._encoded({kind: tf.identity(values) for kind, values in raw.items()}), {}
 
     def _parsed(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
         """Reads `tf.Example` records: whole numbers as int64, other numbers as float, all else as bytes."""

@@ -36,7 +36,6 @@ class Categories(Columns):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "vocabularies", tuple(tuple(known) for known in self.vocabularies))
         object.__setattr__(self, "_tables", [])
 
     @classmethod
@@ -57,7 +56,7 @@ class Categories(Columns):
 
     def request(self, place: int) -> Request:
         """string; the description has the most frequent values."""
-        known = [value or '""' for value in self.vocabularies[place]]
+        known = [f"{value[:40]}{'...' * (len(value) > 40)}" or '""' for value in self.vocabularies[place]]
         shown = ", ".join(known[:6]) + (f", ... ({len(known):,} values)" if len(known) > 6 else "")
         text = f"one of {shown}; another value is unknown"
         return Request(self.inputs[place], "value", "string", (), text, {"column": self.names[place]})

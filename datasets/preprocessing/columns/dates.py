@@ -82,7 +82,7 @@ class Moments(Columns):
         values. All are 0 for a missing value."""
         missing = tf.math.is_nan(raw)
         moment = tf.where(missing, np.float64(0), raw)
-        days = tf.floor(moment / moments.DAY)
+        days = tf.math.floordiv(moment, moments.DAY)
         starts, stops = np.asarray(self.starts, np.float64), np.asarray(self.stops, np.float64)
         widths = np.maximum(stops - starts, 1.0)
         trend = tf.clip_by_value((moment - starts) / widths, np.float64(0), np.float64(1)) * 2 - 1

@@ -9,9 +9,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
+from zoo.datasets.preprocessing import moments
 from zoo.datasets.preprocessing.columns.base import Columns, Tensors, checked, floats
 from zoo.tasks import Request
 
+_EXACT = 2**62
+"""Larger whole numbers are sent as floats."""
 _SCORES = 256
 """Number of quantiles that determine the scaling by quantiles."""
 
@@ -57,6 +60,7 @@ class Numbers(Columns):
         medians = np.nanmedian(values, axis=0)
         filled = np.where(missing, medians, values)
         deviations = filled.std(axis=0)
+        whole = (missing | ((values == np.floor(values)) & (np.abs(values) < _EXACT))).all(axis=0)
         quantiles: tuple[tuple[float, ...], ...] = ()
         if options.get("scaling") == "quantile":
             shares = np.linspace(0, 1, _SCORES)
@@ -70,7 +74,7 @@ class Numbers(Columns):
             lows=floats(filled.min(axis=0)),
             highs=floats(filled.max(axis=0)),
             gaps=tuple(int(place) for place in np.flatnonzero(missing.any(axis=0))),
-            whole=tuple(int(place) for place in np.flatnonzero((filled == np.floor(filled)).all(axis=0))),
+            whole=tuple(int(place) for place in np.flatnonzero(whole)),
             clip=bool(options.get("clip", False)),
             quantiles=quantiles,
         )
@@ -99,7 +103,8 @@ class Numbers(Columns):
         if self.quantiles:
             scaled = _normal_scores(values, np.asarray(self.quantiles, np.float32))
         else:
-            scaled = (values - np.asarray(self.means, np.float32)) / np.asarray(self.deviations, np.float32)
+            # A product, since graphs replace a quotient by one, and would differ from eager mode in the last bit.
+            scaled = (values - np.asarray(self.means, np.float32)) * np.float32(1 / np.asarray(self.deviations))
         return tf.concat([scaled, tf.gather(missing, list(self.gaps), axis=1)], axis=1) if self.gaps else scaled
 
     @property
@@ -114,12 +119,13 @@ def _normal_scores(values: tf.Tensor, quantiles: np.ndarray) -> tf.Tensor:
     from scipy.special import ndtri
 
     count = quantiles.shape[1]
-    scores = np.float32(np.clip(ndtri(np.linspace(0, 1, count)), -3, 3))
+    middles = np.float32(np.clip(ndtri(np.linspace(0, 1, 2 * count - 1)), -3, 3))  # of two ranks each
+    scores = middles[::2]
     sorted_values = tf.constant(quantiles)
     columns = tf.transpose(values)
     right = tf.searchsorted(sorted_values, columns, side="right")
     left = tf.searchsorted(sorted_values, columns, side="left")
-    exact = (tf.gather(scores, left) + tf.gather(scores, tf.maximum(right - 1, 0))) / 2
+    exact = tf.gather(middles, left + tf.maximum(right - 1, 0))
     upper, lower = tf.minimum(right, count - 1), tf.maximum(right - 1, 0)
     start = tf.gather(sorted_values, lower, batch_dims=1)
     width = tf.gather(sorted_values, upper, batch_dims=1) - start
@@ -161,7 +167,7 @@ class YesNo(Columns):
         )
         yes, no = (tf.reduce_any(words[..., tf.newaxis] == tf.constant(known), axis=-1) for known in (YES, NO))
         values = tf.where(yes, 1.0, tf.where(no, 0.0, float("nan")))
-        valid = tf.reduce_all(yes | no | (words == ""), axis=0)
+        valid = tf.reduce_all(yes | no | moments.is_missing(words), axis=0)
         return checked(
             values, valid, self.inputs, "is neither yes nor no. Send yes, no, true, false, 1, 0 or an empty text."
         )

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SERIALIZED = "examples"
 """The input of serialized `tf.Example` records."""
 
-_BINS = 32
+_BINS, _FEWEST_BINS, _ROWS_PER_BIN = 32, 4, 100
+"""Bins of a number: one for 100 rows within these limits. On a few hundred rows, more bins are learned by heart."""
 _BATCH = 4096  # rows that are read at once
 
 
@@ -150,10 +151,11 @@ class TablePreprocessor:
             if group.binned
         ]
         numbers = np.concatenate(parts, axis=1) if parts else np.zeros((1, 0))
+        bins = min(_BINS, max(_FEWEST_BINS, len(numbers) // _ROWS_PER_BIN))
         binned = [flag for group in self.groups for flag in group.binned]
         edges: list[tuple[float, ...]] = []
         for place, flag in enumerate(binned):
-            cut = quantile_edges(numbers[:, place], _BINS) if flag else ()
+            cut = quantile_edges(numbers[:, place], bins) if flag else ()
             edges.append(tuple(float(edge) for edge in cut) if len(cut) > 2 else ())
         return tuple(edges)
 

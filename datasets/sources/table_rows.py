@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -196,18 +196,3 @@ def _by_time(table: Table, name: str) -> np.ndarray:
     times = table.numbers(name) if column.kind == "number" else column.values
     bounds = np.quantile(times, [SHARES[0], SHARES[0] + SHARES[1]], method="lower")
     return np.searchsorted(bounds, times, side="left").astype(np.int64)
-
-
-def described(about: Mapping[str, Any]) -> Sequence[str]:
-    """Returns a line for each column of a table: its kind, missing values, and examples or why it is left out.
-
-    Example:
-        >>> described({"age": {"kind": "number", "missing": 3, "examples": ["39", "50"]}})
-        ['age: number, 3 missing, such as 39, 50']
-    """
-    lines = []
-    for name, entry in about.items():
-        missing = f", {entry['missing']:,} missing" if entry.get("missing") else ""
-        what = f"not used: {entry['why']}" if "why" in entry else f"such as {', '.join(entry['examples'])}"
-        lines.append(f"{name}: {entry['kind']}{missing}, {what}")
-    return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import re
 
 import numpy as np
 import pandas as pd
@@ -89,6 +90,7 @@ def test_cells_of_frames_have_their_values_to_the_last_bit():
 
 def test_parquet_equals_the_frame_and_gzip_equals_csv(tmp_path):
     frame = frame_of().drop(columns=["period"])
+    frame["categorical"] = frame["categorical"].astype(str).astype("category")  # Parquet makes categories of texts only
     frame.to_parquet(tmp_path / "t.parquet")
     right = rows_of(zoo.datasets.from_frame(frame, {"label": "y"}))
     for kind in ("parquet", "csv"):
@@ -195,5 +197,5 @@ def test_frames_show_their_columns(capsys):
     assert said[0] == "Columns of arrays:" and "  Int16: number, 1 missing, such as " in said[4]
     assert said[-1] == "  words: left out, not used: as you chose"
     assert repr(data).splitlines()[0] == "arrays (tabular_classification): 13 columns, label int64 ()"
-    assert "<td>Int16</td><td>number</td><td>1 missing</td>" in data._repr_html_().replace("\n", "")
-    assert "2020-0" in data._repr_html_()
+    html = re.sub(r"<[^>]+>", "|", data._repr_html_())
+    assert "|Int16||number||1 missing||such as " in html and re.search(r"\|2020-0\d-\d\d 00:00:00\|", html)

@@ -91,7 +91,7 @@ def _of_parquet(path: Path, content: bytes) -> pd.DataFrame:
         table = pyarrow.parquet.read_table(io.BytesIO(content))
         frame = table.to_pandas(integer_object_nulls=True)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UsageError(f"{path} cannot be read as Parquet: {one_line(error, 200)} Write the file again.") from error
+        raise UsageError(f"{path} cannot be read as Parquet: {one_line(error, 200)} Convert the data again.") from error
     if frame.empty:
         raise UsageError(f"{path} has no rows. Choose a file with rows.")
     if any(frame.index.names):  # a named index of pandas is a column
@@ -108,12 +108,14 @@ def _unpacked(path: Path, content: bytes) -> bytes:
             parts.append(stream.decompress(content, _LARGEST - size + 1))
             size += len(parts[-1])
             if size > _LARGEST:
-                raise UsageError(f"{path} holds more than {_LARGEST >> 30} GiB. Split it into several files.")
+                raise UsageError(
+                    f"{path} holds more than {_LARGEST >> 30} GiB. Divide it, and pass the parts as csv:part-*.csv."
+                )
             if not stream.eof:
                 raise zlib.error("it ends early")
             content = stream.unused_data.lstrip(b"\0")
     except zlib.error as error:
-        raise UsageError(f"{path} is damaged: {one_line(error, 100)}. Compress the original file again.") from error
+        raise UsageError(f"{path} is damaged: {one_line(error, 100)}. Replace it with the original file.") from error
     return b"".join(parts)
 
 

@@ -301,7 +301,7 @@ class Rows:
         found = {role: np.flatnonzero(parts == number) for number, role in enumerate(SPLITS)}
         splits = {role: self._split(index) for role, index in found.items() if len(index)}
         if self.groups is not None:  # in the order of the examples, for folds
-            self.about["groups"] = [self.groups[i] for index in found.values() for i in index]
+            self.about["groups"] = [self.groups[i] for index in found.values() for i in index.tolist()]
         features = features_of(next(iter(splits.values())))
         if self.images is not None:
             features[self.images] = Feature(self.about.pop("image_shape"), "uint8")

@@ -97,12 +97,20 @@ def test_records_hold_whole_numbers_as_integers_and_may_lack_keys(preprocessor):
     features |= {"from": b"yes", "another": b"ignored", "target": b"few", "hours_per_week": 12345}
     named = {"hours_per_week_": [38.5], "examples_": [2.0], "class_": ["größer"], "joined_on": ["03.02.2001"]}
     named |= {"from_": ["yes"], "hours_per_week": [12345.0]}
-    empty = preprocessor.serve({"examples": tf.constant([record()])})[0]
     same(
         preprocessor.serve({"examples": tf.constant([record(**features)])})[0],
         preprocessor.serve(blank(preprocessor, **named))[0],
     )
-    same(empty, preprocessor.serve(blank(preprocessor))[0])
+    renamed = {"hours_per_week_" if key == "hours per week" else key: value for key, value in features.items()}
+    same(
+        preprocessor.serve({"examples": tf.constant([record(**renamed)])})[0],
+        preprocessor.serve(blank(preprocessor, **named))[0],
+    )
+    for nothing in (record(), record(another=b"unknown")):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match="examples, row 1: no value of any column. Send a tf.Example"
+        ):
+            preprocessor.serve({"examples": tf.constant([record(**features), nothing])})
     for features, key in (({"examples": 2.5}, "examples"), ({"class": 3}, "class"), ({"from": 1}, "from")):
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"(?s)[Kk]ey: {key}.*[Dd]ata types don't match"):
             preprocessor.serve({"examples": tf.constant([record(**features)])})

@@ -91,7 +91,9 @@ def _of_parquet(path: Path, content: bytes) -> pd.DataFrame:
         table = pyarrow.parquet.read_table(io.BytesIO(content))
         frame = table.to_pandas(integer_object_nulls=True)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UsageError(f"{path} cannot be read as Parquet: {one_line(error, 200)} Convert the data again.") from error
+        raise UsageError(
+            f"{path} cannot be read as Parquet: {one_line(error, 200)} Convert it again, or pass it as CSV."
+        ) from error
     if frame.empty:
         raise UsageError(f"{path} has no rows. Choose a file with rows.")
     if any(frame.index.names):  # a named index of pandas is a column
@@ -108,9 +110,7 @@ def _unpacked(path: Path, content: bytes) -> bytes:
             parts.append(stream.decompress(content, _LARGEST - size + 1))
             size += len(parts[-1])
             if size > _LARGEST:
-                raise UsageError(
-                    f"{path} holds more than {_LARGEST >> 30} GiB. Divide it, and pass the parts as csv:part-*.csv."
-                )
+                raise UsageError(f"{path} holds more than {_LARGEST >> 30} GiB. Pass several smaller files.")
             if not stream.eof:
                 raise zlib.error("it ends early")
             content = stream.unused_data.lstrip(b"\0")

@@ -94,10 +94,11 @@ def floats(values: np.ndarray) -> tuple[float, ...]:
 
 
 def checked(values: tf.Tensor, valid: tf.Tensor, names: Sequence[str], said: str) -> tf.Tensor:
-    """Returns values, or raises an error that names the first column, of `valid` (columns,), that is not."""
-    wrong = tf.argmin(tf.concat([tf.cast(valid, tf.int32), [0]], axis=0))
-    message = tf.strings.join([tf.constant([*names, ""])[wrong], said], separator=" ")
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(valid), [message])]):
+    """Returns values, (batch, columns), or raises an error that names the first row and column that is not valid."""
+    row, column = tf.unstack(tf.concat([tf.where(~valid), [[0, 0]]], axis=0)[0])
+    message = tf.strings.join(["row ", tf.strings.as_string(row), ": ", tf.constant(list(names))[column], " ", said])
+    valid = tf.reduce_all(valid)
+    with tf.control_dependencies([tf.debugging.Assert(valid, [message])]):
         return tf.identity(values)
 
 

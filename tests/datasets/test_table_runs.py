@@ -187,7 +187,7 @@ def test_columns_records_and_files_get_the_same_answers(task, tmp_path):
         np.testing.assert_array_equal(values, answers[name])
     del written["class"], written["2nd"]
     write_table(tmp_path / "rows.csv", written)
-    with pytest.raises(zoo.UsageError, match=r"has no column '2nd', 'class'; it has 年龄, self, last"):
+    with pytest.raises(zoo.UsageError, match=r"has no column '2nd', 'class'; its columns are 年龄, self, last"):
         read_rows(tmp_path / "rows.csv", entries)
 
 

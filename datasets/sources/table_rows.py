@@ -40,13 +40,15 @@ def rows(table: Table, task: str, read: Read, splits: Splits) -> Rows:
     used = {name for key, names in table.columns.items() if key != "features" for name in names} | {group}
     fixed = table_kinds.fixed_kinds()
     columns, about = _features(table, used, target) if fixed is None else _features_of_run(table, fixed)
+    kept = _with_values(table, columns)
+    columns = {name: values[kept] for name, values in columns.items()}
     orders = {name: entry["order"] for name, entry in about.items() if "order" in entry}
     fitted = {option: table.options[option] for option in FITTED if table.options.get(option) is not None}
     content = table.frame[list(columns)].itertuples(index=False, name=None)
     return target.rows(
         (task,),
         columns,
-        range(len(table.frame)),
+        kept.tolist(),
         digests=[digest(*(cell.strip() for cell in row)) for row in content],
         groups=[digest(cell.strip()) for cell in table.frame[group]] if group else None,
         given=splits(table),
@@ -68,6 +70,20 @@ def _check_split(table: Table, options: Mapping[str, str]) -> None:
         raise UsageError(
             f"{table.path} has {' and '.join(chosen)}, which split the rows in different ways. Pass one of them."
         )
+
+
+def _with_values(table: Table, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the places of the rows that have a value of any column, and leaves the others out: nothing can be predicted
+    from them.
+
+    Raises:
+        UsageError: no row remains.
+    """
+    empty = np.logical_and.reduce([v == b"" if v.dtype == object else np.isnan(v) for v in columns.values()])
+    table.leave_out(empty, "rows without a value of any feature")
+    if empty.all():
+        raise UsageError(f"{table.path} has no row with a value of {', '.join(columns)}. Choose a file with values.")
+    return np.flatnonzero(~empty)
 
 
 def _named(table: Table, option: str) -> str:
@@ -182,7 +198,8 @@ def _check_precision(table: Table, name: str, column: table_kinds.Column) -> Non
 def _by_time(table: Table, name: str) -> np.ndarray:
     """Returns the number of every row's split: the latest fifth is test, the tenth before it validation. Rows of one time are
     in one split."""
-    column = table_kinds.read(table.path, table.frame[name], None, keep=True)
+    kind = (table.options.get("kinds") or {}).get(name)
+    column = table_kinds.read(table.path, table.frame[name], kind, keep=True)
     if column.kind not in ("time", "number") or column.values is None or np.isnan(column.values).any():
         raise UsageError(
             f"{table.path}: {name} is no column of times, or has missing ones; expected dates or numbers in every row. "

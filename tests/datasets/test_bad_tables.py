@@ -194,6 +194,17 @@ def test_rows_without_a_target_are_left_out_and_counted(tmp_path, capsys):
         assert sum(part.num_examples for part in data.splits.values()) == 50
 
 
+def test_rows_without_any_feature_are_left_out_and_counted(tmp_path):
+    data = load(
+        tmp_path, lines("a,b,y", lambda i: f"{'' if i % 6 == 0 else X[i, 0]},{'' if i % 4 == 0 else 'uv'[i % 2]}")
+    )
+    assert data.about["left_out"] == {"rows without a value of any feature": 5}
+    assert sum(part.num_examples for part in data.splits.values()) == 55
+    labels = {float(example["a"]): int(example["label"]) for example in data.train.as_numpy_iterator()}
+    right = dict(zip(X[:, 0].astype(np.float32).tolist(), LABELS, strict=True))
+    assert all("ab"[label] == right[a] for a, label in labels.items() if a == a)
+
+
 def test_a_constant_target_is_rejected(tmp_path):
     with pytest.raises(zoo.UsageError, match=r"y is 3 in all training examples .* so nothing can be learned"):
         load(tmp_path, lines("a,y", number, "3" * ROWS), {"value": "y"}).prepare("mlp")

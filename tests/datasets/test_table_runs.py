@@ -121,6 +121,7 @@ def train(name, run, epochs, **arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_resumes_after_a_kill_and_rejects_an_edited_file(tmp_path, monkeypatch):
     file, table = tmp_path / "own.csv", mixed_table(60)
     name = write_table(file, table)

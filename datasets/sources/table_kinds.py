@@ -71,6 +71,7 @@ class Column:
         missing: number of missing values.
         examples: a few of the different values.
         why: why it is left out; "" if it is used.
+        lost: for numbers that float32 cannot tell apart, the smallest, the largest, and the step of float32 there.
     """
 
     kind: str
@@ -80,7 +81,6 @@ class Column:
     examples: tuple[str, ...] = ()
     why: str = ""
     lost: tuple[float, float, float] | None = None
-    """Numbers that float32 cannot tell apart: the smallest, the largest, and the step of float32 between them."""
 
 
 def read(path: Path, column: pd.Series, kind: str | None, *, keep: bool = False) -> Column:

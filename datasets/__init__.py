@@ -100,9 +100,10 @@ def load(
     tags), `number_words` (translation), `tastes` (ratings), `command_lines` (texts without labels), `digit_shapes` and
     `wishes` (images and texts with several labels), `digit_ink` and `baskets` (images and texts with values).
 
-    Your own files: `csv:PATH` (any task, tables included, see `zoo.datasets.sources.csv_files`), `images:FOLDER` with
-    FOLDER/class/*.png, `text:FOLDER` with FOLDER/class/*.txt, `lines:PATH` with one text per line. Data without splits is
-    split 80/10/10 (lines 98/1/1) by a hash of each example, so duplicates stay together.
+    Your own files: `csv:PATH` (any task, tables included, see `zoo.datasets.sources.csv_files`; also compressed with gzip,
+    and several files as `csv:part-*.csv`), `parquet:PATH` likewise, `images:FOLDER` with FOLDER/class/*.png, `text:FOLDER`
+    with FOLDER/class/*.txt, `lines:PATH` with one text per line. Data without splits is split 80/10/10 (lines 98/1/1) by a
+    hash of each example, so duplicates stay together.
 
     Every other name is a data set of TensorFlow Datasets, or of this package's builders for it. It is read from
     `data_dir` if it was prepared before. Otherwise it is downloaded, or made from the original files in `manual_dir`,
@@ -127,7 +128,8 @@ def load(
         skip_broken: Whether to leave out image files that cannot be read, and to print their names.
         titles: For ratings in a CSV file: another CSV file in its folder, with the columns item_id and title.
         log_values: Whether a regression learns log(1 + value), for values such as prices, whose errors are relative.
-        kinds: For a table of features, the kind of columns: number, category, yes_no or time. Null lets the cells decide.
+        kinds: For a table of features, the kind of columns: number, category, yes_no or time (time_dmy or time_mdy, if
+            01/02/2024 may be two days). Null lets the cells decide.
         leave_out: For a table of features, columns that are not used.
         keep: For a table of features, columns that are used although they look like identifiers or give the label away.
         time: For a table of features, a column of times: the latest rows are the test split, those before them validation.

@@ -23,6 +23,8 @@ _BATCH = 1024
 _MOST_SHOWN = 10
 _EXAMPLES = 6
 _MOST_CLASSES = 20
+_MOST_COLUMNS, _MOST_CELLS, _MOST_LETTERS = 40, 12, 30
+"""Columns of a table that are described, columns of which rows are shown, and letters of a value."""
 _PIXELS = 64
 """Height of a picture."""
 _MOST_PIXELS = 512
@@ -30,14 +32,45 @@ _MOST_PIXELS = 512
 
 
 def as_text(data: RawData) -> str:
-    """Returns the data set in at most five lines.
+    """Returns the data set in at most five lines, and a line for each column of a table.
 
     Example:
         >>> print(as_text(zoo.datasets.load("digits")).splitlines()[0])
         digits (image_classification): image uint8 (8, 8, 1), label int64 ()
     """
-    features = ", ".join(f"{key} {held.dtype} {held.shape}" for key, held in data.features.items())
-    return f"{data.name} ({', '.join(data.tasks)}): {features}\n{describe_splits(data)}"
+    columns = describe_columns(data)
+    features = {key: held for key, held in data.features.items() if not columns or key not in data.about["table"]}
+    parts = [f"{len(data.about['table']):,} columns"] if columns else []
+    parts += [f"{key} {held.dtype} {held.shape}" for key, held in features.items()]
+    return "\n".join([f"{data.name} ({', '.join(data.tasks)}): {', '.join(parts)}", *columns, describe_splits(data)])
+
+
+def describe_columns(data: RawData) -> list[str]:
+    """Returns a line for each of the first columns of a table: its kind, missing values, and values or why it is not used;
+    nothing for other data.
+
+    Example:
+        >>> describe_columns(zoo.datasets.load("iris"))[0]
+        '  sepal length: number, such as 5.1, 4.9, 4.7'
+    """
+    rows = _column_rows(data)
+    lines = [f"  {name}: {', '.join(filter(None, facts))}" for name, *facts in rows[:_MOST_COLUMNS]]
+    return [*lines, f"  ... and {len(rows) - _MOST_COLUMNS:,} more"] if len(rows) > _MOST_COLUMNS else lines
+
+
+def _column_rows(data: RawData) -> list[list[str]]:
+    """Returns the name of every column of a table, its kind, its missing values, and values or why it is not used."""
+    rows = []
+    for name, facts in data.about.get("table_columns", {}).items():
+        values = [
+            printable(value[:_MOST_LETTERS]) + "..." * (len(value) > _MOST_LETTERS)
+            for value in facts.get("examples", ())
+        ]
+        what = f"not used: {facts['why']}" if "why" in facts else f"such as {', '.join(values)}" if values else ""
+        rows.append(
+            [printable(name), facts["kind"], f"{facts['missing']:,} missing" if facts.get("missing") else "", what]
+        )
+    return rows
 
 
 def describe_splits(data: RawData) -> str:
@@ -73,10 +106,13 @@ def as_html(data: RawData) -> str:
     splits = [[name, f"{split.num_examples:,}"] for name, split in data.splits.items()]
     title = f"<b>{display.escaped(data.name)}</b> ({', '.join(data.tasks)})"
     parts = [title, display.table(["split", "examples"], splits)]
+    if columns := _column_rows(data):
+        more = [[f"... {len(columns) - _MOST_COLUMNS:,} more", "", "", ""]] if len(columns) > _MOST_COLUMNS else []
+        parts.append(display.table(["column", "kind", "missing", "values"], [*columns[:_MOST_COLUMNS], *more]))
     labels = _labels(data)
     if data.class_names:
         parts.append(_class_table(data, labels))
-    if examples := _examples(data, labels):
+    if examples := [_first_columns(example, data) for example in _examples(data, labels)]:
         rows = [[_shown(key, example[key], data) for key in example] for example in examples]
         head = list(examples[0])
         if any(cell.startswith("<img") for cell in rows[0]):  # side by side
@@ -84,6 +120,12 @@ def as_html(data: RawData) -> str:
             head = []
         parts.append(display.table(head, rows, raw=True))
     return display.stacked(parts)
+
+
+def _first_columns(example: Mapping[str, Any], data: RawData) -> Mapping[str, Any]:
+    """Returns an example with only the first columns of a table, and with its target."""
+    left_out = [*data.about.get("table", ())][_MOST_CELLS:]
+    return {key: value for key, value in example.items() if key not in left_out}
 
 
 def _labels(data: RawData) -> dict[str, np.ndarray]:
@@ -128,6 +170,8 @@ def _examples(data: RawData, labels: Mapping[str, np.ndarray]) -> list[dict[str,
 def _shown(key: str, value: Any, data: RawData) -> str:
     """Returns the value of an example in HTML: a picture, a curve, a class name or text."""
     value = np.asarray(value)
+    if data.about.get("table", {}).get(key) == "time":
+        return "" if np.isnan(value) else str(value.astype("datetime64[s]")).replace("T", " ")
     if value.dtype == np.uint8 and value.ndim == 3 and value.size:
         apart = max(1, max(value.shape[:2]) // _MOST_PIXELS)
         channels = value.shape[2] if value.shape[2] in (1, 3, 4) else 1

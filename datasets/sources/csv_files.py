@@ -12,6 +12,8 @@
 | series classification | sequence (an id), series (one or several), label; one row per step | time |
 | tagging | sentence (an id), tokens, tags; one row per token | |
 | tabular classification | label; all other columns are features | features |
+| tabular regression | value (one or several); all other columns are features | features |
+| several labels of a table | labels (as above); all other columns are features | features, separator |
 
 Every task except forecasting may have `split`, with train, validation (or val, valid, dev) and test. Cells are read as
 they are. In text columns only an empty cell is missing, so NA and None may be words. In number columns NA, NaN and null are

@@ -45,6 +45,7 @@ def load(
         for note in data.about.get("notes", ()):
             print(note, flush=True)
         if not isinstance(name, type(data)):
+            _print_columns(data)
             _print_left_out(data)
         return data if folds is None or fold is None else _fold(data, folds, fold)
     given |= {split: file for split, file in (("validation", validation), ("test", test)) if file is not None}
@@ -86,12 +87,21 @@ def _load_source(
     if any("\ud800" <= letter <= "\udfff" for letter in f"{base}/{path}"):
         raise UsageError(f"The path of data set '{printable(name)}' is not UTF-8. Rename its files or folders.")
     data = read(**common_arguments(read, **common, path=base / Path(path).expanduser()), **options)
-    if columns := data.about.get("columns"):
-        listed = (f"{column} {facts['dtype']}, {facts['missing']} missing" for column, facts in columns.items())
-        print(f"Columns of {name}: {'; '.join(listed)}", flush=True)
+    _print_columns(data)
     _print_left_out(data)
     relative = not Path(path).expanduser().is_absolute()
     return _with_arguments(data, {**({"manual_dir": str(base)} if relative else {}), **options})
+
+
+def _print_columns(data: Data) -> None:
+    """Prints the columns of a table, one per line; of other CSV files, their types in one line."""
+    from zoo.datasets.display import describe_columns
+
+    if lines := describe_columns(data):
+        print("\n".join([f"Columns of {data.name}:", *lines]), flush=True)
+    elif columns := data.about.get("columns"):
+        listed = (f"{column} {facts['dtype']}, {facts['missing']} missing" for column, facts in columns.items())
+        print(f"Columns of {data.name}: {'; '.join(listed)}", flush=True)
 
 
 def _print_left_out(data: Data) -> None:

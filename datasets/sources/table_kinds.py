@@ -30,6 +30,8 @@ _UNIQUE = 0.95
 """Texts of which a larger share is different are identifiers, or texts if they are long."""
 _LONG = 40
 """Texts of more letters on average, mostly different, are sentences."""
+_RESOLUTION = 0.01
+"""Numbers need steps that are at most this share of their standard deviation."""
 _FEW = 20
 """Columns with fewer values prove nothing about identifiers."""
 
@@ -69,6 +71,7 @@ class Column:
         missing: number of missing values.
         examples: a few of the different values.
         why: why it is left out; "" if it is used.
+        lost: for numbers that float32 cannot tell apart, the smallest, the largest, and the step of float32 there.
     """
 
     kind: str
@@ -77,6 +80,7 @@ class Column:
     missing: int = 0
     examples: tuple[str, ...] = ()
     why: str = ""
+    lost: tuple[float, float, float] | None = None
 
 
 def read(path: Path, column: pd.Series, kind: str | None, *, keep: bool = False) -> Column:
@@ -191,7 +195,14 @@ def _check_marks(path: Path, known: pd.Series, different: np.ndarray) -> None:
 
 
 def _number(path: Path, column: pd.Series, missing: pd.Series) -> dict[str, Any]:
-    return {"values": cells.numbers(path, column).astype(np.float32)}
+    exact = cells.numbers(path, column)
+    known = exact[~np.isnan(exact)]
+    step = float(np.spacing(np.float32(np.abs(known).max()))) if len(known) else 0.0
+    lost = 0 < known.std() * _RESOLUTION < step if len(known) else False
+    return {
+        "values": exact.astype(np.float32),
+        "lost": (float(known.min()), float(known.max()), step) if lost else None,
+    }
 
 
 def _yes_no(path: Path, column: pd.Series, missing: pd.Series) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,13 +40,15 @@ def rows(table: Table, task: str, read: Read, splits: Splits) -> Rows:
     used = {name for key, names in table.columns.items() if key != "features" for name in names} | {group}
     fixed = table_kinds.fixed_kinds()
     columns, about = _features(table, used, target) if fixed is None else _features_of_run(table, fixed)
+    kept = _with_values(table, columns)
+    columns = {name: values[kept] for name, values in columns.items()}
     orders = {name: entry["order"] for name, entry in about.items() if "order" in entry}
     fitted = {option: table.options[option] for option in FITTED if table.options.get(option) is not None}
     content = table.frame[list(columns)].itertuples(index=False, name=None)
     return target.rows(
         (task,),
         columns,
-        range(len(table.frame)),
+        kept.tolist(),
         digests=[digest(*(cell.strip() for cell in row)) for row in content],
         groups=[digest(cell.strip()) for cell in table.frame[group]] if group else None,
         given=splits(table),
@@ -68,6 +70,20 @@ def _check_split(table: Table, options: Mapping[str, str]) -> None:
         raise UsageError(
             f"{table.path} has {' and '.join(chosen)}, which split the rows in different ways. Pass one of them."
         )
+
+
+def _with_values(table: Table, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the places of the rows that have a value of any column, and leaves the others out: nothing can be predicted
+    from them.
+
+    Raises:
+        UsageError: no row remains.
+    """
+    empty = np.logical_and.reduce([v == b"" if v.dtype == object else np.isnan(v) for v in columns.values()])
+    table.leave_out(empty, "rows without a value of any feature")
+    if empty.all():
+        raise UsageError(f"{table.path} has no row with a value of {', '.join(columns)}. Choose a file with values.")
+    return np.flatnonzero(~empty)
 
 
 def _named(table: Table, option: str) -> str:
@@ -165,29 +181,25 @@ def _gives_away(column: table_kinds.Column, target: Target) -> str:
 
 
 _MOST_ROWS, _LEAVES = 20_000, 1_000
-_RESOLUTION = 0.01
 
 
 def _check_precision(table: Table, name: str, column: table_kinds.Column) -> None:
     """Rejects numbers with more digits than float32 has, such as seconds since 1970 of one day: models would not see their
     differences."""
-    if column.kind != "number" or column.values is None:
-        return
-    exact = table.numbers(name)
-    exact = exact[~np.isnan(exact)]
-    step = float(np.spacing(np.float32(np.abs(exact).max()))) if len(exact) else 0.0
-    if 0 < exact.std() * _RESOLUTION < step:
+    if column.lost is not None:
+        low, high, step = column.lost
         raise UsageError(
-            f"{table.path}: {name} is between {exact.min():.17g} and {exact.max():.17g}; a model reads it in steps of "
-            f"{step:g}. Subtract {exact.min():.17g} from the column, or write times as 2024-01-31 13:00, say; or leave it "
-            f"out with --data.leave_out '[\"{name}\"]'."
+            f"{table.path}: {name} is between {low:.17g} and {high:.17g}; a model reads it in steps of {step:g}. Subtract "
+            f"{low:.17g} from the column, or write times as 2024-01-31 13:00, say; or leave it out with --data.leave_out "
+            f"'[\"{name}\"]'."
         )
 
 
 def _by_time(table: Table, name: str) -> np.ndarray:
     """Returns the number of every row's split: the latest fifth is test, the tenth before it validation. Rows of one time are
     in one split."""
-    column = table_kinds.read(table.path, table.frame[name], None, keep=True)
+    kind = (table.options.get("kinds") or {}).get(name)
+    column = table_kinds.read(table.path, table.frame[name], kind, keep=True)
     if column.kind not in ("time", "number") or column.values is None or np.isnan(column.values).any():
         raise UsageError(
             f"{table.path}: {name} is no column of times, or has missing ones; expected dates or numbers in every row. "
@@ -196,18 +208,3 @@ def _by_time(table: Table, name: str) -> np.ndarray:
     times = table.numbers(name) if column.kind == "number" else column.values
     bounds = np.quantile(times, [SHARES[0], SHARES[0] + SHARES[1]], method="lower")
     return np.searchsorted(bounds, times, side="left").astype(np.int64)
-
-
-def described(about: Mapping[str, Any]) -> Sequence[str]:
-    """Returns a line for each column of a table: its kind, missing values, and examples or why it is left out.
-
-    Example:
-        >>> described({"age": {"kind": "number", "missing": 3, "examples": ["39", "50"]}})
-        ['age: number, 3 missing, such as 39, 50']
-    """
-    lines = []
-    for name, entry in about.items():
-        missing = f", {entry['missing']:,} missing" if entry.get("missing") else ""
-        what = f"not used: {entry['why']}" if "why" in entry else f"such as {', '.join(entry['examples'])}"
-        lines.append(f"{name}: {entry['kind']}{missing}, {what}")
-    return lines

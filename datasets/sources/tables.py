@@ -60,7 +60,8 @@ def read_csv(
         test: Another CSV file with the same columns, which is the test split.
         titles: For ratings, another CSV file with the columns item_id (named as in the first file) and title, from the folder
             of the first.
-        kinds: For a table of features, the kind of columns: number, category, yes_no or time. By default the cells decide.
+        kinds: For a table of features, the kind of columns: number, category, yes_no or time (time_dmy or time_mdy, if
+            01/02/2024 may be two days). By default the cells decide.
         leave_out: For a table of features, columns that are not used.
         keep: For a table of features, columns that are used although they look like identifiers or give the label away.
         time: For a table of features, a column of times: the latest rows are the test split, those before them the

@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 
+from zoo.datasets.sources import tfds_tables
 from zoo.datasets.sources.names import TESTED, check_folder, check_options, list_datasets
 from zoo.datasets.sources.registry import SOURCES
 from zoo.errors import UsageError, did_you_mean, one_line
@@ -35,6 +36,7 @@ class Reader:
         label_names: the builder's key of a label's name, if labels are plain numbers.
         placeholder: the tag of tokens to leave out.
         windows: default steps of history and of forecast, if the examples are windows over one long series.
+        table: the target, if the examples are rows of a table.
     """
 
     tasks: tuple[str, ...]
@@ -42,6 +44,7 @@ class Reader:
     label_names: str | None = None
     placeholder: str | None = None
     windows: tuple[int, int] | None = None
+    table: str | None = None
 
 
 _READERS = {
@@ -64,9 +67,14 @@ def load_builder(
 
     builder = _open(name, data_dir)
     reader = _reader(name, builder)
-    check_options(name, options, ["window", "horizon"] if reader.windows else [])
+    if reader.table is None:
+        check_options(name, options, ["window", "horizon"] if reader.windows else [])
     if not builder.data_path.exists():
         _prepare(builder, manual_dir)
+    places = {"data_dir": data_dir, "manual_dir": manual_dir}
+    places = {k: str(Path(v).expanduser().resolve()) for k, v in places.items() if v is not None}
+    if reader.table is not None:
+        return tfds_tables.load_table(builder, reader.table, name, memory_limit, places, options)
     chosen: dict[str, Any] = {}
     if reader.windows:
         chosen = {k: options.get(k, usual) for k, usual in zip(("window", "horizon"), reader.windows, strict=True)}
@@ -77,11 +85,10 @@ def load_builder(
     sizes = {role: part.num_examples for role, part in splits.items()}
     if not all(sizes.values()):
         raise UsageError(f"Data set {name!r} is too small to split: {sizes}. Choose one with more examples.")
-    places = {"data_dir": data_dir, "manual_dir": manual_dir}
     licence = str(builder.info.redistribution_info.license or "")
     return Data(
         name=name,
-        arguments={**{k: str(Path(v).expanduser().resolve()) for k, v in places.items() if v is not None}, **chosen},
+        arguments={**places, **chosen},
         tasks=reader.tasks,
         splits=splits,
         features=features_of(splits["train"]),
@@ -144,8 +151,16 @@ def _reader(name: str, builder: Any) -> Reader:
     labels = [k for k in flat if type(flat[k]) is tfds.features.ClassLabel]
     if len(labels) == 1 and len(images) == 1:
         return Reader(("image_classification",), {"image": images[0], "label": labels[0]})
-    if len(labels) == 1 and len(texts) == 1 and not any(type(f) is tfds.features.Image for f in flat.values()):
+    several = isinstance((builder.info.supervised_keys or [""])[0], (dict, tuple))  # the inputs are several features
+    if (
+        len(labels) == 1
+        and len(texts) == 1
+        and not several
+        and not any(type(f) is tfds.features.Image for f in flat.values())
+    ):
         return Reader(("text_classification",), {"text": texts[0], "label": labels[0]})
+    if (target := tfds_tables.target_of(builder)) is not None:
+        return Reader((), {}, table=target)
     held = ", ".join(f"{k}: {type(flat[k]).__name__}" for k in flat) or type(features).__name__
     raise UsageError(
         f"Data set {name!r} holds {held}; expected exactly one uint8 Image or one Text, and one ClassLabel. "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import datetime
-import gzip
 import io
 import os
 import re
@@ -291,8 +291,8 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
             None,
             "has the columns message, kind, which fit no task; its first line must name the columns. "
             """Pass --data.columns '{"text": "message", "label": "kind"}', say, or columns=... in Python; """
-            "the keys are forecast, image, item_id, label, labels, rating, sentence, separator, sequence, series, split, "
-            "tags, text, text_pair, time, title, tokens, translation, user_id, value.",
+            "the keys are features, forecast, image, item_id, label, labels, rating, sentence, separator, sequence, "
+            "series, split, tags, text, text_pair, time, title, tokens, translation, user_id, value.",
         ),
         (
             "text,label,translation\na,b,c\n",
@@ -348,8 +348,8 @@ def test_unreadable_files_and_options_are_rejected(tmp_path):
     assert "is UTF-16, not UTF-8. Save it as CSV UTF-8, or convert it with `iconv" in message(
         f"csv:{tmp_path}/wide.csv"
     )
-    (tmp_path / "packed.csv").write_bytes(gzip.compress(b"text,label\na,a\n"))
-    assert "is compressed with gzip. Unpack it" in message(f"csv:{tmp_path}/packed.csv")
+    (tmp_path / "packed.csv").write_bytes(bz2.compress(b"text,label\na,a\n"))
+    assert "is compressed with bzip2. Unpack it" in message(f"csv:{tmp_path}/packed.csv")
     name = write(tmp_path / "ok.csv", "text,label\n" + "".join(f"t{i},{'ab'[i % 2]}\n" for i in range(40)))
     assert message(name, window=3) == f"Data set '{name}' is for text_classification and takes no window. Leave it out."
     assert message(name, manual_dir=str(tmp_path / "none")).startswith(f"manual_dir {tmp_path}/none is not a folder.")

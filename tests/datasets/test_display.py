@@ -18,7 +18,9 @@ from zoo.datasets.sources.embedded import EMBEDDED
 @pytest.mark.parametrize("name", sorted(EMBEDDED))
 def test_a_data_set_is_shown_in_few_lines(name):
     data = zoo.datasets.load(name)
-    lines = repr(data).splitlines()
+    lines = [line for line in repr(data).splitlines() if not line.startswith("  ")]
+    columns = len(repr(data).splitlines()) - len(lines)
+    assert columns == min(len(data.about.get("table_columns", ())), 40)
     assert 2 <= len(lines) <= 5 and lines[0].startswith(f"{name} (")
     shown = data._repr_html_()
     assert shown.count("<table>") == shown.count("</table>") >= 2

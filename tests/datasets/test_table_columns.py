@@ -93,6 +93,7 @@ def test_yes_and_no_become_signs_and_marks():
     train = np.float32([[1, 0], [0, 1], [np.nan, 1]])
     found = fitted(YesNo, train)
     assert numbers_of(found, train).tolist() == [[1, -1, 0], [-1, 1, 0], [0, 1, 1]]
+    assert numbers_of(fitted(YesNo, train[:2]), train[:2]).tolist() == [[1, -1], [-1, 1]]
     words = [["Yes", "n"], [" true ", "OFF"], ["1", "0"], ["", "na"]]
     requests = {name: tf.constant(column) for name, column in zip("ab", zip(*words, strict=True), strict=True)}
     np.testing.assert_array_equal(found.raw(requests), [[1, 0], [1, 0], [1, 0], [np.nan, np.nan]])

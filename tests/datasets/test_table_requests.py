@@ -108,7 +108,7 @@ def test_records_hold_whole_numbers_as_integers_and_may_lack_keys(preprocessor):
     )
     for nothing in (record(), record(another=b"unknown")):
         with pytest.raises(
-            tf.errors.InvalidArgumentError, match="examples, row 1: no value of any column. Send a tf.Example"
+            tf.errors.InvalidArgumentError, match=r"examples, row 1: no value of any column. Send a tf.Example"
         ):
             preprocessor.serve({"examples": tf.constant([record(**features), nothing])})
     for features, key in (({"examples": 2.5}, "examples"), ({"class": 3}, "class"), ({"from": 1}, "from")):

@@ -84,6 +84,8 @@ def has_decimal_commas(cells: pd.Series) -> bool:
 def _check_thousands(path: Path, held: pd.Series, values: np.ndarray, mark: str) -> None:
     """Rejects 1.176 beside 999: whoever writes three decimals writes them in every cell, so this is 1176."""
     pointed = held.str.contains(".", regex=False)
+    if int(pointed.sum()) < _FEWEST:
+        return
     grouped = held.str.fullmatch(_THOUSANDS)
     plain = ~pointed & held.str.fullmatch(r"[+-]?\d+")
     if int(grouped.sum()) < _FEWEST or not plain.any() or not (grouped | plain).all():

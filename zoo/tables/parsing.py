@@ -115,7 +115,7 @@ def _unpacked(path: Path, content: bytes) -> bytes:
                 raise zlib.error("it ends early")
             content = stream.unused_data.lstrip(b"\0")
     except zlib.error as error:
-        raise UsageError(f"{path} is damaged: {one_line(error, 100)}. Convert the original file again.") from error
+        raise UsageError(f"{path} is damaged: {one_line(error, 100)}. Replace it with the original file.") from error
     return b"".join(parts)
 
 

@@ -199,8 +199,9 @@ class YesNo(Columns):
         """Returns 1 for yes, -1 for no, 0 for a missing value, and the marks of missing values."""
         missing = tf.math.is_nan(raw)
         values = tf.where(missing, 0.0, 2 * raw - 1)
-        marks = tf.gather(tf.cast(missing, tf.float32), list(self.gaps), axis=1)
-        return tf.concat([values, marks], axis=1) if self.gaps else values
+        if not self.gaps:
+            return values
+        return tf.concat([values, tf.gather(tf.cast(missing, tf.float32), list(self.gaps), axis=1)], axis=1)
 
     @property
     def limits(self) -> tuple[str, ...]:

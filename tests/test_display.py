@@ -66,7 +66,8 @@ def test_a_report_is_a_dict_that_shows_metrics_and_plots(trained):
     assert repr(report).splitlines() == [
         "Report on the test split of arrays, 6 examples",
         f"accuracy: {report['accuracy']:.4f} {ends['accuracy']} (baseline 0.5000 the most frequent class)",
-        f"F1 of b & c: {report['per_class'][1]['f1']:.4f} {ends['positive_f1']}",
+        f"F1 of b & c: {report['per_class'][1]['f1']:.4f} {ends['positive_f1']} "
+        f"(baseline {report['headline'][1]['baseline_value']:.4f} the most frequent class)",
         f"ROC AUC: {report['roc_auc']:.4f} {ends['roc_auc']} (baseline 0.5000 the most frequent class)",
     ]
     shown = report._repr_html_()

@@ -30,6 +30,20 @@ _MOST_BYTES = 220_000
 """Of the pictures of an object."""
 
 
+def shortened(value: Any) -> str:
+    """Returns an argument as text; of a long list only the number of its entries.
+
+    Example:
+        >>> shortened([64, 64]), shortened([[0.125] * 40] * 3)
+        ('[64, 64]', '[3 entries]')
+    """
+    text = str(value)
+    return f"[{len(value):,} entries]" if isinstance(value, (list, tuple)) and len(text) > _LONG else text
+
+
+_LONG = 80
+
+
 def escaped(text: Any) -> str:
     """Returns text for HTML, at most 160 characters of it.
 
@@ -56,6 +70,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, raw: bool = Fal
     return f"<table>{top}{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
+def number_text(value: float, form: str = ".4f") -> str:
+    """Returns a metric as text: in the form, or from 10,000 on as a whole number.
+
+    Example:
+        >>> number_text(0.8512), number_text(41.268, ".4g"), number_text(231063.91)
+        ('0.8512', '41.27', '231,064')
+    """
+    return f"{value:{form}}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
 def interval_text(interval: Sequence[float] | None) -> str:
     """Returns an interval as text, with as many decimals as its width justifies; empty without an interval.
 
@@ -66,9 +90,9 @@ def interval_text(interval: Sequence[float] | None) -> str:
     if interval is None:
         return ""
     low, high = interval
-    half = (high - low) / 2
-    decimals = min(max(-math.floor(math.log10(half)), 0), 9) if half > 0 else 4
-    return f"({low:.{decimals}f} to {high:.{decimals}f})"
+    half, fewest = (high - low) / 2, 2 if max(abs(low), abs(high)) < 10 else 0
+    decimals = min(max(-math.floor(math.log10(half)), fewest), 9) if half > 0 else 4
+    return f"({low:,.{decimals}f} to {high:,.{decimals}f})"
 
 
 def metric_rows(headline: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, list[tuple[float, str]]]]:
@@ -90,7 +114,8 @@ def metric_rows(headline: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, l
         if rows and beside and rows[-1][0] == figure["metric"]:
             rows[-1][2].extend(beside)
             continue
-        value = "" if figure["value"] is None else f"{figure['value']:.4f} {interval_text(figure.get('interval'))}"
+        value = "" if figure["value"] is None else number_text(figure["value"])
+        value += f" {interval_text(figure.get('interval'))}"
         rows.append((figure["metric"], value.rstrip(), beside))
     return rows
 

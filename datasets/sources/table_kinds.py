@@ -160,7 +160,7 @@ def _time(path: Path, column: pd.Series, missing: pd.Series) -> dict[str, Any]:
         )
         raise UsageError(
             f"{path} row {known.index[wrong] + 1}: {column.name} is {known.iloc[wrong]!r}, which is no date of the same "
-            f"form as {known.iloc[0]!r}. Write all of them as 2024-01-31, say."
+            f"form as {known.iloc[0]!r}. Convert all of them to 2024-01-31, say."
         )
     texts = column.str.strip().where(~missing, "")
     return {"values": moments.seconds(texts.tolist(), order), "order": order}

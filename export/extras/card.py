@@ -15,6 +15,7 @@ from zoo.export.standalone import arrays
 
 _MOST_CLASSES = 10
 _MOST_CONFUSIONS = 10
+_MOST_INPUTS = 3  # in one line
 _MOST_LABELS = 30
 
 
@@ -68,8 +69,13 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
 def _head(facts: Mapping[str, Any]) -> list[str]:
     name, data, written_by = facts["model"]["name"], facts["data"], facts["written_by"]
     default = facts["signatures"]["serving_default"]
-    takes, answers = (" and ".join(f"`{key}`" for key in default[side]) for side in ("inputs", "outputs"))
-    arguments = ", ".join(f"`{k}={v}`" for k, v in facts["model"]["arguments"].items())
+    takes, answers = (
+        " and ".join(f"`{key}`" for key in default[side])
+        if len(default[side]) <= _MOST_INPUTS
+        else f"{len(default[side])} named tensors"
+        for side in ("inputs", "outputs")
+    )
+    arguments = ", ".join(f"`{k}={display.shortened(v)}`" for k, v in facts["model"]["arguments"].items())
     labels, labelled = facts["class_names"], []
     if labels:
         shown = ", ".join(_escaped(label) for label in labels[:_MOST_CLASSES])
@@ -104,12 +110,13 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
         "|---|---|---|",
     ]
     for name, value, beside in display.metric_rows(facts.get("headline", [])):
-        cell = "<br>".join(f"{known:.4f}, {of}" for known, of in beside)
+        cell = "<br>".join(f"{display.number_text(known)}, {of}" for known, of in beside)
         lines.append(f"| **{_escaped(name)}** | {value} | {cell} |")
     for key, value in metrics.items():
         if isinstance(value, float) and not _is_shown(key, value, facts.get("headline", [])):
-            cell = f"{baseline[key]:.4f}" if isinstance(baseline.get(key), float) else ""
-            lines.append(f"| {key.replace('_', ' ').replace(' f1', ' F1')} | {value:.4f} | {cell} |")
+            cell = display.number_text(baseline[key]) if isinstance(baseline.get(key), float) else ""
+            name = key.replace("_", " ").replace(" f1", " F1")
+            lines.append(f"| {name} | {display.number_text(value)} | {cell} |")
     if "comparison" in metrics:
         lines += ["", f"{_escaped(metrics['comparison'])}."]
     if "num_examples" in metrics:
@@ -194,9 +201,13 @@ def _figures_section(directory: Path, extra: str) -> list[str]:
 
 def _signature_section(facts: Mapping[str, Any]) -> list[str]:
     lines = ["## Signatures", "", "| signature | inputs | outputs |", "|---|---|---|"]
+    default = facts["signatures"]["serving_default"]["inputs"]
     for name, signature in facts["signatures"].items():
         cells = []
         for side in ("inputs", "outputs"):
+            if side == "inputs" and name != "serving_default" and signature[side] == default and len(default) > 1:
+                cells.append("those of `serving_default`")
+                continue
             shown = []
             for key, spec in signature[side].items():
                 shape = ", ".join(["batch", *(str(size or "any") for size in spec["shape"][1:])])
@@ -210,10 +221,7 @@ def _signature_section(facts: Mapping[str, Any]) -> list[str]:
 def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place: str) -> list[str]:
     signatures, name = facts["signatures"], facts["model"]["name"]
     examples = {key: arrays.examples(golden, signatures, key)[0] for key in signatures}
-    asked = [
-        f'print(ask("{key}", {request_examples.python_request(signature["inputs"], examples[key])}))'
-        for key, signature in signatures.items()
-    ]
+    asked = _asked(signatures, examples)
     url = f"localhost:8501/v1/models/{name}:predict"
     kinds: dict[tuple[str, ...], str] = {}  # a request for every set of inputs
     for key, signature in signatures.items():
@@ -221,7 +229,7 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
         if command is not None:
             kinds.setdefault(tuple(sorted(signature["inputs"])), command)
     where = f"`{place}`: `cd {place}`" if place else "this folder"
-    arguments = request_examples.c_arguments(signatures["serving_default"]["inputs"], examples["serving_default"])
+    words = request_examples.c_arguments(signatures["serving_default"]["inputs"], examples["serving_default"])
     return [
         "## Request",
         "",
@@ -258,10 +266,26 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
         "print(u.find_spec('tensorflow').submodule_search_locations[0])\")",
         f'cc -O2 -I"$TF/include" {artifact_paths.EXTRA}/request.c -o /tmp/request -L"$TF" -l:libtensorflow_cc.so.2 '
         '-l:libtensorflow_framework.so.2 -Wl,-rpath,"$TF"',
-        f"/tmp/request . {arguments}",
+        f"/tmp/request . {words}",
         "```",
         "",
     ]
+
+
+def _asked(signatures: Mapping[str, Any], examples: Mapping[str, Any]) -> list[str]:
+    """Returns lines of Python that call every signature; many inputs are written once, as `row`."""
+    asked: list[str] = []
+    rows: list[Any] = []  # the inputs that `row` already holds
+    for key, signature in signatures.items():
+        arguments = request_examples.python_request(signature["inputs"], examples[key])
+        if len(arguments) <= _MOST_INPUTS:
+            asked.append(f'print(ask("{key}", {", ".join(arguments)}))')
+            continue
+        if [*signature["inputs"]] != rows:
+            rows = [*signature["inputs"]]
+            asked += ["", "row = dict(", *(f"    {argument}," for argument in arguments), ")"]
+        asked.append(f'print(ask("{key}", **row))')
+    return asked
 
 
 def _limits_section(facts: Mapping[str, Any]) -> list[str]:

@@ -19,9 +19,6 @@ from zoo.errors import UsageError
 from zoo.export import artifact_paths
 from zoo.tasks import REQUEST_KINDS
 
-FILE = "/path/to/image.png"
-"""Placeholder for a file of the user, for inputs that take the bytes of a whole file."""
-
 _MOST_NUMBERS = 32
 _LONGEST_TEXT = 120
 _C_TYPES = {
@@ -68,8 +65,13 @@ def tensor_names(directory: Path, signature: str = "serving_default") -> dict[st
     return names
 
 
-def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
-    """Returns a request for one example as Python keyword arguments.
+def _path(spec: Mapping[str, Any]) -> str:
+    """The path that stands for a file of the user."""
+    return REQUEST_KINDS.get(spec["kind"]).path
+
+
+def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> list[str]:
+    """Returns a request for one example as Python keyword arguments, one for each input.
 
     Args:
         specs: the inputs by name, as zoo.json describes them.
@@ -79,7 +81,7 @@ def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
     for key, spec in specs.items():
         value = _example(golden.get(key), spec)
         if _is_bytes(spec):
-            arguments.append(f'{key}=tf.constant([open("{FILE}", "rb").read()])')
+            arguments.append(f'{key}=tf.constant([open("{_path(spec)}", "rb").read()])')
         elif spec["dtype"] == "string":
             shown = json.dumps(value or [""], ensure_ascii=False)
             arguments.append(f"{key}=tf.constant({shown})")
@@ -88,7 +90,7 @@ def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
             arguments.append(f"{key}=tf.zeros({shape}, tf.{spec['dtype']})")
         else:
             arguments.append(f"{key}=tf.constant({value}, tf.{spec['dtype']})")
-    return ", ".join(arguments)
+    return arguments
 
 
 def rest_request(signature: str, specs: Specs, golden: Mapping[str, np.ndarray], url: str) -> str | None:
@@ -104,11 +106,11 @@ def rest_request(signature: str, specs: Specs, golden: Mapping[str, np.ndarray],
         row[key] = {"b64": "%s"} if _is_bytes(spec) else value[0]
     instance = row if len(row) > 1 else next(iter(row.values()))
     body = json.dumps({"signature_name": signature, "instances": [instance]}, ensure_ascii=False)
-    files = sum(_is_bytes(spec) for spec in specs.values())
+    files = [_path(spec) for spec in specs.values() if _is_bytes(spec)]
     if not files:
         return f"curl -d {shlex.quote(body)} {url}"
     # Through a pipe, because a command line is too short for an image file.
-    contents = " ".join([f'"$(base64 -w0 {FILE})"'] * files)
+    contents = " ".join(f'"$(base64 -w0 {file})"' for file in files)
     return f"printf {shlex.quote(body)} {contents} | curl -d @- {url}"
 
 
@@ -158,7 +160,7 @@ def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
     for key, spec in specs.items():
         value = _example(golden.get(key), spec)
         if _is_bytes(spec):
-            words.append(FILE)
+            words.append(_path(spec))
         elif spec["dtype"] == "string":
             words.append(str((value or [""])[0]))
         else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import storage
+from zoo.display import shortened
 from zoo.errors import printable
 from zoo.export import artifact_paths
 from zoo.export.inspection import operations
@@ -39,7 +40,7 @@ class Description:
         if facts["changed_files"]:
             lines.append(f"Files have changed since the export, see the end: {'; '.join(facts['changed_files'][:3])}")
         if facts["model"]:
-            arguments = ", ".join(f"{k}={v}" for k, v in facts["model"]["arguments"].items())
+            arguments = ", ".join(f"{k}={shortened(v)}" for k, v in facts["model"]["arguments"].items())
             known = f"with {arguments}" if arguments else "a custom model"
             purpose = f" for {facts['task'].replace('_', ' ')}" if facts["task"] else ""
             lines += [f"{facts['model']['name']}{purpose}, {known}"]
@@ -51,10 +52,13 @@ class Description:
         parameters = facts["parameters"]
         counted = "unknown number of parameters" if parameters is None else f"{parameters:,} parameters"
         lines += [f"{counted}, {_size(sum(facts['sizes'].values()))}", "", "Signatures"]
+        default = facts["signatures"].get("serving_default", {}).get("inputs", {})
         for name, signature in facts["signatures"].items():
             note = "  (for conversion to other runtimes)" if name == facts["portable_signature"] else ""
             lines.append(f"  {name}{note}")
-            for side, word in (("inputs", "input"), ("outputs", "output")):
+            alike = signature["inputs"] == default and name != "serving_default" and len(default) > 1
+            lines += ["    inputs of serving_default"] * alike
+            for side, word in (("inputs", "input"), ("outputs", "output"))[alike:]:
                 lines += [f"    {word:<8}{key}: {_shown(spec)}" for key, spec in signature[side].items()]
         if facts["labels"]:
             more = "" if len(facts["labels"]) <= 12 else f", ... {len(facts['labels'])} in all"

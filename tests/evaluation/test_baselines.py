@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -19,6 +20,8 @@ from threadpoolctl import threadpool_limits
 
 import zoo
 from small_tables import cancer, diabetes, linear_model, prepared_numbers, table_data, table_task
+from untrained_runs import untrained
+from zoo import display
 from zoo.datasets.raw import Split
 from zoo.evaluation import Figure, baselines, comparison
 from zoo.evaluation.baselines import BASELINES, Baseline, channel_means, tables
@@ -94,7 +97,7 @@ def test_values_are_compared_with_scikit_learn_in_their_own_units(values):
         expected = np.abs(model.fit(x, y[:, 0]).predict(others) - truth[:, 0]).mean()
         assert found(report)[name]["mae"] == pytest.approx(expected, rel=1e-5), name
     best = min(found(report).values(), key=lambda entry: entry["mae"])
-    gap = comparison.number_text(report["mae"] - best["mae"])
+    gap = display.number_text(report["mae"] - best["mae"])
     assert report["comparison"].endswith(f": {best['name']} is better than this model by {gap}"), "it is not trained"
     assert zoo.evaluation.summarize(report).splitlines()[-1] == report["comparison"]
 
@@ -222,7 +225,7 @@ def test_none_and_names_choose_baselines(classes):
     model = linear_model(prepared)
     report = zoo.evaluate(model, prepared, baselines="none")
     assert not {"baselines", "comparison"} & set(report) and report["baseline"]["class_name"] == "benign"
-    assert [f["baseline"] for f in report["headline"]] == ["the most frequent class", "", "the most frequent class"]
+    assert [f["baseline"] for f in report["headline"]] == ["the most frequent class"] * 3
     (only,) = zoo.evaluate(model, prepared, baselines=["logistic regression"])["baselines"]
     assert only["name"] == "logistic regression"
     for wanted, message in (
@@ -258,6 +261,23 @@ def test_series_are_compared_with_the_means_of_their_channels():
     assert entry["accuracy"] == pytest.approx(model.score(others, test["label"].numpy()), abs=1e-3)
     series = np.array([np.full((2, 1), np.nan), np.array([[1.0], [np.nan], [3.0]])], object)
     np.testing.assert_array_equal(channel_means._means({"series": series}), [[0], [2]])
+
+
+def test_the_command_compares_a_run_on_a_table(tmp_path, capsys):
+    frame, target = load_breast_cancer(return_X_y=True, as_frame=True)
+    frame = frame.iloc[::2, :5].assign(kind=np.where(target[::2] == 1, "benign", "malignant"))
+    frame.to_csv(tmp_path / "cells.csv", index=False)
+    columns = {"columns": {"label": "kind"}}
+    untrained(tmp_path / "run", f"csv:{tmp_path / 'cells.csv'}", "mlp", data=columns, hidden_units=(4,))
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(tmp_path / "run")]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert last == report["comparison"] and last.endswith(f"better than this model by {last.split()[-1]}")
+    assert sorted(found(report)) == sorted(LINEAR) and found(report)[LINEAR[0]]["accuracy"] > 0.8
+    assert cli.main(["evaluate", str(tmp_path / "run"), "--baselines", "none"]) == 0
+    assert LINEAR[0] not in capsys.readouterr().out
+    assert "baselines" not in json.loads((tmp_path / "run" / "evaluation.json").read_text())
 
 
 @pytest.fixture
@@ -301,14 +321,24 @@ def test_a_failing_baseline_costs_one_line(classes, register):
 
 def test_only_so_many_rows_are_used(classes, register):
     columns, label = mixed(9_000, 2)
-    data = table_data({"age": columns["age"]}, {"age": "number"}, label, class_names=("a", "b"), share=0.95)
-    prepared = prepared_numbers(data, classes)
-    register(few=(shares, {"most_rows": 500}), enough=(shares, {}))
+    names = tuple(f"class {number}" for number in range(40))
+    register(few=(shares, {"most_rows": 500}), many=(shares, {}))
+    for class_names, rows in ((names[:2], 500), (names, 125)):
+        data = table_data({"age": columns["age"]}, {"age": "number"}, label, class_names=class_names, share=0.95)
+        prepared = prepared_numbers(data, classes)
+        report = zoo.evaluate(linear_model(prepared), prepared)
+        assert [found(report)[name]["fitted_to"] for name in ("few", "many")] == [rows, 8_550]
+        lines = zoo.evaluation.summarize(report).splitlines()
+        assert lines[-1] == f"few was fitted to {rows} of 8,550 training examples", "nothing of the other"
+
+
+def test_very_many_examples_are_evaluated_on_a_sample(classes, register, monkeypatch):
+    monkeypatch.setattr(comparison, "_MOST_EXAMPLES", 100)
+    prepared = prepared_numbers(cancer(), classes)
+    register(shares=(shares, {}))
     report = zoo.evaluate(linear_model(prepared), prepared)
-    entries = found(report)
-    assert entries["few"]["fitted_to"] == 500 and entries["enough"]["fitted_to"] == 8_550
-    lines = zoo.evaluation.summarize(report).splitlines()
-    assert "few was fitted to 500 of 8,550 training examples" in lines and not any("enough was" in x for x in lines)
+    assert found(report)["shares"]["evaluated"] == 100 and report["num_examples"] == 171
+    assert zoo.evaluation.summarize(report).splitlines()[-1] == "shares was evaluated on 100 of 171 examples"
 
 
 def test_samples_of_rows_are_the_same_every_time():
@@ -344,7 +374,7 @@ def test_the_verdict_names_the_best_of_all():
 
 def test_docstring_examples_run():
     scope = {**vars(comparison), "Baseline": Baseline, "chosen_baselines": baselines.chosen_baselines}
-    for function in (comparison.verdict, comparison.number_text, baselines.chosen_baselines):
+    for function in (comparison.verdict, baselines.chosen_baselines):
         test = doctest.DocTestParser().get_doctest(function.__doc__, scope, function.__name__, None, None)
         lines: list[str] = []
         assert not doctest.DocTestRunner().run(test, out=lines.append).failed, "".join(lines)

@@ -92,10 +92,13 @@ def test_intervals_of_values_equal_a_loop_with_scikit_learn():
     assert set(both) == {"r2", "mae of price", "mae of rate"} and both["mae of price"] == pytest.approx(found["mae"])
 
 
-def test_undefined_metrics_have_no_interval():
+def test_metrics_without_spread_have_no_interval():
     only = np.zeros(20, int), np.tile([0.9, 0.1], (20, 1))
-    assert set(class_intervals(*only)) == {"accuracy"}, "neither F1 nor an area is defined"
-    assert set(value_intervals(np.ones(9), np.zeros(9), ["price"])) == {"mae", "rmse"}
+    only[1][3] = 0.1, 0.9
+    assert set(class_intervals(*only)) == {"accuracy"}, "an area is not defined, and F1 is 0 in every sample"
+    assert set(value_intervals(np.ones(9), np.arange(9), ["price"])) == {"mae", "rmse"}, "R2 is not defined"
+    right = np.arange(20) % 3
+    assert class_intervals(right, np.eye(3)[right]) == {}, "20 right answers do not prove that all others are right"
 
 
 def test_masks_and_sentences_are_drawn_by_their_text():
@@ -171,7 +174,7 @@ def test_intervals_are_cheap():
 def test_intervals_are_shown_with_the_decimals_that_they_justify(two_classes):
     assert display.interval_text([0.99652, 0.99798]) == "(0.9965 to 0.9980)"
     assert display.interval_text([0.5, 0.5]) == "(0.5000 to 0.5000)"
-    assert display.interval_text([-45123.2, 45123.2]) == "(-45123 to 45123)"
+    assert display.interval_text([-45123.2, 45123.2]) == "(-45,123 to 45,123)"
     report = classification_report(*two_classes, ["no", "yes"])
     assert with_interval(report, "accuracy", ".2f") == f"{report['accuracy']:.2f}"
     report["intervals"] = {"accuracy": [0.81, 0.89], "roc_auc": [0.8, 0.9]}
@@ -182,7 +185,18 @@ def test_intervals_are_shown_with_the_decimals_that_they_justify(two_classes):
 
 def test_docstring_examples_run():
     scope = {**vars(intervals), **vars(display)}
-    for function in (bootstrap, mean, with_interval, display.interval_text, display.metric_rows):
+    scope |= vars(regression) | vars(translation) | vars(language)
+    examples = (regression.forecast_intervals, translation.translation_intervals, language.mask_intervals)
+    for function in (
+        *examples,
+        bootstrap,
+        intervals.sums,
+        mean,
+        with_interval,
+        display.number_text,
+        display.interval_text,
+        display.metric_rows,
+    ):
         test = doctest.DocTestParser().get_doctest(function.__doc__, scope, function.__name__, None, None)
         lines: list[str] = []
         assert not doctest.DocTestRunner().run(test, out=lines.append).failed, "".join(lines)

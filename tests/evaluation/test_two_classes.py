@@ -26,6 +26,15 @@ def example():
     return targets, np.stack([1 - positive, positive], axis=1), rng.uniform(0.5, 2, 400)
 
 
+def test_f1_stands_next_to_that_of_the_most_frequent_class(example):
+    targets, probabilities, _ = example
+    for counts, always in (([3, 1], np.zeros(400)), ([1, 3], np.ones(400))):
+        report = classification_report(targets, probabilities, NAMES, train_class_counts=counts)
+        figure = headline(report)[1]
+        assert (figure.metric, figure.baseline) == ("F1 of spam", "the most frequent class")
+        assert figure.baseline_value == pytest.approx(metrics.f1_score(targets, always, zero_division=0))
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_metrics_of_two_classes_equal_scikit_learn(example, weighted):
     targets, probabilities, weights = example

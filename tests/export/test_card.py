@@ -283,7 +283,10 @@ def test_long_values_are_truncated_or_omitted():
     golden["series"][0, 1, 2] = np.nan
 
     def shown(name, dtype, shape):
-        return request_examples.python_request({name: {"dtype": dtype, "shape": shape, "kind": "number"}}, golden)
+        (argument,) = request_examples.python_request(
+            {name: {"dtype": dtype, "shape": shape, "kind": "number"}}, golden
+        )
+        return argument
 
     text = re.fullmatch(r'text=tf.constant\(\["(.*)"\]\)', shown("text", "string", [None]))[1]
     assert words.startswith(text) and text.endswith("word") and 100 < len(text) <= 120
@@ -396,7 +399,7 @@ def test_the_c_program_of_a_card_compiles_and_predicts(run, image, tmp_path):
     specs = described["serving_default"]
     import tensorflow as tf
 
-    source = request_examples.python_request(specs["inputs"], golden)
+    source = ", ".join(request_examples.python_request(specs["inputs"], golden))
     signatures = tf.saved_model.load(str(run.saved_model)).signatures
     call = f'signatures["serving_default"]({source})'.replace("/path/to/image.png", str(image))
     expected = eval(call, {"tf": tf, "signatures": signatures})

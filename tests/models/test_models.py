@@ -466,7 +466,7 @@ def test_cnn_with_too_many_filters_is_rejected():
         ("mlp", {"dropout": 1.0}, "dropout is 1.0; expected a fraction. Pass at least 0 and less than 1."),
         ("cnn", {"dropout": -0.1}, "dropout is -0.1; expected a fraction"),
         ("cnn", {"dropout": "half"}, "dropout is 'half'; expected a fraction"),
-        ("cnn", {"classifier_activation": "sigmoid"}, "classifier_activation is 'sigmoid'. Pass 'softmax' for prob"),
+        ("cnn", {"classifier_activation": "tanh"}, "classifier_activation is 'tanh'. Pass 'softmax' for prob"),
     ],
 )
 def test_messages_name_the_invalid_argument(name, arguments, message):

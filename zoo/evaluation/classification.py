@@ -273,19 +273,18 @@ def class_intervals(
     example = np.broadcast_to(np.arange(len(true)).reshape(-1, *[1] * (true.ndim - 1)), true.shape)
     weight = np.ones(true.shape) if weights is None else np.asarray(weights, np.float64)
     real = weight > 0
-    true, weight, (numbers, example) = true[real], weight[real], np.unique(example[real], return_inverse=True)
-    probable = probable[real].astype(np.float64)
-    predicted = probable.argmax(axis=1)
+    true, predicted, weight = true[real], probable.argmax(axis=-1)[real], weight[real]
+    numbers, example = np.unique(example[real], return_inverse=True)
 
     def per_example(values: NDArray[Any]) -> NDArray[np.float64]:
         return sums(values * weight, example, len(numbers))
 
     sizes, right = per_example(np.ones(len(true))), per_example(predicted == true)
-    if probable.shape[1] != 2:
+    if probable.shape[-1] != 2:
         return bootstrap(len(numbers), lambda counts: {"accuracy": mean(counts, right, sizes)})
     hits = per_example((predicted == 1) & (true == 1))
     both = per_example(predicted == 1) + per_example(true == 1)
-    area = roc_areas(probable[:, 1], true == 1)
+    area = roc_areas(probable[..., 1][real].astype(np.float64), true == 1)
     alone = len(numbers) == len(true) and np.all(weight == 1)  # one element per example, so no weights to spread
 
     def statistics(counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -326,13 +325,15 @@ def measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[st
 def headline(report: Report) -> list[Figure]:
     """Returns the accuracy next to that of the most frequent class, and for two classes F1 and ROC AUC of the positive
     class."""
-    base = report["baseline"]
-    figures = [Figure("accuracy", report["accuracy"], "the most frequent class", base["accuracy"], key="accuracy")]
-    if len(report["per_class"]) == 2:
-        found = report["per_class"][1]
-        figures.append(Figure(f"F1 of {found['class_name']}", found["f1"], key="positive_f1"))
+    base, name, per_class = report["baseline"], "the most frequent class", report["per_class"]
+    figures = [Figure("accuracy", report["accuracy"], name, base["accuracy"], key="accuracy")]
+    if len(per_class) == 2:
+        found = per_class[1]
+        share = found["support"] / sum(row["support"] for row in per_class)
+        always = 2 * share / (1 + share) if base["class_name"] == found["class_name"] else 0.0
+        figures.append(Figure(f"F1 of {found['class_name']}", found["f1"], name, always, key="positive_f1"))
     if report.get("roc_auc") is not None:
-        figures.append(Figure("ROC AUC", report["roc_auc"], "the most frequent class", 0.5, key="roc_auc"))
+        figures.append(Figure("ROC AUC", report["roc_auc"], name, 0.5, key="roc_auc"))
     return figures
 
 

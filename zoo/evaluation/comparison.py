@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.display import number_text
 from zoo.errors import one_line
 from zoo.evaluation.baselines import Baseline, Columns
 from zoo.evaluation.reports import Figure, Report, ReportKind
@@ -17,19 +18,25 @@ if TYPE_CHECKING:
     from zoo.datasets.prepared import Prepared
     from zoo.datasets.raw import RawData, Split
 
+_MOST_EXAMPLES = 200_000
+"""Maximum number of evaluated examples of a baseline; they are held in memory."""
+_MOST_CLASSES = 10
+"""Most methods fit a model to every class: with more classes, they are fitted to fewer examples in proportion."""
+
 
 def compare(kind: ReportKind, data: Prepared, split: str, baselines: Mapping[str, Baseline]) -> Report:
     """Fits the baselines that apply to the training split, and computes their metrics on the evaluated split.
 
     Returns:
-        `baselines`: for every baseline that applies its `name`, its metrics with the keys of the report, `fitted_to` and
-        `train_examples`, the numbers of examples; or `failure` instead of metrics. Nothing if none applies.
+        `baselines`: for every baseline that applies its `name`, its metrics with the keys of the report; `fitted_to` and
+        `evaluated`, the number of examples, each next to that of the split, `train_examples` and `examples`; or `failure`
+        instead of all these. Nothing if none applies.
     """
     raw = data.data
     applying = [] if kind.measure is None or "train" not in raw.splits else _applying(baselines, raw)
     if kind.measure is None or not applying:
         return {}
-    count = raw.splits["train"].num_examples
+    counts = {"train_examples": raw.splits["train"].num_examples, "examples": raw.splits[split].num_examples}
     found = []
     columns: tuple[Columns, Columns] | None = None
     for name, baseline in applying:
@@ -37,11 +44,14 @@ def compare(kind: ReportKind, data: Prepared, split: str, baselines: Mapping[str
         try:
             if columns is None:
                 most = max(other.most_rows for _, other in applying)
-                columns = read_columns(raw.splits["train"], most), read_columns(raw.splits[split])
+                columns = (
+                    read_columns(raw.splits["train"], most),
+                    read_columns(raw.splits[split], _MOST_EXAMPLES),
+                )
             predictions, rows = _predicted(baseline, *columns, raw)
             metrics = kind.measure(data, columns[1], predictions)
             numbers = {key: value for key, value in metrics.items() if isinstance(value, float)}
-            entry |= {**numbers, "fitted_to": rows, "train_examples": count}
+            entry |= {**numbers, "fitted_to": rows, "evaluated": min(counts["examples"], _MOST_EXAMPLES), **counts}
         except Exception as error:  # noqa: BLE001, the model's own metrics must not depend on a baseline
             entry["failure"] = f"{type(error).__name__}: {one_line(error)}"
         found.append(entry)
@@ -57,7 +67,8 @@ def _predicted(baseline: Baseline, train: Columns, examples: Columns, raw: RawDa
     from threadpoolctl import threadpool_limits
 
     total = len(next(iter(train.values())))
-    chosen = np.sort(np.random.default_rng(0).permutation(total)[: baseline.most_rows])
+    most = baseline.most_rows * _MOST_CLASSES // max(_MOST_CLASSES, len(raw.class_names))
+    chosen = np.sort(np.random.default_rng(0).permutation(total)[:most])
     # One thread: on so few rows, threads of a busy machine wait for each other, which took ten times as long.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as an optimizer that has not converged
@@ -132,24 +143,16 @@ def verdict(figures: Sequence[Figure], report: Mapping[str, Any]) -> str:
     return f"{main.metric} of {listed}: {wins} {'all of them' if gap and len(rivals) > 1 else best}"
 
 
-def number_text(value: float) -> str:
-    """Returns a metric as text: four decimals, or four digits of a number of 10 or more.
-
-    Example:
-        >>> number_text(0.8512), number_text(41.268)
-        ('0.8512', '41.27')
-    """
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
-
-
 def notes(report: Mapping[str, Any]) -> list[str]:
-    """Returns a line for every baseline that failed, or that was fitted to a part of the training split."""
+    """Returns a line for every baseline that failed, or that saw only a part of a split."""
     lines = []
     for entry in report.get("baselines", ()):
         if "failure" in entry:
             lines.append(f"{entry['name']} failed: {entry['failure']}")
-        elif entry["fitted_to"] < entry["train_examples"]:
-            lines.append(
-                f"{entry['name']} was fitted to {entry['fitted_to']:,} of {entry['train_examples']:,} training examples"
-            )
+            continue
+        if entry["fitted_to"] < entry["train_examples"]:
+            part = f"{entry['fitted_to']:,} of {entry['train_examples']:,}"
+            lines.append(f"{entry['name']} was fitted to {part} training examples")
+        if entry["evaluated"] < entry["examples"]:
+            lines.append(f"{entry['name']} was evaluated on {entry['evaluated']:,} of {entry['examples']:,} examples")
     return lines

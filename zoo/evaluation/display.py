@@ -39,7 +39,10 @@ class EvaluationReport(Report):
 def headline_rows(report: Mapping[str, Any]) -> list[list[str]]:
     """Returns metric, value with its interval, and all baselines of every headline metric of a report, as text."""
     rows = display.metric_rows(report.get("headline", ()))
-    return [[name, value, ", ".join(f"{base:.4f} {of}" for base, of in beside)] for name, value, beside in rows]
+    return [
+        [name, value, ", ".join(f"{display.number_text(base)} {of}" for base, of in beside)]
+        for name, value, beside in rows
+    ]
 
 
 def headline_lines(report: Mapping[str, Any]) -> list[str]:

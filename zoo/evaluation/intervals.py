@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zoo.display import interval_text
+from zoo.display import interval_text, number_text
 
 Array = NDArray[np.float64]
 Statistics = Callable[[Array], Mapping[str, Array]]
@@ -40,7 +40,8 @@ def bootstrap(num_examples: int, statistics: Statistics, *, seed: int = 0) -> di
         seed: of the random numbers; the same seed gives the same intervals.
 
     Returns:
-        The lower and the upper end by name; a metric that is undefined in every sample is left out.
+        The lower and the upper end by name. A metric that is undefined in every sample is left out, and one that is the same
+        in every sample, such as an accuracy of 1: the samples then say nothing about its spread.
 
     Example:
         >>> correct = np.array([True, True, False, True] * 25)
@@ -63,7 +64,7 @@ def bootstrap(num_examples: int, statistics: Statistics, *, seed: int = 0) -> di
     for name, parts in found.items():
         known = np.concatenate(parts)
         known = known[np.isfinite(known)]
-        if known.size:
+        if known.size and known.min() < known.max():
             middle, *outer = np.quantile(known, (0.5, 0.025, 0.975))
             ends[name] = [float(middle + (end - middle) * np.sqrt(drawn / num_examples)) for end in outer]
     return ends
@@ -103,4 +104,4 @@ def with_interval(report: Mapping[str, Any], key: str, form: str = ".4f") -> str
         >>> with_interval({"accuracy": 0.8512, "intervals": {"accuracy": [0.8417, 0.8618]}}, "accuracy")
         '0.8512 (0.84 to 0.86)'
     """
-    return f"{report[key]:{form}} {interval_text(report.get('intervals', {}).get(key))}".rstrip()
+    return f"{number_text(report[key], form)} {interval_text(report.get('intervals', {}).get(key))}".rstrip()

@@ -127,8 +127,8 @@ def mask_intervals(
         texts: the number of the text of each mask, (masks,).
 
     Example:
-        >>> mask_intervals(np.array([0, 1]), np.array([0.5, 0.5]), np.array([0, 1]), np.array([7, 9]))["accuracy"]
-        [1.0, 1.0]
+        >>> mask_intervals(np.array([0, 1]), np.array([0.5, 0.5]), np.array([0, 0]), np.array([7, 9]))["accuracy"]
+        [0.0, 1.0]
     """
     numbers, group = np.unique(texts, return_inverse=True)
     losses = -np.log(np.maximum(probabilities.astype(np.float64), _LEAST))

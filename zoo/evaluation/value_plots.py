@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.display import number_text
 from zoo.evaluation.plots import DOTS_PER_INCH, GREY, SKY_BLUE, VERMILION, png_path, write_figure
 
 
@@ -88,7 +89,7 @@ def _draw_targets(
         shown = f", {len(true):,} of {target['count']:,} shown" if len(true) < target["count"] else ""
         # parse_math is off, because a target may be named "$".
         axes.set_title(
-            f"{target['name']}: MAE {target['mae']:.4g}, {target['count']:,} values{shown}",
+            f"{target['name']}: MAE {number_text(target['mae'], '.4g')}, {target['count']:,} values{shown}",
             fontsize=11,
             parse_math=False,
         )

@@ -5,12 +5,14 @@ It works on NumPy arrays and anything that converts to them, with one or more nu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zoo.display import number_text
 from zoo.errors import UsageError
 from zoo.evaluation import value_plots
 from zoo.evaluation.intervals import bootstrap, mean, with_interval
@@ -27,6 +29,7 @@ MOST_DRAWN = 4
 _MOST_LINES = 10
 
 Array = NDArray[np.float64]
+_short = functools.partial(number_text, form=".4g")
 
 
 def value_report(
@@ -117,11 +120,11 @@ def summary(report: Mapping[str, Any]) -> str:
         base, always = report["baseline"], f"of the {origin}"
         lines = [
             f"MAE          {with_interval(report, 'mae', '.4g')}  "
-            f"(baseline {base['mae']:.4g}: the median {always}, {base['median']:.4g})",
+            f"(baseline {_short(base['mae'])}: the median {always}, {_short(base['median'])})",
             f"RMSE         {with_interval(report, 'rmse', '.4g')}  "
-            f"(baseline {base['rmse']:.4g}: the mean {always}, {base['mean']:.4g})",
+            f"(baseline {_short(base['rmse'])}: the mean {always}, {_short(base['mean'])})",
             *([] if report["r2"] is None else [f"R2           {with_interval(report, 'r2')}"]),
-            f"bias         {report['bias']:.4g}",
+            f"bias         {_short(report['bias'])}",
         ]
     else:
         lines = _table(report["targets"])
@@ -136,13 +139,13 @@ def _table(targets: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [["target", "MAE", "", "RMSE", "", "R2", "bias"]]
     for target in targets[:_MOST_LINES]:
         base, r2 = target["baseline"], target["r2"]
-        rows.append(
-            [
-                target["name"],
-                *(f"{target['mae']:.4g}", f"({base['mae']:.4g})", f"{target['rmse']:.4g}", f"({base['rmse']:.4g})"),
-                *("" if r2 is None else f"{r2:.4f}", f"{target['bias']:.4g}"),
-            ]
-        )
+        errors = [
+            _short(target["mae"]),
+            f"({_short(base['mae'])})",
+            _short(target["rmse"]),
+            f"({_short(base['rmse'])})",
+        ]
+        rows.append([target["name"], *errors, "" if r2 is None else f"{r2:.4f}", _short(target["bias"])])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return lines + [f"... {len(targets) - _MOST_LINES} more"] * (len(targets) > _MOST_LINES)
@@ -280,7 +283,8 @@ def _headline(report: Report) -> list[Figure]:
             Figure("RMSE", report["rmse"], "the mean", base["rmse"], key="rmse", higher_is_better=False),
         ]
         return figures if r2 is None else [*figures, Figure("R2", r2, "the mean", base["r2"], key="r2")]
-    figures = [] if r2 is None else [Figure("mean R2", r2, key="r2")]
+    known = [target["baseline"]["r2"] for target in report["targets"] if target["r2"] is not None]
+    figures = [Figure("mean R2", r2, "the mean", sum(known) / len(known), key="r2")] if known else []
     for target in report["targets"]:
         name, known = target["name"], target["baseline"]["mae"]
         metric, key = f"MAE of {name}", f"mae of {name}"

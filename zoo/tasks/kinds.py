@@ -19,6 +19,7 @@ class RequestKind:
         description: what it holds.
         is_path: whether a command line takes the path of a file.
         is_bytes: whether it holds bytes that are no text, which JSON needs in base64.
+        path: for bytes, the path that stands for a file of the user in printed requests.
         read: makes the value of one example of a file's path, and of the input's entry in zoo.json; None if the value is
             passed itself, as text or numbers.
         read_rows: for a signature with one input per column, makes the rows of a CSV file's path, each a dict of values by
@@ -29,6 +30,7 @@ class RequestKind:
     description: str
     is_path: bool = False
     is_bytes: bool = False
+    path: str = "/path/to/file"
     read: Callable[[Any, Mapping[str, Any]], Any] | None = None
     read_rows: Callable[[Any, Mapping[str, Any]], tuple[list[dict[str, Any]], list[str]]] | None = None
 

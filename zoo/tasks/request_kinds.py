@@ -28,11 +28,13 @@ def _read_series(file: Any, entry: Mapping[str, Any]) -> Any:
 
 
 for _name, _kind in {
-    "file": RequestKind("FILE", "the bytes of a whole file", is_path=True, is_bytes=True, read=_read_file),
+    "file": RequestKind(
+        "FILE", "the bytes of a whole file", is_path=True, is_bytes=True, path="/path/to/image.png", read=_read_file
+    ),
     "id": RequestKind("ID", "a string that is looked up unchanged"),
     "number": RequestKind("NUMBER", "numbers of any shape, for requests from programs"),
     "series": RequestKind("FILE.csv", "numbers, one row per step", is_path=True, read=_read_series),
-    "record": RequestKind("RECORD", "a serialized tf.Example", is_bytes=True),
+    "record": RequestKind("RECORD", "a serialized tf.Example", is_bytes=True, path="/path/to/record"),
     "text": RequestKind('"a text"', "text in UTF-8"),
     "value": RequestKind("ROWS.csv", "the value of a column", read_rows=read_rows),
 }.items():

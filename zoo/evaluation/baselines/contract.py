@@ -28,8 +28,8 @@ class Baseline:
         predict: fits the method to (training examples, evaluated examples, data set) and returns its predictions for the
             evaluated examples. They are those of the task: `probabilities`, (n, classes), or `values`, (n, targets), in
             their own units. It must be deterministic, so seed random numbers.
-        most_rows: maximum number of training examples; more are sampled with a fixed seed. It bounds the
-            time in a way that does not depend on the machine.
+        most_rows: maximum number of training examples, which bounds the time; with more than 10 classes, fewer in proportion.
+            More examples are sampled with a fixed seed. A clock would make the result depend on the machine.
     """
 
     applies: Callable[[RawData], bool]

@@ -1,0 +1,14 @@
+"""The kinds of columns of a table: how each is requested, and the numbers or categories that it becomes.
+
+All columns of one kind are computed together, so that a table of hundreds of columns is a graph of a few dozen ops.
+"""
+
+from zoo.datasets.preprocessing.columns.base import Columns, input_names
+from zoo.datasets.preprocessing.columns.categories import Categories
+from zoo.datasets.preprocessing.columns.dates import Moments
+from zoo.datasets.preprocessing.columns.numbers import NO, YES, Numbers, YesNo
+
+COLUMNS: dict[str, type[Columns]] = {cls.kind: cls for cls in (Numbers, YesNo, Moments, Categories)}
+"""The kinds of columns, in the order of their numbers."""
+
+__all__ = ["COLUMNS", "NO", "YES", "Categories", "Columns", "Moments", "Numbers", "YesNo", "input_names"]

@@ -1,0 +1,114 @@
+"""The interface of a kind of columns, and their names as inputs of a SavedModel."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.tasks import Request
+
+Tensors = Mapping[str, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns of one kind.
+
+    Attributes:
+        names: their names in the file, which are the keys of raw examples and of `tf.Example`.
+        inputs: the names of the SavedModel's inputs.
+    """
+
+    kind: ClassVar[str]
+    names: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+    @classmethod
+    def fit(cls, names: Sequence[str], inputs: Sequence[str], values: np.ndarray, options: Mapping[str, Any]) -> Self:
+        """Creates the columns from the training split, an array (examples, columns) of raw values.
+
+        Args:
+            names: see `Columns`.
+            inputs: see `Columns`.
+            values: the raw values.
+            options: the options of the data set: `scaling`, `min_count`, `orders` of dates.
+        """
+        raise NotImplementedError
+
+    def request(self, place: int) -> Request:
+        """The input of one column."""
+        raise NotImplementedError
+
+    def raw(self, requests: Tensors) -> tf.Tensor:
+        """Turns requests into raw values, (batch, columns)."""
+        raise NotImplementedError
+
+    def to_request(self, value: Any, place: int) -> Any:
+        """Returns the raw value of a column as a client sends it."""
+        raise NotImplementedError
+
+    def numbers(self, raw: tf.Tensor) -> tf.Tensor:
+        """Turns raw values (batch, columns) into numbers, float32 (batch, `len(binned)`)."""
+        return tf.zeros([tf.shape(raw)[0], 0])
+
+    @property
+    def binned(self) -> tuple[bool, ...]:
+        """For each number, whether it is a measurement, which bins can describe, and not a part of a set, such as a
+        weekday."""
+        return ()
+
+    def for_export(self, directory: Path) -> tuple[Columns, list[Any]]:
+        """Returns equal columns that read vocabularies from files, and the objects to save with them."""
+        return self, []
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What is rejected or treated as unknown, as sentences for the model card."""
+        return ()
+
+    def config(self) -> dict[str, Any]:
+        """Returns the fields as plain values."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.name.startswith("_")}
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if isinstance(getattr(self, field.name), list):  # it was read from a file
+                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+
+
+def floats(values: np.ndarray) -> tuple[float, ...]:
+    """Returns numbers as a tuple that JSON can hold."""
+    return tuple(float(value) for value in values)
+
+
+def checked(values: tf.Tensor, valid: tf.Tensor, names: Sequence[str], said: str) -> tf.Tensor:
+    """Returns values, or raises an error that names the first column, of `valid` (columns,), that is not."""
+    wrong = tf.argmin(tf.concat([tf.cast(valid, tf.int32), [0]], axis=0))
+    message = tf.strings.join([tf.constant([*names, ""])[wrong], said], separator=" ")
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(valid), [message])]):
+        return tf.identity(values)
+
+
+def input_names(columns: Sequence[str]) -> dict[str, str]:
+    """Returns the input of every column: its name with letters, digits and underscores only, which all runtimes accept.
+
+    Example:
+        >>> input_names(["hours per week", "2nd", "年龄"])
+        {'hours per week': 'hours_per_week', '2nd': 'column_2nd', '年龄': 'column_3'}
+    """
+    found: dict[str, str] = {}
+    for number, column in enumerate(columns, start=1):
+        plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
+        name = re.sub(r"[^A-Za-z0-9_]+", "_", plain.strip()).strip("_") or f"column_{number}"
+        name = name if name[0].isalpha() else f"column_{name}"
+        while name in found.values() or name == "examples":
+            name += "_"
+        found[column] = name
+    return found

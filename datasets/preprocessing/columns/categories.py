@@ -1,0 +1,108 @@
+"""Columns of categories."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import tensorflow as tf
+
+from zoo import lookup
+from zoo.datasets.preprocessing.columns.base import Columns, Tensors
+from zoo.tasks import Request
+
+UNKNOWN = 0
+_FILE = "categories.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Categories(Columns):
+    """Words or numbers that name a group: strings, empty for a missing value.
+
+    Number 0 is an unknown value. The others are numbered from 1, the most frequent of the training split first; a missing
+    value has a number of its own if the training split has one.
+
+    Attributes:
+        vocabularies: the known values of every column.
+    """
+
+    kind: ClassVar[str] = "category"
+    vocabularies: tuple[tuple[str, ...], ...]
+    _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
+    _tables: list[Any] = dataclasses.field(default_factory=list, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "vocabularies", tuple(tuple(known) for known in self.vocabularies))
+        object.__setattr__(self, "_tables", [])
+
+    @classmethod
+    def fit(cls, names: Sequence[str], inputs: Sequence[str], values: np.ndarray, options: Mapping[str, Any]) -> Self:
+        """Collects the values that occur at least `min_count` times, at most `max_categories` of a column."""
+        vocabularies = []
+        for column in values.T:
+            known, counts = np.unique(column.astype(object), return_counts=True)
+            order = np.lexsort((np.arange(len(known)), -counts))
+            often = [known[i].decode() for i in order if counts[i] >= options.get("min_count", 1)]
+            vocabularies.append(tuple(often[: options.get("max_categories", 10_000)]))
+        return cls(tuple(names), tuple(inputs), tuple(vocabularies))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many numbers every column has, the unknown included."""
+        return tuple(len(known) + 1 for known in self.vocabularies)
+
+    def request(self, place: int) -> Request:
+        """string; the description has the most frequent values."""
+        known = [value or '""' for value in self.vocabularies[place]]
+        shown = ", ".join(known[:6]) + (f", ... ({len(known):,} values)" if len(known) > 6 else "")
+        text = f"one of {shown}; another value is unknown"
+        return Request(self.inputs[place], "value", "string", (), text, {"column": self.names[place]})
+
+    def raw(self, requests: Tensors) -> tf.Tensor:
+        """Stacks the requests, without blanks around them."""
+        return tf.strings.strip(tf.stack([requests[name] for name in self.inputs], axis=1))
+
+    def to_request(self, value: Any, place: int) -> Any:
+        """Returns the text."""
+        return bytes(value)
+
+    def lookup(self, raw: tf.Tensor) -> tf.Tensor:
+        """Turns raw values (batch, columns) into their numbers, int32, by one table for all columns."""
+        places = tf.constant([f"{place}:" for place in range(len(self.names))])
+        starts = np.cumsum([0, *(len(known) for known in self.vocabularies)])[:-1]
+        found = tf.cast(self._table().lookup(tf.strings.join([tf.broadcast_to(places, tf.shape(raw)), raw])), tf.int32)
+        return tf.where(found > UNKNOWN, found - tf.constant(starts, tf.int32), UNKNOWN)
+
+    def _keys(self) -> list[str]:
+        return [f"{place}:{value}" for place, known in enumerate(self.vocabularies) for value in known]
+
+    def _table(self) -> Any:
+        if not self._tables:
+            with tf.init_scope():  # needed if the first access is in a traced tf.data function
+                if self._file is not None:
+                    table = lookup.numbers_of_lines(self._file, UNKNOWN)
+                else:
+                    keys = self._keys()
+                    numbers = tf.range(1, len(keys) + 1, dtype=tf.int64)
+                    table = lookup.in_memory(tf.constant(keys, tf.string, [len(keys)]), numbers, UNKNOWN)
+            self._tables.append(table)
+        return self._tables[0]
+
+    def for_export(self, directory: Path) -> tuple[Categories, list[Any]]:
+        """Writes all values to a file. The number of a line is that of the value, line 0 is an unknown value."""
+        file = directory / _FILE
+        file.write_text("".join(f"{line}\n" for line in ("unknown", *self._keys())), encoding="utf-8", newline="\n")
+        served = dataclasses.replace(self, _file=file)
+        return served, [served._table()]
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """How unknown values are treated."""
+        return (
+            f"Of the columns {', '.join(self.names)}, the values in `assets/{_FILE}` are known, byte by byte. Others count "
+            "as unknown, which the model treats as no information.",
+        )

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
 import zoo
 from numpy_layers import dense, f64, norm, numpy_attention, softmax
+from zoo.export.verification import Verification
 from zoo.layers.feature_tokens import FeatureBlock
 from zoo.layers.tabular import CategoryCrosses, CategoryEmbedding, NumberEmbedding
 
@@ -213,3 +215,44 @@ def test_ft_transformer_and_its_gradients_equal_pytorch(tmp_path):
         np.testing.assert_allclose(loss, expected["loss"], atol=1e-5)
         for path, gradient in zip(weights, gradients, strict=True):
             np.testing.assert_allclose(gradient, expected[path], atol=2e-5, err_msg=path)
+
+
+# --- Exports ---------------------------------------------------------------------------------------------------------
+
+
+def people() -> pd.DataFrame:
+    """Returns a table with numbers, categories, an empty cell in each, and three kinds of targets."""
+    rng = np.random.default_rng(0)
+    age, city = rng.normal(40, 10, 60).round(1), rng.choice(["Oslo", "Rome", "Lima", ""], 60)
+    age[3] = np.nan
+    columns = {"age": age, "height": rng.normal(170, 9, 60).round(), "city": city, "size": rng.choice(["s", "l"], 60)}
+    targets = {"tall": rng.choice(["no", "yes"], 60), "tags": rng.choice(["a|b", "b", "a", ""], 60)}
+    return pd.DataFrame({**columns, **targets, "income": rng.normal(50, 5, 60)})
+
+
+TARGETS = {"tabular_classification": "tall", "tabular_multilabel": "tags", "tabular_regression": "income"}
+KEYS = {"tall": {"label": "tall"}, "tags": {"labels": "tags", "separator": "|"}, "income": {"value": "income"}}
+TINY = {"ft_transformer": {"embedding_dim": 8, "num_heads": 2, "num_layers": 2}, "wide_deep": {"crosses": [[0, 1]]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "runtimes"),
+    [
+        ("ft_transformer", "tabular_multilabel", ()),
+        *(
+            pytest.param(name, task, ("openvino", "onnxruntime", "litert"), marks=pytest.mark.slow)
+            for name in TINY
+            for task in TARGETS
+        ),
+    ],
+)
+def test_exports_of_tables_are_verified(name, task, runtimes, tmp_path):
+    target = TARGETS[task]
+    frame = people().drop(columns=[other for other in KEYS if other != target])
+    prepared = zoo.datasets.from_frame(frame, KEYS[target]).prepare(name, **TINY[name])
+    assert prepared.task.name == task and set(prepared.preprocessor.input_shapes) == {"numbers", "categories"}
+    model = prepared.build(seed=0)
+    path = zoo.export.save(model, tmp_path / "people", interface=prepared.interface, runtimes=runtimes)
+    verdict = Verification.read(path)
+    assert verdict.passed, verdict.table()
+    assert verdict.runtimes == dict.fromkeys(runtimes, "agrees")

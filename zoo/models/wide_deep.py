@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         "input_shape": (3,),
         "num_classes": 3,
         "category_sizes": (4, 5),
-        "crosses": ((0, 1),),
         "hidden_units": (6,),
         "embedding_dim": 2,
         "category_dim": 2,

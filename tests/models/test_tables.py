@@ -116,16 +116,6 @@ def test_wide_deep_equals_numpy(classifier_activation):
     np.testing.assert_allclose(model(ROW), activate[classifier_activation](expected), atol=1e-4)
 
 
-def test_the_automatic_crosses_stay_below_the_limit():
-    def pairs(limit):
-        model = zoo.build_wide_deep_model((0,), 2, (3, 4, 6, 1), crosses="auto", max_cross_size=limit)
-        return {layer.name: layer for layer in model.layers}.get("crosses", CategoryCrosses((), ())).pairs
-
-    assert pairs(5) == []
-    assert pairs(6 + 10) == [[0, 1], [0, 2]]
-    assert pairs(6 + 10 + 15) == [[0, 1], [0, 2], [1, 2]], "the column without known categories has no pairs"
-
-
 @pytest.mark.parametrize(
     ("crosses", "message"),
     [

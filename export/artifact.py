@@ -23,8 +23,8 @@ from zoo.export.extras import verify_script
 from zoo.export.extras.card import check_figures, model_card
 from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
+from zoo.export.graph import request_checks
 from zoo.export.graph.forms import FORMS, SERVED, CannotRebuild, Content, Form, forms_for
-from zoo.export.graph.request_checks import FEWEST_ROWS, MOST_ROWS, MOST_STEPS
 from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
 from zoo.export.raw_requests import check_inputs, requests_to_publish
 from zoo.export.runtimes import runtimes as known_runtimes
@@ -320,7 +320,10 @@ def _facts(
         "data": dict(interface.data),
         "data_sha256": interface.fingerprint.sha256,
         "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},
-        "limits": [*interface.preprocessor.limits, *_request_limits(interface.preprocessor)],
+        "limits": [
+            *interface.preprocessor.limits,
+            *request_checks.limits(interface.preprocessor, signatures["predict"]),
+        ],
         "portable_signature": PORTABLE if PORTABLE in signatures else "predict",
         "signatures": {name: _describe(name, function, interface) for name, function in signatures.items()},
         "metrics": {k: v for k, v in report.items() if isinstance(v, (int, str)) or _is_finite(v)},
@@ -334,19 +337,6 @@ def _facts(
             "python": platform.python_version(),
         },
     }
-
-
-def _request_limits(preprocessor: Any) -> list[str]:
-    """Returns how large a request may be, for the model card; see `request_checks`."""
-    if not getattr(preprocessor, "row_numbers", True):
-        return []
-    texts = any(request.dtype == "string" for request in preprocessor.requests.values())
-    first = [f"A request of more than {MOST_ROWS:,} texts, ids or files is rejected."] if texts else []
-    return [
-        *first,
-        f"`predict` rejects examples of more than {MOST_STEPS:,} token ids, unless the data has longer ones.",
-        f"A request of more than {FEWEST_ROWS:,} long examples may be rejected if the model is large: send fewer at once.",
-    ]
 
 
 def _is_finite(value: Any) -> bool:

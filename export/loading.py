@@ -213,6 +213,8 @@ class LoadedModel:
     def _by_input(self, item: Mapping[str, Any], signature: str) -> dict[str, Any]:
         """Returns an item by the names of inputs; it may have the names of the data's columns instead."""
         entries = self._facts.get(signature, {}).get("inputs", {})
+        if set(item) == set(entries):  # a column may have the name that is another column's input
+            return dict(item)
         columns = {entry.get("columns", {}).get("column"): name for name, entry in entries.items()}
         return {columns.get(name, name): value for name, value in item.items()}
 

@@ -140,7 +140,10 @@ def raw_requests(preprocessor: Any, examples: Any) -> dict[str, np.ndarray[Any, 
     names = list(preprocessor.requests)
     if not isinstance(examples, Mapping):
         examples = {names[0]: examples}
-    if single := [name for name, value in examples.items() if isinstance(value, (str, bytes))]:
+    single = [
+        name for name, value in examples.items() if isinstance(value, (str, bytes)) or not hasattr(value, "__len__")
+    ]
+    if single:
         raise UsageError(
             f"{single[0]} is one example, {examples[single[0]]!r:.40}; expected several. Pass a list of them."
         )

@@ -52,7 +52,9 @@ def read_sections(name: str | None) -> dict[str, Any]:
         )
     content = read_yaml(name if Path(name).is_file() else RECIPES / f"{name}.yaml")
     check_recorded(content.pop("plugins", None), f"{name}: this run")
-    sections[_GOLDEN] = content.pop(_GOLDEN, None)
+    golden = sections[_GOLDEN] = content.pop(_GOLDEN, None)
+    if not isinstance(golden, (str, list, type(None))):
+        raise UsageError(f"The section golden of {name} is {golden!r}. Pass generated, test, or a list of requests.")
     for section, values in content.items():
         if section not in sections:
             raise UsageError(f"{name} has a section {section!r}. {did_you_mean(str(section), sections)}")

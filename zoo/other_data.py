@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zoo.tasks import Task
 
 _INHERITED = ("columns", "window", "horizon", "season", "header")
-"""Options that another CSV file takes over from the run's."""
+"""Options that other data takes over from the run's, if it takes them."""
 
 
 def prepare_other(
@@ -121,21 +121,28 @@ def _load(
 ) -> Data:
     """Loads the data for the run's task; if it has no splits and is `whole`, as one split."""
     from zoo.datasets.sources.array_kinds import plain
-    from zoo.datasets.sources.registry import SOURCES, takes_path
+    from zoo.datasets.sources.arrays import from_frame
+    from zoo.datasets.sources.registry import SOURCES, options_of, takes_path
     from zoo.datasets.sources.splitting import undivided
+    from zoo.datasets.sources.table_kinds import reading_as
 
     options = dict(arguments)
     kind = data.partition(":")[0] if isinstance(data, str) else ""
     own_files = kind in SOURCES.names() and takes_path(SOURCES.get(kind))
-    if kind and kind == str(settings["name"]).partition(":")[0]:
-        options = {name: settings[name] for name in _INHERITED if name in settings} | options
-    is_arrays = not isinstance(data, str) and not hasattr(data, "iloc") and not hasattr(data, "splits")
+    is_frame = hasattr(data, "iloc")
+    taken = options_of(from_frame if is_frame else SOURCES.get(kind)) if is_frame or kind in SOURCES.names() else {}
+    options = {name: settings[name] for name in _INHERITED if name in settings and name in taken} | options
+    is_arrays = not isinstance(data, str) and not is_frame and not hasattr(data, "splits")
     if is_arrays:
         options["task"] = interface.task
         targets = plain(data[1], "y") if isinstance(data, tuple) and len(data) == 2 else None
         if interface.class_names and isinstance(targets, np.ndarray) and targets.dtype.kind in "biuf":
             options["class_names"] = list(interface.class_names)  # numbers are the numbers of the run's classes
-    with undivided() if whole and (own_files or not isinstance(data, str)) else contextlib.nullcontext():
+    as_whole = whole and (own_files or not isinstance(data, str))
+    with (
+        undivided() if as_whole else contextlib.nullcontext(),
+        reading_as(getattr(interface.preprocessor, "reading", None)),
+    ):
         return datasets.load(data, **options).for_task(interface.task)
 
 

@@ -68,6 +68,8 @@ class Preprocessor(Protocol):
     One whose requests are split into other steps than the examples has `to_targets(examples, lost=...)`, the targets of
     the requests by name; with `lost`, they include the targets of steps that the requests do not have.
 
+    One whose columns have kinds has `reading`, the kind of every column by its name: other data for a run is read so.
+
     `described_inputs` may say what the model inputs hold, by name, for the model card: units, ranges, the files that number
     tokens or ids.
     """

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from zoo.tables.cells import MISSING_NUMBERS
+
 _CLOCK = r"(?:(?:[Tt]|\s+)(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?)?\s*(?:[Zz]|([+-]\d{2}):?(\d{2}))?"
 _ORDERS = {
     "ymd": (r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})", (1, 2, 3)),
@@ -20,6 +22,8 @@ EXAMPLES = {"ymd": "2024-01-31 13:00", "dmy": "31.01.2024 13:00", "mdy": "01/31/
 """A time in each order, for messages."""
 
 DAY = 86_400.0
+_FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
+"""Seconds of the first and of the last moment of the years 1 to 9999."""
 
 
 def _pattern(order: str) -> str:
@@ -34,7 +38,7 @@ def order_of(cells: Sequence[str]) -> str | None:
         'dmy'
     """
     fitting = [order for order in _ORDERS if all(_is_date(cell, order) for cell in cells)]
-    dotted = all("." in cell for cell in cells)  # 01.02.2024 begins with the day wherever it is written
+    dotted = all(re.match(r"\s*\d+\.\d+\.", cell) for cell in cells)  # 01.02.2024 begins with the day everywhere
     if fitting == ["dmy", "mdy"]:
         return "dmy" if dotted else None
     return fitting[0] if fitting else None
@@ -55,9 +59,16 @@ def _is_date(cell: str, order: str) -> bool:
     if not found:
         return False
     year, month, day = (int(found[place]) for place in _ORDERS[order][1])
-    hour, minute, second = (int(found[place] or 0) for place in (4, 5, 6))
+    hour, minute, second, zone, zone_minute = (int(found[place] or 0) for place in (4, 5, 6, 7, 8))
     real = 1 <= month <= 12 and 1 <= day <= _days_in(year, month) and year >= 1
-    return real and hour < 24 and minute < 60 and second < 60
+    real = real and hour < 24 and minute < 60 and second < 60 and abs(zone) < 24 and zone_minute < 60
+    west = (found[7] or "").startswith("-")
+    clock = hour * 3600 + minute * 60 + second - zone * 3600 - (-zone_minute if west else zone_minute) * 60
+    first, last = (
+        (year, month, day) == (1, 1, 1),
+        (year, month, day) == (9999, 12, 31),
+    )  # in UTC, an offset may leave them
+    return real and not (first and clock < 0) and not (last and clock >= DAY)
 
 
 def _days_in(year: int, month: int) -> int:
@@ -81,13 +92,13 @@ def parsed(texts: tf.Tensor, order: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads times in the graph.
 
     Args:
-        texts: string (batch,); blank for a missing time.
+        texts: string (batch,); blank, or a word such as NA, for a missing time.
         order: as `order_of` returns it.
 
     Returns:
-        Seconds since 1970 in UTC, float64 (batch,), NaN where blank; and whether each text is blank or a date, bool.
+        Seconds since 1970 in UTC, float64 (batch,), NaN where missing; and whether each text is missing or a date, bool.
     """
-    blank = tf.strings.length(tf.strings.strip(texts)) == 0
+    missing = is_missing(texts)
     pattern, (year, month, day) = _pattern(order), _ORDERS[order][1]
     valid = tf.strings.regex_full_match(texts, pattern)
     rewritten = tf.strings.regex_replace(
@@ -102,10 +113,21 @@ def parsed(texts: tf.Tensor, order: str) -> tuple[tf.Tensor, tf.Tensor]:
     clock = hours * 3600 + minutes * 60 + secs
     offset = zone * 3600 + tf.where(west, -zone_minutes, zone_minutes) * 60
     real = (months >= 1) & (months <= 12) & (days >= 1) & (days <= _month_length(years, months)) & (years >= 1)
-    real &= (hours < 24) & (minutes < 60) & (secs < 60)
+    real &= (hours < 24) & (minutes < 60) & (secs < 60) & (tf.abs(zone) < 24) & (zone_minutes < 60)
     found = days_since_1970(years, months, days) * DAY + clock - offset
-    fine = valid & real
-    return tf.where(fine, found, np.float64("nan")), fine | blank
+    fine = valid & real & (found >= _FIRST) & (found <= _LAST)
+    return tf.where(fine, found, np.float64("nan")), fine | missing
+
+
+def is_missing(texts: tf.Tensor) -> tf.Tensor:
+    """Returns where texts stand for a missing value, as in files: blank, or a word such as NA; bool of the same shape.
+
+    Example:
+        >>> is_missing(tf.constant(["", "N/A", "0"])).numpy().tolist()
+        [True, True, False]
+    """
+    words = tf.strings.lower(tf.strings.strip(texts))
+    return tf.reduce_any(words[..., tf.newaxis] == tf.constant(MISSING_NUMBERS), axis=-1)
 
 
 def _month_length(years: tf.Tensor, months: tf.Tensor) -> tf.Tensor:

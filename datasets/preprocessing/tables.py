@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from zoo.datasets.preprocessing import records
 from zoo.datasets.preprocessing.base import object_array, register_preprocessor
 from zoo.datasets.preprocessing.columns import COLUMNS, Categories, Columns, Moments, Numbers, YesNo, input_names
 from zoo.datasets.preprocessing.targets import Targets
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 SERIALIZED = "examples"
 """The input of serialized `tf.Example` records."""
 
-_NO_NUMBER = np.iinfo(np.int64).min
 _BINS = 32
 _BATCH = 4096  # rows that are read at once
 
@@ -79,9 +79,11 @@ class TablePreprocessor:
         """
         kinds: Mapping[str, str] = data.about["table"]
         rows = _columns(data, list(kinds))
-        preprocessor = cls._like(needs["earlier"], kinds) if needs.get("earlier") is not None else None
+        options = data.about.get("table_options", {})
+        earlier = needs.get("earlier")
+        preprocessor = None if earlier is None else cls._like(earlier, kinds, options.get("orders", {}))
         if preprocessor is None:
-            names, options = input_names(list(kinds)), data.about.get("table_options", {})
+            names = input_names(list(kinds))
             groups = []
             for kind, group in COLUMNS.items():
                 own = [column for column, its in kinds.items() if its == kind]
@@ -98,9 +100,10 @@ class TablePreprocessor:
         return preprocessor, fixed
 
     @classmethod
-    def _like(cls, earlier: Any, kinds: Mapping[str, str]) -> TablePreprocessor:
-        """Returns the preprocessor of an earlier run, whose weights belong to its columns."""
-        known: TablePreprocessor = earlier.preprocessor
+    def _like(cls, earlier: Any, kinds: Mapping[str, str], orders: Mapping[str, str]) -> TablePreprocessor:
+        """Returns the preprocessor of an earlier run, whose weights belong to its columns. Dates are requested in the order
+        of this table, since the weights belong to moments."""
+        known = cls._with_orders(earlier.preprocessor, orders)
         held = {name: group.kind for group in known.groups for name in group.names}
         if held != dict(kinds):
             differing = sorted({name for name, _ in set(held.items()) ^ set(kinds.items())})
@@ -109,6 +112,25 @@ class TablePreprocessor:
                 "columns, or leave start_from out."
             )
         return known
+
+    @staticmethod
+    def _with_orders(known: TablePreprocessor, orders: Mapping[str, str]) -> TablePreprocessor:
+        def turned(group: Columns) -> Columns:
+            if not isinstance(group, Moments):
+                return group
+            own = zip(group.names, group.orders, strict=True)
+            return dataclasses.replace(group, orders=tuple(orders.get(name, order) for name, order in own))
+
+        return dataclasses.replace(known, groups=tuple(turned(group) for group in known.groups))
+
+    @property
+    def reading(self) -> dict[str, str]:
+        """The kind of every column, for tables that are read for this preprocessor, see `table_kinds.reading_as`."""
+        found = {name: group.kind for group in self.groups for name in group.names}
+        for group in self.groups:
+            if isinstance(group, Moments):
+                found |= {name: f"{group.kind}_{order}" for name, order in zip(group.names, group.orders, strict=True)}
+        return {name: found[name] for name in self.order}
 
     @property
     def count(self) -> int:
@@ -146,7 +168,7 @@ class TablePreprocessor:
         """One input per column, (batch,); and `examples`, string (batch,), serialized `tf.Example` records."""
         found = {group.names[place]: group.request(place) for group in self.groups for place in range(len(group.names))}
         ordered = {found[name].name: found[name] for name in self.order}
-        text = "a serialized tf.Example with the columns as keys; a missing key is a missing value"
+        text = "a serialized tf.Example with the columns as keys, see Limits"
         return {**ordered, SERIALIZED: Request(SERIALIZED, "record", "string", (), text)}
 
     @property
@@ -161,12 +183,11 @@ class TablePreprocessor:
     @property
     def limits(self) -> tuple[str, ...]:
         """The columns, and what is rejected."""
-        rest = [sentence for group in self.groups for sentence in group.limits]
         return (
-            f"A row has the columns {', '.join(self.order)}, in any order. Missing values are allowed in all of them: NaN "
-            "for a number, an empty text for others.",
-            "A batch is rejected if a number is infinite, or a text is neither yes nor no, or no date of the data's form.",
-            *rest,
+            "A row has a value of every column, and may lack any of them: NaN for a number, an empty text for others.",
+            f"The keys of a `tf.Example` by type are {records.keys(self.groups)}. A key may be missing; a record without "
+            "any of them is rejected. Other keys are not used.",
+            *(sentence for group in self.groups for sentence in group.limits),
         )
 
     def _inputs(self, rows: Tensors) -> dict[str, tf.Tensor]:
@@ -194,28 +215,19 @@ class TablePreprocessor:
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Turns one input per column, or `examples`, into the model's inputs."""
         if SERIALIZED in requests:
-            requests = self._parsed(requests[SERIALIZED])
-        return self._encoded({group.kind: group.raw(requests) for group in self.groups}), {}
+            requests = records.parsed(requests[SERIALIZED], self.groups)
+        raw = {group.kind: group.raw(requests) for group in self.groups}
+        counts = tf.stack([tf.shape(values)[0] for values in raw.values()])
+        said = "The inputs have different numbers of rows. Send a value of every column for each row."
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(counts == counts[0]), [said])]):
+            return self._encoded({kind: tf.identity(values) for kind, values in raw.items()}), {}
 
-    def _parsed(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Reads `tf.Example` records: whole numbers as int64, other numbers as float, all else as bytes."""
-        features, names = {}, {}
-        for group in self.groups:
-            for place, column in enumerate(group.names):
-                names[column] = group.inputs[place]
-                whole = isinstance(group, Numbers) and place in group.whole
-                of_numbers = (tf.int64, _NO_NUMBER) if whole else (tf.float32, float("nan"))
-                features[column] = tf.io.FixedLenFeature(
-                    (), *(of_numbers if isinstance(group, Numbers) else (tf.string, ""))
-                )
-        found = tf.io.parse_example(records, features)
-
-        def plain(values: tf.Tensor) -> tf.Tensor:
-            if values.dtype != tf.int64:
-                return values
-            return tf.where(values == _NO_NUMBER, float("nan"), tf.cast(values, tf.float32))
-
-        return {names[column]: plain(values) for column, values in found.items()}
+    def accepts(self, example: Mapping[str, Any]) -> bool:
+        """Whether a raw example is a valid record: whether it has a value of any column."""
+        return any(
+            value != b"" if isinstance(value, bytes) else not np.isnan(value)
+            for value in (example[name] for name in self.order)
+        )
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns raw rows as a client sends them: one array per column, and the same as serialized records."""
@@ -225,30 +237,7 @@ class TablePreprocessor:
                 values = [group.to_request(example[name], place) for example in examples]
                 found[key] = np.asarray(values, np.float32) if isinstance(group, Numbers) else object_array(values)
         ordered = {key: found[key] for key in self.requests if key != SERIALIZED}
-        return {**ordered, SERIALIZED: self.serialized(ordered)}
-
-    def serialized(self, requests: Mapping[str, Any]) -> np.ndarray:
-        """Returns one input per column as serialized `tf.Example` records, without the missing values."""
-        whole = {group.names[place] for group in self.groups if isinstance(group, Numbers) for place in group.whole}
-        keys = {key: name for group in self.groups for key, name in zip(group.inputs, group.names, strict=True)}
-
-        def feature(name: str, value: Any) -> tf.train.Feature | None:
-            if isinstance(value, bytes):
-                return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) if value else None
-            if np.isnan(value):
-                return None
-            if name in whole:
-                return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
-            return tf.train.Feature(float_list=tf.train.FloatList(value=[float(value)]))
-
-        records = []
-        for row in zip(*requests.values(), strict=True):
-            features = {keys[key]: feature(keys[key], value) for key, value in zip(requests, row, strict=True)}
-            held = {name: value for name, value in features.items() if value is not None}
-            records.append(
-                tf.train.Example(features=tf.train.Features(feature=held)).SerializeToString(deterministic=True)
-            )
-        return object_array(records)
+        return {**ordered, SERIALIZED: records.serialized(ordered, self.groups)}
 
     def generated(self, generator: np.random.Generator, count: int) -> dict[str, Any]:
         """Returns rows of random values: numbers and dates from the range of the data, and known categories."""
@@ -259,7 +248,7 @@ class TablePreprocessor:
                 made[key] = [group.to_request(value, place) for value in draw(group, place, generator, count)]
         made = {key: np.float32(made[key]) if isinstance(made[key][0], np.floating) else made[key] for key in made}
         ordered = {key: made[key] for key in self.requests if key != SERIALIZED}
-        return {**ordered, SERIALIZED: self.serialized(ordered).tolist()}
+        return {**ordered, SERIALIZED: records.serialized(ordered, self.groups).tolist()}
 
     def for_export(self, directory: Path) -> tuple[TablePreprocessor, list[Any]]:
         """Returns an equal preprocessor whose categories are a file in `directory`, and the objects to save with it."""

@@ -19,6 +19,7 @@ from zoo.datasets.sources.labels import check_classes, rarest
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import SHARES, digest, divide, duplicates, is_undivided
 from zoo.errors import UsageError
+from zoo.tables.frames import as_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,6 +113,9 @@ def from_frame(
 ) -> Data:
     """Makes a data set from a DataFrame, with the columns that `csv:` takes.
 
+    In tables of features, the dtypes decide the kinds of columns: numbers (also time differences, in seconds), booleans,
+    categories and times. The cells of other columns decide as in files.
+
     Args:
         frame: one row per example; one row per step or token for series and tagging.
         columns: the column or columns of every key. By default, columns are named like the keys.
@@ -142,28 +146,25 @@ def from_frame(
         raise UsageError(
             f"frame is a {type(frame).__name__}; expected a pandas DataFrame. Pass pd.DataFrame(frame), say."
         )
-    named = [str(column) for column in frame.columns]
-    if twice := [name for name in named if named.count(name) > 1]:
-        raise UsageError(f"The DataFrame has two columns named {twice[0]!r}. Rename one of them.")
     if frame.empty:
         raise UsageError("The DataFrame has no rows. Pass one with rows.")
     steps = {"window": window, "horizon": horizon}
-    texts = frame.map(_cell).set_axis(named, axis=1).reset_index(drop=True)
     options = {
         **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
         **{"scaling": scaling, "clip": clip, "min_count": min_count},
     }
     source = "a DataFrame in memory"
     return read_table(
-        texts, Path("DataFrame"), NAME, source, memory_limit, columns, steps, log_values=log_values, options=options
+        as_texts(frame),
+        Path("DataFrame"),
+        NAME,
+        source,
+        memory_limit,
+        columns,
+        steps,
+        log_values=log_values,
+        options=options,
     )
-
-
-def _cell(value: Any) -> str:
-    """Returns a value as a cell of a CSV file; a missing value is empty."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value)) if abs(value) < 2**53 else repr(value)
-    return "" if value is None or value != value else str(value)
 
 
 @register_source(NAME)

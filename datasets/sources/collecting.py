@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.preprocessing.base import object_array
+from zoo.datasets.sources.array_kinds import CHANNELS
 from zoo.datasets.sources.splitting import digest
 from zoo.errors import UsageError
 from zoo.iterables import array_of, start_of
@@ -131,7 +132,7 @@ def _rows(part: Any) -> list[Any] | None:
 def _array(part: Any) -> np.ndarray:
     if isinstance(part, (str, bytes)):
         return np.array(part, object)  # NumPy's string types would drop a NUL at the end
-    if isinstance(part, (list, tuple)) and all(isinstance(value, (str, bytes)) for value in part):
+    if isinstance(part, (list, tuple)) and part and all(isinstance(value, (str, bytes)) for value in part):
         return object_array(part)
     if getattr(part, "mode", None) in _PLAIN_MODES and hasattr(part, "convert"):
         part = part.convert(_PLAIN_MODES[part.mode])
@@ -248,27 +249,37 @@ def are_batches(x: Growing, y: Growing | None, what: str) -> bool:
         return False
     if any(len(shape) > 1 for shape in y.shapes):
         return True
-    rank = len(x.shapes[0])
-    if rank == 1 and not x.is_text:
-        return False
-    if x.is_text:
-        is_words = all(len(text.split()) == 1 for part in x.parts() for text in part.ravel())
-        as_one = rank == 1 and y.is_text and is_words
-    elif y.is_text:
-        as_one = False
-    else:
-        one_hot = all(bool(np.all((part == 0) | (part == 1)) and part.sum() == 1) for part in y.parts())
-        values = any(bool((part != np.floor(part)).any()) for part in y.parts())
-        as_one = one_hot or (values and rank == 2)
-    if not as_one:
+    if not (_may_be_words(x, y) if x.is_text else _may_be_examples(x, y)):
         return True
+    if len(x.shapes[0]) == 1 and not x.is_text:
+        return False
     sizes = [shape[0] for shape in x.shapes]
+    if {*sizes} == {1}:
+        return True
     if len({*sizes}) > 1:
-        return len({*sizes[:-1]}) == 1 and sizes[-1] < sizes[0]
+        return not x.is_text or (len({*sizes[:-1]}) == 1 and sizes[-1] < sizes[0])
     raise UsageError(
         f"Each of the {len(sizes):,} elements of the {what} has x of shape {x.shapes[0]} and y of shape {y.shapes[0]}: they "
         f"may be batches of {sizes[0]} examples, or single examples. Pass batched=True or batched=False."
     )
+
+
+def _may_be_words(x: Growing, y: Growing) -> bool:
+    """Returns whether elements may be words with a tag each, rather than texts with a label each."""
+    return (
+        len(x.shapes[0]) == 1
+        and y.is_text
+        and all(len(text.split()) == 1 for part in x.parts() for text in part.ravel())
+    )
+
+
+def _may_be_examples(x: Growing, y: Growing) -> bool:
+    """Returns whether elements may be an image or a series with a row of targets, rather than several with one each."""
+    rank = len(x.shapes[0])
+    if y.is_text or rank > 3 or (rank == 3 and x.shapes[0][-1] not in CHANNELS):
+        return False
+    flags = all(bool(np.all((part == 0) | (part == 1))) for part in y.parts())
+    return rank == 1 or flags or any(bool((part != np.floor(part)).any()) for part in y.parts())
 
 
 def _same_order(

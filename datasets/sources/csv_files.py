@@ -21,6 +21,7 @@ missing too.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -120,6 +121,31 @@ class Table:
         return cells.times(self.path, self.frame[self.columns["time"][0]])
 
 
+def read(path: Path, *, header: bool = True) -> tuple[pd.DataFrame, str]:
+    """Returns the rows of a file and its SHA-256. A name with * or ? means all files that match, in the order of their names;
+    rows are counted through all of them.
+
+    Raises:
+        UsageError: no file matches, a file cannot be read, or it has other columns than the first.
+    """
+    import pandas as pd
+
+    several = bool(set("*?") & set(path.name)) and not path.exists()
+    paths = sorted(path.parent.glob(path.name)) if several else [path]
+    if not paths:
+        raise UsageError(f"No file matches {path}. Correct the name.")
+    contents = [parsing.read_bytes(file) for file in paths]
+    parts = [parsing.parse(file, content, header=header) for file, content in zip(paths, contents, strict=True)]
+    for file, part in zip(paths, parts, strict=True):
+        if set(part.columns) != set(parts[0].columns):
+            raise UsageError(
+                f"{file} has the columns {', '.join(part.columns)}; expected those of {paths[0]}, "
+                f"{', '.join(parts[0].columns)}. Rename or remove columns."
+            )
+    whole = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    return whole, hashlib.sha256(b"".join(contents)).hexdigest()
+
+
 def with_splits(frame: pd.DataFrame, path: Path, others: Mapping[str, Path], *, header: bool) -> pd.DataFrame:
     """Returns the rows of a file, which are train, and of files that are the other splits, with a column `split`.
 
@@ -130,7 +156,7 @@ def with_splits(frame: pd.DataFrame, path: Path, others: Mapping[str, Path], *, 
 
     parts = {"train": frame}
     for role, file in others.items():
-        parts[role] = parsing.parse(file, parsing.read_bytes(file), header=header)
+        parts[role] = read(file, header=header)[0]
         if set(parts[role].columns) != set(frame.columns) or "split" in frame.columns:
             raise UsageError(
                 f"{file} has the columns {', '.join(parts[role].columns)}; expected those of {path}, "
@@ -165,7 +191,7 @@ def describe_column(column: pd.Series) -> dict[str, Any]:
     """Returns the type of a column (int64, float64 or string) and its number of empty cells."""
     import pandas as pd
 
-    held = column.str.strip()
+    held = cells.with_points(column)
     empty = held.str.lower().isin(cells.MISSING_NUMBERS)
     values = pd.to_numeric(held[~empty], errors="coerce")
     if not len(values) or values.isna().any():

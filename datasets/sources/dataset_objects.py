@@ -229,9 +229,11 @@ def take(
         return Taken(x, y, None, None, note)
     layout, _, target = found
     names = _names_of(dataset, target)
-    if names is not None and y is not None and layout.y in ("labels", "words"):
+    if names is not None and layout.y in ("labels", "words"):
         y = _named(y, names, f"y of the {what}")
-    return Taken(x, y, layout.task, names if layout.y == "labels" else None, note)
+    if names is not None and layout.y == "flags":
+        y = _flags(y, names, f"y of the {what}")
+    return Taken(x, y, layout.task, names if layout.y in ("labels", "flags") else None, note)
 
 
 def _pair_of(element: Any, columns: Any, what: str) -> tuple[Any, Any]:
@@ -305,10 +307,25 @@ def _named(y: Any, names: Sequence[str], what: str) -> Any:
         return [_named(np.asarray(row), names, what).tolist() for row in y]
     if y.dtype.kind not in "iu":
         return y
-    if ((y < 0) | (y >= len(names))).any():
-        wrong = int(y[(y < 0) | (y >= len(names))][0])
+    _check_numbers(y, names, what)
+    return np.array(names, object)[y]
+
+
+def _flags(y: Any, names: Sequence[str], what: str) -> Any:
+    """Returns lists of class numbers as rows of 0 and 1; rows of as many numbers as there are classes unchanged."""
+    if isinstance(y, np.ndarray) and y.shape[1:] == (len(names),):
+        return y
+    found = np.zeros((len(y), len(names)), np.float32)
+    for row, numbers in zip(found, y, strict=True):
+        chosen = np.asarray(numbers).astype(np.int64).ravel()
+        _check_numbers(chosen, names, what)
+        row[chosen] = 1
+    return found
+
+
+def _check_numbers(y: np.ndarray, names: Sequence[str], what: str) -> None:
+    if (wrong := y[(y < 0) | (y >= len(names))]).size:
         raise UsageError(
-            f"{what} has the label {wrong}; its classes have the numbers 0 to {len(names) - 1}. Leave these examples out; "
+            f"{what} has the label {wrong[0]}; its classes have the numbers 0 to {len(names) - 1}. Leave these examples out; "
             "-1 often stands for examples without a label."
         )
-    return np.array(names, object)[y]

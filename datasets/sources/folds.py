@@ -19,9 +19,9 @@ from zoo.tasks import get_task
 def take_fold(data: Data, folds: int, fold: int) -> Data:
     """Joins the splits of a data set, divides all examples into folds, and makes one fold the test split.
 
-    Equal inputs stay together and classes are spread evenly. The SHA-256 of the inputs decides the rest, so the same data
-    always gives the same folds. Fold number `fold` is the test split. A tenth of the other examples is the validation
-    split.
+    Equal inputs, or groups if the data has them, stay together, and classes are spread evenly. The SHA-256 of the inputs or
+    groups decides the rest, so the same data always gives the same folds. Fold number `fold` is the test split. A tenth of
+    the other examples is the validation split.
 
     Args:
         data: a loaded data set.
@@ -42,7 +42,7 @@ def take_fold(data: Data, folds: int, fold: int) -> Data:
         raise UsageError(f"folds is {folds!r}; expected a whole number of at least 2. Pass folds=5, say.")
     if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < folds:
         raise UsageError(f"fold is {fold!r}; expected 0 to {folds - 1}. Pass fold=0 for the first.")
-    if any(get_task(name).follows_time for name in data.tasks):
+    if "split_by_time" in data.about or any(get_task(name).follows_time for name in data.tasks):
         raise UsageError(
             f"Data set {data.name!r} is split by time: with folds, training would see values from after the test. "
             "Leave folds and fold out."
@@ -61,7 +61,7 @@ def take_fold(data: Data, folds: int, fold: int) -> Data:
         data,
         splits={role: _chosen(data, parts == number) for number, role in enumerate(SPLITS)},
         arguments={**data.arguments, "folds": folds, "fold": fold},
-        about={key: value for key, value in data.about.items() if key != "class_counts"},
+        about={key: value for key, value in data.about.items() if key not in ("class_counts", "groups")},
     )
 
 
@@ -77,6 +77,7 @@ def _contents(data: Data) -> tuple[list[bytes], list[int] | None]:
         digests.append(digest(*(part for value in parts for part in _bytes(value))))
         labels += [int(example[key]) for key in classes if np.ndim(example[key]) == 0]
         flags += [example[key] for key in several]
+    digests = data.about.get("groups", digests)
     return digests, (rarest(np.stack(flags)).tolist() if flags else labels) or None
 
 

@@ -253,7 +253,8 @@ class Rows:
     Attributes:
         tasks: the tasks that the examples serve.
         columns: columns by key.
-        digests: digest of every example; equal ones stay in one split.
+        digests: digest of every example; equal ones stay in one split, unless there are groups.
+        groups: digest of the group of every example; a group stays in one split.
         strata: values to spread evenly over the splits.
         given: the split of every example, if the source states it.
         parts: the number of every example's split, if it does not depend on the content.
@@ -271,6 +272,7 @@ class Rows:
     class_names: tuple[str, ...] = ()
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
     images: str | None = None
+    groups: Sequence[bytes] | None = None
 
     def to_data(self, name: str, arguments: Mapping[str, Any], source: str, memory_limit: int) -> Data:
         """Splits the rows and returns the data set.
@@ -284,10 +286,9 @@ class Rows:
         parts = self.parts if self.parts is not None and self.given is None else self._assigned(name)
         sizes = {role: int((parts == number).sum()) for number, role in enumerate(SPLITS)}
         if not all(sizes.values()):
-            equal = len(self.digests) - len(set(self.digests))
-            why = f" {equal} of its {len(self.digests)} examples are equal to others, which stay together." * (
-                equal > 0
-            )
+            equal = len(self.digests) - len(set(self.groups or self.digests))
+            what = "in a group with others" if self.groups else "equal to others"
+            why = f" {equal} of its {len(self.digests)} examples are {what}, which stay together." if equal else ""
             raise UsageError(f"Data set {name!r} is too small to split: {sizes}.{why} Choose one with more examples.")
         key = next((key for key in ("label", "labels") if key in self.columns), None)
         if key is not None and self.class_names:
@@ -299,6 +300,8 @@ class Rows:
     def _data(self, parts: np.ndarray, name: str, arguments: Mapping[str, Any], source: str, memory_limit: int) -> Data:
         found = {role: np.flatnonzero(parts == number) for number, role in enumerate(SPLITS)}
         splits = {role: self._split(index) for role, index in found.items() if len(index)}
+        if self.groups is not None:  # in the order of the examples, for folds
+            self.about["groups"] = [self.groups[i] for index in found.values() for i in index.tolist()]
         features = features_of(next(iter(splits.values())))
         if self.images is not None:
             features[self.images] = Feature(self.about.pop("image_shape"), "uint8")
@@ -323,7 +326,7 @@ class Rows:
     def _assigned(self, name: str) -> np.ndarray:
         """The number of every example's split. A missing split is cut from train; a single held-out split becomes test."""
         if self.given is None:
-            return divide(self.digests, self.strata)
+            return divide(self.groups or self.digests, self.strata)
         found = set(self.given)
         if "train" not in found:
             held = ", ".join(sorted(found)) or "none"
@@ -334,10 +337,8 @@ class Rows:
         if lacking:
             rest = np.flatnonzero(parts == 0).tolist()
             strata = None if self.strata is None else [self.strata[i] for i in rest]
-            cut = divide(
-                [self.digests[i] for i in rest], strata, (1 - 0.1 * len(lacking), *SHARES[1:])[: len(lacking) + 1]
-            )
-            parts[rest] = np.array([0, *lacking])[cut]
+            shares = (1 - 0.1 * len(lacking), *SHARES[1:])[: len(lacking) + 1]
+            parts[rest] = np.array([0, *lacking])[divide([self.digests[i] for i in rest], strata, shares)]
         return parts
 
 

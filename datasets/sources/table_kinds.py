@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 USED = ("number", "category", "yes_no", "time")
 """The kinds that models learn from."""
+DATES = {f"time_{order}": order for order in moments.EXAMPLES}
+"""Further kinds that users may set: dates, and the order of their year, month and day."""
 LEFT_OUT = ("identifier", "text", "constant")
 """The kinds that are left out."""
 
@@ -28,6 +32,30 @@ _LONG = 40
 """Texts of more letters on average, mostly different, are sentences."""
 _FEW = 20
 """Columns with fewer values prove nothing about identifiers."""
+
+
+_FIXED: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar("fixed", default=None)
+
+
+@contextlib.contextmanager
+def reading_as(kinds: Mapping[str, str] | None) -> Iterator[None]:
+    """Reads tables for a model that exists: in the block, tables have the model's columns and kinds, whatever their cells
+    suggest, and other columns are not used. None changes nothing.
+
+    Example:
+        >>> with reading_as({"age": "number", "joined": "time_dmy"}):
+        ...     data = zoo.datasets.load("csv:this_week.csv", columns={"label": "income"})
+    """
+    token = _FIXED.set(kinds)
+    try:
+        yield
+    finally:
+        _FIXED.reset(token)
+
+
+def fixed_kinds() -> Mapping[str, str] | None:
+    """Returns the kinds of the columns of a model that exists, see `reading_as`; None for a new model."""
+    return _FIXED.get()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +81,7 @@ class Column:
 
 def read(path: Path, column: pd.Series, kind: str | None, *, keep: bool = False) -> Column:
     """Returns a column, of the kind that is given or, if None, that its cells have without doubt. With `keep`, a column that
-    would be left out is one of numbers or categories.
+    would be left out is one of numbers or categories. `column.attrs["kinds"]` may have the kinds of a DataFrame's dtypes.
 
     Raises:
         UsageError: a cell does not fit the kind, or dates have two forms; the message gives the row.
@@ -62,15 +90,20 @@ def read(path: Path, column: pd.Series, kind: str | None, *, keep: bool = False)
     missing = held.str.lower().isin(cells.MISSING_NUMBERS)
     known = held[~missing]
     different = known.unique()
-    found = Column(
-        kind or _kind(path, known, different), None, missing=int(missing.sum()), examples=tuple(map(str, different[:3]))
-    )
-    if keep and found.kind in LEFT_OUT:
-        whole = bool(len(known)) and bool(_as_numbers(known).notna().all())
-        found = dataclasses.replace(found, kind="number" if whole else "category")
+    if kind is None:
+        kind = _kind(path, known, different, column.attrs.get("kinds", {}).get(column.name), bool(missing.any()))
+    if keep and kind in LEFT_OUT:
+        kind = "number" if len(known) and _as_numbers(known).notna().all() else "category"
+    if kind == "category":
+        missing = held == ""  # NA may be a word
+        different = held[~missing].unique()
+    order = DATES.get(kind)
+    found = Column("time" if order else kind, None, missing=int(missing.sum()), examples=tuple(map(str, different[:3])))
+    if order:
+        return dataclasses.replace(found, **_dates(path, column, missing, order))
     reader = {"number": _number, "yes_no": _yes_no, "time": _time, "category": _category}.get(found.kind)
     if reader is None:
-        return dataclasses.replace(found, why=_WHY[found.kind])
+        return dataclasses.replace(found, why=_WHY[found.kind] if len(known) else "no row has a value")
     return dataclasses.replace(found, **reader(path, column, missing))
 
 
@@ -81,17 +114,20 @@ _WHY = {
 }
 
 
-def _kind(path: Path, known: pd.Series, different: np.ndarray) -> str:
-    if len(different) <= 1:
+def _kind(path: Path, known: pd.Series, different: np.ndarray, usual: str | None, gaps: bool) -> str:
+    if len(different) == 0 or (len(different) == 1 and not gaps):  # with gaps, one value is a mark, such as a cross
         return "constant"
     numbers = _as_numbers(known)
-    if numbers.notna().all():
-        return "identifier" if _counts_rows(numbers) else "number"
+    if numbers.notna().all() and usual != "category":
+        return "identifier" if _counts_rows(numbers) else usual or "number"
+    if usual:
+        return usual
     if set(known.str.lower()) <= {*YES, *NO}:
         return "yes_no"
-    if known.map(moments.is_date).all():
+    if all(moments.is_date(cell) for cell in different):
         return "time"
     _check_mixed(path, known, numbers)
+    _check_marks(path, known, different)
     share = len(different) / len(known)
     if share > _UNIQUE and len(known) >= _FEW:
         return "text" if known.str.len().mean() > _LONG else "identifier"
@@ -101,7 +137,7 @@ def _kind(path: Path, known: pd.Series, different: np.ndarray) -> str:
 def _as_numbers(known: pd.Series) -> pd.Series:
     import pandas as pd
 
-    return pd.to_numeric(known, errors="coerce")
+    return pd.to_numeric(cells.with_points(known), errors="coerce")
 
 
 def _counts_rows(numbers: pd.Series) -> bool:
@@ -115,15 +151,42 @@ _NEARLY = 0.98
 
 
 def _check_mixed(path: Path, known: pd.Series, numbers: pd.Series) -> None:
-    """Rejects numbers with a few words between them: the words may be mistakes, or stand for a missing value."""
-    share = float(numbers.notna().mean())
-    if share >= _NEARLY and len(known) >= _FEW:
-        row = int(numbers.index[numbers.isna()][0])
-        name, cell = known.name, known[row]
-        comma = " with a decimal point" if "," in cell else ""
+    """Rejects numbers with a few words between them, or with one word: they may be mistakes, or stand for a missing value. It
+    also rejects numbers up to some row, and words from there on, or the reverse."""
+    is_number = numbers.notna()
+    share = float(is_number.mean())
+    if len(known) < _FEW or not is_number.any():
+        return
+    if share < _NEARLY and (share < 0.5 or known[~is_number].nunique() > 1 or numbers.nunique() <= _FEW):
+        changes = np.flatnonzero(np.diff(is_number.to_numpy()))
+        ordered = numbers.dropna().is_monotonic_increasing or numbers.nunique() <= _FEW
+        if len(changes) != 1 or ordered:  # sorted cells have their numbers first
+            return
+        row = int(known.index[changes[0] + 1])
+        one, other = ("a word", "a number") if is_number[row] == 0 else ("a number", "a word")
         raise UsageError(
-            f"{path} row {row + 1}: {name} is {cell!r}, and a number{comma} in {share:.1%} of the rows. Correct these cells "
-            f'or leave them empty; or pass --data.kinds \'{{"{name}": "category"}}\'.'
+            f"{path} row {row + 1}: {known.name} is {known[row]!r}, {one} as in all rows from here on, and {other} in all "
+            f'rows before. Correct the column, or pass --data.kinds \'{{"{known.name}": "category"}}\'.'
+        )
+    row = int(numbers.index[~is_number][0])
+    name, cell = known.name, known[row]
+    comma = " with a decimal point" if "," in cell else ""
+    raise UsageError(
+        f"{path} row {row + 1}: {name} is {cell!r}, and a number{comma} in {share:.1%} of the rows. Correct these cells "
+        f'or leave them empty; or pass --data.kinds \'{{"{name}": "category"}}\'.'
+    )
+
+
+_MARKED = r"[+-]?\s?[$€£¥]?\s?(?:\d{1,3}(?:[.,' ]\d{3})+|\d+)(?:[.,]\d+)?\s?[%€$£¥]?"
+
+
+def _check_marks(path: Path, known: pd.Series, different: np.ndarray) -> None:
+    """Rejects numbers that are written with marks, such as 1,234 or 12 %, which would be as many categories."""
+    if len(different) >= _FEW and known.str.fullmatch(_MARKED).all():
+        row = int(known.index[_as_numbers(known).isna()][0])
+        raise UsageError(
+            f"{path} row {row + 1}: {known.name} is {known[row]!r}; expected a number of digits and a decimal point only. "
+            f'Write the column without other marks, or pass --data.kinds \'{{"{known.name}": "category"}}\'.'
         )
 
 
@@ -145,25 +208,34 @@ def _yes_no(path: Path, column: pd.Series, missing: pd.Series) -> dict[str, Any]
 
 
 def _time(path: Path, column: pd.Series, missing: pd.Series) -> dict[str, Any]:
-    known = column[~missing].str.strip()
+    known = column[~missing].str.strip().drop_duplicates()
     order = moments.order_of(known.tolist())
     if order is None:
         if moments.is_ambiguous(known.tolist()):
             raise UsageError(
-                f"{path}: in {column.name}, {known.iloc[0]} may begin with the day or with the month. Convert the column to "
-                "2024-01-31, say."
+                f"{path}: in {column.name}, {known.iloc[0]} may begin with the day or with the month. Pass --data.kinds "
+                f'\'{{"{column.name}": "time_dmy"}}\' if it is the day, time_mdy if it is the month.'
             )
-        orders = [moments.order_of([cell]) or "" for cell in known]
-        first = next((o for o in orders if o), "ymd")
-        wrong = next(
-            i for i, o in enumerate(orders) if o != first and moments.order_of([known.iloc[i], known.iloc[0]]) is None
-        )
-        raise UsageError(
-            f"{path} row {known.index[wrong] + 1}: {column.name} is {known.iloc[wrong]!r}, which is no date of the same "
-            f"form as {known.iloc[0]!r}. Convert all of them to 2024-01-31, say."
-        )
+        orders = [moments.order_of([cell]) for cell in known]
+        certain = next((place for place, order in enumerate(orders) if order), None)
+        if certain is None:
+            return _dates(path, column, missing, "ymd")
+        return _dates(path, column, missing, orders[certain] or "", like=known.iloc[certain])
+    return _dates(path, column, missing, order)
+
+
+def _dates(path: Path, column: pd.Series, missing: pd.Series, order: str, like: str = "") -> dict[str, Any]:
+    """Reads dates of one order. `like` is one of them, for messages."""
     texts = column.str.strip().where(~missing, "")
-    return {"values": moments.seconds(texts.tolist(), order), "order": order}
+    values = moments.seconds(texts.tolist(), order)
+    wrong = np.isnan(values) & ~missing.to_numpy()
+    if wrong.any():
+        row = int(column.index[wrong][0])
+        raise UsageError(
+            f"{path} row {row + 1}: {column.name} is {column[row]!r}, which is no date of the same form as "
+            f"{like or moments.EXAMPLES[order]!r}. Convert all of them to 2024-01-31, say."
+        )
+    return {"values": values, "order": order}
 
 
 def _category(path: Path, column: pd.Series, missing: pd.Series) -> dict[str, Any]:
@@ -189,7 +261,7 @@ def check_kinds(path: Path, kinds: Mapping[str, str], columns: list[str]) -> Non
     for name, kind in kinds.items():
         if name not in columns:
             raise UsageError(f"{path} has no column {name!r} for kinds. {did_you_mean(name, columns)}")
-        if kind not in USED:
+        if kind not in (*USED, *DATES):
             raise UsageError(
-                f"kinds has {kind!r} for {name}. {did_you_mean(str(kind), USED)} Pass one of {', '.join(USED)}."
+                f"kinds has {kind!r} for {name}. {did_you_mean(str(kind), USED)} Pass one of {', '.join((*USED, *DATES))}."
             )

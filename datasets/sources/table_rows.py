@@ -36,24 +36,38 @@ def rows(table: Table, task: str, read: Read, splits: Splits) -> Rows:
     """
     target = read(table)
     group, time = (_named(table, option) for option in ("group", "time"))
+    _check_split(table, {"group": group, "time": time})
     used = {name for key, names in table.columns.items() if key != "features" for name in names} | {group}
-    columns, about = _features(table, used, target)
+    fixed = table_kinds.fixed_kinds()
+    columns, about = _features(table, used, target) if fixed is None else _features_of_run(table, fixed)
     orders = {name: entry["order"] for name, entry in about.items() if "order" in entry}
     fitted = {option: table.options[option] for option in FITTED if table.options.get(option) is not None}
-    cells = table.frame[[group] if group else list(columns)]
+    content = table.frame[list(columns)].itertuples(index=False, name=None)
     return target.rows(
         (task,),
         columns,
         range(len(table.frame)),
-        digests=[digest(*row) for row in cells.itertuples(index=False, name=None)],
+        digests=[digest(*(cell.strip() for cell in row)) for row in content],
+        groups=[digest(cell.strip()) for cell in table.frame[group]] if group else None,
         given=splits(table),
         parts=_by_time(table, time) if time else None,
         about={
             "table": {name: about[name]["kind"] for name in columns},
             "table_columns": about,
             "table_options": {**fitted, "orders": orders},
+            **({"split_by_time": time} if time else {}),
         },
     )
+
+
+def _check_split(table: Table, options: Mapping[str, str]) -> None:
+    """Raises UsageError if more than one thing determines the splits."""
+    chosen = [option for option, column in options.items() if column]
+    chosen += ["a column or files with the splits"] if "split" in table else []
+    if len(chosen) > 1:
+        raise UsageError(
+            f"{table.path} has {' and '.join(chosen)}, which split the rows in different ways. Pass one of them."
+        )
 
 
 def _named(table: Table, option: str) -> str:
@@ -84,6 +98,7 @@ def _features(table: Table, used: Collection[str], target: Target) -> tuple[dict
             continue
         column = table_kinds.read(table.path, table.frame[name], kinds.get(name), keep=name in keep)
         why = column.why
+        _check_precision(table, name, column)
         if not why and name not in keep and (given_away := _gives_away(column, target)):
             why = f"{given_away} alone; keep it if it is known when the model predicts"
         about[name] = {
@@ -94,11 +109,32 @@ def _features(table: Table, used: Collection[str], target: Target) -> tuple[dict
         if not why:
             columns[name] = column.values
     if not columns:
-        reasons = "; ".join(f"{name}: {entry['why']}" for name, entry in about.items())
+        reasons = "; ".join(f"{name}: {entry['why']}" for name, entry in about.items()) or "It has no other column"
         raise UsageError(
             f"{table.path} has no column to learn from. {reasons}. Pass --data.keep '[\"NAME\"]', or another file."
         )
     return columns, about
+
+
+def _features_of_run(table: Table, kinds: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the columns of a model that exists, and what is known of them.
+
+    Raises:
+        UsageError: a column is missing, or a cell does not fit its kind.
+    """
+    header = list(table.frame.columns)
+    if missing := [name for name in kinds if name not in header]:
+        raise UsageError(
+            f"{table.path} has no column {', '.join(map(repr, missing))}, which the run learned from. "
+            f"{did_you_mean(missing[0], header)}"
+        )
+    found = {name: table_kinds.read(table.path, table.frame[name], kind) for name, kind in kinds.items()}
+    about = {
+        name: {"kind": column.kind, "missing": column.missing, "examples": list(column.examples)}
+        | ({"order": column.order} if column.order else {})
+        for name, column in found.items()
+    }
+    return {name: column.values for name, column in found.items()}, about
 
 
 def _gives_away(column: table_kinds.Column, target: Target) -> str:
@@ -107,7 +143,7 @@ def _gives_away(column: table_kinds.Column, target: Target) -> str:
     A tree that is fitted to one half of the rows is measured on the other.
     """
     values, goal = column.values, target.values
-    if values is None or len(goal) < _LEAST_ROWS or (goal.ndim > 1 and goal.shape[1] > 1):
+    if values is None or len(goal) < _LEAST_ROWS or (goal.ndim > 1 and goal.shape[1] > 1) or goal.min() == goal.max():
         return ""
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -129,6 +165,23 @@ def _gives_away(column: table_kinds.Column, target: Target) -> str:
 
 
 _MOST_ROWS, _LEAVES = 20_000, 1_000
+_RESOLUTION = 0.01
+
+
+def _check_precision(table: Table, name: str, column: table_kinds.Column) -> None:
+    """Rejects numbers with more digits than float32 has, such as seconds since 1970 of one day: models would not see their
+    differences."""
+    if column.kind != "number" or column.values is None:
+        return
+    exact = table.numbers(name)
+    exact = exact[~np.isnan(exact)]
+    step = float(np.spacing(np.float32(np.abs(exact).max()))) if len(exact) else 0.0
+    if 0 < exact.std() * _RESOLUTION < step:
+        raise UsageError(
+            f"{table.path}: {name} is between {exact.min():.17g} and {exact.max():.17g}; a model reads it in steps of "
+            f"{step:g}. Subtract {exact.min():.17g} from the column, or write times as 2024-01-31 13:00, say; or leave it "
+            f"out with --data.leave_out '[\"{name}\"]'."
+        )
 
 
 def _by_time(table: Table, name: str) -> np.ndarray:
@@ -140,7 +193,7 @@ def _by_time(table: Table, name: str) -> np.ndarray:
             f"{table.path}: {name} is no column of times, or has missing ones; expected dates or numbers in every row. "
             "Choose another column for time."
         )
-    times = column.values.astype(np.float64)
+    times = table.numbers(name) if column.kind == "number" else column.values
     bounds = np.quantile(times, [SHARES[0], SHARES[0] + SHARES[1]], method="lower")
     return np.searchsorted(bounds, times, side="left").astype(np.int64)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +14,6 @@ from zoo.datasets.sources.csv_schemas import LAYOUTS
 from zoo.datasets.sources.in_memory import positive
 from zoo.datasets.sources.registry import register_source
 from zoo.errors import UsageError
-from zoo.tables import parsing
 
 
 @register_source("csv")
@@ -42,7 +40,8 @@ def read_csv(
     clip: bool | None = None,
     min_count: int | None = None,
 ) -> Data:
-    """Reads a CSV file: UTF-8, with a header, separated by commas, semicolons or tabs.
+    """Reads a CSV file: UTF-8, with a header, separated by commas, semicolons or tabs, possibly compressed with gzip; or a
+    Parquet file, whose types decide the kinds of a table's columns. `csv:part-*.csv` reads several files as one table.
 
     Args:
         name: the name that `load` was called with.
@@ -81,10 +80,9 @@ def read_csv(
         >>> data.task
         'text_classification'
     """
-    content = parsing.read_bytes(path)
-    frame = parsing.parse(path, content, header=header)
+    frame, sha256 = csv_files.read(path, header=header)
     files = {role: file for role, file in (("validation", validation), ("test", test)) if file}
-    source = f"file {path.name} (SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
+    source = f"file {path.name} (SHA-256 {sha256[:16]})"
     if files:
         others = {role: path.parent / Path(file).expanduser() for role, file in files.items()}
         frame = csv_files.with_splits(frame, path, others, header=header)
@@ -114,6 +112,9 @@ def read_csv(
         recorded=recorded,
         options=options,
     )
+
+
+register_source("parquet")(read_csv)
 
 
 def _column_of(key: str, columns: Mapping[str, Any] | None) -> str:

@@ -117,7 +117,9 @@ def _offered(name: str) -> list[str]:
     """Returns the names SOURCE:PATH that a path, or a path after an unknown source, may mean."""
     kind, _, path = name.rpartition(":")
     place = Path(path).expanduser()
-    source = {".csv": "csv", ".tsv": "csv", ".txt": "lines"}.get(place.suffix.lower())
+    source = {".csv": "csv", ".tsv": "csv", ".gz": "csv", ".parquet": "parquet", ".txt": "lines"}.get(
+        place.suffix.lower()
+    )
     if source or (path and place.is_file()):
         return [f"{source or 'csv'}:{path}"]
     is_version = re.fullmatch(r"[\d.*]+", path)

@@ -95,8 +95,9 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
         f"- Architecture: `{name}`" + (f" with {arguments}" if arguments else ", a custom model"),
         *of_data,
         *labelled,
-        f"- Requirements: TensorFlow {written_by['tensorflow']}, with which it was written and verified, or newer. Older "
-        "versions were not tested. The model needs neither Keras nor savedmodel-zoo nor a library of custom ops.",
+        f"- Requirements: TensorFlow {written_by['tensorflow']}, with which it was written and verified, or newer; "
+        f"`python {artifact_paths.EXTRA}/verify.py` checks it under any other version. The model needs neither Keras nor "
+        "savedmodel-zoo nor a library of custom ops.",
         "",
     ]
 

@@ -74,10 +74,13 @@ static inline TF_Tensor *number_tensor(int argc, char **argv, int *at, TF_DataTy
     void *data = TF_TensorData(tensor);
     for (int64_t i = 0; i < count; i++) {
         const char *word = argv[(*at)++];
-        const long long whole = strtoll(word, NULL, 10);
+        char *end = NULL;
+        const long long whole = strtoll(word, &end, 10);
+        const double number = type == TF_FLOAT ? strtof(word, &end) : type == TF_DOUBLE ? strtod(word, &end) : 0;
+        if (end == word || *end != '\0') fail("not a number", word);
         switch (type) {
-            case TF_FLOAT: ((float *)data)[i] = strtof(word, NULL); break;
-            case TF_DOUBLE: ((double *)data)[i] = strtod(word, NULL); break;
+            case TF_FLOAT: ((float *)data)[i] = (float)number; break;
+            case TF_DOUBLE: ((double *)data)[i] = number; break;
             case TF_INT8: ((int8_t *)data)[i] = (int8_t)whole; break;
             case TF_INT16: ((int16_t *)data)[i] = (int16_t)whole; break;
             case TF_INT32: ((int32_t *)data)[i] = (int32_t)whole; break;

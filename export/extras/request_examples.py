@@ -5,6 +5,7 @@ Short values come from the first golden example, so that the examples are valid 
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 import string
@@ -21,6 +22,7 @@ from zoo.tasks import REQUEST_KINDS
 
 _MOST_NUMBERS = 32
 _LONGEST_TEXT = 120
+_LONGEST_RECORD = 1_000
 _C_TYPES = {
     "float32": "TF_FLOAT",
     "float64": "TF_DOUBLE",
@@ -70,6 +72,14 @@ def _path(spec: Mapping[str, Any]) -> str:
     return REQUEST_KINDS.get(spec["kind"]).path
 
 
+def _record(golden: np.ndarray | None, spec: Mapping[str, Any]) -> bytes | None:
+    """Returns the bytes of a golden example that no file of the user holds, such as a short record; None for others."""
+    kind = REQUEST_KINDS.get(spec["kind"])
+    if golden is None or not len(golden) or not kind.is_bytes or kind.is_path or len(golden[0]) > _LONGEST_RECORD:
+        return None
+    return bytes(golden[0])
+
+
 def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> list[str]:
     """Returns a request for one example as Python keyword arguments, one for each input.
 
@@ -81,7 +91,9 @@ def python_request(specs: Specs, golden: Mapping[str, np.ndarray]) -> list[str]:
     for key, spec in specs.items():
         value = _example(golden.get(key), spec)
         if _is_bytes(spec):
-            arguments.append(f'{key}=tf.constant([open("{_path(spec)}", "rb").read()])')
+            whole = _record(golden.get(key), spec)
+            content = f'open("{_path(spec)}", "rb").read()' if whole is None else repr(whole)
+            arguments.append(f"{key}=tf.constant([{content}])")
         elif spec["dtype"] == "string":
             shown = json.dumps(value or [""], ensure_ascii=False)
             arguments.append(f"{key}=tf.constant({shown})")
@@ -103,10 +115,11 @@ def rest_request(signature: str, specs: Specs, golden: Mapping[str, np.ndarray],
         value = _example(golden.get(key), spec)
         if value is None or not spec["shape"]:
             return None
-        row[key] = {"b64": "%s"} if _is_bytes(spec) else value[0]
+        whole = _record(golden.get(key), spec)
+        row[key] = {"b64": "%s" if whole is None else base64.b64encode(whole).decode()} if _is_bytes(spec) else value[0]
     instance = row if len(row) > 1 else next(iter(row.values()))
     body = json.dumps({"signature_name": signature, "instances": [instance]}, ensure_ascii=False)
-    files = [_path(spec) for spec in specs.values() if _is_bytes(spec)]
+    files = [_path(spec) for key, spec in specs.items() if _is_bytes(spec) and _record(golden.get(key), spec) is None]
     if not files:
         return f"curl -d {shlex.quote(body)} {url}"
     # Through a pipe, because a command line is too short for an image file.
@@ -173,7 +186,8 @@ def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:
 def _argument(key: str, spec: Mapping[str, Any]) -> str:
     if _is_bytes(spec):
         return "FILE"
-    return key.upper() if spec["dtype"] == "string" else f"NUMBER_OF_{key.upper()}..."
+    scalar = spec["dtype"] == "string" or len(spec["shape"]) == 1
+    return key.upper() if scalar else f"NUMBER_OF_{key.upper()}..."
 
 
 def _example(values: np.ndarray | None, spec: Mapping[str, Any]) -> list[Any] | None:

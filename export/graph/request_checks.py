@@ -76,3 +76,30 @@ def checked(
             checks.append(tf.debugging.Assert(tf.reduce_all(value >= 0), [negative]))
     with tf.control_dependencies(checks):
         return {name: tf.identity(value) for name, value in values.items()}
+
+
+def limits(preprocessor: Any, predict: Any) -> list[str]:
+    """Returns how large a request may be, as sentences for the model card.
+
+    Args:
+        preprocessor: the run's preprocessor.
+        predict: the traced signature `predict`.
+    """
+    if not getattr(preprocessor, "row_numbers", True):
+        return []
+    texts = any(request.dtype == "string" for request in preprocessor.requests.values())
+    first = (
+        [f"A request of more than {MOST_ROWS:,} examples is rejected, except for numbers to `predict`."]
+        if texts
+        else []
+    )
+    specs = predict.structured_input_signature[1].values()
+    steps = any(spec.dtype.is_integer and spec.shape.rank > 1 and spec.shape[1] is None for spec in specs)
+    return [
+        *first,
+        *[
+            f"`predict` rejects examples of more than {MOST_STEPS:,} steps or token ids, unless the data has longer ones."
+        ]
+        * steps,
+        f"A request of more than {FEWEST_ROWS:,} long examples may be rejected if the model is large: send fewer at once.",
+    ]

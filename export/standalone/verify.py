@@ -42,4 +42,6 @@ def verify(directory: str) -> int:
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if sys.argv[1:2] and sys.argv[1].startswith("-"):
+        sys.exit(f"usage: python {sys.argv[0]} [VERSION_FOLDER]")
     sys.exit(verify(sys.argv[1] if len(sys.argv) > 1 else here))

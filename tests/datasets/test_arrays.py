@@ -154,7 +154,7 @@ def test_class_names_replace_numbers():
             [np.zeros((8 + i % 2, 8)) for i in range(60)],
             LABELS,
             {"model": "cnn"},
-            r"for image_classification. The entries of x have several .* Choose one of these",
+            r"image_classification.*\. The entries of x have several .* Choose one of these",
         ),
         ([""] * 60, LABELS, {}, "too small to split: .* 59 of the examples are equal to others, which stay together"),
         (IMAGES, LABELS + 1, {}, "y has the 3 labels 1, 2, 3; expected 0 to 2. Subtract 1"),

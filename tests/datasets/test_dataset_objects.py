@@ -191,6 +191,35 @@ def test_words_and_one_hot_rows_of_equal_length_need_to_be_told_from_batches():
         zoo.datasets.load(square, task="series_classification")
 
 
+FLAGS = (RANDOM.random((60, 8)) > 0.6).astype(np.float32)
+SCORES = RANDOM.normal(size=(60, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize("targets, task", [(FLAGS, "image_multilabel"), (SCORES, "image_regression")])
+def test_as_many_targets_as_rows_of_pixels_need_to_be_told_from_batches(targets, task):
+    for images in (IMAGES, IMAGES[..., 0]):
+        single = slices(images, targets)
+        with pytest.raises(
+            zoo.UsageError, match=r"they may be batches of 8 examples.*Pass batched=True or batched=False"
+        ):
+            zoo.datasets.load(single)
+        data = zoo.datasets.load(single, batched=False, task=task)
+        assert_equal(data, zoo.datasets.load((images, targets), task=task))
+        assert_equal(zoo.datasets.load(single.batch(7), task=task), data)
+
+
+def test_lists_of_class_numbers_are_several_labels_at_once():
+    names = [f"mood {number}" for number in range(8)]
+    lists = Rows({"text": TEXTS, "labels": [np.flatnonzero(row).tolist() for row in FLAGS]}, names, lists=True)
+    rows = Rows({"text": TEXTS, "labels": FLAGS.astype(int).tolist()}, names, lists=True)
+    expected = zoo.datasets.load((TEXTS, FLAGS), class_names=names)
+    assert expected.task == "text_multilabel"
+    assert_equal(zoo.datasets.load(lists), expected)
+    assert_equal(zoo.datasets.load(rows), expected)
+    with pytest.raises(zoo.UsageError, match=r"label 8; its classes have the numbers 0 to 7. Leave these examples out"):
+        zoo.datasets.load(Rows({"text": TEXTS, "labels": [[0, 8]] * 60}, names, lists=True))
+
+
 def endless():
     while True:
         yield IMAGES, LABELS

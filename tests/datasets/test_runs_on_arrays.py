@@ -101,12 +101,12 @@ zoo.run("cnn", (x, y), config=config, callbacks=[Kill()], run_directory=sys.argv
 
 def test_a_run_on_arrays_that_was_killed_resumes_to_the_same_weights(run_python, tmp_path):
     """Kills the process in its second epoch; the same call then ends with the bits of an undisturbed run."""
-    done = run_python(SCRIPT, tmp_path / "run", "kill", check=False)
+    done = run_python(SCRIPT, tmp_path / "run", "kill", check=False, kind="zoo")
     assert done.returncode == -signal.SIGKILL and done.stdout.endswith("killed\n"), done.stderr[-2000:]
     assert not (tmp_path / "run" / "model.keras").exists()
     found = {}
     for name in ("run", "whole"):
-        done = run_python(SCRIPT, tmp_path / name, "")
+        done = run_python(SCRIPT, tmp_path / name, "", kind="zoo")
         assert ("resuming in epoch 2 of 3, step " in done.stdout) == (name == "run"), done.stdout[-2000:]
         model = keras.saving.load_model(tmp_path / name / "model.keras", compile=False)
         found[name] = [weights.tobytes() for weights in model.get_weights()]

@@ -75,6 +75,7 @@ def test_own_requests(commands):
     for golden, said in [
         ("turn it on", "expected a list of requests, 'generated' or 'test'. Pass ['turn it on']"),
         ([], "There are 0 of text"),
+        (5, "text is one example, 5; expected several"),
         ({"text": "turn"}, "text is one example, 'turn'; expected several"),
         ([3], "The examples of text hold 3; expected strings"),
         ({"label": ["a"]}, "The preprocessor takes text; the examples have label"),

@@ -67,7 +67,7 @@ SHOWN = [
     (["--version"], ["savedmodel-zoo 0."]),
     (["list"], [*list_models(), "digits (embedded)"]),
     (["list", "c*", "--task", "image_classification"], ["cnn"]),
-    (["train", "--help"], ["--config.epochs", "--data.manual_dir", "--no-export", "cnn_digits"]),
+    (["train", "--help"], ["--config.epochs", "--data.manual_dir", "--no-export", "--golden", "cnn_digits"]),
     (["train", "--model", "cnn", "--help"], ["--model.filters", "Filters of each convolution", "--config.seed"]),
     (["verify", "--help"], ["path", "openvino", "onnxruntime", "litert", "c_api"]),
     (["convert", "--help"], ["--to", "--sequence-length"]),

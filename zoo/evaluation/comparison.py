@@ -137,10 +137,12 @@ def verdict(figures: Sequence[Figure], report: Mapping[str, Any]) -> str:
     ranked = sorted(rivals, key=lambda name: sign * rivals[name])  # the best is the last
     best, gap = ranked[-1], sign * (rivals[ranked[-1]] - main.value)
     listed = ", ".join(f"{name} {number_text(rivals[name])}" for name in ranked if name in names or name == best)
+    low, high = main.interval or (main.value, main.value)
+    within = ", which is within the interval" if gap and low <= rivals[best] <= high else ""
     if gap > 0:
-        return f"{main.metric} of {listed}: {best} is better than this model by {number_text(gap)}"
+        return f"{main.metric} of {listed}: {best} is better than this model by {number_text(gap)}{within}"
     wins = "the model is not better than" if gap == 0 else "the model is better than"
-    return f"{main.metric} of {listed}: {wins} {'all of them' if gap and len(rivals) > 1 else best}"
+    return f"{main.metric} of {listed}: {wins} {'all of them' if gap and len(rivals) > 1 else best}{within}"
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:

@@ -154,6 +154,7 @@ class CategoryEmbedding(layers.Layer):
         """Creates one table for all columns, (known categories, dim)."""
         known = [size - 1 for size in self.sizes]
         self._starts = np.cumsum([0, *known])[:-1].astype(np.int32)
+        self._sizes = np.asarray(self.sizes, np.int32)
         self.table = self.add_weight(
             shape=(max(1, sum(known)), self.dim),
             initializer=self._initializer(),
@@ -167,7 +168,7 @@ class CategoryEmbedding(layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Returns the vectors, in the layer's compute dtype."""
-        known = inputs > 0
+        known = ops.logical_and(inputs > 0, inputs < self._sizes)  # other numbers would be vectors of the next column
         rows = ops.take(self.table, ops.where(known, inputs - 1 + self._starts, 0), axis=0)
         made = rows * ops.cast(ops.expand_dims(known, -1), self.compute_dtype)
         return made + self.bias if self.use_bias else made
@@ -211,9 +212,12 @@ class CategoryCrosses(layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Returns the numbers, int32."""
-        first, second = (ops.take(inputs, np.int32(places), axis=1) for places in zip(*self.pairs, strict=True))
-        known = np.int32([self.sizes[b] - 1 for _, b in self.pairs])
-        both = ops.logical_and(first > 0, second > 0)
+        first, second = (
+            ops.take(inputs, np.asarray(places, np.int32), axis=1) for places in zip(*self.pairs, strict=True)
+        )
+        known = np.asarray([self.sizes[b] - 1 for _, b in self.pairs], np.int32)
+        most = np.asarray([self.sizes[a] - 1 for a, _ in self.pairs], np.int32)
+        both = ops.logical_and(ops.logical_and(first > 0, first <= most), ops.logical_and(second > 0, second <= known))
         return ops.concatenate([inputs, ops.where(both, (first - 1) * known + second, 0)], axis=1)
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
+"""What stands for a missing value in columns of numbers, dates and yes or no, in small letters."""
 _DATE = re.compile(r"^\s*(\d{1,2})([./-])(\d{1,2})[./-]\d{2,4}\b")
 _DATE_LIKE = re.compile(r"^\s*\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b")
 _THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+"
+_GROUPED = r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?"
 _FEWEST = 3  # cells; fewer prove nothing
 
 
@@ -37,7 +39,8 @@ def numbers(path: Path, cells: pd.Series, expected: str = "a number") -> np.ndar
     """
     import pandas as pd
 
-    held = cells.str.strip()
+    mark = "," if has_decimal_commas(cells) else "."
+    held = with_points(cells)
     held = held.mask(held.str.lower().isin(MISSING_NUMBERS), "nan")
     values = pd.to_numeric(held, errors="coerce").to_numpy(np.float64)
     wrong = ~np.isfinite(values) & (held != "nan").to_numpy()
@@ -45,15 +48,40 @@ def numbers(path: Path, cells: pd.Series, expected: str = "a number") -> np.ndar
         at = int(np.flatnonzero(wrong)[0])
         grouped = re.fullmatch(_THOUSANDS, held.iloc[at])
         point = " with a decimal point" if "," in held.iloc[at] else " without points for thousands" if grouped else ""
+        if re.fullmatch(_GROUPED, held.iloc[at]):
+            point = " without commas for thousands"
         raise UsageError(
             f"{path} row {cells.index[at] + 1}: {cells.name} is {cells.iloc[at]!r}; expected {expected}{point}. "
             "Correct it, or leave the cell empty."
         )
-    _check_thousands(path, held[held != "nan"], values[(held != "nan").to_numpy()])
+    _check_thousands(path, held[held != "nan"], values[(held != "nan").to_numpy()], mark)
     return values
 
 
-def _check_thousands(path: Path, held: pd.Series, values: np.ndarray) -> None:
+def with_points(cells: pd.Series) -> pd.Series:
+    """Returns cells without blanks around them, and with decimal points if they have decimal commas."""
+    held = cells.str.strip()
+    return held.str.replace(",", ".", regex=False) if has_decimal_commas(cells) else held
+
+
+def has_decimal_commas(cells: pd.Series) -> bool:
+    """Returns whether the numbers of a column have decimal commas: no comma separates the cells of the file, and all numbers
+    with a fraction have one.
+
+    Example:
+        >>> cells = pd.Series(["1,5", "2", ""])
+        >>> cells.attrs["separator"] = ";"
+        >>> has_decimal_commas(cells)
+        True
+    """
+    if cells.attrs.get("separator", ",") == "," or not cells.str.contains(",", regex=False).any():
+        return False
+    held = cells.str.strip()
+    known = held[~held.str.lower().isin(MISSING_NUMBERS)]
+    return bool(known.str.fullmatch(r"[+-]?\d*,?\d+").all())
+
+
+def _check_thousands(path: Path, held: pd.Series, values: np.ndarray, mark: str) -> None:
     """Rejects 1.176 beside 999: whoever writes three decimals writes them in every cell, so this is 1176."""
     pointed = held.str.contains(".", regex=False)
     grouped = held.str.fullmatch(_THOUSANDS)
@@ -62,9 +90,10 @@ def _check_thousands(path: Path, held: pd.Series, values: np.ndarray) -> None:
         return
     if np.abs(values[plain.to_numpy()]).max() < 1000:
         point, whole = held[grouped].iloc[0], held[plain].iloc[0]
+        marks = "commas" if mark == "," else "points"
         raise UsageError(
-            f"{path}: {held.name} has {point} and {whole}, so its points seem to separate thousands. Remove these points; or "
-            f"write {whole}.000, if {point} is about {float(point):.0f}."
+            f"{path}: {held.name} has {point.replace('.', mark)} and {whole}, so its {marks} seem to separate thousands. "
+            f"Remove these {marks}; or write {whole}{mark}000, if {point.replace('.', mark)} is about {float(point):.0f}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Parses CSV files: all cells are texts, and nothing is guessed that could be wrong without a word."""
+"""Parses CSV and Parquet files: all cells are texts, and nothing is guessed that could be wrong without a word."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import csv
 import io
 import itertools
 import re
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.tables import frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,26 +23,33 @@ def read_bytes(path: Path) -> bytes:
     try:
         return storage.read_bytes(path, _LARGEST)
     except OSError as error:
-        files = [p.name for p in path.parent.glob("*.csv")] if path.parent.is_dir() else []
+        files = [p.name for p in path.parent.iterdir() if _SUFFIXES & {*p.suffixes}] if path.parent.is_dir() else []
         near = did_you_mean(path.name, files) if files else ""
         raise UsageError(f"Cannot read {path}: {error.strerror}. {near} Pass csv:FILE.") from error
 
 
 _LARGEST = 4 << 30
-"""Maximum bytes of a CSV file, which is held in memory."""
+"""Maximum bytes of a CSV file, which is held in memory, and of what gzip has compressed."""
+_SUFFIXES = {".csv", ".tsv", ".parquet"}
 
 
-_PACKED = {b"\x1f\x8b": "compressed with gzip", b"PK": "an Excel or ZIP file", b"\xd0\xcf\x11\xe0": "an Excel file"}
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_PACKED = {b"PK": "an Excel or ZIP file", b"\xd0\xcf\x11\xe0": "an Excel file", b"BZh": "compressed with bzip2"}
 _SEPARATORS = ",;\t|"
 
 
 def parse(path: Path, content: bytes, *, header: bool = True) -> pd.DataFrame:
     """Returns all cells as texts. Duplicate column names and rows that are too long are errors, unlike in pandas.
 
-    Without a header line, columns are named by their numbers from 0.
+    The content is CSV, CSV compressed with gzip, or Parquet. `attrs` has the separator of CSV, which decides whether numbers
+    may have decimal commas, or the kinds of Parquet's columns, see `frames.as_texts`. Without a header line, columns are
+    named by their numbers from 0.
     """
     import pandas as pd
 
+    if content.startswith(_PARQUET):
+        return _of_parquet(path, content)
+    content = _unpacked(path, content) if content.startswith(_GZIP) else content
     text, separator = _text(path, content)
     separator = separator or _separator(text)
     names = [column.strip() for column in next(_rows(text, separator), [])]
@@ -69,7 +78,45 @@ def parse(path: Path, content: bytes, *, header: bool = True) -> pd.DataFrame:
     frame.columns = pd.Index(names)
     if frame.empty:
         raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
-    return frame.fillna("")
+    frame = frame.fillna("")
+    frame.attrs["separator"] = separator  # decides whether numbers may have decimal commas
+    return frame
+
+
+def _of_parquet(path: Path, content: bytes) -> pd.DataFrame:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(io.BytesIO(content))
+        frame = table.to_pandas(integer_object_nulls=True)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UsageError(
+            f"{path} cannot be read as Parquet: {one_line(error, 200)} Convert it again, or pass it as CSV."
+        ) from error
+    if frame.empty:
+        raise UsageError(f"{path} has no rows. Choose a file with rows.")
+    if any(frame.index.names):  # a named index of pandas is a column
+        frame = frame.reset_index()
+    return frames.as_texts(frame, str(path))
+
+
+def _unpacked(path: Path, content: bytes) -> bytes:
+    """Returns what gzip has compressed, possibly in several parts."""
+    parts, size = [], 0
+    try:
+        while content:
+            stream = zlib.decompressobj(wbits=31)
+            parts.append(stream.decompress(content, _LARGEST - size + 1))
+            size += len(parts[-1])
+            if size > _LARGEST:
+                raise UsageError(f"{path} holds more than {_LARGEST >> 30} GiB. Pass several smaller files.")
+            if not stream.eof:
+                raise zlib.error("it ends early")
+            content = stream.unused_data.lstrip(b"\0")
+    except zlib.error as error:
+        raise UsageError(f"{path} is damaged: {one_line(error, 100)}. Convert the original file again.") from error
+    return b"".join(parts)
 
 
 def _text(path: Path, content: bytes) -> tuple[str, str]:
@@ -124,14 +171,17 @@ def _quotes(path: Path, text: str, separator: str, width: int) -> bool:
     if '"' not in text:
         return True
     rows = _rows(text, separator, strict=True)
+    last = 0
     try:
         for _ in rows:
-            pass
+            last = rows.line_num
     except csv.Error as error:
         if all(line.count(separator) == width - 1 for line in text.replace("\r\n", "\n").split("\n") if line):
             return False
+        begun = last + 1
+        where = f"in line {begun}" if begun >= rows.line_num else f"in the row that begins in line {begun}"
         raise UsageError(
-            f"{path} has a quotation mark that is not closed, or letters after a closing one, before line {rows.line_num}: "
-            f"{error}. Write two marks for one inside a cell, or correct that line."
+            f"{path} has a quotation mark that is not closed, or letters after a closing one, {where}: {error}. Write two "
+            "marks for one inside a cell, or correct that line."
         ) from error
     return True

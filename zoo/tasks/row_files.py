@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import UsageError, did_you_mean
+from zoo.errors import UsageError
 from zoo.tables import cells, parsing
 
 
@@ -33,8 +33,10 @@ def read_rows(file: Path, inputs: Mapping[str, Mapping[str, Any]]) -> tuple[list
     columns = {name: entry.get("columns", {}).get("column", name) for name, entry in inputs.items()}
     header = list(frame.columns)
     if missing := [column for column in columns.values() if column not in header]:
-        near = did_you_mean(missing[0], header)
-        raise UsageError(f"{file} has no column {', '.join(map(repr, missing))}; it has {', '.join(header)}. {near}")
+        raise UsageError(
+            f"{file} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(header)}. Add or rename "
+            "columns; cells may be empty."
+        )
     values: dict[str, list[Any]] = {}
     for name, column in columns.items():
         if inputs[name]["dtype"] == "string":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import keyword
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -79,8 +80,12 @@ class Columns:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if isinstance(getattr(self, field.name), list):  # it was read from a file
-                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+            if isinstance(getattr(self, field.name), (list, tuple)):  # it may have been read from a file
+                object.__setattr__(self, field.name, _hashable(getattr(self, field.name)))
+
+
+def _hashable(values: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(_hashable(value) if isinstance(value, (list, tuple)) else value for value in values)
 
 
 def floats(values: np.ndarray) -> tuple[float, ...]:
@@ -89,26 +94,36 @@ def floats(values: np.ndarray) -> tuple[float, ...]:
 
 
 def checked(values: tf.Tensor, valid: tf.Tensor, names: Sequence[str], said: str) -> tf.Tensor:
-    """Returns values, or raises an error that names the first column, of `valid` (columns,), that is not."""
-    wrong = tf.argmin(tf.concat([tf.cast(valid, tf.int32), [0]], axis=0))
-    message = tf.strings.join([tf.constant([*names, ""])[wrong], said], separator=" ")
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(valid), [message])]):
+    """Returns values, (batch, columns), or raises an error that names the first row and column that is not valid."""
+    row, column = tf.unstack(tf.concat([tf.where(~valid), [[0, 0]]], axis=0)[0])
+    message = tf.strings.join(["row ", tf.strings.as_string(row), ": ", tf.constant(list(names))[column], " ", said])
+    valid = tf.reduce_all(valid)
+    with tf.control_dependencies([tf.debugging.Assert(valid, [message])]):
         return tf.identity(values)
 
 
+_TAKEN = ("examples", "self", *keyword.kwlist)
+"""The input of serialized rows, and names that TensorFlow's functions do not accept."""
+
+
 def input_names(columns: Sequence[str]) -> dict[str, str]:
-    """Returns the input of every column: its name with letters, digits and underscores only, which all runtimes accept.
+    """Returns the input of every column: its name with letters, digits and underscores only, which all runtimes accept. A
+    column whose name needs no change keeps it.
 
     Example:
         >>> input_names(["hours per week", "2nd", "年龄"])
         {'hours per week': 'hours_per_week', '2nd': 'column_2nd', '年龄': 'column_3'}
     """
-    found: dict[str, str] = {}
+    found = {
+        column: column for column in columns if re.fullmatch(r"[A-Za-z]\w*", column, re.ASCII) and column not in _TAKEN
+    }
     for number, column in enumerate(columns, start=1):
+        if column in found:
+            continue
         plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
         name = re.sub(r"[^A-Za-z0-9_]+", "_", plain.strip()).strip("_") or f"column_{number}"
         name = name if name[0].isalpha() else f"column_{name}"
-        while name in found.values() or name == "examples":
+        while name in found.values() or name in _TAKEN:
             name += "_"
         found[column] = name
-    return found
+    return {column: found[column] for column in columns}

@@ -36,7 +36,6 @@ class Categories(Columns):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "vocabularies", tuple(tuple(known) for known in self.vocabularies))
         object.__setattr__(self, "_tables", [])
 
     @classmethod
@@ -57,9 +56,10 @@ class Categories(Columns):
 
     def request(self, place: int) -> Request:
         """string; the description has the most frequent values."""
-        known = [value or '""' for value in self.vocabularies[place]]
+        known = [f"{value[:40]}{'...' * (len(value) > 40)}" for value in self.vocabularies[place] if value]
         shown = ", ".join(known[:6]) + (f", ... ({len(known):,} values)" if len(known) > 6 else "")
-        text = f"one of {shown}; another value is unknown"
+        missing = "missing" if "" in self.vocabularies[place] else "unknown"
+        text = f"one of {shown}; an empty text is {missing}, another value is unknown"
         return Request(self.inputs[place], "value", "string", (), text, {"column": self.names[place]})
 
     def raw(self, requests: Tensors) -> tf.Tensor:
@@ -103,6 +103,6 @@ class Categories(Columns):
     def limits(self) -> tuple[str, ...]:
         """How unknown values are treated."""
         return (
-            f"Of the columns {', '.join(self.names)}, the values in `assets/{_FILE}` are known, byte by byte. Others count "
-            "as unknown, which the model treats as no information.",
+            f"Of {', '.join(self.names)}, the values in `assets/{_FILE}` are known, byte by byte without blanks around them. "
+            "Others are unknown, which the model treats as no information.",
         )

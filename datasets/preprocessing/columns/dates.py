@@ -62,7 +62,7 @@ class Moments(Columns):
         forms = ", ".join(sorted({moments.EXAMPLES[order] for order in self.orders}))
         return checked(
             values,
-            tf.reduce_all(valid, axis=0),
+            valid,
             self.inputs,
             f"is no date of the data's form. Send {forms} or an empty text.",
         )
@@ -82,7 +82,7 @@ class Moments(Columns):
         values. All are 0 for a missing value."""
         missing = tf.math.is_nan(raw)
         moment = tf.where(missing, np.float64(0), raw)
-        days = tf.floor(moment / moments.DAY)
+        days = tf.math.floordiv(moment, moments.DAY)
         starts, stops = np.asarray(self.starts, np.float64), np.asarray(self.stops, np.float64)
         widths = np.maximum(stops - starts, 1.0)
         trend = tf.clip_by_value((moment - starts) / widths, np.float64(0), np.float64(1)) * 2 - 1
@@ -99,6 +99,16 @@ class Moments(Columns):
         if self.gaps:
             flat.append(tf.cast(tf.gather(missing, list(self.gaps), axis=1), tf.float64))
         return tf.cast(tf.concat(flat, axis=1), tf.float32)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Which dates are accepted."""
+        forms = (
+            f"{name} such as {moments.EXAMPLES[order]}" for name, order in zip(self.names, self.orders, strict=True)
+        )
+        return (
+            f"Dates have the form of the data ({', '.join(forms)}), in UTC if they name no zone; others are rejected.",
+        )
 
     @property
     def binned(self) -> tuple[bool, ...]:

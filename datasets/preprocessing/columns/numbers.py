@@ -9,9 +9,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
+from zoo.datasets.preprocessing import moments
 from zoo.datasets.preprocessing.columns.base import Columns, Tensors, checked, floats
 from zoo.tasks import Request
 
+_EXACT = 2**62
+"""Larger whole numbers are sent as floats."""
+_FARTHEST = 1e6
+"""Numbers farther from the training mean, in standard deviations, are rejected: they are errors, and sums of such numbers in
+a model overflow."""
 _SCORES = 256
 """Number of quantiles that determine the scaling by quantiles."""
 
@@ -57,6 +63,7 @@ class Numbers(Columns):
         medians = np.nanmedian(values, axis=0)
         filled = np.where(missing, medians, values)
         deviations = filled.std(axis=0)
+        whole = (missing | ((values == np.floor(values)) & (np.abs(values) < _EXACT))).all(axis=0)
         quantiles: tuple[tuple[float, ...], ...] = ()
         if options.get("scaling") == "quantile":
             shares = np.linspace(0, 1, _SCORES)
@@ -70,7 +77,7 @@ class Numbers(Columns):
             lows=floats(filled.min(axis=0)),
             highs=floats(filled.max(axis=0)),
             gaps=tuple(int(place) for place in np.flatnonzero(missing.any(axis=0))),
-            whole=tuple(int(place) for place in np.flatnonzero((filled == np.floor(filled)).all(axis=0))),
+            whole=tuple(int(place) for place in np.flatnonzero(whole)),
             clip=bool(options.get("clip", False)),
             quantiles=quantiles,
         )
@@ -78,14 +85,21 @@ class Numbers(Columns):
     def request(self, place: int) -> Request:
         """float32; the description has the range of the training split."""
         kind = "whole number" if place in self.whole else "number"
-        text = f"{kind}, {self.lows[place]:g} to {self.highs[place]:g} in the data; NaN is missing"
+        missing = "NaN is missing" if place in self.gaps else f"NaN is missing and counts as {self.medians[place]:g}"
+        text = f"{kind}, {self.lows[place]:g} to {self.highs[place]:g} in the data; {missing}"
         return Request(self.inputs[place], "value", "float32", (), text, {"column": self.names[place]})
 
     def raw(self, requests: Tensors) -> tf.Tensor:
         """Stacks the requests. An infinite number is an error."""
         values = tf.stack([tf.cast(requests[name], tf.float32) for name in self.inputs], axis=1)
-        finite = tf.reduce_all(~tf.math.is_inf(values), axis=0)
-        return checked(values, finite, self.inputs, "is infinite. Send a finite number, or NaN where it is missing.")
+        finite = ~tf.math.is_inf(values)
+        values = checked(values, finite, self.inputs, "is infinite. Send a finite number, or NaN where it is missing.")
+        gaps = tf.abs(values / np.asarray(self.deviations, np.float32) - np.asarray(self._centers(), np.float32))
+        said = f"is more than {_FARTHEST:,.0f} standard deviations from the training data's mean. Send it in the data's unit."
+        return checked(values, ~(gaps > _FARTHEST), self.inputs, said)
+
+    def _centers(self) -> list[float]:
+        return [mean / deviation for mean, deviation in zip(self.means, self.deviations, strict=True)]
 
     def to_request(self, value: Any, place: int) -> Any:
         """Returns the number."""
@@ -99,8 +113,18 @@ class Numbers(Columns):
         if self.quantiles:
             scaled = _normal_scores(values, np.asarray(self.quantiles, np.float32))
         else:
-            scaled = (values - np.asarray(self.means, np.float32)) / np.asarray(self.deviations, np.float32)
+            # A product, since graphs replace a quotient by one, and would differ from eager mode in the last bit.
+            scaled = (values - np.asarray(self.means, np.float32)) * np.float32(1 / np.asarray(self.deviations))
         return tf.concat([scaled, tf.gather(missing, list(self.gaps), axis=1)], axis=1) if self.gaps else scaled
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Which numbers are rejected, and what happens beyond the range of the data."""
+        beyond = "are replaced by the nearest of them" if self.clip or self.quantiles else "are extrapolated"
+        return (
+            f"Numbers beyond those of the training data {beyond}. A batch is rejected if a number is infinite, or more than "
+            f"{_FARTHEST:,.0f} standard deviations from the mean of the data.",
+        )
 
     @property
     def binned(self) -> tuple[bool, ...]:
@@ -114,12 +138,13 @@ def _normal_scores(values: tf.Tensor, quantiles: np.ndarray) -> tf.Tensor:
     from scipy.special import ndtri
 
     count = quantiles.shape[1]
-    scores = np.float32(np.clip(ndtri(np.linspace(0, 1, count)), -3, 3))
+    middles = np.asarray(np.clip(ndtri(np.linspace(0, 1, 2 * count - 1)), -3, 3), np.float32)  # of two ranks each
+    scores = middles[::2]
     sorted_values = tf.constant(quantiles)
     columns = tf.transpose(values)
     right = tf.searchsorted(sorted_values, columns, side="right")
     left = tf.searchsorted(sorted_values, columns, side="left")
-    exact = (tf.gather(scores, left) + tf.gather(scores, tf.maximum(right - 1, 0))) / 2
+    exact = tf.gather(middles, left + tf.maximum(right - 1, 0))
     upper, lower = tf.minimum(right, count - 1), tf.maximum(right - 1, 0)
     start = tf.gather(sorted_values, lower, batch_dims=1)
     width = tf.gather(sorted_values, upper, batch_dims=1) - start
@@ -161,7 +186,7 @@ class YesNo(Columns):
         )
         yes, no = (tf.reduce_any(words[..., tf.newaxis] == tf.constant(known), axis=-1) for known in (YES, NO))
         values = tf.where(yes, 1.0, tf.where(no, 0.0, float("nan")))
-        valid = tf.reduce_all(yes | no | (words == ""), axis=0)
+        valid = yes | no | moments.is_missing(words)
         return checked(
             values, valid, self.inputs, "is neither yes nor no. Send yes, no, true, false, 1, 0 or an empty text."
         )
@@ -176,6 +201,13 @@ class YesNo(Columns):
         values = tf.where(missing, 0.0, 2 * raw - 1)
         marks = tf.gather(tf.cast(missing, tf.float32), list(self.gaps), axis=1)
         return tf.concat([values, marks], axis=1) if self.gaps else values
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Which words are accepted."""
+        return (
+            f"In {', '.join(self.names)}, yes is one of {', '.join(YES)}, no one of {', '.join(NO)}; others are rejected.",
+        )
 
     @property
     def binned(self) -> tuple[bool, ...]:

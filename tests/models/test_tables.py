@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import zoo
 from numpy_layers import dense, f64, norm, numpy_attention, softmax
+from zoo import tasks
 from zoo.export.verification import Verification
 from zoo.layers.feature_tokens import FeatureBlock
 from zoo.layers.tabular import CategoryCrosses, CategoryEmbedding, NumberEmbedding
@@ -207,6 +208,46 @@ def test_ft_transformer_and_its_gradients_equal_pytorch(tmp_path):
             np.testing.assert_allclose(gradient, expected[path], atol=2e-5, err_msg=path)
 
 
+# --- Members of one network ------------------------------------------------------------------------------------------
+
+MEMBER_TASKS = {
+    "softmax": (tasks.get_task("tabular_classification"), np.int64([0, 1, 2, 1])),
+    "sigmoid": (tasks.get_task("tabular_multilabel"), np.float32([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]])),
+    "linear": (tasks.get_task("tabular_regression"), NUMBERS / 3),
+}
+
+
+@pytest.mark.parametrize("classifier_activation", MEMBER_TASKS)
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_the_loss_of_an_ensemble_is_the_mean_of_its_members_losses(classifier_activation, label_smoothing):
+    task, targets = MEMBER_TASKS[classifier_activation]
+    smoothing = label_smoothing * (classifier_activation != "linear")
+    options = {"hidden_units": (6,), "classifier_activation": classifier_activation, "category_sizes": SIZES}
+    model = wild(zoo.build_mlp_model((3,), 3, members=4, **options))
+    (term,) = task.objective.loss
+    loss = term.loss(model.output_names[0], smoothing)
+    found = np.mean(loss(targets, model(ROW, training=True))) + np.sum(model.losses)
+    single, each, outputs = zoo.build_mlp_model((3,), 3, **options), [], []
+    (kernel, bias), (factors,) = f64(model.get_layer("member_mean")), f64(model.get_layer("members"))
+    row, rest = keras.Model(model.inputs, model.get_layer("row").output)(ROW), keras.Sequential(single.layers[-3:])
+    for member in range(4):
+        single.get_layer("hidden_1").set_weights(model.get_layer("hidden_1").get_weights())
+        single.layers[-1].set_weights([kernel[member], bias[member]])
+        outputs.append(np.asarray(rest(row * factors[member])))
+        each.append(np.mean(loss(targets, outputs[-1])))
+    assert np.ptp(each) > 0.05
+    np.testing.assert_allclose(found, np.mean(each), rtol=1e-4)
+    made = {"softmax": lambda p: softmax(np.log(p).mean(axis=0)), "linear": lambda p: p.mean(axis=0)}
+    made["sigmoid"] = lambda p: 1 / (1 + np.exp(-np.log(p / (1 - p)).mean(axis=0)))
+    np.testing.assert_allclose(model(ROW), made[classifier_activation](np.float64(outputs)), atol=1e-4)
+    assert not model.losses, "the validation loss is that of the ensemble"
+
+
+def test_members_need_an_activation():
+    with pytest.raises(zoo.UsageError, match=r"classifier_activation is None, which leaves .* or members=1\."):
+        zoo.build_mlp_model((4,), 2, members=2, classifier_activation=None)
+
+
 # --- Exports ---------------------------------------------------------------------------------------------------------
 
 
@@ -222,7 +263,11 @@ def people() -> pd.DataFrame:
 
 TARGETS = {"tabular_classification": "tall", "tabular_multilabel": "tags", "tabular_regression": "income"}
 KEYS = {"tall": {"label": "tall"}, "tags": {"labels": "tags", "separator": "|"}, "income": {"value": "income"}}
-TINY = {"ft_transformer": {"embedding_dim": 8, "num_heads": 2, "num_layers": 2}, "wide_deep": {"crosses": [[0, 1]]}}
+TINY = {
+    "mlp": {"members": 3},
+    "ft_transformer": {"embedding_dim": 8, "num_heads": 2, "num_layers": 2},
+    "wide_deep": {"crosses": [[0, 1]]},
+}
 
 
 @pytest.mark.parametrize(

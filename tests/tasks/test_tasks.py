@@ -32,6 +32,12 @@ AGAIN = [
     ("lstm", "image_classification"),
     ("lstm", "series_classification"),
     ("mlp", "image_classification"),
+    ("ft_transformer", "tabular_classification"),
+    ("ft_transformer", "tabular_multilabel"),
+    ("ft_transformer", "tabular_regression"),
+    ("wide_deep", "tabular_classification"),
+    ("wide_deep", "tabular_multilabel"),
+    ("wide_deep", "tabular_regression"),
     ("seq2seq_transformer", "translation"),
     ("transformer", "text_classification"),
     ("transformer", "text_multilabel"),
@@ -121,7 +127,7 @@ def test_the_outputs_are_those_that_the_task_declares(run, loaded, opened):
     card = (run.saved_model / "README.md").read_text(encoding="utf-8")
     for name, signature in task.signatures.items():
         function = loaded.signatures[name]
-        assert set(function.structured_input_signature[1]) == set(signature.requests)
+        assert set(function.structured_input_signature[1]) == set(signature.takes(opened[1].preprocessor.requests))
         described = signature.described(opened[1].preprocessor)
         assert set(function.structured_outputs) <= set(described), "an answer that no document explains"
         assert all(f"`{key}`: " in card for key in function.structured_outputs)
@@ -136,9 +142,15 @@ def test_a_finished_run_is_evaluated_again(run, opened):
 
 def requests_of(run, prepared, tmp_path) -> list[str]:
     """Returns the first test example as a user would type it."""
-    signature = tasks.get_task(run.report["task"]).signatures["serving_default"]
-    (name,) = signature.requests
-    value = prepared.interface.examples.requests[name][0]
+    signature, known = prepared.task.signatures["serving_default"], prepared.preprocessor.requests
+    values = {name: prepared.interface.examples.requests[name][0] for name in signature.takes(known)}
+    if prepared.task.preprocessor == "table":
+        cells = {known[name].columns.get("column", name): value for name, value in values.items()}
+        cells = {column: value.decode() if isinstance(value, bytes) else value for column, value in cells.items()}
+        with (tmp_path / "rows.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([cells, cells.values()])
+        return [str(tmp_path / "rows.csv")]
+    ((name, value),) = values.items()
     if name == "image_bytes":
         (tmp_path / "image.png").write_bytes(value)
         return [str(tmp_path / "image.png")]
@@ -154,7 +166,7 @@ def test_predict_accepts_typed_requests(run, loaded, opened, tmp_path, capsys, m
     monkeypatch.setattr(tf.saved_model, "load", {str(run.saved_model): loaded}.__getitem__)  # loads it once for all
     assert cli.main(["predict", str(run.run_directory), item]) == 0
     line = capsys.readouterr().out.strip()
-    assert line.startswith(f"{item}:")  # after one epoch, a model may return an empty translation
+    assert line.startswith((f"{item}:", f"{item} row 1:"))  # after one epoch, a model may return an empty translation
     assert cli.main(["predict", str(run.run_directory), item, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     task = tasks.get_task(run.report["task"])

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         # attention 4 x (192 x 192 + 192), feed-forward 192 x 512 + 512 and 256 x 192 + 192, two norms of 2 x 192; the first
         # has only one norm. The last norm, and dense 192 to 2.
         (
-            {"input_shape": (2,), "num_classes": 2, "category_sizes": (4, 5), "number_embedding": "linear"},
+            {"input_shape": (2,), "num_classes": 2, "category_sizes": (4, 5)},
             192 * (4 + 7 + 2 + 1) + 3 * (148_224 + 98_816 + 49_344) + 5 * 384 + 384 + 386,
         ),
         # A number of 2 bins; channels 8: 2 weights, bias and class token; one block with one norm; the last norm; dense to 1.
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
                 "input_shape": (1,),
                 "num_classes": 1,
                 "bin_edges": ((0, 1, 2),),
-                "number_embedding": "bins",
                 "embedding_dim": 8,
                 "num_heads": 2,
                 "num_layers": 1,
@@ -57,7 +56,7 @@ def build_ft_transformer_model(
     num_classes: int,
     category_sizes: Sequence[int] = (),
     bin_edges: Sequence[Sequence[float]] | None = None,
-    number_embedding: Literal["linear", "bins", "waves"] = "linear",
+    number_embedding: Literal["linear", "bins", "waves"] = "bins",
     embedding_dim: int = 192,
     num_heads: int = 8,
     num_layers: int = 3,
@@ -84,8 +83,8 @@ def build_ft_transformer_model(
         num_classes: Number of classes, or of values to predict.
         category_sizes: How many numbers the categories of each column have, 0 included; empty without categories.
         bin_edges: The edges of the bins of each number; null for none.
-        number_embedding: How a number becomes a vector: a weight times the number plus a bias (linear), or the same with its
-            parts in the bins (bins), or with learned frequencies (waves).
+        number_embedding: How a number becomes a vector: by weights of its parts in the bins and a bias (bins), of the number
+            alone, as in the paper (linear), or of learned frequencies (waves).
         embedding_dim: Channels of a token, divisible by num_heads.
         num_heads: Attention heads of a block.
         num_layers: Number of blocks.

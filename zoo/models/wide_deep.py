@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
         "input_shape": (3,),
         "num_classes": 3,
         "category_sizes": (4, 5),
-        "crosses": ((0, 1),),
         "hidden_units": (6,),
         "embedding_dim": 2,
         "category_dim": 2,
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
                 "num_classes": 2,
                 "category_sizes": (4, 5),
                 "bin_edges": ((0, 1, 2, 3), (0, 1, 2, 4)),
-                "crosses": (),
             },
             (2 * 3 + 7) * 2 + 2 * 3 * 16 + 2 * 16 + 7 * 8 + 50 * 64 + 64 + 4_160 + 130,
         ),
@@ -60,7 +57,7 @@ def build_wide_deep_model(
     num_classes: int,
     category_sizes: Sequence[int] = (),
     bin_edges: Sequence[Sequence[float]] | None = None,
-    crosses: Sequence[Sequence[int]] | Literal["auto"] = "auto",
+    crosses: Sequence[Sequence[int]] = (),
     max_cross_size: int = 10_000,
     hidden_units: Sequence[int] = (64, 64),
     activation: str = "relu",
@@ -90,9 +87,10 @@ def build_wide_deep_model(
         num_classes: Number of classes, or of values to predict.
         category_sizes: How many numbers the categories of each column have, 0 included; empty without categories.
         bin_edges: The edges of the bins of each number; null for none.
-        crosses: Pairs of category columns with a weight for each combination, by their places from 0, such as [[0, 1]].
-            "auto": the pairs with the fewest combinations, together at most `max_cross_size`. An empty list: none.
-        max_cross_size: Limit of combinations: of one pair in `crosses`, or of all pairs with "auto".
+        crosses: Pairs of category columns with a weight for each combination, by their places among the category columns
+            from 0, such as [[0, 1]]. They help only where a combination says more than its parts: many pairs learn the
+            training split by heart.
+        max_cross_size: Limit of the combinations of one pair.
         hidden_units: Units of each hidden layer of the deep part.
         activation: Keras activation of the hidden layers.
         dropout: Dropout rate of each hidden layer's outputs.
@@ -132,37 +130,30 @@ def build_wide_deep_model(
     x = layers.Identity(name="features")(x)
     parts = [layers.Dense(num_classes, dtype=dtype, name="deep")(x)]
     if "numbers" in inputs:
-        wide = tabular.NumberEmbedding(num_classes, bin_edges, bound=0.0, use_bias=False, name="wide_number_weights")
-        parts.append(tabular.ColumnSum(dtype=dtype, name="wide_numbers")(wide(inputs["numbers"])))
+        weights = tabular.NumberEmbedding(num_classes, bin_edges, bound=0.0, use_bias=False, name="wide_number_weights")
+        parts.append(tabular.ColumnSum(dtype=dtype, name="wide_numbers")(weights(inputs["numbers"])))
     if "categories" in inputs:
         sizes, columns = category_sizes, inputs["categories"]
         if pairs:
             crossed = tabular.CategoryCrosses(category_sizes, pairs, name="crosses")
             sizes, columns = crossed.all_sizes, crossed(columns)
-        wide = tabular.CategoryEmbedding(sizes, num_classes, deviation=0.0, name="wide_category_weights")
-        parts.append(tabular.ColumnSum(dtype=dtype, name="wide_categories")(wide(columns)))
+        table = tabular.CategoryEmbedding(sizes, num_classes, deviation=0.0, name="wide_category_weights")
+        parts.append(tabular.ColumnSum(dtype=dtype, name="wide_categories")(table(columns)))
     x = layers.Add(dtype=dtype, name="sum")(parts)
     outputs = layers.Activation(classifier_activation or "linear", dtype=dtype, name=name)(x)
     return keras.Model(list(inputs.values()), outputs, name="wide_deep")
 
 
-def _pairs(
-    crosses: Sequence[Sequence[int]] | Literal["auto"], category_sizes: Sequence[int], limit: int
-) -> list[tuple[int, int]]:
-    """Returns the pairs of columns to cross."""
+def _pairs(crosses: Sequence[Sequence[int]], category_sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
+    """Returns the pairs of columns that have combinations of known categories."""
     known = [size - 1 for size in category_sizes]
-    if crosses == "auto":
-        combinations = [(known[a] * known[b], a, b) for a, b in itertools.combinations(range(len(known)), 2)]
-        combinations = sorted(found for found in combinations if found[0])
-        sums = itertools.accumulate(size for size, _, _ in combinations)
-        return sorted((a, b) for (_, a, b), total in zip(combinations, sums, strict=True) if total <= limit)
     pairs = []
     for pair in crosses if isinstance(crosses, (list, tuple)) else (crosses,):
         places = pair if isinstance(pair, (list, tuple)) else ()
         if len(set(places)) != 2 or len(places) != 2 or not all(place in range(len(known)) for place in places):
             raise UsageError(
                 f"crosses is {crosses!r}; expected pairs of different category columns, by their places from 0 to "
-                f"{len(known) - 1}. Pass crosses=[[0, 1]], 'auto', or [] for none."
+                f"{len(known) - 1}. Pass crosses=[[0, 1]], or [] for none."
             )
         first, second = places
         if known[first] * known[second] > limit:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from zoo.datasets.sources import table_kinds
 from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.csv_targets import Read, Splits, Target
 from zoo.datasets.sources.in_memory import Rows
-from zoo.datasets.sources.splitting import SHARES, digest
+from zoo.datasets.sources.splitting import SHARES, digest, duplicates
 from zoo.errors import UsageError, did_you_mean
 
 FITTED = ("scaling", "clip", "min_count")
@@ -49,7 +50,7 @@ def rows(table: Table, task: str, read: Read, splits: Splits) -> Rows:
         (task,),
         columns,
         kept.tolist(),
-        digests=[digest(*(cell.strip() for cell in row)) for row in content],
+        digests=_digests(content, target.values[kept]),
         groups=[digest(cell.strip()) for cell in table.frame[group]] if group else None,
         given=splits(table),
         parts=_by_time(table, time) if time else None,
@@ -84,6 +85,26 @@ def _with_values(table: Table, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     if empty.all():
         raise UsageError(f"{table.path} has no row with a value of {', '.join(columns)}. Choose a file with values.")
     return np.flatnonzero(~empty)
+
+
+def _digests(content: Iterable[Sequence[str]], target: np.ndarray) -> list[bytes]:
+    """Returns a digest for each row; rows with the same one stay in one split.
+
+    Rows of few categories are equal by nature, and are no copies of each other. If most rows are equal to others, they are
+    told apart by their targets and their number among the equal ones. The split still does not depend on the order.
+    """
+    digests = [digest(*(cell.strip() for cell in row)) for row in content]
+    if duplicates(digests) <= _MOST_COPIES * len(digests):
+        return digests
+    seen: Counter[bytes] = Counter()
+    for position, value in enumerate(target):
+        whole = digest(digests[position], value.tobytes())
+        seen[whole] += 1
+        digests[position] = digest(whole, str(seen[whole]))
+    return digests
+
+
+_MOST_COPIES = 0.5
 
 
 def _named(table: Table, option: str) -> str:

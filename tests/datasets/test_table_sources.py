@@ -199,3 +199,21 @@ def test_frames_show_their_columns(capsys):
     assert repr(data).splitlines()[0] == "arrays (tabular_classification): 13 columns, label int64 ()"
     html = re.sub(r"<[^>]+>", "|", data._repr_html_())
     assert "|Int16||number||1 missing||such as " in html and re.search(r"\|2020-0\d-\d\d 00:00:00\|", html)
+
+
+def test_tables_of_few_categories_are_split_and_do_not_depend_on_the_order(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{rng.choice(['1st', '2nd', '3rd'])},{rng.choice(['male', 'female'])},{rng.choice(['no', 'yes'])}"
+        for _ in range(300)
+    ]
+
+    def counts(lines):
+        (tmp_path / "titanic.csv").write_text("\n".join(["class,sex,survived", *lines]) + "\n")
+        data = zoo.datasets.load(f"csv:{tmp_path}/titanic.csv", columns={"label": "survived"})
+        kinds = {name: sorted(map(str, split.dataset().as_numpy_iterator())) for name, split in data.splits.items()}
+        return {name: len(rows) for name, rows in kinds.items()}, kinds
+
+    sizes, kinds = counts(rows)
+    assert sum(sizes.values()) == 300 and 20 <= min(sizes.values()) <= 40 and sizes["train"] > 220
+    assert counts(rows[::-1])[1] == kinds

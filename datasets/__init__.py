@@ -98,7 +98,8 @@ def load(
     Embedded data sets need no network. They are for tests and first tries, never evidence for a result: `digits`
     (images), `commands` (texts), `digit_rows` (series), `seasons` (a series to forecast), `tagged_commands` (tokens with
     tags), `number_words` (translation), `tastes` (ratings), `command_lines` (texts without labels), `digit_shapes` and
-    `wishes` (images and texts with several labels), `digit_ink` and `baskets` (images and texts with values).
+    `wishes` (images and texts with several labels), `digit_ink` and `baskets` (images and texts with values), `pastimes`
+    (rows with several labels). The tables `iris`, `wine`, `breast_cancer` and `diabetes` are real, but small.
 
     Your own files: `csv:PATH` (any task, tables included, see `zoo.datasets.sources.csv_files`; also compressed with gzip,
     and several files as `csv:part-*.csv`), `parquet:PATH` likewise, `images:FOLDER` with FOLDER/class/*.png, `text:FOLDER`

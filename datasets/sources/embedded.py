@@ -365,6 +365,7 @@ EMBEDDED: dict[str, Callable[..., Data]] = {
     "digits": _load_digits,
     "iris": embedded_tables.load_iris,
     "number_words": _load_number_words,
+    "pastimes": embedded_tables.load_pastimes,
     "seasons": _load_seasons,
     "tagged_commands": _load_tagged_commands,
     "tastes": _load_tastes,

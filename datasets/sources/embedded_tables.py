@@ -37,6 +37,47 @@ def load_diabetes(memory_limit: int) -> Data:
     return _load("diabetes", memory_limit, "value", "progression", source, scaled=False)
 
 
+def load_pastimes(memory_limit: int) -> Data:
+    """900 made-up persons of random age, income, job and place, and which of four pastimes they have.
+
+    Columns are of every kind, some with missing values. The chance of a pastime depends on the columns, so no model can be
+    right for all.
+    """
+    import dataclasses
+
+    import numpy as np
+    import pandas as pd
+
+    from zoo.datasets.sources.tables import read_table
+
+    rng, count = np.random.default_rng(0), 900
+    age = rng.integers(16, 90, count)
+    job = rng.choice(["nurse", "teacher", "driver", "cook", "student"], count)
+    garden = rng.random(count) < 0.2 + 0.006 * age
+    income = np.round(rng.normal(30 + 0.3 * age, 8), 1)
+    joined = np.datetime64("2019-01-01") + rng.integers(0, 2000, count)
+
+    def flags(chance: np.ndarray) -> list[str]:
+        return np.where(rng.random(count) < np.clip(chance, 0.03, 0.95), "yes", "no").tolist()
+
+    frame = pd.DataFrame(
+        {
+            "age": age.astype(str),
+            "income": np.where(rng.random(count) < 0.1, "", income.astype(str)),
+            "job": job,
+            "garden": np.where(garden, "yes", "no"),
+            "joined": np.where(rng.random(count) < 0.05, "", joined.astype(str)),
+            "reads": flags(0.2 + 0.008 * (age - 16) + 0.2 * (job == "teacher")),
+            "plays football": flags(0.9 - 0.014 * (age - 16)),
+            "grows vegetables": flags(0.05 + 0.7 * garden),
+            "bakes": flags(0.15 + 0.6 * (job == "cook")),
+        }
+    )
+    columns = {"labels": list(frame.columns[5:])}
+    data = read_table(frame, Path("pastimes"), "pastimes", "made up by this package", memory_limit, columns, {})
+    return dataclasses.replace(data, arguments={}, licence="none needed, made by a program")
+
+
 def _load(name: str, memory_limit: int, key: str, target: str, source: str, **options: Any) -> Data:
     import dataclasses
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo.datasets.sources.in_memory import Column, texts
 from zoo.errors import UsageError
+from zoo.pixels import as_uint8
 
 CHANNELS = (1, 3, 4)
 _FEW = 0.5
@@ -197,26 +198,8 @@ def _images(values: np.ndarray, what: str) -> Read:
             "channels."
         )
     values = values[..., :3] if values.shape[-1] == 4 else values
-    if values.dtype == bool:
-        return Read(np.where(values, np.uint8(255), np.uint8(0)))
-    dark = f"pixels are 0 and 1 of 255, which is black; pass {what.split()[0]} * 255 if 1 is white"
-    if values.dtype == np.uint8:
-        return Read(values, dark if values.max() == 1 else "")
     _check_finite(values, what)
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 255:
-        raise UsageError(
-            f"{what} has values from {low:g} to {high:g}; expected pixels from 0 to 255, or from 0 to 1. The model gets "
-            "them from 0 to 1 in any case: pass the images as they were before they were scaled."
-        )
-    if values.dtype.kind != "f" or (high > 1 and bool(np.all(values == np.floor(values)))):
-        return Read(values.astype(np.uint8), dark if high == 1 else "")
-    scaled = values * 255.0 if high <= 1 else values
-    whole = np.rint(scaled)
-    gap = float(np.abs(scaled - whole).max())
-    unit = "from 0 to 1" if high <= 1 else "from 0 to 255"
-    note = f"pixels {unit} are rounded to 256 levels, as in image files" if gap > 1e-3 else ""
-    return Read(whole.astype(np.uint8), note)
+    return Read(*as_uint8(values, what))
 
 
 def _texts(values: np.ndarray, what: str) -> Read:

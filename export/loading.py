@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from zoo import storage
+from zoo import display, storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths
 from zoo.export.inspection import operations
@@ -45,6 +45,22 @@ class LoadedModel:
         ]
         count = f"{len(names)} signature{'s' * (len(names) != 1)}"
         return "\n".join(map(printable, [f"SavedModel {self.path}, {count}", *lines]))
+
+    def _repr_html_(self) -> str:
+        """Returns the inputs and outputs of the signatures as a table, for a notebook."""
+        names = sorted(self._model.signatures, key=lambda name: (name != "serving_default", name))
+        rows = []
+        for name in names[:_MOST_SIGNATURES]:
+            function, kinds = self._function(name), self.kinds(name)
+            parts = {"input": function.structured_input_signature[1], "output": function.structured_outputs}
+            for part, specs in parts.items():
+                described = self._facts.get(name, {}).get(f"{part}s", {})
+                for key, spec in sorted(specs.items()):
+                    kind = kinds[key] if part == "input" else ""
+                    text = described.get(key, {}).get("description", "")
+                    rows.append([name, part, key, kind, f"{spec.dtype.name} {spec.shape}", text])
+        title = f"<b>{display.escaped(repr(self).splitlines()[0])}</b>"
+        return display.stacked([title, display.table(["signature", "", "name", "kind", "type", ""], rows)])
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs, sorted, because TensorFlow keeps no order."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import datasets, environment, registry, storage
-from zoo.config import TrainConfig
+from zoo.config import TrainConfig, as_config
+from zoo.datasets.sources.names import SYNONYMS
 from zoo.errors import UsageError, did_you_mean
 from zoo.finished_runs import finished, load_model
 from zoo.preparation import Preparation, default_directory, golden_of, prepare_run, record_golden
@@ -69,7 +70,7 @@ def run(
     *,
     validation: Any = None,
     test: Any = None,
-    config: TrainConfig | None = None,
+    config: TrainConfig | Mapping[str, Any] | None = None,
     model_arguments: Mapping[str, Any] | None = None,
     data_arguments: Mapping[str, Any] | None = None,
     run_directory: str | Path | None = None,
@@ -92,7 +93,7 @@ def run(
             of another library, see `zoo.datasets.from_dataset`.
         validation: the validation split, for data from memory: inputs and targets, or another such data set.
         test: the test split, in the same form.
-        config: the training options.
+        config: the training options, as `TrainConfig` or as a dict of its fields.
         model_arguments: arguments of the model's builder.
         data_arguments: arguments of `zoo.datasets.load`.
         run_directory: folder of the run; None for runs/DATA-MODEL.
@@ -117,7 +118,7 @@ def run(
         (0.98..., PosixPath('runs/digits-cnn/saved_model/1'))
         >>> result = zoo.run("cnn", (x_train, y_train), test=(x_test, y_test), run_directory="runs/mine")
     """
-    config = config or TrainConfig()
+    config = as_config(config)
     ready, directory = begin(
         model,
         data,
@@ -228,12 +229,23 @@ def _check_devices(devices: Mapping[str, Any], model: str) -> None:
             hint = f"It is an option of the training: pass config=zoo.TrainConfig({name}={value!r:.40})."
         elif name in registry.get_spec(model).parameters:
             hint = f"It is an argument of the model: pass model_arguments={{{name!r}: {value!r:.40}}}."
-        elif name in inspect.signature(datasets.load).parameters:
+        elif name in _data_options():
             hint = f"It is an argument of the data: pass data_arguments={{{name!r}: {value!r:.40}}}."
+        elif name in ("validation_data", "x", "y"):
+            hint = "Pass validation=(x, y)." if name == "validation_data" else "Pass data=(x, y)."
+        elif name in SYNONYMS:
+            option, example = SYNONYMS[name]
+            hint = f"Pass data_arguments={{{option!r}: {example}}}."
         else:
             known = [*inspect.signature(run).parameters, *_DEVICES]
             hint = did_you_mean(name, [known_name for known_name in known if known_name != "devices"])
         raise UsageError(f"zoo.run takes no argument {name!r}. {hint}")
+
+
+def _data_options() -> set[str]:
+    """Returns the arguments of `zoo.datasets.load`, with those for data from memory."""
+    functions = (datasets.load, datasets.from_arrays, datasets.from_frame, datasets.from_dataset)
+    return {name for function in functions for name in inspect.signature(function).parameters} - {"x", "y"}
 
 
 def _export(

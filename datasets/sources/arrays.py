@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.datasets.data import Data
 from zoo.datasets.raw import SPLITS, Feature
-from zoo.datasets.sources import array_targets
+from zoo.datasets.sources import array_tables, array_targets
 from zoo.datasets.sources.array_kinds import READERS, Layout, choose, plain
 from zoo.datasets.sources.csv_files import Columns
 from zoo.datasets.sources.in_memory import Column, count_classes, features_of, split_of, useful_lags
@@ -55,6 +55,8 @@ def from_arrays(
     | strings | strings, with task="translation" | translation |
     | images or strings | rows of 0 and 1, some without exactly one 1 | several labels at once |
     | images or strings | floats (examples,) or (examples, values) | regression |
+    | numbers (examples, columns), for a model of tables; a DataFrame or a list of dicts | labels, rows of 0 and 1, or \
+floats | a table |
 
     Labels are whole numbers from 0, strings, or one-hot rows. Whole numbers are values only with task="text_regression", say.
 
@@ -153,9 +155,12 @@ def from_frame(
         **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
         **{"scaling": scaling, "clip": clip, "min_count": min_count},
     }
-    source = "a DataFrame in memory"
+    texts = as_texts(frame)
+    source = (
+        f"a DataFrame in memory (SHA-256 {hashlib.sha256(texts.to_csv().encode('utf-8', 'replace')).hexdigest()[:16]})"
+    )
     return read_table(
-        as_texts(frame),
+        texts,
         Path("DataFrame"),
         NAME,
         source,
@@ -188,9 +193,17 @@ def make(
     memory_limit: int = 2 << 30,
 ) -> Data:
     """See `from_arrays`. Each split is a pair (x, y), or x alone; `among` are the tasks of a model."""
-    given = {"train": train, "validation": validation, "test": test}
-    pairs = {role: _pair(role, part) for role, part in given.items() if part is not None}
+    given = {
+        role: part for role, part in (("train", train), ("validation", validation), ("test", test)) if part is not None
+    }
+    if frames := array_tables.frames_of(given, task, among):
+        own_names = array_tables.value_names(given["train"][1])
+        given = {role: (np.zeros((len(frame), 1)), given[role][1]) for role, frame in frames.items()}
+        among = array_tables.TASKS
+    pairs = {role: _pair(role, part) for role, part in given.items()}
     layout = choose(*pairs["train"], task, among)
+    if frames and layout.y == "values" and value_names is None:
+        value_names = own_names
     columns: dict[str, dict[str, Column]] = {}
     notes: list[str] = []
     for role, (x, y) in pairs.items():
@@ -209,13 +222,24 @@ def make(
         strata = rarest(np.asarray(columns["train"][layout.target]))
     elif class_names is not None:
         raise UsageError(f"class_names were given; {layout.task} has no classes. Leave them out.")
+    about: dict[str, Any] = {"notes": notes, **array_targets.about_values(columns, layout, value_names, log_values)}
+    if layout.x == "rows":
+        return array_tables.table_of(
+            layout.task,
+            frames or {role: array_tables.frame_of_numbers(held[layout.key]) for role, held in columns.items()},
+            {role: np.asarray(held[layout.target]) for role, held in columns.items()},
+            name=NAME,
+            target=layout.target,
+            class_names=names,
+            about=about,
+            memory_limit=memory_limit,
+        )
     digests = {role: _digests(held[layout.key]) for role, held in columns.items()}
     parts = {
         role: {key: _rows(column, index) for key, column in columns[origin].items()}
         for role, (origin, index) in _cut(digests, strata).items()
     }
     splits = {role: split_of(part) for role, part in parts.items()}
-    about: dict[str, Any] = {"notes": notes, **array_targets.about_values(columns, layout, value_names, log_values)}
     if layout.y in ("labels", "flags") and not is_undivided():
         labels = {role: np.asarray(part[layout.target]) for role, part in parts.items()}
         about["class_counts"] = count_classes(NAME, labels, names, {*columns} if len(columns) > 1 else ())
@@ -324,7 +348,7 @@ def _check_numbers(flat: Mapping[str, np.ndarray], class_names: Sequence[str] | 
             hint = "Number them without gaps, as by np.unique(y, return_inverse=True)[1]"
         raise UsageError(
             f"y has the {len(seen)} labels {shown}; expected 0 to {len(seen) - 1}. {hint}; or pass y.astype(str) if the "
-            "numbers are names."
+            "numbers are names, or task='tabular_regression', say, if they are values to predict."
         )
     for role, part in flat.items():
         if int(part.min()) < 0 or int(part.max()) >= count:

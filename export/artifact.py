@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 @naming_arguments(
     "zoo.export.save",
-    labels="Did you mean 'class_names'?",
-    classes="Did you mean 'class_names'?",
-    x="Did you mean 'examples'?",
-    inputs="Did you mean 'examples'?",
+    labels="class_names=['cat', 'dog'], say",
+    classes="class_names=['cat', 'dog'], say",
+    x="examples=x",
+    inputs="examples=x",
 )
 def save(
     model: keras.Model,

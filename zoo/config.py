@@ -45,9 +45,10 @@ def _check_names(cls: type[TrainConfig], values: Mapping[Any, Any]) -> None:
     known = [field.name for field in dataclasses.fields(cls)]
     initials = {"".join(word[0] for word in name.split("_")): name for name in reversed(known) if "_" in name}  # lr
     for name in values:
+        if name in initials and name not in known:
+            raise UsageError(f"TrainConfig has no field {name!r}. Did you mean {initials[name]!r}?")
         if name not in known:
-            near = f"Did you mean {initials[name]!r}?" if name in initials else did_you_mean(str(name), known)
-            raise UsageError(f"TrainConfig has no field {name!r}. {near}")
+            raise UsageError(f"TrainConfig has no field {name!r}. {did_you_mean(str(name), known)}")
 
 
 @_naming_unknown_fields

@@ -79,10 +79,10 @@ def naming_arguments(name: str, **hints: str) -> Callable[[Function], Function]:
 
     Args:
         name: the function's public name.
-        **hints: sentences for arguments that users try, by their name, such as those of other libraries.
+        **hints: what to pass for arguments that users try, by their name, such as those of other libraries.
 
     Example:
-        >>> @naming_arguments("zoo.train", epochs="Pass config=zoo.TrainConfig(epochs=...).")
+        >>> @naming_arguments("zoo.train", epochs="config=zoo.TrainConfig(epochs=...)")
         ... def train(model, data, config=None): ...
         >>> train(model, data, epochs=3)
         Traceback (most recent call last):
@@ -95,9 +95,10 @@ def naming_arguments(name: str, **hints: str) -> Callable[[Function], Function]:
         @functools.wraps(function)
         def checked(*args: Any, **values: Any) -> Any:
             for argument in values:
+                if argument in hints and argument not in known:
+                    raise UsageError(f"{name} takes no argument {argument!r}. Pass {hints[argument]}.")
                 if argument not in known:
-                    hint = hints.get(argument) or did_you_mean(argument, known)
-                    raise UsageError(f"{name} takes no argument {argument!r}. {hint}")
+                    raise UsageError(f"{name} takes no argument {argument!r}. {did_you_mean(argument, known)}")
             return function(*args, **values)
 
         return checked  # type: ignore[return-value]

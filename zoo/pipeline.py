@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import datasets, environment, registry, storage
 from zoo.config import TrainConfig, as_config
-from zoo.datasets.sources.names import SYNONYMS
-from zoo.errors import UsageError, did_you_mean
+from zoo.errors import UsageError
 from zoo.finished_runs import finished, load_model
 from zoo.preparation import Preparation, default_directory, golden_of, prepare_run, record_golden
+from zoo.run_arguments import check_devices
 
 if TYPE_CHECKING:
     import keras
@@ -188,7 +188,7 @@ def begin(
         UsageError: as in `run`.
     """
     registry.check_arguments(registry.get_spec(model), model_arguments or {})
-    _check_devices(devices, model)
+    check_devices(devices, model, inspect.signature(run).parameters)
     directory = Path(run_directory) if run_directory else default_directory(model, data)
     environment.check(directory)
 
@@ -215,37 +215,6 @@ def begin(
     if golden is not None:
         record_golden(ready.prepared, golden, export)
     return ready, directory
-
-
-_DEVICES = ("cluster", "task_index", "cluster_timeout", "gpu_memory_limit")
-
-
-def _check_devices(devices: Mapping[str, Any], model: str) -> None:
-    """Raises UsageError for an argument that `run` does not take; it says where a known one belongs."""
-    for name, value in devices.items():
-        if name in _DEVICES:
-            continue
-        if name in {field.name for field in dataclasses.fields(TrainConfig)}:
-            hint = f"It is an option of the training: pass config=zoo.TrainConfig({name}={value!r:.40})."
-        elif name in registry.get_spec(model).parameters:
-            hint = f"It is an argument of the model: pass model_arguments={{{name!r}: {value!r:.40}}}."
-        elif name in _data_options():
-            hint = f"It is an argument of the data: pass data_arguments={{{name!r}: {value!r:.40}}}."
-        elif name in ("validation_data", "x", "y"):
-            hint = "Pass validation=(x, y)." if name == "validation_data" else "Pass data=(x, y)."
-        elif name in SYNONYMS:
-            option, example = SYNONYMS[name]
-            hint = f"Pass data_arguments={{{option!r}: {example}}}."
-        else:
-            known = [*inspect.signature(run).parameters, *_DEVICES]
-            hint = did_you_mean(name, [known_name for known_name in known if known_name != "devices"])
-        raise UsageError(f"zoo.run takes no argument {name!r}. {hint}")
-
-
-def _data_options() -> set[str]:
-    """Returns the arguments of `zoo.datasets.load`, with those for data from memory."""
-    functions = (datasets.load, datasets.from_arrays, datasets.from_frame, datasets.from_dataset)
-    return {name for function in functions for name in inspect.signature(function).parameters} - {"x", "y"}
 
 
 def _export(

@@ -76,6 +76,11 @@ def _as_frame(x: Any) -> pd.DataFrame | None:
     return x if isinstance(x, pd.DataFrame) else None
 
 
+def targets_of(given: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Returns the targets of each split as y, and as x rows of a number that stands for the features."""
+    return {role: (np.zeros((len(frame), 1)), given[role][1]) for role, frame in frames.items()}
+
+
 def value_names(y: Any) -> list[str] | None:
     """Returns the names that a Series or a DataFrame of values has; None without names."""
     names = list(y.columns) if hasattr(y, "columns") else [getattr(y, "name", None)]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.datasets.data import Data
-from zoo.datasets.raw import SPLITS, Feature
-from zoo.datasets.sources import array_tables, array_targets
+from zoo.datasets.raw import Feature
+from zoo.datasets.sources import array_splits, array_tables, array_targets
 from zoo.datasets.sources.array_kinds import READERS, Layout, choose, plain
 from zoo.datasets.sources.csv_files import Columns
 from zoo.datasets.sources.in_memory import Column, count_classes, features_of, split_of, useful_lags
 from zoo.datasets.sources.labels import check_classes, rarest
 from zoo.datasets.sources.registry import register_source
-from zoo.datasets.sources.splitting import SHARES, digest, divide, duplicates, is_undivided
+from zoo.datasets.sources.splitting import is_undivided
 from zoo.errors import UsageError
 from zoo.tables.frames import as_texts
 
@@ -198,8 +198,7 @@ def make(
     }
     if frames := array_tables.frames_of(given, task, among):
         own_names = array_tables.value_names(given["train"][1])
-        given = {role: (np.zeros((len(frame), 1)), given[role][1]) for role, frame in frames.items()}
-        among = array_tables.TASKS
+        given, among = array_tables.targets_of(given, frames), array_tables.TASKS
     pairs = {role: _pair(role, part) for role, part in given.items()}
     layout = choose(*pairs["train"], task, among)
     if frames and layout.y == "values" and value_names is None:
@@ -234,10 +233,22 @@ def make(
             about=about,
             memory_limit=memory_limit,
         )
-    digests = {role: _digests(held[layout.key]) for role, held in columns.items()}
+    return _divided(columns, layout, strata, names, about, memory_limit)
+
+
+def _divided(
+    columns: Mapping[str, Mapping[str, Column]],
+    layout: Layout,
+    strata: Any,
+    names: tuple[str, ...],
+    about: dict[str, Any],
+    memory_limit: int,
+) -> Data:
+    """Returns the data set of the columns of the given splits; missing splits are cut from train."""
+    digests = {role: array_splits.digests_of(held[layout.key]) for role, held in columns.items()}
     parts = {
-        role: {key: _rows(column, index) for key, column in columns[origin].items()}
-        for role, (origin, index) in _cut(digests, strata).items()
+        role: {key: array_splits.rows_of(column, index) for key, column in columns[origin].items()}
+        for role, (origin, index) in array_splits.cut(digests, strata).items()
     }
     splits = {role: split_of(part) for role, part in parts.items()}
     if layout.y in ("labels", "flags") and not is_undivided():
@@ -362,39 +373,6 @@ def _check_numbers(flat: Mapping[str, np.ndarray], class_names: Sequence[str] | 
 
 def _text(label: Any) -> str:
     return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
-
-
-def _digests(column: Column) -> list[bytes]:
-    if isinstance(column, np.ndarray) and column.dtype == object:
-        return [digest(value) for value in column]
-    return [digest(*row) if row.dtype == object else digest(np.ascontiguousarray(row).tobytes()) for row in column]
-
-
-def _cut(digests: Mapping[str, Sequence[bytes]], strata: Any) -> dict[str, tuple[str, np.ndarray]]:
-    """Returns, for each split, the argument that it comes from and the rows in it. Missing splits are cut from train."""
-    if is_undivided():
-        found = {role: (role, np.arange(len(part))) for role, part in digests.items()}
-        return found if "test" in found else {"test": found["train"]}
-    lacking = [role for role in SPLITS if role not in digests]
-    shares = (1 - sum(SHARES[1 : len(lacking) + 1]), *SHARES[1 : len(lacking) + 1])
-    parts = divide(digests["train"], None if strata is None else list(strata), shares)
-    found = {role: (role, np.arange(len(part))) for role, part in digests.items()}
-    for number, role in enumerate(["train", *lacking]):
-        found[role] = ("train", np.flatnonzero(parts == number))
-    sizes = {role: len(found[role][1]) for role in SPLITS}
-    if not all(sizes.values()):
-        equal = duplicates(digests["train"])
-        why = f" {equal} of the examples are equal to others, which stay together." * (equal > 0)
-        raise UsageError(
-            f"The arrays are too small to split: {sizes}.{why} Pass more examples, or validation=... and test=..."
-        )
-    return {role: found[role] for role in SPLITS}
-
-
-def _rows(column: Column, index: np.ndarray) -> Column:
-    if isinstance(column, np.ndarray):
-        return column if len(index) == len(column) else column[index]
-    return [column[i] for i in index]
 
 
 def _about(layout: Layout, features: Mapping[str, Feature]) -> dict[str, Any]:

@@ -107,8 +107,9 @@ def _check_options(what: str, options: Mapping[str, Any], taken: Collection[str]
     for name, value in options.items():
         if value is not None and name not in taken:
             option, example = SYNONYMS.get(name, ("", ""))
-            hint = f"Did you mean {option}={example}?" if option in {*taken, "validation"} else "Leave it out."
-            raise UsageError(f"{what} takes no {name}. {hint}")
+            if option in {*taken, "validation"}:
+                raise UsageError(f"{what} takes no {name}. Did you mean {option}={example}?")
+            raise UsageError(f"{what} takes no {name}. Leave it out.")
 
 
 def _made(

@@ -37,18 +37,14 @@ _OF_OPTIMIZER = (
 )
 
 
-def _hint_of_option(option: str) -> str:
-    return f"It is an option of the training: pass config=zoo.TrainConfig({option}=...)."
-
-
 @naming_arguments(
     "zoo.train",
-    **{field.name: _hint_of_option(field.name) for field in dataclasses.fields(TrainConfig)},
-    validation_data="Pass validation=(x, y).",
-    validation_split="Pass validation=(x, y), examples that you leave out of the data.",
-    x="Pass data=(x, y).",
-    y="Pass data=(x, y).",
-    sample_weight="Pass data=(x, y, sample_weight).",
+    **{field.name: f"config=zoo.TrainConfig({field.name}=...)" for field in dataclasses.fields(TrainConfig)},
+    validation_data="validation=(x, y)",
+    validation_split="validation=(x, y), with examples that are not in the data",
+    x="data=(x, y)",
+    y="data=(x, y)",
+    sample_weight="data=(x, y, sample_weight)",
 )
 def train(
     model: keras.Model,

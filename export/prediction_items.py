@@ -74,7 +74,7 @@ def _frame(given: Any, columns: Sequence[str], signature: str) -> Any:
         is_row = set(columns) <= set(map(str, given.index))
         return pd.DataFrame([given.to_dict()]) if is_row else given.to_frame(columns[0] if len(columns) == 1 else None)
     takes = f"{signature} takes the columns {', '.join(columns)}"
-    hint = "Pass a DataFrame, a list of dicts with these names, or the path of a CSV file."
+    hint = "a DataFrame, a list of dicts with these names, or the path of a CSV file"
     if isinstance(given, Mapping):
         frame = pd.DataFrame(_equally_long(given, takes))
     else:
@@ -92,7 +92,7 @@ def _frame(given: Any, columns: Sequence[str], signature: str) -> Any:
             frame = _of_values(items, columns)
             if frame is None:
                 came = next(shown(item) for item, found in zip(items, dicts, strict=True) if found is None)
-                raise UsageError(f"{takes}; received {came}. {hint}")
+                raise UsageError(f"{takes}; received {came}. Pass {hint}.")
     frame.attrs["name"] = "items"
     return frame
 
@@ -133,7 +133,7 @@ def items_of(given: Any, inputs: Mapping[str, Input], signature: str) -> tuple[l
     elif isinstance(given, Mapping):
         items = _of_columns(given, inputs, takes)
     else:
-        items = _listed(given, takes, "Pass a list of items.")
+        items = _listed(given, takes, "a list of items")
     for name, (kind, _) in inputs.items():
         known = REQUEST_KINDS.get(kind)
         if known.is_bytes:
@@ -146,7 +146,7 @@ def items_of(given: Any, inputs: Mapping[str, Input], signature: str) -> tuple[l
 def _listed(given: Any, takes: str, hint: str) -> list[Any]:
     if isinstance(given, Iterable) and np.shape(given if hasattr(given, "shape") else [0]) != ():
         return list(given.numpy() if isinstance(given, tf.Tensor) else given)
-    raise UsageError(f"{takes}; received {shown(given)}. {hint}")
+    raise UsageError(f"{takes}; received {shown(given)}. Pass {hint}.")
 
 
 def _of_columns(given: Mapping[str, Any], inputs: Mapping[str, Input], takes: str) -> list[Any]:

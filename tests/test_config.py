@@ -148,7 +148,7 @@ def test_unknown_key_suggests_the_nearest_name():
 
 
 def test_the_constructor_suggests_the_nearest_name():
-    with pytest.raises(zoo.UsageError, match=r"^TrainConfig has no field 'lr'. Did you mean 'learning_rate'\?$"):
+    with pytest.raises(zoo.UsageError, match=r"^TrainConfig has no field 'lr'. Pass learning_rate=0.1\.$"):
         TrainConfig(lr=0.1)
     with pytest.raises(zoo.UsageError, match=r"^TrainConfig has no field 'epoch'. Did you mean 'epochs'\?$"):
         TrainConfig(epoch=3)

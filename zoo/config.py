@@ -46,7 +46,7 @@ def _check_names(cls: type[TrainConfig], values: Mapping[Any, Any]) -> None:
     initials = {"".join(word[0] for word in name.split("_")): name for name in reversed(known) if "_" in name}  # lr
     for name in values:
         if name in initials and name not in known:
-            raise UsageError(f"TrainConfig has no field {name!r}. Did you mean {initials[name]!r}?")
+            raise UsageError(f"TrainConfig has no field {name!r}. Pass {initials[name]}={values[name]!r:.40}.")
         if name not in known:
             raise UsageError(f"TrainConfig has no field {name!r}. {did_you_mean(str(name), known)}")
 

@@ -108,7 +108,7 @@ def _check_options(what: str, options: Mapping[str, Any], taken: Collection[str]
         if value is not None and name not in taken:
             option, example = SYNONYMS.get(name, ("", ""))
             if option in {*taken, "validation"}:
-                raise UsageError(f"{what} takes no {name}. Did you mean {option}={example}?")
+                raise UsageError(f"{what} takes no {name}. Pass {option}={example}, say.")
             raise UsageError(f"{what} takes no {name}. Leave it out.")
 
 

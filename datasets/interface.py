@@ -148,7 +148,7 @@ class Interface:
         if "splits" not in content:
             raise UsageError(
                 f"{directory} has no hash of its data: an earlier version wrote it. Train the model again, "
-                "with another --run_directory or with --overwrite."
+                "with another run_directory or with overwrite=True (--overwrite)."
             )
         if wrong := storage.mismatch(content, _SCHEMA):
             raise UsageError(f"{file} is damaged: {wrong}. {_RESTORE}")
@@ -176,7 +176,9 @@ class Interface:
         )
 
 
-_RESTORE = "Put back a copy of the run's folder `interface`, or train the model again with --overwrite."
+_RESTORE = (
+    "Put back a copy of the run's folder `interface`, or train the model again with overwrite=True (--overwrite)."
+)
 _SCHEMA = {
     "task": str,
     "build": {"name": str},

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from zoo import copies, quiet, registry, scores, storage, tasks
 from zoo._version import __version__
-from zoo.errors import UsageError, one_line
+from zoo.errors import UsageError, naming_arguments, one_line
 from zoo.export import accuracy, artifact_paths, live, publishing
 from zoo.export.extras import verify_script
 from zoo.export.extras.card import check_figures, model_card
@@ -36,6 +36,13 @@ if TYPE_CHECKING:
     from zoo.datasets.interface import Interface
 
 
+@naming_arguments(
+    "zoo.export.save",
+    labels="class_names=['cat', 'dog'], say",
+    classes="class_names=['cat', 'dog'], say",
+    x="examples=x",
+    inputs="examples=x",
+)
 def save(
     model: keras.Model,
     path: str | Path,

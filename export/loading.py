@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from zoo import storage
+from zoo import display, storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths
 from zoo.export.inspection import operations
+from zoo.export.prediction_items import Input, items_of, items_of_table, shown
 from zoo.tasks import ANSWER_KINDS, REQUEST_KINDS, Shown
 
 
@@ -22,6 +24,7 @@ class LoadedModel:
 
     def __init__(self, path: Path) -> None:
         self.path, self._facts = path, _facts(path)
+        self._unused: list[str] = []
         if not (ops := operations.check(operations.read(path), ours=False)).passed:
             raise UsageError(
                 f"{path} is not loaded, because it has dangerous ops: {ops.detail}. `zoo describe {path}` lists all of them."
@@ -42,6 +45,22 @@ class LoadedModel:
         ]
         count = f"{len(names)} signature{'s' * (len(names) != 1)}"
         return "\n".join(map(printable, [f"SavedModel {self.path}, {count}", *lines]))
+
+    def _repr_html_(self) -> str:
+        """Returns the inputs and outputs of the signatures as a table, for a notebook."""
+        names = sorted(self._model.signatures, key=lambda name: (name != "serving_default", name))
+        rows = []
+        for name in names[:_MOST_SIGNATURES]:
+            function, kinds = self._function(name), self.kinds(name)
+            parts = {"input": function.structured_input_signature[1], "output": function.structured_outputs}
+            for part, specs in parts.items():
+                described = self._facts.get(name, {}).get(f"{part}s", {})
+                for key, spec in sorted(specs.items()):
+                    kind = kinds[key] if part == "input" else ""
+                    text = described.get(key, {}).get("description", "")
+                    rows.append([name, part, key, kind, f"{spec.dtype.name} {spec.shape}", text])
+        title = f"<b>{display.escaped(repr(self).splitlines()[0])}</b>"
+        return display.stacked([title, display.table(["signature", "", "name", "kind", "type", ""], rows)])
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs, sorted, because TensorFlow keeps no order."""
@@ -70,12 +89,16 @@ class LoadedModel:
             raise UsageError(f"{self.path} has no signature {signature!r}. {did_you_mean(signature, names)}")
         return self._model.signatures[signature]
 
-    def __call__(self, inputs: Mapping[str, Any], signature: str = "serving_default") -> dict[str, np.ndarray]:
+    def __call__(
+        self, inputs: Any = None, /, signature: str = "serving_default", **named: Any
+    ) -> dict[str, np.ndarray]:
         """Calls a signature on a batch of inputs.
 
         Args:
-            inputs: arrays or lists by input name, batch first; strings as bytes or str.
+            inputs: arrays or lists by input name, batch first; strings as bytes or str. For a signature with one input, the
+                array alone.
             signature: name of the signature.
+            **named: the inputs as keywords, instead of a dict.
 
         Returns:
             The named outputs as arrays; strings as bytes.
@@ -85,10 +108,15 @@ class LoadedModel:
         """
         function, names = self._function(signature), " and ".join(self.inputs(signature))
         specs = function.structured_input_signature[1]
-        if set(inputs) != set(specs):
-            raise UsageError(
-                f"{signature} takes {', '.join(specs)}; received {', '.join(inputs) or 'nothing'}. Pass these names."
-            )
+        if inputs is None:
+            inputs = named
+        elif named:
+            raise UsageError(f"{signature} received inputs and {', '.join(named)}. Pass one dict, or keywords alone.")
+        elif not isinstance(inputs, Mapping) and len(specs) == 1:
+            inputs = {next(iter(specs)): inputs}
+        if not isinstance(inputs, Mapping) or set(inputs) != set(specs):
+            came = ", ".join(inputs) if isinstance(inputs, Mapping) else shown(inputs)
+            raise UsageError(f"{signature} takes {', '.join(specs)}; received {came or 'nothing'}. Pass these names.")
         try:
             tensors = {name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
             return {name: value.numpy() for name, value in function(**tensors).items()}
@@ -109,10 +137,10 @@ class LoadedModel:
             >>> model.predict(rows)[0]["class_name"]
             '>50K'
         """
-        if (read := self._row_reader(signature)) is None:
+        if not self.has_rows(signature):
             names = ", ".join(self.inputs(signature))
             raise UsageError(f"{signature} takes {names}, not the columns of a table. Pass its inputs to predict.")
-        return read(Path(path), self._facts.get(signature, {}).get("inputs", {}))
+        return self._row_reader(signature)(Path(path), self._entries(signature))
 
     def has_rows(self, signature: str = "serving_default") -> bool:
         """Returns whether a signature has one input per column of a table, see `rows`."""
@@ -122,37 +150,65 @@ class LoadedModel:
         readers = {REQUEST_KINDS.get(kind).read_rows for kind in self.kinds(signature).values()}
         return readers.pop() if len(readers) == 1 else None
 
-    def predict(self, items: Sequence[Any], signature: str = "serving_default") -> list[dict[str, Any]]:
+    def _entries(self, signature: str) -> Mapping[str, Any]:
+        """Returns the entries of a signature's inputs in zoo.json; empty for a third-party SavedModel."""
+        entries: Mapping[str, Any] = self._facts.get(signature, {}).get("inputs", {})
+        return entries
+
+    def predict(
+        self, items: Any, signature: str = "serving_default", *, batch_size: int | None = None
+    ) -> list[dict[str, Any]]:
         """Predicts for a list of items.
 
         An item is what the input holds: a text, an id, or the numbers of one example. Images and other files may be
-        passed as paths, as bytes, or as arrays of uint8 (height, width[, channels]). A series may be the path of a CSV
-        file with one row per step: with a header line, the columns of the model's channels are found by their names;
-        without one, there is one column per channel, in order. For a signature with several inputs, an item is a dict
-        by input name, or texts separated by a tab in the order of `inputs`.
+        passed as paths, as bytes, or as arrays (height, width[, channels]) with pixels from 0 to 255 or from 0 to 1, as in
+        training. A series may be the path of a CSV file with one row per step: with a header line, the columns of the
+        model's channels are found by their names; without one, there is one column per channel, in order. For a signature
+        with several inputs, an item is a dict by input name, or texts separated by a tab in the order of `inputs`.
+
+        Several items may also be a dict of columns, each with a value per item, a DataFrame, or a Series for one input. A
+        model of tables takes its columns by name, and ignores others; NaN, None and empty texts are missing. It also takes
+        the path of a CSV file.
 
         Args:
             items: the items.
             signature: name of the signature.
+            batch_size: the largest number of items that are computed together.
 
         Returns:
             A dict per item: the named outputs, strings as str.
 
         Raises:
-            UsageError: a file cannot be read, or an item is rejected; the message names the item.
+            UsageError: a file cannot be read, a column is missing, or an item is rejected; the message names the item.
 
         Example:
             >>> zoo.load("runs/commands").predict(["Turn the radio off"])[0]["class_name"]
             'switch off'
         """
-        if isinstance(items, (str, bytes, Path)):
-            raise UsageError(f"predict takes a list of items; received {items!r:.40}. Pass [{items!r:.40}].")
+        items = self._items(items, signature)
         requests = [self._request(item, signature) for item in items]
         size = self._batch_size(signature)
+        if batch_size is not None:
+            if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+                raise UsageError(f"batch_size is {batch_size!r}; expected a whole number of at least 1. Try 64.")
+            size = min(size, batch_size) if size == 1 else batch_size
         answers: list[dict[str, Any]] = []
         for start in range(0, len(requests), size):
             answers += self._answers(requests[start : start + size], items[start : start + size], signature)
         return answers
+
+    def _items(self, given: Any, signature: str) -> list[Any]:
+        """Returns the items of whatever `predict` takes; images as uint8."""
+        entries, specs = self._entries(signature), self._function(signature).structured_input_signature[1]
+        if self.has_rows(signature):
+            items, unused = items_of_table(given, self._row_reader(signature), entries, signature)
+        else:
+            inputs = {name: Input(kind, specs[name]) for name, kind in self.kinds(signature).items()}
+            items, unused = items_of(given, inputs, signature)
+        if unused and unused != self._unused:
+            self._unused = unused
+            warnings.warn(f"The model does not use the columns {', '.join(unused)}.", stacklevel=3)
+        return items
 
     def _batch_size(self, signature: str) -> int:
         """Returns how many items are computed together: one, if the outputs of one item would be padded for others."""
@@ -180,7 +236,7 @@ class LoadedModel:
                 what = "file" if isinstance(item, Path) else " and ".join(kinds).replace("_", " ")
                 what = "file" if REQUEST_KINDS.get(next(iter(kinds.values()))).is_path else what
                 raise UsageError(
-                    f"Cannot predict for {_shortened(item)}: {one_line(error.__cause__ or error)} Pass another {what}."
+                    f"Cannot predict for {shown(item)}: {one_line(error.__cause__ or error)} Pass another {what}."
                 ) from error
         return found
 
@@ -198,21 +254,23 @@ class LoadedModel:
                     f"{signature} takes {', '.join(kinds)}; received {', '.join(map(str, item))}. Pass these names."
                 )
             return {name: self._value(item[name], name, kind, signature) for name, kind in kinds.items()}
-        if not isinstance(item, str) or any(REQUEST_KINDS.get(kind).read for kind in kinds.values()):
+        names = " and ".join(kinds)
+        if not isinstance(item, str) or not {"text", "id"}.issuperset(kinds.values()):
             raise UsageError(
-                f"{signature} takes {' and '.join(kinds)}; received {_shortened(item)}. Pass a dict with these names."
+                f"{signature} takes {names}; received {shown(item)}. Pass a dict with these names: of arrays with one "
+                "row per example, or a list of such dicts, one per example."
             )
         texts = item.split("\t")
         if len(texts) != len(kinds):
             raise UsageError(
-                f"Cannot predict for {item!r}: {signature} takes {' and '.join(kinds)}. Pass {len(kinds)} values separated "
-                "by a tab: $'a\\tb' in a shell."
+                f"Cannot predict for {item!r}: {signature} takes {names}. Pass {len(kinds)} values separated "
+                "by a tab: $'a\\tb' in a shell; in Python, a dict with these names."
             )
         return {name: text.encode("utf-8", "surrogateescape") for name, text in zip(kinds, texts, strict=True)}
 
     def _by_input(self, item: Mapping[str, Any], signature: str) -> dict[str, Any]:
         """Returns an item by the names of inputs; it may have the names of the data's columns instead."""
-        entries = self._facts.get(signature, {}).get("inputs", {})
+        entries = self._entries(signature)
         if set(item) == set(entries):  # a column may have the name that is another column's input
             return dict(item)
         columns = {entry.get("columns", {}).get("column"): name for name, entry in entries.items()}
@@ -222,19 +280,20 @@ class LoadedModel:
         """Returns the value of an input for one example: bytes, or numbers."""
         known, text = REQUEST_KINDS.get(kind), isinstance(value, str)
         if known.read is not None and (text or isinstance(value, Path)):
-            return known.read(value, self._facts.get(signature, {}).get("inputs", {}).get(name, {}))
+            return known.read(value, self._entries(signature).get(name, {}))
         if text and kind == "number":
             raise UsageError(
-                f"{signature} takes {name} as numbers; received the text {_shortened(value)}. Leave the signature out, or "
+                f"{signature} takes {name} as numbers; received the text {shown(value)}. Leave the signature out, or "
                 "pass the numbers of one example."
             )
-        if known.is_bytes and isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
-            image = value[..., np.newaxis] if value.ndim == 2 else value
-            return tf.io.encode_png(image).numpy()
+        if known.is_bytes and isinstance(value, np.ndarray):  # an image, see `items_of`
+            return tf.io.encode_png(value[..., np.newaxis] if value.ndim == 2 else value).numpy()
         # Command-line bytes that are not UTF-8 arrive as lone surrogates; this restores the bytes.
         value = value.encode("utf-8", "surrogateescape") if text else value
         shape = self._function(signature).structured_input_signature[1][name].shape
-        return [value] if shape.rank == 2 and shape[1] == 1 and not np.ndim(value) else value
+        if not (shape.rank and shape.rank > 1 and shape[-1] == 1 and np.ndim(value) == shape.rank - 2):
+            return value
+        return [value] if not np.ndim(value) else np.asarray(value)[..., np.newaxis]  # a single channel, as in Keras
 
     def labels(self) -> list[str]:
         """Returns the class names of the artifact, in the order of its probabilities; empty if it has none."""
@@ -258,16 +317,6 @@ _BATCH = 64
 
 def _shapes(request: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(() if isinstance(value, bytes) else np.shape(value) for value in request.values())
-
-
-def _shortened(item: Any) -> str:
-    if isinstance(item, np.ndarray):
-        return f"an array of {item.dtype} with the shape {item.shape}"
-    shown = str(item) if isinstance(item, (str, Path)) else repr(item)
-    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
-
-
-_LONGEST_SHOWN = 200
 
 
 def _row(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:

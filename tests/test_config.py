@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zoo
-from zoo.config import TrainConfig, read_yaml, to_yaml
+from zoo.config import TrainConfig, as_config, read_yaml, to_yaml
+from zoo.config_checks import OPTIMIZERS
 
 FIELDS = [field.name for field in dataclasses.fields(TrainConfig)]
 
@@ -146,6 +147,31 @@ def test_unknown_key_suggests_the_nearest_name():
         TrainConfig.from_dict({5: 3})
 
 
+def test_the_constructor_suggests_the_nearest_name():
+    with pytest.raises(zoo.UsageError, match=r"^TrainConfig has no field 'lr'. Pass learning_rate=0.1\.$"):
+        TrainConfig(lr=0.1)
+    with pytest.raises(zoo.UsageError, match=r"^TrainConfig has no field 'epoch'. Did you mean 'epochs'\?$"):
+        TrainConfig(epoch=3)
+    assert list(inspect.signature(TrainConfig).parameters) == FIELDS
+
+
+def test_optimizers_are_those_of_keras():
+    import keras
+
+    classes = {cls for cls in vars(keras.optimizers).values() if isinstance(cls, type)}
+    others = {keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer}
+    own = {cls.__name__.lower() for cls in classes - others if issubclass(cls, keras.optimizers.Optimizer)}
+    assert own - {"multioptimizer"} == set(OPTIMIZERS), "which needs the optimizers that it is made of"
+    with pytest.raises(zoo.UsageError, match=r"Unknown optimizer 'addam'. Did you mean 'adam'"):
+        TrainConfig(optimizer="addam")
+
+
+def test_options_may_be_a_dict():
+    assert as_config({"epochs": 3}) == TrainConfig(epochs=3) and as_config(None) == TrainConfig()
+    with pytest.raises(zoo.UsageError, match=r"config is \[1\]; expected training options. Pass zoo.TrainConfig"):
+        as_config([1])
+
+
 def test_omitted_options_keep_their_defaults():
     assert TrainConfig.from_dict({}) == TrainConfig()
     assert TrainConfig.from_dict({"epochs": 3}) == TrainConfig(epochs=3)
@@ -161,7 +187,8 @@ configs = st.builds(
     TrainConfig,
     epochs=st.integers(1, 10**6),
     batch_size=st.integers(64, 10**6),
-    optimizer=st.sampled_from(["adam", "sgd", "null", "1e3", "yes", "a: b", "ümlaut"]),
+    optimizer=st.sampled_from(["adam", "sgd", "AdamW"]),
+    monitor=st.sampled_from([None, "val_loss", "null", "1e3", "yes", "a: b", "ümlaut"]),
     learning_rate=st.floats(1e-300, 1e300),
     schedule=st.sampled_from(["constant", "linear", "cosine"]),
     clip_norm=st.none() | st.floats(1e-12, 1e12),

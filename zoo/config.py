@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -27,6 +28,30 @@ def _option(default: Any, check: Callable[[str, Any], Any]) -> Any:
     return dataclasses.field(default=default, **settings)
 
 
+def _naming_unknown_fields(cls: type[TrainConfig]) -> type[TrainConfig]:
+    """Makes the constructor of a dataclass suggest the nearest field for an unknown one."""
+    create = cls.__init__
+
+    @functools.wraps(create)
+    def checked(self: TrainConfig, *args: Any, **values: Any) -> None:
+        _check_names(type(self), values)
+        create(self, *args, **values)
+
+    setattr(cls, "__init__", checked)  # noqa: B010
+    return cls
+
+
+def _check_names(cls: type[TrainConfig], values: Mapping[Any, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(cls)]
+    initials = {"".join(word[0] for word in name.split("_")): name for name in reversed(known) if "_" in name}  # lr
+    for name in values:
+        if name in initials and name not in known:
+            raise UsageError(f"TrainConfig has no field {name!r}. Pass {initials[name]}={values[name]!r:.40}.")
+        if name not in known:
+            raise UsageError(f"TrainConfig has no field {name!r}. {did_you_mean(str(name), known)}")
+
+
+@_naming_unknown_fields
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Training options: everything that affects a run's result, except the model and the data.
@@ -92,7 +117,7 @@ class TrainConfig:
     epochs: int = _option(10, checks.whole(1))
     batch_size: int = _option(64, checks.whole(1))
     accumulation_steps: int = _option(1, checks.whole(1))
-    optimizer: str = _option("adam", checks.named("adam"))
+    optimizer: str = _option("adam", checks.optimizer)
     learning_rate: float = _option(1e-3, checks.positive)
     schedule: Schedule = _option("constant", checks.one_of(*typing.get_args(Schedule)))
     warmup_steps: int = _option(0, checks.whole(0))
@@ -147,11 +172,28 @@ class TrainConfig:
         Raises:
             UsageError: an unknown field (the message suggests the nearest valid one), or an invalid value.
         """
-        known = [f.name for f in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                raise UsageError(f"TrainConfig has no field {name!r}. {did_you_mean(str(name), known)}")
+        _check_names(cls, values)
         return cls(**values)
+
+
+def as_config(given: Any) -> TrainConfig:
+    """Returns training options: a config as it is, the fields of a dict, or the defaults for None.
+
+    Raises:
+        UsageError: it is something else, or an option is invalid.
+
+    Example:
+        >>> as_config({"epochs": 3}).epochs
+        3
+    """
+    if given is None or isinstance(given, Mapping):
+        return TrainConfig.from_dict(given or {})
+    if not isinstance(given, TrainConfig):
+        raise UsageError(
+            f"config is {given!r:.60}; expected training options. Pass zoo.TrainConfig(epochs=10), say; and data as "
+            "one argument, (x, y)."
+        )
+    return given
 
 
 def _check_combinations(config: TrainConfig) -> None:

@@ -11,6 +11,24 @@ from zoo.errors import UsageError, did_you_mean
 
 AUGMENTATIONS = ("flip", "crop", "rand_augment", "mixup", "cutmix")
 MIXING = ("mixup", "cutmix")  # they mix the targets too
+OPTIMIZERS = (
+    *(
+        "adadelta",
+        "adafactor",
+        "adagrad",
+        "adam",
+        "adamax",
+        "adamw",
+        "ftrl",
+        "lamb",
+        "lion",
+        "muon",
+        "nadam",
+        "rmsprop",
+    ),
+    *("schedulefreeadamw", "sgd"),
+)
+"""The optimizers of Keras in small letters, which are known here without importing it. A test compares them."""
 
 Check = Callable[[str, Any], Any]
 
@@ -85,6 +103,14 @@ def named(example: str) -> Check:
         return value
 
     return check
+
+
+def optimizer(name: str, value: Any) -> str:
+    """The name of an optimizer of Keras, in any letters."""
+    known: str = named("adam")(name, value)
+    if known.lower() not in OPTIMIZERS:
+        raise UsageError(f"Unknown optimizer {known!r}. {did_you_mean(known.lower(), OPTIMIZERS)}")
+    return known
 
 
 def one_of(*valid: str) -> Check:

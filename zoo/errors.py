@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 
 class UsageError(ValueError):
@@ -66,3 +69,38 @@ def did_you_mean(name: str, known: Iterable[str], *, listing: str | None = None)
     if len(names) <= 12 or listing is None:
         return "Valid: " + ", ".join(names) + "."
     return f"`{listing}` prints the {len(names)} valid names."
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def naming_arguments(name: str, **hints: str) -> Callable[[Function], Function]:
+    """Makes a function raise `UsageError` for an argument that it does not take, in place of TypeError.
+
+    Args:
+        name: the function's public name.
+        **hints: what to pass for arguments that users try, by their name, such as those of other libraries.
+
+    Example:
+        >>> @naming_arguments("zoo.train", epochs="config=zoo.TrainConfig(epochs=...)")
+        ... def train(model, data, config=None): ...
+        >>> train(model, data, epochs=3)
+        Traceback (most recent call last):
+        zoo.errors.UsageError: zoo.train takes no argument 'epochs'. Pass config=zoo.TrainConfig(epochs=...).
+    """
+
+    def decorate(function: Function) -> Function:
+        known = inspect.signature(function).parameters
+
+        @functools.wraps(function)
+        def checked(*args: Any, **values: Any) -> Any:
+            for argument in values:
+                if argument in hints and argument not in known:
+                    raise UsageError(f"{name} takes no argument {argument!r}. Pass {hints[argument]}.")
+                if argument not in known:
+                    raise UsageError(f"{name} takes no argument {argument!r}. {did_you_mean(argument, known)}")
+            return function(*args, **values)
+
+        return checked  # type: ignore[return-value]
+
+    return decorate

@@ -45,11 +45,17 @@ def finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface
             f"--run_directory {directory}` resumes it."
         )
     settings = read_settings(directory)
+    if not (directory / "interface" / "interface.json").is_file() and "sha256" in settings["model"]:
+        raise UsageError(
+            f"The run in {directory} is of a model of your own, without raw data and a preprocessor. Call "
+            "zoo.export.save(result.model, FOLDER, examples=x) to export it, or zoo.evaluate(result.model, (x, y)); "
+            f"keras.saving.load_model({str(directory / 'model.keras')!r}) loads it."
+        )
     plugins.check_recorded(settings.get("plugins"), f"The run in {directory}")
     interface = Interface.load(directory / "interface")
     if trained_on(directory / "model.keras") != interface.fingerprint.sha256:
         raise UsageError(
             f"{directory / 'interface'} belongs to other data than {directory / 'model.keras'}: their words and classes may "
-            "have other numbers. Put the original files back, or train the model again with --overwrite."
+            "have other numbers. Put the original files back, or train the model again with overwrite=True (--overwrite)."
         )
     return directory / "model.keras", settings, interface

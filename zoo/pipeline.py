@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import datasets, environment, registry, storage
-from zoo.config import TrainConfig
-from zoo.errors import UsageError, did_you_mean
+from zoo.config import TrainConfig, as_config
+from zoo.errors import UsageError
 from zoo.finished_runs import finished, load_model
 from zoo.preparation import Preparation, default_directory, golden_of, prepare_run, record_golden
+from zoo.run_arguments import check_devices
 
 if TYPE_CHECKING:
     import keras
@@ -69,7 +70,7 @@ def run(
     *,
     validation: Any = None,
     test: Any = None,
-    config: TrainConfig | None = None,
+    config: TrainConfig | Mapping[str, Any] | None = None,
     model_arguments: Mapping[str, Any] | None = None,
     data_arguments: Mapping[str, Any] | None = None,
     run_directory: str | Path | None = None,
@@ -92,7 +93,7 @@ def run(
             of another library, see `zoo.datasets.from_dataset`.
         validation: the validation split, for data from memory: inputs and targets, or another such data set.
         test: the test split, in the same form.
-        config: the training options.
+        config: the training options, as `TrainConfig` or as a dict of its fields.
         model_arguments: arguments of the model's builder.
         data_arguments: arguments of `zoo.datasets.load`.
         run_directory: folder of the run; None for runs/DATA-MODEL.
@@ -117,7 +118,7 @@ def run(
         (0.98..., PosixPath('runs/digits-cnn/saved_model/1'))
         >>> result = zoo.run("cnn", (x_train, y_train), test=(x_test, y_test), run_directory="runs/mine")
     """
-    config = config or TrainConfig()
+    config = as_config(config)
     ready, directory = begin(
         model,
         data,
@@ -187,7 +188,7 @@ def begin(
         UsageError: as in `run`.
     """
     registry.check_arguments(registry.get_spec(model), model_arguments or {})
-    _check_devices(devices, model)
+    check_devices(devices, model, inspect.signature(run).parameters)
     directory = Path(run_directory) if run_directory else default_directory(model, data)
     environment.check(directory)
 
@@ -214,26 +215,6 @@ def begin(
     if golden is not None:
         record_golden(ready.prepared, golden, export)
     return ready, directory
-
-
-_DEVICES = ("cluster", "task_index", "cluster_timeout", "gpu_memory_limit")
-
-
-def _check_devices(devices: Mapping[str, Any], model: str) -> None:
-    """Raises UsageError for an argument that `run` does not take; it says where a known one belongs."""
-    for name, value in devices.items():
-        if name in _DEVICES:
-            continue
-        if name in {field.name for field in dataclasses.fields(TrainConfig)}:
-            hint = f"It is an option of the training: pass config=zoo.TrainConfig({name}={value!r:.40})."
-        elif name in registry.get_spec(model).parameters:
-            hint = f"It is an argument of the model: pass model_arguments={{{name!r}: {value!r:.40}}}."
-        elif name in inspect.signature(datasets.load).parameters:
-            hint = f"It is an argument of the data: pass data_arguments={{{name!r}: {value!r:.40}}}."
-        else:
-            known = [*inspect.signature(run).parameters, *_DEVICES]
-            hint = did_you_mean(name, [known_name for known_name in known if known_name != "devices"])
-        raise UsageError(f"zoo.run takes no argument {name!r}. {hint}")
 
 
 def _export(

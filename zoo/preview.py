@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.config import TrainConfig, to_yaml
+from zoo.config import TrainConfig, as_config, to_yaml
 from zoo.pipeline import begin
 from zoo.preparation import Preparation
-from zoo.registry import plain
+from zoo.registry import get_spec, plain
 
 if TYPE_CHECKING:
     from zoo.starting_point import StartFrom
@@ -53,7 +53,7 @@ class Preview:
                 f"Memory:   about {_size(sum(self.memory.values()))} on each device: {parts}\n"
                 f"Data:     {held}\n"
                 f"Run:      {self.directory}\n"
-                "Nothing was trained or written. Leave --dry-run out to train.",
+                "Nothing was trained or written. Call zoo.run, or leave --dry-run out, to train.",
             ]
         )
 
@@ -64,7 +64,7 @@ def preview(
     *,
     validation: Any = None,
     test: Any = None,
-    config: TrainConfig | None = None,
+    config: TrainConfig | Mapping[str, Any] | None = None,
     model_arguments: Mapping[str, Any] | None = None,
     data_arguments: Mapping[str, Any] | None = None,
     run_directory: str | Path | None = None,
@@ -85,10 +85,10 @@ def preview(
         data: the data.
         validation: inputs and targets of the validation split, for arrays.
         test: inputs and targets of the test split, for arrays.
-        config: the training options.
+        config: the training options, as `TrainConfig` or as a dict of its fields.
         model_arguments: arguments of the model's builder.
         data_arguments: arguments of `zoo.datasets.load`.
-        run_directory: folder of the run.
+        run_directory: folder of the run; not needed here for data from memory.
         start_from: folder of a finished run.
         golden: what the SavedModel would publish.
         export: whether the run would write a SavedModel.
@@ -106,7 +106,8 @@ def preview(
     """
     from zoo.training.outlook import look_ahead
 
-    config = config or TrainConfig()
+    config = as_config(config)
+    unnamed = run_directory is None and not isinstance(getattr(data, "name", data), str)
     ready, directory = begin(
         model,
         data,
@@ -114,7 +115,7 @@ def preview(
         given={"validation": validation, "test": test},
         model_arguments=model_arguments,
         data_arguments=data_arguments,
-        run_directory=run_directory,
+        run_directory=Path("runs") / f"NAME-{model}" if unnamed else run_directory,
         start_from=start_from,
         golden=golden,
         export=export,
@@ -125,11 +126,15 @@ def preview(
     prepared: Any = ready.prepared
     ahead = look_ahead(ready.network, prepared, config)
     options = {**ready.prepared.describe(), "config": config.to_dict(), "decided": dict(ahead.options)}
-    options["model"] |= plain(ready.prepared.arguments)  # also those that the data decides
-    described = f"{ready.describe(directory)}\n{_classes(ready)}".rstrip("\n")
-    return Preview(
-        described, ahead.summary, options, ahead.steps, ahead.memory, ahead.data, _state(directory, overwrite)
+    decided = set(get_spec(model).data_arguments)
+    options["model"] |= plain(  # also those that the data decides
+        {name: value for name, value in prepared.arguments.items() if name not in decided or value not in (None, ())}
     )
+    described = f"{ready.describe(directory)}\n{_classes(ready)}".rstrip("\n")
+    state = (
+        f"zoo.run needs a folder: pass run_directory='runs/NAME-{model}'" if unnamed else _state(directory, overwrite)
+    )
+    return Preview(described, ahead.summary, options, ahead.steps, ahead.memory, ahead.data, state)
 
 
 def _classes(ready: Preparation) -> str:

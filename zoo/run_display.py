@@ -11,7 +11,8 @@ def as_text(result: Any) -> str:
     """Returns the run in a few lines: headline metrics, where its files are, and whether its SavedModel was verified."""
     from zoo.evaluation.display import headline_lines
 
-    lines = [f"Run in {result.run_directory}, {len(result.history)} epochs", *headline_lines(result.report)]
+    count = len(result.history)
+    lines = [f"Run in {result.run_directory}, {count} epoch{'s' * (count != 1)}", *headline_lines(result.report)]
     return "\n".join(lines + [f"SavedModel: {path}, {verdict}" for path, verdict in _saved(result)])
 
 

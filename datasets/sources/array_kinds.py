@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from zoo.datasets.sources import array_tables
 from zoo.datasets.sources.in_memory import Column, texts
 from zoo.errors import UsageError
+from zoo.pixels import as_uint8
 
 CHANNELS = (1, 3, 4)
+_WHITE = 255
 _FEW = 0.5
 """Strings are labels without doubt if at most this share of them is distinct."""
 
@@ -43,6 +46,9 @@ LAYOUTS = (
     Layout("tagging", "words", "tokens", "words", "tags"),
     Layout("series_classification", "series", "series", "labels", "label"),
     Layout("forecasting", "series", "series", "numbers", "forecast"),
+    Layout("tabular_classification", "rows", "features", "labels", "label"),
+    Layout("tabular_multilabel", "rows", "features", "flags", "labels"),
+    Layout("tabular_regression", "rows", "features", "values", "value"),
     Layout("image_multilabel", "images", "image", "flags", "labels"),
     Layout("text_multilabel", "texts", "text", "flags", "labels"),
     Layout("image_regression", "images", "image", "values", "value"),
@@ -138,7 +144,7 @@ def kinds_of_inputs(values: Any) -> tuple[str, ...]:
         return ("images",)
     if values.ndim == 3:
         return ("images",) if values.dtype == np.uint8 else ("images", "series")
-    return ("series",) if values.ndim == 2 and values.dtype.kind == "f" else ()
+    return ("series",) * (values.dtype.kind == "f") + ("rows",) if values.ndim == 2 else ()
 
 
 def kinds_of_targets(values: Any, *, stated: bool = False) -> tuple[str, ...]:
@@ -197,26 +203,8 @@ def _images(values: np.ndarray, what: str) -> Read:
             "channels."
         )
     values = values[..., :3] if values.shape[-1] == 4 else values
-    if values.dtype == bool:
-        return Read(np.where(values, np.uint8(255), np.uint8(0)))
-    dark = f"pixels are 0 and 1 of 255, which is black; pass {what.split()[0]} * 255 if 1 is white"
-    if values.dtype == np.uint8:
-        return Read(values, dark if values.max() == 1 else "")
     _check_finite(values, what)
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 255:
-        raise UsageError(
-            f"{what} has values from {low:g} to {high:g}; expected pixels from 0 to 255, or from 0 to 1. The model gets "
-            "them from 0 to 1 in any case: pass the images as they were before they were scaled."
-        )
-    if values.dtype.kind != "f" or (high > 1 and bool(np.all(values == np.floor(values)))):
-        return Read(values.astype(np.uint8), dark if high == 1 else "")
-    scaled = values * 255.0 if high <= 1 else values
-    whole = np.rint(scaled)
-    gap = float(np.abs(scaled - whole).max())
-    unit = "from 0 to 1" if high <= 1 else "from 0 to 255"
-    note = f"pixels {unit} are rounded to 256 levels, as in image files" if gap > 1e-3 else ""
-    return Read(whole.astype(np.uint8), note)
+    return Read(*as_uint8(values, what))
 
 
 def _texts(values: np.ndarray, what: str) -> Read:
@@ -252,6 +240,12 @@ def _series(values: Any, what: str) -> Read:
     if len(channels) > 1:
         raise UsageError(f"{what} has series with {sorted(channels)} channels. Pass the same number in all.")
     return Read(found)
+
+
+def _rows(values: np.ndarray, what: str) -> Read:
+    """Returns rows of numbers as they are; NaN is a missing value."""
+    _check_finite(values, what, nan=True)
+    return Read(values, array_tables.note(values))
 
 
 def _numbers(values: np.ndarray, what: str) -> Read:
@@ -303,6 +297,10 @@ def _check_finite(values: np.ndarray, what: str, *, nan: bool = False) -> None:
         )
 
 
+def _can_be_pixels(values: Any) -> bool:
+    return not (isinstance(values, np.ndarray) and values.size and values.max() > _WHITE)
+
+
 def _shapes(values: list[Any]) -> str:
     """Returns two shapes of a list of arrays with two or more dimensions; "" for anything else."""
     shapes = [np.shape(value) for value in values if isinstance(value, np.ndarray) and value.ndim > 1]
@@ -314,6 +312,7 @@ READERS: dict[str, Callable[[Any, str], Read]] = {
     "images": _images,
     "labels": _labels,
     "numbers": _numbers,
+    "rows": _rows,
     "series": _series,
     "texts": _texts,
     "values": _values,
@@ -339,7 +338,13 @@ def choose(x: Any, y: Any, task: str | None, among: Sequence[str]) -> Layout:
         return [layout for layout in LAYOUTS if layout.x in kinds_of_inputs(x) and layout.y in kinds]
 
     fitting, possible = layouts_for(kinds_of_targets(y)), layouts_for(kinds_of_targets(y, stated=task is not None))
+    if task is None and not among and isinstance(x, np.ndarray) and x.dtype.kind != "f":  # they may be flat images
+        fitting, possible = ([layout for layout in part if layout.x != "rows"] for part in (fitting, possible))
     found = [layout for layout in possible if task in (None, layout.task) and (not among or layout.task in among)]
+    if among and any(layout.x == "rows" for layout in found):  # what most people mean by a row of numbers
+        found = [layout for layout in found if layout.x == "rows"]
+    if len({layout.x for layout in found}) > 1 and not _can_be_pixels(x):
+        found = [layout for layout in found if layout.x != "images"]
     # If they fit as a series with its forecast too, they are one: images are rarely floats without an axis for channels.
     found = [layout for layout in found if layout.y not in ("flags", "values")] or found
     if len(found) == 1:
@@ -349,7 +354,9 @@ def choose(x: Any, y: Any, task: str | None, among: Sequence[str]) -> Layout:
     came = f"x is {describe(x)}, y is {describe(y)}"
     if found:
         tasks = " or ".join(f"task={layout.task!r}" for layout in found)
-        raise UsageError(f"{came}; these fit several tasks. Pass {tasks}.")
+        raise UsageError(
+            f"{came}; these fit several tasks. Pass {tasks}; to zoo.run, data_arguments={{'task': {found[0].task!r}}}, say."
+        )
     wanted = f"the task {task}" if task else f"a model for {', '.join(among)}" if among and fitting else "any task"
     shapes = _shapes(x) if isinstance(x, list) else ""
     hint = f" The entries of x have several shapes, {shapes}: resize images to one size." if shapes else ""
@@ -359,7 +366,8 @@ def choose(x: Any, y: Any, task: str | None, among: Sequence[str]) -> Layout:
         )
     if isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind in "biu":
         hint = (
-            " If the rows are flat images, reshape them: x.reshape(-1, 28, 28). If they are token ids, pass the texts."
+            " If the rows are flat images, reshape them: x.reshape(-1, 28, 28). If they are token ids, pass the texts. If "
+            "they are a table, pass task='tabular_classification' or 'tabular_regression'."
         )
     raise UsageError(
         f"{came}; these do not fit {wanted}.{hint} Pass as x images (examples, height, width, channels), strings, lists of "

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.datasets.data import Data
-from zoo.datasets.raw import SPLITS, Feature
-from zoo.datasets.sources import array_targets
+from zoo.datasets.raw import Feature
+from zoo.datasets.sources import array_splits, array_tables, array_targets
 from zoo.datasets.sources.array_kinds import READERS, Layout, choose, plain
 from zoo.datasets.sources.csv_files import Columns
 from zoo.datasets.sources.in_memory import Column, count_classes, features_of, split_of, useful_lags
 from zoo.datasets.sources.labels import check_classes, rarest
 from zoo.datasets.sources.registry import register_source
-from zoo.datasets.sources.splitting import SHARES, digest, divide, duplicates, is_undivided
+from zoo.datasets.sources.splitting import is_undivided
 from zoo.errors import UsageError
 from zoo.tables.frames import as_texts
 
@@ -55,6 +55,8 @@ def from_arrays(
     | strings | strings, with task="translation" | translation |
     | images or strings | rows of 0 and 1, some without exactly one 1 | several labels at once |
     | images or strings | floats (examples,) or (examples, values) | regression |
+    | numbers (examples, columns), for a model of tables; a DataFrame or a list of dicts | labels, rows of 0 and 1, or \
+floats | a table |
 
     Labels are whole numbers from 0, strings, or one-hot rows. Whole numbers are values only with task="text_regression", say.
 
@@ -153,9 +155,12 @@ def from_frame(
         **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
         **{"scaling": scaling, "clip": clip, "min_count": min_count},
     }
-    source = "a DataFrame in memory"
+    texts = as_texts(frame)
+    source = (
+        f"a DataFrame in memory (SHA-256 {hashlib.sha256(texts.to_csv().encode('utf-8', 'replace')).hexdigest()[:16]})"
+    )
     return read_table(
-        as_texts(frame),
+        texts,
         Path("DataFrame"),
         NAME,
         source,
@@ -188,9 +193,16 @@ def make(
     memory_limit: int = 2 << 30,
 ) -> Data:
     """See `from_arrays`. Each split is a pair (x, y), or x alone; `among` are the tasks of a model."""
-    given = {"train": train, "validation": validation, "test": test}
-    pairs = {role: _pair(role, part) for role, part in given.items() if part is not None}
+    given = {
+        role: part for role, part in (("train", train), ("validation", validation), ("test", test)) if part is not None
+    }
+    if frames := array_tables.frames_of(given, task, among):
+        own_names = array_tables.value_names(given["train"][1])
+        given, among = array_tables.targets_of(given, frames), array_tables.TASKS
+    pairs = {role: _pair(role, part) for role, part in given.items()}
     layout = choose(*pairs["train"], task, among)
+    if frames and layout.y == "values" and value_names is None:
+        value_names = own_names
     columns: dict[str, dict[str, Column]] = {}
     notes: list[str] = []
     for role, (x, y) in pairs.items():
@@ -209,13 +221,36 @@ def make(
         strata = rarest(np.asarray(columns["train"][layout.target]))
     elif class_names is not None:
         raise UsageError(f"class_names were given; {layout.task} has no classes. Leave them out.")
-    digests = {role: _digests(held[layout.key]) for role, held in columns.items()}
+    about: dict[str, Any] = {"notes": notes, **array_targets.about_values(columns, layout, value_names, log_values)}
+    if layout.x == "rows":
+        return array_tables.table_of(
+            layout.task,
+            frames or {role: array_tables.frame_of_numbers(held[layout.key]) for role, held in columns.items()},
+            {role: np.asarray(held[layout.target]) for role, held in columns.items()},
+            name=NAME,
+            target=layout.target,
+            class_names=names,
+            about=about,
+            memory_limit=memory_limit,
+        )
+    return _divided(columns, layout, strata, names, about, memory_limit)
+
+
+def _divided(
+    columns: Mapping[str, Mapping[str, Column]],
+    layout: Layout,
+    strata: Any,
+    names: tuple[str, ...],
+    about: dict[str, Any],
+    memory_limit: int,
+) -> Data:
+    """Returns the data set of the columns of the given splits; missing splits are cut from train."""
+    digests = {role: array_splits.digests_of(held[layout.key]) for role, held in columns.items()}
     parts = {
-        role: {key: _rows(column, index) for key, column in columns[origin].items()}
-        for role, (origin, index) in _cut(digests, strata).items()
+        role: {key: array_splits.rows_of(column, index) for key, column in columns[origin].items()}
+        for role, (origin, index) in array_splits.cut(digests, strata).items()
     }
     splits = {role: split_of(part) for role, part in parts.items()}
-    about: dict[str, Any] = {"notes": notes, **array_targets.about_values(columns, layout, value_names, log_values)}
     if layout.y in ("labels", "flags") and not is_undivided():
         labels = {role: np.asarray(part[layout.target]) for role, part in parts.items()}
         about["class_counts"] = count_classes(NAME, labels, names, {*columns} if len(columns) > 1 else ())
@@ -324,7 +359,7 @@ def _check_numbers(flat: Mapping[str, np.ndarray], class_names: Sequence[str] | 
             hint = "Number them without gaps, as by np.unique(y, return_inverse=True)[1]"
         raise UsageError(
             f"y has the {len(seen)} labels {shown}; expected 0 to {len(seen) - 1}. {hint}; or pass y.astype(str) if the "
-            "numbers are names."
+            "numbers are names, or task='tabular_regression', say, if they are values to predict."
         )
     for role, part in flat.items():
         if int(part.min()) < 0 or int(part.max()) >= count:
@@ -338,39 +373,6 @@ def _check_numbers(flat: Mapping[str, np.ndarray], class_names: Sequence[str] | 
 
 def _text(label: Any) -> str:
     return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
-
-
-def _digests(column: Column) -> list[bytes]:
-    if isinstance(column, np.ndarray) and column.dtype == object:
-        return [digest(value) for value in column]
-    return [digest(*row) if row.dtype == object else digest(np.ascontiguousarray(row).tobytes()) for row in column]
-
-
-def _cut(digests: Mapping[str, Sequence[bytes]], strata: Any) -> dict[str, tuple[str, np.ndarray]]:
-    """Returns, for each split, the argument that it comes from and the rows in it. Missing splits are cut from train."""
-    if is_undivided():
-        found = {role: (role, np.arange(len(part))) for role, part in digests.items()}
-        return found if "test" in found else {"test": found["train"]}
-    lacking = [role for role in SPLITS if role not in digests]
-    shares = (1 - sum(SHARES[1 : len(lacking) + 1]), *SHARES[1 : len(lacking) + 1])
-    parts = divide(digests["train"], None if strata is None else list(strata), shares)
-    found = {role: (role, np.arange(len(part))) for role, part in digests.items()}
-    for number, role in enumerate(["train", *lacking]):
-        found[role] = ("train", np.flatnonzero(parts == number))
-    sizes = {role: len(found[role][1]) for role in SPLITS}
-    if not all(sizes.values()):
-        equal = duplicates(digests["train"])
-        why = f" {equal} of the examples are equal to others, which stay together." * (equal > 0)
-        raise UsageError(
-            f"The arrays are too small to split: {sizes}.{why} Pass more examples, or validation=... and test=..."
-        )
-    return {role: found[role] for role in SPLITS}
-
-
-def _rows(column: Column, index: np.ndarray) -> Column:
-    if isinstance(column, np.ndarray):
-        return column if len(index) == len(column) else column[index]
-    return [column[i] for i in index]
 
 
 def _about(layout: Layout, features: Mapping[str, Feature]) -> dict[str, Any]:

@@ -203,11 +203,19 @@ def describe_column(column: pd.Series) -> dict[str, Any]:
 
 
 def _guess(frame: pd.DataFrame) -> dict[str, str]:
-    """The columns that look most like texts (the longest cells) and labels (the fewest values)."""
+    """The column that looks most like labels (the fewest values), and the one that looks like texts (the longest cells); a
+    table of short cells has no texts."""
     text = max(frame.columns, key=lambda column: frame[column].str.len().sum())
-    others = [column for column in frame.columns if column != text] or [text]
+    is_table = len(frame.columns) > 2 and frame[text].str.len().mean() < _SENTENCE
+    others = [column for column in frame.columns if column != text or is_table] or [text]
     values = {column: frame[column].nunique() for column in others}
-    return {"text": text, "label": min(others, key=lambda column: (values[column] < 2, values[column]))}
+    if is_table and 1 < values[others[-1]] <= _CLASSES:  # where people put it
+        return {"label": others[-1]}
+    label = min(others, key=lambda column: (values[column] < 2, values[column]))
+    return {"label": label} if is_table else {"text": text, "label": label}
+
+
+_SENTENCE, _CLASSES = 20, 20
 
 
 def match(
@@ -241,8 +249,12 @@ def match(
         if "value" in columns:
             raise UsageError("columns has the keys value and values, which are the same. Pass one of them.")
         columns = {"value" if key == "values" else key: value for key, value in columns.items()}
-    for key in columns:
+    for key, value in columns.items():
         if key not in keys:
+            if key in header and value in keys:
+                raise UsageError(
+                    f"columns has the column {key!r} in place of a key; keys come first. Pass columns={{{value!r}: {key!r}}}."
+                )
             raise UsageError(f"columns has the key {key!r}. {did_you_mean(str(key), keys)}")
     fitting = [v for v in layouts.values() if set(v.required) <= set(columns) <= set(v.keys)]
     if not fitting:

@@ -11,11 +11,16 @@ import numpy as np
 
 from zoo.datasets.data import Data
 from zoo.datasets.raw import SPLITS
-from zoo.datasets.sources.array_kinds import CHANNELS, LAYOUTS, Layout
+from zoo.datasets.sources.array_kinds import CHANNELS, Layout
+from zoo.datasets.sources.array_kinds import LAYOUTS as ALL_LAYOUTS
 from zoo.datasets.sources.arrays import from_frame, make
 from zoo.datasets.sources.collecting import Column, collect, elements_of
+from zoo.datasets.sources.names import SYNONYMS
 from zoo.errors import UsageError, did_you_mean
 from zoo.registry import get_spec
+
+LAYOUTS = [layout for layout in ALL_LAYOUTS if layout.x != "rows"]
+"""The layouts of elements that are dicts. Those of a table have a key per column."""
 
 
 def from_dataset(
@@ -101,6 +106,9 @@ def _options_of(function: Any) -> set[str]:
 def _check_options(what: str, options: Mapping[str, Any], taken: Collection[str]) -> None:
     for name, value in options.items():
         if value is not None and name not in taken:
+            option, example = SYNONYMS.get(name, ("", ""))
+            if option in {*taken, "validation"}:
+                raise UsageError(f"{what} takes no {name}. Pass {option}={example}, say.")
             raise UsageError(f"{what} takes no {name}. Leave it out.")
 
 
@@ -266,6 +274,10 @@ def _columns_of(
     keys = dict.fromkeys(key for layout in LAYOUTS for key in (layout.key, layout.target) if key)
     listed = ", ".join(map(str, names))
     for key, name in (columns or {}).items():
+        if key not in keys and key in names and name in keys:
+            raise UsageError(
+                f"columns has the column {key!r} in place of a key; keys come first. Pass columns={{{name!r}: {key!r}}}."
+            )
         if key not in keys:
             raise UsageError(f"columns has the key {key!r}. {did_you_mean(str(key), keys)}")
         if name not in names:

@@ -48,3 +48,11 @@ def check_folder(manual_dir: str | None) -> None:
     """Raises UsageError if `manual_dir` is not a folder."""
     if manual_dir is not None and not Path(manual_dir).expanduser().is_dir():
         raise UsageError(f"manual_dir {manual_dir} is not a folder. Pass the folder that holds the original files.")
+
+
+SYNONYMS = {
+    **dict.fromkeys(("labels", "classes", "target_names"), ("class_names", "['cat', 'dog']")),
+    **dict.fromkeys(("target", "targets", "label"), ("columns", "{'label': NAME}")),
+    "validation_data": ("validation", "(x, y)"),
+}
+"""Names of other libraries for options of data: the option, and an example of its value."""

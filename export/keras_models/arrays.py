@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.export.prediction_items import numbers_of
 
 MOST = 64
 """The number of examples that an artifact keeps."""
@@ -60,6 +61,8 @@ def _check_kind(examples: Any) -> None:
 
 def _by_name(examples: Any, names: Sequence[str] | None, model: str) -> dict[str, Any]:
     if hasattr(examples, "columns") and hasattr(examples, "to_numpy"):  # a DataFrame
+        if names is not None and len(names) == 1 and list(map(str, examples.columns)) != list(names):
+            return {names[0]: numbers_of(examples, None, f"Model {model!r} takes {names[0]}")}
         examples = {str(column): examples[column].to_numpy() for column in examples.columns}
     if isinstance(examples, Mapping):
         if names is None:

@@ -15,6 +15,7 @@ from zoo import copies, registry, tasks
 from zoo.errors import UsageError, one_line
 from zoo.export.graph.signatures import model_inputs
 from zoo.export.keras_models.arrays import named_arrays
+from zoo.export.prediction_items import numbers_of
 
 _ROUNDING = 1e-5
 
@@ -187,6 +188,8 @@ def _named_structure(model: keras.Model, examples: Any) -> tuple[Any, dict[str, 
         parts = dict(zip(names, examples, strict=True))
     else:
         names = _first_argument(model)
+        if hasattr(examples, "columns") and hasattr(examples, "iloc"):  # a DataFrame
+            examples = numbers_of(examples, None, f"Model {model.name!r} takes {names}")
         parts = {names: examples}
     return names, named_arrays(parts, None, model.name)
 

@@ -185,7 +185,10 @@ def test_words_and_one_hot_rows_of_equal_length_need_to_be_told_from_batches():
     assert zoo.datasets.load(equal, batched=False).task == "tagging"
     assert zoo.datasets.load(equal, batched=True).task == "text_classification"
     square = slices(SERIES[:, :3, 0], np.eye(3)[LABELS])
-    assert zoo.datasets.load(square, batched=False).task == "series_classification", "a series of three steps"
+    with pytest.raises(zoo.UsageError, match=r"Pass task='series_classification' or task='tabular_classification'"):
+        zoo.datasets.load(square, batched=False)
+    data = zoo.datasets.load(square, batched=False, task="series_classification")
+    assert data.task == "series_classification", "a series of three steps"
     square = slices(SERIES[:, :3], np.eye(3)[LABELS])
     with pytest.raises(zoo.UsageError, match=r"Pass batched=True or batched=False"):
         zoo.datasets.load(square, task="series_classification")
@@ -304,5 +307,5 @@ def test_runs_on_data_sets_equal_runs_on_their_arrays(tmp_path):
 
 def test_frames_and_arrays_are_no_data_sets_of_other_libraries():
     frame = pd.DataFrame({"text": TEXTS, "label": LABELS})
-    assert zoo.datasets.load(frame).source == "a DataFrame in memory"
+    assert zoo.datasets.load(frame).source.startswith("a DataFrame in memory (SHA-256 ")
     assert zoo.datasets.load((torch.tensor(IMAGES), torch.tensor(LABELS))).task == "image_classification"

@@ -113,6 +113,18 @@ def test_arrays_that_cannot_be_loaded_again_have_no_training_split_for_the_basel
     assert zoo.evaluate(tmp_path / "run", prepared)["num_examples"] == 9  # the run's own arrays
 
 
+def test_another_frame_has_the_columns_of_the_runs_frame(tmp_path):
+    frame = pd.DataFrame(
+        {"age": np.arange(90) % 23 * 1.5, "job": ["x", "y", "z"] * 30, "income": ["hi", "lo", "lo"] * 30}
+    )
+    data = {"columns": {"label": "income"}, "keep": ["job"]}
+    prepared = untrained(tmp_path / "run", frame, "mlp", data=data, hidden_units=(4,))
+    report = zoo.evaluate(tmp_path / "run", frame[:40].assign(more=1))
+    assert (report["num_examples"], report["class_names"]) == (40, ["hi", "lo"])
+    own = zoo.evaluate(tmp_path / "run", frame, keep=["job"])
+    assert own["num_examples"] == prepared.num_examples("test") < 20, "the same content is the run's own data"
+
+
 def test_another_series_is_forecast_as_a_whole(tmp_path):
     def series(file, count, seed):
         values = np.random.default_rng(seed).normal(size=(count, 2)).round(3).tolist()

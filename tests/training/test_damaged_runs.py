@@ -101,7 +101,7 @@ def test_a_checkpoint_with_a_damaged_state_is_passed_over(run, capsys):
     for damage in ({"history": 3}, {"layout": []}, {"selection": None}, {"epoch": True}):
         for state, content in states.items():
             state.write_text(json.dumps(content | damage))
-        with pytest.raises(UsageError, match=r"Every checkpoint in .* is damaged. Start again with --overwrite"):
+        with pytest.raises(UsageError, match=r"Every checkpoint in .* is damaged. Start again with overwrite=True"):
             train(run, epochs=2)
         assert f"{next(iter(damage))} is " in capsys.readouterr().out
 

@@ -22,8 +22,8 @@ class RequestKind:
         path: for bytes, the path that stands for a file of the user in printed requests.
         read: makes the value of one example of a file's path, and of the input's entry in zoo.json; None if the value is
             passed itself, as text or numbers.
-        read_rows: for a signature with one input per column, makes the rows of a CSV file's path, each a dict of values by
-            input, from the inputs' entries in zoo.json by name; and the names of columns that are not used.
+        read_rows: for a signature with one input per column, makes the rows of a CSV file's path or of a DataFrame, each a
+            dict of values by input, from the inputs' entries in zoo.json by name; and the names of columns that are not used.
     """
 
     placeholder: str

@@ -1,47 +1,84 @@
-"""Reads a CSV file as the rows of a request, by the names of the columns that the model was trained on."""
+"""Reads a CSV file or a DataFrame as the rows of a request, by the names of the columns that the model was trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.errors import UsageError
 from zoo.tables import cells, parsing
+from zoo.tables.frames import as_texts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def read_rows(file: Path, inputs: Mapping[str, Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Reads a CSV file with one row per example.
+def read_rows(
+    table: Path | pd.DataFrame, inputs: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Reads a CSV file or a DataFrame with one row per example.
 
     Args:
-        file: the file, with a header line; its columns may have any order.
+        table: a file, with a header line; or a DataFrame, which `attrs["name"]` may name in messages. The columns may have
+            any order; those of a DataFrame may also have the names of the inputs.
         inputs: the entries of the signature's inputs in zoo.json, by name; `columns` has the name of the column in the data.
 
     Returns:
         A dict for each row: float32, or bytes, by input; and the names of columns that the model does not use.
 
     Raises:
-        UsageError: the file cannot be read, lacks a column, or has a text in a column of numbers.
+        UsageError: the file cannot be read, a column is missing, or has a text in a column of numbers.
 
     Example:
         >>> read_rows(Path("people.csv"), {"age": {"dtype": "float32", "columns": {"column": "age"}}})
         ([{'age': 39.0}, {'age': 50.0}], ['name'])
     """
-    frame = parsing.parse(file, parsing.read_bytes(file))
     columns = {name: entry.get("columns", {}).get("column", name) for name, entry in inputs.items()}
-    header = list(frame.columns)
+    if isinstance(table, Path):
+        where, frame = str(table), parsing.parse(table, parsing.read_bytes(table))
+        header = list(frame.columns)
+    else:
+        where, frame = table.attrs.get("name", "DataFrame"), table
+        header = _by_column(list(map(str, frame.columns)), columns)
     if missing := [column for column in columns.values() if column not in header]:
         raise UsageError(
-            f"{file} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(header)}. Add or rename "
+            f"{where} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(header)}. Add or rename "
             "columns; cells may be empty."
         )
+    used = [place for place, column in enumerate(header) if column in columns.values()]
+    part = frame.iloc[:, used].set_axis([header[place] for place in used], axis=1)
+    texts = frame if isinstance(table, Path) else as_texts(part, where)
     values: dict[str, list[Any]] = {}
     for name, column in columns.items():
         if inputs[name]["dtype"] == "string":
-            values[name] = [cell.strip().encode() for cell in frame[column]]
+            values[name] = [cell.strip().encode() for cell in texts[column]]
         else:
-            values[name] = list(cells.numbers(file, frame[column]).astype(np.float32))
+            values[name] = list(_numbers(where, part[column], texts[column]))
     rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     return rows, [column for column in header if column not in columns.values()]
+
+
+def _by_column(header: Sequence[str], columns: Mapping[str, str]) -> list[str]:
+    """Returns the names of columns in the data; a header may have the names of the inputs instead."""
+    if set(header) == set(columns):  # a column may have the name that is another column's input
+        return [columns[name] for name in header]
+    known = set(columns.values())
+    return [name if name in known else columns.get(name, name) for name in header]
+
+
+def _numbers(where: str, column: pd.Series, texts: pd.Series) -> np.ndarray:
+    """Returns a column as float32, missing values as NaN. Numbers of Python need no reading of their text."""
+    import pandas as pd
+
+    if not pd.api.types.is_numeric_dtype(column.dtype):
+        return cells.numbers(Path(where), texts).astype(np.float32)
+    values = column.to_numpy(np.float64, na_value=np.nan)
+    if np.isinf(values).any():
+        at = int(np.flatnonzero(np.isinf(values))[0])
+        raise UsageError(
+            f"{where} row {at + 1}: {column.name} is {values[at]}; expected a number. Correct it, or leave it empty."
+        )
+    return values.astype(np.float32)

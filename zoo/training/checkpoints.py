@@ -81,7 +81,7 @@ class Checkpoints:
         except _DAMAGED as error:
             raise UsageError(
                 f"The weights of the best epoch, {path}, cannot be read: {one_line(error, 120)}. Start again with "
-                "--overwrite, or pass another --run_directory."
+                "overwrite=True (--overwrite), or pass another run_directory."
             ) from error
 
     def _write(self, name: str, values: Values, state: Mapping[str, Any]) -> None:
@@ -148,8 +148,8 @@ class Checkpoints:
                 print(f"Checkpoint {path} is damaged ({one_line(error, 120)}); trying the previous one.", flush=True)
         if paths:
             raise UsageError(
-                f"Every checkpoint in {self._directory} is damaged. Start again with --overwrite, or pass another "
-                "--run_directory."
+                f"Every checkpoint in {self._directory} is damaged. Start again with overwrite=True (--overwrite), or "
+                "pass another run_directory."
             )
         return None
 
@@ -178,7 +178,7 @@ def _reject_other_layout(path: Path, layout: Mapping[str, Any], like: Values) ->
         if not _same_layout(old, members):
             raise UsageError(
                 f"Checkpoint {path} belongs to another {group}: it holds {len(old)} variables, this one has "
-                f"{len(members)}, or their shapes differ. Pass another --run_directory."
+                f"{len(members)}, or their shapes differ. Pass another run_directory."
             )
 
 

@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 
 from zoo.config import TrainConfig
-from zoo.errors import UsageError, did_you_mean
 from zoo.training.adaptations.collection import Adaptations
 from zoo.training.schedules import make_learning_rate
 
@@ -99,7 +98,7 @@ def make_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Op
     """Makes the optimizer that a config names, with its learning rate's schedule.
 
     Raises:
-        UsageError: Keras has no optimizer of that name (the nearest is offered), or the warm-up is too long.
+        UsageError: the warm-up is too long.
 
     Example:
         >>> make_optimizer(TrainConfig(optimizer="sgd"), total_steps=100).name
@@ -112,8 +111,6 @@ def make_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Op
         and issubclass(cls, keras.optimizers.Optimizer)
         and cls not in (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer)
     }
-    if config.optimizer.lower() not in classes:
-        raise UsageError(f"Unknown optimizer {config.optimizer!r}. {did_you_mean(config.optimizer.lower(), classes)}")
     fused: dict[str, Any] = {"adam": FusedAdam, "adamw": FusedAdamW}
     chosen = {**classes, **fused}[config.optimizer.lower()]
     asked = {"beta_1": config.adam_beta_1, "beta_2": config.adam_beta_2, "epsilon": config.adam_epsilon}

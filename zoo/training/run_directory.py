@@ -71,19 +71,19 @@ class RunDirectory:
                 self._clear()
         except OSError as error:
             raise UsageError(
-                f"Cannot write the run directory {self.path}: {error.strerror}. Pass another --run_directory."
+                f"Cannot write the run directory {self.path}: {error.strerror}. Pass another run_directory."
             ) from error
 
     def _reject_other_data(self, existing: Mapping[str, Any], changes: Sequence[str]) -> None:
         if changes:
             raise UsageError(
                 f"{self.path} holds a run that was trained on other data: {'; '.join(changes)}. Put the old data back to "
-                "resume, or pass another --run_directory, or --overwrite to start again."
+                "resume, or pass another run_directory, or overwrite=True (--overwrite) to start again."
             )
         if existing.get("data_sha256", self._data_sha256) != self._data_sha256:
             raise UsageError(
                 f"{self.interface} belongs to other data than the checkpoints of {self.path}. Put the run's own folder "
-                "back, or pass another --run_directory, or --overwrite to start again."
+                "back, or pass another run_directory, or overwrite=True (--overwrite) to start again."
             )
 
     def record(self) -> None:
@@ -117,7 +117,7 @@ class RunDirectory:
         if not self.path.exists():
             return None
         if not self.path.is_dir():
-            raise UsageError(f"{self.path} exists and is not a folder. Pass another --run_directory.")
+            raise UsageError(f"{self.path} exists and is not a folder. Pass another run_directory.")
         if is_run(self.path):
             # Not config.yaml where it can be helped: that one a user may have edited since.
             kept = self._settings_file
@@ -126,7 +126,7 @@ class RunDirectory:
         if any(entry.name != ".lock" for entry in self.path.iterdir()):
             raise UsageError(
                 f"{self.path} exists and is not a run: it holds files, but no config.yaml of a run. "
-                "Pass another --run_directory; nothing was changed."
+                "Pass another run_directory; nothing was changed."
             )
         return None
 
@@ -222,7 +222,7 @@ def _locked(path: Path) -> IO[str]:
         owner = lock.read().strip() or "unknown"
         lock.close()
         raise UsageError(
-            f"{path} is in use by another trainer (process {owner}). Wait for it, or pass another --run_directory."
+            f"{path} is in use by another trainer (process {owner}). Wait for it, or pass another run_directory."
         ) from None
     lock.truncate(0)
     lock.write(str(os.getpid()))
@@ -338,7 +338,7 @@ def _reject_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapp
         if old != new and None not in (old, new):
             raise UsageError(
                 f"{path} holds a run with the plugin {plugin!r} of sha256 {old}; now it is {new}. Put the old file back to "
-                "go on, or pass another --run_directory, or --overwrite to start anew."
+                "go on, or pass another run_directory, or overwrite=True (--overwrite) to start anew."
             )
     _reject_other_start(path, existing.get("start_from") or {}, wanted.get("start_from") or {})
     for section in ("model", "data", "config"):
@@ -356,9 +356,17 @@ def _reject_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapp
             if longer and new.get("schedule") == "constant" and not new.get("warmup_fraction"):
                 continue
             where, before, now = _first_difference(f"{section}.{key}", old.get(key), new.get(key))
+            differs = f"with {where}={before!r}; this one has {now!r}"
+            if where.endswith("sha256"):
+                part = where.removesuffix("sha256").strip("_.").replace("data.", "")
+                differs = f"that was trained on other data: its examples of {part} differ"
+                if section == "model":
+                    differs = "of another model: its layers, shapes or code differ"
+            is_own = "sha256" in new or "sha256" in (existing.get("model") or {})
+            weights = "" if is_own else f", with start_from={str(path)!r} to begin with the weights of that run"
             raise UsageError(
-                f"{path} holds a run with {where}={before!r}; this one has {now!r}. Pass another "
-                "--run_directory, the same settings to resume, or --overwrite to start again."
+                f"{path} holds a run {differs}. Pass another run_directory{weights}; the same settings to resume; or "
+                "overwrite=True (--overwrite) to start again."
             )
 
 
@@ -371,7 +379,7 @@ def _reject_other_start(path: Path, existing: Mapping[str, Any], wanted: Mapping
         )
         raise UsageError(
             f"{path} holds a run that began with {before}; this one begins with {now}. Pass the same --start-from to resume, "
-            "another --run_directory, or --overwrite to start again."
+            "another run_directory, or overwrite=True (--overwrite) to start again."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ import keras
 import tensorflow as tf
 
 from zoo import environment
-from zoo.config import TrainConfig
-from zoo.errors import UsageError
+from zoo.config import TrainConfig, as_config
+from zoo.errors import UsageError, naming_arguments
 from zoo.tasks import model_input
 from zoo.training.adaptations.collection import adapted
 from zoo.training.cluster import Workers, agree
@@ -37,10 +37,19 @@ _OF_OPTIMIZER = (
 )
 
 
+@naming_arguments(
+    "zoo.train",
+    **{field.name: f"config=zoo.TrainConfig({field.name}=...)" for field in dataclasses.fields(TrainConfig)},
+    validation_data="validation=(x, y)",
+    validation_split="validation=(x, y), with examples that are not in the data",
+    x="data=(x, y)",
+    y="data=(x, y)",
+    sample_weight="data=(x, y, sample_weight)",
+)
 def train(
     model: keras.Model,
     data: Any,
-    config: TrainConfig | None = None,
+    config: TrainConfig | Mapping[str, Any] | None = None,
     *,
     validation: Any = None,
     run_directory: str | Path | None = None,
@@ -61,7 +70,7 @@ def train(
             metrics and optimizer that it is compiled with; one that is not compiled is trained for the task of the prepared
             data, or for its own first task. Of several inputs or outputs x, y and sample_weight are dicts by their names.
             Every worker is given the whole data, and takes its part of each batch.
-        config: how to train.
+        config: how to train, as `TrainConfig` or as a dict of its fields.
         validation: the same for after every epoch; what was prepared has its own.
         run_directory: the folder of config, history, checkpoints, plots and the trained model; None keeps nothing.
         callbacks: Keras callbacks. A resumed run restores their state: of those of Keras that stop early, lower the
@@ -87,7 +96,7 @@ def train(
         >>> zoo.train(model, (images, labels), zoo.TrainConfig(epochs=5)).history[-1]
     """
     environment.check(run_directory)
-    config, callbacks = config or TrainConfig(), _callbacks(callbacks)
+    config, callbacks = as_config(config), _callbacks(callbacks)
     data = _training_data(model, data, validation, config, steps_per_epoch)
     config = _with_batch_size(config, data, verbose)
     if config.closed_form:

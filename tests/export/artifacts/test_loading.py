@@ -96,3 +96,9 @@ def test_kinds_of_an_unknown_plugin_have_substitutes(loaded, images, monkeypatch
     monkeypatch.setattr(loaded, "_facts", facts)
     assert loaded.kinds() == {"image_bytes": "text"}
     assert loaded.describe({"class_name": "7"}) == "class_name 7"
+
+
+def test_a_notebook_shows_inputs_and_outputs(loaded):
+    shown = loaded._repr_html_()
+    assert "<td style='text-align:left'>image_bytes</td>" in shown and "probabilities" in shown
+    assert shown.count("<table>") == 1 and "serving_default" in shown

@@ -1,0 +1,273 @@
+"""Items of a prediction, from whatever users pass: lists, arrays, dicts of columns, DataFrames and Series."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import UsageError
+from zoo.pixels import as_uint8
+from zoo.tasks import REQUEST_KINDS
+
+Rows = list[dict[str, Any]]
+ReadRows = Callable[[Any, Mapping[str, Any]], tuple[Rows, list[str]]]
+"""The `read_rows` of a kind of request."""
+
+
+def shown(value: Any) -> str:
+    """Returns what a value is, for messages: an array by its type and shape, anything else as text of limited length."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} with the shape {value.shape}"
+    text = str(value) if isinstance(value, (str, Path)) else repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+_LONGEST_SHOWN = 200
+
+
+class Input(NamedTuple):
+    """An input of a signature: its kind, and its type and shape with the batch."""
+
+    kind: str
+    spec: tf.TensorSpec
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one example is one value that is passed itself."""
+        passed = REQUEST_KINDS.get(self.kind).read is None
+        return passed and self.spec.shape.rank is not None and self.spec.shape[1:].as_list() in ([], [1])
+
+
+def items_of_table(
+    given: Any, read: ReadRows, entries: Mapping[str, Mapping[str, Any]], signature: str
+) -> tuple[Rows, list[str]]:
+    """Returns the items of a signature with an input per column, and the names of columns that it does not use.
+
+    Args:
+        given: the path of a CSV file, a DataFrame, a Series, a dict of columns, a list of dicts, or the array of numbers of a
+            model that was trained on one.
+        read: see `RequestKind.read_rows`.
+        entries: the inputs in zoo.json.
+        signature: its name.
+
+    Raises:
+        UsageError: it is something else, or a column is missing.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        return read(Path(given), entries)
+    columns = [entry.get("columns", {}).get("column", name) for name, entry in entries.items()]
+    frame = _frame(given, columns, signature)
+    return read(frame, entries) if len(frame) else ([], [])
+
+
+def _frame(given: Any, columns: Sequence[str], signature: str) -> Any:
+    import pandas as pd
+
+    if isinstance(given, pd.DataFrame):
+        return given
+    if isinstance(given, pd.Series):
+        is_row = set(columns) <= set(map(str, given.index))
+        return pd.DataFrame([given.to_dict()]) if is_row else given.to_frame(columns[0] if len(columns) == 1 else None)
+    takes = f"{signature} takes the columns {', '.join(columns)}"
+    hint = "a DataFrame, a list of dicts with these names, or the path of a CSV file"
+    if isinstance(given, Mapping):
+        frame = pd.DataFrame(_equally_long(given, takes))
+    else:
+        items = _listed(given, takes, hint)
+        dicts = [dict(item) if isinstance(item, Mapping) else None for item in items]
+        if all(item is not None for item in dicts):
+            for row, item in enumerate(dicts, start=1):
+                if item is not None and item.keys() != (dicts[0] or {}).keys():
+                    differing = ", ".join(map(repr, sorted(map(str, item.keys() ^ (dicts[0] or {}).keys()))))
+                    raise UsageError(
+                        f"{takes}; item {row} and item 1 differ in {differing}. Pass the same names in all."
+                    )
+            frame = pd.DataFrame(dicts)
+        else:
+            frame = _of_values(items, columns)
+            if frame is None:
+                came = next(shown(item) for item, found in zip(items, dicts, strict=True) if found is None)
+                raise UsageError(f"{takes}; received {came}. Pass {hint}.")
+    frame.attrs["name"] = "items"
+    return frame
+
+
+def _of_values(items: Sequence[Any], columns: Sequence[str]) -> Any:
+    """Returns values of the only column, or rows of numbers for a model of an array; None for anything else."""
+    import pandas as pd
+
+    if len(columns) == 1 and not any(np.ndim(item) for item in items):
+        return pd.DataFrame({columns[0]: items})
+    numbered = [f"column {number}" for number in range(1, len(columns) + 1)]
+    if sorted(columns) != sorted(numbered) or not all(np.shape(item) == (len(columns),) for item in items):
+        return None
+    return pd.DataFrame(np.stack([np.asarray(item) for item in items]), columns=numbered)
+
+
+def items_of(given: Any, inputs: Mapping[str, Input], signature: str) -> tuple[list[Any], list[str]]:
+    """Returns the items of a signature, with images as uint8, and the names of columns that it does not use.
+
+    Args:
+        given: a list or array of items, a dict of columns by input, a DataFrame or a Series.
+        inputs: the signature's inputs by name.
+        signature: its name.
+
+    Raises:
+        UsageError: it is something else, or fits no input.
+    """
+    unused: list[str] = []
+    takes = f"{signature} takes {' and '.join(inputs)}"
+    if isinstance(given, (str, bytes, os.PathLike)):
+        raise UsageError(f"predict takes a list of items; received {given!r:.40}. Pass [{given!r:.40}].")
+    if hasattr(given, "iloc") and hasattr(given, "columns"):
+        items, unused = _of_frame(given, inputs, takes)
+    elif hasattr(given, "iloc"):  # a Series
+        if len(inputs) > 1:
+            raise UsageError(f"{takes}; received a Series. Pass a DataFrame with these columns, or a list of dicts.")
+        items = given.tolist()
+    elif isinstance(given, Mapping):
+        items = _of_columns(given, inputs, takes)
+    else:
+        items = _listed(given, takes, "a list of items")
+    for name, (kind, _) in inputs.items():
+        known = REQUEST_KINDS.get(kind)
+        if known.is_bytes:
+            items = _with_images(items, name, single=len(inputs) == 1)
+        elif known.read is not None:
+            items = [_series(item, name, takes) for item in items]
+    return items, unused
+
+
+def _listed(given: Any, takes: str, hint: str) -> list[Any]:
+    if isinstance(given, Iterable) and np.shape(given if hasattr(given, "shape") else [0]) != ():
+        return list(given.numpy() if isinstance(given, tf.Tensor) else given)
+    raise UsageError(f"{takes}; received {shown(given)}. Pass {hint}.")
+
+
+def _of_columns(given: Mapping[str, Any], inputs: Mapping[str, Input], takes: str) -> list[Any]:
+    if set(given) != set(inputs):
+        raise UsageError(f"{takes}; received {', '.join(map(str, given)) or 'nothing'}. Pass these names.")
+    columns = {name: list(values) for name, values in _equally_long(given, takes).items()}
+    if len(columns) == 1:
+        return next(iter(columns.values()))
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _equally_long(given: Mapping[str, Any], takes: str) -> Mapping[str, Any]:
+    """Returns columns if they have a value for each item.
+
+    Raises:
+        UsageError: a column is one value, or they have different lengths.
+    """
+    for name, values in given.items():
+        if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__") or np.shape(values)[:1] == ():
+            raise UsageError(
+                f"{takes}; received a dict whose {name} is {shown(values)}; expected a list with a value for each item. "
+                "For one item, pass [item]."
+            )
+    if len({len(values) for values in given.values()}) > 1:
+        counts = " and ".join(f"{len(values):,} of {name}" for name, values in given.items())
+        raise UsageError(f"{takes}; received {counts}. Pass as many of each, or a list of dicts, one per item.")
+    return given
+
+
+def _of_frame(frame: Any, inputs: Mapping[str, Input], takes: str) -> tuple[list[Any], list[str]]:
+    names = [str(name) for name in frame.columns]
+    listed = ", ".join(names)
+    if all(value.is_single for value in inputs.values()):
+        if len(inputs) == len(names) == 1:
+            return frame.iloc[:, 0].tolist(), []
+        if len(inputs) == 1:
+            raise UsageError(
+                f"{takes}, one value for each item; the DataFrame has {len(names)} columns: {listed}. Pass the column that "
+                f"the model was trained on, such as df[{frame.columns[0]!r}]."
+            )
+        if lacking := [name for name in inputs if name not in names]:
+            raise UsageError(f"{takes}; the DataFrame has the columns {listed}, not {lacking[0]}. Rename its columns.")
+        columns = [frame.iloc[:, names.index(name)].tolist() for name in inputs]
+        rows = [dict(zip(inputs, row, strict=True)) for row in zip(*columns, strict=True)]
+        return rows, [name for name in names if name not in inputs]
+    first = next(iter(inputs.values()))
+    if len(inputs) == 1 and first.kind == "number" and first.spec.shape.rank == 2 and first.spec.dtype != tf.string:
+        return list(numbers_of(frame, first.spec.shape[1], takes)), []
+    paths = any(REQUEST_KINDS.get(value.kind).is_path for value in inputs.values())
+    hint = "a list of paths or arrays, one for each item" if paths else "a list of arrays, one for each item"
+    raise UsageError(
+        f"{takes}; received a DataFrame with the columns {listed}. Pass {hint}; for a column, df[{frame.columns[0]!r}]."
+    )
+
+
+def numbers_of(frame: Any, count: int | None, takes: str) -> np.ndarray:
+    """Returns the numbers of a DataFrame, (rows, columns), for a model that takes `count` of them in their order.
+
+    Raises:
+        UsageError: it has another number of columns, or a column of something else.
+    """
+    import pandas as pd
+
+    texts = [str(name) for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name].dtype)]
+    if texts:
+        raise UsageError(
+            f"{takes}, numbers; the DataFrame has other values in {', '.join(texts)}. Pass its columns of numbers: "
+            "df.select_dtypes('number')."
+        )
+    if count not in (None, frame.shape[1]):
+        raise UsageError(
+            f"{takes}, {count} numbers for each item; the DataFrame has {frame.shape[1]} columns. Pass those that the model "
+            "was trained on, in their order."
+        )
+    return np.asarray(frame.to_numpy(np.float64, na_value=np.nan).astype(np.float32))
+
+
+def _with_images(items: Sequence[Any], name: str, *, single: bool) -> list[Any]:
+    """Returns items with the images of an input as uint8, by the brightest pixel of all, as in training."""
+    is_whole = [single and not isinstance(item, Mapping) for item in items]
+    held = [
+        item if whole else item.get(name) if isinstance(item, Mapping) else None
+        for item, whole in zip(items, is_whole, strict=True)
+    ]
+    arrays = [_image(value, name) for value in held]
+    brightest = max((float(image.max()) for image in arrays if image is not None and image.size), default=0.0)
+    found: list[Any] = []
+    for item, whole, image in zip(items, is_whole, arrays, strict=True):
+        if image is None:
+            found.append(item)
+            continue
+        pixels, _ = as_uint8(image, name, brightest)
+        found.append(pixels if whole else {**item, name: pixels})
+    return found
+
+
+def _image(value: Any, name: str) -> np.ndarray | None:
+    """Returns an image that was passed as numbers; None for anything else, such as a path."""
+    if isinstance(value, (str, bytes, os.PathLike)) or not (
+        hasattr(value, "__array__") or isinstance(value, (list, tuple))
+    ):
+        return None
+    try:
+        image = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        image = np.zeros(0)
+    if (
+        image.dtype.kind not in "biuf"
+        or image.ndim not in (2, 3)
+        or (image.ndim == 3 and image.shape[-1] not in (1, 2, 3, 4))
+    ):
+        raise UsageError(
+            f"{name} takes images; received {shown(value)}. Pass a list of images, each a path, bytes, or an array (height, "
+            "width) or (height, width, channels)."
+        )
+    return image
+
+
+def _series(item: Any, name: str, takes: str) -> Any:
+    if hasattr(item, "iloc") and hasattr(item, "columns"):
+        raise UsageError(
+            f"{takes}; received a DataFrame as an item. Pass its numbers, (steps, channels): df.to_numpy()."
+        )
+    return item

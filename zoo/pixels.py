@@ -1,0 +1,56 @@
+"""Pixels of arrays, on the scale of image files: what training and predictions both make of floats and integers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.errors import UsageError
+
+_DARK = 127
+"""Images whose brightest pixel is at most this, of 255, may have another scale."""
+
+
+def as_uint8(values: np.ndarray, what: str, brightest: float | None = None) -> tuple[np.ndarray, str]:
+    """Returns pixels as uint8 from 0 to 255, and a note for the user, or "".
+
+    Floats are from 0 to 1 if no pixel is above 1, otherwise from 0 to 255. Integers are from 0 to 255. Booleans are black and
+    white.
+
+    Args:
+        values: numbers of any shape.
+        what: names them in messages.
+        brightest: the largest of all pixels that belong together; by default of these.
+
+    Raises:
+        UsageError: a pixel is below 0, above 255, NaN or infinite.
+
+    Example:
+        >>> as_uint8(np.array([0.0, 0.5, 1.0]), "x")[0].tolist()
+        [0, 128, 255]
+    """
+    if values.dtype == bool:
+        return np.where(values, np.uint8(255), np.uint8(0)), ""
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if not (low >= 0 and high <= 255):
+        raise UsageError(
+            f"{what} has values from {low:g} to {high:g}; expected pixels from 0 to 255, or from 0 to 1. The model gets "
+            "them from 0 to 1 in any case: pass the images as they were before they were scaled."
+        )
+    top = high if brightest is None else brightest
+    name, is_float = what.split()[0], values.dtype.kind == "f"
+    note = ""
+    if 1 < top <= _DARK:
+        note = (
+            f"the brightest pixel is {top:g} of 255, so the images are nearly black: the model gets pixels / 255. If "
+            f"{top:g} is white, pass {name} * (255 / {name}.max())"
+        )
+    elif top == 1 and not is_float:
+        note = f"pixels are 0 and 1 of 255, which is black; pass {name} * 255 if 1 is white"
+    if not is_float:
+        return values.astype(np.uint8, copy=False), note
+    scaled = values * 255.0 if top <= 1 else values
+    whole = np.rint(scaled)
+    gap = float(np.abs(scaled - whole).max()) if values.size else 0.0
+    unit = "from 0 to 1" if top <= 1 else "from 0 to 255"
+    rounded = f"pixels {unit} are rounded to 256 levels, as in image files" if gap > 1e-3 else ""
+    return whole.astype(np.uint8), "; ".join(filter(None, (note, rounded)))

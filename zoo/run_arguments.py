@@ -1,0 +1,50 @@
+"""Arguments that `zoo.run` does not take, and where they belong."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from zoo import datasets, registry
+from zoo.config import TrainConfig
+from zoo.datasets.sources.names import SYNONYMS
+from zoo.errors import UsageError, did_you_mean
+
+_DEVICES = ("cluster", "task_index", "cluster_timeout", "gpu_memory_limit")
+
+
+def check_devices(devices: Mapping[str, Any], model: str, known: Iterable[str]) -> None:
+    """Raises UsageError for an argument that `run` does not take; it says where a known one belongs.
+
+    Args:
+        devices: further arguments of `run`, which may be those of `zoo.strategy` alone.
+        model: the model's name.
+        known: the names of the other arguments of `run`.
+    """
+    for name, value in devices.items():
+        if name in _DEVICES:
+            continue
+        if name in {field.name for field in dataclasses.fields(TrainConfig)}:
+            hint = f"It is an option of the training: pass config=zoo.TrainConfig({name}={value!r:.40})."
+        elif name in registry.get_spec(model).parameters:
+            hint = f"It is an argument of the model: pass model_arguments={{{name!r}: {value!r:.40}}}."
+        elif name in _data_options():
+            hint = f"It is an argument of the data: pass data_arguments={{{name!r}: {value!r:.40}}}."
+        elif name == "validation_data":
+            hint = "Pass validation=(x, y)."
+        elif name in ("x", "y"):
+            hint = "Pass data=(x, y)."
+        elif name in SYNONYMS:
+            option, example = SYNONYMS[name]
+            hint = f"Pass data_arguments={{{option!r}: {example}}}."
+        else:
+            hint = did_you_mean(name, {*known, *_DEVICES} - {"devices"})
+        raise UsageError(f"zoo.run takes no argument {name!r}. {hint}")
+
+
+def _data_options() -> set[str]:
+    """Returns the arguments of `zoo.datasets.load`, with those for data from memory."""
+    functions = (datasets.load, datasets.from_arrays, datasets.from_frame, datasets.from_dataset)
+    return {name for function in functions for name in inspect.signature(function).parameters} - {"x", "y"}

@@ -73,7 +73,7 @@ def load_pastimes(memory_limit: int) -> Data:
             "bakes": flags(0.15 + 0.6 * (job == "cook")),
         }
     )
-    columns = {"labels": list(frame.columns[5:])}
+    columns: dict[str, Any] = {"labels": list(frame.columns[5:])}
     data = read_table(frame, Path("pastimes"), "pastimes", "made up by this package", memory_limit, columns, {})
     return dataclasses.replace(data, arguments={}, licence="none needed, made by a program")
 

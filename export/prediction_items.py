@@ -144,7 +144,7 @@ def items_of(given: Any, inputs: Mapping[str, Input], signature: str) -> tuple[l
 
 
 def _listed(given: Any, takes: str, hint: str) -> list[Any]:
-    if isinstance(given, Iterable) and np.shape(given if hasattr(given, "shape") else [0]) != ():
+    if isinstance(given, Iterable) and getattr(given, "shape", None) != ():
         return list(given.numpy() if isinstance(given, tf.Tensor) else given)
     raise UsageError(f"{takes}; received {shown(given)}. Pass {hint}.")
 

@@ -84,7 +84,8 @@ def targets_of(given: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]) -> 
 def value_names(y: Any) -> list[str] | None:
     """Returns the names that a Series or a DataFrame of values has; None without names."""
     names = list(y.columns) if hasattr(y, "columns") else [getattr(y, "name", None)]
-    return list(names) if all(isinstance(name, str) and name for name in names) else None
+    texts = [name for name in names if isinstance(name, str) and name]
+    return texts if len(texts) == len(names) else None
 
 
 def frame_of_numbers(x: np.ndarray) -> pd.DataFrame:

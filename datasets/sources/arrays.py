@@ -225,7 +225,8 @@ def make(
     if layout.x == "rows":
         return array_tables.table_of(
             layout.task,
-            frames or {role: array_tables.frame_of_numbers(held[layout.key]) for role, held in columns.items()},
+            frames
+            or {role: array_tables.frame_of_numbers(np.asarray(held[layout.key])) for role, held in columns.items()},
             {role: np.asarray(held[layout.target]) for role, held in columns.items()},
             name=NAME,
             target=layout.target,

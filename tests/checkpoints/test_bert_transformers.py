@@ -347,6 +347,7 @@ def test_a_folder_with_several_labels_equals_transformers(torch, tmp_path):
     np.testing.assert_allclose(dict(np.load(tmp_path / "told.npz"))["logits"], told["logits"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_saved_regression_predicts_in_its_own_unit_in_transformers(torch, tmp_path):
     sizes = {"hidden_size": 24, "num_layers": 1, "num_heads": 3, "intermediate_size": 40, "type_vocab_size": 3}
     model = zoo.build("bert", vocab_size=61, num_classes=2, max_length=37, classifier_activation="linear", **sizes)

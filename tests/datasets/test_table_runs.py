@@ -160,7 +160,9 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=[pytest.mark.slow] * (task != "tabular_classification")) for task in TASKS]
+)
 def test_columns_records_and_files_get_the_same_answers(task, tmp_path):
     table = mixed_table(40)
     if task != "tabular_classification":
@@ -196,6 +198,7 @@ def _written(value):
     return value.decode() if isinstance(value, bytes) else "" if np.isnan(value) else repr(float(value))
 
 
+@pytest.mark.slow
 def test_predict_reads_rows_for_an_export_that_a_clean_process_verified(run, tmp_path, capsys):
     saved_model = export_run(run, tmp_path / "exports")
     used = [name for names in NAMES.values() for name in names]

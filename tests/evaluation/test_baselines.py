@@ -263,6 +263,7 @@ def test_series_are_compared_with_the_means_of_their_channels():
     np.testing.assert_array_equal(channel_means._means({"series": series}), [[0], [2]])
 
 
+@pytest.mark.slow
 def test_the_command_compares_a_run_on_a_table(tmp_path, capsys):
     frame, target = load_breast_cancer(return_X_y=True, as_frame=True)
     frame = frame.iloc[::2, :5].assign(kind=np.where(target[::2] == 1, "benign", "malignant"))

@@ -24,12 +24,22 @@ RECIPES = {  # a model and data for every task
     "translation": ("seq2seq_rnn", "number_words"),
     "masked_language_modelling": ("bert_mlm", "command_lines"),
     "recommendation": ("matrix_factorization", "tastes"),
+    "tabular_classification": ("mlp", "iris"),
+    "tabular_regression": ("mlp", "diabetes"),
+    "tabular_multilabel": ("mlp", "pastimes"),
+    "image_multilabel": ("mlp", "digit_shapes"),
+    "image_regression": ("mlp", "digit_ink"),
+    "text_multilabel": ("embedding_lstm", "wishes"),
+    "text_regression": ("embedding_lstm", "baskets"),
 }
 UNITS = ("turn 7on ", "a-", "a@", "http://", "[MASK]", "!", "x", "e\u0301")
 BYTES = 2**16
 
 
-SLOW = ("image_classification", "series_classification")  # their preprocessors have tests of their own
+SLOW = (  # their preprocessors have tests of their own, or are those of other tasks
+    *("image_classification", "series_classification", "image_multilabel", "image_regression"),
+    *("text_multilabel", "text_regression", "tabular_regression"),
+)
 
 
 @pytest.fixture(scope="module", params=[pytest.param(t, marks=pytest.mark.slow) if t in SLOW else t for t in RECIPES])

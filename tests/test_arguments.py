@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pandas as pd
@@ -91,7 +93,7 @@ def test_a_preview_of_arrays_needs_no_folder():
 def test_a_run_of_an_own_model_says_in_words_what_differs(model, tmp_path):
     folder = tmp_path / "run"
     trained = zoo.train(model, (X, Y), {"epochs": 1}, run_directory=folder, verbose=0)
-    assert repr(trained).startswith("sequential after 1 epoch\n")
+    assert re.match(r"sequential(_\d+)? after 1 epoch\n", repr(trained))
     with pytest.raises(
         zoo.UsageError, match=r"trained on other data: its examples of train differ\. Pass another run_dir"
     ):

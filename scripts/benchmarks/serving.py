@@ -71,6 +71,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bert_mlm": {"data": "command_lines", "length": 50},
     "seq2seq_rnn": {"data": "number_words", "length": 20},
     "seq2seq_transformer": {"data": "number_words", "length": 20},
+    "wide_deep": {"data": "pastimes"},
+    "ft_transformer": {"data": "pastimes"},
 }
 """For each family: the embedded data set, the builder's arguments, the steps of a sequence, and whether PyTorch runs
 Hugging Face's model with the same weights."""

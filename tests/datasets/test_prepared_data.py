@@ -195,6 +195,10 @@ def test_a_run_can_be_repeated_from_its_description(digits):
         "activation": "relu",
         "dropout": 0.0,
         "classifier_activation": "softmax",
+        "number_embedding": "bins",
+        "embedding_dim": 16,
+        "category_dim": 8,
+        "members": 1,
     }
     # input_shape is omitted because the data determines it: another data set sets another value.
     # Streams are shuffled in another order, so the memory limit affects the results of a run.

@@ -89,7 +89,8 @@ def test_linear_outputs_are_named_values():
     with pytest.raises(zoo.UsageError, match=r"num_classes is 1: the output would always be the same. Pass at least 2"):
         blocks.classifier(x, 1, "softmax")
     with pytest.raises(
-        zoo.UsageError, match=r"is 'tanh'. Pass 'softmax' for probabilities, None for logits, or 'linear'"
+        zoo.UsageError,
+        match=r"is 'tanh'. Pass 'softmax' for probabilities, 'sigmoid' for those of several labels, None for",
     ):
         blocks.classifier(x, 2, "tanh")
 

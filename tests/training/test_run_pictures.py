@@ -143,6 +143,7 @@ def test_an_error_keeps_the_previous_picture(tmp_path, monkeypatch):
     assert picture.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["history.png"]
 
 
+@pytest.mark.slow
 def test_plotting_after_every_epoch_is_fast(tmp_path):
     """Four panels of 500 epochs take about 0.2 s of CPU time; automatic layout and legends would take 0.5 s."""
     rows = history(500, top_5_accuracy=lambda e: 1 - 1 / (e + 1))

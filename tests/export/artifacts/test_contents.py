@@ -80,6 +80,12 @@ def test_zoo_json_describes_the_artifact(base, model, report):
             "activation": "relu",
             "dropout": 0.0,
             "classifier_activation": "softmax",
+            "category_sizes": None,
+            "bin_edges": None,
+            "number_embedding": "bins",
+            "embedding_dim": 16,
+            "category_dim": 8,
+            "members": 1,
         },
     }
     assert facts["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
@@ -164,7 +170,11 @@ def test_labels_and_model_card_are_written(base, report):
     assert card.startswith(
         "# mlp for digits\n\nA model for image classification with 1,210 parameters, exported by savedmodel-zoo"
     )
-    assert f"| **accuracy** | {report['accuracy']:.4f} | {report['baseline']['accuracy']:.4f}" in card
+    low, high = report["intervals"]["accuracy"]
+    value, baseline = (f"{part['accuracy']:.4f}" for part in (report, report["baseline"]))
+    shown = rf"\| \*\*accuracy\*\* \| {value} \(([\d.]+) to ([\d.]+)\) \| {baseline}"
+    ends = re.search(shown, card)
+    assert ends and [float(end) for end in ends.groups()] == pytest.approx([low, high], abs=0.005)
     assert "## Measured on the test split" in card
     assert "360 examples." in card
     assert "Licence of the data: CC BY 4.0" in card

@@ -183,6 +183,7 @@ def test_examples_on_the_plugin_page_work(apart, tmp_path, monkeypatch, capsys):
 # --- User-defined functions ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_user_defined_function_is_trained(here, capsys):
     train = ("train", "--data", "digits", "--config.epochs", 1, "--quiet", "--run_directory", "run")
     text = command(capsys, *train, "--model", "my_net.py:build_my_model", "--model.units", 20)

@@ -45,6 +45,7 @@ def served(exported):
     return tf.saved_model.load(str(exported))
 
 
+@pytest.mark.slow
 def test_an_exported_checkpoint_returns_its_own_labels(folder, exported, served):
     """Compares the label and the probabilities by name with the folder's model."""
     texts = ["turn the radio on", "what happened?"]

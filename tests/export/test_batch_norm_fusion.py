@@ -205,6 +205,7 @@ def test_verification_covers_the_fused_weights(normalized, tmp_path):
     assert facts["form"]["name"] == "served" and "Rsqrt" not in ops
 
 
+@pytest.mark.slow
 def test_a_model_that_fusion_would_change_is_saved_unfused(normalized, tmp_path, monkeypatch):
     """Each rounding error is small, but together they can exceed the tolerance."""
     together = batch_norm_fusion._together

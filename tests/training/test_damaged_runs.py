@@ -41,6 +41,7 @@ def run(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_in_a_folder_with_brackets_resumes(finished):
     assert [row["epoch"] for row in train(finished, epochs=2).history] == [1, 2]
 

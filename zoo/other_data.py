@@ -164,6 +164,13 @@ def _check_classes(loaded: Data, interface: Interface, directory: Path) -> None:
             f"know; it has {', '.join(map(repr, interface.class_names[:5]))}{', ...' * (len(interface.class_names) > 5)}. "
             "Rename these classes, or leave their examples out."
         )
+    known = tuple(getattr(getattr(interface.preprocessor, "targets", None), "value_names", ()))
+    names = tuple(loaded.about.get("value_names") or known)
+    if names != known and (len(names) != len(known) or set(names) == set(known)):
+        raise UsageError(
+            f"{loaded.name} has the values {', '.join(names)}; the run in {directory} predicts {', '.join(known)}, in this "
+            f"order. Pass columns={{'value': {list(known)}}}."
+        )
 
 
 def _renumbered(split: Split, class_names: tuple[str, ...], interface: Interface, task: Task) -> Split:

@@ -82,8 +82,12 @@ class TablePreprocessor:
         rows = _columns(data, list(kinds))
         options = data.about.get("table_options", {})
         earlier = needs.get("earlier")
-        preprocessor = None if earlier is None else cls._like(earlier, kinds, options.get("orders", {}))
-        if preprocessor is None:
+        edges = None  # the weights of an earlier run belong to its edges
+        if earlier is not None:
+            known = cls._like(earlier, kinds, options.get("orders", {}))
+            preprocessor = dataclasses.replace(known, targets=Targets.fit(data))
+            edges = earlier.build["arguments"].get("bin_edges")
+        else:
             names = input_names(list(kinds))
             groups = []
             for kind, group in COLUMNS.items():
@@ -95,7 +99,7 @@ class TablePreprocessor:
         fixed: dict[str, Any] = {
             "input_shape": (preprocessor.count,),
             "category_sizes": preprocessor.category_sizes,
-            "bin_edges": preprocessor.bin_edges(rows),
+            "bin_edges": preprocessor.bin_edges(rows) if edges is None else edges,
             **preprocessor.targets.arguments,
         }
         return preprocessor, fixed

@@ -151,7 +151,10 @@ def table_of(
     described = {column: csv_files.describe_column(texts[column]) for column in texts.columns}
     table = Table(Path("x"), texts, {}, {"columns": described, "left_out": {}})
     rows = table_rows.rows(
-        table, task, lambda _: Target(target, values, tuple(class_names), dict(about)), lambda _: given
+        table,
+        task,
+        lambda _: Target(target, values, tuple(class_names), dict(about)),
+        lambda kept: None if given is None else [given[row] for row in kept.frame.index],
     )
     rows.about = {**table.about, **rows.about}
     content = hashlib.sha256(

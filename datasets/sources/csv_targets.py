@@ -14,6 +14,7 @@ from zoo.datasets.sources.in_memory import Rows, check_images, texts
 from zoo.datasets.sources.labels import check_classes, rarest, unified
 from zoo.datasets.sources.splitting import digest, is_undivided
 from zoo.errors import UsageError
+from zoo.tables import cells
 
 _YES = ("1", "1.0", "true", "t", "yes", "y", "x")
 _NO = ("0", "0.0", "false", "f", "no", "n")
@@ -86,6 +87,18 @@ def read_values(table: Table) -> Target:
         table.leave_out(np.isnan(table.numbers(name)), f"rows without {name}")
     table.require("value")
     values = np.stack([table.numbers(name) for name in names], axis=1)
+    for name, column in zip(names, values.T, strict=True):
+        cells.check_range(table.path, table.frame[name], column)
+        step = float(np.spacing(np.float32(np.abs(column).max())))
+        if 0 < column.std() < step:
+            raise UsageError(
+                f"{table.path}: {name} is between {column.min():.17g} and {column.max():.17g}; a model learns it in steps of "
+                f"{step:g}. Subtract {column.min():.17g} from the column, and convert the answers back."
+            )
+        if table.about.get("log_values") and column.min() < 0:
+            raise UsageError(
+                f"{table.path} has a {name} of {column.min():g}; log_values takes none below 0. Leave log_values out."
+            )
     return Target("value", values.astype(np.float32), about={"value_names": list(names)})
 
 

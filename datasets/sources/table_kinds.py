@@ -122,11 +122,13 @@ def _kind(path: Path, known: pd.Series, different: np.ndarray, usual: str | None
     if len(different) == 0 or (len(different) == 1 and not gaps):  # with gaps, one value is a mark, such as a cross
         return "constant"
     numbers = _as_numbers(known)
+    if usual is None and numbers.notna().all() and known.str.fullmatch(r"0\d+").any():  # as in post codes
+        return "identifier" if len(known) >= _FEW and len(different) > _UNIQUE * len(known) else "category"
     if numbers.notna().all() and usual != "category":
         return "identifier" if _counts_rows(numbers) else usual or "number"
     if usual:
         return usual
-    if set(known.str.lower()) <= {*YES, *NO}:
+    if any(set(known.str.lower()) <= {*pair} for pair in zip(YES, NO, strict=True)):
         return "yes_no"
     if all(moments.is_date(cell) for cell in different):
         return "time"
@@ -196,6 +198,7 @@ def _check_marks(path: Path, known: pd.Series, different: np.ndarray) -> None:
 
 def _number(path: Path, column: pd.Series, missing: pd.Series) -> dict[str, Any]:
     exact = cells.numbers(path, column)
+    cells.check_range(path, column, exact)
     known = exact[~np.isnan(exact)]
     step = float(np.spacing(np.float32(np.abs(known).max()))) if len(known) else 0.0
     lost = 0 < known.std() * _RESOLUTION < step if len(known) else False

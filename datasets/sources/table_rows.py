@@ -11,8 +11,8 @@ import numpy as np
 from zoo.datasets.sources import table_kinds
 from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.csv_targets import Read, Splits, Target
-from zoo.datasets.sources.in_memory import Rows
-from zoo.datasets.sources.splitting import SHARES, digest, duplicates
+from zoo.datasets.sources.in_memory import Rows, positive
+from zoo.datasets.sources.splitting import SHARES, digest
 from zoo.errors import UsageError, did_you_mean
 
 FITTED = ("scaling", "clip", "min_count")
@@ -35,6 +35,7 @@ def rows(table: Table, task: str, read: Read, splits: Splits) -> Rows:
     Raises:
         UsageError: an option names no column, a cell does not fit its column, or no feature remains.
     """
+    _check_options(table.options)
     target = read(table)
     group, time = (_named(table, option) for option in ("group", "time"))
     _check_split(table, {"group": group, "time": time})
@@ -50,7 +51,7 @@ def rows(table: Table, task: str, read: Read, splits: Splits) -> Rows:
         (task,),
         columns,
         kept.tolist(),
-        digests=_digests(content, target.values[kept]),
+        digests=_digests(content, target.values[kept], _combinations(columns)),
         groups=[digest(cell.strip()) for cell in table.frame[group]] if group else None,
         given=splits(table),
         parts=_by_time(table, time) if time else None,
@@ -61,6 +62,17 @@ def rows(table: Table, task: str, read: Read, splits: Splits) -> Rows:
             **({"split_by_time": time} if time else {}),
         },
     )
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Raises UsageError for an option of another type or value."""
+    scaling, clip = options.get("scaling"), options.get("clip")
+    if scaling not in (None, "standard", "quantile"):
+        raise UsageError(f"scaling is {scaling!r}. {did_you_mean(str(scaling), ['standard', 'quantile'])}")
+    if clip not in (None, True, False):
+        raise UsageError(f"clip is {clip!r}; expected true or false. Pass clip=True, or leave it out.")
+    if options.get("min_count") is not None:
+        positive("min_count", options["min_count"], 5)
 
 
 def _check_split(table: Table, options: Mapping[str, str]) -> None:
@@ -87,14 +99,20 @@ def _with_values(table: Table, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.flatnonzero(~empty)
 
 
-def _digests(content: Iterable[Sequence[str]], target: np.ndarray) -> list[bytes]:
+def _combinations(columns: Mapping[str, np.ndarray]) -> float:
+    """Returns how many different rows the values of the columns could make."""
+    return float(np.prod([float(len(np.unique(values))) for values in columns.values()]))
+
+
+def _digests(content: Iterable[Sequence[str]], target: np.ndarray, combinations: float) -> list[bytes]:
     """Returns a digest for each row; rows with the same one stay in one split.
 
-    Rows of few categories are equal by nature, and are no copies of each other. If most rows are equal to others, they are
-    told apart by their targets and their number among the equal ones. The split still does not depend on the order.
+    Rows of few categories are equal by nature, and are no copies of each other: there are more rows than combinations of
+    values. These are told apart by their targets and their number among the equal ones. The split still does not depend on
+    the order.
     """
     digests = [digest(*(cell.strip() for cell in row)) for row in content]
-    if duplicates(digests) <= _MOST_COPIES * len(digests):
+    if combinations > len(digests):
         return digests
     seen: Counter[bytes] = Counter()
     for position, value in enumerate(target):
@@ -102,9 +120,6 @@ def _digests(content: Iterable[Sequence[str]], target: np.ndarray) -> list[bytes
         seen[whole] += 1
         digests[position] = digest(whole, str(seen[whole]))
     return digests
-
-
-_MOST_COPIES = 0.5
 
 
 def _named(table: Table, option: str) -> str:
@@ -128,6 +143,10 @@ def _features(table: Table, used: Collection[str], target: Target) -> tuple[dict
     columns: dict[str, Any] = {}
     about: dict[str, Any] = {}
     for name in table.columns.get("features", others):
+        if name in used:
+            raise UsageError(
+                f"{table.path}: features has {name!r}, which has another meaning in this table. Leave it out of features."
+            )
         if name in _TARGETS:
             raise UsageError(f"{table.path} has a feature named {name!r}, a key of examples. Rename that column.")
         if name in (options.get("leave_out") or ()):
@@ -217,7 +236,7 @@ def _check_precision(table: Table, name: str, column: table_kinds.Column) -> Non
 
 
 def _by_time(table: Table, name: str) -> np.ndarray:
-    """Returns the number of every row's split: the latest fifth is test, the tenth before it validation. Rows of one time are
+    """Returns the number of every row's split: the latest tenth is test, the tenth before it validation. Rows of one time are
     in one split."""
     kind = (table.options.get("kinds") or {}).get(name)
     column = table_kinds.read(table.path, table.frame[name], kind, keep=True)

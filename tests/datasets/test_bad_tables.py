@@ -236,3 +236,52 @@ def test_many_columns_are_described_in_a_few_lines(count, tmp_path, capsys):
         f"{data.name} (tabular_classification): {count:,} columns, label int64 ()\n  n0: number, such as"
     )
     assert data._repr_html_().count("<tr>") < 80
+
+
+def test_words_that_are_no_pair_are_categories_and_so_are_numbers_with_leading_zeros(tmp_path):
+    table = lines("news,sign,post,y", lambda i: f"{'nf'[i % 2]},{'yn'[i % 2]},{i % 7:05d}")
+    assert kinds(load(tmp_path, table)) == {"news": "category", "sign": "yes_no", "post": "category"}
+
+
+def test_commas_before_three_digits_alone_are_not_read_as_decimal_commas(tmp_path):
+    with pytest.raises(
+        zoo.UsageError, match=r"a has 45,000, as all of its commas precede three digits.*Write 45000, or"
+    ):
+        load(tmp_path, lines("a;b;y", lambda i: f"{45 + 7 * i},000;{number(i)}"))
+    read = load(tmp_path, lines("a;y", lambda i: f"{7 * i},125")).splits["train"]
+    assert all(row["a"] % 1 == 0.125 for row in read.dataset().as_numpy_iterator())
+
+
+def test_the_target_is_no_feature_and_options_are_checked(tmp_path):
+    table = lines("a,y", number)
+    with pytest.raises(zoo.UsageError, match=r"features has 'y', which has another meaning.*Leave it out of features"):
+        load(tmp_path, table, {"label": "y", "features": ["a", "y"]})
+    for option, message in (
+        ({"scaling": "quantiles"}, "scaling is 'quantiles'. Did you mean 'quantile'"),
+        ({"clip": "false"}, "clip is 'false'; expected true or false"),
+        ({"min_count": 0}, "min_count is 0; expected a whole number"),
+    ):
+        with pytest.raises(zoo.UsageError, match=message):
+            load(tmp_path, table, **option)
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "message"),
+    [
+        (lambda i: 1_700_000_000 + i, {}, r"v is between 1700000000 and 1700000059; a model learns it in steps of 128"),
+        (lambda i: "1e39" if i == 5 else i, {}, r"row 6: v is '1e39'; expected at most 3.4e38. Correct it"),
+        (lambda i: i - 1, {"log_values": True}, r"has a v of -1; log_values takes none below 0. Leave log_values out"),
+    ],
+    ids=["precision", "range", "logarithm"],
+)
+def test_values_that_float32_or_the_logarithm_cannot_hold_are_rejected(row, options, message, tmp_path):
+    table = "\n".join(["a,v", *(f"{number(i)},{row(i)}" for i in range(ROWS)), ""])
+    with pytest.raises(zoo.UsageError, match=message):
+        load(tmp_path, table, {"value": "v"}, **options)
+
+
+def test_copies_of_rows_of_numbers_stay_in_one_split(tmp_path):
+    rows = [f"{X[i, 0]},{X[i, 1]},{LABELS[i]}" for i in range(ROWS)] * 3
+    data = load(tmp_path, "\n".join(["a,b,y", *rows, ""]))
+    held = [{float(row["a"]) for row in split.dataset().as_numpy_iterator()} for split in data.splits.values()]
+    assert not held[0] & held[1] and not held[0] & held[2] and not held[1] & held[2]

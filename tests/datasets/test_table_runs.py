@@ -102,6 +102,7 @@ def test_a_second_start_keeps_the_columns_and_reads_dates_as_the_new_table(run, 
         p.groups[[group.kind for group in p.groups].index("time")]
         for p in (earlier.preprocessor, prepared.preprocessor)
     )
+    assert prepared.arguments["bin_edges"] == earlier.build["arguments"]["bin_edges"], "the weights belong to these"
     assert old.orders == ("dmy", "ymd") and new.orders == ("mdy", "ymd") and new.starts == old.starts
     served = prepared.preprocessor.serve({k: tf.constant(v) for k, v in prepared.interface.examples.requests.items()})[
         0

@@ -291,3 +291,24 @@ def test_exports_of_tables_are_verified(name, task, runtimes, tmp_path):
     verdict = Verification.read(path)
     assert verdict.passed, verdict.table()
     assert verdict.runtimes == dict.fromkeys(runtimes, "agrees")
+
+
+def test_bins_are_computed_in_float32_whatever_the_precision():
+    edges = [[1000.0 + i / 8 for i in range(9)]]
+    numbers = np.float32([[1000.0], [1000.3], [1001.0], [1200.0]])
+    exact = NumberEmbedding(4, edges=edges)
+    expected = exact(numbers).numpy()
+    for dtype in ("mixed_bfloat16", "mixed_float16"):
+        layer = NumberEmbedding(4, edges=edges, dtype=dtype)
+        layer.build((None, 1))
+        layer.set_weights(exact.get_weights())
+        made = layer(numbers)
+        assert made.dtype == layer.compute_dtype
+        np.testing.assert_allclose(np.asarray(made, np.float32), expected, atol=0.05)
+
+
+def test_every_number_needs_a_list_of_edges():
+    with pytest.raises(
+        zoo.UsageError, match=r"bin_edges has 1 lists for 2 numbers. Pass one for each, \[\] for a number"
+    ):
+        zoo.build_mlp_model((2,), 3, category_sizes=(), bin_edges=[[0.0, 1.0, 2.0]])

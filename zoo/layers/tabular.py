@@ -57,7 +57,7 @@ class NumberEmbedding(layers.Layer):
         use_bias: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})  # edges and numbers need all bits of float32
         self.dim, self.frequencies, self.deviation = dim, frequencies, deviation
         self.bound, self.use_bias = bound, use_bias
         self.edges = None if edges is None else [list(map(float, part)) for part in edges]
@@ -89,6 +89,10 @@ class NumberEmbedding(layers.Layer):
     def _bins(self, count: int) -> tuple[np.ndarray, ...]:
         """Returns start, reciprocal width and limits of every bin, (numbers, bins)."""
         edges = self.edges or [[] for _ in range(count)]
+        if len(edges) != count:
+            raise UsageError(
+                f"bin_edges has {len(edges)} lists for {count} numbers. Pass one for each, [] for a number as it is."
+            )
         most = max([1, *(len(part) - 1 for part in edges)])
         starts, factors, lows, highs = (np.zeros((count, most), np.float32) for _ in range(4))
         for row, part in enumerate(edges):
@@ -110,9 +114,10 @@ class NumberEmbedding(layers.Layer):
             parts = ops.minimum(
                 ops.maximum(scaled, ops.cast(self._lows, numbers.dtype)), ops.cast(self._highs, numbers.dtype)
             )
+        parts, kernel = (ops.cast(part, self.compute_dtype) for part in (parts, self.kernel))
         # One product for each number. Other runtimes convert it, and einsum only in part.
-        made = ops.transpose(ops.matmul(ops.transpose(parts, (1, 0, 2)), self.kernel), (1, 0, 2))
-        return self.activation(made + self.bias if self.use_bias else made)
+        made = ops.transpose(ops.matmul(ops.transpose(parts, (1, 0, 2)), kernel), (1, 0, 2))
+        return self.activation(made + ops.cast(self.bias, self.compute_dtype) if self.use_bias else made)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns (batch, numbers, dim)."""

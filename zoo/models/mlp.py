@@ -78,13 +78,15 @@ def build_mlp_model(
         classifier_activation: Activation of the last layer, null for logits, linear for values.
         category_sizes: For a table, how many numbers the categories of each column have, 0 included; null for images.
         bin_edges: For a table, the edges of the bins of each number; null for none.
-        number_embedding: How the numbers of a table become vectors, which are added to the numbers themselves: from the bins,
-            or from learned frequencies (waves); null for the numbers alone.
+        number_embedding: How the numbers of a table become vectors, next to the numbers themselves: from the bins, or from
+            learned frequencies (waves); null for the numbers alone.
         embedding_dim: Channels of a number's vector.
         category_dim: Channels of a category's vector.
         members: Networks in one, which share all weights but factors of the first layer's inputs and the last layer. Each is
             trained by its own loss, and their outputs before the last activation are averaged. 16 often predict better than
-            one, and make a training step slower. 1 for a plain network.
+            one, and make a training step slower. Weights of classes and examples apply to the loss of the averaged output
+            alone, and other losses than that of the task do not fit. `features` are then (batch, members, units). 1 for a
+            plain network.
 
     Raises:
         UsageError: a size that is not positive, a fraction out of range, an unknown activation or embedding, or several

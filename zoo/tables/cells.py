@@ -55,7 +55,30 @@ def numbers(path: Path, cells: pd.Series, expected: str = "a number") -> np.ndar
             "Correct it, or leave the cell empty."
         )
     _check_thousands(path, held[held != "nan"], values[(held != "nan").to_numpy()], mark)
+    fractions = held[held.str.contains(".", regex=False)]
+    if mark == "," and fractions.str.fullmatch(_THOUSANDS).all():
+        shown = fractions.iloc[0].replace(".", ",")
+        raise UsageError(
+            f"{path}: {cells.name} has {shown}, as all of its commas precede three digits, so they may separate thousands. "
+            f"Write {shown.replace(',', '')}, or {shown}0 if it is a fraction; convert the whole column."
+        )
     return values
+
+
+def check_range(path: Path, cells: pd.Series, values: np.ndarray) -> None:
+    """Checks that numbers are in the range of float32.
+
+    Raises:
+        UsageError: one is beyond. The message gives the row.
+    """
+    with np.errstate(over="ignore"):
+        beyond = np.isinf(values.astype(np.float32))
+    if beyond.any():
+        at = int(np.flatnonzero(beyond)[0])
+        raise UsageError(
+            f"{path} row {cells.index[at] + 1}: {cells.name} is {cells.iloc[at]!r}; expected at most 3.4e38. Correct it, or "
+            "leave the cell empty."
+        )
 
 
 def with_points(cells: pd.Series) -> pd.Series:

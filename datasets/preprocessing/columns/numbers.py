@@ -153,6 +153,7 @@ def _normal_scores(values: tf.Tensor, quantiles: np.ndarray) -> tf.Tensor:
     return tf.transpose(tf.where(right > left, exact, between))
 
 
+# Words at the same place of both belong together: a column of y and no is none of yes or no.
 YES = ("1", "true", "yes", "y", "t", "on")
 NO = ("0", "false", "no", "n", "f", "off")
 

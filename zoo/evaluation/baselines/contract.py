@@ -70,7 +70,7 @@ def chosen_baselines(wanted: str | Sequence[str]) -> dict[str, Baseline]:
     """
     if isinstance(wanted, str):
         wanted = {"all": BASELINES.names(), "none": []}.get(wanted, [wanted])
-    if isinstance(wanted, bool) or not all(isinstance(name, str) for name in wanted):
+    if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
         raise UsageError(f"baselines is {wanted!r}; expected names. Pass 'all', 'none' or a list of names.")
     return {name: BASELINES.get(name) for name in wanted}
 

@@ -149,9 +149,9 @@ class Loop:
         model = plain_model(self._model)
         check_plain(self._model, model, model_input(self._model, inputs))
         decide = getattr(self._computation.data, "decide", None)
-        if decide is not None and (found := decide(model)):
-            copies.record_decided(self._model, found)
-            copies.record_decided(model, found)
+        found = {} if decide is None else decide(model)
+        for each in (self._model, model):  # also nothing: what was decided before belongs to the weights before
+            copies.record_decided(each, found)
         self._records.finish(self._state.rows, model)
         return model
 

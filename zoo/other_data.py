@@ -77,7 +77,7 @@ def prepare_other(
                 "or pass other examples."
             )
         return prepared, split
-    _check_classes(loaded, interface, directory)
+    _check_targets(loaded, interface, directory)
     found = {name: _renumbered(part, loaded.class_names, interface, task) for name, part in loaded.splits.items()}
     splits = {"other_train" if name == "train" else name: part for name, part in found.items()}
     if split == "all":
@@ -155,7 +155,7 @@ def _is_same(loaded: Data, interface: Interface) -> bool:
     )
 
 
-def _check_classes(loaded: Data, interface: Interface, directory: Path) -> None:
+def _check_targets(loaded: Data, interface: Interface, directory: Path) -> None:
     unknown = [name for name in loaded.class_names if name not in interface.class_names]
     if unknown:
         more = ", ..." if len(unknown) > 5 else ""

@@ -16,13 +16,11 @@ from zoo.datasets.preprocessing.columns import COLUMNS, Categories, Columns, Mom
 from zoo.datasets.preprocessing.targets import Targets
 from zoo.errors import UsageError
 from zoo.tasks import Request
+from zoo.tasks.shared import RECORDS
 
 if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Batch, Tensors
     from zoo.datasets.raw import RawData
-
-SERIALIZED = "examples"
-"""The input of serialized `tf.Example` records."""
 
 _BINS, _FEWEST_BINS, _ROWS_PER_BIN = 32, 4, 100
 """Bins of a number: one for 100 rows within these limits. On a few hundred rows, more bins are learned by heart."""
@@ -43,7 +41,7 @@ class TablePreprocessor:
         targets: what is predicted.
 
     Example:
-        >>> preprocessor = zoo.datasets.load("flowers").prepare("mlp").preprocessor
+        >>> preprocessor = zoo.datasets.load("iris").prepare("mlp").preprocessor
         >>> preprocessor.serve({"petal_length": [1.4], ...})[0]["numbers"].shape
         TensorShape([1, 4])
     """
@@ -175,7 +173,7 @@ class TablePreprocessor:
         found = {group.names[place]: group.request(place) for group in self.groups for place in range(len(group.names))}
         ordered = {found[name].name: found[name] for name in self.order}
         text = "a serialized tf.Example with the columns as keys, see Limits"
-        return {**ordered, SERIALIZED: Request(SERIALIZED, "record", "string", (), text)}
+        return {**ordered, RECORDS: Request(RECORDS, "record", "string", (), text)}
 
     @property
     def described_inputs(self) -> dict[str, str]:
@@ -220,8 +218,8 @@ class TablePreprocessor:
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Turns one input per column, or `examples`, into the model's inputs."""
-        if SERIALIZED in requests:
-            requests = records.parsed(requests[SERIALIZED], self.groups)
+        if RECORDS in requests:
+            requests = records.parsed(requests[RECORDS], self.groups)
         raw = {group.kind: group.raw(requests) for group in self.groups}
         counts = tf.stack([tf.shape(values)[0] for values in raw.values()])
         said = "The inputs have different numbers of rows. Send a value of every column for each row."
@@ -242,8 +240,8 @@ class TablePreprocessor:
             for place, (name, key) in enumerate(zip(group.names, group.inputs, strict=True)):
                 values = [group.to_request(example[name], place) for example in examples]
                 found[key] = np.asarray(values, np.float32) if isinstance(group, Numbers) else object_array(values)
-        ordered = {key: found[key] for key in self.requests if key != SERIALIZED}
-        return {**ordered, SERIALIZED: records.serialized(ordered, self.groups)}
+        ordered = {key: found[key] for key in self.requests if key != RECORDS}
+        return {**ordered, RECORDS: records.serialized(ordered, self.groups)}
 
     def generated(self, generator: np.random.Generator, count: int) -> dict[str, Any]:
         """Returns rows of random values: numbers and dates from the range of the data, and known categories."""
@@ -253,8 +251,8 @@ class TablePreprocessor:
                 draw = _GENERATED[group.kind]
                 made[key] = [group.to_request(value, place) for value in draw(group, place, generator, count)]
         made = {key: np.float32(made[key]) if isinstance(made[key][0], np.floating) else made[key] for key in made}
-        ordered = {key: made[key] for key in self.requests if key != SERIALIZED}
-        return {**ordered, SERIALIZED: records.serialized(ordered, self.groups).tolist()}
+        ordered = {key: made[key] for key in self.requests if key != RECORDS}
+        return {**ordered, RECORDS: records.serialized(ordered, self.groups).tolist()}
 
     def for_export(self, directory: Path) -> tuple[TablePreprocessor, list[Any]]:
         """Returns an equal preprocessor whose categories are a file in `directory`, and the objects to save with it."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.datasets.preprocessing.columns import NO, YES
 from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.in_memory import Rows, check_images, texts
 from zoo.datasets.sources.labels import check_classes, rarest, unified
@@ -16,8 +17,7 @@ from zoo.datasets.sources.splitting import digest, is_undivided
 from zoo.errors import UsageError
 from zoo.tables import cells
 
-_YES = ("1", "1.0", "true", "t", "yes", "y", "x")
-_NO = ("0", "0.0", "false", "f", "no", "n")
+_YES, _NO = (*YES, "1.0", "x"), (*NO, "0.0")
 _FEW = 20
 """Up to this number of rows, nearly as many labels as rows are no mistake."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -57,17 +57,7 @@ def served_model(
     # Layers with several implementations; see `Form`.
     several = [layer for layer in network._flatten_layers() if hasattr(layer, "pack_weights")]
 
-    module = tf.Module(name="served_model")
-    pack = tf.function(
-        lambda: [list(layer.pack_weights()) if form.packed else [] for layer in several], autograph=False
-    )
-    module.packed_weights = [[tf.Variable(w, trainable=False) for w in weights] for weights in pack()]
-    module.pack_weights = pack  # verification calls it to check the packed weights
-    # Only the variables, not the Keras model: otherwise every weight would be saved and loaded twice.
-    module.model_weights = [v.value for v in network.weights]
-    module.model_variables = [v.value for v in network.variables]
-    module.resources = [*resources, *copies.tables(network)]
-    module.labels = None if labels_file is None else lookup.lines_by_number(labels_file, "")
+    module = _module(network, several, form, resources, labels_file)
 
     def label(numbers: tf.Tensor) -> tf.Tensor:
         return module.labels.lookup(numbers)
@@ -101,6 +91,24 @@ def served_model(
         way.check_ops(traced[name], name)
     module.other_variables = _other_variables(module, traced)
     return module, traced
+
+
+def _module(
+    network: keras.Model, several: Sequence[Any], form: Form, resources: Sequence[Any], labels_file: Path | None
+) -> tf.Module:
+    """Returns the module with the variables, tables and labels of the served model, without its functions."""
+    module = tf.Module(name="served_model")
+    pack = tf.function(
+        lambda: [list(layer.pack_weights()) if form.packed else [] for layer in several], autograph=False
+    )
+    module.packed_weights = [[tf.Variable(w, trainable=False) for w in weights] for weights in pack()]
+    module.pack_weights = pack  # verification calls it to check the packed weights
+    # Only the variables, not the Keras model: otherwise every weight would be saved and loaded twice.
+    module.model_weights = [v.value for v in network.weights]
+    module.model_variables = [v.value for v in network.variables]
+    module.resources = [*resources, *copies.tables(network)]
+    module.labels = None if labels_file is None else lookup.lines_by_number(labels_file, "")
+    return module
 
 
 def _checking(preprocessor: Any, row_numbers: bool) -> Callable[[Callable[[Tensors], Tensors]], Callable[..., Tensors]]:

@@ -149,9 +149,9 @@ def test_invalid_columns_are_rejected(table, columns, message):
     ],
 )
 def test_values_that_cannot_be_learned_are_rejected_before_training(prices, log, message):
-    data = zoo.datasets.from_frame(frame(price=prices), {"text": "text", "value": "price"}, log_values=log)
+    columns = {"text": "text", "value": "price"}
     with pytest.raises(UsageError, match=message):
-        data.prepare("embedding_lstm")
+        zoo.datasets.from_frame(frame(price=prices), columns, log_values=log).prepare("embedding_lstm")
 
 
 def test_log_values_needs_values():

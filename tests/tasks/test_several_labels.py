@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -163,3 +164,13 @@ def test_options_for_one_class_per_example_are_rejected(options, arguments, mess
 def test_a_sigmoid_is_rejected_for_one_class_per_example():
     with pytest.raises(UsageError, match=r"classifier_activation is 'sigmoid', for several labels.*Leave it out"):
         zoo.datasets.load("digits").prepare("cnn", classifier_activation="sigmoid")
+
+
+def test_thresholds_of_earlier_weights_are_dropped(tmp_path):
+    x = keras.Input((3,))
+    model = keras.Model(x, keras.layers.Dense(2, activation="sigmoid")(x))
+    model.compile(loss="binary_crossentropy")
+    copies.record_decided(model, {"thresholds": [0.1, 0.9]})
+    whole = np.eye(3, dtype=np.float32)
+    trained = zoo.train(model, (whole, whole[:, :2]), {"epochs": 1}, verbose=0)
+    assert copies.decided(trained.model) == copies.decided(model) == {}

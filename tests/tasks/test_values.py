@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 import zoo
 from source_examples import rows
+from zoo import other_data
 from zoo.export import accuracy, artifact, live
 from zoo.export.graph.signatures import served_model
 from zoo.tasks import Shown
@@ -78,3 +80,13 @@ def test_the_score_of_several_values_has_no_unit(prepared, model):
     gaps = np.abs(np.stack([part.numpy() for part in answer.values()], axis=1) - measured.targets)
     assert measured.figure == pytest.approx((gaps / measured.targets.std(axis=0)).mean(), rel=1e-4)
     assert measured.is_worse(measured.figure + 1.01 * measured.allowed, measured.figure)
+
+
+def test_other_data_has_the_values_of_the_run_in_its_order(prepared):
+    turned = zoo.datasets.from_arrays(TEXTS, PRICES[:, ::-1], value_names=["age", "price (EUR)"])
+    said = (
+        r"has the values age, price \(EUR\); the run in run predicts price \(EUR\), age, in this order. Pass columns="
+    )
+    with pytest.raises(zoo.UsageError, match=said):
+        other_data._check_targets(turned, prepared.interface, Path("run"))
+    other_data._check_targets(prepared.data, prepared.interface, Path("run"))

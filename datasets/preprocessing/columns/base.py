@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.tasks import Request
+from zoo.tasks.shared import RECORDS
 
 Tensors = Mapping[str, tf.Tensor]
 
@@ -102,7 +103,7 @@ def checked(values: tf.Tensor, valid: tf.Tensor, names: Sequence[str], said: str
         return tf.identity(values)
 
 
-_TAKEN = ("examples", "self", *keyword.kwlist)
+_TAKEN = (RECORDS, "self", *keyword.kwlist)
 """The input of serialized rows, and names that TensorFlow's functions do not accept."""
 
 

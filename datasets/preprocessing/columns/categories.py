@@ -16,6 +16,7 @@ from zoo.tasks import Request
 
 UNKNOWN = 0
 _FILE = "categories.txt"
+_MOST = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +41,13 @@ class Categories(Columns):
 
     @classmethod
     def fit(cls, names: Sequence[str], inputs: Sequence[str], values: np.ndarray, options: Mapping[str, Any]) -> Self:
-        """Collects the values that occur at least `min_count` times, at most `max_categories` of a column."""
+        """Collects the values that occur at least `min_count` times, at most 10,000 of a column."""
         vocabularies = []
         for column in values.T:
             known, counts = np.unique(column.astype(object), return_counts=True)
             order = np.lexsort((np.arange(len(known)), -counts))
             often = [known[i].decode() for i in order if counts[i] >= options.get("min_count", 1)]
-            vocabularies.append(tuple(often[: options.get("max_categories", 10_000)]))
+            vocabularies.append(tuple(often[:_MOST]))
         return cls(tuple(names), tuple(inputs), tuple(vocabularies))
 
     @property

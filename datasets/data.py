@@ -71,11 +71,9 @@ class Data(RawData):
         check_numbering(earlier.preprocessor, prepared.preprocessor)
         return prepared
 
-    def _prepare(self, model: str, arguments: dict[str, Any], earlier: Interface | None) -> Prepared:
+    def _prepare(self, model: str, chosen: Mapping[str, Any], earlier: Interface | None) -> Prepared:
         spec = registry.get_spec(model)
-        registry.check_arguments(spec, arguments)
-        chosen = arguments
-        arguments = {n: p.default for n, p in spec.parameters.items() if p.default is not p.empty} | arguments
+        registry.check_arguments(spec, chosen)
         shared = tuple(task for task in self.tasks if task in spec.tasks or not spec.tasks)
         if not shared:
             able = sorted({name for task in self.tasks for name in registry.list_models(task=task)})
@@ -90,6 +88,10 @@ class Data(RawData):
                 f"classifier_activation is 'sigmoid', for several labels at once; data set {self.name!r} is for {task.name}. "
                 "Leave it out."
             )
+        if earlier is None:
+            situation = registry.Situation(task.name, self.splits["train"].num_examples, chosen)
+            chosen = {**spec.recommended_arguments(situation), **chosen}
+        arguments = {n: p.default for n, p in spec.parameters.items() if p.default is not p.empty} | dict(chosen)
         decided: dict[str, Any] = {k: v for k, v in task.arguments.items() if k in spec.parameters}
         if task.classes is not None or task.objective.labels is not None:
             decided["num_classes"] = len(self.class_names)

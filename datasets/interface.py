@@ -56,10 +56,11 @@ class Interface:
         build: name and arguments of the registered model that it belongs to.
         class_names: labels in the order of their numbers.
         preprocessor: turns raw input into model input.
-        data: name, licence and source of the data.
+        data: name, licence and source of the data, and its `columns` if they were named.
         examples: real test examples, from which the exporter makes the golden examples.
         splits: number and hash of the examples of each split, as in `Fingerprint`.
         sample: up to 1,000 more real test examples, which are not stored in the artifact; None if there are none.
+        training: the options of the training that are not the defaults. The run's config.yaml holds them, not this folder.
 
     Example:
         >>> interface = zoo.datasets.load("digits").prepare("cnn").interface
@@ -72,10 +73,11 @@ class Interface:
     build: Mapping[str, Any]
     class_names: tuple[str, ...]
     preprocessor: Preprocessor
-    data: Mapping[str, str]
+    data: Mapping[str, Any]
     examples: Examples
     splits: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     sample: Sample | None = None
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def fingerprint(self) -> Fingerprint:

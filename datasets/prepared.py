@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import display, registry, tasks
+from zoo.config import TrainConfig, as_config
 from zoo.datasets.batches import plain
 from zoo.datasets.display import as_html, as_text
 from zoo.datasets.fingerprint import Fingerprint
@@ -203,6 +204,20 @@ class Prepared:
         """
         return self.batches(split, batch_size, **order).map(plain)
 
+    def complete(self, config: TrainConfig | Mapping[str, Any] | None = None) -> TrainConfig:
+        """Returns training options with what the model recommends for the data, for those that were not passed.
+
+        Args:
+            config: the options that were chosen, as `TrainConfig` or as a dict of its fields.
+
+        Example:
+            >>> zoo.datasets.load("iris").prepare("mlp").complete({"epochs": 5}).batch_size
+            32
+        """
+        situation = registry.Situation(self.task.name, self.num_examples("train"), self.arguments)
+        recommended = registry.get_spec(self.model).recommended_options(situation)
+        return as_config(config).completed(recommended, validation=self.num_examples("validation") > 0)
+
     def some_inputs(self) -> Tensors:
         """Returns the model inputs of the first 64 training examples."""
         inputs: Tensors = next(iter(self.batches("train", 64)))[0]
@@ -247,7 +262,10 @@ class Prepared:
             build={"name": self.model, "arguments": registry.plain(self.arguments)},
             class_names=self.data.class_names,
             preprocessor=self.preprocessor,
-            data={"name": self.data.name, "licence": self.data.licence, "source": self.data.source},
+            data={
+                **{"name": self.data.name, "licence": self.data.licence, "source": self.data.source},
+                **{name: registry.plain(given) for name, given in self.data.arguments.items() if name == "columns"},
+            },
             splits=self.fingerprint.splits,
             examples=examples,
             sample=draw_sample(self._splits, examples) if self.task.score is not None else None,

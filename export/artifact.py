@@ -325,6 +325,8 @@ def _facts(
         "class_names": list(interface.class_names),
         "types": "plain" if getattr(interface.preprocessor, "row_numbers", True) else "as in Keras",
         "data": dict(interface.data),
+        "examples": {name: split["examples"] for name, split in interface.splits.items() if "examples" in split},
+        "training": registry.plain(interface.training),
         "data_sha256": interface.fingerprint.sha256,
         "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},
         "limits": [

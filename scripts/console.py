@@ -27,7 +27,7 @@ class Parser(jsonargparse.ArgumentParser):
     def __init__(self, command: str, description: str, **settings: Any) -> None:
         super().__init__(prog=f"zoo {command}", description=description, allow_abbrev=False, **settings)
         self.expected: dict[str, str] = {}
-        self.chosen: set[str] = set()
+        self.chosen: dict[str, set[str]] = {}
 
     def add_plugins(self) -> None:
         """Adds `--plugin` to the help; `load_plugins` has already removed it from the command line."""

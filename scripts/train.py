@@ -127,7 +127,7 @@ def run_parser(argv: list[str], parser_of: Callable[[str], Parser]) -> tuple[Par
         parser.add_signature("model", spec.builder, title, skip=spec.data_arguments, values=sections["model"])
     add_data_options(parser, data, sections["data"])
     parser.add_signature("config", TrainConfig, "config: how to train", skip=(), values=sections["config"])
-    parser.chosen = {*sections["model"], *(word.split("=")[0].split(".")[1].rstrip("+") for word in _of_model(argv))}
+    parser.chosen = {section: {*sections[section], *_chosen(argv, section)} for section in ("model", "config")}
     return parser, {"model": model, "data": data}, argv
 
 
@@ -140,8 +140,10 @@ def add_baselines(parser: Parser) -> None:
     )
 
 
-def _of_model(argv: Sequence[str]) -> list[str]:
-    return [word for word in argv if word.startswith("--model.")]
+def _chosen(argv: Sequence[str], section: str) -> list[str]:
+    """Returns the names of a section's options on the command line."""
+    words = [word for word in argv if word.startswith(f"--{section}.")]
+    return [word.split("=")[0].split(".")[1].rstrip("+").replace("-", "_") for word in words]
 
 
 def add_data_options(parser: Parser, data: str | None, values: Mapping[str, Any]) -> None:
@@ -168,12 +170,13 @@ def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[st
     if data is None:
         raise UsageError(f"No data set was given. Pass --data with one of {', '.join(datasets.list_datasets())}.")
     chosen = options.model.as_dict() if "model" in options else {}  # a function may have no options
-    if options.start_from is not None:  # the other options of the model are those of that run
-        chosen = {name: value for name, value in chosen.items() if name in parser.chosen}
+    # The others are left to the run that it starts from, or to what the model recommends for the data.
+    chosen = {name: value for name, value in chosen.items() if name in parser.chosen["model"]}
+    config = {name: value for name, value in options.config.as_dict().items() if name in parser.chosen["config"]}
     arguments = {
         "model": str(model),
         "data": data,
-        "config": TrainConfig.from_dict(options.config.as_dict()),
+        "config": TrainConfig.from_dict(config),
         "model_arguments": {k: v for k, v in chosen.items() if v is not None or _optional(model, k)},
         "data_arguments": {k: v for k, v in options.data.as_dict().items() if v is not None},
         "run_directory": options.run_directory,

@@ -8,7 +8,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from zoo import config_checks as checks
 from zoo import storage
@@ -18,6 +18,9 @@ Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]
 Strategy = Literal["auto", "one_device", "mirrored", "multi_worker", "tpu"]
 _ADAM = ("adam_beta_1", "adam_beta_2", "adam_epsilon")
+_OF_OPTIMIZER = ("learning_rate", "weight_decay", *_ADAM)
+_OF_SELECTION = ("patience", "min_delta", "keep_best", "monitor")
+_WARMUPS = ("warmup_steps", "warmup_fraction", "warmup_from_zero")
 
 
 def _option(default: Any, check: Callable[[str, Any], Any]) -> Any:
@@ -28,14 +31,17 @@ def _option(default: Any, check: Callable[[str, Any], Any]) -> Any:
     return dataclasses.field(default=default, **settings)
 
 
-def _naming_unknown_fields(cls: type[TrainConfig]) -> type[TrainConfig]:
-    """Makes the constructor of a dataclass suggest the nearest field for an unknown one."""
+def _noting_fields(cls: type[TrainConfig]) -> type[TrainConfig]:
+    """Makes the constructor of a dataclass keep the names of the fields that were passed, and suggest the nearest field for
+    an unknown one."""
     create = cls.__init__
 
     @functools.wraps(create)
     def checked(self: TrainConfig, *args: Any, **values: Any) -> None:
         _check_names(type(self), values)
         create(self, *args, **values)
+        first = [field.name for field in dataclasses.fields(self)][: len(args)]
+        object.__setattr__(self, "given", frozenset({*first, *values}))
 
     setattr(cls, "__init__", checked)  # noqa: B010
     return cls
@@ -51,10 +57,13 @@ def _check_names(cls: type[TrainConfig], values: Mapping[Any, Any]) -> None:
             raise UsageError(f"TrainConfig has no field {name!r}. {did_you_mean(str(name), known)}")
 
 
-@_naming_unknown_fields
+@_noting_fields
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Training options: everything that affects a run's result, except the model and the data.
+
+    Options that are not passed take what the model recommends for the data (`recommended_options` of its spec), and
+    otherwise the defaults below. The run prints and records what it took. `dataclasses.replace` passes every option.
 
     Args:
         epochs: Passes over the training split.
@@ -114,6 +123,9 @@ class TrainConfig:
         10
     """
 
+    given: ClassVar[frozenset[str]] = frozenset()
+    """The names of the options that were passed."""
+
     epochs: int = _option(10, checks.whole(1))
     batch_size: int = _option(64, checks.whole(1))
     accumulation_steps: int = _option(1, checks.whole(1))
@@ -165,6 +177,32 @@ class TrainConfig:
         """Returns all fields by name, as types that YAML and JSON support."""
         return dataclasses.asdict(self)
 
+    def completed(self, recommended: Mapping[str, Any], *, validation: bool = True) -> TrainConfig:
+        """Returns the options with recommended values for those that were not passed. All options of the result count as
+        passed.
+
+        A recommendation is left out if it belongs to an option that was passed with another value: those of an optimizer
+        belong to it, and lengths of the warm-up to each other.
+
+        Args:
+            recommended: options by name.
+            validation: whether there is a validation split, which `patience` and `keep_best` need.
+
+        Example:
+            >>> TrainConfig(epochs=3).completed({"epochs": 100, "batch_size": 32}).batch_size
+            32
+        """
+        taken = {name: value for name, value in recommended.items() if name not in self.given}
+        if self.optimizer != recommended.get("optimizer", self.optimizer) and "optimizer" in self.given:
+            taken = {name: value for name, value in taken.items() if name not in _OF_OPTIMIZER}
+        if self.given & {*_WARMUPS}:
+            taken = {name: value for name, value in taken.items() if name not in _WARMUPS}
+        if not validation:
+            taken = {name: value for name, value in taken.items() if name not in _OF_SELECTION}
+        if self.closed_form:
+            taken = {}
+        return type(self)(**{**self.to_dict(), **taken})
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """Creates a config from fields by name. Missing fields keep their defaults.
@@ -194,6 +232,20 @@ def as_config(given: Any) -> TrainConfig:
             "one argument, (x, y)."
         )
     return given
+
+
+def not_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that differ from the defaults.
+
+    Args:
+        options: options by name, as `TrainConfig.to_dict` returns them or a config.yaml records them.
+
+    Example:
+        >>> not_defaults({"epochs": 3, "batch_size": 64})
+        {'epochs': 3}
+    """
+    default = TrainConfig().to_dict()
+    return {name: value for name, value in options.items() if name not in default or value != default[name]}
 
 
 def _check_combinations(config: TrainConfig) -> None:

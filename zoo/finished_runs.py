@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import model_archive, plugins
+from zoo.config import not_defaults
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,4 +60,5 @@ def finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface
             f"{directory / 'interface'} belongs to other data than {directory / 'model.keras'}: their words and classes may "
             "have other numbers. Put the original files back, or train the model again with overwrite=True (--overwrite)."
         )
+    interface = dataclasses.replace(interface, training=not_defaults(settings.get("config", {})))
     return directory / "model.keras", settings, interface

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import datasets, environment, registry, storage
-from zoo.config import TrainConfig, as_config
+from zoo.config import TrainConfig, as_config, not_defaults
 from zoo.errors import UsageError
 from zoo.finished_runs import finished, load_model
 from zoo.preparation import Preparation, default_directory, golden_of, prepare_run, record_golden
@@ -143,6 +143,7 @@ def run(
     verbose = verbose if chief else 0
     if verbose:
         print(ready.describe(directory), flush=True)
+    config = ready.config
     del ready  # which holds the weights of `start_from` a second time
     trained = training.train(
         network, prepared, config, run_directory=directory, overwrite=overwrite, verbose=verbose, callbacks=callbacks
@@ -154,7 +155,9 @@ def run(
         report = evaluation.evaluate_run(network, prepared, directory, verbose, baselines)
         saved = verification = None
         if export:
-            interface = Interface.load(directory / "interface")
+            interface = dataclasses.replace(
+                Interface.load(directory / "interface"), training=not_defaults(config.to_dict())
+            )
             golden = prepared.golden if golden is None else golden
             saved, verification = _export(network, interface, directory, report, golden, verbose)
     known = prepared.preprocessor.requests

@@ -31,6 +31,8 @@ class Preparation:
         prepared: the data.
         network: the model, built under the strategy.
         weights: the weights of another run that it begins with, None for initial weights or a run that resumes.
+        given: the options that were passed.
+        config: these, with what the model recommends for the data.
     """
 
     strategy: tf.distribute.Strategy
@@ -38,6 +40,8 @@ class Preparation:
     prepared: Prepared
     network: keras.Model
     weights: Selected | None
+    given: TrainConfig
+    config: TrainConfig
 
     def describe(self, directory: Path) -> str:
         """Returns lines with the size of the model, the data, the devices and the first weights."""
@@ -48,7 +52,14 @@ class Preparation:
         size = f"{self.prepared.model}: {self.network.count_params():,} parameters"
         title = f"{size} on {self.prepared.data.name}{many}, run directory {directory}"
         start = f"\n{self.weights}" if self.weights else ""
-        return f"{title}\n{describe_data(self.prepared)}{start}"
+        return f"{title}\n{describe_data(self.prepared)}{start}{self._recommended()}"
+
+    def _recommended(self) -> str:
+        """Returns a line with the options that the model recommends for the data and the user has left open."""
+        before, now = self.given.to_dict(), self.config.to_dict()
+        taken = [f"{name} {value}" for name, value in now.items() if value != before[name]]
+        count = self.prepared.num_examples("train")
+        return f"\nrecommended for {count:,} examples: {', '.join(taken)}" if taken else ""
 
 
 def prepare_run(
@@ -86,7 +97,7 @@ def prepare_run(
         network = prepared.build()
         if weights:
             weights.assign(network)
-    return Preparation(strategy, workers, prepared, network, weights)
+    return Preparation(strategy, workers, prepared, network, weights, config, prepared.complete(config))
 
 
 def _prepare(

@@ -124,6 +124,7 @@ def preview(
         devices=devices,
     )
     prepared: Any = ready.prepared
+    config = ready.config
     ahead = look_ahead(ready.network, prepared, config)
     options = {**ready.prepared.describe(), "config": config.to_dict(), "decided": dict(ahead.options)}
     decided = set(get_spec(model).data_arguments)

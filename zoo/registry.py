@@ -26,6 +26,29 @@ BuilderT = TypeVar("BuilderT", bound=Builder)
 
 
 @dataclasses.dataclass(frozen=True)
+class Situation:
+    """What a model is trained for, from which its family recommends arguments and options.
+
+    Attributes:
+        task: the task's name.
+        examples: number of training examples.
+        arguments: arguments of the builder: those that the user chose, and for options of the training all of them.
+    """
+
+    task: str
+    examples: int
+    arguments: Mapping[str, Any]
+
+
+Recommend = Callable[[Situation], Mapping[str, Any]]
+
+
+def _nothing(_: Situation) -> Mapping[str, Any]:
+    """Recommends what every builder and `TrainConfig` have as their defaults."""
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelSpec:
     """The metadata of a model. All other parts of the package read it from here.
 
@@ -44,6 +67,8 @@ class ModelSpec:
         checkpoints: the formats of published weights (`zoo.checkpoints`) that the builder's argument `weights` accepts.
         initial_arguments: the builder's arguments that are only the source of initial weights and vocabularies, such as
             local paths.
+        recommended_arguments: function that returns the builder's arguments that suit a situation better than the defaults.
+        recommended_options: function that returns the options of `TrainConfig` that suit a situation.
         tiny: the smallest valid arguments, for tests.
         heavy: whether even the smallest model is large, so that tests that train it are marked slow.
         golden: arguments and the exact number of parameters that they must give, as (arguments, count) pairs.
@@ -66,6 +91,8 @@ class ModelSpec:
     data_arguments: tuple[str, ...] = ("num_classes",)
     checkpoints: tuple[str, ...] = ()
     initial_arguments: tuple[str, ...] = ()
+    recommended_arguments: Recommend = _nothing
+    recommended_options: Recommend = _nothing
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     golden: tuple[tuple[Mapping[str, Any], int], ...] = ()
     functions: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
@@ -99,6 +126,8 @@ def register_model(
     data_arguments: tuple[str, ...] = ("num_classes",),
     checkpoints: tuple[str, ...] = (),
     initial_arguments: tuple[str, ...] = (),
+    recommended_arguments: Recommend = _nothing,
+    recommended_options: Recommend = _nothing,
     tiny: Mapping[str, Any] | None = None,
     golden: tuple[tuple[Mapping[str, Any], int], ...] = (),
     functions: Mapping[str, Callable[..., Any]] | None = None,
@@ -139,6 +168,8 @@ def register_model(
             data_arguments=data_arguments,
             checkpoints=checkpoints,
             initial_arguments=initial_arguments,
+            recommended_arguments=recommended_arguments,
+            recommended_options=recommended_options,
             tiny=MappingProxyType(dict(tiny or {})),
             golden=golden,
             functions=MappingProxyType(dict(functions or {})),

@@ -17,6 +17,9 @@ _MOST_CLASSES = 10
 _MOST_CONFUSIONS = 10
 _MOST_INPUTS = 3  # in one line
 _MOST_LABELS = 30
+_ABBREVIATIONS = {word.lower(): word for word in ("F1", "AUC", "ROC", "MAE", "RMSE", "R2", "BLEU", "NDCG")} | {
+    "chrf": "chrF"
+}
 
 
 def check_figures(figures: Mapping[str, str | Path]) -> None:
@@ -56,7 +59,8 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         *_limits_section(facts),
         "## Proof",
         "",
-        f"`{extra}/golden.npz` contains {golden_source} and the trained model's outputs for them. Before this folder was "
+        f"`{extra}/golden.npz` contains {golden_source} and the trained model's outputs for them; whoever gets this folder "
+        "can read them. Before this folder was "
         "published, a process without Keras and savedmodel-zoo replayed the examples through every signature. "
         f"`{extra}/verification.json` records the result. `zoo verify {place or '.'}` repeats the replay, and so does "
         f"`python {extra}/verify.py`, which needs TensorFlow and NumPy alone. "
@@ -84,7 +88,16 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
     of_data, purpose = [], "A Keras model"
     if data:
         purpose = f"A model for {facts['task'].replace('_', ' ')}"
-        of_data = [f"- Data: {data['name']}, {data['source']}", f"- Licence of the data: {data['licence']}"]
+        counts = ", ".join(f"{count:,} {name}" for name, count in facts.get("examples", {}).items() if count)
+        columns = ", ".join(f"{name} {display.shortened(value)}" for name, value in (data.get("columns") or {}).items())
+        options = ", ".join(f"`{name}={display.shortened(value)}`" for name, value in facts.get("training", {}).items())
+        of_data = [
+            f"- Data: {data['name']}, {data['source']}",
+            *([f"- Columns: {_escaped(columns)}"] if columns else []),
+            *([f"- Examples: {counts}"] if counts else []),
+            f"- Licence of the data: {data['licence']}",
+            *([f"- Options of the training that are not the defaults: {options}"] if options else []),
+        ]
     return [
         f"# {name} for {data['name']}" if data else f"# {name}",
         "",
@@ -116,7 +129,7 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
     for key, value in metrics.items():
         if isinstance(value, float) and not _is_shown(key, value, facts.get("headline", [])):
             cell = display.number_text(baseline[key]) if isinstance(baseline.get(key), float) else ""
-            name = key.replace("_", " ").replace(" f1", " F1")
+            name = " ".join(_ABBREVIATIONS.get(word, word) for word in key.split("_"))
             lines.append(f"| {name} | {display.number_text(value)} | {cell} |")
     if "comparison" in metrics:
         lines += ["", f"{_escaped(metrics['comparison'])}."]

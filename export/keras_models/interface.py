@@ -106,6 +106,8 @@ class GivenInterface:
     examples: Examples
     task: str = ""
     data: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    splits: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     plugins: Sequence[Plugin] = ()
     sample: None = None
     fingerprint: _NoData = _NoData()

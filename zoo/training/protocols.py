@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.config import TrainConfig
 from zoo.resident import Resident
 from zoo.tasks import Objective
 from zoo.training import display
@@ -23,6 +24,9 @@ class TrainingData(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """The `model` and `data` sections of config.yaml."""
+
+    def complete(self, config: TrainConfig) -> TrainConfig:
+        """The options with what suits the model and the data for those that were not passed."""
 
     def num_examples(self, split: str) -> int:
         """Number of examples of a split."""

@@ -96,9 +96,9 @@ def train(
         >>> zoo.train(model, (images, labels), zoo.TrainConfig(epochs=5)).history[-1]
     """
     environment.check(run_directory)
-    config, callbacks = as_config(config), _callbacks(callbacks)
-    data = _training_data(model, data, validation, config, steps_per_epoch)
-    config = _with_batch_size(config, data, verbose)
+    given, callbacks = as_config(config), _callbacks(callbacks)
+    data = _training_data(model, data, validation, given, steps_per_epoch)
+    config = _with_batch_size(data.complete(given), data, verbose)
     if config.closed_form:
         config = dataclasses.replace(config, epochs=1)
     check_strategy(model, config)

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from zoo import copies
+from zoo.config import TrainConfig
 from zoo.errors import UsageError
 from zoo.registry import describe_build
 from zoo.tasks import Measure, Objective, Term, call_model
@@ -87,6 +88,10 @@ class ModelData:
     def describe(self) -> dict[str, Any]:
         """Returns the sections of config.yaml, with this model's facts."""
         return {**self._data.describe(), "model": self._described}
+
+    def complete(self, config: TrainConfig) -> TrainConfig:
+        """Returns the options as they are: the recommendations are for the model that `build` makes."""
+        return config
 
     def __getattr__(self, name: str) -> Any:
         if name == "_data":

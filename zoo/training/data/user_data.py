@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.registry import describe_build
 from zoo.resident import Resident
@@ -208,6 +209,10 @@ class UserData:
         found, finish = self._split(split), self._finish(split)
         batches = found.batches(batch_size, seed, epoch, start)
         return batches.map(finish, num_parallel_calls=2, deterministic=True).prefetch(8)
+
+    def complete(self, config: TrainConfig) -> TrainConfig:
+        """Returns the options as they are: nothing is known of a model of its owner's."""
+        return config
 
     def some_inputs(self) -> dict[str, Any]:
         """Returns the inputs of a few training examples: of arrays evenly spaced ones, of a dataset its first ones."""

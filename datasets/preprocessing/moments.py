@@ -93,17 +93,18 @@ def parsed(texts: tf.Tensor, order: str) -> tuple[tf.Tensor, tf.Tensor]:
 
     Args:
         texts: string (batch,); blank, or a word such as NA, for a missing time.
-        order: as `order_of` returns it.
+        order: as `order_of` returns it. Times that begin with the year are read in any case.
 
     Returns:
         Seconds since 1970 in UTC, float64 (batch,), NaN where missing; and whether each text is missing or a date, bool.
     """
     missing = is_missing(texts)
-    pattern, (year, month, day) = _pattern(order), _ORDERS[order][1]
-    valid = tf.strings.regex_full_match(texts, pattern)
-    rewritten = tf.strings.regex_replace(
-        tf.where(valid, texts, EXAMPLES[order]), pattern, rf"0\{year}|0\{month}|0\{day}|0\4|0\5|0\6|\7#0|0\8"
-    )
+    valid, rewritten = tf.zeros_like(missing), tf.fill(tf.shape(texts), EXAMPLES["ymd"])
+    for form in dict.fromkeys(("ymd", order)):  # a year in front is a year in any data, as DataFrames write their times
+        pattern, (year, month, day) = _pattern(form), _ORDERS[form][1]
+        fits = tf.strings.regex_full_match(texts, pattern)
+        valid, rewritten = valid | fits, tf.where(fits, texts, rewritten)
+        rewritten = tf.strings.regex_replace(rewritten, pattern, rf"0\{year}|0\{month}|0\{day}|0\4|0\5|0\6|\7#0|0\8")
     # "+02#0" is an offset in hours, "#0" is none: the mark keeps the sign before the digits.
     rewritten = tf.strings.regex_replace(rewritten, r"([+-]\d\d)#0", r"\1")
     rewritten = tf.strings.regex_replace(rewritten, "#", "")

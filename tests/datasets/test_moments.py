@@ -117,3 +117,12 @@ def test_missing_times_are_blank_or_words():
 )
 def test_the_order_of_day_and_month_is_found_or_left_open(texts, order, ambiguous):
     assert moments.order_of(texts) == order and moments.is_ambiguous(texts) == ambiguous
+
+
+def test_a_year_in_front_is_a_year_in_data_of_any_form():
+    """As pandas writes the times of a DataFrame."""
+    times = pd.Series(pd.to_datetime(["2024-03-04 05:06:07", "1999-12-31 00:00:00"])).astype(str)
+    for order, own in {"dmy": "04.03.2024 05:06:07", "mdy": "03/04/2024 05:06:07"}.items():
+        found, valid = both([*times, own, "2024-13-01", "13.13.2024"], order)
+        assert valid.tolist() == [True, True, True, False, False]
+        assert found[:3].tolist() == [1709528767.0, 946598400.0, 1709528767.0]

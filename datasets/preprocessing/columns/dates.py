@@ -107,7 +107,8 @@ class Moments(Columns):
             f"{name} such as {moments.EXAMPLES[order]}" for name, order in zip(self.names, self.orders, strict=True)
         )
         return (
-            f"Dates have the form of the data ({', '.join(forms)}), in UTC if they name no zone; others are rejected.",
+            f"Dates have the form of the data ({', '.join(forms)}) or begin with the year, in UTC if they name no zone; "
+            "others are rejected.",
         )
 
     @property

@@ -7,6 +7,7 @@ import doctest
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from sklearn.compose import ColumnTransformer
@@ -14,6 +15,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
@@ -25,6 +27,7 @@ from zoo import display
 from zoo.datasets.raw import Split
 from zoo.evaluation import Figure, baselines, comparison
 from zoo.evaluation.baselines import BASELINES, Baseline, channel_means, tables
+from zoo.scores import best_thresholds
 from zoo.scripts import cli
 
 LINEAR = ["logistic regression", "HistGradientBoosting"]
@@ -116,6 +119,34 @@ def test_several_and_logarithmic_values_and_missing_targets(values):
         np.abs(linear.predict(train, test, each)["values"] - test["value"]).mean(axis=0) for each in (data, logarithms)
     ]
     assert np.all(errors[1] < errors[0] / 2), "the relation is linear in the logarithm"
+
+
+def test_several_labels_are_compared_with_a_model_for_each():
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(400, 4))
+    frame = pd.DataFrame(x, columns=[*"abcd"])
+    tags = {"warm": x[:, 0] > 0.3, "wet": x[:, 0] + x[:, 1] > 1, "windy": draw.random(400) < 0.5}
+    frame = frame.assign(**{name: np.where(tag, "yes", "no") for name, tag in tags.items()})
+    prepared = zoo.datasets.load(frame, columns={"labels": [*tags]}).prepare("mlp", hidden_units=(2,))
+    entries = found(zoo.evaluate(prepared.build(seed=0), prepared))
+    assert sorted(entries) == sorted(LINEAR)
+
+    def split_of(name):
+        columns = baselines.read_columns(prepared.data.splits[name])
+        return np.stack([columns[key] for key in "abcd"], axis=1), columns["labels"].astype(int)
+
+    (x, y), (known, right), (others, truth) = map(split_of, ("train", "validation", "test"))
+    models = {
+        "logistic regression": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+        "HistGradientBoosting": lambda: HistGradientBoostingClassifier(random_state=0),
+    }
+    for name, make in models.items():
+        fitted = [make().fit(x, y[:, k]) for k in range(3)]
+        chances = np.stack([model.predict_proba(others)[:, 1] for model in fitted], axis=1)
+        levels = best_thresholds(right, np.stack([model.predict_proba(known)[:, 1] for model in fitted], axis=1))
+        assert entries[name]["macro_auc"] == pytest.approx(roc_auc_score(truth, chances, average="macro")), name
+        expected = f1_score(truth, chances >= levels, average="micro")
+        assert entries[name]["micro_f1"] == pytest.approx(expected, abs=0.01), name
 
 
 def test_the_model_wins_over_all_that_are_worse(values):

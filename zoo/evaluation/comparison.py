@@ -11,12 +11,12 @@ import numpy as np
 
 from zoo.display import number_text
 from zoo.errors import one_line
-from zoo.evaluation.baselines import Baseline, Columns
+from zoo.evaluation.baselines import Baseline, Columns, read_columns
 from zoo.evaluation.reports import Figure, Report, ReportKind
 
 if TYPE_CHECKING:
     from zoo.datasets.prepared import Prepared
-    from zoo.datasets.raw import RawData, Split
+    from zoo.datasets.raw import RawData
 
 _MOST_EXAMPLES = 200_000
 """Maximum number of evaluated examples of a baseline; they are held in memory."""
@@ -73,38 +73,6 @@ def _predicted(baseline: Baseline, train: Columns, examples: Columns, raw: RawDa
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as an optimizer that has not converged
         return baseline.predict({name: values[chosen] for name, values in train.items()}, examples, raw), len(chosen)
-
-
-def read_columns(split: Split, most_rows: int | None = None) -> dict[str, np.ndarray]:
-    """Returns raw examples as arrays by feature, in their order.
-
-    Args:
-        split: the raw split.
-        most_rows: more examples are sampled with a fixed seed; None for all.
-    """
-    count = split.num_examples
-    keep = np.ones(count, bool)
-    if most_rows is not None and count > most_rows:
-        keep[:] = False
-        keep[np.random.default_rng(0).choice(count, most_rows, replace=False)] = True
-    dataset = split.dataset()
-    if all(spec.shape.is_fully_defined() for spec in dataset.element_spec.values()):
-        parts, start = [], 0
-        for batch in dataset.batch(1_024).as_numpy_iterator():
-            size = len(next(iter(batch.values())))
-            parts.append({name: values[keep[start : start + size]] for name, values in batch.items()})
-            start += size
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    examples = [example for example, kept in zip(dataset.as_numpy_iterator(), keep, strict=True) if kept]
-    columns = {}
-    for name, spec in dataset.element_spec.items():
-        values = [example[name] for example in examples]
-        columns[name] = np.empty(len(values), object)
-        for row, value in enumerate(values):  # one by one, because NumPy would join arrays of equal shape
-            columns[name][row] = value
-        if spec.shape.is_fully_defined() and spec.dtype != "string":
-            columns[name] = np.stack(values)
-    return columns
 
 
 def completed(figures: Sequence[Figure], report: Mapping[str, Any]) -> list[Figure]:

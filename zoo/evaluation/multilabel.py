@@ -260,6 +260,13 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     }
 
 
+def _measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[str, Any]) -> Report:
+    """Returns the report of a baseline's probabilities and thresholds for raw examples."""
+    targets = examples[str(data.task.objective.labels)]
+    thresholds = predictions.get("thresholds")
+    return multilabel_report(targets, predictions["probabilities"], data.data.class_names, thresholds=thresholds)
+
+
 def _headline(report: Report) -> list[Figure]:
     base, name = report["baseline"], "always the same labels"
     figures = [
@@ -275,4 +282,4 @@ def _headline(report: Report) -> list[Figure]:
     return figures
 
 
-register_report("multilabel", ReportKind(_compute, summary, _headline, multilabel_plots.PLOTS))
+register_report("multilabel", ReportKind(_compute, summary, _headline, multilabel_plots.PLOTS, _measure))

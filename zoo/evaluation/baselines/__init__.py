@@ -6,7 +6,8 @@ from zoo.evaluation.baselines.contract import (
     Columns,
     chosen_baselines,
     probabilities,
+    read_columns,
     register_baseline,
 )
 
-__all__ = ["BASELINES", "Baseline", "Columns", "chosen_baselines", "probabilities", "register_baseline"]
+__all__ = ["BASELINES", "Baseline", "Columns", "chosen_baselines", "probabilities", "read_columns", "register_baseline"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo.evaluation.baselines import tables
@@ -23,6 +23,7 @@ _TOPICS = 16
 def _predict(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any]:
     from sklearn.decomposition import TruncatedSVD
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OrdinalEncoder
 
@@ -30,7 +31,7 @@ def _predict(train: Columns, examples: Columns, data: RawData) -> Mapping[str, A
     others = tables.frame(examples, data)[0]
     numbers = [name for name in kinds["number"] if rows[name].notna().any()]  # the method fails for empty columns
 
-    def pipeline(method: Any, **options: Any) -> Any:
+    def pipeline(method: Any, wrap: Callable[[Any], Any] = lambda one: one, **options: Any) -> Any:
         """Returns the method on categories as numbers, on numbers as they are, and on the topics of texts."""
         encoder = OrdinalEncoder(
             handle_unknown="use_encoded_value", unknown_value=float("nan"), max_categories=_MOST_CATEGORIES
@@ -45,8 +46,12 @@ def _predict(train: Columns, examples: Columns, data: RawData) -> Mapping[str, A
         rest = len(numbers) + _TOPICS * len(kinds["text"])
         are_categories = [True] * len(kinds["category"]) + [False] * rest
         columns = tables.transformer(parts)
-        return make_pipeline(columns, method(categorical_features=are_categories, random_state=0, **options))
+        return make_pipeline(columns, wrap(method(categorical_features=are_categories, random_state=0, **options)))
 
+    if tables.has_labels(data):
+        trees = min(100, max(10, _TREES // len(data.class_names)))
+        several = pipeline(HistGradientBoostingClassifier, OneVsRestClassifier, max_iter=trees)
+        return tables.labels(several, train, examples, data)
     if tables.has_classes(data):
         trees = min(100, max(10, _TREES // len(data.class_names)))
         model = pipeline(HistGradientBoostingClassifier, max_iter=trees).fit(rows, train["label"])
@@ -55,5 +60,6 @@ def _predict(train: Columns, examples: Columns, data: RawData) -> Mapping[str, A
 
 
 register_baseline(
-    "HistGradientBoosting", Baseline(lambda data: tables.has_classes(data) or tables.has_values(data), _predict)
+    "HistGradientBoosting",
+    Baseline(lambda data: tables.has_classes(data) or tables.has_labels(data) or tables.has_values(data), _predict),
 )

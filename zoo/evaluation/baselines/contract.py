@@ -13,7 +13,7 @@ from zoo.errors import UsageError
 from zoo.registries import Registry
 
 if TYPE_CHECKING:
-    from zoo.datasets.raw import RawData
+    from zoo.datasets.raw import RawData, Split
 
 Columns = Mapping[str, np.ndarray]
 """Raw examples as arrays by feature, one row per example. Features whose shape varies are arrays of objects."""
@@ -26,8 +26,9 @@ class Baseline:
     Attributes:
         applies: whether it fits to a data set; it sees the task, the features and the metadata, and reads no example.
         predict: fits the method to (training examples, evaluated examples, data set) and returns its predictions for the
-            evaluated examples. They are those of the task: `probabilities`, (n, classes), or `values`, (n, targets), in
-            their own units. It must be deterministic, so seed random numbers.
+            evaluated examples. They are those of the task: `probabilities`, (n, classes), with several labels at once also
+            their `thresholds`, or `values`, (n, targets), in their own units. What the method chooses, it chooses on
+            training and validation examples. It must be deterministic, so seed random numbers.
         most_rows: maximum number of training examples, which bounds the time; with more than 10 classes, fewer in proportion.
             More examples are sampled with a fixed seed. A clock would make the result depend on the machine.
     """
@@ -73,6 +74,38 @@ def chosen_baselines(wanted: str | Sequence[str]) -> dict[str, Baseline]:
     if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
         raise UsageError(f"baselines is {wanted!r}; expected names. Pass 'all', 'none' or a list of names.")
     return {name: BASELINES.get(name) for name in wanted}
+
+
+def read_columns(split: Split, most_rows: int | None = None) -> dict[str, np.ndarray]:
+    """Returns raw examples as arrays by feature, in their order.
+
+    Args:
+        split: the raw split.
+        most_rows: more examples are sampled with a fixed seed; None for all.
+    """
+    count = split.num_examples
+    keep = np.ones(count, bool)
+    if most_rows is not None and count > most_rows:
+        keep[:] = False
+        keep[np.random.default_rng(0).choice(count, most_rows, replace=False)] = True
+    dataset = split.dataset()
+    if all(spec.shape.is_fully_defined() for spec in dataset.element_spec.values()):
+        parts, start = [], 0
+        for batch in dataset.batch(1_024).as_numpy_iterator():
+            size = len(next(iter(batch.values())))
+            parts.append({name: values[keep[start : start + size]] for name, values in batch.items()})
+            start += size
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    examples = [example for example, kept in zip(dataset.as_numpy_iterator(), keep, strict=True) if kept]
+    columns = {}
+    for name, spec in dataset.element_spec.items():
+        values = [example[name] for example in examples]
+        columns[name] = np.empty(len(values), object)
+        for row, value in enumerate(values):  # one by one, because NumPy would join arrays of equal shape
+            columns[name][row] = value
+        if spec.shape.is_fully_defined() and spec.dtype != "string":
+            columns[name] = np.stack(values)
+    return columns
 
 
 def probabilities(model: Any, rows: Any, num_classes: int) -> dict[str, np.ndarray]:

@@ -48,6 +48,14 @@ def _logistic(train: Columns, examples: Columns, data: RawData) -> Mapping[str, 
     return probabilities(model, tables.frame(examples, data)[0], len(data.class_names))
 
 
+def _labels(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any]:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    last = OneVsRestClassifier(LogisticRegression(max_iter=1_000))
+    return tables.labels(_pipeline(tables.frame(train, data)[1], last), train, examples, data)
+
+
 def _ridge(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any]:
     from sklearn.linear_model import Ridge
 
@@ -56,5 +64,11 @@ def _ridge(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any
     return tables.values(lambda: _pipeline(kinds, Ridge()), rows, train["value"], others, data)
 
 
-register_baseline("logistic regression", Baseline(tables.has_classes, _logistic))
+def _classes(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any]:
+    return (_labels if tables.has_labels(data) else _logistic)(train, examples, data)
+
+
+register_baseline(
+    "logistic regression", Baseline(lambda data: tables.has_classes(data) or tables.has_labels(data), _classes)
+)
 register_baseline("ridge regression", Baseline(tables.has_values, _ridge))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.evaluation.baselines.contract import Columns
+from zoo.evaluation.baselines.contract import Columns, read_columns
+from zoo.scores import best_thresholds
 from zoo.tasks import get_task
 
 if TYPE_CHECKING:
@@ -22,11 +23,17 @@ _PARTS: dict[str, Callable[[Any], Any]] = {
 }
 """The parts of a time, each as a column of its own."""
 _WORDS = 2**14
+_MOST_ROWS = 20_000
 
 
 def has_classes(data: RawData) -> bool:
     """Returns whether a data set is a table with one class label per row."""
     return bool(data.about.get("table")) and get_task(data.task).classes == "label"
+
+
+def has_labels(data: RawData) -> bool:
+    """Returns whether a data set is a table with several labels at once per row."""
+    return bool(data.about.get("table")) and get_task(data.task).targets == ("labels",) and len(data.class_names) > 1
 
 
 def has_values(data: RawData) -> bool:
@@ -75,6 +82,18 @@ def values(make: Callable[[], Any], train: Any, targets: np.ndarray, rows: Any, 
             model = TransformedTargetRegressor(model, func=np.log1p, inverse_func=np.expm1)
         found.append(model.fit(train[known], target[known]).predict(rows))
     return {"values": np.stack(found, axis=1)}
+
+
+def labels(model: Any, train: Columns, examples: Columns, data: RawData) -> dict[str, Any]:
+    """Fits a classifier of several labels and returns its probabilities, and for each label the threshold with the best F1
+    score on the validation split, if there is one."""
+    model.fit(frame(train, data)[0], np.asarray(train["labels"], int))
+    found = {"probabilities": model.predict_proba(frame(examples, data)[0])}
+    if data.splits["validation"].num_examples:
+        known = read_columns(data.splits["validation"], _MOST_ROWS)
+        scores = model.predict_proba(frame(known, data)[0])
+        found["thresholds"] = best_thresholds(known["labels"], scores)
+    return found
 
 
 def words() -> list[Any]:

@@ -243,6 +243,32 @@ def test_the_loss_of_an_ensemble_is_the_mean_of_its_members_losses(classifier_ac
     assert not model.losses, "the validation loss is that of the ensemble"
 
 
+@pytest.mark.parametrize("activation", ["softmax", "linear"])
+def test_the_training_loop_weighs_the_loss_of_every_member(activation):
+    task, targets = MEMBER_TASKS[activation]
+    rows = [np.tile(part, (3,) + (1,) * (part.ndim - 1)) for part in (*ROW.values(), targets)][:-1]
+    rows, targets = dict(zip(ROW, rows, strict=True)), np.tile(targets, (3,) + (1,) * (targets.ndim - 1))
+    shares = np.float32(np.random.default_rng(0).uniform(0.2, 3, len(targets)))
+    options = {"hidden_units": (6,), "classifier_activation": activation, "category_sizes": SIZES}
+    with zoo.strategy("one_device").scope():
+        model = wild(zoo.build_mlp_model((3,), 3, members=4, **options))
+    before, last = model.get_weights(), model.get_layer("member_mean")
+    (term,) = task.objective.loss
+    loss = term.loss(model.output_names[0], 0.0)
+    inner = keras.Model(model.inputs, last.input)
+    with tf.GradientTape() as tape:
+        made = [inner(rows)[:, k] @ last.kernel[k] + last.bias[k] for k in range(4)]
+        each = [loss(targets, keras.activations.get(activation)(part)) for part in made]
+        total = tf.reduce_mean(shares * tf.reduce_mean(each, axis=0))
+    gradients = tape.gradient(total, [variable.value for variable in model.trainable_variables])
+    config = zoo.TrainConfig(epochs=1, batch_size=len(targets), optimizer="sgd", learning_rate=0.5)
+    history = zoo.train(model, (rows, targets, shares), config, verbose=0).history
+    assert history[0]["loss"] == pytest.approx(float(total), rel=1e-5)
+    for old, new, gradient in zip(before, model.get_weights(), gradients, strict=True):
+        np.testing.assert_allclose(new, old - 0.5 * tf.convert_to_tensor(gradient), atol=2e-5)
+    assert not last.members_apart, "Keras's fit takes the mean of the members"
+
+
 def test_members_need_an_activation():
     with pytest.raises(zoo.UsageError, match=r"classifier_activation is None, which leaves .* or members=1\."):
         zoo.build_mlp_model((4,), 2, members=2, classifier_activation=None)

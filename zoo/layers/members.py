@@ -63,10 +63,15 @@ class MemberScale(layers.Layer):
 class MemberMean(layers.Layer):
     """A linear layer for each member, and their mean: (batch, members, channels) becomes (batch, units).
 
-    In training it adds a loss, which makes the whole loss the mean of the members' own losses. A cross-entropy of logits z
-    is a part that is linear in z, plus a part A(z) without the target. So the mean of the members' losses is the loss of
-    their mean logits plus mean(A(z)) - A(mean(z)), which is added. The squared error has the same form. Weights of examples
-    or classes do not apply to the added part.
+    Each member is trained by its own loss. If `members_apart` is true, a call in training therefore returns the output of
+    each, (batch, members, units), and whoever trains takes the mean of the losses. Keras's `fit` does not: there, a call
+    in training adds a loss, which makes the whole loss the mean of the members' own. A cross-entropy of logits z is a part
+    that is linear in z, plus a part A(z) without the target. So the mean of the members' losses is the loss of their mean
+    logits plus mean(A(z)) - A(mean(z)), which is added. The squared error has the same form. Weights of examples or classes
+    do not apply to the added part.
+
+    Attributes:
+        members_apart: whether a call in training returns the output of each member.
 
     Args:
         units: outputs.
@@ -85,6 +90,7 @@ class MemberMean(layers.Layer):
                 "'sigmoid' or 'linear', or members=1."
             )
         self.units, self.activation = units, activation
+        self.members_apart = False
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates a kernel (members, channels, units) and a bias (members, units)."""
@@ -98,8 +104,10 @@ class MemberMean(layers.Layer):
         self.bias = self.add_weight(shape=(members, self.units), initializer="zeros", name="bias")
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Returns the mean of the members' outputs before the activation."""
+        """Returns the mean of the members' outputs before the activation, or in training the outputs."""
         made = ops.matmul(ops.transpose(inputs, (1, 0, 2)), self.kernel) + ops.expand_dims(self.bias, 1)
+        if training and self.members_apart:
+            return ops.transpose(made, (1, 0, 2))
         mean = ops.mean(made, axis=0)
         if training:
             part = _LOG_PARTITIONS[self.activation]

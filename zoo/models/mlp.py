@@ -86,9 +86,9 @@ def build_mlp_model(
         category_dim: Channels of a category's vector.
         members: Networks in one, which share all weights but factors of the first layer's inputs and the last layer. Each is
             trained by its own loss, and their outputs before the last activation are averaged. 16 often predict better than
-            one, and make a training step slower. Weights of classes and examples apply to the loss of the averaged output
-            alone, and other losses than that of the task do not fit. `features` are then (batch, members, units). 1 for a
-            plain network.
+            one, and make a training step slower. In Keras's `fit`, weights of classes and examples apply to the loss of the
+            averaged output alone, and other losses than that of the task do not fit. `features` are then (batch, members,
+            units). 1 for a plain network.
 
     Raises:
         UsageError: a size that is not positive, a fraction out of range, an unknown activation or embedding, or several

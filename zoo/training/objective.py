@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,16 +15,39 @@ from zoo.metrics import TotalLoss
 from zoo.tasks import Objective, output_names
 
 Tensors = Mapping[str, tf.Tensor]
+_ANY_RANK = 99
+"""The rank of an output that is not known before the first call; such a model has no members."""
+
+
+@contextlib.contextmanager
+def members_apart(model: keras.Model) -> Iterator[None]:
+    """Makes calls in training return the output of each member of an ensemble, with the members as axis 1.
+
+    A layer takes part by an attribute `members_apart`. The loss is then the mean of the members' losses, whatever it is, and
+    weights apply to all of them.
+    """
+    layers = [layer for layer in model._flatten_layers() if hasattr(layer, "members_apart")]
+    for layer in layers:
+        layer.members_apart = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.members_apart = False
 
 
 @dataclasses.dataclass(frozen=True)
 class LossTerm:
-    """A term of the loss: `loss` without reduction, between a target and an output, times `weight`."""
+    """A term of the loss: `loss` without reduction, between a target and an output, times `weight`.
+
+    `rank` is that of the model's output. An output with another axis is that of each member of an ensemble.
+    """
 
     target: str
     output: str
     loss: keras.losses.Loss
     weight: float
+    rank: int
 
     def count(self, targets: Tensors, weights: Tensors, dtype: tf.DType) -> tf.Tensor:
         """Returns how many elements are real, a scalar: what has a weight other than 0, or every example. It is the sum of
@@ -49,7 +73,7 @@ class LossTerm:
             UsageError: a loss with several elements for each example, whose target has no weights.
         """
         target = targets[self.target]
-        losses = self.loss(target, outputs[self.output])
+        losses = self._losses(target, outputs[self.output])
         count = self.count(targets, weights, losses.dtype)
         if self.target in weights:
             losses *= tf.cast(weights[self.target], losses.dtype)
@@ -62,6 +86,17 @@ class LossTerm:
             number_of = getattr(self.loss, "class_numbers", None)
             losses *= _factors_of(target if number_of is None else number_of(target), factors, losses.dtype)
         return tf.reduce_sum(losses), count
+
+    def _losses(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+        """Returns the loss of every element; of an ensemble, the mean of the members' losses."""
+        losses: tf.Tensor
+        if output.shape.rank <= self.rank:
+            losses = self.loss(target, output)
+            return losses
+        members = output.shape[1]
+        rows = tf.reshape(output, [-1, *output.shape[2:]])
+        losses = self.loss(tf.repeat(target, members, axis=0), rows)
+        return tf.reduce_mean(tf.reshape(losses, [-1, members, *losses.shape[1:]]), axis=1)
 
 
 def _factors_of(targets: tf.Tensor, factors: Sequence[float], dtype: tf.DType) -> tf.Tensor:
@@ -91,12 +126,18 @@ class ModelObjective:
 
     def __init__(self, objective: Objective, model: keras.Model, label_smoothing: float = 0.0) -> None:
         names = self._names = output_names(model)
+        shapes = [
+            tensor.shape for tensor in getattr(model, "outputs", None) or []
+        ]  # a model of its owner's may have none
+        self._ranks = dict(zip(names, map(len, shapes), strict=True)) if shapes else dict.fromkeys(names, _ANY_RANK)
         self.classes, self.weighted = objective.classes, objective.weighted or objective.classes
         self.terms = []
         for part in objective.loss:
             output = part.output_of(names, model.name)
             smoothing = label_smoothing if self.classes in (None, part.target) else 0.0
-            self.terms.append(LossTerm(part.target, output, part.loss(output, smoothing), part.weight))
+            self.terms.append(
+                LossTerm(part.target, output, part.loss(output, smoothing), part.weight, self._ranks[output])
+            )
         self._measured = [
             (part.target, part.output_of(names, model.name), metric)
             for part in objective.metrics
@@ -132,6 +173,10 @@ class ModelObjective:
             penalty: what layers add to the loss, such as regularization.
             mixed: whether the target of classes holds shares of all classes, as mixing images makes them.
         """
+        outputs = {
+            name: tf.reduce_mean(part, axis=1) if part.shape.rank > self._ranks[name] else part
+            for name, part in outputs.items()
+        }
         self._total.update_state(sums, penalty)
         for mean, (total, count) in zip(self._means, sums, strict=False):
             mean.update_state(tf.math.divide_no_nan(total, count), sample_weight=count)

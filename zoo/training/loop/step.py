@@ -23,7 +23,7 @@ from zoo.config import TrainConfig
 from zoo.config_checks import MIXING
 from zoo.kernels import traced, without_cudnn
 from zoo.tasks import call_model
-from zoo.training.objective import ModelObjective
+from zoo.training.objective import ModelObjective, members_apart
 from zoo.training.optimizers import Update
 
 Tensors = Mapping[str, tf.Tensor]
@@ -196,7 +196,8 @@ class Steps:
         self, factors: Sequence[Any], inputs: Tensors, targets: Tensors, weights: Tensors
     ) -> tuple[list[Any], tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            outputs = call_model(self.model, inputs, training=True)
+            with members_apart(self.model):
+                outputs = call_model(self.model, inputs, training=True)
             sums = self._sums(targets, outputs, weights, training=True)
             totals = [
                 total if isinstance(factor, float) and factor == 1 else total * tf.cast(factor, total.dtype)

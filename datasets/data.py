@@ -88,9 +88,11 @@ class Data(RawData):
                 f"classifier_activation is 'sigmoid', for several labels at once; data set {self.name!r} is for {task.name}. "
                 "Leave it out."
             )
+        recommended: dict[str, Any] = {}
         if earlier is None:
             situation = registry.Situation(task.name, self.splits["train"].num_examples, chosen)
-            chosen = {**spec.recommended_arguments(situation), **chosen}
+            recommended = {k: v for k, v in spec.recommended_arguments(situation).items() if k not in chosen}
+            chosen = {**recommended, **chosen}
         arguments = {n: p.default for n, p in spec.parameters.items() if p.default is not p.empty} | dict(chosen)
         decided: dict[str, Any] = {k: v for k, v in task.arguments.items() if k in spec.parameters}
         if task.classes is not None or task.objective.labels is not None:
@@ -115,6 +117,7 @@ class Data(RawData):
             preprocessor=preprocessor,
             requested=requested,
             arguments=complete,
+            recommended=recommended,
         )
 
     def prepared_as(self, interface: Interface, requested: Mapping[str, Any]) -> Prepared:

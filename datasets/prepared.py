@@ -45,6 +45,7 @@ class Prepared:
         arguments: all arguments of the builder, including those from the data.
         changed: the splits that differ from those of the run that the data was prepared for, and how.
         other: a name for the files of a report, if the data is not that of the model's run.
+        recommended: those of the requested arguments that the model recommends for the data, and the user left open.
         start: the run whose weights the training begins with, as config.yaml records it; None for initial weights.
         golden: the requests that the run's SavedModel publishes, as config.yaml records them; None for test examples.
     """
@@ -57,6 +58,7 @@ class Prepared:
     arguments: dict[str, Any]
     changed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     other: str = ""
+    recommended: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     start: Mapping[str, Any] | None = None
     golden: Any = None
 

@@ -1,7 +1,10 @@
 """What a model recommends for its data, and the options that the user passes instead."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
+import zoo
 from zoo import registry
 from zoo.config import TrainConfig, read_yaml
 from zoo.errors import UsageError
@@ -79,8 +82,6 @@ def test_a_recipe_passes_its_options(tmp_path):
 
 
 def test_a_run_takes_prints_and_records_what_is_recommended(tmp_path, capsys):
-    import zoo
-
     arguments = {"config": {"epochs": 2}, "run_directory": tmp_path / "run", "export": False, "baselines": "none"}
     zoo.run("mlp", "iris", **arguments)
     printed = capsys.readouterr().out
@@ -106,3 +107,16 @@ def test_train_takes_them_too_but_not_for_a_model_that_its_owner_compiled():
     history = zoo.train(model, prepared, {"epochs": 50, "patience": 1}, verbose=0).history
     assert "val_loss" in history[-1]
     assert len(zoo.train(own, prepared, {"epochs": 3}, verbose=0).history) == 3
+
+
+def test_a_large_table_gets_an_ensemble_unless_the_user_says_otherwise():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=5_000), "label": rng.choice(["no", "yes"], 5_000)})
+    data = zoo.datasets.load(frame, columns={"label": "label"})
+    prepared = data.prepare("mlp", hidden_units=(4,))
+    assert (prepared.arguments["members"], prepared.arguments["hidden_units"]) == (8, (4,))
+    assert prepared.recommended == {"dropout": 0.1, "members": 8}
+    assert prepared.describe()["model"]["members"] == 8, "so that config.yaml repeats the run"
+    assert data.prepare("mlp", members=1).arguments["members"] == 1
+    assert data.prepare("mlp", classifier_activation=None).arguments["members"] == 1
+    assert zoo.datasets.load("iris").prepare("mlp").arguments["members"] == 1

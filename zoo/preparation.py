@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import datasets, starting_point
 from zoo.errors import UsageError
+from zoo.registry import plain
 
 if TYPE_CHECKING:
     import keras
@@ -55,9 +56,11 @@ class Preparation:
         return f"{title}\n{describe_data(self.prepared)}{start}{self._recommended()}"
 
     def _recommended(self) -> str:
-        """Returns a line with the options that the model recommends for the data and the user has left open."""
+        """Returns a line with what the model recommends for the data and the user has left open."""
         before, now = self.given.to_dict(), self.config.to_dict()
-        taken = [f"{name} {value}" for name, value in now.items() if value != before[name]]
+        options = {name: value for name, value in now.items() if value != before[name]}
+        recommended = {**plain(self.prepared.recommended), **options}
+        taken = [f"{name} {value}" for name, value in recommended.items()]
         count = self.prepared.num_examples("train")
         return f"\nrecommended for {count:,} examples: {', '.join(taken)}" if taken else ""
 

@@ -1,4 +1,4 @@
-"""Training options that several families recommend: chosen by the size of the data, on validation splits."""
+"""What several families recommend: arguments and training options by the size of the data, chosen on validation splits."""
 
 from __future__ import annotations
 
@@ -24,9 +24,24 @@ def table_options(situation: Situation) -> dict[str, Any]:
         return {}
     few = situation.examples < _FEW_ROWS
     return {
-        "epochs": 300 if few else 100,
+        "epochs": 300 if few else 200,
         "batch_size": 32 if few else 256,
         "monitor": "val_loss",
         "patience": 40 if few else 12,
         "keep_best": 1,
     }
+
+
+def table_members(situation: Situation) -> dict[str, Any]:
+    """Returns arguments of a multi-layer perceptron for the rows of a large table: an ensemble in one network.
+
+    A model of logits stays a plain one, because their loss, and so that of the members, is unknown.
+
+    Example:
+        >>> table_members(Situation("tabular_regression", 20_000, {}))["members"]
+        8
+    """
+    is_table = situation.task.startswith("tabular_")
+    if not is_table or situation.examples < _FEW_ROWS or situation.arguments.get("classifier_activation", "") is None:
+        return {}
+    return {"hidden_units": (128, 128), "dropout": 0.1, "members": 8}

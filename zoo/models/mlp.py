@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo.recommended import table_options
+from zoo.recommended import table_members, table_options
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     "numbers of a table as in Gorishniy, Rubachev and Babenko, On embeddings for numerical features in tabular deep "
     "learning, NeurIPS 2022; members as in Gorishniy, Kotelnikov and Babenko, TabM, ICLR 2025",
     features_layer="features",
+    recommended_arguments=table_members,
     recommended_options=table_options,
     jit_compile=True,
     preprocessing={"image_size": (28, 28)},

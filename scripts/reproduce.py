@@ -120,12 +120,12 @@ def rows(name: str, directory: Path) -> list[dict[str, Any]]:
     try:
         whole = storage.read_json(file) if file.is_file() else {"runs": {".": {}}}
         runs = [directory / run for run in whole["runs"]]
-        settings = read_yaml(runs[0] / "config.yaml")
         reports = [storage.read_json(run / "evaluation.json") for run in runs]
         places = [artifact_paths.find(run) / artifact_paths.EXTRA for run in runs]
         facts = [storage.read_json(place / "zoo.json") for place in places]
         verdicts = [storage.read_json(place / "verification.json") for place in places]
         seconds = [float(row["seconds"]) for run in runs for row in csv.DictReader((run / "history.csv").open())]
+        settings = read_yaml(runs[0] / "config.yaml")
     except OSError as error:
         raise UsageError(
             f"The run of {name} in {directory} is not complete: {one_line(error)}. Run `zoo reproduce {name}` again."

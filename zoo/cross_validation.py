@@ -112,7 +112,7 @@ def cross_validate(
     return done
 
 
-def _with_seeds(config: Any, seeds: tuple[int, ...]) -> list[Any]:
+def _with_seeds(config: Any, seeds: tuple[int, ...]) -> list[TrainConfig]:
     """Returns the training options of every seed; without seeds, the given ones alone.
 
     Raises:
@@ -120,11 +120,11 @@ def _with_seeds(config: Any, seeds: tuple[int, ...]) -> list[Any]:
     """
     known = as_config(config)
     if not seeds:
-        return [config]
-    if known.seed != TrainConfig.seed:
+        return [known]
+    given = {name: getattr(known, name) for name in known.given}  # the model may recommend the others
+    if "seed" in given:
         raise UsageError(f"seed={known.seed} has no effect with seeds. Leave it out.")
-    checked = [dataclasses.replace(known, seed=seed) for seed in seeds]
-    return checked if config is known else [{**(config or {}), "seed": seed} for seed in seeds]
+    return [type(known)(**given, seed=seed) for seed in seeds]
 
 
 def _checked(folds: int | None, seeds: Sequence[int] | None) -> tuple[int, tuple[int, ...]]:

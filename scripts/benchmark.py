@@ -1,4 +1,4 @@
-"""`zoo benchmark training`, `serving`, `rows`, `tokenization`, `exports` and `requests`."""
+"""`zoo benchmark training`, `serving`, `rows`, `tokenization`, `exports`, `runtimes` and `requests`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "rows": "rows per second of a table's SavedModel: inputs per column, tf.Example and model inputs",
     "tokenization": "texts per second of the tokenizer in the graph, compared with the tokenizers library",
     "exports": "SavedModels of other Keras models, compared with Keras's own export",
+    "runtimes": "outputs of ONNX Runtime, OpenVINO and LiteRT, compared with TensorFlow's",
     "requests": "seconds and memory of requests that are made to be expensive",
 }
 

@@ -83,7 +83,7 @@ def recipe_commands(name: str) -> list[list[str]]:
         )
     models = [_model_of(words) for words in commands]
     if len(set(models)) < len(models):
-        raise UsageError(f"{name}.yaml has two commands with the same model. Write another --model in each of them.")
+        raise UsageError(f"{name}.yaml has two commands with the same model. Pass another --model in each of them.")
     return commands
 
 

@@ -54,7 +54,7 @@ def test_a_recipe_may_have_several_models(recipes, tmp_path):
     assert [folder for _, folder in found] == [tmp_path / "tiny" / "mlp", tmp_path / "tiny" / "wide_deep"]
     assert found[1][0] == ["zoo", "cross-validate", "--config", "tiny", "--model", "wide_deep", "--seeds", "0,1"]
     (recipes / "tiny.yaml").write_text(line.format("mlp") * 2)
-    with pytest.raises(zoo.UsageError, match=r"tiny.yaml has two commands with the same model. Write another --model"):
+    with pytest.raises(zoo.UsageError, match=r"tiny.yaml has two commands with the same model. Pass another --model"):
         reproduce.recipe_commands("tiny")
 
 

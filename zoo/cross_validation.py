@@ -99,13 +99,15 @@ def cross_validate(
     }
     for seed, config in zip(chosen, configs, strict=False):
         differing[f"seed-{seed}"] = {"data_arguments": load, "config": config}
-    results = {
-        name: run(model, data, run_directory=directory / name, **own, **arguments) for name, own in differing.items()
-    }
-    if not all(result.report for result in results.values()):  # this is a worker, and the chief does the rest
+    figures, passed = {}, True
+    for name, own in differing.items():
+        result = run(model, data, run_directory=directory / name, **own, **arguments)
+        if result.report:  # otherwise this is a worker, and the chief does the rest
+            figures[name] = evaluation.figures(result.report)
+            passed = passed and (result.verification is None or result.verification.passed)
+        del result  # which holds a model and data
+    if not figures:
         return CrossValidation(directory, {}, True, chosen)
-    figures = {name: evaluation.figures(result.report) for name, result in results.items()}
-    passed = all(result.verification is None or result.verification.passed for result in results.values())
     done = CrossValidation(directory, figures, passed, chosen)
     content = {"runs": done.runs, "seeds": list(chosen) or None, "summary": done.summary, "verified": passed}
     storage.write_json(directory / FILE, content)

@@ -3,7 +3,8 @@
 Each class declares its `tasks`, its `keys` (our key of each part of an example, and the builder's key), its `windows`
 (steps of history and of forecast, for a long series) and `facts` about the data. Facts that are read from the files are
 stored in the builder's metadata. `FILES` are the original files; `COPIES` names copies with other names. A class whose
-examples are rows of a table declares its `target` column, and `table_options` where the usual ones do not fit.
+examples are rows of a table declares its `target` column, `table_options` where the usual ones do not fit, and whether it
+`keeps_order`: the rows then have the order of the files, which TensorFlow Datasets otherwise shuffles.
 """
 
 from __future__ import annotations

@@ -39,7 +39,11 @@ def measure(family: str, data: datasets.Data) -> list[dict[str, str]]:
             outcome = comparison.compare(name, path, asked, signature, [], promised=False)
             main = outcome.checks[0]
             values = (family, data.name, name, signature, outcome.state)
-            found = ("" if main.difference is None else f"{main.difference:.1e}", outcome.version, main.detail)
+            found = (
+                "" if main.difference is None else f"{main.difference:.1e}",
+                outcome.version.split("-")[0],
+                main.detail,
+            )
             rows.append(dict(zip(COLUMNS, (*values, *found), strict=True)))
     return rows
 

@@ -1,4 +1,4 @@
-"""`zoo benchmark training`, `serving`, `tokenization`, `exports` and `requests`."""
+"""`zoo benchmark training`, `serving`, `rows`, `tokenization`, `exports`, `runtimes` and `requests`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from zoo.scripts.console import run_command
 BENCHMARKS = {
     "training": "examples per second in training, compared with Keras and PyTorch",
     "serving": "milliseconds per call of a SavedModel, compared with other runtimes",
+    "rows": "rows per second of a table's SavedModel: inputs per column, tf.Example and model inputs",
     "tokenization": "texts per second of the tokenizer in the graph, compared with the tokenizers library",
     "exports": "SavedModels of other Keras models, compared with Keras's own export",
+    "runtimes": "outputs of ONNX Runtime, OpenVINO and LiteRT, compared with TensorFlow's",
     "requests": "seconds and memory of requests that are made to be expensive",
 }
 

@@ -12,11 +12,12 @@ from zoo.scripts.console import Parser, run_command
 from zoo.scripts.train import RECIPES
 
 COLUMNS = [
-    *("recipe", "model", "data", "examples", "metric", "value", "baseline", "baseline_value"),
-    *("parameters", "minutes", "verified"),
+    *("recipe", "model", "data", "examples", "metric", "value", "deviation", "baseline", "baseline_value"),
+    *("baseline_deviation", "runs", "parameters", "minutes", "verified"),
 ]
 RECORDED = RECIPES / "results.csv"
-"""The figures that this package was published with."""
+"""The figures that this package was published with. A row is a figure next to one baseline. A deviation is the standard
+deviation over `runs`, which are folds or seeds; it is empty for one run, and for older rows."""
 
 Row = Mapping[str, str]
 
@@ -58,32 +59,62 @@ def read(file: Path) -> list[Row]:
         return list(lines)
 
 
-def table(rows: Sequence[Row], recorded: Sequence[Row] | None = None) -> str:
-    """Returns rows as a table for a terminal; with `recorded`, next to the recorded value of the same figure."""
-    known = {(row["recipe"], row["metric"], row["baseline"]): row["value"] for row in recorded or ()}
-    head = ["recipe", "metric", "value", *(["recorded"] if recorded is not None else []), "baseline", "examples"]
-    cells = [head]
+def figures(rows: Sequence[Row]) -> list[list[Row]]:
+    """Returns the rows of every figure together; they differ in their baselines."""
+    found: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        then = [known.get((row["recipe"], row["metric"], row["baseline"]), "")] if recorded is not None else []
-        base = f"{row['baseline_value']} {row['baseline']}" if row["baseline_value"] else ""
-        cells.append([row["recipe"], row["metric"], row["value"], *then, base, f"{int(row['examples']):,}"])
+        found.setdefault((row["recipe"], row["model"], row["metric"]), []).append(row)
+    return list(found.values())
+
+
+def table(rows: Sequence[Row], recorded: Sequence[Row] | None = None) -> str:
+    """Returns rows as a table for a terminal; with `recorded`, next to the recorded value of the same figure. Further
+    baselines of a figure follow in lines of their own."""
+    known = {(row["recipe"], row["model"], row["metric"]): _value(row) for row in recorded or ()}
+    head = [
+        "recipe",
+        "model",
+        "metric",
+        "value",
+        *(["recorded"] if recorded is not None else []),
+        "examples",
+        "baseline",
+    ]
+    cells = [head]
+    for first, *others in figures(rows):
+        then = [known.get((first["recipe"], first["model"], first["metric"]), "")] if recorded is not None else []
+        cells.append(
+            [first["recipe"], first["model"], first["metric"], _value(first), *then, f"{int(first['examples']):,}"]
+        )
+        cells[-1].append(_baseline(first))
+        cells += [[""] * (len(head) - 1) + [_baseline(row)] for row in others]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells]
     return "\n".join(line.rstrip() for line in lines)
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Returns rows as a Markdown table."""
+    """Returns rows as a Markdown table with a line for each figure and all its baselines."""
     lines = [
-        "| recipe | metric | test split | baseline | parameters | minutes | verified |",
-        "|---|---|---|---|---|---|---|",
+        "| recipe | model | metric | test split | baselines | parameters | minutes | verified |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        base = f"{row['baseline_value']} {row['baseline']}" if row["baseline_value"] else ""
-        value = f"{row['value']} of {int(row['examples']):,}"
-        cells = [f"`{row['recipe']}`", row["metric"], value, base, f"{int(row['parameters']):,}", row["minutes"]]
-        lines.append("| " + " | ".join([*cells, row["verified"]]) + " |")
+    for first, *others in figures(rows):
+        base = "; ".join(filter(None, map(_baseline, [first, *others])))
+        value = f"{_value(first)} of {int(first['examples']):,}"
+        cells = [f"`{first['recipe']}`", f"`{first['model']}`", first["metric"], value, base]
+        cells += [f"{int(first['parameters']):,}", first["minutes"], first["verified"]]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _value(row: Row) -> str:
+    return f"{row['value']} +- {row['deviation']}" if row["deviation"] else row["value"]
+
+
+def _baseline(row: Row) -> str:
+    deviation = f" +- {row['baseline_deviation']}" if float(row["baseline_deviation"] or 0) else ""
+    return f"{row['baseline_value']}{deviation} {row['baseline']}" if row["baseline_value"] else ""
 
 
 if __name__ == "__main__":

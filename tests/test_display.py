@@ -90,18 +90,24 @@ def test_data_without_a_training_split_is_shown(trained):
     assert is_safe(shown) and len(pictures(shown)) == 6 and "<td style='text-align:left'>60" not in shown
 
 
-def test_folds_are_a_table():
-    folds = ({"accuracy": 0.5, "accuracy, most <b>": 0.25}, {"accuracy": 1.0, "accuracy, most <b>": 0.25})
-    result = CrossValidation(Path("runs/folds"), folds, passed=False)
+def test_folds_and_seeds_are_a_table():
+    runs = {
+        "fold-0": {"accuracy": 0.5, "accuracy, most <b>": 0.25},
+        "fold-1": {"accuracy": 1.0, "accuracy, most <b>": 0.25},
+    }
+    result = CrossValidation(Path("runs/folds"), runs, passed=False)
     assert repr(result).splitlines() == [
         "2 folds in runs/folds, NOT ALL VERIFIED, mean and standard deviation",
         "accuracy: 0.7500 +- 0.2500",
         "accuracy, most <b>: 0.2500 +- 0.0000",
     ]
     shown = result._repr_html_()
-    cells = ["accuracy", "0.7500", "0.2500", "0.5000", "1.0000"]
-    assert "".join(f"<td style='text-align:left'>{cell}</td>" for cell in cells) in shown
-    assert "<b>" not in shown.replace("<b>2 folds", "") and repr(CrossValidation(Path("a"), (), passed=True))
+    for cells in (["standard deviation", "fold 0", "fold 1"], ["accuracy", "0.7500", "0.2500", "0.5000", "1.0000"]):
+        assert re.search("".join(rf"<t[hd] style='text-align:left'>{cell}</t[hd]>" for cell in cells), shown)
+    assert "<b>" not in shown.replace("<b>2 folds", "") and repr(CrossValidation(Path("a"), {}, passed=True))
+    result = CrossValidation(Path("runs/seeds"), {"seed-7": runs["fold-0"], "seed-3": runs["fold-1"]}, True, (7, 3))
+    assert repr(result).startswith("2 seeds in runs/seeds, mean and") and "seed 7" in result._repr_html_()
+    assert result.table().splitlines()[0] == "2 seeds, mean and standard deviation"
 
 
 def test_a_verdict_shows_all_checks_and_in_a_terminal_the_failed_ones():

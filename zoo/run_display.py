@@ -40,27 +40,30 @@ def _saved(result: Any) -> list[tuple[str, str]]:
     return [(str(result.saved_model), "verified" if result.verification.passed else "NOT VERIFIED")]
 
 
-def folds_as_text(result: Any) -> str:
+def runs_as_text(result: Any) -> str:
     """Returns a cross-validation in at most five lines: mean and standard deviation of its first metrics."""
     shown = [f"{name}: {f['mean']:.4f} +- {f['deviation']:.4f}" for name, f in result.summary.items()][:_MOST_METRICS]
-    return "\n".join([_folds_title(result), *shown])
+    return "\n".join([_runs_title(result), *shown])
 
 
-def folds_as_html(result: Any) -> str:
-    """Returns a cross-validation for a notebook: a table of the metrics of every fold, and their mean and deviation."""
+def runs_as_html(result: Any) -> str:
+    """Returns a cross-validation for a notebook: a table of the metrics of every run, and their mean and deviation."""
     from zoo import display
 
-    head = ["metric", "mean", "standard deviation", *(f"fold {number}" for number in range(len(result.folds)))]
+    head = ["metric", "mean", "standard deviation", *(name.replace("-", " ") for name in result.runs)]
     rows = [
         [
             name,
-            *(f"{value:.4f}" for value in (found["mean"], found["deviation"], *(fold[name] for fold in result.folds))),
+            *(
+                f"{value:.4f}"
+                for value in (found["mean"], found["deviation"], *(run[name] for run in result.runs.values()))
+            ),
         ]
         for name, found in result.summary.items()
     ]
-    return display.stacked([f"<b>{display.escaped(_folds_title(result))}</b>", display.table(head, rows)])
+    return display.stacked([f"<b>{display.escaped(_runs_title(result))}</b>", display.table(head, rows)])
 
 
-def _folds_title(result: Any) -> str:
+def _runs_title(result: Any) -> str:
     verdict = "" if result.passed else ", NOT ALL VERIFIED"
-    return f"{len(result.folds)} folds in {result.directory}{verdict}, mean and standard deviation"
+    return f"{result.title} in {result.directory}{verdict}, mean and standard deviation"

@@ -2,7 +2,9 @@
 
 Each class declares its `tasks`, its `keys` (our key of each part of an example, and the builder's key), its `windows`
 (steps of history and of forecast, for a long series) and `facts` about the data. Facts that are read from the files are
-stored in the builder's metadata.
+stored in the builder's metadata. `FILES` are the original files; `COPIES` names copies with other names. A class whose
+examples are rows of a table declares its `target` column, `table_options` where the usual ones do not fit, and whether it
+`keeps_order`: the rows then have the order of the files, which TensorFlow Datasets otherwise shuffles.
 """
 
 from __future__ import annotations
@@ -30,12 +32,16 @@ class Declared(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     """Base of the builders below. The user provides the original files, and the class declares how to use them."""
 
     VERSION = tfds.core.Version("1.0.0")
-    FILES: ClassVar[tuple[str, ...]]
-    HOME: ClassVar[str]
+    FILES: ClassVar[tuple[str, ...]] = ()
+    COPIES: ClassVar[Mapping[str, str]] = {}
+    HOME: ClassVar[str] = ""
     tasks: ClassVar[tuple[str, ...]]
     keys: ClassVar[Mapping[str, str]]
     facts: ClassVar[Mapping[str, Any]] = {}
     windows: ClassVar[tuple[int, int] | None] = None
+    keeps_order: ClassVar[bool] = False
+    target: ClassVar[str | None] = None
+    table_options: ClassVar[Mapping[str, Any]] = {}
 
     def features(self) -> dict[str, Any]:
         """Returns the features of an example."""
@@ -56,15 +62,21 @@ class Declared(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
             features=tfds.features.FeaturesDict(self.features()),
             homepage=self.HOME,
             metadata=tfds.core.MetadataDict(),
+            disable_shuffling=self.keeps_order,
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example]]]:
-        missing = [file for file in self.FILES if not (dl_manager.manual_dir / file).exists()]
+        missing = [file for file in self.FILES if not self.original(dl_manager.manual_dir, file).exists()]
         if missing:
             raise AssertionError(f"{' and '.join(missing)}, from {self.HOME}.")
         held = list(self.rows(dl_manager.manual_dir))
         present = [split for split in SPLITS if any(role == split for role, _ in held)]
         return {split: self._generate_examples(held, split) for split in present}
+
+    def original(self, folder: Any, file: str) -> Any:
+        """Returns the path of an original file, or of its copy if only that exists."""
+        copy = folder / self.COPIES.get(file, file)
+        return copy if copy.exists() and not (folder / file).exists() else folder / file
 
     def _generate_examples(self, held: list[tuple[str, Example]], wanted: str) -> Iterator[tuple[int, Example]]:
         for number, (split, example) in enumerate(held):

@@ -54,6 +54,8 @@ def load(
         data = _load_source(name, kind, path, manual_dir, memory_limit, given)
     else:
         data = load_builder(name, data_dir=data_dir, manual_dir=manual_dir, memory_limit=memory_limit, options=given)
+        _print_columns(data)
+        _print_left_out(data)
     if task is not None:
         data = dataclasses.replace(data.for_task(task), arguments={**data.arguments, "task": task})
     return data if folds is None or fold is None else _fold(data, folds, fold)

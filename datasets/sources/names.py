@@ -11,7 +11,10 @@ from zoo.datasets.sources.registry import SOURCES, takes_path
 from zoo.errors import UsageError
 
 TESTED = {
+    "adult": "CC BY 4.0",
     "bike_sharing": "CC BY 4.0",
+    "bike_sharing_hours": "CC BY 4.0",
+    "california_housing": "public domain, as StatLib's data; the CSV file states no licence",
     "clinc_oos": "CC BY 3.0",
     "fashion_mnist": "MIT",
     "fra_eng": "CC BY 2.0 FR",

@@ -104,7 +104,7 @@ def _open(name: str, data_dir: str | None) -> Any:
     """Returns TensorFlow Datasets' builder of a name."""
     import tensorflow_datasets as tfds
 
-    importlib.import_module("zoo.datasets.sources.builders")  # registers them with TensorFlow Datasets
+    importlib.import_module("zoo.datasets.sources.table_builders")  # registers all builders with TensorFlow Datasets
     tfds.disable_progress_bar()
     try:
         return tfds.builder(name, data_dir=data_dir)
@@ -138,7 +138,7 @@ def _reader(name: str, builder: Any) -> Reader:
     import tensorflow_datasets as tfds
 
     if hasattr(builder, "tasks") and hasattr(builder, "keys"):
-        return Reader(builder.tasks, builder.keys, windows=builder.windows)
+        return Reader(builder.tasks, builder.keys, windows=builder.windows, table=builder.target)
     if builder.name in _READERS:
         return _READERS[builder.name]
     features = builder.info.features

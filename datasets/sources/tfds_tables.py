@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.datasets.sources.labels import SPLIT_NAMES
-from zoo.datasets.sources.names import check_options
+from zoo.datasets.sources.names import TESTED, check_options
 from zoo.errors import UsageError
 from zoo.tables.frames import as_texts
 
@@ -62,7 +62,7 @@ def load_table(
     """Returns the table of a prepared builder. The splits are those of the builder; a missing one is cut from train.
 
     Args:
-        builder: the builder.
+        builder: the builder. One of this package may have `table_options`, which apply where `options` has no value.
         target: see `target_of`. A class, a word or yes and no is a label; a number is a value.
         name: the name that `load` was called with.
         memory_limit: see `zoo.datasets.load`.
@@ -97,9 +97,9 @@ def load_table(
         memory_limit,
         columns,
         {},
-        options={option: value for option, value in options.items() if option != "columns"},
+        options={k: v for k, v in {**getattr(builder, "table_options", {}), **options}.items() if k != "columns"},
     )
-    licence = str(info.redistribution_info.license or "") or data.licence
+    licence = str(info.redistribution_info.license or "") or TESTED.get(name, data.licence)
     return dataclasses.replace(data, licence=licence, arguments={**places, **options})
 
 

@@ -302,7 +302,7 @@ def test_runs_on_data_sets_equal_runs_on_their_arrays(tmp_path):
     for one, other in zip(ours.model.get_weights(), theirs.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     found = zoo.cross_validate("mlp", data, folds=2, run_directory=tmp_path / "folds", **settings)
-    assert len(found.folds) == 2 and (tmp_path / "folds" / "fold-1" / "model.keras").is_file()
+    assert len(found.runs) == 2 and (tmp_path / "folds" / "fold-1" / "model.keras").is_file()
 
 
 def test_frames_and_arrays_are_no_data_sets_of_other_libraries():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import keras
 import numpy as np
 import pandas as pd
@@ -9,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from mixed_tables import NAMES, mixed_table, write_table
+from mixed_tables import mixed_table, write_table
 from untrained_runs import untrained
 from zoo.datasets.interface import Interface
 from zoo.export import artifact
@@ -200,24 +203,51 @@ def _written(value):
 
 
 @pytest.mark.slow
-def test_predict_reads_rows_for_an_export_that_a_clean_process_verified(run, tmp_path, capsys):
+def test_records_columns_and_lines_of_a_file_get_the_same_numbers_from_a_run(run, tmp_path, capsys):
+    """An export that a clean process verified answers a client's `tf.Example`, named inputs, and `zoo predict`."""
     saved_model = export_run(run, tmp_path / "exports")
-    used = [name for names in NAMES.values() for name in names]
-    table = {
-        name: [float(c or "nan") for c in OTHER[name]] if name in NAMES["number"] else OTHER[name] for name in used
-    }
-    items = [dict(zip(used, row, strict=True)) for row in zip(*table.values(), strict=True)]
-    answers = zoo.load(saved_model).predict(items)
     capsys.readouterr()
-    write_table(tmp_path / "rows.csv", OTHER)
-    assert cli.main(["predict", str(saved_model), str(tmp_path / "rows.csv")]) == 0
+    shuffled = dict(sorted(OTHER.items(), reverse=True))
+    write_table(tmp_path / "rows.csv", shuffled)
+    assert cli.main(["predict", str(saved_model), str(tmp_path / "rows.csv"), "--json"]) == 0
     said = capsys.readouterr()
-    lines = said.out.splitlines()
-    assert "columns that the model does not use: a number that no model knows, target" in said.err
-    for line, answer in zip(lines, answers, strict=True):
-        name, probability = line.split(": ", 1)[1].split()
-        assert float(probability) == pytest.approx(answer["probabilities"].max(), abs=1e-4)
-        assert name == answer["class_name"] or probability == "0.5000"  # the model was not trained
+    assert "columns that the model does not use: target, a number that no model knows" in said.err
+    lines = [json.loads(line) for line in said.out.splitlines()]
+
+    signatures = tf.saved_model.load(str(saved_model)).signatures
+    requests = Interface.load(run / "interface").preprocessor.requests
+    named, records = {}, [{} for _ in OTHER["target"]]
+    for request in requests.values():
+        if request.name == "examples":
+            continue
+        column = request.columns["column"]
+        cells = [cell if request.dtype == "string" else float(cell or "nan") for cell in OTHER[column]]
+        named[request.name] = tf.constant(cells, request.dtype)
+        for features, cell in zip(records, cells, strict=True):
+            if isinstance(cell, str):
+                features[column] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[cell.encode()]))
+            elif (
+                column in ("hours_per_week", "examples") and cell == cell
+            ):  # whole numbers in training; NaN is left out
+                features[column] = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(cell)]))
+            elif cell == cell:
+                features[column] = tf.train.Feature(float_list=tf.train.FloatList(value=[cell]))
+    made = [tf.train.Example(features=tf.train.Features(feature=f)).SerializeToString() for f in records]
+    by_column = signatures["serving_default"](**named)
+    by_record = signatures["examples"](examples=tf.constant(made))
+    for name, values in by_column.items():
+        np.testing.assert_array_equal(by_record[name], values)
+    printed = np.array([line["probabilities"] for line in lines], np.float32)
+    np.testing.assert_array_equal(printed, by_column["probabilities"])
+    assert [line["class_name"].encode() for line in lines] == by_column["class_name"].numpy().tolist()
+
     write_table(tmp_path / "rows.csv", {**OTHER, "2nd": ["1", "many", "3"]})
     assert cli.main(["predict", str(saved_model), str(tmp_path / "rows.csv")]) == 2
     assert "row 2: 2nd is 'many'; expected a number. Correct it" in capsys.readouterr().err
+    del shuffled["2nd"], shuffled["class"]
+    write_table(tmp_path / "rows.csv", shuffled)
+    assert cli.main(["predict", str(saved_model), str(tmp_path / "rows.csv")]) == 2
+    said = capsys.readouterr()
+    assert (
+        re.search(r"has no column 'class', '2nd'; its columns are .*Add or rename columns", said.err) and not said.out
+    )

@@ -267,6 +267,9 @@ FAMILIES = {
     "rnn": ("tagged_commands", {"embedding_dim": 8, "rnn_units": 8}),
     "seq2seq_rnn": ("number_words", {"embedding_dim": 8, "rnn_units": 8}),
     "matrix_factorization": ("tastes", {}),
+    "mlp": ("pastimes", {"number_embedding": "waves", "members": 4}),
+    "wide_deep": ("pastimes", {}),
+    "ft_transformer": ("pastimes", {}),
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 import processes
 from zoo.config import TrainConfig, read_yaml
 from zoo.registry import get_spec, list_models
-from zoo.scripts import cli, train
+from zoo.scripts import cli, reproduce, train
 
 ZOO = [sys.executable, "-m", "zoo.scripts.cli"]
 FAST = ["--model.filters", "[4, 6]", "--model.dense_units", "8", "--model.input_shape", "[12, 12, 1]"]
@@ -334,4 +334,5 @@ def test_every_recipe_is_valid(name, shown):
     assert "--config.epochs" in shown[command_of(name), "--config", name, "--help"]
     sections = train.read_sections(name)
     TrainConfig.from_dict(sections["config"])
-    get_spec(sections["model"]["name"])
+    for words in reproduce.recipe_commands(name):
+        get_spec(sections["model"].get("name") or words[words.index("--model") + 1])

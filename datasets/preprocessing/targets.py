@@ -95,7 +95,11 @@ class Targets:
         )
         log = ", which is the logarithm log(1 + value)" if self.log else ""
         levels = ", ".join(f"{level:g}" for level in self.quantiles)
-        more = f". Then the quantiles of each value for {levels}, in the same scale, not sorted" if levels else ""
+        more = (
+            f". Then the quantiles of each value for {levels}, in the same scale, neither calibrated nor sorted"
+            if levels
+            else ""
+        )
         return {"values": f"x in standard deviations of the training split: {', '.join(ways)}{log}{more}"}
 
     def encode(self, examples: Tensors) -> dict[str, tf.Tensor]:

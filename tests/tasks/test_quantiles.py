@@ -14,12 +14,12 @@ from sklearn.metrics import mean_absolute_error, mean_pinball_loss, mean_squared
 
 import zoo
 from source_examples import rows
-from zoo import checkpoints
+from zoo import checkpoints, copies
 from zoo.datasets.preprocessing.targets import Targets
 from zoo.export import artifact, live
 from zoo.metrics import QuantileLoss
 from zoo.predictions import predict_split
-from zoo.tasks.quantiles import quantile_name, split_columns
+from zoo.tasks.quantiles import decided_shifts, quantile_name, split_columns
 from zoo.training.objective import ModelObjective, members_apart
 
 LEVELS = (0.025, 0.5, 0.9)
@@ -181,7 +181,7 @@ def test_the_served_outputs_are_sorted_quantiles_in_the_values_own_units(prepare
     assert described["shown"]["outputs"] == tuple(answer)
     assert described["outputs"]["age_q2_5"]["description"] == "the 2.5 % quantile of age, in its own unit"
     assert (
-        "quantiles of each value for 0.025, 0.5, 0.9, in the same scale, not sorted"
+        "quantiles of each value for 0.025, 0.5, 0.9, in the same scale, neither calibrated nor sorted"
         in (prepared.preprocessor.targets.described_outputs["values"])
     )
 
@@ -190,6 +190,38 @@ def _traced(signature, requests):
     given = {name: requests[name] for name in signature.takes}
     specs = {name: tf.TensorSpec([None], part.dtype, name) for name, part in given.items()}
     return tf.function(lambda **values: signature(values), autograph=False).get_concrete_function(**specs)
+
+
+def test_the_shifts_are_quantiles_of_the_gaps():
+    rng = np.random.default_rng(0)
+    true, quantiles = rng.normal(size=(99, 2)), rng.normal(size=(99, 2, 3))
+    found = decided_shifts(true, quantiles, (0.1, 0.5, 0.9))
+    for v in range(2):
+        for k, place in enumerate((10, 50, 90)):  # of 99 gaps the p (99 + 1)-th
+            assert found[v][k] == pytest.approx(np.sort(true[:, v] - quantiles[:, v, k])[place - 1])
+    few = decided_shifts(true[:8], quantiles[:8], (0.1, 0.5, 0.9))
+    assert [[shift == 0 for shift in of_value] for of_value in few] == [[True, False, True]] * 2
+
+
+def test_report_and_served_outputs_are_calibrated_on_the_validation_split(prepared):
+    model = prepared.build(seed=0)
+    decided = prepared.decide(model)
+    copies.record_decided(model, decided)
+    report = zoo.evaluate(model, prepared, split="validation", baselines="none")
+    count = report["num_examples"]
+    assert report["quantiles_from"] == "calibrated on the validation split"
+    examples = rows(prepared.data, "validation")
+    signature = live.signatures(model, prepared.interface)["serving_default"]
+    given = prepared.preprocessor.to_requests(examples)
+    answer = signature({name: tf.constant(given[name].tolist()) for name in signature.takes})
+    assert decided["quantile_shifts"][0][0] == 0, "so few examples do not determine the level 0.025"
+    for v, target in enumerate(report["targets"]):
+        true = np.array([example["value"][v] for example in examples])
+        for k, row in list(enumerate(target["quantiles"]))[1:]:
+            assert abs(row["below"] - LEVELS[k]) <= 1.01 / count
+            served = answer[NAMES[v] + SUFFIXES[k + 1]].numpy()
+            assert row["below"] == pytest.approx(np.mean(true <= served), abs=1.01 / count)  # float32 may tie
+            assert row["pinball"] == pytest.approx(mean_pinball_loss(true, served, alpha=LEVELS[k]), rel=1e-4)
 
 
 def test_the_report_has_the_quantiles_of_the_predictions(prepared):

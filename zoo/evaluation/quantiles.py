@@ -190,7 +190,8 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         shown = [_short(row["pinball"]), _short(row["baseline"]["pinball"]), f"{row['below']:.4f}"]
         rows.append([f"{percent(row['level'])} %", *shown])
     more = len(first["quantiles"]) - _MOST_LINES
-    return [*found, *_aligned(rows), *([f"... {more} more"] if more > 0 else []), *_of_baselines(report)]
+    origin = [f"quantiles    {report['quantiles_from']}"] if "quantiles_from" in report else []
+    return [*found, *_aligned(rows), *([f"... {more} more"] if more > 0 else []), *origin, *_of_baselines(report)]
 
 
 def _of_baselines(report: Mapping[str, Any]) -> list[str]:
@@ -223,6 +224,7 @@ def _of_several(report: Mapping[str, Any]) -> list[str]:
         rows.append([target["name"], *cells])
     more = len(targets) - _MOST_LINES
     note = f"in brackets: always the quantiles of the {report['baseline_from']}"
+    note += f"; those of the model are {report['quantiles_from']}" if "quantiles_from" in report else ""
     said = [f"{note}; expected inside: {expected(targets[0]):g}" if between else note]
     return [*_aligned(rows), *([f"... {more} more"] if more > 0 else []), *said]
 

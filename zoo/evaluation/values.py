@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zoo import copies
 from zoo.display import number_text
 from zoo.errors import UsageError
 from zoo.evaluation import quantiles as of_quantiles
@@ -19,6 +20,7 @@ from zoo.evaluation import value_plots
 from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
+from zoo.tasks.quantiles import SHIFTS, calibrated
 
 if TYPE_CHECKING:
     import keras
@@ -294,8 +296,13 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     if "train" in data.data.splits:
         read = data.data.splits["train"].dataset().map(lambda example: example["value"])
         train = np.concatenate(list(read.batch(1_024).as_numpy_iterator()))
+    if data.objective.quantiles:
+        found = copies.decided(model)
+        predictions = {**predictions, "quantiles": np.asarray(calibrated(predictions["quantiles"], found))}
     more = {"weights": weights.get("value"), **_quantiles(data, predictions, scale)}
     report = value_report(true, guessed, names, train_targets=train, **more)
+    if data.objective.quantiles:
+        report["quantiles_from"] = "calibrated on the validation split" if SHIFTS in found else "not calibrated"
     return {**report, "intervals": value_intervals(true, guessed, names, **more)}
 
 

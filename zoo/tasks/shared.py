@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import scores
 from zoo.errors import UsageError
 from zoo.tasks.contract import Measure, Objective, Served, Shown, Signature, Term
-from zoo.tasks.quantiles import percent, quantile_name, split_columns
+from zoo.tasks.quantiles import calibrated, percent, quantile_name, split_columns
 
 if TYPE_CHECKING:
     import keras
@@ -257,8 +257,9 @@ def _values_answer(served: Served) -> dict[str, tf.Tensor]:
     targets, outputs = served.preprocessor.targets, served.outputs
     main = "values" if "values" in outputs else next(iter(outputs))  # a model of the user may have another name
     levels = targets.quantiles
-    parts = split_columns(outputs[main], levels) if levels else (outputs[main],)
-    values, *quantiles = map(targets.unscale, parts)
+    values, *rest = split_columns(outputs[main], levels) if levels else (outputs[main],)
+    values = targets.unscale(values)
+    quantiles = [targets.unscale(calibrated(part, served.decided)) for part in rest]
     answer = {}
     for i, name in enumerate(targets.value_names):
         answer[name] = values[:, i]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo import checkpoints, registry, tasks
+from zoo import checkpoints, config_checks, registry, tasks
 from zoo.datasets import display
 from zoo.datasets.arguments import complete_arguments
 from zoo.datasets.interface import Interface, check_numbering
@@ -31,33 +31,38 @@ class Data(RawData):
     def _repr_html_(self) -> str:
         return display.as_html(self)
 
-    def prepare(self, model: str, /, **arguments: Any) -> Prepared:
+    def prepare(self, model: str, /, *, quantiles: Sequence[float] | None = None, **arguments: Any) -> Prepared:
         """Creates the preprocessor for a model, fits it on the training split, and completes the builder's arguments.
 
         Args:
             model: a registered model's name.
+            quantiles: levels between 0 and 1, such as [0.1, 0.5, 0.9]: the model of a data set with values also predicts
+                these quantiles of each value.
             **arguments: arguments of its builder. Arguments that the data determines (classes, input shape) are filled in.
 
         Returns:
             Batches for training and evaluation, and the interface for the exporter.
 
         Raises:
-            UsageError: the model or an argument is unknown, the model serves none or several of this data's tasks, or an
-                argument contradicts the data.
+            UsageError: the model or an argument is unknown, the model serves none or several of this data's tasks, an
+                argument contradicts the data, or there are quantiles and no values.
 
         Example:
             >>> prepared = zoo.datasets.load("digits").prepare("cnn", filters=(32, 64, 64))
             >>> prepared.arguments["input_shape"], prepared.arguments["num_classes"]
             ((28, 28, 1), 10)
         """
-        return self._prepare(model, arguments, None)
+        return self._prepare(model, arguments, None, () if quantiles is None else quantiles)
 
-    def prepare_like(self, earlier: Interface, model: str, /, **arguments: Any) -> Prepared:
+    def prepare_like(
+        self, earlier: Interface, model: str, /, *, quantiles: Sequence[float] | None = None, **arguments: Any
+    ) -> Prepared:
         """Prepares as `prepare` does, but with the vocabulary of an earlier run instead of a new one.
 
         Args:
             earlier: the run's interface.
             model: a registered model's name.
+            quantiles: as in `prepare`; None for those of the earlier run, and an empty list for none.
             **arguments: arguments of its builder.
 
         Raises:
@@ -67,11 +72,14 @@ class Data(RawData):
             >>> earlier = zoo.datasets.load("commands").prepare("transformer").interface
             >>> zoo.datasets.from_arrays(texts, labels).prepare_like(earlier, "transformer").preprocessor.vocabulary
         """
-        prepared = self._prepare(model, arguments, earlier)
+        levels = earlier.definition.objective.quantiles if quantiles is None else quantiles
+        prepared = self._prepare(model, arguments, earlier, levels)
         check_numbering(earlier.preprocessor, prepared.preprocessor)
         return prepared
 
-    def _prepare(self, model: str, chosen: Mapping[str, Any], earlier: Interface | None) -> Prepared:
+    def _prepare(
+        self, model: str, chosen: Mapping[str, Any], earlier: Interface | None, quantiles: Sequence[float]
+    ) -> Prepared:
         spec = registry.get_spec(model)
         registry.check_arguments(spec, chosen)
         shared = tuple(task for task in self.tasks if task in spec.tasks or not spec.tasks)
@@ -83,6 +91,7 @@ class Data(RawData):
             )
         data = dataclasses.replace(self, tasks=shared)
         task = tasks.get_task(data.task)
+        levels = _levels(quantiles, task, self.name)
         if chosen.get("classifier_activation") == "sigmoid" and task.objective.labels is None:
             raise UsageError(
                 f"classifier_activation is 'sigmoid', for several labels at once; data set {self.name!r} is for {task.name}. "
@@ -106,9 +115,14 @@ class Data(RawData):
                 f"Model {model!r} takes the inputs of the preprocessor {kind.kind!r}; the earlier run has "
                 f"{earlier.preprocessor.kind!r}. Choose the model of that run, {earlier.build['name']}."
             )
-        needs = {**spec.preprocessing, "checkpoint": checkpoint, "earlier": earlier}
+        needs = {**spec.preprocessing, "checkpoint": checkpoint, "earlier": earlier, "quantiles": levels}
         arguments |= decided
         preprocessor, fixed = kind.for_model(data, needs, arguments)
+        if levels != task.for_targets(preprocessor).objective.quantiles:
+            raise UsageError(
+                f"The preprocessor {kind.kind!r} has no targets for quantiles={list(levels)}. Leave quantiles out, or pass "
+                "needs['quantiles'] to Targets.fit in its for_model."
+            )
         complete, requested = complete_arguments(spec, chosen, arguments, fixed, {*decided}, self.name, from_checkpoint)
         return Prepared(
             data=data,
@@ -137,3 +151,19 @@ class Data(RawData):
         )
         old, now = interface.fingerprint, prepared.fingerprint
         return dataclasses.replace(prepared, changed=old.split_changes(now))
+
+
+def _levels(quantiles: Sequence[float], task: tasks.Task, name: str) -> tuple[float, ...]:
+    """Returns the levels of quantiles, ascending.
+
+    Raises:
+        UsageError: a level is invalid, or the task has no values.
+    """
+    levels = tuple(config_checks.quantiles("quantiles", quantiles))
+    if levels and task.with_quantiles is None:
+        able = [known for known in tasks.list_tasks() if tasks.get_task(known).with_quantiles is not None]
+        raise UsageError(
+            f"quantiles={list(levels)} needs values to predict; data set {name!r} is for {task.name}. Leave quantiles out, "
+            f"or choose data for {', '.join(able)}."
+        )
+    return levels

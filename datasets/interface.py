@@ -86,8 +86,8 @@ class Interface:
 
     @property
     def definition(self) -> Task:
-        """The task."""
-        return get_task(self.task)
+        """The task, for the targets of the preprocessor."""
+        return get_task(self.task).for_targets(self.preprocessor)
 
     @property
     def spec(self) -> registry.ModelSpec:

@@ -62,6 +62,9 @@ class Prepared:
     start: Mapping[str, Any] | None = None
     golden: Any = None
 
+    def __post_init__(self) -> None:
+        self.task = self.task.for_targets(self.preprocessor)
+
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.preprocessor.input_shapes.items())
         return f"{as_text(self.data)}\nPrepared for {self.model} by {self.preprocessor.kind}: {shapes}"
@@ -127,6 +130,15 @@ class Prepared:
                 f"Model {self.model!r} has {classes} classes; data set {self.data.name!r} has {names}. Give its builder an "
                 "argument num_classes, which the data decides."
             )
+        if self.objective.quantiles:
+            targets: Any = getattr(self.preprocessor, "targets")  # noqa: B009
+            columns, needed = model.outputs[0].shape[-1], targets.arguments["num_classes"]
+            if columns != needed:
+                raise UsageError(
+                    f"Model {self.model!r} has {columns} outputs; data set {self.data.name!r} needs {needed}, for values and "
+                    f"their quantiles {list(self.objective.quantiles)}. Give its builder an argument num_classes, which the "
+                    "data decides, or leave quantiles out."
+                )
 
     def describe(self) -> dict[str, Any]:
         """Returns the `model` and `data` sections of a run's config.yaml, and `plugins`, `start_from` and `golden` if it has
@@ -207,7 +219,8 @@ class Prepared:
         return self.batches(split, batch_size, **order).map(plain)
 
     def complete(self, config: TrainConfig | Mapping[str, Any] | None = None) -> TrainConfig:
-        """Returns training options with what the model recommends for the data, for those that were not passed.
+        """Returns training options with what the model recommends for the data, for those that were not passed, and with
+        the quantiles of the data.
 
         Args:
             config: the options that were chosen, as `TrainConfig` or as a dict of its fields.
@@ -218,6 +231,7 @@ class Prepared:
         """
         situation = registry.Situation(self.task.name, self.num_examples("train"), self.arguments)
         recommended = registry.get_spec(self.model).recommended_options(situation)
+        recommended = {**recommended, "quantiles": list(self.objective.quantiles)}
         return as_config(config).completed(recommended, validation=self.num_examples("validation") > 0)
 
     def some_inputs(self) -> Tensors:

@@ -96,7 +96,8 @@ class Parser(jsonargparse.ArgumentParser):
             if hint is parameter.empty:
                 hint = Any if default is None else type(default)
             hint = hint | None if default is None else hint
-            example = f", such as {_shown(default)}" if default is not None else ""
+            is_empty = isinstance(default, (list, tuple)) and not default  # which is no example
+            example = f", such as {_shown(default)}" if default is not None and not is_empty else ""
             self.expected[f"{prefix}.{name}"] = _type_name(hint) + example
             text = " ".join((texts.get(name) or "").split())
             group.add_argument(f"--{prefix}.{name}", type=hint, default=values.get(name, default), help=text)
@@ -119,7 +120,8 @@ def _type_name(hint: Any) -> str:
         example = "2" if arguments[1] in (int, float) else "text"
         return f"a mapping of names to {_plural(arguments[1])}, such as '{{name: {example}}}'"
     if origin is not None and arguments:
-        return f"a list of {_plural(arguments[0])}"
+        example = ", such as '[0.1, 0.9]'" if arguments[0] is float else ""
+        return f"a list of {_plural(arguments[0])}{example}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 

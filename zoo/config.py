@@ -95,6 +95,8 @@ class TrainConfig:
         label_smoothing: Share of every label that is spread evenly over all classes.
         class_weights: Factor of the loss by class name, such as {spam: 4}, or balanced. Null weights all classes equally.
         augmentation: Augmentations of training images: flip, crop, rand_augment, mixup, cutmix.
+        quantiles: Levels between 0 and 1, such as [0.1, 0.5, 0.9]. A model of values then also predicts these quantiles of
+            each value, as outputs VALUE_q10, VALUE_q50 and VALUE_q90.
         precision: Data type of the computation. Weights and the last layer stay float32. Auto selects bfloat16 on devices
             that compute it faster. The trained model is always float32.
         monitor: Metric that decides which epoch is best, such as val_loss. Null uses the task's default.
@@ -148,6 +150,7 @@ class TrainConfig:
     label_smoothing: float = _option(0.0, checks.fraction(0.1))
     class_weights: dict[str, float] | Literal["balanced"] | None = _option(None, checks.class_weights)
     augmentation: list[str] = _option([], checks.augmentations)
+    quantiles: list[float] = _option([], checks.quantiles)
     precision: Precision = _option("float32", checks.one_of(*typing.get_args(Precision)))
     monitor: str | None = _option(None, checks.named("val_loss"))
     patience: int | None = _option(None, checks.whole(1))
@@ -276,7 +279,7 @@ def _check_combinations(config: TrainConfig) -> None:
         default = TrainConfig()
         without_effect = (
             *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best"),
-            *("layer_decay", "freeze", "lora_rank"),
+            *("layer_decay", "freeze", "lora_rank", "quantiles"),
         )
         for name in without_effect:
             if getattr(config, name) != getattr(default, name):

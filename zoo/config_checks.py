@@ -151,6 +151,22 @@ def patterns(name: str, value: Any) -> list[str]:
     return list(value)
 
 
+def quantiles(name: str, value: Any) -> list[float]:
+    """A list of levels of quantiles between 0 and 1, each once; it becomes ascending."""
+    levels = value.tolist() if hasattr(value, "tolist") else value  # of NumPy
+    if isinstance(levels, str) or not isinstance(levels, Sequence):
+        raise UsageError(f"{name} is {value!r}; expected a list of numbers. Pass {name}=[0.1, 0.5, 0.9], say.")
+    for index, level in enumerate(levels):
+        if not (_is_finite(level) and 0 < level < 1):
+            raise UsageError(
+                f"{name} has {level!r}; expected numbers above 0 and below 1. Pass {name}=[0.1, 0.5, 0.9] for 10 %, 50 % "
+                "and 90 %, say."
+            )
+        if level in levels[:index]:
+            raise UsageError(f"{name} has {level!r} twice; expected it once. Remove one of the two.")
+    return sorted(map(float, levels))
+
+
 def class_weights(option: str, weights: Any) -> Any:
     """Factors by class name or number, or `balanced`; the keys become text."""
     if weights == "balanced":

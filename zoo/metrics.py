@@ -89,6 +89,92 @@ class SquaredError(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class QuantileLoss(keras.losses.Loss):
+    """Squared error of values plus the pinball loss of their quantiles, for every example, (batch,).
+
+    Targets are (batch, values). Outputs are (batch, values x (1 + levels)): first the values, then for every value its
+    quantiles. The loss of an example is the mean over the values of (v - y)^2 + the mean over the levels p of
+    max(p (y - q), (p - 1) (y - q)). Source: Koenker and Bassett, Regression quantiles, Econometrica 46, 1978.
+
+    Args:
+        levels: the levels of the quantiles, between 0 and 1.
+
+    Raises:
+        UsageError: the outputs have another number of columns.
+
+    Example:
+        >>> QuantileLoss([0.1, 0.9], reduction=None)([[2.0]], [[2.0, 1.0, 1.0]]).numpy().round(3).tolist()
+        [0.5]
+    """
+
+    def __init__(self, levels: Sequence[float], name: str = "quantile_loss", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.levels = [float(level) for level in levels]
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the losses."""
+        values, count = y_true.shape[-1], len(self.levels)
+        if len(y_true.shape) != 2 or len(y_pred.shape) != 2 or y_pred.shape[-1] != values * (1 + count):
+            raise UsageError(
+                f"The targets have the shape {tuple(y_true.shape)}, the outputs {tuple(y_pred.shape)}; expected (batch, n) "
+                f"and (batch, {1 + count} n), for n values with {count} quantiles each. Build the model with "
+                "data.prepare(...).build()."
+            )
+        below = ops.expand_dims(y_true, -1) - ops.reshape(y_pred[:, values:], (-1, values, count))
+        levels = ops.convert_to_tensor(self.levels, dtype=y_pred.dtype)
+        pinball = ops.maximum(levels * below, (levels - 1) * below)
+        return _per_example(ops.square(y_true - y_pred[:, :values])) + _per_example(pinball)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "levels": self.levels}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class FirstColumns(keras.metrics.Metric):
+    """A metric of the first columns of an output, as many as the targets have: of values without their quantiles.
+
+    Args:
+        metric: the metric, whose name and direction it has.
+
+    Example:
+        >>> metric = FirstColumns(AbsoluteError())
+        >>> metric.update_state([[1.0], [2.0]], [[1.0, 0.5], [4.0, 9.0]])
+        >>> float(metric.result())
+        1.0
+    """
+
+    def __init__(self, metric: keras.metrics.Metric, name: str | None = None, dtype: Any = None) -> None:
+        super().__init__(name=name or metric.name, dtype=dtype)
+        self.metric = metric
+        if hasattr(metric, "_direction"):
+            self._direction = metric._direction
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Adds a batch."""
+        y_true = ops.convert_to_tensor(y_true)
+        values = ops.convert_to_tensor(y_pred)[:, : y_true.shape[-1]]
+        return self.metric.update_state(y_true, values, sample_weight=sample_weight)
+
+    def result(self) -> Any:
+        """Returns the result of the metric."""
+        return self.metric.result()
+
+    def reset_state(self) -> None:
+        """Resets the metric."""
+        self.metric.reset_state()
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"metric": keras.saving.serialize_keras_object(self.metric), "name": self.name, "dtype": self.dtype}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> FirstColumns:
+        """Returns the metric with these arguments."""
+        return cls(**{**config, "metric": keras.saving.deserialize_keras_object(config["metric"])})
+
+
+@keras.saving.register_keras_serializable("zoo")
 class AbsoluteError(keras.metrics.Mean):
     """Mean absolute error of targets (batch,) or (batch, numbers), with weights (batch,).
 

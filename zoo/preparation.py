@@ -93,7 +93,7 @@ def prepare_run(
         tf.config.experimental.enable_op_determinism()
     workers = Workers(strategy)
     start = starting_point.find(start_from, model, config, directory, overwrite=overwrite)
-    prepared = _prepare(model, data, model_arguments, data_arguments, workers, start)
+    prepared = _prepare(model, data, config, model_arguments, data_arguments, workers, start)
     weights = start.select(prepared) if start else None
     keras.utils.set_random_seed(config.seed)
     with strategy.scope(), training.precision(config.precision):
@@ -106,6 +106,7 @@ def prepare_run(
 def _prepare(
     model: str,
     data: Any,
+    config: TrainConfig,
     model_arguments: Mapping[str, Any],
     data_arguments: Mapping[str, Any],
     workers: Workers,
@@ -117,7 +118,12 @@ def _prepare(
     if not workers.chief:
         workers.wait()
     loaded = datasets.load(data, model=model, **data_arguments)
-    prepared = start.prepare(loaded, model, model_arguments) if start else loaded.prepare(model, **model_arguments)
+    quantiles = config.quantiles if "quantiles" in config.given else None
+    prepared = (
+        start.prepare(loaded, model, model_arguments, quantiles)
+        if start
+        else loaded.prepare(model, quantiles=quantiles, **model_arguments)
+    )
     evaluation.get_report(prepared.task.report)  # an unknown name is an error before training
     if workers.chief:
         workers.wait()

@@ -41,13 +41,16 @@ class Start:
     arguments: Mapping[str, Any]
     model_file: Path | None
 
-    def prepare(self, data: Data, model: str, chosen: Mapping[str, Any]) -> Prepared:
+    def prepare(
+        self, data: Data, model: str, chosen: Mapping[str, Any], quantiles: Sequence[float] | None = None
+    ) -> Prepared:
         """Prepares data as for the earlier run: with its vocabulary, and its arguments of the builder.
 
         Args:
             data: the data of the new run.
             model: the model of the new run.
             chosen: arguments of the builder, which override the earlier run's.
+            quantiles: levels of quantiles to predict; None for those of the earlier run.
 
         Raises:
             UsageError: as in `Data.prepare_like`, or an argument names other initial weights.
@@ -59,7 +62,7 @@ class Start:
                     f"{name}={chosen[name]!r:.60} and start_from={self.record['run']!r} both give initial weights or "
                     f"vocabularies. Leave one of them out."
                 )
-        prepared = data.prepare_like(self.interface, model, **{**self.arguments, **chosen})
+        prepared = data.prepare_like(self.interface, model, quantiles=quantiles, **{**self.arguments, **chosen})
         return dataclasses.replace(prepared, start=self.record)
 
     def select(self, prepared: Prepared) -> Selected | None:
@@ -81,7 +84,7 @@ class Start:
         self._check(prepared, found, [(path.rpartition("/")[2], shape) for path, shape in expected], {*dependent})
         given: list[np.ndarray] = source.get_weights()
         values: list[np.ndarray | None] = [*given]
-        order = self._order(prepared.class_names)
+        order = self._order(prepared)
         for number, axis in dependent.items():
             fits = order is not None and found[number][1] == expected[number][1] and (axis is not None or not order)
             values[number] = np.take(given[number], order, axis) if fits and order else given[number] if fits else None
@@ -114,7 +117,7 @@ class Start:
             UsageError: the classes differ from the earlier run's, and the builder has no `num_classes`.
         """
         classes = prepared.arguments.get("num_classes")
-        same = prepared.class_names == self.interface.class_names
+        same = self._order(prepared) == []
         if classes == self.interface.build["arguments"].get("num_classes") and same:
             return {}
         if classes is None:
@@ -130,9 +133,12 @@ class Start:
                 dependent[number] = axes[0] if len(axes) == 1 else None
         return dependent
 
-    def _order(self, class_names: Sequence[str]) -> list[int] | None:
-        """Returns the numbers of the classes in the earlier run, empty if they are the same; None for other classes."""
-        earlier = self.interface.class_names
+    def _order(self, prepared: Prepared) -> list[int] | None:
+        """Returns the numbers of the classes in the earlier run, empty if they are the same; None for other classes, or
+        for values with other quantiles."""
+        class_names, earlier = prepared.class_names, self.interface.class_names
+        if prepared.objective.quantiles != self.interface.definition.objective.quantiles:
+            return None
         if tuple(class_names) == earlier:
             return []
         return [earlier.index(name) for name in class_names] if sorted(class_names) == sorted(earlier) else None

@@ -85,7 +85,8 @@ class Preprocessor(Protocol):
         """Creates a preprocessor from a data set (fitted on its training split), the spec's `preprocessing` and the builder
         arguments so far. Returns it and the builder arguments that it determines. For a model that starts from published
         weights, `needs["checkpoint"]` is a `zoo.checkpoints.Checkpoint`. For one that starts from the weights of a run,
-        `needs["earlier"]` is the run's `Interface`: its vocabulary or image size is kept, to which the weights belong."""
+        `needs["earlier"]` is the run's `Interface`: its vocabulary or image size is kept, to which the weights belong.
+        `needs["quantiles"]` are the levels of the quantiles to predict, for `Targets.fit`."""
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:

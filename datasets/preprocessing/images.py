@@ -97,7 +97,7 @@ class ImagePreprocessor:
                 f"input_shape is {shape!r}; expected [height, width, channels] with 1 or 3 channels. "
                 "Pass input_shape=[28, 28, 1], say, or leave it out."
             )
-        targets = Targets.fit(data)
+        targets = Targets.fit(data, needs.get("quantiles", ()))
         if needs.get("rows_as_steps"):
             height, width, channels = shape
             every_step = bool(arguments.get("return_sequences"))

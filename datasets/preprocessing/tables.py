@@ -83,7 +83,7 @@ class TablePreprocessor:
         edges = None  # the weights of an earlier run belong to its edges
         if earlier is not None:
             known = cls._like(earlier, kinds, options.get("orders", {}))
-            preprocessor = dataclasses.replace(known, targets=Targets.fit(data))
+            preprocessor = dataclasses.replace(known, targets=Targets.fit(data, needs.get("quantiles", ())))
             edges = earlier.build["arguments"].get("bin_edges")
         else:
             names = input_names(list(kinds))
@@ -93,7 +93,7 @@ class TablePreprocessor:
                 if own:
                     values = np.stack([rows[column] for column in own], axis=1)
                     groups.append(group.fit(own, [names[column] for column in own], values, options))
-            preprocessor = cls(tuple(kinds), tuple(groups), Targets.fit(data))
+            preprocessor = cls(tuple(kinds), tuple(groups), Targets.fit(data, needs.get("quantiles", ())))
         fixed: dict[str, Any] = {
             "input_shape": (preprocessor.count,),
             "category_sizes": preprocessor.category_sizes,

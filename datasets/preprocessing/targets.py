@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from zoo.errors import UsageError
 from zoo.tasks import get_task
+from zoo.tasks.quantiles import quantile_name
 
 if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Tensors
@@ -35,6 +36,7 @@ class Targets:
         mean: for values, the mean of each in the training split, after the logarithm.
         deviation: for values, the standard deviation of each, after the logarithm.
         log: for values, whether the model gets log(1 + value).
+        quantiles: for values, the levels of the quantiles that the model also predicts, ascending, between 0 and 1.
 
     Example:
         >>> targets = Targets("value", ("price",), mean=(10.0,), deviation=(2.0,))
@@ -49,21 +51,29 @@ class Targets:
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     log: bool = False
+    quantiles: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("value_names", "mean", "deviation"):  # they are lists if they were read from a file
+        for name in ("value_names", "mean", "deviation", "quantiles"):  # they are lists if they were read from a file
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod
-    def fit(cls, data: RawData) -> Targets:
+    def fit(cls, data: RawData, quantiles: Sequence[float] = ()) -> Targets:
         """Returns the targets of a data set's task, fitted on the training split.
 
+        Args:
+            data: the data set.
+            quantiles: the levels of quantiles of its values, `needs["quantiles"]` of a preprocessor's `for_model`.
+
         Raises:
-            UsageError: a value is the same in all training examples, is not finite, or has no logarithm.
+            UsageError: a value is the same in all training examples, is not finite, or has no logarithm; or it has the name
+                of a quantile's output.
         """
         names = get_task(data.task).targets
         name = next((name for name in names if name in _KINDS), cls.name)
-        return _KINDS[name](data)
+        found = dataclasses.replace(_KINDS[name](data), quantiles=tuple(quantiles))
+        _check_names(data.name, found)
+        return found
 
     @classmethod
     def restored(cls, config: Targets | Mapping[str, Any]) -> Targets:
@@ -73,7 +83,7 @@ class Targets:
     @property
     def arguments(self) -> dict[str, Any]:
         """Arguments of a model's builder that the targets determine, in addition to the number of classes."""
-        return {"num_classes": len(self.value_names)} if self.value_names else {}
+        return {"num_classes": len(self.value_names) * (1 + len(self.quantiles))} if self.value_names else {}
 
     @property
     def described_outputs(self) -> dict[str, str]:
@@ -84,7 +94,13 @@ class Targets:
             f"{n} = {a:.9g} + {s:.9g} x" for n, a, s in zip(self.value_names, self.mean, self.deviation, strict=True)
         )
         log = ", which is the logarithm log(1 + value)" if self.log else ""
-        return {"values": f"x in standard deviations of the training split: {', '.join(ways)}{log}"}
+        levels = ", ".join(f"{level:g}" for level in self.quantiles)
+        more = (
+            f". Then the quantiles of each value for {levels}, in the same scale, neither calibrated nor sorted"
+            if levels
+            else ""
+        )
+        return {"values": f"x in standard deviations of the training split: {', '.join(ways)}{log}{more}"}
 
     def encode(self, examples: Tensors) -> dict[str, tf.Tensor]:
         """Returns the target of a batch of raw examples, by its name."""
@@ -95,10 +111,14 @@ class Targets:
         return {self.name: (values - _constant(self.mean)) / _constant(self.deviation)}
 
     def unscale(self, values: Any) -> Any:
-        """Returns values in their own units, from a model's output: a tensor or an array (batch, values)."""
+        """Returns values in their own units, from a model's output: a tensor or an array (batch, values), or quantiles of
+        them, (batch, values, quantiles)."""
         if not self.mean:
             return values
-        found = values * _constant(self.deviation) + _constant(self.mean)
+        mean, deviation = _constant(self.mean), _constant(self.deviation)
+        if len(values.shape) == 3:
+            mean, deviation = mean[:, np.newaxis], deviation[:, np.newaxis]
+        found = values * deviation + mean
         if not self.log:
             return found
         return tf.math.expm1(found) if tf.is_tensor(found) else np.expm1(found)
@@ -117,6 +137,17 @@ class Targets:
         """Returns {"targets": config} for the configuration of a preprocessor, or nothing for a class."""
         config = self.config()
         return {"targets": config} if config else {}
+
+
+def _check_names(where: str, targets: Targets) -> None:
+    """Raises UsageError if a quantile's output would have the name of a value."""
+    for name in targets.value_names:
+        for level in targets.quantiles:
+            if (taken := quantile_name(name, level)) in targets.value_names:
+                raise UsageError(
+                    f"{where} has a value {taken!r}, which is also the name of the output for the quantile {level:g} of "
+                    f"{name!r}. Rename the column {taken!r}, or leave the quantile {level:g} out."
+                )
 
 
 def _constant(numbers: tuple[float, ...]) -> np.ndarray:

@@ -195,7 +195,7 @@ class TextPreprocessor(VocabularyPreprocessor):
                 f"{', '.join(able)}, or leave the column out."
             )
         most, longest = vocabulary_sizes(needs, arguments)
-        targets = Targets.fit(data)
+        targets = Targets.fit(data, needs.get("quantiles", ()))
 
         def made(vocabulary: tuple[str, ...]) -> tuple[TextPreprocessor, dict[str, Any]]:
             fixed = {"vocab_size": len(vocabulary) + FIRST_WORD, **targets.arguments}

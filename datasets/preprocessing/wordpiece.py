@@ -130,7 +130,7 @@ class WordPiecePreprocessor:
                 f"{given or checkpoint.path} has {len(vocabulary):,} tokens in its vocabulary; {checkpoint.path} has "
                 f"embeddings for {room:,}. Pass files that belong together."
             )
-        targets = Targets.fit(data)
+        targets = Targets.fit(data, needs.get("quantiles", ()))
         fixed = {"vocab_size": room, "max_length": longest, **targets.arguments}
         return cls(tuple(vocabulary), longest, has_pairs="text_pair" in data.features, targets=targets, **rules), fixed
 

@@ -11,6 +11,7 @@ from zoo.scripts import console
         (dict[str, str | list[str]], "a mapping of names to text or a list of texts, such as '{name: text}'"),
         (dict[str, int] | None, "a mapping of names to whole numbers, such as '{name: 2}' or null"),
         (list[str], "a list of texts"),
+        (list[float], "a list of numbers, such as '[0.1, 0.9]'"),
         (tuple[int, ...], "a list of whole numbers"),
     ],
 )

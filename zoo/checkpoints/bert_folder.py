@@ -372,8 +372,9 @@ def _save(
 ) -> Path:
     tokenizer = {theirs: preprocessing[ours] for ours, theirs in wordpiece_files.SETTINGS.items()}
     targets = preprocessing.get("targets", {})
-    if targets.get("log"):
-        raise UsageError("The model predicts logarithms, which the format does not know. Train it without log_values.")
+    for key, held, option in (("log", "logarithms", "log_values"), ("quantiles", "quantiles", "quantiles")):
+        if targets.get(key):
+            raise UsageError(f"The model predicts {held}, which the format does not know. Train it without {option}.")
     scale = (targets["mean"], targets["deviation"]) if "mean" in targets else None
     names = targets.get("value_names", labels)
     vocabulary = preprocessing["vocabulary"]

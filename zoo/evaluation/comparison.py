@@ -48,7 +48,7 @@ def compare(kind: ReportKind, data: Prepared, split: str, baselines: Mapping[str
                     read_columns(raw.splits["train"], most),
                     read_columns(raw.splits[split], _MOST_EXAMPLES),
                 )
-            predictions, rows = _predicted(baseline, *columns, raw)
+            predictions, rows = _predicted(baseline, *columns, raw, data.objective.quantiles)
             metrics = kind.measure(data, columns[1], predictions)
             numbers = {key: value for key, value in metrics.items() if isinstance(value, float)}
             entry |= {**numbers, "fitted_to": rows, "evaluated": min(counts["examples"], _MOST_EXAMPLES), **counts}
@@ -62,7 +62,9 @@ def _applying(baselines: Mapping[str, Baseline], raw: RawData) -> list[tuple[str
     return [(name, baseline) for name, baseline in baselines.items() if baseline.applies(raw)]
 
 
-def _predicted(baseline: Baseline, train: Columns, examples: Columns, raw: RawData) -> tuple[Mapping[str, Any], int]:
+def _predicted(
+    baseline: Baseline, train: Columns, examples: Columns, raw: RawData, levels: Sequence[float]
+) -> tuple[Mapping[str, Any], int]:
     """Returns the predictions of a baseline, and the number of training examples that it was fitted to."""
     from threadpoolctl import threadpool_limits
 
@@ -72,7 +74,11 @@ def _predicted(baseline: Baseline, train: Columns, examples: Columns, raw: RawDa
     # One thread: on so few rows, threads of a busy machine wait for each other, which took ten times as long.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as an optimizer that has not converged
-        return baseline.predict({name: values[chosen] for name, values in train.items()}, examples, raw), len(chosen)
+        fitted_to = {name: values[chosen] for name, values in train.items()}
+        predictions = baseline.predict(fitted_to, examples, raw)
+        if levels and baseline.quantiles is not None:
+            predictions = {**predictions, "quantiles": baseline.quantiles(fitted_to, examples, raw, levels)}
+        return predictions, len(chosen)
 
 
 def completed(figures: Sequence[Figure], report: Mapping[str, Any]) -> list[Figure]:

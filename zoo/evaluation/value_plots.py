@@ -1,15 +1,18 @@
-"""Plots of a report of values: predicted against actual values, and residuals against predicted values."""
+"""Plots of a report of values: predicted against actual values, residuals, and intervals of quantiles."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from zoo.display import number_text
 from zoo.evaluation.plots import DOTS_PER_INCH, GREY, SKY_BLUE, VERMILION, png_path, write_figure
+from zoo.tasks.quantiles import percent
+
+_LIGHT = "0.78"
 
 
 def plot_predicted(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -67,12 +70,65 @@ def plot_residuals(report: Mapping[str, Any], path: str | os.PathLike[str]) -> N
     _draw_targets(report, path, draw)
 
 
+def plot_quantiles(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Draws the interval of predicted quantiles and the actual values of the first targets of a `value_report` as PNG.
+
+    Examples are sorted by their predicted value. Vertical lines reach from the lower to the upper quantile; actual values
+    outside of them are orange. A report without an interval writes no file.
+
+    Args:
+        report: the result of `zoo.evaluation.values.value_report`, or the same read back from JSON.
+        path: the file to write, ending in `.png`. Missing folders are created; an older file is replaced atomically.
+
+    Raises:
+        ValueError: `path` does not end in `.png`.
+
+    Example:
+        >>> from zoo.evaluation.values import value_report
+        >>> quantiles = [[[0.5, 2.0]], [[1.0, 2.5]]]
+        >>> report = value_report([1.0, 2.0], [1.5, 1.8], ["price"], levels=[0.1, 0.9], quantiles=quantiles)
+        >>> plot_quantiles(report, "plots/quantiles.png")
+    """
+    if "low" not in report["samples"][0]:
+        return
+    low, high = report["targets"][0]["interval"]
+
+    def draw(axes: Any, true: np.ndarray, predicted: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+        order = np.argsort(predicted, kind="stable")
+        places, true, low, high = np.arange(len(order)), true[order], low[order], high[order]
+        outside = (true < low) | (true > high)
+        axes.vlines(places, low, high, color=_LIGHT, linewidth=1.4)
+        axes.scatter(places[~outside], true[~outside], s=12, color=SKY_BLUE, edgecolor="white", linewidth=0.3, zorder=3)
+        axes.scatter(places[outside], true[outside], s=14, color=VERMILION, edgecolor="white", linewidth=0.3, zorder=3)
+        axes.set_xlabel("examples, by predicted value", fontsize=11)
+        axes.set_ylabel("actual value and interval", fontsize=11)
+
+    def title(target: Mapping[str, Any]) -> str:
+        return f"{100 * target['coverage']:.1f} % within {percent(low)} to {percent(high)} %"
+
+    _draw_targets(report, path, draw, ("true", "predicted", "low", "high"), title)
+
+
+def _mean_error(target: Mapping[str, Any]) -> str:
+    return f"MAE {number_text(target['mae'], '.4g')}"
+
+
 def _draw_targets(
     report: Mapping[str, Any],
     path: str | os.PathLike[str],
-    draw: Callable[[Any, np.ndarray, np.ndarray], None],
+    draw: Callable[..., None],
+    keys: Sequence[str] = ("true", "predicted"),
+    title: Callable[[Mapping[str, Any]], str] = _mean_error,
 ) -> None:
-    """Draws a panel for each target with samples, at most two in a row."""
+    """Draws a panel for each target with samples, at most two in a row.
+
+    Args:
+        report: the report.
+        path: the file to write.
+        draw: draws a panel from its axes and the samples.
+        keys: the keys of the samples.
+        title: returns what the title says of a target, after its name.
+    """
     path = png_path(path)
     from matplotlib.figure import Figure
 
@@ -84,12 +140,12 @@ def _draw_targets(
     for axes in panels[count:]:
         axes.set_axis_off()
     for axes, target, samples in zip(panels, report["targets"], report["samples"], strict=False):
-        true, predicted = (np.asarray(samples[key], np.float64) for key in ("true", "predicted"))
-        draw(axes, true, predicted)
-        shown = f", {len(true):,} of {target['count']:,} shown" if len(true) < target["count"] else ""
+        parts = [np.asarray(samples[key], np.float64) for key in keys]
+        draw(axes, *parts)
+        some = f"{len(parts[0]):,} of " if len(parts[0]) < target["count"] else ""
         # parse_math is off, because a target may be named "$".
         axes.set_title(
-            f"{target['name']}: MAE {number_text(target['mae'], '.4g')}, {target['count']:,} values{shown}",
+            f"{target['name']}: {title(target)}, {some}{target['count']:,} values",
             fontsize=11,
             parse_math=False,
         )

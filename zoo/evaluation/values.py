@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zoo import copies
 from zoo.display import number_text
 from zoo.errors import UsageError
+from zoo.evaluation import quantiles as of_quantiles
 from zoo.evaluation import value_plots
 from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
+from zoo.tasks.quantiles import SHIFTS, calibrated
 
 if TYPE_CHECKING:
     import keras
@@ -39,6 +42,8 @@ def value_report(
     *,
     train_targets: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    levels: Sequence[float] = (),
+    quantiles: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Compares predicted values with the actual ones, every target by itself.
 
@@ -49,6 +54,8 @@ def value_report(
         train_targets: the values of the training split, shape `(m, targets)`, for the baseline. NaN is skipped. None takes
             the evaluated targets, which makes the baseline slightly too good.
         weights: non-negative numbers in the shape of `targets`, or one per example. Values with weight 0 are ignored.
+        levels: levels of predicted quantiles, ascending, between 0 and 1.
+        quantiles: the predicted quantiles in the units of the targets, `(n, targets, levels)`; only with `levels`.
 
     Returns:
         A dict of plain strings, numbers and lists that `json.dumps(report, allow_nan=False)` accepts:
@@ -57,12 +64,14 @@ def value_report(
         - `targets`: for every target `name`; `count`, the number of its values; `mae`, `rmse`: mean absolute and root mean
           squared error; `r2`: 1 - squared error / squared distance of the targets from their mean, None if all targets are
           equal; `bias`: mean of prediction minus target; and `baseline`: `mean` and `median` of the training split, `mae`
-          of always predicting this median, `rmse` and `r2` of always predicting this mean;
+          of always predicting this median, `rmse` and `r2` of always predicting this mean; with `levels` also what
+          `zoo.evaluation.quantiles.figures` returns;
         - `mae`, `rmse`, `bias` of the only target, and its `baseline`; for several targets, whose units may differ, `mae of
-          NAME` of each;
+          NAME` of each; with `levels` also `pinball`, `coverage` and `interval_width`, or `pinball of NAME` and so on;
         - `r2`: the mean over the targets that have one, None without one;
         - `baseline_from`: "training split" or "evaluated targets";
-        - `samples`: for the first 4 targets, at most 500 pairs `true` and `predicted`, spread evenly over the examples.
+        - `samples`: for the first 4 targets, at most 500 pairs `true` and `predicted`, spread evenly over the examples; with
+          an interval of quantiles also its ends, `low` and `high`.
 
     Raises:
         UsageError: shapes or names do not fit, there are no values, numbers are not finite, or weights are invalid.
@@ -81,6 +90,7 @@ def value_report(
         )
     if train_targets is None:
         train = np.where(weight > 0, train, np.nan)
+    predicted = of_quantiles.checked(quantiles, levels, true.shape, weight) if quantiles is not None else None
     columns = []
     for j, name in enumerate(names):
         real = weight[:, j] > 0
@@ -89,18 +99,30 @@ def value_report(
                 f"The target {name!r} has no value to evaluate: all weights are 0. Check that the split has its values."
             )
         columns.append(_figures(name, true[real, j], guessed[real, j], weight[real, j], train[:, j]))
-    known = [column["r2"] for column in columns if column["r2"] is not None]
+        if predicted is not None:
+            known = train[np.isfinite(train[:, j]), j]
+            more = of_quantiles.figures(true[real, j], predicted[real, j], weight[real, j], known, levels)
+            columns[-1] |= {**more, "baseline": columns[-1]["baseline"] | more["baseline"]}
+    scores = [column["r2"] for column in columns if column["r2"] is not None]
     if len(columns) == 1:
-        top = {key: value for key, value in columns[0].items() if key not in ("name", "count", "r2")}
+        top = {
+            key: columns[0][key] for key in ("mae", "rmse", "bias", *of_quantiles.KEYS, "baseline") if key in columns[0]
+        }
     else:
-        top = {f"mae of {column['name']}": column["mae"] for column in columns}
+        keys = ("mae", *of_quantiles.KEYS)
+        top = {f"{key} of {column['name']}": column[key] for column in columns for key in keys if key in column}
+    ends = of_quantiles.widest(levels) if predicted is not None else None
+    band = None if predicted is None or ends is None else predicted[:, :, list(ends)]
     return {
         "num_examples": int((weight > 0).any(axis=1).sum()),
         "targets": columns,
         **top,
-        "r2": float(np.mean(known)) if known else None,
+        "r2": float(np.mean(scores)) if scores else None,
         "baseline_from": "evaluated targets" if train_targets is None else "training split",
-        "samples": [_samples(true[:, j], guessed[:, j], weight[:, j]) for j in range(min(len(columns), MOST_DRAWN))],
+        "samples": [
+            _samples(true[:, j], guessed[:, j], weight[:, j], None if band is None else band[:, j])
+            for j in range(min(len(columns), MOST_DRAWN))
+        ],
     }
 
 
@@ -131,6 +153,7 @@ def summary(report: Mapping[str, Any]) -> str:
         lines.append(f"in brackets: always the median (MAE) or the mean (RMSE) of the {origin}")
         if report["r2"] is not None:
             lines.append(f"R2           {with_interval(report, 'r2')}, mean over the targets")
+    lines += of_quantiles.lines(report)
     return "\n".join([*lines, f"measured on  {count:,} example{'s' * (count != 1)}"])
 
 
@@ -182,12 +205,21 @@ def _figures(name: str, true: Array, guessed: Array, weight: Array, train: Array
 
 
 def value_intervals(
-    targets: ArrayLike, predictions: ArrayLike, names: Sequence[str], *, weights: ArrayLike | None = None
+    targets: ArrayLike,
+    predictions: ArrayLike,
+    names: Sequence[str],
+    *,
+    weights: ArrayLike | None = None,
+    levels: Sequence[float] = (),
+    quantiles: ArrayLike | None = None,
 ) -> dict[str, list[float]]:
     """Returns 95 % bootstrap intervals of `mae`, `rmse` and `r2` of the only target, or of `r2` and the `mae of NAME` of
-    several targets. The arguments are those of `value_report`."""
+    several targets; with `levels` also of the metrics of quantiles. The arguments are those of `value_report`."""
     true, guessed, weight = _checked(targets, predictions, names, weights)
+    predicted = None if quantiles is None else of_quantiles.checked(quantiles, levels, true.shape, weight)
     true, guessed = (np.where(weight > 0, part, 0.0) for part in (true, guessed))
+    if predicted is not None:
+        predicted = np.where(weight[..., np.newaxis] > 0, predicted, 0.0)
     error, centered = guessed - true, true - np.average(true, axis=0, weights=weight)
 
     def statistics(counts: Array) -> dict[str, Array]:
@@ -197,18 +229,24 @@ def value_intervals(
         )  # each (targets, samples)
         variance = spread - center**2
         r2 = 1 - np.divide(squared, variance, out=np.full_like(squared, np.nan), where=variance > 0)
+        more: dict[str, Array] = {}
+        for j, name in enumerate(names):
+            if predicted is not None:
+                found = of_quantiles.statistics(counts, true[:, j], predicted[:, j], weight[:, j], levels)
+                more |= {key if len(names) == 1 else f"{key} of {name}": part for key, part in found.items()}
         if len(names) == 1:
-            return {"mae": absolute[0], "rmse": np.sqrt(squared[0]), "r2": r2[0]}
+            return {"mae": absolute[0], "rmse": np.sqrt(squared[0]), "r2": r2[0], **more}
         average = np.ma.masked_invalid(r2).mean(axis=0).filled(np.nan)
-        return {"r2": average, **{f"mae of {name}": row for name, row in zip(names, absolute, strict=True)}}
+        return {"r2": average, **{f"mae of {name}": row for name, row in zip(names, absolute, strict=True)}, **more}
 
     return bootstrap(len(true), statistics)
 
 
-def _samples(true: Array, guessed: Array, weight: Array) -> dict[str, list[float]]:
+def _samples(true: Array, guessed: Array, weight: Array, band: Array | None) -> dict[str, list[float]]:
     real = np.flatnonzero(weight)
     chosen = real[np.unique(np.linspace(0, len(real) - 1, min(len(real), MOST_SAMPLES)).round().astype(int))]
-    return {"true": true[chosen].tolist(), "predicted": guessed[chosen].tolist()}
+    parts = {"true": true, "predicted": guessed, **({} if band is None else {"low": band[:, 0], "high": band[:, 1]})}
+    return {name: part[chosen].tolist() for name, part in parts.items()}
 
 
 def _columns(values: Array) -> Array:
@@ -258,16 +296,33 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     if "train" in data.data.splits:
         read = data.data.splits["train"].dataset().map(lambda example: example["value"])
         train = np.concatenate(list(read.batch(1_024).as_numpy_iterator()))
-    weight = weights.get("value")
-    report = value_report(true, guessed, names, train_targets=train, weights=weight)
-    return {**report, "intervals": value_intervals(true, guessed, names, weights=weight)}
+    if data.objective.quantiles:
+        found = copies.decided(model)
+        predictions = {**predictions, "quantiles": np.asarray(calibrated(predictions["quantiles"], found))}
+    more = {"weights": weights.get("value"), **_quantiles(data, predictions, scale)}
+    report = value_report(true, guessed, names, train_targets=train, **more)
+    if data.objective.quantiles:
+        report["quantiles_from"] = "calibrated on the validation split" if SHIFTS in found else "not calibrated"
+    return {**report, "intervals": value_intervals(true, guessed, names, **more)}
 
 
 def _measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[str, Any]) -> Report:
     """Returns the report of a baseline's values for raw examples."""
     true = _columns(examples["value"])
     known = np.isfinite(true)
-    return value_report(np.where(known, true, 0.0), predictions["values"], _names(data, true.shape[1]), weights=known)
+    more = {"weights": known, **_quantiles(data, predictions, None)}
+    return value_report(np.where(known, true, 0.0), predictions["values"], _names(data, true.shape[1]), **more)
+
+
+def _quantiles(data: Prepared, predictions: Mapping[str, Any], scale: Any) -> dict[str, Any]:
+    """Returns the arguments `levels` and `quantiles` of `value_report`; nothing for predictions without quantiles.
+
+    `scale` has `unscale`, which makes numbers in their own units; None for predictions that are.
+    """
+    if not data.objective.quantiles or "quantiles" not in predictions:
+        return {}
+    found = predictions["quantiles"]
+    return {"levels": data.objective.quantiles, "quantiles": found if scale is None else scale.unscale(found)}
 
 
 def _names(data: Prepared, count: int) -> list[str]:
@@ -282,7 +337,8 @@ def _headline(report: Report) -> list[Figure]:
             Figure("MAE", report["mae"], "the median", base["mae"], key="mae", higher_is_better=False),
             Figure("RMSE", report["rmse"], "the mean", base["rmse"], key="rmse", higher_is_better=False),
         ]
-        return figures if r2 is None else [*figures, Figure("R2", r2, "the mean", base["r2"], key="r2")]
+        figures += [] if r2 is None else [Figure("R2", r2, "the mean", base["r2"], key="r2")]
+        return [*figures, *of_quantiles.headline(report["targets"][0])]
     known = [target["baseline"]["r2"] for target in report["targets"] if target["r2"] is not None]
     figures = [Figure("mean R2", r2, "the mean", sum(known) / len(known), key="r2")] if known else []
     for target in report["targets"]:
@@ -291,9 +347,14 @@ def _headline(report: Report) -> list[Figure]:
         figures.append(
             Figure(metric, target["mae"], "the median", known, target["count"], key=key, higher_is_better=False)
         )
+        figures += of_quantiles.headline(target, name)
     return figures
 
 
-_PLOTS = {"predicted": value_plots.plot_predicted, "residuals": value_plots.plot_residuals}
+_PLOTS = {
+    "predicted": value_plots.plot_predicted,
+    "residuals": value_plots.plot_residuals,
+    "quantiles": value_plots.plot_quantiles,
+}
 
 register_report("values", ReportKind(_compute, summary, _headline, _PLOTS, _measure))

@@ -243,6 +243,7 @@ class Objective:
             probability; `classes` by default.
         labels: the target with 0 or 1 for each named label, of which an example may have several; None without such a
             target.
+        quantiles: the levels of the quantiles that are predicted for every value, ascending; empty for none.
     """
 
     loss: tuple[Term, ...]
@@ -251,6 +252,7 @@ class Objective:
     classes: str | None = None
     weighted: str | None = None
     labels: str | None = None
+    quantiles: tuple[float, ...] = ()
 
     def check_outputs(self, model: keras.Model) -> None:
         """Checks that the outputs of a model are exactly those that the objective uses.
@@ -296,6 +298,8 @@ class Task:
         decide: training: computes what the outputs need besides the weights, such as thresholds, as plain values from the
             targets and predictions of the validation split; None if nothing is. The trained model keeps it; the report
             and the signatures use it.
+        with_quantiles: training: returns the task for the prediction of quantiles, from itself and their levels; None for a
+            task without values.
     """
 
     name: str
@@ -309,6 +313,12 @@ class Task:
     follows_time: bool = False
     score: Score | None = None
     decide: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
+    with_quantiles: Callable[[Task, tuple[float, ...]], Task] | None = None
+
+    def for_targets(self, preprocessor: Any) -> Task:
+        """Returns the task for the targets of a preprocessor: with the quantiles that they have, if any."""
+        levels = tuple(getattr(getattr(preprocessor, "targets", None), "quantiles", ()))
+        return self.with_quantiles(self, levels) if self.with_quantiles is not None and levels else self
 
     @property
     def classes(self) -> str | None:

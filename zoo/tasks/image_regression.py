@@ -2,6 +2,7 @@
 
 from zoo.scores import Score, value_distances
 from zoo.tasks.contract import Task
+from zoo.tasks.quantiles import with_quantiles
 from zoo.tasks.registry import register_task
 from zoo.tasks.shared import predicted_values, value_objective, value_signatures
 
@@ -16,5 +17,6 @@ register_task(
         signatures=value_signatures("image_bytes"),
         arguments={"classifier_activation": "linear", "return_sequences": False},
         score=Score("mae", "value", value_distances, higher_is_better=False),
+        with_quantiles=with_quantiles,
     )
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import scores
 from zoo.errors import UsageError
 from zoo.tasks.contract import Measure, Objective, Served, Shown, Signature, Term
+from zoo.tasks.quantiles import calibrated, percent, quantile_name, split_columns
 
 if TYPE_CHECKING:
     import keras
@@ -255,8 +256,15 @@ def _labels_answer(served: Served) -> dict[str, tf.Tensor]:
 def _values_answer(served: Served) -> dict[str, tf.Tensor]:
     targets, outputs = served.preprocessor.targets, served.outputs
     main = "values" if "values" in outputs else next(iter(outputs))  # a model of the user may have another name
-    values = targets.unscale(outputs[main])
-    return {**{name: values[:, i] for i, name in enumerate(targets.value_names)}, **_aside(served, (main,))}
+    levels = targets.quantiles
+    values, *rest = split_columns(outputs[main], levels) if levels else (outputs[main],)
+    values = targets.unscale(values)
+    quantiles = [targets.unscale(calibrated(part, served.decided)) for part in rest]
+    answer = {}
+    for i, name in enumerate(targets.value_names):
+        answer[name] = values[:, i]
+        answer |= {quantile_name(name, level): quantiles[0][:, i, k] for k, level in enumerate(levels)}
+    return {**answer, **_aside(served, (main,))}
 
 
 def class_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str, Signature]:
@@ -296,7 +304,7 @@ def label_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str
 
 
 def value_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str, Signature]:
-    """Returns the signature of models with values: an output per value, in its own unit.
+    """Returns the signature of models with values: an output per value and per quantile of it, in its own unit.
 
     Args:
         *requests: the names of the raw inputs.
@@ -304,7 +312,12 @@ def value_signatures(*requests: str, optional: tuple[str, ...] = ()) -> dict[str
     """
 
     def named(preprocessor: Any) -> dict[str, str]:
-        return {name: f"the predicted {name}, in its own unit" for name in preprocessor.targets.value_names}
+        found = {}
+        for name in preprocessor.targets.value_names:
+            found[name] = f"the predicted {name}, in its own unit"
+            for level in preprocessor.targets.quantiles:
+                found[quantile_name(name, level)] = f"the {percent(level)} % quantile of {name}, in its own unit"
+        return found
 
     answers = Signature(requests, _values_answer, _ASIDE_ANSWERS, optional=optional, named=named)
     return {"serving_default": answers}

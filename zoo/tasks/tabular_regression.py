@@ -2,6 +2,7 @@
 
 from zoo.scores import Score, value_distances
 from zoo.tasks.contract import Task
+from zoo.tasks.quantiles import with_quantiles
 from zoo.tasks.registry import register_task
 from zoo.tasks.shared import of_rows, predicted_values, value_objective, value_signatures
 
@@ -16,5 +17,6 @@ register_task(
         signatures=of_rows(value_signatures()),
         arguments={"classifier_activation": "linear"},
         score=Score("mae", "value", value_distances, higher_is_better=False),
+        with_quantiles=with_quantiles,
     )
 )

@@ -1,7 +1,8 @@
-"""Decisions and checks before the first step: class weights, XLA, a closed form, augmentation."""
+"""Decisions and checks before the first step: quantiles, class weights, XLA, a closed form, augmentation."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import keras
@@ -32,6 +33,22 @@ def closed_form_of(model: keras.Model) -> Callable[..., None]:
             f"Model {model.name!r} has no closed form; only {', '.join(able)} can be solved. Leave closed_form out."
         )
     return solve
+
+
+def with_quantiles(config: TrainConfig, data: TrainingData) -> TrainConfig:
+    """Returns the config with the quantiles that the data was prepared for.
+
+    Raises:
+        UsageError: it has others.
+    """
+    known = list(data.objective.quantiles)
+    if config.quantiles not in ([], known):
+        prepared = f"was prepared for quantiles={known}" if known else "was not prepared for quantiles"
+        raise UsageError(
+            f"The config has quantiles={config.quantiles}, but the data {prepared}. Pass what data.prepare(MODEL, "
+            f"quantiles={config.quantiles}) returns, or leave quantiles out of the config."
+        )
+    return dataclasses.replace(config, quantiles=known)
 
 
 def class_factors(config: TrainConfig, data: TrainingData) -> list[float] | None:

@@ -28,6 +28,7 @@ from zoo.training.loop.loop import Loop
 from zoo.training.loop.selection import Selection, directions
 from zoo.training.mixed_precision import check_plain, check_precision, plain_model
 from zoo.training.protocols import TrainingData, TrainResult
+from zoo.training.run_checks import with_quantiles
 from zoo.training.run_directory import RunDirectory
 from zoo.training.strategies import check_strategy
 
@@ -98,7 +99,7 @@ def train(
     environment.check(run_directory)
     given, callbacks = as_config(config), _callbacks(callbacks)
     data = _training_data(model, data, validation, given, steps_per_epoch)
-    config = _with_batch_size(data.complete(given), data, verbose)
+    config = with_quantiles(_with_batch_size(data.complete(given), data, verbose), data)
     if config.closed_form:
         config = dataclasses.replace(config, epochs=1)
     check_strategy(model, config)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from zoo.evaluation.baselines import tables
 from zoo.evaluation.baselines.contract import Baseline, Columns, probabilities, register_baseline
@@ -20,15 +23,17 @@ _TOPICS = 16
 """Columns of a text: the first singular vectors of its words."""
 
 
-def _predict(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any]:
+def _pipeline_of(rows: Any, kinds: Mapping[str, list[str]]) -> Callable[..., Any]:
+    """Returns a function that makes a pipeline from a method and its options.
+
+    Args:
+        rows: the columns of the training examples.
+        kinds: their names by kind.
+    """
     from sklearn.decomposition import TruncatedSVD
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-    from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OrdinalEncoder
 
-    rows, kinds = tables.frame(train, data)
-    others = tables.frame(examples, data)[0]
     numbers = [name for name in kinds["number"] if rows[name].notna().any()]  # the method fails for empty columns
 
     def pipeline(method: Any, wrap: Callable[[Any], Any] = lambda one: one, **options: Any) -> Any:
@@ -48,6 +53,16 @@ def _predict(train: Columns, examples: Columns, data: RawData) -> Mapping[str, A
         columns = tables.transformer(parts)
         return make_pipeline(columns, wrap(method(categorical_features=are_categories, random_state=0, **options)))
 
+    return pipeline
+
+
+def _predict(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any]:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.multiclass import OneVsRestClassifier
+
+    rows, kinds = tables.frame(train, data)
+    others = tables.frame(examples, data)[0]
+    pipeline = _pipeline_of(rows, kinds)
     if tables.has_labels(data):
         trees = min(100, max(10, _TREES // len(data.class_names)))
         several = pipeline(HistGradientBoostingClassifier, OneVsRestClassifier, max_iter=trees)
@@ -59,7 +74,24 @@ def _predict(train: Columns, examples: Columns, data: RawData) -> Mapping[str, A
     return tables.values(lambda: pipeline(HistGradientBoostingRegressor), rows, train["value"], others, data)
 
 
+def _quantiles(train: Columns, examples: Columns, data: RawData, levels: Sequence[float]) -> np.ndarray:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    rows, kinds = tables.frame(train, data)
+    others = tables.frame(examples, data)[0]
+    pipeline = _pipeline_of(rows, kinds)
+    found = []
+    for level in levels:
+        make = functools.partial(pipeline, HistGradientBoostingRegressor, loss="quantile", quantile=level)
+        found.append(tables.values(make, rows, train["value"], others, data)["values"])
+    return np.sort(np.stack(found, axis=-1), axis=-1)  # each level is fitted alone, so they may cross
+
+
 register_baseline(
     "HistGradientBoosting",
-    Baseline(lambda data: tables.has_classes(data) or tables.has_labels(data) or tables.has_values(data), _predict),
+    Baseline(
+        lambda data: tables.has_classes(data) or tables.has_labels(data) or tables.has_values(data),
+        _predict,
+        quantiles=_quantiles,
+    ),
 )

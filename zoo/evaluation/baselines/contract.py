@@ -29,6 +29,8 @@ class Baseline:
             evaluated examples. They are those of the task: `probabilities`, (n, classes), with several labels at once also
             their `thresholds`, or `values`, (n, targets), in their own units. What the method chooses, it chooses on
             training and validation examples. It must be deterministic, so seed random numbers.
+        quantiles: fits it to (training examples, evaluated examples, data set, levels) and returns the quantiles of values
+            for these levels, (n, targets, levels), in their own units; None for a method without quantiles.
         most_rows: maximum number of training examples, which bounds the time; with more than 10 classes, fewer in proportion.
             More examples are sampled with a fixed seed. A clock would make the result depend on the machine.
     """
@@ -36,6 +38,7 @@ class Baseline:
     applies: Callable[[RawData], bool]
     predict: Callable[[Columns, Columns, RawData], Mapping[str, Any]]
     most_rows: int = 100_000
+    quantiles: Callable[[Columns, Columns, RawData, Sequence[float]], np.ndarray] | None = None
 
 
 BASELINES: Registry[Baseline] = Registry("baseline", "zoo.evaluation.baselines")

@@ -160,9 +160,14 @@ def run(
             )
             golden = prepared.golden if golden is None else golden
             saved, verification = _export(network, interface, directory, report, golden, verbose)
+    return RunResult(directory, trained.history, report, saved, verification, _typed(prepared), network, prepared)
+
+
+def _typed(prepared: Prepared) -> str:
+    """Returns what stands for an input on the command line."""
     known = prepared.preprocessor.requests
-    request = known[prepared.task.signatures["serving_default"].takes(known)[0]]
-    return RunResult(directory, trained.history, report, saved, verification, request.typed, network, prepared)
+    typed: str = known[prepared.task.signatures["serving_default"].takes(known)[0]].typed
+    return typed
 
 
 def begin(

@@ -32,6 +32,17 @@ def table_options(situation: Situation) -> dict[str, Any]:
     }
 
 
+def wide_table_arguments(situation: Situation) -> dict[str, Any]:
+    """Returns arguments of a network with dense layers for the rows of a large table.
+
+    Example:
+        >>> wide_table_arguments(Situation("tabular_regression", 20_000, {}))["hidden_units"]
+        (128, 128)
+    """
+    is_large = situation.task.startswith("tabular_") and situation.examples >= _FEW_ROWS
+    return {"hidden_units": (128, 128), "dropout": 0.1} if is_large else {}
+
+
 def table_members(situation: Situation) -> dict[str, Any]:
     """Returns arguments of a multi-layer perceptron for the rows of a large table: an ensemble in one network.
 
@@ -41,7 +52,16 @@ def table_members(situation: Situation) -> dict[str, Any]:
         >>> table_members(Situation("tabular_regression", 20_000, {}))["members"]
         8
     """
-    is_table = situation.task.startswith("tabular_")
-    if not is_table or situation.examples < _FEW_ROWS or situation.arguments.get("classifier_activation", "") is None:
-        return {}
-    return {"hidden_units": (128, 128), "dropout": 0.1, "members": 8}
+    arguments = wide_table_arguments(situation)
+    is_ensemble = arguments and situation.arguments.get("classifier_activation", "") is not None
+    return {**arguments, "members": 8} if is_ensemble else arguments
+
+
+def small_attention(situation: Situation) -> dict[str, Any]:
+    """Returns arguments of attention over the columns of a table for processors without an accelerator.
+
+    Example:
+        >>> small_attention(Situation("tabular_regression", 20_000, {}))["num_layers"]
+        2
+    """
+    return {"embedding_dim": 64, "num_layers": 2, "feed_forward_dim": 128}

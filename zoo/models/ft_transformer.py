@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from zoo.errors import UsageError
-from zoo.recommended import table_options
+from zoo.recommended import small_attention, table_options
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     tasks=("tabular_classification", "tabular_multilabel", "tabular_regression"),
     reference="Gorishniy, Rubachev, Khrulkov and Babenko, Revisiting deep learning models for tabular data, NeurIPS 2021",
     features_layer="features",
+    recommended_arguments=small_attention,
     recommended_options=table_options,
     data_arguments=("input_shape", "num_classes", "category_sizes", "bin_edges"),
     tiny={

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
+from selection import slow
 from user_models import numbers, small
 
 layers, losses = keras.layers, keras.losses
@@ -45,7 +46,7 @@ def compared(make, data, epochs=2, names=("loss",), **options):
 # --- Reductions ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", [slow(1), 2])
 def test_the_mean_with_sample_weight_divides_by_the_sum_of_the_weights(parts):
     loss = Sparse(reduction="mean_with_sample_weight")
     compared(
@@ -253,7 +254,7 @@ def test_keras_own_progress_bar_and_averages(capsys):
 # --- Class weights, losses of a whole batch --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["sparse", "one hot", "sigmoid"])
+@pytest.mark.parametrize("kind", ["sparse", slow("one hot"), "sigmoid"])
 def test_class_weights_equal_fit(kind):
     loss, y, model = {
         "sparse": ("sparse_categorical_crossentropy", Y, {}),
@@ -279,7 +280,7 @@ def closeness(y, p):
     return keras.ops.mean(keras.ops.abs(y - p))
 
 
-@pytest.mark.parametrize("loss", [losses.Dice(), losses.Tversky(), overlap])
+@pytest.mark.parametrize("loss", [losses.Dice(), slow(losses.Tversky()), overlap])
 def test_losses_and_metrics_of_a_whole_batch_equal_fit(loss):
     """The validation split has more than a batch: these figures depend on the batches."""
     ours, theirs = (compiled(loss, metrics=[closeness]) for _ in range(2))

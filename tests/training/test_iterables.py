@@ -9,6 +9,7 @@ import scipy.sparse
 import tensorflow as tf
 
 import zoo
+from selection import slow
 from user_models import numbers
 
 layers = keras.layers
@@ -78,7 +79,7 @@ def reference():
 
 @pytest.mark.parametrize(
     "data",
-    [DATASET, Numbered(), Loader(), DATASET.as_numpy_iterator],
+    [slow(DATASET), Numbered(), Loader(), DATASET.as_numpy_iterator],
     ids=["dataset", "PyDataset", "loader", "function"],
 )
 def test_batches_are_taken_as_they_come(data, reference):
@@ -88,7 +89,7 @@ def test_batches_are_taken_as_they_come(data, reference):
     assert "val_loss" in result.history[-1]
 
 
-@pytest.mark.parametrize("data", [DATASET.repeat(), endless, DATASET], ids=["dataset", "function", "finite"])
+@pytest.mark.parametrize("data", [slow(DATASET.repeat()), endless, DATASET], ids=["dataset", "function", "finite"])
 def test_steps_per_epoch_go_on_where_the_last_epoch_ended(data, reference):
     trained = model()
     zoo.train(trained, data, CONFIG, steps_per_epoch=3, verbose=0)

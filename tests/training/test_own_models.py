@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import zoo
+from selection import slow
 from user_models import X, Y
 from zoo import registry
 from zoo.datasets.interface import Interface
@@ -33,7 +34,7 @@ def own(activation="relu"):
     return keras.Model(image, layers.Dense(10, activation="softmax", name="probabilities")(x), name="tiny")
 
 
-@pytest.mark.parametrize("whole_batch", [False, True])
+@pytest.mark.parametrize("whole_batch", [False, slow(True)])
 def test_a_compiled_model_trains_on_prepared_data_as_in_fit(prepared, whole_batch):
     def doubled(y, p):
         losses = 2 * keras.losses.sparse_categorical_crossentropy(y, p)

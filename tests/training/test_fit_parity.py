@@ -26,6 +26,7 @@ def compiled(loss, seed=0, **arguments):
 def compared(make, data, epochs=2, names=("loss",), **options):
     """Trains one model with `zoo.train` and one with `fit`, in batches of everything; compares figures and weights."""
     ours, theirs = make(), make()
+    theirs.run_eagerly = True  # the same numbers without a trace
     config = zoo.TrainConfig(epochs=epochs, batch_size=32, **options)
     history = zoo.train(ours, data, config, validation=data, verbose=0).history
     x, y, *weights = data
@@ -211,7 +212,9 @@ def test_hooks_of_validation_batches_are_called_as_in_fit():
     ours, theirs, data = Batches(), Batches(), (X, Y)
     config = zoo.TrainConfig(epochs=1, batch_size=8)
     zoo.train(compiled("sparse_categorical_crossentropy"), data, config, validation=data, callbacks=[ours], verbose=0)
-    compiled("sparse_categorical_crossentropy").fit(X, Y, 8, 1, 0, callbacks=[theirs], validation_data=data)
+    compiled("sparse_categorical_crossentropy", run_eagerly=True).fit(
+        X, Y, 8, 1, 0, callbacks=[theirs], validation_data=data
+    )
     assert ours.seen == theirs.seen and ("tested", 3, ["loss"]) in ours.seen
 
 
@@ -262,7 +265,7 @@ def test_class_weights_equal_fit(kind):
         "sigmoid": ("binary_crossentropy", (Y > 0).astype("float32"), {"units": 1, "activation": "sigmoid"}),
     }[kind]
     factors = {0: 5.0, 1: 0.5}
-    ours, theirs = compiled(loss, **model), compiled(loss, **model)
+    ours, theirs = compiled(loss, **model), compiled(loss, run_eagerly=True, **model)
     config = zoo.TrainConfig(epochs=1, batch_size=32, class_weights=factors)
     row = zoo.train(ours, (X, y), config, verbose=0).history[0]
     reference = theirs.fit(X, y, 32, 1, 0, class_weight={2: 1.0, **factors})
@@ -283,7 +286,7 @@ def closeness(y, p):
 @pytest.mark.parametrize("loss", [losses.Dice(), slow(losses.Tversky()), overlap])
 def test_losses_and_metrics_of_a_whole_batch_equal_fit(loss):
     """The validation split has more than a batch: these figures depend on the batches."""
-    ours, theirs = (compiled(loss, metrics=[closeness]) for _ in range(2))
+    ours, theirs = (compiled(loss, metrics=[closeness], run_eagerly=eager) for eager in (False, True))
     data = (np.concatenate([X, X[:8]]), np.concatenate([ONE_HOT, ONE_HOT[:8]]))
     config = zoo.TrainConfig(epochs=1, batch_size=32)
     row = zoo.train(ours, (X, ONE_HOT), config, validation=data, verbose=0).history[0]

@@ -85,7 +85,7 @@ def encoders(vocabularies):
 
 
 @hypothesis.settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
 )
 @hypothesis.given(LISTS)
 def test_generated_strings_equal_the_reference(encoders, texts):

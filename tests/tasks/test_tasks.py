@@ -139,6 +139,7 @@ def test_the_outputs_are_those_that_the_task_declares(run, loaded, opened):
         assert all(f"`{key}`: " in card for key in function.structured_outputs)
 
 
+@pytest.mark.slow  # runs on texts, tables and plugins are evaluated again in files of their own
 def test_a_finished_run_is_evaluated_again(run, opened):
     model, prepared, _ = opened
     again = zoo.evaluate(model, prepared)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import importlib
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -136,11 +133,10 @@ def test_data_sets_with_manual_downloads_require_manual_dir(tmp_path):
     assert str(caught.value).endswith("Pass their folder with --data.manual_dir FOLDER.")
 
 
-SLEEPER = '''
-"""A builder that stops in the middle when it is told to."""
+KILLED = '''
+"""A builder whose process is killed in the middle when it is told to."""
 import os
-import pathlib
-import time
+import signal
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -156,30 +152,22 @@ class DrawnSlowly(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self):
         for index in range(50):
-            if index == 25 and "STOP_AT" in os.environ:
-                pathlib.Path(os.environ["STOP_AT"]).touch()
-                time.sleep(600)
+            if index == 25 and "KILLED" in os.environ:
+                os.kill(os.getpid(), signal.SIGKILL)
             yield index, {"image": np.full((4, 4, 1), index, np.uint8), "label": index % 2}
 '''
 
 
-def test_an_interrupted_preparation_starts_again(tmp_path, monkeypatch):
-    (tmp_path / "drawn_slowly.py").write_text(SLEEPER)
-    source = f"import drawn_slowly, zoo; zoo.datasets.load('drawn_slowly', data_dir={str(tmp_path / 'data')!r})"
-    marker = tmp_path / "in the middle"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "STOP_AT": str(marker)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", source], env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not marker.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert marker.exists(), process.communicate(timeout=10)[0][-3000:] if process.poll() is not None else "too slow"
-        process.send_signal(signal.SIGKILL)
-    finally:
-        process.kill()
-        process.communicate()
+def test_an_interrupted_preparation_starts_again(run_python, tmp_path, monkeypatch):
+    (tmp_path / "drawn_slowly.py").write_text(KILLED)
+    source = """
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        import drawn_slowly, zoo
+        zoo.datasets.load("drawn_slowly", data_dir=sys.argv[2])
+    """
+    done = run_python(source, tmp_path, tmp_path / "data", check=False, kind="zoo", KILLED="yes")
+    assert done.returncode == -9, done.stderr[-3000:]
     assert list((tmp_path / "data").rglob("*")), "the kill came in the middle"
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.import_module("drawn_slowly")

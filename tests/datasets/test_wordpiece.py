@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from selection import slow
 from wordpiece_reference import SETTINGS, bert, expected
 from wordpiece_texts import AWKWARD, corpus, rows
 from zoo.checkpoints.wordpiece_files import Rules, normalizer, read_pieces
@@ -49,9 +50,7 @@ def graph(preprocessor, pair=False):
 NAMES = {"do_lower_case": "lower_case", "strip_accents": "strip_accents", "tokenize_chinese_chars": "split_chinese"}
 
 
-@pytest.mark.parametrize(
-    "settings", [*SETTINGS[:2], *(pytest.param(s, marks=pytest.mark.slow) for s in SETTINGS[2:])], ids=str
-)
+@pytest.mark.parametrize("settings", [SETTINGS[0], *map(slow, SETTINGS[1:])], ids=str)
 def test_ids_equal_the_reference(vocabularies, settings):
     pieces = vocabularies[settings["do_lower_case"]]
     preprocessor = WordPiecePreprocessor(pieces, 128, **{NAMES[k]: v for k, v in settings.items()})
@@ -86,7 +85,7 @@ def encoders(vocabularies):
 
 
 @hypothesis.settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
 )
 @hypothesis.given(LISTS)
 def test_generated_strings_equal_the_reference(encoders, texts):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selection import slow
 from zoo.evaluation import classification, plots
 from zoo.evaluation.classification import classification_report, summary
 from zoo.evaluation.plots import plot_confusion_matrix, plot_reliability
@@ -378,7 +379,7 @@ def report_of(num_classes: int, seed: int = 0) -> dict:
 
 
 @pytest.mark.parametrize("plot", [plot_confusion_matrix, plot_reliability])
-@pytest.mark.parametrize("num_classes", [2, pytest.param(10, marks=pytest.mark.slow), 31])
+@pytest.mark.parametrize("num_classes", [2, slow(10), slow(31)])
 def test_plots_write_a_png(tmp_path: Path, plot, num_classes: int):
     path = tmp_path / "plots" / "picture.png"
     plot(report_of(num_classes), path)

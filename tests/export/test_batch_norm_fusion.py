@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import zoo
+from selection import slow
 from zoo.export import artifact
 from zoo.export.graph import batch_norm_fusion, forms, signatures
 from zoo.export.inspection import operations
@@ -165,7 +166,7 @@ def test_batch_norm_called_with_a_keyword_is_fused():
     np.testing.assert_allclose(copy(x), model(x, training=False), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", slow("resnet50")])
 def test_served_deep_networks_contain_no_batch_norm(name):
     model = trained(zoo.build(name, input_shape=(32, 32, 3), num_classes=4))
     norms = [layer.name for layer in model.layers if isinstance(layer, layers.BatchNormalization)]

@@ -9,19 +9,16 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from artifact_parts import written
 from zoo.errors import UsageError
-from zoo.export import artifact, describe, live
+from zoo.export import describe
 from zoo.export.inspection import operations
 from zoo.scripts import cli
 
 
 def write(prepared, folder):
-    """Writes an artifact without verification: it contains everything that a description reads."""
-    folder.mkdir(parents=True)
-    model = prepared.build(seed=0)
-    interface = artifact._fitting(model, prepared.interface)
-    artifact._write(folder, model, interface, live.golden(model, interface), {"accuracy": 0.5, "split": "test"}, {})
-    return folder
+    """Writes an artifact with everything that a description reads."""
+    return written(prepared.build(seed=0), prepared.interface, folder, {"accuracy": 0.5, "split": "test"})
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ MODELS = {  # as small as possible; only the presence of outputs matters
 }
 POSITIONS = {"transformer": 128, "translation_transformer": 40}
 """As many as a model has by default."""
-USUAL = ("image", "text", "series", "recommendation")
+USUAL = ("image", "transformer", "series", "recommendation")
 every_family = pytest.mark.parametrize(
     "family", [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 )
@@ -577,7 +577,7 @@ def sweep(model, examples):
 
 @every_family
 def test_random_requests_succeed_or_are_rejected(served, family):
-    sweep(served(family), 40)
+    sweep(served(family), 20)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ BYTES = 2**16
 
 SLOW = (  # their preprocessors have tests of their own, or are those of other tasks
     *("image_classification", "series_classification", "image_multilabel", "image_regression"),
-    *("text_multilabel", "text_regression", "tabular_regression"),
+    *("text_multilabel", "text_regression", "tabular_regression", "tabular_multilabel"),
 )
 
 

@@ -38,6 +38,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config import model_server_config_pb2
 
 import zoo
+from selection import slow
 from zoo import storage
 from zoo.errors import UsageError
 from zoo.export import artifact, live
@@ -405,7 +406,7 @@ def test_curl_commands_of_the_card_work(versions, loaded, goldens, name, tmp_pat
                 np.testing.assert_allclose(np.ravel(got), np.ravel(want[0])[: np.size(got)], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["digits", slow("commands")])
 def test_python_code_of_the_card_calls_every_signature(versions, goldens, name, tmp_path):
     (source,) = card_blocks(versions[name], "python")
     facts = storage.read_json(versions[name] / "assets.extra" / "zoo.json")

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from artifact_parts import written
 from zoo import storage
 from zoo.export.standalone import compare, replay
 
@@ -15,7 +16,7 @@ TINY = {"embedding_dim": 6, "lstm_units": 5}
 
 
 def exported(model, interface, folder):
-    path = zoo.export.save(model, folder / "saved", interface=interface)
+    path = written(model, interface, folder / "saved" / "1")
     return tf.saved_model.load(str(path)), storage.read_json(path / "assets.extra" / "zoo.json")
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -273,7 +271,7 @@ def test_temporary_files_of_dead_processes_are_removed(tmp_path, monkeypatch):
         raise OSError(28, "somebody else's disk")
 
 
-def test_child_process_ends_with_its_parent(tmp_path):
+def test_child_process_ends_with_its_parent(run_python, tmp_path):
     script = tmp_path / "waits.py"
     script.write_text(
         "import importlib.util, os, sys, time\n"
@@ -283,16 +281,23 @@ def test_child_process_ends_with_its_parent(tmp_path):
         "open(sys.argv[1], 'w').write(str(os.getpid()))\n"
         "time.sleep(60)\n"
     )
-    source = "import sys; from pathlib import Path; from zoo.export.runtimes import comparison\n"
-    source += "comparison.run_script(Path(sys.argv[1]), [sys.argv[2]], 'WORKER ')"
-    parent = subprocess.Popen([sys.executable, "-P", "-c", source, str(script), str(tmp_path / "pid")])
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    child = int((tmp_path / "pid").read_text())
-    os.kill(parent.pid, signal.SIGKILL)
-    parent.wait()
+    source = """
+        import os, signal, sys, threading, time
+        from pathlib import Path
+        from zoo.export.runtimes import comparison
+
+        def killed():
+            while not pid.is_file() or not pid.read_text():
+                time.sleep(0.02)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        pid = Path(sys.argv[2])
+        threading.Thread(target=killed, daemon=True).start()
+        comparison.run_script(Path(sys.argv[1]), [str(pid)], "WORKER ")
+    """
+    done = run_python(source, script, tmp_path / "pid", check=False, kind="zoo")
+    assert done.returncode == -9, done.stderr[-3000:]
+    child, deadline = int((tmp_path / "pid").read_text()), time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             with open(f"/proc/{child}/stat") as stat:

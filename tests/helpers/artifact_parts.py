@@ -6,7 +6,16 @@ import io
 
 from PIL import Image
 
+from zoo.export import artifact, live
 from zoo.export.standalone import arrays
+
+
+def written(model, interface, folder, report=None):
+    """Writes an artifact as `zoo.export.save` does, without its verification in another process."""
+    folder.mkdir(parents=True)
+    interface = artifact._fitting(model, interface)
+    artifact._write(folder, model, interface, live.golden(model, interface), report or {}, {})
+    return folder
 
 
 def other_weights(model, prepared):

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import zoo
 from numpy_layers import numpy_attention
+from selection import slow
 from zoo.layers import decoding
 from zoo.layers.activations import ACTIVATIONS
 from zoo.layers.attention import KERNELS, Attention, TransformerBlock
@@ -198,8 +199,11 @@ def activations(torch):
 
 
 @every_form_and_activation
-@pytest.mark.parametrize("pre_norm", [False, True], ids=["post", "pre"])
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("pre_norm", "causal"),
+    [(False, False), (True, True), slow(True, False), slow(False, True)],
+    ids=["post", "pre-causal", "pre", "post-causal"],
+)
 def test_an_encoder_block_equals_torch(kernels, pre_norm, activation, causal):
     torch = pytest.importorskip("torch")
     layer = block(kernels=kernels, pre_norm=pre_norm, activation=activation, causal=causal)

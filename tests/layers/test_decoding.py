@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from selection import slow
 from seq2seq_models import END, START, every_model, randomize, some_sources, unpadded, wild
 from zoo.layers import decoding
 from zoo.models import seq2seq_rnn, seq2seq_transformer
@@ -105,8 +106,10 @@ def padded(ids: list[int], length: int) -> list[int]:
     return ids + [0] * (length - len(ids))
 
 
-@every_model
-@pytest.mark.parametrize("num_layers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize(
+    ("name", "num_layers"),
+    [("seq2seq_rnn", 2), slow("seq2seq_rnn", 1), slow("seq2seq_transformer", 2), slow("seq2seq_transformer", 1)],
+)
 def test_greedy_selects_the_most_likely_id_at_each_step(name, num_layers):
     source = some_sources()
     if num_layers == 2:
@@ -124,8 +127,10 @@ def test_greedy_selects_the_most_likely_id_at_each_step(name, num_layers):
         assert found["score"][i] == pytest.approx(score, abs=5e-5)
 
 
-@every_model
-@pytest.mark.parametrize("seed", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [("seq2seq_transformer", 2), slow("seq2seq_transformer", 4), slow("seq2seq_rnn", 2), slow("seq2seq_rnn", 4)],
+)
 def test_beam_equals_an_independent_implementation(name, seed):
     (model, searches), source = with_weights(name, seed), some_sources(seed=seed)
     found = searches["beam"](source)

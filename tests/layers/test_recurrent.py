@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from selection import slow
 from zoo.layers.recurrent import lstm_gru
 
 PAIRS = {"LSTM": (lstm_gru.LSTM, keras.layers.LSTM), "GRU": (lstm_gru.GRU, keras.layers.GRU)}
@@ -78,9 +79,15 @@ def test_layers_equal_keras_for_every_mask(kind, mask, backwards):
     assert_same(kind, "float64", 1e-10, [MASKS[mask]], **options)
 
 
-@every_kind
 @pytest.mark.parametrize(
-    ("training", "masks"), [(False, ["a row without any step"]), (True, ["padded behind", "holes"])], ids=str
+    ("kind", "training", "masks"),
+    [
+        ("GRU", False, ["a row without any step"]),
+        ("LSTM", True, ["padded behind", "holes"]),
+        slow("GRU", True, ["padded behind", "holes"]),
+        slow("LSTM", False, ["a row without any step"]),
+    ],
+    ids=str,
 )
 def test_layers_equal_keras_in_a_float32_graph_with_initial_states(kind, masks, training):
     states = 2 if kind == "LSTM" else 1
@@ -214,7 +221,7 @@ def test_second_gradients_raise_or_are_correct(kind):
     np.testing.assert_allclose(second(ours, False), second(theirs, False), atol=1e-10)
 
 
-@every_kind
+@pytest.mark.parametrize("kind", ["LSTM", slow("GRU")])
 def test_several_steps_per_call_work_with_and_without_xla(kind):
     ours, theirs = pair(kind, "float32")
 
@@ -253,9 +260,14 @@ def test_saved_models_and_keras_files_give_the_same_outputs(tmp_path):
         np.testing.assert_array_equal(read, right)
 
 
-@every_kind
-@pytest.mark.parametrize("form", [lstm_gru.LIVE, lstm_gru.SHARED, lstm_gru.PORTABLE])
-@pytest.mark.parametrize("known", [None, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 9, 17, 24))])
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [
+        *(("LSTM", lstm_gru.LIVE), ("GRU", lstm_gru.SHARED), ("LSTM", lstm_gru.PORTABLE)),
+        *(slow("GRU", lstm_gru.LIVE), slow("LSTM", lstm_gru.SHARED), slow("GRU", lstm_gru.PORTABLE)),
+    ],
+)
+@pytest.mark.parametrize("known", [None, *map(slow, (1, 9, 17, 24))])
 def test_lengths_near_the_steps_per_iteration_equal_keras(kind, known, form):
     """Short series use no loop, known lengths a divisor, unknown lengths padding. Many rows use two loops."""
     ours, _ = pair(kind, return_sequences=True, return_state=True)

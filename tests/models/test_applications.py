@@ -113,7 +113,7 @@ def test_scaling_equals_keras(mode, channels):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=3e-5 if mode == "caffe" else 1e-6)
 
 
-@every_family
+@every_family_but_the_largest_slowly
 def test_every_family_scales_like_its_keras_preprocessing(name):
     images = levels(32)
     expected = FAMILIES[name][1](images.copy())

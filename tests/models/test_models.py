@@ -17,6 +17,7 @@ import tensorflow as tf
 
 import zoo
 from numpy_layers import softmax
+from selection import slow
 from zoo import registry, tasks
 
 NAMES = zoo.list_models(variants=False)
@@ -26,10 +27,16 @@ HEAVY = {name for name in NAMES if zoo.get_spec(name).heavy}
 every_model_but_heavy_ones_slowly = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in NAMES]
 )
-# The other models of a task are trained by the same code, and the gradients of every model are tested.
-FIRST_OF_TASK = {zoo.get_spec(name).tasks[0]: name for name in reversed(NAMES) if name not in HEAVY}.values()
+# The other models of a task are trained by the same code, and the gradients of every model are tested. The loss of a task
+# with a label per step is that of classification.
+PER_STEP = ("tagging", "translation", "masked_language_modelling")
+FIRST_OF_TASK = {zoo.get_spec(name).tasks[0]: name for name in reversed(NAMES) if name not in HEAVY}
 one_model_per_task = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in FIRST_OF_TASK else [pytest.mark.slow]) for name in NAMES]
+    "name",
+    [
+        name if name in FIRST_OF_TASK.values() and zoo.get_spec(name).tasks[0] not in PER_STEP else slow(name)
+        for name in NAMES
+    ],
 )
 
 
@@ -119,7 +126,7 @@ def test_the_spec_is_complete(name):
     assert set(spec.tiny) <= set(spec.parameters)
 
 
-@every_model
+@every_model_but_heavy_ones_slowly
 def test_models_are_functional_with_explicit_names(name):
     """Users of a SavedModel call inputs, outputs and layers by name, even years later."""
     model = built(name)
@@ -140,7 +147,7 @@ def test_a_second_model_has_the_same_layer_names(name):
 
 @pytest.mark.parametrize(
     ("name", "batch"),
-    [pytest.param(n, b, marks=[pytest.mark.slow] if n in HEAVY and b > 1 else []) for n in NAMES for b in (1, 5)],
+    [slow(n, b) if n in HEAVY else (n, b) for n in NAMES for b in (1, 5)],
 )
 def test_outputs_have_the_declared_shape_and_dtype(name, batch):
     model, outputs = built(name), outputs_of(name, batch)
@@ -322,7 +329,7 @@ def test_docstrings_describe_every_parameter(name):
     assert all(told.values())
 
 
-@every_model
+@every_model_but_heavy_ones_slowly
 def test_docstring_examples_run(name):
     test = doctest.DocTestParser().get_doctest(_docstring(name), {"zoo": zoo}, name, None, None)
     assert test.examples, f"build_{name}_model has no example"

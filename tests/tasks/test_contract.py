@@ -20,6 +20,7 @@ from zoo.datasets.preprocessing import base
 from zoo.datasets.sources.in_memory import features_of, split_of
 from zoo.evaluation import Figure, ReportKind, register_report, reports
 from zoo.evaluation.prediction import predict_split
+from zoo.export.verification import Verification
 from zoo.metrics import AbsoluteError, SquaredError
 from zoo.tasks import Measure, Objective, Request, Served, Shown, Signature, Task, Term, shared
 from zoo.tasks import registry as task_registry
@@ -215,7 +216,7 @@ def test_targets_can_have_different_shapes(run, tmp_path):
 
 def test_the_savedmodel_is_verified_and_returns_both_outputs(run):
     *_, path = run
-    verdict = zoo.export.verify(path, runtimes=())
+    verdict = Verification.read(path)
     assert verdict.passed, verdict.table()
     names = {check.name for check in verdict.checks}
     assert {"serving_default box, batch 64", "predict corners, batch 64", "serving_default, accuracy"} <= names

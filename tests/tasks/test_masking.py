@@ -133,6 +133,7 @@ def same(one, other):
     )
 
 
+@pytest.mark.slow  # as below, and streams resume as those of other preprocessors
 def test_streamed_epochs_have_new_masks_and_resume_reproducibly(prepared):
     streamed = dataclasses.replace(prepared, data=dataclasses.replace(prepared.data, memory_limit=1))
     first = epoch(streamed)

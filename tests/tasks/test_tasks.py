@@ -18,12 +18,14 @@ from zoo.scripts import cli
 
 AGAIN = [
     ("attention", "series_classification"),
+    ("attention", "text_classification"),
     ("attention", "text_multilabel"),
     ("attention", "text_regression"),
     ("bert", "text_multilabel"),
     ("bert", "text_regression"),
     ("cnn", "image_classification"),
     ("cnn", "image_multilabel"),
+    ("cnn", "image_regression"),
     ("bert", "text_classification"),
     ("bert_mlm", "masked_language_modelling"),
     ("embedding_lstm", "text_classification"),
@@ -34,8 +36,8 @@ AGAIN = [
     ("mlp", "image_classification"),
     ("mlp", "image_multilabel"),
     ("mlp", "image_regression"),
+    ("mlp", "tabular_classification"),
     ("mlp", "tabular_multilabel"),
-    ("mlp", "tabular_regression"),
     ("ft_transformer", "tabular_classification"),
     ("ft_transformer", "tabular_multilabel"),
     ("ft_transformer", "tabular_regression"),
@@ -137,6 +139,7 @@ def test_the_outputs_are_those_that_the_task_declares(run, loaded, opened):
         assert all(f"`{key}`: " in card for key in function.structured_outputs)
 
 
+@pytest.mark.slow  # runs on texts, tables and plugins are evaluated again in files of their own
 def test_a_finished_run_is_evaluated_again(run, opened):
     model, prepared, _ = opened
     again = zoo.evaluate(model, prepared)

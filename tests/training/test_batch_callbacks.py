@@ -31,10 +31,10 @@ class Batches(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def compiled():
+def compiled(**options):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
-    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", **options)
     return model
 
 
@@ -57,7 +57,7 @@ def test_every_batch_is_seen_and_may_set_the_learning_rate():
     ours, theirs = Batches(rate=0.5), Batches(rate=0.5)
     model = compiled()
     trained([ours], model=model)
-    reference = compiled()
+    reference = compiled(run_eagerly=True)
     reference.fit(unshuffled().batch(8), epochs=2, callbacks=[theirs], verbose=0)
     assert ours.seen == theirs.seen == [*range(10)] * 2
     for ours_weight, weight in zip(model.get_weights(), reference.get_weights(), strict=True):
@@ -67,7 +67,7 @@ def test_every_batch_is_seen_and_may_set_the_learning_rate():
 def test_training_stops_at_the_very_batch():
     ours, theirs = Batches(stop_at=3), Batches(stop_at=3)
     trained([ours])
-    compiled().fit(unshuffled().batch(8), epochs=2, callbacks=[theirs], verbose=0)
+    compiled(run_eagerly=True).fit(unshuffled().batch(8), epochs=2, callbacks=[theirs], verbose=0)
     assert ours.seen == theirs.seen == [0, 1, 2, 3]
 
 
@@ -77,7 +77,7 @@ def test_checkpoints_are_saved_every_few_batches(tmp_path):
         keras.callbacks.ModelCheckpoint(str(folder / "{epoch}-{batch}.keras"), save_freq=4) for folder in folders
     ]
     trained([callbacks[0]])
-    compiled().fit(unshuffled().batch(8), epochs=2, callbacks=[callbacks[1]], verbose=0)
+    compiled(run_eagerly=True).fit(unshuffled().batch(8), epochs=2, callbacks=[callbacks[1]], verbose=0)
     names = [sorted(file.name for file in folder.iterdir()) for folder in folders]
     assert names[0] == names[1] and len(names[0]) == 5
 

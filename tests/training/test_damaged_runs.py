@@ -11,6 +11,7 @@ import keras
 import pytest
 
 import zoo
+from selection import slow
 from zoo import config, pipeline, storage
 from zoo.errors import UsageError
 from zoo.training import run_directory
@@ -97,14 +98,15 @@ def test_settings_are_checked_before_a_run_resumes(run):
         train(run, epochs=2)
 
 
-def test_a_checkpoint_with_a_damaged_state_is_passed_over(run, capsys):
-    states = {state: json.loads(state.read_text()) for state in run.glob("checkpoints/step-*/state.json")}
-    for damage in ({"history": 3}, {"layout": []}, {"selection": None}, {"epoch": True}):
-        for state, content in states.items():
-            state.write_text(json.dumps(content | damage))
-        with pytest.raises(UsageError, match=r"Every checkpoint in .* is damaged. Start again with overwrite=True"):
-            train(run, epochs=2)
-        assert f"{next(iter(damage))} is " in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("key", "damage"), [("history", 3), slow("layout", []), slow("selection", None), ("epoch", True)]
+)
+def test_a_checkpoint_with_a_damaged_state_is_passed_over(run, capsys, key, damage):
+    for state in run.glob("checkpoints/step-*/state.json"):
+        state.write_text(json.dumps(json.loads(state.read_text()) | {key: damage}))
+    with pytest.raises(UsageError, match=r"Every checkpoint in .* is damaged. Start again with overwrite=True"):
+        train(run, epochs=2)
+    assert f"{key} is " in capsys.readouterr().out
 
 
 def test_a_lock_that_is_a_link_is_not_followed(run, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
+from selection import slow
 from user_models import numbers, small
 
 layers, losses = keras.layers, keras.losses
@@ -25,6 +26,7 @@ def compiled(loss, seed=0, **arguments):
 def compared(make, data, epochs=2, names=("loss",), **options):
     """Trains one model with `zoo.train` and one with `fit`, in batches of everything; compares figures and weights."""
     ours, theirs = make(), make()
+    theirs.run_eagerly = True  # the same numbers without a trace
     config = zoo.TrainConfig(epochs=epochs, batch_size=32, **options)
     history = zoo.train(ours, data, config, validation=data, verbose=0).history
     x, y, *weights = data
@@ -45,7 +47,7 @@ def compared(make, data, epochs=2, names=("loss",), **options):
 # --- Reductions ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", [slow(1), 2])
 def test_the_mean_with_sample_weight_divides_by_the_sum_of_the_weights(parts):
     loss = Sparse(reduction="mean_with_sample_weight")
     compared(
@@ -210,7 +212,9 @@ def test_hooks_of_validation_batches_are_called_as_in_fit():
     ours, theirs, data = Batches(), Batches(), (X, Y)
     config = zoo.TrainConfig(epochs=1, batch_size=8)
     zoo.train(compiled("sparse_categorical_crossentropy"), data, config, validation=data, callbacks=[ours], verbose=0)
-    compiled("sparse_categorical_crossentropy").fit(X, Y, 8, 1, 0, callbacks=[theirs], validation_data=data)
+    compiled("sparse_categorical_crossentropy", run_eagerly=True).fit(
+        X, Y, 8, 1, 0, callbacks=[theirs], validation_data=data
+    )
     assert ours.seen == theirs.seen and ("tested", 3, ["loss"]) in ours.seen
 
 
@@ -253,7 +257,7 @@ def test_keras_own_progress_bar_and_averages(capsys):
 # --- Class weights, losses of a whole batch --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["sparse", "one hot", "sigmoid"])
+@pytest.mark.parametrize("kind", ["sparse", slow("one hot"), "sigmoid"])
 def test_class_weights_equal_fit(kind):
     loss, y, model = {
         "sparse": ("sparse_categorical_crossentropy", Y, {}),
@@ -261,7 +265,7 @@ def test_class_weights_equal_fit(kind):
         "sigmoid": ("binary_crossentropy", (Y > 0).astype("float32"), {"units": 1, "activation": "sigmoid"}),
     }[kind]
     factors = {0: 5.0, 1: 0.5}
-    ours, theirs = compiled(loss, **model), compiled(loss, **model)
+    ours, theirs = compiled(loss, **model), compiled(loss, run_eagerly=True, **model)
     config = zoo.TrainConfig(epochs=1, batch_size=32, class_weights=factors)
     row = zoo.train(ours, (X, y), config, verbose=0).history[0]
     reference = theirs.fit(X, y, 32, 1, 0, class_weight={2: 1.0, **factors})
@@ -279,10 +283,10 @@ def closeness(y, p):
     return keras.ops.mean(keras.ops.abs(y - p))
 
 
-@pytest.mark.parametrize("loss", [losses.Dice(), losses.Tversky(), overlap])
+@pytest.mark.parametrize("loss", [losses.Dice(), slow(losses.Tversky()), overlap])
 def test_losses_and_metrics_of_a_whole_batch_equal_fit(loss):
     """The validation split has more than a batch: these figures depend on the batches."""
-    ours, theirs = (compiled(loss, metrics=[closeness]) for _ in range(2))
+    ours, theirs = (compiled(loss, metrics=[closeness], run_eagerly=eager) for eager in (False, True))
     data = (np.concatenate([X, X[:8]]), np.concatenate([ONE_HOT, ONE_HOT[:8]]))
     config = zoo.TrainConfig(epochs=1, batch_size=32)
     row = zoo.train(ours, (X, ONE_HOT), config, validation=data, verbose=0).history[0]

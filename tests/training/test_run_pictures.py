@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from selection import slow
 from zoo.training import plots
 from zoo.training.plots import plot_history
 from zoo.training.run_directory import RunDirectory
@@ -65,7 +66,7 @@ def test_training_and_validation_share_a_panel_and_the_loss_comes_first():
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"), [(0, (1260, 320)), (1, (1680, 320)), (2, (1680, 640)), (6, (1680, 960))]
+    ("count", "expected"), [(0, (1260, 320)), (1, (1680, 320)), (2, (1680, 640)), slow(6, (1680, 960))]
 )
 def test_panels_wrap_after_four(tmp_path, count, expected):
     plot_history(history(4, **{f"figure_{i}": float for i in range(count)}), tmp_path / "history.png")

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from selection import slow
 from zoo.training.data.user_data import wrap
 
 layers = keras.layers
@@ -64,9 +65,9 @@ EVERYTHING = {
     ("kind", "compiled"),
     [
         ("dict", EVERYTHING),
-        ("list", EVERYTHING),
+        slow("list", EVERYTHING),
         ("list", {"loss": [SPARSE, "mae"], "loss_weights": [1.0, 0.5], "metrics": [["accuracy"], None]}),
-        pytest.param("dict", {"loss": {"label": SPARSE, "steps": keras.losses.Huber()}}, marks=pytest.mark.slow),
+        slow("dict", {"loss": {"label": SPARSE, "steps": keras.losses.Huber()}}),
     ],
 )
 def test_training_two_outputs_equals_keras(kind, compiled):

@@ -19,7 +19,7 @@ import tensorflow as tf
 from PIL import Image
 
 import zoo
-from artifact_parts import golden, other_weights, png
+from artifact_parts import golden, other_weights, png, written
 from zoo import storage, tasks
 from zoo._version import __version__
 from zoo.errors import UsageError
@@ -314,7 +314,7 @@ def test_half_precision_models_have_float32_inputs_and_outputs(digits, tmp_path)
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.get_layer("features").compute_dtype == "bfloat16"
-    saved = zoo.export.save(model, tmp_path / "half", interface=prepared.interface)
+    saved = written(model, prepared.interface, tmp_path / "half")
     outputs = storage.read_json(saved / "assets.extra" / "zoo.json")["signatures"]["features"]["outputs"]
     assert outputs == {"features": {"dtype": "float32", "shape": [None, 8]}}
 

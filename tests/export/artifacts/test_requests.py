@@ -9,7 +9,8 @@ import tensorflow as tf
 from PIL import Image
 
 import zoo
-from artifact_parts import encoded, golden, png
+from artifact_parts import encoded, golden, png, written
+from selection import slow
 from zoo.datasets.preprocessing.images import ImagePreprocessor
 from zoo.errors import UsageError
 from zoo.export.verification import verify
@@ -20,9 +21,8 @@ def colour(digits, tmp_path_factory):
     """An untrained convolutional network for colour images of another size than the data."""
     prepared = digits.prepare("cnn", input_shape=(12, 10, 3), filters=(4,), dense_units=None)
     keras.utils.set_random_seed(1)
-    return zoo.export.load(
-        zoo.export.save(prepared.build(), tmp_path_factory.mktemp("exports") / "colour", interface=prepared.interface)
-    )
+    folder = tmp_path_factory.mktemp("exports") / "colour" / "1"
+    return zoo.export.load(written(prepared.build(), prepared.interface, folder))
 
 
 def pictures():
@@ -125,7 +125,8 @@ NO_PICTURES = {
 }
 
 
-@pytest.mark.parametrize("kind", NO_PICTURES)
+# The messages of every kind of file are those of `test_hostile`.
+@pytest.mark.parametrize("kind", [kind if kind == "half a PNG" else slow(kind) for kind in NO_PICTURES])
 def test_invalid_image_bytes_are_rejected_without_affecting_the_next_request(base, grey, kind):
     good = golden(base / "1")["requests/image_bytes"][:2]
     before = grey({"image_bytes": good})["probabilities"]

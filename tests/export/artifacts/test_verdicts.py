@@ -118,18 +118,23 @@ def test_replay_finds_changed_outputs(copy):
     }
 
 
-def test_replay_finds_changed_weights_with_valid_sums(base, copy):
+def test_replay_finds_changed_weights_and_reordered_labels_with_valid_sums(base, copy):
     shutil.copytree(base / "2" / "variables", copy / "variables", dirs_exist_ok=True)
+    labels = copy / "assets" / "labels.txt"
+    labels.write_text("".join(f"{n}\n" for n in (0, 2, 1, *range(3, 10))))
     artifact_paths.write_sums(copy)
-    verdict = verify(copy, runtimes=())
+    verdict = check(copy, sums=True)
     wrong = failed(verdict)
     assert wrong["weights"] == "4 tensors, different from the trained model's"
+    assert wrong["labels"] == "line 2 is '2', expected '1'; line 3 is '1', expected '2'"
     assert {"serving_default probabilities, batch 64", "predict probabilities, batch 3"} < set(wrong)
+    assert {f"{name} class_name, batch {n}" for name in ("serving_default", "top_k") for n in (3, 64)} < set(wrong)
     differences = {c.name: c.difference for c in verdict.checks}
     assert differences["serving_default probabilities, batch 64"] > 1e-3
     assert "SHA256SUMS" not in wrong
 
 
+@pytest.mark.slow  # alone, without other weights
 def test_replay_finds_reordered_labels(copy):
     labels = copy / "assets" / "labels.txt"
     labels.write_text("".join(f"{n}\n" for n in (0, 2, 1, *range(3, 10))))

@@ -15,6 +15,7 @@ from zoo import storage
 from zoo.errors import UsageError
 from zoo.export.graph import forms, signatures
 from zoo.export.keras_models.network import named_network, plain_name, unique_names
+from zoo.export.verification import Verification
 from zoo.scripts.benchmarks import exports
 from zoo.scripts.benchmarks.keras_models import KINDS, application, list_applications
 
@@ -54,7 +55,7 @@ def test_the_savedmodel_answers_as_the_model_and_as_its_keras_export(kind, tmp_p
     assert got.keys() == answers(path, examples, "predict").keys()
     for want, name in zip(of_keras(model, examples), sorted(got), strict=True):
         np.testing.assert_allclose(got[name], want, rtol=0, atol=allowed * max(1, np.abs(want).max()), err_msg=name)
-    assert zoo.export.verify(path, runtimes=()).passed
+    assert Verification.read(path).passed
     specs = storage.read_json(path / "assets.extra/zoo.json")["signatures"]["predict"]["inputs"]
     assert all((spec["kind"] == "text") is (spec["dtype"] == "string") for spec in specs.values())
     if kind == "byte_images":

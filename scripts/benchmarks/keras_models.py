@@ -301,4 +301,5 @@ def application(name: str) -> Built:
     """Returns an architecture of `keras.applications` with random weights and images of its own size."""
     keras.utils.set_random_seed(0)
     model = getattr(keras.applications, name)(weights=None)
-    return model, _random().uniform(0, 255, (4, *model.inputs[0].shape[1:])).astype(np.float32)
+    sizes = [size or 224 for size in model.inputs[0].shape[1:]]  # MobileNetV3 leaves height and width open
+    return model, _random().uniform(0, 255, (4, *sizes)).astype(np.float32)

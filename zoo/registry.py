@@ -21,6 +21,8 @@ from zoo.registries import Registry
 if TYPE_CHECKING:
     import keras
 
+    from zoo.checkpoints.contract import PublishedFile
+
 Builder = Callable[..., "keras.Model"]
 BuilderT = TypeVar("BuilderT", bound=Builder)
 
@@ -38,21 +40,6 @@ class Situation:
     task: str
     examples: int
     arguments: Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class PublishedFile:
-    """A file of weights that Keras downloads.
-
-    Attributes:
-        url: its address.
-        licence: the licence of the weights.
-        md5: the hash that Keras compares; None if Keras has none for the file.
-    """
-
-    url: str
-    licence: str
-    md5: str | None = None
 
 
 Recommend = Callable[[Situation], Mapping[str, Any]]

@@ -238,6 +238,16 @@ def test_missing_and_gated_repositories_are_rejected(served, tmp_path):
     assert not blobs(tmp_path)
 
 
+def test_answers_of_other_servers_are_rejected(served, monkeypatch):
+    monkeypatch.setattr("loopback_hub.json.dumps", lambda content: "<html>no hub</html>")
+    with pytest.raises(
+        zoo.UsageError, match=rf"^{served.url} does not answer as a Hugging Face Hub does \(.*\)\. Check HF_E"
+    ):
+        checkpoints.fetch("bert", "hf:acme/tiny")
+    with pytest.raises(zoo.UsageError, match=r"^hf:acme/ti\.\.ny@main is not a valid name \(.*\)\. Correct it\.$"):
+        checkpoints.fetch("bert", "hf:acme/ti..ny")
+
+
 @pytest.mark.parametrize(
     "name", ["hf:", "hf:bert-base-uncased", "hf:a/b@", "hf:a/b/c", "hf:a/../b", "hf:a/b@../../x", "hf:a/b c"]
 )

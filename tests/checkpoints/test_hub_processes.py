@@ -21,6 +21,8 @@ from loopback_hub import COMMIT, Hub
 from small_bert import SMALL
 from untrained_runs import untrained
 from zoo import pipeline
+from zoo.checkpoints.bert_folder import save_folder
+from zoo.scripts import export
 
 pytestmark = pytest.mark.slow
 NAME = f"hf:acme/tiny@{COMMIT}"
@@ -149,3 +151,20 @@ def test_a_killed_run_resumes_with_the_recorded_commit(served, folder, tmp_path)
     assert status == 0, errors
     assert yaml.safe_load((tmp_path / "again/config.yaml").read_text())["pretrained"]["sha256"] == recorded["sha256"]
     assert len(served.requests) == before
+
+
+def test_a_classifier_is_exported_by_its_name(tmp_path, monkeypatch, pieces, capsys):
+    labels = ["switch on", "blame", "switch off", "ask"]
+    model = zoo.build("bert", vocab_size=len(pieces), num_classes=4, **{**SMALL, "max_length": 32})
+    hub = Hub()
+    hub.add("acme/intents", save_folder(model, tmp_path / "folder", vocabulary=pieces, labels=labels))
+    for name, value in hub.environment(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(zoo.UsageError, match=r"^hf:acme/intents holds published weights\. Pass --data with a data set"):
+        export.command(["hf:acme/intents", str(tmp_path / "exports")])
+    path = pipeline.export_checkpoint("hf:acme/intents", tmp_path / "exports", "commands")
+    hub.close()
+    facts = json.loads((path / "assets.extra/zoo.json").read_text())
+    assert facts["pretrained"]["source"] == f"hf:acme/intents@{COMMIT}" and facts["pretrained"]["licence"] == "unknown"
+    assert facts["class_names"] == sorted(labels)
+    assert str(tmp_path / "home") not in "".join(p.read_text("latin-1") for p in path.rglob("*") if p.is_file())

@@ -13,8 +13,7 @@ import pytest
 import zoo
 from loopback_hub import COMMIT, Hub
 from zoo import checkpoints, model_archive, registry
-from zoo.checkpoints import keras_download
-from zoo.registry import PublishedFile
+from zoo.checkpoints import PublishedFile, keras_download
 
 CONTENT = bytes(range(256)) * 100
 APPLICATIONS = {

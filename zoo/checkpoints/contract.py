@@ -54,6 +54,21 @@ class Repository:
 
 
 @dataclasses.dataclass(frozen=True)
+class PublishedFile:
+    """A file of weights that Keras downloads.
+
+    Attributes:
+        url: its address.
+        licence: the licence of the weights.
+        md5: the hash that Keras compares; None if Keras has none for the file.
+    """
+
+    url: str
+    licence: str
+    md5: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Published:
     """Local copy of weights that were found by their name.
 

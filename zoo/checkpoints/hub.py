@@ -210,9 +210,9 @@ def _download(snapshot: Snapshot, formats: Sequence[CheckpointFormat], verbose: 
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
     from huggingface_hub.hf_api import RepoFile
 
-    where = {"revision": snapshot.commit, "cache_dir": cache_folder()}
+    where: dict[str, Any] = {"revision": snapshot.commit, "cache_dir": cache_folder(), **_settings()}
     silent = _bar(shown=False)
-    snapshot_download(snapshot.repository, allow_patterns=[CONFIG, CARD], tqdm_class=silent, **where, **_settings())
+    snapshot_download(snapshot.repository, allow_patterns=[CONFIG, CARD], tqdm_class=silent, **where)
     chosen = snapshot.choose(formats)
     chosen.read_arguments(snapshot.folder)
     sizes = snapshot.listing()
@@ -238,11 +238,11 @@ def _download(snapshot: Snapshot, formats: Sequence[CheckpointFormat], verbose: 
                 flush=True,
             )
     if missing_files := [file for file in missing if file not in weights]:
-        snapshot_download(snapshot.repository, allow_patterns=missing_files, tqdm_class=silent, **where, **_settings())
+        snapshot_download(snapshot.repository, allow_patterns=missing_files, tqdm_class=silent, **where)
     for file in weights:
         if file in missing:
             bar = _bar(shown=verbose == 1)
-            hf_hub_download(snapshot.repository, file, tqdm_class=bar, **where, **_settings())
+            hf_hub_download(snapshot.repository, file, tqdm_class=bar, **where)
     return _published(snapshot, files, weights)
 
 
@@ -267,7 +267,7 @@ def _bar(*, shown: bool) -> Any:
     """Returns the class of the library's progress bars, or of bars that are not shown."""
     from huggingface_hub.utils import tqdm
 
-    class Silent(tqdm):  # type: ignore[type-arg]
+    class Silent(tqdm):
         """A progress bar that is not shown."""
 
         def __init__(self, *args: Any, **settings: Any) -> None:
@@ -285,7 +285,7 @@ def _is_unreachable(error: Exception) -> bool:
 
     if isinstance(error, errors.HfHubHTTPError):
         return error.response.status_code >= 500
-    return isinstance(error, (errors.HTTPError, errors.OfflineModeIsEnabled))  # type: ignore[attr-defined]
+    return isinstance(error, (errors.HTTPError, errors.OfflineModeIsEnabled))
 
 
 @contextlib.contextmanager
@@ -314,11 +314,13 @@ def _explained(name: Name) -> Iterator[None]:
             f"{here} has no revision {name.revision!r} ({_answer(error)}). Pass hf:{name.repository}@REVISION with a "
             "branch, a tag or a commit of it."
         ) from error
+    except errors.HFValidationError as error:
+        raise UsageError(f"{name} is not a valid name ({one_line(error, 160).rstrip('.')}). Correct it.") from error
     except errors.HfHubHTTPError as error:
         raise UsageError(
             f"{here} answers with an error ({_answer(error)}). Try again later, or pass a local folder as weights."
         ) from error
-    except (errors.HTTPError, errors.LocalEntryNotFoundError) as error:  # type: ignore[attr-defined]
+    except (errors.HTTPError, errors.LocalEntryNotFoundError) as error:
         raise UsageError(
             f"The download of {name} from {_endpoint()} failed ({one_line(error, 120)}). Check the network and start the "
             "same command again, or pass a local folder as weights."
@@ -331,6 +333,11 @@ def _explained(name: Name) -> Iterator[None]:
             ) from error
         raise UsageError(
             f"The download of {name} failed ({one_line(error, 160)}). Start the same command again."
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise UsageError(
+            f"{_endpoint()} does not answer as a Hugging Face Hub does ({one_line(error, 120)}). Check HF_ENDPOINT, or pass "
+            "a local folder as weights."
         ) from error
 
 

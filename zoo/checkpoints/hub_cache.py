@@ -105,9 +105,10 @@ class Snapshot:
             content = yaml.safe_load(head[1]) if head else None
         except (OSError, UsageError, yaml.YAMLError, RecursionError):
             return "unknown"
-        found = content.get("license") if isinstance(content, dict) else None
-        if found == "other" and content.get("license_name"):
-            found = content["license_name"]
+        facts = content if isinstance(content, dict) else {}
+        found = facts.get("license")
+        if found == "other":
+            found = facts.get("license_name") or found
         names = [str(name) for name in (found if isinstance(found, list) else [found]) if name]
         return printable(", ".join(names))[:_LONGEST_LICENCE] or "unknown"
 

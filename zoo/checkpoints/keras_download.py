@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo import storage
-from zoo.checkpoints.contract import Published
+from zoo.checkpoints.contract import Published, PublishedFile
 from zoo.errors import UsageError, one_line
-from zoo.registry import PublishedFile
 
 _SECONDS = 20
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import checkpoints
+from zoo.checkpoints import PublishedFile
 from zoo.errors import UsageError
-from zoo.registry import PublishedFile, register_model
+from zoo.registry import register_model
 
 if TYPE_CHECKING:
     import keras

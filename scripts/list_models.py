@@ -37,7 +37,7 @@ def command(argv: list[str]) -> int:
         return 0
     if options.pretrained:
         print(curated.table())
-        print("Next: zoo train --model MODEL --model.weights NAME --data DATA; or imagenet for image architectures")
+        print("Next: zoo train --model MODEL --model.weights NAME --data DATA")
         return 0
     names = list_models(options.pattern, task=options.task)
     width = max(map(len, names), default=0)

@@ -184,6 +184,11 @@ def test_a_hub_that_cannot_be_reached_is_replaced_by_the_cache(served, capsys, m
         zoo.UsageError, match=rf"^hf:acme/other@main is not complete in .*, and {dead} cannot be reached \("
     ):
         checkpoints.fetch("bert", "hf:acme/other")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.2)
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert checkpoints.fetch("bert", "hf:acme/tiny") == found
+    monkeypatch.setenv("HF_ENDPOINT", dead)
     with pytest.raises(zoo.UsageError, match=rf"^hf:acme/tiny@{OTHER} is not complete in .*, and {dead} cannot be"):
         checkpoints.fetch("bert", f"hf:acme/tiny@{OTHER}")
 
@@ -324,6 +329,7 @@ def test_licences_are_read_from_the_card(served, files):
         ("---\nlicense: 'a\\x1bb'\n---", "a\\\\x1bb"),
         ('---\nlicense: "a\\u202eb"\n---', "a\\u202eb"),
         ("---\nlicense: [\n---", "unknown"),
+        ("---\na: &a [x]\nlicense: [[*a, *a]]\n---", "unknown"),
         ("# No head", "unknown"),
     ):
         (snapshot.folder / "README.md").write_text(card, encoding="utf-8")
@@ -334,10 +340,17 @@ def test_licences_are_read_from_the_card(served, files):
 
 
 def test_known_names_are_valid_and_name_models():
-    for name, row in curated.pretrained().items():
-        assert hub.parse(name).revision == "main" and row.name == name and row.megabytes > 0 and row.purpose
-        assert any(f.repository for f in checkpoints._formats(row.model)), name
-        assert row.licence == "apache-2.0"
+    for row in curated.pretrained():
+        spec = zoo.get_spec(row.model)
+        assert row.megabytes > 0 and row.purpose
+        if row.name in spec.published:
+            defaults = {name: parameter.default for name, parameter in spec.parameters.items()}
+            assert spec.published[row.name](defaults).licence == row.licence
+        else:
+            assert hub.parse(row.name).revision == "main" and row.licence == "apache-2.0"
+            assert any(f.repository for f in checkpoints._formats(row.model)), row
+    offered = {(name, weights) for name in zoo.list_models() for weights in zoo.get_spec(name).published}
+    assert offered <= {(row.model, row.name) for row in curated.pretrained()}
 
 
 def test_a_model_is_prepared_and_built_from_a_name(served, small, pieces, tmp_path):

@@ -6,8 +6,6 @@ import csv
 import dataclasses
 import functools
 import importlib.resources
-from collections.abc import Mapping
-from types import MappingProxyType
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,22 +28,27 @@ class Pretrained:
 
 
 @functools.cache
-def pretrained() -> Mapping[str, Pretrained]:
-    """Returns the weights by their name.
+def pretrained() -> tuple[Pretrained, ...]:
+    """Returns the weights in the order of the file. Several families have weights of the same name.
 
     Example:
-        >>> pretrained()["hf:google-bert/bert-base-uncased"].licence
+        >>> pretrained()[0].licence
         'apache-2.0'
     """
     file = importlib.resources.files("zoo.checkpoints").joinpath("pretrained.csv")
     rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     found = (Pretrained(**{**row, "megabytes": int(row["megabytes"])}) for row in rows)  # type: ignore[arg-type]
-    return MappingProxyType({each.name: each for each in found})
+    return tuple(found)
+
+
+def names() -> list[str]:
+    """Returns the different names."""
+    return [*dict.fromkeys(each.name for each in pretrained())]
 
 
 def table() -> str:
     """Returns the weights as a table for a terminal."""
     rows = [("name", "model", "size", "licence", "for")]
-    rows += [(p.name, p.model, f"{p.megabytes} MB", p.licence, p.purpose) for p in pretrained().values()]
+    rows += [(p.name, p.model, f"{p.megabytes} MB", p.licence, p.purpose) for p in pretrained()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return "\n".join("  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in rows)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo._version import __version__
+from zoo.checkpoints import curated
 from zoo.checkpoints.contract import CheckpointFormat, Published, Repository
-from zoo.checkpoints.curated import pretrained
 from zoo.checkpoints.hub_cache import CARD, CONFIG, Snapshot, cache_folder, cached_commit, record_commit
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 
@@ -66,7 +66,7 @@ def parse(text: str | Path) -> Name:
     if found is None or {".", ".."} & {*(found["revision"] or "").split("/")} or "--" in found["repository"]:
         raise UsageError(
             f"{str(text)!r:.120} is not the name of a repository; expected hf:ORG/NAME or hf:ORG/NAME@REVISION. "
-            f"{did_you_mean(str(text), pretrained(), listing='zoo list --pretrained')}"
+            f"{did_you_mean(str(text), curated.names(), listing='zoo list --pretrained')}"
         )
     return Name(found["repository"], found["revision"] or "main")
 
@@ -193,9 +193,10 @@ def _settings() -> dict[str, Any]:
 
 def _resolve(name: Name) -> str:
     """Returns the commit of a revision. For a commit, it shows without repeated trials whether the hub has it."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
-    commit = HfApi(**_settings()).model_info(name.repository, revision=name.revision).sha
+    seconds = constants.HF_HUB_ETAG_TIMEOUT  # the library waits for ever without it
+    commit = HfApi(**_settings()).model_info(name.repository, revision=name.revision, timeout=seconds).sha
     if commit is None or not _COMMIT.fullmatch(commit):
         raise UsageError(
             f"{_endpoint()} does not name the commit of {name}. Pass the commit: hf:{name.repository}@COMMIT."
@@ -307,7 +308,7 @@ def _explained(name: Name) -> Iterator[None]:
         raise UsageError(
             f"{_endpoint()} has no repository {name.repository}, or it is private ({_answer(error)}). Correct the name, or "
             f"set HF_TOKEN for a private one. "
-            f"{did_you_mean(f'{PREFIX}{name.repository}', pretrained(), listing='zoo list --pretrained')}"
+            f"{did_you_mean(f'{PREFIX}{name.repository}', curated.names(), listing='zoo list --pretrained')}"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise UsageError(
@@ -333,6 +334,11 @@ def _explained(name: Name) -> Iterator[None]:
             ) from error
         raise UsageError(
             f"The download of {name} failed ({one_line(error, 160)}). Start the same command again."
+        ) from error
+    except (errors.XetDownloadError, RuntimeError) as error:  # the other way of the library to download
+        raise UsageError(
+            f"The download of {name} failed ({one_line(error, 160)}). Start the same command again, with "
+            "HF_HUB_DISABLE_XET=1 if it fails again."
         ) from error
     except (ValueError, KeyError) as error:
         raise UsageError(

@@ -109,7 +109,7 @@ class Snapshot:
         found = facts.get("license")
         if found == "other":
             found = facts.get("license_name") or found
-        names = [str(name) for name in (found if isinstance(found, list) else [found]) if name]
+        names = [name for name in (found if isinstance(found, list) else [found]) if isinstance(name, str)]
         return printable(", ".join(names))[:_LONGEST_LICENCE] or "unknown"
 
     def sha256(self, name: str) -> str:

@@ -118,11 +118,10 @@ def run(
         (0.98..., PosixPath('runs/digits-cnn/saved_model/1'))
         >>> result = zoo.run("cnn", (x_train, y_train), test=(x_test, y_test), run_directory="runs/mine")
     """
-    config = as_config(config)
     ready, directory = begin(
         model,
         data,
-        config,
+        as_config(config),
         given={"validation": validation, "test": test},
         model_arguments=model_arguments,
         data_arguments=data_arguments,

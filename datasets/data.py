@@ -107,6 +107,7 @@ class Data(RawData):
         if task.classes is not None or task.objective.labels is not None:
             decided["num_classes"] = len(self.class_names)
         kind = get_preprocessor(spec.preprocessing.get("preprocessor", task.preprocessor))
+        arguments, pretrained = checkpoints.pinned(spec, arguments)
         checkpoint = checkpoints.chosen(spec, arguments)
         several = task.objective.labels is not None
         from_checkpoint = checkpoint.arguments(self.class_names, several=several) if checkpoint else {}
@@ -132,6 +133,7 @@ class Data(RawData):
             requested=requested,
             arguments=complete,
             recommended=recommended,
+            pretrained=pretrained,
         )
 
     def prepared_as(self, interface: Interface, requested: Mapping[str, Any]) -> Prepared:
@@ -148,6 +150,7 @@ class Data(RawData):
             preprocessor=interface.preprocessor,
             requested=dict(requested),
             arguments=dict(interface.build["arguments"]),
+            pretrained=interface.pretrained,
         )
         old, now = interface.fingerprint, prepared.fingerprint
         return dataclasses.replace(prepared, changed=old.split_changes(now))

@@ -60,6 +60,8 @@ class Interface:
         examples: real test examples, from which the exporter makes the golden examples.
         splits: number and hash of the examples of each split, as in `Fingerprint`.
         sample: up to 1,000 more real test examples, which are not stored in the artifact; None if there are none.
+        pretrained: name, source, licence and SHA-256 of the published weights that the model was made from; empty if it was
+            made from none.
         training: the options of the training that are not the defaults. The run's config.yaml holds them, not this folder.
 
     Example:
@@ -78,6 +80,7 @@ class Interface:
     splits: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     sample: Sample | None = None
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pretrained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -127,6 +130,7 @@ class Interface:
             "preprocessor": described(self.preprocessor),
             "data": dict(self.data),
             "splits": registry.plain(self.splits),
+            "pretrained": dict(self.pretrained),
             "data_sha256": self.fingerprint.sha256,
         }
         storage.write_json(directory / "interface.json", content)
@@ -175,6 +179,7 @@ class Interface:
             examples=examples,
             splits=content["splits"],
             sample=sample,
+            pretrained=content.get("pretrained", {}),  # earlier versions had none
         )
 
 

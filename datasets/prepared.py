@@ -47,6 +47,8 @@ class Prepared:
         other: a name for the files of a report, if the data is not that of the model's run.
         recommended: those of the requested arguments that the model recommends for the data, and the user left open.
         start: the run whose weights the training begins with, as config.yaml records it; None for initial weights.
+        pretrained: name, source, licence and SHA-256 of the published weights that the model was made from, as config.yaml
+            records them; empty for a local path or random weights.
         golden: the requests that the run's SavedModel publishes, as config.yaml records them; None for test examples.
     """
 
@@ -61,6 +63,7 @@ class Prepared:
     recommended: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     start: Mapping[str, Any] | None = None
     golden: Any = None
+    pretrained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.task = self.task.for_targets(self.preprocessor)
@@ -141,8 +144,8 @@ class Prepared:
                 )
 
     def describe(self) -> dict[str, Any]:
-        """Returns the `model` and `data` sections of a run's config.yaml, and `plugins`, `start_from` and `golden` if it has
-        any.
+        """Returns the `model` and `data` sections of a run's config.yaml, and `plugins`, `start_from`, `pretrained` and
+        `golden` if it has any.
 
         Arguments from the data are left out, so that the file can be used with another data set.
         """
@@ -152,6 +155,7 @@ class Prepared:
         return {
             **({"plugins": facts} if facts else {}),
             **({"start_from": dict(self.start)} if self.start else {}),
+            **({"pretrained": registry.plain(self.pretrained)} if self.pretrained else {}),
             **({"golden": self.golden} if self.golden is not None else {}),
             "model": {"name": self.model, **registry.plain(self.requested)},
             "data": {
@@ -285,4 +289,5 @@ class Prepared:
             splits=self.fingerprint.splits,
             examples=examples,
             sample=draw_sample(self._splits, examples) if self.task.score is not None else None,
+            pretrained=registry.plain(self.pretrained),
         )

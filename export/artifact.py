@@ -327,6 +327,7 @@ def _facts(
         "data": dict(interface.data),
         "examples": {name: split["examples"] for name, split in interface.splits.items() if "examples" in split},
         "training": registry.plain(interface.training),
+        "pretrained": dict(interface.pretrained),
         "data_sha256": interface.fingerprint.sha256,
         "preprocessor": {"kind": interface.preprocessor.kind, **interface.preprocessor.config()},
         "limits": [

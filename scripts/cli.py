@@ -13,6 +13,7 @@ from zoo.scripts.console import run_command
 COMMANDS = {
     "train": "train a model, evaluate it, write and verify its SavedModel",
     "evaluate": "evaluate a finished run",
+    "fetch": "download published weights by name",
     "export": "write and verify the SavedModel of a finished run in another folder",
     "verify": "check a SavedModel against its golden examples, in every installed runtime",
     "describe": "print what a SavedModel contains, without loading it",

@@ -24,7 +24,8 @@ def _parser() -> Parser:
         "PATH.",
     )
     parser.add_argument(
-        "run_directory", help="A folder that `zoo train` wrote, a .keras file, or a folder with published weights."
+        "run_directory",
+        help="A folder that `zoo train` wrote, a .keras file, or a folder or name of published weights.",
     )
     parser.add_argument("path", help="Folder for the versions: PATH/1, then PATH/2, as TensorFlow Serving expects.")
     parser.add_argument(
@@ -66,7 +67,9 @@ def command(argv: list[str]) -> int:
     options = _parser().parse(load_plugins(argv))
     if options.examples is not None or (options.data is None and options.run_directory.endswith(".keras")):
         return _export_keras_file(options)
-    if options.data is None and checkpoints.families(options.run_directory):
+    if options.data is None and (
+        checkpoints.is_name(options.run_directory) or checkpoints.families(options.run_directory)
+    ):
         raise UsageError(
             f"{options.run_directory} holds published weights. Pass --data with a data set that has the same classes, "
             "such as csv:texts.csv."

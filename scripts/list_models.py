@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from zoo import datasets
+from zoo.checkpoints import curated
 from zoo.plugins import list_plugins
 from zoo.registry import ModelSpec, get_spec, list_models
 from zoo.scripts.console import Parser, load_plugins, run_command
@@ -28,10 +29,15 @@ def command(argv: list[str]) -> int:
     parser.add_argument("pattern", nargs="?", default="*", help="Shell-style pattern for model names.")
     parser.add_argument("--task", help="List only models for this task.")
     parser.add_argument("--markdown", action="store_true", help="Print all models as a Markdown table.")
+    parser.add_argument("--pretrained", action="store_true", help="List published weights that are known to work.")
     parser.add_plugins()
     options = parser.parse(load_plugins(argv))
     if options.markdown:
         print(model_table())
+        return 0
+    if options.pretrained:
+        print(curated.table())
+        print("Next: zoo train --model MODEL --model.weights NAME --data DATA")
         return 0
     names = list_models(options.pattern, task=options.task)
     width = max(map(len, names), default=0)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo import datasets
+from zoo import checkpoints, datasets
 from zoo.config import TrainConfig, read_yaml
 from zoo.datasets.sources.registry import SOURCES, options_of
 from zoo.errors import UsageError, did_you_mean
@@ -52,6 +52,7 @@ def read_sections(name: str | None) -> dict[str, Any]:
         )
     content = read_yaml(name if Path(name).is_file() else RECIPES / f"{name}.yaml")
     check_recorded(content.pop("plugins", None), f"{name}: this run")
+    checkpoints.expect(content.pop("pretrained", None))
     golden = sections[_GOLDEN] = content.pop(_GOLDEN, None)
     if not isinstance(golden, (str, list, type(None))):
         raise UsageError(f"The section golden of {name} is {golden!r}. Pass generated, test, or a list of requests.")

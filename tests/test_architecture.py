@@ -37,7 +37,7 @@ def part_of(module: str) -> str:
 
 # --- Imports ---------------------------------------------------------------------------------------------------------
 
-SLOW = ("tensorflow", "keras", "tensorflow_datasets", "matplotlib", "sklearn", "pandas")
+SLOW = ("tensorflow", "keras", "tensorflow_datasets", "matplotlib", "sklearn", "pandas", "huggingface_hub")
 COMPUTING = (
     "layers",
     "training",

@@ -96,7 +96,7 @@ class TrainConfig:
         class_weights: Factor of the loss by class name, such as {spam: 4}, or balanced. Null weights all classes equally.
         augmentation: Augmentations of training images: flip, crop, rand_augment, mixup, cutmix.
         quantiles: Levels between 0 and 1, such as [0.1, 0.5, 0.9]. A model of values then also predicts these quantiles of
-            each value, as outputs VALUE_q10, VALUE_q50 and VALUE_q90.
+            each value, as outputs VALUE_q10, VALUE_q50 and VALUE_q90, calibrated on the validation split.
         precision: Data type of the computation. Weights and the last layer stay float32. Auto selects bfloat16 on devices
             that compute it faster. The trained model is always float32.
         monitor: Metric that decides which epoch is best, such as val_loss. Null uses the task's default.

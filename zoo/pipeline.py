@@ -118,11 +118,10 @@ def run(
         (0.98..., PosixPath('runs/digits-cnn/saved_model/1'))
         >>> result = zoo.run("cnn", (x_train, y_train), test=(x_test, y_test), run_directory="runs/mine")
     """
-    config = as_config(config)
     ready, directory = begin(
         model,
         data,
-        config,
+        as_config(config),
         given={"validation": validation, "test": test},
         model_arguments=model_arguments,
         data_arguments=data_arguments,
@@ -133,6 +132,7 @@ def run(
         overwrite=overwrite,
         baselines=baselines,
         devices=devices,
+        verbose=verbose,
     )
 
     from zoo import evaluation, training
@@ -185,6 +185,7 @@ def begin(
     overwrite: bool,
     baselines: str | Sequence[str],
     devices: Mapping[str, Any],
+    verbose: int = 1,
 ) -> tuple[Preparation, Path]:
     """Checks the arguments of `run` and prepares it; returns the preparation and the folder. It writes nothing.
 
@@ -219,6 +220,7 @@ def begin(
         start_from=start_from,
         overwrite=overwrite,
         devices=devices,
+        verbose=verbose,
     )
     if golden is not None:
         record_golden(ready.prepared, golden, export)
@@ -320,7 +322,7 @@ def export_checkpoint(
     """Exports a published classifier without training.
 
     Args:
-        folder: the checkpoint, in a format of `zoo.checkpoints`.
+        folder: the checkpoint, in a format of `zoo.checkpoints`, or its name, such as hf:ORG/NAME.
         path: folder of the model: PATH/1, then PATH/2.
         data: a data set with the checkpoint's classes. The SavedModel is evaluated on its test split.
         runtimes: as in `zoo.export.save`.
@@ -338,9 +340,12 @@ def export_checkpoint(
     from zoo.export import artifact
 
     source = datasets.load(data, **data_arguments)
+    published = checkpoints.locate(folder)
+    weights = published.name if published else str(folder)
+    folder = published.path if published else folder
     name = checkpoints.family_of(folder, source.task)
     classifier = checkpoints.find(name, folder).classifier()
-    train = f"zoo train --model {name} --model.weights {folder} --data {data}"
+    train = f"zoo train --model {name} --model.weights {weights} --data {data}"
     several = tasks.get_task(source.task).objective.labels is not None
     if classifier is None or classifier.several != several:
         kind = "multi-label" if several else "single-label"
@@ -356,7 +361,7 @@ def export_checkpoint(
             f"{folder} has the classes {', '.join(found[:5])}; data set {data!r} has {names}. If they mean the same, pass "
             f"labels={names} in the checkpoint's order; otherwise call {train}."
         )
-    prepared = source.prepare(name, weights=str(folder), load_classifier=True)
+    prepared = source.prepare(name, weights=weights, load_classifier=True)
     model = prepared.build()
     if prepared.arguments["labels"] is None:  # the checkpoint has other class names
         checkpoints.reorder_classes(model, found, source.class_names)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import datasets, starting_point
+from zoo import datasets, registry, starting_point
 from zoo.errors import UsageError
 from zoo.registry import plain
 
@@ -76,6 +77,7 @@ def prepare_run(
     start_from: StartFrom | None,
     overwrite: bool,
     devices: Mapping[str, Any],
+    verbose: int = 1,
 ) -> Preparation:
     """Prepares the devices, the data and the model of a run. It writes nothing into the run directory.
 
@@ -93,7 +95,9 @@ def prepare_run(
         tf.config.experimental.enable_op_determinism()
     workers = Workers(strategy)
     start = starting_point.find(start_from, model, config, directory, overwrite=overwrite)
-    prepared = _prepare(model, data, config, model_arguments, data_arguments, workers, start)
+    verbose = verbose if workers.chief else 0
+    fetch = functools.partial(_fetch_weights, model, model_arguments, directory, overwrite, verbose)
+    prepared = _prepare(model, data, config, fetch, data_arguments, workers, start)
     weights = start.select(prepared) if start else None
     keras.utils.set_random_seed(config.seed)
     with strategy.scope(), training.precision(config.precision):
@@ -107,16 +111,18 @@ def _prepare(
     model: str,
     data: Any,
     config: TrainConfig,
-    model_arguments: Mapping[str, Any],
+    fetch: Callable[[], tuple[dict[str, Any], dict[str, Any]]],
     data_arguments: Mapping[str, Any],
     workers: Workers,
     start: Start | None,
 ) -> Prepared:
-    """Loads and prepares the data, on the chief first, because the workers of a machine may share the data folder."""
+    """Downloads weights, and loads and prepares the data, on the chief first, because the workers of a machine may share the
+    folders."""
     from zoo import evaluation
 
     if not workers.chief:
         workers.wait()
+    model_arguments, pretrained = fetch()
     loaded = datasets.load(data, model=model, **data_arguments)
     quantiles = config.quantiles if "quantiles" in config.given else None
     prepared = (
@@ -124,10 +130,24 @@ def _prepare(
         if start
         else loaded.prepare(model, quantiles=quantiles, **model_arguments)
     )
+    if pretrained:  # with the name that the user typed
+        prepared = dataclasses.replace(prepared, pretrained=pretrained)
     evaluation.get_report(prepared.task.report)  # an unknown name is an error before training
     if workers.chief:
         workers.wait()
     return prepared
+
+
+def _fetch_weights(
+    model: str, arguments: Mapping[str, Any], directory: Path, overwrite: bool, verbose: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the builder's arguments with the weights of a name pinned, and the section `pretrained` of config.yaml. A run
+    that has begun takes the weights that it has recorded."""
+    from zoo import checkpoints
+    from zoo.training.run_directory import has_begun, read_settings
+
+    recorded = {} if overwrite or not has_begun(directory) else read_settings(directory).get("pretrained") or {}
+    return checkpoints.pinned(registry.get_spec(model), arguments, recorded, verbose=verbose)
 
 
 def default_directory(model: str, data: Any) -> Path:

@@ -21,6 +21,8 @@ from zoo.registries import Registry
 if TYPE_CHECKING:
     import keras
 
+    from zoo.checkpoints.contract import PublishedFile
+
 Builder = Callable[..., "keras.Model"]
 BuilderT = TypeVar("BuilderT", bound=Builder)
 
@@ -65,6 +67,8 @@ class ModelSpec:
             vocabulary size, a maximum length, whether the model `reads_pairs` of texts.
         data_arguments: the builder's arguments that the data determines (classes, vocabulary), never the user.
         checkpoints: the formats of published weights (`zoo.checkpoints`) that the builder's argument `weights` accepts.
+        published: files of weights by their name, such as `imagenet`, which the argument `weights` accepts too. Each is a
+            function of the builder's arguments, because sizes may have files of their own.
         initial_arguments: the builder's arguments that are only the source of initial weights and vocabularies, such as
             local paths.
         recommended_arguments: function that returns the builder's arguments that suit a situation better than the defaults.
@@ -90,6 +94,7 @@ class ModelSpec:
     preprocessing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data_arguments: tuple[str, ...] = ("num_classes",)
     checkpoints: tuple[str, ...] = ()
+    published: Mapping[str, Callable[[Mapping[str, Any]], PublishedFile]] = dataclasses.field(default_factory=dict)
     initial_arguments: tuple[str, ...] = ()
     recommended_arguments: Recommend = _nothing
     recommended_options: Recommend = _nothing
@@ -125,6 +130,7 @@ def register_model(
     preprocessing: Mapping[str, Any] | None = None,
     data_arguments: tuple[str, ...] = ("num_classes",),
     checkpoints: tuple[str, ...] = (),
+    published: Mapping[str, Callable[[Mapping[str, Any]], PublishedFile]] | None = None,
     initial_arguments: tuple[str, ...] = (),
     recommended_arguments: Recommend = _nothing,
     recommended_options: Recommend = _nothing,
@@ -167,6 +173,7 @@ def register_model(
             preprocessing=MappingProxyType(dict(preprocessing or {})),
             data_arguments=data_arguments,
             checkpoints=checkpoints,
+            published=MappingProxyType(dict(published or {})),
             initial_arguments=initial_arguments,
             recommended_arguments=recommended_arguments,
             recommended_options=recommended_options,

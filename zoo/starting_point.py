@@ -63,7 +63,7 @@ class Start:
                     f"vocabularies. Leave one of them out."
                 )
         prepared = data.prepare_like(self.interface, model, quantiles=quantiles, **{**self.arguments, **chosen})
-        return dataclasses.replace(prepared, start=self.record)
+        return dataclasses.replace(prepared, start=self.record, pretrained=self.interface.pretrained)
 
     def select(self, prepared: Prepared) -> Selected | None:
         """Returns the earlier run's weights for the model of the new run; None if that one resumes.

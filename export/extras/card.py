@@ -107,11 +107,22 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
         "",
         f"- Architecture: `{name}`" + (f" with {arguments}" if arguments else ", a custom model"),
         *of_data,
+        *_pretrained(facts.get("pretrained")),
         *labelled,
         f"- Requirements: TensorFlow {written_by['tensorflow']}, with which it was written and verified, or newer; "
         f"`python {artifact_paths.EXTRA}/verify.py` checks it under any other version. The model needs neither Keras nor "
         "savedmodel-zoo nor a library of custom ops.",
         "",
+    ]
+
+
+def _pretrained(facts: Mapping[str, Any] | None) -> list[str]:
+    """Returns the line on the published weights that the model was made from, if there were any."""
+    if not facts:
+        return []
+    hashes = ", ".join(f"`{digest}` ({_escaped(file)})" for file, digest in facts["sha256"].items())
+    return [
+        f"- Made from the published weights `{facts['source']}`, licence {_escaped(facts['licence'])}, SHA-256 {hashes}"
     ]
 
 

@@ -168,7 +168,9 @@ def test_missing_settings_of_early_folders_have_defaults(folder):
 
 
 def test_invalid_folders_are_rejected(tmp_path, folder):
-    with pytest.raises(zoo.UsageError, match=r"^There is no folder 'bert-base-uncased', and nothing is downloaded"):
+    with pytest.raises(
+        zoo.UsageError, match=r"^There is no folder 'bert-base-uncased'\. Pass a folder .* or hf:ORG/NAME to download"
+    ):
         checkpoints.build("bert", "bert-base-uncased")
     with pytest.raises(zoo.UsageError, match=r"holds no config.json. Pass a folder that save_pretrained wrote"):
         checkpoints.build("bert", tmp_path)

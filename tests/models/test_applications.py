@@ -246,9 +246,14 @@ def test_invalid_weight_files_are_rejected(tmp_path):
     with pytest.raises(zoo.UsageError, match=r"text.h5 is not a file of Keras weights \(.*\)\. Pass a \.weights\.h5"):
         load_again("mobilenet_v2", str(tmp_path / "text.h5"))
     with pytest.raises(
-        zoo.UsageError, match=r"^weights: there is no file 'imagenet', and nothing is downloaded. Call save_"
+        zoo.UsageError,
+        match=r"^weights: there is no file 'imagenetto'\. Pass 'imagenet' to download the weights of keras",
     ):
-        ours("mobilenet_v2", weights="imagenet")
+        ours("mobilenet_v2", weights="imagenetto")
+    with pytest.raises(
+        zoo.UsageError, match=r"^No weights are published for alpha=0\.1\. Choose one of 0\.35, 0\.5, .*1\.4,"
+    ):
+        ours("mobilenet_v2", alpha=0.1, weights="imagenet")
     with pytest.raises(zoo.UsageError, match=r"^weights is .*; expected the path of a file as text. Pass weights='"):
         load_again("mobilenet_v2", tmp_path / "text.h5")
 

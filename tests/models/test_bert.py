@@ -171,7 +171,7 @@ def test_messages_name_invalid_arguments():
         ({"dropout": 1.0}, r"dropout is 1.0; expected a fraction"),
         ({"classifier_dropout": -1}, r"classifier_dropout is -1; expected a fraction"),
         ({"attention_dropout": "x"}, r"attention_dropout is 'x'; expected a fraction"),
-        ({"weights": "nowhere"}, r"There is no folder 'nowhere', and nothing is downloaded"),
+        ({"weights": "nowhere"}, r"There is no folder 'nowhere'\. Pass a folder with config"),
     ):
         with pytest.raises(zoo.UsageError, match=message):
             zoo.build("bert", **{**tiny, **changes})

@@ -251,8 +251,8 @@ def _architectures(file: Path, config: dict[str, Any]) -> list[str]:
 def _config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
     if not isinstance(folder, (str, Path)) or not Path(folder).is_dir():
         raise UsageError(
-            f"There is no folder {str(folder)!r}, and nothing is downloaded. Pass a folder with config.json and weights, "
-            "written by save_pretrained."
+            f"There is no folder {str(folder)!r}. Pass a folder with config.json and weights, written by save_pretrained, or "
+            "hf:ORG/NAME to download one; `zoo list --pretrained` prints some."
         )
     file = Path(folder) / "config.json"
     if not file.is_file():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoo import storage
 from zoo.checkpoints import bert_config, tensor_files, wordpiece_files
 from zoo.checkpoints.bert_config import ACTIVATIONS
-from zoo.checkpoints.contract import CheckpointFormat, register_format
+from zoo.checkpoints.contract import CheckpointFormat, Repository, register_format
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -393,5 +393,6 @@ register_format(
         read_classifier=bert_config.read_classifier,
         read_preprocessing=_read_preprocessing,
         save=_save,
+        repository=Repository(("bert",), wordpiece_files.PATTERNS, tensor_files.PATTERNS),
     )
 )

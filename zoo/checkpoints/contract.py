@@ -36,6 +36,62 @@ class Classifier:
 
 
 @dataclasses.dataclass(frozen=True)
+class Repository:
+    """The files of a Hugging Face repository that a format needs. All other files are not downloaded.
+
+    A pattern is that of a shell, and does not match names in another folder.
+
+    Attributes:
+        types: the values of `model_type` in config.json that the format reads.
+        files: patterns of the files besides the weights. config.json and the repository's README.md are always included.
+        weights: patterns of the weights, one group for each way to store them. Of the groups whose first pattern matches a
+            file, the first one is taken.
+    """
+
+    types: tuple[str, ...]
+    files: tuple[str, ...]
+    weights: tuple[tuple[str, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedFile:
+    """A file of weights that Keras downloads.
+
+    Attributes:
+        url: its address.
+        licence: the licence of the weights.
+        md5: the hash that Keras compares; None if Keras has none for the file.
+    """
+
+    url: str
+    licence: str
+    md5: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """Local copy of weights that were found by their name.
+
+    Attributes:
+        name: the name that always means the same weights, such as `hf:ORG/NAME@COMMIT`.
+        path: the local file or folder.
+        source: where they come from: that name, or an address.
+        licence: their licence; "unknown" if the source does not say.
+        sha256: the SHA-256 of every file of weights by its name.
+    """
+
+    name: str
+    path: Path
+    source: str
+    licence: str
+    sha256: Mapping[str, str]
+
+    def record(self, name: str) -> dict[str, Any]:
+        """Returns the section `pretrained` of a run's config.yaml; `name` is the one that the user typed."""
+        return {"name": name, "source": self.source, "licence": self.licence, "sha256": dict(self.sha256)}
+
+
+@dataclasses.dataclass(frozen=True)
 class CheckpointFormat:
     """A format of published weights: how to recognise, read, load and write it.
 
@@ -55,6 +111,7 @@ class CheckpointFormat:
         read_preprocessing: returns arguments of the preprocessor, by the names of its `config()`, such as `vocabulary`.
         save: `save(model, path, preprocessing, labels)` writes a trained model and returns the path. `preprocessing` is the
             `config()` of its preprocessor. `labels` are its class names, or None.
+        repository: the files of a Hugging Face repository that it needs; None if it is not read from repositories.
     """
 
     name: str
@@ -67,14 +124,27 @@ class CheckpointFormat:
     read_classifier: Callable[[Any], Classifier | None] = lambda path: None
     read_preprocessing: Callable[[Any], Mapping[str, Any]] = lambda path: {}
     save: Save | None = None
+    repository: Repository | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """Published weights: their path and their format."""
+    """Published weights: their path and their format.
+
+    Attributes:
+        path: the local file or folder.
+        format: the format that reads it.
+        published: what is known of weights that were found by their name; None for a local path.
+    """
 
     path: Location
     format: CheckpointFormat
+    published: Published | None = None
+
+    @property
+    def weights(self) -> str:
+        """The builder's argument `weights` that loads the same weights again."""
+        return self.published.name if self.published else str(self.path)
 
     def arguments(self, class_names: Sequence[str] = (), *, several: bool = False) -> dict[str, Any]:
         """Returns the builder's arguments in the checkpoint.

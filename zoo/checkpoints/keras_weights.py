@@ -69,8 +69,8 @@ def _read(path: str, names: Sequence[str]) -> list[tuple[str, list[Any]]]:
         )
     if not Path(path).is_file():
         raise UsageError(
-            f"weights: there is no file {path!r}, and nothing is downloaded. Call save_weights('NAME.weights.h5') on a "
-            "model of keras.applications on a machine with a network, and pass that file; or leave weights out."
+            f"weights: there is no file {path!r}. Pass 'imagenet' to download the weights of keras.applications, or a file "
+            "that save_weights('NAME.weights.h5') of such a model wrote; or leave weights out."
         )
     try:
         content: Any = path

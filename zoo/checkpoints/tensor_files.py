@@ -33,6 +33,14 @@ _LARGEST_INDEX = 64 << 20
 _FILES = (SAFETENSORS, f"{SAFETENSORS}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Possible files of a folder's tensors. The first existing one is read."""
 
+PATTERNS = (
+    (_FILES[0],),
+    (_FILES[1], "model-*-of-*.safetensors"),
+    (_FILES[2],),
+    (_FILES[3], "pytorch_model-*-of-*.bin"),
+)
+"""These files with their shards, as patterns of names."""
+
 
 def read_tensors(folder: str | Path) -> tuple[Arrays, Path]:
     """Returns a checkpoint folder's tensors by name, and the file or the index of shards that they were read from.

@@ -19,6 +19,15 @@ CONTINUES = "##"
 """Prefix of tokens that do not begin a word."""
 
 VOCABULARY_FILE = "vocab.txt"
+PATTERNS = (
+    VOCABULARY_FILE,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "*.model",
+)
+"""Every file that decides how texts are split, as patterns of names. A SentencePiece model is among them to be rejected."""
 _MOST_OUT_OF_REACH = 0.05
 """A warning is given if texts cannot produce more than this share of the vocabulary's tokens with letters."""
 _SETTINGS_FILE = "tokenizer_config.json"

@@ -1,16 +1,17 @@
 """Published image architectures of `keras.applications`: ResNet-50, VGG-16, MobileNetV2.
 
 Every builder takes images of 0 to 1, grey or colour. The model scales them as the architecture's published weights expect.
-Nothing is downloaded: `weights` is a file that `keras.applications.ResNet50().save_weights("resnet50.weights.h5")` writes on
-a machine with a network.
+`weights="imagenet"` downloads the published weights as Keras does. Without a network, `weights` is a file that
+`keras.applications.ResNet50().save_weights("resnet50.weights.h5")` writes on another machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import checkpoints
+from zoo.checkpoints import PublishedFile
 from zoo.errors import UsageError
 from zoo.registry import register_model
 
@@ -19,6 +20,29 @@ if TYPE_CHECKING:
 
 # All of them halve the image five times.
 _SMALLEST = 32
+_STORAGE = "https://storage.googleapis.com/tensorflow/keras-applications"
+_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+
+
+def _resnet50_file(arguments: Mapping[str, Any]) -> PublishedFile:
+    name = "resnet50_weights_tf_dim_ordering_tf_kernels.h5"
+    return PublishedFile(f"{_STORAGE}/resnet/{name}", "MIT", "2cb95161c43110f7111970584f804107")
+
+
+def _vgg16_file(arguments: Mapping[str, Any]) -> PublishedFile:
+    name = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
+    return PublishedFile(f"{_STORAGE}/vgg16/{name}", "CC-BY-4.0", "64373286793e3c8b2b4e3219cbf3544b")
+
+
+def _mobilenet_v2_file(arguments: Mapping[str, Any]) -> PublishedFile:
+    alpha = arguments["alpha"]
+    if alpha not in _ALPHAS:
+        raise UsageError(
+            f"No weights are published for alpha={alpha!r}. Choose one of {', '.join(map(str, _ALPHAS))}, or leave "
+            "weights out."
+        )
+    name = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{float(alpha)}_224.h5"  # Keras has no hash for it
+    return PublishedFile(f"{_STORAGE}/mobilenet_v2/{name}", "Apache-2.0")
 
 
 @register_model(
@@ -27,6 +51,7 @@ _SMALLEST = 32
     features_layer="features",
     preprocessing={"image_size": (32, 32)},
     checkpoints=("keras_weights",),
+    published={"imagenet": _resnet50_file},
     initial_arguments=("weights",),
     tiny={"input_shape": (32, 32, 1), "num_classes": 3},
     heavy=True,
@@ -52,8 +77,8 @@ def build_resnet50_model(
     Args:
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
         num_classes: Number of classes.
-        weights: Path of a weights file of keras.applications.ResNet50, null for random weights. The last layer is loaded
-            only if the file has it with the same number of classes.
+        weights: imagenet, path of a weights file of keras.applications.ResNet50, or null for random weights. The last
+            layer is loaded only if the file has it with the same number of classes.
         dropout: Dropout rate of the classifier's inputs.
         batch_norm_momentum: Momentum of batch normalisation's moving mean and variance.
         classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
@@ -84,6 +109,7 @@ def build_resnet50_model(
     features_layer="features",
     preprocessing={"image_size": (32, 32)},
     checkpoints=("keras_weights",),
+    published={"imagenet": _vgg16_file},
     initial_arguments=("weights",),
     tiny={"input_shape": (32, 32, 1), "num_classes": 3},
     heavy=True,
@@ -106,8 +132,8 @@ def build_vgg16_model(
     Args:
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
         num_classes: Number of classes.
-        weights: Path of a weights file of keras.applications.VGG16, null for random weights. The dense layers are loaded
-            only if the image size is the same, and the last one only if the number of classes is the same.
+        weights: imagenet, path of a weights file of keras.applications.VGG16, or null for random weights. The dense
+            layers are loaded only if the image size is the same, and the last one only if the number of classes is the same.
         dropout: Dropout rate of the outputs of each 4096-unit layer; 0.5 in the paper.
         classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
             logits.
@@ -140,6 +166,7 @@ def build_vgg16_model(
     features_layer="features",
     preprocessing={"image_size": (32, 32)},
     checkpoints=("keras_weights",),
+    published={"imagenet": _mobilenet_v2_file},
     initial_arguments=("weights",),
     tiny={"input_shape": (32, 32, 1), "num_classes": 3, "alpha": 0.1},
     heavy=True,
@@ -167,7 +194,8 @@ def build_mobilenet_v2_model(
         input_shape: Shape of one image, (height, width, channels) with 1 or 3 channels.
         num_classes: Number of classes.
         alpha: Factor of the number of filters of every layer; weights are published for 0.35, 0.5, 0.75, 1.0, 1.3, 1.4.
-        weights: Path of a weights file of keras.applications.MobileNetV2 with the same alpha, null for random weights. The
+        weights: imagenet, path of a weights file of keras.applications.MobileNetV2 with the same alpha, or null for random
+            weights. The
             last layer is loaded only if the file has it with the same number of classes.
         dropout: Dropout rate of the classifier's inputs.
         batch_norm_momentum: Momentum of batch normalisation's moving mean and variance.
@@ -193,7 +221,7 @@ def build_mobilenet_v2_model(
     )
     _normalise_for_training(body, batch_norm_momentum)
     x = layers.GlobalAveragePooling2D(name="avg_pool")(body.output)
-    return _with_classifier("mobilenet_v2", body, x, num_classes, dropout, classifier_activation, weights)
+    return _with_classifier("mobilenet_v2", body, x, num_classes, dropout, classifier_activation, weights, alpha=alpha)
 
 
 # --- Shared functions -------------------------------------------------------------------------------------------------
@@ -242,6 +270,7 @@ def _with_classifier(
     dropout: float,
     activation: str | None,
     weights: str | None,
+    **sizes: float,
 ) -> keras.Model:
     import keras
     from keras import layers
@@ -253,5 +282,5 @@ def _with_classifier(
         x = layers.Dropout(dropout, name="classifier_dropout")(x)
     model = keras.Model(body.inputs[0], blocks.classifier(x, num_classes, activation), name=name)
     if weights is not None:
-        checkpoints.find(name, weights).load(model)
+        checkpoints.find(name, weights, sizes).load(model)
     return model

@@ -120,8 +120,8 @@ def build_bert_model(
         classifier_dropout: Dropout rate of the classifier's inputs; null uses the value of dropout.
         activation: Activation of a block's inner layer; gelu is exact, gelu_tanh its approximation.
         layer_norm_epsilon: Epsilon of the layer normalisations.
-        weights: Path of a Hugging Face folder with the same sizes, null for random weights. With a data set, all arguments
-            that are left at their defaults get the sizes and settings of the folder.
+        weights: Path of a Hugging Face folder with the same sizes, or hf:ORG/NAME@REVISION to download one, null for random
+            weights. With a data set, all arguments that are left at their defaults get the sizes and settings of the folder.
         load_classifier: Whether to load the classifier from the folder, too. If false, it starts from random weights.
         labels: The folder's label names in the wanted order of the classes; null for the folder's order.
         vocabulary: Path of a vocab.txt, or of a folder with a tokenizer, for the data set's texts. Null uses the vocabulary

@@ -72,7 +72,7 @@ def build_bert_mlm_model(
         attention_dropout: Dropout rate of the attention weights.
         activation: Activation of a block's inner layer; gelu is exact, gelu_tanh its approximation.
         layer_norm_epsilon: Epsilon of the layer normalisations.
-        weights: Path of a Hugging Face folder with the same sizes to start from, null for random weights.
+        weights: As in `build_bert_model`.
         vocabulary: As in `build_bert_model`.
         classifier_activation: Activation of the last layer, null for logits.
 

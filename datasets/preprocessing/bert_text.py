@@ -201,4 +201,8 @@ def _decode(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _at_spaces(texts: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
     found = tf.raw_ops.StringSplitV2(input=texts, sep="", maxsplit=most)
-    return found.values, found.indices[:, 0]
+    if most < 0:
+        return found.values, found.indices[:, 0]
+    # The op ends a text of exactly `most` words with an empty word.
+    kept = tf.where(tf.strings.length(tf.strings.strip(found.values)) > 0)[:, 0]
+    return tf.gather(found.values, kept), tf.gather(found.indices[:, 0], kept)

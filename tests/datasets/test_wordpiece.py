@@ -313,6 +313,16 @@ def test_generated_strings_differ_only_in_the_order_of_marks(vocabularies):
     assert rows(encode(tf.constant([text.encode() for text in texts]))) == expected(tokenizer, texts)
 
 
+def test_a_text_of_exactly_as_many_words_as_fit_is_not_followed_by_an_empty_word(vocabularies):
+    encode, tokenizer = graph(WordPiecePreprocessor(vocabularies[True], 12)), bert(vocabularies[True])
+    for count in (9, 10):
+        for end in ("", " ", "  ", "\n"):
+            texts = ["the " * (count - 1) + "the" + end, "the qqzzxx", " "]
+            assert rows(encode(tf.constant(texts))) == expected(tokenizer, texts), texts
+    longer, fitting = rows(encode(tf.constant(["the " * 11]))), rows(encode(tf.constant(["the " * 10])))
+    assert longer == fitting
+
+
 def test_matching_steps_depend_only_on_the_length_of_words():
     """A word of thirty parts takes thirty steps, for any number of words."""
     table = tf.lookup.StaticHashTable(

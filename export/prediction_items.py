@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from zoo.errors import UsageError
 from zoo.pixels import as_uint8
+from zoo.tables.headers import column_name
 from zoo.tasks import REQUEST_KINDS
 
 Rows = list[dict[str, Any]]
@@ -60,7 +61,7 @@ def items_of_table(
     """
     if isinstance(given, (str, os.PathLike)):
         return read(Path(given), entries)
-    columns = [entry.get("columns", {}).get("column", name) for name, entry in entries.items()]
+    columns = [column_name(entry.get("columns", {}).get("column", name)) for name, entry in entries.items()]
     frame = _frame(given, columns, signature)
     return read(frame, entries) if len(frame) else ([], [])
 
@@ -71,7 +72,7 @@ def _frame(given: Any, columns: Sequence[str], signature: str) -> Any:
     if isinstance(given, pd.DataFrame):
         return given
     if isinstance(given, pd.Series):
-        is_row = set(columns) <= set(map(str, given.index))
+        is_row = set(columns) <= set(map(column_name, given.index))
         return pd.DataFrame([given.to_dict()]) if is_row else given.to_frame(columns[0] if len(columns) == 1 else None)
     takes = f"{signature} takes the columns {', '.join(columns)}"
     hint = "a DataFrame, a list of dicts with these names, or the path of a CSV file"

@@ -15,7 +15,9 @@ from zoo import display, storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths
 from zoo.export.inspection import operations
-from zoo.export.prediction_items import Input, items_of, items_of_table, shown
+from zoo.export.prediction_files import Named, columns_of, items_of_path
+from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, shown
+from zoo.export.unknown_values import unknown_values, vocabularies_of
 from zoo.tasks import ANSWER_KINDS, REQUEST_KINDS, Shown
 
 
@@ -23,7 +25,9 @@ class LoadedModel:
     """A SavedModel loaded in this process by `zoo.export.load`."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._facts = path, _facts(path)
+        zoo_json = _zoo_json(path)
+        self.path, self._facts = path, _signatures(zoo_json)
+        self._data, self._vocabularies = zoo_json.get("data"), vocabularies_of(zoo_json)
         self._unused: list[str] = []
         if not (ops := operations.check(operations.read(path), ours=False)).passed:
             raise UsageError(
@@ -142,6 +146,25 @@ class LoadedModel:
             raise UsageError(f"{signature} takes {names}, not the columns of a table. Pass its inputs to predict.")
         return self._row_reader(signature)(Path(path), self._entries(signature))
 
+    def items_of_path(self, path: str | Path, signature: str = "serving_default") -> tuple[Named, list[str]] | None:
+        """Returns what a folder of files, or a table with a column for each input, holds as items for `predict`, with the
+        path or the row of each, and the names of columns that the model does not use; None for a path that is an item.
+
+        Raises:
+            UsageError: a folder has no file for the model, a file cannot be read, or a table lacks a column.
+
+        Example:
+            >>> items, unused = zoo.load("runs/mails").items_of_path("new.csv")
+            >>> items[0]
+            ('new.csv row 1', 'Win a prize now')
+        """
+        inputs = self._inputs(signature)
+        return items_of_path(str(path), inputs, columns_of(self._data, self._entries(signature), inputs))
+
+    def _inputs(self, signature: str) -> dict[str, Input]:
+        specs = self._function(signature).structured_input_signature[1]
+        return {name: Input(kind, specs[name]) for name, kind in self.kinds(signature).items()}
+
     def has_rows(self, signature: str = "serving_default") -> bool:
         """Returns whether a signature has one input per column of a table, see `rows`."""
         return self._row_reader(signature) is not None
@@ -168,7 +191,10 @@ class LoadedModel:
 
         Several items may also be a dict of columns, each with a value per item, a DataFrame, or a Series for one input. A
         model of tables takes its columns by name, and ignores others; NaN, None and empty texts are missing. It also takes
-        the path of a CSV file.
+        the path of a CSV file. So does a model of texts, whose columns are those of the training, and a folder of files is
+        all files in it.
+
+        A warning names categories of tables that the model does not know.
 
         Args:
             items: the items.
@@ -194,17 +220,22 @@ class LoadedModel:
             size = min(size, batch_size) if size == 1 else batch_size
         answers: list[dict[str, Any]] = []
         for start in range(0, len(requests), size):
-            answers += self._answers(requests[start : start + size], items[start : start + size], signature)
+            answers += self._answers(requests[start : start + size], items[start : start + size], signature, start)
         return answers
 
     def _items(self, given: Any, signature: str) -> list[Any]:
         """Returns the items of whatever `predict` takes; images as uint8."""
-        entries, specs = self._entries(signature), self._function(signature).structured_input_signature[1]
+        entries = self._entries(signature)
         if self.has_rows(signature):
             items, unused = items_of_table(given, self._row_reader(signature), entries, signature)
+            if unknown := unknown_values(items, self._vocabularies):
+                warnings.warn(unknown, stacklevel=3)
         else:
-            inputs = {name: Input(kind, specs[name]) for name, kind in self.kinds(signature).items()}
-            items, unused = items_of(given, inputs, signature)
+            named = self.items_of_path(given, signature) if isinstance(given, (str, Path)) else None
+            given, unused = ([item for _, item in named[0]], named[1]) if named else (given, [])
+            inputs = self._inputs(signature)
+            items, others = items_of(given, inputs, signature, columns_of(self._data, entries, inputs))
+            unused = unused or others
         if unused and unused != self._unused:
             self._unused = unused
             warnings.warn(f"The model does not use the columns {', '.join(unused)}.", stacklevel=3)
@@ -217,7 +248,7 @@ class LoadedModel:
         return _BATCH if fixed else 1
 
     def _answers(
-        self, requests: Sequence[Mapping[str, Any]], items: Sequence[Any], signature: str
+        self, requests: Sequence[Mapping[str, Any]], items: Sequence[Any], signature: str, start: int
     ) -> list[dict[str, Any]]:
         if len(requests) > 1 and len({_shapes(request) for request in requests}) == 1:
             batch = {name: [request[name] for request in requests] for name in requests[0]}
@@ -228,11 +259,13 @@ class LoadedModel:
             else:
                 return [{key: _text(value[row]) for key, value in outputs.items()} for row in range(len(requests))]
         found = []
-        for request, item in zip(requests, items, strict=True):
+        for row, (request, item) in enumerate(zip(requests, items, strict=True), start=start + 1):
             try:
                 found.append(_row(self({name: [value] for name, value in request.items()}, signature)))
             except UsageError as error:
                 kinds = self.kinds(signature)
+                if self.has_rows(signature):
+                    raise rejected(row, request, self._entries(signature), error.__cause__ or error) from error
                 what = "file" if isinstance(item, Path) else " and ".join(kinds).replace("_", " ")
                 what = "file" if REQUEST_KINDS.get(next(iter(kinds.values()))).is_path else what
                 raise UsageError(
@@ -301,12 +334,19 @@ class LoadedModel:
         return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """Returns the signatures that zoo.json declares; empty for a third-party SavedModel."""
+def _zoo_json(path: Path) -> dict[str, Any]:
+    """Returns the contents of zoo.json; empty for a third-party SavedModel."""
     file = path / artifact_paths.EXTRA / "zoo.json"
     try:
-        return dict(storage.read_json(file)["signatures"]) if file.is_file() else {}
-    except (OSError, ValueError, KeyError, TypeError):  # `zoo verify` reports it
+        return dict(storage.read_json(file)) if file.is_file() else {}
+    except (OSError, ValueError, TypeError):  # `zoo verify` reports it
+        return {}
+
+
+def _signatures(zoo_json: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(zoo_json["signatures"])
+    except (KeyError, ValueError, TypeError):
         return {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, one_line
 from zoo.pixels import as_uint8
+from zoo.tables.headers import column_name
 from zoo.tasks import REQUEST_KINDS
 
 Rows = list[dict[str, Any]]
@@ -60,7 +62,7 @@ def items_of_table(
     """
     if isinstance(given, (str, os.PathLike)):
         return read(Path(given), entries)
-    columns = [entry.get("columns", {}).get("column", name) for name, entry in entries.items()]
+    columns = [column_name(entry.get("columns", {}).get("column", name)) for name, entry in entries.items()]
     frame = _frame(given, columns, signature)
     return read(frame, entries) if len(frame) else ([], [])
 
@@ -71,7 +73,7 @@ def _frame(given: Any, columns: Sequence[str], signature: str) -> Any:
     if isinstance(given, pd.DataFrame):
         return given
     if isinstance(given, pd.Series):
-        is_row = set(columns) <= set(map(str, given.index))
+        is_row = set(columns) <= set(map(column_name, given.index))
         return pd.DataFrame([given.to_dict()]) if is_row else given.to_frame(columns[0] if len(columns) == 1 else None)
     takes = f"{signature} takes the columns {', '.join(columns)}"
     hint = "a DataFrame, a list of dicts with these names, or the path of a CSV file"
@@ -109,13 +111,37 @@ def _of_values(items: Sequence[Any], columns: Sequence[str]) -> Any:
     return pd.DataFrame(np.stack([np.asarray(item) for item in items]), columns=numbered)
 
 
-def items_of(given: Any, inputs: Mapping[str, Input], signature: str) -> tuple[list[Any], list[str]]:
+def rejected(
+    row: int, request: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]], error: BaseException
+) -> UsageError:
+    """Returns the error for a row of a table that the graph rejects, with the column and the value.
+
+    Args:
+        row: its number, from 1.
+        request: its values by input.
+        entries: the inputs in zoo.json.
+        error: the error of the graph, which begins with the name of an input.
+    """
+    said = re.sub(r"^row \d+: ", "", one_line(error)).removesuffix(".")
+    for name, value in request.items():
+        if said.startswith(f"{name} is "):
+            text = repr(value.decode("utf-8", "replace")) if isinstance(value, bytes) else str(value)
+            column = entries.get(name, {}).get("columns", {}).get("column", name)
+            said = f"{column} is {shown(text)}, which is {said.removeprefix(f'{name} is ')}"
+    hint = "" if "Send " in said else " Correct it, or leave the row out."
+    return UsageError(f"Cannot predict for row {row}: {said}.{hint}")
+
+
+def items_of(
+    given: Any, inputs: Mapping[str, Input], signature: str, trained_on: Mapping[str, str]
+) -> tuple[list[Any], list[str]]:
     """Returns the items of a signature, with images as uint8, and the names of columns that it does not use.
 
     Args:
         given: a list or array of items, a dict of columns by input, a DataFrame or a Series.
         inputs: the signature's inputs by name.
         signature: its name.
+        trained_on: the columns of the training data by input, as far as they are known.
 
     Raises:
         UsageError: it is something else, or fits no input.
@@ -125,7 +151,7 @@ def items_of(given: Any, inputs: Mapping[str, Input], signature: str) -> tuple[l
     if isinstance(given, (str, bytes, os.PathLike)):
         raise UsageError(f"predict takes a list of items; received {given!r:.40}. Pass [{given!r:.40}].")
     if hasattr(given, "iloc") and hasattr(given, "columns"):
-        items, unused = _of_frame(given, inputs, takes)
+        items, unused = _of_frame(given, inputs, takes, trained_on)
     elif hasattr(given, "iloc"):  # a Series
         if len(inputs) > 1:
             raise UsageError(f"{takes}; received a Series. Pass a DataFrame with these columns, or a list of dicts.")
@@ -176,30 +202,47 @@ def _equally_long(given: Mapping[str, Any], takes: str) -> Mapping[str, Any]:
     return given
 
 
-def _of_frame(frame: Any, inputs: Mapping[str, Input], takes: str) -> tuple[list[Any], list[str]]:
-    names = [str(name) for name in frame.columns]
+def _of_frame(
+    frame: Any, inputs: Mapping[str, Input], takes: str, trained_on: Mapping[str, str]
+) -> tuple[list[Any], list[str]]:
+    names = [column_name(name) for name in frame.columns]
     listed = ", ".join(names)
+    columns = {name: trained_on[name] if trained_on.get(name) in names else name for name in inputs}
     if all(value.is_single for value in inputs.values()):
         if len(inputs) == len(names) == 1:
             return frame.iloc[:, 0].tolist(), []
-        if len(inputs) == 1:
+        if lacking := [trained_on.get(name, name) for name in inputs if columns[name] not in names]:
+            what = "on which the model was trained" if trained_on else "as the input is called"
+            hint = "" if len(inputs) > 1 else ", or pass one column: df['NAME']"
             raise UsageError(
-                f"{takes}, one value for each item; the DataFrame has {len(names)} columns: {listed}. Pass the column that "
-                f"the model was trained on, such as df[{frame.columns[0]!r}]."
+                f"{takes}; the DataFrame has the columns {listed}, not {lacking[0]!r}, {what}. Rename a column{hint}."
             )
-        if lacking := [name for name in inputs if name not in names]:
-            raise UsageError(f"{takes}; the DataFrame has the columns {listed}, not {lacking[0]}. Rename its columns.")
-        columns = [frame.iloc[:, names.index(name)].tolist() for name in inputs]
-        rows = [dict(zip(inputs, row, strict=True)) for row in zip(*columns, strict=True)]
-        return rows, [name for name in names if name not in inputs]
+        cells = [_texts(frame.iloc[:, names.index(columns[name])], columns[name]) for name in inputs]
+        rows = [dict(zip(inputs, row, strict=True)) for row in zip(*cells, strict=True)]
+        items = cells[0] if len(inputs) == 1 else rows
+        return items, [name for name in names if name not in columns.values()]
+    kinds = [REQUEST_KINDS.get(value.kind) for value in inputs.values()]
+    if len(kinds) == 1 and kinds[0].is_bytes and {*trained_on.values()} & {*names}:  # of paths
+        (column,) = columns.values()
+        return frame.iloc[:, names.index(column)].tolist(), [other for other in names if other != column]
     first = next(iter(inputs.values()))
     if len(inputs) == 1 and first.kind == "number" and first.spec.shape.rank == 2 and first.spec.dtype != tf.string:
         return list(numbers_of(frame, first.spec.shape[1], takes)), []
     paths = any(REQUEST_KINDS.get(value.kind).is_path for value in inputs.values())
     hint = "a list of paths or arrays, one for each item" if paths else "a list of arrays, one for each item"
-    raise UsageError(
-        f"{takes}; received a DataFrame with the columns {listed}. Pass {hint}; for a column, df[{frame.columns[0]!r}]."
-    )
+    raise UsageError(f"{takes}; received a DataFrame with the columns {listed}. Pass {hint}; for a column, df['NAME'].")
+
+
+def _texts(column: Any, name: str) -> list[Any]:
+    """Returns the cells of a column.
+
+    Raises:
+        UsageError: one is missing. The message gives the row.
+    """
+    missing = np.flatnonzero(column.isna().to_numpy())
+    if len(missing):
+        raise UsageError(f"Row {missing[0] + 1} has no {name}. Leave such rows out: df.dropna(subset=[{name!r}]).")
+    return list(column.tolist())
 
 
 def numbers_of(frame: Any, count: int | None, takes: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from typing import Any
 
 from zoo.errors import UsageError
@@ -20,8 +21,9 @@ def command(argv: list[str]) -> int:
     parser.add_argument(
         "inputs",
         nargs="+",
-        help="Image files for an image model; quoted texts for a text model; CSV files with one row per step for a "
-        "series model, or one row per example for a table; user ids for a recommender. Separate the two texts of a pair by a "
+        help="Image files for an image model; quoted texts for a text model, or CSV files with their column; CSV files with "
+        "one row per step for a series model, or one row per example for a table; user ids for a recommender. A folder means "
+        "all files in it. Separate the two texts of a pair by a "
         "tab: $'one\\tother' in a shell.",
     )
     parser.add_argument("--top", type=int, default=1, help="Number of labels to print per input.")
@@ -42,30 +44,46 @@ def command(argv: list[str]) -> int:
             f"`zoo verify {model.path}` checks it.",
             file=sys.stderr,
         )
-    if list(model.kinds(options.signature).values()) == ["text"]:
-        for item in options.inputs:
-            if os.path.isfile(item):
-                print(
-                    f"zoo: {item} is a file, but this model takes texts; the file name was used as the text.",
-                    file=sys.stderr,
-                )
     items: list[tuple[str, Any]] = []
     for item in options.inputs:
-        if not model.has_rows(options.signature):
-            items.append((item, item))
-            continue
-        rows, unused = model.rows(item, options.signature)
-        if unused:
-            print(f"zoo: {item}: columns that the model does not use: {', '.join(unused)}", file=sys.stderr)
-        items += [(f"{item} row {number}", row) for number, row in enumerate(rows, start=1)]
-    answers = model.predict([value for _, value in items], options.signature)
-    for (item, _), answer in zip(items, answers, strict=True):
+        items += _items(model, item, options.signature)
+    for (item, _), answer in zip(items, _answers(model, items, options.signature), strict=True):
         if options.json:
             print(json.dumps({"input": item, **{k: _plain(v) for k, v in answer.items()}}, ensure_ascii=False))
             continue
         item = item.encode("utf-8", "replace").decode()  # other bytes cannot be printed
         print(f"{item}: {model.describe(answer, options.signature, options.top)}")
     return 0
+
+
+def _items(model: Any, item: str, signature: str) -> list[tuple[str, Any]]:
+    """Returns the items that an argument means, with the names that are printed; columns that are not used are named."""
+    if model.has_rows(signature):
+        rows, unused = model.rows(item, signature)
+        named = [(f"{item} row {number}", row) for number, row in enumerate(rows, start=1)]
+    elif found := model.items_of_path(item, signature):
+        named, unused = found
+    else:
+        named, unused = [(item, item)], []
+        if list(model.kinds(signature).values()) == ["text"] and os.path.isfile(item):
+            print(
+                f"zoo: {item} is a file, but this model takes texts; the file name was used as the text. Texts are read from "
+                ".txt and .csv files.",
+                file=sys.stderr,
+            )
+    if unused:
+        print(f"zoo: {item}: columns that the model does not use: {', '.join(unused)}", file=sys.stderr)
+    return named
+
+
+def _answers(model: Any, items: list[tuple[str, Any]], signature: str) -> list[dict[str, Any]]:
+    """Returns the predictions; warnings, such as one of unknown categories, are one line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        found: list[dict[str, Any]] = model.predict([value for _, value in items], signature)
+    for line in dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning):
+        print(f"zoo: {line}", file=sys.stderr)
+    return found
 
 
 def _plain(value: Any) -> Any:

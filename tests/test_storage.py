@@ -170,3 +170,31 @@ def test_file_of_a_single_array_is_rejected(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(3))
     with pytest.raises(ValueError, match="It holds one array without a name"):
         arrays.load(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("images:/photos/cats and dogs", "images-photos-cats-and-dogs"),  # as before other scripts were kept
+        ("csv:a/b (2).csv", "csv-a-b-2-.csv"),
+        ("csv:новости_2.csv", "csv-новости_2.csv"),
+        ("images:照片", "images-照片"),
+        ("csv:हिन्दी ไทยน้ำ.csv", "csv-हिन्दी-ไทยน้ำ.csv"),  # their vowels are marks
+        ("csv:Ha\u0308user – neu.csv", "csv-Häuser-neu.csv"),
+    ],
+)
+def test_file_names_keep_letters_of_all_scripts(text, name):
+    assert storage.file_name(text) == name
+
+
+def test_file_names_of_different_texts_differ():
+    texts = [
+        "csv:🍎.csv",
+        "csv:🍐.csv",
+        "csv:" + "语" * 100 + "一.csv",
+        "csv:" + "语" * 100 + "二.csv",
+        "csv:\udcff",
+        "csv:\udcfe",
+    ]
+    names = [storage.file_name(text) for text in texts]
+    assert len(set(names)) == len(texts) and max(len(name.encode()) for name in names) <= 200

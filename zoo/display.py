@@ -71,7 +71,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, raw: bool = Fal
 
 
 def number_text(value: float, form: str = ".4f") -> str:
-    """Returns a metric as text: in the form, from 10,000 on as a whole number, below 0.001 with three digits.
+    """Returns a metric as text: in the form, from 1,000 on as a whole number, below 0.001 with three digits.
 
     Example:
         >>> number_text(0.8512), number_text(41.268, ".4g"), number_text(231063.91)
@@ -79,7 +79,10 @@ def number_text(value: float, form: str = ".4f") -> str:
     """
     if 0 < abs(value) < 1e-3:
         return f"{value:.3g}"
-    return f"{value:{form}}" if abs(value) < 10_000 else f"{value:,.0f}"
+    return f"{value:,.0f}" if 1_000 <= abs(value) < _LONGEST_NUMBER else f"{value:{form}}"
+
+
+_LONGEST_NUMBER = 1e15
 
 
 def interval_text(interval: Sequence[float] | None) -> str:

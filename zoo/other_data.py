@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import datasets
+from zoo import datasets, storage
 from zoo.errors import UsageError, one_line
 
 if TYPE_CHECKING:
@@ -250,5 +250,4 @@ def _check_fits(prepared: Prepared, split: str, interface: Interface, directory:
 def _file_name(loaded: Data, data: Any) -> str:
     """Returns a name of the data for files; arrays are known by their content."""
     content = "" if isinstance(data, str) else f"-{next(iter(loaded.splits.values())).sha256[:8]}"
-    name = f"{loaded.name}{content}"
-    return re.sub(r"[^0-9A-Za-z_.]+", "-", name).strip("-")
+    return storage.file_name(f"{loaded.name}{content}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import datasets, registry, starting_point
+from zoo import datasets, registry, starting_point, storage
 from zoo.errors import UsageError
 from zoo.registry import plain
 
@@ -151,7 +150,7 @@ def _fetch_weights(
 
 
 def default_directory(model: str, data: Any) -> Path:
-    """Returns the default folder of a run: runs/DATA-MODEL, with characters that every file system supports.
+    """Returns the default folder of a run: runs/DATA-MODEL, see `storage.file_name`.
 
     Raises:
         UsageError: the data comes from memory and so has no name.
@@ -163,7 +162,7 @@ def default_directory(model: str, data: Any) -> Path:
     name = data if isinstance(data, str) else getattr(data, "name", None)
     if not isinstance(name, str):
         raise UsageError("Data from memory has no name. Pass run_directory='runs/NAME', the folder of the run.")
-    return Path("runs") / f"{re.sub(r'[^0-9A-Za-z_.]+', '-', name).strip('-')}-{model}"
+    return Path("runs") / f"{storage.file_name(name)}-{model}"
 
 
 def golden_of(directory: Path, golden: Any, overwrite: bool = False) -> Any:

@@ -180,9 +180,10 @@ def import_plugin(source: str) -> Plugin:
         return _import(source, None, source)
     path = Path(source).expanduser().resolve()
     if not path.is_file() or path.suffix != ".py":
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")]) if path.parent.is_dir() else ""
+        others = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        near = f" {did_you_mean(path.name, others)}" if others else ""
         raise UsageError(
-            f"Plugin {source} is not a Python file. {near} Pass a file that ends in .py, or a module's name."
+            f"Plugin {source} is not a Python file.{near} Pass a file that ends in .py, or a module's name."
         )
     return _import(path.stem, path, source)
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,6 +200,31 @@ def check_name(path: str | Path) -> None:
 
 _LONGEST_NAME = 255
 _PATTERN = re.compile(r"[*?\[\\]")
+
+
+_LONGEST_NAME = 200
+"""Bytes. Every file system has room for 255, some of which a prefix or a suffix needs."""
+
+
+def file_name(text: str) -> str:
+    """Returns a text as a part of a file's name, which every file system of Linux and macOS supports: letters and digits of
+    any script, `_` and `.`; all else becomes `-`. Texts with symbols such as emoji, and those longer than 200 bytes, end with
+    a hash, so that different texts keep different names.
+
+    Example:
+        >>> file_name("csv:новости 2.csv")
+        'csv-новости-2.csv'
+    """
+    text = unicodedata.normalize("NFC", text)  # macOS may decompose letters
+    # A mark belongs to its letter: without marks, words in Hindi and Thai would become other words.
+    groups = ["L" if c.isascii() else unicodedata.category(c)[0] for c in text]
+    plain = "".join(c if group in "LMN" else "-" for c, group in zip(text, groups, strict=True))
+    name = re.sub(r"[\x00-\x2d/:-@\[-^`{-\x7f]+", "-", plain).strip("-")
+    if set(groups) <= set("LMNPZ") and len(name.encode()) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    head = name.encode()[: _LONGEST_NAME - len(digest) - 1].decode("utf-8", "ignore")
+    return f"{head}-{digest}"
 
 
 def is_pattern(path: str | Path) -> bool:

@@ -15,6 +15,7 @@ from zoo.datasets.sources.csv_targets import Target
 from zoo.datasets.sources.splitting import digest, divide, is_undivided
 from zoo.errors import UsageError
 from zoo.tables.frames import as_texts
+from zoo.tables.headers import column_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,9 +132,9 @@ def table_of(
     """
     import pandas as pd
 
-    first = list(map(str, frames["train"].columns))
+    first = list(map(column_name, frames["train"].columns))
     for role, frame in frames.items():
-        if set(map(str, frame.columns)) != set(first):
+        if set(map(column_name, frame.columns)) != set(first):
             raise UsageError(
                 f"x of the {role} split has the columns {', '.join(map(str, frame.columns))}; expected those of x, "
                 f"{', '.join(first)}. Rename or remove columns."

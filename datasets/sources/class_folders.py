@@ -49,8 +49,9 @@ def labelled_files(folder: Path, suffixes: Sequence[str], what: str) -> Labelled
             splits.
     """
     if not folder.is_dir():
-        near = did_you_mean(folder.name, [p.name for p in folder.parent.glob("*/")]) if folder.parent.is_dir() else ""
-        raise UsageError(f"{folder} is not a folder. {near} Pass a folder with one subfolder per class.")
+        others = [p.name for p in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+        near = f" {did_you_mean(folder.name, others)}" if others else ""
+        raise UsageError(f"{folder} is not a folder.{near} Pass a folder with one subfolder per class.")
     left_out: Counter[str] = Counter()
     tops = [_Top(top, suffixes, left_out) for top in _folders(folder)]
     used = [top for top in tops if top.files]

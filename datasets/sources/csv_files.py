@@ -34,6 +34,7 @@ import numpy as np
 from zoo.datasets.sources.labels import unified
 from zoo.errors import UsageError, did_you_mean
 from zoo.tables import cells, parsing
+from zoo.tables.headers import named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,7 +288,7 @@ def _named(path: Path, header: list[str], value: Columns) -> list[str]:
     for column in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(column, int) and not 0 <= column < len(header):
             raise UsageError(f"{path} has no column {column}; expected 0 to {len(header) - 1}. Pass one of these.")
-        names.append(header[column] if isinstance(column, int) else column)
+        names.append(header[column] if isinstance(column, int) else named(column))
     return names
 
 

@@ -114,8 +114,9 @@ def read_lines(name: str, path: Path, memory_limit: int) -> Data:
         UsageError: the file is missing, is not UTF-8, or has too few lines.
     """
     if not path.is_file():
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.txt")]) if path.parent.is_dir() else ""
-        raise UsageError(f"{path} is not a file. {near} Pass a UTF-8 text file with one text per line.")
+        others = [p.name for p in path.parent.glob("*.txt")] if path.parent.is_dir() else []
+        near = f" {did_you_mean(path.name, others)}" if others else ""
+        raise UsageError(f"{path} is not a file.{near} Pass a UTF-8 text file with one text per line.")
     lines = _text(path).split("\n")
     kept = [text for line in lines if (text := line.strip())]
     empty = len(lines) - len(kept) - (not lines[-1])  # an empty string after the last line break is not a line

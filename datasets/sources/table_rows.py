@@ -14,6 +14,7 @@ from zoo.datasets.sources.csv_targets import Read, Splits, Target
 from zoo.datasets.sources.in_memory import Rows, positive
 from zoo.datasets.sources.splitting import SHARES, digest
 from zoo.errors import UsageError, did_you_mean
+from zoo.tables.headers import column_name
 
 FITTED = ("scaling", "clip", "min_count")
 OPTIONS = ("kinds", "leave_out", "keep", "time", "group", *FITTED)
@@ -179,12 +180,12 @@ def _features_of_run(table: Table, kinds: Mapping[str, str]) -> tuple[dict[str, 
         UsageError: a column is missing, or a cell does not fit its kind.
     """
     header = list(table.frame.columns)
-    if missing := [name for name in kinds if name not in header]:
+    if missing := [name for name in kinds if column_name(name) not in header]:
         raise UsageError(
             f"{table.path} has no column {', '.join(map(repr, missing))}, which the run learned from. "
             f"{did_you_mean(missing[0], header)}"
         )
-    found = {name: table_kinds.read(table.path, table.frame[name], kind) for name, kind in kinds.items()}
+    found = {name: table_kinds.read(table.path, table.frame[column_name(name)], kind) for name, kind in kinds.items()}
     about = {
         name: {"kind": column.kind, "missing": column.missing, "examples": list(column.examples)}
         | ({"order": column.order} if column.order else {})

@@ -14,6 +14,7 @@ from zoo.datasets.sources.csv_schemas import LAYOUTS
 from zoo.datasets.sources.in_memory import positive
 from zoo.datasets.sources.registry import register_source
 from zoo.errors import UsageError
+from zoo.tables.headers import column_name, named
 
 
 @register_source("csv")
@@ -120,7 +121,7 @@ register_source("parquet")(read_csv)
 
 def _column_of(key: str, columns: Mapping[str, Any] | None) -> str:
     found = (columns or {}).get(key, key)
-    return str(found[0] if isinstance(found, (list, tuple)) else found)
+    return column_name(found[0] if isinstance(found, (list, tuple)) else found)
 
 
 def read_table(
@@ -165,7 +166,7 @@ def read_table(
         about["log_values"] = True
     season = steps.get("season")
     settings = {key: value for key, value in (columns or {}).items() if key in layout.settings}
-    options = {option: value for option, value in options.items() if value is not None}
+    options = {option: named(value) for option, value in options.items() if value is not None}
     if unused := [option for option in options if option not in layout.options]:
         raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {unused[0]}. Leave it out.")
     table = Table(

@@ -236,7 +236,7 @@ def _signature_section(facts: Mapping[str, Any]) -> list[str]:
             shown = []
             for key, spec in signature[side].items():
                 shape = ", ".join(["batch", *(str(size or "any") for size in spec["shape"][1:])])
-                text = spec.get("description")
+                text = str(spec.get("description") or "").replace("|", "\\|")
                 shown.append(f"`{key}`: {spec['dtype']} ({shape})" + (f", {text}" if text else ""))
             cells.append("<br>".join(shown))
         lines.append(f"| `{name}` | {cells[0]} | {cells[1]} |")
@@ -252,7 +252,8 @@ def _request_section(facts: Mapping[str, Any], golden: Mapping[str, Any], place:
     for key, signature in signatures.items():
         command = request_examples.rest_request(key, signature["inputs"], examples[key], url)
         if command is not None:
-            kinds.setdefault(tuple(sorted(signature["inputs"])), command)
+            lines = [*request_examples.columns_comment(signature["inputs"]), command]
+            kinds.setdefault(tuple(sorted(signature["inputs"])), "\n".join(lines))
     where = f"`{place}`: `cd {place}`" if place else "this folder"
     words = request_examples.c_arguments(signatures["serving_default"]["inputs"], examples["serving_default"])
     return [
@@ -304,13 +305,25 @@ def _asked(signatures: Mapping[str, Any], examples: Mapping[str, Any]) -> list[s
     for key, signature in signatures.items():
         arguments = request_examples.python_request(signature["inputs"], examples[key])
         if len(arguments) <= _MOST_INPUTS:
+            asked += [line for line in request_examples.columns_comment(signature["inputs"]) if line not in asked]
             asked.append(f'print(ask("{key}", {", ".join(arguments)}))')
             continue
         if [*signature["inputs"]] != rows:
             rows = [*signature["inputs"]]
-            asked += ["", "row = dict(", *(f"    {argument}," for argument in arguments), ")"]
+            asked += [
+                "",
+                "row = dict(",
+                *map(_with_column, arguments, *zip(*signature["inputs"].items(), strict=True)),
+                ")",
+            ]
         asked.append(f'print(ask("{key}", **row))')
     return asked
+
+
+def _with_column(argument: str, key: str, spec: Mapping[str, Any]) -> str:
+    """Returns a line of a call, with the column of the input if it has another name."""
+    column = request_examples.column_of(key, spec)
+    return f"    {argument}," + (f"  # {column}" if column else "")
 
 
 def _limits_section(facts: Mapping[str, Any]) -> list[str]:

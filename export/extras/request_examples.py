@@ -67,6 +67,23 @@ def tensor_names(directory: Path, signature: str = "serving_default") -> dict[st
     return names
 
 
+def column_of(key: str, spec: Mapping[str, Any]) -> str:
+    """Returns the column of the data that an input takes, if its name is another one; else "".
+
+    Example:
+        >>> column_of("column_1", {"dtype": "float32", "columns": {"column": "年龄"}})
+        '年龄'
+    """
+    column = spec.get("columns", {}).get("column", key)
+    return "" if column == key else " ".join(str(column).split())
+
+
+def columns_comment(specs: Specs) -> list[str]:
+    """Returns a comment of a shell or of Python that names the columns of inputs with other names; empty without such."""
+    named = [f"{key} is {column}" for key, spec in specs.items() if (column := column_of(key, spec))]
+    return [f"# Columns of the data: {', '.join(named)}"] if named else []
+
+
 def _path(spec: Mapping[str, Any]) -> str:
     """The path that stands for a file of the user."""
     return REQUEST_KINDS.get(spec["kind"]).path
@@ -154,8 +171,9 @@ def c_program(directory: Path) -> str:
             )
     rows = {
         side: ",\n".join(
-            f"    {{{json.dumps(key)}, {json.dumps(names[side][key][0])}, {names[side][key][1]}}}"
-            for key in specs[side]
+            f"    {_c_comment(column_of(key, spec))}"
+            f"{{{json.dumps(key)}, {json.dumps(names[side][key][0])}, {names[side][key][1]}}}"
+            for key, spec in specs[side].items()
         )
         for side in ("inputs", "outputs")
     }
@@ -165,6 +183,10 @@ def c_program(directory: Path) -> str:
         values="\n    ".join(made),
         arguments=" ".join(_argument(key, spec) for key, spec in specs["inputs"].items()),
     )
+
+
+def _c_comment(text: str) -> str:
+    return f"/* {text.replace('*/', '* /').replace('/*', '/ *')} */ " if text else ""
 
 
 def c_arguments(specs: Specs, golden: Mapping[str, np.ndarray]) -> str:

@@ -187,6 +187,30 @@ def test_names_of_inputs_are_identifiers_and_differ():
     assert (
         found["2nd"] == "column_2nd"
         and found["a_b"] == "a_b"
-        and found["a b"] == "a_b_"
+        and found["a b"] == "a_b_1"
         and found["年龄"] == "column_5"
     )
+
+
+def test_made_names_of_inputs_do_not_look_like_other_columns():
+    assert input_names(["年龄", "column_1", "体重"]) == {
+        "年龄": "unnamed_column_1",
+        "column_1": "column_1",
+        "体重": "unnamed_column_3",
+    }
+    assert input_names(["2", "年龄"]) == {"2": "column_2", "年龄": "unnamed_column_2"}  # a file without a header
+    assert list(input_names(["Länge", "Lange", "Straße", "Lange_1"]).values()) == [
+        "Lange_1_",
+        "Lange",
+        "Strasse",
+        "Lange_1",
+    ]
+    # A column's input depends on its own place, not on how many others have no Latin letter.
+    assert input_names(["a", "年龄"])["年龄"] == input_names(["年", "年龄"])["年龄"] == "column_2"
+
+
+def test_descriptions_of_inputs_name_columns_of_other_names():
+    found = Numbers.fit(["年龄", "age"], ["column_1", "age"], np.float32([[1, 2], [3, 4]]), {})
+    first, second = (found.request(place) for place in (0, 1))
+    assert first.description.startswith("column '年龄': whole number, 1 to 3 in the data")
+    assert second.description.startswith("whole number") and first.columns == {"column": "年龄"}

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.evaluation import fonts
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -240,7 +242,7 @@ def png_path(path: str | os.PathLike[str]) -> Path:
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG. Missing folders are created.
+    """Writes a figure as PNG, with fonts that have its characters, see `fonts.save`. Missing folders are created.
 
     It writes a temporary file, then renames it, so that a reader never sees an incomplete file.
 
@@ -255,7 +257,7 @@ def write_figure(figure: Figure, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         FigureCanvasAgg(figure)
-        figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=0.1)
+        fonts.save(figure, lambda: figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=0.1))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -131,6 +131,7 @@ def _draw_targets(
     """
     path = png_path(path)
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     count = len(report["samples"])
     columns = min(count, 2)
@@ -153,4 +154,8 @@ def _draw_targets(
         axes.set_axisbelow(True)
         axes.grid(color="0.9", linewidth=0.8)
         axes.tick_params(labelsize=10)
+        for axis, values in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            axis.set_major_locator(MaxNLocator(5))  # long numbers would run into each other
+            if 1e4 <= max(map(abs, values)) < 1e9:
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     write_figure(figure, path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import UsageError
+from zoo.tables.headers import column_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,8 +17,8 @@ _EXACT = 2**53
 
 
 def as_texts(frame: pd.DataFrame, where: str = "The DataFrame") -> pd.DataFrame:
-    """Returns a DataFrame of texts, with row numbers from 0. `attrs["kinds"]` has the kinds of tables' columns by name, for
-    columns whose dtype decides them: numbers, booleans, categories and times.
+    """Returns a DataFrame of texts, with row numbers from 0 and column names in NFC. `attrs["kinds"]` has the kinds
+    of tables' columns by name, for columns whose dtype decides them: numbers, booleans, categories and times.
 
     `where` names the table in messages.
 
@@ -31,7 +32,7 @@ def as_texts(frame: pd.DataFrame, where: str = "The DataFrame") -> pd.DataFrame:
     """
     import pandas as pd
 
-    names = [str(column) for column in frame.columns]
+    names = [column_name(column) for column in frame.columns]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"{where} has two columns named {twice[0]!r}. Rename one of them.")
     columns = {name: _texts(frame.iloc[:, place], f"{where} row", name) for place, name in enumerate(names)}

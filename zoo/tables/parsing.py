@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.tables import frames
+from zoo.tables.headers import column_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,7 @@ def parse(path: Path, content: bytes, *, header: bool = True) -> pd.DataFrame:
     content = _unpacked(path, content) if content.startswith(_GZIP) else content
     text, separator = _text(path, content)
     separator = separator or _separator(text)
-    names = [column.strip() for column in next(_rows(text, separator), [])]
+    names = [column_name(column.strip()) for column in next(_rows(text, separator), [])]
     names = names if header else [str(number) for number in range(len(names))]
     twice = sorted({column for column in names if names.count(column) > 1})
     if twice:

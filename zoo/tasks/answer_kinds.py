@@ -54,7 +54,11 @@ def _values(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top:
 
 def _plain(value: Any) -> str:
     array = np.atleast_1d(value)
-    return " ".join(f"{v:.4g}" if isinstance(v, (float, np.floating)) else str(v) for v in array.ravel())
+    return " ".join(_number(float(v)) if isinstance(v, (float, np.floating)) else str(v) for v in array.ravel())
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1_000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 for _name, _format in {

@@ -20,6 +20,8 @@ class RequestKind:
         is_path: whether a command line takes the path of a file.
         is_bytes: whether it holds bytes that are no text, which JSON needs in base64.
         path: for bytes, the path that stands for a file of the user in printed requests.
+        suffixes: endings of the names of files that hold one example each, for folders of such files; small letters.
+        open: for an input that is passed itself, makes it of the path of such a file.
         read: makes the value of one example of a file's path, and of the input's entry in zoo.json; None if the value is
             passed itself, as text or numbers.
         read_rows: for a signature with one input per column, makes the rows of a CSV file's path or of a DataFrame, each a
@@ -31,6 +33,8 @@ class RequestKind:
     is_path: bool = False
     is_bytes: bool = False
     path: str = "/path/to/file"
+    suffixes: tuple[str, ...] = ()
+    open: Callable[[Any], Any] | None = None
     read: Callable[[Any, Mapping[str, Any]], Any] | None = None
     read_rows: Callable[[Any, Mapping[str, Any]], tuple[list[dict[str, Any]], list[str]]] | None = None
 

@@ -23,19 +23,35 @@ def _read_file(file: Any, entry: Mapping[str, Any]) -> bytes:
         raise UsageError(f"Cannot read {file}: {error.strerror}. Pass a file.") from error
 
 
+def _read_text(file: Any) -> str:
+    """Returns the text of a file, with line breaks as in training."""
+    try:
+        return _read_file(file, {}).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 at byte {error.start}. Convert it to UTF-8.") from error
+
+
 def _read_series(file: Any, entry: Mapping[str, Any]) -> Any:
     return read_series(Path(file), entry.get("columns", {}))
 
 
 for _name, _kind in {
     "file": RequestKind(
-        "FILE", "the bytes of a whole file", is_path=True, is_bytes=True, path="/path/to/image.png", read=_read_file
+        "FILE",
+        "the bytes of a whole file",
+        is_path=True,
+        is_bytes=True,
+        path="/path/to/image.png",
+        suffixes=(".png", ".jpg", ".jpeg", ".bmp", ".gif"),
+        read=_read_file,
     ),
     "id": RequestKind("ID", "a string that is looked up unchanged"),
     "number": RequestKind("NUMBER", "numbers of any shape, for requests from programs"),
-    "series": RequestKind("FILE.csv", "numbers, one row per step", is_path=True, read=_read_series),
+    "series": RequestKind(
+        "FILE.csv", "numbers, one row per step", is_path=True, suffixes=(".csv", ".tsv"), read=_read_series
+    ),
     "record": RequestKind("RECORD", "a serialized tf.Example", is_bytes=True, path="/path/to/record"),
-    "text": RequestKind('"a text"', "text in UTF-8"),
+    "text": RequestKind('"a text"', "text in UTF-8", suffixes=(".txt",), open=_read_text),
     "value": RequestKind("ROWS.csv", "the value of a column", read_rows=read_rows),
 }.items():
     register_request_kind(_name, _kind)

@@ -11,6 +11,7 @@ import numpy as np
 from zoo.errors import UsageError
 from zoo.tables import cells, parsing
 from zoo.tables.frames import as_texts
+from zoo.tables.headers import column_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,13 +37,13 @@ def read_rows(
         >>> read_rows(Path("people.csv"), {"age": {"dtype": "float32", "columns": {"column": "age"}}})
         ([{'age': 39.0}, {'age': 50.0}], ['name'])
     """
-    columns = {name: entry.get("columns", {}).get("column", name) for name, entry in inputs.items()}
+    columns = {name: column_name(entry.get("columns", {}).get("column", name)) for name, entry in inputs.items()}
     if isinstance(table, Path):
         where, frame = str(table), parsing.parse(table, parsing.read_bytes(table))
         header = list(frame.columns)
     else:
         where, frame = table.attrs.get("name", "DataFrame"), table
-        header = _by_column(list(map(str, frame.columns)), columns)
+        header = _by_column(list(map(column_name, frame.columns)), columns)
     if missing := [column for column in columns.values() if column not in header]:
         raise UsageError(
             f"{where} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(header)}. Add or rename "

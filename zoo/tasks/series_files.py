@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.tables.headers import column_name, named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,7 @@ def read_series(file: Path, columns: Mapping[str, Any]) -> np.ndarray:
     """
     import pandas as pd
 
+    columns = {key: named(value) for key, value in columns.items()}
     try:
         text = storage.read_bytes(file, _LARGEST).decode("utf-8-sig").rstrip("\r\n") + "\n"
         separator = max(",;\t|", key=text.split("\n", 1)[0].count)
@@ -49,7 +51,7 @@ def read_series(file: Path, columns: Mapping[str, Any]) -> np.ndarray:
         )
         first = table.iloc[0].dropna()
         if len(first) and pd.to_numeric(first, errors="coerce").isna().all():
-            table.columns = pd.Index([str(cell).strip() for cell in table.iloc[0]])
+            table.columns = pd.Index([column_name(str(cell).strip()) for cell in table.iloc[0]])
             table = _channels(file, table.iloc[1:], columns) if columns else table.iloc[1:]
         elif columns and all(name.isdecimal() and int(name) < table.shape[1] for name in columns["series"]):
             table = table[[int(name) for name in columns["series"]]]  # the data had no header either

@@ -48,6 +48,12 @@ class Columns:
         """The input of one column."""
         raise NotImplementedError
 
+    def _request(self, place: int, dtype: str, text: str) -> Request:
+        """Returns the input of one column. Its description names the column if the input has another name."""
+        name, key = self.names[place], self.inputs[place]
+        described = text if name == key else f"column {' '.join(name.split())!r}: {text}"
+        return Request(key, "value", dtype, (), described, {"column": name})
+
     def raw(self, requests: Tensors) -> tf.Tensor:
         """Turns requests into raw values, (batch, columns)."""
         raise NotImplementedError
@@ -109,22 +115,39 @@ _TAKEN = (RECORDS, "self", *keyword.kwlist)
 
 def input_names(columns: Sequence[str]) -> dict[str, str]:
     """Returns the input of every column: its name with letters, digits and underscores only, which all runtimes accept. A
-    column whose name needs no change keeps it.
+    column whose name needs no change keeps it. A name without Latin letters and digits becomes `column_PLACE`, and one that
+    another column has gets its place as ending; both never look like the names of other columns.
 
     Example:
-        >>> input_names(["hours per week", "2nd", "年龄"])
-        {'hours per week': 'hours_per_week', '2nd': 'column_2nd', '年龄': 'column_3'}
+        >>> input_names(["hours per week", "2nd", "年龄", "Rosé", "Rose"])
+        {'hours per week': 'hours_per_week', '2nd': 'column_2nd', '年龄': 'column_3', 'Rosé': 'Rose_4', 'Rose': 'Rose'}
     """
     found = {
         column: column for column in columns if re.fullmatch(r"[A-Za-z]\w*", column, re.ASCII) and column not in _TAKEN
     }
-    for number, column in enumerate(columns, start=1):
+    plain = {column: _plain(column) for column in columns}
+    prefix = "column"
+    while any(re.fullmatch(rf"{prefix}_\d+_*", name) for name in plain.values()):
+        prefix = f"unnamed_{prefix}"
+    for place, column in enumerate(columns, start=1):
         if column in found:
             continue
-        plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
-        name = re.sub(r"[^A-Za-z0-9_]+", "_", plain.strip()).strip("_") or f"column_{number}"
-        name = name if name[0].isalpha() else f"column_{name}"
+        name = plain[column] or f"{prefix}_{place}"
+        name = f"{name}_{place}" if name in found.values() else name
         while name in found.values() or name in _TAKEN:
             name += "_"
         found[column] = name
     return {column: found[column] for column in columns}
+
+
+_SPELLED = str.maketrans(
+    {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "ı": "i"}
+)
+"""Latin letters that are no letter with a mark."""
+
+
+def _plain(column: str) -> str:
+    """Returns the Latin letters without marks and the digits of a name; "" without any."""
+    letters = unicodedata.normalize("NFKD", column.translate(_SPELLED)).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", letters.strip()).strip("_")
+    return name if not name or name[0].isalpha() else f"column_{name}"

@@ -61,7 +61,7 @@ class Categories(Columns):
         shown = ", ".join(known[:6]) + (f", ... ({len(known):,} values)" if len(known) > 6 else "")
         missing = "missing" if "" in self.vocabularies[place] else "unknown"
         text = f"one of {shown}; an empty text is {missing}, another value is unknown"
-        return Request(self.inputs[place], "value", "string", (), text, {"column": self.names[place]})
+        return self._request(place, "string", text)
 
     def raw(self, requests: Tensors) -> tf.Tensor:
         """Stacks the requests, without blanks around them."""

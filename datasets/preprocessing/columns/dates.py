@@ -53,7 +53,7 @@ class Moments(Columns):
         form = moments.EXAMPLES[self.orders[place]].split(" ")[0 if place not in self.clocks else slice(None)]
         example = form if isinstance(form, str) else " ".join(form)
         text = f"a date such as {example}; blank is missing"
-        return Request(self.inputs[place], "value", "string", (), text, {"column": self.names[place]})
+        return self._request(place, "string", text)
 
     def raw(self, requests: Tensors) -> tf.Tensor:
         """Reads the texts. A text that is no date of the data's form is an error."""

@@ -87,7 +87,7 @@ class Numbers(Columns):
         kind = "whole number" if place in self.whole else "number"
         missing = "NaN is missing" if place in self.gaps else f"NaN is missing and counts as {self.medians[place]:g}"
         text = f"{kind}, {self.lows[place]:g} to {self.highs[place]:g} in the data; {missing}"
-        return Request(self.inputs[place], "value", "float32", (), text, {"column": self.names[place]})
+        return self._request(place, "float32", text)
 
     def raw(self, requests: Tensors) -> tf.Tensor:
         """Stacks the requests. An infinite number is an error."""
@@ -176,9 +176,7 @@ class YesNo(Columns):
 
     def request(self, place: int) -> Request:
         """string."""
-        return Request(
-            self.inputs[place], "value", "string", (), "yes or no; blank is missing", {"column": self.names[place]}
-        )
+        return self._request(place, "string", "yes or no; blank is missing")
 
     def raw(self, requests: Tensors) -> tf.Tensor:
         """Reads the words. Other words are an error."""

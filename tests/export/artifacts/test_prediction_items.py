@@ -135,7 +135,8 @@ def test_texts_and_numbers_come_as_columns(simple):
     ages = pd.DataFrame({"age": [1.0, 2.0]})
     assert [answer["x_size"] for answer in simple.predict(ages, "number")] == [2, 3]
     with pytest.raises(
-        zoo.UsageError, match=r"takes text, one value for each item; the DataFrame has 2 columns: message, n"
+        zoo.UsageError,
+        match=r"takes text; the DataFrame has the columns message, n, not 'text', as the input is called\. Rename a col",
     ):
         simple.predict(frame.assign(n=1))
     wide = pd.DataFrame(np.arange(6.0).reshape(2, 3), columns=["a", "b", "c"])
@@ -169,7 +170,9 @@ def test_several_inputs_come_as_columns_or_rows(simple):
     frame = pd.DataFrame({"item": ["ab"], "user": ["a"], "stars": [4]})
     with pytest.warns(UserWarning, match=r"does not use the columns stars"):
         assert simple.predict(frame, "pair") == [{"item_size": 2, "user_size": 1}]
-    with pytest.raises(zoo.UsageError, match=r"the DataFrame has the columns item, stars, not user. Rename"):
+    with pytest.raises(
+        zoo.UsageError, match=r"the DataFrame has the columns item, stars, not 'user', as the input is called. Rename"
+    ):
         simple.predict(frame[["item", "stars"]], "pair")
 
 

@@ -1,0 +1,102 @@
+"""Items of a prediction from paths: the files of a folder, and the rows of a table that has a column for each input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from zoo.errors import UsageError
+from zoo.export.prediction_items import Input
+from zoo.tables import parsing
+from zoo.tables.headers import column_name
+from zoo.tasks import REQUEST_KINDS
+
+Named = list[tuple[str, Any]]
+"""Items with what a printed line calls them: the path of a file, or that of a table with the number of a row."""
+
+_TABLES = (".csv", ".tsv", ".parquet", ".csv.gz", ".tsv.gz")
+
+
+def columns_of(data: Any, entries: Mapping[str, Mapping[str, Any]], inputs: Mapping[str, Input]) -> dict[str, str]:
+    """Returns the column of the training data for each input whose column is known.
+
+    Args:
+        data: what zoo.json has as `data`; its `columns` has the columns by key, such as `text`.
+        entries: the inputs in zoo.json.
+        inputs: the inputs of the signature.
+
+    Example:
+        >>> columns_of({"columns": {"text": "message", "label": "kind"}}, {}, {"text": text})
+        {'text': 'message'}
+    """
+    known = data.get("columns") if isinstance(data, Mapping) else None
+    known = known if isinstance(known, Mapping) else {}
+    found = {}
+    for name in inputs:
+        key = name if name in known else name.removesuffix("_bytes")  # as TensorFlow Serving ends the names of bytes
+        column = entries.get(name, {}).get("columns", {}).get("column", known.get(key))
+        if isinstance(column, (str, int)):
+            found[name] = column_name(column)
+    return found
+
+
+def items_of_path(path: str, inputs: Mapping[str, Input], columns: Mapping[str, str]) -> tuple[Named, list[str]] | None:
+    """Returns the items that a folder or a file holds, and the names of columns that are not used; None for a path that is
+    an item itself, and for anything else.
+
+    Args:
+        path: the path, or a text that may be none.
+        inputs: the signature's inputs by name.
+        columns: see `columns_of`.
+
+    Raises:
+        UsageError: a folder has no file for the input, a file cannot be read, or a table lacks a column.
+    """
+    kinds = [REQUEST_KINDS.get(value.kind) for value in inputs.values()]
+    kind = kinds[0]
+    if len(kinds) == 1 and kind.suffixes and os.path.isdir(path):
+        files = _files(Path(path), kind.suffixes)
+        if not files:
+            raise UsageError(
+                f"{path} is a folder without {', '.join(kind.suffixes)} files. Pass files, or another folder."
+            )
+        return [(file, file if kind.open is None else kind.open(file)) for file in files], []
+    if not path.lower().endswith(_TABLES):
+        opened = (
+            len(kinds) == 1 and kind.open is not None and path.lower().endswith(kind.suffixes) and os.path.isfile(path)
+        )
+        return ([(path, kind.open(path))], []) if opened and kind.open else None
+    of_texts = all(value.is_single and value.spec.dtype == tf.string for value in inputs.values())
+    of_files = len(kinds) == 1 and kind.is_path and kind.is_bytes and bool(columns)
+    is_path = os.path.isfile(path) or not any(map(str.isspace, path))  # a name of no file is a mistake, no text
+    return _rows(Path(path), inputs, columns, of_files) if (of_texts or of_files) and is_path else None
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """Returns the files below a folder in the order of their paths, without hidden ones."""
+    found = (file for file in sorted(folder.rglob("*")) if file.name.lower().endswith(suffixes) and file.is_file())
+    return [str(file) for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+
+
+def _rows(
+    path: Path, inputs: Mapping[str, Input], columns: Mapping[str, str], of_files: bool
+) -> tuple[Named, list[str]]:
+    frame = parsing.parse(path, parsing.read_bytes(path))
+    used = {name: columns.get(name, name) for name in inputs}
+    if missing := [column for column in used.values() if column not in frame.columns]:
+        why = "which the model was trained on" if columns else "as the input of the model is called"
+        raise UsageError(
+            f"{path} has no column {', '.join(map(repr, missing))}, {why}; its columns are {', '.join(frame.columns)}. "
+            f"Rename a column, or pass {'the files' if of_files else 'the texts'} themselves."
+        )
+    cells = {name: frame[column].tolist() for name, column in used.items()}
+    if of_files:
+        cells = {name: [str(path.parent / cell.strip()) for cell in part] for name, part in cells.items()}
+    rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
+    items = [next(iter(row.values())) if len(row) == 1 else row for row in rows]
+    named = [(f"{path} row {number}", item) for number, item in enumerate(items, start=1)]
+    return named, [column for column in frame.columns if column not in used.values()]

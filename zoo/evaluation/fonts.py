@@ -51,7 +51,7 @@ def save(figure: Figure, write: Callable[[], Any]) -> None:
     missing = _missing(write)
     if missing and (fonts := _fonts_with(missing)):
         for text in figure.findobj(Text):
-            text.set_fontfamily([*map(_family, text.get_fontfamily()), *fonts])  # type: ignore[attr-defined]
+            text.set_fontfamily([*map(_family, text.get_fontfamily()), *fonts])
         missing = _missing(write)
     if missing:
         new = _number(figure, missing)
@@ -129,7 +129,7 @@ def _number(figure: Figure, missing: set[str]) -> list[str]:
             if any(map(word.search, labels)):
                 axis.set_ticklabels([drawable(label) for label in labels])
     for text in figure.findobj(Text):
-        text.set_text(drawable(text.get_text()))  # type: ignore[attr-defined]
+        text.set_text(drawable(text.get_text()))
     return list(_NUMBERS)[before:]
 
 

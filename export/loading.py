@@ -16,7 +16,7 @@ from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths
 from zoo.export.inspection import operations
 from zoo.export.prediction_files import Named, columns_of, items_of_path
-from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, shown
+from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown
 from zoo.export.unknown_values import unknown_values, vocabularies_of
 from zoo.tasks import ANSWER_KINDS, REQUEST_KINDS, Shown
 
@@ -263,14 +263,10 @@ class LoadedModel:
             try:
                 found.append(_row(self({name: [value] for name, value in request.items()}, signature)))
             except UsageError as error:
-                kinds = self.kinds(signature)
+                cause = error.__cause__ or error
                 if self.has_rows(signature):
-                    raise rejected(row, request, self._entries(signature), error.__cause__ or error) from error
-                what = "file" if isinstance(item, Path) else " and ".join(kinds).replace("_", " ")
-                what = "file" if REQUEST_KINDS.get(next(iter(kinds.values()))).is_path else what
-                raise UsageError(
-                    f"Cannot predict for {shown(item)}: {one_line(error.__cause__ or error)} Pass another {what}."
-                ) from error
+                    raise rejected_row(row, request, self._entries(signature), cause) from error
+                raise rejected(item, self.kinds(signature), cause) from error
         return found
 
     def _request(self, item: Any, signature: str) -> dict[str, Any]:
@@ -281,7 +277,7 @@ class LoadedModel:
             parts = item if isinstance(item, Mapping) and set(item) == {name} else {name: item}
             return {name: self._value(parts[name], name, kind, signature)}
         if isinstance(item, Mapping):
-            item = self._by_input(item, signature)
+            item = _by_input(item, self._entries(signature))
             if set(item) != set(kinds):
                 raise UsageError(
                     f"{signature} takes {', '.join(kinds)}; received {', '.join(map(str, item))}. Pass these names."
@@ -300,14 +296,6 @@ class LoadedModel:
                 "by a tab: $'a\\tb' in a shell; in Python, a dict with these names."
             )
         return {name: text.encode("utf-8", "surrogateescape") for name, text in zip(kinds, texts, strict=True)}
-
-    def _by_input(self, item: Mapping[str, Any], signature: str) -> dict[str, Any]:
-        """Returns an item by the names of inputs; it may have the names of the data's columns instead."""
-        entries = self._entries(signature)
-        if set(item) == set(entries):  # a column may have the name that is another column's input
-            return dict(item)
-        columns = {entry.get("columns", {}).get("column"): name for name, entry in entries.items()}
-        return {columns.get(name, name): value for name, value in item.items()}
 
     def _value(self, value: Any, name: str, kind: str, signature: str) -> Any:
         """Returns the value of an input for one example: bytes, or numbers."""
@@ -357,6 +345,14 @@ _BATCH = 64
 
 def _shapes(request: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(() if isinstance(value, bytes) else np.shape(value) for value in request.values())
+
+
+def _by_input(item: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an item by the names of inputs; it may have the names of the data's columns instead."""
+    if set(item) == set(entries):  # a column may have the name that is another column's input
+        return dict(item)
+    columns = {entry.get("columns", {}).get("column"): name for name, entry in entries.items()}
+    return {columns.get(name, name): value for name, value in item.items()}
 
 
 def _row(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -111,7 +111,20 @@ def _of_values(items: Sequence[Any], columns: Sequence[str]) -> Any:
     return pd.DataFrame(np.stack([np.asarray(item) for item in items]), columns=numbered)
 
 
-def rejected(
+def rejected(item: Any, kinds: Mapping[str, str], error: BaseException) -> UsageError:
+    """Returns the error for an item that the graph rejects.
+
+    Args:
+        item: the item.
+        kinds: the kinds of the inputs by name.
+        error: the error of the graph.
+    """
+    is_file = isinstance(item, Path) or REQUEST_KINDS.get(next(iter(kinds.values()))).is_path
+    what = "file" if is_file else " and ".join(kinds).replace("_", " ")
+    return UsageError(f"Cannot predict for {shown(item)}: {one_line(error)} Pass another {what}.")
+
+
+def rejected_row(
     row: int, request: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]], error: BaseException
 ) -> UsageError:
     """Returns the error for a row of a table that the graph rejects, with the column and the value.

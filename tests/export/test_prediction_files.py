@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from zoo.errors import UsageError
 from zoo.export.prediction_files import columns_of, items_of_path
-from zoo.export.prediction_items import Input, items_of, rejected
+from zoo.export.prediction_items import Input, items_of, rejected_row
 from zoo.export.unknown_values import unknown_values, vocabularies_of
 
 TEXT = {"text": Input("text", tf.TensorSpec([None], tf.string))}
@@ -95,7 +95,7 @@ def test_unknown_categories_are_named_with_their_counts():
 def test_rejected_rows_name_column_and_value():
     entries = {"column_1": {"columns": {"column": "日期"}}}
     error = ValueError("row 0: column_1 is no date of the data's form. Send 31.01.2024 13:00 or an empty text.")
-    assert str(rejected(3, {"column_1": "gestern ö".encode()}, entries, error)) == (
+    assert str(rejected_row(3, {"column_1": "gestern ö".encode()}, entries, error)) == (
         "Cannot predict for row 3: 日期 is 'gestern ö', which is no date of the data's form. Send 31.01.2024 13:00 or an "
         "empty text."
     )

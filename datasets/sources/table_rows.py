@@ -47,7 +47,7 @@ def rows(table: Table, task: str, read: Read, splits: Splits) -> Rows:
     columns = {name: values[kept] for name, values in columns.items()}
     orders = {name: entry["order"] for name, entry in about.items() if "order" in entry}
     fitted = {option: table.options[option] for option in FITTED if table.options.get(option) is not None}
-    content = table.frame[list(columns)].itertuples(index=False, name=None)
+    content = table.frame[list(map(column_name, columns))].itertuples(index=False, name=None)
     return target.rows(
         (task,),
         columns,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from typing import Any
@@ -80,7 +81,12 @@ def _answers(model: Any, items: list[tuple[str, Any]], signature: str) -> list[d
     """Returns the predictions; warnings, such as one of unknown categories, are one line each."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        found: list[dict[str, Any]] = model.predict([value for _, value in items], signature)
+        try:
+            found: list[dict[str, Any]] = model.predict([value for _, value in items], signature)
+        except UsageError as error:
+            if place := re.match(r"Cannot predict for (row (\d+)):", str(error)):  # of all files together
+                error.args = (str(error).replace(place[1], items[int(place[2]) - 1][0], 1),)
+            raise
     for line in dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning):
         print(f"zoo: {line}", file=sys.stderr)
     return found

@@ -108,6 +108,7 @@ class GivenInterface:
     data: Mapping[str, str] = dataclasses.field(default_factory=dict)
     splits: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pretrained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     plugins: Sequence[Plugin] = ()
     sample: None = None
     fingerprint: _NoData = _NoData()

@@ -85,6 +85,16 @@ def number_text(value: float, form: str = ".4f") -> str:
 _LONGEST_NUMBER = 1e15
 
 
+def short_number(value: float) -> str:
+    """Returns a number with four digits, from 1,000 on as a whole number.
+
+    Example:
+        >>> short_number(41.2685), short_number(6620.16)
+        ('41.27', '6,620')
+    """
+    return number_text(value, ".4g")
+
+
 def interval_text(interval: Sequence[float] | None) -> str:
     """Returns an interval as text, with as many decimals as its width justifies; empty without an interval.
 

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
+from zoo.display import short_number
 from zoo.errors import UsageError
 from zoo.evaluation import regression_plots
 from zoo.evaluation.intervals import bootstrap, mean, sums, with_interval
@@ -196,8 +197,8 @@ def summary(report: Mapping[str, Any]) -> str:
     best = report["naive"][0] if report["naive"] else None
     lines = [
         f"MAE          {with_interval(report, 'mae', '.4g')}{unit}"
-        + (f"  (best naive {best['mae']:.4g}: {best['name']})" if best else ""),
-        f"RMSE         {report['rmse']:.4g}{unit}" + (f"  ({best['rmse']:.4g})" if best else ""),
+        + (f"  (best naive {short_number(best['mae'])}: {best['name']})" if best else ""),
+        f"RMSE         {short_number(report['rmse'])}{unit}" + (f"  ({short_number(best['rmse'])})" if best else ""),
     ]
     if report["skill"] is not None:
         word = "less" if report["skill"] >= 0 else "more"
@@ -211,7 +212,9 @@ def summary(report: Mapping[str, Any]) -> str:
     ]
     steps = report["mae_per_step"]
     if len(steps) > 1:
-        lines.append(f"per step     {steps[0]:.4g} one step ahead, {steps[-1]:.4g} at step {len(steps)}")
+        lines.append(
+            f"per step     {short_number(steps[0])} one step ahead, {short_number(steps[-1])} at step {len(steps)}"
+        )
     count = report["num_examples"]
     lines.append(f"measured on  {count:,} window{'s' * (count != 1)}")
     return "\n".join(lines).replace("%", " %")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from zoo.display import short_number
 from zoo.errors import UsageError
 from zoo.evaluation.plots import DOTS_PER_INCH, GREY, SKY_BLUE, VERMILION, png_path, write_figure
 
@@ -42,11 +43,11 @@ def plot_error_by_step(report: Mapping[str, Any], path: str | os.PathLike[str]) 
     marker = "o" if len(steps) <= 30 else None
     for i, naive in enumerate(report["naive"]):
         colour, style = _NAIVE_STYLES[i % len(_NAIVE_STYLES)]
-        label = f"{naive['name']} ({naive['mae']:.4g})"
+        label = f"{naive['name']} ({short_number(naive['mae'])})"
         axes.plot(
             steps, naive["mae_per_step"], color=colour, linestyle=style, marker=marker, markersize=3.5, label=label
         )
-    label = f"model ({report['mae']:.4g})"
+    label = f"model ({short_number(report['mae'])})"
     axes.plot(steps, report["mae_per_step"], color=BLUE, linewidth=2.2, marker=marker, markersize=4.5, label=label)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -118,7 +119,7 @@ def plot_forecasts(
             label="forecast",
         )
         error = np.abs(guessed[n] - true[n]).mean()
-        axes.set_title(f"example {n}, mean absolute error {error:.4g}", fontsize=10, loc="left")
+        axes.set_title(f"example {n}, mean absolute error {short_number(error)}", fontsize=10, loc="left")
         _finish(axes)
     rows[-1].set_xlabel("steps from the last known value", fontsize=11)
     figure.supylabel(f"{channel} ({unit})" if channel and unit else channel or unit, fontsize=11)

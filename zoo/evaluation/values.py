@@ -5,7 +5,6 @@ It works on NumPy arrays and anything that converts to them, with one or more nu
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zoo import copies
-from zoo.display import number_text
+from zoo.display import short_number
 from zoo.errors import UsageError
 from zoo.evaluation import quantiles as of_quantiles
 from zoo.evaluation import value_plots
@@ -32,7 +31,6 @@ MOST_DRAWN = 4
 _MOST_LINES = 10
 
 Array = NDArray[np.float64]
-_short = functools.partial(number_text, form=".4g")
 
 
 def value_report(
@@ -142,11 +140,11 @@ def summary(report: Mapping[str, Any]) -> str:
         base, always = report["baseline"], f"of the {origin}"
         lines = [
             f"MAE          {with_interval(report, 'mae', '.4g')}  "
-            f"(baseline {_short(base['mae'])}: the median {always}, {_short(base['median'])})",
+            f"(baseline {short_number(base['mae'])}: the median {always}, {short_number(base['median'])})",
             f"RMSE         {with_interval(report, 'rmse', '.4g')}  "
-            f"(baseline {_short(base['rmse'])}: the mean {always}, {_short(base['mean'])})",
+            f"(baseline {short_number(base['rmse'])}: the mean {always}, {short_number(base['mean'])})",
             *([] if report["r2"] is None else [f"R2           {with_interval(report, 'r2')}"]),
-            f"bias         {_short(report['bias'])}",
+            f"bias         {short_number(report['bias'])}",
         ]
     else:
         lines = _table(report["targets"])
@@ -163,12 +161,12 @@ def _table(targets: Sequence[Mapping[str, Any]]) -> list[str]:
     for target in targets[:_MOST_LINES]:
         base, r2 = target["baseline"], target["r2"]
         errors = [
-            _short(target["mae"]),
-            f"({_short(base['mae'])})",
-            _short(target["rmse"]),
-            f"({_short(base['rmse'])})",
+            short_number(target["mae"]),
+            f"({short_number(base['mae'])})",
+            short_number(target["rmse"]),
+            f"({short_number(base['rmse'])})",
         ]
-        rows.append([target["name"], *errors, "" if r2 is None else f"{r2:.4f}", _short(target["bias"])])
+        rows.append([target["name"], *errors, "" if r2 is None else f"{r2:.4f}", short_number(target["bias"])])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return lines + [f"... {len(targets) - _MOST_LINES} more"] * (len(targets) > _MOST_LINES)

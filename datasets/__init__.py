@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from zoo.datasets.data import Data
     from zoo.datasets.preprocessing.scaled_images import image_files
     from zoo.datasets.raw import Feature, Split
-    from zoo.datasets.sources.arrays import from_arrays, from_frame
+    from zoo.datasets.sources.arrays import from_arrays
     from zoo.datasets.sources.dataset_objects import from_dataset
+    from zoo.datasets.sources.frames import from_frame
 
 __all__ = [
     "EMBEDDED",
@@ -52,10 +53,14 @@ def __getattr__(name: str) -> Any:
         from zoo.datasets.preprocessing.scaled_images import image_files
 
         return image_files
-    if name in ("from_arrays", "from_frame"):
-        from zoo.datasets.sources import arrays
+    if name == "from_arrays":
+        from zoo.datasets.sources.arrays import from_arrays
 
-        return getattr(arrays, name)
+        return from_arrays
+    if name == "from_frame":
+        from zoo.datasets.sources.frames import from_frame
+
+        return from_frame
     if name == "from_dataset":
         from zoo.datasets.sources.dataset_objects import from_dataset
 
@@ -85,6 +90,11 @@ def load(
     scaling: str | None = None,
     clip: bool | None = None,
     min_count: int | None = None,
+    encoding: str | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    missing: list[str] | str | None = None,
+    units: list[str] | str | None = None,
     validation: Any = None,
     test: Any = None,
     folds: int | None = None,
@@ -138,6 +148,13 @@ def load(
         scaling: For a table of features, how numbers are scaled: standard (mean 0, deviation 1) or quantile (by rank).
         clip: For a table of features, whether numbers beyond those of the training split become the nearest of them.
         min_count: For a table of features, how often a category must occur in the training split to be known.
+        encoding: For a CSV file that is not UTF-8, its codec by the name in Python, such as cp1252, gb18030 or utf-16.
+        decimal: For tables and CSV files, the decimal mark of all numbers, "." or ",". Null lets the cells of each column
+            decide; what may be two numbers is an error.
+        thousands: For tables and CSV files, the mark between groups of three digits: ".", ",", " ", "'" or "_".
+        missing: For tables and CSV files, further cells that are missing values in any column, such as "k. A."; na_values
+            in pandas.
+        units: For tables and CSV files, units or signs before or after numbers, which are removed, such as "€".
         validation: The validation split: another CSV file with the same columns, in the folder of the first; or inputs
             and targets, for arrays.
         test: The test split, in the same form.
@@ -172,7 +189,9 @@ def load(
             **{"columns": columns, "window": window, "horizon": horizon, "season": season},
             **{"header": header, "skip_broken": skip_broken, "titles": titles, "log_values": log_values},
             **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
-            **{"scaling": scaling, "clip": clip, "min_count": min_count, **options},
+            **{"scaling": scaling, "clip": clip, "min_count": min_count},
+            **{"encoding": encoding, "decimal": decimal, "thousands": thousands, "missing": missing, "units": units},
+            **options,
         },
         folds=folds,
         fold=fold,

@@ -285,6 +285,7 @@ class Prepared:
             data={
                 **{"name": self.data.name, "licence": self.data.licence, "source": self.data.source},
                 **{name: registry.plain(given) for name, given in self.data.arguments.items() if name == "columns"},
+                **{name: given for name, given in self.data.about.items() if name == "format" and given},
             },
             splits=self.fingerprint.splits,
             examples=examples,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +16,10 @@ from zoo import display, storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths
 from zoo.export.inspection import operations
-from zoo.export.prediction_files import Named, columns_of, items_of_path
-from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown
+from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path
+from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown, value_of
 from zoo.export.unknown_values import unknown_values, vocabularies_of
+from zoo.tables.formats import TableFormat
 from zoo.tasks import ANSWER_KINDS, REQUEST_KINDS, Shown
 
 
@@ -53,18 +55,7 @@ class LoadedModel:
     def _repr_html_(self) -> str:
         """Returns the inputs and outputs of the signatures as a table, for a notebook."""
         names = sorted(self._model.signatures, key=lambda name: (name != "serving_default", name))
-        rows = []
-        for name in names[:_MOST_SIGNATURES]:
-            function, kinds = self._function(name), self.kinds(name)
-            parts = {"input": function.structured_input_signature[1], "output": function.structured_outputs}
-            for part, specs in parts.items():
-                described = self._facts.get(name, {}).get(f"{part}s", {})
-                for key, spec in sorted(specs.items()):
-                    kind = kinds[key] if part == "input" else ""
-                    text = described.get(key, {}).get("description", "")
-                    rows.append([name, part, key, kind, f"{spec.dtype.name} {spec.shape}", text])
-        title = f"<b>{display.escaped(repr(self).splitlines()[0])}</b>"
-        return display.stacked([title, display.table(["signature", "", "name", "kind", "type", ""], rows)])
+        return _html(self, {name: self._function(name) for name in names[:_MOST_SIGNATURES]}, self._facts)
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs, sorted, because TensorFlow keeps no order."""
@@ -129,8 +120,11 @@ class LoadedModel:
                 f"{signature} rejected the request: {one_line(error, 200).rstrip('.')}. Pass valid values for {names}."
             ) from error
 
-    def rows(self, path: str | Path, signature: str = "serving_default") -> tuple[list[dict[str, Any]], list[str]]:
+    def rows(
+        self, path: str | Path, signature: str = "serving_default", **options: Any
+    ) -> tuple[list[dict[str, Any]], list[str]]:
         """Returns the rows of a CSV file as items for `predict`, and the names of columns that the model does not use.
+        `options` are those of `predict` for the file.
 
         Raises:
             UsageError: the signature has no input per column, or the file cannot be read or lacks a column.
@@ -141,14 +135,25 @@ class LoadedModel:
             >>> model.predict(rows)[0]["class_name"]
             '>50K'
         """
-        if not self.has_rows(signature):
+        if (reader := self._row_reader(signature)) is None:
             names = ", ".join(self.inputs(signature))
             raise UsageError(f"{signature} takes {names}, not the columns of a table. Pass its inputs to predict.")
-        return self._row_reader(signature)(Path(path), self._entries(signature))
+        format = self._format(signature, options)
+        found: tuple[list[dict[str, Any]], list[str]] = reader(Path(path), self._entries(signature), format)
+        return found
 
-    def items_of_path(self, path: str | Path, signature: str = "serving_default") -> tuple[Named, list[str]] | None:
+    def _format(self, signature: str, options: Mapping[str, Any]) -> TableFormat:
+        """Returns the format of CSV files and other tables: what is given, else that of the training data."""
+        inputs = self._inputs(signature)
+        columns = columns_of(self._data, self._entries(signature), inputs)
+        return format_of(signature, inputs, columns, self._data, options)
+
+    def items_of_path(
+        self, path: str | Path, signature: str = "serving_default", **options: Any
+    ) -> tuple[Named, list[str]] | None:
         """Returns what a folder of files, or a table with a column for each input, holds as items for `predict`, with the
         path or the row of each, and the names of columns that the model does not use; None for a path that is an item.
+        `options` are those of `predict` for the file.
 
         Raises:
             UsageError: a folder has no file for the model, a file cannot be read, or a table lacks a column.
@@ -159,7 +164,8 @@ class LoadedModel:
             ('new.csv row 1', 'Win a prize now')
         """
         inputs = self._inputs(signature)
-        return items_of_path(str(path), inputs, columns_of(self._data, self._entries(signature), inputs))
+        columns = columns_of(self._data, self._entries(signature), inputs)
+        return items_of_path(str(path), inputs, columns, self._format(signature, options))
 
     def _inputs(self, signature: str) -> dict[str, Input]:
         specs = self._function(signature).structured_input_signature[1]
@@ -179,7 +185,7 @@ class LoadedModel:
         return entries
 
     def predict(
-        self, items: Any, signature: str = "serving_default", *, batch_size: int | None = None
+        self, items: Any, signature: str = "serving_default", *, batch_size: int | None = None, **options: Any
     ) -> list[dict[str, Any]]:
         """Predicts for a list of items.
 
@@ -200,6 +206,8 @@ class LoadedModel:
             items: the items.
             signature: name of the signature.
             batch_size: the largest number of items that are computed together.
+            **options: `encoding`, `decimal`, `thousands`, `missing` and `units` of CSV files, and of texts in columns of
+                numbers, as in `zoo.datasets.load`. By default those of the training data.
 
         Returns:
             A dict per item: the named outputs, strings as str.
@@ -211,8 +219,9 @@ class LoadedModel:
             >>> zoo.load("runs/commands").predict(["Turn the radio off"])[0]["class_name"]
             'switch off'
         """
-        items = self._items(items, signature)
-        requests = [self._request(item, signature) for item in items]
+        format = self._format(signature, options)
+        items = self._items(items, signature, format)
+        requests = [self._request(item, signature, format) for item in items]
         size = self._batch_size(signature)
         if batch_size is not None:
             if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -223,18 +232,19 @@ class LoadedModel:
             answers += self._answers(requests[start : start + size], items[start : start + size], signature, start)
         return answers
 
-    def _items(self, given: Any, signature: str) -> list[Any]:
+    def _items(self, given: Any, signature: str, format: TableFormat) -> list[Any]:
         """Returns the items of whatever `predict` takes; images as uint8."""
         entries = self._entries(signature)
         if self.has_rows(signature):
-            items, unused = items_of_table(given, self._row_reader(signature), entries, signature)
+            read = functools.partial(self._row_reader(signature), format=format)
+            items, unused = items_of_table(given, read, entries, signature)
             if unknown := unknown_values(items, self._vocabularies):
                 warnings.warn(unknown, stacklevel=3)
         else:
-            named = self.items_of_path(given, signature) if isinstance(given, (str, Path)) else None
+            columns = columns_of(self._data, entries, inputs := self._inputs(signature))
+            named = items_of_path(str(given), inputs, columns, format) if isinstance(given, (str, Path)) else None
             given, unused = ([item for _, item in named[0]], named[1]) if named else (given, [])
-            inputs = self._inputs(signature)
-            items, others = items_of(given, inputs, signature, columns_of(self._data, entries, inputs))
+            items, others = items_of(given, inputs, signature, columns)
             unused = unused or others
         if unused and unused != self._unused:
             self._unused = unused
@@ -269,20 +279,24 @@ class LoadedModel:
                 raise rejected(item, self.kinds(signature), cause) from error
         return found
 
-    def _request(self, item: Any, signature: str) -> dict[str, Any]:
+    def _request(self, item: Any, signature: str, format: TableFormat) -> dict[str, Any]:
         """Returns the inputs of a signature for one item."""
-        kinds = self.kinds(signature)
+        inputs, entries = self._inputs(signature), self._entries(signature)
+        kinds = {name: value.kind for name, value in inputs.items()}
         if len(kinds) == 1:
-            ((name, kind),) = kinds.items()
+            (name,) = kinds
             parts = item if isinstance(item, Mapping) and set(item) == {name} else {name: item}
-            return {name: self._value(parts[name], name, kind, signature)}
+            return {name: value_of(parts[name], name, inputs[name], signature, entries.get(name, {}), format)}
         if isinstance(item, Mapping):
             item = _by_input(item, self._entries(signature))
             if set(item) != set(kinds):
                 raise UsageError(
                     f"{signature} takes {', '.join(kinds)}; received {', '.join(map(str, item))}. Pass these names."
                 )
-            return {name: self._value(item[name], name, kind, signature) for name, kind in kinds.items()}
+            return {
+                name: value_of(item[name], name, value, signature, entries.get(name, {}), format)
+                for name, value in inputs.items()
+            }
         names = " and ".join(kinds)
         if not isinstance(item, str) or not {"text", "id"}.issuperset(kinds.values()):
             raise UsageError(
@@ -297,29 +311,25 @@ class LoadedModel:
             )
         return {name: text.encode("utf-8", "surrogateescape") for name, text in zip(kinds, texts, strict=True)}
 
-    def _value(self, value: Any, name: str, kind: str, signature: str) -> Any:
-        """Returns the value of an input for one example: bytes, or numbers."""
-        known, text = REQUEST_KINDS.get(kind), isinstance(value, str)
-        if known.read is not None and (text or isinstance(value, Path)):
-            return known.read(value, self._entries(signature).get(name, {}))
-        if text and kind == "number":
-            raise UsageError(
-                f"{signature} takes {name} as numbers; received the text {shown(value)}. Leave the signature out, or "
-                "pass the numbers of one example."
-            )
-        if known.is_bytes and isinstance(value, np.ndarray):  # an image, see `items_of`
-            return tf.io.encode_png(value[..., np.newaxis] if value.ndim == 2 else value).numpy()
-        # Command-line bytes that are not UTF-8 arrive as lone surrogates; this restores the bytes.
-        value = value.encode("utf-8", "surrogateescape") if text else value
-        shape = self._function(signature).structured_input_signature[1][name].shape
-        if not (shape.rank and shape.rank > 1 and shape[-1] == 1 and np.ndim(value) == shape.rank - 2):
-            return value
-        return [value] if not np.ndim(value) else np.asarray(value)[..., np.newaxis]  # a single channel, as in Keras
-
     def labels(self) -> list[str]:
         """Returns the class names of the artifact, in the order of its probabilities; empty if it has none."""
         file = self.path / "assets" / "labels.txt"
         return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+
+
+def _html(model: LoadedModel, functions: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    rows = []
+    for name, function in functions.items():
+        kinds = model.kinds(name)
+        parts = {"input": function.structured_input_signature[1], "output": function.structured_outputs}
+        for part, specs in parts.items():
+            described = facts.get(name, {}).get(f"{part}s", {})
+            for key, spec in sorted(specs.items()):
+                kind = kinds[key] if part == "input" else ""
+                text = described.get(key, {}).get("description", "")
+                rows.append([name, part, key, kind, f"{spec.dtype.name} {spec.shape}", text])
+    title = f"<b>{display.escaped(repr(model).splitlines()[0])}</b>"
+    return display.stacked([title, display.table(["signature", "", "name", "kind", "type", ""], rows)])
 
 
 def _zoo_json(path: Path) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, did_you_mean
 from zoo.export.prediction_items import Input
-from zoo.tables import parsing
+from zoo.tables import formats, parsing
+from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import column_name
 from zoo.tasks import REQUEST_KINDS
 
@@ -44,7 +45,46 @@ def columns_of(data: Any, entries: Mapping[str, Mapping[str, Any]], inputs: Mapp
     return found
 
 
-def items_of_path(path: str, inputs: Mapping[str, Input], columns: Mapping[str, str]) -> tuple[Named, list[str]] | None:
+def format_of(
+    signature: str, inputs: Mapping[str, Input], columns: Mapping[str, str], data: Any, options: Mapping[str, Any]
+) -> TableFormat:
+    """Returns the format of CSV files and other tables: the options that are given, else those of the training data.
+
+    Args:
+        signature: the name of the signature, for messages.
+        inputs: its inputs by name.
+        columns: see `columns_of`.
+        data: what zoo.json has as `data`; its `format` is that of the training data.
+        options: options of `predict`, some None.
+
+    Raises:
+        UsageError: an option is unknown, or the inputs do not come from CSV files.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if unknown := [name for name in given if name not in formats.OPTIONS]:
+        raise UsageError(f"predict takes no {unknown[0]}. {did_you_mean(unknown[0], formats.OPTIONS)}")
+    kinds = [REQUEST_KINDS.get(value.kind) for value in inputs.values()]
+    reads = any(kind.has_format or kind.read_rows is not None for kind in kinds)
+    if given and not (reads or _are_texts(inputs) or _are_files(inputs, columns)):
+        raise UsageError(
+            f"{signature} takes {' and '.join(inputs)}, and reads no CSV file, so it takes no {given[0]}. Leave it out."
+        )
+    written = data.get("format") if isinstance(data, Mapping) else None
+    return formats.for_request(written if isinstance(written, Mapping) else None, options)
+
+
+def _are_texts(inputs: Mapping[str, Input]) -> bool:
+    return all(value.is_single and value.spec.dtype == tf.string for value in inputs.values())
+
+
+def _are_files(inputs: Mapping[str, Input], columns: Mapping[str, str]) -> bool:
+    kinds = [REQUEST_KINDS.get(value.kind) for value in inputs.values()]
+    return len(kinds) == 1 and kinds[0].is_path and kinds[0].is_bytes and bool(columns)
+
+
+def items_of_path(
+    path: str, inputs: Mapping[str, Input], columns: Mapping[str, str], format: TableFormat = DEFAULT
+) -> tuple[Named, list[str]] | None:
     """Returns the items that a folder or a file holds, and the names of columns that are not used; None for a path that is
     an item itself, and for anything else.
 
@@ -52,6 +92,7 @@ def items_of_path(path: str, inputs: Mapping[str, Input], columns: Mapping[str, 
         path: the path, or a text that may be none.
         inputs: the signature's inputs by name.
         columns: see `columns_of`.
+        format: how a table is written.
 
     Raises:
         UsageError: a folder has no file for the input, a file cannot be read, or a table lacks a column.
@@ -70,10 +111,9 @@ def items_of_path(path: str, inputs: Mapping[str, Input], columns: Mapping[str, 
             len(kinds) == 1 and kind.open is not None and path.lower().endswith(kind.suffixes) and os.path.isfile(path)
         )
         return ([(path, kind.open(path))], []) if opened and kind.open else None
-    of_texts = all(value.is_single and value.spec.dtype == tf.string for value in inputs.values())
-    of_files = len(kinds) == 1 and kind.is_path and kind.is_bytes and bool(columns)
+    of_texts, of_files = _are_texts(inputs), _are_files(inputs, columns)
     is_path = os.path.isfile(path) or not any(map(str.isspace, path))  # a name of no file is a mistake, no text
-    return _rows(Path(path), inputs, columns, of_files) if (of_texts or of_files) and is_path else None
+    return _rows(Path(path), inputs, columns, of_files, format) if (of_texts or of_files) and is_path else None
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
@@ -83,9 +123,9 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def _rows(
-    path: Path, inputs: Mapping[str, Input], columns: Mapping[str, str], of_files: bool
+    path: Path, inputs: Mapping[str, Input], columns: Mapping[str, str], of_files: bool, format: TableFormat
 ) -> tuple[Named, list[str]]:
-    frame = parsing.parse(path, parsing.read_bytes(path))
+    frame = parsing.parse(path, parsing.read_bytes(path), format=format)
     used = {name: columns.get(name, name) for name in inputs}
     if missing := [column for column in used.values() if column not in frame.columns]:
         why = "which the model was trained on" if columns else "as the input of the model is called"

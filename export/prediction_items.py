@@ -13,12 +13,13 @@ import tensorflow as tf
 
 from zoo.errors import UsageError, one_line
 from zoo.pixels import as_uint8
+from zoo.tables.formats import TableFormat
 from zoo.tables.headers import column_name
 from zoo.tasks import REQUEST_KINDS
 
 Rows = list[dict[str, Any]]
 ReadRows = Callable[[Any, Mapping[str, Any]], tuple[Rows, list[str]]]
-"""The `read_rows` of a kind of request."""
+"""The `read_rows` of a kind of request, in the format of the table."""
 
 
 def shown(value: Any) -> str:
@@ -327,3 +328,35 @@ def _series(item: Any, name: str, takes: str) -> Any:
             f"{takes}; received a DataFrame as an item. Pass its numbers, (steps, channels): df.to_numpy()."
         )
     return item
+
+
+def value_of(value: Any, name: str, given: Input, signature: str, entry: Mapping[str, Any], format: TableFormat) -> Any:
+    """Returns the value of an input for one example: bytes, or numbers.
+
+    Args:
+        value: what was passed for the example.
+        name: the input.
+        given: its kind, type and shape.
+        signature: the signature, for messages.
+        entry: the input's entry in zoo.json.
+        format: how a CSV file is written.
+
+    Raises:
+        UsageError: it is a text in place of numbers, or a file cannot be read.
+    """
+    known, text = REQUEST_KINDS.get(given.kind), isinstance(value, str)
+    if known.read is not None and (text or isinstance(value, Path)):
+        return known.read(value, entry, format) if known.has_format else known.read(value, entry)
+    if text and given.kind == "number":
+        raise UsageError(
+            f"{signature} takes {name} as numbers; received the text {shown(value)}. Leave the signature out, or "
+            "pass the numbers of one example."
+        )
+    if known.is_bytes and isinstance(value, np.ndarray):  # an image, see `items_of`
+        return tf.io.encode_png(value[..., np.newaxis] if value.ndim == 2 else value).numpy()
+    # Command-line bytes that are not UTF-8 arrive as lone surrogates; this restores the bytes.
+    value = value.encode("utf-8", "surrogateescape") if text else value
+    shape = given.spec.shape
+    if not (shape.rank and shape.rank > 1 and shape[-1] == 1 and np.ndim(value) == shape.rank - 2):
+        return value
+    return [value] if not np.ndim(value) else np.asarray(value)[..., np.newaxis]  # a single channel, as in Keras

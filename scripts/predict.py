@@ -7,10 +7,12 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import UsageError
 from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command
+from zoo.tables.formats import OPTIONS
 
 
 def command(argv: list[str]) -> int:
@@ -30,6 +32,7 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--top", type=int, default=1, help="Number of labels to print per input.")
     parser.add_argument("--signature", default="serving_default", help="Signature of the SavedModel to call.")
     parser.add_argument("--json", action="store_true", help="Print one JSON object per line, with every output.")
+    _add_format(parser)
     parser.add_plugins()
     options = parser.parse(load_plugins(argv))
     if options.top < 1:
@@ -38,6 +41,7 @@ def command(argv: list[str]) -> int:
     import_tensorflow()
     from zoo.export import artifact_paths, load
 
+    written = {name: getattr(options, name) for name in OPTIONS if getattr(options, name) is not None}
     model = load(options.path)
     if changed := artifact_paths.changes(model.path):
         print(
@@ -47,8 +51,8 @@ def command(argv: list[str]) -> int:
         )
     items: list[tuple[str, Any]] = []
     for item in options.inputs:
-        items += _items(model, item, options.signature)
-    for (item, _), answer in zip(items, _answers(model, items, options.signature), strict=True):
+        items += _items(model, item, options.signature, written)
+    for (item, _), answer in zip(items, _answers(model, items, options.signature, written), strict=True):
         if options.json:
             print(json.dumps({"input": item, **{k: _plain(v) for k, v in answer.items()}}, ensure_ascii=False))
             continue
@@ -57,12 +61,12 @@ def command(argv: list[str]) -> int:
     return 0
 
 
-def _items(model: Any, item: str, signature: str) -> list[tuple[str, Any]]:
+def _items(model: Any, item: str, signature: str, written: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Returns the items that an argument means, with the names that are printed; columns that are not used are named."""
     if model.has_rows(signature):
-        rows, unused = model.rows(item, signature)
+        rows, unused = model.rows(item, signature, **written)
         named = [(f"{item} row {number}", row) for number, row in enumerate(rows, start=1)]
-    elif found := model.items_of_path(item, signature):
+    elif found := model.items_of_path(item, signature, **written):
         named, unused = found
     else:
         named, unused = [(item, item)], []
@@ -77,12 +81,14 @@ def _items(model: Any, item: str, signature: str) -> list[tuple[str, Any]]:
     return named
 
 
-def _answers(model: Any, items: list[tuple[str, Any]], signature: str) -> list[dict[str, Any]]:
+def _answers(
+    model: Any, items: list[tuple[str, Any]], signature: str, written: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Returns the predictions; warnings, such as one of unknown categories, are one line each."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
-            found: list[dict[str, Any]] = model.predict([value for _, value in items], signature)
+            found: list[dict[str, Any]] = model.predict([value for _, value in items], signature, **written)
         except UsageError as error:
             if place := re.match(r"Cannot predict for (row (\d+)):", str(error)):  # of all files together
                 error.args = (str(error).replace(place[1], items[int(place[2]) - 1][0], 1),)
@@ -90,6 +96,19 @@ def _answers(model: Any, items: list[tuple[str, Any]], signature: str) -> list[d
     for line in dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning):
         print(f"zoo: {line}", file=sys.stderr)
     return found
+
+
+def _add_format(parser: Parser) -> None:
+    """Adds the options of CSV files. Lists are written as in `zoo train --data.missing`."""
+    texts: dict[str, tuple[Any, str]] = {
+        "encoding": (str, "Codec of a CSV file that is not UTF-8, such as cp1252."),
+        "decimal": (str, "Decimal mark of the numbers in a CSV file, . or ,"),
+        "thousands": (str, "Mark between groups of three digits in a CSV file, such as ."),
+        "missing": (list[str] | str, "Cells of a CSV file that are missing values, such as '[\"k. A.\"]'."),
+        "units": (list[str] | str, "Units before or after the numbers in a CSV file, which are removed."),
+    }
+    for name, (kind, text) in texts.items():
+        parser.add_argument(f"--{name}", type=kind | None, help=f"{text} By default as in the training data.")
 
 
 def _plain(value: Any) -> Any:

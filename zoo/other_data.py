@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from zoo import datasets, storage
 from zoo.errors import UsageError, one_line
+from zoo.tables import formats
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -121,7 +122,7 @@ def _load(
 ) -> Data:
     """Loads the data for the run's task; if it has no splits and is `whole`, as one split."""
     from zoo.datasets.sources.array_kinds import plain
-    from zoo.datasets.sources.arrays import from_frame
+    from zoo.datasets.sources.frames import from_frame
     from zoo.datasets.sources.registry import SOURCES, options_of, takes_path
     from zoo.datasets.sources.splitting import undivided
     from zoo.datasets.sources.table_kinds import reading_as
@@ -130,8 +131,13 @@ def _load(
     kind = data.partition(":")[0] if isinstance(data, str) else ""
     own_files = kind in SOURCES.names() and takes_path(SOURCES.get(kind))
     is_frame = hasattr(data, "iloc")
-    taken = options_of(from_frame if is_frame else SOURCES.get(kind)) if is_frame or kind in SOURCES.names() else {}
-    options = {name: settings[name] for name in _INHERITED if name in settings and name in taken} | options
+    taken: Collection[str] = (
+        options_of(from_frame if is_frame else SOURCES.get(kind)) if is_frame or kind in SOURCES.names() else {}
+    )
+    if isinstance(data, tuple) and hasattr(data[0], "iloc"):  # a table, and its targets
+        taken = [name for name in formats.OPTIONS if name != "encoding"]
+    own = {name: settings[name] for name in (*_INHERITED, *formats.OPTIONS) if name in settings and name in taken}
+    options = formats.inherit(own, {**{name: own[name] for name in _INHERITED if name in own}, **options})
     is_arrays = not isinstance(data, str) and not is_frame and not hasattr(data, "splits")
     if is_arrays:
         options["task"] = interface.task
@@ -141,6 +147,7 @@ def _load(
     as_whole = whole and (own_files or not isinstance(data, str))
     with (
         undivided() if as_whole else contextlib.nullcontext(),
+        formats.expecting(interface.data.get("format")),
         reading_as(getattr(interface.preprocessor, "reading", None)),
     ):
         return datasets.load(data, **options).for_task(interface.task)

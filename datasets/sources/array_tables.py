@@ -14,6 +14,8 @@ from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.csv_targets import Target
 from zoo.datasets.sources.splitting import digest, divide, is_undivided
 from zoo.errors import UsageError
+from zoo.tables import formats
+from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.frames import as_texts
 from zoo.tables.headers import column_name
 
@@ -58,6 +60,18 @@ def frames_of(given: Mapping[str, Any], task: str | None, among: Sequence[str]) 
         if found.get(role) is None:
             raise UsageError(f"x of the {role} split is no table with the columns {columns}. Pass (x, y) as for train.")
     return {role: frame for role, frame in found.items() if frame is not None}
+
+
+def format_of(frames: Mapping[str, pd.DataFrame], **options: Any) -> TableFormat:
+    """Returns the format of tables in memory.
+
+    Raises:
+        UsageError: an option is invalid, or x is no table.
+    """
+    format = TableFormat.of(options)
+    if not frames and (given := format.asked()):
+        raise UsageError(f"x is no table and takes no {next(iter(given))}. Leave it out.")
+    return format
 
 
 def _as_frame(x: Any) -> pd.DataFrame | None:
@@ -114,6 +128,7 @@ def table_of(
     class_names: Sequence[str],
     about: Mapping[str, Any],
     memory_limit: int,
+    format: TableFormat = DEFAULT,
 ) -> Data:
     """Returns the data set of a table.
 
@@ -126,6 +141,7 @@ def table_of(
         class_names: the labels; empty for values.
         about: metadata of the targets, and notes.
         memory_limit: see `zoo.datasets.load`.
+        format: how texts write numbers and missing values.
 
     Raises:
         UsageError: a split has other columns, or no column remains.
@@ -139,9 +155,9 @@ def table_of(
                 f"x of the {role} split has the columns {', '.join(map(str, frame.columns))}; expected those of x, "
                 f"{', '.join(first)}. Rename or remove columns."
             )
-    kinds = as_texts(frames["train"], "x").attrs["kinds"]
-    texts = pd.concat([as_texts(frame, "x")[first] for frame in frames.values()], ignore_index=True)
-    texts.attrs["kinds"] = kinds
+    tables = [as_texts(frame, "x", format)[first] for frame in frames.values()]
+    texts = formats.joined(pd.concat(tables, ignore_index=True), tables)
+    recorded = texts.attrs["format"].recorded()
     values = np.concatenate([targets[role] for role in frames])
     given = [role for role, frame in frames.items() for _ in range(len(frame))] if len(frames) > 1 else None
     if given and "test" not in frames and not is_undivided():
@@ -150,7 +166,7 @@ def table_of(
         parts = divide(digests, values[:count].tolist() if class_names and values.ndim == 1 else None, (0.9, 0.1))
         given[:count] = ["test" if part else "train" for part in parts]
     described = {column: csv_files.describe_column(texts[column]) for column in texts.columns}
-    table = Table(Path("x"), texts, {}, {"columns": described, "left_out": {}})
+    table = Table(Path("x"), texts, {}, {"columns": described, "left_out": {}, "format": recorded})
     rows = table_rows.rows(
         table,
         task,
@@ -162,4 +178,4 @@ def table_of(
         texts.to_csv(index=False).encode("utf-8", "replace") + np.ascontiguousarray(values).tobytes()
     )
     source = f"arrays in memory (SHA-256 {content.hexdigest()[:16]})"
-    return rows.to_data(name, {}, source, memory_limit)
+    return rows.to_data(name, format.asked(), source, memory_limit)

@@ -1,11 +1,10 @@
-"""Data from memory: NumPy arrays, lists of texts and DataFrames as data sets."""
+"""Data from memory: NumPy arrays and lists of texts as data sets."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,16 +12,11 @@ from zoo.datasets.data import Data
 from zoo.datasets.raw import Feature
 from zoo.datasets.sources import array_splits, array_tables, array_targets
 from zoo.datasets.sources.array_kinds import READERS, Layout, choose, plain
-from zoo.datasets.sources.csv_files import Columns
 from zoo.datasets.sources.in_memory import Column, count_classes, features_of, split_of, useful_lags
 from zoo.datasets.sources.labels import check_classes, rarest
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import is_undivided
 from zoo.errors import UsageError
-from zoo.tables.frames import as_texts
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NAME = "arrays"
 """The name of data from memory in config.yaml and messages."""
@@ -96,82 +90,6 @@ floats | a table |
     )
 
 
-def from_frame(
-    frame: pd.DataFrame,
-    columns: Mapping[str, Columns] | None = None,
-    *,
-    window: int | None = None,
-    horizon: int | None = None,
-    log_values: bool = False,
-    kinds: Mapping[str, str] | None = None,
-    leave_out: Sequence[str] | None = None,
-    keep: Sequence[str] | None = None,
-    time: str | None = None,
-    group: str | None = None,
-    scaling: str | None = None,
-    clip: bool | None = None,
-    min_count: int | None = None,
-    memory_limit: int = 2 << 30,
-) -> Data:
-    """Makes a data set from a DataFrame, with the columns that `csv:` takes.
-
-    In tables of features, the dtypes decide the kinds of columns: numbers (also time differences, in seconds), booleans,
-    categories and times. The cells of other columns decide as in files.
-
-    Args:
-        frame: one row per example; one row per step or token for series and tagging.
-        columns: the column or columns of every key. By default, columns are named like the keys.
-        window: rows of history, for a series to forecast.
-        horizon: rows to forecast, for a series to forecast.
-        log_values: whether a regression learns the logarithms log(1 + value).
-        kinds: for this and the next options, which tables of features take, see `zoo.datasets.load`.
-        leave_out: columns that are not used.
-        keep: columns that are used although they would be left out.
-        time: a column of times, by which rows are split.
-        group: a column whose equal values stay in one split.
-        scaling: `standard` or `quantile`.
-        clip: whether numbers beyond those of the training split become the nearest of them.
-        min_count: how often a category must occur to be known.
-        memory_limit: see `zoo.datasets.load`.
-
-    Raises:
-        UsageError: the columns fit no task, or a value has the wrong type.
-
-    Example:
-        >>> frame = pd.DataFrame({"message": ["hello you", "win now"] * 9, "kind": ["ham", "spam"] * 9})
-        >>> zoo.datasets.from_frame(frame, {"text": "message", "label": "kind"}).class_names
-        ('ham', 'spam')
-    """
-    from zoo.datasets.sources.tables import read_table
-
-    if not hasattr(frame, "columns") or not hasattr(frame, "iloc"):
-        raise UsageError(
-            f"frame is a {type(frame).__name__}; expected a pandas DataFrame. Pass pd.DataFrame(frame), say."
-        )
-    if frame.empty:
-        raise UsageError("The DataFrame has no rows. Pass one with rows.")
-    steps = {"window": window, "horizon": horizon}
-    options = {
-        **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
-        **{"scaling": scaling, "clip": clip, "min_count": min_count},
-    }
-    texts = as_texts(frame)
-    source = (
-        f"a DataFrame in memory (SHA-256 {hashlib.sha256(texts.to_csv().encode('utf-8', 'replace')).hexdigest()[:16]})"
-    )
-    return read_table(
-        texts,
-        Path("DataFrame"),
-        NAME,
-        source,
-        memory_limit,
-        columns,
-        steps,
-        log_values=log_values,
-        options=options,
-    )
-
-
 @register_source(NAME)
 def _not_repeatable(**_: Any) -> Data:
     raise UsageError(
@@ -190,13 +108,19 @@ def make(
     log_values: bool = False,
     task: str | None = None,
     among: Sequence[str] = (),
+    decimal: str | None = None,
+    thousands: str | None = None,
+    missing: Sequence[str] | str | None = None,
+    units: Sequence[str] | str | None = None,
     memory_limit: int = 2 << 30,
 ) -> Data:
     """See `from_arrays`. Each split is a pair (x, y), or x alone; `among` are the tasks of a model."""
     given = {
         role: part for role, part in (("train", train), ("validation", validation), ("test", test)) if part is not None
     }
-    if frames := array_tables.frames_of(given, task, among):
+    frames = array_tables.frames_of(given, task, among)
+    format = array_tables.format_of(frames, decimal=decimal, thousands=thousands, missing=missing, units=units)
+    if frames:
         own_names = array_tables.value_names(given["train"][1])
         given, among = array_tables.targets_of(given, frames), array_tables.TASKS
     pairs = {role: _pair(role, part) for role, part in given.items()}
@@ -211,8 +135,7 @@ def make(
         columns[role] = {layout.key: read.values}
         if layout.y:
             columns[role][layout.target] = READERS[layout.y](y, _name("y", role)).values
-    names: tuple[str, ...] = ()
-    strata = None
+    names, strata = (), None  # type: tuple[str, ...], Any
     if layout.y in ("labels", "words"):
         names = _number(columns, layout, class_names)
         strata = columns["train"][layout.target] if layout.y == "labels" else None
@@ -233,6 +156,7 @@ def make(
             class_names=names,
             about=about,
             memory_limit=memory_limit,
+            format=format,
         )
     return _divided(columns, layout, strata, names, about, memory_limit)
 

@@ -17,7 +17,7 @@
 
 Every task except forecasting may have `split`, with train, validation (or val, valid, dev) and test. Cells are read as
 they are. In text columns only an empty cell is missing, so NA and None may be words. In number columns NA, NaN and null are
-missing too.
+missing too. The options of `zoo.tables.formats` say how the file writes numbers and missing values.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ import numpy as np
 
 from zoo.datasets.sources.labels import unified
 from zoo.errors import UsageError, did_you_mean
-from zoo.tables import cells, parsing
+from zoo.tables import cells, formats, parsing
+from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import named
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Table:
         return cells.times(self.path, self.frame[self.columns["time"][0]])
 
 
-def read(path: Path, *, header: bool = True) -> tuple[pd.DataFrame, str]:
+def read(path: Path, *, header: bool = True, format: TableFormat = DEFAULT) -> tuple[pd.DataFrame, str]:
     """Returns the rows of a file and its SHA-256. A name with * or ? means all files that match, in the order of their names;
     rows are counted through all of them.
 
@@ -138,18 +139,23 @@ def read(path: Path, *, header: bool = True) -> tuple[pd.DataFrame, str]:
     if not paths:
         raise UsageError(f"No file matches {path}. Correct the name.")
     contents = [parsing.read_bytes(file) for file in paths]
-    parts = [parsing.parse(file, content, header=header) for file, content in zip(paths, contents, strict=True)]
+    parts = [
+        parsing.parse(file, content, header=header, format=format)
+        for file, content in zip(paths, contents, strict=True)
+    ]
     for file, part in zip(paths, parts, strict=True):
         if set(part.columns) != set(parts[0].columns):
             raise UsageError(
                 f"{file} has the columns {', '.join(part.columns)}; expected those of {paths[0]}, "
                 f"{', '.join(parts[0].columns)}. Rename or remove columns."
             )
-    whole = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    whole = parts[0] if len(parts) == 1 else formats.joined(pd.concat(parts, ignore_index=True), parts)
     return whole, hashlib.sha256(b"".join(contents)).hexdigest()
 
 
-def with_splits(frame: pd.DataFrame, path: Path, others: Mapping[str, Path], *, header: bool) -> pd.DataFrame:
+def with_splits(
+    frame: pd.DataFrame, path: Path, others: Mapping[str, Path], *, header: bool, format: TableFormat = DEFAULT
+) -> pd.DataFrame:
     """Returns the rows of a file, which are train, and of files that are the other splits, with a column `split`.
 
     Raises:
@@ -159,23 +165,24 @@ def with_splits(frame: pd.DataFrame, path: Path, others: Mapping[str, Path], *, 
 
     parts = {"train": frame}
     for role, file in others.items():
-        parts[role] = read(file, header=header)[0]
+        parts[role] = read(file, header=header, format=format)[0]
         if set(parts[role].columns) != set(frame.columns) or "split" in frame.columns:
             raise UsageError(
                 f"{file} has the columns {', '.join(parts[role].columns)}; expected those of {path}, "
                 f"{', '.join(frame.columns)}, without one named split. Rename or remove columns."
             )
-    return pd.concat([part.assign(split=role) for role, part in parts.items()], ignore_index=True)
+    whole = pd.concat([part.assign(split=role) for role, part in parts.items()], ignore_index=True)
+    return formats.joined(whole, list(parts.values()))
 
 
-def with_titles(frame: pd.DataFrame, file: Path, item: str) -> pd.DataFrame:
+def with_titles(frame: pd.DataFrame, file: Path, item: str, format: TableFormat = DEFAULT) -> pd.DataFrame:
     """Returns ratings with a column `title`, from another CSV file with the columns `item` and `title`; "" for an item that
     is not in it.
 
     Raises:
         UsageError: a column is missing, the ratings have a column `title`, or an item has two titles.
     """
-    table = parsing.parse(file, parsing.read_bytes(file))
+    table = parsing.parse(file, parsing.read_bytes(file), format=format)
     for column, held in ((item, frame), (item, table), ("title", table)):
         if column not in held.columns:
             where = file if held is table else "the ratings"
@@ -192,11 +199,9 @@ def with_titles(frame: pd.DataFrame, file: Path, item: str) -> pd.DataFrame:
 
 def describe_column(column: pd.Series) -> dict[str, Any]:
     """Returns the type of a column (int64, float64 or string) and its number of empty cells."""
-    import pandas as pd
-
-    held = cells.with_points(column)
+    held = column.str.strip()
     empty = held.str.lower().isin(cells.MISSING_NUMBERS)
-    values = pd.to_numeric(held[~empty], errors="coerce")
+    values = cells.as_numbers(held[~empty])
     if not len(values) or values.isna().any():
         return {"dtype": "string", "missing": int((held == "").sum())}
     whole = not empty.any() and bool((values == np.floor(values)).all())

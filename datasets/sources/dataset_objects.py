@@ -13,8 +13,9 @@ from zoo.datasets.data import Data
 from zoo.datasets.raw import SPLITS
 from zoo.datasets.sources.array_kinds import CHANNELS, Layout
 from zoo.datasets.sources.array_kinds import LAYOUTS as ALL_LAYOUTS
-from zoo.datasets.sources.arrays import from_frame, make
+from zoo.datasets.sources.arrays import make
 from zoo.datasets.sources.collecting import Column, collect, elements_of
+from zoo.datasets.sources.frames import from_frame
 from zoo.datasets.sources.names import SYNONYMS
 from zoo.errors import UsageError, did_you_mean
 from zoo.registry import get_spec

@@ -56,6 +56,7 @@ def check_folder(manual_dir: str | None) -> None:
 SYNONYMS = {
     **dict.fromkeys(("labels", "classes", "target_names"), ("class_names", "['cat', 'dog']")),
     **dict.fromkeys(("target", "targets", "label"), ("columns", "{'label': NAME}")),
+    "na_values": ("missing", "['k. A.']"),
     "validation_data": ("validation", "(x, y)"),
 }
 """Names of other libraries for options of data: the option, and an example of its value."""

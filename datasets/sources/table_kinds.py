@@ -14,7 +14,7 @@ import numpy as np
 from zoo.datasets.preprocessing import moments
 from zoo.datasets.preprocessing.columns import NO, YES
 from zoo.errors import UsageError, did_you_mean
-from zoo.tables import cells
+from zoo.tables import cells, faults, formats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,9 +141,7 @@ def _kind(path: Path, known: pd.Series, different: np.ndarray, usual: str | None
 
 
 def _as_numbers(known: pd.Series) -> pd.Series:
-    import pandas as pd
-
-    return pd.to_numeric(cells.with_points(known), errors="coerce")
+    return cells.as_numbers(known)
 
 
 def _counts_rows(numbers: pd.Series) -> bool:
@@ -176,24 +174,38 @@ def _check_mixed(path: Path, known: pd.Series, numbers: pd.Series) -> None:
         )
     row = int(numbers.index[~is_number][0])
     name, cell = known.name, known[row]
-    comma = " with a decimal point" if "," in cell else ""
+    lacks, hint = faults.explain(cell, formats.of(known), cells.as_numbers)
     raise UsageError(
-        f"{path} row {row + 1}: {name} is {cell!r}, and a number{comma} in {share:.1%} of the rows. Correct these cells "
-        f'or leave them empty; or pass --data.kinds \'{{"{name}": "category"}}\'.'
+        f"{path} row {row + 1}: {name} is {cell!r}, and a number{lacks} in {share:.1%} of the rows. {hint}"
+        "Correct it or leave the cell empty if it is a mistake; if it is a word, "
+        f'pass --data.kinds \'{{"{name}": "category"}}\'.'
     )
 
 
-_MARKED = r"[+-]?\s?[$€£¥]?\s?(?:\d{1,3}(?:[.,' ]\d{3})+|\d+)(?:[.,]\d+)?\s?[%€$£¥]?"
+_BLANK = "[ \u00a0\u2009\u202f]"
+_MARKED = (
+    rf"[+-]?{_BLANK}?[$€£¥]?{_BLANK}?(?:\d{{1,3}}(?:[.,'\u2019 \u00a0\u2009\u202f]\d{{3}})+|\d+)(?:[.,]\d+)?"
+    rf"{_BLANK}?[%€$£¥]?"
+)
+_MOSTLY = 0.8
+"""If this share of a column is numbers with marks, the others are mistakes, or words for missing values."""
 
 
 def _check_marks(path: Path, known: pd.Series, different: np.ndarray) -> None:
     """Rejects numbers that are written with marks, such as 1,234 or 12 %, which would be as many categories."""
-    if len(different) >= _FEW and known.str.fullmatch(_MARKED).all():
-        row = int(known.index[_as_numbers(known).isna()][0])
-        raise UsageError(
-            f"{path} row {row + 1}: {known.name} is {known[row]!r}; expected a number of digits and a decimal point only. "
-            f'Write the column without other marks, or pass --data.kinds \'{{"{known.name}": "category"}}\'.'
-        )
+    marked = known.str.fullmatch(_MARKED)
+    format = formats.of(known)
+    wrong = marked & _as_numbers(known).isna()
+    given = format.commas or format.asked().keys() & {"decimal", "thousands", "units"}  # then few are enough
+    if (len(different) < _FEW and not given) or marked.mean() < _MOSTLY or not wrong.any():
+        return
+    row = int(known.index[wrong][0])
+    lacks, hint = faults.explain(known[row], format, cells.as_numbers)
+    raise UsageError(
+        f"{path} row {row + 1}: {known.name} is {known[row]!r}; expected a number{lacks}. {hint}"
+        "Correct it or leave the cell empty if it is a mistake; if it is a word, pass "
+        f'--data.kinds \'{{"{known.name}": "category"}}\'.'
+    )
 
 
 def _number(path: Path, column: pd.Series, missing: pd.Series) -> dict[str, Any]:

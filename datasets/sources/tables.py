@@ -14,6 +14,7 @@ from zoo.datasets.sources.csv_schemas import LAYOUTS
 from zoo.datasets.sources.in_memory import positive
 from zoo.datasets.sources.registry import register_source
 from zoo.errors import UsageError
+from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import column_name, named
 
 
@@ -40,6 +41,11 @@ def read_csv(
     scaling: Literal["standard", "quantile"] | None = None,
     clip: bool | None = None,
     min_count: int | None = None,
+    encoding: str | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    missing: list[str] | str | None = None,
+    units: list[str] | str | None = None,
 ) -> Data:
     """Reads a CSV file: UTF-8, with a header, separated by commas, semicolons or tabs, possibly compressed with gzip; or a
     Parquet file, whose types decide the kinds of a table's columns. `csv:part-*.csv` reads several files as one table.
@@ -72,6 +78,11 @@ def read_csv(
             normal distribution).
         clip: For a table of features, whether numbers beyond those of the training split are replaced by the nearest of them.
         min_count: For a table of features, how often a category must occur in the training split to be known.
+        encoding: The codec of a CSV file that is not UTF-8, by its name in Python, such as cp1252.
+        decimal: The decimal mark of all numbers, "." or ",". By default the cells of each column decide, or it is an error.
+        thousands: The mark between groups of three digits, which is removed: ".", ",", " ", "'" or "_".
+        missing: Further cells that are missing values, in all columns.
+        units: Units or signs before or after numbers, which are removed, such as "€" or "%".
 
     Raises:
         UsageError: the file or a column is missing (the message suggests the nearest), there are no rows, or a value has
@@ -82,16 +93,20 @@ def read_csv(
         >>> data.task
         'text_classification'
     """
-    frame, sha256 = csv_files.read(path, header=header)
+    format = TableFormat.of(
+        {"encoding": encoding, "decimal": decimal, "thousands": thousands, "missing": missing, "units": units}
+    )
+    frame, sha256 = csv_files.read(path, header=header, format=format)
     files = {role: file for role, file in (("validation", validation), ("test", test)) if file}
     source = f"file {path.name} (SHA-256 {sha256[:16]})"
     if files:
         others = {role: path.parent / Path(file).expanduser() for role, file in files.items()}
-        frame = csv_files.with_splits(frame, path, others, header=header)
+        frame = csv_files.with_splits(frame, path, others, header=header, format=format)
         source = f"{source} with {' and '.join(f'{file} ({role})' for role, file in files.items())}"
         path = path.with_name(f"{path.name} + {' + '.join(file.name for file in others.values())}")  # in messages
     if titles is not None:
-        frame = csv_files.with_titles(frame, path.parent / Path(titles).expanduser(), _column_of("item_id", columns))
+        file = path.parent / Path(titles).expanduser()
+        frame = csv_files.with_titles(frame, file, _column_of("item_id", columns), format)
         columns = {**columns, "title": "title"} if columns else None
     recorded = {**({} if header else {"header": False}), **files, **({"titles": titles} if titles else {})}
     recorded |= {"log_values": True} if log_values else {}
@@ -100,20 +115,8 @@ def read_csv(
         **{"kinds": kinds, "leave_out": leave_out, "keep": keep, "time": time, "group": group},
         **{"scaling": scaling, "clip": clip, "min_count": min_count},
     }
-    return read_table(
-        frame,
-        path,
-        name,
-        source,
-        memory_limit,
-        columns,
-        steps,
-        skip_broken=skip_broken,
-        log_values=log_values,
-        files=files,
-        recorded=recorded,
-        options=options,
-    )
+    more: dict[str, Any] = {"skip_broken": skip_broken, "log_values": log_values, "files": files, "recorded": recorded}
+    return read_table(frame, path, name, source, memory_limit, columns, steps, options=options, **more)
 
 
 register_source("parquet")(read_csv)
@@ -156,8 +159,9 @@ def read_table(
         options: options that only some layouts take; None for those that are not set.
     """
     layout, chosen = csv_files.match(path, frame, columns, LAYOUTS)
+    format: TableFormat = frame.attrs.get("format", DEFAULT)
     described = {column: csv_files.describe_column(frame[column]) for column in frame.columns}
-    about: dict[str, Any] = {"columns": described, "left_out": {}}
+    about: dict[str, Any] = {"columns": described, "left_out": {}, "format": format.recorded()}
     if skip_broken and "image" not in layout.required:
         raise UsageError(f"Data set {name!r} is for {layout.task} and takes no skip_broken. Leave it out.")
     if log_values:
@@ -181,7 +185,7 @@ def read_table(
     else:
         given = {k: v for k, v in steps.items() if k != "season" or v is not None}
     asked = {"columns": {k: _plain(v) for k, v in columns.items()}} if columns else {}
-    arguments = {**asked, **given, **recorded, **options}
+    arguments = {**asked, **given, **recorded, **options, **format.asked()}
     return layout.read(table, name, arguments, source, memory_limit)
 
 

@@ -48,7 +48,7 @@ REJECTED = {
     "one word for missing": (
         lines("a,y", lambda i: number(i) if i % 4 else "?"),
         None,
-        r"row 1: a is '\?', and a number in 75.0% of the rows. Correct these cells or leave them empty",
+        r"row 1: a is '\?', and a number in 75.0% of the rows. Pass --data.missing",
     ),
     "one typing error": (
         lines("a,y", lambda i: "3.5x" if i == 33 else number(i)),
@@ -59,12 +59,12 @@ REJECTED = {
     "commas for thousands": (
         lines("a,y", lambda i: f'"1,{i * 13:03d}"'),
         None,
-        r"row 1: a is '1,000'; expected a number of digits and a decimal point only. Write the column without",
+        r"row 1: a is '1,000'; expected a number with a decimal point. Pass --data.decimal , .*or --data.thousands ,",
     ),
     "commas for thousands between semicolons": (
         lines("a;y", lambda i: f"1,{i * 13:03d}" if i % 2 else i + 100),
         None,
-        r"a has 1,013 and 100, so its commas seem to separate thousands. Remove these commas; or write 100,000",
+        r"a has 1,013 and 100, so its commas seem to separate thousands. Remove these commas, or pass --data.thousands ,",
     ),
     "points for thousands": (
         lines("a,y", lambda i: f"1.{i * 13:03d}" if i % 2 else i + 100),
@@ -74,12 +74,12 @@ REJECTED = {
     "points and commas": (
         lines("a;y", lambda i: f"1.{i + 100},5"),
         None,
-        r"row 1: a is '1.100,5'; expected a number of digits",
+        r"row 1: a is '1.100,5'; expected a number without points for thousands and with a decimal point",
     ),
     "decimal points and commas": (
         lines("a;y", lambda i: number(i).replace(".", ",") if i else "0.5"),
         None,
-        r"row 2: a is '0,105'; expected a number of digits and a decimal point only",
+        r"row 2: a is '0,105'; expected a number with a decimal point. Pass --data.decimal ,",
     ),
     "percent": (lines("a,y", lambda i: f"{i} %"), None, r"row 1: a is '0 %'; expected a number"),
     "a mark that never closes": (
@@ -245,7 +245,8 @@ def test_words_that_are_no_pair_are_categories_and_so_are_numbers_with_leading_z
 
 def test_commas_before_three_digits_alone_are_not_read_as_decimal_commas(tmp_path):
     with pytest.raises(
-        zoo.UsageError, match=r"a has 45,000, as all of its commas precede three digits.*Write 45000, or"
+        zoo.UsageError,
+        match=r"a has 45,000, as all of its commas precede three digits.*Pass --data.decimal , .* if it is 45000",
     ):
         load(tmp_path, lines("a;b;y", lambda i: f"{45 + 7 * i},000;{number(i)}"))
     read = load(tmp_path, lines("a;y", lambda i: f"{7 * i},125")).splits["train"]

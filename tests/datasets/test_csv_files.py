@@ -156,7 +156,7 @@ def test_ratings_are_read_from_a_csv(tmp_path):
     assert "time" not in data.features
     wrong = content.replace("i3,5", "i3,good", 1)
     assert message(write(tmp_path / "b.csv", wrong)).endswith(
-        "b.csv row 14: rating is 'good'; expected a rating in numbers. Correct it, or leave the cell empty."
+        "if it stands for a missing value. Correct it or leave the cell empty if it is a mistake."
     )
     assert "which cannot be read as a time of the same form" in message(
         write(tmp_path / "c.csv", content.replace("2024-01-15", "once"))
@@ -342,11 +342,12 @@ def test_unreadable_files_and_options_are_rejected(tmp_path):
     assert message("csv:") == "Data set 'csv:' has no path. Pass csv:PATH."
     (tmp_path / "latin.csv").write_bytes("text,label\né,a\n".encode("latin-1"))
     assert message(f"csv:{tmp_path}/latin.csv").endswith(
-        "latin.csv is not UTF-8 at byte 11. Convert it to UTF-8; Excel calls this CSV UTF-8."
+        "say, with the encoding that it was saved in; or save it as CSV UTF-8."
     )
     (tmp_path / "wide.csv").write_bytes("text,label\na,a\n".encode("utf-16"))
-    assert "is UTF-16, not UTF-8. Save it as CSV UTF-8, or convert it with `iconv" in message(
-        f"csv:{tmp_path}/wide.csv"
+    assert (
+        "is UTF-16, not UTF-8. Pass --data.encoding utf-16 (encoding='utf-16' in Python), or save it as CSV"
+        in message(f"csv:{tmp_path}/wide.csv")
     )
     (tmp_path / "packed.csv").write_bytes(bz2.compress(b"text,label\na,a\n"))
     assert "is compressed with bzip2. Unpack it" in message(f"csv:{tmp_path}/packed.csv")

@@ -243,7 +243,7 @@ def test_records_columns_and_lines_of_a_file_get_the_same_numbers_from_a_run(run
 
     write_table(tmp_path / "rows.csv", {**OTHER, "2nd": ["1", "many", "3"]})
     assert cli.main(["predict", str(saved_model), str(tmp_path / "rows.csv")]) == 2
-    assert "row 2: 2nd is 'many'; expected a number. Correct it" in capsys.readouterr().err
+    assert "row 2: 2nd is 'many'; expected a number. Pass --missing" in capsys.readouterr().err
     del shuffled["2nd"], shuffled["class"]
     write_table(tmp_path / "rows.csv", shuffled)
     assert cli.main(["predict", str(saved_model), str(tmp_path / "rows.csv")]) == 2

@@ -38,7 +38,10 @@ def test_columns_are_found_by_name(tmp_path, content):
         ),
         ("day,sold,price\n9,1,2\n10,1,2\n3,1,2\n", r"rows are not in the order of day. Put the oldest"),
         ("shop,sold,price\na,1,2\nb,1,2\n", r"has 2 sequences in shop; expected one. Pass a file for each of them"),
-        ("sold,price\n1,many\n", r"Cannot read .*Pass a CSV file with one row of numbers per step"),
+        (
+            "sold,price\n1,many\n",
+            r"row 1: price is 'many'; expected a number. Pass --data.missing",
+        ),
     ],
 )
 def test_invalid_files_are_rejected(tmp_path, content, message):

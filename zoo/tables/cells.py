@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.errors import UsageError
+from zoo.tables import faults, formats
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from zoo.tables.formats import TableFormat
 
 MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
 """What stands for a missing value in columns of numbers, dates and yes or no, in small letters."""
 _DATE = re.compile(r"^\s*(\d{1,2})([./-])(\d{1,2})[./-]\d{2,4}\b")
 _DATE_LIKE = re.compile(r"^\s*\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b")
 _THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+"
-_GROUPED = r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?"
 _FEWEST = 3  # cells; fewer prove nothing
+_NO_NUMBER = "?"
 
 
 def numbers(path: Path, cells: pd.Series, expected: str = "a number") -> np.ndarray:
-    """Returns a column as float64, missing values as NaN.
+    """Returns a column as float64, missing values as NaN. `attrs["format"]` has the format of the table, see
+    `formats.TableFormat`.
 
     Args:
         path: the file, for messages.
@@ -31,38 +35,89 @@ def numbers(path: Path, cells: pd.Series, expected: str = "a number") -> np.ndar
         expected: what a cell should be, for messages.
 
     Raises:
-        UsageError: a cell is not a finite number, or points may separate thousands. The message gives the row.
+        UsageError: a cell is not a finite number, or points may separate thousands. The message gives the row, the part of
+            the cell that is wrong, and the options with which it is a number.
 
     Example:
         >>> numbers(Path("a.csv"), pd.Series(["1.5", "", "2e3"])).tolist()
         [1.5, nan, 2000.0]
     """
-    import pandas as pd
-
-    mark = "," if has_decimal_commas(cells) else "."
-    held = with_points(cells)
-    held = held.mask(held.str.lower().isin(MISSING_NUMBERS), "nan")
-    values = pd.to_numeric(held, errors="coerce").to_numpy(np.float64)
-    wrong = ~np.isfinite(values) & (held != "nan").to_numpy()
+    format = formats.of(cells)
+    held = cells.str.strip()
+    missing = held.str.lower().isin(MISSING_NUMBERS).to_numpy()
+    values = np.array(as_numbers(cells), np.float64)
+    wrong = ~np.isfinite(values) & ~missing
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
-        grouped = re.fullmatch(_THOUSANDS, held.iloc[at])
-        point = " with a decimal point" if "," in held.iloc[at] else " without points for thousands" if grouped else ""
-        if re.fullmatch(_GROUPED, held.iloc[at]):
-            point = " without commas for thousands"
+        lacks, hint = faults.explain(held.iloc[at], format, as_numbers)
         raise UsageError(
-            f"{path} row {cells.index[at] + 1}: {cells.name} is {cells.iloc[at]!r}; expected {expected}{point}. "
-            "Correct it, or leave the cell empty."
+            f"{path} row {cells.index[at] + 1}: {cells.name} is {cells.iloc[at]!r}; expected {expected}{lacks}. {hint}"
+            "Correct it or leave the cell empty if it is a mistake."
         )
-    _check_thousands(path, held[held != "nan"], values[(held != "nan").to_numpy()], mark)
-    fractions = held[held.str.contains(".", regex=False)]
-    if mark == "," and fractions.str.fullmatch(_THOUSANDS).all():
+    values[missing] = np.nan
+    if format.units:
+        _check_units(path, held[~missing], format)
+    if format.point is None:
+        _check_ambiguous(path, held[~missing], values[~missing], format)
+    return values
+
+
+def _check_ambiguous(path: Path, known: pd.Series, values: np.ndarray, format: TableFormat) -> None:
+    """Rejects numbers whose points or commas may separate thousands, as all of them precede three digits."""
+    plain = _without_units(known, format)
+    mark = "," if _has_commas(plain, format) else "."
+    if mark == ",":
+        plain = plain.str.replace(",", ".", regex=False)
+    fractions = plain[plain.str.contains(".", regex=False)]
+    all_grouped = len(fractions) > 0 and bool(fractions.str.fullmatch(_THOUSANDS).all())
+    if mark == "." and all_grouped and format.commas:
+        shown = fractions.iloc[0]
+        raise UsageError(
+            f"{path} row {fractions.index[0] + 1}: {known.name} is {shown!r}, and {format.commas}, so the points of "
+            f"{known.name} seem to separate thousands. Pass {format.flags(thousands='.')} to read it as "
+            f"{shown.replace('.', '')}; or write {shown.replace('.', ',', 1)} if it is a fraction, in the whole column."
+        )
+    _check_thousands(path, plain, values, mark, format)
+    if mark == "," and all_grouped:
         shown = fractions.iloc[0].replace(".", ",")
         raise UsageError(
-            f"{path}: {cells.name} has {shown}, as all of its commas precede three digits, so they may separate thousands. "
-            f"Write {shown.replace(',', '')}, or {shown}0 if it is a fraction; convert the whole column."
+            f"{path}: {known.name} has {shown}, as all of its commas precede three digits, so they may separate thousands. "
+            f"Pass {format.flags(decimal=',')} if it is a fraction, or {format.flags(thousands=',')} if it is "
+            f"{shown.replace(',', '')}."
         )
-    return values
+
+
+def _check_thousands(path: Path, held: pd.Series, values: np.ndarray, mark: str, format: TableFormat) -> None:
+    """Rejects 1.176 beside 999: whoever writes three decimals writes them in every cell, so this is 1176."""
+    pointed = held.str.contains(".", regex=False)
+    if int(pointed.sum()) < _FEWEST:
+        return
+    grouped = held.str.fullmatch(_THOUSANDS)
+    plain = ~pointed & held.str.fullmatch(r"[+-]?\d+")
+    if int(grouped.sum()) < _FEWEST or not plain.any() or not (grouped | plain).all():
+        return
+    if np.abs(values[plain.to_numpy()]).max() < 1000:
+        point, whole = held[grouped].iloc[0], held[plain].iloc[0]
+        marks = "commas" if mark == "," else "points"
+        raise UsageError(
+            f"{path}: {held.name} has {point.replace('.', mark)} and {whole}, so its {marks} seem to separate thousands. "
+            f"Remove these {marks}, or pass {format.flags(thousands=mark)}; or {format.flags(decimal=mark)}, if "
+            f"{point.replace('.', mark)} is about {float(point):.0f}."
+        )
+
+
+def _check_units(path: Path, known: pd.Series, format: TableFormat) -> None:
+    """Rejects a column with several units, or with and without one: 12 % and 0.12 may be equal."""
+    unit = _units(format)
+    found = known.str.extract(rf"(?:^[+-]?\s*({unit})|({unit})$)")
+    which = found[0].fillna(found[1]).fillna("")
+    if which.nunique() > 1:
+        row = which.index[which != which.iloc[0]][0]
+        one, other = (f"the unit {text}" if text else "no unit" for text in (which[row], which.iloc[0]))
+        raise UsageError(
+            f"{path} row {row + 1}: {known.name} is {known[row]!r}, with {one}; {known.iloc[0]!r} in row "
+            f"{known.index[0] + 1} has {other}. Convert the column to one unit."
+        )
 
 
 def check_range(path: Path, cells: pd.Series, values: np.ndarray) -> None:
@@ -81,45 +136,55 @@ def check_range(path: Path, cells: pd.Series, values: np.ndarray) -> None:
         )
 
 
-def with_points(cells: pd.Series) -> pd.Series:
-    """Returns cells without blanks around them, and with decimal points if they have decimal commas."""
-    held = cells.str.strip()
-    return held.str.replace(",", ".", regex=False) if has_decimal_commas(cells) else held
-
-
-def has_decimal_commas(cells: pd.Series) -> bool:
-    """Returns whether the numbers of a column have decimal commas: no comma separates the cells of the file, and all numbers
-    with a fraction have one.
+def as_numbers(cells: pd.Series) -> pd.Series:
+    """Returns the numbers of a column in the format of its table; NaN for all other cells.
 
     Example:
-        >>> cells = pd.Series(["1,5", "2", ""])
-        >>> cells.attrs["separator"] = ";"
-        >>> has_decimal_commas(cells)
-        True
+        >>> cells = pd.Series(["1.234,5 €", "k. A."])
+        >>> cells.attrs["format"] = formats.TableFormat(decimal=",", thousands=".", units=("€",))
+        >>> as_numbers(cells).tolist()
+        [1234.5, nan]
     """
-    if cells.attrs.get("separator", ",") == "," or not cells.str.contains(",", regex=False).any():
+    import pandas as pd
+
+    format = formats.of(cells)
+    held = _without_units(cells.str.strip(), format)
+    point = "[.,]" if format.point is None else re.escape(format.point)
+    if format.thousands:
+        mark = format.pattern(format.thousands)
+        groups = rf"[1-9]\d{{0,2}}(?:{mark}\d{{3}})+"
+        if format.thousands == ",":
+            groups += r"|[1-9]\d?(?:,\d{2})+,\d{3}"  # 12,34,567 in India
+        grouped = held.str.fullmatch(rf"[+-]?(?:{groups})(?:{point}\d*)?")
+        held = held.str.replace(mark, "", regex=True).where(grouped, held)
+    if format.point:
+        number = held.str.fullmatch(rf"[+-]?(?:\d+(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?")
+        held = held.str.replace(format.point, ".", regex=False).where(number, _NO_NUMBER)
+    elif _has_commas(held, format):
+        held = held.str.replace(",", ".", regex=False)
+    return pd.to_numeric(held, errors="coerce")
+
+
+def _units(format: TableFormat) -> str:
+    return "|".join(re.escape(unit) for unit in sorted(format.units, key=len, reverse=True))
+
+
+def _without_units(held: pd.Series, format: TableFormat) -> pd.Series:
+    if not format.units:
+        return held
+    unit = _units(format)
+    return held.str.replace(rf"^([+-]?)\s*(?:{unit})\s*", r"\1", regex=True).str.replace(
+        rf"\s*(?:{unit})$", "", regex=True
+    )
+
+
+def _has_commas(held: pd.Series, format: TableFormat) -> bool:
+    """Returns whether the numbers of a column have decimal commas: no comma separates the cells of the file, or the model was
+    trained on such numbers, and all numbers with a fraction have one."""
+    if (format.separator == "," and not format.commas) or not held.str.contains(",", regex=False).any():
         return False
-    held = cells.str.strip()
     known = held[~held.str.lower().isin(MISSING_NUMBERS)]
     return bool(known.str.fullmatch(r"[+-]?\d*,?\d+").all())
-
-
-def _check_thousands(path: Path, held: pd.Series, values: np.ndarray, mark: str) -> None:
-    """Rejects 1.176 beside 999: whoever writes three decimals writes them in every cell, so this is 1176."""
-    pointed = held.str.contains(".", regex=False)
-    if int(pointed.sum()) < _FEWEST:
-        return
-    grouped = held.str.fullmatch(_THOUSANDS)
-    plain = ~pointed & held.str.fullmatch(r"[+-]?\d+")
-    if int(grouped.sum()) < _FEWEST or not plain.any() or not (grouped | plain).all():
-        return
-    if np.abs(values[plain.to_numpy()]).max() < 1000:
-        point, whole = held[grouped].iloc[0], held[plain].iloc[0]
-        marks = "commas" if mark == "," else "points"
-        raise UsageError(
-            f"{path}: {held.name} has {point.replace('.', mark)} and {whole}, so its {marks} seem to separate thousands. "
-            f"Remove these {marks}; or write {whole}{mark}000, if {point.replace('.', mark)} is about {float(point):.0f}."
-        )
 
 
 def times(path: Path, cells: pd.Series) -> np.ndarray:
@@ -138,7 +203,7 @@ def times(path: Path, cells: pd.Series) -> np.ndarray:
     import pandas as pd
 
     held = cells.str.strip()
-    values = pd.to_numeric(held, errors="coerce")
+    values = as_numbers(cells)
     if values.notna().all():
         exact = values.to_numpy()
         return exact.astype(np.int64) if (exact == np.floor(exact)).all() else exact.astype(np.float64)

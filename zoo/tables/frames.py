@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import UsageError
+from zoo.tables import formats
+from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import column_name
 
 if TYPE_CHECKING:
@@ -16,11 +18,12 @@ _EXACT = 2**53
 """Larger whole numbers in float64 may have been rounded before, and are written as floats."""
 
 
-def as_texts(frame: pd.DataFrame, where: str = "The DataFrame") -> pd.DataFrame:
+def as_texts(frame: pd.DataFrame, where: str = "The DataFrame", format: TableFormat = DEFAULT) -> pd.DataFrame:
     """Returns a DataFrame of texts, with row numbers from 0 and column names in NFC. `attrs["kinds"]` has the kinds
     of tables' columns by name, for columns whose dtype decides them: numbers, booleans, categories and times.
+    `attrs["format"]` has the format of its texts.
 
-    `where` names the table in messages.
+    `where` names the table in messages. Missing words of the format become empty.
 
     Raises:
         UsageError: two columns have the same name, or a cell holds several values.
@@ -35,12 +38,13 @@ def as_texts(frame: pd.DataFrame, where: str = "The DataFrame") -> pd.DataFrame:
     names = [column_name(column) for column in frame.columns]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"{where} has two columns named {twice[0]!r}. Rename one of them.")
-    columns = {name: _texts(frame.iloc[:, place], f"{where} row", name) for place, name in enumerate(names)}
+    point = format.point or "."
+    columns = {name: _texts(frame.iloc[:, place], f"{where} row", name, point) for place, name in enumerate(names)}
     texts = pd.DataFrame(columns, dtype=str).fillna("")
     texts.attrs["kinds"] = {
         name: kind for place, name in enumerate(names) if (kind := _kind(frame.iloc[:, place].dtype)) is not None
     }
-    return texts
+    return formats.applied(texts, format)
 
 
 def _kind(dtype: Any) -> str | None:
@@ -58,7 +62,8 @@ def _kind(dtype: Any) -> str | None:
     return None
 
 
-def _texts(column: pd.Series, where: str, name: str) -> list[str]:
+def _texts(column: pd.Series, where: str, name: str, point: str) -> list[str]:
+    """Returns the cells of a column. Floats among texts have the decimal mark of these, `point`."""
     import pandas as pd
 
     dtype = column.dtype
@@ -68,17 +73,18 @@ def _texts(column: pd.Series, where: str, name: str) -> list[str]:
         column = column.dt.total_seconds()
     elif dtype in (np.float16, np.float32):  # as float64, 0.1 would become 0.10000000149011612
         return ["" if value != value else _number(float(value), str(value)) for value in column.to_numpy()]
-    return [_cell(value, f"{where} {row}: {name}") for row, value in enumerate(column.astype(object), start=1)]
+    point = point if column.dtype == object else "."
+    return [_cell(value, f"{where} {row}: {name}", point) for row, value in enumerate(column.astype(object), start=1)]
 
 
-def _cell(value: Any, where: str) -> str:
+def _cell(value: Any, where: str, point: str) -> str:
     """Returns a value as a cell of a CSV file; a missing value is empty."""
     import pandas as pd
 
     if value is None or value is pd.NA or value is pd.NaT:
         return ""
     if isinstance(value, float):
-        return "" if value != value else _number(value, repr(float(value)))
+        return "" if value != value else _number(value, repr(float(value))).replace(".", point)
     if isinstance(value, bytes):
         try:
             return value.decode("utf-8")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
-from zoo.tables import frames
+from zoo.tables import encodings, formats, frames
+from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import column_name
 
 if TYPE_CHECKING:
@@ -39,20 +40,20 @@ _PACKED = {b"PK": "an Excel or ZIP file", b"\xd0\xcf\x11\xe0": "an Excel file", 
 _SEPARATORS = ",;\t|"
 
 
-def parse(path: Path, content: bytes, *, header: bool = True) -> pd.DataFrame:
-    """Returns all cells as texts. Duplicate column names and rows that are too long are errors, unlike in pandas.
+def parse(path: Path, content: bytes, *, header: bool = True, format: TableFormat = DEFAULT) -> pd.DataFrame:
+    """Returns all cells as texts; missing words are empty. Duplicate column names and rows that are too long are errors,
+    unlike in pandas.
 
-    The content is CSV, CSV compressed with gzip, or Parquet. `attrs` has the separator of CSV, which decides whether numbers
-    may have decimal commas, or the kinds of Parquet's columns, see `frames.as_texts`. Without a header line, columns are
-    named by their numbers from 0.
+    The content is CSV, CSV compressed with gzip, or Parquet. `attrs` has the format of the table, see `formats.applied`, and
+    the kinds of Parquet's columns, see `frames.as_texts`. Without a header line, columns are named by their numbers from 0.
     """
     import pandas as pd
 
     if content.startswith(_PARQUET):
-        return _of_parquet(path, content)
+        return _of_parquet(path, content, format)
     content = _unpacked(path, content) if content.startswith(_GZIP) else content
-    text, separator = _text(path, content)
-    separator = separator or _separator(text)
+    text, separator = _text(path, content, format)
+    separator = separator or _separator(text, format)
     names = [column_name(column.strip()) for column in next(_rows(text, separator), [])]
     names = names if header else [str(number) for number in range(len(names))]
     twice = sorted({column for column in names if names.count(column) > 1})
@@ -79,15 +80,15 @@ def parse(path: Path, content: bytes, *, header: bool = True) -> pd.DataFrame:
     frame.columns = pd.Index(names)
     if frame.empty:
         raise UsageError(f"{path} has a header and no rows. Choose a file with rows.")
-    frame = frame.fillna("")
-    frame.attrs["separator"] = separator  # decides whether numbers may have decimal commas
-    return frame
+    return formats.applied(frame.fillna(""), format, separator)
 
 
-def _of_parquet(path: Path, content: bytes) -> pd.DataFrame:
+def _of_parquet(path: Path, content: bytes, format: TableFormat) -> pd.DataFrame:
     import pyarrow
     import pyarrow.parquet
 
+    if format.encoding is not None and not format.inherited:
+        raise UsageError(f"{path} is Parquet, which is UTF-8 and takes no encoding. Leave it out.")
     try:
         table = pyarrow.parquet.read_table(io.BytesIO(content))
         frame = table.to_pandas(integer_object_nulls=True)
@@ -99,7 +100,7 @@ def _of_parquet(path: Path, content: bytes) -> pd.DataFrame:
         raise UsageError(f"{path} has no rows. Choose a file with rows.")
     if any(frame.index.names):  # a named index of pandas is a column
         frame = frame.reset_index()
-    return frames.as_texts(frame, str(path))
+    return frames.as_texts(frame, str(path), format)
 
 
 def _unpacked(path: Path, content: bytes) -> bytes:
@@ -120,21 +121,12 @@ def _unpacked(path: Path, content: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _text(path: Path, content: bytes) -> tuple[str, str]:
+def _text(path: Path, content: bytes, format: TableFormat) -> tuple[str, str]:
     """Returns the file's text, with a line break at its end, and the separator that Excel's first line `sep=;` names."""
     for mark, what in _PACKED.items():
         if content.startswith(mark):
             raise UsageError(f"{path} is {what}. Unpack it, or save it as CSV UTF-8, and pass that file.")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UsageError(
-            f"{path} is UTF-16, not UTF-8. Save it as CSV UTF-8, or convert it with `iconv -f UTF-16 -t UTF-8`."
-        )
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path} is not UTF-8 at byte {error.start}. Convert it to UTF-8; Excel calls this CSV UTF-8."
-        ) from error
+    text = encodings.decoded(path, content, format)
     if "\n" not in text:
         text = text.replace("\r", "\n")  # the line breaks of old Macs
     if not text.strip():
@@ -147,8 +139,9 @@ def _text(path: Path, content: bytes) -> tuple[str, str]:
     return text[named.end() if named else 0 :].rstrip("\r\n") + "\n", named.group(1) if named else ""
 
 
-def _separator(text: str) -> str:
-    """Returns the mark that gives the first rows as many cells as the header; of several, the one with most cells."""
+def _separator(text: str, format: TableFormat) -> str:
+    """Returns the mark that gives the first rows as many cells as the header; of several, the one with most cells. In a file
+    of one column, a decimal comma is none."""
 
     def fits(mark: str) -> tuple[bool, int]:
         try:
@@ -158,7 +151,8 @@ def _separator(text: str) -> str:
         alike = [len(row) == len(header) for row in rows if row]
         return len(header) > 1 and all(alike), len(header)
 
-    return max(_SEPARATORS, key=fits)
+    best = max(_SEPARATORS, key=fits)
+    return ";" if best == format.point and fits(best)[1] < 2 else best
 
 
 def _rows(text: str, separator: str, *, strict: bool = False) -> Any:

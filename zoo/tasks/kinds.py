@@ -24,8 +24,10 @@ class RequestKind:
         open: for an input that is passed itself, makes it of the path of such a file.
         read: makes the value of one example of a file's path, and of the input's entry in zoo.json; None if the value is
             passed itself, as text or numbers.
+        has_format: whether `read` takes a third argument, the `zoo.tables.formats.TableFormat` of a CSV file.
         read_rows: for a signature with one input per column, makes the rows of a CSV file's path or of a DataFrame, each a
-            dict of values by input, from the inputs' entries in zoo.json by name; and the names of columns that are not used.
+            dict of values by input, from the inputs' entries in zoo.json by name, and `format`, a `TableFormat`; and the
+            names of columns that are not used.
     """
 
     placeholder: str
@@ -35,8 +37,9 @@ class RequestKind:
     path: str = "/path/to/file"
     suffixes: tuple[str, ...] = ()
     open: Callable[[Any], Any] | None = None
-    read: Callable[[Any, Mapping[str, Any]], Any] | None = None
-    read_rows: Callable[[Any, Mapping[str, Any]], tuple[list[dict[str, Any]], list[str]]] | None = None
+    read: Callable[..., Any] | None = None
+    has_format: bool = False
+    read_rows: Callable[..., tuple[list[dict[str, Any]], list[str]]] | None = None
 
 
 Format = Callable[[Mapping[str, Any], Any, Sequence[str], int], str]

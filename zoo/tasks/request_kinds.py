@@ -8,6 +8,7 @@ from typing import Any
 
 from zoo import storage
 from zoo.errors import UsageError
+from zoo.tables.formats import TableFormat
 from zoo.tasks.kinds import RequestKind, register_request_kind
 from zoo.tasks.row_files import read_rows
 from zoo.tasks.series_files import read_series
@@ -31,8 +32,8 @@ def _read_text(file: Any) -> str:
         raise UsageError(f"{file} is not UTF-8 at byte {error.start}. Convert it to UTF-8.") from error
 
 
-def _read_series(file: Any, entry: Mapping[str, Any]) -> Any:
-    return read_series(Path(file), entry.get("columns", {}))
+def _read_series(file: Any, entry: Mapping[str, Any], format: TableFormat) -> Any:
+    return read_series(Path(file), entry.get("columns", {}), format)
 
 
 for _name, _kind in {
@@ -48,7 +49,12 @@ for _name, _kind in {
     "id": RequestKind("ID", "a string that is looked up unchanged"),
     "number": RequestKind("NUMBER", "numbers of any shape, for requests from programs"),
     "series": RequestKind(
-        "FILE.csv", "numbers, one row per step", is_path=True, suffixes=(".csv", ".tsv"), read=_read_series
+        "FILE.csv",
+        "numbers, one row per step",
+        is_path=True,
+        suffixes=(".csv", ".tsv"),
+        read=_read_series,
+        has_format=True,
     ),
     "record": RequestKind("RECORD", "a serialized tf.Example", is_bytes=True, path="/path/to/record"),
     "text": RequestKind('"a text"', "text in UTF-8", suffixes=(".txt",), open=_read_text),

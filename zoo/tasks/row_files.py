@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from zoo.errors import UsageError
 from zoo.tables import cells, parsing
+from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.frames import as_texts
 from zoo.tables.headers import column_name
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_rows(
-    table: Path | pd.DataFrame, inputs: Mapping[str, Mapping[str, Any]]
+    table: Path | pd.DataFrame, inputs: Mapping[str, Mapping[str, Any]], format: TableFormat = DEFAULT
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Reads a CSV file or a DataFrame with one row per example.
 
@@ -26,6 +28,7 @@ def read_rows(
         table: a file, with a header line; or a DataFrame, which `attrs["name"]` may name in messages. The columns may have
             any order; those of a DataFrame may also have the names of the inputs.
         inputs: the entries of the signature's inputs in zoo.json, by name; `columns` has the name of the column in the data.
+        format: how the table writes numbers and missing values.
 
     Returns:
         A dict for each row: float32, or bytes, by input; and the names of columns that the model does not use.
@@ -39,7 +42,7 @@ def read_rows(
     """
     columns = {name: column_name(entry.get("columns", {}).get("column", name)) for name, entry in inputs.items()}
     if isinstance(table, Path):
-        where, frame = str(table), parsing.parse(table, parsing.read_bytes(table))
+        where, frame = str(table), parsing.parse(table, parsing.read_bytes(table), format=format)
         header = list(frame.columns)
     else:
         where, frame = table.attrs.get("name", "DataFrame"), table
@@ -51,7 +54,7 @@ def read_rows(
         )
     used = [place for place, column in enumerate(header) if column in columns.values()]
     part = frame.iloc[:, used].set_axis([header[place] for place in used], axis=1)
-    texts = frame if isinstance(table, Path) else as_texts(part, where)
+    texts = frame if isinstance(table, Path) else as_texts(part, where, format)
     values: dict[str, list[Any]] = {}
     for name, column in columns.items():
         if inputs[name]["dtype"] == "string":
@@ -74,9 +77,17 @@ def _numbers(where: str, column: pd.Series, texts: pd.Series) -> np.ndarray:
     """Returns a column as float32, missing values as NaN. Numbers of Python need no reading of their text."""
     import pandas as pd
 
-    if not pd.api.types.is_numeric_dtype(column.dtype):
+    missing = (texts == "").to_numpy()
+    if column.dtype == object:
+        are_numbers = np.array([isinstance(v, numbers.Real) and not isinstance(v, bool) for v in column]) & ~missing
+        values = np.full(len(column), np.nan, np.float32)
+        values[are_numbers] = column[are_numbers].astype(np.float32)
+        values[~are_numbers] = cells.numbers(Path(where), texts[~are_numbers])
+        column = pd.Series(values, name=column.name)
+    elif not pd.api.types.is_numeric_dtype(column.dtype):
         return cells.numbers(Path(where), texts).astype(np.float32)
-    values = column.to_numpy(np.float64, na_value=np.nan)
+    values = column.to_numpy(np.float64, na_value=np.nan, copy=True)
+    values[missing] = np.nan
     if np.isinf(values).any():
         at = int(np.flatnonzero(np.isinf(values))[0])
         raise UsageError(

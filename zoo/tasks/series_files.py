@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,8 @@ import numpy as np
 
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.tables import cells, formats, parsing
+from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import column_name, named
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _LARGEST = 1 << 30
 """Maximum bytes of a file."""
 
 
-def read_series(file: Path, columns: Mapping[str, Any]) -> np.ndarray:
+def read_series(file: Path, columns: Mapping[str, Any], format: TableFormat = DEFAULT) -> np.ndarray:
     """Reads a CSV file of numbers with one row per step; an empty cell is a missing value.
 
     Args:
@@ -28,6 +29,7 @@ def read_series(file: Path, columns: Mapping[str, Any]) -> np.ndarray:
         columns: the names of the columns by key: `series`, the channels in order, and perhaps `time` and `sequence`. If
             given, a header line may have them in any order, next to other columns. Without a header line, and if empty,
             the columns of the file are the channels in order.
+        format: how the file writes numbers and missing values.
 
     Returns:
         float32 (steps, channels).
@@ -39,34 +41,36 @@ def read_series(file: Path, columns: Mapping[str, Any]) -> np.ndarray:
         >>> read_series(Path("sales.csv"), {"series": ["sold", "price"], "time": "day"}).shape
         (56, 2)
     """
-    import pandas as pd
-
     columns = {key: named(value) for key, value in columns.items()}
     try:
-        text = storage.read_bytes(file, _LARGEST).decode("utf-8-sig").rstrip("\r\n") + "\n"
-        separator = max(",;\t|", key=text.split("\n", 1)[0].count)
-        blank = separator in text  # in a file of one column an empty line is a missing value
-        table = pd.read_csv(
-            io.StringIO(text), sep=separator, header=None, skipinitialspace=True, skip_blank_lines=blank, dtype=object
-        )
-        first = table.iloc[0].dropna()
-        if len(first) and pd.to_numeric(first, errors="coerce").isna().all():
-            table.columns = pd.Index([column_name(str(cell).strip()) for cell in table.iloc[0]])
-            table = _channels(file, table.iloc[1:], columns) if columns else table.iloc[1:]
-        elif columns and all(name.isdecimal() and int(name) < table.shape[1] for name in columns["series"]):
-            table = table[[int(name) for name in columns["series"]]]  # the data had no header either
-        elif columns and table.shape[1] != len(columns["series"]):
-            raise UsageError(
-                f"{file} has {table.shape[1]} columns and no header; expected {', '.join(columns['series'])}. Add a line "
-                "with the names of its columns."
-            )
-        return table.apply(pd.to_numeric).to_numpy(np.float32)
-    except UsageError:
-        raise
-    except (OSError, ValueError) as error:
+        content = storage.read_bytes(file, _LARGEST)
+    except OSError as error:
         raise UsageError(
             f"Cannot read {file}: {one_line(error, 200)} Pass a CSV file with one row of numbers per step."
         ) from error
+    table = parsing.parse(file, content, header=False, format=format)
+    first = table.iloc[0].str.strip()
+    known = ~first.str.lower().isin(cells.MISSING_NUMBERS)
+    if known.any() and not first[known].str.contains(_HAS_DIGITS_ONLY).any():
+        rows = table.iloc[1:].reset_index(drop=True)
+        table = formats.applied(
+            rows.set_axis([column_name(cell) for cell in first], axis=1), format, table.attrs["format"].separator
+        )
+        if columns:
+            table = _channels(file, table, columns)
+    elif columns and all(name.isdecimal() and int(name) < table.shape[1] for name in columns["series"]):
+        table = table[[str(int(name)) for name in columns["series"]]]  # the data had no header either
+    elif columns and table.shape[1] != len(columns["series"]):
+        raise UsageError(
+            f"{file} has {table.shape[1]} columns and no header; expected {', '.join(columns['series'])}. Add a line "
+            "with the names of its columns."
+        )
+    channels = [cells.numbers(file, table.iloc[:, place]) for place in range(table.shape[1])]
+    return np.stack(channels, axis=1).astype(np.float32)
+
+
+_HAS_DIGITS_ONLY = r"^[+-]?[\d.,' \u00a0\u202f]*\d"
+"""The begin of a number in any format, which no name of a column has."""
 
 
 def _channels(file: Path, table: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
@@ -89,15 +93,15 @@ def _channels(file: Path, table: pd.DataFrame, columns: Mapping[str, Any]) -> pd
     return table[list(names)]
 
 
-def _runs_backwards(cells: pd.Series) -> bool:
+def _runs_backwards(times: pd.Series) -> bool:
     """Whether times are in disorder, whether days or months come first in dates."""
     import warnings
 
     import pandas as pd
 
-    held = cells.astype(str)
-    numbers = pd.to_numeric(held, errors="coerce")
+    held = times.astype(str)
+    numbers = cells.as_numbers(held)
     with warnings.catch_warnings(action="ignore"):  # of dates that are read the other way round
         dates = [pd.to_datetime(held, utc=True, dayfirst=first, errors="coerce") for first in (True, False)]
-    whole = [times for times in ([numbers] if numbers.notna().all() else dates) if times.notna().all()]
-    return bool(whole) and not any(times.is_monotonic_increasing for times in whole)
+    whole = [found for found in ([numbers] if numbers.notna().all() else dates) if found.notna().all()]
+    return bool(whole) and not any(found.is_monotonic_increasing for found in whole)

@@ -85,7 +85,7 @@ def test_other_data_is_read_with_the_columns_and_kinds_of_the_run(run, tmp_path)
         ),
         ({"2nd": ["3", "many", "5"]}, "row 2: 2nd is 'many'; expected a number"),
         ({"from": ["yes", "no", "perhaps"]}, "row 3: from is 'perhaps', neither yes nor no"),
-        ({"joined on": ["01.02.2001", "", "2001-02-03"]}, "row 3: joined on is '2001-02-03', which is no date"),
+        ({"joined on": ["01.02.2001", "", "13.13.2001"]}, "row 3: joined on is '13.13.2001', which is no date"),
         ({"target": ["few", "none", "many"]}, "has the classes 'none', which the run in .* does not know"),
     ],
 )

@@ -297,9 +297,15 @@ def list_applications() -> list[str]:
     return sorted(name for name in dir(keras.applications) if name[0].isupper())
 
 
-def application(name: str) -> Built:
-    """Returns an architecture of `keras.applications` with random weights and images of its own size."""
+def application(name: str, size: int | None = None) -> Built:
+    """Returns an architecture of `keras.applications` with random weights, and images.
+
+    Args:
+        name: of the architecture.
+        size: height and width of the images; None for its own.
+    """
     keras.utils.set_random_seed(0)
-    model = getattr(keras.applications, name)(weights=None)
-    sizes = [size or 224 for size in model.inputs[0].shape[1:]]  # MobileNetV3 leaves height and width open
+    own = {} if size is None else {"input_shape": (size, size, 3)}
+    model = getattr(keras.applications, name)(weights=None, **own)
+    sizes = [length or 224 for length in model.inputs[0].shape[1:]]  # MobileNetV3 leaves height and width open
     return model, _random().uniform(0, 255, (4, *sizes)).astype(np.float32)

@@ -127,7 +127,11 @@ MARKED = frame(a=["1", "0"] * 20, b=["1"] * 39 + ["0"])
             {"labels": "tags"},
             "one column for labels, 'tags'.*If its cells list labels, pass the separator",
         ),
-        (frame(price=["1", "dear"] * 20), {"value": "price"}, "row 2: price is 'dear'; expected a number. Correct it"),
+        (
+            frame(price=["1", "dear"] * 20),
+            {"value": "price"},
+            "row 2: price is 'dear'; expected a number. Pass --data.missing .* Correct it",
+        ),
         (frame(price=[""] * 40), {"value": "price"}, "has no complete row: {'rows without price': 40}. Choose"),
         (
             frame(price=["1"] * 40),

@@ -93,7 +93,7 @@ def test_a_run_takes_prints_and_records_what_is_recommended(tmp_path, capsys):
         zoo.run("mlp", "iris", **{**arguments, "config": {"epochs": 2, "batch_size": 64}})
 
 
-def test_train_takes_them_too_but_not_for_a_model_that_its_owner_compiled():
+def test_train_takes_and_prints_them_too_but_not_for_a_model_that_its_owner_compiled(capsys):
     import keras
 
     import zoo
@@ -104,8 +104,11 @@ def test_train_takes_them_too_but_not_for_a_model_that_its_owner_compiled():
         model = prepared.build(seed=0)
         own = prepared.build(seed=0)
         own.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
-    history = zoo.train(model, prepared, {"epochs": 50, "patience": 1}, verbose=0).history
+    history = zoo.train(model, prepared, {"epochs": 2, "patience": 1}, verbose=2).history
     assert "val_loss" in history[-1]
+    assert capsys.readouterr().out.startswith(
+        "recommended for 119 examples: batch_size 32, monitor val_loss, keep_best 1"
+    )
     assert len(zoo.train(own, prepared, {"epochs": 3}, verbose=0).history) == 3
 
 

@@ -339,12 +339,14 @@ def test_a_failing_baseline_costs_one_line(classes, register):
         return {"probabilities": np.zeros((3, 2))}
 
     register(first=(fail, {}), second=(shares, {}), third=(wrong, {}))
+    baselines.register_baseline("fourth", Baseline(lambda data: data.nothing, shares))
     prepared = prepared_numbers(cancer(), classes)
     report = zoo.evaluate(linear_model(prepared), prepared)
     entries = found(report)
     assert entries["first"] == {"name": "first", "failure": "MemoryError: no room"}
     assert entries["second"]["accuracy"] == report["baseline"]["accuracy"] and "failure" in entries["third"]
     lines = zoo.evaluation.summarize(report).splitlines()
+    assert lines[-3].startswith("fourth failed: applies: AttributeError: 'Data' object has no attribute 'nothing'")
     assert lines[-2] == "first failed: MemoryError: no room" and lines[-1].startswith(
         "third failed: UsageError: targets"
     )

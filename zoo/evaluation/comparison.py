@@ -33,11 +33,17 @@ def compare(kind: ReportKind, data: Prepared, split: str, baselines: Mapping[str
         instead of all these. Nothing if none applies.
     """
     raw = data.data
-    applying = [] if kind.measure is None or "train" not in raw.splits else _applying(baselines, raw)
-    if kind.measure is None or not applying:
+    applying: list[tuple[str, Baseline]] = []
+    found: list[dict[str, Any]] = []
+    for name, baseline in baselines.items() if kind.measure is not None and "train" in raw.splits else ():
+        try:
+            if baseline.applies(raw):
+                applying.append((name, baseline))
+        except Exception as error:  # noqa: BLE001, the model's own metrics must not depend on a baseline
+            found.append({"name": name, "failure": f"applies: {type(error).__name__}: {one_line(error)}"})
+    if kind.measure is None or not (applying or found):
         return {}
     counts = {"train_examples": raw.splits["train"].num_examples, "examples": raw.splits[split].num_examples}
-    found = []
     columns: tuple[Columns, Columns] | None = None
     for name, baseline in applying:
         entry: dict[str, Any] = {"name": name}
@@ -56,10 +62,6 @@ def compare(kind: ReportKind, data: Prepared, split: str, baselines: Mapping[str
             entry["failure"] = f"{type(error).__name__}: {one_line(error)}"
         found.append(entry)
     return {"baselines": found}
-
-
-def _applying(baselines: Mapping[str, Baseline], raw: RawData) -> list[tuple[str, Baseline]]:
-    return [(name, baseline) for name, baseline in baselines.items() if baseline.applies(raw)]
 
 
 def _predicted(

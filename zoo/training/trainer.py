@@ -99,7 +99,7 @@ def train(
     environment.check(run_directory)
     given, callbacks = as_config(config), _callbacks(callbacks)
     data = _training_data(model, data, validation, given, steps_per_epoch)
-    config = with_quantiles(_with_batch_size(data.complete(given), data, verbose), data)
+    config = with_quantiles(_with_batch_size(_completed(given, data, verbose), data, verbose), data)
     if config.closed_form:
         config = dataclasses.replace(config, epochs=1)
     check_strategy(model, config)
@@ -169,6 +169,16 @@ def _examples(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
     counts = {split: data.num_examples(split) for split in ("train", "validation")}
     content = {} if data.interface is None else {"data_sha256": data.interface.fingerprint.sha256}
     return {**counts, "first_batch": digest.hexdigest(), **content}
+
+
+def _completed(given: TrainConfig, data: TrainingData, verbose: int) -> TrainConfig:
+    """Returns the options with what the model recommends for the data, which it prints."""
+    config = data.complete(given)
+    before = given.to_dict()
+    taken = [f"{name} {value}" for name, value in config.to_dict().items() if value != before[name]]
+    if verbose and taken:
+        print(f"recommended for {data.num_examples('train'):,} examples: {', '.join(taken)}", flush=True)
+    return config
 
 
 def _with_batch_size(config: TrainConfig, data: TrainingData, verbose: int) -> TrainConfig:

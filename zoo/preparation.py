@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import datasets, registry, starting_point, storage
+from zoo import datasets, recommended, registry, starting_point, storage
 from zoo.errors import UsageError
-from zoo.registry import plain
 
 if TYPE_CHECKING:
     import keras
@@ -53,16 +52,9 @@ class Preparation:
         size = f"{self.prepared.model}: {self.network.count_params():,} parameters"
         title = f"{size} on {self.prepared.data.name}{many}, run directory {directory}"
         start = f"\n{self.weights}" if self.weights else ""
-        return f"{title}\n{describe_data(self.prepared)}{start}{self._recommended()}"
-
-    def _recommended(self) -> str:
-        """Returns a line with what the model recommends for the data and the user has left open."""
-        before, now = self.given.to_dict(), self.config.to_dict()
-        options = {name: value for name, value in now.items() if value != before[name]}
-        recommended = {**plain(self.prepared.recommended), **options}
-        taken = [f"{name} {value}" for name, value in recommended.items()]
-        count = self.prepared.num_examples("train")
-        return f"\nrecommended for {count:,} examples: {', '.join(taken)}" if taken else ""
+        arguments, examples = registry.plain(self.prepared.recommended), self.prepared.num_examples("train")
+        taken = recommended.describe(examples, arguments, self.given, self.config)
+        return f"{title}\n{describe_data(self.prepared)}{start}" + (f"\n{taken}" if taken else "")
 
 
 def prepare_run(

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.config import TrainConfig
     from zoo.registry import Situation
 
 _FEW_ROWS = 4_000
+
+
+def describe(examples: int, arguments: Mapping[str, Any], given: TrainConfig, completed: TrainConfig) -> str:
+    """Returns a line with what a model recommends for the data and the user has left open; empty if that is nothing.
+
+    Args:
+        examples: number of training examples.
+        arguments: recommended arguments of the builder.
+        given: the options that were passed.
+        completed: these, with the recommended options.
+
+    Example:
+        >>> describe(300, {"members": 8}, TrainConfig(), TrainConfig(batch_size=32))
+        'recommended for 300 examples: members 8, batch_size 32'
+    """
+    before = given.to_dict()
+    options = {name: value for name, value in completed.to_dict().items() if value != before[name]}
+    taken = [f"{name} {value}" for name, value in {**arguments, **options}.items()]
+    return f"recommended for {examples:,} examples: {', '.join(taken)}" if taken else ""
 
 
 def table_options(situation: Situation) -> dict[str, Any]:
@@ -32,11 +53,11 @@ def table_options(situation: Situation) -> dict[str, Any]:
     }
 
 
-def wide_table_arguments(situation: Situation) -> dict[str, Any]:
+def large_table_layers(situation: Situation) -> dict[str, Any]:
     """Returns arguments of a network with dense layers for the rows of a large table.
 
     Example:
-        >>> wide_table_arguments(Situation("tabular_regression", 20_000, {}))["hidden_units"]
+        >>> large_table_layers(Situation("tabular_regression", 20_000, {}))["hidden_units"]
         (128, 128)
     """
     is_large = situation.task.startswith("tabular_") and situation.examples >= _FEW_ROWS
@@ -52,7 +73,7 @@ def table_members(situation: Situation) -> dict[str, Any]:
         >>> table_members(Situation("tabular_regression", 20_000, {}))["members"]
         8
     """
-    arguments = wide_table_arguments(situation)
+    arguments = large_table_layers(situation)
     is_ensemble = arguments and situation.arguments.get("classifier_activation", "") is not None
     return {**arguments, "members": 8} if is_ensemble else arguments
 

@@ -202,7 +202,7 @@ _LONGEST_NAME = 255
 _PATTERN = re.compile(r"[*?\[\\]")
 
 
-_LONGEST_MADE = 200
+_MOST_BYTES = 200
 """Bytes. Every file system has room for 255, some of which a prefix or a suffix needs."""
 
 
@@ -220,10 +220,10 @@ def file_name(text: str) -> str:
     groups = ["L" if c.isascii() else unicodedata.category(c)[0] for c in text]
     plain = "".join(c if group in "LMN" else "-" for c, group in zip(text, groups, strict=True))
     name = re.sub(r"[\x00-\x2d/:-@\[-^`{-\x7f]+", "-", plain).strip("-")
-    if set(groups) <= set("LMNPZ") and len(name.encode()) <= _LONGEST_MADE:
+    if set(groups) <= set("LMNPZ") and len(name.encode()) <= _MOST_BYTES:
         return name
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    head = name.encode()[: _LONGEST_MADE - len(digest) - 1].decode("utf-8", "ignore")
+    head = name.encode()[: _MOST_BYTES - len(digest) - 1].decode("utf-8", "ignore")
     return f"{head}-{digest}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from zoo.errors import UsageError
-from zoo.recommended import table_options, wide_table_arguments
+from zoo.recommended import large_table_layers, table_options
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     reference="Cheng et al., Wide and deep learning for recommender systems, DLRS 2016; numbers of a table as in Gorishniy, "
     "Rubachev and Babenko, On embeddings for numerical features in tabular deep learning, NeurIPS 2022",
     features_layer="features",
-    recommended_arguments=wide_table_arguments,
+    recommended_arguments=large_table_layers,
     recommended_options=table_options,
     data_arguments=("input_shape", "num_classes", "category_sizes", "bin_edges"),
     tiny={

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from zoo import environment
+from zoo import environment, recommended
 from zoo.config import TrainConfig, as_config
 from zoo.errors import UsageError, naming_arguments
 from zoo.tasks import model_input
@@ -174,10 +174,8 @@ def _examples(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
 def _completed(given: TrainConfig, data: TrainingData, verbose: int) -> TrainConfig:
     """Returns the options with what the model recommends for the data, which it prints."""
     config = data.complete(given)
-    before = given.to_dict()
-    taken = [f"{name} {value}" for name, value in config.to_dict().items() if value != before[name]]
-    if verbose and taken:
-        print(f"recommended for {data.num_examples('train'):,} examples: {', '.join(taken)}", flush=True)
+    if verbose and (taken := recommended.describe(data.num_examples("train"), {}, given, config)):
+        print(taken, flush=True)
     return config
 
 

@@ -24,7 +24,7 @@ from zoo.export.extras.card import check_figures, model_card
 from zoo.export.extras.request_examples import c_program
 from zoo.export.extras.warmup import write_warmup
 from zoo.export.graph import request_checks
-from zoo.export.graph.forms import FORMS, SERVED, CannotRebuild, Content, Form, forms_for
+from zoo.export.graph.forms import FORMS, MOST_ROUNDING, SERVED, CannotRebuild, Content, Form, allowing, forms_for
 from zoo.export.graph.signatures import PORTABLE, by_input, model_inputs, served_model
 from zoo.export.raw_requests import check_inputs, requests_to_publish
 from zoo.export.runtimes import runtimes as known_runtimes
@@ -172,9 +172,12 @@ def _publish_first(
             if form is ways[-1]:
                 raise
     assert verification is not None, "the last form was written or has raised an error"
+    own = live.own_rounding(model, interface, contents["golden"])
+    if further := allowing(ways, own):
+        return _publish_first(base, model, interface, further, contents, runtimes, measured)
     raise UsageError(
         f"The SavedModel was not published, because its verification failed: {verification.failures}. "
-        f"Check {_advice(model, verification)}."
+        f"Check {_advice(model, verification, own)}."
     )
 
 
@@ -197,7 +200,7 @@ def _given(
     return network, interface, forms or forms_for(network, rebuilds)
 
 
-def _advice(model: keras.Model, verification: Verification) -> str:
+def _advice(model: keras.Model, verification: Verification, own: float) -> str:
     """Returns what to check after an export that failed its verification."""
     for layer in model.layers:
         if not all(np.isfinite(w).all() for w in layer.get_weights() if w.dtype.kind == "f"):
@@ -208,6 +211,9 @@ def _advice(model: keras.Model, verification: Verification) -> str:
         return "which layer uses the op, and remove it: a SavedModel must not use files, network or Python code"
     if others and all(name.startswith(tuple(known_runtimes()[other].title for other in others)) for name in failed):
         return f"whether you need {' and '.join(others)}: leave out runtimes that cannot agree"
+    if own > MOST_ROUNDING:
+        change = f"the model's own outputs change by {own:.1e} when each weight changes by its last bit"
+        return f"the training: {change}, so rounding alone decides its answers"
     return (
         "your own layers, whose outputs must depend only on inputs and weights, and the training: after it diverged, "
         "rounding alone changes the outputs"

@@ -111,8 +111,58 @@ def signatures(model: keras.Model, interface: Interface, serve: Serve | None = N
     )
 
 
+_FEW = 16
+"""Examples whose outputs show the effect of rounding."""
+
+
+def own_rounding(model: keras.Model, interface: Interface, held: Mapping[str, np.ndarray]) -> float:
+    """Returns by how much the trained model's own outputs change when each of its weights changes by its last bit, relative
+    to the larger of 1 and the output's largest value: what rounding alone can do, without any export.
+
+    Args:
+        model: the trained model; its weights are the same afterwards.
+        interface: the run's interface.
+        held: the result of `golden`.
+    """
+    weights = model.get_weights()
+    with kernels.on_cpu(model):
+        before = _few_answers(model, interface, held)
+        model.set_weights([_other_last_bit(values) for values in weights])
+        try:
+            after = _few_answers(model, interface, held)
+        finally:
+            model.set_weights(weights)
+    return max((_relative_gap(values, after[name]) for name, values in before.items()), default=0.0)
+
+
+def _few_answers(model: keras.Model, interface: Interface, held: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for name, function in signatures(model, interface).items():
+        kind = "inputs/" if function.takes is None else "requests/"
+        names = function.takes or [key.removeprefix(kind) for key in held if key.startswith(kind)]
+        found |= answers_to(
+            {k: held[kind + k][:_FEW] for k in names}, functools.partial(_all_answers, {name: function})
+        )
+    return {name: values for name, values in found.items() if values.dtype.kind == "f"}
+
+
+def _other_last_bit(values: np.ndarray) -> np.ndarray:
+    """Moves about half of the numbers one step up and the others one step down."""
+    if values.dtype.kind != "f":
+        return values
+    up = np.random.default_rng(values.size).random(values.shape) < 0.5
+    return np.nextafter(values, np.where(up, np.inf, -np.inf).astype(values.dtype))
+
+
+def _relative_gap(first: np.ndarray, second: np.ndarray) -> float:
+    scale = max(1.0, float(np.max(np.abs(first), initial=0.0)))
+    return float(np.max(np.abs(second.astype(np.float64) - first), initial=0.0)) / scale
+
+
 def answers_to(
-    given: Mapping[str, np.ndarray], function: Callable[[Tensors], Tensors], seconds: float = math.inf
+    given: Mapping[str, np.ndarray],
+    function: Callable[[Tensors], Tensors],
+    seconds: float = math.inf,
 ) -> dict[str, np.ndarray]:
     """Returns a signature function's outputs, computed in batches of 64 as in the replay. Stops after `seconds`, but
     computes at least the first batch."""

@@ -205,6 +205,34 @@ FORMS = (SERVED, UNFUSED)
 """The forms that an export tries, in order, until one passes its verification."""
 
 
+MOST_ROUNDING = 1e-3
+"""Largest effect of rounding on a trained model's own outputs that an export accepts."""
+
+
+def allowing(ways: Sequence[Form], own: float) -> tuple[Form, ...]:
+    """Returns forms whose tolerance includes what rounding can do in the trained model itself.
+
+    In very deep networks the rounding of the first layers grows from layer to layer, so that an exact copy, too, could
+    differ by more than `ROUNDING` when its sums are computed in another order. Every sum is rounded many times and every
+    weight here only once; therefore four times the measured change is allowed.
+
+    Args:
+        ways: the forms, none of which passed its verification.
+        own: relative change of the trained model's outputs when each weight changes by its last bit.
+
+    Returns:
+        Nothing if `own` cannot be the reason, or is above `MOST_ROUNDING`: the answers of such a model mean little.
+    """
+    if not ROUNDING / 4 < own <= MOST_ROUNDING:
+        return ()
+    reason = f"changing the last bit of each weight changes the trained model's own outputs by {own:.1e}"
+    return tuple(
+        dataclasses.replace(way, tolerance=ROUNDING + 4 * own, reason=reason)
+        for way in ways
+        if way.tolerance <= ROUNDING
+    )
+
+
 AS_TRAINED = Form("as_trained", ROUNDING, _ORDER_OF_SUMS, write=without_copy)
 """The model itself instead of a copy, for models that cannot be made again from their config."""
 

@@ -298,7 +298,7 @@ def list_applications() -> list[str]:
 
 
 def application(name: str, size: int | None = None) -> Built:
-    """Returns an architecture of `keras.applications` with random weights, and images.
+    """Returns an architecture of `keras.applications` with random weights, batch norm fitted to images, and the images.
 
     Args:
         name: of the architecture.
@@ -308,4 +308,14 @@ def application(name: str, size: int | None = None) -> Built:
     own = {} if size is None else {"input_shape": (size, size, 3)}
     model = getattr(keras.applications, name)(weights=None, **own)
     sizes = [length or 224 for length in model.inputs[0].shape[1:]]  # MobileNetV3 leaves height and width open
-    return model, _random().uniform(0, 255, (4, *sizes)).astype(np.float32)
+    examples = _random().uniform(0, 255, (4, *sizes)).astype(np.float32)
+    # Values of untrained networks grow from layer to layer until rounding decides the answer; with the statistics of these
+    # images in batch norm they stay as they are in a trained network.
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(examples, training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+    return model, examples

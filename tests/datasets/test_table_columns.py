@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from zoo.datasets.preprocessing import moments
-from zoo.datasets.preprocessing.columns import COLUMNS, Categories, Moments, Numbers, YesNo, input_names
+from zoo.datasets.preprocessing.columns import COLUMNS, NO, YES, Categories, Moments, Numbers, YesNo, input_names
 from zoo.datasets.preprocessing.tables import quantile_edges
+from zoo.datasets.sources import table_kinds
 
 NAMES = ("a", "b", "c")
 
@@ -99,6 +101,23 @@ def test_yes_and_no_become_signs_and_marks():
     np.testing.assert_array_equal(found.raw(requests), [[1, 0], [1, 0], [1, 0], [np.nan, np.nan]])
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"b is neither yes nor no. Send yes, no, true, false"):
         found.raw({"a": tf.constant(["yes"]), "b": tf.constant(["maybe"])})
+
+
+def test_yes_and_no_are_known_in_other_languages():
+    found = fitted(YesNo, np.float32([[1, 0], [0, 1]]))
+    words = [["Ja", "Sí"], ["NEIN", "no"], ["да", "はい"], ["Нет", "いいえ"], ["oui", "हाँ"], ["Non", "नहीं"]]
+    requests = {name: tf.constant(column) for name, column in zip("ab", zip(*words, strict=True), strict=True)}
+    np.testing.assert_array_equal(found.raw(requests)[:, 0], [1, 0, 1, 0, 1, 0])
+    np.testing.assert_array_equal(found.raw(requests)[:, 1], [1, 0, 1, 0, 1, 0])
+    assert not {*YES} & {*NO}
+    kinds = [kind_of(["ja", "nein"]), kind_of(["Да", "нет"]), kind_of(["ja", "non"]), kind_of(["red", "no"])]
+    assert kinds == ["yes_no", "yes_no", "category", "category"]
+
+
+def kind_of(words):
+    """Returns the kind of a column whose cells alternate between words."""
+    cells = pd.Series(words * 20, name="column")
+    return table_kinds._kind(Path("file.csv"), cells, cells.unique(), None, False)
 
 
 def test_dates_become_trend_season_weekday_and_clock():

@@ -154,13 +154,33 @@ def _normal_scores(values: tf.Tensor, quantiles: np.ndarray) -> tf.Tensor:
 
 
 # Words at the same place of both belong together: a column of y and no is none of yes or no.
-YES = ("1", "true", "yes", "y", "t", "on")
-NO = ("0", "false", "no", "n", "f", "off")
+_PAIRS = (
+    *(("1", "0"), ("true", "false"), ("yes", "no"), ("y", "n"), ("t", "f"), ("on", "off")),
+    *(("ja", "nein"), ("ja", "nee"), ("ja", "nej"), ("ja", "nei"), ("j", "n"), ("wahr", "falsch")),
+    *(("oui", "non"), ("o", "n"), ("vrai", "faux"), ("sí", "no"), ("si", "no"), ("sì", "no"), ("s", "n")),
+    *(("verdadero", "falso"), ("vero", "falso"), ("sim", "não"), ("sim", "nao"), ("verdadeiro", "falso")),
+    *(
+        ("da", "nu"),
+        ("da", "ne"),
+        ("да", "нет"),
+        ("так", "ні"),
+        ("да", "не"),
+        ("tak", "nie"),
+        ("ano", "ne"),
+        ("áno", "nie"),
+    ),
+    *(("igen", "nem"), ("kyllä", "ei"), ("jah", "ei"), ("jā", "nē"), ("taip", "ne"), ("ναι", "όχι"), ("evet", "hayır")),
+    *(("نعم", "لا"), ("بله", "خیر"), ("כן", "לא"), ("हाँ", "नहीं"), ("হ্যাঁ", "না"), ("ya", "tidak"), ("có", "không")),
+    *(("是", "否"), ("はい", "いいえ"), ("예", "아니요"), ("네", "아니요"), ("ใช่", "ไม่ใช่"), ("ndiyo", "hapana")),
+)
+YES = tuple(yes for yes, _ in _PAIRS)
+NO = tuple(no for _, no in _PAIRS)
 
 
 @dataclasses.dataclass(frozen=True)
 class YesNo(Columns):
-    """Yes or no: raw float32, 1 or 0, NaN for a missing value; requests are words such as yes, no, true, false, 1, 0.
+    """Yes or no: raw float32, 1 or 0, NaN for a missing value; requests are words such as yes, no, true, false, 1, 0,
+    in any of about 40 languages.
 
     Attributes:
         gaps: places of the columns with missing values in the training split.
@@ -206,7 +226,8 @@ class YesNo(Columns):
     def limits(self) -> tuple[str, ...]:
         """Which words are accepted."""
         return (
-            f"In {', '.join(self.names)}, yes is one of {', '.join(YES)}, no one of {', '.join(NO)}; others are rejected.",
+            f"In {', '.join(self.names)}, yes is 1, true, yes or on, no is 0, false, no or off, or these words in another "
+            "language, such as ja, oui or да; others are rejected.",
         )
 
     @property

@@ -102,6 +102,8 @@ class TrainConfig:
         monitor: Metric that decides which epoch is best, such as val_loss. Null uses the task's default.
         patience: Stops training after this many epochs without improvement. Null disables early stopping.
         min_delta: Smallest change of the monitored metric that counts as an improvement for patience.
+        time_limit: Time after which training ends, such as 90s, 30m or 2h; then the model is evaluated and exported as after
+            the last epoch. The time before an interruption counts, too. Null sets no limit.
         keep_best: Number of best epochs whose weights are kept. If 1 or more, the best weights are evaluated and exported.
         seed: Seed of initial weights, shuffling, dropout and augmentation.
         deterministic: Whether TensorFlow uses deterministic ops only. Two runs are then equal bit for bit.
@@ -155,6 +157,7 @@ class TrainConfig:
     monitor: str | None = _option(None, checks.named("val_loss"))
     patience: int | None = _option(None, checks.whole(1))
     min_delta: float = _option(0.0, checks.not_negative)
+    time_limit: float | str | None = _option(None, checks.duration)
     keep_best: int = _option(0, checks.whole(0))
     seed: int = _option(0, checks.whole(0, 2**32))
     deterministic: bool = _option(False, checks.boolean)
@@ -278,7 +281,15 @@ def _check_combinations(config: TrainConfig) -> None:
     if config.closed_form:
         default = TrainConfig()
         without_effect = (
-            *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best"),
+            *(
+                "accumulation_steps",
+                "ema_momentum",
+                "augmentation",
+                "label_smoothing",
+                "patience",
+                "keep_best",
+                "time_limit",
+            ),
             *("layer_decay", "freeze", "lora_rank", "quantiles"),
         )
         for name in without_effect:

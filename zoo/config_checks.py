@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,17 @@ def positive(name: str, value: Any) -> float:
     if not (_is_finite(value) and value > 0):
         raise UsageError(f"{name} is {value!r}; expected a number above 0. Pass {name}=0.001, say.")
     return value
+
+
+def duration(name: str, value: Any) -> float:
+    """A time above 0, as seconds or as a text with a unit, such as 90s, 30m, 1.5h; returns seconds."""
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)\s*", value.lower())):
+        value = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+    if not (_is_finite(value) and value > 0):
+        raise UsageError(
+            f"{name} is {value!r}; expected a time above 0. Pass {name}=30m, 2h or a number of seconds, say."
+        )
+    return float(value)
 
 
 def not_negative(name: str, value: Any) -> float:

@@ -325,7 +325,7 @@ def decided(model_file: Path) -> dict[str, Any]:
     return dict(found)
 
 
-_NO_NUMBERS = ("steps_per_call", "checkpoint_steps", "keep_checkpoints", "histograms")
+_NO_NUMBERS = ("steps_per_call", "checkpoint_steps", "keep_checkpoints", "histograms", "time_limit")
 """Settings that change no number of a run."""
 
 

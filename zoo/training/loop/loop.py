@@ -115,6 +115,11 @@ class Loop:
             self._callbacks.on_train_end(logs)
             raise
         self._callbacks.on_train_end(logs)
+        if state.time_is_up and self._verbose:
+            print(
+                f"The time limit is over after {state.seconds:,.0f} s: training ends in epoch {state.epoch}.",
+                flush=True,
+            )
         state.save()  # a callback may have put the best weights back
 
     def _run_epoch(self, training: Epoch, validation: Validation, stops: Stops) -> dict[str, float]:

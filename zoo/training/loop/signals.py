@@ -76,7 +76,10 @@ class Stops:
 
     def check(self) -> None:
         """Saves, and raises `Interrupted`, where a signal has come to any worker and epochs are left."""
-        flags = [*(self._interruption.number == n for n in SIGNALS), self._model.stop_training]
+        flags = [
+            *(self._interruption.number == n for n in SIGNALS),
+            self._model.stop_training or self._state.time_is_up,
+        ]
         *came, stopped = self._workers.sum(np.array(flags, np.int64))
         self._model.stop_training = bool(stopped)
         if any(came) and self._state.epochs_left:

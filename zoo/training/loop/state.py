@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,6 +58,8 @@ class RunState:
         self._variables, self._metrics = computation.variables, computation.metric_variables["metrics"]
         self._strategy = computation.strategy
         self._callbacks, self._callback_states = callbacks, list[Any]()
+        self._limit = float(computation.config.time_limit or math.inf)
+        self._before, self._begun = 0.0, time.monotonic()
         self._workers = workers
 
     @property
@@ -68,6 +71,16 @@ class RunState:
     def epochs_left(self) -> bool:
         """Whether the config asks for more epochs."""
         return self.epoch < self._epochs
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has been trained, with the time before interruptions."""
+        return self._before + time.monotonic() - self._begun
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the run has reached its time limit."""
+        return self.seconds >= self._limit
 
     @property
     def epoch_finished(self) -> bool:
@@ -91,8 +104,12 @@ class RunState:
         self.epoch, self.step, self.rows = state["epoch"], state["step_in_epoch"], state["history"]
         self.selection.restore(state["selection"])
         self._callback_states = state["callbacks"]
-        # A run that a callback ended stays ended, unless it is given more epochs than it was stopped under.
-        self._model.stop_training = state["stopped"] and self._epochs <= state["epochs"]
+        # A run that a callback ended stays ended, unless it is given more epochs or time than it was stopped under.
+        self._before, self._begun = state.get("seconds", 0.0), time.monotonic()
+        time_is_up = self._before >= self._limit  # not `self.time_is_up`: all workers must agree
+        extended = self._epochs > state["epochs"] or (state.get("time_is_up", False) and not time_is_up)
+        ended = time_is_up and self.step == 0 and bool(self.rows)  # interrupted between the last epoch and its end
+        self._model.stop_training = ended or (state["stopped"] and not extended)
         return self.epoch, self.step
 
     def follow_callbacks(self, initial_epoch: int | None) -> None:
@@ -123,6 +140,8 @@ class RunState:
             "history": self.rows,
             "epochs": self._epochs,
             "stopped": self._model.stop_training,
+            "seconds": self.seconds,
+            "time_is_up": self.time_is_up,
             "selection": self.selection.state(),
             "callbacks": get_states(self._callbacks),
         }

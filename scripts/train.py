@@ -22,7 +22,8 @@ _SECTIONS = ("model", "data", "config", "start_from")
 _GOLDEN = "golden"
 
 _DESCRIPTION = """Train a model, evaluate it on the test split, write its SavedModel and verify it.
-To resume an interrupted run, run the same command again.
+To resume an interrupted run, run the same command again. Options that you leave out take what the model recommends
+for the data, else their defaults; --dry-run prints all of them.
 """
 _NAMES = """
 --model NAME     a model: {models};

@@ -122,9 +122,14 @@ class Prepared:
             given = dict(zip(takes, given.values(), strict=True))
         if {*takes} != {*given} or not all(takes[name].is_compatible_with(given[name]) for name in takes):
             shown = [{name: shape.as_list() for name, shape in shapes.items()} for shapes in (takes, given)]
+            lacking = ", ".join(repr(name) for name in given if name not in takes)
+            advice = (
+                f"Give its builder inputs of these names, {lacking} too: keras.Input(shape, name=NAME)"
+                if len(given) > 1 and lacking
+                else "Build it with these, or give its builder an argument input_shape, which the data then decides"
+            )
             raise UsageError(
-                f"Model {self.model!r} has the inputs {shown[0]}; data set {self.data.name!r} gives {shown[1]}. Build it "
-                "with these, or give its builder an argument input_shape, which the data then decides."
+                f"Model {self.model!r} has the inputs {shown[0]}; data set {self.data.name!r} gives {shown[1]}. {advice}."
             )
         self.objective.check_outputs(model)
         classes, names = self.objective.num_classes(model), len(self.class_names)

@@ -102,6 +102,8 @@ def test_parquet_equals_the_frame_and_gzip_equals_csv(tmp_path):
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(plain[:500]) + gzip.compress(plain[500:]))
     one, other = (zoo.datasets.load(f"csv:{tmp_path}/{name}", columns={"label": "y"}) for name in ("t.csv", "t.csv.gz"))
     np.testing.assert_equal(rows_of(one), rows_of(other))
+    with pytest.raises(zoo.UsageError, match=r"t\.parquet is Parquet, whose columns have names. Leave header=False"):
+        zoo.datasets.load(f"parquet:{tmp_path}/t.parquet", columns={"label": "y"}, header=False)
     for name, content in (("t.parquet", b"PAR1 and nothing"), ("t.csv.gz", gzip.compress(plain)[:-9])):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(zoo.UsageError, match=r"cannot be read as Parquet|is damaged: "):

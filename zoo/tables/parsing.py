@@ -50,6 +50,10 @@ def parse(path: Path, content: bytes, *, header: bool = True, format: TableForma
     import pandas as pd
 
     if content.startswith(_PARQUET):
+        if not header:
+            raise UsageError(
+                f"{path} is Parquet, whose columns have names. Leave header=False (--data.header false) out."
+            )
         return _of_parquet(path, content, format)
     content = _unpacked(path, content) if content.startswith(_GZIP) else content
     text, separator = _text(path, content, format)

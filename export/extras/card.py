@@ -144,6 +144,8 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
             lines.append(f"| {name} | {display.number_text(value)} | {cell} |")
     if "comparison" in metrics:
         lines += ["", f"{_escaped(metrics['comparison'])}."]
+    if "answers" in metrics:
+        lines += ["", f"Answers: {_escaped(metrics['answers'])}."]
     if "num_examples" in metrics:
         lines += ["", f"{metrics['num_examples']:,} examples."]
     return [*lines, ""]

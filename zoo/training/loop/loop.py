@@ -149,7 +149,7 @@ class Loop:
         model = plain_model(self._model)
         check_plain(self._model, model, model_input(self._model, inputs))
         decide = getattr(self._computation.data, "decide", None)
-        found = {} if decide is None else decide(model)
+        found = {} if decide is None else decide(model, self._computation.config.abstain)
         for each in (self._model, model):  # also nothing: what was decided before belongs to the weights before
             copies.record_decided(each, found)
         self._records.finish(self._state.rows, model)

@@ -51,7 +51,8 @@ def compare(
     whose best probability is at this threshold.
     """
     rows = []
-    thresholds, limit = (decided or {}).get("thresholds"), ((decided or {}).get("answers") or {}).get("threshold")
+    thresholds: Any = (decided or {}).get("thresholds")
+    limit: Any = ((decided or {}).get("answers") or {}).get("threshold")
     for name in sorted({*expected, *got}):
         row: dict[str, Any] = {
             "output": name,

@@ -95,6 +95,7 @@ def load(
     thousands: str | None = None,
     missing: list[str] | str | None = None,
     units: list[str] | str | None = None,
+    out_of_scope: str | None = None,
     validation: Any = None,
     test: Any = None,
     folds: int | None = None,
@@ -155,6 +156,8 @@ def load(
         missing: For tables and CSV files, further cells that are missing values in any column, such as "k. A."; na_values
             in pandas.
         units: For tables and CSV files, units or signs before or after numbers, which are removed, such as "€".
+        out_of_scope: A label whose examples belong to none of the classes, such as oos. They are not trained on. The report
+            says how well the model tells them from the classes.
         validation: The validation split: another CSV file with the same columns, in the folder of the first; or inputs
             and targets, for arrays.
         test: The test split, in the same form.
@@ -199,6 +202,7 @@ def load(
         validation=validation,
         test=test,
         model=model,
+        out_of_scope=out_of_scope,
     )
 
 

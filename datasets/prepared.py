@@ -259,13 +259,20 @@ class Prepared:
         targets = np.concatenate([part.ravel() for part in found.as_numpy_iterator()])
         return np.bincount(targets[targets >= 0], minlength=len(self.data.class_names))
 
-    def decide(self, model: keras.Model) -> dict[str, Any]:
+    def decide(self, model: keras.Model, abstain: float | None = None) -> dict[str, Any]:
         """Returns what the outputs of a trained model need besides its weights, such as thresholds chosen on the validation
-        split; empty if the task decides nothing."""
-        if self.task.decide is None or not self.num_examples("validation"):
+        split; empty if the task decides nothing.
+
+        Args:
+            model: the trained model.
+            abstain: the least share of right answers, see `TrainConfig.abstain`; None for a model that always answers.
+        """
+        decide, choose = self.task.decide, self.task.abstain if abstain is not None else None
+        if (decide is None and choose is None) or not self.num_examples("validation"):
             return {}
-        targets, predictions, _ = predict_split(model, self, "validation", _BATCH)
-        return self.task.decide(targets, predictions)
+        targets, predictions, weights = predict_split(model, self, "validation", _BATCH)
+        found = decide(targets, predictions) if decide is not None else {}
+        return {**found, **choose(targets, predictions, weights, abstain)} if choose and abstain else found
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -67,6 +67,8 @@ class RawData:
         memory_limit: bytes that a split's model inputs may take in memory. A larger split is read as a stream, which is
             shuffled in another order.
         about: further metadata that a task needs, such as the titles of items.
+        out_of_scope: examples that belong to none of the classes, by the split with whose report they are scored. Nothing is
+            fitted to them and nothing is chosen with them. Their label is 0, which nobody reads.
     """
 
     name: str
@@ -79,6 +81,7 @@ class RawData:
     source: str
     memory_limit: int = 2 << 30
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    out_of_scope: Mapping[str, Split] = dataclasses.field(default_factory=dict)
 
     @property
     def task(self) -> str:

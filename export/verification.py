@@ -22,7 +22,7 @@ from zoo.export.verdict import Check, Verification
 
 __all__ = ["Check", "Verification", "check", "verify"]
 
-_EDGE_TYPES = ("float32", "int32", "int64", "string")
+_EDGE_TYPES = ("float32", "int32", "int64", "string", "bool")
 _TYPES_OF_KERAS = (
     *_EDGE_TYPES,
     *("bool", "float64", "int8", "int16", "uint8", "uint16", "float16", "bfloat16"),
@@ -182,12 +182,11 @@ def questions(directory: Path) -> dict[str, comparison.Question]:
     try:
         golden, facts = arrays.load(file), storage.read_json(directory / artifact_paths.EXTRA / "zoo.json")
         targets, tolerance = golden.get(f"targets/{facts.get('classes')}"), float(facts["form"]["tolerance"])
-        thresholds = (facts.get("decided") or {}).get("thresholds")
         for name in sorted(facts["signatures"]):
             inputs, outputs = arrays.examples(golden, facts["signatures"], name)
             if inputs and outputs:
                 found[name] = comparison.Question(
-                    inputs, outputs, targets=targets, tolerance=tolerance, thresholds=thresholds
+                    inputs, outputs, targets=targets, tolerance=tolerance, decided=facts.get("decided") or {}
                 )
     except arrays.UNREADABLE as error:
         raise UsageError(

@@ -97,6 +97,8 @@ class TrainConfig:
         augmentation: Augmentations of training images: flip, crop, rand_augment, mixup, cutmix.
         quantiles: Levels between 0 and 1, such as [0.1, 0.5, 0.9]. A model of values then also predicts these quantiles of
             each value, as outputs VALUE_q10, VALUE_q50 and VALUE_q90, calibrated on the validation split.
+        abstain: Least share of right answers, such as 0.95. Finds on the validation split the probability from which on
+            answers are right that often. Below it, the SavedModel's class_name is "unknown". Null answers always.
         precision: Data type of the computation. Weights and the last layer stay float32. Auto selects bfloat16 on devices
             that compute it faster. The trained model is always float32.
         monitor: Metric that decides which epoch is best, such as val_loss. Null uses the task's default.
@@ -153,6 +155,7 @@ class TrainConfig:
     class_weights: dict[str, float] | Literal["balanced"] | None = _option(None, checks.class_weights)
     augmentation: list[str] = _option([], checks.augmentations)
     quantiles: list[float] = _option([], checks.quantiles)
+    abstain: float | None = _option(None, checks.share(0.95))
     precision: Precision = _option("float32", checks.one_of(*typing.get_args(Precision)))
     monitor: str | None = _option(None, checks.named("val_loss"))
     patience: int | None = _option(None, checks.whole(1))

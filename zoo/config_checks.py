@@ -85,6 +85,17 @@ def fraction(example: float) -> Check:
     return check
 
 
+def share(example: float) -> Check:
+    """Makes the check of a number above 0 and below 1."""
+
+    def check(name: str, value: Any) -> float:
+        if not (_is_finite(value) and 0 < value < 1):
+            raise UsageError(f"{name} is {value!r}; expected a number above 0 and below 1. Pass {name}={example}, say.")
+        return float(value)
+
+    return check
+
+
 def factor(name: str, value: Any) -> float:
     """A number above 0 and at most 1."""
     if not (_is_finite(value) and 0 < value <= 1):

@@ -138,6 +138,8 @@ def _load(
         taken = [name for name in formats.OPTIONS if name != "encoding"]
     own = {name: settings[name] for name in (*_INHERITED, *formats.OPTIONS) if name in settings and name in taken}
     options = formats.inherit(own, {**{name: own[name] for name in _INHERITED if name in own}, **options})
+    if settings.get("out_of_scope") is not None and not hasattr(data, "splits"):
+        options.setdefault("out_of_scope", settings["out_of_scope"])
     is_arrays = not isinstance(data, str) and not is_frame and not hasattr(data, "splits")
     if is_arrays:
         options["task"] = interface.task

@@ -135,14 +135,13 @@ def run(
         verbose=verbose,
     )
 
-    from zoo import evaluation, training
+    from zoo import conclusions, evaluation, training
     from zoo.datasets.interface import Interface
     from zoo.training.run_directory import in_use
 
     prepared, network, chief = ready.prepared, ready.network, ready.workers.chief
     verbose = verbose if chief else 0
-    if verbose:
-        print(ready.describe(directory), flush=True)
+    _say(ready.describe(directory), verbose)
     config = ready.config
     del ready  # which holds the weights of `start_from` a second time
     trained = training.train(
@@ -153,14 +152,20 @@ def run(
     network = trained.model
     with in_use(directory):
         report = evaluation.evaluate_run(network, prepared, directory, verbose, baselines)
+        concluded = conclusions.of_run(trained, prepared, config, report, directory)
         saved = verification = None
         if export:
-            interface = dataclasses.replace(
-                Interface.load(directory / "interface"), training=not_defaults(config.to_dict())
-            )
+            interface = Interface.load(directory / "interface")
+            interface = dataclasses.replace(interface, training=not_defaults(config.to_dict()))
             golden = prepared.golden if golden is None else golden
             saved, verification = _export(network, interface, directory, report, golden, verbose)
+    _say(concluded, verbose)
     return RunResult(directory, trained.history, report, saved, verification, _typed(prepared), network, prepared)
+
+
+def _say(text: str, verbose: int) -> None:
+    if verbose:
+        print(text, flush=True)
 
 
 def _typed(prepared: Prepared) -> str:
@@ -252,8 +257,7 @@ def _export(
         verification = Verification.read(newest)  # `save` has just verified it
     else:
         verification = verify(newest, runtimes=())
-    if verbose:
-        print(verification.table(), flush=True)
+    _say(verification.table(), verbose)
     return newest, verification
 
 

@@ -122,9 +122,12 @@ def right_label_sets(answers: Mapping[str, Any], targets: Any, class_names: Sequ
 
 
 def right_labels(answers: Mapping[str, Any], targets: Any, class_names: Sequence[str]) -> Sums:
-    """Counts the examples with the right `class_name`."""
+    """Counts the examples with the right `class_name`; of those without an answer, with the right most probable label."""
     names = np.array([name.encode() for name in class_names], object)
-    return (answers["class_name"] == names[targets]).astype(float), np.ones(len(targets))
+    found = answers["class_name"]
+    if "answered" in answers:
+        found = np.where(answers["answered"], found, names[answers["probabilities"].argmax(axis=-1)])
+    return (found == names[targets]).astype(float), np.ones(len(targets))
 
 
 def right_tags(answers: Mapping[str, Any], targets: Any, class_names: Sequence[str]) -> Sums:

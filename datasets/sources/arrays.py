@@ -12,8 +12,8 @@ from zoo.datasets.data import Data
 from zoo.datasets.raw import Feature
 from zoo.datasets.sources import array_splits, array_tables, array_targets
 from zoo.datasets.sources.array_kinds import READERS, Layout, choose, plain
-from zoo.datasets.sources.in_memory import Column, count_classes, features_of, split_of, useful_lags
-from zoo.datasets.sources.labels import check_classes, rarest
+from zoo.datasets.sources.in_memory import Column, features_of, split_of, useful_lags
+from zoo.datasets.sources.labels import check_classes, count_classes, rarest
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import is_undivided
 from zoo.errors import UsageError

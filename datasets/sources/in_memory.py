@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from zoo.datasets.data import Data
 from zoo.datasets.preprocessing import image_files
 from zoo.datasets.preprocessing.base import object_array
 from zoo.datasets.raw import SPLITS, Feature, Split
+from zoo.datasets.sources.labels import count_classes
 from zoo.datasets.sources.splitting import SHARES, divide, is_undivided
 from zoo.errors import UsageError, printable
 
@@ -23,8 +24,6 @@ _LARGEST_IMAGE = 512 << 20
 _MOST_SHOWN = 20
 """Number of unreadable images that a message names."""
 
-_NO_ACCIDENT = 5
-"""If a split should have this many examples of a class by its share of train, and has none, this is no accident."""
 
 Column = np.ndarray | Sequence[np.ndarray]
 """An array of one entry per example, or a sequence of arrays whose first dimension varies."""
@@ -205,45 +204,6 @@ def best_lag(values: np.ndarray, window: int, horizon: int) -> int:
     lowest[:1] = True
     near = np.flatnonzero(lowest & (errors[1:-1] <= 1.05 * errors.min()))
     return int(near[0]) + 1 if len(near) else 1
-
-
-def count_classes(
-    name: str, labels: Mapping[str, np.ndarray], class_names: Sequence[str], given: Collection[str]
-) -> dict[str, list[int]]:
-    """Returns the number of examples of each class, by split.
-
-    Args:
-        name: name of the data set, for messages.
-        labels: of the examples of each split, class numbers (examples,), or 0 or 1 for each label (examples, labels).
-        class_names: the labels.
-        given: the splits that the source gives; the others are cut from train.
-
-    Raises:
-        UsageError: train lacks a class, or a given split lacks one by no accident.
-    """
-    several = labels["train"].ndim > 1
-    counts = {
-        role: part.sum(axis=0).astype(np.int64) if several else np.bincount(part, minlength=len(class_names))
-        for role, part in labels.items()
-    }
-    train = counts["train"]
-    if not train.all() and (given or several or np.count_nonzero(train) < 2):
-        lacking = int(np.flatnonzero(train == 0)[0])
-        held = {role: int(count[lacking]) for role, count in counts.items()}
-        raise UsageError(
-            f"Data set {name!r} has no training example of the class {class_names[lacking]!r}: {held}. Move some of "
-            "its examples to train, or remove the class."
-        )
-    for number, label in enumerate(class_names):
-        for role in sorted({*given} - {"train"}):
-            expected = train[number] / len(labels["train"]) * len(labels[role])
-            if not counts[role][number] and expected >= _NO_ACCIDENT:
-                raise UsageError(
-                    f"Data set {name!r} has {train[number]:,} training examples of the class {label!r} and none in "
-                    f"{role}, where about {expected:.0f} are expected. Move some of them there; if {label!r} means "
-                    "examples without a label, remove it."
-                )
-    return {role: count.tolist() for role, count in counts.items()}
 
 
 @dataclasses.dataclass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -23,7 +25,27 @@ SPLIT_NAMES = {
 }
 """Accepted names of splits, and the split that each means."""
 
+_NO_ACCIDENT = 5
+"""If a split should have this many examples of a class by its share of train, and has none, this is no accident."""
+
+_OUT_OF_SCOPE: contextvars.ContextVar[str | None] = contextvars.ContextVar("out_of_scope", default=None)
+
 _ASIDE = ("set", "data", "dataset", "image", "images", "text", "texts", "file", "files", "split", "seg")
+
+
+@contextlib.contextmanager
+def leaving_out(label: str | None) -> Iterator[None]:
+    """Loads data of which a label is out of scope: in the block, splits may lack this label.
+
+    Example:
+        >>> with leaving_out("oos"):
+        ...     data = zoo.datasets.load("csv:intents.csv")
+    """
+    token = _OUT_OF_SCOPE.set(label)
+    try:
+        yield
+    finally:
+        _OUT_OF_SCOPE.reset(token)
 
 
 def split_role(folder: str) -> str | None:
@@ -100,3 +122,44 @@ def check_classes(where: str, classes: Sequence[str]) -> None:
                 f"{where} has the classes {other!a} and {name!a}, which look alike. Give them one name, or names "
                 "that differ visibly."
             )
+
+
+def count_classes(
+    name: str, labels: Mapping[str, np.ndarray], class_names: Sequence[str], given: Collection[str]
+) -> dict[str, list[int]]:
+    """Returns the number of examples of each class, by split.
+
+    Args:
+        name: name of the data set, for messages.
+        labels: of the examples of each split, class numbers (examples,), or 0 or 1 for each label (examples, labels).
+        class_names: the labels.
+        given: the splits that the source gives; the others are cut from train.
+
+    A label that is out of scope may be missing anywhere.
+
+    Raises:
+        UsageError: train lacks a class, or a given split lacks one by no accident.
+    """
+    several = labels["train"].ndim > 1
+    counts = {
+        role: part.sum(axis=0).astype(np.int64) if several else np.bincount(part, minlength=len(class_names))
+        for role, part in labels.items()
+    }
+    train, needed = counts["train"], np.array([label != _OUT_OF_SCOPE.get() for label in class_names])
+    if not train[needed].all() and (given or several or np.count_nonzero(train) < 2):
+        lacking = int(np.flatnonzero((train == 0) & needed)[0])
+        held = {role: int(count[lacking]) for role, count in counts.items()}
+        raise UsageError(
+            f"Data set {name!r} has no training example of the class {class_names[lacking]!r}: {held}. Move some of "
+            "its examples to train, or remove the class."
+        )
+    for number, label in enumerate(class_names):
+        for role in sorted({*given} - {"train"}):
+            expected = train[number] / len(labels["train"]) * len(labels[role])
+            if needed[number] and not counts[role][number] and expected >= _NO_ACCIDENT:
+                raise UsageError(
+                    f"Data set {name!r} has {train[number]:,} training examples of the class {label!r} and none in "
+                    f"{role}, where about {expected:.0f} are expected. Move some of them there; if {label!r} means "
+                    "examples without a label, remove it."
+                )
+    return {role: count.tolist() for role, count in counts.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.datasets.sources.embedded import EMBEDDED
+from zoo.datasets.sources.labels import leaving_out
 from zoo.datasets.sources.names import check_folder, check_options
 from zoo.datasets.sources.registry import SOURCES, common_arguments, options_of, takes_path
 from zoo.datasets.sources.tensorflow_datasets import load_builder
@@ -30,6 +31,7 @@ def load(
     validation: Any = None,
     test: Any = None,
     model: str | None = None,
+    out_of_scope: str | None = None,
 ) -> Data:
     """See `zoo.datasets.load`. `options` are the options that only some data sets take; `model` names the model that the
     data is for, whose tasks decide what arrays are."""
@@ -41,24 +43,40 @@ def load(
     if not isinstance(name, str):
         from zoo.datasets.sources.dataset_objects import from_objects
 
-        data = from_objects(name, validation, test, memory_limit, task, model, given)
+        with leaving_out(out_of_scope):
+            data = from_objects(name, validation, test, memory_limit, task, model, given)
         for note in data.about.get("notes", ()):
             print(note, flush=True)
         if not isinstance(name, type(data)):
             _print_columns(data)
             _print_left_out(data)
+        data = _scoped(data, out_of_scope)
         return data if folds is None or fold is None else _fold(data, folds, fold)
     given |= {split: file for split, file in (("validation", validation), ("test", test)) if file is not None}
     kind, _, path = name.partition(":")
     if kind in SOURCES.names():
-        data = _load_source(name, kind, path, manual_dir, memory_limit, given)
+        with leaving_out(out_of_scope):
+            data = _load_source(name, kind, path, manual_dir, memory_limit, given)
     else:
         data = load_builder(name, data_dir=data_dir, manual_dir=manual_dir, memory_limit=memory_limit, options=given)
         _print_columns(data)
         _print_left_out(data)
     if task is not None:
         data = dataclasses.replace(data.for_task(task), arguments={**data.arguments, "task": task})
+    data = _scoped(data, out_of_scope)
     return data if folds is None or fold is None else _fold(data, folds, fold)
+
+
+def _scoped(data: Data, label: str | None) -> Data:
+    """Takes the examples of a label out of the splits, and prints how many are out of scope."""
+    if label is not None:
+        from zoo.datasets.sources.out_of_scope import without_class
+
+        data = without_class(data, label)
+    if data.out_of_scope:
+        counts = ", ".join(f"{part.num_examples:,} with {name}" for name, part in data.out_of_scope.items())
+        print(f"Out of scope of {data.name}, scored in the report alone: {counts}", flush=True)
+    return data
 
 
 def _fold(data: Data, folds: int, fold: int) -> Data:

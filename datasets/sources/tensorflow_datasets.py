@@ -37,6 +37,8 @@ class Reader:
         placeholder: the tag of tokens to leave out.
         windows: default steps of history and of forecast, if the examples are windows over one long series.
         table: the target, if the examples are rows of a table.
+        out_of_scope: the builder's split of examples that belong to none of the classes, by the split with whose report they
+            are scored.
     """
 
     tasks: tuple[str, ...]
@@ -45,10 +47,16 @@ class Reader:
     placeholder: str | None = None
     windows: tuple[int, int] | None = None
     table: str | None = None
+    out_of_scope: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 _READERS = {
-    "clinc_oos": Reader(("text_classification",), {"text": "text", "label": "intent"}, label_names="intent_name"),
+    "clinc_oos": Reader(
+        ("text_classification",),
+        {"text": "text", "label": "intent"},
+        label_names="intent_name",
+        out_of_scope={"validation": "validation_oos", "test": "test_oos"},
+    ),
     # A contraction ("don't", before "do" and "n't") has its own row with the tag "_".
     "universal_dependencies": Reader(
         ("tagging",), {"tokens": "tokens", "tags": "upos", "text": "text"}, placeholder="_"
@@ -64,6 +72,7 @@ def load_builder(
     check_folder(manual_dir)
     from zoo.datasets.data import Data
     from zoo.datasets.sources.in_memory import features_of
+    from zoo.datasets.sources.out_of_scope import unlabelled
 
     builder = _open(name, data_dir)
     reader = _reader(name, builder)
@@ -97,6 +106,7 @@ def load_builder(
         source=f"{builder.info.homepage} (TensorFlow Datasets {builder.info.full_name})",
         memory_limit=memory_limit,
         about=_about(builder, chosen),
+        out_of_scope={role: unlabelled(_split(builder, reader, spec)) for role, spec in reader.out_of_scope.items()},
     )
 
 

@@ -48,7 +48,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
     golden_source = facts.get("golden", "real test examples")  # not recorded by earlier versions
     extra = f"{place}/{artifact_paths.EXTRA}" if place else artifact_paths.EXTRA
     lines = [
-        *_head(facts),
+        *_head(facts, report.get("conclusions", {}).get("exported", "")),
         *(_metrics_section(facts) if facts["metrics"] else []),
         *_confusion_section(report),
         *_labels_section(report),
@@ -70,7 +70,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
     return "\n".join(lines) + "\n"
 
 
-def _head(facts: Mapping[str, Any]) -> list[str]:
+def _head(facts: Mapping[str, Any], weights: str = "") -> list[str]:
     name, data, written_by = facts["model"]["name"], facts["data"], facts["written_by"]
     default = facts["signatures"]["serving_default"]
     takes, answers = (
@@ -107,6 +107,7 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
         "",
         f"- Architecture: `{name}`" + (f" with {arguments}" if arguments else ", a custom model"),
         *of_data,
+        *([f"- Weights: {_escaped(weights)}"] if weights else []),
         *_pretrained(facts.get("pretrained")),
         *labelled,
         f"- Requirements: TensorFlow {written_by['tensorflow']}, with which it was written and verified, or newer; "
@@ -144,6 +145,8 @@ def _metrics_section(facts: Mapping[str, Any]) -> list[str]:
             lines.append(f"| {name} | {display.number_text(value)} | {cell} |")
     if "comparison" in metrics:
         lines += ["", f"{_escaped(metrics['comparison'])}."]
+    if "answers" in metrics:
+        lines += ["", f"Answers: {_escaped(metrics['answers'])}."]
     if "num_examples" in metrics:
         lines += ["", f"{metrics['num_examples']:,} examples."]
     return [*lines, ""]

@@ -46,7 +46,7 @@ class Question:
         sizes: batch sizes; empty for one call with all rows.
         targets: the correct class numbers, if known.
         tolerance: the allowed difference between the SavedModel itself and these outputs.
-        thresholds: for each label the probability from which on an example has it; None for one label per example.
+        decided: what the task decided after the training, such as the thresholds of labels.
     """
 
     inputs: Mapping[str, np.ndarray]
@@ -54,7 +54,7 @@ class Question:
     sizes: tuple[int, ...] = BATCHES
     targets: np.ndarray | None = None
     tolerance: float = 0.0
-    thresholds: Sequence[float] | None = None
+    decided: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +174,7 @@ def judged(
     for signature, question in asked.items():
         allowed: dict[str, Any] = {
             "tolerance": max(runtime.tolerance, question.tolerance),
-            "thresholds": question.thresholds,
+            "decided": question.decided,
         }
         rows = functools.partial(comparing.compare, labels=list(labels), known=known, **allowed)
         given = answered["answers"][signature]

@@ -40,14 +40,19 @@ def compare(
     labels: list[bytes],
     tolerance: float,
     known: Any = None,
-    thresholds: Any = None,
+    decided: Any = None,
 ) -> list[dict[str, Any]]:
     """Returns a row per output: the largest and the allowed difference of numbers, or the number of differing strings.
 
-    If an example has several labels, ties between them are found with `known`, the probabilities of all its labels. With
-    `thresholds`, it has any number of labels; a tie is a label whose probability is at its threshold.
+    If an example has several labels, ties between them are found with `known`, the probabilities of all its labels.
+
+    `decided` is what the task decided. With `thresholds` in it, an example has any number of labels; a tie is a label whose
+    probability is at its threshold. With a threshold in its `answers`, an example may have no answer; a tie is an example
+    whose best probability is at this threshold.
     """
     rows = []
+    thresholds: Any = (decided or {}).get("thresholds")
+    limit: Any = ((decided or {}).get("answers") or {}).get("threshold")
     for name in sorted({*expected, *got}):
         row: dict[str, Any] = {
             "output": name,
@@ -69,12 +74,22 @@ def compare(
             wrong = np.flatnonzero((have != want).ravel())
             probabilities = [v for v in got.values() if v.dtype != object and v.shape == (*have.shape, len(labels))]
             ties = _ties(want.ravel()[wrong], have.ravel()[wrong], wrong, probabilities, labels, tolerance)
+            if want.ndim == 1 and limit is not None and known is not None:
+                ties += sum(
+                    _is_at(limit, known[i], tolerance) and _one_unknown(want[i], have[i], labels) for i in wrong
+                )
             if not probabilities and want.ndim == 2 and known is not None and len(wrong):
                 ties = (
                     _swaps(want, have, known, labels, tolerance)
                     if thresholds is None
                     else _edges(want, have, known, labels, tolerance, thresholds)
                 )
+            row["passed"], row["ties"] = len(wrong) == ties, int(ties)
+            row["detail"] = f"{len(wrong)} of {want.size} differ" + (f", {ties} of them ties" if ties else "")
+        elif want.dtype == bool:
+            wrong = np.flatnonzero((have != want).ravel())
+            of_examples = want.ndim == 1 and limit is not None and known is not None
+            ties = sum(_is_at(limit, known[i], tolerance) for i in wrong) if of_examples else 0
             row["passed"], row["ties"] = len(wrong) == ties, int(ties)
             row["detail"] = f"{len(wrong)} of {want.size} differ" + (f", {ties} of them ties" if ties else "")
         elif not (np.all(np.isfinite(want)) and np.all(np.isfinite(have))):
@@ -88,6 +103,16 @@ def compare(
             row["passed"] = bool(np.all(gap <= row["allowed"]))
             row["difference"] = float(np.max(gap, initial=0.0))
     return rows
+
+
+def _is_at(limit: float, probabilities: Any, tolerance: float) -> bool:
+    """Whether the best probability is at the one from which on an example is answered."""
+    return abs(float(probabilities.max()) - limit) <= 2 * tolerance
+
+
+def _one_unknown(want: Any, have: Any, labels: list[bytes]) -> bool:
+    """Whether one label is that of an example without an answer, and the other a class."""
+    return (want == b"unknown" and have in labels) or (have == b"unknown" and want in labels)
 
 
 def _ties(want: Any, have: Any, where: Any, probabilities: list[Any], labels: list[bytes], tolerance: float) -> int:

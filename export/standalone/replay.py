@@ -67,7 +67,7 @@ def _replay_signature(
     targets: Any,
     tolerance: float,
     fill: bool,
-    thresholds: Any = None,
+    decided: Any = None,
 ) -> Any:
     """Replays all examples in batches of 64, and some of them in batches of 3.
 
@@ -80,7 +80,7 @@ def _replay_signature(
         targets: the correct class numbers, or None.
         tolerance: the tolerance of the artifact's form.
         fill: whether to fill smaller batches by repeating examples, because large batches are computed in another way.
-        thresholds: for each label the probability from which on an example has it, or None for one label per example.
+        decided: what the task decided after the training, such as the thresholds of labels; or None.
     """
     if not inputs or not expected:
         return {"error": "golden.npz has no data for it"}
@@ -90,7 +90,7 @@ def _replay_signature(
         got, want = _replay(function, inputs, batch, some, fill), {k: v[:some] for k, v in expected.items()}
         for key in _dynamic(function) & got.keys() & want.keys():
             want[key], got[key] = arrays.padded([want[key], got[key]])
-        batches[str(batch)] = rows = compare.compare(want, got, labels, tolerance, known, thresholds)
+        batches[str(batch)] = rows = compare.compare(want, got, labels, tolerance, known, decided)
         accuracy = accuracy or _accuracy(got, want, rows, targets, labels, tolerance)
     return {"batches": batches, "empty": _empty_batch(function, inputs), "accuracy": accuracy}
 
@@ -164,7 +164,7 @@ def main(directory: str, sample: dict[str, str]) -> dict[str, Any]:
                 targets,
                 tolerance,
                 fill,
-                (facts.get("decided") or {}).get("thresholds"),
+                facts.get("decided"),
             )
         except Exception as error:  # any exception is the verdict on this signature
             signatures[name] = {"error": f"{type(error).__name__}: {error}"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import doctest
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -161,7 +162,7 @@ def test_the_model_wins_over_all_that_are_worse(values):
     )
     report = zoo.evaluate(tf.keras.Model(inputs, wave(inputs)), prepared)
     assert report["comparison"].startswith("MAE of ridge regression")
-    assert report["comparison"].endswith("the model is better than all of them")
+    assert re.search(r": this model is better than .*, the best of the baselines, by \d", report["comparison"])
 
 
 KINDS = {
@@ -397,13 +398,29 @@ def test_the_verdict_names_the_best_of_all():
     assert verdict(0.8627, tree=0.873, line=0.8512) == (
         "score of line 0.8512, tree 0.8730: tree is better than this model by 0.0103"
     )
-    assert verdict(0.9, tree=0.8, line=0.7) == "score of line 0.7000, tree 0.8000: the model is better than all of them"
-    assert verdict(0.8, tree=0.8).endswith(": the model is not better than tree")
+    assert verdict(0.9, tree=0.8, line=0.7) == (
+        "score of line 0.7000, tree 0.8000: this model is better than tree, the best of the baselines, by 0.1000"
+    )
+    assert verdict(0.8, tree=0.8).endswith(": this model is as good as tree")
     assert verdict(0.45, tree=0.4) == "score of tree 0.4000, always 0.5000: always is better than this model by 0.0500"
     assert verdict(0.6, lower=True, tree=0.7) == (
         "score of tree 0.7000, always 0.5000: always is better than this model by 0.1000"
     )
     assert verdict(0.9) == ""
+
+
+def test_a_lead_that_the_split_cannot_show_is_called_so():
+    def verdict(model, interval):
+        figures = [Figure("accuracy", model, "always", 0.5, key="accuracy", interval=interval)]
+        report = {"baselines": [{"name": "tree", "accuracy": 0.86}], "split": "test"}
+        figures = comparison.completed(figures, report)
+        return comparison.verdict(figures, report).rpartition(": ")[2], comparison.standing(figures, report)
+
+    unsure = "by 0.0040, which is less than the uncertainty of this test split"
+    ahead = f"this model is better than tree, the best of the baselines, {unsure}"
+    assert verdict(0.864, (0.85, 0.88)) == (ahead, f"accuracy 0.8640: {ahead}")
+    assert verdict(0.856, (0.84, 0.87))[0] == f"tree is better than this model {unsure}"
+    assert verdict(0.9, (0.88, 0.92))[0] == "this model is better than tree, the best of the baselines, by 0.0400"
 
 
 def test_docstring_examples_run():

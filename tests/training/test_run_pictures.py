@@ -45,8 +45,8 @@ def size(path):
     return struct.unpack(">II", content[16:24])
 
 
-def panels(rows):
-    return {axes.get_title(): axes for axes in plots._draw(rows).axes}
+def panels(rows, exported=None):
+    return {axes.get_title(): axes for axes in plots._draw(rows, exported).axes}
 
 
 def curves(axes):
@@ -99,17 +99,14 @@ def test_axis_is_logarithmic_for_values_that_span_decades():
     assert panels(to_zero)["learning rate"].get_yscale() == "linear", "a logarithmic axis has no zero"
 
 
-def test_best_epoch_is_marked_and_labelled_once():
-    rows = history(5)
-    rows[1]["best"] = rows[3]["best"] = True
-    drawn = panels(rows)
-    assert "best" not in drawn
+def test_exported_epoch_is_marked_and_labelled_once():
+    drawn = panels(history(5), 4)
     labels = {
         title: [line.get_label() for line in axes.lines if list(line.get_xdata()) == [4, 4]]
         for title, axes in drawn.items()
     }
-    assert labels["loss"] == ["best, epoch 4"] and all(len(found) == 1 for found in labels.values())
-    assert "best, epoch 4" not in labels["accuracy"]
+    assert labels["loss"] == ["exported, epoch 4"] and all(len(found) == 1 for found in labels.values())
+    assert "exported, epoch 4" not in labels["accuracy"]
 
 
 def test_missing_and_nonfinite_values_are_skipped(tmp_path):

@@ -7,7 +7,9 @@ from zoo.evaluation.evaluator import (
     headline,
     plot_files,
     read_report,
+    record,
     report_file,
+    standing,
     summarize,
 )
 from zoo.evaluation.reports import Figure, ReportKind, get_report, register_report
@@ -22,7 +24,9 @@ __all__ = [
     "headline",
     "plot_files",
     "read_report",
+    "record",
     "register_report",
     "report_file",
+    "standing",
     "summarize",
 ]

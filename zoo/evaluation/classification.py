@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zoo import copies
 from zoo.errors import UsageError
-from zoo.evaluation import plots
+from zoo.evaluation import abstention, plots
 from zoo.evaluation.class_arguments import checked_elements, checked_names
 from zoo.evaluation.discrimination import macro_auc, plot_threshold_curves, roc_areas, two_classes
 from zoo.evaluation.intervals import bootstrap, mean, sums, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
+from zoo.tasks.abstention import last_steps
 
 if TYPE_CHECKING:
     import keras
@@ -167,6 +169,7 @@ def summary(report: dict[str, Any]) -> str:
         *_apart(report),
         f"log loss           {report['log_loss']:.4f}  (baseline {baseline['log_loss']:.4f})",
         f"calibration error  {report['expected_calibration_error']:.4f}",
+        *abstention.lines(report),
         f"measured on        {report['num_examples']:,} example{'s' * (report['num_examples'] != 1)}, "
         f"{len(names)} classes",
     ]
@@ -307,14 +310,18 @@ def evaluate_classes(model: keras.Model, data: Prepared, split: str, batch_size:
     if probabilities.ndim == 3:
         right = (probabilities.argmax(axis=-1) == labels)[weight > 0]
         steps = {"step_accuracy": float(right.mean())}
-        last = weight.shape[1] - 1 - np.argmax(weight[:, ::-1] > 0, axis=1)
-        rows = np.arange(len(last))
-        labels, probabilities, weight = labels[rows, last], probabilities[rows, last], None
+        labels, probabilities, weight = last_steps(labels, weight), last_steps(probabilities, weight), None
     # Other data for a run whose own cannot be loaded has no training split.
     counts = data.target_counts("train") if "train" in data.data.splits else None
     names = data.data.class_names
     report = classification_report(labels, probabilities, names, weights=weight, train_class_counts=counts)
-    return {**report, **steps, "intervals": class_intervals(labels, probabilities, weights=weight)}
+    intervals = class_intervals(labels, probabilities, weights=weight)
+    decided = copies.decided(model)
+    answers = abstention.answer_report(labels, probabilities, decided, weight)
+    intervals |= answers.pop("intervals", {})
+    if (others := abstention.out_of_scope_probabilities(model, data, split, batch_size)) is not None:
+        answers |= abstention.out_of_scope_report(probabilities, others, decided)
+    return {**report, **steps, **answers, "intervals": intervals}
 
 
 def measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[str, Any]) -> Report:
@@ -324,7 +331,7 @@ def measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[st
 
 def headline(report: Report) -> list[Figure]:
     """Returns the accuracy next to that of the most frequent class, and for two classes F1 and ROC AUC of the positive
-    class."""
+    class; then the metrics of a model that abstains."""
     base, name, per_class = report["baseline"], "the most frequent class", report["per_class"]
     figures = [Figure("accuracy", report["accuracy"], name, base["accuracy"], key="accuracy")]
     if len(per_class) == 2:
@@ -334,7 +341,7 @@ def headline(report: Report) -> list[Figure]:
         figures.append(Figure(f"F1 of {found['class_name']}", found["f1"], name, always, key="positive_f1"))
     if report.get("roc_auc") is not None:
         figures.append(Figure("ROC AUC", report["roc_auc"], name, 0.5, key="roc_auc"))
-    return figures
+    return [*figures, *abstention.figures(report)]
 
 
 def summary_with_steps(report: Mapping[str, Any]) -> str:

@@ -100,25 +100,58 @@ def verdict(figures: Sequence[Figure], report: Mapping[str, Any]) -> str:
     """Returns a sentence on the first metric that baselines have: their values, and who is better. Empty without baselines.
 
     Example:
-        >>> report = {"baselines": [{"name": "ridge regression", "mae": 2.5}]}
+        >>> report = {"baselines": [{"name": "ridge regression", "mae": 2.5}], "split": "test"}
         >>> verdict([Figure("MAE", 2.25, "ridge regression", 2.5, key="mae", higher_is_better=False)], report)
-        'MAE of ridge regression 2.5000: the model is better than ridge regression'
+        'MAE of ridge regression 2.5000: this model is better than ridge regression by 0.2500'
     """
     names = [entry["name"] for entry in report.get("baselines", ()) if "failure" not in entry]
     main = next((figure for figure in figures if figure.baseline in names), None)
     if main is None:
         return ""
-    sign = 1 if main.higher_is_better else -1
-    rivals = {f.baseline: f.baseline_value for f in figures if f.metric == main.metric and f.baseline_value is not None}
-    ranked = sorted(rivals, key=lambda name: sign * rivals[name])  # the best is the last
-    best, gap = ranked[-1], sign * (rivals[ranked[-1]] - main.value)
-    listed = ", ".join(f"{name} {number_text(rivals[name])}" for name in ranked if name in names or name == best)
+    rivals = _rivals(main, figures)
+    listed = ", ".join(
+        f"{name} {number_text(rivals[name])}" for name in rivals if name in names or name == [*rivals][-1]
+    )
+    return f"{main.metric} of {listed}: {_standing(main, rivals, report)}"
+
+
+def standing(figures: Sequence[Figure], report: Mapping[str, Any]) -> str:
+    """Returns a sentence on the first metric: its value, and how it compares with the best of all baselines, the most
+    frequent class or the mean included. Empty without a baseline.
+
+    Example:
+        >>> figures = [Figure("accuracy", 0.95, "the most frequent class", 0.5, interval=(0.93, 0.97))]
+        >>> standing(figures, {"split": "test"})
+        'accuracy 0.9500: this model is better than the most frequent class by 0.4500'
+    """
+    names = [entry["name"] for entry in report.get("baselines", ()) if "failure" not in entry]
+    compared = [figure for figure in figures if figure.baseline_value is not None]
+    main = next((figure for figure in compared if figure.baseline in names), compared[0] if compared else None)
+    if main is None:
+        return ""
+    return f"{main.metric} {number_text(main.value)}: {_standing(main, _rivals(main, figures), report)}"
+
+
+def _rivals(main: Figure, figures: Sequence[Figure]) -> dict[str, float]:
+    """Returns the values of all baselines for a metric by their names, the best one last."""
+    found = {f.baseline: f.baseline_value for f in figures if f.metric == main.metric and f.baseline_value is not None}
+    return dict(sorted(found.items(), key=lambda item: item[1] if main.higher_is_better else -item[1]))
+
+
+def _standing(main: Figure, rivals: Mapping[str, float], report: Mapping[str, Any]) -> str:
+    """Returns a phrase on who is better, the model or the best baseline, and whether the split can tell them apart."""
+    best, value = [*rivals.items()][-1]
+    gap = (value - main.value) if main.higher_is_better else (main.value - value)
+    if not gap:
+        return f"this model is as good as {best}"
     low, high = main.interval or (main.value, main.value)
-    within = ", which is within the interval" if gap and low <= rivals[best] <= high else ""
+    split = report.get("split", "test")
+    unsure = f", which is less than the uncertainty of this {split} split" if low <= value <= high else ""
+    by = f"by {number_text(abs(gap))}{unsure}"
     if gap > 0:
-        return f"{main.metric} of {listed}: {best} is better than this model by {number_text(gap)}{within}"
-    wins = "the model is not better than" if gap == 0 else "the model is better than"
-    return f"{main.metric} of {listed}: {wins} {'all of them' if gap and len(rivals) > 1 else best}{within}"
+        return f"{best} is better than this model {by}"
+    others = ", the best of the baselines," if len(rivals) > 1 else ""
+    return f"this model is better than {best}{others} {by}"
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:

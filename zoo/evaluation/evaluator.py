@@ -182,6 +182,23 @@ def summarize(report: Report) -> str:
     )
 
 
+def record(report: Report, directory: str | Path) -> None:
+    """Writes a report again that `evaluate` wrote and a run has added to.
+
+    Raises:
+        UsageError: the directory is not writable.
+    """
+    try:
+        storage.write_json(report_file(report, directory), report)
+    except OSError as error:
+        raise UsageError(f"Cannot write the report to {directory}: {one_line(error)}. Pass another folder.") from error
+
+
+def standing(report: Report) -> str:
+    """Returns a sentence on the first metric of a report and the best of its baselines; empty without one."""
+    return "" if "failure" in report else comparison.standing(headline(report), report)
+
+
 def report_file(report: Mapping[str, Any], directory: str | Path) -> Path:
     """Returns the file in which `evaluate` writes a report."""
     return Path(directory) / f"evaluation{_suffix(report)}.json"

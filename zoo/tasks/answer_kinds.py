@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.tasks.abstention import UNKNOWN
 from zoo.tasks.kinds import register_answer_kind
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 def _labels(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
     probabilities = answer[shown.outputs[0]]
     best = probabilities.argsort()[::-1][:top]
-    return ", ".join(f"{labels[i]} {probabilities[i]:.{shown.digits}f}" for i in best)
+    listed = ", ".join(f"{labels[i]} {probabilities[i]:.{shown.digits}f}" for i in best)
+    return listed if answer.get("answered", True) else f"{UNKNOWN}; most probable: {listed}"
 
 
 def _several_labels(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:

@@ -298,6 +298,9 @@ class Task:
         decide: training: computes what the outputs need besides the weights, such as thresholds, as plain values from the
             targets and predictions of the validation split; None if nothing is. The trained model keeps it; the report
             and the signatures use it.
+        abstain: training: computes from which probability on the model answers, for `TrainConfig.abstain`, from the targets,
+            predictions and weights of the validation split and the least share of right answers; part of what `decide`
+            returns. None for a task whose signatures always answer.
         with_quantiles: training: returns the task for the prediction of quantiles, from itself and their levels; None for a
             task without values.
     """
@@ -313,6 +316,7 @@ class Task:
     follows_time: bool = False
     score: Score | None = None
     decide: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
+    abstain: Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any], float], dict[str, Any]] | None = None
     with_quantiles: Callable[[Task, tuple[float, ...]], Task] | None = None
 
     def for_targets(self, preprocessor: Any) -> Task:

@@ -1,6 +1,7 @@
 """Series classification: a label for a series of numbers."""
 
 from zoo.scores import Score, right_labels
+from zoo.tasks.abstention import decide_answers
 from zoo.tasks.contract import Task
 from zoo.tasks.registry import register_task
 from zoo.tasks.shared import class_objective, class_signatures, last_step_accuracy, predicted_classes
@@ -15,5 +16,6 @@ register_task(
         report="classification",
         signatures=class_signatures("series"),
         score=Score("accuracy", "label", right_labels),
+        abstain=decide_answers,
     )
 )

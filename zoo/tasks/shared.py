@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import scores
 from zoo.errors import UsageError
+from zoo.tasks.abstention import UNKNOWN, is_answered
 from zoo.tasks.contract import Measure, Objective, Served, Shown, Signature, Term
 from zoo.tasks.quantiles import calibrated, percent, quantile_name, split_columns
 
@@ -19,9 +20,13 @@ CLASS_OUTPUTS = ("probabilities", "logits")
 """Names of a classifier's output: after a softmax, or before it."""
 
 _TOP = 5
+_ANSWERED = {
+    "answered": "whether the probability of the best label reaches the one that was chosen on the validation split"
+}
 _TOP_ANSWERS = {
     "class_name": f"the {_TOP} most probable labels, or all if there are fewer, the best first",
     "probability": "the probability of each of these labels",
+    **_ANSWERED,
 }
 _ASIDE_ANSWERS = {
     "attention_weights": "the attention weight of each step, 0 on padding",
@@ -29,8 +34,9 @@ _ASIDE_ANSWERS = {
 }
 _PROBABILITIES = "the probability of every label, in the order of assets/labels.txt"
 _CLASS_ANSWERS = {
-    "class_name": "the most probable label",
+    "class_name": f"the most probable label; {UNKNOWN} if there is an output `answered` and it is false",
     "probabilities": _PROBABILITIES,
+    **_ANSWERED,
     "step_class_name": "the most probable label after each step, empty on padding",
     "step_probabilities": "the probability of every label after each step, 0 on padding",
     **_ASIDE_ANSWERS,
@@ -221,15 +227,21 @@ def _top_answer(served: Served) -> dict[str, tf.Tensor]:
 
     probabilities = _whole(served)
     best, numbers = tf.math.top_k(probabilities, min(_TOP, probabilities.shape[-1]))
-    return {"class_name": served.label(tf.cast(numbers, tf.int64)), "probability": best}
+    answered = is_answered(probabilities, served.decided)
+    found = {"class_name": served.label(tf.cast(numbers, tf.int64)), "probability": best}
+    return found if answered is None else {**found, "answered": answered}
 
 
 def _classification_answer(served: Served) -> dict[str, tf.Tensor]:
+    import tensorflow as tf
+
     probabilities, answer = _whole(served), {}
     every = class_probabilities(served.outputs)
     if every.shape.rank == 3:
         answer["step_class_name"], answer["step_probabilities"] = every_step(served, every)
     found = {"class_name": best_labels(served, probabilities), "probabilities": probabilities}
+    if (answered := is_answered(probabilities, served.decided)) is not None:
+        found |= {"class_name": tf.where(answered, found["class_name"], UNKNOWN), "answered": answered}
     return {**found, **answer, **_aside(served, CLASS_OUTPUTS)}
 
 

@@ -1,6 +1,7 @@
 """Tabular classification: a label for a row of a table."""
 
 from zoo.scores import Score, right_labels
+from zoo.tasks.abstention import decide_answers
 from zoo.tasks.contract import Task
 from zoo.tasks.registry import register_task
 from zoo.tasks.shared import accuracy, class_objective, class_signatures, of_rows, predicted_classes
@@ -15,5 +16,6 @@ register_task(
         report="classification",
         signatures=of_rows(class_signatures()),
         score=Score("accuracy", "label", right_labels),
+        abstain=decide_answers,
     )
 )

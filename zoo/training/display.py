@@ -9,7 +9,7 @@ from typing import Any
 from zoo import display
 from zoo.training.plots import plot_history
 
-_NOT_METRICS = ("epoch", "learning_rate", "seconds", "examples_per_second", "best")
+_NOT_METRICS = ("epoch", "learning_rate", "seconds", "examples_per_second")
 _LAST = 5
 
 
@@ -26,7 +26,8 @@ def as_html(result: Any) -> str:
     rows = result.history[-_LAST:]
     names = list(dict.fromkeys(name for row in rows for name in _metrics(row)))
     metrics = [[f"{row['epoch']:g}", *(_number(row[name]) if name in row else "" for name in names)] for row in rows]
-    curves = display.drawn(functools.partial(plot_history, result.history)) if rows else ()
+    draw = functools.partial(plot_history, result.history, exported=result.epoch)
+    curves = display.drawn(draw) if rows else ()
     where = f"Run in {display.escaped(result.run_directory)}" if result.run_directory else ""
     title = f"<b>{display.escaped(_title(result))}</b>"
     return display.stacked([title, display.table(["epoch", *names], metrics), display.plots(curves), where])

@@ -19,7 +19,7 @@ from zoo.training.loop.computation import Computation
 from zoo.training.loop.selection import Selection, directions
 from zoo.training.mixed_precision import check_precision, policy_of
 from zoo.training.protocols import TrainingData
-from zoo.training.run_checks import is_compiled
+from zoo.training.run_checks import check_abstention, is_compiled
 from zoo.training.strategies import check_strategy
 
 _NOT_KEPT = frozenset(
@@ -84,6 +84,7 @@ def look_ahead(model: keras.Model, data: TrainingData, config: TrainConfig) -> O
         21
     """
     config = dataclasses.replace(config, epochs=1) if config.closed_form else config
+    check_abstention(config, data)
     check_strategy(model, config)
     check_precision(model, config.precision)
     lines: list[str] = []

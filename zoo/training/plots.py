@@ -13,22 +13,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NOT_CURVES = ("epoch", "seconds", "examples_per_second", "best")
+_NOT_CURVES = ("epoch", "seconds", "examples_per_second")
 _COLUMNS = 4
-_TRAINING, _VALIDATION, _BEST = "#0072B2", "#D55E00", "#555555"
+_TRAINING, _VALIDATION, _EXPORTED = "#0072B2", "#D55E00", "#555555"
 
 
-def plot_history(rows: Sequence[Mapping[str, float]], path: str | Path) -> None:
+def plot_history(rows: Sequence[Mapping[str, float]], path: str | Path, exported: int | None = None) -> None:
     """Draws a history over the epochs as one PNG: loss, metrics and learning rate, at most four panels in a line.
 
     Training and validation share a panel. An axis is logarithmic where the learning rate spans more than two decades, or a
-    figure more than three. A dashed line marks the best epoch: the last row whose `best` is true. Values that are not
+    figure more than three. A dashed line marks the exported epoch. Values that are not
     finite are left out. It is cheap enough to be called after every epoch, and the picture before it stays until the new
     one is whole.
 
     Args:
         rows: a dict per epoch, as in history.csv; `val_NAME` is drawn with `NAME`. A row may lack figures.
         path: the PNG to write.
+        exported: the epoch whose weights the model has; None while the run is not finished.
 
     Raises:
         ValueError: no row, or rows without any figure.
@@ -38,12 +39,12 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: str | Path) -> None:
         >>> plot_history([{"epoch": 1, "loss": 0.9, "val_loss": 1.0}, {"epoch": 2, "loss": 0.5, "val_loss": 0.8}],
         ...              "history.png")
     """
-    figure = _draw(rows)
+    figure = _draw(rows, exported)
     with storage.replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def _draw(rows: Sequence[Mapping[str, float]]) -> Figure:
+def _draw(rows: Sequence[Mapping[str, float]], exported: int | None = None) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -66,12 +67,11 @@ def _draw(rows: Sequence[Mapping[str, float]]) -> Figure:
         wspace=0.8 / 3.4,
         hspace=0.9 / 2.4,
     )
-    best = [row["epoch"] for row in rows if row.get("best")][-1:]
     for index, name in enumerate(names):
         axes = figure.add_subplot(lines, columns, index + 1)
-        for epoch in best:
-            label = None if index else f"best, epoch {epoch:g}"
-            axes.axvline(epoch, color=_BEST, linewidth=0.9, linestyle="--", label=label, zorder=0)
+        if exported is not None:
+            label = None if index else f"exported, epoch {exported}"
+            axes.axvline(exported, color=_EXPORTED, linewidth=0.9, linestyle="--", label=label, zorder=0)
         _panel(axes, rows, name)
     return figure
 

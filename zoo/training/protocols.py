@@ -75,6 +75,9 @@ class TrainResult:
         resumed_at: (epoch, step) at which this call resumed, None for a new run.
         model: the trained model, in float32 on one device, to be evaluated and exported. It is the model that was
             trained unless that one computes in half precision or on several devices.
+        epoch: the epoch whose weights the model has, counted from 1; None if no epoch was trained.
+        monitor: the metric that compares epochs, and its better direction, max or min.
+        selected: whether this epoch was selected as the best one; otherwise it is the last one.
         chief: whether this process is the one that prints and writes, where several train together.
     """
 
@@ -83,6 +86,9 @@ class TrainResult:
     resumed_at: tuple[int, int] | None
     model: keras.Model
     chief: bool = True
+    epoch: int | None = None
+    monitor: tuple[str, str] = ("val_loss", "min")
+    selected: bool = False
 
     def __repr__(self) -> str:
         return display.as_text(self)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from zoo.config import TrainConfig
 from zoo.errors import UsageError, did_you_mean
 from zoo.registry import describe_build, get_spec, list_models
+from zoo.tasks import get_task, list_tasks
 from zoo.training.augmentation import MIXING, check_augmentation
 from zoo.training.protocols import TrainingData
 
@@ -75,6 +76,25 @@ def class_factors(config: TrainConfig, data: TrainingData) -> list[float] | None
         if name not in names:
             raise UsageError(f"class_weights has the class {name!r}. {did_you_mean(name, names)}")
     return [float(wanted.get(name, 1.0)) for name in names]
+
+
+def check_abstention(config: TrainConfig, data: TrainingData) -> None:
+    """Raises UsageError where no probability for answers can be chosen: for another task, or without validation examples."""
+    if config.abstain is None:
+        return
+    task = getattr(data, "task", None)
+    if task is None or task.abstain is None:
+        able = [name for name in list_tasks() if get_task(name).abstain is not None]
+        held = f"this data is for {task.name}" if task is not None else "these arrays have no task"
+        raise UsageError(
+            f"abstain={config.abstain} needs one label per example, as in {', '.join(able)}; {held}. Leave abstain out, or "
+            "pass what data.prepare(MODEL) returns for such data."
+        )
+    if not data.num_examples("validation"):
+        raise UsageError(
+            f"abstain={config.abstain} is chosen on the validation split, and this data has none. Leave abstain out, or pass "
+            "a validation split."
+        )
 
 
 _XLA_PAYS = 2000

@@ -28,7 +28,7 @@ from zoo.training.loop.loop import Loop
 from zoo.training.loop.selection import Selection, directions
 from zoo.training.mixed_precision import check_plain, check_precision, plain_model
 from zoo.training.protocols import TrainingData, TrainResult
-from zoo.training.run_checks import with_quantiles
+from zoo.training.run_checks import check_abstention, with_quantiles
 from zoo.training.run_directory import RunDirectory
 from zoo.training.strategies import check_strategy
 
@@ -102,6 +102,7 @@ def train(
     config = with_quantiles(_with_batch_size(_completed(given, data, verbose), data, verbose), data)
     if config.closed_form:
         config = dataclasses.replace(config, epochs=1)
+    check_abstention(config, data)
     check_strategy(model, config)
     check_precision(model, config.precision)
     if config.deterministic:

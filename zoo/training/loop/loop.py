@@ -70,6 +70,7 @@ class Loop:
             0 if any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in callbacks) else verbose,
             num_examples=computation.data.num_examples("train"),
         )
+        self._user_callbacks = callbacks
         self._callbacks = keras.callbacks.CallbackList(
             *([self._bar, *callbacks], True, False, self._model), epochs=config.epochs, steps=steps, verbose=verbose
         )
@@ -95,7 +96,9 @@ class Loop:
             if interruption.number:
                 raise Interrupted(interruption.number, "Interrupted after training; the same command does the rest.")
         path = state.directory.path if state.directory else None
-        return TrainResult(state.rows, path, resumed, model, self._workers.chief)
+        epoch, selected = self._exported()
+        monitor = (state.selection.monitor, state.selection.direction)
+        return TrainResult(state.rows, path, resumed, model, self._workers.chief, epoch, monitor, selected)
 
     def _train(self, interruption: Interruption) -> None:
         """Runs the epochs that are left."""
@@ -146,6 +149,16 @@ class Loop:
         stops.check()
         return logs
 
+    def _exported(self) -> tuple[int | None, bool]:
+        """Returns the epoch whose weights the model has, and whether it was selected as the best one."""
+        state = self._state
+        if (best := state.selection.chosen) is not None:
+            return best, True
+        for callback in self._user_callbacks:  # Keras's EarlyStopping
+            if getattr(callback, "restore_best_weights", False) and getattr(callback, "best_weights", None) is not None:
+                return int(getattr(callback, "best_epoch", 0)) + 1, True
+        return (len(state.rows) or None), False
+
     def _finish(self) -> keras.Model:
         """Writes the trained model; returns it in float32 on one device."""
         self._records.write_graph()
@@ -154,10 +167,10 @@ class Loop:
         model = plain_model(self._model)
         check_plain(self._model, model, model_input(self._model, inputs))
         decide = getattr(self._computation.data, "decide", None)
-        found = {} if decide is None else decide(model)
+        found = {} if decide is None else decide(model, self._computation.config.abstain)
         for each in (self._model, model):  # also nothing: what was decided before belongs to the weights before
             copies.record_decided(each, found)
-        self._records.finish(self._state.rows, model)
+        self._records.finish(self._state.rows, model, self._exported()[0])
         return model
 
     def close(self) -> None:

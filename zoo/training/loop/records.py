@@ -27,7 +27,6 @@ class Records:
 
     def __init__(self, computation: Computation, directory: RunDirectory | None) -> None:
         self._computation, self._directory = computation, directory
-        self._drawn: list[Mapping[str, float]] = []
         self._next_drawing = time.monotonic() + _FIRST_DRAWING
 
     def begin(self) -> None:
@@ -57,21 +56,22 @@ class Records:
         with writing(self._directory.path):
             self._directory.write_graph(traced)
 
-    def finish(self, rows: Sequence[Mapping[str, float]], model: keras.Model) -> None:
-        """Writes the trained model, and history and curves once more: a resumed run may have trained no epoch."""
+    def finish(self, rows: Sequence[Mapping[str, float]], model: keras.Model, epoch: int | None) -> None:
+        """Writes the trained model, and history and curves once more, which mark the epoch of the model: a resumed run may
+        have trained no epoch."""
         if self._directory is None:
             return
         with writing(self._directory.path):
             self._directory.write_history(rows)
-            if rows and list(rows) != self._drawn:
-                self._plot(rows)
+            if rows:
+                self._plot(rows, epoch)
             self._directory.write_model(model)
 
-    def _plot(self, rows: Sequence[Mapping[str, float]]) -> None:
+    def _plot(self, rows: Sequence[Mapping[str, float]], exported: int | None = None) -> None:
         assert self._directory is not None
         started = time.monotonic()
         plots = self._directory.path / "plots"
         plots.mkdir(exist_ok=True)
-        plot_history(rows, plots / "history.png")
-        self._drawn, ended = [dict(row) for row in rows], time.monotonic()
+        plot_history(rows, plots / "history.png", exported)
+        ended = time.monotonic()
         self._next_drawing = ended + (ended - started) / _DRAWING_SHARE

@@ -23,6 +23,8 @@ class Selection:
 
     Attributes:
         best: the kept epochs, (epoch, value), the best one first.
+        monitor: the metric.
+        direction: its better direction, max or min.
         waited: epochs since the last improvement.
 
     Raises:
@@ -31,6 +33,7 @@ class Selection:
 
     def __init__(self, config: TrainConfig, default: tuple[str, str], known: Mapping[str, str | None]) -> None:
         self.monitor = config.monitor or default[0]
+        self.direction = default[1]
         self._config = config
         self._sign = 1.0
         if self.active:
@@ -44,7 +47,7 @@ class Selection:
                     f"monitor is {self.monitor!r}; its better direction is unknown. Choose the loss, or one of Keras's "
                     "metrics."
                 )
-            self._sign = 1.0 if direction == "max" else -1.0
+            self.direction, self._sign = direction, 1.0 if direction == "max" else -1.0
         self.best: list[tuple[int, float]] = []
         self.waited = 0
         self._reference: float | None = None

@@ -7,11 +7,13 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
 
+from zoo import lookup
 from zoo.datasets.batches import rectangular
 from zoo.datasets.preprocessing.base import object_array, register_preprocessor
 from zoo.datasets.preprocessing.text import (
@@ -39,6 +41,7 @@ _FEWEST_SAME = 0.5
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 """Letters and marks of Thai, Lao, Burmese, Khmer, Chinese and Japanese, which have no spaces between words."""
 _SUFFIXES = (3, 2, 1, 0)
+FORMS_FILE = "forms.txt"
 
 
 @register_preprocessor
@@ -51,9 +54,13 @@ class TaggingPreprocessor(VocabularyPreprocessor):
     learned from words that occur once in training. A text without words becomes one unknown word. Words after the first
     `max_length` are ignored.
 
+    For a model with an input `form_ids`, int32 (batch, words, `NUM_PARTS`), every word also has the numbers of its parts,
+    known or not: its signs, itself in lower case, and its first and last letters.
+
     Attributes:
         vocabulary: the known words and forms; only forms begin with a space.
         max_length: maximum number of words of a sentence.
+        form_vocabulary: the known parts of words, in the order of their numbers from 2; empty for a model without that input.
 
     Example:
         >>> preprocess = TaggingPreprocessor(("dogs", "n't", " C:"), max_length=9)
@@ -62,8 +69,29 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         ([[4, 3, 1, 1, 2]], [[b'Do', b"n't", b'bark', b',', b'Dogs']])
     """
 
+    form_vocabulary: tuple[str, ...] = ()
+    _form_tables: list[tf.lookup.StaticHashTable] = dataclasses.field(default_factory=list, compare=False, repr=False)
+
     kind: ClassVar[str] = "tagging"
     padding: ClassVar[float] = PADDING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(
+            self, "form_vocabulary", tuple(self.form_vocabulary)
+        )  # it is a list if it was read from a file
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """{"token_ids": (max_length,)}, and for models with that input {"form_ids": (max_length, NUM_PARTS)}."""
+        shapes: dict[str, tuple[int | None, ...]] = super().input_shapes
+        return shapes | ({"form_ids": (self.max_length, NUM_PARTS)} if self.form_vocabulary else {})
+
+    @property
+    def described_inputs(self) -> dict[str, str]:
+        """How words and their parts are numbered."""
+        parts = f"line numbers of `assets/{FORMS_FILE}`, from 0, for the parts of each word; 0 is padding, 1 an unknown part"
+        return super().described_inputs | ({"form_ids": parts} if self.form_vocabulary else {})
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -88,11 +116,16 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         del counts[b""]
         sample = list(data.train.take(_SAMPLE).as_numpy_iterator())
         earlier = needs.get("earlier")
-        vocabulary = earlier.preprocessor.vocabulary if earlier else _most_frequent(counts)[: most - FIRST_WORD]
+        if earlier:
+            vocabulary, forms = earlier.preprocessor.vocabulary, earlier.preprocessor.form_vocabulary
+        else:
+            vocabulary = _most_frequent(counts)[: most - FIRST_WORD]
+            forms = _most_frequent_parts(counts)[: most - FIRST_WORD] if needs.get("reads_forms") else ()
         check_vocabulary(data.name, vocabulary, len(counts))
-        made = cls(vocabulary, longest)
+        made = cls(vocabulary, longest, form_vocabulary=forms)
         _check_words(data.name, sample, made.to_requests(sample)["text"].tolist())
-        return made, {"vocab_size": len(vocabulary) + FIRST_WORD}
+        sizes = {"form_vocab_size": len(forms) + FIRST_WORD} if forms else {}
+        return made, {"vocab_size": len(vocabulary) + FIRST_WORD, **sizes}
 
     def numbers(self, words: tf.Tensor) -> tf.Tensor:
         """Turns words, string of any shape, into int32 of the same shape. No word gets the number of padding."""
@@ -114,14 +147,47 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         tokens, tags = tf.pad(tokens, empty), tf.pad(tags, empty)
         inputs = self._padded(tokens, _lengths(tokens))
         weights = tf.sequence_mask(_lengths(tokens, least=0), tf.shape(tokens)[1], dtype=tf.float32)
-        return {"token_ids": inputs}, {"tags": tags}, {"tags": weights}
+        return inputs, {"tags": tags}, {"tags": weights}
 
-    def _padded(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    def _padded(self, tokens: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
         real = tf.sequence_mask(lengths, tf.shape(tokens)[1])
-        return tf.where(real, self.numbers(tokens), PADDING)
+        inputs = {"token_ids": tf.where(real, self.numbers(tokens), PADDING)}
+        if self.form_vocabulary:
+            inputs["form_ids"] = tf.where(real[..., tf.newaxis], self.part_numbers(tokens), PADDING)
+        return inputs
+
+    def part_numbers(self, words: tf.Tensor) -> tf.Tensor:
+        """Turns words, string of any shape, into the numbers of their parts, int32 with one more axis of `NUM_PARTS`."""
+        different, which = tf.unique(tf.reshape(words, [-1]))
+        found = tf.cast(self._form_table().lookup(tf.stack(parts(_clean(different)), axis=1)), tf.int32)
+        return tf.reshape(tf.gather(found, which), tf.concat([tf.shape(words), [NUM_PARTS]], axis=0))
+
+    def _form_table(self) -> tf.lookup.StaticHashTable:
+        if not self._form_tables:
+            with tf.init_scope():  # needed if the first access is in a traced tf.data function
+                numbers = tf.range(FIRST_WORD, FIRST_WORD + len(self.form_vocabulary), dtype=tf.int64)
+                words = tf.constant(self.form_vocabulary, tf.string)
+                self._form_tables.append(lookup.in_memory(words, numbers, UNKNOWN))
+        return self._form_tables[0]
+
+    def for_export(self, directory: Path) -> tuple[Self, list[Any]]:
+        """Returns an equal preprocessor whose vocabularies are files in `directory`, and the objects to save with it."""
+        served, resources = super().for_export(directory)
+        if self.form_vocabulary:
+            file = directory / FORMS_FILE
+            lines = ("[PAD]", "[UNK]", *self.form_vocabulary)
+            file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            # Lines 0 and 1 of the file are padding and the unknown part, so a part's number is its line's.
+            table = lookup.numbers_of_lines(file, UNKNOWN)
+            served, resources = dataclasses.replace(served, _form_tables=[table]), [*resources, table]
+        return served, resources
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return super().config() | ({"form_vocabulary": list(self.form_vocabulary)} if self.form_vocabulary else {})
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Turns `text` into `token_ids`, with `tokens`, string (batch, words), and `lengths`, int32 (batch,)."""
+        """Turns `text` into `token_ids`, with `tokens`, string (batch, words), `lengths`, int32 (batch,), and `text`."""
         texts = tf.convert_to_tensor(requests["text"])
         if texts.dtype != tf.string or texts.shape.rank != 1:
             raise UsageError(
@@ -131,7 +197,11 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         lengths = tf.cast(tf.maximum(found.row_lengths(), 1), tf.int32)
         tokens = found.to_tensor("", shape=[None, None])
         tokens = tf.pad(tokens, [[0, 0], [0, tf.maximum(1 - tf.shape(tokens)[1], 0)]])
-        return {"token_ids": self._padded(tokens, lengths)}, {"tokens": tokens, "lengths": lengths}
+        return self._padded(tokens, lengths), {"tokens": tokens, "lengths": lengths, "text": texts}
+
+    def places(self, texts: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns where the words of texts are, see `places_of`."""
+        return places_of(texts, tokens)
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Removes the columns that are padding in every row, so that batches of short sentences are fast."""
@@ -199,6 +269,37 @@ def forms(words: tf.Tensor) -> list[tf.Tensor]:
         >>> [form.numpy()[0].decode() for form in forms(tf.constant(["Re-reading7"]))]
         [' CD-:ng0', ' CD-:g0', ' CD-:0', ' CD-:']
     """
+    flags, lower = _signs(words), _letters(words)
+    return [
+        tf.strings.join([" ", *flags, ":", tf.strings.regex_replace(lower, rf"^.*(.{{{n}}})$", r"\1")])
+        for n in _SUFFIXES
+    ]
+
+
+NUM_PARTS = 8
+
+
+def parts(words: tf.Tensor) -> list[tf.Tensor]:
+    """Returns the parts of clean words, string of any shape: their signs, themselves in lower case, the first 2 and 3 and the
+    last 1 to 4 letters. Digits become 0.
+
+    Example:
+        >>> [part.numpy()[0].decode() for part in parts(tf.constant(["Re-reading7"]))]
+        [':CD-', '=re-reading0', '<re', '<re-', '>0', '>g0', '>ng0', '>ing0']
+    """
+    flags, lower = _signs(words), _letters(words)
+    first = [tf.strings.regex_replace(lower, rf"^(.{{{n}}}).*$", r"\1") for n in (2, 3)]
+    last = [tf.strings.regex_replace(lower, rf"^.*(.{{{n}}})$", r"\1") for n in (1, 2, 3, 4)]
+    marked = [("<", part) for part in first] + [(">", part) for part in last]
+    return [tf.strings.join([":", *flags]), *(tf.strings.join(pair) for pair in [("=", lower), *marked])]
+
+
+def _letters(words: tf.Tensor) -> tf.Tensor:
+    return tf.strings.regex_replace(tf.strings.lower(words, encoding="utf-8"), r"\p{N}", "0")
+
+
+def _signs(words: tf.Tensor) -> list[tf.Tensor]:
+    """Returns for each sign of a word its letter, or nothing if the word does not have it."""
     flags = [
         ("C", r"\p{Lu}.*"),
         ("A", r"[^\p{Ll}]*\p{Lu}[^\p{Ll}]*\p{Lu}[^\p{Ll}]*"),  # two capitals at least, no small letter
@@ -206,12 +307,7 @@ def forms(words: tf.Tensor) -> list[tf.Tensor]:
         ("-", r".*-.*"),
         ("S", r"[^\p{L}\p{N}]+"),
     ]
-    set_flags = [tf.where(tf.strings.regex_full_match(words, pattern), flag, "") for flag, pattern in flags]
-    lower = tf.strings.regex_replace(tf.strings.lower(words, encoding="utf-8"), r"\p{N}", "0")
-    return [
-        tf.strings.join([" ", *set_flags, ":", tf.strings.regex_replace(lower, rf"^.*(.{{{n}}})$", r"\1")])
-        for n in _SUFFIXES
-    ]
+    return [tf.where(tf.strings.regex_full_match(words, pattern), flag, "") for flag, pattern in flags]
 
 
 def _clean(words: tf.Tensor) -> tf.Tensor:
@@ -245,6 +341,17 @@ def _most_frequent(counts: collections.Counter[bytes]) -> tuple[str, ...]:
         # Words that this stage found are done: 0 excludes them from later stages.
         numbers = [0 if key in kept else n for key, n in zip(found, numbers, strict=True)]
     return tuple(key.decode() for key, _ in sorted(kept.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _most_frequent_parts(counts: collections.Counter[bytes]) -> tuple[str, ...]:
+    """The parts of words that occur often enough in training, the most frequent first."""
+    words = list(counts)
+    found: collections.Counter[bytes] = collections.Counter()
+    for column in parts(tf.constant(words, tf.string)):
+        for part, word in zip(column.numpy().tolist(), words, strict=True):
+            found[part] += counts[word]
+    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(part.decode() for part, count in ranked if count >= _MIN_FORM_COUNT)
 
 
 # --- The tokenizer: the rules of the English treebanks of Universal Dependencies -------------------------------------
@@ -339,3 +446,48 @@ def tokenize(texts: tf.Tensor, most: int) -> tf.RaggedTensor:
     fine = tf.gather(tf.strings.split(words), which)
     nested = tf.RaggedTensor.from_nested_row_splits(fine.flat_values, [rough.row_splits, fine.row_splits])
     return nested.merge_dims(1, 2)[:, :most]
+
+
+def places_of(texts: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns where the tokens that `tokenize` found are in the texts, in Unicode characters.
+
+    Args:
+        texts: string (batch,), UTF-8; bytes that are not UTF-8 count as the characters U+FFFD that replace them.
+        tokens: the tokens of each text, string (batch, words), empty on padding.
+
+    Returns:
+        The first character of each word, from 0, and the character after its last, int32 (batch, words); both 0 on padding.
+
+    Example:
+        >>> texts = tf.constant(["Où est-il?"])
+        >>> [part.numpy().tolist() for part in places_of(texts, tokenize(texts, 99).to_tensor())]
+        [[[0, 3, 6, 7, 9]], [[2, 6, 7, 9, 10]]]
+    """
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    blanked = tf.strings.unicode_decode(tf.strings.regex_replace(texts, r"[\pZ\pC]", " "), "UTF-8")
+    characters, rows = blanked.flat_values, tf.cast(blanked.value_rowids(), tf.int32)
+    starts = tf.cast(blanked.row_starts(), tf.int32)
+    is_space = characters == ord(" ")
+    # A part between spaces is read up to LONGEST bytes: the size of a character in UTF-8 follows from its number.
+    sizes = 1 + tf.add_n([tf.cast(characters >= least, tf.int32) for least in (1 << 7, 1 << 11, 1 << 16)])
+    ends = tf.cumsum(sizes)
+    parts = tf.cumsum(tf.cast(is_space, tf.int32)) + rows
+    begins = tf.math.unsorted_segment_min(ends - sizes + tf.where(is_space, sizes, 0), parts, _last(parts) + 1)
+    kept = tf.where(~is_space & (ends - tf.gather(begins, parts) <= LONGEST))[:, 0]
+    # The letters of a row's words are the kept characters of the row, in order.
+    places = tf.cast(kept, tf.int32) - tf.gather(starts, tf.gather(rows, kept))
+    before = tf.cumsum(
+        tf.math.unsorted_segment_sum(tf.ones_like(places), tf.gather(rows, kept), tf.size(texts)), exclusive=True
+    )
+    lengths = tf.strings.length(tokens, unit="UTF8_CHAR")
+    stops = tf.cumsum(lengths, axis=1) + before[:, tf.newaxis]
+    last = tf.maximum(tf.size(places) - 1, 0)
+    places = tf.concat([places, [0]], axis=0)
+    first = tf.gather(places, tf.clip_by_value(stops - lengths, 0, last))
+    end = tf.gather(places, tf.clip_by_value(stops - 1, 0, last)) + 1
+    return tf.where(lengths > 0, first, 0), tf.where(lengths > 0, end, 0)
+
+
+def _last(numbers: tf.Tensor) -> tf.Tensor:
+    """Returns the largest of some numbers from 0; 0 without any."""
+    return tf.reduce_max(tf.concat([[0], numbers], axis=0))

@@ -106,11 +106,15 @@ class Data(RawData):
         decided: dict[str, Any] = {k: v for k, v in task.arguments.items() if k in spec.parameters}
         if task.classes is not None or task.objective.labels is not None:
             decided["num_classes"] = len(self.class_names)
-        kind = get_preprocessor(spec.preprocessing.get("preprocessor", task.preprocessor))
+        kind = get_preprocessor(spec.preprocessor_for(task))
         arguments, pretrained = checkpoints.pinned(spec, arguments)
         checkpoint = checkpoints.chosen(spec, arguments)
         several = task.objective.labels is not None
-        from_checkpoint = checkpoint.arguments(self.class_names, several=several) if checkpoint else {}
+        from_checkpoint = (
+            checkpoint.arguments(self.class_names, several=several, builder={**arguments, **decided})
+            if checkpoint
+            else {}
+        )
         if earlier is not None and earlier.preprocessor.kind != kind.kind:
             raise UsageError(
                 f"Model {model!r} takes the inputs of the preprocessor {kind.kind!r}; the earlier run has "

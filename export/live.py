@@ -108,6 +108,7 @@ def signatures(model: keras.Model, interface: Interface, serve: Serve | None = N
         lambda numbers: tf.gather(names, numbers),
         serve,
         decided=copies.decided(model),
+        class_names=interface.class_names,
     )
 
 

@@ -64,7 +64,8 @@ class ModelSpec:
         levels: groups of layers that have the same learning rate with `layer_decay`, as patterns of their names, such as
             (("pooler", "probabilities", "logits"),). Any other layer is a separate group.
         preprocessing: settings for the preprocessor: `image_size` (height, width) for images of smaller or varying size, a
-            vocabulary size, a maximum length, whether the model `reads_pairs` of texts.
+            vocabulary size, a maximum length, whether the model `reads_pairs` of texts or `reads_forms` of words. Its
+            `preprocessor` replaces that of the task; it is a kind, or a kind for each of the tasks that it replaces.
         data_arguments: the builder's arguments that the data determines (classes, vocabulary), never the user.
         checkpoints: the formats of published weights (`zoo.checkpoints`) that the builder's argument `weights` accepts.
         published: files of weights by their name, such as `imagenet`, which the argument `weights` accepts too. Each is a
@@ -106,6 +107,11 @@ class ModelSpec:
     heavy: bool = False
     jit_compile: bool = False
     variant_of: str | None = None
+
+    def preprocessor_for(self, task: Any) -> str:
+        """Returns the kind of the preprocessor for a task (`zoo.tasks.Task`): the task's own, unless the spec has another."""
+        chosen = self.preprocessing.get("preprocessor", task.preprocessor)
+        return str(chosen if isinstance(chosen, str) else chosen.get(task.name, task.preprocessor))
 
     @property
     def summary(self) -> str:

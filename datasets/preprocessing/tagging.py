@@ -7,11 +7,13 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
 
+from zoo import lookup
 from zoo.datasets.batches import rectangular
 from zoo.datasets.preprocessing.base import object_array, register_preprocessor
 from zoo.datasets.preprocessing.text import (
@@ -23,6 +25,8 @@ from zoo.datasets.preprocessing.text import (
     check_vocabulary,
     vocabulary_sizes,
 )
+from zoo.datasets.preprocessing.treebank_words import LONGEST, places_of, tokenize
+from zoo.datasets.preprocessing.word_forms import NUM_PARTS, clean, forms, parts
 from zoo.errors import UsageError, printable
 from zoo.scores import word_spans
 
@@ -38,7 +42,7 @@ _FEWEST_SAME = 0.5
 """If the tokenizer finds fewer of the data's words, the served model would tag other words than those it was trained on."""
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 """Letters and marks of Thai, Lao, Burmese, Khmer, Chinese and Japanese, which have no spaces between words."""
-_SUFFIXES = (3, 2, 1, 0)
+FORMS_FILE = "forms.txt"
 
 
 @register_preprocessor
@@ -51,9 +55,13 @@ class TaggingPreprocessor(VocabularyPreprocessor):
     learned from words that occur once in training. A text without words becomes one unknown word. Words after the first
     `max_length` are ignored.
 
+    For a model with an input `form_ids`, int32 (batch, words, `NUM_PARTS`), every word also has the numbers of its parts,
+    known or not: its signs, itself in lower case, and its first and last letters.
+
     Attributes:
         vocabulary: the known words and forms; only forms begin with a space.
         max_length: maximum number of words of a sentence.
+        form_vocabulary: the known parts of words, in the order of their numbers from 2; empty for a model without that input.
 
     Example:
         >>> preprocess = TaggingPreprocessor(("dogs", "n't", " C:"), max_length=9)
@@ -62,8 +70,29 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         ([[4, 3, 1, 1, 2]], [[b'Do', b"n't", b'bark', b',', b'Dogs']])
     """
 
+    form_vocabulary: tuple[str, ...] = ()
+    _form_tables: list[tf.lookup.StaticHashTable] = dataclasses.field(default_factory=list, compare=False, repr=False)
+
     kind: ClassVar[str] = "tagging"
     padding: ClassVar[float] = PADDING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(
+            self, "form_vocabulary", tuple(self.form_vocabulary)
+        )  # it is a list if it was read from a file
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """{"token_ids": (max_length,)}, and for models with that input {"form_ids": (max_length, NUM_PARTS)}."""
+        shapes: dict[str, tuple[int | None, ...]] = super().input_shapes
+        return shapes | ({"form_ids": (self.max_length, NUM_PARTS)} if self.form_vocabulary else {})
+
+    @property
+    def described_inputs(self) -> dict[str, str]:
+        """How words and their parts are numbered."""
+        parts = f"line numbers of `assets/{FORMS_FILE}`, from 0, for the parts of each word; 0 is padding, 1 an unknown part"
+        return super().described_inputs | ({"form_ids": parts} if self.form_vocabulary else {})
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -84,22 +113,27 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         most, longest = vocabulary_sizes(needs, arguments)
         counts: collections.Counter[bytes] = collections.Counter()
         for batch in data.train.map(lambda example: example["tokens"]).padded_batch(1024, [None]):
-            counts.update(_clean(tf.reshape(batch, [-1])).numpy().tolist())
+            counts.update(clean(tf.reshape(batch, [-1])).numpy().tolist())
         del counts[b""]
         sample = list(data.train.take(_SAMPLE).as_numpy_iterator())
         earlier = needs.get("earlier")
-        vocabulary = earlier.preprocessor.vocabulary if earlier else _most_frequent(counts)[: most - FIRST_WORD]
+        if earlier:
+            vocabulary, known = earlier.preprocessor.vocabulary, earlier.preprocessor.form_vocabulary
+        else:
+            vocabulary = _most_frequent(counts)[: most - FIRST_WORD]
+            known = _most_frequent_parts(counts)[: most - FIRST_WORD] if needs.get("reads_forms") else ()
         check_vocabulary(data.name, vocabulary, len(counts))
-        made = cls(vocabulary, longest)
-        _check_words(data.name, sample, made.to_requests(sample)["text"].tolist())
-        return made, {"vocab_size": len(vocabulary) + FIRST_WORD}
+        made = cls(vocabulary, longest, form_vocabulary=known)
+        check_words(data.name, sample, made.to_requests(sample)["text"].tolist())
+        sizes = {"form_vocab_size": len(known) + FIRST_WORD} if known else {}
+        return made, {"vocab_size": len(vocabulary) + FIRST_WORD, **sizes}
 
     def numbers(self, words: tf.Tensor) -> tf.Tensor:
         """Turns words, string of any shape, into int32 of the same shape. No word gets the number of padding."""
         different, which = tf.unique(tf.reshape(words, [-1]))
-        clean = _clean(different)
-        found = tf.fill(tf.shape(clean), tf.constant(UNKNOWN, tf.int64))
-        for key in (clean, tf.strings.lower(clean, encoding="utf-8"), *forms(clean)):
+        words = clean(different)
+        found = tf.fill(tf.shape(words), tf.constant(UNKNOWN, tf.int64))
+        for key in (words, tf.strings.lower(words, encoding="utf-8"), *forms(words)):
             found = tf.where(found == UNKNOWN, self._table().lookup(key), found)
         return tf.reshape(tf.gather(tf.cast(found, tf.int32), which), tf.shape(words))
 
@@ -112,26 +146,63 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         tags = tf.convert_to_tensor(examples["tags"])[:, : self.max_length]
         empty = [[0, 0], [0, tf.maximum(1 - tf.shape(tokens)[1], 0)]]
         tokens, tags = tf.pad(tokens, empty), tf.pad(tags, empty)
-        inputs = self._padded(tokens, _lengths(tokens))
-        weights = tf.sequence_mask(_lengths(tokens, least=0), tf.shape(tokens)[1], dtype=tf.float32)
-        return {"token_ids": inputs}, {"tags": tags}, {"tags": weights}
+        inputs = self._padded(tokens, lengths_of(tokens))
+        weights = tf.sequence_mask(lengths_of(tokens, least=0), tf.shape(tokens)[1], dtype=tf.float32)
+        return inputs, {"tags": tags}, {"tags": weights}
 
-    def _padded(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    def _padded(self, tokens: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
         real = tf.sequence_mask(lengths, tf.shape(tokens)[1])
-        return tf.where(real, self.numbers(tokens), PADDING)
+        inputs = {"token_ids": tf.where(real, self.numbers(tokens), PADDING)}
+        if self.form_vocabulary:
+            inputs["form_ids"] = tf.where(real[..., tf.newaxis], self.part_numbers(tokens), PADDING)
+        return inputs
+
+    def part_numbers(self, words: tf.Tensor) -> tf.Tensor:
+        """Turns words, string of any shape, into the numbers of their parts, int32 with one more axis of `NUM_PARTS`."""
+        different, which = tf.unique(tf.reshape(words, [-1]))
+        found = tf.cast(self._form_table().lookup(tf.stack(parts(clean(different)), axis=1)), tf.int32)
+        return tf.reshape(tf.gather(found, which), tf.concat([tf.shape(words), [NUM_PARTS]], axis=0))
+
+    def _form_table(self) -> tf.lookup.StaticHashTable:
+        if not self._form_tables:
+            with tf.init_scope():  # needed if the first access is in a traced tf.data function
+                numbers = tf.range(FIRST_WORD, FIRST_WORD + len(self.form_vocabulary), dtype=tf.int64)
+                words = tf.constant(self.form_vocabulary, tf.string)
+                self._form_tables.append(lookup.in_memory(words, numbers, UNKNOWN))
+        return self._form_tables[0]
+
+    def for_export(self, directory: Path) -> tuple[Self, list[Any]]:
+        """Returns an equal preprocessor whose vocabularies are files in `directory`, and the objects to save with it."""
+        served, resources = super().for_export(directory)
+        if self.form_vocabulary:
+            file = directory / FORMS_FILE
+            lines = ("[PAD]", "[UNK]", *self.form_vocabulary)
+            file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            # Lines 0 and 1 of the file are padding and the unknown part, so a part's number is its line's.
+            table = lookup.numbers_of_lines(file, UNKNOWN)
+            served, resources = dataclasses.replace(served, _form_tables=[table]), [*resources, table]
+        return served, resources
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return super().config() | ({"form_vocabulary": list(self.form_vocabulary)} if self.form_vocabulary else {})
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Turns `text` into `token_ids`, with `tokens`, string (batch, words), and `lengths`, int32 (batch,)."""
+        """Turns `text` into `token_ids`, with `tokens`, string (batch, words), `lengths`, int32 (batch,), and `text`."""
         texts = tf.convert_to_tensor(requests["text"])
         if texts.dtype != tf.string or texts.shape.rank != 1:
             raise UsageError(
                 f"A text batch is {texts.dtype.name} of shape {texts.shape}; expected string (batch,). Pass a list."
             )
         found = tokenize(texts, self.max_length)
-        lengths = tf.cast(tf.maximum(found.row_lengths(), 1), tf.int32)
+        lengths = tf.cast(tf.maximum(found.rowlengths_of(), 1), tf.int32)
         tokens = found.to_tensor("", shape=[None, None])
         tokens = tf.pad(tokens, [[0, 0], [0, tf.maximum(1 - tf.shape(tokens)[1], 0)]])
-        return {"token_ids": self._padded(tokens, lengths)}, {"tokens": tokens, "lengths": lengths}
+        return self._padded(tokens, lengths), {"tokens": tokens, "lengths": lengths, "text": texts}
+
+    def places(self, texts: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns where the words of texts are, see `places_of`."""
+        return places_of(texts, tokens)
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Removes the columns that are padding in every row, so that batches of short sentences are fast."""
@@ -139,34 +210,48 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         return tf.nest.map_structure(lambda part: part[:, :used], (inputs, targets, weights))
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Returns sentences as a client sends them. If a data set has only words, they are joined with spaces, except
-        between letters of scripts that are written without them."""
-        joined = (e["text"] or _joined(e["tokens"]) if "text" in e else _joined(e["tokens"]) for e in examples)
-        return {"text": object_array([*joined])}
+        """Returns sentences as a client sends them, see `sentences_of`."""
+        return {"text": sentences_of(examples)}
 
     def to_targets(self, examples: Sequence[Mapping[str, Any]], *, lost: bool) -> dict[str, np.ndarray]:
-        """Returns the tags of the words that the served tokenizer finds in the requests, by their places in the text.
+        """Returns the tags of the words that the served tokenizer finds in the requests, see `tags_of`."""
+        found = tokenize(tf.constant(sentences_of(examples).tolist()), self.max_length).to_list()
+        return tags_of(found, examples, most=self.max_length, lost=lost)
 
-        Args:
-            examples: raw examples.
-            lost: whether the tags of words that it does not find follow those of the last word.
 
-        Returns:
-            `tags`, int64 (examples, words), -1 on padding and on words that the data does not have.
+def sentences_of(examples: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Returns sentences as a client sends them. If a data set has only words, they are joined with spaces, except between
+    letters of scripts that are written without them."""
+    joined = (e["text"] or _joined(e["tokens"]) if "text" in e else _joined(e["tokens"]) for e in examples)
+    return object_array([*joined])
 
-        Example:
-            >>> examples = [{"tokens": [b"well-known", b"dogs"], "tags": [5, 7]}]
-            >>> TaggingPreprocessor(("dogs",), max_length=9).to_targets(examples, lost=True)["tags"].tolist()
-            [[-1, -1, -1, 7, 5]]
-        """
-        texts = self.to_requests(examples)["text"].tolist()
-        rows = []
-        for found, example in zip(tokenize(tf.constant(texts), self.max_length).to_list(), examples, strict=True):
-            words, tags = (example[name][: self.max_length] for name in ("tokens", "tags"))
-            known = dict(zip(word_spans(words), tags, strict=True))
-            row = [known.pop(span, -1) for span in word_spans(found)] or [-1]
-            rows.append(np.array([*row, *(known.values() if lost else ())], np.int64))
-        return {"tags": rectangular(rows)}
+
+def tags_of(
+    found: Sequence[Sequence[bytes]], examples: Sequence[Mapping[str, Any]], *, most: int | None, lost: bool
+) -> dict[str, np.ndarray]:
+    """Returns the tags of the words that a tokenizer finds in the requests, by their places in the text.
+
+    Args:
+        found: the words of each request.
+        examples: raw examples.
+        most: words of a sentence that a model tags; None for all.
+        lost: whether the tags of words that it does not find follow those of the last word.
+
+    Returns:
+        `tags`, int64 (examples, words), -1 on padding and on words that the data does not have.
+
+    Example:
+        >>> examples = [{"tokens": [b"well-known", b"dogs"], "tags": [5, 7]}]
+        >>> tags_of([[b"well", b"-", b"known", b"dogs"]], examples, most=9, lost=True)["tags"].tolist()
+        [[-1, -1, -1, 7, 5]]
+    """
+    rows = []
+    for given, example in zip(found, examples, strict=True):
+        words, tags = (example[name][:most] for name in ("tokens", "tags"))
+        known = dict(zip(word_spans(words), tags, strict=True))
+        row = [known.pop(span, -1) for span in word_spans(given)] or [-1]
+        rows.append(np.array([*row, *(known.values() if lost else ())], np.int64))
+    return {"tags": rectangular(rows)}
 
 
 def _joined(tokens: Sequence[bytes]) -> bytes:
@@ -175,7 +260,7 @@ def _joined(tokens: Sequence[bytes]) -> bytes:
     return "".join(itertools.chain(*zip(words, [*gaps, ""], strict=True))).encode("utf-8", "replace")
 
 
-def _check_words(name: str, examples: Sequence[Mapping[str, Any]], texts: Sequence[bytes]) -> None:
+def check_words(name: str, examples: Sequence[Mapping[str, Any]], texts: Sequence[bytes]) -> None:
     """Raises UsageError if the tokenizer splits the texts of a data set into other words than those that have tags."""
     most = max([1, *map(len, texts)])  # no text has more tokens than bytes
     found = tokenize(tf.constant(texts, tf.string), most).to_list()
@@ -192,35 +277,7 @@ def _check_words(name: str, examples: Sequence[Mapping[str, Any]], texts: Sequen
         )
 
 
-def forms(words: tf.Tensor) -> list[tf.Tensor]:
-    """Returns the forms of clean words, string of any shape, with the last 3, 2, 1 and 0 letters. Digits become 0.
-
-    Example:
-        >>> [form.numpy()[0].decode() for form in forms(tf.constant(["Re-reading7"]))]
-        [' CD-:ng0', ' CD-:g0', ' CD-:0', ' CD-:']
-    """
-    flags = [
-        ("C", r"\p{Lu}.*"),
-        ("A", r"[^\p{Ll}]*\p{Lu}[^\p{Ll}]*\p{Lu}[^\p{Ll}]*"),  # two capitals at least, no small letter
-        ("D", r".*\p{N}.*"),
-        ("-", r".*-.*"),
-        ("S", r"[^\p{L}\p{N}]+"),
-    ]
-    set_flags = [tf.where(tf.strings.regex_full_match(words, pattern), flag, "") for flag, pattern in flags]
-    lower = tf.strings.regex_replace(tf.strings.lower(words, encoding="utf-8"), r"\p{N}", "0")
-    return [
-        tf.strings.join([" ", *set_flags, ":", tf.strings.regex_replace(lower, rf"^.*(.{{{n}}})$", r"\1")])
-        for n in _SUFFIXES
-    ]
-
-
-def _clean(words: tf.Tensor) -> tf.Tensor:
-    """Cleans words of a data set as the tokenizer does: UTF-8 without white space and control characters."""
-    words = tf.strings.unicode_transcode(words, "UTF-8", "UTF-8", errors="replace")
-    return tf.strings.regex_replace(words, r"[\pZ\pC]+", "")
-
-
-def _lengths(tokens: tf.Tensor, least: int = 1) -> tf.Tensor:
+def lengths_of(tokens: tf.Tensor, least: int = 1) -> tf.Tensor:
     """Counts the words of each row up to the last non-empty word, int32 (batch,)."""
     positions = tf.range(1, tf.shape(tokens)[1] + 1)
     return tf.maximum(tf.reduce_max(tf.where(tokens != "", positions, 0), axis=1), least)
@@ -247,95 +304,12 @@ def _most_frequent(counts: collections.Counter[bytes]) -> tuple[str, ...]:
     return tuple(key.decode() for key, _ in sorted(kept.items(), key=lambda item: (-item[1], item[0])))
 
 
-# --- The tokenizer: the rules of the English treebanks of Universal Dependencies -------------------------------------
-# Plain ranges instead of Unicode classes: with classes RE2 would run out of memory and become slow in so long a pattern.
-_END = r" !-/:-@\[-`{-~’‘"  # ends a word: a space, ASCII's punctuation, the two curly apostrophes
-_CHAR = f"[^{_END}]"
-_LETTER = f"[^0-9{_END}]"
-_OTHER_SYMBOLS = (
-    "([\u00a1-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u00d7\u00f7\u2010-\u2017\u201a-\u205e\u20a0-\u20cf"
-    "\u2100-\u2bff\u2e00-\u2e7f\u3001-\u303f\ufe10-\ufe19\ufe30-\ufe6f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40"
-    "\uff5b-\uff65\uffe0-\uffee\U0001f000-\U0001faff])"
-)
-_ABBREVIATIONS = (
-    "Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|Gen|Lt|Col|Sgt|Capt|Rev|Gov|Sen|Rep|Ft|Mt|Inc|Corp|Co|Ltd|vs|Jan|Feb|Aug|Sept?|Oct|Nov|"
-    "Dec|Mon|Tues?|Wed|Thurs?|Fri|Ave|Blvd|approx|[Dd]ept|est|ext"
-)
-_PREFIXES = (
-    "e|co|pre|non|ex|post|anti|multi|re|pro|semi|sub|mid|un|inter|over|de|uni|ultra|mini|micro|counter|intra|vice"
-)
-_ENDINGS = "com|org|net|edu|gov|mil|info|biz|html?|doc|xls|pdf|txt|jpg|ppt|zip|exe"
-# The first matching alternative is a token. Text between matches is a token, too.
-_TOKEN = "|".join(
-    [
-        r"[A-Za-z]{3,6}://[^ <>\"]*[^ <>\".,;:!?)\]}'’]",  # URLs
-        r"mailto:[^ ]*[A-Za-z0-9]",
-        r"www\.[^ <>\"]*[A-Za-z0-9/]",
-        rf"{_CHAR}(?:{_CHAR}|[._+-])*@(?:{_CHAR}|[_-])+(?:\.(?:{_CHAR}|[_-])+)*",  # e-mail addresses
-        rf"(?:(?:{_CHAR}|[_-])+\.)+(?i:{_ENDINGS})\b(?:/[^ <>\"]*[A-Za-z0-9/])?",  # hosts and files
-        r"[:;=8]['-]?[()DPp]+|\(+[:;]|\^_*\^|<3",  # faces
-        r"(?:[A-Za-z]\.){2,}[A-Za-z]?",  # U.S., a.m.
-        rf"(?:{_ABBREVIATIONS})\.",
-        r"[A-HJ-Z]\.",  # initials; "I." ends a sentence
-        r"(?:\+?\d{1,2}-)?\d{3}-\d{3}-\d{4}|\d{3}-\d{4}",  # telephone numbers
-        r"[.+]?\d+(?:[.,:/]\d+)*(?:(?:st|nd|rd|th|s)\b)?",  # numbers, times, dates, 2nd, 1990s
-        rf"(?i:{_PREFIXES})-{_LETTER}+",  # e-mail, non-commercial; every other hyphen splits
-        rf"{_LETTER}{_CHAR}*(?:&{_LETTER}{_CHAR}*)+",  # AT&T
-        rf"{_LETTER}{_CHAR}*(?:['’_]{_LETTER}{_CHAR}*)*['’]?",  # words with clitics
-        r"['’`](?i:s|m|re|ve|ll|d|em|til|cause|n)\b",
-        r"[.!?]{2,}",
-        *(rf"{mark}{{2,}}" for mark in ("-", r"\*", "=", "_", "~", "#", r"\+", "<", ">", "'", "’")),
-        f"[{_END[1:]}]",
-    ]
-)
-# Clitics are split off, once each, in this order.
-_CUTS = (
-    r"^(.+)((?i:n['’]t))$",
-    r"^(.*[^'’])(['’](?i:s|m|re|ve|ll|d))$",
-    r"^(.*[^'’])(['’])$",
-    r"^((?i:can))((?i:not))$",
-    r"^((?i:gon|wan))((?i:na))$",
-    r"^((?i:do|does|did|ca|wo|is|was|could|would|should|have|are))((?i:nt))$",  # the apostrophe forgotten
-    r"^((?i:i))((?i:m|ve))$",
-    r"^((?i:that|what|there|he|she))((?i:s))$",
-    r"^((?i:you|they))((?i:re|ve))$",
-)
-
-
-LONGEST = 256
-"""Bytes of a part of a text without spaces that are read. The time for such a part grows with the square of its length."""
-
-
-def tokenize(texts: tf.Tensor, most: int) -> tf.RaggedTensor:
-    """Splits English texts, string (batch,), into tokens, ragged string (batch, tokens), close to the UD treebanks' rules.
-
-    Contractions are split (do n't). Runs of a punctuation mark, URLs, e-mail addresses, numbers, times and common
-    abbreviations stay whole. Bytes that are not UTF-8 become U+FFFD.
-
-    Args:
-        texts: UTF-8.
-        most: maximum number of tokens of a text. The text beyond them is not read, nor is the end of a part without spaces
-            that has more than `LONGEST` bytes.
-
-    Example:
-        >>> tokenize(tf.constant(["She can't pay $5.50..."]), 99).to_list()
-        [[b'She', b'ca', b"n't", b'pay', b'$', b'5.50', b'...']]
-    """
-    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-    texts = tf.strings.regex_replace(texts, r"[\pZ\pC]+", " ")
-    # No token has a space, and every part between spaces has a token: more than `most` parts are never needed.
-    parts = tf.strings.split(texts, maxsplit=most)[:, :most]
-    parts = parts.with_flat_values(
-        tf.strings.unicode_transcode(
-            tf.strings.substr(parts.flat_values, 0, LONGEST), "UTF-8", "UTF-8", errors="ignore"
-        )
-    )
-    texts = tf.strings.reduce_join(parts, axis=1, separator=" ")
-    texts = tf.strings.regex_replace(texts, _OTHER_SYMBOLS, r" \1 ")
-    rough = tf.strings.split(tf.strings.regex_replace(texts, f"({_TOKEN})", r" \1 "))[:, :most]
-    words, which = tf.unique(rough.flat_values)
-    for cut in _CUTS:
-        words = tf.strings.regex_replace(words, cut, r"\1 \2", replace_global=False)
-    fine = tf.gather(tf.strings.split(words), which)
-    nested = tf.RaggedTensor.from_nested_row_splits(fine.flat_values, [rough.row_splits, fine.row_splits])
-    return nested.merge_dims(1, 2)[:, :most]
+def _most_frequent_parts(counts: collections.Counter[bytes]) -> tuple[str, ...]:
+    """The parts of words that occur often enough in training, the most frequent first."""
+    words = list(counts)
+    found: collections.Counter[bytes] = collections.Counter()
+    for column in parts(tf.constant(words, tf.string)):
+        for part, word in zip(column.numpy().tolist(), words, strict=True):
+            found[part] += counts[word]
+    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(part.decode() for part, count in ranked if count >= _MIN_FORM_COUNT)

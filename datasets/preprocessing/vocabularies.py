@@ -18,7 +18,8 @@ _MIN_COUNT = 2
 
 
 def texts_of(data: RawData, split: str = "train") -> Iterator[str]:
-    """Yields the texts of a data set's split. The two texts of a pair follow each other.
+    """Yields the texts of a data set's split. The two texts of a pair follow each other. If a data set has only words, they
+    are joined with spaces.
 
     Raises:
         UsageError: the data set has no texts.
@@ -27,6 +28,10 @@ def texts_of(data: RawData, split: str = "train") -> Iterator[str]:
         >>> next(texts_of(zoo.datasets.load("commands"), "test"))
         'how is the door of my office?'
     """
+    if "tokens" in data.features:
+        for example in data.splits[split].dataset().as_numpy_iterator():
+            yield b" ".join(example["tokens"].tolist()).decode("utf-8", "replace")
+        return
     names = [name for name in ("text", "text_pair") if name in data.features]
     if not names:
         raise UsageError(

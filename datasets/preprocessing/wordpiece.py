@@ -203,7 +203,7 @@ class WordPiecePreprocessor:
             `token_ids`, `token_type_ids` (1 on second texts) and `padding_mask` (1 on tokens), int32 (batch, tokens),
             padded to the longest row of the batch.
         """
-        checked = [_check_batch(batch) for batch in ([texts] if pairs is None else [texts, pairs])]
+        checked = [check_batch(batch) for batch in ([texts] if pairs is None else [texts, pairs])]
         room = self.max_length - 1 - len(checked)
         # Words beyond the maximum length cannot change the tokens before them, so a single text is split only that far. In
         # a pair, the lengths of both texts decide where each is truncated.
@@ -214,9 +214,9 @@ class WordPiecePreprocessor:
         lengths = tf.math.unsorted_segment_sum(counts, owners, tf.size(both))
         starts = tf.cumsum(lengths, exclusive=True)
         if pairs is None:
-            return _arrange(self.vocabulary, pieces, [starts], [tf.minimum(lengths, room)])
+            return arrange(self.vocabulary, pieces, [starts], [tf.minimum(lengths, room)])
         first, second = tf.split(lengths, 2)
-        return _arrange(self.vocabulary, pieces, tf.split(starts, 2), _longest_first(first, second, room))
+        return arrange(self.vocabulary, pieces, tf.split(starts, 2), _longest_first(first, second, room))
 
     def pieces(self, texts: tf.Tensor, most_words: int = -1) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Splits texts into tokens.
@@ -303,7 +303,8 @@ def _vocabulary(
     return read_pieces(given) if given is not None else train_pieces(texts_of(data), size, Rules(**rules)), rules
 
 
-def _check_batch(raw: tf.Tensor) -> tf.Tensor:
+def check_batch(raw: tf.Tensor) -> tf.Tensor:
+    """Returns a batch of texts as a tensor; raises UsageError for anything else."""
     raw = tf.convert_to_tensor(raw)
     if raw.dtype != tf.string or raw.shape.rank != 1:
         raise UsageError(
@@ -328,10 +329,17 @@ def _longest_first(first: tf.Tensor, second: tf.Tensor, room: int) -> list[tf.Te
     return [tf.where(swapped, kept_longer, kept_shorter), tf.where(swapped, kept_shorter, kept_longer)]
 
 
-def _arrange(
+def arrange(
     vocabulary: Sequence[str], pieces: tf.Tensor, starts: Sequence[tf.Tensor], lengths: Sequence[tf.Tensor]
 ) -> dict[str, tf.Tensor]:
-    """Rows of `[CLS]`, the tokens of one or two texts, each followed by `[SEP]`, and padding."""
+    """Returns rows of `[CLS]`, the tokens of one or two texts, each followed by `[SEP]`, and padding.
+
+    Args:
+        vocabulary: the tokens in the order of their numbers.
+        pieces: the numbers of the tokens of all texts.
+        starts: for the first and the second texts, the place of each text's first token among `pieces`.
+        lengths: how many of its tokens are used.
+    """
     pad, _, begin, end = (vocabulary.index(token) for token in SPECIAL_TOKENS[:4])
     pieces = tf.concat([pieces, [end]], axis=0)  # so that the index after the last token is valid
     used = tf.add_n(list(lengths)) + 1 + len(lengths)

@@ -45,8 +45,7 @@ def load(
 
         with leaving_out(out_of_scope):
             data = from_objects(name, validation, test, memory_limit, task, model, given)
-        for note in data.about.get("notes", ()):
-            print(note, flush=True)
+        _print_notes(data)
         if not isinstance(name, type(data)):
             _print_columns(data)
             _print_left_out(data)
@@ -107,10 +106,16 @@ def _load_source(
     if any("\ud800" <= letter <= "\udfff" for letter in f"{base}/{path}"):
         raise UsageError(f"The path of data set '{printable(name)}' is not UTF-8. Rename its files or folders.")
     data = read(**common_arguments(read, **common, path=base / Path(path).expanduser()), **options)
+    _print_notes(data)
     _print_columns(data)
     _print_left_out(data)
     relative = not Path(path).expanduser().is_absolute()
     return _with_arguments(data, {**({"manual_dir": str(base)} if relative else {}), **options})
+
+
+def _print_notes(data: Data) -> None:
+    for note in data.about.get("notes", ()):
+        print(note, flush=True)
 
 
 def _print_columns(data: Data) -> None:

@@ -76,7 +76,9 @@ def served_model(
             form,
         )
         for name, function in {
-            **signature_functions(task, preprocessor, shared, label, serve, decided=decided),
+            **signature_functions(
+                task, preprocessor, shared, label, serve, decided=decided, class_names=interface.class_names
+            ),
             "predict": signature_functions(task, preprocessor, whole, label)["predict"],  # converters take no loop
         }.items()
     }
@@ -258,6 +260,7 @@ def signature_functions(
     serve: Callable[[Tensors], tuple[Tensors, Tensors]] | None = None,
     *,
     decided: Mapping[str, Any] = MappingProxyType({}),
+    class_names: Sequence[str] = (),
 ) -> dict[str, SignatureFunction]:
     """Returns the function of each signature by name, for the artifact's model as well as for the trained model.
 
@@ -268,6 +271,7 @@ def signature_functions(
         label: function from class numbers to labels.
         serve: the preprocessor's `serve` or the same in compiled form.
         decided: what the task decided after the training.
+        class_names: the labels in the order of their numbers.
     """
     declared = dict(task.signatures)
     if "features" in functions:
@@ -277,7 +281,7 @@ def signature_functions(
     def answering(signature: tasks.Signature) -> SignatureFunction:
         def answer(inputs: Tensors, extras: Tensors) -> Tensors:
             outputs = functions[signature.head](inputs, extras)
-            return signature.answer(tasks.Served(outputs, label, extras, preprocessor, decided))
+            return signature.answer(tasks.Served(outputs, label, extras, preprocessor, decided, class_names))
 
         return SignatureFunction(signature.takes(preprocessor.requests), serve or preprocessor.serve, answer)
 

@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from zoo.datasets.preprocessing.tagging import TaggingPreprocessor, forms, tokenize
+from zoo.datasets.preprocessing.tagging import TaggingPreprocessor
+from zoo.datasets.preprocessing.treebank_words import tokenize
+from zoo.datasets.preprocessing.word_forms import forms
 from zoo.evaluation.tagging import MostFrequentTag, summary, word_report
 from zoo.export import accuracy
 from zoo.scores import right_tags

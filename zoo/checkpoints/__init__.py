@@ -298,8 +298,10 @@ def build(model: str, path: Location, **arguments: Any) -> keras.Model:
         num_classes = arguments.get("num_classes", count)
         if num_classes is None:
             raise UsageError(f"{path} has no classifier. Pass num_classes for a new one.")
-        found |= {"num_classes": num_classes, "load_classifier": num_classes == count}
-        if classifier and classifier.several and num_classes == count:
+        kind = classifier.builder if classifier else {}
+        fits = num_classes == count and all(arguments.get(name, value) == value for name, value in kind.items())
+        found |= {"num_classes": num_classes, "load_classifier": fits, **kind}
+        if classifier and classifier.several and fits:
             found["classifier_activation"] = "sigmoid"
     return registry.build(model, **{**found, "weights": checkpoint.weights, **arguments})
 

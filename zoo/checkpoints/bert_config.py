@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,20 +123,23 @@ def is_bert(folder: str | Path) -> bool:
 
 # --- The classifier ---------------------------------------------------------------------------------------------------
 
-_ONE, _SEVERAL = "single_label_classification", "multi_label_classification"
+_ONE, _SEVERAL, _WORDS = "single_label_classification", "multi_label_classification", "token_classification"
 _KINDS = {
     _ONE: "one label per text",
     _SEVERAL: "several labels per text",
     "regression": "numbers instead of labels",
 }
+_TITLES = {**_KINDS, _WORDS: "one tag per word"}
+_TEXTS, _TAGGER = "BertForSequenceClassification", "BertForTokenClassification"
 
 
 @dataclasses.dataclass(frozen=True)
 class Head(Classifier):
-    """The head of a folder's text classifier.
+    """The head of a folder's text classifier or tagger.
 
     Attributes:
-        kind: single_label_classification, multi_label_classification or regression, as in the format.
+        kind: single_label_classification, multi_label_classification or regression, as in the format, or
+            token_classification for a tagger.
     """
 
     kind: str
@@ -145,9 +149,14 @@ class Head(Classifier):
         """Whether a text may have several labels at once."""
         return self.kind == _SEVERAL
 
+    @property
+    def builder(self) -> Mapping[str, Any]:
+        """Whether a model with this head tags words."""
+        return {"tags_words": self.kind == _WORDS}
+
 
 def head_of(folder: str | Path) -> Head | None:
-    """Returns the text classifier in config.json, of any kind; None if the weights are not those of a text classifier.
+    """Returns the text classifier or tagger in config.json, of any kind; None if the weights are those of neither.
 
     Without id2label the labels have no names, and their number is num_labels, or else two. Without problem_type, a head with
     one output is a regression, and a head with several outputs has one label per text.
@@ -160,13 +169,16 @@ def head_of(folder: str | Path) -> Head | None:
         Head(count=2, labels=('negative', 'positive'), kind='single_label_classification')
     """
     file, config = _config(folder)
-    if "BertForSequenceClassification" not in _architectures(file, config):
+    names = _architectures(file, config)
+    if not {_TEXTS, _TAGGER} & {*names}:
         return None
     labels = _labels(file, config)
     count = config.get("num_labels") if labels is None else len(labels)
     count = 2 if count is None else count  # the format omits two unnamed labels
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise UsageError(f"{file} has num_labels={count!r}; expected a whole number of at least 1. Correct it.")
+    if _TEXTS not in names:
+        return Head(count, labels, _WORDS)
     kind = config.get("problem_type")
     if kind is None:
         kind = "regression" if count == 1 else _ONE
@@ -191,13 +203,16 @@ def _labels(file: Path, config: dict[str, Any]) -> tuple[str, ...] | None:
     return labels
 
 
-def check_classifier(folder: str | Path, num_classes: int | None = None, *, several: bool = False) -> Head:
-    """Returns a folder's text classifier if it is of the kind of the model, and has as many labels.
+def check_classifier(
+    folder: str | Path, num_classes: int | None = None, *, several: bool = False, tags_words: bool = False
+) -> Head:
+    """Returns a folder's text classifier or tagger if it is of the kind of the model, and has as many labels.
 
     Args:
         folder: holds config.json.
         num_classes: the model's classes; None for any number.
         several: whether the model has several labels per text, and not one.
+        tags_words: whether the model tags words.
 
     Raises:
         UsageError: there is no text classifier, it is of another kind, or has another number of labels.
@@ -210,9 +225,9 @@ def check_classifier(folder: str | Path, num_classes: int | None = None, *, seve
     new = "leave load_classifier out for a new one"
     if found is None:
         raise UsageError(f"{folder} has no text classifier. Pass a folder with one, or {new}.")
-    if found.kind != (wanted := _SEVERAL if several else _ONE):
+    if found.kind != (wanted := _WORDS if tags_words else _SEVERAL if several else _ONE):
         raise UsageError(
-            f"{folder}'s classifier has the kind {found.kind}: {_KINDS[found.kind]}; expected {_KINDS[wanted]}. Pass a "
+            f"{folder}'s classifier has the kind {found.kind}: {_TITLES[found.kind]}; expected {_TITLES[wanted]}. Pass a "
             f"folder with such a classifier, or {new}."
         )
     if num_classes is not None and num_classes != found.count:
@@ -224,7 +239,7 @@ def check_classifier(folder: str | Path, num_classes: int | None = None, *, seve
 
 
 def read_classifier(folder: str | Path) -> Head | None:
-    """Returns a folder's text classifier if it has one or several labels per text; None for any other head.
+    """Returns a folder's classifier if it has one or several labels per text, or a tag per word; None for any other head.
 
     Raises:
         UsageError: as in `head_of`.
@@ -234,7 +249,7 @@ def read_classifier(folder: str | Path) -> Head | None:
         ('negative', 'positive')
     """
     found = head_of(folder)
-    return found if found and found.kind in (_ONE, _SEVERAL) else None
+    return found if found and found.kind in (_ONE, _SEVERAL, _WORDS) else None
 
 
 # --- The file ---------------------------------------------------------------------------------------------------------

@@ -12,13 +12,14 @@ import os
 import re
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from zoo import storage
 from zoo.checkpoints import bert_config, tensor_files, wordpiece_files
 from zoo.checkpoints.bert_config import ACTIVATIONS
+from zoo.checkpoints.bert_tensors import Place, places
 from zoo.checkpoints.contract import CheckpointFormat, Repository, register_format
 from zoo.errors import UsageError
 
@@ -29,76 +30,6 @@ if TYPE_CHECKING:
 # --- Mapping of tensors -----------------------------------------------------------------------------------------------
 
 
-class Place(NamedTuple):
-    """The place of one of the format's tensors in the model.
-
-    Attributes:
-        name: the tensor's name in the format.
-        layer: the model's layer.
-        path: the variable in that layer, such as `inner.kernel`.
-        part: number of the part along the last axis of the variable, and the number of parts.
-        transposed: whether the format stores it as (outputs, inputs).
-    """
-
-    name: str
-    layer: str
-    path: str
-    part: tuple[int, int] = (0, 1)
-    transposed: bool = False
-
-    def cut(self, variable: np.ndarray) -> np.ndarray:
-        """Returns the tensor in the form of the format, from a variable's value or from a gradient of its shape."""
-        number, parts = self.part
-        width = variable.shape[-1] // parts
-        found = variable[..., number * width : (number + 1) * width]
-        return found.T if self.transposed else found
-
-
-def places(num_layers: int, classifier: str | None, *, masked: bool = False) -> Iterator[Place]:
-    """Yields the place of every tensor, with the names of BertForSequenceClassification or BertForMaskedLM.
-
-    Args:
-        num_layers: number of blocks.
-        classifier: the name of the model's last layer; None leaves it out.
-        masked: whether it is a masked language model, which has word scores as its last layer and no pooler.
-
-    Example:
-        >>> next(iter(places(2, None))).name
-        'bert.embeddings.word_embeddings.weight'
-    """
-
-    def dense(name: str, layer: str, path: str, part: tuple[int, int] = (0, 1)) -> Iterator[Place]:
-        dot = f"{path}." if path else ""
-        yield Place(f"{name}.weight", layer, f"{dot}kernel", part, transposed=True)
-        yield Place(f"{name}.bias", layer, f"{dot}bias", part)
-
-    def norm(name: str, layer: str, path: str) -> Iterator[Place]:
-        yield Place(f"{name}.weight", layer, f"{path}.gamma")
-        yield Place(f"{name}.bias", layer, f"{path}.beta")
-
-    for theirs, ours in (("word", "words"), ("position", "positions"), ("token_type", "token_types")):
-        yield Place(f"bert.embeddings.{theirs}_embeddings.weight", "embeddings", f"{ours}.embeddings")
-    yield from norm("bert.embeddings.LayerNorm", "embeddings", "norm")
-    for i in range(num_layers):
-        block, layer = f"bert.encoder.layer.{i}", f"block_{i + 1}"
-        for number, part in enumerate(("query", "key", "value")):
-            yield from dense(f"{block}.attention.self.{part}", layer, "query_key_value", (number, 3))
-        yield from dense(f"{block}.attention.output.dense", layer, "attention_output")
-        yield from norm(f"{block}.attention.output.LayerNorm", layer, "attention_norm")
-        yield from dense(f"{block}.intermediate.dense", layer, "inner")
-        yield from dense(f"{block}.output.dense", layer, "outer")
-        yield from norm(f"{block}.output.LayerNorm", layer, "feed_forward_norm")
-    if masked:
-        yield from dense("cls.predictions.transform.dense", "transform", "dense")
-        yield from norm("cls.predictions.transform.LayerNorm", "transform", "norm")
-        if classifier is not None:
-            yield Place("cls.predictions.bias", classifier, "bias")
-        return
-    yield from dense("bert.pooler.dense", "pooled", "")
-    if classifier is not None:
-        yield from dense("classifier", classifier, "")
-
-
 def model_places(model: keras.Model) -> list[Place]:
     """Returns the place of every tensor of a model from `build_bert_model` or `build_bert_mlm_model`.
 
@@ -107,15 +38,25 @@ def model_places(model: keras.Model) -> list[Place]:
     """
     names = [layer.name for layer in model.layers]
     last = [name for name in names if name in ("probabilities", "logits", "values")]
-    masked = is_masked(model)
-    if not {"embeddings", "block_1", "transform" if masked else "pooled"} <= set(names) or len(last) != 1:
+    masked, tagger = is_masked(model), is_tagger(model)
+    head = "transform" if masked else _FIRST_PIECES if tagger else "pooled"
+    if not {"embeddings", "block_1", head} <= set(names) or len(last) != 1:
         raise UsageError(f"Model {model.name!r} is not a BERT model. Pass a model from zoo.build('bert', ...).")
-    return list(places(sum(bool(re.fullmatch(r"block_\d+", name)) for name in names), last[0], masked=masked))
+    blocks = sum(bool(re.fullmatch(r"block_\d+", name)) for name in names)
+    return list(places(blocks, last[0], masked=masked, pooled=not tagger))
 
 
 def is_masked(model: keras.Model) -> bool:
     """Whether a model is a masked language model, which scores words at positions."""
     return any(layer.name == "transform" for layer in model.layers)
+
+
+_FIRST_PIECES = "first_pieces"
+
+
+def is_tagger(model: keras.Model) -> bool:
+    """Whether a model tags words, and so has a layer that takes the vector of the first subword token of each."""
+    return any(layer.name == _FIRST_PIECES for layer in model.layers)
 
 
 _SEVERAL = "multi_label_classification"
@@ -155,7 +96,8 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
             then.
     """
     if load_classifier and not is_masked(model):
-        bert_config.check_classifier(folder, model.output_shape[-1], several=_kind(model) == _SEVERAL)
+        several = _kind(model) == _SEVERAL
+        bert_config.check_classifier(folder, model.output_shape[-1], several=several, tags_words=is_tagger(model))
     tensors, file = tensor_files.read_tensors(folder)
     set_weights(model, tensors, file, load_classifier=load_classifier)
 
@@ -245,7 +187,8 @@ def save_folder(
     tokenizer: Mapping[str, Any] | None = None,
     scale: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Path:
-    """Writes a folder for `transformers`, whole or not at all: a text classifier, a regression, or a masked language model.
+    """Writes a folder for `transformers`, whole or not at all: a text classifier, a tagger, a regression, or a masked
+    language model.
 
     Args:
         model: a model from `build_bert_model` or `build_bert_mlm_model`. LoRA weights are added to the adapted kernels.
@@ -351,7 +294,7 @@ def _config_of(model: keras.Model, labels: Sequence[str] | None) -> dict[str, An
         )
     kind = _kind(model)
     return config | {
-        "architectures": ["BertForSequenceClassification"],
+        "architectures": [f"BertFor{'Token' if is_tagger(model) else 'Sequence'}Classification"],
         **({"problem_type": kind} if kind else {}),
         "classifier_dropout": model.get_layer("classifier_dropout").rate,
         "id2label": {str(i): name for i, name in enumerate(names)},

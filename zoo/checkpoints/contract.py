@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
@@ -33,6 +34,11 @@ class Classifier:
     def several(self) -> bool:
         """Whether an example may have several labels at once, each with a sigmoid."""
         return False
+
+    @property
+    def builder(self) -> Mapping[str, Any]:
+        """Arguments that a model with this classifier is built with, such as those of a tagger."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,18 +152,26 @@ class Checkpoint:
         """The builder's argument `weights` that loads the same weights again."""
         return self.published.name if self.published else str(self.path)
 
-    def arguments(self, class_names: Sequence[str] = (), *, several: bool = False) -> dict[str, Any]:
+    def arguments(
+        self,
+        class_names: Sequence[str] = (),
+        *,
+        several: bool = False,
+        builder: Mapping[str, Any] = MappingProxyType({}),
+    ) -> dict[str, Any]:
         """Returns the builder's arguments in the checkpoint.
 
         Args:
             class_names: the classes of the data. If the checkpoint's classifier has the same classes, in any order, the
                 result has `load_classifier` and `labels`, so that it is loaded too.
             several: whether an example of the data has any number of them.
+            builder: the builder's arguments so far, with which the classifier must agree.
         """
         found = dict(self.format.read_arguments(self.path))
         classifier = self.classifier()
         same = classifier and classifier.labels is not None and sorted(classifier.labels) == sorted(class_names)
-        if classifier and same and classifier.several == several:
+        fits = classifier and all(builder.get(name) == value for name, value in classifier.builder.items())
+        if classifier and same and fits and classifier.several == several:
             found |= {"load_classifier": True, "labels": list(class_names)}
         return found
 

@@ -1,4 +1,4 @@
-"""Report of a tagger: accuracy on known and unknown words, next to a most-frequent-tag baseline.
+"""Report of a tagger: accuracy on known and unknown words, and scores of entities, next to a most-frequent-tag baseline.
 
 It works on plain lists: sentences as sequences of words, and tags of the same lengths. The metrics of every tag come from
 `zoo.evaluation.classification`, which supports one class per step.
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from zoo.errors import UsageError
-from zoo.evaluation import classification
+from zoo.evaluation import classification, entities
 from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
 from zoo.tasks.contract import call_model
+from zoo.tasks.entities import scheme_of
 
 if TYPE_CHECKING:
     import keras
@@ -162,6 +163,10 @@ def _pairs(tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> It
         yield from ((word, int(tag)) for word, tag in zip(words, row, strict=True))
 
 
+MOST_FREQUENT = "most frequent tag of each word"
+_ROWS = 512
+
+
 def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
     targets, predictions, weights = predict_split(model, data, split, batch_size)
     probabilities, weight = predictions["probabilities"], weights["tags"]
@@ -171,21 +176,42 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     report = classification.classification_report(
         targets["tags"], probabilities, names, weights=weight, train_class_counts=counts
     )
-
-    def sentences(name: str) -> tuple[list[list[str]], list[list[int]]]:
-        examples = list(raw_examples(data, name))
-        words = [[token.decode("utf-8", "replace") for token in e["tokens"]] for e in examples]
-        return words, [e["tags"].tolist() for e in examples]
-
-    tokens, tags = sentences(split)
-    longest = weight.shape[1]  # the preprocessor truncates longer sentences
-    tokens, tags = [t[:longest] for t in tokens], [t[:longest] for t in tags]
-    predicted = probabilities.argmax(axis=-1).tolist()
-    dictionary = MostFrequentTag.fit(*sentences("train"))
+    tokens, tags = _sentences(data, split)
+    lengths = (weight > 0).sum(axis=1).tolist()  # the preprocessor truncates longer sentences
+    predicted = [row[:size] for row, size in zip(probabilities.argmax(axis=-1).tolist(), lengths, strict=True)]
+    dictionary = MostFrequentTag.fit(*_sentences(data, "train"))
     served, raw_text = _served(model, data, split, batch_size, dictionary)
-    ends = classification.class_intervals(targets["tags"], probabilities, weights=weight)
-    ends |= raw_text | unknown_interval(tokens, tags, predicted, dictionary)
-    return {**report, "words": word_report(tokens, tags, predicted, dictionary), **served, "intervals": ends}
+    ends = classification.class_intervals(targets["tags"], probabilities, weights=weight) | raw_text
+    found = _entities(names, tokens, tags, predicted, dictionary)
+    ends |= found.pop("intervals", {})
+    tokens, tags = ([row[:size] for row, size in zip(part, lengths, strict=True)] for part in (tokens, tags))
+    ends |= unknown_interval(tokens, tags, predicted, dictionary)
+    words = word_report(tokens, tags, predicted, dictionary)
+    return {**report, "words": words, **served, **found, "intervals": ends}
+
+
+def _sentences(data: Prepared, split: str) -> tuple[list[list[str]], list[list[int]]]:
+    """Returns the words and the tags of the sentences of a split."""
+    examples = list(raw_examples(data, split))
+    words = [[token.decode("utf-8", "replace") for token in e["tokens"]] for e in examples]
+    return words, [e["tags"].tolist() for e in examples]
+
+
+def _entities(
+    class_names: Sequence[str],
+    tokens: Sequence[Sequence[str]],
+    tags: Sequence[Sequence[int]],
+    predicted: Sequence[Sequence[int]],
+    dictionary: MostFrequentTag,
+) -> dict[str, Any]:
+    """Returns the scores of entities, if the tags mark entities. Entities beyond a truncated sentence count as missed."""
+    scheme = scheme_of(class_names)
+    if scheme is None:
+        return {}
+    found, ends = entities.entity_report(tags, predicted, scheme)
+    guessed = entities.entity_report(tags, [dictionary.tag(words) for words in tokens], scheme)[0]
+    found["baseline_f1"] = guessed["f1"]
+    return {"entities": found, "entity_f1": found["f1"], "intervals": ends}
 
 
 def unknown_interval(
@@ -238,25 +264,71 @@ def _served(
 
 
 def _headline(report: Report) -> list[Figure]:
-    name = "most frequent tag of each word"
     words = report["words"]
     raw, every, unknown = report["raw_text_baseline_accuracy"], words["all"], words["unknown"]
     figures = [
-        Figure("accuracy in raw text", report["raw_text_accuracy"], name, raw, key="raw_text_accuracy"),
-        Figure("token accuracy", report["accuracy"], name, every["baseline_accuracy"], key="accuracy"),
+        Figure("accuracy in raw text", report["raw_text_accuracy"], MOST_FREQUENT, raw, key="raw_text_accuracy"),
+        Figure("token accuracy", report["accuracy"], MOST_FREQUENT, every["baseline_accuracy"], key="accuracy"),
     ]
+    if "entities" in report:
+        found = report["entities"]
+        first = Figure("entity F1", found["f1"], MOST_FREQUENT, found["baseline_f1"], found["support"], "entity_f1")
+        figures.insert(0, first)
     if unknown["num_words"]:
         base, key = unknown["baseline_accuracy"], "unknown_accuracy"
-        figures.append(Figure("unknown word accuracy", unknown["accuracy"], name, base, unknown["num_words"], key))
+        figures.append(
+            Figure("unknown word accuracy", unknown["accuracy"], MOST_FREQUENT, base, unknown["num_words"], key)
+        )
     return figures
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    return (
-        f"{classification.summary(dict(report))}\n{summary(report['words'])}\n"
+    lines = [
+        classification.summary(dict(report)),
+        summary(report["words"]),
         f"words in raw text  {with_interval(report, 'raw_text_accuracy')} right; the tokenizer finds "
-        f"{report['words_found']:.1%} of them"
-    )
+        f"{report['words_found']:.1%} of them",
+    ]
+    if "entities" in report:
+        lines.append(entities.summary(report["entities"], MOST_FREQUENT, report["entities"]["baseline_f1"]))
+    return "\n".join(lines)
 
 
-register_report("tagging", ReportKind(_compute, _summary, _headline, classification.PLOTS))
+def _measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the metrics of a baseline, which tags the words of the data. In raw text, those that the tokenizer finds
+    have these tags, and all others count as wrong."""
+    rows = [{name: column[row] for name, column in examples.items()} for row in range(len(examples["tags"]))]
+    tags, predicted = [row["tags"].tolist() for row in rows], [np.asarray(row) for row in predictions["tags"]]
+    known = {word for words in _sentences(data, "train")[0] for word in words}
+    preprocessor = cast("Any", data.preprocessor)  # the task's own
+    right = total = unknown_right = unknown = raw_right = raw_total = 0
+    for start in range(0, len(rows), _ROWS):
+        batch = rows[start : start + _ROWS]
+        lengths = _scored_lengths(preprocessor, batch)
+        # The number of the word of each token in raw text, in place of its tag.
+        places = preprocessor.to_targets([{**row, "tags": np.arange(len(row["tags"]))} for row in batch], lost=False)
+        raw_total += int(np.sum(preprocessor.to_targets(batch, lost=True)["tags"] >= 0))
+        for row, found, size, at in zip(batch, predicted[start:], lengths, places["tags"], strict=False):
+            hits = row["tags"] == found
+            is_new = np.array([token.decode("utf-8", "replace") not in known for token in row["tokens"]], bool)[:size]
+            right, total = right + int(hits[:size].sum()), total + size
+            unknown_right, unknown = unknown_right + int(hits[:size][is_new].sum()), unknown + int(is_new.sum())
+            raw_right += int(hits[at[at >= 0]].sum())
+    scores = {"accuracy": right / max(1, total), "raw_text_accuracy": raw_right / max(1, raw_total)}
+    if unknown:
+        scores["unknown_accuracy"] = unknown_right / unknown
+    if (scheme := scheme_of(data.data.class_names)) is not None:
+        scores["entity_f1"] = entities.entity_report(tags, [row.tolist() for row in predicted], scheme)[0]["f1"]
+    return scores
+
+
+def _scored_lengths(preprocessor: Any, examples: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Returns how many words of each sentence the model tags: the preprocessor truncates longer sentences."""
+    longest = max(len(example["tags"]) for example in examples)
+    tokens = [[*e["tokens"].tolist(), *[b""] * (longest - len(e["tags"]))] for e in examples]
+    tags = [np.pad(e["tags"], (0, longest - len(e["tags"]))) for e in examples]
+    weights = preprocessor.encode({"tokens": tokens, "tags": np.array(tags)})[2]["tags"].numpy()
+    return [int(size) for size in (weights > 0).sum(axis=1)]
+
+
+register_report("tagging", ReportKind(_compute, _summary, _headline, classification.PLOTS, measure=_measure))

@@ -56,13 +56,21 @@ def make_features(model: keras.Model) -> Function:
     return features
 
 
+_TEXT_TASKS = ("text_classification", "text_multilabel", "text_regression")
+
+
 @register_model(
-    tasks=("text_classification", "text_multilabel", "text_regression"),
+    tasks=(*_TEXT_TASKS, "tagging"),
     reference="Devlin, Chang, Lee and Toutanova, BERT: Pre-training of deep bidirectional transformers for language "
     "understanding, NAACL 2019, arXiv:1810.04805",
     levels=(("pooled", "probabilities", "logits"),),
     functions={"features": make_features},
-    preprocessing={"preprocessor": "wordpiece", "vocab_size": 30_522, "max_length": 512, "reads_pairs": True},
+    preprocessing={
+        "preprocessor": {**dict.fromkeys(_TEXT_TASKS, "wordpiece"), "tagging": "tagging_wordpiece"},
+        "vocab_size": 30_522,
+        "max_length": 512,
+        "reads_pairs": True,
+    },
     checkpoints=("bert_folder",),
     initial_arguments=("weights", "load_classifier", "labels", "vocabulary"),
     tiny={
@@ -98,6 +106,7 @@ def build_bert_model(
     labels: list[str] | None = None,
     vocabulary: str | None = None,
     classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
+    tags_words: bool = False,
 ) -> keras.Model:
     """BERT: blocks of attention over the whole text, the first token's vector through a pooler, a softmax.
 
@@ -105,6 +114,10 @@ def build_bert_model(
     `token_ids`, `token_type_ids` and `padding_mask`: int32 (batch, tokens), at most max_length tokens. The mask is 1 on
     real tokens and 0 on padding, which does not affect the output. Output `probabilities` (or `logits` with
     `classifier_activation=None`, `values` with `linear`): float32 (batch, num_classes).
+
+    With tags_words it has no pooler, and tags the words of a text, as transformers' BertForTokenClassification does. The
+    input `word_positions`, int32 (batch, words), is the position of the first token of each word, 0 on padding. The output
+    is (batch, words, num_classes).
 
     Args:
         vocab_size: Number of token ids.
@@ -128,6 +141,7 @@ def build_bert_model(
             of weights, or trains one on the data. The model itself needs only its size.
         classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
             logits.
+        tags_words: Whether the model tags the words of a text. The data decides it.
 
     Raises:
         UsageError: a size that is not positive, a fraction out of range, a hidden size that num_heads does not divide, an
@@ -151,8 +165,12 @@ def build_bert_model(
     if checkpoint is None and load_classifier:
         raise UsageError("load_classifier requires weights, which are not given. Pass weights, or leave it out.")
     inputs, x, _ = bert.encoder(*sizes, dropout, attention_dropout, activation, layer_norm_epsilon)
-    x = bert.FirstToken(name="first_token")(x)
-    x = layers.Dense(hidden_size, activation="tanh", kernel_initializer=bert.initializer(), name="pooled")(x)
+    if tags_words:
+        inputs = [*inputs, keras.Input((None,), dtype="int32", name="word_positions")]
+        x = bert.TakePositions(name="first_pieces")([x, inputs[-1]])
+    else:
+        x = bert.FirstToken(name="first_token")(x)
+        x = layers.Dense(hidden_size, activation="tanh", kernel_initializer=bert.initializer(), name="pooled")(x)
     x = layers.Dropout(last_dropout, name="classifier_dropout")(x)
     outputs = blocks.classifier(x, num_classes, classifier_activation, bert.initializer())
     model = keras.Model(inputs, outputs, name="bert")

@@ -38,6 +38,15 @@ def _pairs(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: 
     return " ".join(f"{a}/{b}" for a, b in zip(first, second, strict=True) if b)
 
 
+def _entities(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
+    """The entities of a text; for tags that mark none, each word with its tag."""
+    if "entities" not in answer:
+        return _pairs(answer, shown, labels, top)
+    names = ("entities", "entity_types", "entity_probabilities", "entity_starts", "entity_ends")
+    found = [row for row in zip(*(answer[name] for name in names), strict=True) if row[-1] > 0]
+    return "; ".join(f"{text} {kind} {p:.{shown.digits}f} ({a} to {b})" for text, kind, p, a, b in found) or "no entity"
+
+
 def _rows(answer: Mapping[str, Any], shown: Shown, labels: Sequence[str], top: int) -> str:
     lines = []
     for *texts, number in zip(*(answer[name] for name in shown.outputs), strict=True):
@@ -64,6 +73,7 @@ def _number(value: float) -> str:
 
 
 for _name, _format in {
+    "entities": _entities,
     "labels": _labels,
     "pairs": _pairs,
     "rows": _rows,

@@ -75,7 +75,8 @@ class Shown:
     Attributes:
         kind: `values`: the outputs, all of them by default; `labels`: the best labels of one output of probabilities;
             `several_labels`: the labels of the first output with their probabilities in the second; `pairs`: two outputs of
-            the same length as one/other, without pairs whose second part is empty; `rows`: outputs of the same length, in
+            the same length as one/other, without pairs whose second part is empty; `entities`: the entities of a text, or the
+            same pairs if the tags mark none; `rows`: outputs of the same length, in
             each row the first non-empty text and the last output, a number; `text`: one output unchanged; or the name of a
             kind that `register_answer_kind` added.
         outputs: names of the outputs to print; by default those that the signature names by the data.
@@ -108,6 +109,7 @@ class Served:
         preprocessor: the run's preprocessor, which converts numbers for the client: a forecast to its unit, token ids to
             text.
         decided: what the task's `decide` returned after the training, such as thresholds; empty if it decided nothing.
+        class_names: the labels in the order of their numbers, for outputs that depend on what the labels are.
     """
 
     outputs: Mapping[str, tf.Tensor]
@@ -115,6 +117,7 @@ class Served:
     extras: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
     preprocessor: Any = None
     decided: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    class_names: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -111,6 +111,7 @@ class CheckpointFormat:
         read_preprocessing: returns arguments of the preprocessor, by the names of its `config()`, such as `vocabulary`.
         save: `save(model, path, preprocessing, labels)` writes a trained model and returns the path. `preprocessing` is the
             `config()` of its preprocessor. `labels` are its class names, or None.
+        read_licence: returns the licence of a file or folder that is known, otherwise "unknown".
         repository: the files of a Hugging Face repository that it needs; None if it is not read from repositories.
     """
 
@@ -124,6 +125,7 @@ class CheckpointFormat:
     read_classifier: Callable[[Any], Classifier | None] = lambda path: None
     read_preprocessing: Callable[[Any], Mapping[str, Any]] = lambda path: {}
     save: Save | None = None
+    read_licence: Callable[[Any], str] = lambda path: "unknown"
     repository: Repository | None = None
 
 
@@ -168,6 +170,10 @@ class Checkpoint:
     def classifier(self) -> Classifier | None:
         """Returns the checkpoint's classifier if it has one or several labels per example, otherwise None."""
         return self.format.read_classifier(self.path)
+
+    def licence(self) -> str:
+        """Returns the licence of the weights, "unknown" if nothing says it."""
+        return self.published.licence if self.published else self.format.read_licence(self.path)
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raises `UsageError` if a builder's arguments differ from those of the checkpoint."""

@@ -60,12 +60,14 @@ class PublishedFile:
     Attributes:
         url: its address.
         licence: the licence of the weights.
-        md5: the hash that Keras compares; None if Keras has none for the file.
+        hash: the MD5 or SHA-256 that Keras compares; None if Keras has none for the file.
+        cached_as: its name in Keras's cache; None for the last part of the address.
     """
 
     url: str
     licence: str
-    md5: str | None = None
+    hash: str | None = None
+    cached_as: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from keras import layers, ops
 from zoo.errors import UsageError, did_you_mean
 from zoo.layers import blocks
 
-Mode = Literal["caffe", "tf", "torch", "lite", "bytes"]
+Mode = Literal["caffe", "tf", "torch", "lite", "half", "bytes"]
 
 # The ImageNet statistics of the published weights: red, green, blue, for images of 0 to 1. Caffe's are blue, green, red, for
 # 0 to 255.
@@ -52,7 +52,8 @@ class ImageNetScaling(layers.Layer):
 
     Args:
         mode: `caffe` (blue, green, red, 0 to 255 minus the mean), `tf` (-1 to 1), `torch` (minus the mean, divided by the
-            standard deviation), `lite` (0 to 255, minus 127, divided by 128, as EfficientNet-Lite) or `bytes` (0 to 255).
+            standard deviation), `lite` (0 to 255 minus 127, divided by 128, as EfficientNet-Lite), `half` (0 to 255 divided
+            by 128, minus 1, as EfficientNetV2-S to L) or `bytes` (0 to 255).
 
     Raises:
         UsageError: an unknown mode, or images that have neither one nor three channels.
@@ -79,6 +80,7 @@ class ImageNetScaling(layers.Layer):
             "tf": (np.full(3, 2.0), np.full(3, -1.0)),
             "torch": (1 / np.array(_DEVIATION), -np.array(_MEAN) / np.array(_DEVIATION)),
             "lite": (np.full(3, 255 / 128), np.full(3, -127 / 128)),
+            "half": (np.full(3, 255 / 128), np.full(3, -1.0)),
             "bytes": (np.full(3, 255.0), np.zeros(3)),
         }[self.mode]
         self._factor, self._shift = factor, shift

@@ -1,7 +1,7 @@
 """Write and verify the SavedModel of a finished run: `zoo export runs/digits-cnn exports/digits`.
 
-With `--data`, it also exports published weights that have a classifier, without training; with `--examples`, any Keras model
-in a .keras file.
+It also exports published weights that have a classifier, without training: those of images as they are, others with `--data`.
+With `--examples`, it exports any Keras model in a .keras file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "run_directory",
-        help="A folder that `zoo train` wrote, a .keras file, or a folder or name of published weights.",
+        help="A folder that `zoo train` wrote, a .keras file, or a file, folder or name of published weights.",
     )
     parser.add_argument("path", help="Folder for the versions: PATH/1, then PATH/2, as TensorFlow Serving expects.")
     parser.add_argument(
@@ -43,14 +43,15 @@ def _parser() -> Parser:
     parser.add_argument(
         "--labels",
         nargs="+",
-        help="For published weights: the data set's class names, in the order of the classifier's outputs. For a .keras "
-        "file: labels in the order of the model's classes, or one text file with one label per line.",
+        help="For published weights: class names in the order of the classifier's outputs, with --data those of the data "
+        "set. For a .keras file: labels in the order of the model's classes. Also one text file with one label per line.",
     )
     parser.add_argument(
         "--examples",
         nargs="+",
         help="For a .keras file: examples of the model's inputs, a .npy or .npz file, or a CSV file with a column per input; "
-        "with --images, image files. They are published with the SavedModel.",
+        "with --images, image files. For published weights without --data: image files. They are published with the "
+        "SavedModel.",
     )
     parser.add_golden()
     parser.add_argument(
@@ -65,14 +66,15 @@ def _parser() -> Parser:
 def command(argv: list[str]) -> int:
     """Parses the options, exports and prints the verdict."""
     options = _parser().parse(load_plugins(argv))
-    if options.examples is not None or (options.data is None and options.run_directory.endswith(".keras")):
+    if options.run_directory.endswith(".keras") and options.data is None:
         return _export_keras_file(options)
-    if options.data is None and (
-        checkpoints.is_name(options.run_directory) or checkpoints.families(options.run_directory)
-    ):
+    published = checkpoints.is_name(options.run_directory) or checkpoints.families(options.run_directory)
+    if options.data is None and published:
+        return _export_as_it_is(options)
+    if options.examples is not None:
         raise UsageError(
-            f"{options.run_directory} holds published weights. Pass --data with a data set that has the same classes, "
-            "such as csv:texts.csv."
+            f"--examples is for a .keras file, or for published weights without --data; received {options.run_directory}"
+            f"{' and --data' if options.data else ''}. Save the model with model.save('model.keras') and pass this file."
         )
     if options.data is not None and os.path.isfile(os.path.join(options.run_directory, "config.yaml")):
         raise UsageError(
@@ -91,7 +93,7 @@ def command(argv: list[str]) -> int:
             options.path,
             options.data,
             runtimes,
-            options.labels,
+            _labels(options.labels),
             golden=golden_of(options.golden),
             **given,
         )
@@ -108,13 +110,30 @@ def _say(saved: Path) -> int:
     return 0
 
 
+def _export_as_it_is(options: Any) -> int:
+    import_tensorflow()
+    from zoo.published_export import export_published
+
+    return _say(
+        export_published(
+            options.run_directory,
+            options.path,
+            options.examples,
+            asked_runtimes(options.runtimes),
+            _labels(options.labels),
+        )
+    )
+
+
+def _labels(given: list[str] | None) -> list[str] | None:
+    """Returns labels, which may be in one text file with a label per line."""
+    if given is not None and len(given) == 1 and Path(given[0]).is_file():
+        return Path(given[0]).read_text(encoding="utf-8").splitlines()
+    return given
+
+
 def _export_keras_file(options: Any) -> int:
     file = Path(options.run_directory)
-    if file.suffix != ".keras" or options.data is not None:
-        raise UsageError(
-            f"--examples is for a .keras file without --data; received {file}{' and --data' if options.data else ''}. Save "
-            "the model with model.save('model.keras') and pass this file."
-        )
     if options.examples is None:
         raise UsageError(f"{file} needs examples of its inputs. Pass --examples with a .npy, .npz or CSV file.")
     if not file.is_file():
@@ -123,9 +142,6 @@ def _export_keras_file(options: Any) -> int:
     from zoo import datasets, export
     from zoo.export.keras_models.files import image_size, load_keras_file, read_examples
 
-    labels = options.labels
-    if labels is not None and len(labels) == 1 and Path(labels[0]).is_file():
-        labels = Path(labels[0]).read_text(encoding="utf-8").splitlines()
     model, preprocessor = load_keras_file(file), None
     if options.images is not None:
         *size, channels = image_size(model)
@@ -136,7 +152,7 @@ def _export_keras_file(options: Any) -> int:
             options.path,
             examples=read_examples(options.examples) if preprocessor is None else options.examples,
             preprocessor=preprocessor,
-            class_names=labels,
+            class_names=_labels(options.labels),
             golden=golden_of(options.golden),
             runtimes=asked_runtimes(options.runtimes),
         )

@@ -129,6 +129,25 @@ def _asked(config: Any) -> int:
 
 
 @contextlib.contextmanager
+def names_from_start() -> Iterator[None]:
+    """Numbers the layers without a name that are made in the block from 0, as in a new process.
+
+    Example:
+        >>> with names_from_start():
+        ...     keras.layers.Flatten().name
+        'flatten'
+    """
+    from keras.src.backend.common import global_state
+
+    before = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", collections.defaultdict(int))
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", before)
+
+
+@contextlib.contextmanager
 def without_values() -> Iterator[None]:
     """Builds models in the block for the shapes of their weights, without values, and forgets them afterwards.
 

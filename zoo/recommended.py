@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.config import TrainConfig
-    from zoo.registry import Situation
+    from zoo.registry import Recommend, Situation
 
 _FEW_ROWS = 4_000
 
@@ -123,3 +123,17 @@ def tagging_options(situation: Situation) -> dict[str, Any]:
 
 _SENTENCES = 60_000
 """Sentences of a training on few of them, in all epochs together."""
+
+
+def published_image_size(size: int) -> Recommend:
+    """Returns a function that recommends the image size of published weights, for a model that begins with them.
+
+    Example:
+        >>> published_image_size(224)(Situation("image_classification", 200, {"weights": "imagenet"}))
+        {'input_shape': (224, 224, 3)}
+    """
+
+    def recommend(situation: Situation) -> dict[str, Any]:
+        return {"input_shape": (size, size, 3)} if situation.arguments.get("weights") is not None else {}
+
+    return recommend

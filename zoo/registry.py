@@ -246,7 +246,13 @@ def is_built_as(model: keras.Model, name: str, arguments: Mapping[str, Any]) -> 
 
 
 def register_variant(
-    builder: Builder, name: str, summary: str, *, golden: tuple[tuple[Mapping[str, Any], int], ...], **defaults: Any
+    builder: Builder,
+    name: str,
+    summary: str,
+    *,
+    golden: tuple[tuple[Mapping[str, Any], int], ...],
+    spec: Mapping[str, Any] | None = None,
+    **defaults: Any,
 ) -> Builder:
     """Registers a named size of a family: the same builder and metadata with other defaults.
 
@@ -255,6 +261,7 @@ def register_variant(
         name: the name of the size, usually FAMILY_SIZE.
         summary: the first line of the docstring.
         golden: arguments and the exact number of parameters that they must give.
+        spec: the fields of `ModelSpec` that differ from the family's, such as `preprocessing` or `reference`.
         **defaults: the sizes, by the names of the builder's arguments.
 
     Returns:
@@ -290,7 +297,7 @@ def register_variant(
     variant.__signature__ = signature  # type: ignore[attr-defined]
     own = {"name", "builder", "golden", "variant_of"}
     shared = {f.name: getattr(family, f.name) for f in dataclasses.fields(ModelSpec) if f.name not in own}
-    return register_model(**shared, golden=golden, variant_of=family.name)(variant)
+    return register_model(**{**shared, **(spec or {})}, golden=golden, variant_of=family.name)(variant)
 
 
 def plain(value: Any) -> Any:

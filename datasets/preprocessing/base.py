@@ -63,6 +63,9 @@ class Preprocessor(Protocol):
     `generated(generator, count)` may make up raw requests by name, from a NumPy generator, with model inputs that no request
     determines. None is an example of the data. An export with `golden="generated"` needs it.
 
+    `without_data(needs, arguments)` may be a class method that returns the same as `for_model`, from the spec's
+    `preprocessing` and the builder's arguments alone. Then published classifiers can be exported without a data set.
+
     One whose integers are no row numbers of tables, so that they may be below 0, has `row_numbers = False`.
 
     One whose requests are split into other steps than the examples has `to_targets(examples, lost=...)`, the targets of

@@ -31,6 +31,9 @@ _MOST_PIXELS, _PIXELS_PER_BYTE = 2**27, 32
 """A request may have this many pixels, and more for every byte: photographs have up to 10 per byte, files made to be
 expensive have hundreds."""
 
+_GENERATED = 2**20
+"""Maximum values of all generated images."""
+
 _LUMA = (0.299, 0.587, 0.114)
 """The weights of red, green and blue in Rec. 601, as in the PNG and JPEG decoders."""
 
@@ -106,13 +109,22 @@ class ImagePreprocessor:
         height, width, channels = shape
         return cls(height, width, channels, targets=targets), {"input_shape": tuple(shape), **targets.arguments}
 
+    @classmethod
+    def without_data(
+        cls, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[ImagePreprocessor, dict[str, Any]]:
+        """The model's input has the shape `input_shape`, or else the spec's `image_size` in colour."""
+        height, width, channels = arguments.get("input_shape") or (*needs["image_size"], 3)
+        return cls(height, width, channels), {"input_shape": (height, width, channels)}
+
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """{"image": shape}."""
         return {"image": self.shape}
 
     def generated(self, generator: np.random.Generator, count: int) -> dict[str, list[np.ndarray]]:
-        """Returns images of noise in the size of the model's input."""
+        """Returns images of noise in the size of the model's input: fewer large ones, because they cannot be compressed."""
+        count = min(count, max(4, _GENERATED // (self.height * self.width * self.channels)))
         shape = (count, self.height, self.width, self.channels)
         return {"image_bytes": list(generator.integers(0, 256, shape).astype(np.uint8))}
 

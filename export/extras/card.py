@@ -85,9 +85,9 @@ def _head(facts: Mapping[str, Any], weights: str = "") -> list[str]:
         shown = ", ".join(_escaped(label) for label in labels[:_MOST_CLASSES])
         more = f" and {len(labels) - _MOST_CLASSES:,} more" if len(labels) > _MOST_CLASSES else ""
         labelled = [f"- Labels: {shown}{more}, in the order of `assets/labels.txt`"]
-    of_data, purpose = [], "A Keras model"
+    of_data = []
+    purpose = f"A model for {facts['task'].replace('_', ' ')}" if facts["task"] else "A Keras model"
     if data:
-        purpose = f"A model for {facts['task'].replace('_', ' ')}"
         counts = ", ".join(f"{count:,} {name}" for name, count in facts.get("examples", {}).items() if count)
         columns = ", ".join(f"{name} {display.shortened(value)}" for name, value in (data.get("columns") or {}).items())
         options = ", ".join(f"`{name}={display.shortened(value)}`" for name, value in facts.get("training", {}).items())

@@ -114,7 +114,7 @@ def test_files_and_hashes_are_those_of_keras(name, monkeypatch):
     with model_archive.without_values(), pytest.raises(InterruptedError):
         build(weights="imagenet", **arguments)
     file = zoo.get_spec(name).published["imagenet"](arguments)
-    assert asked == [(file.url, "models", file.md5)]
+    assert asked == [(file.url, "models", file.hash)]
 
 
 @pytest.mark.slow

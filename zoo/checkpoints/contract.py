@@ -66,12 +66,14 @@ class PublishedFile:
     Attributes:
         url: its address.
         licence: the licence of the weights.
-        md5: the hash that Keras compares; None if Keras has none for the file.
+        hash: the MD5 or SHA-256 that Keras compares; None if Keras has none for the file.
+        cached_as: its name in Keras's cache; None for the last part of the address.
     """
 
     url: str
     licence: str
-    md5: str | None = None
+    hash: str | None = None
+    cached_as: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +119,7 @@ class CheckpointFormat:
         read_preprocessing: returns arguments of the preprocessor, by the names of its `config()`, such as `vocabulary`.
         save: `save(model, path, preprocessing, labels)` writes a trained model and returns the path. `preprocessing` is the
             `config()` of its preprocessor. `labels` are its class names, or None.
+        read_licence: returns the licence of a file or folder that is known, otherwise "unknown".
         repository: the files of a Hugging Face repository that it needs; None if it is not read from repositories.
     """
 
@@ -130,6 +133,7 @@ class CheckpointFormat:
     read_classifier: Callable[[Any], Classifier | None] = lambda path: None
     read_preprocessing: Callable[[Any], Mapping[str, Any]] = lambda path: {}
     save: Save | None = None
+    read_licence: Callable[[Any], str] = lambda path: "unknown"
     repository: Repository | None = None
 
 
@@ -182,6 +186,10 @@ class Checkpoint:
     def classifier(self) -> Classifier | None:
         """Returns the checkpoint's classifier if it has one or several labels per example, otherwise None."""
         return self.format.read_classifier(self.path)
+
+    def licence(self) -> str:
+        """Returns the licence of the weights, "unknown" if nothing says it."""
+        return self.published.licence if self.published else self.format.read_licence(self.path)
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raises `UsageError` if a builder's arguments differ from those of the checkpoint."""

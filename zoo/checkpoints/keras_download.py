@@ -32,8 +32,8 @@ def fetch(name: str, model: str, file: PublishedFile, *, verbose: int = 1) -> Pu
         UsageError: the file cannot be downloaded or written, or has another hash than Keras expects.
     """
     folder = Path(os.path.expandvars(os.environ.get("KERAS_HOME") or "~/.keras")).expanduser() / "models"
-    place = folder / file.url.rpartition("/")[2]
-    if not place.is_file() or (file.md5 is not None and _md5(place) != file.md5):
+    place = folder / (file.cached_as or file.url.rpartition("/")[2])
+    if not place.is_file() or (file.hash is not None and _hash(place, file.hash) != file.hash):
         size = _size(name, model, file)
         _check_room(folder, size)
         if verbose:
@@ -75,7 +75,7 @@ def _download(name: str, model: str, file: PublishedFile, place: Path, verbose: 
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent) as folder, output:
             found = keras.utils.get_file(
-                place.name, file.url, file_hash=file.md5, cache_dir=folder, cache_subdir="models"
+                place.name, file.url, file_hash=file.hash, cache_dir=folder, cache_subdir="models"
             )
             os.replace(found, place)
     except OSError as error:
@@ -90,6 +90,9 @@ def _download(name: str, model: str, file: PublishedFile, place: Path, verbose: 
         ) from error
 
 
-def _md5(file: Path) -> str:
+def _hash(file: Path, expected: str) -> str:
+    """Returns the hash of a file, of the kind of the expected one: as Keras does, by its length."""
+    if len(expected) == 64:
+        return storage.sha256(file)
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

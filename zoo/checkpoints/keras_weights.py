@@ -36,6 +36,9 @@ def _load(model: keras.Model, path: str, classifier: bool) -> None:
     fitting = []
     for i, (layer, (name, arrays)) in enumerate(zip(ours if classifier else ours[:-1], found, strict=False)):
         expected, came = [tuple(w.shape) for w in layer.weights], [tuple(a.shape) for a in arrays]
+        if i == len(ours) - 1 and [len(shape) for shape in came] == [4, 1] and came[0][:2] == (1, 1):
+            arrays = [arrays[0][0, 0], arrays[1]]  # a convolution 1x1 as the classifier, as in MobileNet
+            came = [tuple(a.shape) for a in arrays]
         if expected == came:
             fitting.append((layer, arrays))
         elif i >= size:

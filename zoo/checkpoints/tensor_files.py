@@ -76,6 +76,22 @@ def read_tensors(folder: str | Path) -> tuple[Arrays, Path]:
     return arrays, file
 
 
+def read_file(file: str | Path) -> Arrays:
+    """Returns the tensors of one file by name, as `read_tensors` does: safetensors by its ending, else a PyTorch pickle.
+
+    Raises:
+        UsageError: there is no such file, it is damaged, or a pickle needs anything but tensors.
+
+    Example:
+        >>> sorted(read_file("efficientnet-lite0-57934424.pth"))[0]
+        '_blocks.0._bn1.bias'
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise UsageError(f"There is no file {str(file)!r}. Pass a file of tensors, such as weights.pth.")
+    return _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
+
+
 def _shards(index: Path) -> list[Path]:
     """The files of an index, each once, after checking that they exist."""
     try:

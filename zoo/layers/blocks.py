@@ -92,6 +92,13 @@ def check_fraction(**fractions: float) -> None:
             raise UsageError(f"{name} is {value!r}; expected a fraction. Pass at least 0 and less than 1.")
 
 
+def check_factor(**factors: float) -> None:
+    """Raises UsageError for the first value that is not a number above 0 and below 100."""
+    for name, value in factors.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 100:
+            raise UsageError(f"{name} is {value!r}; expected a factor above 0. Pass {name}=1.0, say.")
+
+
 def check_divides(num_heads: int, **channels: int) -> None:
     """Raises UsageError unless `num_heads` divides every number of channels."""
     for name, value in channels.items():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
 from keras import layers, ops
 
 from zoo.errors import UsageError, did_you_mean
+from zoo.layers import blocks
+
+Mode = Literal["caffe", "tf", "torch", "lite", "half", "bytes"]
 
 # The ImageNet statistics of the published weights: red, green, blue, for images of 0 to 1. Caffe's are blue, green, red, for
 # 0 to 255.
@@ -16,17 +20,40 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 
+def scaled_input(mode: Mode, input_shape: Sequence[int], smallest: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Returns the input `image`, and it as an architecture expects it, (batch, height, width, 3), after checking its shape.
+
+    Args:
+        mode: as in `ImageNetScaling`.
+        input_shape: (height, width, 1 or 3).
+        smallest: the smallest height and width that the architecture takes.
+
+    Raises:
+        UsageError: the shape is not that of an image, the image is too small, or has another number of channels.
+    """
+    blocks.check_image_shape(input_shape)
+    height, width, channels = input_shape
+    if min(height, width) < smallest:
+        raise UsageError(
+            f"An image of {height}x{width} is too small: the model needs at least {smallest}x{smallest}. Pass "
+            f"input_shape=[{smallest}, {smallest}, {channels}], say."
+        )
+    inputs = keras.Input(tuple(input_shape), name="image")
+    return inputs, ImageNetScaling(mode, name="scaling")(inputs)
+
+
 @keras.saving.register_keras_serializable("zoo")
 class ImageNetScaling(layers.Layer):
     """Scales images (batch, height, width, 1 or 3) of 0 to 1 to (batch, height, width, 3) as an architecture expects.
 
-    It is equal to `keras.applications.imagenet_utils.preprocess_input` on images of 0 to 255, after repeating grey for red,
-    green and blue. It has no weights. It computes in float32 even with mixed precision, because bfloat16 cannot distinguish
-    255 levels.
+    Modes `caffe`, `tf` and `torch` are equal to `keras.applications.imagenet_utils.preprocess_input` on images of 0 to 255,
+    after repeating grey for red, green and blue. It has no weights. It computes in float32 even with mixed precision, because
+    bfloat16 cannot distinguish 255 levels.
 
     Args:
-        mode: `caffe` (blue, green, red, 0 to 255 minus the mean), `tf` (-1 to 1) or `torch` (minus the mean, divided by the
-            standard deviation).
+        mode: `caffe` (blue, green, red, 0 to 255 minus the mean), `tf` (-1 to 1), `torch` (minus the mean, divided by the
+            standard deviation), `lite` (0 to 255 minus 127, divided by 128, as EfficientNet-Lite), `half` (0 to 255 divided
+            by 128, minus 1, as EfficientNetV2-S to L) or `bytes` (0 to 255).
 
     Raises:
         UsageError: an unknown mode, or images that have neither one nor three channels.
@@ -36,10 +63,10 @@ class ImageNetScaling(layers.Layer):
         TensorShape([2, 8, 8, 3])
     """
 
-    def __init__(self, mode: Literal["caffe", "tf", "torch"], **kwargs: Any) -> None:
+    def __init__(self, mode: Mode, **kwargs: Any) -> None:
         super().__init__(**{"dtype": keras.config.floatx(), **kwargs})
-        if mode not in ("caffe", "tf", "torch"):
-            raise UsageError(f"mode is {mode!r}. {did_you_mean(str(mode), ('caffe', 'tf', 'torch'))}")
+        if mode not in get_args(Mode):
+            raise UsageError(f"mode is {mode!r}. {did_you_mean(str(mode), get_args(Mode))}")
         self.mode = mode
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -52,6 +79,9 @@ class ImageNetScaling(layers.Layer):
             "caffe": (np.full(3, 255.0), -np.array(_CAFFE_MEAN)),
             "tf": (np.full(3, 2.0), np.full(3, -1.0)),
             "torch": (1 / np.array(_DEVIATION), -np.array(_MEAN) / np.array(_DEVIATION)),
+            "lite": (np.full(3, 255 / 128), np.full(3, -127 / 128)),
+            "half": (np.full(3, 255 / 128), np.full(3, -1.0)),
+            "bytes": (np.full(3, 255.0), np.zeros(3)),
         }[self.mode]
         self._factor, self._shift = factor, shift
 

@@ -30,9 +30,11 @@ def load(
     validation: Any = None,
     test: Any = None,
     model: str | None = None,
+    tokenizer: str | None = None,
 ) -> Data:
     """See `zoo.datasets.load`. `options` are the options that only some data sets take; `model` names the model that the
     data is for, whose tasks decide what arrays are."""
+    check_tokenizer(tokenizer)
     given = {k: v for k, v in options.items() if v is not None}
     if (folds is None) != (fold is None):
         raise UsageError(
@@ -47,6 +49,7 @@ def load(
         if not isinstance(name, type(data)):
             _print_columns(data)
             _print_left_out(data)
+        data = with_tokenizer(data, tokenizer)
         return data if folds is None or fold is None else _fold(data, folds, fold)
     given |= {split: file for split, file in (("validation", validation), ("test", test)) if file is not None}
     kind, _, path = name.partition(":")
@@ -58,6 +61,7 @@ def load(
         _print_left_out(data)
     if task is not None:
         data = dataclasses.replace(data.for_task(task), arguments={**data.arguments, "task": task})
+    data = with_tokenizer(data, tokenizer)
     return data if folds is None or fold is None else _fold(data, folds, fold)
 
 
@@ -93,6 +97,30 @@ def _load_source(
     _print_left_out(data)
     relative = not Path(path).expanduser().is_absolute()
     return _with_arguments(data, {**({"manual_dir": str(base)} if relative else {}), **options})
+
+
+_TOKENIZERS = ("auto", "words", "characters", "subwords")
+
+
+def check_tokenizer(name: str | None) -> None:
+    """Raises UsageError if this is not a value of the option `tokenizer`."""
+    if name is not None and name not in _TOKENIZERS:
+        raise UsageError(f"tokenizer is {name!r}; expected {', '.join(_TOKENIZERS)}. Pass tokenizer='auto'.")
+
+
+def with_tokenizer(data: Data, name: str | None) -> Data:
+    """Returns a data set with the option `tokenizer`; unchanged without one.
+
+    Raises:
+        UsageError: the data has no texts.
+    """
+    if name is None:
+        return data
+    if "text" not in data.features:
+        raise UsageError(
+            f"tokenizer={name!r} is for texts; data set {data.name!r} has {', '.join(data.features)}. Leave tokenizer out."
+        )
+    return dataclasses.replace(data, arguments={**data.arguments, "tokenizer": name})
 
 
 def _print_columns(data: Data) -> None:

@@ -102,6 +102,7 @@ def load(
     fold: int | None = None,
     task: str | None = None,
     model: str | None = None,
+    tokenizer: str | None = None,
     **options: Any,
 ) -> Data:
     """Loads a data set by its name, or makes one from arrays, a DataFrame or a data set of another library.
@@ -165,6 +166,8 @@ def load(
         fold: Number of the fold that is the test split, from 0.
         task: Task to use, for a data set that serves several. Null lets the model decide.
         model: Model that arrays are for, whose tasks say what they are if several tasks fit.
+        tokenizer: How models with a vocabulary of their own split texts: words, characters, subwords (learned from the
+            training split), or auto, the default, which decides from the texts.
         **options: Further options of the source, see `register_source`.
 
     Returns:
@@ -203,6 +206,7 @@ def load(
         test=test,
         model=model,
         out_of_scope=out_of_scope,
+        tokenizer=tokenizer,
     )
 
 

@@ -11,7 +11,7 @@ from zoo.datasets import display
 from zoo.datasets.arguments import complete_arguments
 from zoo.datasets.interface import Interface, check_numbering
 from zoo.datasets.prepared import Prepared
-from zoo.datasets.preprocessing.base import get_preprocessor
+from zoo.datasets.preprocessing.base import Choices, Preprocessor, get_preprocessor
 from zoo.datasets.raw import RawData
 from zoo.errors import UsageError
 
@@ -115,14 +115,13 @@ class Data(RawData):
             if checkpoint
             else {}
         )
-        if earlier is not None and earlier.preprocessor.kind != kind.kind:
-            raise UsageError(
-                f"Model {model!r} takes the inputs of the preprocessor {kind.kind!r}; the earlier run has "
-                f"{earlier.preprocessor.kind!r}. Choose the model of that run, {earlier.build['name']}."
-            )
+        _check_kind(model, kind.kind, earlier)
         needs = {**spec.preprocessing, "checkpoint": checkpoint, "earlier": earlier, "quantiles": levels}
+        needs["open"] = {name for name in spec.parameters if chosen.get(name) is None}
         arguments |= decided
         preprocessor, fixed = kind.for_model(data, needs, arguments)
+        data, taken = _choices(data, preprocessor, spec)
+        chosen, arguments = {**chosen, **taken}, {**arguments, **taken}
         if levels != task.for_targets(preprocessor).objective.quantiles:
             raise UsageError(
                 f"The preprocessor {kind.kind!r} has no targets for quantiles={list(levels)}. Leave quantiles out, or pass "
@@ -158,6 +157,31 @@ class Data(RawData):
         )
         old, now = interface.fingerprint, prepared.fingerprint
         return dataclasses.replace(prepared, changed=old.split_changes(now))
+
+
+def _check_kind(model: str, kind: str, earlier: Interface | None) -> None:
+    """Raises UsageError if the earlier run has another kind of preprocessor."""
+    if earlier is not None and earlier.preprocessor.kind != kind:
+        raise UsageError(
+            f"Model {model!r} takes the inputs of the preprocessor {kind!r}; the earlier run has "
+            f"{earlier.preprocessor.kind!r}. Choose the model of that run, {earlier.build['name']}."
+        )
+
+
+def _choices(data: Data, preprocessor: Preprocessor, spec: registry.ModelSpec) -> tuple[Data, dict[str, Any]]:
+    """Returns the data with the options that the preprocessor chose, and the arguments of the builder that it chose.
+
+    Raises:
+        UsageError: the data set has the option `tokenizer`, and the preprocessor takes none.
+    """
+    choices: Choices = getattr(preprocessor, "choices", Choices())
+    if (given := data.arguments.get("tokenizer")) is not None and "tokenizer" not in choices.options:
+        raise UsageError(
+            f"tokenizer={given!r} has no effect: model {spec.name!r} splits texts in its own way. Leave tokenizer "
+            "out, or choose another model, such as embedding_lstm."
+        )
+    taken = {name: value for name, value in choices.arguments.items() if name in spec.parameters}
+    return dataclasses.replace(data, arguments={**data.arguments, **choices.options}), taken
 
 
 def _levels(quantiles: Sequence[float], task: tasks.Task, name: str) -> tuple[float, ...]:

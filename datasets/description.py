@@ -13,4 +13,6 @@ if TYPE_CHECKING:
 
 def describe_data(prepared: Prepared) -> str:
     """Returns lines with the sizes of the splits, the classes, and the share of unknown tokens."""
-    return f"{describe_splits(prepared.data)}{describe_unknown(prepared)}"
+    choices = getattr(prepared.preprocessor, "choices", None)
+    notes = "".join(f"\n{note}" for note in choices.notes) if choices else ""
+    return f"{describe_splits(prepared.data)}{notes}{describe_unknown(prepared)}"

@@ -9,11 +9,10 @@ import numpy as np
 if TYPE_CHECKING:
     from zoo.datasets.prepared import Prepared
 
-_MANY_UNKNOWN = 0.3
-
 
 def describe_unknown(prepared: Prepared) -> str:
-    """Returns a line with the share of unknown tokens in 1,024 validation examples; empty without a vocabulary.
+    """Returns a line with the share of unknown tokens in 1,024 validation examples, and a warning if it is large; empty
+    without a vocabulary.
 
     Example:
         >>> describe_unknown(zoo.datasets.load("commands").prepare("embedding_lstm"))
@@ -28,5 +27,5 @@ def describe_unknown(prepared: Prepared) -> str:
         real = inputs["padding_mask"].numpy() != 0 if "padding_mask" in inputs else numbers != 0
         count, total = count + int(np.sum(real & (numbers == unknown.number))), total + int(np.sum(real))
     share = count / max(total, 1)
-    advice = f" That is a lot. {unknown.advice}" if share > _MANY_UNKNOWN else ""
-    return f"\nUnknown tokens: {share:.1%} in the validation split.{advice}"
+    warning = f"\nWarning: the model does not know {share:.0%} of the tokens. {unknown.advice}"
+    return f"\nUnknown tokens: {share:.1%} in the validation split.{warning if share > unknown.many else ''}"

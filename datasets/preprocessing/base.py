@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -44,11 +45,27 @@ class Unknown(NamedTuple):
         input: the model input of token numbers.
         number: the number of the unknown token.
         advice: what to try if many tokens are unknown.
+        many: the share of unknown tokens above which a warning is given.
     """
 
     input: str
     number: int
     advice: str
+    many: float = 0.3
+
+
+class Choices(NamedTuple):
+    """What a preprocessor chose from the data because the user left it open. config.yaml records it.
+
+    Attributes:
+        arguments: arguments of the model's builder; those that the builder lacks are left out.
+        options: options of the data set.
+        notes: lines that are printed before training.
+    """
+
+    arguments: Mapping[str, Any] = MappingProxyType({})
+    options: Mapping[str, Any] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
 
 
 class Preprocessor(Protocol):
@@ -73,6 +90,8 @@ class Preprocessor(Protocol):
 
     One whose columns have kinds has `reading`, the kind of every column by its name: other data for a run is read so.
 
+    One that chooses arguments or options from the data has `choices`, a `Choices`.
+
     `described_inputs` may say what the model inputs hold, by name, for the model card: units, ranges, the files that number
     tokens or ids.
     """
@@ -89,7 +108,8 @@ class Preprocessor(Protocol):
         arguments so far. Returns it and the builder arguments that it determines. For a model that starts from published
         weights, `needs["checkpoint"]` is a `zoo.checkpoints.Checkpoint`. For one that starts from the weights of a run,
         `needs["earlier"]` is the run's `Interface`: its vocabulary or image size is kept, to which the weights belong.
-        `needs["quantiles"]` are the levels of the quantiles to predict, for `Targets.fit`."""
+        `needs["quantiles"]` are the levels of the quantiles to predict, for `Targets.fit`. `needs["open"]` are the names of
+        the builder's arguments that were left open, which `Choices` may set."""
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import lookup, registry
-from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
+from zoo.datasets.preprocessing.base import Choices, Unknown, object_array, register_preprocessor
+from zoo.datasets.preprocessing.pair_encoding import MARK
 from zoo.datasets.preprocessing.targets import Targets
+from zoo.datasets.preprocessing.token_fitting import Fitted, describe_lengths, fit_tokens, longest, measure
+from zoo.datasets.preprocessing.tokenizers import TOKENIZERS, Tokenizer
 from zoo.errors import UsageError
 from zoo.tasks import Request
 
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 PADDING, UNKNOWN = 0, 1
 FIRST_WORD = 2
 VOCABULARY_FILE = "vocabulary.txt"
-_MIN_COUNT = 2
-"""Words that occur once in training count as unknown, so that the model learns from unknown words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,15 +107,15 @@ class VocabularyPreprocessor:
 _MOST_WORDS = 12
 
 
-def random_texts(words: Sequence[str], generator: np.random.Generator, count: int) -> list[str]:
-    """Returns `count` texts of 1 to 12 random words.
+def random_texts(words: Sequence[str], generator: np.random.Generator, count: int, separator: str = " ") -> list[str]:
+    """Returns `count` texts of 1 to 12 random words, with a separator between words.
 
     Example:
         >>> random_texts(["on", "off"], np.random.default_rng(0), 1)
         ['off on off on on on on on on off off']
     """
     lengths = generator.integers(1, _MOST_WORDS + 1, count)
-    return [" ".join(words[i] for i in generator.integers(0, len(words), length)) for length in lengths]
+    return [separator.join(words[i] for i in generator.integers(0, len(words), length)) for length in lengths]
 
 
 def text_request(name: str) -> Request:
@@ -157,23 +157,28 @@ def check_vocabulary(name: str, vocabulary: Sequence[str], count: int) -> None:
 @register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class TextPreprocessor(VocabularyPreprocessor):
-    """Texts to word numbers, int32 (batch, tokens): 0 is padding, 1 an unknown word, words from 2 by falling frequency.
+    """Texts to token numbers, int32 (batch, tokens): 0 is padding, 1 an unknown token, tokens from 2 by falling frequency.
 
-    Text is lower-cased and split at white space. Every punctuation mark and symbol (also emoji) is a separate word. A text
-    without words becomes one unknown word. Words after the first `max_length` are ignored. Bytes that are not UTF-8 become
-    U+FFFD, an unknown word.
+    Text is normalised (`normalization.normalize`), lower-cased and split by one of the `TOKENIZERS`. Of words, every
+    punctuation mark and symbol (also emoji) is a separate one. A text without words becomes one unknown word. Tokens after
+    the first `max_length` are ignored. Bytes that are not UTF-8 become U+FFFD.
 
     Attributes:
-        vocabulary: the known words.
-        max_length: maximum number of words of a text.
+        vocabulary: the known tokens.
+        max_length: maximum number of tokens of a text.
         targets: makes the model's targets.
+        tokenizer: words, characters or subwords.
 
     Example:
         >>> TextPreprocessor(("hello", "!"), 5)(["Hello, world!", ""]).numpy().tolist()
         [[2, 1, 1, 3], [1, 0, 0, 0]]
+        >>> TextPreprocessor(("好", "很"), 5, tokenizer="characters")(["很好吃"]).numpy().tolist()
+        [[3, 2, 1]]
     """
 
     targets: Targets = dataclasses.field(default_factory=Targets)
+    tokenizer: str = "words"
+    choices: Choices = dataclasses.field(default=Choices(), compare=False, repr=False)
 
     kind: ClassVar[str] = "text"
     padding: ClassVar[float] = 0
@@ -186,7 +191,11 @@ class TextPreprocessor(VocabularyPreprocessor):
     def for_model(
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[TextPreprocessor, dict[str, Any]]:
-        """Selects the most frequent words of the training split, as many as fit in the builder's `vocab_size`."""
+        """Learns the most frequent tokens of the training split, as many as fit in the builder's `vocab_size`.
+
+        The data set's option `tokenizer` chooses how texts are split, by default the texts themselves (`fit_tokens`). If
+        `max_length` is open and the spec has `longest`, which is its maximum, the lengths of the training texts choose it.
+        """
         if "text_pair" in data.features:
             models = registry.list_models(task=data.task, variants=False)
             able = [name for name in models if registry.get_spec(name).preprocessing.get("reads_pairs")]
@@ -194,51 +203,89 @@ class TextPreprocessor(VocabularyPreprocessor):
                 f"Data set {data.name!r} has pairs of texts, but this model would read only the first text. Choose "
                 f"{', '.join(able)}, or leave the column out."
             )
-        most, longest = vocabulary_sizes(needs, arguments)
+        most, usual = vocabulary_sizes(needs, arguments)
         targets = Targets.fit(data, needs.get("quantiles", ()))
-
-        def made(vocabulary: tuple[str, ...]) -> tuple[TextPreprocessor, dict[str, Any]]:
-            fixed = {"vocab_size": len(vocabulary) + FIRST_WORD, **targets.arguments}
-            return cls(vocabulary, longest, targets=targets), fixed
-
         if (earlier := needs.get("earlier")) is not None:
-            return made(earlier.preprocessor.vocabulary)
-        counts: collections.Counter[bytes] = collections.Counter()
-        for texts in data.train.map(lambda example: example["text"]).batch(1024):
-            counts.update(words(texts).flat_values.numpy().tolist())
-        ranked = sorted(((-n, w) for w, n in counts.items() if n >= _MIN_COUNT))[: most - FIRST_WORD]
-        vocabulary = tuple(word.decode() for _, word in ranked)
-        check_vocabulary(data.name, vocabulary, len(counts))
-        return made(vocabulary)
+            fitted = _earlier_tokens(data, earlier.preprocessor)
+        else:
+            fitted = fit_tokens(data, most - FIRST_WORD)
+        made = cls(fitted.vocabulary, usual, targets=targets, tokenizer=fitted.tokenizer)
+        lengths = measure(data, made.lengths)
+        is_open = "longest" in needs and "max_length" in needs.get("open", ())
+        most_tokens = longest(lengths, usual, needs["longest"]) if is_open else usual
+        why = f": {fitted.reason}" if fitted.reason else ""
+        choices = Choices(
+            {"max_length": most_tokens} if is_open else {},
+            {"tokenizer": fitted.tokenizer},
+            (f"tokenizer {fitted.tokenizer}{why}.", describe_lengths(made._splitter.unit, lengths, most_tokens)),
+        )
+        fixed = {"vocab_size": len(fitted.vocabulary) + FIRST_WORD, "max_length": most_tokens, **targets.arguments}
+        return dataclasses.replace(made, max_length=most_tokens, choices=choices), fixed
+
+    @property
+    def _splitter(self) -> Tokenizer:
+        return TOKENIZERS[self.tokenizer]
+
+    @property
+    def unknown(self) -> Unknown:  # type: ignore[override]  # it depends on the tokenizer
+        """The number of the unknown token."""
+        return Unknown("token_ids", UNKNOWN, self._splitter.advice, self._splitter.many_unknown)
+
+    @property
+    def described_inputs(self) -> dict[str, str]:
+        """How tokens are numbered."""
+        numbers = f"line numbers of `assets/{VOCABULARY_FILE}`, from 0"
+        return {"token_ids": f"{numbers}; 0 is padding, 1 an unknown {self._splitter.unit}"}
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """How texts are split, how much of a text is used, and how unknown tokens are treated."""
+        unit = self._splitter.unit
+        return (
+            f"Only the first {self.max_length:,} {unit}s of a text are used. The rest is silently ignored.",
+            f"{self._splitter.rule} Before, texts are lower-cased, brought into Unicode's form NFC, and full-width and "
+            "half-width forms are replaced, so clients send texts as they are.",
+            f"The model knows the {len(self.vocabulary):,} entries of `assets/{VOCABULARY_FILE}`. Any other {unit} becomes "
+            f"the unknown {unit}. So does a text without {unit}s, and any bytes that are not UTF-8. No text is rejected.",
+        )
+
+    def generated(self, generator: np.random.Generator, count: int) -> dict[str, list[str]]:
+        """Returns texts of random known tokens."""
+        found = random_texts(self.vocabulary, generator, count, self._splitter.separator)
+        return {"text": [text.replace(MARK, " ") for text in found]}
 
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
         """Turns texts, string (batch,), into int32 (batch, tokens), padded to the longest text of the batch."""
-        raw = tf.convert_to_tensor(raw)
-        if raw.dtype != tf.string or raw.shape.rank != 1:
-            raise UsageError(
-                f"A text batch is {raw.dtype.name} of shape {raw.shape}; expected string (batch,). Pass a list."
-            )
-        return self._numbers(self._words(raw))
+        return self._numbers(checked_texts(raw), self.max_length)[0].to_tensor(PADDING)
 
-    def _words(self, raw: tf.Tensor) -> tf.RaggedTensor:
-        """The words of texts; a text without words gets one empty word."""
-        found = words(raw)[:, : self.max_length]
-        empty = tf.cast(found.row_lengths() == 0, tf.int64)
-        filler = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(empty)], ""), empty)
-        return tf.concat([found, filler], axis=1)
+    def lengths(self, examples: Tensors) -> tf.Tensor:
+        """Returns the number of tokens of each example's whole text, int64 (batch,)."""
+        return self._numbers(checked_texts(examples["text"]), None)[0].row_lengths()
 
-    def _numbers(self, found: tf.RaggedTensor) -> tf.Tensor:
-        numbers = found.with_flat_values(tf.cast(self._table().lookup(found.flat_values), tf.int32))
-        return numbers.to_tensor(PADDING)
+    def _numbers(self, texts: tf.Tensor, most: int | None) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """The numbers of the tokens of texts, ragged int32 (batch, at least 1), and the parts that the tokenizer split."""
+        parts = filled(self._splitter.split(texts, most))
+        if (find := self._splitter.find) is None:
+            return parts.with_flat_values(tf.cast(self._table().lookup(parts.flat_values), tf.int32)), parts
+        different, which = tf.unique(parts.flat_values)
+        nested = parts.with_flat_values(tf.gather(find(different, self._table()), which))
+        return nested.merge_dims(1, 2)[:, :most], parts
 
     def encode(self, examples: Tensors) -> Batch:
         """Turns `text` and the target into the input `token_ids` and the model's target."""
         return {"token_ids": self(examples["text"])}, self.targets.encode(examples), {}
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Turns `text`, string (batch,), into `token_ids`, int32 (batch, tokens), and `tokens`, the words of that shape."""
-        found = self._words(requests["text"])
-        return {"token_ids": self._numbers(found)}, {"tokens": found.to_tensor("")}
+        """Turns `text`, string (batch,), into `token_ids`, int32 (batch, tokens), and `tokens`, the tokens of that shape."""
+        numbers, parts = self._numbers(checked_texts(requests["text"]), self.max_length)
+        tokens = parts if self._splitter.find is None else numbers.with_flat_values(self._names(numbers.flat_values))
+        return {"token_ids": numbers.to_tensor(PADDING)}, {"tokens": tokens.to_tensor("")}
+
+    def _names(self, numbers: tf.Tensor) -> tf.Tensor:
+        """The tokens with these numbers."""
+        with tf.init_scope():  # without it, each function of a SavedModel would have a copy
+            names = tf.constant(["", "\ufffd", *self.vocabulary])
+        return tf.gather(names, numbers)
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Removes the columns that are padding in every row, so that batches of short texts are fast."""
@@ -252,19 +299,40 @@ class TextPreprocessor(VocabularyPreprocessor):
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().config(), **self.targets.described()}
+        return {**super().config(), "tokenizer": self.tokenizer, **self.targets.described()}
 
 
-def words(texts: tf.Tensor) -> tf.RaggedTensor:
-    """Splits texts, string (batch,), into words, ragged string (batch, words).
+def checked_texts(raw: tf.Tensor) -> tf.Tensor:
+    """Returns a batch of texts as a tensor.
 
-    Example:
-        >>> words(tf.constant(["It's 5 o'clock!"])).to_list()
-        [[b'it', b"'", b's', b'5', b'o', b"'", b'clock', b'!']]
+    Raises:
+        UsageError: it is no string tensor of shape (batch,).
     """
-    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-    # This must precede lower-casing, which silently ends a text at its first NUL.
-    texts = tf.strings.regex_replace(texts, r"[\pZ\pC]+", " ")
-    texts = tf.strings.lower(texts, encoding="utf-8")
-    texts = tf.strings.regex_replace(texts, r"([\p{P}\p{S}])", r" \1 ")
-    return tf.strings.split(texts)
+    raw = tf.convert_to_tensor(raw)
+    if raw.dtype != tf.string or raw.shape.rank != 1:
+        raise UsageError(
+            f"A text batch is {raw.dtype.name} of shape {raw.shape}; expected string (batch,). Pass a list."
+        )
+    return raw
+
+
+def filled(found: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Returns the tokens of texts, ragged string (batch, tokens), with one empty token for a text without any."""
+    empty = tf.cast(found.row_lengths() == 0, tf.int64)
+    filler = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(empty)], ""), empty)
+    return tf.concat([found, filler], axis=1)
+
+
+def _earlier_tokens(data: RawData, earlier: TextPreprocessor) -> Fitted:
+    """Returns the tokens of an earlier run.
+
+    Raises:
+        UsageError: the data set's option `tokenizer` names another.
+    """
+    given = data.arguments.get("tokenizer", "auto")
+    if given not in ("auto", earlier.tokenizer):
+        raise UsageError(
+            f"tokenizer={given!r}; the weights of the earlier run belong to {earlier.tokenizer}. Leave tokenizer out, or "
+            "train without these weights."
+        )
+    return Fitted(earlier.tokenizer, earlier.vocabulary, "as in the earlier run")

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import heapq
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,8 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import lookup
-from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
+from zoo.datasets.preprocessing.base import Choices, Unknown, object_array, register_preprocessor
+from zoo.datasets.preprocessing.pair_encoding import MARK, chunks, learn_pieces, longest_pieces
 from zoo.datasets.preprocessing.text import random_texts, text_request
+from zoo.datasets.preprocessing.token_fitting import describe_lengths, longest, measure
 from zoo.errors import UsageError
 from zoo.tasks import Request
 
@@ -28,22 +28,9 @@ if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Batch, Tensors
     from zoo.datasets.raw import RawData
 
-PADDING, UNKNOWN, START, END = 0, 1, 2, 3
+PADDING, UNKNOWN, START, END = 0, 1, 2, 3  # the first two as in `pair_encoding`
 FIRST_PIECE = 4
-MARK = "\u2581"
-"""Stands for a space in a token, so that it is visible in a vocabulary file. In a text it is read as a space."""
 _SPECIAL = ("[PAD]", "[UNK]", "[START]", "[END]")
-_MIN_COUNT = 2
-_LONGEST = 20
-"""Maximum number of characters of a token."""
-
-# An apostrophe stays with the letters before it, as in elisions (l', qu'), and a no-break space with the mark after it. Any
-# other symbol (\p{So}), also MARK itself, is a separate chunk.
-_CHUNK = (
-    rf"({MARK}?[\pL\pM]+['\x{{2019}}]?|{MARK}?\pN|"
-    rf"[{MARK}\x{{a0}}\x{{202f}}]?[\pP\p{{Sm}}\p{{Sc}}\p{{Sk}}]|(?s:.))"
-)
-_CUT = "\x01"
 
 
 @register_preprocessor
@@ -74,6 +61,7 @@ class TranslationPreprocessor:
     source_vocabulary: tuple[str, ...]
     target_vocabulary: tuple[str, ...]
     max_length: int
+    choices: Choices = dataclasses.field(default=Choices(), compare=False, repr=False)
     _directory: Path | None = dataclasses.field(default=None, compare=False, repr=False)
     _tables: dict[str, tf.lookup.StaticHashTable] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
@@ -86,6 +74,8 @@ class TranslationPreprocessor:
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[TranslationPreprocessor, dict[str, Any]]:
         """Learns subword tokens from the training split, as many as fit in `source_vocab_size` and `target_vocab_size`.
+
+        If `max_length` is open and the spec has `longest`, the lengths of the training texts choose it.
 
         Raises:
             UsageError: a size or length is too small or not a whole number.
@@ -100,12 +90,18 @@ class TranslationPreprocessor:
                 )
         known = getattr(needs.get("earlier"), "preprocessor", None)
         source, target = (known.source_vocabulary, known.target_vocabulary) if known else _learned(data, sizes)
+        made = cls(tuple(source), tuple(target), sizes["max_length"])
+        lengths, most = measure(data, made.lengths), sizes["max_length"]
+        is_open = "longest" in needs and "max_length" in needs.get("open", ())
+        most = longest(lengths, most, needs["longest"]) if is_open else most
         fixed = {
             "source_vocab_size": len(source) + FIRST_PIECE,
             "target_vocab_size": len(target) + FIRST_PIECE,
-            "max_length": sizes["max_length"],
+            "max_length": most,
         }
-        return cls(tuple(source), tuple(target), sizes["max_length"]), fixed
+        note = describe_lengths("subword token", lengths, most)
+        choices = Choices({"max_length": most} if is_open else {}, notes=(note,))
+        return dataclasses.replace(made, max_length=most, choices=choices), fixed
 
     unknown: ClassVar[Unknown] = Unknown(
         "source_ids", UNKNOWN, "Pass a larger source_vocab_size, or training texts in the same letters."
@@ -151,7 +147,7 @@ class TranslationPreprocessor:
             target `translation`, int32 of the same shape: the next token after each input token, with the end token last.
             Its weights, float32 of the same shape, 0 on padding.
         """
-        found = self._numbers(examples["translation"], "target")
+        found = self._numbers(examples["translation"], "target", self.max_length)
         rows = tf.ones([found.nrows(), 1], tf.int32)
         inputs = tf.concat([START * rows, found], axis=1)[:, : self.max_length].to_tensor(PADDING)
         targets = tf.concat([found, END * rows], axis=1)[:, : self.max_length].to_tensor(PADDING)
@@ -159,9 +155,17 @@ class TranslationPreprocessor:
         weights = tf.cast(targets != PADDING, tf.float32)
         return {**sources, "target_ids": inputs}, {"translation": targets}, {"translation": weights}
 
+    def lengths(self, examples: Tensors) -> tf.Tensor:
+        """Returns the number of tokens of the longer text of each pair without truncation, int64 (batch,)."""
+        source, target = (
+            self._numbers(examples[name], side, None).row_lengths()
+            for name, side in (("text", "source"), ("translation", "target"))
+        )
+        return tf.maximum(source, target + 1)  # the end token
+
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Turns `text`, string (batch,), into {"source_ids": int32 (batch, tokens)}. There are no extras."""
-        return {"source_ids": self._numbers(requests["text"], "source").to_tensor(PADDING)}, {}
+        return {"source_ids": self._numbers(requests["text"], "source", self.max_length).to_tensor(PADDING)}, {}
 
     def to_text(self, ids: tf.Tensor) -> tf.Tensor:
         """Turns target token numbers, int (batch, tokens), into texts, string (batch,).
@@ -199,18 +203,18 @@ class TranslationPreprocessor:
             "max_length": self.max_length,
         }
 
-    def _numbers(self, texts: tf.Tensor, side: str) -> tf.RaggedTensor:
-        """Returns the token numbers of texts, ragged int32 (batch, 1 to max_length)."""
+    def _numbers(self, texts: tf.Tensor, side: str, most: int | None) -> tf.RaggedTensor:
+        """Returns the first `most` token numbers of texts, ragged int32 (batch, 1 to most)."""
         texts = tf.convert_to_tensor(texts)
         if texts.dtype != tf.string or texts.shape.rank != 1:
             raise UsageError(
                 f"A text batch is {texts.dtype.name} of shape {texts.shape}; expected string (batch,). Pass a list."
             )
-        found = chunks(texts, most=self.max_length)
+        found = chunks(texts, most)
         different, which = tf.unique(found.flat_values)
         pieces = longest_pieces(different, self._table(side))
         nested = found.with_flat_values(tf.gather(pieces, which))
-        return nested.merge_dims(1, 2)[:, : self.max_length]
+        return nested.merge_dims(1, 2)[:, :most]
 
     def _table(self, name: str) -> tf.lookup.StaticHashTable:
         """`source` and `target` map tokens to numbers, and `pieces` maps numbers to target tokens."""
@@ -230,153 +234,6 @@ class TranslationPreprocessor:
                     else:
                         self._tables[name] = lookup.numbers_of_lines(file, UNKNOWN)
         return self._tables[name]
-
-
-def chunks(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
-    """Splits texts, string (batch,), into chunks, ragged string (batch, at least 1). Joined chunks give the text again.
-
-    Args:
-        texts: UTF-8.
-        most: maximum number of tokens needed per text. Characters that are surely beyond are not processed.
-
-    Example:
-        >>> [c.decode() for c in chunks(tf.constant(["J'ai 19 ans !"]))[0].numpy()]
-        ["\u2581J'", 'ai', '\u25811', '9', '\u2581ans', '\u2581!']
-    """
-    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-    if most is not None:
-        texts = tf.strings.substr(texts, 0, most * _LONGEST, unit="UTF8_CHAR")
-    texts = tf.strings.regex_replace(texts, r"[\p{Cc}\x{2028}\x{2029} ]", MARK)
-    texts = tf.strings.join([MARK, texts])  # a word has the same token at the start of a text and within it
-    cut = tf.strings.regex_replace(texts, _CHUNK, rf"{_CUT}\1")
-    return tf.strings.split(tf.strings.substr(cut, 1, 2**31 - 1), _CUT)
-
-
-def longest_pieces(texts: tf.Tensor, table: tf.lookup.StaticHashTable) -> tf.RaggedTensor:
-    """Splits chunks, string (n,), into the longest tokens in a table, from the start: ragged int32 (n, at least 1).
-
-    A character that is not in the table becomes one unknown token.
-    """
-    characters = tf.strings.unicode_split(texts, "UTF-8").to_tensor("")  # (n, longest)
-    whole = tf.cast(table.lookup(texts), tf.int32)
-    rest = tf.where(whole == UNKNOWN)[:, 0]  # most chunks are a single token
-    characters = tf.gather(characters, rest)
-    present = characters != ""
-    width = tf.shape(characters)[1]
-    places = tf.range(width)
-
-    def longer(size: tf.Tensor, candidates: tf.Tensor, sizes: tf.Tensor, numbers: tf.Tensor) -> Any:
-        """Updates the longest known token that starts at each place with the tokens of length `size`."""
-        known = tf.cast(table.lookup(candidates), tf.int32)
-        fits = (known != UNKNOWN) & (places + size <= tf.reduce_sum(tf.cast(present, tf.int32), axis=1, keepdims=True))
-        sizes, numbers = tf.where(fits, size, sizes), tf.where(fits, known, numbers)
-        following = tf.concat([characters[:, size:], tf.fill([tf.shape(rest)[0], size], "")], axis=1)
-        return size + 1, tf.strings.join([candidates, following]), sizes, numbers
-
-    ones = tf.ones_like(characters, tf.int32)
-    _, _, sizes, numbers = tf.while_loop(
-        lambda size, *_: (size <= tf.minimum(width, _LONGEST)) & (tf.shape(rest)[0] > 0),
-        longer,
-        (tf.constant(1), characters, ones, ones * UNKNOWN),
-        shape_invariants=(tf.TensorShape([]), *[tf.TensorShape([None, None])] * 3),
-    )
-
-    def follow(place: tf.Tensor, at: tf.Tensor, taken: tf.Tensor) -> Any:
-        """Marks the places where a token starts. `at` is the start of the next token."""
-        here = at == place
-        taken |= here[:, tf.newaxis] & (places == place)
-        return place + 1, tf.where(here, place + sizes[:, place], at), taken
-
-    _, _, taken = tf.while_loop(
-        lambda place, *_: (place < width) & (tf.shape(rest)[0] > 0),
-        follow,
-        (tf.constant(0), tf.zeros_like(rest, tf.int32), tf.zeros_like(present)),
-        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([None, None])),
-    )
-    parts = tf.ragged.boolean_mask(numbers, taken & present)
-    # Whole and split chunks, back in their order.
-    ordered = tf.where(whole != UNKNOWN)[:, 0]
-    both = tf.concat([tf.RaggedTensor.from_tensor(tf.gather(whole, ordered)[:, tf.newaxis]), parts], axis=0)
-    return tf.gather(both, tf.argsort(tf.concat([ordered, rest], axis=0)))
-
-
-def learn_pieces(words: Mapping[str, int], size: int) -> list[str]:
-    """Returns at most `size` subword tokens, the most frequent first.
-
-    It starts from the characters and repeatedly joins the most frequent pair of neighbours. Pairs that occur once are not
-    joined. Source: Sennrich et al., Neural machine translation of rare words with subword units, ACL 2016.
-
-    Args:
-        words: number of occurrences of each chunk.
-        size: maximum number of tokens.
-
-    Example:
-        >>> learn_pieces({"\u2581an": 5, "\u2581on": 3}, 5)
-        ['\u2581an', '\u2581on', 'n', '\u2581', 'a']
-    """
-    alphabet: collections.Counter[str] = collections.Counter()
-    for word, count in words.items():
-        for character in word:
-            alphabet[character] += count
-    alphabet[MARK] += _MIN_COUNT  # always included: it is the token of an empty text
-    known = [c for c, n in sorted(alphabet.items(), key=lambda item: (-item[1], item[0])) if n >= _MIN_COUNT][:size]
-    spelled = [(list(word), count) for word, count in sorted(words.items()) if count >= _MIN_COUNT]
-    known += _joined_pairs(spelled, size - len(known), set(known))
-    frequency: collections.Counter[str] = collections.Counter(dict.fromkeys(known, 0))
-    for spelling, count in spelled:
-        for piece in spelling:
-            frequency[piece] += count
-    order = {piece: (-frequency[piece], -alphabet[piece], i) for i, piece in enumerate(known)}
-    return sorted(known, key=order.__getitem__)
-
-
-def _joined_pairs(spelled: list[tuple[list[str], int]], most: int, known: set[str]) -> list[str]:
-    """Joins pairs in the spellings, in place, until there are `most` new tokens, and returns these."""
-    counts: collections.Counter[tuple[str, str]] = collections.Counter()
-    where: dict[tuple[str, str], set[int]] = collections.defaultdict(set)
-    for i, (spelling, count) in enumerate(spelled):
-        for pair in itertools.pairwise(spelling):
-            counts[pair] += count
-            where[pair].add(i)
-    waiting = [(-count, pair) for pair, count in counts.items()]
-    heapq.heapify(waiting)
-    made: list[str] = []
-    while waiting and len(made) < most:
-        count, pair = heapq.heappop(waiting)
-        joined = "".join(pair)
-        if counts[pair] != -count or -count < _MIN_COUNT or len(joined) > _LONGEST:
-            continue  # too long, or an outdated entry: the pair is also in the heap with its current count
-        if joined not in known:  # another pair may have produced it
-            known.add(joined)
-            made.append(joined)
-        changed: set[tuple[str, str]] = set()
-        for i in sorted(where.pop(pair)):
-            spelling, times = spelled[i]
-            for old in itertools.pairwise(spelling):
-                counts[old] -= times
-                changed.add(old)
-            spelling[:] = _join(spelling, pair, joined)
-            for new in itertools.pairwise(spelling):
-                counts[new] += times
-                where[new].add(i)
-                changed.add(new)
-        for other in changed:
-            if counts[other] >= _MIN_COUNT:
-                heapq.heappush(waiting, (-counts[other], other))
-    return made
-
-
-def _join(spelling: list[str], pair: tuple[str, str], joined: str) -> list[str]:
-    result: list[str] = []
-    i = 0
-    while i < len(spelling):
-        if (spelling[i], *spelling[i + 1 : i + 2]) == pair:
-            result.append(joined)
-            i += 2
-        else:
-            result.append(spelling[i])
-            i += 1
-    return result
 
 
 def _learned(data: RawData, sizes: Mapping[str, int]) -> list[Sequence[str]]:

@@ -21,11 +21,12 @@ from zoo.checkpoints.wordpiece_files import (
     read_vocabulary,
     write_pieces,
 )
-from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
+from zoo.datasets.preprocessing.base import Choices, Unknown, object_array, register_preprocessor
 from zoo.datasets.preprocessing.bert_text import Words
 from zoo.datasets.preprocessing.subwords import MOST_CHARACTERS, match
 from zoo.datasets.preprocessing.targets import Targets
 from zoo.datasets.preprocessing.text import random_texts, text_request, vocabulary_sizes
+from zoo.datasets.preprocessing.token_fitting import describe_lengths, measure
 from zoo.datasets.preprocessing.vocabularies import texts_of, train_pieces
 from zoo.errors import UsageError
 from zoo.tasks import Request
@@ -95,6 +96,7 @@ class WordPiecePreprocessor:
     split_chinese: bool = True
     has_pairs: bool = False
     targets: Targets = dataclasses.field(default_factory=Targets)
+    choices: Choices = dataclasses.field(default=Choices(), compare=False, repr=False)
     _file: Path | None = dataclasses.field(default=None, compare=False, repr=False)
     _tables: list[Tables] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
@@ -132,7 +134,9 @@ class WordPiecePreprocessor:
             )
         targets = Targets.fit(data, needs.get("quantiles", ()))
         fixed = {"vocab_size": room, "max_length": longest, **targets.arguments}
-        return cls(tuple(vocabulary), longest, has_pairs="text_pair" in data.features, targets=targets, **rules), fixed
+        made = cls(tuple(vocabulary), longest, has_pairs="text_pair" in data.features, targets=targets, **rules)
+        note = describe_lengths("subword token", measure(data, made.lengths), longest)
+        return dataclasses.replace(made, choices=Choices(notes=(note,))), fixed
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -251,6 +255,13 @@ class WordPiecePreprocessor:
         longest = max(len(piece.encode()) for piece, skip in zip(plain, unused, strict=True) if not skip)
         numbers, counts = match(words, lookup, self.vocabulary.index(SPECIAL_TOKENS[1]), longest)
         return numbers, counts, owners
+
+    def lengths(self, examples: Tensors) -> tf.Tensor:
+        """Returns the number of tokens of each example without truncation, special tokens included, int32 (batch,)."""
+        texts = [check_batch(examples[name]) for name in self.requests]
+        _, counts, owners = self.pieces(tf.concat(texts, axis=0))
+        found = tf.math.unsorted_segment_sum(counts, owners, len(texts) * tf.size(texts[0]))
+        return tf.reduce_sum(tf.reshape(found, [len(texts), -1]), axis=0) + 1 + len(texts)
 
     def encode(self, examples: Tensors) -> Batch:
         """Turns `text`, the optional `text_pair`, and the target into model inputs and targets."""

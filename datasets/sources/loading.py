@@ -32,9 +32,11 @@ def load(
     test: Any = None,
     model: str | None = None,
     out_of_scope: str | None = None,
+    tokenizer: str | None = None,
 ) -> Data:
     """See `zoo.datasets.load`. `options` are the options that only some data sets take; `model` names the model that the
     data is for, whose tasks decide what arrays are."""
+    check_tokenizer(tokenizer)
     given = {k: v for k, v in options.items() if v is not None}
     if (folds is None) != (fold is None):
         raise UsageError(
@@ -50,6 +52,7 @@ def load(
             _print_columns(data)
             _print_left_out(data)
         data = _scoped(data, out_of_scope)
+        data = with_tokenizer(data, tokenizer)
         return data if folds is None or fold is None else _fold(data, folds, fold)
     given |= {split: file for split, file in (("validation", validation), ("test", test)) if file is not None}
     kind, _, path = name.partition(":")
@@ -63,6 +66,7 @@ def load(
     if task is not None:
         data = dataclasses.replace(data.for_task(task), arguments={**data.arguments, "task": task})
     data = _scoped(data, out_of_scope)
+    data = with_tokenizer(data, tokenizer)
     return data if folds is None or fold is None else _fold(data, folds, fold)
 
 
@@ -116,6 +120,30 @@ def _load_source(
 def _print_notes(data: Data) -> None:
     for note in data.about.get("notes", ()):
         print(note, flush=True)
+
+
+_TOKENIZERS = ("auto", "words", "characters", "subwords")
+
+
+def check_tokenizer(name: str | None) -> None:
+    """Raises UsageError if this is not a value of the option `tokenizer`."""
+    if name is not None and name not in _TOKENIZERS:
+        raise UsageError(f"tokenizer is {name!r}; expected {', '.join(_TOKENIZERS)}. Pass tokenizer='auto'.")
+
+
+def with_tokenizer(data: Data, name: str | None) -> Data:
+    """Returns a data set with the option `tokenizer`; unchanged without one.
+
+    Raises:
+        UsageError: the data has no texts.
+    """
+    if name is None:
+        return data
+    if "text" not in data.features:
+        raise UsageError(
+            f"tokenizer={name!r} is for texts; data set {data.name!r} has {', '.join(data.features)}. Leave tokenizer out."
+        )
+    return dataclasses.replace(data, arguments={**data.arguments, "tokenizer": name})
 
 
 def _print_columns(data: Data) -> None:

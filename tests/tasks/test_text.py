@@ -14,7 +14,8 @@ import tensorflow as tf
 import zoo
 from numpy_layers import numpy_encoder_block, numpy_positions
 from zoo.config import read_yaml
-from zoo.datasets.preprocessing.text import TextPreprocessor, words
+from zoo.datasets.preprocessing.text import TextPreprocessor
+from zoo.datasets.preprocessing.tokenizers import words
 from zoo.layers import sequences
 from zoo.layers.attention import TransformerBlock
 
@@ -35,8 +36,13 @@ AWKWARD = [
 ]
 
 
+def full_width(character: str) -> str:
+    return unicodedata.normalize("NFKC", character) if "\uff01" <= character <= "\uff5e" else character
+
+
 def python_words(text: str) -> list[str]:
     """Applies the same rules with Python's own Unicode tables."""
+    text = unicodedata.normalize("NFC", "".join(full_width(c) for c in text))
     separated = "".join(
         f" {c} " if unicodedata.category(c)[0] in "PS" else " " if unicodedata.category(c)[0] in "ZC" else c
         for c in "".join(c.lower() if len(c.lower()) == 1 else c for c in text)

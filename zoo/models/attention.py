@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     reference="Bahdanau, Cho and Bengio, Neural machine translation by jointly learning to align and translate, ICLR 2015; "
     "windows as in Kim, Convolutional neural networks for sentence classification, EMNLP 2014",
     features_layer="features",
-    preprocessing={"vocab_size": 10_000, "max_length": 128},
+    preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
     tiny={
         "vocab_size": 12,
         "num_classes": 3,
@@ -53,6 +53,7 @@ def build_attention_model(
     dropout: float = 0.4,
     word_dropout: float = 0.2,
     classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
+    max_length: int | None = None,
 ) -> keras.Model:
     """Convolution windows over words or steps, attention over the windows, a dense layer, a softmax.
 
@@ -76,6 +77,8 @@ def build_attention_model(
         word_dropout: Dropout rate of whole words, so that no single word decides.
         classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
             logits.
+        max_length: Maximum number of tokens of a text, which the preprocessor truncates. Null takes the length that 95% of
+            the training texts do not exceed, 128 to 512.
 
     Raises:
         UsageError: neither or both of `input_shape` and `vocab_size`, a size that is not positive, a fraction out of

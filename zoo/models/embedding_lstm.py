@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     tasks=("text_classification", "text_multilabel", "text_regression"),
     reference="Hochreiter and Schmidhuber, Long short-term memory, Neural Computation 9(8), 1997",
     features_layer="features",
-    preprocessing={"vocab_size": 10_000, "max_length": 128},
+    preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
     data_arguments=("num_classes",),
     tiny={"vocab_size": 12, "embedding_dim": 6, "lstm_units": 5, "num_classes": 3},
     golden=(({"vocab_size": 10_000, "embedding_dim": 128, "lstm_units": 64, "num_classes": 10}, 1_330_058),),
@@ -27,10 +27,11 @@ def build_embedding_lstm_model(
     bidirectional: bool = False,
     dropout: float = 0.0,
     classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
+    max_length: int | None = None,
 ) -> keras.Model:
     """Word embeddings, an LSTM over the words, a softmax on its last state.
 
-    Use it for short texts and small data. Texts are truncated to 128 words. Input `token_ids`: int32 (batch, tokens), 0
+    Use it for short texts and small data. Input `token_ids`: int32 (batch, tokens), 0
     is padding, which does not affect the output. Output `probabilities` (or `logits` with `classifier_activation=None`,
     `values` with `linear`): float32 (batch, num_classes).
 
@@ -43,6 +44,8 @@ def build_embedding_lstm_model(
         dropout: Dropout rate of the embeddings and of the classifier's inputs.
         classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
             logits.
+        max_length: Maximum number of tokens of a text, which the preprocessor truncates. Null takes the length that 95% of
+            the training texts do not exceed, 128 to 512.
 
     Raises:
         UsageError: a size that is not positive, or a fraction out of range.

@@ -75,7 +75,7 @@ def make_beam(model: keras.Model) -> Callable[..., dict[str, Any]]:
 @register_model(
     tasks=("translation",),
     reference="Luong et al., Effective approaches to attention-based neural machine translation, EMNLP 2015",
-    preprocessing={"vocab_size": 8_000, "max_length": 40},
+    preprocessing={"vocab_size": 8_000, "max_length": 40, "longest": 128},
     data_arguments=(),
     functions={"greedy": make_greedy, "beam": make_beam},
     tiny={
@@ -118,7 +118,8 @@ def build_seq2seq_rnn_model(
     Args:
         source_vocab_size: Number of source token ids, including padding and unknown; lowered if the data has fewer.
         target_vocab_size: Number of target token ids, including padding, unknown, start and end.
-        max_length: Maximum number of tokens of source and target; longer texts and translations are truncated.
+        max_length: Maximum number of tokens of source and target; longer texts and translations are truncated. If left
+            out, training takes the length that 95% of the training pairs do not exceed, 40 to 128.
         embedding_dim: Channels of a token's vector.
         rnn_units: Units of the decoder's GRUs, an even number; each direction of the encoder has half of them.
         num_layers: Number of stacked encoder GRUs, and of decoder GRUs.

@@ -44,18 +44,19 @@ def compare(kind: ReportKind, data: Prepared, split: str, baselines: Mapping[str
     if kind.measure is None or not (applying or found):
         return {}
     counts = {"train_examples": raw.splits["train"].num_examples, "examples": raw.splits[split].num_examples}
-    columns: tuple[Columns, Columns] | None = None
+    read: dict[Any, tuple[Columns, Columns]] = {}
     for name, baseline in applying:
         entry: dict[str, Any] = {"name": name}
         try:
-            if columns is None:
-                most = max(other.most_rows for _, other in applying)
-                columns = (
-                    read_columns(raw.splits["train"], most),
-                    read_columns(raw.splits[split], _MOST_EXAMPLES),
-                )
-            predictions, rows = _predicted(baseline, *columns, raw, data.objective.quantiles)
-            metrics = kind.measure(data, columns[1], predictions)
+            reduce = baseline.reduce
+            if reduce not in read:
+                most = max(other.most_rows for _, other in applying if other.reduce is reduce)
+                parts = ((raw.splits["train"], most), (raw.splits[split], _MOST_EXAMPLES))
+                train, examples = (read_columns(part, limit, reduce) for part, limit in parts)
+                read = {reduce: (train, examples)}  # only the last one, because of their size
+            train, examples = read[reduce]
+            predictions, rows = _predicted(baseline, train, examples, raw, data.objective.quantiles)
+            metrics = kind.measure(data, examples, predictions)
             numbers = {key: value for key, value in metrics.items() if isinstance(value, float)}
             entry |= {**numbers, "fitted_to": rows, "evaluated": min(counts["examples"], _MOST_EXAMPLES), **counts}
         except Exception as error:  # noqa: BLE001, the model's own metrics must not depend on a baseline

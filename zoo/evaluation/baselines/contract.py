@@ -13,10 +13,15 @@ from zoo.errors import UsageError
 from zoo.registries import Registry
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from zoo.datasets.raw import RawData, Split
 
 Columns = Mapping[str, np.ndarray]
 """Raw examples as arrays by feature, one row per example. Features whose shape varies are arrays of objects."""
+
+
+Reduce = Callable[[Mapping[str, "tf.Tensor"]], Mapping[str, "tf.Tensor"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +38,15 @@ class Baseline:
             for these levels, (n, targets, levels), in their own units; None for a method without quantiles.
         most_rows: maximum number of training examples, which bounds the time; with more than 10 classes, fewer in proportion.
             More examples are sampled with a fixed seed. A clock would make the result depend on the machine.
+        reduce: function from an example, tensors by feature, to what the method reads of it. It is applied while examples
+            are read, so that large images need not be held in memory. It must keep the targets.
     """
 
     applies: Callable[[RawData], bool]
     predict: Callable[[Columns, Columns, RawData], Mapping[str, Any]]
     most_rows: int = 100_000
     quantiles: Callable[[Columns, Columns, RawData, Sequence[float]], np.ndarray] | None = None
+    reduce: Reduce | None = None
 
 
 BASELINES: Registry[Baseline] = Registry("baseline", "zoo.evaluation.baselines")
@@ -79,19 +87,20 @@ def chosen_baselines(wanted: str | Sequence[str]) -> dict[str, Baseline]:
     return {name: BASELINES.get(name) for name in wanted}
 
 
-def read_columns(split: Split, most_rows: int | None = None) -> dict[str, np.ndarray]:
+def read_columns(split: Split, most_rows: int | None = None, reduce: Reduce | None = None) -> dict[str, np.ndarray]:
     """Returns raw examples as arrays by feature, in their order.
 
     Args:
         split: the raw split.
         most_rows: more examples are sampled with a fixed seed; None for all.
+        reduce: function of each example, see `Baseline`.
     """
     count = split.num_examples
     keep = np.ones(count, bool)
     if most_rows is not None and count > most_rows:
         keep[:] = False
         keep[np.random.default_rng(0).choice(count, most_rows, replace=False)] = True
-    dataset = split.dataset()
+    dataset = split.dataset() if reduce is None else split.dataset().map(reduce)
     if all(spec.shape.is_fully_defined() for spec in dataset.element_spec.values()):
         parts, start = [], 0
         for batch in dataset.batch(1_024).as_numpy_iterator():

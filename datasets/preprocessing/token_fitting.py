@@ -92,8 +92,6 @@ def _choice(data: RawData, counts: Mapping[bytes, int], known: Set[bytes]) -> tu
         unspaced += count * len(_UNSPACED.findall(text))
     if not letters:
         return "words", "the texts have no letters"
-    if not known:
-        return "characters", "no word occurs twice"
     has_validation = "validation" in data.splits and data.splits["validation"].num_examples > 0
     split = "validation" if has_validation else "train"
     unknown = _unknown_share(data, split, known)
@@ -103,6 +101,8 @@ def _choice(data: RawData, counts: Mapping[bytes, int], known: Set[bytes]) -> tu
         return "characters", f"{share:.0%} of the letters are of scripts without spaces, and as words, {missing}"
     if unknown >= _MANY_UNKNOWN and examples >= _FEWEST_FOR_SUBWORDS:
         return "subwords", f"as words, {missing}"
+    if not known:
+        return "characters", "no word occurs twice"
     each = sum(counts.values()) / examples
     few = ", and there are too few texts to learn subwords" if unknown >= _MANY_UNKNOWN else ""
     return "words", f"{each:.0f} a text on average, {missing}{few}"

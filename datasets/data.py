@@ -120,8 +120,7 @@ class Data(RawData):
         needs["open"] = {name for name in spec.parameters if chosen.get(name) is None}
         arguments |= decided
         preprocessor, fixed = kind.for_model(data, needs, arguments)
-        data, taken = _choices(data, preprocessor, spec)
-        chosen, arguments = {**chosen, **taken}, {**arguments, **taken}
+        data, chosen, arguments = _with_choices(data, preprocessor, spec, chosen, arguments)
         if levels != task.for_targets(preprocessor).objective.quantiles:
             raise UsageError(
                 f"The preprocessor {kind.kind!r} has no targets for quantiles={list(levels)}. Leave quantiles out, or pass "
@@ -168,8 +167,15 @@ def _check_kind(model: str, kind: str, earlier: Interface | None) -> None:
         )
 
 
-def _choices(data: Data, preprocessor: Preprocessor, spec: registry.ModelSpec) -> tuple[Data, dict[str, Any]]:
-    """Returns the data with the options that the preprocessor chose, and the arguments of the builder that it chose.
+def _with_choices(
+    data: Data,
+    preprocessor: Preprocessor,
+    spec: registry.ModelSpec,
+    chosen: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+) -> tuple[Data, dict[str, Any], dict[str, Any]]:
+    """Returns the data with the options that the preprocessor chose, and the builder's chosen arguments and all its arguments
+    with those that the preprocessor chose.
 
     Raises:
         UsageError: the data set has the option `tokenizer`, and the preprocessor takes none.
@@ -181,7 +187,8 @@ def _choices(data: Data, preprocessor: Preprocessor, spec: registry.ModelSpec) -
             "out, or choose another model, such as embedding_lstm."
         )
     taken = {name: value for name, value in choices.arguments.items() if name in spec.parameters}
-    return dataclasses.replace(data, arguments={**data.arguments, **choices.options}), taken
+    data = dataclasses.replace(data, arguments={**data.arguments, **choices.options})
+    return data, {**chosen, **taken}, {**arguments, **taken}
 
 
 def _levels(quantiles: Sequence[float], task: tasks.Task, name: str) -> tuple[float, ...]:

@@ -381,4 +381,6 @@ def test_texts_whose_words_are_all_rare_are_rejected(tmp_path):
     with pytest.raises(
         zoo.UsageError, match=r"^Each of the 48 different words .* is too rare to learn. Pass more texts"
     ):
-        zoo.datasets.load(f"csv:{tmp_path}/a.csv").prepare("embedding_lstm")
+        zoo.datasets.load(f"csv:{tmp_path}/a.csv", tokenizer="words").prepare("embedding_lstm")
+    found = zoo.datasets.load(f"csv:{tmp_path}/a.csv").prepare("embedding_lstm").preprocessor
+    assert found.tokenizer == "characters" and found.choices.notes[0] == "tokenizer characters: no word occurs twice."

@@ -179,8 +179,8 @@ def _arrays() -> tuple[np.ndarray, ...]:
     classes = {code: unicodedata.combining(chr(code)) for code in _known() if unicodedata.combining(chr(code))}
     firsts, seconds = (sorted({pair[i] for pair in pairs}) for i in range(2))
     composed = np.full((len(firsts) + 1, len(seconds) + 1), -1, np.int32)
-    for (first, second), code in pairs.items():
-        composed[firsts.index(first), seconds.index(second)] = code
+    for pair, code in pairs.items():
+        composed[firsts.index(pair[0]), seconds.index(pair[1])] = code
     marks = np.array([*classes.values(), 0], np.int32)
     keys = (np.array([*found], np.int32) for found in (parts, classes, firsts, seconds))
     decomposed, marked, first_keys, second_keys = keys

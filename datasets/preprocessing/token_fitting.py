@@ -89,7 +89,7 @@ def _choice(data: RawData, counts: Mapping[bytes, int], known: Set[bytes]) -> tu
     for word, count in counts.items():
         text = word.decode()
         letters += count * sum(map(str.isalpha, text))
-        unspaced += count * len(_UNSPACED.findall(text))
+        unspaced += count * sum(map(str.isalpha, _UNSPACED.findall(text)))
     if not letters:
         return "words", "the texts have no letters"
     has_validation = "validation" in data.splits and data.splits["validation"].num_examples > 0

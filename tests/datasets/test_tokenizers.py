@@ -110,6 +110,10 @@ def test_scripts_without_spaces_are_read_by_characters(tmp_path):
     lines = describe_data(prepared).splitlines()
     assert any(line.startswith("tokenizer characters: 100% of the letters are of scripts without") for line in lines)
     assert "max_length 128: no training text has more characters." in lines
+    thai = ["โรงแรม", "ห้องพัก", "อาหาร", "นี้ดีมาก", "ไม่อร่อย", "ราคาถูก"]
+    texts = [f"{thai[i % 3]}{thai[i // 3 % 3]}{thai[3 + i % 3]}{i}" for i in range(60)]
+    note = data_of(tmp_path, texts).prepare("embedding_lstm").preprocessor.choices.notes[0]
+    assert note.startswith("tokenizer characters: 100% of the letters"), "marks of vowels are no letters"
     with pytest.raises(
         zoo.UsageError,
         match=r"different words in the training split .* too rare to learn.*choose another tokenizer: characters, subwords",

@@ -131,6 +131,8 @@ class TrainConfig:
 
     given: ClassVar[frozenset[str]] = frozenset()
     """The names of the options that were passed."""
+    typed: ClassVar[frozenset[str] | None] = None
+    """Of options that `completed` returned, the names of those that were passed before; otherwise None."""
 
     epochs: int = _option(10, checks.whole(1))
     batch_size: int = _option(64, checks.whole(1))
@@ -210,7 +212,9 @@ class TrainConfig:
             taken = {name: value for name, value in taken.items() if name not in _OF_SELECTION}
         if self.closed_form:
             taken = {}
-        return type(self)(**{**self.to_dict(), **taken})
+        result = type(self)(**{**self.to_dict(), **taken})
+        object.__setattr__(result, "typed", self.given)
+        return result
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:

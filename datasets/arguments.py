@@ -5,8 +5,68 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from zoo import registry
 from zoo.errors import UsageError
+
+
+class Read(dict[str, Any]):
+    """Arguments that record which of them were read.
+
+    Attributes:
+        names: the names of these.
+
+    Example:
+        >>> arguments = Read(input_shape=(3,), dropout=0.1)
+        >>> arguments.get("dropout"), arguments.names
+        (0.1, {'dropout'})
+    """
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        super().__init__(*args, **values)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Returns an argument, or the default."""
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def check_fixed(
+    spec: registry.ModelSpec,
+    chosen: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    read: Collection[str],
+    data_name: str,
+) -> None:
+    """Checks that no argument from the user was overridden by one from the preprocessor that never read it.
+
+    Args:
+        spec: the model's spec.
+        chosen: arguments from the user.
+        fixed: arguments from the preprocessor.
+        read: names of the arguments that the preprocessor has read, so that it has used the user's.
+        data_name: name of the data set, for messages.
+
+    Raises:
+        UsageError: the preprocessor gives another value.
+    """
+    for name in chosen:
+        if name not in fixed or name in read or name not in spec.parameters:
+            continue
+        typed, own = registry.plain(chosen[name]), registry.plain(fixed[name])
+        if typed is None or typed == registry.plain(spec.parameters[name].default):
+            continue
+        if np.shape(typed) != np.shape(own) or np.any(np.asarray(typed) != np.asarray(own)):
+            raise UsageError(
+                f"{name}={chosen[name]!r:.60} contradicts data set {data_name!r}, from which {name}={fixed[name]!r:.60} "
+                f"follows. Leave {name} out."
+            )
 
 
 def complete_arguments(

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo import checkpoints, config_checks, registry, tasks
+from zoo import recommended as recommendations
 from zoo.datasets import display
-from zoo.datasets.arguments import complete_arguments
+from zoo.datasets.arguments import Read, check_fixed, complete_arguments
 from zoo.datasets.interface import Interface, check_numbering
 from zoo.datasets.prepared import Prepared
 from zoo.datasets.preprocessing.base import Choices, Preprocessor, get_preprocessor
@@ -97,11 +98,8 @@ class Data(RawData):
                 f"classifier_activation is 'sigmoid', for several labels at once; data set {self.name!r} is for {task.name}. "
                 "Leave it out."
             )
-        recommended: dict[str, Any] = {}
-        if earlier is None:
-            situation = registry.Situation(task.name, self.splits["train"].num_examples, chosen)
-            recommended = {k: v for k, v in spec.recommended_arguments(situation).items() if k not in chosen}
-            chosen = {**recommended, **chosen}
+        recommended = {} if earlier is not None else self._recommended(spec, task.name, chosen)
+        chosen = {**recommended, **chosen}
         arguments = {n: p.default for n, p in spec.parameters.items() if p.default is not p.empty} | dict(chosen)
         decided: dict[str, Any] = {k: v for k, v in task.arguments.items() if k in spec.parameters}
         if task.classes is not None or task.objective.labels is not None:
@@ -118,9 +116,11 @@ class Data(RawData):
         _check_kind(model, kind.kind, earlier)
         needs = {**spec.preprocessing, "checkpoint": checkpoint, "earlier": earlier, "quantiles": levels}
         needs["open"] = {name for name in spec.parameters if chosen.get(name) is None}
-        arguments |= decided
-        preprocessor, fixed = kind.for_model(data, needs, arguments)
-        data, chosen, arguments = _with_choices(data, preprocessor, spec, chosen, arguments)
+        read = Read(arguments | decided)
+        preprocessor, fixed = kind.for_model(data, needs, read)
+        if earlier is None:  # otherwise the arguments of that run are among the chosen ones
+            check_fixed(spec, chosen, fixed, read.names, self.name)
+        data, chosen, arguments = _with_choices(data, preprocessor, spec, chosen, dict(read))
         if levels != task.for_targets(preprocessor).objective.quantiles:
             raise UsageError(
                 f"The preprocessor {kind.kind!r} has no targets for quantiles={list(levels)}. Leave quantiles out, or pass "
@@ -137,6 +137,11 @@ class Data(RawData):
             recommended=recommended,
             pretrained=pretrained,
         )
+
+    def _recommended(self, spec: registry.ModelSpec, task: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the arguments that the model recommends for the data, without those that the user chose."""
+        situation = registry.Situation(task, self.splits["train"].num_examples, chosen)
+        return {k: v for k, v in recommendations.arguments_of(spec, situation).items() if k not in chosen}
 
     def prepared_as(self, interface: Interface, requested: Mapping[str, Any]) -> Prepared:
         """Prepares this data with the preprocessor of an earlier run. Nothing is fitted, and no checkpoint is read.

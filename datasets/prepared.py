@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import display, registry, tasks
+from zoo import recommended as recommendations
 from zoo.config import TrainConfig, as_config
 from zoo.datasets.batches import plain
 from zoo.datasets.display import as_html, as_text
@@ -239,7 +240,7 @@ class Prepared:
             32
         """
         situation = registry.Situation(self.task.name, self.num_examples("train"), self.arguments)
-        recommended = registry.get_spec(self.model).recommended_options(situation)
+        recommended = recommendations.options_of(registry.get_spec(self.model), situation)
         recommended = {**recommended, "quantiles": list(self.objective.quantiles)}
         return as_config(config).completed(recommended, validation=self.num_examples("validation") > 0)
 

@@ -19,6 +19,7 @@ import docstring_parser
 import jsonargparse
 
 from zoo.errors import UsageError, did_you_mean, one_line, printable
+from zoo.registry import families_with
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -61,10 +62,22 @@ class Parser(jsonargparse.ArgumentParser):
         for word in argv[: argv.index("--") if "--" in argv else None]:
             option = word.split("=", 1)[0]
             if option.startswith("--") and len(option) > 2 and option.removesuffix("+") not in known:
-                raise UsageError(
-                    f"Unknown option {option}. {did_you_mean(option, known, listing=f'{self.prog} --help')}"
-                )
+                self._reject(option, known)
         return self.parse_args(list(argv))
+
+    def _reject(self, option: str, known: Sequence[str]) -> NoReturn:
+        """Raises UsageError for an unknown option, with the same name in another section, such as `--config.epochs` for
+        `--epochs`; with the models that have such an argument; or with the nearest option."""
+        section, _, name = option.removeprefix("--").replace("-", "_").rpartition(".")
+        same = [other for other in known if other.rpartition(".")[2] == name and "." in other]
+        found = [*same, *(other for other in known if other.endswith(f"_{name}") and "." in other)][:3]
+        if found and not section:
+            raise UsageError(f"Unknown option {option}. Pass {' or '.join(found)}.")
+        if section == "model" and (able := families_with(name)):
+            raise UsageError(
+                f"Unknown option {option}: {', '.join(able)} have it. Choose one of these, or leave it out."
+            )
+        raise UsageError(f"Unknown option {option}. {did_you_mean(option, known, listing=f'{self.prog} --help')}")
 
     def add_signature(
         self, prefix: str, source: Callable[..., Any], title: str, *, skip: Collection[str], values: Mapping[str, Any]

@@ -6,6 +6,7 @@ import sys
 
 from zoo import checkpoints
 from zoo.errors import UsageError
+from zoo.registry import get_spec, list_models
 from zoo.scripts.console import Parser, load_plugins, run_command
 
 _DESCRIPTION = """Download published weights by name and print the local folder or file.
@@ -39,8 +40,7 @@ def command(argv: list[str]) -> int:
         found = checkpoints.locate(name, verbose=verbose)
     if found is None:
         raise UsageError(
-            f"{name!r} is not the name of weights. Pass hf:ORG/NAME, or imagenet with --model; "
-            "`zoo list --pretrained` prints names."
+            f"{name!r} is not the name of weights. {_suggested(name)}`zoo list --pretrained` prints names."
         )
     if verbose:
         print(f"{found.source}: licence {found.licence}")
@@ -48,6 +48,16 @@ def command(argv: list[str]) -> int:
             print(f"{file}: sha256 {digest}")
     print(found.path)
     return 0
+
+
+def _suggested(name: str) -> str:
+    """Returns what to type for a name that has no `hf:`, or that some models alone know."""
+    able = [model for model in list_models(variants=False) if name in get_spec(model).published]
+    if able:
+        return f"Pass --model {able[0]} too, or one of {', '.join(able)}. "
+    if name.count("/") == 1 and not name.startswith((".", "/")):
+        return f"Pass hf:{name}. "
+    return "Pass hf:ORG/NAME, or imagenet with --model. "
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import zoo
 from zoo import kernels
 from zoo.training.loop import step
 
@@ -41,3 +42,10 @@ def test_outputs_on_the_cpu_are_in_full_precision():
         output = model(np.ones((1, 3), np.float32))
     assert "CPU:0" in output.device
     assert tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_many_evaluations_in_a_process_give_no_warning(caplog):
+    prepared = zoo.datasets.load("tastes").prepare("matrix_factorization")
+    for seed in range(6):
+        zoo.evaluate(prepared.build(seed=seed), prepared, baselines="none")
+    assert "retracing" not in caplog.text

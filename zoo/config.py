@@ -131,6 +131,7 @@ class TrainConfig:
 
     given: ClassVar[frozenset[str]] = frozenset()
     """The names of the options that were passed."""
+    typed: ClassVar[frozenset[str] | None] = None  # of options that `completed` returned: the names passed before
 
     epochs: int = _option(10, checks.whole(1))
     batch_size: int = _option(64, checks.whole(1))
@@ -210,7 +211,8 @@ class TrainConfig:
             taken = {name: value for name, value in taken.items() if name not in _OF_SELECTION}
         if self.closed_form:
             taken = {}
-        return type(self)(**{**self.to_dict(), **taken})
+        object.__setattr__(result := type(self)(**{**self.to_dict(), **taken}), "typed", self.given)
+        return result
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:

@@ -378,9 +378,17 @@ def check_arguments(spec: ModelSpec, arguments: Mapping[str, Any]) -> None:
     """Raises `UsageError` for the first argument that the spec's builder does not have."""
     for argument in arguments:
         if argument not in spec.parameters:
+            if able := families_with(argument):
+                has = f"has no argument {argument!r}; {', '.join(able)} have it"
+                raise UsageError(f"Model {spec.name!r} {has}. Choose one of these, or leave it out.")
             raise UsageError(
                 f"Model {spec.name!r} has no argument {argument!r}. {did_you_mean(argument, spec.parameters)}"
             )
+
+
+def families_with(argument: str) -> list[str]:
+    """Returns the names of the families whose builder has an argument, sorted."""
+    return [name for name in list_models(variants=False) if argument in get_spec(name).parameters]
 
 
 def without_initial_arguments(build: Mapping[str, Any]) -> dict[str, Any]:

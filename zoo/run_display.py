@@ -41,9 +41,21 @@ def _saved(result: Any) -> list[tuple[str, str]]:
 
 
 def runs_as_text(result: Any) -> str:
-    """Returns a cross-validation in at most five lines: mean and standard deviation of its first metrics."""
-    shown = [f"{name}: {f['mean']:.4f} +- {f['deviation']:.4f}" for name, f in result.summary.items()][:_MOST_METRICS]
-    return "\n".join([_runs_title(result), *shown])
+    """Returns a cross-validation in at most five lines: mean and standard deviation of its first metrics, each with those
+    of its baselines."""
+    shown: dict[str, list[str]] = {}
+    for name, found in result.summary.items():
+        value = f"{found['mean']:.4f} +- {found['deviation']:.4f}"
+        metric = next((known for known in shown if name.startswith(f"{known}, ")), None)
+        if metric is None:
+            shown[name] = [f"{name}: {value}"]
+        else:
+            shown[metric].append(f"{value} {name.removeprefix(f'{metric}, ')}")
+    lines = [
+        value + (f" (baseline {', '.join(baselines)})" if baselines else "") for value, *baselines in shown.values()
+    ]
+    more = [f"... {len(lines) - _MOST_METRICS} more"] if len(lines) > _MOST_METRICS else []
+    return "\n".join([_runs_title(result), *lines[:_MOST_METRICS], *more])
 
 
 def runs_as_html(result: Any) -> str:

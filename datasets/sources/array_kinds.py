@@ -297,6 +297,24 @@ def _check_finite(values: np.ndarray, what: str, *, nan: bool = False) -> None:
         )
 
 
+def note_on_labels(layout: Layout, y: Any, task: str | None) -> str:
+    """Returns a sentence if targets that are floats without fractions, such as ratings, were taken as labels and nobody said
+    so; empty otherwise.
+
+    Example:
+        >>> note_on_labels(LAYOUTS[0], np.array([1.0, 3.0, 1.0]), None)
+        "y has floats without fractions, which are taken as 2 classes. Pass task='image_regression' to predict numbers."
+    """
+    numbers = next((other.task for other in LAYOUTS if (other.x, other.y) == (layout.x, "values")), None)
+    is_float = isinstance(y, np.ndarray) and y.dtype.kind == "f" and y.size == len(y)
+    if task is not None or layout.y != "labels" or not is_float:
+        return ""
+    hint = (
+        f"Pass task={numbers!r} to predict numbers." if numbers else "Convert them to whole numbers if they are labels."
+    )
+    return f"y has floats without fractions, which are taken as {len(np.unique(y))} classes. {hint}"
+
+
 def _can_be_pixels(values: Any) -> bool:
     return not (isinstance(values, np.ndarray) and values.size and values.max() > _WHITE)
 
@@ -346,7 +364,10 @@ def choose(x: Any, y: Any, task: str | None, among: Sequence[str]) -> Layout:
     if len({layout.x for layout in found}) > 1 and not _can_be_pixels(x):
         found = [layout for layout in found if layout.x != "images"]
     # If they fit as a series with its forecast too, they are one: images are rarely floats without an axis for channels.
-    found = [layout for layout in found if layout.y not in ("flags", "values")] or found
+    # Rows of floats with a float each are as often a table with a value to predict, so that the user has to say it.
+    rows = [] if among or task else [layout for layout in found if (layout.x, layout.y) == ("rows", "values")]
+    plain_targets = [layout for layout in found if layout.y not in ("flags", "values")]
+    found = [*plain_targets, *rows] or found
     if len(found) == 1:
         return found[0]
     if isinstance(y, np.ndarray):

@@ -11,7 +11,7 @@ import numpy as np
 from zoo.datasets.data import Data
 from zoo.datasets.raw import Feature
 from zoo.datasets.sources import array_splits, array_tables, array_targets
-from zoo.datasets.sources.array_kinds import READERS, Layout, choose, plain
+from zoo.datasets.sources.array_kinds import READERS, Layout, choose, note_on_labels, plain
 from zoo.datasets.sources.in_memory import Column, features_of, split_of, useful_lags
 from zoo.datasets.sources.labels import check_classes, count_classes, rarest
 from zoo.datasets.sources.registry import register_source
@@ -128,7 +128,7 @@ def make(
     if frames and layout.y == "values" and value_names is None:
         value_names = own_names
     columns: dict[str, dict[str, Column]] = {}
-    notes: list[str] = []
+    notes = [note] if (note := note_on_labels(layout, pairs["train"][1], task)) else []
     for role, (x, y) in pairs.items():
         read = READERS[layout.x](x, _name("x", role))
         notes += [f"{_name('x', role)}: {read.note}"] if read.note else []

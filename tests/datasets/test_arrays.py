@@ -43,7 +43,7 @@ def first(data, split="train"):
         (SERIES, LABELS, {"task": "series_classification"}, "series_classification"),
         (RAGGED, LABELS, {}, "series_classification"),
         (SERIES, RANDOM.normal(size=(60, 4)), {}, "forecasting"),
-        (SERIES[..., 0], RANDOM.normal(size=60), {}, "forecasting"),
+        (SERIES[..., 0], RANDOM.normal(size=60), {"task": "forecasting"}, "forecasting"),
     ],
 )
 def test_the_task_follows_from_the_arrays(x, y, options, task):

@@ -19,6 +19,7 @@ from zoo.evaluation import ranking_plots
 from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import joined, predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
+from zoo.kernels import traced
 from zoo.registry import get_spec
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def _ratings(
 
 def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
     targets, predictions, _ = predict_split(model, data, split, batch_size)
-    scores = tf.function(get_spec(data.model).functions["scores"](model), reduce_retracing=True, autograph=False)
+    scores = traced(get_spec(data.model).functions["scores"](model), autograph=False)
 
     def table(users: Any) -> Any:
         return scores({"user_ids": tf.constant(users, tf.int32)}, {})["score"].numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from zoo.errors import UsageError
 from zoo.evaluation.intervals import bootstrap, with_interval
 from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
+from zoo.kernels import traced
 from zoo.registry import get_spec
 
 if TYPE_CHECKING:
@@ -176,7 +178,7 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     preprocessor: Any = data.preprocessor
     head = get_spec(data.model).functions[data.task.signatures["serving_default"].head](model)
 
-    @tf.function(reduce_retracing=True, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
+    @functools.partial(traced, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
     def translate(texts: tf.Tensor) -> tf.Tensor:
         return preprocessor.to_text(head(*preprocessor.serve({"text": texts}))["token_ids"])
 

@@ -10,13 +10,14 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from zoo import copies, storage
-from zoo.config import TrainConfig, read_yaml, to_yaml
+from zoo.config import read_yaml, to_yaml
 from zoo.errors import UsageError, one_line
+from zoo.training.other_settings import reject_other_settings
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +38,7 @@ class RunDirectory:
         overwrite: deletes the existing run and starts again.
         interface: the data's, see `TrainingData`; None for data that has none.
         own: whether model or data are of the user's own, so that no command repeats the run.
+        untyped: the settings that nobody passed, see `reject_other_settings`.
 
     Raises:
         UsageError: the path exists and is no run, holds a run with other settings or of other data, is in use by another
@@ -51,6 +53,7 @@ class RunDirectory:
         overwrite: bool = False,
         interface: Any = None,
         own: bool = False,
+        untyped: Collection[str] = (),
     ) -> None:
         self.path, self._head = Path(path), _OWN_HEAD if own else _CONFIG_HEAD
         self._interface = interface
@@ -62,7 +65,9 @@ class RunDirectory:
         self._resumes = existing is not None and not overwrite and has_begun(self.path)
         if existing is not None and self._resumes:
             changes = [] if interface is None else interface.changes_since(self.interface)
-            _reject_other_settings(self.path, existing, settings, same_data=interface is not None and not changes)
+            reject_other_settings(
+                self.path, existing, settings, same_data=interface is not None and not changes, untyped=untyped
+            )
             self._reject_other_data(existing, changes)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -323,70 +328,3 @@ def decided(model_file: Path) -> dict[str, Any]:
     if wrong := storage.mismatch(found, {}):
         raise UsageError(f"{model_file} is damaged: {wrong}. {RESTORE_MODEL}")
     return dict(found)
-
-
-_NO_NUMBERS = ("steps_per_call", "checkpoint_steps", "keep_checkpoints", "histograms", "time_limit")
-"""Settings that change no number of a run."""
-
-
-def _reject_other_settings(path: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any], same_data: bool) -> None:
-    """Raises for the first setting in which a run that is there differs; more epochs at a constant rate are welcome, and
-    so is the same data under another name."""
-    hashes = [{k: v["sha256"] for k, v in (part.get("plugins") or {}).items()} for part in (existing, wanted)]
-    for plugin in {**hashes[0], **hashes[1]}:
-        old, new = (known.get(plugin, "absent") for known in hashes)
-        if old != new and None not in (old, new):
-            raise UsageError(
-                f"{path} holds a run with the plugin {plugin!r} of sha256 {old}; now it is {new}. Put the old file back to "
-                "go on, or pass another run_directory, or overwrite=True (--overwrite) to start anew."
-            )
-    _reject_other_start(path, existing.get("start_from") or {}, wanted.get("start_from") or {})
-    for section in ("model", "data", "config"):
-        defaults = (
-            TrainConfig().to_dict() if section == "config" else {}
-        )  # a run of an earlier version has fewer fields
-        old, new = {**defaults, **(existing.get(section) or {})}, dict(wanted[section])
-        for key in sorted({*old, *new}):
-            # Where files lie changes no number.
-            place = section == "data" and (key.endswith("_dir") or (key == "name" and same_data))
-            if old.get(key) == new.get(key) or place or (section == "config" and key in _NO_NUMBERS):
-                continue
-            longer = section == "config" and key == "epochs" and new[key] > old.get(key, 0)
-            # A warm-up that is a fraction of the run is another one in a longer run.
-            if longer and new.get("schedule") == "constant" and not new.get("warmup_fraction"):
-                continue
-            where, before, now = _first_difference(f"{section}.{key}", old.get(key), new.get(key))
-            differs = f"with {where}={before!r}; this one has {now!r}"
-            if where.endswith("sha256"):
-                part = where.removesuffix("sha256").strip("_.").replace("data.", "")
-                differs = f"that was trained on other data: its examples of {part} differ"
-                if section == "model":
-                    differs = "of another model: its layers, shapes or code differ"
-            is_own = "sha256" in new or "sha256" in (existing.get("model") or {})
-            weights = "" if is_own else f", with start_from={str(path)!r} to begin with the weights of that run"
-            raise UsageError(
-                f"{path} holds a run {differs}. Pass another run_directory{weights}; the same settings to resume; or "
-                "overwrite=True (--overwrite) to start again."
-            )
-
-
-def _reject_other_start(path: Path, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raises if a run began with other weights. Where their run lies changes no number."""
-    if existing.get("sha256") != wanted.get("sha256"):
-        before, now = (
-            f"the weights of {part['run']} (sha256 {str(part['sha256'])[:12]})" if part else "initial weights"
-            for part in (existing, wanted)
-        )
-        raise UsageError(
-            f"{path} holds a run that began with {before}; this one begins with {now}. Pass the same --start-from to resume, "
-            "another run_directory, or overwrite=True (--overwrite) to start again."
-        )
-
-
-def _first_difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
-    """Returns the name and the two values of the first setting in which two values differ, which may be dicts of dicts."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted({*old, *new}, key=str):
-            if old.get(key) != new.get(key):
-                return _first_difference(f"{name}.{key}", old.get(key), new.get(key))
-    return name, old, new

@@ -128,7 +128,12 @@ def train(
         directory = None
         if run_directory is not None and workers.chief:
             directory = RunDirectory(
-                run_directory, settings, overwrite=overwrite, interface=data.interface, own=getattr(data, "own", False)
+                run_directory,
+                settings,
+                overwrite=overwrite,
+                interface=data.interface,
+                own=getattr(data, "own", False),
+                untyped=_untyped(given, data),
             )
             open_parts.enter_context(closing(directory))
         loop = Loop(computation, adaptations, selection, directory, workers, callbacks, verbose)
@@ -178,6 +183,13 @@ def _completed(given: TrainConfig, data: TrainingData, verbose: int) -> TrainCon
     if verbose and (taken := recommended.describe(data.num_examples("train"), {}, given, config)):
         print(taken, flush=True)
     return config
+
+
+def _untyped(given: TrainConfig, data: TrainingData) -> set[str]:
+    """Returns the settings that nobody passed, as SECTION.NAME."""
+    typed = given.given if given.typed is None else given.typed
+    options = {f"config.{name}" for name in given.to_dict() if name not in typed}
+    return options | {f"model.{name}" for name in getattr(data, "recommended", ())}
 
 
 def _with_batch_size(config: TrainConfig, data: TrainingData, verbose: int) -> TrainConfig:

@@ -110,15 +110,12 @@ class Data(RawData):
         arguments, pretrained = checkpoints.pinned(spec, arguments)
         checkpoint = checkpoints.chosen(spec, arguments)
         several = task.objective.labels is not None
-        from_checkpoint = (
-            checkpoint.arguments(self.class_names, several=several, builder={**arguments, **decided})
-            if checkpoint
-            else {}
-        )
+        arguments |= decided
+        fitting = {"several": several, "builder": arguments}
+        from_checkpoint = checkpoint.arguments(self.class_names, **fitting) if checkpoint else {}
         _check_kind(model, kind.kind, earlier)
         needs = {**spec.preprocessing, "checkpoint": checkpoint, "earlier": earlier, "quantiles": levels}
         needs["open"] = {name for name in spec.parameters if chosen.get(name) is None}
-        arguments |= decided
         preprocessor, fixed = kind.for_model(data, needs, arguments)
         data, taken = _choices(data, preprocessor, spec)
         chosen, arguments = {**chosen, **taken}, {**arguments, **taken}

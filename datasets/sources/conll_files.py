@@ -103,9 +103,10 @@ class _File:
         tabs = sum("\t" in line for line in written) > len(written) / 2
         widths = collections.Counter(len(_cells(line, tabs)) for line in written)
         width = max(widths, key=lambda count: (widths[count], count))
-        names = next((line[len(_COLUMNS_LINE) :].split() for line in raw[:1] if line.startswith(_COLUMNS_LINE)), [])
         is_conllu = tabs and width == len(_CONLLU) and _NUMBER.match(written[0])
-        names = names or (_CONLLU if is_conllu else _CONLL_2003 if width == len(_CONLL_2003) else ())
+        names: Sequence[str] = _CONLLU if is_conllu else _CONLL_2003 if width == len(_CONLL_2003) else ()
+        if raw[0].startswith(_COLUMNS_LINE):
+            names = raw[0].removeprefix(_COLUMNS_LINE).split()
         found = cls(path, [], tuple(names), width, tabs)
         found._parse(raw, {_cells(line, tabs)[-1] for line in written})
         return found

@@ -135,6 +135,8 @@ def make(
         columns[role] = {layout.key: read.values}
         if layout.y:
             columns[role][layout.target] = READERS[layout.y](y, _name("y", role)).values
+        if layout.y == "words":
+            _check_tags(role, columns[role][layout.key], columns[role][layout.target])
     names, strata = (), None  # type: tuple[str, ...], Any
     if layout.y in ("labels", "words"):
         names = _number(columns, layout, class_names)
@@ -216,6 +218,16 @@ def _pair(role: str, part: Any) -> tuple[Any, Any]:
             "the same examples."
         )
     return x, y
+
+
+def _check_tags(role: str, words: Column, tags: Column) -> None:
+    """Raises UsageError for a sentence with another number of tags than words."""
+    for place, (row, held) in enumerate(zip(words, tags, strict=True)):
+        if len(row) != len(held):
+            raise UsageError(
+                f"{_name('x', role)} has {len(row)} words in sentence {place} and y {len(held)} tags; expected a tag for "
+                "every word. Correct it."
+            )
 
 
 def _check_pair(part: Any, role: str) -> None:

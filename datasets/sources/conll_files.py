@@ -109,6 +109,8 @@ class _File:
             names = raw[0].removeprefix(_COLUMNS_LINE).split()
         found = cls(path, [], tuple(names), width, tabs)
         found._parse(raw, {_cells(line, tabs)[-1] for line in written})
+        if found.names == _CONLL_2003 and found._is_numbered():
+            found.names = ()
         return found
 
     def _parse(self, raw: Sequence[str], last_cells: set[str]) -> None:
@@ -148,8 +150,11 @@ class _File:
                 f"{self.path} line {number} has one column, {printable(' '.join(cells))!r:.60}; expected a word and its tag, "
                 "separated by a tab or a space. Choose a file with both."
             )
-        numbers_first = {"tokens": 1 if self.is_conllu or self._is_numbered() else 0}
-        usual = {**numbers_first, "tags": _CONLLU.index("UPOS") if self.is_conllu else self.width - 1}
+        names = {name: number for number, name in enumerate(self.names)}
+        usual = {
+            "tokens": names.get("FORM", 1 if self.is_conllu or self._is_numbered() else 0),
+            "tags": names.get("UPOS", self.width - 1),
+        }
         return {**usual, **{key: self._number(key, value) for key, value in (columns or {}).items()}}
 
     def _number(self, key: str, value: str | int) -> int:

@@ -54,7 +54,9 @@ def test_it_uses_the_word_its_letters_its_shape_and_its_neighbours():
 
     vectors = DictVectorizer()
     model = SGDClassifier("modified_huber", alpha=1e-6, average=True, max_iter=5, tol=None, random_state=0)
-    model.fit(vectors.fit_transform(features(train)), np.concatenate([*train["tags"]]))
+    rows = vectors.fit_transform(features(train))
+    rows.indices, rows.indptr = rows.indices.astype(np.int32), rows.indptr.astype(np.int32)
+    model.fit(rows, np.concatenate([*train["tags"]]))
     reference = model.score(vectors.transform(features(test)), np.concatenate([*test["tags"]]))
     assert accuracy == pytest.approx(reference, abs=0.02) and accuracy > 0.97
 

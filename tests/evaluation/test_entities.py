@@ -127,8 +127,8 @@ def test_answers_are_padded_to_the_text_with_the_most_entities():
     assert {name: part.numpy().tolist() for name, part in found.items() if name != "entity_probabilities"} == {
         "entities": [[b"Jo Lee", "Où".encode()], [b"", b""], [b"", b""]],
         "entity_types": [[b"PER", b"LOC"], [b"", b""], [b"", b""]],
-        "entity_starts": [[0, 10], [-1, -1], [-1, -1]],
-        "entity_ends": [[6, 12], [-1, -1], [-1, -1]],
+        "entity_starts": [[0, 10], [0, 0], [0, 0]],
+        "entity_ends": [[6, 12], [0, 0], [0, 0]],
     }
     np.testing.assert_allclose(found["entity_probabilities"], [[0.64, 0.8], [0, 0], [0, 0]], rtol=1e-6)
 

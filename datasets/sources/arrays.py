@@ -135,8 +135,6 @@ def make(
         columns[role] = {layout.key: read.values}
         if layout.y:
             columns[role][layout.target] = READERS[layout.y](y, _name("y", role)).values
-        if layout.y == "words":
-            _check_tags(role, columns[role][layout.key], columns[role][layout.target])
     names, strata = (), None  # type: tuple[str, ...], Any
     if layout.y in ("labels", "words"):
         names = _number(columns, layout, class_names)
@@ -250,6 +248,8 @@ def _number(
     columns: Mapping[str, dict[str, Column]], layout: Layout, class_names: Sequence[str] | None
 ) -> tuple[str, ...]:
     """Replaces labels or tags in the columns by class numbers; returns the names of the classes."""
+    for role, split in columns.items() if layout.y == "words" else ():
+        _check_tags(role, split[layout.key], split[layout.target])
     held = {role: part[layout.target] for role, part in columns.items()}
     flat = {role: part if isinstance(part, np.ndarray) else np.concatenate(list(part)) for role, part in held.items()}
     if flat["train"].dtype != object:

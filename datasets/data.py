@@ -104,19 +104,17 @@ class Data(RawData):
         decided: dict[str, Any] = {k: v for k, v in task.arguments.items() if k in spec.parameters}
         if task.classes is not None or task.objective.labels is not None:
             decided["num_classes"] = len(self.class_names)
-        kind = get_preprocessor(spec.preprocessor_for(task))
+        kind = get_preprocessor(_kind_for(spec, task))
         arguments, pretrained = checkpoints.pinned(spec, arguments)
         checkpoint = checkpoints.chosen(spec, arguments)
         several = task.objective.labels is not None
-        from_checkpoint = (
-            checkpoint.arguments(self.class_names, several=several, builder={**arguments, **decided})
-            if checkpoint
-            else {}
-        )
+        arguments |= decided
+        fitting: dict[str, Any] = {"several": several, "builder": arguments}
+        from_checkpoint = checkpoint.arguments(self.class_names, **fitting) if checkpoint else {}
         _check_kind(model, kind.kind, earlier)
         needs = {**spec.preprocessing, "checkpoint": checkpoint, "earlier": earlier, "quantiles": levels}
         needs["open"] = {name for name in spec.parameters if chosen.get(name) is None}
-        read = Read(arguments | decided)
+        read = Read(arguments)
         preprocessor, fixed = kind.for_model(data, needs, read)
         if earlier is None:  # otherwise the arguments of that run are among the chosen ones
             check_fixed(spec, chosen, fixed, read.names, self.name)
@@ -194,6 +192,12 @@ def _with_choices(
     taken = {name: value for name, value in choices.arguments.items() if name in spec.parameters}
     data = dataclasses.replace(data, arguments={**data.arguments, **choices.options})
     return data, {**chosen, **taken}, {**arguments, **taken}
+
+
+def _kind_for(spec: registry.ModelSpec, task: tasks.Task) -> str:
+    """Returns the kind of the preprocessor of a model for a task: the task's own, unless the spec has another."""
+    chosen = spec.preprocessing.get("preprocessor", task.preprocessor)
+    return str(chosen if isinstance(chosen, str) else chosen.get(task.name, task.preprocessor))
 
 
 def _levels(quantiles: Sequence[float], task: tasks.Task, name: str) -> tuple[float, ...]:

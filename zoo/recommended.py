@@ -179,7 +179,7 @@ def tagging_options(situation: Situation) -> dict[str, Any]:
     }
 
 
-_SENTENCES = 60_000
+_SENTENCES = 30_000
 """Sentences of a training on few of them, in all epochs together."""
 
 

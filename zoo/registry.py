@@ -108,11 +108,6 @@ class ModelSpec:
     jit_compile: bool = False
     variant_of: str | None = None
 
-    def preprocessor_for(self, task: Any) -> str:
-        """Returns the kind of the preprocessor for a task (`zoo.tasks.Task`): the task's own, unless the spec has another."""
-        chosen = self.preprocessing.get("preprocessor", task.preprocessor)
-        return str(chosen if isinstance(chosen, str) else chosen.get(task.name, task.preprocessor))
-
     @property
     def summary(self) -> str:
         """The first line of the builder's docstring."""

@@ -131,9 +131,9 @@ class TaggingPreprocessor(VocabularyPreprocessor):
     def numbers(self, words: tf.Tensor) -> tf.Tensor:
         """Turns words, string of any shape, into int32 of the same shape. No word gets the number of padding."""
         different, which = tf.unique(tf.reshape(words, [-1]))
-        words = clean(different)
-        found = tf.fill(tf.shape(words), tf.constant(UNKNOWN, tf.int64))
-        for key in (words, tf.strings.lower(words, encoding="utf-8"), *forms(words)):
+        cleaned = clean(different)
+        found = tf.fill(tf.shape(cleaned), tf.constant(UNKNOWN, tf.int64))
+        for key in (cleaned, tf.strings.lower(cleaned, encoding="utf-8"), *forms(cleaned)):
             found = tf.where(found == UNKNOWN, self._table().lookup(key), found)
         return tf.reshape(tf.gather(tf.cast(found, tf.int32), which), tf.shape(words))
 
@@ -195,7 +195,7 @@ class TaggingPreprocessor(VocabularyPreprocessor):
                 f"A text batch is {texts.dtype.name} of shape {texts.shape}; expected string (batch,). Pass a list."
             )
         found = tokenize(texts, self.max_length)
-        lengths = tf.cast(tf.maximum(found.rowlengths_of(), 1), tf.int32)
+        lengths = tf.cast(tf.maximum(found.row_lengths(), 1), tf.int32)
         tokens = found.to_tensor("", shape=[None, None])
         tokens = tf.pad(tokens, [[0, 0], [0, tf.maximum(1 - tf.shape(tokens)[1], 0)]])
         return self._padded(tokens, lengths), {"tokens": tokens, "lengths": lengths, "text": texts}

@@ -218,6 +218,16 @@ def _pair(role: str, part: Any) -> tuple[Any, Any]:
     return x, y
 
 
+def _check_tags(role: str, words: Column, tags: Column) -> None:
+    """Raises UsageError for a sentence with another number of tags than words."""
+    for place, (row, held) in enumerate(zip(words, tags, strict=True)):
+        if len(row) != len(held):
+            raise UsageError(
+                f"{_name('x', role)} has {len(row)} words in sentence {place} and y {len(held)} tags; expected a tag for "
+                "every word. Correct it."
+            )
+
+
 def _check_pair(part: Any, role: str) -> None:
     """Raises UsageError for what looks like a pair (x, y) and is none."""
     came = {"train": "The data"}.get(role, f"The {role} split")
@@ -238,6 +248,8 @@ def _number(
     columns: Mapping[str, dict[str, Column]], layout: Layout, class_names: Sequence[str] | None
 ) -> tuple[str, ...]:
     """Replaces labels or tags in the columns by class numbers; returns the names of the classes."""
+    for role, split in columns.items() if layout.y == "words" else ():
+        _check_tags(role, split[layout.key], split[layout.target])
     held = {role: part[layout.target] for role, part in columns.items()}
     flat = {role: part if isinstance(part, np.ndarray) else np.concatenate(list(part)) for role, part in held.items()}
     if flat["train"].dtype != object:

@@ -103,11 +103,14 @@ class _File:
         tabs = sum("\t" in line for line in written) > len(written) / 2
         widths = collections.Counter(len(_cells(line, tabs)) for line in written)
         width = max(widths, key=lambda count: (widths[count], count))
-        names = next((line[len(_COLUMNS_LINE) :].split() for line in raw[:1] if line.startswith(_COLUMNS_LINE)), [])
         is_conllu = tabs and width == len(_CONLLU) and _NUMBER.match(written[0])
-        names = names or (_CONLLU if is_conllu else _CONLL_2003 if width == len(_CONLL_2003) else ())
+        names: Sequence[str] = _CONLLU if is_conllu else _CONLL_2003 if width == len(_CONLL_2003) else ()
+        if raw[0].startswith(_COLUMNS_LINE):
+            names = raw[0].removeprefix(_COLUMNS_LINE).split()
         found = cls(path, [], tuple(names), width, tabs)
         found._parse(raw, {_cells(line, tabs)[-1] for line in written})
+        if found.names == _CONLL_2003 and found._is_numbered():
+            found.names = ()
         return found
 
     def _parse(self, raw: Sequence[str], last_cells: set[str]) -> None:
@@ -147,8 +150,11 @@ class _File:
                 f"{self.path} line {number} has one column, {printable(' '.join(cells))!r:.60}; expected a word and its tag, "
                 "separated by a tab or a space. Choose a file with both."
             )
-        numbers_first = {"tokens": 1 if self.is_conllu or self._is_numbered() else 0}
-        usual = {**numbers_first, "tags": _CONLLU.index("UPOS") if self.is_conllu else self.width - 1}
+        names = {name: number for number, name in enumerate(self.names)}
+        usual = {
+            "tokens": names.get("FORM", 1 if self.is_conllu or self._is_numbered() else 0),
+            "tags": names.get("UPOS", self.width - 1),
+        }
         return {**usual, **{key: self._number(key, value) for key, value in (columns or {}).items()}}
 
     def _number(self, key: str, value: str | int) -> int:

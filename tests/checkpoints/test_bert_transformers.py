@@ -24,6 +24,7 @@ from selection import slow
 from zoo import checkpoints
 from zoo.checkpoints import bert_config, bert_folder, tensor_files, wordpiece_files
 from zoo.checkpoints.bert_folder import save_folder
+from zoo.datasets.preprocessing.tagging_wordpiece import TaggingWordPiecePreprocessor
 
 # --- The PyTorch process ----------------------------------------------------------------------------------------------
 
@@ -267,7 +268,7 @@ def test_an_encoder_is_loaded_under_another_head(torch, tmp_path, sort):
     torch("body", folder=tmp_path / "model", batch=tmp_path / "batch.npz", output=tmp_path / "told.npz")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        model = checkpoints.build("bert", tmp_path / "model", num_classes=4)
+        model = checkpoints.build("bert", tmp_path / "model", num_classes=4, tags_words=False)
     said = [str(w.message) for w in said if "model.safetensors" in str(w.message)]
     assert any("pooler.dense.weight" in text for text in said) == (not any("pooler" in name for name in names))
     for head in ("cls.predictions.bias", "classifier.weight"):
@@ -276,8 +277,78 @@ def test_an_encoder_is_loaded_under_another_head(torch, tmp_path, sort):
     batch = inputs_of(dict(np.load(tmp_path / "batch.npz")))
     last = keras.Model(model.inputs, model.get_layer("first_token").input)(batch, training=False)
     np.testing.assert_allclose(last, np.load(tmp_path / "told.npz")["last"], atol=2e-5)
-    with pytest.raises(zoo.UsageError, match=r"has no classifier\. Pass num_classes for a new one"):
-        checkpoints.build("bert", tmp_path / "model")
+    if sort != "BertForTokenClassification":
+        with pytest.raises(zoo.UsageError, match=r"has no classifier\. Pass num_classes for a new one"):
+            checkpoints.build("bert", tmp_path / "model")
+
+
+TAGS = ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
+PIECES = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "ange",
+    "##la",
+    "visit",
+    "##ed",
+    "paris",
+    ".",
+    "'",
+    "s",
+    "new",
+    "york",
+)
+SENTENCES = [["Angela", "visited", "Paris", "."], ["Angela's", "New", "York"], ["unknown"], ["Paris"] * 50]
+
+
+def test_a_tagger_computes_what_transformers_does_and_is_written_back(torch, tmp_path):
+    """The first subword token of every word has the word's tag; the classes are in the order of the data."""
+    config = {**ODD, "vocab_size": len(PIECES), "id2label": dict(enumerate(TAGS))}
+    torch("make", folder=tmp_path / "model", config=config, sort="BertForTokenClassification")
+    wordpiece_files.write_pieces(PIECES, tmp_path / "model" / "vocab.txt")
+    told = torch("tag", folder=tmp_path / "model", sentences=SENTENCES, output=tmp_path / "told.npz")
+    preprocessor = TaggingWordPiecePreprocessor(PIECES, max_length=37)
+    longest = max(map(len, SENTENCES))
+    tokens = tf.constant([words + [""] * (longest - len(words)) for words in SENTENCES])
+    inputs, _, weights = preprocessor.encode({"tokens": tokens, "tags": tf.zeros(tokens.shape, tf.int64)})
+    assert [row[row > 0].tolist() for row in inputs["word_positions"].numpy()] == told["firsts"]
+    assert weights["tags"].numpy().sum(axis=1).tolist() == [4, 3, 1, 35], "the words beyond max_length have no weight"
+    model = checkpoints.build("bert", tmp_path / "model")
+    ours, theirs = model.predict(inputs, verbose=0), np.load(tmp_path / "told.npz")
+    for row, firsts in enumerate(told["firsts"]):
+        np.testing.assert_allclose(ours[row, : len(firsts)], theirs[str(row)], atol=1e-5)
+
+    head = bert_config.read_classifier(tmp_path / "model")
+    assert head.labels == TAGS and head.builder == {"tags_words": True} and not head.several
+    save_folder(model, tmp_path / "again", vocabulary=PIECES, labels=TAGS)
+    told_again = torch("tag", folder=tmp_path / "again", sentences=SENTENCES, output=tmp_path / "again.npz")
+    assert told_again == told
+    np.testing.assert_allclose(np.load(tmp_path / "again.npz")["0"], theirs["0"], atol=1e-6)
+    with pytest.raises(
+        zoo.UsageError, match=r"token_classification: one tag per word; expected one label per text. Pass a"
+    ):
+        zoo.build("bert", num_classes=5, weights=str(tmp_path / "model"), load_classifier=True, **sizes_of(tmp_path))
+
+
+def sizes_of(path):
+    found = bert_config.read_config(path / "model")
+    return {name: found[name] for name in found if name != "classifier_dropout"}
+
+
+def test_a_folder_of_a_tagger_brings_its_tags_to_data_with_the_same_tags(torch, tmp_path):
+    config = {**ODD, "vocab_size": len(PIECES), "id2label": dict(enumerate(reversed(TAGS)))}
+    torch("make", folder=tmp_path / "model", config=config, sort="BertForTokenClassification")
+    wordpiece_files.write_pieces(PIECES, tmp_path / "model" / "vocab.txt")
+    words = [[f"Paris{number}", "visited", "New", "York", "Angela"] for number in range(40)]
+    tags = [["B-LOC", "O", "B-LOC", "I-LOC", "B-PER"] if number % 2 else ["I-PER"] * 5 for number in range(40)]
+    prepared = zoo.datasets.load((words, tags)).prepare("bert", weights=str(tmp_path / "model"))
+    assert prepared.arguments["load_classifier"] and prepared.arguments["labels"] == list(TAGS)
+    assert prepared.arguments["tags_words"] and prepared.preprocessor.kind == "tagging_wordpiece"
+    ours, theirs = prepared.build(), checkpoints.build("bert", tmp_path / "model")
+    inputs = prepared.some_inputs()
+    np.testing.assert_allclose(ours(inputs), np.asarray(theirs(inputs))[..., ::-1], atol=1e-6)
 
 
 def test_transformers_loads_saved_folders(torch, tmp_path):

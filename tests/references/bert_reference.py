@@ -127,8 +127,28 @@ def tokenize(folder: str, texts: list[str]) -> dict:
     return {"ids": [list(tokenizer(text)["input_ids"]) for text in texts], "longest": tokenizer.model_max_length}
 
 
+def tag(folder: str, sentences: list[list[str]], output: str) -> dict:
+    """Writes the probabilities of the tags of each sentence, (words, tags) by its number, and returns the position of the
+    first token of each word. Words are passed as they are, and sentences are truncated to the number of positions."""
+    model = transformers.AutoModelForTokenClassification.from_pretrained(folder, attn_implementation="eager").eval()
+    pieces = Path(folder, "vocab.txt").read_text(encoding="utf-8").splitlines()
+    tokenizer = transformers.BertTokenizer(vocab={piece: number for number, piece in enumerate(pieces)})
+    longest, firsts, arrays = model.config.max_position_embeddings, [], {}
+    for row, words in enumerate(sentences):
+        found = tokenizer(words, is_split_into_words=True, truncation=True, max_length=longest, return_tensors="pt")
+        places: dict[int, int] = {}
+        for position, word in enumerate(found.word_ids()):
+            if word is not None:
+                places.setdefault(word, position)
+        firsts.append(list(places.values()))
+        with torch.no_grad():
+            arrays[str(row)] = model(**found).logits[0, firsts[-1]].softmax(-1).numpy()
+    np.savez(output, **arrays)
+    return {"firsts": firsts}
+
+
 def main() -> None:
-    jobs = {function.__name__: function for function in (make, compute, body, distilbert, convert, tokenize)}
+    jobs = {function.__name__: function for function in (make, compute, body, distilbert, convert, tokenize, tag)}
     out, sys.stdout = sys.stdout, sys.stderr  # other output must not mix with the results
     for line in sys.stdin:
         job = json.loads(line)

@@ -172,8 +172,8 @@ def test_the_report_scores_the_words_of_raw_texts(tmp_path):
     assert report["words_found"] == pytest.approx(2 / 3)
     tags = [e["tags"].tolist() for e in prepared.data.splits["test"].dataset().as_numpy_iterator()]
     texts = prepared.preprocessor.to_requests([*prepared.data.splits["test"].dataset().as_numpy_iterator()])["text"]
-    ids = prepared.preprocessor.serve({"text": texts.tolist()})[0]["token_ids"]
-    answers = np.argmax(model(ids), axis=-1).tolist()
+    inputs = prepared.preprocessor.serve({"text": texts.tolist()})[0]
+    answers = np.argmax(model(inputs), axis=-1).tolist()
     right = [[row[0] == tag[0], row[4] == tag[2]] for row, tag in zip(answers, tags, strict=True)]
     expected = pytest.approx(np.sum(right) / (3 * len(tags)))
     assert report["raw_text_accuracy"] == expected

@@ -184,7 +184,8 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     ends = classification.class_intervals(targets["tags"], probabilities, weights=weight) | raw_text
     found = _entities(names, tokens, tags, predicted, dictionary)
     ends |= found.pop("intervals", {})
-    tokens, tags = ([row[:size] for row, size in zip(part, lengths, strict=True)] for part in (tokens, tags))
+    tokens = [row[:size] for row, size in zip(tokens, lengths, strict=True)]
+    tags = [row[:size] for row, size in zip(tags, lengths, strict=True)]
     ends |= unknown_interval(tokens, tags, predicted, dictionary)
     words = word_report(tokens, tags, predicted, dictionary)
     return {**report, "words": words, **served, **found, "intervals": ends}

@@ -169,9 +169,9 @@ def answers(
     begin, end = tf.where(first), tf.where(last)  # in the same order, one of each for every entity
     at = tf.stack([tf.cast(begin[:, 0], tf.int32), tf.gather_nd(numbers, begin)], axis=1)
     padded = tf.stack([shape[0], most])
-    starts = tf.scatter_nd(at, tf.gather_nd(places[0], begin) + 1, padded) - 1
-    ends = tf.scatter_nd(at, tf.gather_nd(places[1], end) + 1, padded) - 1
-    is_entity = starts >= 0
+    starts = tf.scatter_nd(at, tf.gather_nd(places[0], begin), padded)
+    ends = tf.scatter_nd(at, tf.gather_nd(places[1], end), padded)
+    is_entity = ends > 0
     names = tf.strings.regex_replace(label(tf.gather_nd(tags, begin)), "^[BIESLU]-", "", replace_global=False)
     rows = tf.tile(tf.range(shape[0])[:, tf.newaxis], [1, shape[1]])
     owners = tf.where(numbers == _NONE, _NONE, rows * most + numbers)
@@ -180,9 +180,7 @@ def answers(
     )
     # `substr` takes no text without characters, so every text gets one more.
     longer = tf.strings.join([tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace"), " "])
-    written = tf.strings.substr(
-        longer[:, tf.newaxis], tf.maximum(starts, 0), tf.where(is_entity, ends - starts, 0), unit="UTF8_CHAR"
-    )
+    written = tf.strings.substr(longer[:, tf.newaxis], starts, ends - starts, unit="UTF8_CHAR")
     return {
         "entities": written,
         "entity_types": tf.tensor_scatter_nd_update(tf.fill(padded, ""), at, names),
@@ -195,9 +193,9 @@ def answers(
 DESCRIBED = {
     "entities": "the text of each entity that the tags mark, in the order of the text, empty on padding",
     "entity_types": "the type of each entity, such as PER for the tags B-PER and I-PER, empty on padding",
-    "entity_starts": "the first character of each entity, from 0, in Unicode characters and not in bytes, -1 on padding",
-    "entity_ends": "the character after the last one of each entity, so that in Python `text[start:end]` is the entity, -1 "
-    "on padding",
+    "entity_starts": "the first character of each entity, from 0, in Unicode characters and not in bytes, 0 on padding",
+    "entity_ends": "the character after the last one of each entity, so that in Python `text[start:end]` is the entity; 0 on "
+    "padding, and nowhere else",
     "entity_probabilities": "the product of the probabilities of the tags of each entity, 0 on padding",
 }
 """The outputs of `answers` by name."""

@@ -59,7 +59,7 @@ def export_published(
         raise UsageError(f"{weights} {what}. Pass --data with a data set that has its classes, such as csv:texts.csv.")
     names = _class_names(weights, classifier, labels)
     situation = registry.Situation(task.name, 0, {"weights": checkpoint.weights})
-    preprocessor, fixed = make(spec.preprocessing, spec.recommended_arguments(situation))
+    preprocessor, fixed = make(spec.preprocessing, {**spec.recommended_arguments(situation), **checkpoint.arguments()})
     network = checkpoints.build(spec.name, checkpoint.weights, **fixed)
     given = preprocessor.generated(np.random.default_rng(0), 1) if examples is None else list(examples)
     requests = raw_requests(preprocessor, given)

@@ -29,7 +29,7 @@ def closed_form_of(model: keras.Model) -> Callable[..., None]:
     build = describe_build(model)
     solve = get_spec(build["name"]).closed_form if build else None
     if solve is None:
-        able = [name for name in list_models() if get_spec(name).closed_form]
+        able = [name for name in list_models(variants=False) if get_spec(name).closed_form]
         raise UsageError(
             f"Model {model.name!r} has no closed form; only {', '.join(able)} can be solved. Leave closed_form out."
         )

@@ -52,7 +52,7 @@ def export_published(
     spec, checkpoint = _find(weights, model)
     classifier = checkpoint.classifier()
     task = _task_of(spec, classifier)
-    kind = get_preprocessor(spec.preprocessing.get("preprocessor", task.preprocessor))
+    kind = get_preprocessor(spec.preprocessor_for(task))
     make = getattr(kind, "without_data", None)
     if classifier is None or make is None:
         what = "has no classifier" if classifier is None else "needs a data set to prepare its requests"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from zoo import checkpoints
+from zoo import checkpoints, recommended
 from zoo.errors import UsageError
+from zoo.frozen_head import solve_head
 from zoo.registry import register_model, register_variant
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     reference="Dosovitskiy et al., An image is worth 16x16 words: Transformers for image recognition at scale, ICLR 2021, "
     "arXiv:2010.11929",
     features_layer="features",
+    closed_form=solve_head,
+    recommended_options=recommended.fine_tuning_of_images(),
     preprocessing={"image_size": (32, 32)},
     checkpoints=("vit_folder",),
     initial_arguments=("weights", "load_classifier", "labels"),

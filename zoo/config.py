@@ -86,8 +86,7 @@ class TrainConfig:
         layer_decay: Factor of the learning rate from one group of layers to the group below. The top group has the full
             learning rate.
         freeze: Layers or weights that are not trained, as shell-style patterns of names such as embedding, block_* or
-            block_1/inner/kernel, or as a class of layers such as BatchNormalization, which then also uses its moving
-            statistics.
+            block_1/inner/kernel, or a class of layers such as BatchNormalization.
         lora_rank: Rank of the LoRA matrices. Only these matrices and the last layer are trained. Their product is added to
             the kernels after training. Null trains the full weights.
         lora_layers: Layers that get LoRA matrices, as patterns. Empty selects all dense layers below the last layer.
@@ -120,9 +119,7 @@ class TrainConfig:
         keep_checkpoints: Number of checkpoints to keep.
         group_by_length: Whether batches hold sequences of similar length, which reduces padding.
         closed_form: Whether to solve for the weights directly instead of training. Only some models support it.
-        head_first: Whether to solve for the last layer before the first epoch, from features of all other layers that are
-            computed once. Then all weights are trained that are not frozen. It suits published weights with a new last
-            layer.
+        head_first: Whether to solve for the last layer before the first epoch, from features that are computed once.
         histograms: Whether to write the distribution of every weight to tensorboard/ after every epoch.
 
     Raises:

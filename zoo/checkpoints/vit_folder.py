@@ -191,7 +191,7 @@ def _load(model: keras.Model, folder: str | Path, classifier: bool) -> None:
     others = sorted(found.keys() - wanted.keys())
     problems += [f"{name} is not part of ViT" for name in others if not name.startswith(_UNUSED)]
     problems += tensor_places.misfits(model, wanted, found)
-    tensor_places.check(file, problems, "Pass a folder that fits its config.json.")
+    tensor_places.check(file, problems, "a folder that fits its config.json")
     if unused := [name for name in others if name.startswith(_UNUSED[0])]:
         warnings.warn(f"{file}: not used: {', '.join(unused)}.", stacklevel=3)
     tensor_places.assign(model, wanted, found)

@@ -18,7 +18,7 @@ from zoo import checkpoints, model_archive, recommended
 from zoo.checkpoints import PublishedFile
 from zoo.errors import UsageError, did_you_mean
 from zoo.frozen_head import solve_head
-from zoo.registry import register_model, register_variant
+from zoo.registry import Builder, register_model, register_variant
 
 if TYPE_CHECKING:
     import keras
@@ -204,6 +204,12 @@ def _set_constants(model: keras.Model) -> None:
 
 
 # --- Named sizes ------------------------------------------------------------------------------------------------------
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Builder:
+        """Editors take the builders that are registered below from here."""
+
 
 for _name, _each in architectures().items():
     globals()[f"build_{_name}_model"] = register_variant(

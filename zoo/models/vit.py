@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import checkpoints, recommended
 from zoo.errors import UsageError
@@ -102,55 +102,57 @@ def build_vit_model(
     blocks.check_positive(num_classes=num_classes, **sizes, intermediate_size=intermediate_size)
     blocks.check_fraction(dropout=dropout, attention_dropout=attention_dropout)
     blocks.check_divides(num_heads, hidden_size=hidden_size)
-    inputs, x = images.scaled_input(scaling, input_shape, patch_size)
-    checkpoint = None
-    if weights is not None:
-        checkpoint = checkpoints.find("vit", weights)
-        settings = {"activation": activation, "layer_norm_epsilon": layer_norm_epsilon, "scaling": scaling}
-        checkpoint.check({**sizes, "intermediate_size": intermediate_size, **settings})
-        _check_image(checkpoint, input_shape)
-    elif load_classifier:
+    settings = {"activation": activation, "layer_norm_epsilon": layer_norm_epsilon, "scaling": scaling}
+    checkpoint = _find(weights, {**sizes, "intermediate_size": intermediate_size, **settings}, input_shape)
+    if checkpoint is None and load_classifier:
         raise UsageError("load_classifier requires weights, which are not given. Pass weights, or leave it out.")
-    if input_shape[0] % patch_size or input_shape[1] % patch_size:
-        raise UsageError(
-            f"An image of {input_shape[0]}x{input_shape[1]} is not divided into whole patches of {patch_size}x{patch_size}. "
-            f"Pass an input_shape of multiples of {patch_size}, or another patch_size."
-        )
-    patches = layers.Conv2D(hidden_size, patch_size, patch_size, kernel_initializer=bert.initializer(), name="patches")(
-        x
-    )
-    x = layers.Reshape((-1, hidden_size), name="sequence")(patches)
+    inputs, x = images.scaled_input(scaling, input_shape, patch_size)
+    _check_patches(input_shape, patch_size)
+    initializer = bert.initializer()
+    x = layers.Conv2D(hidden_size, patch_size, patch_size, kernel_initializer=initializer, name="patches")(x)
+    x = layers.Reshape((-1, hidden_size), name="sequence")(x)
     x = images.Positions(name="positions")(feature_tokens.ClassToken(name="class_token")(x))
     x = layers.Dropout(dropout, name="embeddings_dropout")(x)
+    form: dict[str, Any] = {"pre_norm": True, "kernels": "joined", "kernel_initializer": bert.INITIALIZER}
+    numbers = (num_heads, intermediate_size, dropout, attention_dropout, activation, layer_norm_epsilon)
     for i in range(1, num_layers + 1):
-        x = attention.TransformerBlock(
-            num_heads,
-            intermediate_size,
-            dropout,
-            attention_dropout,
-            activation,
-            layer_norm_epsilon,
-            pre_norm=True,
-            kernels="joined",
-            kernel_initializer=bert.INITIALIZER,
-            name=f"block_{i}",
-        )(x)
+        x = attention.TransformerBlock(*numbers, **form, name=f"block_{i}")(x)
     x = layers.LayerNormalization(epsilon=layer_norm_epsilon, name="norm")(x)
     x = bert.FirstToken(name="features")(x)
-    outputs = blocks.classifier(x, num_classes, classifier_activation, bert.initializer())
-    model = keras.Model(inputs, outputs, name="vit")
+    model = keras.Model(
+        inputs, blocks.classifier(x, num_classes, classifier_activation, bert.initializer()), name="vit"
+    )
     if checkpoint is not None:
         checkpoint.load(model, classifier=load_classifier, labels=labels)
     return model
 
 
-def _check_image(checkpoint: checkpoints.Checkpoint, input_shape: Sequence[int]) -> None:
-    """Raises UsageError if images have another size than those of the checkpoint, which has a vector for every patch."""
-    size = checkpoint.arguments()["input_shape"][:2]
+def _find(
+    weights: str | None, arguments: Mapping[str, Any], input_shape: Sequence[int]
+) -> checkpoints.Checkpoint | None:
+    """Returns the checkpoint that `weights` names, None for none, after comparing its sizes and its images' size.
+
+    Raises:
+        UsageError: the path is not a checkpoint, or its sizes or settings differ.
+    """
+    if weights is None:
+        return None
+    found = checkpoints.find("vit", weights)
+    found.check(arguments)
+    size = found.arguments()["input_shape"][:2]
     if tuple(input_shape[:2]) != tuple(size):
         raise UsageError(
-            f"An image is {input_shape[0]}x{input_shape[1]}; the weights of {checkpoint.path} are for {size[0]}x{size[1]}, "
+            f"An image is {input_shape[0]}x{input_shape[1]}; the weights of {found.path} are for {size[0]}x{size[1]}, "
             f"because they have a vector for every patch. Pass input_shape=[{size[0]}, {size[1]}, {input_shape[2]}]."
+        )
+    return found
+
+
+def _check_patches(input_shape: Sequence[int], patch_size: int) -> None:
+    if input_shape[0] % patch_size or input_shape[1] % patch_size:
+        raise UsageError(
+            f"An image of {input_shape[0]}x{input_shape[1]} is not divided into whole patches of {patch_size}x{patch_size}. "
+            f"Pass an input_shape of multiples of {patch_size}, or another patch_size."
         )
 
 

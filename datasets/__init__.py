@@ -103,6 +103,7 @@ def load(
     task: str | None = None,
     model: str | None = None,
     tokenizer: str | None = None,
+    examples_per_class: int | None = None,
     **options: Any,
 ) -> Data:
     """Loads a data set by its name, or makes one from arrays, a DataFrame or a data set of another library.
@@ -168,6 +169,8 @@ def load(
         model: Model that arrays are for, whose tasks say what they are if several tasks fit.
         tokenizer: How models with a vocabulary of their own split texts: words, characters, subwords (learned from the
             training split), or auto, the default, which decides from the texts.
+        examples_per_class: Number of examples of each class that the training and the validation split keep, drawn with a
+            fixed seed, to measure what a model learns from few. The test split stays whole. Null keeps all.
         **options: Further options of the source, see `register_source`.
 
     Returns:
@@ -207,6 +210,7 @@ def load(
         model=model,
         out_of_scope=out_of_scope,
         tokenizer=tokenizer,
+        examples_per_class=examples_per_class,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 
 from zoo import datasets
 from zoo.checkpoints import curated
@@ -12,21 +13,29 @@ from zoo.scripts.console import Parser, load_plugins, run_command
 
 
 def model_table() -> str:
-    """Returns all models as the Markdown table of zoo/models/README.md."""
+    """Returns all families, and then their named sizes, as the Markdown tables of zoo/models/README.md."""
     lines = ["| model | tasks | what | parameters |", "|---|---|---|---|"]
-    for name in list_models():
+    for name in list_models(variants=False):
         spec = get_spec(name)
         counted = [
             f"{n:,} with `{', '.join(f'{k}={v!r}' for k, v in chosen.items())}`" for chosen, n in spec.golden[:1]
         ]
         lines.append(f"| `{name}` | {_tasks(spec)} | {spec.summary} | {''.join(counted)} |")
+    lines += ["", "| family | named sizes, with their parameters |", "|---|---|"]
+    for name in list_models(variants=False):
+        if sizes := [f"`{each}` {get_spec(each).golden[0][1]:,}" for each in _sizes(name)]:
+            lines.append(f"| `{name}` | {', '.join(sizes)} |")
     return "\n".join(lines)
+
+
+def _sizes(family: str) -> list[str]:
+    return [name for name in list_models() if get_spec(name).variant_of == family]
 
 
 def command(argv: list[str]) -> int:
     """Parses the options and prints the lists, without importing TensorFlow."""
     parser = Parser("list", "List models, data sets and plugins.")
-    parser.add_argument("pattern", nargs="?", default="*", help="Shell-style pattern for model names.")
+    parser.add_argument("pattern", nargs="?", default="*", help="Shell-style pattern for model names and named sizes.")
     parser.add_argument("--task", help="List only models for this task.")
     parser.add_argument("--markdown", action="store_true", help="Print all models as a Markdown table.")
     parser.add_argument("--pretrained", action="store_true", help="List published weights that are known to work.")
@@ -39,11 +48,14 @@ def command(argv: list[str]) -> int:
         print(curated.table())
         print("Next: zoo train --model MODEL --model.weights NAME --data DATA")
         return 0
-    names = list_models(options.pattern, task=options.task)
+    whole = options.pattern == "*"
+    names = list_models(options.pattern, task=options.task, variants=not whole)
     width = max(map(len, names), default=0)
     for name in names:
         spec = get_spec(name)
         print(f"{name:<{width}}  {_tasks(spec):<22}  {spec.summary}")
+        if whole and (sizes := _sizes(name)):
+            print(textwrap.fill(", ".join(sizes), 100, initial_indent="    sizes: ", subsequent_indent="    "))
     if not names:
         print(f"No model matches {options.pattern!r}.")
     print(

@@ -86,7 +86,7 @@ class TrainConfig:
         layer_decay: Factor of the learning rate from one group of layers to the group below. The top group has the full
             learning rate.
         freeze: Layers or weights that are not trained, as shell-style patterns of names such as embedding, block_* or
-            block_1/inner/kernel.
+            block_1/inner/kernel, or a class of layers such as BatchNormalization.
         lora_rank: Rank of the LoRA matrices. Only these matrices and the last layer are trained. Their product is added to
             the kernels after training. Null trains the full weights.
         lora_layers: Layers that get LoRA matrices, as patterns. Empty selects all dense layers below the last layer.
@@ -119,6 +119,7 @@ class TrainConfig:
         keep_checkpoints: Number of checkpoints to keep.
         group_by_length: Whether batches hold sequences of similar length, which reduces padding.
         closed_form: Whether to solve for the weights directly instead of training. Only some models support it.
+        head_first: Whether to solve for the last layer before the first epoch, from features that are computed once.
         histograms: Whether to write the distribution of every weight to tensorboard/ after every epoch.
 
     Raises:
@@ -173,6 +174,7 @@ class TrainConfig:
     keep_checkpoints: int = _option(2, checks.whole(1))
     group_by_length: bool = _option(False, checks.boolean)
     closed_form: bool = _option(False, checks.boolean)
+    head_first: bool = _option(False, checks.boolean)
     histograms: bool = _option(False, checks.boolean)
 
     def __post_init__(self) -> None:
@@ -295,7 +297,7 @@ def _check_combinations(config: TrainConfig) -> None:
                 "keep_best",
                 "time_limit",
             ),
-            *("layer_decay", "freeze", "lora_rank", "quantiles"),
+            *("layer_decay", "freeze", "lora_rank", "quantiles", "head_first"),
         )
         for name in without_effect:
             if getattr(config, name) != getattr(default, name):

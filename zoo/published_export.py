@@ -52,14 +52,14 @@ def export_published(
     spec, checkpoint = _find(weights, model)
     classifier = checkpoint.classifier()
     task = _task_of(spec, classifier)
-    kind = get_preprocessor(spec.preprocessing.get("preprocessor", task.preprocessor))
+    kind = get_preprocessor(spec.preprocessor_for(task))
     make = getattr(kind, "without_data", None)
     if classifier is None or make is None:
         what = "has no classifier" if classifier is None else "needs a data set to prepare its requests"
         raise UsageError(f"{weights} {what}. Pass --data with a data set that has its classes, such as csv:texts.csv.")
     names = _class_names(weights, classifier, labels)
     situation = registry.Situation(task.name, 0, {"weights": checkpoint.weights})
-    preprocessor, fixed = make(spec.preprocessing, spec.recommended_arguments(situation))
+    preprocessor, fixed = make(spec.preprocessing, {**spec.recommended_arguments(situation), **checkpoint.arguments()})
     network = checkpoints.build(spec.name, checkpoint.weights, **fixed)
     given = preprocessor.generated(np.random.default_rng(0), 1) if examples is None else list(examples)
     requests = raw_requests(preprocessor, given)

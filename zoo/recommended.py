@@ -195,3 +195,39 @@ def published_image_size(size: int) -> Recommend:
         return {"input_shape": (size, size, 3)} if situation.arguments.get("weights") is not None else {}
 
     return recommend
+
+
+_FEW_IMAGES = 2_000
+
+
+def fine_tuning_of_images(*freeze: str) -> Recommend:
+    """Returns a function that recommends options for published weights of an image network; nothing for random weights.
+
+    The new last layer is solved for first. A small rate then changes what the weights know only a little. The statistics of
+    batch normalisation stay those of the published weights: small batches of other images would destroy the features.
+
+    Args:
+        *freeze: layers that are not trained, such as BatchNormalization.
+
+    Example:
+        >>> recommend = fine_tuning_of_images("BatchNormalization")
+        >>> recommend(Situation("image_classification", 200, {"weights": "imagenet"}))["head_first"]
+        True
+    """
+
+    def recommend(situation: Situation) -> dict[str, Any]:
+        if situation.arguments.get("weights") is None:
+            return {}
+        few = situation.examples < _FEW_IMAGES
+        return {
+            "head_first": True,
+            "freeze": list(freeze),
+            "epochs": 10 if few else 5,
+            "batch_size": 16 if few else 32,
+            "learning_rate": 1e-4,
+            "schedule": "cosine",
+            "warmup_fraction": 0.1,
+            "keep_best": 1,
+        }
+
+    return recommend

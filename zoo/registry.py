@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Builder = Callable[..., "keras.Model"]
 BuilderT = TypeVar("BuilderT", bound=Builder)
+Golden = tuple[tuple[Mapping[str, Any], int], ...]
+_SAME: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,7 @@ class ModelSpec:
     recommended_arguments: Recommend = _nothing
     recommended_options: Recommend = _nothing
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    golden: tuple[tuple[Mapping[str, Any], int], ...] = ()
+    golden: Golden = ()
     functions: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
     side_outputs: tuple[str, ...] = ()
     closed_form: Callable[..., None] | None = None
@@ -241,13 +243,7 @@ def is_built_as(model: keras.Model, name: str, arguments: Mapping[str, Any]) -> 
 
 
 def register_variant(
-    builder: Builder,
-    name: str,
-    summary: str,
-    *,
-    golden: tuple[tuple[Mapping[str, Any], int], ...],
-    spec: Mapping[str, Any] | None = None,
-    **defaults: Any,
+    builder: Builder, name: str, summary: str, *, golden: Golden, spec: Mapping[str, Any] = _SAME, **defaults: Any
 ) -> Builder:
     """Registers a named size of a family: the same builder and metadata with other defaults.
 
@@ -292,7 +288,7 @@ def register_variant(
     variant.__signature__ = signature  # type: ignore[attr-defined]
     own = {"name", "builder", "golden", "variant_of"}
     shared = {f.name: getattr(family, f.name) for f in dataclasses.fields(ModelSpec) if f.name not in own}
-    return register_model(**{**shared, **(spec or {})}, golden=golden, variant_of=family.name)(variant)
+    return register_model(**{**shared, **spec}, golden=golden, variant_of=family.name)(variant)
 
 
 def plain(value: Any) -> Any:

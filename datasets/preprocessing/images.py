@@ -76,12 +76,15 @@ class ImagePreprocessor:
     def for_model(
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
     ) -> tuple[ImagePreprocessor, dict[str, Any]]:
-        """The model's input has the shape `input_shape` if given. For the weights of a run it has that run's shape. Otherwise
-        it has the size of the data's images, if that is fixed and not smaller than the spec's `image_size`, or else
-        `image_size`. A sequence model with `rows_as_steps` in its spec gets (rows, columns x channels)."""
+        """The model's input has the shape `input_shape` if given. For the weights of a run, and for published weights that
+        say it, it has their shape. Otherwise it has the size of the data's images, if that is fixed and not smaller than the
+        spec's `image_size`, or else `image_size`. A sequence model with `rows_as_steps` in its spec gets (rows, columns x
+        channels)."""
         shape, feature = arguments.get("input_shape"), data.features["image"]
         if shape is None and (earlier := needs.get("earlier")) is not None:
             shape = (earlier.preprocessor.height, earlier.preprocessor.width, earlier.preprocessor.channels)
+        if shape is None and (checkpoint := needs.get("checkpoint")) is not None:
+            shape = checkpoint.arguments().get("input_shape")
         if needs.get("rows_as_steps"):
             shape = (*shape, 1) if isinstance(shape, (list, tuple)) and len(shape) == 2 else shape
         if shape is None:

@@ -33,6 +33,7 @@ def load(
     model: str | None = None,
     out_of_scope: str | None = None,
     tokenizer: str | None = None,
+    examples_per_class: int | None = None,
 ) -> Data:
     """See `zoo.datasets.load`. `options` are the options that only some data sets take; `model` names the model that the
     data is for, whose tasks decide what arrays are."""
@@ -52,7 +53,7 @@ def load(
             _print_columns(data)
             _print_left_out(data)
         data = _scoped(data, out_of_scope)
-        data = with_tokenizer(data, tokenizer)
+        data = _few(with_tokenizer(data, tokenizer), examples_per_class)
         return data if folds is None or fold is None else _fold(data, folds, fold)
     given |= {split: file for split, file in (("validation", validation), ("test", test)) if file is not None}
     kind, _, path = name.partition(":")
@@ -66,7 +67,7 @@ def load(
     if task is not None:
         data = dataclasses.replace(data.for_task(task), arguments={**data.arguments, "task": task})
     data = _scoped(data, out_of_scope)
-    data = with_tokenizer(data, tokenizer)
+    data = _few(with_tokenizer(data, tokenizer), examples_per_class)
     return data if folds is None or fold is None else _fold(data, folds, fold)
 
 
@@ -80,6 +81,14 @@ def _scoped(data: Data, label: str | None) -> Data:
         counts = ", ".join(f"{part.num_examples:,} with {name}" for name, part in data.out_of_scope.items())
         print(f"Out of scope of {data.name}, scored in the report alone: {counts}", flush=True)
     return data
+
+
+def _few(data: Data, count: int | None) -> Data:
+    if count is None:
+        return data
+    from zoo.datasets.sources.few_examples import few_of_each_class
+
+    return few_of_each_class(data, count)
 
 
 def _fold(data: Data, folds: int, fold: int) -> Data:

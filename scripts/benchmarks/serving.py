@@ -67,6 +67,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mobilenet_v2": {"data": "digits", "model": {"input_shape": [96, 96, 3]}},
     "resnet50": {"data": "digits", "model": {"input_shape": [64, 64, 3]}},
     "vgg16": {"data": "digits", "model": {"input_shape": [32, 32, 3]}},
+    "efficientnet_lite0": {"data": "digits", "model": {"input_shape": [96, 96, 3]}},
+    "keras_application": {"data": "digits", "model": {"input_shape": [96, 96, 3]}},
+    "vit": {
+        "data": "digits",
+        "model": {
+            "input_shape": [96, 96, 3],
+            "hidden_size": 192,
+            "num_heads": 3,
+            "intermediate_size": 768,
+        },
+    },
     "matrix_factorization": {"data": "tastes"},
     "bert_mlm": {"data": "command_lines", "length": 50},
     "seq2seq_rnn": {"data": "number_words", "length": 20},

@@ -68,8 +68,8 @@ def _load(model: keras.Model, path: str | Path, classifier: bool) -> None:
     problems += [f"{name} is not part of the model" for name in sorted(found.keys() - wanted.keys() - last)]
     problems += tensor_places.misfits(model, wanted, found)
     sizes = " and ".join(f"{name}={value}" for name, value in _sizes(found).items())
-    fitting = f"Pass {sizes}, the size of the file" if sizes else "Pass a file of EfficientNet-Lite of the same size"
-    tensor_places.check(file, problems, f"{fitting}, or leave weights out.")
+    fitting = f"{sizes}, the size of the file" if sizes else "a file of EfficientNet-Lite of the same size"
+    tensor_places.check(file, problems, f"{fitting}, or leave weights out")
     tensor_places.assign(model, wanted, found)
 
 

@@ -89,11 +89,11 @@ def misfits(model: keras.Model, wanted: Mapping[str, Place], found: Mapping[str,
     return problems
 
 
-def check(file: Path, problems: Sequence[str], advice: str) -> None:
-    """Raises UsageError if there are problems, with the first three of them and the advice what to do."""
+def check(file: Path, problems: Sequence[str], fitting: str) -> None:
+    """Raises UsageError if there are problems, with the first three of them and what would fit."""
     if problems:
         more = f" and {len(problems) - 3:,} more" if len(problems) > 3 else ""
-        raise UsageError(f"{file} does not fit: {'; '.join(problems[:3])}{more}. {advice}")
+        raise UsageError(f"{file} does not fit: {'; '.join(problems[:3])}{more}. Pass {fitting}.")
 
 
 def assign(model: keras.Model, wanted: Mapping[str, Place], found: Mapping[str, np.ndarray]) -> None:

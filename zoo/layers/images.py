@@ -101,3 +101,33 @@ class ImageNetScaling(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "mode": self.mode}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Positions(layers.Layer):
+    """Adds a trained vector for each position to (batch, tokens, channels), whose number of tokens is fixed.
+
+    Args:
+        deviation: standard deviation of the initial vectors.
+
+    Example:
+        >>> Positions()(keras.ops.zeros((2, 5, 8))).shape
+        TensorShape([2, 5, 8])
+    """
+
+    def __init__(self, deviation: float = 0.02, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.deviation = deviation
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates the vectors, (1, tokens, channels)."""
+        initializer = keras.initializers.TruncatedNormal(stddev=self.deviation)
+        self.embeddings = self.add_weight(shape=(1, *input_shape[1:]), initializer=initializer, name="embeddings")
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the sums."""
+        return inputs + ops.cast(self.embeddings, inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "deviation": self.deviation}

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo import checkpoints
+from zoo import checkpoints, recommended
 from zoo.checkpoints import PublishedFile
 from zoo.errors import UsageError
+from zoo.frozen_head import solve_head
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def _mobilenet_v2_file(arguments: Mapping[str, Any]) -> PublishedFile:
     tasks=("image_classification", "image_multilabel", "image_regression"),
     reference="He, Zhang, Ren and Sun, Deep residual learning for image recognition, CVPR 2016, arXiv:1512.03385",
     features_layer="features",
+    closed_form=solve_head,
+    recommended_options=recommended.fine_tuning_of_images("BatchNormalization"),
     preprocessing={"image_size": (32, 32)},
     checkpoints=("keras_weights",),
     published={"imagenet": _resnet50_file},
@@ -107,6 +110,8 @@ def build_resnet50_model(
     reference="Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition, ICLR 2015, "
     "arXiv:1409.1556",
     features_layer="features",
+    closed_form=solve_head,
+    recommended_options=recommended.fine_tuning_of_images(),
     preprocessing={"image_size": (32, 32)},
     checkpoints=("keras_weights",),
     published={"imagenet": _vgg16_file},
@@ -164,6 +169,8 @@ def build_vgg16_model(
     reference="Sandler, Howard, Zhu, Zhmoginov and Chen, MobileNetV2: Inverted residuals and linear bottlenecks, CVPR 2018, "
     "arXiv:1801.04381",
     features_layer="features",
+    closed_form=solve_head,
+    recommended_options=recommended.fine_tuning_of_images("BatchNormalization"),
     preprocessing={"image_size": (32, 32)},
     checkpoints=("keras_weights",),
     published={"imagenet": _mobilenet_v2_file},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import checkpoints, recommended
 from zoo.errors import UsageError
+from zoo.frozen_head import solve_head
 from zoo.registry import register_model, register_variant
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ _STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80
     reference="Tan and Le, EfficientNet: Rethinking model scaling for convolutional neural networks, ICML 2019, "
     "arXiv:1905.11946; the Lite sizes are of 2020",
     features_layer="features",
+    closed_form=solve_head,
+    recommended_options=recommended.fine_tuning_of_images("BatchNormalization"),
     preprocessing={"image_size": (_SMALLEST, _SMALLEST)},
     checkpoints=("efficientnet_lite",),
     initial_arguments=("weights", "load_classifier", "labels"),

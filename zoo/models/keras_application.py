@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoo import checkpoints, model_archive, recommended
 from zoo.checkpoints import PublishedFile
 from zoo.errors import UsageError, did_you_mean
-from zoo.registry import register_model, register_variant
+from zoo.frozen_head import solve_head
+from zoo.registry import Builder, register_model, register_variant
 
 if TYPE_CHECKING:
     import keras
@@ -40,6 +41,7 @@ class Architecture:
         file: the path of the published weights.
         cached_as: their name in Keras's cache, if it is another than in the path.
         hash: their MD5 or SHA-256 in Keras; empty if Keras has none.
+        frozen: the class of layers that keep their published weights in fine-tuning; empty for none.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Architecture:
     file: str
     cached_as: str
     hash: str
+    frozen: str
 
     @property
     def published(self) -> PublishedFile:
@@ -87,6 +90,8 @@ _DEFAULT = "efficientnet_v2_b0"
     tasks=("image_classification", "image_multilabel", "image_regression"),
     reference="the papers that the documentation of keras.applications names",
     features_layer="features",
+    closed_form=solve_head,
+    recommended_options=recommended.fine_tuning_of_images("BatchNormalization"),
     preprocessing={"image_size": (96, 96)},
     checkpoints=("keras_weights",),
     published={"imagenet": lambda arguments: _find(arguments["architecture"]).published},
@@ -200,6 +205,12 @@ def _set_constants(model: keras.Model) -> None:
 
 # --- Named sizes ------------------------------------------------------------------------------------------------------
 
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Builder:
+        """Editors take the builders that are registered below from here."""
+
+
 for _name, _each in architectures().items():
     globals()[f"build_{_name}_model"] = register_variant(
         build_keras_application_model,
@@ -210,5 +221,6 @@ for _name, _each in architectures().items():
         spec={
             "preprocessing": {"image_size": (_each.smallest, _each.smallest)},
             "recommended_arguments": recommended.published_image_size(_each.size),
+            "recommended_options": recommended.fine_tuning_of_images(*filter(None, [_each.frozen])),
         },
     )

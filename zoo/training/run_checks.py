@@ -20,8 +20,8 @@ _ROUNDING = 1e-5
 """Resizing a white image can give 1.0000005."""
 
 
-def closed_form_of(model: keras.Model) -> Callable[..., None]:
-    """Returns the function that solves for a model's weights at once.
+def closed_form_of(model: keras.Model, option: str = "closed_form") -> Callable[..., None]:
+    """Returns the function that solves for a model's weights at once, which an option needs.
 
     Raises:
         UsageError: the model has none.
@@ -29,9 +29,9 @@ def closed_form_of(model: keras.Model) -> Callable[..., None]:
     build = describe_build(model)
     solve = get_spec(build["name"]).closed_form if build else None
     if solve is None:
-        able = [name for name in list_models() if get_spec(name).closed_form]
+        able = [name for name in list_models(variants=False) if get_spec(name).closed_form]
         raise UsageError(
-            f"Model {model.name!r} has no closed form; only {', '.join(able)} can be solved. Leave closed_form out."
+            f"Model {model.name!r} has no closed form; only {', '.join(able)} can be solved. Leave {option} out."
         )
     return solve
 

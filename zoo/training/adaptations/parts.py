@@ -78,14 +78,15 @@ def _name_within(outer: keras.layers.Layer, layer: keras.layers.Layer) -> str:
 
 
 def matching(patterns: Sequence[str], parts: Mapping[str, Part], field: str) -> dict[str, Part]:
-    """Returns the parts whose names match one of the patterns.
+    """Returns the parts whose names match one of the patterns, and layers of a class that a pattern names.
 
     Raises:
         UsageError: a pattern matches none; the nearest names are offered.
     """
     found: dict[str, Part] = {}
     for pattern in patterns:
-        matched = fnmatch.filter(parts, pattern)
+        # A class, because the names of normalisation layers differ from architecture to architecture.
+        matched = fnmatch.filter(parts, pattern) or [k for k, part in parts.items() if type(part).__name__ == pattern]
         if not matched:
             is_near = difflib.get_close_matches(pattern, parts, n=1, cutoff=0.5)
             near = did_you_mean(pattern, parts if is_near else [name for name in parts if "/" not in name])

@@ -22,6 +22,9 @@ from zoo.training.optimizers import Update, make_optimizer
 from zoo.training.protocols import TrainingData
 from zoo.training.run_checks import check_images, class_factors, closed_form_of, is_compiled, takes_rows
 
+_LARGEST = 2**31
+"""Maximum bytes of the inputs from which the last layer is solved for before training."""
+
 
 class Computation:
     """Model, data and config, and all that is made of them before the first step.
@@ -59,7 +62,8 @@ class Computation:
                 f"{', '.join(whole)}: one number for a whole batch, but a batch is divided into {parts} parts here. Train on "
                 "one device with accumulation_steps=1, or let it give one number for each example."
             )
-        self._closed_form = closed_form_of(model) if config.closed_form else None
+        option = "closed_form" if config.closed_form else "head_first" if config.head_first else ""
+        self._closed_form = closed_form_of(model, option) if option else None
         self.steps = math.ceil(data.num_examples("train") / config.batch_size)
         if not self.steps:
             raise UsageError("The train split is empty. Choose another data set or split.")
@@ -157,11 +161,32 @@ class Computation:
 
     def solve(self) -> bool:
         """Sets the weights from the whole training split at once; False where the config does not ask for it."""
-        if self._closed_form is None:
+        if self._closed_form is None or not self.config.closed_form:
             return False
-        inputs, targets, _ = next(iter(self.data.batches("train", self.data.num_examples("train"))))
-        self._closed_form(self.model, *tf.nest.map_structure(np.asarray, (inputs, targets)))
+        self._solve(self.data.num_examples("train"))
         return True
+
+    def solve_head(self, verbose: int) -> None:
+        """Sets the last layer before the first epoch where the config asks for it, from as many examples as fit in memory."""
+        if self._closed_form is None or not self.config.head_first:
+            return
+        inputs = next(iter(self.data.batches("train", 1)))[0]
+        size = sum(np.asarray(part).nbytes for part in inputs.values())
+        whole = self.data.num_examples("train")
+        count = min(whole, max(1, _LARGEST // size))
+        if verbose:
+            shown = f"{count:,} of {whole:,}" if count < whole else f"{whole:,}"
+            print(f"Phase 1 of 2: solves for the last layer, from the features of {shown} examples.", flush=True)
+        self._solve(count)
+        if verbose:
+            trained = sum(math.prod(weight.shape) for weight in self.model.trainable_variables)
+            print(f"Phase 2 of 2: trains {trained:,} parameters.", flush=True)
+
+    def _solve(self, count: int) -> None:
+        whole = count == self.data.num_examples("train")
+        inputs, targets, _ = next(iter(self.data.batches("train", count, seed=None if whole else self.config.seed)))
+        assert self._closed_form is not None
+        self._closed_form(self.model, *tf.nest.map_structure(np.asarray, (inputs, targets)))
 
     def close(self) -> None:
         """Gives the optimizer back as it came."""

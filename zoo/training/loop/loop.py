@@ -88,6 +88,8 @@ class Loop:
             if resumed and self._verbose:
                 print(state.describe(), flush=True)
             self._records.begin()
+            if not resumed:
+                computation.solve_head(self._verbose)
             if not state.finished:
                 self._train(interruption)
             self._weights.choose(self._workers.from_chief if self._workers.count > 1 else None)

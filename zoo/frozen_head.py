@@ -1,0 +1,137 @@
+"""The last layer of a model with a frozen body, solved at once instead of trained: logistic regression or ridge regression.
+
+A family gets it with `closed_form=solve_head` in `@register_model`. It suits published weights and few examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+_BATCH = 64
+_STRENGTH = 100.0
+"""Inverse strength of the L2 penalty for features whose mean square length is 1; chosen on validation splits."""
+_ALPHAS = (-4, 6, 31)
+"""Penalties of the ridge regression as powers of ten: first, last and number."""
+_NEVER = -30.0
+"""Logit of a class without training examples."""
+_MOST_STEPS = 500
+
+
+def solve_head(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> None:
+    """Sets the weights of a model's last layer from the features of all training examples, which are computed once. All other
+    weights stay as they are.
+
+    One label per example: multinomial logistic regression with an L2 penalty. Several labels: one logistic regression for
+    each. Values: ridge regression, whose penalty has the smallest leave-one-out error. The result is the same in every run.
+
+    Args:
+        model: ends with a dense layer, such as those of `blocks.classifier`; that layer's weights are set.
+        inputs: model inputs by name, with a row per example. With an input `padding_mask`, texts of similar length are
+            computed together.
+        targets: the only target: int (n,) class numbers, 0 or 1 of shape (n, labels), or float (n, values).
+
+    Raises:
+        UsageError: the model does not end with a dense layer, or all examples have the same label.
+
+    Example:
+        >>> model = zoo.checkpoints.build("bert", "all-MiniLM-L6-v2", num_classes=2)
+        >>> solve_head(model, preprocessor(["good", "bad"]), {"label": np.array([1, 0])})
+    """
+    import keras
+    import numpy as np
+
+    last = model.layers[-1]
+    if not isinstance(last, keras.layers.Dense) or len(model.outputs) != 1 or not last.use_bias:
+        raise UsageError(
+            f"Model {model.name!r} ends with the layer {last.name!r}; expected a dense layer with a bias, which is solved. "
+            "Leave closed_form out."
+        )
+    (target,) = targets.values()
+    features = _features(model, last, inputs).astype(np.float64)
+    center = features.mean(axis=0)
+    features -= center
+    scale = float(np.sqrt((features**2).sum(axis=1).mean())) or 1.0
+    features /= scale
+    if last.name == "values":
+        kernel, bias = _ridge(features, np.asarray(target, np.float64))
+    elif target.ndim == 2:
+        kernel, bias = _one_for_each(features, np.asarray(target) > 0)
+    else:
+        kernel, bias = _logistic(features, np.asarray(target), last.units)
+    kernel = kernel / scale
+    last.kernel.assign(kernel)
+    last.bias.assign(bias - center @ kernel)
+
+
+def _features(model: keras.Model, last: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the inputs of the last layer for all examples, (examples, features)."""
+    import keras
+    import numpy as np
+
+    from zoo.kernels import traced
+    from zoo.tasks import model_input
+
+    body = keras.Model(model.inputs, last.input)
+    forward = traced(lambda batch: body(model_input(body, batch), training=False), autograph=False)
+    mask = inputs.get("padding_mask")
+    count = len(next(iter(inputs.values())))
+    lengths = np.zeros(count, int) if mask is None else np.asarray(mask).sum(axis=1)
+    order, parts = np.argsort(lengths, kind="stable"), []
+    for start in range(0, count, _BATCH):
+        rows = order[start : start + _BATCH]
+        longest = None if mask is None else int(lengths[rows[-1]])
+        batch = {
+            name: np.asarray(part)[rows] if longest is None else part[rows, :longest] for name, part in inputs.items()
+        }
+        parts.append(np.asarray(forward(batch)))
+    found = np.concatenate(parts)
+    features = np.empty_like(found)
+    features[order] = found
+    return features
+
+
+def _logistic(features: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    known = np.unique(labels)
+    if len(known) < 2:
+        raise UsageError(
+            "All training examples have the same label, so nothing can be solved. Pass examples of several."
+        )
+    solved = LogisticRegression(C=_STRENGTH, max_iter=_MOST_STEPS, tol=1e-3).fit(features, labels)
+    kernel, bias = solved.coef_.T, solved.intercept_
+    if len(known) == 2:  # one logit, of the second class against the first
+        kernel, bias = np.concatenate([-kernel, kernel], axis=1) / 2, np.concatenate([-bias, bias]) / 2
+    whole, biases = np.zeros((features.shape[1], num_classes)), np.full(num_classes, _NEVER)
+    whole[:, known], biases[known] = kernel, bias
+    return whole, biases
+
+
+def _one_for_each(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    kernel, bias = np.zeros((features.shape[1], labels.shape[1])), np.zeros(labels.shape[1])
+    for number, column in enumerate(labels.T):
+        if column.all() or not column.any():
+            bias[number] = -_NEVER if column.all() else _NEVER
+            continue
+        solved = LogisticRegression(C=_STRENGTH, max_iter=_MOST_STEPS, tol=1e-3).fit(features, column)
+        kernel[:, number], bias[number] = solved.coef_[0], solved.intercept_[0]
+    return kernel, bias
+
+
+def _ridge(features: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import numpy as np
+    from sklearn.linear_model import RidgeCV
+
+    solved = RidgeCV(alphas=np.logspace(*_ALPHAS), alpha_per_target=values.shape[1] > 1).fit(features, values)
+    return solved.coef_.reshape(values.shape[1], -1).T, np.atleast_1d(solved.intercept_)

@@ -150,7 +150,7 @@ build_efficientnet_lite1_model = register_variant(
     "efficientnet_lite1",
     "EfficientNet-Lite1: lite0 with more blocks, for images of 240x240.",
     depth_factor=1.1,
-    golden=(({"input_shape": (240, 240, 3), **_IMAGENET}, 1),),
+    golden=(({"input_shape": (240, 240, 3), **_IMAGENET}, 5_470_344),),
     spec={"recommended_arguments": recommended.published_image_size(240)},
 )
 build_efficientnet_lite2_model = register_variant(
@@ -160,7 +160,7 @@ build_efficientnet_lite2_model = register_variant(
     width_factor=1.1,
     depth_factor=1.2,
     dropout=0.3,
-    golden=(({"input_shape": (260, 260, 3), **_IMAGENET}, 1),),
+    golden=(({"input_shape": (260, 260, 3), **_IMAGENET}, 6_150_168),),
     spec={"recommended_arguments": recommended.published_image_size(260)},
 )
 build_efficientnet_lite3_model = register_variant(
@@ -170,7 +170,7 @@ build_efficientnet_lite3_model = register_variant(
     width_factor=1.2,
     depth_factor=1.4,
     dropout=0.3,
-    golden=(({"input_shape": (280, 280, 3), **_IMAGENET}, 1),),
+    golden=(({"input_shape": (280, 280, 3), **_IMAGENET}, 8_273_768),),
     spec={"recommended_arguments": recommended.published_image_size(280)},
 )
 build_efficientnet_lite4_model = register_variant(
@@ -180,6 +180,6 @@ build_efficientnet_lite4_model = register_variant(
     width_factor=1.4,
     depth_factor=1.8,
     dropout=0.3,
-    golden=(({"input_shape": (300, 300, 3), **_IMAGENET}, 1),),
+    golden=(({"input_shape": (300, 300, 3), **_IMAGENET}, 13_118_936),),
     spec={"recommended_arguments": recommended.published_image_size(300)},
 )

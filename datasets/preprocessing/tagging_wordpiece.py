@@ -99,11 +99,16 @@ class TaggingWordPiecePreprocessor(WordPiecePreprocessor):
         tokens = tf.where(tf.sequence_mask(kept, most), tokens[:, :most], "")
         return inputs, {"tokens": tokens, "lengths": kept, "text": texts}
 
-    def _inputs(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Returns the model's inputs for words, string (batch, words), and how many words of each row they hold."""
-        real = tf.sequence_mask(lengths, tf.shape(tokens)[1])
+    def lengths(self, examples: Tensors) -> tf.Tensor:
+        """Returns the number of tokens of each sentence without truncation, special tokens included, int32 (batch,)."""
+        tokens = tf.convert_to_tensor(examples["tokens"])
+        real = tf.sequence_mask(lengths_of(tokens, least=0), tf.shape(tokens)[1])
+        _, per_word = self._split_words(tf.boolean_mask(tokens, real))
         rows = tf.cast(tf.where(real)[:, 0], tf.int32)
-        words, texts, room = tf.boolean_mask(tokens, real), tf.size(lengths), self.max_length - 2
+        return tf.math.unsorted_segment_sum(per_word, rows, tf.shape(tokens)[0]) + 2
+
+    def _split_words(self, words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the tokens of words, string (words,), and how many each has, at least one."""
         numbers, counts, owners = self.pieces(words)
         per_word = tf.math.unsorted_segment_sum(counts, owners, tf.size(words))
         unknown = self.vocabulary.index(SPECIAL_TOKENS[1])
@@ -112,8 +117,14 @@ class TaggingWordPiecePreprocessor(WordPiecePreprocessor):
             tf.RaggedTensor.from_row_lengths(values, sizes, validate=False)
             for values, sizes in ((numbers, per_word), (tf.fill([tf.reduce_sum(empty)], unknown), empty))
         )
-        pieces, per_word = tf.concat([found, fill], axis=1).flat_values, per_word + empty
-        per_text = tf.math.unsorted_segment_sum(per_word, rows, texts)
+        return tf.concat([found, fill], axis=1).flat_values, per_word + empty
+
+    def _inputs(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Returns the model's inputs for words, string (batch, words), and how many words of each row they hold."""
+        real = tf.sequence_mask(lengths, tf.shape(tokens)[1])
+        rows, room = tf.cast(tf.where(real)[:, 0], tf.int32), self.max_length - 2
+        pieces, per_word = self._split_words(tf.boolean_mask(tokens, real))
+        per_text = tf.math.unsorted_segment_sum(per_word, rows, tf.size(lengths))
         starts = tf.cumsum(per_text, exclusive=True)
         inputs = arrange(self.vocabulary, pieces, [starts], [tf.minimum(per_text, room)])
         before = tf.cumsum(per_word, exclusive=True) - tf.gather(starts, rows)

@@ -131,7 +131,7 @@ def _counts(data: RawData, name: str) -> Counter[bytes]:
 
 def measure(data: RawData, lengths: Callable[[Tensors], tf.Tensor]) -> np.ndarray:
     """Returns the number of tokens of every training example, int32 (examples,), by a preprocessor's function `lengths`."""
-    found = [lengths(batch).numpy() for batch in data.train.batch(_BATCH)]
+    found = [lengths(batch).numpy() for batch in data.train.padded_batch(_BATCH)]
     return np.concatenate([np.zeros(0, np.int32), *found])
 
 

@@ -21,6 +21,7 @@ AGAIN = [
     ("attention", "text_classification"),
     ("attention", "text_multilabel"),
     ("attention", "text_regression"),
+    ("bert", "tagging"),
     ("bert", "text_multilabel"),
     ("bert", "text_regression"),
     ("cnn", "image_classification"),

@@ -32,8 +32,8 @@ def test_unknown_formats_and_unsupported_models_are_rejected():
     other = next(spec.name for spec in specs if not spec.checkpoints)
     with pytest.raises(zoo.UsageError, match=rf"^Model '{other}' does not support published weights\. {takers}"):
         checkpoints.find(other, f"{other}.h5")
-    with pytest.raises(zoo.UsageError, match=rf"^No model for tagging supports published weights\. {takers}"):
-        checkpoints.family_of("a-folder", "tagging")
+    with pytest.raises(zoo.UsageError, match=rf"^No model for forecasting supports published weights\. {takers}"):
+        checkpoints.family_of("a-folder", "forecasting")
     with pytest.raises(
         zoo.UsageError, match=r"^Model 'vgg16' has no published format that can be written\. Choose one"
     ):

@@ -202,15 +202,8 @@ def load(
             **{"encoding": encoding, "decimal": decimal, "thousands": thousands, "missing": missing, "units": units},
             **options,
         },
-        folds=folds,
-        fold=fold,
-        task=task,
-        validation=validation,
-        test=test,
-        model=model,
-        out_of_scope=out_of_scope,
-        tokenizer=tokenizer,
-        examples_per_class=examples_per_class,
+        **{"folds": folds, "fold": fold, "task": task, "validation": validation, "test": test, "model": model},
+        **{"out_of_scope": out_of_scope, "tokenizer": tokenizer, "examples_per_class": examples_per_class},
     )
 
 

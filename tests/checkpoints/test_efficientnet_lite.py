@@ -16,7 +16,7 @@ import sklearn.datasets
 
 import zoo
 from torch_process import run_reference
-from zoo import checkpoints
+from zoo import checkpoints, model_archive
 from zoo.checkpoints import imagenet
 from zoo.published_export import export_published
 from zoo.scripts import cli
@@ -115,6 +115,14 @@ def test_the_named_size_is_recognised_by_the_file():
         (1.2, 1.4),
         (1.4, 1.8),
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*zoo.list_models("efficientnet_lite*"), *zoo.list_models("vit*")])
+def test_parameters_of_named_sizes(name):
+    ((arguments, count), *_) = zoo.get_spec(name).golden
+    with model_archive.without_values():
+        assert zoo.build(name, **arguments).count_params() == count
 
 
 def test_imagenet_has_1000_different_names():

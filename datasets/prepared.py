@@ -87,7 +87,8 @@ class Prepared:
         return registry.is_built_as(model, self.model, self.arguments)
 
     def build(self, *, seed: int | None = None) -> keras.Model:
-        """Builds the model. Call it inside the strategy's scope.
+        """Builds the model, with the weights that its family computes from the training inputs. Call it inside the strategy's
+        scope.
 
         Args:
             seed: seed for Python, NumPy and Keras, and so for the initial weights and dropout.
@@ -107,6 +108,8 @@ class Prepared:
                 "inputs and outputs have names. Return keras.Model(inputs, outputs)."
             )
         self.check_fits(model)
+        if (adapt := registry.get_spec(self.model).adapt) is not None:
+            adapt(model, lambda: (batch[0] for batch in self.batches("train", 1_024).as_numpy_iterator()))
         return model
 
     def check_fits(self, model: keras.Model) -> None:

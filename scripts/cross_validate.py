@@ -18,7 +18,7 @@ def command(argv: list[str]) -> int:
     """Parses the options, runs every fold or seed and prints the table."""
 
     def parser_of(names: str) -> Parser:
-        usage = "zoo cross-validate --model NAME --data NAME [--folds K | --seeds 0,1,2] [options]"
+        usage = "zoo cross-validate [--model NAME] --data NAME [--folds K | --seeds 0,1,2] [options]"
         parser = Parser("cross-validate", _DESCRIPTION + names, usage=usage, formatter_class=formatter())
         parser.add_argument("--folds", type=int | None, help="Number of folds; by default 5.")
         text = "Seeds, separated by commas: one run for each, all on the data's own splits."

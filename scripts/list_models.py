@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Collection
 
 from zoo import datasets
 from zoo.checkpoints import curated
 from zoo.plugins import list_plugins
 from zoo.registry import ModelSpec, get_spec, list_models
 from zoo.scripts.console import Parser, load_plugins, run_command
+from zoo.tasks import get_task, list_tasks
 
 
 def model_table() -> str:
@@ -56,7 +58,9 @@ def command(argv: list[str]) -> int:
         print(f"{name:<{width}}  {_tasks(spec):<22}  {spec.summary}")
         if whole and (sizes := _sizes(name)):
             print(textwrap.fill(", ".join(sizes), 100, initial_indent="    sizes: ", subsequent_indent="    "))
-    if not names:
+    if names:
+        print(f"Trained without --model: {_defaults(names, options.task)}")
+    else:
         print(f"No model matches {options.pattern!r}.")
     print(
         f"Data sets: {', '.join(f'{n} (embedded)' if n in datasets.EMBEDDED else n for n in datasets.list_datasets())}"
@@ -65,6 +69,16 @@ def command(argv: list[str]) -> int:
         kinds = (f"{kind} {', '.join(names)}" for kind, names in sorted(plugin.adds.items()))
         print(f"Plugin {plugin.name} ({plugin.source}): {'; '.join(kinds) or 'adds no name'}")
     return 0
+
+
+def _defaults(names: Collection[str], task: str | None) -> str:
+    """Returns which of the models are the default of which tasks, such as "cnn (image_classification)"."""
+    found: dict[str, list[str]] = {}
+    for each in list_tasks() if task is None else [task]:
+        model = get_task(each).default_model
+        if model in names:
+            found.setdefault(str(model), []).append(each)
+    return "; ".join(f"{model} ({', '.join(tasks)})" for model, tasks in found.items()) or "none of these"
 
 
 def _tasks(spec: ModelSpec) -> str:

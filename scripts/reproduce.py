@@ -92,10 +92,13 @@ def _model_of(words: list[str]) -> str | None:
 
 
 def recipe_runs(name: str, folder: Path) -> list[tuple[list[str], Path]]:
-    """Returns the commands of a recipe with the folders of their runs: NAME, or NAME/MODEL if there are several."""
+    """Returns the commands of a recipe with the folders of their runs: NAME, or NAME/MODEL if there are several, and
+    NAME/default for the one without --model."""
     commands = recipe_commands(name)
     several = len(commands) > 1
-    return [(words, folder / name / str(_model_of(words)) if several else folder / name) for words in commands]
+    return [
+        (words, folder / name / (_model_of(words) or "default") if several else folder / name) for words in commands
+    ]
 
 
 def _places(name: str, data_dir: str | None, manual_root: str | None) -> list[str]:

@@ -27,7 +27,8 @@ for the data, else their defaults; --dry-run prints all of them.
 """
 _NAMES = """
 --model NAME     a model: {models};
-                 or FILE.py:FUNCTION, your own function that returns a Functional Keras model
+                 or FILE.py:FUNCTION, your own function that returns a Functional Keras model;
+                 without it, the default model of the data's task, which `zoo list` names
 --data NAME      a data set: {data}, csv:FILE, images:FOLDER, text:FOLDER, lines:FILE,
                  or any data set of TensorFlow Datasets with one image or text and one class label
 --config FILE    settings from the config.yaml of a run, or from a recipe by name: {recipes}
@@ -166,8 +167,12 @@ def add_data_options(parser: Parser, data: str | None, values: Mapping[str, Any]
 def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[str]) -> tuple[dict[str, Any], Any]:
     """Parses the remaining arguments; returns the arguments of `zoo.run`, and all options."""
     model, data = names["model"], names["data"]
-    if model is None and not {"-h", "--help"} & set(argv):
-        raise UsageError(f"No model was given. Pass --model with one of {', '.join(list_models())}.")
+    option = next((word for word in argv if word.startswith("--model.")), None)
+    if model is None and option is not None and not {"-h", "--help"} & set(argv):
+        raise UsageError(
+            f"{option.split('=')[0]} is an option of a model, and none was named. Pass --model with one of "
+            f"{', '.join(list_models())}."
+        )
     options = parser.parse(argv)
     if data is None:
         raise UsageError(f"No data set was given. Pass --data with one of {', '.join(datasets.list_datasets())}.")
@@ -176,7 +181,7 @@ def run_arguments(parser: Parser, names: Mapping[str, str | None], argv: list[st
     chosen = {name: value for name, value in chosen.items() if name in parser.chosen["model"]}
     config = {name: value for name, value in options.config.as_dict().items() if name in parser.chosen["config"]}
     arguments = {
-        "model": str(model),
+        "model": None if model is None else str(model),
         "data": data,
         "config": TrainConfig.from_dict(config),
         "model_arguments": {k: v for k, v in chosen.items() if v is not None or _optional(model, k)},
@@ -200,7 +205,7 @@ def command(argv: list[str]) -> int:
     """Parses the options, runs the training and prints the paths of its results."""
 
     def parser_of(names: str) -> Parser:
-        usage = "zoo train --model NAME --data NAME [options]"
+        usage = "zoo train [--model NAME] --data NAME [options]"
         parser = Parser("train", _DESCRIPTION + names, usage=usage, formatter_class=formatter())
         text = "Print data, model, options, steps and memory; train and write nothing."
         parser.add_argument("--dry-run", action="store_true", help=text)

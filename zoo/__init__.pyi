@@ -25,6 +25,7 @@ from .models.applications import build_mobilenet_v2_model as build_mobilenet_v2_
 from .models.applications import build_resnet50_model as build_resnet50_model
 from .models.applications import build_vgg16_model as build_vgg16_model
 from .models.attention import build_attention_model as build_attention_model
+from .models.bag_of_ngrams import build_bag_of_ngrams_model as build_bag_of_ngrams_model
 from .models.bert import build_bert_base_model as build_bert_base_model
 from .models.bert import build_bert_large_model as build_bert_large_model
 from .models.bert import build_bert_medium_model as build_bert_medium_model

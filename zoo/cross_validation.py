@@ -12,7 +12,8 @@ from zoo import datasets, run_display, storage
 from zoo.config import TrainConfig, as_config
 from zoo.errors import UsageError
 from zoo.pipeline import run
-from zoo.preparation import default_directory
+from zoo.preparation import choose_model, default_directory
+from zoo.run_arguments import DEVICES
 
 FILE = "cross_validation.json"
 """The file with the metrics of all runs: `runs` by folder, `seeds` (None for folds), `summary` and `verified`."""
@@ -61,7 +62,7 @@ class CrossValidation:
 
 
 def cross_validate(
-    model: str, data: Any, *, folds: int | None = None, seeds: Sequence[int] | None = None, **arguments: Any
+    model: str | None, data: Any, *, folds: int | None = None, seeds: Sequence[int] | None = None, **arguments: Any
 ) -> CrossValidation:
     """Trains a model once for every fold, or once for every seed, and summarizes the metrics.
 
@@ -69,7 +70,7 @@ def cross_validate(
     initial weights, shuffling, dropout and augmentation: use them for data with a test split, and for data split by time.
 
     Args:
-        model: a registered model's name.
+        model: a registered model's name; None for the default model of the data's task.
         data: a data set's name, or data as `zoo.run` takes it.
         folds: number of folds, at least 2; 5 if there are no seeds.
         seeds: the seeds of `TrainConfig.seed`, at least 2, instead of folds.
@@ -86,13 +87,17 @@ def cross_validate(
 
     folds, chosen = _checked(folds, seeds)
     given = arguments.pop("run_directory", None)
-    first = Path(given) if given else default_directory(model, data)
-    directory = first if given else first.with_name(f"{first.name}-{'seeds' if chosen else 'folds'}")
     load = dict(arguments.pop("data_arguments", None) or {})
     configs = _with_seeds(arguments.pop("config", None), chosen)
+    source = data  # whose name the folder has
     if not isinstance(data, str):  # once for all runs
         splits = {name: arguments.pop(name, None) for name in ("validation", "test")}
         data, load = datasets.load(data, model=model, **splits, **load), {}
+    if model is None:
+        devices = {name: value for name, value in arguments.items() if name in DEVICES}
+        model, _ = choose_model(data, configs[0], load, devices, arguments.get("verbose", 1))
+    first = Path(given) if given else default_directory(model, source)
+    directory = first if given else first.with_name(f"{first.name}-{'seeds' if chosen else 'folds'}")
     differing: dict[str, dict[str, Any]] = {
         f"fold-{fold}": {"data_arguments": {**load, "folds": folds, "fold": fold}, "config": configs[0]}
         for fold in range(folds)

@@ -12,7 +12,7 @@ from zoo import datasets, environment, registry, storage
 from zoo.config import TrainConfig, as_config, not_defaults
 from zoo.errors import UsageError
 from zoo.finished_runs import finished, load_model
-from zoo.preparation import Preparation, default_directory, golden_of, prepare_run, record_golden
+from zoo.preparation import Preparation, choose_model, default_directory, golden_of, prepare_run, record_golden
 from zoo.run_arguments import check_devices
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class RunResult:
 
 
 def run(
-    model: str,
+    model: str | None,
     data: Any,
     *,
     validation: Any = None,
@@ -88,7 +88,7 @@ def run(
     With several workers, each worker makes this call. Only worker 0 evaluates, exports and writes files.
 
     Args:
-        model: a registered model's name.
+        model: a registered model's name; None for the default model of the data's task, which is printed.
         data: a data set's name; arrays as a pair (x, y), see `zoo.datasets.from_arrays`; a pandas DataFrame; or a data set
             of another library, see `zoo.datasets.from_dataset`.
         validation: the validation split, for data from memory: inputs and targets, or another such data set.
@@ -176,7 +176,7 @@ def _typed(prepared: Prepared) -> str:
 
 
 def begin(
-    model: str,
+    model: str | None,
     data: Any,
     config: TrainConfig,
     *,
@@ -201,9 +201,15 @@ def begin(
     Raises:
         UsageError: as in `run`.
     """
-    registry.check_arguments(registry.get_spec(model), model_arguments or {})
+    splits = {name: part for name, part in given.items() if part is not None}
+    loading = {**(data_arguments or {}), **splits}
+    source = data  # whose name the folder has
     check_devices(devices, model, inspect.signature(run).parameters)
-    directory = Path(run_directory) if run_directory else default_directory(model, data)
+    if model is None:
+        model, data = choose_model(data, config, loading, devices, verbose)
+        loading = {}
+    registry.check_arguments(registry.get_spec(model), model_arguments or {})
+    directory = Path(run_directory) if run_directory else default_directory(model, source)
     environment.check(directory)
 
     from zoo.evaluation.baselines import chosen_baselines
@@ -213,7 +219,6 @@ def begin(
 
     if export:
         publishing.check_folder(directory / "saved_model")
-    splits = {name: part for name, part in given.items() if part is not None}
     golden = golden_of(directory, golden, overwrite)
     ready = prepare_run(
         model,
@@ -221,7 +226,7 @@ def begin(
         directory,
         config,
         model_arguments=model_arguments or {},
-        data_arguments={**(data_arguments or {}), **splits},
+        data_arguments=loading,
         start_from=start_from,
         overwrite=overwrite,
         devices=devices,

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoo import datasets, recommended, registry, starting_point, storage
 from zoo.errors import UsageError
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from zoo.config import TrainConfig
+    from zoo.datasets.data import Data
     from zoo.datasets.prepared import Prepared
     from zoo.starting_point import Selected, Start, StartFrom
     from zoo.training.cluster import Workers
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,26 +110,24 @@ def _prepare(
     workers: Workers,
     start: Start | None,
 ) -> Prepared:
-    """Downloads weights, and loads and prepares the data, on the chief first, because the workers of a machine may share the
-    folders."""
+    """Downloads weights, and loads and prepares the data."""
     from zoo import evaluation
 
-    if not workers.chief:
-        workers.wait()
-    model_arguments, pretrained = fetch()
-    loaded = datasets.load(data, model=model, **data_arguments)
-    quantiles = config.quantiles if "quantiles" in config.given else None
-    prepared = (
-        start.prepare(loaded, model, model_arguments, quantiles)
-        if start
-        else loaded.prepare(model, quantiles=quantiles, **model_arguments)
-    )
-    if pretrained:  # with the name that the user typed
-        prepared = dataclasses.replace(prepared, pretrained=pretrained)
-    evaluation.get_report(prepared.task.report)  # an unknown name is an error before training
-    if workers.chief:
-        workers.wait()
-    return prepared
+    def load() -> Prepared:
+        model_arguments, pretrained = fetch()
+        loaded = datasets.load(data, model=model, **data_arguments)
+        quantiles = config.quantiles if "quantiles" in config.given else None
+        prepared = (
+            start.prepare(loaded, model, model_arguments, quantiles)
+            if start
+            else loaded.prepare(model, quantiles=quantiles, **model_arguments)
+        )
+        if pretrained:  # with the name that the user typed
+            prepared = dataclasses.replace(prepared, pretrained=pretrained)
+        evaluation.get_report(prepared.task.report)  # an unknown name is an error before training
+        return prepared
+
+    return _chief_first(workers, load)
 
 
 def _fetch_weights(
@@ -139,6 +140,44 @@ def _fetch_weights(
 
     recorded = {} if overwrite or not has_begun(directory) else read_settings(directory).get("pretrained") or {}
     return checkpoints.pinned(registry.get_spec(model), arguments, recorded, verbose=verbose)
+
+
+def choose_model(
+    data: Any, config: TrainConfig, data_arguments: Mapping[str, Any], devices: Mapping[str, Any], verbose: int
+) -> tuple[str, Data]:
+    """Returns the default model of the data's task, and the loaded data.
+
+    Args:
+        data: as in `zoo.run`, like `config` and `data_arguments`.
+        devices: arguments of `zoo.strategy`.
+        verbose: 0 to print nothing.
+
+    Raises:
+        UsageError: the data cannot be loaded, serves several tasks, or its task has no default model.
+    """
+    from zoo import tasks, training
+    from zoo.training.cluster import Workers
+
+    # The devices come first: they cannot be divided once an operation has run.
+    workers = Workers(training.strategy(config.strategy, replicas=config.replicas, **devices))
+    loaded = _chief_first(workers, lambda: datasets.load(data, **data_arguments))
+    model = tasks.get_task(loaded.task).default_model
+    if model is None:
+        able = ", ".join(registry.list_models(task=loaded.task))
+        raise UsageError(f"The task {loaded.task} has no default model. Pass --model with one of {able}.")
+    if verbose and workers.chief:
+        print(f"No model was named: {model} is the default of {loaded.task}", flush=True)
+    return model, loaded
+
+
+def _chief_first(workers: Workers, load: Callable[[], ResultT]) -> ResultT:
+    """Returns what a function loads, which runs on the chief first, because the workers of a machine may share folders."""
+    if not workers.chief:
+        workers.wait()
+    result = load()
+    if workers.chief:
+        workers.wait()
+    return result
 
 
 def default_directory(model: str, data: Any) -> Path:

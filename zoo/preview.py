@@ -59,7 +59,7 @@ class Preview:
 
 
 def preview(
-    model: str,
+    model: str | None,
     data: Any,
     *,
     validation: Any = None,
@@ -115,7 +115,7 @@ def preview(
         given={"validation": validation, "test": test},
         model_arguments=model_arguments,
         data_arguments=data_arguments,
-        run_directory=Path("runs") / f"NAME-{model}" if unnamed else run_directory,
+        run_directory=Path("runs") / f"NAME-{model or 'MODEL'}" if unnamed else run_directory,
         start_from=start_from,
         golden=golden,
         export=export,
@@ -127,13 +127,15 @@ def preview(
     config = ready.config
     ahead = look_ahead(ready.network, prepared, config)
     options = {**ready.prepared.describe(), "config": config.to_dict(), "decided": dict(ahead.options)}
-    decided = set(get_spec(model).data_arguments)
+    decided = set(get_spec(ready.prepared.model).data_arguments)
     options["model"] |= plain(  # also those that the data decides
         {name: value for name, value in prepared.arguments.items() if name not in decided or value not in (None, ())}
     )
     described = f"{ready.describe(directory)}\n{_classes(ready)}".rstrip("\n")
     state = (
-        f"zoo.run needs a folder: pass run_directory='runs/NAME-{model}'" if unnamed else _state(directory, overwrite)
+        f"zoo.run needs a folder: pass run_directory='runs/NAME-{ready.prepared.model}'"
+        if unnamed
+        else _state(directory, overwrite)
     )
     return Preview(described, ahead.summary, options, ahead.steps, ahead.memory, ahead.data, state)
 

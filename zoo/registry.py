@@ -84,6 +84,8 @@ class ModelSpec:
         side_outputs: layers whose outputs are returned in addition to the model's outputs, if a model has such a layer.
         closed_form: sets a model's weights directly from all training inputs and targets, dicts of arrays, without
             gradient steps.
+        adapt: sets weights of a new model from the training inputs, before the first step; it is called with the model and
+            a function that returns an iterable of batches, dicts of arrays.
         jit_compile: whether XLA makes training faster on a CPU; measured with `zoo benchmark training`.
         variant_of: the family of a named size; None for a family.
     """
@@ -106,6 +108,7 @@ class ModelSpec:
     functions: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
     side_outputs: tuple[str, ...] = ()
     closed_form: Callable[..., None] | None = None
+    adapt: Callable[..., None] | None = None
     heavy: bool = False
     jit_compile: bool = False
     variant_of: str | None = None
@@ -142,6 +145,7 @@ def register_model(
     functions: Mapping[str, Callable[..., Any]] | None = None,
     side_outputs: tuple[str, ...] = (),
     closed_form: Callable[..., None] | None = None,
+    adapt: Callable[..., None] | None = None,
     heavy: bool = False,
     jit_compile: bool = False,
     variant_of: str | None = None,
@@ -185,6 +189,7 @@ def register_model(
             functions=MappingProxyType(dict(functions or {})),
             side_outputs=side_outputs,
             closed_form=closed_form,
+            adapt=adapt,
             heavy=heavy,
             jit_compile=jit_compile,
             variant_of=variant_of,

@@ -12,23 +12,23 @@ from zoo.config import TrainConfig
 from zoo.datasets.sources.names import SYNONYMS
 from zoo.errors import UsageError, did_you_mean
 
-_DEVICES = ("cluster", "task_index", "cluster_timeout", "gpu_memory_limit")
+DEVICES = ("cluster", "task_index", "cluster_timeout", "gpu_memory_limit")
 
 
-def check_devices(devices: Mapping[str, Any], model: str, known: Iterable[str]) -> None:
+def check_devices(devices: Mapping[str, Any], model: str | None, known: Iterable[str]) -> None:
     """Raises UsageError for an argument that `run` does not take; it says where a known one belongs.
 
     Args:
         devices: further arguments of `run`, which may be those of `zoo.strategy` alone.
-        model: the model's name.
+        model: the model's name; None where the data decides.
         known: the names of the other arguments of `run`.
     """
     for name, value in devices.items():
-        if name in _DEVICES:
+        if name in DEVICES:
             continue
         if name in {field.name for field in dataclasses.fields(TrainConfig)}:
             hint = f"It is an option of the training: pass config=zoo.TrainConfig({name}={value!r:.40})."
-        elif name in registry.get_spec(model).parameters:
+        elif model is not None and name in registry.get_spec(model).parameters:
             hint = f"It is an argument of the model: pass model_arguments={{{name!r}: {value!r:.40}}}."
         elif name in _data_options():
             hint = f"It is an argument of the data: pass data_arguments={{{name!r}: {value!r:.40}}}."
@@ -40,7 +40,7 @@ def check_devices(devices: Mapping[str, Any], model: str, known: Iterable[str]) 
             option, example = SYNONYMS[name]
             hint = f"Pass data_arguments={{{option!r}: {example}}}."
         else:
-            hint = did_you_mean(name, {*known, *_DEVICES} - {"devices"})
+            hint = did_you_mean(name, {*known, *DEVICES} - {"devices"})
         raise UsageError(f"zoo.run takes no argument {name!r}. {hint}")
 
 

@@ -114,7 +114,8 @@ def _open(name: str, data_dir: str | None) -> Any:
     """Returns TensorFlow Datasets' builder of a name."""
     import tensorflow_datasets as tfds
 
-    importlib.import_module("zoo.datasets.sources.table_builders")  # registers all builders with TensorFlow Datasets
+    for module in ("table_builders", "text_builders"):  # which register all builders with TensorFlow Datasets
+        importlib.import_module(f"zoo.datasets.sources.{module}")
     tfds.disable_progress_bar()
     try:
         return tfds.builder(name, data_dir=data_dir)

@@ -56,6 +56,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "length": 50,
         "model": {"embedding_dim": 64, "rnn_units": 64, "bidirectional": False},
     },
+    "bag_of_ngrams": {**_TEXT},
     "transformer": {**_TEXT},
     "attention": {**_TEXT},
     "bert": {

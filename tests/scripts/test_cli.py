@@ -121,7 +121,10 @@ BAD = {
     "no command": ([], r"^usage: zoo COMMAND"),
     "unknown command": (["trian"], r"Unknown command 'trian'. Did you mean 'train'"),
     "unknown model": (["train", "--model", "cn", "--data", "digits"], r"Unknown model 'cn'. Did you mean 'cnn'"),
-    "no model": (["train", "--data", "digits"], r"No model was given. Pass --model with one of .*cnn"),
+    "option of no model": (
+        ["train", "--data", "digits", "--model.dropout", "0.1"],
+        r"--model\.dropout is an option of a model, and none was named\. Pass --model with one of .*cnn",
+    ),
     "no data": (["train", "--model", "cnn"], r"No data set was given. Pass --data with one of .*clinc_oos"),
     "model without name": (["train", "--model"], r"--model has no value"),
     "unknown option": (

@@ -291,6 +291,7 @@ class Task:
         name: the name that specs and data sets use.
         targets: data: the keys of an example that hold the targets; empty for tasks without labels.
         preprocessor: data: the registered preprocessor that turns examples into inputs, targets and weights.
+        default_model: the registered model that is trained where none is named; None if one must be named.
         arguments: data: arguments that the task sets for every builder that has them.
         follows_time: data: whether test examples are later than training examples, so that folds would be invalid.
         objective: training: losses and metrics.
@@ -315,6 +316,7 @@ class Task:
     prediction: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]
     report: str
     signatures: Mapping[str, Signature]
+    default_model: str | None = None
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     follows_time: bool = False
     score: Score | None = None

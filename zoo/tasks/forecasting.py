@@ -22,6 +22,7 @@ register_task(
         name="forecasting",
         targets=("forecast",),
         preprocessor="series",
+        default_model="lstm",
         objective=value_objective("forecast"),
         prediction=predicted_values,
         report="regression",

@@ -11,6 +11,7 @@ register_task(
         name="image_classification",
         targets=("label",),
         preprocessor="image",
+        default_model="cnn",
         objective=class_objective("label", last_step_accuracy),
         prediction=predicted_classes,
         report="classification",

@@ -10,6 +10,7 @@ register_task(
         name="image_multilabel",
         targets=("labels",),
         preprocessor="image",
+        default_model="cnn",
         objective=label_objective(),
         prediction=predicted_labels,
         report="multilabel",

@@ -11,6 +11,7 @@ register_task(
         name="image_regression",
         targets=("value",),
         preprocessor="image",
+        default_model="cnn",
         objective=value_objective("value"),
         prediction=predicted_values,
         report="values",

@@ -22,6 +22,7 @@ register_task(
         name="masked_language_modelling",
         targets=(),
         preprocessor="masked_text",
+        default_model="bert_mlm",
         objective=class_objective("pieces", element_accuracy, named=False, monitor="loss"),
         prediction=predicted_classes,
         report="masked_language",

@@ -27,6 +27,7 @@ register_task(
         name="recommendation",
         targets=("rating",),
         preprocessor="interactions",
+        default_model="matrix_factorization",
         objective=value_objective("rating"),
         prediction=predicted_values,
         report="ranking",

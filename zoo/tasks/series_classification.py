@@ -11,6 +11,7 @@ register_task(
         name="series_classification",
         targets=("label",),
         preprocessor="series",
+        default_model="lstm",
         objective=class_objective("label", last_step_accuracy),
         prediction=predicted_classes,
         report="classification",

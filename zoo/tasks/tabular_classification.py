@@ -11,6 +11,7 @@ register_task(
         name="tabular_classification",
         targets=("label",),
         preprocessor="table",
+        default_model="mlp",
         objective=class_objective("label", accuracy),
         prediction=predicted_classes,
         report="classification",

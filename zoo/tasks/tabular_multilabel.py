@@ -10,6 +10,7 @@ register_task(
         name="tabular_multilabel",
         targets=("labels",),
         preprocessor="table",
+        default_model="mlp",
         objective=label_objective(),
         prediction=predicted_labels,
         report="multilabel",

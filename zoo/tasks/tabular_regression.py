@@ -11,6 +11,7 @@ register_task(
         name="tabular_regression",
         targets=("value",),
         preprocessor="table",
+        default_model="mlp",
         objective=value_objective("value"),
         prediction=predicted_values,
         report="values",

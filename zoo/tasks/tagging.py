@@ -31,6 +31,7 @@ register_task(
         name="tagging",
         targets=("tags",),
         preprocessor="tagging",
+        default_model="rnn",
         arguments={"tags_words": True},
         objective=class_objective("tags", element_accuracy),
         prediction=predicted_classes,

@@ -11,6 +11,7 @@ register_task(
         name="text_classification",
         targets=("label",),
         preprocessor="text",
+        default_model="bag_of_ngrams",
         objective=class_objective("label", accuracy),
         prediction=predicted_classes,
         report="classification",

@@ -10,6 +10,7 @@ register_task(
         name="text_multilabel",
         targets=("labels",),
         preprocessor="text",
+        default_model="bag_of_ngrams",
         objective=label_objective(),
         prediction=predicted_labels,
         report="multilabel",

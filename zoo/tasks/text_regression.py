@@ -11,6 +11,7 @@ register_task(
         name="text_regression",
         targets=("value",),
         preprocessor="text",
+        default_model="bag_of_ngrams",
         objective=value_objective("value"),
         prediction=predicted_values,
         report="values",

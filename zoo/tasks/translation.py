@@ -23,6 +23,7 @@ register_task(
         name="translation",
         targets=("translation",),
         preprocessor="translation",
+        default_model="seq2seq_rnn",
         objective=class_objective("translation", element_accuracy, named=False, monitor="loss"),
         prediction=predicted_classes,
         report="translation",

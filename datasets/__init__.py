@@ -189,6 +189,7 @@ def load(
     """
     from zoo.datasets.sources import loading
 
+    common: dict[str, Any] = {"folds": folds, "fold": fold, "task": task, "validation": validation, "test": test}
     return loading.load(
         name,
         data_dir=data_dir,
@@ -202,8 +203,8 @@ def load(
             **{"encoding": encoding, "decimal": decimal, "thousands": thousands, "missing": missing, "units": units},
             **options,
         },
-        **{"folds": folds, "fold": fold, "task": task, "validation": validation, "test": test, "model": model},
-        **{"out_of_scope": out_of_scope, "tokenizer": tokenizer, "examples_per_class": examples_per_class},
+        model=model,
+        **{**common, "out_of_scope": out_of_scope, "tokenizer": tokenizer, "examples_per_class": examples_per_class},
     )
 
 

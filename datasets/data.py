@@ -104,7 +104,7 @@ class Data(RawData):
         decided: dict[str, Any] = {k: v for k, v in task.arguments.items() if k in spec.parameters}
         if task.classes is not None or task.objective.labels is not None:
             decided["num_classes"] = len(self.class_names)
-        kind = get_preprocessor(_kind_for(spec, task))
+        kind = get_preprocessor(kind_for(spec, task))
         arguments, pretrained = checkpoints.pinned(spec, arguments)
         checkpoint = checkpoints.chosen(spec, arguments)
         several = task.objective.labels is not None
@@ -194,7 +194,7 @@ def _with_choices(
     return data, {**chosen, **taken}, {**arguments, **taken}
 
 
-def _kind_for(spec: registry.ModelSpec, task: tasks.Task) -> str:
+def kind_for(spec: registry.ModelSpec, task: tasks.Task) -> str:
     """Returns the kind of the preprocessor of a model for a task: the task's own, unless the spec has another."""
     chosen = spec.preprocessing.get("preprocessor", task.preprocessor)
     return str(chosen if isinstance(chosen, str) else chosen.get(task.name, task.preprocessor))

@@ -68,8 +68,7 @@ class TrainConfig:
     Args:
         epochs: Passes over the training split.
         batch_size: Examples per optimizer step, counted over all devices, workers and accumulation steps.
-        accumulation_steps: Number of parts into which each device splits its share of a batch. The parts are computed one
-            after the other. This saves memory and costs time. Only batch normalisation statistics change.
+        accumulation_steps: Parts into which each device splits its share of a batch, to save memory at the cost of time.
         optimizer: Name of a Keras optimizer, such as adam, adamw, sgd or rmsprop.
         learning_rate: Learning rate of the optimizer. With a warm-up or a schedule, this is the peak value.
         schedule: Shape of the learning rate after the warm-up. Linear and cosine reach zero at the last step.
@@ -104,8 +103,7 @@ class TrainConfig:
         monitor: Metric that decides which epoch is best, such as val_loss. Null uses the task's default.
         patience: Stops training after this many epochs without improvement. Null disables early stopping.
         min_delta: Smallest change of the monitored metric that counts as an improvement for patience.
-        time_limit: Time after which training ends, such as 90s, 30m or 2h; then the model is evaluated and exported as after
-            the last epoch. The time before an interruption counts, too. Null sets no limit.
+        time_limit: Time after which training ends, such as 90s, 30m or 2h, interruptions excluded. Null sets no limit.
         keep_best: Number of best epochs whose weights are kept. If 1 or more, the best weights are evaluated and exported.
         seed: Seed of initial weights, shuffling, dropout and augmentation.
         deterministic: Whether TensorFlow uses deterministic ops only. Two runs are then equal bit for bit.

@@ -45,6 +45,7 @@ def export_published(
         PosixPath('exports/lite0/1')
     """
     from zoo import checkpoints, export
+    from zoo.datasets.data import kind_for
     from zoo.datasets.preprocessing.base import get_preprocessor
     from zoo.export.keras_models.interface import Examples, GivenInterface
     from zoo.export.raw_requests import GENERATED, encoded, raw_requests
@@ -52,7 +53,7 @@ def export_published(
     spec, checkpoint = _find(weights, model)
     classifier = checkpoint.classifier()
     task = _task_of(spec, classifier)
-    kind = get_preprocessor(spec.preprocessor_for(task))
+    kind = get_preprocessor(kind_for(spec, task))
     make = getattr(kind, "without_data", None)
     if classifier is None or make is None:
         what = "has no classifier" if classifier is None else "needs a data set to prepare its requests"

@@ -164,37 +164,17 @@ def register_model(
         ...     ...
     """
 
+    given = dict(locals())  # nothing but the arguments, which are the fields of the spec; None is their default
+    copied = {key: MappingProxyType({**value}) if isinstance(value, Mapping) else value for key, value in given.items()}
+    fields: dict[str, Any] = {key: value for key, value in copied.items() if value is not None}
+
     def decorate(builder: BuilderT) -> BuilderT:
         title = builder.__name__
         name = title.removeprefix("build_").removesuffix("_model")
         if title != f"build_{name}_model" or not name:
             raise ValueError(f"The name of a builder must be build_NAME_model; received {title}. Rename the function.")
         recording = _recording(builder, name)
-        spec = ModelSpec(
-            name=name,
-            builder=recording,
-            tasks=tasks,
-            reference=reference,
-            features_layer=features_layer,
-            levels=levels,
-            preprocessing=MappingProxyType(dict(preprocessing or {})),
-            data_arguments=data_arguments,
-            checkpoints=checkpoints,
-            published=MappingProxyType(dict(published or {})),
-            initial_arguments=initial_arguments,
-            recommended_arguments=recommended_arguments,
-            recommended_options=recommended_options,
-            tiny=MappingProxyType(dict(tiny or {})),
-            golden=golden,
-            functions=MappingProxyType(dict(functions or {})),
-            side_outputs=side_outputs,
-            closed_form=closed_form,
-            adapt=adapt,
-            heavy=heavy,
-            jit_compile=jit_compile,
-            variant_of=variant_of,
-        )
-        MODELS.add(name, spec, builder.__module__)
+        MODELS.add(name, ModelSpec(name=name, builder=recording, **fields), builder.__module__)
         return recording  # type: ignore[return-value]
 
     return decorate

@@ -54,9 +54,9 @@ def compare(kind: ReportKind, data: Prepared, split: str, baselines: Mapping[str
                 parts = ((raw.splits["train"], most), (raw.splits[split], _MOST_EXAMPLES))
                 train, examples = (read_columns(part, limit, reduce) for part, limit in parts)
                 read = {reduce: (train, examples)}  # only the last one, because of their size
-            train, examples = read[reduce]
-            predictions, rows = _predicted(baseline, train, examples, raw, data.objective.quantiles)
-            metrics = kind.measure(data, examples, predictions)
+            columns = read[reduce]
+            predictions, rows = _predicted(baseline, *columns, raw, data.objective.quantiles)
+            metrics = kind.measure(data, columns[1], predictions)
             numbers = {key: value for key, value in metrics.items() if isinstance(value, float)}
             entry |= {**numbers, "fitted_to": rows, "evaluated": min(counts["examples"], _MOST_EXAMPLES), **counts}
         except Exception as error:  # noqa: BLE001, the model's own metrics must not depend on a baseline

@@ -79,11 +79,8 @@ def compare(
                     _is_at(limit, known[i], tolerance) and _one_unknown(want[i], have[i], labels) for i in wrong
                 )
             if not probabilities and want.ndim == 2 and known is not None and len(wrong):
-                ties = (
-                    _swaps(want, have, known, labels, tolerance)
-                    if thresholds is None
-                    else _edges(want, have, known, labels, tolerance, thresholds)
-                )
+                rows_of = (want, have, known, labels, tolerance)
+                ties = _swaps(*rows_of) if thresholds is None else _edges(*rows_of, thresholds)
             if not ties and len(wrong) and (ranked := _ranked_scores(got, have)) is not None:
                 ties = _reordered(want, have, ranked, tolerance)
             row["passed"], row["ties"] = len(wrong) == ties, int(ties)

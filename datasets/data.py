@@ -83,9 +83,9 @@ class Data(RawData):
     ) -> Prepared:
         spec = registry.get_spec(model)
         registry.check_arguments(spec, chosen)
-        shared = tuple(task for task in self.tasks if task in spec.tasks or not spec.tasks)
+        shared = tuple(task for task in self.served if task in spec.tasks) if spec.tasks else self.tasks
         if not shared:
-            able = sorted({name for task in self.tasks for name in registry.list_models(task=task)})
+            able = sorted({name for task in self.served for name in registry.list_models(task=task)})
             raise UsageError(
                 f"Model {model!r} serves {', '.join(spec.tasks)}; data set {self.name!r} is for {', '.join(self.tasks)}. "
                 f"Choose a model for this data: {', '.join(able)}."

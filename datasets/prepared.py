@@ -82,6 +82,11 @@ class Prepared:
         """The losses and metrics of the training."""
         return self.task.objective
 
+    @property
+    def whole_batches(self) -> tuple[str, ...]:
+        """What compares the examples of a batch with each other, so that a batch must not be divided; usually nothing."""
+        return (f"the loss of {self.task.name}",) if self.objective.paired is not None else ()
+
     def is_built(self, model: keras.Model) -> bool:
         """Returns whether a model is one that `build` made."""
         return registry.is_built_as(model, self.model, self.arguments)

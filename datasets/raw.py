@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from zoo.datasets.fingerprint import content_hash
 from zoo.errors import UsageError, did_you_mean
+from zoo.tasks import get_task, list_tasks
 
 SPLITS = ("train", "validation", "test")
 
@@ -84,6 +85,12 @@ class RawData:
     out_of_scope: Mapping[str, Split] = dataclasses.field(default_factory=dict)
 
     @property
+    def served(self) -> tuple[str, ...]:
+        """The tasks that the data set serves: its own, then others that can be trained on their data."""
+        others = (name for name in list_tasks() if {*get_task(name).data_of} & {*self.tasks} and name not in self.tasks)
+        return (*self.tasks, *others)
+
+    @property
     def task(self) -> str:
         """The task, if there is only one.
 
@@ -103,9 +110,9 @@ class RawData:
         Raises:
             UsageError: the data set does not serve the task.
         """
-        if task not in self.tasks:
+        if task not in self.served:
             raise UsageError(
-                f"Data set {self.name!r} does not serve the task {task!r}. {did_you_mean(task, self.tasks)}"
+                f"Data set {self.name!r} does not serve the task {task!r}. {did_you_mean(task, self.served)}"
             )
         return dataclasses.replace(self, tasks=(task,))
 

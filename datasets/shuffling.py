@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Batch
 
 
-def shuffled(rows: Batch, seed: int, epoch: int, batch_size: int, group_by_length: bool) -> np.ndarray:
+def shuffled(
+    rows: Batch, seed: int, epoch: int, batch_size: int, group_by_length: bool, paired: str | None = None
+) -> np.ndarray:
     """Returns the numbers of a split's examples, int64 (examples,), in an order that depends only on (seed, epoch).
 
     Args:
@@ -21,6 +23,8 @@ def shuffled(rows: Batch, seed: int, epoch: int, batch_size: int, group_by_lengt
         epoch: number of the epoch.
         batch_size: examples per batch.
         group_by_length: whether a batch holds sequences of similar length.
+        paired: name of a target whose equal values stand next to each other, two by two. Values that are left over are at
+            the end.
 
     Example:
         >>> rows = {"x": tf.zeros([4, 2])}, {"y": tf.zeros([4])}, {}
@@ -29,7 +33,23 @@ def shuffled(rows: Batch, seed: int, epoch: int, batch_size: int, group_by_lengt
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(next(iter(rows[0].values()))))
+    if paired is not None:
+        pairs, rest = _pairs(order, rows[1][paired].numpy())
+        number = generator.permutation(len(pairs))
+        if group_by_length:
+            lengths = _lengths(rows[0])[pairs].sum(axis=1)
+            number = _grouped(number, lengths, max(1, batch_size // 2), generator)
+        return np.concatenate([pairs[number].ravel(), rest])
     return _grouped(order, _lengths(rows[0]), batch_size, generator) if group_by_length else order
+
+
+def _pairs(order: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns pairs of examples with equal values, (pairs, 2), and the examples that are left over, from a shuffled order."""
+    order = order[np.argsort(values[order], kind="stable")]
+    _, start, count = np.unique(values[order], return_index=True, return_counts=True)
+    place = np.arange(len(order)) - np.repeat(start, count)
+    is_paired = place < np.repeat(count // 2 * 2, count)
+    return order[is_paired].reshape(-1, 2), order[~is_paired]
 
 
 def redrawn(batches: tf.data.Dataset, redraw: Callable[..., Any], seed: int, epoch: int, start: int) -> tf.data.Dataset:

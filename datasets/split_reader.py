@@ -59,7 +59,13 @@ class SplitReader:
     ) -> tf.data.Dataset:
         """Returns a split as batches, as `Prepared.batches` describes."""
         raw = self.split(split)
+        paired = self.task.objective.paired
         if self.is_streamed(split):
+            if paired is not None and seed is not None:
+                raise UsageError(
+                    f"The task {self.task.name} puts equal examples next to each other, so it needs the {split} split in "
+                    f"memory; it takes more than memory_limit={self.data.memory_limit}. Pass a larger memory_limit."
+                )
             if group_by_length:
                 raise UsageError(
                     f"group_by_length needs the {split} split in memory; it takes more than memory_limit="
@@ -69,7 +75,7 @@ class SplitReader:
         rows = self._tensors(split)
         order = np.arange(raw.num_examples)
         if seed is not None:
-            order = shuffled(rows, seed, epoch, batch_size, group_by_length)
+            order = shuffled(rows, seed, epoch, batch_size, group_by_length, paired)
         positions = tf.data.Dataset.from_tensor_slices(order[start * batch_size :]).batch(batch_size)
 
         batches = positions.map(self._gather(split), num_parallel_calls=2, deterministic=True)
@@ -92,7 +98,8 @@ class SplitReader:
         if self.is_streamed(split) or (split == "train" and hasattr(self.preprocessor, "redraw")):
             return None
         rows = self._tensors(split)
-        return Resident(rows, functools.partial(shuffled, rows), self.preprocessor.trim)
+        order = functools.partial(shuffled, rows, paired=self.task.objective.paired)
+        return Resident(rows, order, self.preprocessor.trim)
 
     def _drawn(self, batches: Any, split: str, seed: int | None, epoch: int, start: int) -> tf.data.Dataset:
         """Training batches, drawn again in every epoch if the preprocessor can do that."""

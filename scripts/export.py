@@ -55,6 +55,11 @@ def _parser() -> Parser:
     )
     parser.add_golden()
     parser.add_argument(
+        "--corpus",
+        help="For text encoders: the texts that the signature search searches, lines:FILE, or csv:FILE with the columns id "
+        "and text.",
+    )
+    parser.add_argument(
         "--images",
         help="For a .keras file that takes images: let the SavedModel take image files, scaled by unit (0 to 1), bytes (0 to "
         "255), symmetric (-1 to 1), torch, caffe, or as a model of keras.applications, such as resnet50.",
@@ -70,7 +75,7 @@ def command(argv: list[str]) -> int:
         return _export_keras_file(options)
     published = checkpoints.is_name(options.run_directory) or checkpoints.families(options.run_directory)
     if options.data is None and published:
-        return _export_as_it_is(options)
+        return _export_encoder(options) if _is_encoder(options.run_directory) else _export_as_it_is(options)
     if options.examples is not None:
         raise UsageError(
             f"--examples is for a .keras file, or for published weights without --data; received {options.run_directory}"
@@ -98,8 +103,32 @@ def command(argv: list[str]) -> int:
             **given,
         )
     else:
-        saved = pipeline.export_run(options.run_directory, options.path, runtimes, golden=golden_of(options.golden))
+        saved = pipeline.export_run(
+            options.run_directory, options.path, runtimes, golden=golden_of(options.golden), corpus=options.corpus
+        )
     return _say(saved)
+
+
+def _is_encoder(weights: str) -> bool:
+    """Whether published weights can be exported without a data set."""
+    from zoo import encoder_export
+
+    return encoder_export.find_encoder(weights) is not None
+
+
+def _export_encoder(options: Any) -> int:
+    import_tensorflow()
+    from zoo import encoder_export
+
+    return _say(
+        encoder_export.export_encoder(
+            options.run_directory,
+            options.path,
+            corpus=options.corpus,
+            golden=golden_of(options.golden),
+            runtimes=asked_runtimes(options.runtimes),
+        )
+    )
 
 
 def _say(saved: Path) -> int:

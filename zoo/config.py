@@ -286,16 +286,8 @@ def _check_combinations(config: TrainConfig) -> None:
     if config.closed_form:
         default = TrainConfig()
         without_effect = (
-            *(
-                "accumulation_steps",
-                "ema_momentum",
-                "augmentation",
-                "label_smoothing",
-                "patience",
-                "keep_best",
-                "time_limit",
-            ),
-            *("layer_decay", "freeze", "lora_rank", "quantiles", "head_first"),
+            *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best"),
+            *("time_limit", "layer_decay", "freeze", "lora_rank", "quantiles", "head_first", "class_weights"),
         )
         for name in without_effect:
             if getattr(config, name) != getattr(default, name):

@@ -106,7 +106,7 @@ def _logistic(features: np.ndarray, labels: np.ndarray, num_classes: int) -> tup
         raise UsageError(
             "All training examples have the same label, so nothing can be solved. Pass examples of several."
         )
-    solved = LogisticRegression(C=_STRENGTH, max_iter=_MOST_STEPS, tol=1e-3).fit(features, labels)
+    solved = LogisticRegression(C=_STRENGTH, max_iter=_MOST_STEPS).fit(features, labels)
     kernel, bias = solved.coef_.T, solved.intercept_
     if len(known) == 2:  # one logit, of the second class against the first
         kernel, bias = np.concatenate([-kernel, kernel], axis=1) / 2, np.concatenate([-bias, bias]) / 2
@@ -124,7 +124,7 @@ def _one_for_each(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
         if column.all() or not column.any():
             bias[number] = -_NEVER if column.all() else _NEVER
             continue
-        solved = LogisticRegression(C=_STRENGTH, max_iter=_MOST_STEPS, tol=1e-3).fit(features, column)
+        solved = LogisticRegression(C=_STRENGTH, max_iter=_MOST_STEPS).fit(features, column)
         kernel[:, number], bias[number] = solved.coef_[0], solved.intercept_[0]
     return kernel, bias
 

@@ -70,6 +70,48 @@ class CrossEntropy(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class ContrastiveLoss(keras.losses.Loss):
+    """Contrastive loss with in-batch negatives: the cross-entropy of finding a text of the same label among all others.
+
+    Labels (batch,), vectors (batch, dim). The scores of a text are its cosines with all other texts of the batch, multiplied
+    by `scale`. Its loss is the mean, over the texts with its label, of the negative logarithm of their softmax. A text whose
+    label no other text has is left out, and the others are weighted so that the mean over the batch is the mean over them.
+    With one pair of each label this is the multiple negatives ranking loss in both directions.
+
+    Sources: Khosla et al., Supervised contrastive learning, NeurIPS 2020, equation 2; Henderson et al., Efficient natural
+    language response suggestion for Smart Reply, 2017, arXiv:1705.00652.
+
+    Args:
+        scale: factor of the cosines, the inverse of a temperature.
+
+    Example:
+        >>> vectors = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+        >>> ContrastiveLoss(reduction=None)([0, 0, 1, 1], vectors).numpy().round(6).tolist()
+        [0.0, 0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, scale: float = 20.0, name: str = "contrastive", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.scale = scale
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns one value per text."""
+        vectors = ops.normalize(y_pred, axis=-1, epsilon=1e-12)
+        itself = ops.eye(ops.shape(vectors)[0], dtype="bool")
+        scores = self.scale * ops.matmul(vectors, ops.transpose(vectors))
+        chances = ops.log_softmax(ops.where(itself, -1e9, scores), axis=-1)
+        alike = ops.logical_and(ops.equal(y_true[:, None], y_true[None, :]), ops.logical_not(itself))
+        count = ops.sum(ops.cast(alike, scores.dtype), axis=-1)
+        losses = -ops.sum(ops.where(alike, chances, 0.0), axis=-1) / ops.maximum(count, 1.0)
+        real = ops.sum(ops.cast(count > 0, scores.dtype))
+        return losses * ops.cast(ops.shape(vectors)[0], scores.dtype) / ops.maximum(real, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "scale": self.scale}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class SquaredError(keras.losses.Loss):
     """Mean squared error of every example, (batch,), for targets (batch,) or (batch, numbers).
 

@@ -290,32 +290,32 @@ def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str
 
 
 def export_run(
-    run_directory: str | Path, path: str | Path, runtimes: str | Sequence[str] = (), *, golden: Any = None
+    run_directory: str | Path,
+    path: str | Path,
+    runtimes: str | Sequence[str] = (),
+    *,
+    golden: Any = None,
+    corpus: str | None = None,
 ) -> Path:
     """Exports a finished run to another folder. It needs neither the data set nor a network.
 
-    `runtimes` is as in `zoo.export.save`; `golden` is as in `zoo.run`.
+    `runtimes` is as in `zoo.export.save`; `golden` is as in `zoo.run`; `corpus` is as in `encoder_export.export_encoder`.
 
     Raises:
         UsageError: as in `open_run` and `zoo.export.save`.
     """
-    from zoo import evaluation
+    from zoo import encoder_export, evaluation
     from zoo.export import artifact, raw_requests
 
     model_file, _, interface = finished(run_directory)
+    model = load_model(model_file)
+    interface = encoder_export.searching(model, interface, corpus)
     report_file = Path(run_directory) / "evaluation.json"
     report = evaluation.read_report(report_file) if report_file.exists() else None
     golden = golden_of(Path(run_directory), golden)
     figures = evaluation.plot_files(report, run_directory, revealing=raw_requests.is_test(golden)) if report else {}
-    return artifact.save(
-        load_model(model_file),
-        path,
-        interface=interface,
-        golden=golden,
-        report=report,
-        figures=figures,
-        runtimes=runtimes,
-    )
+    shown: dict[str, Any] = {"golden": golden, "report": report, "figures": figures}
+    return artifact.save(model, path, interface=interface, runtimes=runtimes, **shown)
 
 
 def export_checkpoint(

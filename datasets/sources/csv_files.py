@@ -6,6 +6,7 @@
 | image classification | image (paths, from the file's folder), label | |
 | several labels at once | text or image, labels (columns of yes or no, or one with a separator) | text_pair, separator |
 | regression | text or image, value (one or several) | text_pair |
+| text embedding | text, text_pair (texts that belong together) | |
 | translation | text, translation | |
 | recommendation | user_id, item_id, rating | time, title |
 | forecasting | forecast | series (one or several), time |
@@ -232,7 +233,7 @@ def match(
     keys = sorted({key for layout in layouts.values() for key in layout.keys})
     if columns is None:
         fitting = [layout for layout in layouts.values() if set(layout.required) <= set(header)]
-        layout = max(fitting, key=lambda layout: len(layout.required), default=None)
+        layout = max(fitting, key=lambda layout: _fit(layout, header), default=None)
         if layout is None:
             raise UsageError(
                 f"{path} has the columns {', '.join(header)}, which fit no task; its first line must name the columns. "
@@ -240,7 +241,7 @@ def match(
                 f"the keys are {', '.join(keys)}. If the first line has data, pass --data.header false, and the columns as "
                 "numbers from 0."
             )
-        rivals = [other.task for other in fitting if len(other.required) == len(layout.required)]
+        rivals = [other.task for other in fitting if _fit(other, header) == _fit(layout, header)]
         if len(rivals) > 1:
             raise UsageError(
                 f"{path} has columns for {' and '.join(rivals)}. Pass columns with the keys of one of them: "
@@ -285,6 +286,11 @@ def match(
     if "split" in header:
         chosen.setdefault("split", ["split"])
     return layout, chosen
+
+
+def _fit(layout: Any, header: list[str]) -> tuple[int, int]:
+    """Returns how well a layout fits a header: the number of its required keys, then that of all its keys there."""
+    return len(layout.required), len({*layout.keys} & {*header})
 
 
 def _named(path: Path, header: list[str], value: Columns) -> list[str]:

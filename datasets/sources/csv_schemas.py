@@ -163,6 +163,24 @@ def _translations(table: Table) -> Rows:
     )
 
 
+def _paired_texts(table: Table) -> Rows:
+    """Two examples for each pair, with the same number. Pairs that share a text belong together, and stay in one split."""
+    table.require("text", "text_pair")
+    pairs = list(zip(table.text("text"), table.text("text_pair"), strict=True))
+    groups = [group for group in sentence_groups(pairs) for _ in range(2)]
+    _, numbers = np.unique(np.array(groups, object), return_inverse=True)
+    given = _splits(table)
+    return Rows(
+        tasks=("text_embedding",),
+        columns={
+            "text": texts([text for pair in pairs for text in pair]),
+            "label": numbers.reshape(-1).astype(np.int64),
+        },
+        digests=groups,
+        given=None if given is None else [split for split in given for _ in range(2)],
+    )
+
+
 def _ratings(table: Table) -> Rows:
     """Ratings with times are split by time for each user; others by the SHA-256 of user and item."""
     table.require("user_id", "item_id", "time")
@@ -351,6 +369,7 @@ LAYOUTS = {
         _labels_of("image", csv_targets.image_rows, "image_multilabel"),
         _values_of("text", csv_targets.text_rows, "text_regression", optional=("text_pair",)),
         _values_of("image", csv_targets.image_rows, "image_regression"),
+        Layout("text_embedding", ("text", "text_pair"), rows=_paired_texts, repeats=True),
         Layout("translation", ("text", "translation"), rows=_translations),
         Layout("recommendation", ("user_id", "item_id", "rating"), ("time", "title"), rows=_ratings, repeats=True),
         Layout("forecasting", ("forecast",), ("series", "time"), several=("series",)),

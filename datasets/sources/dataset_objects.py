@@ -19,6 +19,7 @@ from zoo.datasets.sources.frames import from_frame
 from zoo.datasets.sources.names import SYNONYMS
 from zoo.errors import UsageError, did_you_mean
 from zoo.registry import get_spec
+from zoo.tasks import get_task
 
 LAYOUTS = [layout for layout in ALL_LAYOUTS if layout.x != "rows"]
 """The layouts of elements that are dicts. Those of a table have a key per column."""
@@ -95,7 +96,7 @@ def from_objects(
     if hasattr(given, "columns") and hasattr(given, "iloc"):
         _check_options("A DataFrame", {**options, **splits, "task": task}, _options_of(from_frame))
         return from_frame(given, memory_limit=memory_limit, **options)
-    among = get_spec(model).tasks if model is not None else ()
+    among = tuple(name for task in get_spec(model).tasks for name in (task, *get_task(task).data_of)) if model else ()
     return _made(given, splits, memory_limit, task, among, options)
 
 

@@ -124,6 +124,18 @@ def _load_command_lines(memory_limit: int) -> Data:
     )
 
 
+def _load_paraphrases(memory_limit: int) -> Data:
+    """The texts of `commands` in 240 groups of four that mean the same, for text embedding. A group is in one split."""
+    from zoo.datasets.sources.in_memory import Rows, texts
+
+    meanings = [(name, thing, place) for name in sorted(_COMMANDS) for thing in _OBJECTS for place in _PLACES]
+    ways = [way.format(thing, place) for name, thing, place in meanings for way in _COMMANDS[name]]
+    groups = np.repeat(np.arange(len(meanings)), len(ways) // len(meanings))
+    digests = [digest(str(group)) for group in groups]
+    rows = Rows(("text_embedding",), {"text": texts(ways), "label": groups}, digests)
+    return _synthetic(rows, "paraphrases", "a grammar in this package", memory_limit)
+
+
 _DAY, _WEEK = 8, 56
 _PERSISTENCE, _NOISE = 0.7, 4.0
 
@@ -365,6 +377,7 @@ EMBEDDED: dict[str, Callable[..., Data]] = {
     "digits": _load_digits,
     "iris": embedded_tables.load_iris,
     "number_words": _load_number_words,
+    "paraphrases": _load_paraphrases,
     "pastimes": embedded_tables.load_pastimes,
     "seasons": _load_seasons,
     "tagged_commands": _load_tagged_commands,

@@ -73,7 +73,7 @@ def read_texts(name: str, path: Path, memory_limit: int) -> Data:
         UsageError: the folder is missing, has no texts or only one class, or a file is not UTF-8.
     """
     found = labelled_files(path, _TEXTS, "text")
-    contents = [_text(file) for file in found.files]
+    contents = [read_text(file) for file in found.files]
     kept = [i for i, content in enumerate(contents) if content.strip()]
     left_out = dict(found.left_out)
     if len(kept) < len(contents):
@@ -117,7 +117,7 @@ def read_lines(name: str, path: Path, memory_limit: int) -> Data:
         others = [p.name for p in path.parent.glob("*.txt")] if path.parent.is_dir() else []
         near = f" {did_you_mean(path.name, others)}" if others else ""
         raise UsageError(f"{path} is not a file.{near} Pass a UTF-8 text file with one text per line.")
-    lines = _text(path).split("\n")
+    lines = read_text(path).split("\n")
     kept = [text for line in lines if (text := line.strip())]
     empty = len(lines) - len(kept) - (not lines[-1])  # an empty string after the last line break is not a line
     digests = [digest(line) for line in kept]
@@ -131,7 +131,12 @@ def read_lines(name: str, path: Path, memory_limit: int) -> Data:
     return rows.to_data(name, {}, f"lines in the file {path.name}", memory_limit)
 
 
-def _text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """Returns the content of a UTF-8 file, with line breaks as \\n.
+
+    Raises:
+        UsageError: it cannot be read, or is not UTF-8.
+    """
     try:
         return storage.read_bytes(file, _LARGEST_TEXT).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ import keras
 import pytest
 
 import zoo
-from distilbert_format import DISTILBERT
+from electra_format import ELECTRA
 from small_bert import SMALL
 from zoo import checkpoints, registry
 from zoo.checkpoints import contract
@@ -36,9 +36,9 @@ def two_formats(monkeypatch):
     """Adds a second format to BERT's specs; removes it after the test."""
     checkpoints.get_format("bert_folder")
     monkeypatch.setattr(contract.FORMATS, "entries", dict(contract.FORMATS.entries))
-    checkpoints.register_format(DISTILBERT)
+    checkpoints.register_format(ELECTRA)
     spec = zoo.get_spec("bert")
-    changed = dataclasses.replace(spec, checkpoints=(*spec.checkpoints, "distilbert_folder"))
+    changed = dataclasses.replace(spec, checkpoints=(*spec.checkpoints, "electra_folder"))
     entry = dataclasses.replace(registry.MODELS.entries["bert"], value=changed)
     monkeypatch.setitem(registry.MODELS.entries, "bert", entry)
 

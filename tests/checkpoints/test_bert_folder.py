@@ -33,7 +33,10 @@ def spoil_tensors(folder: Path, change) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "roberta"}, r"is for 'roberta'; expected BERT\. Pass the folder of a BERT model\.$"),
+        (
+            {"model_type": "roberta"},
+            r"is for 'roberta'; expected BERT or DistilBERT\. Pass the folder of such a model\.$",
+        ),
         ({"architectures": ["RobertaModel"]}, r"is for 'RobertaModel'; expected BERT"),
         ({"is_decoder": True}, r"has is_decoder=True; expected False\. Pass the folder of a BERT encoder\.$"),
         ({"add_cross_attention": True}, r"has add_cross_attention=True; expected False"),

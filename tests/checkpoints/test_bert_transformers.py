@@ -6,11 +6,8 @@ PyTorch runs in a separate process: this Python if it has torch and transformers
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -21,6 +18,7 @@ import tensorflow as tf
 
 import zoo
 from selection import slow
+from torch_process import Torch, torch_process
 from zoo import checkpoints
 from zoo.checkpoints import bert_config, bert_folder, tensor_files, wordpiece_files
 from zoo.checkpoints.bert_folder import save_folder
@@ -29,37 +27,9 @@ from zoo.datasets.preprocessing.tagging_wordpiece import TaggingWordPiecePreproc
 # --- The PyTorch process ----------------------------------------------------------------------------------------------
 
 
-class Torch:
-    """The process that runs bert_reference.py."""
-
-    def __init__(self, python: str) -> None:
-        file = Path(__file__).parents[1] / "references" / "bert_reference.py"
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen([python, str(file)], text=True, **pipes)
-
-    def __call__(self, do: str, **job) -> dict:
-        self.process.stdin.write(json.dumps({"do": do, **job}, default=str) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        assert line, "the PyTorch process ended"
-        answer = json.loads(line)
-        assert "error" not in answer, answer["error"]
-        return answer
-
-
 @pytest.fixture(scope="module")
 def torch():
-    python = os.environ.get("ZOO_TORCH_PYTHON")
-    if all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
-        python = sys.executable
-    if not python:
-        pytest.skip(
-            "needs torch and transformers: pip install -e '.[test]', or set ZOO_TORCH_PYTHON to a Python with them"
-        )
-    side = Torch(python)
-    yield side
-    side.process.stdin.close()
-    side.process.wait(60)
+    yield from torch_process()
 
 
 TINY = {
@@ -378,14 +348,14 @@ def test_transformers_loads_saved_folders(torch, tmp_path):
 
 @pytest.mark.slow
 def test_a_second_format_requires_one_file_and_a_name_on_the_spec(torch, two_formats, pieces, tmp_path):
-    """Loads sizes, vocabulary and weights of a DistilBERT folder; the features equal the vectors of `transformers`."""
+    """Loads sizes, vocabulary and weights of an ELECTRA folder; the features equal the vectors of `transformers`."""
     texts = ["turn the radio on", "lamp"]
-    folder = tmp_path / "distilbert"
+    folder = tmp_path / "electra"
     folder.mkdir()
     wordpiece_files.write_pieces(pieces, folder / "vocab.txt")
     probe = zoo.datasets.load("commands").prepare("bert", vocabulary=str(folder / "vocab.txt")).preprocessor
     ids = probe(tf.constant(texts))["token_ids"].numpy()
-    torch("distilbert", folder=folder, vocab_size=len(pieces), ids=ids.tolist())
+    torch("electra", folder=folder, vocab_size=len(pieces), ids=ids.tolist())
 
     assert checkpoints.families(folder) == ["bert"]
     prepared = zoo.datasets.load("commands").prepare("bert", weights=str(folder), max_length=20)

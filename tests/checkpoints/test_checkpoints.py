@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import zoo
-from distilbert_format import DISTILBERT
+from electra_format import ELECTRA
 from zoo import checkpoints, pipeline, registry
 from zoo.checkpoints import bert_folder, wordpiece_files
 
@@ -40,13 +40,17 @@ def test_unknown_formats_and_unsupported_models_are_rejected():
         checkpoints.writer("vgg16")
 
 
+BERTS = ["bert", "bert_mlm", "sentence_bert"]
+
+
 def test_families_are_detected_from_a_path(tmp_path):
     (tmp_path / "model.h5").touch()
     assert checkpoints.families(tmp_path / "model.h5") == ["keras_application", "mobilenet_v2", "resnet50", "vgg16"]
     assert checkpoints.families(tmp_path) == checkpoints.families(tmp_path / "nothing") == []
     for content, expected in (
-        ('{"model_type": "bert"}', ["bert", "bert_mlm"]),
-        ("{}", ["bert", "bert_mlm"]),  # the first BERT folders have no model_type
+        ('{"model_type": "bert"}', BERTS),
+        ('{"model_type": "distilbert"}', BERTS),
+        ("{}", BERTS),  # the first BERT folders have no model_type
         ('{"model_type": "gpt2"}', []),
         ('{"architectures": ["GPT2Model"]}', []),
         ('{"architectures": 1}', []),
@@ -92,7 +96,7 @@ def test_the_path_selects_between_two_formats(two_formats, pieces, tmp_path):
     again = checkpoints.build("bert", folder)
     for one, two in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
-    titles = r"Pass a Hugging Face folder of BERT or a Hugging Face folder of DistilBERT\.$"
+    titles = r"Pass a Hugging Face folder of BERT or DistilBERT or a Hugging Face folder of ELECTRA\.$"
     with pytest.raises(zoo.UsageError, match=rf"^'nowhere' is not a checkpoint that 'bert' supports\. {titles}"):
         zoo.datasets.load("commands").prepare("bert", weights="nowhere")
     with pytest.raises(
@@ -102,8 +106,8 @@ def test_the_path_selects_between_two_formats(two_formats, pieces, tmp_path):
 
 
 def test_a_format_without_a_vocabulary_requires_the_argument(two_formats, pieces, tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "distilbert"}')
-    bare = dataclasses.replace(DISTILBERT, read_arguments=lambda path: {}, read_preprocessing=lambda path: {})
+    (tmp_path / "config.json").write_text('{"model_type": "electra"}')
+    bare = dataclasses.replace(ELECTRA, read_arguments=lambda path: {}, read_preprocessing=lambda path: {})
     checkpoints.register_format(bare)
     prepare = zoo.datasets.load("commands").prepare
     with pytest.raises(zoo.UsageError, match=r"has no vocabulary\. Pass its vocab\.txt as vocabulary\.$"):
@@ -114,6 +118,6 @@ def test_a_format_without_a_vocabulary_requires_the_argument(two_formats, pieces
 
 
 def test_duplicate_format_names_are_rejected(two_formats):
-    assert checkpoints.register_format(DISTILBERT) is DISTILBERT, "the same again, as a notebook's cell that runs twice"
+    assert checkpoints.register_format(ELECTRA) is ELECTRA, "the same again, as a notebook's cell that runs twice"
     with pytest.raises(ValueError, match=r"'bert_folder' is registered twice: by zoo\.checkpoints\.bert_folder and by"):
-        checkpoints.register_format(dataclasses.replace(DISTILBERT, name="bert_folder"))
+        checkpoints.register_format(dataclasses.replace(ELECTRA, name="bert_folder"))

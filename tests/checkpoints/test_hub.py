@@ -199,7 +199,7 @@ def test_a_hub_that_cannot_be_reached_is_replaced_by_the_cache(served, capsys, m
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"model_type": "distilbert"}, "the model_type 'distilbert'"),
+        ({"model_type": "roberta"}, "the model_type 'roberta'"),
         ({"model_type": "xlm-roberta"}, "the model_type 'xlm-roberta'"),
         ({"architectures": ["RobertaModel"]}, r"architectures=\['RobertaModel'\]"),
     ],
@@ -208,8 +208,8 @@ def test_other_architectures_are_rejected_before_their_weights(served, files, co
     (files / "config.json").write_text(json.dumps(config))
     served.add("acme/other", files)
     message = (
-        rf"^hf:acme/other has {said}; this package reads bert, so its weights were not downloaded\. Choose another "
-        r"repository; `zoo list --pretrained` prints some\.$"
+        rf"^hf:acme/other has {said}; this package reads bert, distilbert, so its weights were not downloaded\. Choose "
+        r"another repository; `zoo list --pretrained` prints some\.$"
     )
     for fetch in (checkpoints.locate, lambda name: checkpoints.fetch("bert_mlm", name)):
         with pytest.raises(zoo.UsageError, match=message):

@@ -31,6 +31,7 @@ RECIPES = {  # a model and data for every task
     "image_regression": ("mlp", "digit_ink"),
     "text_multilabel": ("embedding_lstm", "wishes"),
     "text_regression": ("embedding_lstm", "baskets"),
+    "text_embedding": ("sentence_bert", "paraphrases"),
 }
 UNITS = ("turn 7on ", "a-", "a@", "http://", "[MASK]", "!", "x", "e\u0301")
 BYTES = 2**16
@@ -38,7 +39,7 @@ BYTES = 2**16
 
 SLOW = (  # their preprocessors have tests of their own, or are those of other tasks
     *("image_classification", "series_classification", "image_multilabel", "image_regression"),
-    *("text_multilabel", "text_regression", "tabular_regression", "tabular_multilabel"),
+    *("text_embedding", "text_multilabel", "text_regression", "tabular_regression", "tabular_multilabel"),
 )
 
 

@@ -66,11 +66,12 @@ def body(folder: str, batch: str, output: str) -> dict:
     return {}
 
 
-def distilbert(folder: str, vocab_size: int, ids: list[list[int]]) -> dict:
-    """Writes a DistilBERT with random weights, and its last hidden states for some token ids."""
+def electra(folder: str, vocab_size: int, ids: list[list[int]]) -> dict:
+    """Writes an ELECTRA with random weights, and its last hidden states for some token ids."""
     torch.manual_seed(0)
-    sizes = {"dim": 24, "n_layers": 3, "n_heads": 3, "hidden_dim": 40, "max_position_embeddings": 37}
-    model = transformers.DistilBertModel(transformers.DistilBertConfig(vocab_size=vocab_size, **sizes)).eval()
+    sizes = {"num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 40, "max_position_embeddings": 37}
+    config = transformers.ElectraConfig(vocab_size=vocab_size, embedding_size=24, hidden_size=24, **sizes)
+    model = transformers.ElectraModel(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
@@ -78,6 +79,48 @@ def distilbert(folder: str, vocab_size: int, ids: list[list[int]]) -> dict:
         mask = torch.tensor([[int(i > 0) for i in row] for row in ids])
         last = model(input_ids=torch.tensor(ids), attention_mask=mask).last_hidden_state
     np.savez(Path(folder) / "told.npz", last=last.numpy())
+    return {}
+
+
+def sentences(folder: str, texts: list[str], output: str, max_length: int) -> dict:
+    """Writes three poolings of the encoder's vectors: mean, cls and max, as sentence-transformers defines them."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    found: dict[str, list[np.ndarray]] = {"mean": [], "first": [], "max": []}
+    with torch.no_grad():
+        for start in range(0, len(texts), 64):
+            batch = texts[start : start + 64]
+            inputs = tokenizer(batch, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+            if model.config.model_type == "distilbert":
+                inputs.pop("token_type_ids", None)
+            last = model(**inputs).last_hidden_state
+            mask = inputs["attention_mask"].unsqueeze(-1).expand(last.size()).float()
+            found["mean"].append(((last * mask).sum(1) / mask.sum(1).clamp(min=1e-9)).numpy())
+            found["first"].append(last[:, 0].numpy())
+            last[mask == 0] = -1e9
+            found["max"].append(last.max(1).values.numpy())
+    np.savez(output, **{name: np.concatenate(parts) for name, parts in found.items()})
+    return {}
+
+
+def distilbert_classifier(folder: str, vocab_size: int, batch: str, output: str) -> dict:
+    """Writes a DistilBERT with a classifier and random weights, its hidden states, logits, loss and gradients."""
+    torch.manual_seed(1)
+    sizes = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40, "max_position_embeddings": 37, "num_labels": 4}
+    config = transformers.DistilBertConfig(vocab_size=vocab_size, **sizes)
+    model = transformers.DistilBertForSequenceClassification(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    inputs, labels = batch_of(batch)
+    del inputs["token_type_ids"]
+    told = model(**inputs, labels=labels, output_hidden_states=True)
+    told.loss.backward()
+    arrays = {f"hidden/{i}": state for i, state in enumerate(told.hidden_states)}
+    arrays |= {"logits": told.logits, "loss": told.loss}
+    arrays |= {f"gradient/{name}": parameter.grad for name, parameter in model.named_parameters()}
+    np.savez(output, **{name: value.detach().numpy() for name, value in arrays.items()})
     return {}
 
 
@@ -147,8 +190,11 @@ def tag(folder: str, sentences: list[list[str]], output: str) -> dict:
     return {"firsts": firsts}
 
 
+JOBS = (make, compute, body, electra, sentences, distilbert_classifier, convert, tokenize, tag)
+
+
 def main() -> None:
-    jobs = {function.__name__: function for function in (make, compute, body, distilbert, convert, tokenize, tag)}
+    jobs = {function.__name__: function for function in JOBS}
     out, sys.stdout = sys.stdout, sys.stderr  # other output must not mix with the results
     for line in sys.stdin:
         job = json.loads(line)

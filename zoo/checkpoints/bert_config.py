@@ -1,4 +1,4 @@
-"""Reads config.json of a Hugging Face BERT folder: sizes, settings and the classifier."""
+"""Reads config.json of a Hugging Face folder of BERT or DistilBERT: sizes, settings and the classifier."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import storage
+from zoo.checkpoints import distilbert
 from zoo.checkpoints.contract import Classifier
 from zoo.errors import UsageError, did_you_mean, one_line
 
@@ -41,7 +42,12 @@ ACTIVATIONS = {
 }
 """Our names by the format's names. If several have the same name, the last one is written."""
 
-EXACT = (*(name for name in _SIZES.values() if name != "max_length"), "activation", "layer_norm_epsilon")
+EXACT = (
+    *(name for name in _SIZES.values() if name != "max_length"),
+    "activation",
+    "layer_norm_epsilon",
+    "pooler_activation",
+)
 """Arguments on which the weights depend: a model must be built with the folder's values."""
 
 _OTHERWISE = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
@@ -51,7 +57,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """Returns the settings of a folder's config.json as arguments of `build_bert_model`, without num_classes.
 
     Raises:
-        UsageError: config.json is missing, the model is not BERT or is an unsupported variant (decoders, cross attention,
+        UsageError: config.json is missing, the model is neither BERT nor DistilBERT or is an unsupported variant (decoders,
             relative positions, other activations, pruned or quantised weights), or a size or setting is missing or out of
             range.
 
@@ -64,7 +70,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     others = [name for name in _architectures(file, config) if not name.startswith("Bert")]
     if kind != "bert" or others:
         raise UsageError(
-            f"{file} is for {others[0] if others else kind!r}; expected BERT. Pass the folder of a BERT model."
+            f"{file} is for {others[0] if others else kind!r}; expected BERT or DistilBERT. Pass the folder of such a model."
         )
     for key, expected in _OTHERWISE.items():
         if config.get(key, expected) not in (expected, None):
@@ -79,7 +85,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise UsageError(
             f"{file} has hidden_act={activation!r}, which is not supported. {did_you_mean(str(activation), ACTIVATIONS)}"
         )
-    return {**_numbers(file, config), "activation": ACTIVATIONS[activation]}
+    settings = {"activation": ACTIVATIONS[activation], "pooler_activation": config.get("pooler_activation", "tanh")}
+    return {**_numbers(file, config), **settings}
 
 
 def _numbers(file: Path, config: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +114,7 @@ def _is_number(value: Any) -> bool:
 
 
 def is_bert(folder: str | Path) -> bool:
-    """Whether a folder holds a config.json that may be for BERT. Its other settings are not checked.
+    """Whether a folder holds a config.json that may be for BERT or DistilBERT. Its other settings are not checked.
 
     Example:
         >>> is_bert("bert-base-uncased")
@@ -282,4 +289,4 @@ def _config(folder: str | Path) -> tuple[Path, dict[str, Any]]:
         raise UsageError(
             f"{file} holds {type(content).__name__}; expected settings by name. Replace it with a complete file."
         )
-    return file, content
+    return file, distilbert.as_bert_config(content)

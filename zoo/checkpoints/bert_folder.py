@@ -1,4 +1,4 @@
-"""Reads and writes BERT folders in the format of Hugging Face's transformers.
+"""Reads and writes folders of BERT in the format of Hugging Face's transformers, and reads those of DistilBERT.
 
 A folder holds config.json (`bert_config`), the weights (`tensor_files`: model.safetensors or pytorch_model.bin, whole or in
 shards) and the tokenizer (`wordpiece_files`).
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import storage
-from zoo.checkpoints import bert_config, tensor_files, wordpiece_files
+from zoo.checkpoints import bert_config, distilbert, sentence_modules, tensor_files, wordpiece_files
 from zoo.checkpoints.bert_config import ACTIVATIONS
 from zoo.checkpoints.bert_tensors import Place, places
 from zoo.checkpoints.contract import CheckpointFormat, Repository, register_format
@@ -31,19 +31,17 @@ if TYPE_CHECKING:
 
 
 def model_places(model: keras.Model) -> list[Place]:
-    """Returns the place of every tensor of a model from `build_bert_model` or `build_bert_mlm_model`.
+    """Returns the place of every tensor of a model with BERT's body.
 
     Raises:
         UsageError: the model is not BERT.
     """
     names = [layer.name for layer in model.layers]
-    last = [name for name in names if name in ("probabilities", "logits", "values")]
-    masked, tagger = is_masked(model), is_tagger(model)
-    head = "transform" if masked else _FIRST_PIECES if tagger else "pooled"
-    if not {"embeddings", "block_1", head} <= set(names) or len(last) != 1:
+    last = next((name for name in names if name in ("probabilities", "logits", "values")), None)
+    if not {"embeddings", "block_1"} <= set(names):
         raise UsageError(f"Model {model.name!r} is not a BERT model. Pass a model from zoo.build('bert', ...).")
     blocks = sum(bool(re.fullmatch(r"block_\d+", name)) for name in names)
-    return list(places(blocks, last[0], masked=masked, pooled=not tagger))
+    return list(places(blocks, last, masked=is_masked(model), pooled="pooled" in names))
 
 
 def is_masked(model: keras.Model) -> bool:
@@ -99,7 +97,7 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
         several = _kind(model) == _SEVERAL
         bert_config.check_classifier(folder, model.output_shape[-1], several=several, tags_words=is_tagger(model))
     tensors, file = tensor_files.read_tensors(folder)
-    set_weights(model, tensors, file, load_classifier=load_classifier)
+    set_weights(model, distilbert.as_bert_tensors(tensors), file, load_classifier=load_classifier)
 
 
 def set_weights(model: keras.Model, tensors: Mapping[str, np.ndarray], file: Path, *, load_classifier: bool) -> None:
@@ -145,6 +143,8 @@ def set_weights(model: keras.Model, tensors: Mapping[str, np.ndarray], file: Pat
         raise UsageError(
             f"{file} does not fit: {'; '.join(problems[:3])}{more}. Pass a folder that fits its config.json."
         )
+    if not is_masked(model) and not is_tagger(model) and not any(place.layer == "pooled" for place in wanted.values()):
+        unused = [name for name in unused if not name.startswith("bert.pooler.")]  # by the choice of another pooling
     if unused or fresh:
         warnings.warn(_warning(file, unused, fresh), stacklevel=3)
     for place in wanted.values():
@@ -220,7 +220,7 @@ def save_folder(
         raise UsageError(
             f"The vocabulary has {len(vocabulary)} tokens; the model has {config['vocab_size']}. Pass all of them."
         )
-    _check_vocabulary(vocabulary or ())
+    wordpiece_files.check_writable(vocabulary or ())
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UsageError(f"{folder} already exists and is not overwritten. Remove it, or choose another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -239,17 +239,6 @@ def save_folder(
     finally:
         storage.remove_tree(temporary)
     return folder
-
-
-def _check_vocabulary(vocabulary: Sequence[str]) -> None:
-    """Raises UsageError for a vocabulary that a vocab.txt cannot hold, which has one token per line."""
-    for token, count in collections.Counter(vocabulary).items():
-        if count > 1:
-            raise UsageError(
-                f"The vocabulary has {token!r} {count} times; expected every token once. Remove the duplicates."
-            )
-        if "\n" in token or "\r" in token:
-            raise UsageError(f"The vocabulary has {token!r}; expected tokens without a line break. Leave it out.")
 
 
 def _value(model: keras.Model, place: Place) -> np.ndarray:
@@ -284,6 +273,12 @@ def _config_of(model: keras.Model, labels: Sequence[str] | None) -> dict[str, An
         if labels is not None:
             raise UsageError(f"There are {len(labels)} labels; a masked language model has none. Leave labels out.")
         return config
+    pooled = [layer for layer in model.layers if layer.name == "pooled"]
+    if not is_tagger(model) and (not pooled or pooled[0].get_config()["activation"] != "tanh"):
+        raise UsageError(
+            f"Model {model.name!r} has another pooler than BERT, so transformers has no class for it. Build the model with "
+            "pooling='pooler' and pooler_activation='tanh'."
+        )
     num_classes = model.output_shape[-1]
     names = [f"LABEL_{i}" for i in range(num_classes)] if labels is None else [str(label) for label in labels]
     if len(names) != num_classes:
@@ -327,15 +322,17 @@ def _save(
 register_format(
     CheckpointFormat(
         name="bert_folder",
-        title="a Hugging Face folder of BERT",
+        title="a Hugging Face folder of BERT or DistilBERT",
         recognises=bert_config.is_bert,
         load=lambda model, folder, classifier: load_weights(model, folder, load_classifier=classifier),
-        read_arguments=bert_config.read_config,
+        read_arguments=lambda folder: {**bert_config.read_config(folder), **sentence_modules.pooling_of(folder)},
         exact=bert_config.EXACT,
         at_most=("max_length",),
         read_classifier=bert_config.read_classifier,
         read_preprocessing=_read_preprocessing,
         save=_save,
-        repository=Repository(("bert",), wordpiece_files.PATTERNS, tensor_files.PATTERNS),
+        repository=Repository(
+            ("bert", distilbert.TYPE), (*wordpiece_files.PATTERNS, *sentence_modules.PATTERNS), tensor_files.PATTERNS
+        ),
     )
 )

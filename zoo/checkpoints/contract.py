@@ -117,6 +117,7 @@ class CheckpointFormat:
         at_most: those of them that are upper bounds: a smaller model uses the first part of the weights.
         read_classifier: returns the classifier if it has one or several labels per example, otherwise None.
         read_preprocessing: returns arguments of the preprocessor, by the names of its `config()`, such as `vocabulary`.
+        is_complete: whether the model is useful without training and without a data set, such as a sentence encoder.
         save: `save(model, path, preprocessing, labels)` writes a trained model and returns the path. `preprocessing` is the
             `config()` of its preprocessor. `labels` are its class names, or None.
         read_licence: returns the licence of a file or folder that is known, otherwise "unknown".
@@ -132,6 +133,7 @@ class CheckpointFormat:
     at_most: tuple[str, ...] = ()
     read_classifier: Callable[[Any], Classifier | None] = lambda path: None
     read_preprocessing: Callable[[Any], Mapping[str, Any]] = lambda path: {}
+    is_complete: Callable[[Any], bool] = lambda path: False
     save: Save | None = None
     read_licence: Callable[[Any], str] = lambda path: "unknown"
     repository: Repository | None = None
@@ -195,7 +197,7 @@ class Checkpoint:
         """Raises `UsageError` if a builder's arguments differ from those of the checkpoint."""
         found = self.format.read_arguments(self.path)
         for name in self.format.exact:
-            if arguments[name] != found[name]:
+            if name in arguments and arguments[name] != found[name]:
                 raise UsageError(
                     f"{name} is {arguments[name]!r}; the checkpoint {self.path} has {found[name]!r}. "
                     f"Pass {name}={found[name]!r}."

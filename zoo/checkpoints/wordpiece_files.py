@@ -350,6 +350,17 @@ def _added_tokens(tokens: Any, file: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def check_writable(pieces: Sequence[str]) -> None:
+    """Raises UsageError for tokens that a vocab.txt cannot hold, which has one token per line."""
+    for token, count in collections.Counter(pieces).items():
+        if count > 1:
+            raise UsageError(
+                f"The vocabulary has {token!r} {count} times; expected every token once. Remove the duplicates."
+            )
+        if "\n" in token or "\r" in token:
+            raise UsageError(f"The vocabulary has {token!r}; expected tokens without a line break. Leave it out.")
+
+
 def write_pieces(pieces: Sequence[str], file: Path) -> None:
     """Writes a vocab.txt whole or not at all, with one token per line, whose number is that of the line from 0."""
     storage.write_text(file, "".join(f"{piece}\n" for piece in pieces))

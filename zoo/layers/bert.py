@@ -12,11 +12,11 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, did_you_mean
 from zoo.layers import blocks
 from zoo.layers.activations import ACTIVATIONS
 from zoo.layers.attention import TransformerBlock
-from zoo.layers.sequences import within
+from zoo.layers.sequences import MaskedMax, MaskedMean, within
 
 INITIALIZER = {"class_name": "TruncatedNormal", "config": {"stddev": 0.02}}
 """Standard deviation of the initial tables and kernels: a normal distribution, truncated at twice this value."""
@@ -252,3 +252,31 @@ def encoder(
         )
         x = block(x, inputs_mask=inputs[2])
     return inputs, x, embeddings
+
+
+POOLING = ("first", "mean", "max")
+"""How the vectors of the tokens become one."""
+
+
+def pool(x: keras.KerasTensor, padding_mask: keras.KerasTensor, pooling: str) -> keras.KerasTensor:
+    """Returns one vector of every text, (batch, channels), from those of its tokens, (batch, tokens, channels).
+
+    Args:
+        x: the vectors.
+        padding_mask: 1 on tokens, 0 on padding, (batch, tokens).
+        pooling: `first` for the first token's vector, `mean` or `max` for the mean or the maximum over the tokens.
+
+    Raises:
+        UsageError: another pooling.
+
+    Example:
+        >>> inputs, x, words = encoder(100, 16, 2, 2, 32, 64, 2, 0.1, 0.1, "gelu", 1e-12)
+        >>> pool(x, inputs[2], "mean").shape
+        (None, 16)
+    """
+    if pooling not in POOLING:
+        raise UsageError(f"pooling is {pooling!r}. {did_you_mean(str(pooling), POOLING)}")
+    if pooling == "first":
+        return FirstToken(name="first_token")(x)
+    layer = MaskedMean(name="mean_pooled") if pooling == "mean" else MaskedMax(name="max_pooled")
+    return layer(x, mask=ops.not_equal(padding_mask, 0))

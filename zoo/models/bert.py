@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import checkpoints
 from zoo.errors import UsageError
+from zoo.frozen_head import solve_head
+from zoo.recommended import fine_tuning
 from zoo.registry import register_model, register_variant
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ _TEXT_TASKS = ("text_classification", "text_multilabel", "text_regression")
     },
     checkpoints=("bert_folder",),
     initial_arguments=("weights", "load_classifier", "labels", "vocabulary"),
+    recommended_options=fine_tuning,
+    closed_form=solve_head,
     tiny={
         "vocab_size": 12,
         "num_classes": 3,
@@ -101,6 +105,8 @@ def build_bert_model(
     classifier_dropout: float | None = None,
     activation: Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"] = "gelu",
     layer_norm_epsilon: float = 1e-12,
+    pooling: Literal["pooler", "first", "mean", "max"] = "pooler",
+    pooler_activation: Literal["tanh", "relu"] = "tanh",
     weights: str | None = None,
     load_classifier: bool = False,
     labels: list[str] | None = None,
@@ -133,6 +139,9 @@ def build_bert_model(
         classifier_dropout: Dropout rate of the classifier's inputs; null uses the value of dropout.
         activation: Activation of a block's inner layer; gelu is exact, gelu_tanh its approximation.
         layer_norm_epsilon: Epsilon of the layer normalisations.
+        pooling: What the classifier reads: pooler is a dense layer on the first token's vector, as in BERT; first, mean and
+            max are that vector, and the mean and the maximum over the tokens, as in sentence encoders.
+        pooler_activation: Activation of the pooler: tanh in BERT, relu in DistilBERT.
         weights: Path of a Hugging Face folder with the same sizes, or hf:ORG/NAME@REVISION to download one, null for random
             weights. With a data set, all arguments that are left at their defaults get the sizes and settings of the folder.
         load_classifier: Whether to load the classifier from the folder, too. If false, it starts from random weights.
@@ -161,7 +170,7 @@ def build_bert_model(
     last_dropout = dropout if classifier_dropout is None else classifier_dropout
     blocks.check_fraction(dropout=dropout, classifier_dropout=last_dropout)
     sizes = (vocab_size, hidden_size, num_layers, num_heads, intermediate_size, max_length, type_vocab_size)
-    checkpoint = find_checkpoint("bert", weights, sizes, activation, layer_norm_epsilon)
+    checkpoint = find_checkpoint("bert", weights, sizes, activation, layer_norm_epsilon, pooler_activation)
     if checkpoint is None and load_classifier:
         raise UsageError("load_classifier requires weights, which are not given. Pass weights, or leave it out.")
     inputs, x, _ = bert.encoder(*sizes, dropout, attention_dropout, activation, layer_norm_epsilon)
@@ -169,8 +178,10 @@ def build_bert_model(
         inputs = [*inputs, keras.Input((None,), dtype="int32", name="word_positions")]
         x = bert.TakePositions(name="first_pieces")([x, inputs[-1]])
     else:
-        x = bert.FirstToken(name="first_token")(x)
-        x = layers.Dense(hidden_size, activation="tanh", kernel_initializer=bert.initializer(), name="pooled")(x)
+        x = bert.pool(x, inputs[2], "first" if pooling == "pooler" else pooling)
+        if pooling == "pooler":
+            dense = {"activation": pooler_activation, "kernel_initializer": bert.initializer()}
+            x = layers.Dense(hidden_size, **dense, name="pooled")(x)
     x = layers.Dropout(last_dropout, name="classifier_dropout")(x)
     outputs = blocks.classifier(x, num_classes, classifier_activation, bert.initializer())
     model = keras.Model(inputs, outputs, name="bert")
@@ -183,7 +194,12 @@ _SIZES = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_
 
 
 def find_checkpoint(
-    model: str, weights: str | None, sizes: Sequence[int], activation: str, layer_norm_epsilon: float
+    model: str,
+    weights: str | None,
+    sizes: Sequence[int],
+    activation: str,
+    layer_norm_epsilon: float,
+    pooler_activation: str | None = None,
 ) -> checkpoints.Checkpoint | None:
     """Returns the checkpoint that `weights` names, None for none, and checks the builder's arguments against it.
 
@@ -194,7 +210,8 @@ def find_checkpoint(
         return None
     found = checkpoints.find(model, weights)
     body = dict(zip(_SIZES, sizes, strict=True))
-    found.check({**body, "activation": activation, "layer_norm_epsilon": layer_norm_epsilon})
+    pooler = {} if pooler_activation is None else {"pooler_activation": pooler_activation}
+    found.check({**body, **pooler, "activation": activation, "layer_norm_epsilon": layer_norm_epsilon})
     return found
 
 

@@ -134,6 +134,7 @@ class Signature:
             of `requests` and `optional`.
         shown: how the outputs are printed.
         named: describes further outputs, whose names depend on the data, from the preprocessor.
+        exists: whether a SavedModel has it, from the preprocessor, such as a search that needs a corpus.
     """
 
     requests: tuple[str, ...]
@@ -144,6 +145,7 @@ class Signature:
     all_but: tuple[str, ...] | None = None
     shown: Shown = Shown()
     named: Callable[[Any], Mapping[str, str]] = lambda preprocessor: {}
+    exists: Callable[[Any], bool] = lambda preprocessor: True
 
     def described(self, preprocessor: Any) -> dict[str, str]:
         """Returns the description of each output by name, given the preprocessor."""
@@ -240,13 +242,12 @@ class Objective:
         loss: the terms.
         metrics: metrics in addition to the loss.
         monitor: the metric of the validation split that selects the best model, and its direction.
-        classes: the target with numbers of named classes, to which class weights and mixed images apply; None without such a
-            target.
-        weighted: the target to whose classes class weights apply, where it holds no class numbers but shares or one
-            probability; `classes` by default.
-        labels: the target with 0 or 1 for each named label, of which an example may have several; None without such a
-            target.
+        classes: the target of named classes, to which class weights and mixed images apply; None without one.
+        weighted: the target to whose classes class weights apply, if it holds shares or a probability; `classes` by default.
+        labels: the target with 0 or 1 for each named label, of which an example may have several; None without one.
         quantiles: the levels of the quantiles that are predicted for every value, ascending; empty for none.
+        paired: the target whose equal values stand next to each other in training batches, two by two, because the loss
+            compares the examples of a batch, which is not divided. None for a loss of single examples.
     """
 
     loss: tuple[Term, ...]
@@ -256,6 +257,7 @@ class Objective:
     weighted: str | None = None
     labels: str | None = None
     quantiles: tuple[float, ...] = ()
+    paired: str | None = None
 
     def check_outputs(self, model: keras.Model) -> None:
         """Checks that the outputs of a model are exactly those that the objective uses.
@@ -305,6 +307,7 @@ class Task:
         abstain: training: computes from which probability on the model answers, for `TrainConfig.abstain`, from the targets,
             predictions and weights of the validation split and the least share of right answers; part of what `decide`
             returns. None for a task whose signatures always answer.
+        data_of: data: other tasks whose data sets it can be trained on too.
         with_quantiles: training: returns the task for the prediction of quantiles, from itself and their levels; None for a
             task without values.
     """
@@ -322,12 +325,15 @@ class Task:
     score: Score | None = None
     decide: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
     abstain: Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any], float], dict[str, Any]] | None = None
+    data_of: tuple[str, ...] = ()
     with_quantiles: Callable[[Task, tuple[float, ...]], Task] | None = None
 
     def for_targets(self, preprocessor: Any) -> Task:
-        """Returns the task for the targets of a preprocessor: with the quantiles that they have, if any."""
+        """Returns the task for a preprocessor: with the signatures that it has, and the quantiles of its targets, if any."""
+        found = {name: part for name, part in self.signatures.items() if part.exists(preprocessor)}
+        task = self if len(found) == len(self.signatures) else dataclasses.replace(self, signatures=found)
         levels = tuple(getattr(getattr(preprocessor, "targets", None), "quantiles", ()))
-        return self.with_quantiles(self, levels) if self.with_quantiles is not None and levels else self
+        return task.with_quantiles(task, levels) if task.with_quantiles is not None and levels else task
 
     @property
     def classes(self) -> str | None:

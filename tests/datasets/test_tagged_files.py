@@ -106,7 +106,7 @@ def test_further_files_are_splits_and_options_are_recorded(tmp_path):
         ("a X\n", {"columns": {"label": 1}}, r"a CoNLL file has tokens and tags\. Pass --data.columns"),
         (b"caf\xe9 O\nb X\n", {}, r"a.conll line 1 is not UTF-8\. Convert the file, or pass --data.encoding"),
         ("a X\nb Y\n", {"encoding": "latin-99"}, r"encoding is 'latin-99', which is no codec of Python\. Pass latin-1"),
-        (gzip.compress(b"a O\n"), {}, r"a.conll line 1 is not UTF-8"),
+        (gzip.compress(b"a O\n", mtime=0), {}, r"a.conll line 1 is not UTF-8"),
         ("a X\nb Y\n", {"test": "b.conll"}, r"Cannot read .*b.conll: No such file.*Did you mean 'a.conll'"),
         ("a X\nb Y\n", {"header": False}, r"takes no header\. Leave it out"),
     ],

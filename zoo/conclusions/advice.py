@@ -59,7 +59,9 @@ def ended_too_early(facts: Facts) -> str:
     done = len(facts.history)
     if not done or done < facts.epochs or facts.best_epoch(name, direction) != done:
         return ""
-    if facts.options.get("schedule", "constant") != "constant" or not _still_learns(facts):
+    if facts.options.get("closed_form") or facts.options.get("schedule", "constant") != "constant":
+        return ""
+    if not _still_learns(facts):
         return ""
     return f"--config.epochs {max(2 * done, 5)}: {name} was still best in the last of {_epochs(done)}"
 

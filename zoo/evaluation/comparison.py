@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _MOST_EXAMPLES = 200_000
 """Maximum number of evaluated examples of a baseline; they are held in memory."""
 _MOST_CLASSES = 10
-"""Most methods fit a model to every class: with more classes, they are fitted to fewer examples in proportion."""
+"""Most methods fit a model to every class: with more classes, they are fitted to fewer examples in proportion, unless they
+have a limit of their own."""
 
 
 def compare(kind: ReportKind, data: Prepared, split: str, baselines: Mapping[str, Baseline]) -> Report:
@@ -72,7 +73,8 @@ def _predicted(
     from threadpoolctl import threadpool_limits
 
     total = len(next(iter(train.values())))
-    most = baseline.most_rows * _MOST_CLASSES // max(_MOST_CLASSES, len(raw.class_names))
+    labels = baseline.most_labels or _MOST_CLASSES * baseline.most_rows
+    most = min(baseline.most_rows, labels // max(1, len(raw.class_names)))
     chosen = np.sort(np.random.default_rng(0).permutation(total)[:most])
     # One thread: on so few rows, threads of a busy machine wait for each other, which took ten times as long.
     with threadpool_limits(1), warnings.catch_warnings():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from zoo import recommended
 from zoo.errors import UsageError
 from zoo.registry import register_model
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     "Proceedings of the IEEE 86(11), 1998",
     features_layer="features",
     preprocessing={"image_size": (28, 28)},
+    recommended_options=recommended.small_image_options,
     tiny={"input_shape": (12, 10, 1), "num_classes": 3, "filters": (3, 4), "dense_units": 5},
     golden=(
         ({"input_shape": (28, 28, 1), "num_classes": 10}, 688_138),

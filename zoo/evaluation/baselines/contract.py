@@ -36,8 +36,10 @@ class Baseline:
             training and validation examples. It must be deterministic, so seed random numbers.
         quantiles: fits it to (training examples, evaluated examples, data set, levels) and returns the quantiles of values
             for these levels, (n, targets, levels), in their own units; None for a method without quantiles.
-        most_rows: maximum number of training examples, which bounds the time; with more than 10 classes, fewer in proportion.
-            More examples are sampled with a fixed seed. A clock would make the result depend on the machine.
+        most_rows: maximum number of training examples, which bounds the time. More examples are sampled with a fixed seed. A
+            clock would make the result depend on the machine.
+        most_labels: maximum product of training examples and classes, because most methods fit a model to every class; None
+            for ten times `most_rows`.
         reduce: function from an example, tensors by feature, to what the method reads of it. It is applied while examples
             are read, so that large images need not be held in memory. It must keep the targets.
     """
@@ -45,6 +47,7 @@ class Baseline:
     applies: Callable[[RawData], bool]
     predict: Callable[[Columns, Columns, RawData], Mapping[str, Any]]
     most_rows: int = 100_000
+    most_labels: int | None = None
     quantiles: Callable[[Columns, Columns, RawData, Sequence[float]], np.ndarray] | None = None
     reduce: Reduce | None = None
 

@@ -113,5 +113,7 @@ def _applies(*targets: str) -> Callable[[RawData], bool]:
     return applies
 
 
-register_baseline("logistic regression on TF-IDF", Baseline(_applies("label", "labels"), _logistic))
+register_baseline(
+    "logistic regression on TF-IDF", Baseline(_applies("label", "labels"), _logistic, most_labels=4_000_000)
+)
 register_baseline("ridge regression on TF-IDF", Baseline(_applies("value"), _ridge))

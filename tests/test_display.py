@@ -60,7 +60,7 @@ def test_a_training_shows_its_last_epochs_and_curves(trained):
 
 def test_a_report_is_a_dict_that_shows_metrics_and_plots(trained):
     prepared, result = trained
-    report = zoo.evaluate(result.model, prepared)
+    report = zoo.evaluate(result.model, prepared, baselines="none")
     assert json.loads(json.dumps(report)) == report and dict(report) == report
     ends = {name: display.interval_text(report["intervals"][name]) for name in ("accuracy", "positive_f1", "roc_auc")}
     assert repr(report).splitlines() == [
@@ -98,8 +98,7 @@ def test_folds_and_seeds_are_a_table():
     result = CrossValidation(Path("runs/folds"), runs, passed=False)
     assert repr(result).splitlines() == [
         "2 folds in runs/folds, NOT ALL VERIFIED, mean and standard deviation",
-        "accuracy: 0.7500 +- 0.2500",
-        "accuracy, most <b>: 0.2500 +- 0.0000",
+        "accuracy: 0.7500 +- 0.2500 (baseline 0.2500 +- 0.0000 most <b>)",
     ]
     shown = result._repr_html_()
     for cells in (["standard deviation", "fold 0", "fold 1"], ["accuracy", "0.7500", "0.2500", "0.5000", "1.0000"]):

@@ -278,7 +278,7 @@ def test_none_and_names_choose_baselines(classes):
 
 
 def test_data_without_a_fitting_baseline_has_none(tmp_path, capsys):
-    prepared = zoo.datasets.load("baskets").prepare("matrix_factorization")
+    prepared = zoo.datasets.load("tastes").prepare("matrix_factorization")
     report = zoo.evaluate(prepared.build(seed=0), prepared)
     assert "baselines" not in report and "comparison" not in report
     words = ["train", "--model", "mlp", "--data", "digits", "--baselines", "logistic", "--run_directory", str(tmp_path)]

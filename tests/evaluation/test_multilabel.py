@@ -153,6 +153,6 @@ def test_labels_at_their_threshold_are_ties_in_a_replay():
     want = {"labels": np.array([[b"a", b"b"], [b"a", b"c"]], object)}
     near = {"labels": np.array([[b"a", b""], [b"a", b"c"]], object)}
     far = {"labels": np.array([[b"a", b"b"], [b"a", b""]], object)}
-    rows = [compare(want, got, labels, 1e-5, known, levels)[0] for got in (want, near, far)]
+    rows = [compare(want, got, labels, 1e-5, known, {"thresholds": levels})[0] for got in (want, near, far)]
     assert [(row["passed"], row["ties"]) for row in rows] == [(True, 0), (True, 1), (False, 0)]
     assert rows[1]["detail"] == "1 of 4 differ, 1 of them ties"

@@ -136,7 +136,7 @@ def test_scaling_is_restored_from_config_and_works_in_half_precision():
 
 
 def test_unknown_modes_and_channels_are_rejected():
-    with pytest.raises(zoo.UsageError, match=r"^mode is 'cafe'. Did you mean 'caffe'\?$"):
+    with pytest.raises(zoo.UsageError, match=r"^mode is 'cafe'. Did you mean 'caffe' or 'half'\?$"):
         ImageNetScaling("cafe")
     with pytest.raises(zoo.UsageError, match=r"have 4 channels; expected 1 \(grey\) or 3 .* Pass one of them\.$"):
         ImageNetScaling("tf")(np.zeros((1, 8, 8, 4)))

@@ -16,7 +16,8 @@ from zoo.errors import UsageError, did_you_mean
 from zoo.layers import blocks
 from zoo.layers.activations import ACTIVATIONS
 from zoo.layers.attention import TransformerBlock
-from zoo.layers.sequences import MaskedMax, MaskedMean, within
+from zoo.layers.sequences import MaskedMean, within
+from zoo.layers.series import MaskedMax
 
 INITIALIZER = {"class_name": "TruncatedNormal", "config": {"stddev": 0.02}}
 """Standard deviation of the initial tables and kernels: a normal distribution, truncated at twice this value."""

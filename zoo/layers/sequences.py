@@ -76,21 +76,6 @@ class PositionalEncoding(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class MaskedMax(layers.Layer):
-    """Maximum over the real steps of (batch, steps, dim): (batch, dim)."""
-
-    def call(self, inputs: Any, mask: Any = None) -> Any:
-        """Returns the maximum; a very low number for a sequence without real steps."""
-        if mask is None:
-            return ops.max(inputs, axis=1)
-        lowest = ops.cast(float(np.finfo(np.float16).min), inputs.dtype)
-        return ops.max(ops.where(ops.expand_dims(ops.cast(mask, "bool"), -1), inputs, lowest), axis=1)
-
-    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """None: the output has no steps."""
-
-
-@keras.saving.register_keras_serializable("zoo")
 class MaskedMean(layers.Layer):
     """Mean over the real steps of (batch, steps, dim): (batch, dim)."""
 

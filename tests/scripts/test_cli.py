@@ -338,4 +338,5 @@ def test_every_recipe_is_valid(name, shown):
     sections = train.read_sections(name)
     TrainConfig.from_dict(sections["config"])
     for words in reproduce.recipe_commands(name):
-        get_spec(sections["model"].get("name") or words[words.index("--model") + 1])
+        model = words[words.index("--model") + 1] if "--model" in words else sections["model"].get("name")
+        assert model is None or get_spec(model)  # without a name, the default model of the task is trained

@@ -258,7 +258,8 @@ class WordPiecePreprocessor:
 
     def lengths(self, examples: Tensors) -> tf.Tensor:
         """Returns the number of tokens of each example without truncation, special tokens included, int32 (batch,)."""
-        texts = [check_batch(examples[name]) for name in self.requests]
+        # A request may take a second text that examples lack: data of single texts trains a model that compares two.
+        texts = [check_batch(examples[name]) for name in self.requests if name in examples]
         _, counts, owners = self.pieces(tf.concat(texts, axis=0))
         found = tf.math.unsorted_segment_sum(counts, owners, len(texts) * tf.size(texts[0]))
         return tf.reduce_sum(tf.reshape(found, [len(texts), -1]), axis=0) + 1 + len(texts)

@@ -93,7 +93,8 @@ def test_features_are_two_vectors(served):
 
 def test_unsuitable_folders_and_data_are_rejected(folder, tmp_path, capfd):
     assert cli.main(["export", str(folder), str(tmp_path / "out")]) == 2
-    assert "holds published weights. Pass --data with a data set that has the same classes" in capfd.readouterr().err
+    said = "needs a data set to prepare its requests. Pass --data with a data set that has its classes, such as csv:texts.csv"
+    assert said in capfd.readouterr().err
     assert cli.main(["export", str(tmp_path), str(tmp_path / "out"), "--data", "commands"]) == 2
     assert "holds no config.json. Pass a folder that save_pretrained wrote." in capfd.readouterr().err
     file = tmp_path / "other.csv"
@@ -118,6 +119,8 @@ def test_a_checkpoint_sets_the_arguments_that_were_not_passed(folder):
         "max_length": 20,
         "weights": str(folder),
         "vocabulary": None,
+        "pooling": "pooler",
+        "tags_words": False,
         "classifier_activation": "softmax",
     }
     assert prepare("bert", weights=str(folder)).arguments["max_length"] == 64  # the checkpoint's positions

@@ -117,12 +117,14 @@ def test_classifiers_of_every_kind_are_recognized(folder):
         ({"problem_type": None, "id2label": None}, bert_config.Head(2, None, single)),
         ({"num_labels": 5}, bert_config.Head(5, None, single)),
         ({"num_labels": 1}, bert_config.Head(1, None, "regression")),
-        ({"architectures": ["BertForTokenClassification"]}, None),
+        ({"architectures": ["BertForTokenClassification"]}, bert_config.Head(1, None, "token_classification")),
+        ({"id2label": {"0": "x", "1": "y"}}, bert_config.Head(2, ("x", "y"), "token_classification")),
+        ({"architectures": ["BertModel"]}, None),
         ({"architectures": None}, None),
     ):
         spoil(folder, **changes)
         assert bert_config.head_of(folder) == expected
-        has_labels = expected is not None and expected.kind in (single, multi)
+        has_labels = expected is not None and expected.kind != "regression"
         assert bert_config.read_classifier(folder) == (expected if has_labels else None)
         assert expected is None or expected.several == (expected.kind == multi)
 

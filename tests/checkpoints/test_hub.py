@@ -122,7 +122,7 @@ def test_safetensors_are_preferred_to_pickles(served, files):
     (files / "pytorch_model.bin").unlink()
     served.add("acme/tiny", files, "d" * 40)
     with pytest.raises(
-        zoo.UsageError, match=r"has no weights of a Hugging Face folder of BERT \(it has .*tf_model\.h5\)"
+        zoo.UsageError, match=r"has no weights of a Hugging Face folder of BERT or DistilBERT \(it has .*tf_model\.h5\)"
     ):
         checkpoints.fetch("bert", "hf:acme/tiny")
 
@@ -207,11 +207,15 @@ def test_a_hub_that_cannot_be_reached_is_replaced_by_the_cache(served, capsys, m
 def test_other_architectures_are_rejected_before_their_weights(served, files, config, said):
     (files / "config.json").write_text(json.dumps(config))
     served.add("acme/other", files)
-    message = (
-        rf"^hf:acme/other has {said}; this package reads bert, distilbert, so its weights were not downloaded\. Choose "
-        r"another repository; `zoo list --pretrained` prints some\.$"
-    )
-    for fetch in (checkpoints.locate, lambda name: checkpoints.fetch("bert_mlm", name)):
+    for fetch, types in (
+        (checkpoints.locate, "bert, distilbert, vit"),
+        (lambda name: checkpoints.fetch("bert_mlm", name), "bert, distilbert"),
+        (lambda name: checkpoints.fetch("vit", name), "vit"),
+    ):
+        message = (
+            rf"^hf:acme/other has {said}; this package reads {types}, so its weights were not downloaded\. Choose "
+            r"another repository; `zoo list --pretrained` prints some\.$"
+        )
         with pytest.raises(zoo.UsageError, match=message):
             fetch("hf:acme/other")
     assert {path.rpartition("/")[2] for path in served.asked("GET") if "resolve" in path} == {
@@ -349,7 +353,8 @@ def test_known_names_are_valid_and_name_models():
         else:
             assert hub.parse(row.name).revision == "main" and row.licence == "apache-2.0"
             assert any(f.repository for f in checkpoints._formats(row.model)), row
-    offered = {(name, weights) for name in zoo.list_models() for weights in zoo.get_spec(name).published}
+    families = zoo.list_models(variants=False)
+    offered = {(name, weights) for name in families for weights in zoo.get_spec(name).published}
     assert offered <= {(row.model, row.name) for row in curated.pretrained()}
 
 

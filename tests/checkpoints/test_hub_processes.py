@@ -160,7 +160,9 @@ def test_a_classifier_is_exported_by_its_name(tmp_path, monkeypatch, pieces, cap
     hub.add("acme/intents", save_folder(model, tmp_path / "folder", vocabulary=pieces, labels=labels))
     for name, value in hub.environment(tmp_path / "home").items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(zoo.UsageError, match=r"^hf:acme/intents holds published weights\. Pass --data with a data set"):
+    with pytest.raises(
+        zoo.UsageError, match=r"^hf:acme/intents needs a data set to prepare its requests\. Pass --data"
+    ):
         export.command(["hf:acme/intents", str(tmp_path / "exports")])
     path = pipeline.export_checkpoint("hf:acme/intents", tmp_path / "exports", "commands")
     hub.close()

@@ -101,10 +101,10 @@ def run(request, embedded, tmp_path_factory):
     return result
 
 
-def test_the_savedmodel_is_verified_and_the_report_is_complete(run):
+def test_the_savedmodel_is_verified_and_the_report_is_complete(run, opened):
     assert run.verification.passed, run.verification.table()
     names = [check.name for check in run.verification.checks]
-    task = tasks.get_task(run.report["task"])
+    task = tasks.get_task(run.report["task"]).for_targets(opened[1].preprocessor)
     for signature in (*task.signatures, "predict"):
         assert any(name.startswith(f"{signature} ") for name in names), f"{signature} was not replayed"
     figures = zoo.evaluation.figures(run.report)
@@ -129,7 +129,8 @@ def opened(run):
 
 
 def test_the_outputs_are_those_that_the_task_declares(run, loaded, opened):
-    task = tasks.get_task(run.report["task"])
+    task = tasks.get_task(run.report["task"]).for_targets(opened[1].preprocessor)
+    assert set(task.signatures) <= set(loaded.signatures)
     card = (run.saved_model / "README.md").read_text(encoding="utf-8")
     for name, signature in task.signatures.items():
         function = loaded.signatures[name]

@@ -12,8 +12,9 @@ from zoo import storage
 from zoo.errors import UsageError, one_line
 
 MODULES, LENGTH, SETTINGS = "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"
-PATTERNS = (MODULES, LENGTH, SETTINGS, "*/config.json")
-"""The files of this module, as patterns of names."""
+PATTERNS = (MODULES, LENGTH, SETTINGS, "[0-9]*_*/config.json")
+"""The files of this module, as patterns of names. Folders of modules are named 1_Pooling, 2_Normalize and so on; those of
+other runtimes, such as onnx, have a config.json too."""
 _LARGEST = 1 << 20
 """Maximum bytes of a file."""
 _MODES = {

@@ -46,6 +46,7 @@ register_task(
         name="text_embedding",
         targets=("label",),
         preprocessor="sentences",
+        default_model="sentence_bert",
         objective=Objective(loss=(Term("label", ("embedding",), _contrastive),), paired="label"),
         prediction=_embedding,
         report="retrieval",

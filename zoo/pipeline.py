@@ -65,8 +65,8 @@ class RunResult:
 
 
 def run(
-    model: str | None,
-    data: Any,
+    model: str | None = None,
+    data: Any = None,
     *,
     validation: Any = None,
     test: Any = None,
@@ -118,6 +118,11 @@ def run(
         (0.98..., PosixPath('runs/digits-cnn/saved_model/1'))
         >>> result = zoo.run("cnn", (x_train, y_train), test=(x_test, y_test), run_directory="runs/mine")
     """
+    if data is None:
+        given = "" if model is None or isinstance(model, str) else " The first argument is the name of a model."
+        raise UsageError(
+            f"zoo.run needs data.{given} Pass zoo.run('cnn', (x, y)), say, or zoo.run(data=(x, y)) for the default model."
+        )
     ready, directory = begin(
         model,
         data,

@@ -27,6 +27,8 @@ _UNSPACED = re.compile(
 )
 """Letters of Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese, which have no spaces between words."""
 _MANY_UNSPACED, _MANY_UNKNOWN = 0.3, 0.3
+_MOST_UNSPACED, _LONG_WORD = 0.5, 3
+"""Texts mostly in such scripts are not divided into words if what stands between spaces and marks has more letters."""
 _FEWEST_FOR_SUBWORDS = 1_000
 """Training texts. Fewer hold too few repeated parts of words to learn from."""
 
@@ -49,9 +51,9 @@ def fit_tokens(data: RawData, size: int) -> Fitted:
     """Chooses the tokenizer of a data set's texts, unless its option `tokenizer` names one, and learns at most `size` tokens
     from the training split.
 
-    `auto` counts words. If many letters belong to scripts without spaces and many words of the validation split would be
-    unknown, it takes characters. If many would be unknown in other scripts, it takes subwords, provided that there are
-    enough texts. Otherwise it takes words. It reads no label.
+    `auto` counts words. If most letters belong to scripts without spaces and words seem to be clauses, or if many letters
+    do and many words of the validation split would be unknown, it takes characters. If many would be unknown in other
+    scripts, it takes subwords, provided that there are enough texts. Otherwise it takes words. It reads no label.
 
     Raises:
         UsageError: too few tokens occur twice.
@@ -85,11 +87,12 @@ def _learned(data: RawData, name: str, size: int, reason: str, counts: Mapping[b
 
 def _choice(data: RawData, counts: Mapping[bytes, int], known: Set[bytes]) -> tuple[str, str]:
     """Returns the tokenizer that suits the texts, and the reason."""
-    letters = unspaced = 0
+    letters = unspaced = words = 0
     for word, count in counts.items():
         text = word.decode()
         letters += count * sum(map(str.isalpha, text))
-        unspaced += count * sum(map(str.isalpha, _UNSPACED.findall(text)))
+        found = sum(map(str.isalpha, _UNSPACED.findall(text)))
+        unspaced, words = unspaced + count * found, words + count * (found > 0)
     if not letters:
         return "words", "the texts have no letters"
     has_validation = "validation" in data.splits and data.splits["validation"].num_examples > 0
@@ -97,6 +100,8 @@ def _choice(data: RawData, counts: Mapping[bytes, int], known: Set[bytes]) -> tu
     unknown = _unknown_share(data, split, known)
     share, examples = unspaced / letters, data.splits["train"].num_examples
     missing = f"{unknown:.1%} of the words of the {split} split are unknown"
+    if share >= _MOST_UNSPACED and unspaced > _LONG_WORD * words:  # clauses between commas, not words
+        return "characters", f"{share:.0%} of the letters are of scripts without spaces"
     if share >= _MANY_UNSPACED and unknown >= _MANY_UNKNOWN:
         return "characters", f"{share:.0%} of the letters are of scripts without spaces, and as words, {missing}"
     if unknown >= _MANY_UNKNOWN and examples >= _FEWEST_FOR_SUBWORDS:

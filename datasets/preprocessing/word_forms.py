@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from zoo.datasets.preprocessing.normalization import normalize
+
 _SUFFIXES = (3, 2, 1, 0)
 NUM_PARTS = 8
 
@@ -54,6 +56,7 @@ def _signs(words: tf.Tensor) -> list[tf.Tensor]:
 
 
 def clean(words: tf.Tensor) -> tf.Tensor:
-    """Cleans words of a data set as the tokenizer does: UTF-8 without white space and control characters."""
+    """Cleans words of a data set, string (words,), as the tokenizer does: UTF-8 in NFC without white space and control
+    characters."""
     words = tf.strings.unicode_transcode(words, "UTF-8", "UTF-8", errors="replace")
-    return tf.strings.regex_replace(words, r"[\pZ\pC]+", "")
+    return normalize(tf.strings.regex_replace(words, r"[\pZ\pC]+", ""))

@@ -21,8 +21,11 @@ def describe_exported(facts: Facts) -> str:
     name, _ = facts.monitor
     average = "; the moving average of the weights" if facts.options.get("ema_momentum") is not None else ""
     if done < facts.epochs:
-        patience = facts.options.get("patience")
-        why = f"patience {patience}" if patience is not None else "a callback"
+        patience, best = facts.options.get("patience"), facts.best_epoch(*facts.monitor)
+        if patience is not None and (best is None or done - best >= patience):
+            why = f"patience {patience}"
+        else:
+            why = "a callback" if facts.options.get("time_limit") is None else "the time limit"
         ended = f"; {why} ended the training after {done} of {facts.epochs}"
     else:
         ended = ""

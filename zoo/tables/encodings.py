@@ -19,6 +19,12 @@ _CONTROLS = re.compile("[\x80-\x84\x86-\x9f]")
 """Characters of no text. ISO-8859-1 has them where Windows has letters and signs."""
 
 
+_OTHERS = (
+    "with the encoding that it was saved in: cp1252 for Western Europe, cp1251 for Cyrillic, gb18030 for Chinese, shift_jis "
+    "for Japanese, euc_kr for Korean, cp874 for Thai"
+)
+
+
 def decoded(path: Path, content: bytes, format: TableFormat) -> str:
     """Returns the text of a file without a byte order mark.
 
@@ -30,7 +36,7 @@ def decoded(path: Path, content: bytes, format: TableFormat) -> str:
         'Größe\\n'
     """
     codec = codecs.lookup(format.encoding or "utf-8").name
-    option = format.flags
+    option, example = format.flags, "cp1252" if codec != "cp1252" else "cp1251"
     if content.startswith(_UTF16) and not codec.startswith(("utf-16", "utf-32")):
         raise UsageError(
             f"{path} is UTF-16, not {_shown(format)}. Pass {option(encoding='utf-16')}, or save it as CSV UTF-8."
@@ -45,13 +51,13 @@ def decoded(path: Path, content: bytes, format: TableFormat) -> str:
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path} {_place(content, error.start, codec)} is not {_shown(format)}. Pass "
-            f"{option(encoding='cp1252')}, say, with the encoding that it was saved in; or save it as CSV UTF-8."
+            f"{option(encoding=example)}, say, {_OTHERS}; or save it as CSV UTF-8."
         ) from error
     if not codec.startswith("utf") and (found := _CONTROLS.search(text)):
         line = text.count("\n", 0, found.start()) + 1
         raise UsageError(
             f"{path} line {line} has the control character {ord(found[0]):#04x} if it is {format.encoding}, so it seems to "
-            f"have another encoding. Pass {option(encoding='cp1252')}, say, with the encoding that it was saved in."
+            f"have another encoding. Pass {option(encoding=example)}, say, {_OTHERS}."
         )
     return text
 

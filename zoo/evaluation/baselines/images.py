@@ -28,6 +28,9 @@ def _reduced(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     import tensorflow as tf
 
     image = example["image"]
+    if image.shape[-1] is None:  # grey images among coloured ones
+        image = tf.repeat(image, 3 // tf.minimum(tf.shape(image)[-1], 3), axis=-1)[..., :3]
+        image = tf.ensure_shape(image, [*image.shape[:2], 3])
     sides = [_SIDE if side is None else min(side, _SIDE) for side in image.shape[:2]]
     if sides != image.shape[:2].as_list():
         means = tf.image.resize(image, sides, method="area")

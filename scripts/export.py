@@ -1,6 +1,7 @@
 """Write and verify the SavedModel of a finished run: `zoo export runs/digits-cnn exports/digits`.
 
-It also exports published weights that have a classifier, without training: those of images as they are, others with `--data`.
+It also exports published weights without training: classifiers of images and text encoders as they are, other classifiers
+with `--data`.
 With `--examples`, it exports any Keras model in a .keras file.
 """
 
@@ -75,7 +76,7 @@ def command(argv: list[str]) -> int:
         return _export_keras_file(options)
     published = checkpoints.is_name(options.run_directory) or checkpoints.families(options.run_directory)
     if options.data is None and published:
-        return _export_encoder(options) if _is_encoder(options.run_directory) else _export_as_it_is(options)
+        return _export_as_it_is(options)
     if options.examples is not None:
         raise UsageError(
             f"--examples is for a .keras file, or for published weights without --data; received {options.run_directory}"
@@ -109,28 +110,6 @@ def command(argv: list[str]) -> int:
     return _say(saved)
 
 
-def _is_encoder(weights: str) -> bool:
-    """Whether published weights can be exported without a data set."""
-    from zoo import encoder_export
-
-    return encoder_export.find_encoder(weights) is not None
-
-
-def _export_encoder(options: Any) -> int:
-    import_tensorflow()
-    from zoo import encoder_export
-
-    return _say(
-        encoder_export.export_encoder(
-            options.run_directory,
-            options.path,
-            corpus=options.corpus,
-            golden=golden_of(options.golden),
-            runtimes=asked_runtimes(options.runtimes),
-        )
-    )
-
-
 def _say(saved: Path) -> int:
     from zoo.export.verification import Verification
 
@@ -150,6 +129,8 @@ def _export_as_it_is(options: Any) -> int:
             options.examples,
             asked_runtimes(options.runtimes),
             _labels(options.labels),
+            corpus=options.corpus,
+            golden=golden_of(options.golden),
         )
     )
 

@@ -1,123 +1,23 @@
-"""Exports of text encoders: published ones without training, and any of them with a corpus to search."""
+"""The corpus that the SavedModel of a text encoder searches."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import registry, storage
+from zoo import registry
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from zoo.checkpoints import Checkpoint
     from zoo.datasets.interface import Interface
 
 _BATCH = 64
-_MOST_GOLDEN = 64
-
-
-def find_encoder(weights: str | Path) -> str | None:
-    """Returns the family that can export published weights without training and without a data set; None for others.
-
-    Args:
-        weights: a local path, or the name of a repository, whose weights are downloaded.
-
-    Example:
-        >>> find_encoder("all-MiniLM-L6-v2")
-        'sentence_bert'
-    """
-    from zoo import checkpoints
-
-    published = checkpoints.locate(weights)
-    place = published.path if published else weights
-    for family in checkpoints.families(place):
-        if checkpoints.find(family, place).format.is_complete(place):
-            return family
-    return None
-
-
-def export_encoder(
-    weights: str | Path,
-    path: str | Path,
-    *,
-    corpus: str | None = None,
-    golden: Any = None,
-    runtimes: str | Sequence[str] = (),
-) -> Path:
-    """Writes and verifies the SavedModel of a published text encoder, without training.
-
-    Args:
-        weights: a folder of sentence-transformers, or its name, such as hf:ORG/NAME.
-        path: folder of the model: PATH/1, then PATH/2.
-        corpus: texts for the signature `search`: `lines:FILE`, or `csv:FILE` with the columns id and text; None for none.
-        golden: texts to publish as golden examples; None or "generated" for texts of the corpus, or else made-up ones.
-        runtimes: as in `zoo.export.save`.
-
-    Returns:
-        The version folder, such as `PATH/1`.
-
-    Raises:
-        UsageError: the weights are no text encoder, or are damaged; as in `read_corpus`; or as in `zoo.export.save`.
-
-    Example:
-        >>> export_encoder("all-MiniLM-L6-v2", "exports/faq", corpus="lines:faq.txt")
-        PosixPath('exports/faq/1')
-    """
-    from zoo import checkpoints, export, tasks
-    from zoo.datasets.preprocessing.base import get_preprocessor
-    from zoo.export.keras_models.interface import Examples, GivenInterface
-    from zoo.export.raw_requests import GENERATED, encoded, raw_requests
-
-    family = find_encoder(weights)
-    if family is None:
-        raise UsageError(
-            f"{weights} is no text encoder: it has no modules.json. Pass a folder of sentence-transformers, or train one: "
-            f"`zoo train --model sentence_bert --model.weights {weights} --data csv:texts.csv`."
-        )
-    spec, checkpoint = registry.get_spec(family), checkpoints.find(family, weights)
-    task = tasks.get_task(spec.tasks[0])
-    kind = get_preprocessor(spec.preprocessing.get("preprocessor", task.preprocessor))
-    preprocessor = kind.for_checkpoint(checkpoint.preprocessing(), checkpoint.arguments())
-    model = checkpoints.build(family, weights)
-    if corpus is not None:
-        preprocessor = with_corpus(model, preprocessor, corpus)
-    generated = golden in (None, GENERATED) and corpus is None
-    if golden in (None, GENERATED):
-        golden = preprocessor.corpus.texts[:_MOST_GOLDEN] if corpus else None
-    requests = raw_requests(preprocessor, _pairs(golden or preprocessor.generated(np.random.default_rng(0), 1)))
-    interface = GivenInterface(
-        definition=task.for_targets(preprocessor),
-        spec=spec,
-        build=registry.describe_build(model) or {},
-        class_names=(),
-        preprocessor=preprocessor,
-        examples=Examples(requests, encoded(preprocessor, requests)),
-        task=task.name,
-        pretrained=_record(checkpoint, weights),
-    )
-    saved: Path = export.save(
-        model,
-        path,
-        interface=interface,  # type: ignore[arg-type]  # it has what an export reads
-        golden=GENERATED if generated else None,
-        runtimes=runtimes,
-    )
-    return saved
-
-
-def _pairs(texts: Any) -> Any:
-    """Returns requests with two texts from a list of texts: each next to the following one."""
-    if isinstance(texts, Mapping):
-        return texts
-    texts = list(texts)
-    return {"text": texts, "text_pair": [*texts[1:], *texts[:1]]}
 
 
 def with_corpus(model: keras.Model, preprocessor: Any, corpus: str) -> Any:
@@ -126,7 +26,7 @@ def with_corpus(model: keras.Model, preprocessor: Any, corpus: str) -> Any:
     Args:
         model: the trained encoder.
         preprocessor: its preprocessor.
-        corpus: as in `export_encoder`.
+        corpus: `lines:FILE`, a text on each line, or `csv:FILE` with the columns id and text.
 
     Raises:
         UsageError: the model is no text encoder, or as in `read_corpus`.
@@ -185,13 +85,3 @@ def _vectors(
     found: np.ndarray[Any, Any] = np.empty((len(order), parts[0].shape[1]), np.float32)
     found[order] = np.concatenate(parts)
     return found, rows.reshape(-1).astype(np.int32)
-
-
-def _record(checkpoint: Checkpoint, weights: str | Path) -> dict[str, Any]:
-    """Returns what zoo.json and the model card say of the weights."""
-    if checkpoint.published is not None:
-        return checkpoint.published.record(str(weights))
-    place = Path(checkpoint.path)
-    files = sorted(file for file in place.rglob("*") if file.suffix in (".safetensors", ".bin"))
-    hashes = {file.relative_to(place).as_posix(): storage.sha256(file) for file in files}
-    return {"name": place.name, "source": place.name, "licence": "unknown", "sha256": hashes}

@@ -304,7 +304,7 @@ def export_run(
 ) -> Path:
     """Exports a finished run to another folder. It needs neither the data set nor a network.
 
-    `runtimes` is as in `zoo.export.save`; `golden` is as in `zoo.run`; `corpus` is as in `encoder_export.export_encoder`.
+    `runtimes` is as in `zoo.export.save`; `golden` is as in `zoo.run`; `corpus` is as in `encoder_export.with_corpus`.
 
     Raises:
         UsageError: as in `open_run` and `zoo.export.save`.

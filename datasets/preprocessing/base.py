@@ -81,7 +81,8 @@ class Preprocessor(Protocol):
     determines. None is an example of the data. An export with `golden="generated"` needs it.
 
     `without_data(needs, arguments)` may be a class method that returns the same as `for_model`, from the spec's
-    `preprocessing` and the builder's arguments alone. Then published classifiers can be exported without a data set.
+    `preprocessing`, with the `checkpoint`, and the builder's arguments alone. Then published weights can be exported without
+    a data set.
 
     One whose integers are no row numbers of tables, so that they may be below 0, has `row_numbers = False`.
 

@@ -87,14 +87,9 @@ class SentencePreprocessor(WordPiecePreprocessor):
         return super().for_model(data, needs, arguments)
 
     @classmethod
-    def for_checkpoint(cls, found: Mapping[str, Any], arguments: Mapping[str, Any]) -> Self:
-        """Returns the preprocessor of a checkpoint, without data.
-
-        Args:
-            found: the arguments of the preprocessor in the checkpoint.
-            arguments: the arguments of the builder in the checkpoint.
-        """
-        return cls(**found, max_length=arguments["max_length"])
+    def without_data(cls, needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """The vocabulary and the rules are those of the checkpoint."""
+        return cls(**needs["checkpoint"].preprocessing(), max_length=arguments["max_length"]), {}
 
     @property
     def requests(self) -> dict[str, Request]:

@@ -16,9 +16,10 @@ import tensorflow as tf
 import zoo
 from selection import slow
 from torch_process import torch_process
-from zoo import checkpoints, encoder_export
+from zoo import checkpoints
 from zoo.checkpoints import sentence_modules, wordpiece_files
 from zoo.datasets.preprocessing.sentences import SentencePreprocessor
+from zoo.published_export import export_published
 
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40, "max_position_embeddings": 40}
 POOLING, LENGTH = "1_Pooling/config.json", "sentence_bert_config.json"
@@ -71,7 +72,7 @@ def folder(plain, tmp_path):
 def vectors_of(folder, texts) -> np.ndarray:
     """The vectors that this package computes."""
     checkpoint = checkpoints.find("sentence_bert", folder)
-    preprocessor = SentencePreprocessor.for_checkpoint(checkpoint.preprocessing(), checkpoint.arguments())
+    preprocessor = SentencePreprocessor.without_data({"checkpoint": checkpoint}, checkpoint.arguments())[0]
     model = checkpoints.build("sentence_bert", folder)
     parts = [model(preprocessor(tf.constant(texts[i : i + 64]))).numpy() for i in range(0, len(texts), 64)]
     return np.concatenate(parts)
@@ -160,7 +161,7 @@ def test_damaged_folders_and_other_architectures_are_rejected(folder, tmp_path, 
     if content is not None:
         (folder / file).write_text(json.dumps(content))
     with pytest.raises(zoo.UsageError, match=message):
-        encoder_export.export_encoder(folder, tmp_path / "out")
+        export_published(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -168,7 +169,7 @@ def test_weights_that_are_cut_short_are_rejected(folder, tmp_path):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(zoo.UsageError, match=r"model\.safetensors"):
-        encoder_export.export_encoder(folder, tmp_path / "out")
+        export_published(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -176,15 +177,16 @@ def test_a_tokenizer_that_cannot_be_reproduced_is_rejected(folder, tmp_path):
     settings = {"tokenizer_class": "BertTokenizer", "never_split": ["lamp"]}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(zoo.UsageError, match=r"has the added token 'lamp'; expected only"):
-        encoder_export.export_encoder(folder, tmp_path / "out")
+        export_published(folder, tmp_path / "out")
 
 
 def test_a_folder_without_modules_is_not_exported_without_training(plain, tmp_path):
     with pytest.raises(
-        zoo.UsageError, match=r"is no text encoder: it has no modules\.json\. Pass a folder of sentence-tr"
+        zoo.UsageError,
+        match=r"has no classifier, and is no folder of sentence-transformers \(with modules\.json\)\. Pass",
     ):
-        encoder_export.export_encoder(plain, tmp_path / "out")
-    assert encoder_export.find_encoder(plain) is None and encoder_export.find_encoder("nowhere") is None
+        export_published(plain, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # --- DistilBERT -------------------------------------------------------------------------------------------------------

@@ -189,6 +189,17 @@ def test_a_folder_without_modules_is_not_exported_without_training(plain, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_arguments_that_an_encoder_cannot_use_are_rejected(folder, tmp_path):
+    for given, message in (
+        ({"labels": ["a", "b"]}, r"is a text encoder, which has no classes\. Leave the labels out\.$"),
+        ({"golden": "test"}, r"^golden is 'test', but there is no data set\. Pass requests, or golden='generated'\.$"),
+        ({"golden": ["a"], "examples": ["b"]}, r"^There are both examples and golden requests\. Pass one of them\.$"),
+    ):
+        with pytest.raises(zoo.UsageError, match=message):
+            export_published(folder, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
 # --- DistilBERT -------------------------------------------------------------------------------------------------------
 
 

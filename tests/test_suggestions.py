@@ -152,3 +152,11 @@ def test_cross_validation_shows_the_baselines(tmp_path):
         "accuracy: 0.9000 +- 0.0000 (baseline 0.5000 +- 0.0000 always a, 0.8500 +- 0.0500 tree)",
         "F1: 0.7000 +- 0.0000 (baseline 0.6000 +- 0.0000 tree)",
     ]
+
+
+def test_a_run_without_data_says_how_to_pass_it():
+    for arguments in (((np.zeros((4, 2)), np.arange(4)),), ("cnn",), ()):
+        with pytest.raises(
+            zoo.UsageError, match=r"^zoo\.run needs data\..*Pass zoo\.run\('cnn', \(x, y\)\), say, or zoo\.run\(data="
+        ):
+            zoo.run(*arguments)

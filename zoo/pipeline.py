@@ -13,7 +13,7 @@ from zoo.config import TrainConfig, as_config, not_defaults
 from zoo.errors import UsageError
 from zoo.finished_runs import finished, load_model
 from zoo.preparation import Preparation, choose_model, default_directory, golden_of, prepare_run, record_golden
-from zoo.run_arguments import check_devices
+from zoo.run_arguments import check_data, check_devices
 
 if TYPE_CHECKING:
     import keras
@@ -118,11 +118,6 @@ def run(
         (0.98..., PosixPath('runs/digits-cnn/saved_model/1'))
         >>> result = zoo.run("cnn", (x_train, y_train), test=(x_test, y_test), run_directory="runs/mine")
     """
-    if data is None:
-        given = "" if model is None or isinstance(model, str) else " The first argument is the name of a model."
-        raise UsageError(
-            f"zoo.run needs data.{given} Pass zoo.run('cnn', (x, y)), say, or zoo.run(data=(x, y)) for the default model."
-        )
     ready, directory = begin(
         model,
         data,
@@ -208,6 +203,7 @@ def begin(
     """
     splits = {name: part for name, part in given.items() if part is not None}
     loading = {**(data_arguments or {}), **splits}
+    check_data(model, data)
     source = data  # whose name the folder has
     check_devices(devices, model, inspect.signature(run).parameters)
     if model is None:

@@ -15,6 +15,15 @@ from zoo.errors import UsageError, did_you_mean
 DEVICES = ("cluster", "task_index", "cluster_timeout", "gpu_memory_limit")
 
 
+def check_data(model: Any, data: Any) -> None:
+    """Raises UsageError if no data was given, or was given in the place of the model's name."""
+    if data is None:
+        first = "" if model is None or isinstance(model, str) else " Its first argument is the name of a model."
+        raise UsageError(
+            f"zoo.run needs data.{first} Pass zoo.run('cnn', (x, y)), say, or zoo.run(data=(x, y)) for the default model."
+        )
+
+
 def check_devices(devices: Mapping[str, Any], model: str | None, known: Iterable[str]) -> None:
     """Raises UsageError for an argument that `run` does not take; it says where a known one belongs.
 

@@ -42,6 +42,10 @@ def test_nothing_is_said_without_a_reason():
             "epoch 3 of 3, the last one; a callback ended the training after 3 of 20",
         ),
         (
+            dataclasses.replace(GOOD, epochs=20, options={"patience": 40, "time_limit": 20.0}),
+            "epoch 3 of 3, the last one; the time limit ended the training after 3 of 20",
+        ),
+        (
             dataclasses.replace(GOOD, options={"ema_momentum": 0.99}),
             "epoch 3 of 3, the last one; the moving average of the weights",
         ),

@@ -342,7 +342,8 @@ def test_unreadable_files_and_options_are_rejected(tmp_path):
     assert message("csv:") == "Data set 'csv:' has no path. Pass csv:PATH."
     (tmp_path / "latin.csv").write_bytes("text,label\né,a\n".encode("latin-1"))
     assert message(f"csv:{tmp_path}/latin.csv").endswith(
-        "say, with the encoding that it was saved in; or save it as CSV UTF-8."
+        "cp1251 for Cyrillic, gb18030 for Chinese, shift_jis for Japanese, euc_kr for Korean, cp874 for Thai; or save it "
+        "as CSV UTF-8."
     )
     (tmp_path / "wide.csv").write_bytes("text,label\na,a\n".encode("utf-16"))
     assert (

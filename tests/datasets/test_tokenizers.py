@@ -121,6 +121,16 @@ def test_scripts_without_spaces_are_read_by_characters(tmp_path):
         data_of(tmp_path, chinese(60), tokenizer="words").prepare("embedding_lstm")
 
 
+def test_clauses_between_commas_are_no_words(tmp_path):
+    """Without unknown ones, too, because new texts have other clauses."""
+    parts = ["耳机质量很好", "物流很快", "做工很精细", "不值得购买", "客服态度很差", "屏幕很清楚"]
+    texts = [f"{parts[i % 6]}，{parts[(i // 6) % 6]}。" for i in range(120)]
+    prepared = data_of(tmp_path, texts).prepare("attention")
+    assert prepared.preprocessor.tokenizer == "characters"
+    spaced = [" ".join(["质量", "很", parts[i % 6][:2], "物流", parts[i % 5][-2:]]) for i in range(120)]
+    assert data_of(tmp_path, spaced).prepare("attention").preprocessor.tokenizer == "words"
+
+
 def test_words_between_spaces_stay_words(tmp_path):
     for name in ("commands", "wishes", "baskets"):
         prepared = zoo.datasets.load(name).prepare("embedding_lstm")

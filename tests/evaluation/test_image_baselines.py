@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
@@ -62,13 +63,16 @@ def test_large_images_are_reduced_to_the_means_of_their_pixels():
     want = image.reshape(28, 2, 28, 3, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(small["image"].numpy().reshape(28, 28, 3), want, atol=0.51)
     assert small["image"].dtype == "uint8" and small["label"] == 1
+    grey = tf.data.Dataset.from_generator(  # grey and coloured images of several sizes
+        lambda: iter([image, image[:20, :30, :1]]), output_signature=tf.TensorSpec((None, None, None), tf.uint8)
+    )
+    coloured, one = (row["image"].numpy() for row in grey.map(lambda image: _reduced({"image": image})))
+    assert len(coloured) == len(one) == 28 * 28 * 3 and np.ptp(one.reshape(-1, 3), axis=1).max() == 0
     same = _reduced({"image": image_tensor(image[:8, :8])})
     np.testing.assert_array_equal(same["image"].numpy(), image[:8, :8].ravel())
 
 
 def image_tensor(image):
-    import tensorflow as tf
-
     return tf.constant(image)
 
 

@@ -16,6 +16,7 @@ from zoo.datasets.preprocessing.pair_encoding import MARK
 from zoo.datasets.preprocessing.text import TextPreprocessor
 from zoo.datasets.preprocessing.token_fitting import describe_lengths, longest
 from zoo.datasets.preprocessing.tokenizers import TOKENIZERS, characters
+from zoo.datasets.preprocessing.word_forms import clean
 
 SAMPLES = {
     "Chinese": "这家酒店的服务很好，房间也很干净。",
@@ -216,3 +217,12 @@ def test_a_small_chinese_file_becomes_a_savedmodel_that_resumes(tmp_path, tokeni
     np.testing.assert_array_equal(first, second)
     again = zoo.run("attention", data, config=config, run_directory=tmp_path / "run", verbose=0)
     assert again.report["accuracy"] == run.report["accuracy"]
+
+
+def test_tagged_words_are_the_same_in_every_encoding_of_their_letters():
+    words = ["Günther", "Köln", "Zoë", "straße", "ＡＢＣ"]
+    found = [
+        clean(tf.constant([unicodedata.normalize(form, word) for word in words])).numpy().tolist()
+        for form in ("NFC", "NFD")
+    ]
+    assert found[0] == found[1] == [word.encode() for word in [*words[:-1], "ABC"]]

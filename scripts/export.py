@@ -72,6 +72,11 @@ def _parser() -> Parser:
 def command(argv: list[str]) -> int:
     """Parses the options, exports and prints the verdict."""
     options = _parser().parse(load_plugins(argv))
+    if options.corpus is not None and (options.data is not None or options.run_directory.endswith(".keras")):
+        raise UsageError(
+            "--corpus is for runs and published weights of text encoders, without --data. Leave --corpus out, or pass such a "
+            "folder alone."
+        )
     if options.run_directory.endswith(".keras") and options.data is None:
         return _export_keras_file(options)
     published = checkpoints.is_name(options.run_directory) or checkpoints.families(options.run_directory)

@@ -160,3 +160,9 @@ def test_a_run_without_data_says_how_to_pass_it():
             zoo.UsageError, match=r"^zoo\.run needs data\..*Pass zoo\.run\('cnn', \(x, y\)\), say, or zoo\.run\(data="
         ):
             zoo.run(*arguments)
+
+
+def test_a_corpus_that_nobody_would_search_is_refused(capsys):
+    for words in (["model.keras", "out"], ["folder", "out", "--data", "digits"]):
+        assert cli.main(["export", *words, "--corpus", "lines:texts.txt"]) == 2
+        assert "--corpus is for runs and published weights of text encoders, without --data" in capsys.readouterr().err

@@ -300,17 +300,17 @@ def export_run(
 ) -> Path:
     """Exports a finished run to another folder. It needs neither the data set nor a network.
 
-    `runtimes` is as in `zoo.export.save`; `golden` is as in `zoo.run`; `corpus` is as in `encoder_export.with_corpus`.
+    `runtimes` is as in `zoo.export.save`; `golden` is as in `zoo.run`; `corpus` is as in `corpus_search.with_corpus`.
 
     Raises:
         UsageError: as in `open_run` and `zoo.export.save`.
     """
-    from zoo import encoder_export, evaluation
+    from zoo import corpus_search, evaluation
     from zoo.export import artifact, raw_requests
 
     model_file, _, interface = finished(run_directory)
     model = load_model(model_file)
-    interface = encoder_export.searching(model, interface, corpus)
+    interface = corpus_search.searching(model, interface, corpus)
     report_file = Path(run_directory) / "evaluation.json"
     report = evaluation.read_report(report_file) if report_file.exists() else None
     golden = golden_of(Path(run_directory), golden)

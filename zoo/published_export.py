@@ -59,7 +59,7 @@ def export_published(
         >>> export_published("all-MiniLM-L6-v2", "exports/faq", corpus="lines:faq.txt")
         PosixPath('exports/faq/1')
     """
-    from zoo import checkpoints, encoder_export, export
+    from zoo import checkpoints, corpus_search, export
     from zoo.datasets.data import kind_for
     from zoo.datasets.preprocessing.base import get_preprocessor
     from zoo.export.keras_models.interface import Examples, GivenInterface
@@ -86,7 +86,7 @@ def export_published(
     preprocessor, fixed = make({**spec.preprocessing, "checkpoint": checkpoint}, arguments)
     network = checkpoints.build(spec.name, checkpoint.weights, **fixed)
     if corpus is not None:
-        preprocessor = encoder_export.with_corpus(network, preprocessor, corpus)
+        preprocessor = corpus_search.with_corpus(network, preprocessor, corpus)
     given = _examples(examples, None if isinstance(golden, str) and golden == GENERATED else golden)
     if given is None and corpus is not None:
         given = preprocessor.corpus.texts[:_MOST_GOLDEN]

@@ -83,14 +83,12 @@ def compare(
                 ties = _swaps(*rows_of) if thresholds is None else _edges(*rows_of, thresholds)
             if not ties and len(wrong) and (ranked := _ranked_scores(got, have)) is not None:
                 ties = _reordered(want, have, ranked, tolerance)
-            row["passed"], row["ties"] = len(wrong) == ties, int(ties)
-            row["detail"] = f"{len(wrong)} of {want.size} differ" + (f", {ties} of them ties" if ties else "")
+            row |= _counted(len(wrong), int(ties), want.size)
         elif want.dtype == bool:
             wrong = np.flatnonzero((have != want).ravel())
             of_examples = want.ndim == 1 and limit is not None and known is not None
             ties = sum(_is_at(limit, known[i], tolerance) for i in wrong) if of_examples else 0
-            row["passed"], row["ties"] = len(wrong) == ties, int(ties)
-            row["detail"] = f"{len(wrong)} of {want.size} differ" + (f", {ties} of them ties" if ties else "")
+            row |= _counted(len(wrong), int(ties), want.size)
         elif not (np.all(np.isfinite(want)) and np.all(np.isfinite(have))):
             row["detail"] = "has values that are not finite"
         else:
@@ -112,6 +110,12 @@ def _is_at(limit: float, probabilities: Any, tolerance: float) -> bool:
 def _one_unknown(want: Any, have: Any, labels: list[bytes]) -> bool:
     """Whether one label is that of an example without an answer, and the other a class."""
     return (want == b"unknown" and have in labels) or (have == b"unknown" and want in labels)
+
+
+def _counted(wrong: int, ties: int, size: int) -> dict[str, Any]:
+    """Returns the entries of a row for values of which `wrong` differ, `ties` of them by rounding."""
+    detail = f"{wrong} of {size} differ" + (f", {ties} of them ties" if ties else "")
+    return {"passed": wrong == ties, "ties": ties, "detail": detail}
 
 
 def _ties(want: Any, have: Any, where: Any, probabilities: list[Any], labels: list[bytes], tolerance: float) -> int:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from sklearn.neighbors import NearestNeighbors
 
 import zoo
-from zoo import encoder_export
+from zoo import corpus_search
 from zoo.datasets.shuffling import shuffled
 from zoo.datasets.sources.corpora import read_corpus
 from zoo.evaluation.retrieval import retrieval_report
@@ -168,7 +168,7 @@ def searched(tmp_path_factory):
     texts = [example["text"].decode() for example in prepared.data.train.take(60).as_numpy_iterator()]
     lines = [*texts, "", *texts[:5], texts[7].upper()]
     (folder / "lines.txt").write_text("\n".join(lines) + "\n")
-    preprocessor = encoder_export.with_corpus(model, prepared.preprocessor, f"lines:{folder / 'lines.txt'}")
+    preprocessor = corpus_search.with_corpus(model, prepared.preprocessor, f"lines:{folder / 'lines.txt'}")
     interface = prepared.interface
     interface = type(interface)(**{**interface.__dict__, "preprocessor": preprocessor})
     saved = artifact.save(model, folder / "out", interface=interface)
@@ -222,7 +222,7 @@ def test_the_corpus_is_read_whole_and_in_order(tmp_path):
     with pytest.raises(
         zoo.UsageError, match=r"^A corpus is for text encoders; 'transformer' is none\. Leave the corpus out"
     ):
-        encoder_export.with_corpus(prepared.build(), prepared.preprocessor, f"lines:{tmp_path / 'a.csv'}")
+        corpus_search.with_corpus(prepared.build(), prepared.preprocessor, f"lines:{tmp_path / 'a.csv'}")
 
 
 def test_ties_of_a_ranking_are_no_difference_and_other_texts_are():

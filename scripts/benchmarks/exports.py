@@ -39,6 +39,11 @@ def command(argv: list[str]) -> int:
         help="Models of keras.applications with random weights, such as MobileNetV2; all of them without a name.",
     )
     parser.add_argument("--seconds", type=float, default=1.0, help="Seconds per contender and batch size.")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        help="Height and width of the images of these models, in pixels; by default each model's own.",
+    )
     parser.add_argument("--output", help="CSV file to add the figures to.")
     parser.add_argument("--markdown", action="store_true", help="Print the CSV file as a table. Nothing is measured.")
     options = parser.parse(argv)
@@ -48,7 +53,7 @@ def command(argv: list[str]) -> int:
         return 0
     import_tensorflow()
     rows: list[dict[str, str]] = []
-    for name, build in _chosen(options.models, options.applications).items():
+    for name, build in _chosen(options.models, options.applications, options.image_size).items():
         new = measure(name, *build(), seconds=options.seconds)
         rows += new
         if output:
@@ -58,7 +63,9 @@ def command(argv: list[str]) -> int:
     return 0
 
 
-def _chosen(models: Sequence[str] | None, applications: Sequence[str] | None) -> dict[str, Callable[[], Any]]:
+def _chosen(
+    models: Sequence[str] | None, applications: Sequence[str] | None, image_size: int | None
+) -> dict[str, Callable[[], Any]]:
     from zoo.scripts.benchmarks.keras_models import KINDS, application, list_applications
 
     known = list_applications()
@@ -69,7 +76,8 @@ def _chosen(models: Sequence[str] | None, applications: Sequence[str] | None) ->
     wanted = models if models is not None else () if applications is not None else list(KINDS)
     chosen: dict[str, Callable[[], Any]] = {name: KINDS[name] for name in wanted}
     for name in (applications or known) if applications is not None else ():
-        chosen[name] = functools.partial(application, name)
+        label = name if image_size is None else f"{name}, {image_size} px"
+        chosen[label] = functools.partial(application, name, image_size)
     return chosen
 
 

@@ -101,6 +101,16 @@ def test_the_exported_epoch_and_the_reason(facts, phrase):
             "validation",
         ),
         (
+            run(
+                (0.99, 0.85, 0.1, 0.6),
+                options={"closed_form": True},
+                arguments={"weights": "minilm", "dropout": 0.1},
+                class_counts=[1000, 1500],
+            ),
+            "--config.closed_form false --config.head_first true: the last layer alone was fitted; this trains the published "
+            "weights after it",
+        ),
+        (
             dataclasses.replace(GOOD, image_sizes=((480, 640), (32, 32)), arguments={"input_shape": (32, 32, 3)}),
             "--model.input_shape '[64, 64, 3]': the images have 480 x 640 pixels, the model gets 32 x 32",
         ),
@@ -124,6 +134,10 @@ def test_each_reason_names_its_option(facts, advice):
         dataclasses.replace(GOOD, image_sizes=((48, 48), (32, 32)), arguments={"input_shape": (32, 32, 3)}),
         run((0.8, 0.8, 0.5, 0.5), (0.99, 0.85, 0.1, 0.6), (0.99, 0.85, 0.1, 0.6), arguments={"dropout": 0.5}),
         run((0.7, 0.7, 0.9, 0.9), (0.8, 0.8, 0.5, 0.5), options={"schedule": "cosine"}),
+        run((0.99, 0.85, 0.1, 0.6), options={"closed_form": True}, arguments={"dropout": 0.1}),  # it draws nothing
+        run(
+            (0.99, 0.85, 0.1, 0.6), options={"closed_form": True}, arguments={"weights": "minilm"}, class_counts=[5, 5]
+        ),
         run((0.7, 0.7, 0.9, 0.9), (0.8, 0.8, 0.5, 0.5), epochs=9),  # patience or a callback has ended it
         dataclasses.replace(run((0.9, 0.9, 0.3, 0.3), (0.8, 0.8, 0.5, 0.5)), exported=1, selected=True),
     ],

@@ -19,6 +19,9 @@ validation loss is this many times the training loss."""
 UNBALANCED, _RECALL_GAP = 5, 0.1
 """Classes are unbalanced if the most frequent one has this many times the examples of the rarest one. It matters if the mean
 recall over the classes is lower than the accuracy by this."""
+_ENOUGH = 2_000
+"""Training examples from which on published weights gain from training. With 750 examples of clinc_oos, validation accuracy
+fell from 0.871 to 0.868."""
 _CUT = 0.1
 """Share of the texts that fill the model's input from which on it is worth a longer input."""
 _POSITIONS = 512
@@ -102,9 +105,21 @@ def classes_are_unbalanced(facts: Facts) -> str:
     )
 
 
+def only_the_last_layer_was_solved(facts: Facts) -> str:
+    """Published weights were frozen, and there are enough examples to train them as well."""
+    if not facts.options.get("closed_form") or not facts.arguments.get("weights"):
+        return ""
+    if sum(facts.class_counts) < _ENOUGH:
+        return ""
+    return (
+        "--config.closed_form false --config.head_first true: the last layer alone was fitted; this trains the published "
+        "weights after it"
+    )
+
+
 def learned_by_heart(facts: Facts) -> str:
     """The model is much better on its training examples than on validation."""
-    if facts.exported is None or not facts.history:
+    if facts.exported is None or not facts.history or facts.options.get("closed_form"):
         return ""
     row = facts.history[facts.exported - 1]
     if "accuracy" in row and "val_accuracy" in row:
@@ -147,6 +162,7 @@ RULES: Sequence[Callable[[Facts], str]] = (
     ended_too_early,
     texts_are_cut,
     classes_are_unbalanced,
+    only_the_last_layer_was_solved,
     learned_by_heart,
     images_are_small,
 )

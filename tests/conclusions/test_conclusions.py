@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 import zoo
-from zoo.conclusions import Facts, advise, conclude, describe_exported, lines
+from zoo.conclusions import Facts, advise, conclude, describe_exported, gathering, lines
 from zoo.conclusions.advice import RULES
 
 ACCURACY = ("val_accuracy", "max")
@@ -111,6 +111,10 @@ def test_the_exported_epoch_and_the_reason(facts, phrase):
             "weights after it",
         ),
         (
+            dataclasses.replace(GOOD, published="imagenet"),
+            "--model.weights imagenet: the model began with random weights",
+        ),
+        (
             dataclasses.replace(GOOD, image_sizes=((480, 640), (32, 32)), arguments={"input_shape": (32, 32, 3)}),
             "--model.input_shape '[64, 64, 3]': the images have 480 x 640 pixels, the model gets 32 x 32",
         ),
@@ -144,6 +148,22 @@ def test_each_reason_names_its_option(facts, advice):
 )
 def test_an_option_that_cannot_help_is_not_named(facts):
     assert advise(facts) == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "name"),
+    [
+        ("mlp", "digits", ""),
+        ("mobilenet_v2", "digits", "imagenet"),
+        ("convnext_tiny", "digits", "imagenet"),
+        ("bert", "commands", "hf:sentence-transformers/all-MiniLM-L6-v2"),
+        ("bert_tiny", "commands", ""),
+    ],
+)
+def test_a_family_with_published_weights_names_some(model, data, name):
+    prepared = zoo.datasets.load(data).prepare(model)
+    assert gathering._published(prepared) == name
+    assert gathering._published(dataclasses.replace(prepared, start={"run": "runs/earlier"})) == ""
 
 
 def test_a_run_ends_with_the_lines_and_its_report_has_them(tmp_path, capsys):

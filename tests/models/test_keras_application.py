@@ -16,17 +16,6 @@ from zoo import checkpoints, model_archive
 from zoo.models.keras_application import architectures
 
 NAMES = list(architectures())
-# One of every kind of architecture and scaling, small ones; the others share all code with them.
-SMALL = [
-    "mobilenet",
-    "mobilenet_v3_small",
-    "efficientnet_b0",
-    "convnext_tiny",
-    "densenet121",
-    "xception",
-    "nasnet_mobile",
-]
-SMALL += ["resnet50_v2", "inception_v3", "efficientnet_v2_b0", "vgg19"]
 _QUICK = "mobilenet_v3_small"
 
 
@@ -58,7 +47,7 @@ def theirs(name: str, images: np.ndarray) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("name", [_QUICK, *(slow(name) for name in SMALL if name != _QUICK)])
+@pytest.mark.parametrize("name", [_QUICK, *(slow(name) for name in NAMES if name != _QUICK)])
 def test_a_keras_file_gives_the_outputs_of_keras(name, tmp_path):
     size = max(64, architectures()[name].smallest)
     images = np.random.default_rng(0).integers(0, 256, (3, size, size, 3)).astype(np.float32)

@@ -56,6 +56,11 @@ def earlier_was_better(facts: Facts) -> str:
     )
 
 
+def began_with_random_weights(facts: Facts) -> str:
+    """The family has published weights, and the model began with random ones."""
+    return f"--model.weights {facts.published}: the model began with random weights" if facts.published else ""
+
+
 def ended_too_early(facts: Facts) -> str:
     """The last of all epochs was the best one, so more epochs may be better."""
     name, direction = facts.monitor
@@ -158,6 +163,7 @@ def images_are_small(facts: Facts) -> str:
 
 
 RULES: Sequence[Callable[[Facts], str]] = (
+    began_with_random_weights,
     earlier_was_better,
     ended_too_early,
     texts_are_cut,

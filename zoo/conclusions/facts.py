@@ -23,6 +23,7 @@ class Facts:
         macro_recall: mean recall over the classes of the validation split; None if it is not known.
         accuracy: accuracy on the validation split, likewise.
         full: share of the training examples that fill the longest input, and this length; None for inputs that are no texts.
+        published: name of published weights that the model can begin with; empty if it began with weights, or none are known.
         image_sizes: height and width of the images, and of the model's input; None for other inputs.
     """
 
@@ -37,6 +38,7 @@ class Facts:
     macro_recall: float | None = None
     accuracy: float | None = None
     full: tuple[float, int] | None = None
+    published: str = ""
     image_sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def values(self, name: str) -> list[float]:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.checkpoints.curated import pretrained
 from zoo.conclusions.advice import UNBALANCED
 from zoo.conclusions.facts import Facts
+from zoo.registry import get_spec
 
 if TYPE_CHECKING:
     from zoo.config import TrainConfig
@@ -44,6 +46,7 @@ def gather(trained: TrainResult, prepared: Prepared, config: TrainConfig) -> Fac
         macro_recall=recall,
         accuracy=accuracy,
         full=_full_texts(prepared),
+        published=_published(prepared),
         image_sizes=_image_sizes(prepared),
     )
 
@@ -66,6 +69,15 @@ def _recall(trained: TrainResult, prepared: Prepared) -> tuple[float | None, flo
         return NONE
     right = probabilities.argmax(axis=-1) == true.reshape(-1)
     return float(np.mean([right[true.reshape(-1) == number].mean() for number in np.unique(true)])), float(right.mean())
+
+
+def _published(prepared: Prepared) -> str:
+    """Returns the first published weights of the family, if the model began with random ones. A named size of a family has
+    those of its own name, and those that are found by the size, as `imagenet` is."""
+    if prepared.start or prepared.arguments.get("weights") is not None:
+        return ""
+    spec = get_spec(prepared.model)
+    return next((row.name for row in pretrained() if row.model == spec.name or row.name in spec.published), "")
 
 
 def _full_texts(prepared: Prepared) -> tuple[float, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,14 @@ _MISSING: dict[tf.DType, Any] = {tf.string: b"", tf.float32: float("nan"), tf.in
 """Padding of raw examples of unequal length, by dtype: no token, no value, and 0, which gets the weight 0."""
 
 
+def _arranged(data: RawData, preprocessor: Preprocessor) -> RawData:
+    """Returns the data with the examples that the preprocessor makes of those of each split."""
+    arrange = getattr(preprocessor, "arrange", None)
+    if arrange is None:
+        return data
+    return dataclasses.replace(data, splits={name: arrange(split) for name, split in data.splits.items()})
+
+
 class SplitReader:
     """Reads the splits of a data set, preprocessed for one model.
 
@@ -34,7 +43,7 @@ class SplitReader:
     """
 
     def __init__(self, data: RawData, task: tasks.Task, preprocessor: Preprocessor) -> None:
-        self.data, self.task, self.preprocessor = data, task, preprocessor
+        self.data, self.task, self.preprocessor = _arranged(data, preprocessor), task, preprocessor
         self._cache: dict[str, Batch] = {}
         self._gathers: dict[str, Any] = {}
         redraw = getattr(preprocessor, "redraw", None)

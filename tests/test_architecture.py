@@ -50,6 +50,7 @@ COMPUTING = (
     "copies",
     "kernels",
     "predictions",
+    "hashes",
 )
 INSTANT = [
     name

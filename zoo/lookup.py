@@ -36,6 +36,18 @@ def lines_by_number(file: Path, default: str) -> tf.lookup.StaticHashTable:
     return tf.lookup.StaticHashTable(_Lines(str(file), tf.int64, number, tf.string, line), default)
 
 
+def order_of_numbers(file: Path, default: int) -> tf.lookup.StaticHashTable:
+    """Returns the table from the number on a line, int64, to the number of the line from 0, int64; `default` for unknown
+    numbers.
+
+    Example:
+        >>> order_of_numbers(Path("merges.txt"), default=-1).lookup(tf.constant([512], tf.int64))
+        <tf.Tensor: shape=(1,), dtype=int64, numpy=array([3])>
+    """
+    place = tf.lookup.TextFileIndex.LINE_NUMBER
+    return tf.lookup.StaticHashTable(_Lines(str(file), tf.int64, 0, tf.int64, place), default)
+
+
 def in_memory(keys: Any, values: Any, default: Any) -> tf.lookup.StaticHashTable:
     """Returns the table from keys to values, tensors of equal length; `default` for unknown keys.
 

@@ -75,6 +75,9 @@ class Preprocessor(Protocol):
     depends only on the batch and on the key, int64 (2,). Then every epoch has different batches, and a resumed run repeats
     them exactly.
 
+    One whose examples are not those of the data has `arrange(split)`. It returns the `Split` of what `encode` and
+    `to_requests` take, such as windows of joined texts.
+
     One with a vocabulary may have `unknown`, an `Unknown`: then the share of unknown tokens is printed before training.
 
     `generated(generator, count)` may make up raw requests by name, from a NumPy generator, with model inputs that no request

@@ -16,6 +16,7 @@ from zoo.datasets.preprocessing.base import register_preprocessor
 from zoo.datasets.preprocessing.subwords import CONTINUES
 from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor
 from zoo.errors import UsageError
+from zoo.hashes import scrambled
 
 if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Batch, Tensors
@@ -24,24 +25,6 @@ BLANK = "[MASK]"
 CHOSEN, HIDDEN, REPLACED = 0.15, 0.8, 0.1
 """Share of a text's tokens to predict; of those, the share that becomes a mask, and the share of random tokens."""
 _NO_KEY = (0, 0)
-
-
-def scrambled(numbers: tf.Tensor) -> tf.Tensor:
-    """Returns a hash of each uint32 number, of the same shape.
-
-    It is a multiply-xorshift function with the constants of Chris Wellons ("lowbias32").
-
-    Example:
-        >>> len(set(scrambled(tf.cast(tf.range(1000), tf.uint32)).numpy().tolist()))
-        1000
-    """
-
-    def folded(x: tf.Tensor, bits: int) -> tf.Tensor:
-        return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(bits, tf.uint32)))
-
-    x = folded(numbers, 16) * tf.constant(0x7FEB352D, tf.uint32)
-    x = folded(x, 15) * tf.constant(0x846CA68B, tf.uint32)
-    return folded(x, 16)
 
 
 @register_preprocessor

@@ -151,7 +151,7 @@ def _joined_pairs(spelled: list[tuple[list[str], int]], most: int, known: set[st
         changes: collections.Counter[tuple[str, str]] = collections.Counter()
         for i in sorted(where.pop(pair)):
             spelling, times = spelled[i]
-            gone, new = _join(spelling, pair, joined)
+            gone, new = join(spelling, pair, joined)
             for old in gone:
                 changes[old] -= times
             for other in new:
@@ -164,7 +164,7 @@ def _joined_pairs(spelled: list[tuple[list[str], int]], most: int, known: set[st
     return made
 
 
-def _join(
+def join(
     spelling: list[str], pair: tuple[str, str], joined: str
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Joins a pair in a spelling, in place. Returns the pairs of neighbours that are gone, and the new ones."""

@@ -20,8 +20,9 @@ import zoo
 from zoo import tasks
 from zoo.checkpoints import bert_config, bert_folder
 from zoo.checkpoints.wordpiece_files import read_vocabulary
-from zoo.datasets.preprocessing.masking import MaskedTextPreprocessor, scrambled
+from zoo.datasets.preprocessing.masking import MaskedTextPreprocessor
 from zoo.evaluation.language import masked_language_report
+from zoo.hashes import scrambled
 from zoo.scripts import cli
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import storage
-from zoo.checkpoints import tensor_files, tensor_places
+from zoo.checkpoints import config_files, tensor_files, tensor_places
 from zoo.checkpoints.bert_config import ACTIVATIONS
 from zoo.checkpoints.contract import CheckpointFormat, Classifier, Repository, register_format
 from zoo.checkpoints.tensor_places import CONVOLUTION, DENSE, Place
-from zoo.errors import UsageError, did_you_mean, one_line
+from zoo.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import keras
 
-_LARGEST = 64 << 20
-"""Maximum bytes of a file of settings."""
 _SIZES = {
     "hidden_size": "hidden_size",
     "num_hidden_layers": "num_layers",
@@ -47,7 +43,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         >>> read_config("vit-base-patch16-224")["patch_size"]
         16
     """
-    file, config = _settings(folder)
+    file, config = config_files.read(folder)
     names = config.get("architectures") or [_MODELS[0]]
     if config.get("model_type") != "vit" or not set(names) & set(_MODELS):
         raise UsageError(
@@ -58,16 +54,16 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     for key, value in expected.items():
         if config.get(key, value) != value:
             raise UsageError(f"{file} has {key}={config[key]!r}; expected {value!r}. Pass the folder of another ViT.")
-    found: dict[str, Any] = {name: _size(file, key, config.get(key)) for key, name in _SIZES.items()}
+    found: dict[str, Any] = {name: config_files.size(file, key, config.get(key)) for key, name in _SIZES.items()}
     for key, name in _DROPOUTS.items():
-        found[name] = _fraction(file, key, config.get(key, 0.0))
+        found[name] = config_files.fraction(file, key, config.get(key, 0.0))
     activation = config.get("hidden_act", "gelu")
     if activation not in ACTIVATIONS:
         raise UsageError(f"{file} has hidden_act={activation!r}. {did_you_mean(str(activation), ACTIVATIONS)}")
     image = config.get("image_size", 224)
     height, width = image if isinstance(image, list) and len(image) == 2 else (image, image)
-    shape = (*(_size(file, "image_size", side) for side in (height, width)), 3)
-    epsilon = _fraction(file, "layer_norm_eps", config.get("layer_norm_eps", 1e-12))
+    shape = (*(config_files.size(file, "image_size", side) for side in (height, width)), 3)
+    epsilon = config_files.fraction(file, "layer_norm_eps", config.get("layer_norm_eps", 1e-12))
     more = {"activation": ACTIVATIONS[activation], "layer_norm_epsilon": epsilon, "scaling": _scaling(Path(folder))}
     return {**found, "input_shape": shape, **more}
 
@@ -78,7 +74,7 @@ def _scaling(folder: Path) -> str:
         raise UsageError(
             f"{folder} holds no preprocessor_config.json, which says how images are scaled. Put that of the model there."
         )
-    config = _json(file)
+    config = config_files.read_json(file)
     mean, deviation = (tuple(config.get(name) or ()) for name in ("image_mean", "image_std"))
     usual = config.get("do_normalize", True) and config.get("do_rescale", True)
     if not usual or (mean, deviation) not in _SCALINGS:
@@ -89,54 +85,15 @@ def _scaling(folder: Path) -> str:
     return _SCALINGS[mean, deviation]
 
 
-def _size(file: Path, key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"{file} has {key}={value!r}; expected a whole number of at least 1. Correct it.")
-    return value
-
-
-def _fraction(file: Path, key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise UsageError(f"{file} has {key}={value!r}; expected a number of at least 0 and less than 1. Correct it.")
-    return value
-
-
-def _settings(folder: Any) -> tuple[Path, dict[str, Any]]:
-    file = Path(folder) / "config.json" if isinstance(folder, (str, Path)) else Path("config.json")
-    if not isinstance(folder, (str, Path)) or not file.is_file():
-        raise UsageError(
-            f"There is no {file}. Pass a folder with config.json and weights, which save_pretrained wrote, or hf:ORG/NAME "
-            "to download one."
-        )
-    return file, _json(file)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(storage.read_bytes(file, _LARGEST))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{file} is not JSON ({one_line(error, 100)}). Replace it with a complete file.") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{file} holds {type(content).__name__}; expected settings by name. Replace it.")
-    return content
-
-
-def _recognises(folder: Any) -> bool:
-    try:
-        return _settings(folder)[1].get("model_type") == "vit"
-    except (UsageError, OSError):
-        return False
-
-
 def _read_classifier(folder: str | Path) -> Classifier | None:
-    file, config = _settings(folder)
+    file, config = config_files.read(folder)
     if _CLASSIFIER not in (config.get("architectures") or ()):
         return None
     if config.get("problem_type") not in (None, "single_label_classification"):
         return None
     names = config.get("id2label")
     if names is None:
-        return Classifier(_size(file, "num_labels", config.get("num_labels", 2)), None)
+        return Classifier(config_files.size(file, "num_labels", config.get("num_labels", 2)), None)
     if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))}:
         raise UsageError(f"{file}: id2label is {names!r:.60}; expected names by number from 0. Correct it.")
     labels = tuple(str(names[str(i)]) for i in range(len(names)))
@@ -201,7 +158,7 @@ register_format(
     CheckpointFormat(
         name="vit_folder",
         title="a Hugging Face folder of ViT",
-        recognises=_recognises,
+        recognises=lambda folder: config_files.is_type(folder, "vit"),
         load=_load,
         read_arguments=read_config,
         exact=EXACT,

@@ -89,7 +89,7 @@ def _full_texts(prepared: Prepared) -> tuple[float, int] | None:
     }
     full = total = 0
     name = next(iter(lengths), None)
-    if name is None:
+    if name is None or hasattr(prepared.preprocessor, "arrange"):  # windows of joined texts are always full
         return None
     for inputs, _, _ in prepared.batches("train", _SIZE).take(_BATCHES):
         values = inputs[name].numpy()

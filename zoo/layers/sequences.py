@@ -76,6 +76,47 @@ class PositionalEncoding(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class LearnedPositions(layers.Layer):
+    """Adds a learned vector of the position to (batch, steps, dim).
+
+    Args:
+        max_length: maximum number of steps; a longer sequence is an error.
+        stddev: standard deviation of the first values.
+
+    Example:
+        >>> LearnedPositions(max_length=50)(keras.ops.zeros((1, 10, 64))).shape
+        TensorShape([1, 10, 64])
+    """
+
+    def __init__(self, max_length: int, stddev: float = 0.02, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.max_length, self.stddev = max_length, stddev
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates the table (max_length, dim)."""
+        start = keras.initializers.RandomNormal(stddev=self.stddev)
+        shape = (self.max_length, int(input_shape[-1] or 0))
+        self.embeddings = self.add_weight(shape=shape, initializer=start, name="embeddings")
+
+    def call(self, inputs: Any, positions: Any = None) -> Any:
+        """Returns the sum, of the inputs' shape.
+
+        Args:
+            inputs: (batch, steps, dim).
+            positions: int (batch, steps), the place of each step; None for 0, 1, ...
+        """
+        if positions is not None:
+            return inputs + ops.take(self.embeddings, positions, axis=0)
+        inputs = within(inputs, self.max_length)
+        return inputs + self.embeddings[: ops.shape(inputs)[1]]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "max_length": self.max_length, "stddev": self.stddev}
+
+
+@keras.saving.register_keras_serializable("zoo")
 class MaskedMean(layers.Layer):
     """Mean over the real steps of (batch, steps, dim): (batch, dim)."""
 

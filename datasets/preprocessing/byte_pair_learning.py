@@ -1,0 +1,99 @@
+"""Learns the pairs of byte-level tokens from the training split."""
+
+from __future__ import annotations
+
+import collections
+import heapq
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from zoo.checkpoints.byte_pair_files import as_merges
+from zoo.datasets.preprocessing.byte_pairs import BytePairs
+from zoo.datasets.preprocessing.pair_encoding import join
+
+if TYPE_CHECKING:
+    from zoo.datasets.raw import RawData
+
+_BATCH = 256
+_LEAST = 2
+"""How often a pair must occur to become a token."""
+
+
+def fit_byte_pairs(data: RawData, tokenizer: str, size: int) -> BytePairs:
+    """Returns the tokens of a data set, at most `size`: its characters, or parts of words that are learned from it.
+
+    A character that is no token has those of its bytes, so no text is unknown.
+
+    Args:
+        data: the data set, with the feature `text`.
+        tokenizer: `characters` or `subwords`.
+        size: the most tokens, at least 257.
+    """
+    rule = "characters" if tokenizer == "characters" else "words"
+    counts: collections.Counter[bytes] = collections.Counter()
+    cut = tf.function(lambda texts: BytePairs((), rule).cut(texts).flat_values, autograph=False, reduce_retracing=True)
+    for batch in data.train.batch(_BATCH):
+        counts.update(cut(batch["text"]).numpy().tolist())
+    most = size - 257
+    pairs = _characters(counts, most) if tokenizer == "characters" else learn_byte_pairs(counts, most)
+    return BytePairs(as_merges(pairs), rule)
+
+
+def _characters(counts: Mapping[bytes, int], most: int) -> list[tuple[bytes, bytes]]:
+    """Returns pairs that join the bytes of each character, the most frequent characters first."""
+    made: dict[bytes, tuple[bytes, bytes]] = {}
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        new = [end for end in range(2, len(character) + 1) if character[:end] not in made]
+        if count < _LEAST or len(made) + len(new) > most:
+            break
+        made |= {character[:end]: (character[: end - 1], character[end - 1 : end]) for end in new}
+    return list(made.values())
+
+
+def learn_byte_pairs(words: Mapping[bytes, int], most: int) -> list[tuple[bytes, bytes]]:
+    """Returns at most `most` pairs of bytes in the order in which they are joined, the most frequent pair first, as in GPT-2.
+
+    A pair whose bytes are those of an earlier pair is not joined. Of pairs that are equally frequent, the first in the order
+    of their bytes is joined.
+
+    Args:
+        words: number of occurrences of each piece.
+        most: number of pairs.
+
+    Example:
+        >>> learn_byte_pairs({b" an": 5, b" on": 3}, 2)
+        [(b'a', b'n'), (b' ', b'an')]
+    """
+    spelled = [([chr(byte) for byte in word], count) for word, count in sorted(words.items())]
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    where: dict[tuple[str, str], set[int]] = collections.defaultdict(set)
+    for i, (spelling, count) in enumerate(spelled):
+        for pair in itertools.pairwise(spelling):
+            counts[pair] += count
+            where[pair].add(i)
+    waiting = [(-count, pair) for pair, count in counts.items()]
+    heapq.heapify(waiting)
+    made: dict[str, tuple[str, str]] = {}
+    while waiting and len(made) < most:
+        count, pair = heapq.heappop(waiting)
+        joined = "".join(pair)
+        if counts[pair] != -count or -count < _LEAST or joined in made:
+            continue  # an outdated entry: the pair is also in the heap with its current count
+        made[joined] = pair
+        changes: collections.Counter[tuple[str, str]] = collections.Counter()
+        for i in sorted(where.pop(pair)):
+            spelling, times = spelled[i]
+            gone, new = join(spelling, pair, joined)
+            for old in gone:
+                changes[old] -= times
+            for other in new:
+                changes[other] += times
+                where[other].add(i)
+        for other, change in changes.items():
+            counts[other] += change
+            if change and counts[other] >= _LEAST:
+                heapq.heappush(waiting, (-counts[other], other))
+    return [(left.encode("latin-1"), right.encode("latin-1")) for left, right in made.values()]

@@ -1,0 +1,183 @@
+"""Text generation in the graph, one token at a time, with a cache of earlier tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from zoo.hashes import scrambled
+
+NONE = -1
+"""No token: after the end of a generated text."""
+_FAR = -1e9
+"""Logit of a token that is not drawn. It is finite, because the difference of infinities is NaN."""
+
+Answer = dict[str, tf.Tensor]
+Ways = Mapping[str, tf.Tensor]
+
+
+class Reader(Protocol):
+    """The interface of a model that generates. The state is nested tensors whose first dimension is the row.
+
+    Attributes:
+        end: the token that ends a text.
+    """
+
+    end: int
+
+    def start(self, token_ids: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        """Reads prompts, int32 (batch, tokens), of which each row has its length, int32 (batch,). Returns the logits of the
+        token after each prompt, (batch, vocabulary), and the state."""
+
+    def step(self, ids: tf.Tensor, positions: tf.Tensor, real: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
+        """Returns the logits after one more token of each row, and the next state.
+
+        `ids` and `positions` are int32 (batch,): the token and its place in the row. `real`, bool (batch, steps), is true for
+        the tokens so far, this one included: a prompt that is shorter than others has false ones between.
+        """
+
+
+def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]:
+    """Returns a function that continues prompts: f(inputs, extras) -> tokens, log_probability.
+
+    `inputs` holds `token_ids`, int32 (batch, tokens), and `extras` `lengths` and `max_new_tokens`, int32 (batch,), and for
+    draws `seed`, `temperature`, `top_k` and `top_p`, (batch,). `tokens`: int32 (batch, steps), -1 from the end on.
+    `log_probability`: float32 (batch,), that of all generated tokens and the end, at temperature 1 and without limits.
+
+    A row's text depends only on its prompt, its seed and the other values of the row. It is the same in any batch.
+    """
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def search(prompts: tf.Tensor, ways: Ways) -> Answer:
+        lengths, most = ways["lengths"], ways["max_new_tokens"]
+        rows, width = tf.shape(prompts)[0], tf.shape(prompts)[1]
+        logits, state = reader.start(prompts, lengths)
+        real = tf.sequence_mask(lengths, width)
+
+        def goes_on(step: tf.Tensor, ended: tf.Tensor, *_: Any) -> tf.Tensor:
+            return (step < tf.reduce_max(most)) & tf.reduce_any(~ended)
+
+        def body(step: tf.Tensor, ended: tf.Tensor, found: tf.Tensor, score: tf.Tensor, *rest: Any) -> Any:
+            logits, real, state = rest
+            likely = tf.nn.log_softmax(logits)
+            chosen = tf.argmax(logits, axis=-1, output_type=tf.int32) if greedily else drawn(logits, step, ways)
+            score += tf.where(ended, 0.0, tf.gather(likely, chosen, batch_dims=1))
+            now_ended = ended | (chosen == reader.end)
+            found = tf.concat([found, tf.where(now_ended, NONE, chosen)[:, tf.newaxis]], axis=1)
+            real = tf.concat([real, tf.ones([rows, 1], tf.bool)], axis=1)
+            logits, state = reader.step(chosen, lengths + step, real, state)
+            return step + 1, now_ended | (step + 1 >= most), found, score, logits, real, state
+
+        first = (
+            tf.constant(0),
+            tf.zeros([rows], tf.bool),
+            tf.zeros([rows, 0], tf.int32),
+            tf.zeros([rows]),
+            logits,
+            real,
+            state,
+        )
+        last = tf.while_loop(goes_on, body, first, shape_invariants=_invariants(first))
+        return {"tokens": last[2], "log_probability": last[3]}
+
+    def answer(inputs: Mapping[str, tf.Tensor], extras: Ways) -> Answer:
+        names = ("lengths", "max_new_tokens", *(() if greedily else ("seed", "temperature", "top_k", "top_p")))
+        return search(inputs["token_ids"], {name: extras[name] for name in names})
+
+    return answer
+
+
+def score(forward: Callable[[tf.Tensor], tf.Tensor]) -> Callable[..., Answer]:
+    """Returns a function that scores given texts: f(inputs, extras) -> log_probability, count.
+
+    `extras` holds `scored_ids`, int32 (batch, tokens), whose first token is not scored, and `scored_lengths`, int32 (batch,).
+
+    Args:
+        forward: the logits of the next token, (batch, tokens, vocabulary), of token ids.
+    """
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def scored(ids: tf.Tensor, lengths: tf.Tensor) -> Answer:
+        likely = tf.nn.log_softmax(tf.cast(forward(ids[:, :-1]), tf.float32))
+        each = tf.gather(likely, ids[:, 1:], axis=-1, batch_dims=2)
+        real = tf.sequence_mask(lengths - 1, tf.shape(each)[1])
+        return {"log_probability": tf.reduce_sum(tf.where(real, each, 0.0), axis=1), "count": lengths - 1}
+
+    return lambda inputs, extras: scored(extras["scored_ids"], extras["scored_lengths"])
+
+
+def drawn(logits: tf.Tensor, step: tf.Tensor, ways: Ways) -> tf.Tensor:
+    """Returns a random token of each row, int32 (batch,).
+
+    The draw is a function of the row's seed and the step: the largest sum of logit and Gumbel noise, which is a token with
+    the probability of the softmax. At temperature 0 it is the most probable token.
+
+    Args:
+        logits: (batch, vocabulary).
+        step: number of the generated token from 0.
+        ways: `seed`, `temperature`, `top_k` and `top_p`, each (batch,).
+
+    Example:
+        >>> ways = {"seed": [7], "temperature": [0.0], "top_k": [0], "top_p": [1.0]}
+        >>> drawn(tf.constant([[0.0, 2.0, 1.0]]), 0, {name: tf.constant(value) for name, value in ways.items()}).numpy()
+        array([1], dtype=int32)
+    """
+    temperature = ways["temperature"][:, tf.newaxis]
+    scaled = logits / tf.where(temperature > 0, temperature, 1.0)
+    limited = _limited(scaled, ways["top_k"], ways["top_p"])
+    noise = _gumbel(tf.cast(ways["seed"], tf.int64), step, tf.shape(logits)[1])
+    return tf.argmax(tf.where(temperature > 0, limited + noise, logits), axis=-1, output_type=tf.int32)
+
+
+def _limited(logits: tf.Tensor, top_k: tf.Tensor, top_p: tf.Tensor) -> tf.Tensor:
+    """Returns logits without tokens that are not among the k most probable, or beyond the probability p of these."""
+    size = tf.shape(logits)[1]
+    some = tf.where((top_k > 0) & (top_k < size), top_k, size)
+    # A softmax over all tokens is exact only with all of them in order, so rows without top_k need them all.
+    width = tf.reduce_max(tf.where((top_p < 1) | (some < size), some, 1))
+
+    def limit() -> tf.Tensor:
+        ordered = tf.math.top_k(logits, width).values
+        kept = tf.range(width)[tf.newaxis] < some[:, tf.newaxis]
+        shares = tf.nn.softmax(tf.where(kept, ordered, _FAR))
+        before = tf.cumsum(shares, axis=1, exclusive=True)
+        kept &= before < top_p[:, tf.newaxis]
+        least = tf.reduce_min(tf.where(kept, ordered, tf.float32.max), axis=1, keepdims=True)
+        free = (some >= size) & (top_p >= 1)
+        return tf.where(free[:, tf.newaxis] | (logits >= least), logits, _FAR)
+
+    return tf.cond(tf.reduce_any((some < size) | (top_p < 1)), limit, lambda: logits)
+
+
+def _gumbel(seed: tf.Tensor, step: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Returns Gumbel noise, float32 (batch, size), a function of the seed, the step and the token.
+
+    It is a hash rather than one of TensorFlow's generators, whose numbers differ between rows of a batch.
+    """
+    low = tf.cast(tf.bitwise.bitwise_and(seed, 0xFFFFFFFF), tf.uint32)
+    high = tf.cast(
+        tf.bitwise.bitwise_and(tf.bitwise.right_shift(seed, tf.constant(32, tf.int64)), 0xFFFFFFFF), tf.uint32
+    )
+    row = scrambled(scrambled(scrambled(low) + high) + tf.cast(step, tf.uint32))
+    place = scrambled(tf.cast(tf.range(size), tf.uint32) * tf.constant(0x9E3779B1, tf.uint32))
+    bits = scrambled(row[:, tf.newaxis] + place[tf.newaxis])
+    uniform = (tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) + 0.5) * 2.0**-24
+    return -tf.math.log(-tf.math.log(uniform))
+
+
+def _invariants(loop_variables: Any) -> Any:
+    """Shape invariants of the loop: the number of tokens of a row varies."""
+
+    def shape(tensor: tf.Tensor) -> tf.TensorShape:
+        sides = tensor.shape.as_list()
+        if len(sides) == 2 and tensor.dtype in (tf.bool, tf.int32):
+            return tf.TensorShape([None, None])
+        return (
+            tf.TensorShape([None, *sides[1:]])
+            if 0 < len(sides) < 4
+            else (tf.TensorShape([None, sides[1], None, *sides[3:]]) if len(sides) == 4 else tensor.shape)
+        )
+
+    return tf.nest.map_structure(shape, loop_variables)

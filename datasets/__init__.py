@@ -110,14 +110,15 @@ def load(
 
     Embedded data sets need no network. They are for tests and first tries, never evidence for a result: `digits`
     (images), `commands` (texts), `digit_rows` (series), `seasons` (a series to forecast), `tagged_commands` (tokens with
-    tags), `number_words` (translation), `tastes` (ratings), `command_lines` (texts without labels), `digit_shapes` and
+    tags), `number_words` (translation), `tastes` (ratings), `command_lines` (texts without labels), `spoken_sums`
+    (texts to generate), `digit_shapes` and
     `wishes` (images and texts with several labels), `digit_ink` and `baskets` (images and texts with values), `pastimes`
     (rows with several labels). The tables `iris`, `wine`, `breast_cancer` and `diabetes` are real, but small.
 
     Your own files: `csv:PATH` (any task, tables included, see `zoo.datasets.sources.csv_files`; also compressed with gzip,
     and several files as `csv:part-*.csv`), `parquet:PATH` likewise, `images:FOLDER` with FOLDER/class/*.png, `text:FOLDER`
-    with FOLDER/class/*.txt, `lines:PATH` with one text per line. Data without splits is split 80/10/10 (lines 98/1/1) by a
-    hash of each example, so duplicates stay together.
+    with FOLDER/class/*.txt, `lines:PATH` with one text per line, `documents:PATH` with whole texts.
+    Data without splits is split 80/10/10 (lines 98/1/1) by a hash of each example, so duplicates stay together.
 
     Every other name is a data set of TensorFlow Datasets, or of this package's builders for it. It is read from
     `data_dir` if it was prepared before. Otherwise it is downloaded, or made from the original files in `manual_dir`,

@@ -42,6 +42,11 @@ from .models.efficientnet_lite import build_efficientnet_lite3_model as build_ef
 from .models.efficientnet_lite import build_efficientnet_lite4_model as build_efficientnet_lite4_model
 from .models.embedding_lstm import build_embedding_lstm_model as build_embedding_lstm_model
 from .models.ft_transformer import build_ft_transformer_model as build_ft_transformer_model
+from .models.gpt import build_gpt2_large_model as build_gpt2_large_model
+from .models.gpt import build_gpt2_medium_model as build_gpt2_medium_model
+from .models.gpt import build_gpt2_model as build_gpt2_model
+from .models.gpt import build_gpt_model as build_gpt_model
+from .models.gpt import build_gpt_tiny_model as build_gpt_tiny_model
 from .models.keras_application import build_convnext_base_model as build_convnext_base_model
 from .models.keras_application import build_convnext_large_model as build_convnext_large_model
 from .models.keras_application import build_convnext_small_model as build_convnext_small_model

@@ -75,7 +75,10 @@ class PromptPreprocessor:
         Raises:
             UsageError: a size is too small or not a whole number, or the option `tokenizer` is `words`.
         """
+        checkpoint = needs.get("checkpoint")
         length = arguments.get("max_length", needs["max_length"])
+        if checkpoint and "max_length" in needs.get("open", ()):
+            length = checkpoint.arguments()["max_length"]
         size = arguments.get("vocab_size", needs["vocab_size"])
         for name, value, least in (("max_length", length, 4), ("vocab_size", size, _FEWEST)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -83,10 +86,9 @@ class PromptPreprocessor:
                     f"{name} is {value!r}; expected a whole number of at least {least}. Pass {name}={needs[name]}."
                 )
         known = getattr(needs.get("earlier"), "preprocessor", None)
-        checkpoint = needs.get("checkpoint")
         if known or checkpoint:
             given = {"merges": known.merges, "rule": known.rule} if known else checkpoint.preprocessing()
-            made, choices = cls(**given, max_length=length), Choices()
+            made, choices = cls(**given, max_length=length), Choices({"max_length": length})
         else:
             name, reason = _tokenizer(data)
             tokens = fit_byte_pairs(data, name, size)
@@ -137,7 +139,7 @@ class PromptPreprocessor:
     def limits(self) -> tuple[str, ...]:
         """How much of a prompt is used."""
         return (
-            f"Prompt and generated text have at most {self.max_length:,} tokens. Of a longer prompt, the last tokens are used "
+            f"Prompt and generated text have at most {self.max_length:,} tokens. Of a longer prompt, the last ones are used "
             "that leave room for `max_new_tokens`. The rest is silently ignored.",
             f"`serving_default` generates at most {self.most_new} tokens, with "
             + ", ".join(f"{name} {value:g}" for name, value in DEFAULTS.items())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.datasets.sources import embedded_tables, embedded_targets
+from zoo.datasets.sources import embedded_tables, embedded_targets, embedded_texts
 from zoo.datasets.sources.registry import register_source
 from zoo.datasets.sources.splitting import digest, divide_users_by_time
 
@@ -380,6 +380,7 @@ EMBEDDED: dict[str, Callable[..., Data]] = {
     "paraphrases": _load_paraphrases,
     "pastimes": embedded_tables.load_pastimes,
     "seasons": _load_seasons,
+    "spoken_sums": embedded_texts.load_spoken_sums,
     "tagged_commands": _load_tagged_commands,
     "tastes": _load_tastes,
     "wine": embedded_tables.load_wine,

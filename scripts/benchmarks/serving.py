@@ -81,6 +81,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "matrix_factorization": {"data": "tastes"},
     "bert_mlm": {"data": "command_lines", "length": 50},
+    "gpt": {"data": "spoken_sums", "length": 64},
     "sentence_bert": {"data": "paraphrases", "length": 50},
     "seq2seq_rnn": {"data": "number_words", "length": 20},
     "seq2seq_transformer": {"data": "number_words", "length": 20},

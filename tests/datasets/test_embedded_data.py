@@ -19,6 +19,7 @@ MADE_UP = [
     "number_words",
     "paraphrases",
     "seasons",
+    "spoken_sums",
     "tagged_commands",
     "tastes",
     "wishes",

@@ -309,6 +309,7 @@ TASKS = {
     "number_words": ("seq2seq_rnn", {}),
     "tastes": ("matrix_factorization", {}),
     "command_lines": ("bert_mlm", {}),
+    "spoken_sums": ("gpt", {"hidden_size": 16, "num_layers": 1, "num_heads": 2}),
 }
 
 

@@ -23,6 +23,7 @@ RECIPES = {  # a model and data for every task
     "tagging": ("rnn", "tagged_commands"),
     "translation": ("seq2seq_rnn", "number_words"),
     "masked_language_modelling": ("bert_mlm", "command_lines"),
+    "text_generation": ("gpt", "spoken_sums"),
     "recommendation": ("matrix_factorization", "tastes"),
     "tabular_classification": ("mlp", "iris"),
     "tabular_regression": ("mlp", "diabetes"),

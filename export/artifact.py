@@ -327,7 +327,7 @@ def _facts(
         "plugins": {plugin.name: plugin.sha256 for plugin in interface.plugins},
         "task": interface.task,
         "classes": interface.definition.classes,
-        "decided": copies.decided(model),
+        "decided": interface.definition.recorded(copies.decided(model)),
         "class_names": list(interface.class_names),
         "types": "plain" if getattr(interface.preprocessor, "row_numbers", True) else "as in Keras",
         "data": dict(interface.data),

@@ -144,7 +144,7 @@ class PromptPreprocessor:
             f"`serving_default` generates at most {self.most_new} tokens, with "
             + ", ".join(f"{name} {value:g}" for name, value in DEFAULTS.items())
             + ". `sample` takes other values.",
-            f"`score` reads the first {self.max_length:,} tokens of a text.",
+            f"`score` reads the first {self.max_length - 1:,} tokens of a text.",
             "No text is rejected. Bytes that are not UTF-8 become U+FFFD. The text that is generated may be wrong or offend.",
         )
 
@@ -232,7 +232,7 @@ class PromptPreprocessor:
         is_empty = found.row_lengths() == 0
         prompt = tf.concat([tf.ragged.boolean_mask(ends, is_empty[:, tf.newaxis]), found], axis=1)
         prompt = _last(prompt, self.max_length - ways["max_new_tokens"])
-        scored = tf.concat([ends, found], axis=1)[:, : self.max_length + 1]
+        scored = tf.concat([ends, found], axis=1)[:, : self.max_length]
         extras = {
             "lengths": tf.cast(prompt.row_lengths(), tf.int32),
             "scored_ids": scored.to_tensor(0),
@@ -262,6 +262,10 @@ class PromptPreprocessor:
     def to_text(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns the texts of token numbers, int32 (batch, tokens): string (batch,). -1 is no token."""
         return self.tokens.decode(ids)
+
+    def each_text(self, ids: tf.Tensor) -> tf.Tensor:
+        """Returns the text of every token of `to_text`, strings of the shape of the numbers."""
+        return tf.strings.unicode_transcode(self.tokens.bytes_of(ids), "UTF-8", "UTF-8", errors="replace")
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns the first quarter of every window as a prompt, with ways to generate."""

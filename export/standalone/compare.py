@@ -48,8 +48,10 @@ def compare(
 
     `decided` is what the task decided. With `thresholds` in it, an example has any number of labels; a tie is a label whose
     probability is at its threshold. With a threshold in its `answers`, an example may have no answer; a tie is an example
-    whose best probability is at this threshold.
+    whose best probability is at this threshold. With the name of an output in its `margins`, answers are
+    compared up to the first step that rounding may decide.
     """
+    expected, got, uncertain = _certain(expected, got, (decided or {}).get("margins"), tolerance)
     rows = []
     thresholds: Any = (decided or {}).get("thresholds")
     limit: Any = ((decided or {}).get("answers") or {}).get("threshold")
@@ -99,7 +101,37 @@ def compare(
             row["allowed"] = tolerance * max(1.0, float(np.max(np.abs(want), initial=0.0)))
             row["passed"] = bool(np.all(gap <= row["allowed"]))
             row["difference"] = float(np.max(gap, initial=0.0))
+        if uncertain and row["detail"]:
+            row["detail"] += f", {uncertain} of {len(want)} compared up to a step that rounding may decide"
     return rows
+
+
+_SURE = 1e-3
+"""A step is certain if it is ahead of the next one by more than this, and by more than twice the tolerance."""
+
+
+def _certain(
+    expected: dict[str, Any], got: dict[str, Any], margins: Any, tolerance: float
+) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Returns the outputs without what comes after a step that rounding may decide, and the number of such rows.
+
+    Both get the expected values there, which then do not differ: from that step on for outputs of every step, and whole rows
+    for others.
+    """
+    if margins not in expected or margins not in got or expected[margins].shape != got[margins].shape:
+        return expected, got, 0
+    ahead = expected[margins]
+    close = (ahead > 0) & (ahead <= max(_SURE, 2 * tolerance))
+    hidden = np.cumsum(close, axis=1) > 0
+    rows = hidden.any(axis=1)
+    found = dict(got)
+    for name, want in expected.items():
+        have = got.get(name)
+        if have is None or have.shape != want.shape or have.dtype != want.dtype:
+            continue
+        mask = hidden if want.shape == hidden.shape else rows.reshape(-1, *[1] * (want.ndim - 1))
+        found[name] = np.where(mask, want, have)
+    return expected, found, int(rows.sum())
 
 
 def _is_at(limit: float, probabilities: Any, tolerance: float) -> bool:

@@ -19,7 +19,7 @@ from zoo.evaluation import classification, entities
 from zoo.evaluation.intervals import bootstrap, mean, with_interval
 from zoo.evaluation.prediction import predict_split
 from zoo.evaluation.reports import Figure, Report, ReportKind, raw_examples, register_report
-from zoo.tasks.contract import call_model
+from zoo.tasks import call_model
 from zoo.tasks.entities import scheme_of
 
 if TYPE_CHECKING:

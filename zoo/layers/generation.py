@@ -40,11 +40,13 @@ class Reader(Protocol):
 
 
 def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]:
-    """Returns a function that continues prompts: f(inputs, extras) -> tokens, log_probability.
+    """Returns a function that continues prompts: f(inputs, extras) -> tokens, log_probability, margins.
 
     `inputs` holds `token_ids`, int32 (batch, tokens), and `extras` `lengths` and `max_new_tokens`, int32 (batch,), and for
     draws `seed`, `temperature`, `top_k` and `top_p`, (batch,). `tokens`: int32 (batch, steps), -1 from the end on.
     `log_probability`: float32 (batch,), that of all generated tokens and the end, at temperature 1 and without limits.
+    `margins`: float32 (batch, steps), by how much each token was ahead of the next one, at most 1, and 0 after the end. Where
+    a margin is as small as rounding, another processor may write another text from there on.
 
     A row's text depends only on its prompt, its seed and the other values of the row. It is the same in any batch.
     """
@@ -60,27 +62,29 @@ def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]
             return (step < tf.reduce_max(most)) & tf.reduce_any(~ended)
 
         def body(step: tf.Tensor, ended: tf.Tensor, found: tf.Tensor, score: tf.Tensor, *rest: Any) -> Any:
-            logits, real, state = rest
+            margins, logits, real, state = rest
             likely = tf.nn.log_softmax(logits)
-            chosen = tf.argmax(logits, axis=-1, output_type=tf.int32) if greedily else drawn(logits, step, ways)
+            chosen, margin = _first(logits if greedily else draws(logits, step, ways))
             score += tf.where(ended, 0.0, tf.gather(likely, chosen, batch_dims=1))
             now_ended = ended | (chosen == reader.end)
             found = tf.concat([found, tf.where(now_ended, NONE, chosen)[:, tf.newaxis]], axis=1)
+            margins = tf.concat([margins, tf.where(ended, 0.0, margin)[:, tf.newaxis]], axis=1)
             real = tf.concat([real, tf.ones([rows, 1], tf.bool)], axis=1)
             logits, state = reader.step(chosen, lengths + step, real, state)
-            return step + 1, now_ended | (step + 1 >= most), found, score, logits, real, state
+            return step + 1, now_ended | (step + 1 >= most), found, score, margins, logits, real, state
 
         first = (
             tf.constant(0),
             tf.zeros([rows], tf.bool),
             tf.zeros([rows, 0], tf.int32),
             tf.zeros([rows]),
+            tf.zeros([rows, 0]),
             logits,
             real,
             state,
         )
         last = tf.while_loop(goes_on, body, first, shape_invariants=_invariants(first))
-        return {"tokens": last[2], "log_probability": last[3]}
+        return {"tokens": last[2], "log_probability": last[3], "margins": last[4]}
 
     def answer(inputs: Mapping[str, tf.Tensor], extras: Ways) -> Answer:
         names = ("lengths", "max_new_tokens", *(() if greedily else ("seed", "temperature", "top_k", "top_p")))
@@ -108,11 +112,11 @@ def score(forward: Callable[[tf.Tensor], tf.Tensor]) -> Callable[..., Answer]:
     return lambda inputs, extras: scored(extras["scored_ids"], extras["scored_lengths"])
 
 
-def drawn(logits: tf.Tensor, step: tf.Tensor, ways: Ways) -> tf.Tensor:
-    """Returns a random token of each row, int32 (batch,).
+def draws(logits: tf.Tensor, step: tf.Tensor, ways: Ways) -> tf.Tensor:
+    """Returns numbers of which the largest one of each row is that of a random token, (batch, vocabulary).
 
-    The draw is a function of the row's seed and the step: the largest sum of logit and Gumbel noise, which is a token with
-    the probability of the softmax. At temperature 0 it is the most probable token.
+    They are sums of logits and Gumbel noise, of which a token has the largest one with the probability of the softmax. The
+    noise is a function of the row's seed and the step. At temperature 0 they are the logits.
 
     Args:
         logits: (batch, vocabulary).
@@ -121,14 +125,22 @@ def drawn(logits: tf.Tensor, step: tf.Tensor, ways: Ways) -> tf.Tensor:
 
     Example:
         >>> ways = {"seed": [7], "temperature": [0.0], "top_k": [0], "top_p": [1.0]}
-        >>> drawn(tf.constant([[0.0, 2.0, 1.0]]), 0, {name: tf.constant(value) for name, value in ways.items()}).numpy()
-        array([1], dtype=int32)
+        >>> ways = {name: tf.constant(value) for name, value in ways.items()}
+        >>> draws(tf.constant([[0.0, 2.0, 1.0]]), 0, ways).numpy()
+        array([[0., 2., 1.]], dtype=float32)
     """
     temperature = ways["temperature"][:, tf.newaxis]
     scaled = logits / tf.where(temperature > 0, temperature, 1.0)
     limited = _limited(scaled, ways["top_k"], ways["top_p"])
     noise = _gumbel(tf.cast(ways["seed"], tf.int64), step, tf.shape(logits)[1])
-    return tf.argmax(tf.where(temperature > 0, limited + noise, logits), axis=-1, output_type=tf.int32)
+    return tf.where(temperature > 0, limited + noise, logits)
+
+
+def _first(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the place of the largest number of each row, int32 (batch,), and by how much it is larger than the next one,
+    above 0 and at most 1."""
+    best, places = tf.math.top_k(numbers, 2)
+    return places[:, 0], tf.clip_by_value(best[:, 0] - best[:, 1], 1e-9, 1.0)
 
 
 def _limited(logits: tf.Tensor, top_k: tf.Tensor, top_p: tf.Tensor) -> tf.Tensor:
@@ -172,12 +184,8 @@ def _invariants(loop_variables: Any) -> Any:
 
     def shape(tensor: tf.Tensor) -> tf.TensorShape:
         sides = tensor.shape.as_list()
-        if len(sides) == 2 and tensor.dtype in (tf.bool, tf.int32):
-            return tf.TensorShape([None, None])
-        return (
-            tf.TensorShape([None, *sides[1:]])
-            if 0 < len(sides) < 4
-            else (tf.TensorShape([None, sides[1], None, *sides[3:]]) if len(sides) == 4 else tensor.shape)
-        )
+        if len(sides) == 4:  # keys or values: (batch, heads, tokens, channels)
+            return tf.TensorShape([None, sides[1], None, sides[3]])
+        return tf.TensorShape([None] * len(sides))
 
     return tf.nest.map_structure(shape, loop_variables)

@@ -1,7 +1,6 @@
 """Tasks: targets, losses, metrics, reports, and the inputs and outputs of a SavedModel. README.md says how to add one."""
 
 from zoo.tasks.contract import (
-    INPUT_NAMES,
     Compared,
     Measure,
     Objective,
@@ -11,10 +10,6 @@ from zoo.tasks.contract import (
     Signature,
     Task,
     Term,
-    call_model,
-    model_input,
-    named_outputs,
-    output_names,
 )
 from zoo.tasks.kinds import (
     ANSWER_KINDS,
@@ -23,6 +18,7 @@ from zoo.tasks.kinds import (
     register_answer_kind,
     register_request_kind,
 )
+from zoo.tasks.named_tensors import INPUT_NAMES, call_model, model_input, named_outputs, output_names
 from zoo.tasks.registry import get_task, list_tasks, register_task
 
 __all__ = [

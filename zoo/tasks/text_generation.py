@@ -13,16 +13,19 @@ if TYPE_CHECKING:
 
 _ANSWERS = {
     "text": "the text that follows the prompt",
-    "tokens": "the numbers of its tokens, lines of assets/tokens.txt from 0; -1 after its end",
+    "tokens": "the text of each of its tokens, empty after its end; a token may hold a part of a character, U+FFFD",
     "log_probability": "the log-probability of these tokens and the end, at temperature 1 and without limits",
+    "margins": "by how much each token was ahead of the next one, at most 1, 0 after the end; where it is below 0.001, "
+    "another processor may write another text from there on",
 }
 _SHOWN = Shown("text", ("text",))
 
 
 def _answer(served: Served) -> dict[str, tf.Tensor]:
     outputs = served.outputs
-    text = served.preprocessor.to_text(outputs["tokens"])
-    return {"text": text, "tokens": outputs["tokens"], "log_probability": outputs["log_probability"]}
+    ids = outputs["tokens"]
+    written = {"text": served.preprocessor.to_text(ids), "tokens": served.preprocessor.each_text(ids)}
+    return {**written, "log_probability": outputs["log_probability"], "margins": outputs["margins"]}
 
 
 def _score(served: Served) -> dict[str, tf.Tensor]:
@@ -43,6 +46,7 @@ register_task(
         objective=class_objective("next", element_accuracy, named=False, monitor="loss"),
         prediction=predicted_classes,
         report="text_generation",
+        margins="margins",
         signatures={
             "serving_default": Signature(("text",), _answer, _ANSWERS, head="sample", shown=_SHOWN),
             "sample": Signature(

@@ -98,6 +98,13 @@ class PromptPreprocessor:
         fixed = {"vocab_size": made.tokens.size, "max_length": length}
         return dataclasses.replace(made, choices=choices), fixed
 
+    @classmethod
+    def without_data(
+        cls, needs: Mapping[str, Any], arguments: Mapping[str, Any]
+    ) -> tuple[PromptPreprocessor, dict[str, Any]]:
+        """The tokens are those of the checkpoint."""
+        return cls(**needs["checkpoint"].preprocessing(), max_length=arguments["max_length"]), {}
+
     @property
     def tokens(self) -> BytePairs:
         """The tokens."""
@@ -268,11 +275,13 @@ class PromptPreprocessor:
         return tf.strings.unicode_transcode(self.tokens.bytes_of(ids), "UTF-8", "UTF-8", errors="replace")
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Returns the first quarter of every window as a prompt, with ways to generate."""
+        """Returns the first quarter of every window, or given texts, as prompts, with ways to generate."""
         pieces = [*self.tokens.pieces, b""]
         quarter = max(1, self.max_length // 4)
         texts = [
-            b"".join(pieces[number] for number in example["tokens"][:quarter] if number != _NONE)
+            _bytes(example["text"])
+            if "text" in example
+            else b"".join(pieces[number] for number in example["tokens"][:quarter] if number != _NONE)
             for example in examples
         ]
         whole = [text.decode("utf-8", "ignore").encode() or b"\n" for text in texts]
@@ -297,6 +306,10 @@ class PromptPreprocessor:
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {"merges": [list(pair) for pair in self.merges], "rule": self.rule, "max_length": self.max_length}
+
+
+def _bytes(text: Any) -> bytes:
+    return text.encode() if isinstance(text, str) else bytes(text)
 
 
 def _last(tokens: tf.RaggedTensor, most: tf.Tensor) -> tf.RaggedTensor:

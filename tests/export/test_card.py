@@ -408,7 +408,7 @@ def test_the_c_program_of_a_card_compiles_and_predicts(run, image, tmp_path):
     for name, value in expected.items():
         want = value.numpy().ravel()[:20]
         if want.dtype == object:
-            assert answers[name] == " ".join(text.decode() for text in want)
+            assert answers[name].split(" ... (")[0] == " ".join(text.decode() for text in want)
         else:
             got = np.array(answers[name].split(" ... ")[0].split(), np.float64)
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)

@@ -16,13 +16,14 @@ import transformers
 from transformers.generation import logits_process
 
 import zoo
-from zoo import checkpoints
+from zoo import checkpoints, published_export
 from zoo.checkpoints import byte_pair_files
 from zoo.datasets.preprocessing.byte_pair_learning import learn_byte_pairs
 from zoo.datasets.preprocessing.byte_pairs import BytePairs
 from zoo.datasets.preprocessing.prompts import PromptPreprocessor
 from zoo.evaluation.generation import language_report
 from zoo.evaluation.ngrams import Ngrams
+from zoo.export.standalone import compare
 from zoo.layers import generation
 from zoo.registry import get_spec
 
@@ -472,3 +473,46 @@ def test_words_are_no_tokens_of_a_language_model():
 def test_a_preprocessor_is_rebuilt_from_its_config(prepared):
     config = json.loads(json.dumps(prepared.preprocessor.config()))
     assert PromptPreprocessor(**config) == prepared.preprocessor
+
+
+# --- Verification -----------------------------------------------------------------------------------------------------
+
+
+def outputs(texts, margins):
+    words = np.array([text.encode() for text in texts], object)
+    tokens = np.array([[bytes([byte]) for byte in word] for word in words], object)
+    return {"text": words, "tokens": tokens, "margins": np.array(margins, np.float32), "score": np.float32([1.0, 2.0])}
+
+
+def test_texts_are_compared_up_to_a_near_tie():
+    margins = [[0.5, 0.0005, 0.5], [0.5, 0.5, 0.5]]
+    want = outputs(["abc", "abc"], margins)
+
+    def passes(got, decided):
+        rows = compare.compare(want, got, [], 1e-5, None, decided)
+        return {row["output"]: row["passed"] for row in rows}, [row["detail"] for row in rows if row["detail"]]
+
+    declared = {"margins": "margins"}
+    got = outputs(["axy", "abc"], [[0.5, 0.3, 0.9], [0.5, 0.5, 0.5]])
+    got["score"] = np.float32([7.0, 2.0])
+    found, details = passes(got, declared)
+    assert all(found.values())
+    assert details == [f"0 of {n} differ, 1 of 2 compared up to a step that rounding may decide" for n in (2, 6)]
+    assert not any(passes(got, {})[0].values()), "without a declaration everything is compared"
+    for wrong in (["xbc", "abc"], ["abc", "abx"]):
+        found, _ = passes(outputs(wrong, margins), declared)
+        assert not found["tokens"] and found["text"] == (wrong[0] != "abc")
+    shorter = {name: value[:, :2] if value.ndim > 1 else value for name, value in got.items()}
+    assert not passes(shorter, declared)[0]["tokens"]
+
+
+@pytest.mark.slow
+def test_a_folder_of_gpt2_is_exported_as_it_is(folder, theirs, tmp_path):
+    saved = published_export.export_published(str(folder), tmp_path / "export")
+    ask = tf.saved_model.load(str(saved)).signatures
+    found = ask["score"](text=tf.constant(PROMPTS))["log_probability"]
+    tokens = PromptPreprocessor(byte_pair_files.read_merges(folder), "words", 48).tokens
+    for text, score in zip(PROMPTS, found, strict=True):
+        ids = torch.tensor([[tokens.end, *tokens.encode([text]).to_list()[0]]])
+        likely = torch.log_softmax(theirs(ids).logits[0, :-1], -1)
+        np.testing.assert_allclose(score, likely.gather(1, ids[0, 1:, None]).sum().item(), rtol=1e-4)

@@ -181,6 +181,7 @@ register_format(
         exact=EXACT,
         at_most=("max_length",),
         read_preprocessing=_read_preprocessing,
+        is_complete=lambda folder: "GPT2LMHeadModel" in (config_files.read(folder)[1].get("architectures") or ()),
         save=_save,
         repository=Repository(("gpt2",), byte_pair_files.PATTERNS, tensor_files.PATTERNS),
     )

@@ -75,7 +75,7 @@ class PromptPreprocessor:
         Raises:
             UsageError: a size is too small or not a whole number, or the option `tokenizer` is `words`.
         """
-        checkpoint = needs.get("checkpoint")
+        checkpoint: Any = needs.get("checkpoint")
         length = arguments.get("max_length", needs["max_length"])
         if checkpoint and "max_length" in needs.get("open", ()):
             length = checkpoint.arguments()["max_length"]
@@ -85,7 +85,7 @@ class PromptPreprocessor:
                 raise UsageError(
                     f"{name} is {value!r}; expected a whole number of at least {least}. Pass {name}={needs[name]}."
                 )
-        known = getattr(needs.get("earlier"), "preprocessor", None)
+        known: Any = getattr(needs.get("earlier"), "preprocessor", None)
         if known or checkpoint:
             given = {"merges": known.merges, "rule": known.rule} if known else checkpoint.preprocessing()
             made, choices = cls(**given, max_length=length), Choices({"max_length": length})
@@ -292,9 +292,9 @@ class PromptPreprocessor:
         number = np.arange(count)
         return {
             "seed": number.astype(np.int64),
-            "temperature": np.float32([0.8, 1.0, 0.0, 0.5])[number % 4],
-            "top_k": np.int32([50, 0, 0, 5])[number % 4],
-            "top_p": np.float32([1.0, 0.9, 1.0, 0.8])[number % 4],
+            "temperature": np.array([0.8, 1.0, 0.0, 0.5], np.float32)[number % 4],
+            "top_k": np.array([50, 0, 0, 5], np.int32)[number % 4],
+            "top_p": np.array([1.0, 0.9, 1.0, 0.8], np.float32)[number % 4],
             "max_new_tokens": np.full(count, min(16, self.most_new), np.int32),
         }
 

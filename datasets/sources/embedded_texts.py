@@ -6,9 +6,6 @@ import dataclasses
 import operator
 from typing import TYPE_CHECKING
 
-from zoo.datasets.sources.in_memory import Rows, texts
-from zoo.datasets.sources.splitting import digest
-
 if TYPE_CHECKING:
     from zoo.datasets.data import Data
 
@@ -41,6 +38,9 @@ def spoken(number: int) -> str:
 
 def load_spoken_sums(memory_limit: int) -> Data:
     """Returns 2,883 sentences such as `two plus three is five.`, for text generation."""
+    from zoo.datasets.sources.in_memory import Rows, texts
+    from zoo.datasets.sources.splitting import digest
+
     numbers = range(_MOST + 1)
     sentences = [
         f"{spoken(a)} {name} {spoken(b)} is {spoken(apply(a, b))}."

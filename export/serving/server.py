@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import uvicorn
@@ -21,6 +22,8 @@ from zoo.export.serving.repository import Repository
 from zoo.export.serving.settings import Settings
 
 _BACKLOG = 1024
+_IDLE = 75
+"""Seconds until an idle connection is closed; more than the minute of most proxies, which would race with it."""
 
 
 class _ImpatientProtocol(HttpToolsProtocol):
@@ -34,9 +37,10 @@ class _ImpatientProtocol(HttpToolsProtocol):
         self._start()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
+        is_idle = self._timer is None and (self.cycle is None or self.cycle.response_complete)
+        if is_idle:  # the head of a further request begins
             self._start()
+        super().data_received(data)
 
     def on_headers_complete(self) -> None:
         self._stop()
@@ -87,6 +91,25 @@ def bound(settings: Settings) -> socket.socket:
     return found
 
 
+def made(
+    repository: Repository, settings: Settings, metrics: Metrics, event: Callable[..., None] = write_event
+) -> uvicorn.Server:
+    """Returns a server; `run(sockets=[...])` runs it in any thread. In the main thread, signals end it."""
+    impatient = type("Protocol", (_ImpatientProtocol,), {"wait": settings.timeout})
+    config = uvicorn.Config(
+        application(repository, settings, metrics, event),
+        http=impatient,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        backlog=_BACKLOG,
+        timeout_keep_alive=_IDLE,
+        timeout_graceful_shutdown=max(1, round(settings.drain)),
+    )
+    return uvicorn.Server(config)
+
+
 def serve(paths: Mapping[str, str | Path], settings: Settings) -> None:
     """Serves models until SIGTERM or SIGINT; requests in progress are answered first.
 
@@ -106,20 +129,8 @@ def serve(paths: Mapping[str, str | Path], settings: Settings) -> None:
         metrics = Metrics()
         repository = Repository(paths, settings, metrics, write_event)
         port = listening.getsockname()[1]
-        impatient = type("Protocol", (_ImpatientProtocol,), {"wait": settings.timeout})
-        config = uvicorn.Config(
-            application(repository, settings, metrics),
-            http=impatient,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            backlog=_BACKLOG,
-            timeout_graceful_shutdown=max(1, round(settings.drain)),
-        )
+        server = made(repository, settings, metrics)
         write_event("ready", port=port, seconds=round(time.perf_counter() - started, 2))
-        import dataclasses
-
-        print(f"zoo: serving {', '.join(paths)} at {dataclasses.replace(settings, port=port).origin}", file=sys.stderr)
-        uvicorn.Server(config).run(sockets=[listening])
+        sys.stderr.write(f"zoo: serving {', '.join(paths)} at {dataclasses.replace(settings, port=port).origin}\n")
+        server.run(sockets=[listening])
         write_event("stopped")

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from zoo import display, storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
-from zoo.export import artifact_paths
+from zoo.export import artifact_paths, zoo_json
 from zoo.export.inspection import operations
 from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path
 from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown, value_of
@@ -27,9 +27,9 @@ class LoadedModel:
     """A SavedModel loaded in this process by `zoo.export.load`."""
 
     def __init__(self, path: Path) -> None:
-        zoo_json = _zoo_json(path)
-        self.path, self._facts = path, _signatures(zoo_json)
-        self._data, self._vocabularies = zoo_json.get("data"), vocabularies_of(zoo_json)
+        facts = zoo_json.read(path)
+        self.path, self._facts = path, zoo_json.signatures(facts)
+        self._data, self._vocabularies = facts.get("data"), vocabularies_of(facts)
         self._unused: list[str] = []
         if not (ops := operations.check(operations.read(path), ours=False)).passed:
             raise UsageError(
@@ -344,22 +344,6 @@ def _html(model: LoadedModel, functions: Mapping[str, Any], facts: Mapping[str, 
                 rows.append([name, part, key, kind, f"{spec.dtype.name} {spec.shape}", text])
     title = f"<b>{display.escaped(repr(model).splitlines()[0])}</b>"
     return display.stacked([title, display.table(["signature", "", "name", "kind", "type", ""], rows)])
-
-
-def _zoo_json(path: Path) -> dict[str, Any]:
-    """Returns the contents of zoo.json; empty for a third-party SavedModel."""
-    file = path / artifact_paths.EXTRA / "zoo.json"
-    try:
-        return dict(storage.read_json(file)) if file.is_file() else {}
-    except (OSError, ValueError, TypeError):  # `zoo verify` reports it
-        return {}
-
-
-def _signatures(zoo_json: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return dict(zoo_json["signatures"])
-    except (KeyError, ValueError, TypeError):
-        return {}
 
 
 _MOST_SIGNATURES = 4

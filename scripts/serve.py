@@ -9,8 +9,6 @@ from pathlib import Path
 from zoo.errors import UsageError
 from zoo.scripts.console import Parser, import_tensorflow, run_command
 
-_MISSING = "zoo serve needs packages that are not installed ({}). Run `pip install 'savedmodel-zoo[serve]'`."
-
 
 def command(argv: list[str]) -> int:
     """Parses the options and serves until it is stopped."""
@@ -50,7 +48,9 @@ def command(argv: list[str]) -> int:
         from zoo.export.serving.server import serve
         from zoo.export.serving.settings import Settings
     except ImportError as error:
-        raise UsageError(_MISSING.format(error.name)) from error
+        raise UsageError(
+            f"zoo serve needs {error.name}, which is not installed. Run `pip install 'savedmodel-zoo[serve]'`."
+        ) from error
     serve(
         paths,
         Settings(

@@ -61,7 +61,7 @@ class Model:
         self.update()
         if not self.versions:
             cause = next(iter(self.failures.values())).message if self.failures else f"{path} has no such version."
-            raise UsageError(f"The model {name!r} cannot be served: {cause}")
+            raise UsageError(f"The model {name!r} cannot be served: {cause} Pass an intact version.")
 
     def update(self) -> None:
         """Loads versions that are new, and closes those that are no longer wanted, once a newer one is ready."""
@@ -194,7 +194,7 @@ class Repository:
         for name in paths:
             if not _NAME.fullmatch(name):
                 raise UsageError(
-                    f"The model's name {name!r} cannot be part of an address. Choose letters, digits, - and _: NAME=PATH."
+                    f"The model's name {name!r} cannot be part of an address. Choose letters, numbers, - and _: NAME=PATH."
                 )
         self.models = {name: Model(name, Path(path), settings, metrics, event) for name, path in paths.items()}
         self._settings, self._event = settings, event

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from zoo import storage
 from zoo.errors import UsageError, did_you_mean
-from zoo.export import artifact_paths
+from zoo.export import artifact_paths, zoo_json
 from zoo.export.loading import LoadedModel
 from zoo.export.serving.batching import Batcher
 from zoo.export.serving.refusals import Refused
@@ -77,8 +76,8 @@ class Version:
             )
         self.number, self.path = number, path
         self.model = LoadedModel(path)
-        facts, golden = path / artifact_paths.EXTRA / "zoo.json", path / artifact_paths.EXTRA / "golden.npz"
-        self.facts: Mapping[str, Any] = storage.read_json(facts) if facts.is_file() else {}
+        golden = path / artifact_paths.EXTRA / "golden.npz"
+        self.facts: Mapping[str, Any] = zoo_json.read(path)
         self._golden = arrays.load(golden) if golden.is_file() else {}
         self.labels = self.model.labels()
         self.signatures = {name: self._described(name) for name in self.model.signatures()}
@@ -89,7 +88,7 @@ class Version:
     def _described(self, name: str) -> SignatureInfo:
         inputs, outputs = self.model.specs(name)
         kinds = self.model.kinds(name)
-        entries = self.facts.get("signatures", {})
+        entries = zoo_json.signatures(self.facts)
         golden = arrays.examples(self._golden, entries, name) if self._golden else ({}, {})
         shapes = [output.shape for output in outputs.values()]
         batched = all(shape.rank is not None and shape.rank > 0 and shape[0] is None for shape in shapes)
@@ -177,4 +176,4 @@ def _refused(error: UsageError, row: int | None) -> Refused:
     ):
         status = 500
     text = str(error)
-    return Refused(status, text if row is None or "row " in text else f"Row {row} of {'the request'}: {text}")
+    return Refused(status, text if row is None or "row " in text else f"Row {row} of the request: {text}")

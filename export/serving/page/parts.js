@@ -20,6 +20,15 @@ function show(value) {
   return String(Number(value.toPrecision(4)));
 }
 
+// A float32 number with as few digits as give the same number again.
+function exact(value) {
+  for (let digits = 4; digits < 9; digits += 1) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.fround(short) === Math.fround(value)) return short;
+  }
+  return value;
+}
+
 const transposed = (rows) => rows[0].map((_, channel) => rows.map((row) => row[channel]));
 
 // A table of names and numbers with bars; `best` marks the first row, or the rows that a function accepts.

@@ -32,7 +32,7 @@ requestKinds.series = (input, name) => {
   return {
     parts: [area, file, element("small", { className: "quiet" }, [` one row per step: ${what}; an empty cell is missing`]), drawn],
     get: read,
-    set: (value) => { area.value = value.map((row) => row.map((cell) => cell ?? "").join(",")).join("\n"); draw(); },
+    set: (value) => { area.value = value.map((row) => row.map((cell) => (cell === null ? "" : exact(cell))).join(",")).join("\n"); draw(); },
     label: (value) => `${value.length} steps: ${show(value[0][0])}, ...`,
   };
 };

@@ -30,7 +30,7 @@ requestKinds.value = (input, name) => {
       if (!Number.isFinite(number)) throw new Error(`${input.column || name} is "${text}"; expected a number. Correct it, or leave it empty.`);
       return number;
     },
-    set: (value) => { field.value = value === null ? "" : typeof value === "number" ? String(Number(value.toPrecision(7))) : value; },
+    set: (value) => { field.value = value === null ? "" : typeof value === "number" ? String(exact(value)) : value; },
     label: (value) => (value === null ? "" : show(value)),
   };
 };

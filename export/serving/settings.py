@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 
 from zoo.errors import UsageError
@@ -88,6 +89,7 @@ class Settings:
         return number in {int(part) for part in self.versions.split(",")}
 
 
+@functools.lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Returns whether a host name or an address is this machine's own.
 

@@ -94,7 +94,7 @@ class Version:
         batched = all(shape.rank is not None and shape.rank > 0 and shape[0] is None for shape in shapes)
         fixed = batched and all(None not in shape.as_list()[1:] for shape in shapes)
         return SignatureInfo(
-            {key: Input(spec, REQUEST_KINDS.get(kinds[key]).is_bytes, kinds[key]) for key, spec in inputs.items()},
+            {key: Input(spec, REQUEST_KINDS.get(kinds[key]).is_bytes, kinds[key]) for key, spec in sorted(inputs.items())},
             {key: tf.TensorSpec(tensor.shape, tensor.dtype, key) for key, tensor in sorted(outputs.items())},
             batched,
             fixed,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
+import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
@@ -64,6 +67,22 @@ class _ImpatientProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
+class _Server(uvicorn.Server):
+    """Ends normally at SIGTERM and SIGINT; uvicorn's would send itself the signal again."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 def bound(settings: Settings) -> socket.socket:
     """Returns a socket on the port, before any model is loaded.
 
@@ -107,7 +126,7 @@ def made(
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=max(1, round(settings.drain)),
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def serve(paths: Mapping[str, str | Path], settings: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,10 @@ class Version:
         batched = all(shape.rank is not None and shape.rank > 0 and shape[0] is None for shape in shapes)
         fixed = batched and all(None not in shape.as_list()[1:] for shape in shapes)
         return SignatureInfo(
-            {key: Input(spec, REQUEST_KINDS.get(kinds[key]).is_bytes, kinds[key]) for key, spec in sorted(inputs.items())},
+            {
+                key: Input(spec, REQUEST_KINDS.get(kinds[key]).is_bytes, kinds[key])
+                for key, spec in sorted(inputs.items())
+            },
             {key: tf.TensorSpec(tensor.shape, tensor.dtype, key) for key, tensor in sorted(outputs.items())},
             batched,
             fixed,
@@ -140,25 +144,35 @@ class Version:
         try:
             return await asyncio.wrap_future(self.batcher.submit(signature, inputs, rows, key))
         except UsageError as error:
-            row = await self._invalid_row(signature, inputs, rows) if len(sizes) == 1 and rows > 1 else None
-            raise _refused(error, row) from error
+            refused = _refused(error)
+            if len(sizes) == 1 and rows > 1 and refused.status == 400:
+                refused = await self._of_invalid_row(signature, inputs, rows) or refused
+            raise refused from error
 
-    async def _invalid_row(self, signature: str, inputs: Mapping[str, np.ndarray], rows: int) -> int | None:
-        """Returns the number of the first row that is rejected, from 1, by bisection; None if each half is accepted."""
+    async def _of_invalid_row(self, signature: str, inputs: Mapping[str, np.ndarray], rows: int) -> Refused | None:
+        """Returns the refusal of the first row that is rejected, found by bisection; None if every row is accepted alone."""
         start, stop = 0, rows
         while stop - start > 1:
             middle = (start + stop) // 2
-            half = {name: value[start:middle] for name, value in inputs.items()}
-            try:
-                await asyncio.wrap_future(self.batcher.submit(signature, half, middle - start, None))
+            if await self._tried(signature, inputs, start, middle) is None:
                 start = middle
-            except UsageError:
+            else:
                 stop = middle
-        last = {name: value[start:stop] for name, value in inputs.items()}
+        error = await self._tried(signature, inputs, start, stop)
+        if error is None:
+            return None
+        refused = _refused(error)
+        refused.row = start + 1
+        return refused
+
+    async def _tried(
+        self, signature: str, inputs: Mapping[str, np.ndarray], start: int, stop: int
+    ) -> UsageError | None:
+        part = {name: value[start:stop] for name, value in inputs.items()}
         try:
-            await asyncio.wrap_future(self.batcher.submit(signature, last, 1, None))
-        except UsageError:
-            return start + 1
+            await asyncio.wrap_future(self.batcher.submit(signature, part, stop - start, None))
+        except UsageError as error:
+            return error
         return None
 
     def close(self) -> None:
@@ -166,14 +180,16 @@ class Version:
         self.batcher.close()
 
 
-def _refused(error: UsageError, row: int | None) -> Refused:
+def _refused(error: UsageError) -> Refused:
+    """Returns the refusal for an error of the graph; the only row of a batch needs no number."""
     cause = error.__cause__
     status = 400
     if isinstance(cause, tf.errors.ResourceExhaustedError):
         status = 503
-    elif isinstance(cause, tf.errors.OpError) and not isinstance(
-        cause, (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.UnimplementedError)
-    ):
+    elif isinstance(cause, tf.errors.OpError) and not isinstance(cause, _INVALID):
         status = 500
-    text = str(error)
-    return Refused(status, text if row is None or "row " in text else f"Row {row} of the request: {text}")
+    return Refused(status, _ONLY_ROW.sub("", str(error)))
+
+
+_INVALID = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.UnimplementedError)
+_ONLY_ROW = re.compile(r", row 0(?=:)|\brow 0: ")

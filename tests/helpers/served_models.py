@@ -31,6 +31,10 @@ def write_artifact(folder, name, seed=0):
     artifact_paths.write_sums(folder)
 
 
+_IDLE = 30
+"""Seconds; the server closes idle connections some time later."""
+
+
 class Client:
     """Sends requests to a server that `serving` has started.
 
@@ -45,9 +49,10 @@ class Client:
         self._local = threading.local()
 
     def send(self, method, path, body=None, **headers):
-        """Returns the status, the headers and the body; connections are kept by thread."""
-        if not hasattr(self._local, "connection"):
+        """Returns the status, the headers and the body; connections are kept by thread, as long as they are used."""
+        if time.monotonic() - getattr(self._local, "used", -_IDLE) >= _IDLE:
             self._local.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        self._local.used = time.monotonic()
         connection = self._local.connection
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         try:

@@ -67,12 +67,30 @@ class Asked:
             raise Refused(400, f"The body is a JSON {type(content).__name__}; expected an object. Send {{...}}.")
         return content
 
-    async def answer(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the outputs for a batch."""
+    async def answer(
+        self, signature: str, inputs: Mapping[str, np.ndarray], places: Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Returns the outputs for a batch.
+
+        Args:
+            signature: the signature.
+            inputs: arrays by name.
+            places: the rows of the request that the batch consists of, from 0; None for all in their order.
+
+        Raises:
+            Refused: the batch is rejected; the message names the first invalid row of the request.
+        """
         rows = max((len(value) for value in inputs.values() if value.ndim), default=0)
         fields = self.request.scope["zoo"]
         fields["rows"] = fields.get("rows", 0) + rows
-        return await self.model.answer(self.version, signature, inputs, pinned=self.pinned)
+        try:
+            return await self.model.answer(self.version, signature, inputs, pinned=self.pinned)
+        except Refused as refused:
+            if refused.status != 400 or (refused.row is None and (places is None or len(places) > 1)):
+                raise
+            row = refused.row or 1
+            number = places[row - 1] + 1 if places is not None else row
+            raise Refused(refused.status, f"Row {number} of the request: {refused.message}") from refused
 
     async def answer_rows(self, signature: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Returns the outputs of each row by name. Rows of unlike shape, such as series of different length, are computed
@@ -84,7 +102,10 @@ class Asked:
             {name: _stacked([rows[place][name] for place in places]) for name in rows[places[0]]}
             for places in groups.values()
         ]
-        answers = await asyncio.gather(*(self.answer(signature, batch) for batch in batches))
+        asked = zip(batches, groups.values(), strict=True)
+        answers = await asyncio.gather(
+            *(self.answer(signature, batch, places if len(rows) > 1 else None) for batch, places in asked)
+        )
         found: list[dict[str, Any]] = [{} for _ in rows]
         for places, outputs in zip(groups.values(), answers, strict=True):
             for at, place in enumerate(places):

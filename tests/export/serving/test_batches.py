@@ -143,4 +143,5 @@ def test_the_invalid_row_of_a_request_is_named(client):
     rows = [{"b64": base64.b64encode(file).decode()} for file in files[:7]]
     rows[4] = {"b64": "bm8gaW1hZ2U="}
     status, content = client.post("/v1/models/digits:predict", {"instances": rows})
-    assert status == 400 and "row 4" in content["error"]
+    assert status == 400 and content["error"].startswith("Row 5 of the request: serving_default rejected")
+    assert "image_bytes: this is not a PNG" in content["error"]

@@ -64,7 +64,12 @@ TEXT = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["on"]}
             400,
             r"Instance 1: image has the shape \[1, 2, 1\]; expected \[8, 8, 1\]. Send float32",
         ),
-        (V1.format("iris"), {"instances": [{"sepal_width": 1}]}, 400, "lacks petal_length, .*Send exactly these names"),
+        (
+            V1.format("iris"),
+            {"instances": [{"sepal_width": 1}]},
+            400,
+            "lacks petal_length, petal_width, sepal_length; .*Send exactly these names",
+        ),
         (
             V1.format("iris"),
             {"inputs": {"petal_length": [1], "petal_width": [1, 2], "sepal_width": [1], "sepal_length": [1]}},

@@ -10,10 +10,11 @@ import subprocess
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import zoo
 from selection import slow
-from served_models import QUICK, SMALL
+from served_models import QUICK, SMALL, serving
 
 DATATYPES = {"float32": "FP32", "int32": "INT32", "int64": "INT64", "object": "BYTES"}
 
@@ -218,3 +219,38 @@ def test_metrics_count_requests_and_batches(client):
     )
     assert 'zoo_version_ready{model="digits",version="1"} 1.0' in lines
     assert any(line.startswith('zoo_batch_rows_count{model="digits"}') for line in lines)
+
+
+def test_a_savedmodel_of_another_project(tmp_path):
+    class Scale(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x"), tf.TensorSpec([], tf.int64, "by")])
+        def scaled(self, x, by):
+            return {"y": x * tf.cast(by, tf.float32), "sum": tf.reduce_sum(x)}
+
+    module = Scale()
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"scaled": module.scaled})
+    with serving({"other": tmp_path / "model"}) as client:
+        columns = {"x": [[1, 2], [3, None]], "by": 3}
+        status, content = client.post("/v1/models/other:predict", {"inputs": columns})
+        assert status == 200 and content["outputs"]["y"][0] == [3.0, 6.0]
+        assert np.isnan(content["outputs"]["y"][1][1]) and np.isnan(content["outputs"]["sum"])
+        status, content = client.post("/v1/models/other:predict", {"instances": [{"x": [1, 2], "by": 3}]})
+        assert status == 400 and "not one per example. Send inputs, the column format" in content["error"]
+        tensors = [
+            {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [[1.5, None]]},
+            {"name": "by", "shape": [], "datatype": "INT64", "data": [2]},
+        ]
+        status, content = client.post("/v2/models/other/infer", {"inputs": tensors})
+        assert status == 200 and {o["name"]: (o["shape"], o["data"]) for o in content["outputs"]} == {
+            "sum": ([], [None]),
+            "y": ([1, 2], [3.0, None]),
+        }
+        for by, message in ((1.5, "by is 1.5; expected one int64"), (True, "by is true"), (1 << 70, "by is 118")):
+            status, content = client.post("/v1/models/other:predict", {"inputs": {**columns, "by": by}})
+            assert status == 400 and message in content["error"], content
+        status, content = client.post("/v1/models/other:predict", {"inputs": {**columns, "x": [[1e39, 1]]}})
+        assert status == 400 and "beyond the range of float32" in content["error"]
+        assert client.send("POST", "/predict/other", b"1,2", Content_Type="text/csv")[0] == 415
+        status, _, page = client.send("GET", "/")
+        assert status == 200 and b"a SavedModel without metadata" in page
+        assert client.get("/openapi.json")["paths"]["/v1/models/other:predict"]

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from zoo import display, storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
-from zoo.export import artifact_paths
+from zoo.export import artifact_paths, zoo_json
 from zoo.export.inspection import operations
 from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path
 from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown, value_of
@@ -27,9 +27,9 @@ class LoadedModel:
     """A SavedModel loaded in this process by `zoo.export.load`."""
 
     def __init__(self, path: Path) -> None:
-        zoo_json = _zoo_json(path)
-        self.path, self._facts = path, _signatures(zoo_json)
-        self._data, self._vocabularies = zoo_json.get("data"), vocabularies_of(zoo_json)
+        facts = zoo_json.read(path)
+        self.path, self._facts = path, zoo_json.signatures(facts)
+        self._data, self._vocabularies = facts.get("data"), vocabularies_of(facts)
         self._unused: list[str] = []
         if not (ops := operations.check(operations.read(path), ours=False)).passed:
             raise UsageError(
@@ -44,7 +44,7 @@ class LoadedModel:
             ) from error
 
     def __repr__(self) -> str:
-        names = sorted(self._model.signatures, key=lambda name: (name != "serving_default", name))
+        names = self.signatures()
         lines = [
             f"{name}: {', '.join(self.inputs(name))} -> {', '.join(sorted(self._function(name).structured_outputs))}"
             for name in names[:_MOST_SIGNATURES]
@@ -54,8 +54,7 @@ class LoadedModel:
 
     def _repr_html_(self) -> str:
         """Returns the inputs and outputs of the signatures as a table, for a notebook."""
-        names = sorted(self._model.signatures, key=lambda name: (name != "serving_default", name))
-        return _html(self, {name: self._function(name) for name in names[:_MOST_SIGNATURES]}, self._facts)
+        return _html(self, {name: self._function(name) for name in self.signatures()[:_MOST_SIGNATURES]}, self._facts)
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs, sorted, because TensorFlow keeps no order."""
@@ -77,6 +76,15 @@ class LoadedModel:
         if shown["kind"] not in ANSWER_KINDS.names():  # of a plugin that is not loaded here
             shown = {**shown, "kind": "values"}
         return Shown(**shown).format(answer, self.labels(), top)
+
+    def signatures(self) -> list[str]:
+        """Returns the names of the signatures, `serving_default` first."""
+        return sorted(self._model.signatures, key=lambda name: (name != "serving_default", name))
+
+    def specs(self, signature: str = "serving_default") -> tuple[dict[str, tf.TensorSpec], dict[str, Any]]:
+        """Returns the inputs and outputs of a signature by name, with their types and shapes."""
+        function = self._function(signature)
+        return dict(function.structured_input_signature[1]), dict(function.structured_outputs)
 
     def _function(self, signature: str) -> Any:
         names = list(self._model.signatures)
@@ -219,9 +227,7 @@ class LoadedModel:
             >>> zoo.load("runs/commands").predict(["Turn the radio off"])[0]["class_name"]
             'switch off'
         """
-        format = self._format(signature, options)
-        items = self._items(items, signature, format)
-        requests = [self._request(item, signature, format) for item in items]
+        items, requests = self.requests(items, signature, **options)
         size = self._batch_size(signature)
         if batch_size is not None:
             if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -231,6 +237,14 @@ class LoadedModel:
         for start in range(0, len(requests), size):
             answers += self._answers(requests[start : start + size], items[start : start + size], signature, start)
         return answers
+
+    def requests(
+        self, items: Any, signature: str = "serving_default", **options: Any
+    ) -> tuple[list[Any], list[dict[str, Any]]]:
+        """Returns the items of whatever `predict` takes, and for each the values of the signature's inputs by name."""
+        format = self._format(signature, options)
+        found = self._items(items, signature, format)
+        return found, [self._request(item, signature, format) for item in found]
 
     def _items(self, given: Any, signature: str, format: TableFormat) -> list[Any]:
         """Returns the items of whatever `predict` takes; images as uint8."""
@@ -267,7 +281,7 @@ class LoadedModel:
             except UsageError:  # one item is invalid: one by one, to name it
                 pass
             else:
-                return [{key: _text(value[row]) for key, value in outputs.items()} for row in range(len(requests))]
+                return [{key: as_text(value[row]) for key, value in outputs.items()} for row in range(len(requests))]
         found = []
         for row, (request, item) in enumerate(zip(requests, items, strict=True), start=start + 1):
             try:
@@ -332,22 +346,6 @@ def _html(model: LoadedModel, functions: Mapping[str, Any], facts: Mapping[str, 
     return display.stacked([title, display.table(["signature", "", "name", "kind", "type", ""], rows)])
 
 
-def _zoo_json(path: Path) -> dict[str, Any]:
-    """Returns the contents of zoo.json; empty for a third-party SavedModel."""
-    file = path / artifact_paths.EXTRA / "zoo.json"
-    try:
-        return dict(storage.read_json(file)) if file.is_file() else {}
-    except (OSError, ValueError, TypeError):  # `zoo verify` reports it
-        return {}
-
-
-def _signatures(zoo_json: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return dict(zoo_json["signatures"])
-    except (KeyError, ValueError, TypeError):
-        return {}
-
-
 _MOST_SIGNATURES = 4
 _BATCH = 64
 """Maximum number of items that are computed together."""
@@ -366,15 +364,15 @@ def _by_input(item: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, 
 
 
 def _row(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {key: _text(value[0]) for key, value in outputs.items()}
+    return {key: as_text(value[0]) for key, value in outputs.items()}
 
 
-def _text(value: Any) -> Any:
-    """Decodes bytes, or an array of bytes, to str; returns other values unchanged."""
+def as_text(value: Any) -> Any:
+    """Returns bytes, or an array of bytes, as str; other values unchanged."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, np.ndarray) and value.dtype == object:
-        return np.array([_text(part) for part in value], object)
+        return np.array([as_text(part) for part in value], object)
     return value
 
 

@@ -1,4 +1,4 @@
-"""`zoo benchmark training`, `serving`, `rows`, `tokenization`, `exports`, `runtimes` and `requests`."""
+"""`zoo benchmark training`, `serving`, `server`, `rows`, `tokenization`, `exports`, `runtimes` and `requests`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from zoo.scripts.console import run_command
 BENCHMARKS = {
     "training": "examples per second in training, compared with Keras and PyTorch",
     "serving": "milliseconds per call of a SavedModel, compared with other runtimes",
+    "server": "requests per second, latency and memory of the HTTP server, compared with FastAPI and MLServer",
     "rows": "rows per second of a table's SavedModel: inputs per column, tf.Example and model inputs",
     "tokenization": "texts per second of the tokenizer in the graph, compared with the tokenizers library",
     "exports": "SavedModels of other Keras models, compared with Keras's own export",

@@ -19,6 +19,7 @@ COMMANDS = {
     "describe": "print what a SavedModel contains, without loading it",
     "convert": "convert a SavedModel for ONNX Runtime, OpenVINO, LiteRT or other converters",
     "predict": "run a SavedModel on files, texts, series or ids",
+    "serve": "serve SavedModels over HTTP, with a page to try them",
     "vocabulary": "train a WordPiece vocabulary on a data set or on text files",
     "cross-validate": "train once per fold, report mean and standard deviation",
     "corpus": "write the texts of data sets as lines, for training without labels",

@@ -74,6 +74,7 @@ def _number(value: float) -> str:
 
 for _name, _format in {
     "entities": _entities,
+    "forecast": _values,
     "labels": _labels,
     "pairs": _pairs,
     "rows": _rows,

@@ -77,9 +77,9 @@ class Shown:
         kind: `values`: the outputs, all of them by default; `labels`: the best labels of one output of probabilities;
             `several_labels`: the labels of the first output with their probabilities in the second; `pairs`: two outputs of
             the same length as one/other, without pairs whose second part is empty; `entities`: the entities of a text, or the
-            same pairs if the tags mark none; `rows`: outputs of the same length, in
-            each row the first non-empty text and the last output, a number; `text`: one output unchanged; or the name of a
-            kind that `register_answer_kind` added.
+            same pairs if the tags mark none; `rows`: outputs of the same length, in each row the first non-empty text and the
+            last output, a number; `text`: one output unchanged; `forecast`: values that continue the first channel of the
+            series in the request; or the name of a kind that `register_answer_kind` added.
         outputs: names of the outputs to print; by default those that the signature names by the data.
         digits: number of decimals.
     """

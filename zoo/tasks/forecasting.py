@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zoo.scores import Score, distances
-from zoo.tasks.contract import Served, Signature, Task
+from zoo.tasks.contract import Served, Shown, Signature, Task
 from zoo.tasks.registry import register_task
 from zoo.tasks.shared import only_output, predicted_values, value_objective
 
@@ -28,7 +28,10 @@ register_task(
         report="regression",
         signatures={
             "serving_default": Signature(
-                ("series",), _answer, {"forecast": "the next steps of the first channel, in its unit"}
+                ("series",),
+                _answer,
+                {"forecast": "the next steps of the first channel, in its unit"},
+                shown=Shown("forecast", ("forecast",)),
             )
         },
         arguments={"classifier_activation": "linear", "return_sequences": False},

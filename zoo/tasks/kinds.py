@@ -21,6 +21,7 @@ class RequestKind:
         is_bytes: whether it holds bytes that are no text, which JSON needs in base64.
         path: for bytes, the path that stands for a file of the user in printed requests.
         suffixes: endings of the names of files that hold one example each, for folders of such files; small letters.
+        media: the `Content-Type` of an HTTP body that holds it, such as image/*, or the examples of a table.
         open: for an input that is passed itself, makes it of the path of such a file.
         read: makes the value of one example of a file's path, and of the input's entry in zoo.json; None if the value is
             passed itself, as text or numbers.
@@ -36,6 +37,7 @@ class RequestKind:
     is_bytes: bool = False
     path: str = "/path/to/file"
     suffixes: tuple[str, ...] = ()
+    media: tuple[str, ...] = ()
     open: Callable[[Any], Any] | None = None
     read: Callable[..., Any] | None = None
     has_format: bool = False

@@ -44,20 +44,30 @@ for _name, _kind in {
         is_bytes=True,
         path="/path/to/image.png",
         suffixes=(".png", ".jpg", ".jpeg", ".bmp", ".gif"),
+        media=("image/*", "application/octet-stream"),
         read=_read_file,
     ),
-    "id": RequestKind("ID", "a string that is looked up unchanged"),
+    "id": RequestKind("ID", "a string that is looked up unchanged", media=("text/plain",)),
     "number": RequestKind("NUMBER", "numbers of any shape, for requests from programs"),
     "series": RequestKind(
         "FILE.csv",
         "numbers, one row per step",
         is_path=True,
         suffixes=(".csv", ".tsv"),
+        media=("text/csv",),
         read=_read_series,
         has_format=True,
     ),
-    "record": RequestKind("RECORD", "a serialized tf.Example", is_bytes=True, path="/path/to/record"),
-    "text": RequestKind('"a text"', "text in UTF-8", suffixes=(".txt",), open=_read_text),
-    "value": RequestKind("ROWS.csv", "the value of a column", read_rows=read_rows),
+    "record": RequestKind(
+        "RECORD",
+        "a serialized tf.Example",
+        is_bytes=True,
+        path="/path/to/record",
+        media=("application/octet-stream",),
+    ),
+    "text": RequestKind(
+        '"a text"', "text in UTF-8", suffixes=(".txt",), media=("text/plain", "text/csv"), open=_read_text
+    ),
+    "value": RequestKind("ROWS.csv", "the value of a column", media=("text/csv",), read_rows=read_rows),
 }.items():
     register_request_kind(_name, _kind)

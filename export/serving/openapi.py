@@ -1,0 +1,152 @@
+"""The OpenAPI description of a server, from the signatures of its models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from zoo._version import __version__
+from zoo.export.serving.protocols.raw_bodies import media_of
+from zoo.export.serving.repository import Repository
+from zoo.export.serving.values import Input
+from zoo.export.serving.version import SignatureInfo, Version
+
+_ERROR = {"$ref": "#/components/schemas/Error"}
+_STATUS = {
+    "400": "An invalid request.",
+    "403": "Sent by the page of another site, or for another host.",
+    "404": "No such model or version.",
+    "408": "The body was too slow.",
+    "413": "The body is too large.",
+    "415": "Another type of content was expected.",
+    "429": "Too many requests wait.",
+    "500": "The server failed.",
+    "503": "Not enough memory, or the version was removed.",
+    "504": "The answer took too long.",
+}
+
+
+def description(repository: Repository) -> dict[str, Any]:
+    """Returns an OpenAPI 3.1 document."""
+    paths: dict[str, Any] = {
+        "/v2/health/live": {"get": _operation("Whether the server runs.")},
+        "/v2/health/ready": {"get": _operation("Whether all models are served.")},
+        "/metrics": {"get": _operation("Figures for Prometheus.", media="text/plain")},
+    }
+    for name, model in repository.models.items():
+        version = model.version()
+        paths[f"/v1/models/{name}"] = {"get": _operation("State of the versions.")}
+        paths[f"/v1/models/{name}/metadata"] = {"get": _operation("Signatures, as in TensorFlow Serving.")}
+        paths[f"/v1/models/{name}:predict"] = {
+            "post": _operation("Predict, as in TensorFlow Serving's REST API.", body=_json(_v1_schema(version)))
+        }
+        paths[f"/v2/models/{name}"] = {"get": _operation("Inputs and outputs.")}
+        paths[f"/v2/models/{name}/ready"] = {"get": _operation("Whether the model is served.")}
+        paths[f"/v2/models/{name}/infer"] = {
+            "post": _operation("Predict, in the Open Inference Protocol.", body=_json(_V2_SCHEMA))
+        }
+        if media := media_of(version.signatures[version.default]):
+            raw = {"content": {kind: {"schema": {}} for kind in media}, "required": True}
+            paths[f"/predict/{name}"] = {"post": _operation("Predict for a raw body.", body=raw, media="text/plain")}
+    error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}, "example": {}}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "savedmodel-zoo", "version": __version__},
+        "paths": paths,
+        "components": {
+            "schemas": {"Error": error},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _operation(summary: str, *, body: Any = None, media: str = "application/json") -> dict[str, Any]:
+    codes = _STATUS if body else {code: _STATUS[code] for code in ("403", "404", "413", "500")}
+    responses: dict[str, Any] = {
+        code: {"description": text, "content": {"application/json": {"schema": _ERROR}}} for code, text in codes.items()
+    }
+    unauthorized = {
+        "description": "The token is missing or wrong.",
+        "content": {"application/json": {"schema": _ERROR}},
+    }
+    ok = {"description": "The answer.", "content": {media: {"schema": {}}}}
+    operation: dict[str, Any] = {"summary": summary, "responses": {"200": ok, "401": unauthorized, **responses}}
+    if body:
+        operation["requestBody"] = body
+    return operation
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _v1_schema(version: Version) -> dict[str, Any]:
+    return {
+        "oneOf": [_signature_schema(name, info, name == version.default) for name, info in version.signatures.items()]
+    }
+
+
+def _signature_schema(name: str, info: SignatureInfo, is_default: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            key: _value_schema(value, info.entry.get("inputs", {}).get(key, {})) for key, value in info.inputs.items()
+        },
+        "required": list(info.inputs),
+        "additionalProperties": False,
+    }
+    if len(info.inputs) == 1:
+        row = {"anyOf": [next(iter(row["properties"].values())), row]}
+    return {
+        "title": name,
+        "type": "object",
+        "properties": {
+            "signature_name": {"const": name},
+            "instances": {"type": "array", "minItems": 1, "items": row},
+        },
+        "required": ["instances"] if is_default else ["signature_name", "instances"],
+        "additionalProperties": False,
+    }
+
+
+def _value_schema(given: Input, entry: Any) -> dict[str, Any]:
+    """Returns the schema of one example's value."""
+    if given.spec.dtype == tf.string:
+        encoded = {"type": "string", "contentEncoding": "base64"}
+        schema: dict[str, Any] = (
+            {"type": "object", "properties": {"b64": encoded}, "required": ["b64"]}
+            if given.is_bytes
+            else {"type": "string"}
+        )
+    else:
+        schema = {"type": "number" if given.spec.dtype.is_floating else "integer"}
+    for size in reversed(given.spec.shape.as_list()[1:] if given.spec.shape.rank else []):
+        schema = {"type": "array", "items": schema}
+        if size is not None:
+            schema |= {"minItems": size, "maxItems": size}
+    return schema | ({"description": entry["description"]} if entry.get("description") else {})
+
+
+_V2_SCHEMA = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "parameters": {"type": "object", "properties": {"signature_name": {"type": "string"}}},
+        "inputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "shape", "datatype", "data"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                    "datatype": {"type": "string"},
+                    "data": {"type": "array"},
+                },
+            },
+        },
+    },
+}

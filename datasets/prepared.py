@@ -249,6 +249,10 @@ class Prepared:
         """
         situation = registry.Situation(self.task.name, self.num_examples("train"), self.arguments)
         recommended = recommendations.options_of(registry.get_spec(self.model), situation)
+        if (
+            self.start or self.objective.quantiles
+        ):  # weights of a run are trained further; quantiles have no closed form
+            recommended.pop("closed_form", None)
         recommended = {**recommended, "quantiles": list(self.objective.quantiles)}
         return as_config(config).completed(recommended, validation=self.num_examples("validation") > 0)
 

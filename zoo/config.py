@@ -20,6 +20,17 @@ Strategy = Literal["auto", "one_device", "mirrored", "multi_worker", "tpu"]
 _ADAM = ("adam_beta_1", "adam_beta_2", "adam_epsilon")
 _OF_OPTIMIZER = ("learning_rate", "weight_decay", *_ADAM)
 _OF_SELECTION = ("patience", "min_delta", "keep_best", "monitor")
+_WITHOUT_TRAINING = {
+    "seed",
+    "deterministic",
+    "strategy",
+    "replicas",
+    "precision",
+    "abstain",
+    "keep_checkpoints",
+    "histograms",
+}
+"""The options that have the same effect if a model is solved for instead of trained."""
 _WARMUPS = ("warmup_steps", "warmup_fraction", "warmup_from_zero")
 
 
@@ -192,7 +203,8 @@ class TrainConfig:
         passed.
 
         A recommendation is left out if it belongs to an option that was passed with another value: those of an optimizer
-        belong to it, and lengths of the warm-up to each other.
+        belong to it, and lengths of the warm-up to each other. A recommended closed form is taken alone, unless an option was
+        passed that belongs to the training instead.
 
         Args:
             recommended: options by name.
@@ -209,6 +221,8 @@ class TrainConfig:
             taken = {name: value for name, value in taken.items() if name not in _WARMUPS}
         if not validation:
             taken = {name: value for name, value in taken.items() if name not in _OF_SELECTION}
+        if taken.pop("closed_form", False) and self.given <= _WITHOUT_TRAINING:
+            taken = {"closed_form": True}
         if self.closed_form:
             taken = {}
         object.__setattr__(result := type(self)(**{**self.to_dict(), **taken}), "typed", self.given)

@@ -14,7 +14,14 @@ from zoo import lookup, registry
 from zoo.datasets.preprocessing.base import Choices, Unknown, object_array, register_preprocessor
 from zoo.datasets.preprocessing.pair_encoding import MARK
 from zoo.datasets.preprocessing.targets import Targets
-from zoo.datasets.preprocessing.token_fitting import Fitted, describe_lengths, fit_tokens, longest, measure
+from zoo.datasets.preprocessing.token_fitting import (
+    Fitted,
+    describe_lengths,
+    fit_tokens,
+    longest,
+    measure,
+    ngrams_of_characters,
+)
 from zoo.datasets.preprocessing.tokenizers import TOKENIZERS, Tokenizer
 from zoo.errors import UsageError
 from zoo.tasks import Request
@@ -168,6 +175,8 @@ class TextPreprocessor(VocabularyPreprocessor):
         max_length: maximum number of tokens of a text.
         targets: makes the model's targets.
         tokenizer: words, characters or subwords.
+        reads_characters: whether the model also has the input `characters`, int32 (batch, characters): the code points of
+            the tokens, with a space before and after every word.
 
     Example:
         >>> TextPreprocessor(("hello", "!"), 5)(["Hello, world!", ""]).numpy().tolist()
@@ -178,6 +187,7 @@ class TextPreprocessor(VocabularyPreprocessor):
 
     targets: Targets = dataclasses.field(default_factory=Targets)
     tokenizer: str = "words"
+    reads_characters: bool = False
     choices: Choices = dataclasses.field(default=Choices(), compare=False, repr=False)
 
     kind: ClassVar[str] = "text"
@@ -214,13 +224,20 @@ class TextPreprocessor(VocabularyPreprocessor):
         is_open = "longest" in needs and "max_length" in needs.get("open", ())
         most_tokens = longest(lengths, usual, needs["longest"]) if is_open else usual
         why = f": {fitted.reason}" if fitted.reason else ""
+        sizes = ngrams_of_characters(data, needs, arguments)
         choices = Choices(
-            {"max_length": most_tokens} if is_open else {},
+            ({"max_length": most_tokens} if is_open else {}) | sizes,
             {"tokenizer": fitted.tokenizer},
             (f"tokenizer {fitted.tokenizer}{why}.", describe_lengths(made._splitter.unit, lengths, most_tokens)),
         )
         fixed = {"vocab_size": len(fitted.vocabulary) + FIRST_WORD, "max_length": most_tokens, **targets.arguments}
-        return dataclasses.replace(made, max_length=most_tokens, choices=choices), fixed
+        characters = bool(sizes.get("character_ngrams"))
+        return dataclasses.replace(made, max_length=most_tokens, reads_characters=characters, choices=choices), fixed
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """{"token_ids": (max_length,)}, and {"characters": (None,)} if the model reads them."""
+        return {**super().input_shapes, **({"characters": (None,)} if self.reads_characters else {})}
 
     @property
     def _splitter(self) -> Tokenizer:
@@ -235,7 +252,9 @@ class TextPreprocessor(VocabularyPreprocessor):
     def described_inputs(self) -> dict[str, str]:
         """How tokens are numbered."""
         numbers = f"line numbers of `assets/{VOCABULARY_FILE}`, from 0"
-        return {"token_ids": f"{numbers}; 0 is padding, 1 an unknown {self._splitter.unit}"}
+        tokens = f"{numbers}; 0 is padding, 1 an unknown {self._splitter.unit}"
+        codes = f"Unicode code points of the {self._splitter.unit}s, with a space before and after words; 0 is padding"
+        return {"token_ids": tokens, **({"characters": codes} if self.reads_characters else {})}
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -272,14 +291,21 @@ class TextPreprocessor(VocabularyPreprocessor):
         return nested.merge_dims(1, 2)[:, :most], parts
 
     def encode(self, examples: Tensors) -> Batch:
-        """Turns `text` and the target into the input `token_ids` and the model's target."""
-        return {"token_ids": self(examples["text"])}, self.targets.encode(examples), {}
+        """Turns `text` and the target into the model's inputs and target."""
+        numbers, parts = self._numbers(checked_texts(examples["text"]), self.max_length)
+        return self._inputs(numbers, parts), self.targets.encode(examples), {}
+
+    def _inputs(self, numbers: tf.RaggedTensor, parts: tf.RaggedTensor) -> dict[str, tf.Tensor]:
+        inputs = {"token_ids": numbers.to_tensor(PADDING)}
+        if self.reads_characters:
+            inputs["characters"] = self._splitter.code_points(parts)
+        return inputs
 
     def serve(self, requests: Tensors) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Turns `text`, string (batch,), into `token_ids`, int32 (batch, tokens), and `tokens`, the tokens of that shape."""
+        """Turns `text`, string (batch,), into the model's inputs, and `tokens`, string (batch, tokens)."""
         numbers, parts = self._numbers(checked_texts(requests["text"]), self.max_length)
         tokens = parts if self._splitter.find is None else numbers.with_flat_values(self._names(numbers.flat_values))
-        return {"token_ids": numbers.to_tensor(PADDING)}, {"tokens": tokens.to_tensor("")}
+        return self._inputs(numbers, parts), {"tokens": tokens.to_tensor("")}
 
     def _names(self, numbers: tf.Tensor) -> tf.Tensor:
         """The tokens with these numbers."""
@@ -289,9 +315,11 @@ class TextPreprocessor(VocabularyPreprocessor):
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Removes the columns that are padding in every row, so that batches of short texts are fast."""
-        ids = inputs["token_ids"]
-        used = tf.reduce_max(tf.reduce_sum(tf.cast(ids != PADDING, tf.int32), axis=1))
-        return {"token_ids": ids[:, :used]}, targets, weights
+        found = {}
+        for name, ids in inputs.items():
+            used = tf.reduce_max(tf.reduce_sum(tf.cast(ids != PADDING, tf.int32), axis=1))
+            found[name] = ids[:, :used]
+        return found, targets, weights
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns texts of a data set as a client sends them."""
@@ -299,7 +327,8 @@ class TextPreprocessor(VocabularyPreprocessor):
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().config(), "tokenizer": self.tokenizer, **self.targets.described()}
+        characters = {"reads_characters": True} if self.reads_characters else {}
+        return {**super().config(), "tokenizer": self.tokenizer, **characters, **self.targets.described()}
 
 
 def checked_texts(raw: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -29,6 +29,7 @@ _UNSPACED = re.compile(
 _MANY_UNSPACED, _MANY_UNKNOWN = 0.3, 0.3
 _MOST_UNSPACED, _LONG_WORD = 0.5, 3
 """Texts mostly in such scripts are not divided into words if what stands between spaces and marks has more letters."""
+_MOST_CHARACTERS = 50_000_000
 _FEWEST_FOR_SUBWORDS = 1_000
 """Training texts. Fewer hold too few repeated parts of words to learn from."""
 
@@ -138,6 +139,20 @@ def measure(data: RawData, lengths: Callable[[Tensors], tf.Tensor]) -> np.ndarra
     """Returns the number of tokens of every training example, int32 (examples,), by a preprocessor's function `lengths`."""
     found = [lengths(batch).numpy() for batch in data.train.padded_batch(_BATCH)]
     return np.concatenate([np.zeros(0, np.int32), *found])
+
+
+def ngrams_of_characters(data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, int]:
+    """Returns {"character_ngrams": number of characters of the longest n-grams of characters, 0 for none}: the builder's
+    argument, or else that of the spec, unless the training texts have so many characters that counting their n-grams would
+    take minutes; {} for a model without them.
+    """
+    if "character_ngrams" not in needs:
+        return {}
+    given = arguments.get("character_ngrams")
+    if given is not None:
+        return {"character_ngrams": given}
+    total = sum(int(tf.reduce_sum(tf.strings.length(texts, unit="UTF8_CHAR"))) for texts in _texts(data))
+    return {"character_ngrams": needs["character_ngrams"] if total <= _MOST_CHARACTERS else 0}
 
 
 def longest(lengths: np.ndarray, usual: int, most: int) -> int:

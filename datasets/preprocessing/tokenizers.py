@@ -42,6 +42,22 @@ class Tokenizer:
     advice: str
     many_unknown: float
 
+    def code_points(self, parts: tf.RaggedTensor) -> tf.Tensor:
+        """Returns the code points of texts, int32 (batch, characters), padded with 0, with a space before and after the text
+        and between words.
+
+        Args:
+            parts: what `split` returned, ragged string (batch, parts).
+
+        Example:
+            >>> TOKENIZERS["words"].code_points(tf.ragged.constant([["hi", "!"]])).numpy().tolist()
+            [[32, 104, 105, 32, 33, 32]]
+        """
+        texts = tf.strings.reduce_join(parts, axis=1, separator=self.separator)
+        texts = tf.strings.regex_replace(texts, MARK, " ") if self.separator != " " else texts
+        codes = tf.strings.unicode_decode(tf.strings.join([" ", tf.strings.strip(texts), " "]), "UTF-8")
+        return codes.to_tensor(0)
+
 
 def clean(texts: tf.Tensor) -> tf.Tensor:
     """Returns texts, string (batch,), as valid UTF-8 in lower case, normalised, with a space for white space and control

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 _STRENGTHS = (3.0, 10.0, 30.0)
-"""Inverse strengths of the L2 penalty of logistic regression, of rows with Euclidean lengths of about 1."""
+"""Inverse strengths of the L2 penalty of logistic regression, ascending, for rows with Euclidean lengths of about 1. On the
+validation splits, goemotions was most accurate with 3; the loss was smallest with 10 for chinese_reviews, and with 30 for
+clinc_oos and sms_spam."""
 _ALPHAS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Penalties of ridge regression."""
 _TOLERANCE = 0.1
@@ -73,8 +75,10 @@ def _held_out(count: int) -> np.ndarray | None:
 
 
 def _best_strength(features: Any, target: np.ndarray, outputs: int, held: np.ndarray) -> float:
-    """Returns the strength with the smallest loss on the held-out examples. Their accuracy takes few values, and chose a worse
-    strength on chinese_reviews, as its validation split showed."""
+    """Returns the strength with the smallest loss on the held-out examples, up to the first that is worse.
+
+    Their accuracy takes few values, and its choice was worse on the validation split of chinese_reviews.
+    """
     if target.ndim == 1 and len(np.unique(target[~held])) < 2:
         return _STRENGTHS[1]
 
@@ -85,7 +89,12 @@ def _best_strength(features: Any, target: np.ndarray, outputs: int, held: np.nda
             return float(np.logaddexp(0, np.where(known > 0, -logits, logits)).mean())
         return float((np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(known)), known]).mean())
 
-    return min(_STRENGTHS, key=loss)
+    best, least = _STRENGTHS[0], np.inf
+    for strength in _STRENGTHS:  # the weaker the penalty, the longer the solution takes
+        if (found := loss(strength)) >= least:
+            break
+        best, least = strength, found
+    return best
 
 
 def _logistic(features: Any, target: np.ndarray, outputs: int, strength: float) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,8 @@ _UNSPACED = re.compile(
 _MANY_UNSPACED, _MANY_UNKNOWN = 0.3, 0.3
 _MOST_UNSPACED, _LONG_WORD = 0.5, 3
 """Texts mostly in such scripts are not divided into words if what stands between spaces and marks has more letters."""
-_MOST_CHARACTERS = 50_000_000
+_MOST_CHARACTERS = 20_000_000
+"""Characters of all training texts. More take minutes to count their n-grams."""
 _FEWEST_FOR_SUBWORDS = 1_000
 """Training texts. Fewer hold too few repeated parts of words to learn from."""
 
@@ -143,8 +144,7 @@ def measure(data: RawData, lengths: Callable[[Tensors], tf.Tensor]) -> np.ndarra
 
 def ngrams_of_characters(data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, int]:
     """Returns {"character_ngrams": number of characters of the longest n-grams of characters, 0 for none}: the builder's
-    argument, or else that of the spec, unless the training texts have so many characters that counting their n-grams would
-    take minutes; {} for a model without them.
+    argument, or else that of the spec, and 0 for very long training data; {} for a model without them.
     """
     if "character_ngrams" not in needs:
         return {}

@@ -13,6 +13,7 @@ from zoo.datasets.preprocessing.pair_encoding import MARK, chunks, learn_pieces,
 MIN_COUNT = 2
 """Tokens that occur once in training count as unknown, so that the model learns from unknown tokens."""
 _EVERYTHING = 2**31 - 1
+_MOST_CODES = 4_096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Tokenizer:
     many_unknown: float
 
     def code_points(self, parts: tf.RaggedTensor) -> tf.Tensor:
-        """Returns the code points of texts, int32 (batch, characters), padded with 0, with a space before and after the text
-        and between words.
+        """Returns the first 4,096 code points of texts, int32 (batch, characters), padded with 0, with a space before and
+        after the text and between words.
 
         Args:
             parts: what `split` returned, ragged string (batch, parts).
@@ -55,7 +56,8 @@ class Tokenizer:
         """
         texts = tf.strings.reduce_join(parts, axis=1, separator=self.separator)
         texts = tf.strings.regex_replace(texts, MARK, " ") if self.separator != " " else texts
-        codes = tf.strings.unicode_decode(tf.strings.join([" ", tf.strings.strip(texts), " "]), "UTF-8")
+        texts = tf.strings.substr(tf.strings.join([" ", tf.strings.strip(texts)]), 0, _MOST_CODES - 1, unit="UTF8_CHAR")
+        codes = tf.strings.unicode_decode(tf.strings.join([texts, " "]), "UTF-8")
         return codes.to_tensor(0)
 
 

@@ -32,10 +32,10 @@ def selected_features(situation: Situation) -> dict[str, Any]:
 
     Example:
         >>> selected_features(Situation("text_classification", 1_000, {}))["num_features"]
-        16384
+        4096
     """
-    features = min(2**16, max(2**12, 2 ** (16 * situation.examples).bit_length()))
-    return {"num_features": features, "num_buckets": 16 * features}
+    features = min(2**17, max(2**12, 2 ** (4 * situation.examples).bit_length()))
+    return {"num_features": features, "num_buckets": min(2**20, 16 * features)}
 
 
 def options(situation: Situation) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _features(model: keras.Model, inputs: Mapping[str, np.ndarray], size: int) -
     "in Salton and Buckley, Term-weighting approaches in automatic text retrieval, Information Processing & Management 24, "
     "1988",
     features_layer="features",
-    preprocessing={"vocab_size": 30_000, "max_length": 128, "longest": 512, "character_ngrams": 5},
+    preprocessing={"vocab_size": 30_000, "max_length": 512, "longest": 2_048, "character_ngrams": 5},
     recommended_arguments=selected_features,
     recommended_options=options,
     adapt=inverse_document_frequencies,
@@ -220,14 +220,14 @@ def build_bag_of_ngrams_model(
             that of n-grams of characters.
         num_buckets: Number of buckets of a hash of n-grams, for each kind. Those in the same bucket share a vector.
         character_ngrams: Number of characters of the longest n-grams of characters within a word; the shortest have 3. 0 for
-            none, without the input `characters`. Null for 5, and 0 for very long training data.
+            none, without the input `characters`. Null for 5, but 0 for training texts of more than 20 million characters.
         embedding_dim: Channels of an n-gram's vector. With null, the channels are the logits, without a further layer, as in
             logistic regression.
         dropout: Share of a text's n-grams that are left out in training.
         classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
             logits.
         max_length: Maximum number of tokens of a text, which the preprocessor truncates. Null takes the length that 95% of
-            the training texts do not exceed, 128 to 512.
+            the training texts do not exceed, 512 to 2,048.
 
     Raises:
         UsageError: a size that is not positive, too many buckets, or a fraction out of range.

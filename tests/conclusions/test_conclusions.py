@@ -137,6 +137,7 @@ def test_each_reason_names_its_option(facts, advice):
         dataclasses.replace(GOOD, class_counts=[100, 90], macro_recall=0.7, accuracy=0.9),
         dataclasses.replace(GOOD, image_sizes=((48, 48), (32, 32)), arguments={"input_shape": (32, 32, 3)}),
         run((0.8, 0.8, 0.5, 0.5), (0.99, 0.85, 0.1, 0.6), (0.99, 0.85, 0.1, 0.6), arguments={"dropout": 0.5}),
+        run((0.99, 0.85, 0.1, 0.6), arguments={"dropout": 0.2}, options={"closed_form": True}),
         run((0.7, 0.7, 0.9, 0.9), (0.8, 0.8, 0.5, 0.5), options={"schedule": "cosine"}),
         run((0.99, 0.85, 0.1, 0.6), options={"closed_form": True}, arguments={"dropout": 0.1}),  # it draws nothing
         run(

@@ -139,6 +139,8 @@ def learned_by_heart(facts: Facts) -> str:
 
 
 def _against_over_fitting(facts: Facts) -> str:
+    if facts.options.get("closed_form"):  # nothing was trained, so neither augmentation nor dropout has an effect
+        return ""
     if facts.image_sizes is not None and not facts.options.get("augmentation"):
         return "--config.augmentation '[\"crop\"]'"
     dropout = facts.arguments.get("dropout")

@@ -143,11 +143,10 @@ def _features(model: keras.Model, inputs: Mapping[str, np.ndarray], size: int) -
     import scipy.sparse
 
     from zoo.kernels import traced
-    from zoo.tasks import model_input
 
     parts = [model.get_layer(name).output for name in ("numbers", "weights")]
     body = keras.Model(model.inputs, parts)
-    forward = traced(lambda batch: body(model_input(body, batch), training=False), autograph=False)
+    forward = traced(lambda batch: body([batch[part.name] for part in model.inputs], training=False), autograph=False)
     count = len(next(iter(inputs.values())))
     used = {name: (part != 0).sum(axis=1) for name, part in inputs.items()}
     order = np.argsort(sum(used.values()), kind="stable")  # batches of texts of similar length

@@ -11,6 +11,7 @@ from keras import layers, ops
 
 MOST_BUCKETS = 2**20
 _SPACE = 32
+_PART, _EXACT = 1_024, 2**24
 _FACTOR = 1_031
 """The bucket of a pair is (first x factor + second) modulo buckets. A bucket below `MOST_BUCKETS`, times the factor, plus a
 token id or a code point stays below 2^31, so int32 never overflows. Pairs of the most frequent tokens, which have the
@@ -59,7 +60,14 @@ class _HashedNgrams(layers.Layer):
         return ops.where(buckets < 0, ops.zeros_like(numbers), numbers)
 
     def _next_bucket(self, buckets: Any, following: Any) -> Any:
-        return ops.mod(buckets * _FACTOR + following, self.num_buckets)
+        """(buckets x factor + following) modulo the number of buckets."""
+        if self.num_buckets * _FACTOR < _EXACT or self.num_buckets % _PART:
+            return ops.mod(buckets * _FACTOR + following, self.num_buckets)
+        # The same in two parts, whose products are small: OpenVINO computes integers in float32.
+        high = ops.floor_divide(buckets, _PART)
+        low = buckets - high * _PART
+        product = ops.mod(high * _FACTOR, self.num_buckets // _PART) * _PART + low * _FACTOR
+        return ops.mod(product + following, self.num_buckets)
 
 
 @keras.saving.register_keras_serializable("zoo")

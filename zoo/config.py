@@ -21,6 +21,12 @@ _ADAM = ("adam_beta_1", "adam_beta_2", "adam_epsilon")
 _OF_OPTIMIZER = ("learning_rate", "weight_decay", *_ADAM)
 _OF_SELECTION = ("patience", "min_delta", "keep_best", "monitor")
 _WARMUPS = ("warmup_steps", "warmup_fraction", "warmup_from_zero")
+_WITHOUT_CLOSED_FORM = (
+    *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best", "time_limit"),
+    *("layer_decay", "freeze", "lora_rank", "quantiles", "head_first", "class_weights"),
+)
+_OF_GRADIENTS = ("epochs", "batch_size", "optimizer", "schedule", *_OF_OPTIMIZER, *_WARMUPS, *_WITHOUT_CLOSED_FORM)
+"""Options of gradient descent; where one of them is passed, a model is trained even if its closed form is recommended."""
 
 
 def _option(default: Any, check: Callable[[str, Any], Any]) -> Any:
@@ -192,7 +198,7 @@ class TrainConfig:
         passed.
 
         A recommendation is left out if it belongs to an option that was passed with another value: those of an optimizer
-        belong to it, and lengths of the warm-up to each other.
+        belong to it, and lengths of the warm-up to each other. The closed form is left out with any option of training.
 
         Args:
             recommended: options by name.
@@ -209,6 +215,8 @@ class TrainConfig:
             taken = {name: value for name, value in taken.items() if name not in _WARMUPS}
         if not validation:
             taken = {name: value for name, value in taken.items() if name not in _OF_SELECTION}
+        if taken.get("closed_form") and not self.given.isdisjoint(_OF_GRADIENTS):
+            del taken["closed_form"]
         if self.closed_form:
             taken = {}
         object.__setattr__(result := type(self)(**{**self.to_dict(), **taken}), "typed", self.given)
@@ -285,11 +293,7 @@ def _check_combinations(config: TrainConfig) -> None:
         raise UsageError(f"min_delta={config.min_delta} has no effect without patience. Pass patience=3, say.")
     if config.closed_form:
         default = TrainConfig()
-        without_effect = (
-            *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best"),
-            *("time_limit", "layer_decay", "freeze", "lora_rank", "quantiles", "head_first", "class_weights"),
-        )
-        for name in without_effect:
+        for name in _WITHOUT_CLOSED_FORM:
             if getattr(config, name) != getattr(default, name):
                 raise UsageError(
                     f"{name}={getattr(config, name)!r} has no effect with closed_form=true, which does not train. "

@@ -181,17 +181,22 @@ def _paired_texts(table: Table) -> Rows:
     )
 
 
-def _ratings(table: Table) -> Rows:
-    """Ratings with times are split by time for each user; others by the SHA-256 of user and item."""
+def _interactions(table: Table) -> Rows:
+    """Interactions with times are split by time for each user; others by the SHA-256 of user and item."""
     table.require("user_id", "item_id", "time")
-    (column,) = table.columns["rating"]
-    ratings = table.numbers(column, "a rating in numbers")
-    table.leave_out(np.isnan(ratings), f"rows without {column}")
-    table.require("rating")
-    ratings = ratings[~np.isnan(ratings)].astype(np.float32)
+    ratings = None
+    if "rating" in table:
+        (column,) = table.columns["rating"]
+        ratings = table.numbers(column, "a rating in numbers")
+        table.leave_out(np.isnan(ratings), f"rows without {column}")
+        table.require("rating")
+        ratings = ratings[~np.isnan(ratings)].astype(np.float32)
     users, items = table.text("user_id"), table.text("item_id")
-    columns: dict[str, Any] = {"user_id": texts(users), "item_id": texts(items), "rating": ratings}
-    about: dict[str, Any] = {"rating_range": [float(ratings.min()), float(ratings.max())]}
+    columns: dict[str, Any] = {"user_id": texts(users), "item_id": texts(items)}
+    about: dict[str, Any] = {}
+    if ratings is not None:
+        columns["rating"] = ratings
+        about["rating_range"] = [float(ratings.min()), float(ratings.max())]
     if "title" in table:
         about["titles"] = dict(zip(items, table.text("title"), strict=True))
     parts = None
@@ -371,7 +376,7 @@ LAYOUTS = {
         _values_of("image", csv_targets.image_rows, "image_regression"),
         Layout("text_embedding", ("text", "text_pair"), rows=_paired_texts, repeats=True),
         Layout("translation", ("text", "translation"), rows=_translations),
-        Layout("recommendation", ("user_id", "item_id", "rating"), ("time", "title"), rows=_ratings, repeats=True),
+        Layout("recommendation", ("user_id", "item_id"), ("rating", "time", "title"), rows=_interactions, repeats=True),
         Layout("forecasting", ("forecast",), ("series", "time"), several=("series",)),
         Layout(
             "series_classification",

@@ -331,7 +331,8 @@ class Task:
     def for_targets(self, preprocessor: Any) -> Task:
         """Returns the task for a preprocessor: with the signatures that it has, and the quantiles of its targets, if any."""
         found = {name: part for name, part in self.signatures.items() if part.exists(preprocessor)}
-        task = self if len(found) == len(self.signatures) else dataclasses.replace(self, signatures=found)
+        score = self.score if self.score is not None and self.score.signature in found else None
+        task = self if len(found) == len(self.signatures) else dataclasses.replace(self, signatures=found, score=score)
         levels = tuple(getattr(getattr(preprocessor, "targets", None), "quantiles", ()))
         return task.with_quantiles(task, levels) if task.with_quantiles is not None and levels else task
 

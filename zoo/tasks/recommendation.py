@@ -1,4 +1,4 @@
-"""Recommendation: the items that a user would rate best, and the rating of an item."""
+"""Recommendation: the items that a user will choose next, and the rating of an item."""
 
 from __future__ import annotations
 
@@ -36,14 +36,20 @@ register_task(
                 ("user_id",),
                 _top_items,
                 {
-                    "item_id": "the best items that the user has not rated, the most popular ones for an unknown user",
+                    "item_id": "the best items that the user has not chosen yet; the most popular ones, weighted by recency, "
+                    "for an unknown user",
                     "title": "the title of each item",
-                    "score": "the predicted rating; for an unknown user, items are ordered by popularity instead",
+                    "score": "how strongly the item is recommended; only its order has a meaning",
                 },
                 head="top_k",
                 shown=Shown("rows", ("title", "item_id", "score"), digits=2),
             ),
-            "rating": Signature(("user_id", "item_id"), _rating, {"rating": "the predicted rating of the item"}),
+            "rating": Signature(
+                ("user_id", "item_id"),
+                _rating,
+                {"rating": "the predicted rating of the item"},
+                exists=lambda preprocessor: preprocessor.rated,
+            ),
         },
         follows_time=True,
         score=Score("mae", "rating", distances("rating"), signature="rating", higher_is_better=False),

@@ -169,9 +169,9 @@ def recent_popularity(train: Interactions, half_life: float) -> np.ndarray:
     """
     import numpy as np
 
-    counts = np.bincount(train.items, train.weights(half_life), minlength=train.shape[1])
+    recent = np.bincount(train.items, train.weights(half_life), minlength=train.shape[1])
     # A tie of old items goes to the one that more users chose.
-    counts += 1e-9 * np.bincount(train.items, minlength=train.shape[1])
+    counts = recent + 1e-9 * np.bincount(train.items, minlength=train.shape[1])
     return (counts / max(counts.mean(), 1e-30)).astype(np.float32)
 
 

@@ -16,7 +16,13 @@ from zoo.datasets.sources import csv_targets, table_rows
 from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.in_memory import Rows, best_lag, check_images, features_of, positive, texts, window_splits
 from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
-from zoo.datasets.sources.splitting import digest, divide_users_by_time, duplicates, sentence_groups
+from zoo.datasets.sources.splitting import (
+    digest,
+    divide_users_by_time,
+    duplicates,
+    sentence_groups,
+    with_validation_by_time,
+)
 from zoo.errors import UsageError, did_you_mean
 from zoo.tables import cells as csv_cells
 
@@ -192,19 +198,19 @@ def _interactions(table: Table) -> Rows:
         table.require("rating")
         ratings = ratings[~np.isnan(ratings)].astype(np.float32)
     users, items = table.text("user_id"), table.text("item_id")
-    columns: dict[str, Any] = {"user_id": texts(users), "item_id": texts(items)}
-    about: dict[str, Any] = {}
+    columns, about = dict[str, Any](user_id=texts(users), item_id=texts(items)), dict[str, Any]()
     if ratings is not None:
         columns["rating"] = ratings
         about["rating_range"] = [float(ratings.min()), float(ratings.max())]
     if "title" in table:
         about["titles"] = dict(zip(items, table.text("title"), strict=True))
-    parts = None
+    parts, given = None, _splits(table)
     if "time" in table:
         columns["time"] = table.times()
         parts = divide_users_by_time(users, columns["time"].tolist())
+        given = given and with_validation_by_time(users, columns["time"].tolist(), given)
     digests = [digest(user, item) for user, item in zip(users, items, strict=True)]
-    return Rows(("recommendation",), columns, digests, given=_splits(table), parts=parts, about=about)
+    return Rows(("recommendation",), columns, digests, given=given, parts=parts, about=about)
 
 
 def _sequences(table: Table, key: str) -> list[np.ndarray]:

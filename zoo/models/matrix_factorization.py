@@ -119,11 +119,11 @@ def fit_ranking(model: keras.Model, data: Any) -> None:
         data: prepared data. The choices are made on its validation split, the rest is fitted to its training split.
     """
     layer, users = model.get_layer("similar_items"), model.get_layer("user_bias").count
-    parts = [
+    train, validation = (
         item_neighbors.interactions(data.preprocessor.interactions(data.data.splits[split]), users, layer.count)
         for split in ("train", "validation")
-    ]
-    fitted = item_neighbors.fit(*parts, layer.neighbors)
+    )
+    fitted = item_neighbors.fit(train, validation, layer.neighbors)
     layer.numbers.assign(fitted.neighbors)
     layer.similarities.assign(fitted.similarities)
     layer.popularity.assign(fitted.popularity)

@@ -119,14 +119,21 @@ class InteractionPreprocessor:
 
     @property
     def requests(self) -> dict[str, Request]:
-        """`user_id` and `item_id`: string (batch,)."""
-        notes = {"user_id": "as in the data", "item_id": "as in the data; an unknown id is rejected"}
-        return {name: Request(name, "id", "string", (), note) for name, note in notes.items()}
+        """`user_id` and `item_id`: string (batch,); `history`: string (batch, n), ids of items, oldest first, "" for none."""
+        return {
+            "user_id": Request("user_id", "id", "string", (), "as in the data"),
+            "item_id": Request("item_id", "id", "string", (), "as in the data; an unknown id is rejected"),
+            "history": Request(
+                "history", "ids", "string", (None,), "ids of items, the oldest first; unknown ones are ignored"
+            ),
+        }
 
     def generated(self, generator: np.random.Generator, count: int) -> dict[str, list[str]]:
-        """Returns random pairs of known ids."""
+        """Returns random pairs of known ids, and histories of three items."""
         ids = {"user_id": self.user_ids, "item_id": self.item_ids}
-        return {name: [known[i] for i in generator.integers(0, len(known), count)] for name, known in ids.items()}
+        found = {name: [known[i] for i in generator.integers(0, len(known), count)] for name, known in ids.items()}
+        history = generator.integers(0, len(self.item_ids), (count, 3)).tolist()
+        return {**found, "history": [[self.item_ids[i] for i in row] for row in history]}
 
     @property
     def described_inputs(self) -> dict[str, str]:
@@ -140,7 +147,7 @@ class InteractionPreprocessor:
         return (
             f"The model knows {len(self.user_ids):,} users and {len(self.item_ids):,} items. Ids must match exactly.",
             "An unknown user is treated as a user without a history. A rating of an unknown item is rejected. The model does "
-            "not know interactions from after training.",
+            "not know interactions from after training; the signature `history` takes them from the client.",
         )
 
     def _made(self, name: str) -> Any:
@@ -170,13 +177,14 @@ class InteractionPreprocessor:
         both = (texts, numbers, UNKNOWN) if to_number else (numbers, texts, "")
         return lookup.in_memory(*both)
 
-    def _numbers(self, name: str, ids: tf.Tensor) -> tf.Tensor:
-        """Ids, string (batch,), to int32 (batch,)."""
+    def _numbers(self, name: str, ids: tf.Tensor, rank: int = 1) -> tf.Tensor:
+        """Ids, string (batch,) or of rank 2, to int32 of the same shape."""
         ids = tf.convert_to_tensor(ids)
-        if ids.dtype != tf.string or ids.shape.rank != 1:
-            raise UsageError(
-                f"{name} is {ids.dtype.name} of shape {ids.shape}; expected string (batch,). Pass a list of strings."
+        if ids.dtype != tf.string or ids.shape.rank != rank:
+            shape, hint = (
+                ("(batch,)", "a list of strings") if rank == 1 else ("(batch, n)", "a list of strings for each user")
             )
+            raise UsageError(f"{name} is {ids.dtype.name} of shape {ids.shape}; expected string {shape}. Pass {hint}.")
         return tf.cast(self._made("user_numbers" if name == "user_id" else "item_numbers").lookup(ids), tf.int32)
 
     def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
@@ -217,8 +225,12 @@ class InteractionPreprocessor:
 
         With only `user_id`, for a list of items: {"user_ids"}, and {"seen_items"}, see `seen`. With `item_id`, too, for a
         rating: {"user_ids", "item_ids"} and no side tensors. An unknown user gets the number 0. An unknown item has no
-        rating, so it raises InvalidArgumentError.
+        rating, so it raises InvalidArgumentError. With `history`, for a list of items: that of a user with this history;
+        unknown items in it get the number 0.
         """
+        if "user_id" not in requests:
+            seen = self._numbers("history", requests["history"], rank=2)
+            return {"user_ids": tf.zeros_like(seen[:, 0])}, {"seen_items": seen}
         users = self._numbers("user_id", requests["user_id"])
         if "item_id" not in requests:
             return {"user_ids": users}, {"seen_items": self.seen(users)}
@@ -242,8 +254,10 @@ class InteractionPreprocessor:
         return bytes(example["item_id"]) in self._resources["known"]
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Returns raw examples as a client sends them: `user_id` and `item_id`, object arrays of bytes."""
-        return {name: object_array([example[name] for example in examples]) for name in ("user_id", "item_id")}
+        """Returns raw examples as a client sends them: `user_id` and `item_id`, object arrays of bytes, and the item as a
+        history, (examples, 1)."""
+        found = {name: object_array([example[name] for example in examples]) for name in ("user_id", "item_id")}
+        return {**found, "history": found["item_id"][:, np.newaxis]}
 
     def for_export(self, directory: Path) -> tuple[InteractionPreprocessor, list[Any]]:
         """Returns an equal preprocessor whose ids and titles are files in `directory`, and the objects to save with it.

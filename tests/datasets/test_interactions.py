@@ -63,7 +63,7 @@ def test_ids_titles_and_seen_items_come_from_the_training_split():
     assert "rating_mean" not in own, "what the user says stays"
     assert InteractionPreprocessor.for_model(some_data(), {}, {})[1] == {"num_users": 4, "num_items": 3}
     assert preprocessor.input_shapes == {"user_ids": (), "item_ids": ()}
-    assert list(preprocessor.requests) == ["user_id", "item_id"]
+    assert list(preprocessor.requests) == ["user_id", "item_id", "history"]
 
 
 def test_interactions_without_ratings_count_as_one():
@@ -121,6 +121,24 @@ def test_requests_return_known_ids_and_reject_unknown_items(form, tmp_path):
             tf.errors.InvalidArgumentError, match=r"is not one of the 3 known items. Send an id of items.txt"
         ):
             preprocessor.serve({"user_id": tf.constant(["ann", "ann"]), "item_id": tf.constant([b"a1", item])})
+
+
+@pytest.mark.parametrize("form", ["memory", "files"])
+def test_a_history_of_the_client_is_that_of_a_known_user(form, tmp_path):
+    preprocessor = prepared() if form == "memory" else prepared().for_export(tmp_path)[0]
+    model = filled(4, 3)
+    history = tf.constant([["a1", "b2", ""], ["no such item", "价格", ""], ["", "", ""]])
+    inputs, extras = preprocessor.serve({"history": history})
+    assert inputs["user_ids"].numpy().tolist() == [0, 0, 0]
+    assert extras["seen_items"].numpy().tolist() == [[1, 2, 0], [0, 3, 0], [0, 0, 0]]
+    own, known = (
+        make_top_k(model)(*preprocessor.serve(request))
+        for request in ({"history": history}, {"user_id": tf.constant(["bob", "Żółw 🐢", "nobody"])})
+    )
+    assert own["item_ids"].numpy().tolist() == known["item_ids"].numpy().tolist()
+    np.testing.assert_allclose(own["score"], known["score"], rtol=1e-6)
+    with pytest.raises(zoo.UsageError, match=r"expected string \(batch, n\). Pass a list of strings for each user"):
+        preprocessor.serve({"history": tf.constant(["a1"])})
 
 
 def test_ids_that_are_not_strings_are_rejected():
@@ -212,7 +230,7 @@ def test_the_savedmodel_recommends_without_this_package(tmp_path, run_python):
     specs = {name: request.spec for name, request in preprocessor.requests.items()}
     signatures = {
         "serving_default": tf.function(best).get_concrete_function(user_id=specs["user_id"]),
-        "rating": tf.function(rating).get_concrete_function(**specs),
+        "rating": tf.function(rating).get_concrete_function(user_id=specs["user_id"], item_id=specs["item_id"]),
     }
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures=signatures)
     for file in (tmp_path / "assets").iterdir():

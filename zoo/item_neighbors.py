@@ -25,7 +25,7 @@ _SHARES = (0.001, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Weights of the popularity; never 0, because it orders the items for users without a history."""
 LONGEST = 500
 """Items of a user that are counted, the latest ones: the number of pairs grows with the square."""
-_CELLS = 10_000_000
+_CELLS = 25_000_000
 """Scores, users times items, on which the choice is made."""
 _FEWEST = 20
 """Fewer validation users than this decide nothing."""
@@ -131,7 +131,8 @@ def fit(train: Interactions, validation: Interactions, neighbors: int) -> Fitted
     """Fits a ranking to training interactions. How they are counted is chosen on the validation interactions.
 
     A choice is best by the mean of hit rate and NDCG at 10. The settings are chosen one after the other, each together with
-    the weight of the popularity. With fewer than 20 validation users they keep their defaults.
+    the weight of the popularity. A setting changes only if that is better by more than the standard error. With fewer than
+    20 validation users all keep their defaults.
 
     Args:
         train: the training interactions.
@@ -152,7 +153,8 @@ def fit(train: Interactions, validation: Interactions, neighbors: int) -> Fitted
             alone = [[{name: span} for span in _SPANS] for name in ("popular_half_life", "half_life")]
             stages = [both, *stages, [{"memory": memory} for memory in _MEMORIES], *alone]
         for stage in stages:
-            choice = _best(train, judge, [dataclasses.replace(choice, **part) for part in stage], neighbors)
+            others = [dataclasses.replace(choice, **part) for part in stage]
+            choice = _best(train, judge, list(dict.fromkeys([choice, *others])), neighbors)
     numbers, values = _nearest(_pruned(similarities(train, choice), neighbors), neighbors)
     decay = 1.0 if math.isinf(choice.memory) else 0.5 ** (1 / choice.memory)
     return Fitted(
@@ -185,7 +187,7 @@ def best_half_life(train: Interactions, validation: Interactions) -> float:
         return math.inf
     table = np.zeros((judge.users, train.shape[1]), np.float32)
     table[judge.seen] = -np.inf
-    return max(_SPANS, key=lambda span: judge.score(table + recent_popularity(train, span)))
+    return max(_SPANS, key=lambda span: judge.score(table + recent_popularity(train, span)).mean())
 
 
 def similarities(train: Interactions, choice: Choice, longest: int | None = LONGEST) -> scipy.sparse.csr_matrix:
@@ -260,8 +262,8 @@ class _Judge:
         self.rows, self.columns = np.searchsorted(users, held // max(width, 1)), held % max(width, 1)
         self.seen = train.matrix(1.0)[users].nonzero() if len(users) else None
 
-    def score(self, table: np.ndarray) -> float:
-        """Returns the mean of hit rate and NDCG at 10 for scores (users, items) without seen items."""
+    def score(self, table: np.ndarray) -> np.ndarray:
+        """Returns the mean of hit rate and NDCG at 10 of each user, for scores (users, items) without seen items."""
         import numpy as np
 
         ranks = np.empty(len(self.rows), np.int64)
@@ -273,14 +275,15 @@ class _Judge:
         relevant = np.bincount(self.rows, minlength=self.users)
         gains = np.bincount(self.rows, np.where(ranks < TOP_K, 1 / np.log2(ranks + 2), 0.0), self.users)
         ideal = np.cumsum(1 / np.log2(np.arange(TOP_K) + 2))[np.minimum(relevant, TOP_K) - 1]
-        return float(((gains > 0).mean() + (gains / ideal).mean()) / 2)
+        return ((gains > 0) + gains / ideal) / 2
 
 
 def _best(train: Interactions, judge: _Judge, choices: Sequence[Choice], neighbors: int) -> Choice:
-    """Returns the best of several choices, each with the best weight of the popularity; the first of equal ones."""
+    """Returns the best of several choices, each with the best weight of the popularity. Another choice than the first must be
+    better by more than the standard error of the difference."""
     import numpy as np
 
-    best, found = -1.0, choices[0]
+    scored = []
     for choice in choices:
         memory = 1.0 if math.isinf(choice.memory) else np.exp2(-train.age / choice.memory)
         table = (train.matrix(memory)[judge.chosen] @ _pruned(similarities(train, choice), neighbors)).toarray()
@@ -288,10 +291,11 @@ def _best(train: Interactions, judge: _Judge, choices: Sequence[Choice], neighbo
         table[judge.seen] = -np.inf
         popularity = recent_popularity(train, choice.popular_half_life)
         for share in _SHARES:
-            score = judge.score(table + share * popularity)
-            if score > best:
-                best, found = score, dataclasses.replace(choice, popularity=share)
-    return found
+            scored.append((judge.score(table + share * popularity), dataclasses.replace(choice, popularity=share)))
+    first = max(scored[: len(_SHARES)], key=lambda pair: pair[0].mean())
+    best = max(scored, key=lambda pair: pair[0].mean())
+    gain = best[0] - first[0]
+    return best[1] if gain.mean() > gain.std() / math.sqrt(len(gain)) else first[1]
 
 
 def interactions(columns: Mapping[str, Any], num_users: int, num_items: int) -> Interactions:

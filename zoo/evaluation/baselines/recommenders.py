@@ -33,8 +33,8 @@ class _Ids:
         return np.array([self._numbers[name].get(value, 0) for value in values], np.int64)
 
     def interactions(self, columns: Columns) -> Interactions:
-        pairs = [self.numbers(name, columns[name]) for name in ("user_id", "item_id")]
-        return Interactions(*pairs, columns.get("time"), *(len(ids) for ids in self.known.values()))
+        users, items = (self.numbers(name, columns[name]) for name in ("user_id", "item_id"))
+        return Interactions(users, items, columns.get("time"), len(self.known["user_id"]), len(self.known["item_id"]))
 
 
 def _predictions(ids: _Ids, scores: Callable[[np.ndarray], np.ndarray]) -> Mapping[str, Any]:

@@ -194,6 +194,10 @@ class InteractionPreprocessor:
             "user_ids": self._numbers("user_id", examples["user_id"]),
             "item_ids": self._numbers("item_id", examples["item_id"]),
         }
+        if self.rated and "rating" not in examples:
+            raise UsageError(
+                f"The data has {', '.join(sorted(examples))}; the model was trained on ratings too. Pass data with a rating."
+            )
         if not self.rated:
             return inputs, {"rating": tf.ones_like(inputs["user_ids"], tf.float32)}, {}
         return inputs, {"rating": tf.cast(examples["rating"], tf.float32)}, {}

@@ -73,6 +73,10 @@ def test_interactions_without_ratings_count_as_one():
     assert not preprocessor.rated and prepared().rated and arguments["rating_mean"] == 1.0
     _, targets, _ = preprocessor.encode(next(iter(clicks.batch(6))))
     assert targets["rating"].numpy().tolist() == [1.0] * 6
+    with pytest.raises(
+        zoo.UsageError, match=r"has item_id, user_id; the model was trained on ratings too. Pass data with"
+    ):
+        prepared().encode(next(iter(clicks.batch(6))))
     assert InteractionPreprocessor(**json.loads(json.dumps(preprocessor.config()))) == preprocessor
 
 

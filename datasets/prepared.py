@@ -92,7 +92,7 @@ class Prepared:
         return registry.is_built_as(model, self.model, self.arguments)
 
     def build(self, *, seed: int | None = None) -> keras.Model:
-        """Builds the model, with the weights that its family computes from the training inputs. Call it inside the strategy's
+        """Builds the model, with the weights that its family computes from the data. Call it inside the strategy's
         scope.
 
         Args:
@@ -114,7 +114,7 @@ class Prepared:
             )
         self.check_fits(model)
         if (adapt := registry.get_spec(self.model).adapt) is not None:
-            adapt(model, lambda: (batch[0] for batch in self.batches("train", 1_024).as_numpy_iterator()))
+            adapt(model, self)
         return model
 
     def check_fits(self, model: keras.Model) -> None:

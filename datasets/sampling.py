@@ -55,7 +55,7 @@ def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
         UsageError: no test example can be sent as a request.
     """
     dataset = splits.split("test").dataset().take(SCAN)
-    names, key = splits.task.targets, splits.task.classes
+    names, key = _names(splits), splits.task.classes
     targets = list(dataset.map(lambda e: {name: e[name] for name in names}).as_numpy_iterator()) if names else []
     if key is not None and np.ndim(targets[0][key]) == 0:
         labels = np.array([target[key] for target in targets])
@@ -80,11 +80,16 @@ def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
     return Examples(requests, right, {name: value.numpy() for name, value in inputs.items()})
 
 
+def _names(splits: SplitReader) -> list[str]:
+    """Returns the targets that the data has; ratings are optional."""
+    return [name for name in splits.task.targets if name in splits.data.features]
+
+
 def _targets(splits: SplitReader, examples: Sequence[Mapping[str, Any]], *, lost: bool) -> dict[str, np.ndarray]:
     """Returns the targets of the examples' requests by name."""
     aligned: Any = getattr(splits.preprocessor, "to_targets", None)
     found: dict[str, np.ndarray] = aligned(examples, lost=lost) if aligned else {}
-    others = {name: rectangular([e[name] for e in examples]) for name in splits.task.targets if name not in found}
+    others = {name: rectangular([e[name] for e in examples]) for name in _names(splits) if name not in found}
     return {**found, **others}
 
 

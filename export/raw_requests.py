@@ -168,6 +168,8 @@ def _raw(values: Sequence[Any], request: tasks.Request) -> np.ndarray[Any, Any]:
             raise UsageError(
                 f"The examples of {request.name} are no array: {one_line(error, 120)} Pass numbers, all rows of one shape."
             ) from error
+    if request.shape:
+        return _lists(values, request)
     found = np.empty(len(values), object)
     for row, value in enumerate(values):
         if kind.read is not None and isinstance(value, (str, os.PathLike)):
@@ -179,6 +181,21 @@ def _raw(values: Sequence[Any], request: tasks.Request) -> np.ndarray[Any, Any]:
             what = "paths, bytes or uint8 arrays of images" if kind.is_bytes else "strings"
             raise UsageError(f"The examples of {request.name} hold {shown}; expected {what}. Pass a list of them.")
         found[row] = value.encode() if isinstance(value, str) else value
+    return found
+
+
+def _lists(values: Sequence[Any], request: tasks.Request) -> np.ndarray[Any, Any]:
+    """Returns lists of strings of any length as an array (examples, longest list), padded with empty strings."""
+    read = tasks.REQUEST_KINDS.get(request.kind).read
+    lists = [read(value, {}) if read is not None and isinstance(value, str) else value for value in values]
+    for value in lists:
+        if isinstance(value, bytes) or not all(isinstance(part, (str, bytes)) for part in value):
+            raise UsageError(
+                f"The examples of {request.name} hold {value!r:.40}; expected lists of strings. Pass a list for each example."
+            )
+    found = np.full((len(lists), max(map(len, lists))), b"", object)
+    for row, value in enumerate(lists):
+        found[row, : len(value)] = [part.encode() if isinstance(part, str) else part for part in value]
     return found
 
 

@@ -23,6 +23,10 @@ _OF_SELECTION = ("patience", "min_delta", "keep_best", "monitor")
 _WITHOUT_TRAINING = {"seed", "deterministic", "strategy", "replicas", "precision", "abstain"}
 """The options that have the same effect if a model is solved for instead of trained."""
 _WARMUPS = ("warmup_steps", "warmup_fraction", "warmup_from_zero")
+_WITHOUT_CLOSED_FORM = (
+    *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best", "time_limit"),
+    *("layer_decay", "freeze", "lora_rank", "quantiles", "head_first", "class_weights"),
+)
 
 
 def _option(default: Any, check: Callable[[str, Any], Any]) -> Any:
@@ -290,11 +294,7 @@ def _check_combinations(config: TrainConfig) -> None:
         raise UsageError(f"min_delta={config.min_delta} has no effect without patience. Pass patience=3, say.")
     if config.closed_form:
         default = TrainConfig()
-        without_effect = (
-            *("accumulation_steps", "ema_momentum", "augmentation", "label_smoothing", "patience", "keep_best"),
-            *("time_limit", "layer_decay", "freeze", "lora_rank", "quantiles", "head_first", "class_weights"),
-        )
-        for name in without_effect:
+        for name in _WITHOUT_CLOSED_FORM:
             if getattr(config, name) != getattr(default, name):
                 raise UsageError(
                     f"{name}={getattr(config, name)!r} has no effect with closed_form=true, which does not train. "

@@ -84,8 +84,8 @@ class ModelSpec:
         side_outputs: layers whose outputs are returned in addition to the model's outputs, if a model has such a layer.
         closed_form: sets a model's weights directly from all training inputs and targets, dicts of arrays, without
             gradient steps.
-        adapt: sets weights of a new model from the training inputs, before the first step; it is called with the model and
-            a function that returns an iterable of batches, dicts of arrays.
+        adapt: sets weights of a new model from the data, before the first step; it is called with the model and the
+            prepared data (`zoo.datasets.prepared.Prepared`). It may use the validation split for choices.
         jit_compile: whether XLA makes training faster on a CPU; measured with `zoo benchmark training`.
         variant_of: the family of a named size; None for a family.
     """

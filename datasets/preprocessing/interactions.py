@@ -14,11 +14,12 @@ import tensorflow as tf
 from zoo import lookup
 from zoo.datasets.preprocessing.base import object_array, register_preprocessor
 from zoo.errors import UsageError
+from zoo.item_neighbors import Interactions
 from zoo.tasks import Request
 
 if TYPE_CHECKING:
     from zoo.datasets.preprocessing.base import Batch
-    from zoo.datasets.raw import RawData
+    from zoo.datasets.raw import RawData, Split
 
 UNKNOWN = 0
 _USERS_FILE, _ITEMS_FILE, _TITLES_FILE = "users.txt", "items.txt", "titles.txt"
@@ -26,7 +27,7 @@ _LONGEST_SHOWN_ID = 60
 _BLANK = " "
 """An empty entry in a file: TensorFlow does not accept empty lines. No id is equal to it."""
 
-_RESOURCES = ("user_numbers", "item_numbers", "item_names", "item_titles", "seen_splits", "seen_items", "popularity")
+_RESOURCES = ("user_numbers", "item_numbers", "item_names", "item_titles", "seen_splits", "seen_items")
 """Names of the tables and tensors that an export saves."""
 
 Tensors = dict[str, tf.Tensor]
@@ -37,8 +38,8 @@ Tensors = dict[str, tf.Tensor]
 class InteractionPreprocessor:
     """String ids of users and items to int32 numbers: 0 is an unknown id, known ids are numbered from 1 in sorted order.
 
-    The users and items of the training split are known. Seen items and popularity come only from the training split. Ids
-    are compared byte by byte.
+    The users and items of the training split are known. Seen items come only from the training split. Ids are compared byte
+    by byte.
 
     Attributes:
         user_ids: ids of the known users; user number n is `user_ids[n - 1]`.
@@ -46,7 +47,9 @@ class InteractionPreprocessor:
         titles: a title for every item, "" if it has none.
         seen_splits: bounds of each user's seen items, users + 1 numbers. Those of user n are
             `seen_items[seen_splits[n - 1]:seen_splits[n]]`.
-        seen_items: numbers of the seen items, user after user.
+        seen_items: numbers of the seen items, user after user, each once, in the order of their latest times; in the order
+            of their ids without times.
+        rated: whether the data has ratings. Without, every interaction counts as the rating 1.
 
     Example:
         >>> preprocessor = InteractionPreprocessor(("ann", "bob"), ("a", "b"), ("Alien", "Brazil"), (0, 1, 3), (2, 1, 2))
@@ -62,6 +65,7 @@ class InteractionPreprocessor:
     titles: tuple[str, ...]
     seen_splits: tuple[int, ...]
     seen_items: tuple[int, ...]
+    rated: bool = True
     _directory: Path | None = dataclasses.field(default=None, compare=False, repr=False)
     _resources: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
@@ -82,19 +86,22 @@ class InteractionPreprocessor:
         Raises:
             UsageError: the training split is empty, an id cannot be a line of a file, or a rating is not a number.
         """
-        user_ids, item_ids, ratings = _columns(data)
+        columns = _columns(data)
+        ratings = columns["rating"]
         # Python's bytes, because NumPy's byte strings lose NULs at the end.
-        users, user_numbers = np.unique(user_ids.astype(object), return_inverse=True)
-        items, item_numbers = np.unique(item_ids.astype(object), return_inverse=True)
-        pairs = np.unique(np.stack([user_numbers, item_numbers + 1]), axis=1)  # sorted by user, then by item
+        users, user_numbers = np.unique(columns["user_id"].astype(object), return_inverse=True)
+        items, item_numbers = np.unique(columns["item_id"].astype(object), return_inverse=True)
+        pairs = Interactions(user_numbers + 1, item_numbers + 1, columns.get("time"), len(users), len(items))
         titles = data.about.get("titles", {})
         names = {"user_id": _texts("user_id", users), "item_id": _texts("item_id", items)}
+        _check_sizes(data, users, items)
         preprocessor = cls(
             user_ids=names["user_id"],
             item_ids=names["item_id"],
             titles=tuple(" ".join(str(titles.get(item, "")).split()) for item in names["item_id"]),
-            seen_splits=tuple(np.searchsorted(pairs[0], np.arange(len(users) + 1)).tolist()),
-            seen_items=tuple(pairs[1].tolist()),
+            seen_splits=tuple(pairs.splits.tolist()),
+            seen_items=tuple((pairs.items + 1).tolist()),
+            rated="rating" in data.train.element_spec,
         )
         limits = data.about.get("rating_range")
         found = {
@@ -112,14 +119,21 @@ class InteractionPreprocessor:
 
     @property
     def requests(self) -> dict[str, Request]:
-        """`user_id` and `item_id`: string (batch,)."""
-        notes = {"user_id": "as in the data", "item_id": "as in the data; an unknown id is rejected"}
-        return {name: Request(name, "id", "string", (), note) for name, note in notes.items()}
+        """`user_id` and `item_id`: string (batch,); `history`: string (batch, n), ids of items, oldest first, "" for none."""
+        return {
+            "user_id": Request("user_id", "id", "string", (), "as in the data"),
+            "item_id": Request("item_id", "id", "string", (), "as in the data; an unknown id is rejected"),
+            "history": Request(
+                "history", "ids", "string", (None,), "ids of items, the oldest first; unknown ones are ignored"
+            ),
+        }
 
     def generated(self, generator: np.random.Generator, count: int) -> dict[str, list[str]]:
-        """Returns random pairs of known ids."""
+        """Returns random pairs of known ids, and histories of three items."""
         ids = {"user_id": self.user_ids, "item_id": self.item_ids}
-        return {name: [known[i] for i in generator.integers(0, len(known), count)] for name, known in ids.items()}
+        found = {name: [known[i] for i in generator.integers(0, len(known), count)] for name, known in ids.items()}
+        history = generator.integers(0, len(self.item_ids), (count, 3)).tolist()
+        return {**found, "history": [[self.item_ids[i] for i in row] for row in history]}
 
     @property
     def described_inputs(self) -> dict[str, str]:
@@ -132,14 +146,9 @@ class InteractionPreprocessor:
         """Which users and items are known, and how unknown ones are treated."""
         return (
             f"The model knows {len(self.user_ids):,} users and {len(self.item_ids):,} items. Ids must match exactly.",
-            "An unknown user is treated as a user without ratings. A batch with an unknown item is rejected. The model does "
-            "not know ratings from after training.",
+            "An unknown user is treated as a user without a history. A rating of an unknown item is rejected. The model does "
+            "not know interactions from after training; the signature `history` takes them from the client.",
         )
-
-    @property
-    def popularity(self) -> np.ndarray:
-        """How many users of the training split have seen each item, int32 (items,)."""
-        return np.bincount(self.seen_items, minlength=len(self.item_ids) + 1)[1:].astype(np.int32)
 
     def _made(self, name: str) -> Any:
         """A table or tensor by name, created on first access. With a directory, tables read files."""
@@ -149,7 +158,7 @@ class InteractionPreprocessor:
         return self._resources[name]
 
     def _make(self, name: str) -> Any:
-        arrays = {"seen_splits": self.seen_splits, "seen_items": self.seen_items, "popularity": self.popularity}
+        arrays = {"seen_splits": self.seen_splits, "seen_items": self.seen_items}
         if name in arrays:
             value = np.asarray(arrays[name], np.int32)
             # A variable is saved next to the graph and not in it, so it may be large.
@@ -168,39 +177,67 @@ class InteractionPreprocessor:
         both = (texts, numbers, UNKNOWN) if to_number else (numbers, texts, "")
         return lookup.in_memory(*both)
 
-    def _numbers(self, name: str, ids: tf.Tensor) -> tf.Tensor:
-        """Ids, string (batch,), to int32 (batch,)."""
+    def _numbers(self, name: str, ids: tf.Tensor, rank: int = 1) -> tf.Tensor:
+        """Ids, string (batch,) or of rank 2, to int32 of the same shape."""
         ids = tf.convert_to_tensor(ids)
-        if ids.dtype != tf.string or ids.shape.rank != 1:
-            raise UsageError(
-                f"{name} is {ids.dtype.name} of shape {ids.shape}; expected string (batch,). Pass a list of strings."
+        if ids.dtype != tf.string or ids.shape.rank != rank:
+            shape, hint = (
+                ("(batch,)", "a list of strings") if rank == 1 else ("(batch, n)", "a list of strings for each user")
             )
+            raise UsageError(f"{name} is {ids.dtype.name} of shape {ids.shape}; expected string {shape}. Pass {hint}.")
         return tf.cast(self._made("user_numbers" if name == "user_id" else "item_numbers").lookup(ids), tf.int32)
 
     def encode(self, examples: Mapping[str, tf.Tensor]) -> Batch:
         """Turns a raw batch into inputs `user_ids` and `item_ids`, int32 (batch,), and the target `rating`, float32
-        (batch,). Unknown users and items get the number 0."""
+        (batch,), 1 without ratings. Unknown users and items get the number 0."""
         inputs = {
             "user_ids": self._numbers("user_id", examples["user_id"]),
             "item_ids": self._numbers("item_id", examples["item_id"]),
         }
+        if self.rated and "rating" not in examples:
+            raise UsageError(
+                f"The data has {', '.join(sorted(examples))}; the model was trained on ratings too. Pass data with a rating."
+            )
+        if not self.rated:
+            return inputs, {"rating": tf.ones_like(inputs["user_ids"], tf.float32)}, {}
         return inputs, {"rating": tf.cast(examples["rating"], tf.float32)}, {}
+
+    def interactions(self, split: Split) -> dict[str, np.ndarray | None]:
+        """Returns the interactions of a raw split, see `numbered`."""
+        return self.numbered(_read(split.dataset()))
+
+    def numbered(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | None]:
+        """Returns columns of raw interactions as `user_ids` and `item_ids`, int64 (n,), 0 for unknown ones, and `times`,
+        (n,), or None without times."""
+        found: dict[str, np.ndarray | None] = {"times": columns.get("time")}
+        for name, known in (("user_id", self.user_ids), ("item_id", self.item_ids)):
+            numbers = {text.encode(): number for number, text in enumerate(known, 1)}
+            values = [numbers.get(value, UNKNOWN) for value in columns[name].tolist()]
+            found[f"{name}s"] = np.array(values, np.int64)
+        return found
+
+    def seen(self, users: tf.Tensor) -> tf.Tensor:
+        """Returns the numbers of the items that users have seen, oldest first, int32 (batch, most seen), padded with 0, from
+        the numbers of the users, int32 (batch,)."""
+        splits, values = self._made("seen_splits"), self._made("seen_items")
+        start = tf.gather(splits, tf.maximum(users - 1, 0))
+        places = tf.ragged.range(start, tf.where(users > 0, tf.gather(splits, users), start))
+        return places.with_flat_values(tf.gather(values, places.flat_values)).to_tensor(UNKNOWN)
 
     def serve(self, requests: Mapping[str, tf.Tensor]) -> tuple[Tensors, Tensors]:
         """Turns requests into model inputs and side tensors.
 
-        With only `user_id`, for a list of items: {"user_ids"}, and {"seen_items": int32 (batch, most seen), padded with 0;
-        "popularity": int32 (items,)}. With `item_id`, too, for a rating: {"user_ids", "item_ids"} and no side tensors.
-        An unknown user gets the number 0. An unknown item has no rating, so it raises InvalidArgumentError.
+        With only `user_id`, for a list of items: {"user_ids"}, and {"seen_items"}, see `seen`. With `item_id`, too, for a
+        rating: {"user_ids", "item_ids"} and no side tensors. An unknown user gets the number 0. An unknown item has no
+        rating, so it raises InvalidArgumentError. With `history`, for a list of items: that of a user with this history;
+        unknown items in it get the number 0.
         """
+        if "user_id" not in requests:
+            seen = self._numbers("history", requests["history"], rank=2)
+            return {"user_ids": tf.zeros_like(seen[:, 0])}, {"seen_items": seen}
         users = self._numbers("user_id", requests["user_id"])
         if "item_id" not in requests:
-            splits, values = self._made("seen_splits"), self._made("seen_items")
-            start = tf.gather(splits, tf.maximum(users - 1, 0))
-            places = tf.ragged.range(start, tf.where(users > 0, tf.gather(splits, users), start))
-            seen = places.with_flat_values(tf.gather(values, places.flat_values))
-            popularity = tf.identity(self._made("popularity"))
-            return {"user_ids": users}, {"seen_items": seen.to_tensor(UNKNOWN), "popularity": popularity}
+            return {"user_ids": users}, {"seen_items": self.seen(users)}
         items = self._numbers("item_id", requests["item_id"])
         return {"user_ids": users, "item_ids": _known(requests["item_id"], items, len(self.item_ids))}, {}
 
@@ -221,8 +258,10 @@ class InteractionPreprocessor:
         return bytes(example["item_id"]) in self._resources["known"]
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Returns raw examples as a client sends them: `user_id` and `item_id`, object arrays of bytes."""
-        return {name: object_array([example[name] for example in examples]) for name in ("user_id", "item_id")}
+        """Returns raw examples as a client sends them: `user_id` and `item_id`, object arrays of bytes, and the item as a
+        history, (examples, 1)."""
+        found = {name: object_array([example[name] for example in examples]) for name in ("user_id", "item_id")}
+        return {**found, "history": found["item_id"][:, np.newaxis]}
 
     def for_export(self, directory: Path) -> tuple[InteractionPreprocessor, list[Any]]:
         """Returns an equal preprocessor whose ids and titles are files in `directory`, and the objects to save with it.
@@ -238,7 +277,7 @@ class InteractionPreprocessor:
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         fields = ("user_ids", "item_ids", "titles", "seen_splits", "seen_items")
-        return {field: list(getattr(self, field)) for field in fields}
+        return {**{field: list(getattr(self, field)) for field in fields}, "rated": self.rated}
 
 
 def _texts(name: str, ids: np.ndarray) -> tuple[str, ...]:
@@ -258,20 +297,36 @@ def _texts(name: str, ids: np.ndarray) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _columns(data: RawData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Users, items and ratings of the training split, checked."""
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for batch in data.train.batch(4096).as_numpy_iterator():
-        parts.append((batch["user_id"], batch["item_id"], batch["rating"]))
-    if not parts:
+def _read(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
+    """Returns the columns of interactions, those that there are of user_id, item_id, rating and time."""
+    spec = dataset.element_spec
+    names = [name for name in ("user_id", "item_id", "rating", "time") if name in spec]
+    parts = list(dataset.batch(4096).as_numpy_iterator())
+    empty = {name: np.zeros(0, spec[name].dtype.as_numpy_dtype) for name in names}
+    return {name: np.concatenate([empty[name], *(part[name] for part in parts)]) for name in names}
+
+
+def _columns(data: RawData) -> dict[str, np.ndarray]:
+    """The columns of the training split, checked. Ratings are 1 where there are none."""
+    columns = _read(data.train)
+    if not len(columns["user_id"]):
         raise UsageError(f"The training split of {data.name!r} holds no ratings. Choose another data set.")
-    user_ids, item_ids, ratings = (np.concatenate(column) for column in zip(*parts, strict=True))
+    ratings = columns.setdefault("rating", np.ones(len(columns["user_id"]), np.float32))
     if not np.isfinite(ratings).all():
         wrong = int(np.flatnonzero(~np.isfinite(ratings))[0])
         raise UsageError(
             f"Rating {wrong} of {data.name!r} is {ratings[wrong]}. Remove ratings that are not finite numbers."
         )
-    return user_ids, item_ids, ratings
+    return columns
+
+
+def _check_sizes(data: RawData, users: np.ndarray, items: np.ndarray) -> None:
+    for name, ids in (("user", users), ("item", items)):
+        if len(ids) < 2:
+            raise UsageError(
+                f"The training split of {data.name!r} has one {name}, {ids[0][:_LONGEST_SHOWN_ID]!r}; expected at least two, "
+                f"which a recommender compares. Pass interactions of more {name}s."
+            )
 
 
 def _known(ids: tf.Tensor, numbers: tf.Tensor, count: int) -> tf.Tensor:

@@ -8,7 +8,7 @@
 | regression | text or image, value (one or several) | text_pair |
 | text embedding | text, text_pair (texts that belong together) | |
 | translation | text, translation | |
-| recommendation | user_id, item_id, rating | time, title |
+| recommendation | user_id, item_id | rating, time, title |
 | forecasting | forecast | series (one or several), time |
 | series classification | sequence (an id), series (one or several), label; one row per step | time |
 | tagging | sentence (an id), tokens, tags; one row per token | |

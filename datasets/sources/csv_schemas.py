@@ -16,7 +16,13 @@ from zoo.datasets.sources import csv_targets, table_rows
 from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.in_memory import Rows, best_lag, check_images, features_of, positive, texts, window_splits
 from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
-from zoo.datasets.sources.splitting import digest, divide_users_by_time, duplicates, sentence_groups
+from zoo.datasets.sources.splitting import (
+    digest,
+    divide_users_by_time,
+    duplicates,
+    sentence_groups,
+    with_validation_by_time,
+)
 from zoo.errors import UsageError, did_you_mean
 from zoo.tables import cells as csv_cells
 
@@ -181,25 +187,30 @@ def _paired_texts(table: Table) -> Rows:
     )
 
 
-def _ratings(table: Table) -> Rows:
-    """Ratings with times are split by time for each user; others by the SHA-256 of user and item."""
+def _interactions(table: Table) -> Rows:
+    """Interactions with times are split by time for each user; others by the SHA-256 of user and item."""
     table.require("user_id", "item_id", "time")
-    (column,) = table.columns["rating"]
-    ratings = table.numbers(column, "a rating in numbers")
-    table.leave_out(np.isnan(ratings), f"rows without {column}")
-    table.require("rating")
-    ratings = ratings[~np.isnan(ratings)].astype(np.float32)
+    ratings = None
+    if "rating" in table:
+        (column,) = table.columns["rating"]
+        ratings = table.numbers(column, "a rating in numbers")
+        table.leave_out(np.isnan(ratings), f"rows without {column}")
+        table.require("rating")
+        ratings = ratings[~np.isnan(ratings)].astype(np.float32)
     users, items = table.text("user_id"), table.text("item_id")
-    columns: dict[str, Any] = {"user_id": texts(users), "item_id": texts(items), "rating": ratings}
-    about: dict[str, Any] = {"rating_range": [float(ratings.min()), float(ratings.max())]}
+    columns, about = dict[str, Any](user_id=texts(users), item_id=texts(items)), dict[str, Any]()
+    if ratings is not None:
+        columns["rating"] = ratings
+        about["rating_range"] = [float(ratings.min()), float(ratings.max())]
     if "title" in table:
         about["titles"] = dict(zip(items, table.text("title"), strict=True))
-    parts = None
+    parts, given = None, _splits(table)
     if "time" in table:
         columns["time"] = table.times()
         parts = divide_users_by_time(users, columns["time"].tolist())
+        given = given and with_validation_by_time(users, columns["time"].tolist(), given)
     digests = [digest(user, item) for user, item in zip(users, items, strict=True)]
-    return Rows(("recommendation",), columns, digests, given=_splits(table), parts=parts, about=about)
+    return Rows(("recommendation",), columns, digests, given=given, parts=parts, about=about)
 
 
 def _sequences(table: Table, key: str) -> list[np.ndarray]:
@@ -371,7 +382,7 @@ LAYOUTS = {
         _values_of("image", csv_targets.image_rows, "image_regression"),
         Layout("text_embedding", ("text", "text_pair"), rows=_paired_texts, repeats=True),
         Layout("translation", ("text", "translation"), rows=_translations),
-        Layout("recommendation", ("user_id", "item_id", "rating"), ("time", "title"), rows=_ratings, repeats=True),
+        Layout("recommendation", ("user_id", "item_id"), ("rating", "time", "title"), rows=_interactions, repeats=True),
         Layout("forecasting", ("forecast",), ("series", "time"), several=("series",)),
         Layout(
             "series_classification",

@@ -138,6 +138,38 @@ def divide_users_by_time(users: Sequence[str], times: Sequence[int], least: int 
     return parts
 
 
+def with_validation_by_time(users: Sequence[str], times: Sequence[int], given: Sequence[str]) -> list[str]:
+    """Returns the splits of ratings with a validation split where the source has only train and one other split.
+
+    It is cut from the end of train, as the other split is: the latest tenth of all training ratings if the other split is
+    later than 99 % of them, otherwise the latest of each user, n // 10, but at least 1 of 3 or more. So what is chosen on
+    it suits later ratings.
+
+    Example:
+        >>> with_validation_by_time(["a"] * 4, [4, 2, 3, 9], ["train"] * 3 + ["test"])
+        ['validation', 'train', 'train', 'test']
+    """
+    other = {*given} - {"train"}
+    if len(other) != 1:
+        return list(given)
+    found = ["train" if split == "train" else "test" for split in given]
+    moments, is_train = np.asarray(times, np.float64), np.array([split == "train" for split in found])
+    order = [place for place in np.argsort(moments, kind="stable").tolist() if is_train[place]]
+    if not order:
+        return list(given)
+    chosen = order[-max(1, len(order) // 10) :]
+    if np.mean(moments[is_train] <= moments[~is_train].min()) < 0.99:
+        rated: dict[str, list[int]] = defaultdict(list)
+        for place in order:
+            rated[users[place]].append(place)
+        chosen = [
+            place for places in rated.values() if len(places) > 2 for place in places[-max(1, len(places) // 10) :]
+        ]
+    for place in chosen:
+        found[place] = "validation"
+    return found
+
+
 def normalised(sentence: str) -> str:
     """Returns a sentence without case, punctuation and spacing, for comparisons.
 

@@ -17,6 +17,7 @@ import pytest
 import zoo
 from source_examples import SPLITS, message, picture, rows, sizes, words, write
 from zoo.datasets.raw import Feature
+from zoo.datasets.sources.splitting import with_validation_by_time
 
 # --- CSV -------------------------------------------------------------------------------------------------------------
 
@@ -180,6 +181,29 @@ def test_titles_come_from_another_table(tmp_path):
     ]:
         with pytest.raises(zoo.UsageError, match=said):
             zoo.datasets.load(ratings, columns=columns, titles=titles)
+
+
+def test_clicks_need_no_ratings(tmp_path):
+    rows = [("ann", f"i{n}", 100 + n) for n in range(10)] + [("bob", "i1", 5), ("bob", "i1", 5), ("bob", "i2", 7)]
+    file = tmp_path / "clicks.csv"
+    file.write_text("user,item,when\n" + "".join(f"{u},{i},{t}\n" for u, i, t in rows))
+    columns = {"user_id": "user", "item_id": "item", "time": "when"}
+    data = zoo.datasets.load(f"csv:{file}", columns=columns)
+    assert data.task == "recommendation" and "rating" not in data.features and "rating_range" not in data.about
+    assert [[e["item_id"].decode() for e in part.as_numpy_iterator()] for part in (data.validation, data.test)] == [
+        ["i7", "i1", "i2"][:1],
+        ["i8", "i9"],
+    ]
+
+
+def test_a_missing_validation_split_of_ratings_is_the_end_of_train():
+    users, times = ["a"] * 20 + ["b"] * 4, [*range(20), *range(20, 24)]
+    later = with_validation_by_time(users, times, ["train"] * 20 + ["test"] * 4)
+    assert [n for n, split in enumerate(later) if split == "validation"] == [18, 19]
+    given = (["train"] * 16 + ["validation"] * 4) + ["train"] * 3 + ["validation"]
+    each = with_validation_by_time(users, times, given)
+    assert [n for n, split in enumerate(each) if split == "validation"] == [15, 22] and each[16] == each[23] == "test"
+    assert with_validation_by_time(users, times, [*given[:-1], "test"]) == [*given[:-1], "test"]
 
 
 def test_a_series_to_forecast_is_read_from_a_csv(tmp_path):

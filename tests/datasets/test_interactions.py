@@ -55,7 +55,7 @@ def test_ids_titles_and_seen_items_come_from_the_training_split():
     assert preprocessor.user_ids == ("ann", "bob", "u" * 10_000, "Żółw 🐢")
     assert preprocessor.item_ids == ("a1", "b2", "价格")
     assert preprocessor.titles == ("Alien (1979)", "", "été 2046")
-    assert preprocessor.popularity.tolist() == [3, 1, 1], "users, not ratings: one rated an item twice"
+    assert preprocessor.seen_items == (1, 1, 2, 1, 3), "an item that was rated twice is there once"
     expected = {"num_users": 4, "num_items": 3, "num_ratings": 6, "rating_range": (0.0, 10.0)}
     assert {k: arguments[k] for k in expected} == expected
     assert arguments["rating_mean"] == pytest.approx(40 / 6)
@@ -63,7 +63,31 @@ def test_ids_titles_and_seen_items_come_from_the_training_split():
     assert "rating_mean" not in own, "what the user says stays"
     assert InteractionPreprocessor.for_model(some_data(), {}, {})[1] == {"num_users": 4, "num_items": 3}
     assert preprocessor.input_shapes == {"user_ids": (), "item_ids": ()}
-    assert list(preprocessor.requests) == ["user_id", "item_id"]
+    assert list(preprocessor.requests) == ["user_id", "item_id", "history"]
+
+
+def test_interactions_without_ratings_count_as_one():
+    clicks = some_data().train.map(lambda e: {"user_id": e["user_id"], "item_id": e["item_id"]})
+    data = types.SimpleNamespace(name="made-up", train=clicks, about={})
+    preprocessor, arguments = InteractionPreprocessor.for_model(data, {}, DEFAULTS)
+    assert not preprocessor.rated and prepared().rated and arguments["rating_mean"] == 1.0
+    _, targets, _ = preprocessor.encode(next(iter(clicks.batch(6))))
+    assert targets["rating"].numpy().tolist() == [1.0] * 6
+    with pytest.raises(
+        zoo.UsageError, match=r"has item_id, user_id; the model was trained on ratings too. Pass data with"
+    ):
+        prepared().encode(next(iter(clicks.batch(6))))
+    assert InteractionPreprocessor(**json.loads(json.dumps(preprocessor.config()))) == preprocessor
+
+
+def test_seen_items_follow_the_latest_times():
+    times = tf.data.Dataset.from_tensor_slices(tf.constant([30, 0, 20, 0, 10, 0], tf.int64))
+    timed = tf.data.Dataset.zip(some_data().train, times).map(lambda e, t: {**e, "time": t})
+    data = types.SimpleNamespace(name="made-up", train=timed, about={})
+    preprocessor = InteractionPreprocessor.for_model(data, {}, DEFAULTS)[0]
+    assert preprocessor.seen(tf.constant([2, 0, 1])).numpy().tolist() == [[1, 2], [0, 0], [1, 0]], (
+        "bob: a1 at 20, b2 at 30"
+    )
 
 
 def test_training_batches_map_unknown_ids_to_zero():
@@ -88,7 +112,6 @@ def test_requests_return_known_ids_and_reject_unknown_items(form, tmp_path):
     inputs, extras = preprocessor.serve({"user_id": tf.constant(["bob", "Żółw 🐢", "nobody", "u" * 10_000])})
     assert inputs["user_ids"].numpy().tolist() == [2, 4, 0, 3]
     assert extras["seen_items"].numpy().tolist() == [[1, 2], [3, 0], [0, 0], [1, 0]]
-    assert extras["popularity"].numpy().tolist() == [3, 1, 1]
     inputs, extras = preprocessor.serve({"user_id": tf.constant(HOSTILE)})
     assert not inputs["user_ids"].numpy().any() and extras["seen_items"].shape == (len(HOSTILE), 0)
     inputs, extras = preprocessor.serve({"user_id": tf.constant(["ann", "?"]), "item_id": tf.constant(["价格", "a1"])})
@@ -102,6 +125,24 @@ def test_requests_return_known_ids_and_reject_unknown_items(form, tmp_path):
             tf.errors.InvalidArgumentError, match=r"is not one of the 3 known items. Send an id of items.txt"
         ):
             preprocessor.serve({"user_id": tf.constant(["ann", "ann"]), "item_id": tf.constant([b"a1", item])})
+
+
+@pytest.mark.parametrize("form", ["memory", "files"])
+def test_a_history_of_the_client_is_that_of_a_known_user(form, tmp_path):
+    preprocessor = prepared() if form == "memory" else prepared().for_export(tmp_path)[0]
+    model = filled(4, 3)
+    history = tf.constant([["a1", "b2", ""], ["no such item", "价格", ""], ["", "", ""]])
+    inputs, extras = preprocessor.serve({"history": history})
+    assert inputs["user_ids"].numpy().tolist() == [0, 0, 0]
+    assert extras["seen_items"].numpy().tolist() == [[1, 2, 0], [0, 3, 0], [0, 0, 0]]
+    own, known = (
+        make_top_k(model)(*preprocessor.serve(request))
+        for request in ({"history": history}, {"user_id": tf.constant(["bob", "Żółw 🐢", "nobody"])})
+    )
+    assert own["item_ids"].numpy().tolist() == known["item_ids"].numpy().tolist()
+    np.testing.assert_allclose(own["score"], known["score"], rtol=1e-6)
+    with pytest.raises(zoo.UsageError, match=r"expected string \(batch, n\). Pass a list of strings for each user"):
+        preprocessor.serve({"history": tf.constant(["a1"])})
 
 
 def test_ids_that_are_not_strings_are_rejected():
@@ -123,6 +164,14 @@ def test_config_survives_json():
         ([("  ", "a", 1.0)], r"holds the user_id b'  '"),
         ([("a\x00", "b", 1.0)], r"holds the user_id b'a\\x00'"),
         ([(b"\xff", "b", 1.0)], r"holds the user_id b'\\xff'"),
+        (
+            [("a", "b", 1.0), ("a", "c", 1.0)],
+            r"has one user, b'a'; expected at least two.* Pass interactions of more users",
+        ),
+        (
+            [("a", "b", 1.0), ("c", "b", 1.0)],
+            r"has one item, b'b'; expected at least two.* Pass interactions of more items",
+        ),
         ([("a", "b", float("nan"))], r"Rating 0 of 'made-up' is nan. Remove ratings"),
     ],
 )
@@ -166,6 +215,7 @@ def test_the_savedmodel_recommends_without_this_package(tmp_path, run_python):
     """Saves the files with the SavedModel, moves it, and loads it in a process without this package."""
     model = filled(4, 3, rating_range=(0, 10))
     model.get_layer("rating").mean.assign(5.0)
+    model.get_layer("similar_items").popularity.assign([3, 1, 1])
     (tmp_path / "assets").mkdir()
     preprocessor, resources = prepared().for_export(tmp_path / "assets")
     top_k = make_top_k(model)
@@ -184,7 +234,7 @@ def test_the_savedmodel_recommends_without_this_package(tmp_path, run_python):
     specs = {name: request.spec for name, request in preprocessor.requests.items()}
     signatures = {
         "serving_default": tf.function(best).get_concrete_function(user_id=specs["user_id"]),
-        "rating": tf.function(rating).get_concrete_function(**specs),
+        "rating": tf.function(rating).get_concrete_function(user_id=specs["user_id"], item_id=specs["item_id"]),
     }
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures=signatures)
     for file in (tmp_path / "assets").iterdir():
@@ -198,7 +248,7 @@ def test_the_savedmodel_recommends_without_this_package(tmp_path, run_python):
     assert "a1" not in found["item_id"][0] and sorted(found["item_id"][0])[-2:] == ["b2", "价格"], (
         "seen items are left out"
     )
-    scores = numpy_scores(model, [1, 0, 0, 3]).clip(0, 10)
-    np.testing.assert_allclose(found["rating"], scores[:, 1], atol=1e-5)
-    np.testing.assert_allclose(found["score"][1], [*scores[1], *[0] * 7], atol=1e-5)
+    ratings = numpy_scores(model, [1, 0, 0, 3]).clip(0, 10)
+    np.testing.assert_allclose(found["rating"], ratings[:, 1], atol=1e-5)
+    np.testing.assert_allclose(found["score"][1], [3, 1, 1, *[0] * 7])
     assert "item_id <no such film> is not one of the 3 known items. Send an id of items.txt." in found["message"]

@@ -17,6 +17,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
@@ -279,12 +280,31 @@ def test_none_and_names_choose_baselines(classes):
 
 def test_data_without_a_fitting_baseline_has_none(tmp_path, capsys):
     prepared = zoo.datasets.load("tastes").prepare("matrix_factorization")
-    report = zoo.evaluate(prepared.build(seed=0), prepared)
+    report = zoo.evaluate(prepared.build(seed=0), prepared, baselines=["SVM on pixels"])
     assert "baselines" not in report and "comparison" not in report
     words = ["train", "--model", "mlp", "--data", "digits", "--baselines", "logistic", "--run_directory", str(tmp_path)]
     assert cli.main(words) == 2
     assert "Unknown baseline 'logistic'. Did you mean 'logistic regression'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_rankings_are_compared_with_recent_popularity_and_cosines():
+    prepared = zoo.datasets.load("tastes").prepare("matrix_factorization", embedding_dim=2)
+    found = {entry["name"]: entry for entry in zoo.evaluate(prepared.build(seed=0), prepared)["baselines"]}
+    train, test = (next(iter(split.batch(9_999))) for split in (prepared.data.train, prepared.data.test))
+    (users, items), (others, held) = ([part[key].numpy() for key in ("user_id", "item_id")] for part in (train, test))
+    names = [np.unique(column) for column in (users, items)]
+    seen = np.zeros([len(part) for part in names])
+    seen[tuple(np.searchsorted(*pair) for pair in zip(names, (users, items), strict=True))] = 1
+    cosines = cosine_similarity(seen.T)
+    np.fill_diagonal(cosines, 0)
+    order = np.argsort(np.where(seen > 0, -np.inf, seen @ cosines), axis=1)[:, ::-1][:, :10]
+    relevant: dict = {}
+    for user, item in zip(others, held, strict=True):
+        relevant.setdefault(user, set()).add(item)
+    hits = [bool({*names[1][order[np.searchsorted(names[0], user)]]} & items) for user, items in relevant.items()]
+    assert found["item-item cosine"]["hit_rate"] == pytest.approx(np.mean(hits))
+    assert 0 < found["popular items by recency"]["ndcg"] < 1
 
 
 def test_series_are_compared_with_the_means_of_their_channels():

@@ -114,16 +114,24 @@ def test_report_without_known_users_has_no_ranking_metrics():
     assert "hit rate" not in summary(report) and "0 users ranked over 60 items" in summary(report)
 
 
+def test_a_report_without_ratings_has_no_errors_of_them():
+    targets, predictions, arguments, _ = report_example()
+    whole, found = (ranking_report(targets, predictions, **arguments, rated=rated) for rated in (True, False))
+    assert {*whole} - {*found} == {"rmse", "mae", "errors"} and {*found["baseline"]} == {"most_popular"}
+    assert all(found[name] == whole[name] for name in ("hit_rate", "ndcg", "coverage", "hit_rate_by_k"))
+    assert "RMSE" not in summary(found) and {*found["intervals"]} == {"hit_rate", "ndcg"}
+
+
 def test_summary_shows_its_baselines():
     targets, predictions, arguments, _ = report_example()
     report = ranking_report(targets, predictions, **arguments)
     lines = summary(report).splitlines()
     biases, popular = report["baseline"]["biases"], report["baseline"]["most_popular"]
     ends = {name: display.interval_text(report["intervals"][name]) for name in ("rmse", "hit_rate")}
-    assert lines[0].startswith(
+    assert lines[3].startswith(
         f"RMSE         {report['rmse']:.4f} {ends['rmse']}  (user and item biases {biases['rmse']:.4f}, global mean"
     )
-    assert lines[2] == (
+    assert lines[0] == (
         f"hit rate@10  {report['hit_rate']:.4f} {ends['hit_rate']}  (most popular {popular['hit_rate']:.4f})"
     )
 

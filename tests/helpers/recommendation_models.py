@@ -13,7 +13,12 @@ def filled(num_users: int, num_items: int, seed: int = 0, **arguments) -> keras.
     model = build(num_users=num_users, num_items=num_items, **{"embedding_dim": 4, **arguments})
     rng = np.random.default_rng(seed)
     for weight in model.weights:
-        weight.assign(rng.normal(size=weight.shape))
+        weight.assign(rng.normal(size=weight.shape) if "similar_items" not in weight.path else weight)
+    similar = model.get_layer("similar_items")
+    similar.numbers.assign(rng.integers(0, num_items + 1, similar.numbers.shape))  # also the same number twice
+    similar.similarities.assign(rng.uniform(size=similar.numbers.shape))
+    similar.popularity.assign(rng.integers(0, 4, num_items))
+    similar.decay.assign(0.8)
     return model
 
 

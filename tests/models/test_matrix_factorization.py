@@ -11,15 +11,17 @@ import tensorflow as tf
 
 import zoo
 from recommendation_models import filled, random_ratings
-from recommendation_reference import dense_biases, numpy_scores
+from recommendation_reference import dense_biases, numpy_ranking, numpy_scores
+from zoo import item_neighbors
 from zoo.datasets.preprocessing import interactions
 from zoo.datasets.preprocessing.interactions import InteractionPreprocessor
 from zoo.evaluation import ranking
 from zoo.evaluation.ranking import fit_biases, ranking_report, summary
-from zoo.layers.recommendation import KnownEmbedding, Rating
+from zoo.item_neighbors import Interactions, recent_popularity
+from zoo.layers.recommendation import KnownEmbedding, Rating, SimilarItems
 from zoo.models import matrix_factorization
 from zoo.models.matrix_factorization import build_matrix_factorization_model as build
-from zoo.models.matrix_factorization import closed_form, make_top_k
+from zoo.models.matrix_factorization import closed_form, make_scores, make_top_k
 
 # --- The model -------------------------------------------------------------------------------------------------------
 
@@ -39,7 +41,8 @@ def test_ratings_equal_numpy_and_unknown_ids_contribute_nothing():
 
 @pytest.mark.parametrize(("users", "items", "dim"), [(3, 2, 1), (100, 40, 50), (1, 1, 7)])
 def test_parameter_counts_equal_the_formula(users, items, dim):
-    assert build(num_users=users, num_items=items, embedding_dim=dim).count_params() == (users + items) * (dim + 1) + 1
+    rating, similar = (users + items) * (dim + 1) + 1, items * (2 * min(items, 100) + 1) + 1
+    assert build(num_users=users, num_items=items, embedding_dim=dim).count_params() == rating + similar
 
 
 def test_names_and_shapes_are_as_documented():
@@ -216,12 +219,11 @@ def test_closed_form_rejects_invalid_ratings(ratings, message):
 # --- The best items ------------------------------------------------------------------------------------------------
 
 
-def brute_force_top_k(scores, seen, popularity, users, k=10):
+def brute_force_top_k(scores, seen, k=10):
     lists = []
-    for row, user in enumerate(users):
-        by = scores[row] if user else popularity
-        left = [i for i in range(len(by)) if i + 1 not in seen[row]]
-        best = sorted(left, key=lambda i: (-by[i], i))[:k]
+    for row, history in enumerate(seen):
+        left = [i for i in range(scores.shape[1]) if i + 1 not in history]
+        best = sorted(left, key=lambda i: (-scores[row, i], i))[:k]
         lists.append([(i + 1, scores[row, i]) for i in best] + [(0, 0.0)] * (k - len(best)))
     return lists
 
@@ -229,31 +231,29 @@ def brute_force_top_k(scores, seen, popularity, users, k=10):
 @pytest.mark.parametrize("num_items", [1, 7, 10, 40])
 def test_top_k_equals_brute_force(num_items):
     rng = np.random.default_rng(num_items)
-    model = filled(9, num_items, rating_range=(-2, 2))
-    users = np.array([3, 0, 9, 1, 0], np.int32)
-    seen = [sorted(rng.choice(num_items, rng.integers(0, num_items + 1), replace=False) + 1) for _ in users]
+    model = filled(9, num_items, neighbors=5)
+    seen = [rng.permutation(num_items)[: rng.integers(0, num_items + 1)] + 1 for _ in range(4)] + [np.zeros(0, int)]
     padded = np.zeros((5, num_items + 1), np.int32)
     for row, numbers in zip(padded, seen, strict=True):
         row[: len(numbers)] = numbers
-    popularity = rng.integers(0, 4, num_items).astype(np.int32)  # with ties
-    found = tf.function(make_top_k(model))({"user_ids": users}, {"seen_items": padded, "popularity": popularity})
-    scores = numpy_scores(model, users)
-    expected = brute_force_top_k(scores, seen, popularity, users)
+    users = np.array([3, 0, 9, 1, 0], np.int32)
+    found = tf.function(make_top_k(model))({"user_ids": users}, {"seen_items": padded})
+    expected = brute_force_top_k(numpy_ranking(model, seen), seen)
     assert found["item_ids"].shape == found["score"].shape == (5, 10)
     assert (found["item_ids"].dtype, found["score"].dtype) == (tf.int32, tf.float32)
     assert found["item_ids"].numpy().tolist() == [[int(i) for i, _ in row] for row in expected]
-    np.testing.assert_allclose(found["score"], np.clip([[s for _, s in row] for row in expected], -2, 2), atol=1e-5)
+    np.testing.assert_allclose(found["score"], [[s for _, s in row] for row in expected], rtol=1e-5)
 
 
-def test_scores_equal_the_ratings():
-    model = filled(4, 30, rating_range=(-1, 1))
-    users = np.array([0, 1, 4], np.int32)
-    extras = {"seen_items": np.zeros((3, 0), np.int32), "popularity": np.arange(30)}
-    found = make_top_k(model)({"user_ids": users}, extras)
-    items = found["item_ids"].numpy()
-    assert items[0].tolist() == list(range(30, 20, -1)), "an unknown user gets what is popular"
-    ratings = model([np.repeat(users, 10), items.ravel()], training=False).numpy()
-    np.testing.assert_allclose(found["score"].numpy().ravel(), ratings, atol=1e-5)
+def test_scores_of_long_histories_count_the_latest_items(monkeypatch):
+    monkeypatch.setattr("zoo.item_neighbors.LONGEST", 3)
+    model = filled(4, 30, neighbors=4)
+    histories = [[7, 3, 9, 1, 30], [5], [2, 4, 6, 8]]
+    padded = np.zeros((3, 6), np.int32)
+    for row, numbers in zip(padded, histories, strict=True):
+        row[: len(numbers)] = numbers
+    found = make_scores(model)({"user_ids": np.zeros(3, np.int32)}, {"seen_items": padded})["score"]
+    np.testing.assert_allclose(found, numpy_ranking(model, [history[-3:] for history in histories]), rtol=1e-5)
 
 
 # --- Docstrings ------------------------------------------------------------------------------------------------------
@@ -266,7 +266,10 @@ def test_scores_equal_the_ratings():
         (ranking, fit_biases),
         (ranking, summary),
         (interactions, InteractionPreprocessor),
+        (matrix_factorization, make_scores),
         (matrix_factorization, make_top_k),
+        (item_neighbors, Interactions),
+        (item_neighbors, recent_popularity),
         (matrix_factorization, closed_form),
     ],
     ids=lambda part: getattr(part, "__name__", None),
@@ -279,7 +282,7 @@ def test_docstring_examples_run(module, thing):
 
 
 def test_docstring_examples_of_the_layers_run():
-    for layer in (KnownEmbedding, Rating):
-        names = {"KnownEmbedding": KnownEmbedding, "Rating": Rating, "np": np}
+    for layer in (KnownEmbedding, Rating, SimilarItems):
+        names = {layer.__name__: layer, "np": np}
         test = doctest.DocTestParser().get_doctest(layer.__doc__, names, layer.__name__, None, None)
         assert not doctest.DocTestRunner().run(test).failed

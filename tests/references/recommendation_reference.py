@@ -1,4 +1,4 @@
-"""Recommendation in NumPy: ratings computed pair by pair, and biases by dense least squares."""
+"""Recommendation in NumPy: ratings and rankings computed pair by pair, and biases by dense least squares."""
 
 from __future__ import annotations
 
@@ -31,3 +31,29 @@ def dense_biases(users, items, ratings, num_users, num_items, damping):
             design[row, num_users + item - 1] = 1
     normal = design.T @ design + damping * np.eye(design.shape[1])
     return np.split(np.linalg.solve(normal, design.T @ (ratings - ratings.mean())), [num_users])
+
+
+def numpy_ranking(model: keras.Model, histories) -> np.ndarray:
+    """Returns the scores (histories, items) of lists of item numbers, oldest first, computed item by item."""
+    layer = model.get_layer("similar_items")
+    numbers, values = np.asarray(layer.numbers), np.asarray(layer.similarities, np.float64)
+    scores = np.zeros((len(histories), layer.count))
+    for row, history in enumerate(histories):
+        for later, item in enumerate(reversed(history)):
+            for neighbor, similarity in zip(numbers[item - 1], values[item - 1], strict=True):
+                if neighbor:
+                    scores[row, neighbor - 1] += similarity * float(layer.decay) ** later
+    means = scores.mean(axis=1, keepdims=True)
+    return scores / np.where(means > 0, means, 1.0) + np.asarray(layer.popularity)
+
+
+def dense_similarities(users, items, weights, source_power, target_power, active_power, num_items):
+    """Returns the similarities (items, items) of distinct pairs of users and items from 0, computed pair by pair."""
+    similar = np.zeros((num_items, num_items))
+    counts = np.maximum(np.bincount(items, minlength=num_items), 1)
+    active = np.bincount(users)
+    for user, item in zip(users, items, strict=True):
+        for other, second, weight in zip(users, items, weights, strict=True):
+            if other == user and second != item:
+                similar[item, second] += weight / active[user] ** active_power
+    return similar / counts[:, np.newaxis] ** source_power / counts**target_power

@@ -2,30 +2,19 @@
 
 It works on NumPy arrays and a function that scores items, without the model. Users and items are numbers from 1; 0 is
 unknown in training. Every metric has a baseline: two biases already predict ratings well, and "most popular" is hard to
-beat as a prediction of the next choice, especially for a model that was trained on ratings.
+beat as a prediction of the next choice. `zoo.evaluation.baselines.recommenders` adds further ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from zoo.errors import UsageError
-from zoo.evaluation import ranking_plots
 from zoo.evaluation.intervals import bootstrap, mean, with_interval
-from zoo.evaluation.prediction import joined, predict_split
-from zoo.evaluation.reports import Figure, Report, ReportKind, register_report
-from zoo.kernels import traced
-from zoo.registry import get_spec
-
-if TYPE_CHECKING:
-    import keras
-
-    from zoo.datasets.prepared import Prepared
 
 TOP_K = 10
 CURVE_LENGTH = 50
@@ -50,6 +39,7 @@ def ranking_report(
     num_items: int,
     rating_range: Sequence[float] | None = None,
     bias_damping: float = 2.0,
+    rated: bool = True,
 ) -> dict[str, Any]:
     """Evaluates predicted ratings, and rankings of unseen items, against held-out ratings.
 
@@ -69,6 +59,7 @@ def ranking_report(
         num_items: number of known items.
         rating_range: lowest and highest rating; the baselines' predictions are clipped to it.
         bias_damping: strength of the penalty on the baseline's biases, in ratings.
+        rated: whether the ratings are real; without, the report has no errors of them.
 
     Returns:
         A dict of plain strings, numbers and lists that `json.dumps(report, allow_nan=False)` accepts:
@@ -112,38 +103,58 @@ def ranking_report(
             "Look for the first epoch whose loss is not finite."
         )
 
-    def clipped(ratings: Array) -> Array:
-        return ratings if rating_range is None else np.clip(ratings, rating_range[0], rating_range[1])
-
-    center = known[2].mean()
-    user_bias, item_bias = fit_biases(*known, sizes, bias_damping)
-    biased = clipped(center + user_bias[users] + item_bias[items])
     popularity = np.bincount(known[1], minlength=num_items + 1)[1:].astype(np.float64)
     seen = known[0] * (num_items + 1) + known[1]  # a pair as one number
     held = np.unique((users * (num_items + 1) + items)[(users > 0) & (items > 0)])
     held = held[~np.isin(held, seen)]
     pairs = held // (num_items + 1), held % (num_items + 1)
     seen = np.unique(seen[(known[0] > 0) & (known[1] > 0)])
-    model = _ranked(pairs, seen, scores, num_items)
-    popular = _ranked(pairs, seen, lambda users: np.broadcast_to(popularity, (len(users), num_items)), num_items)
+    model = rank_items(pairs, seen, scores, num_items)
+    popular = rank_items(pairs, seen, lambda users: np.broadcast_to(popularity, (len(users), num_items)), num_items)
     curve = {"model": model.pop("curve"), "most_popular": popular.pop("curve")}
     per_user, _ = model.pop("per_user"), popular.pop("per_user")
-    return {
+    users_of = bootstrap(len(per_user["hit_rate"]), lambda counts: _means(counts, per_user)) if per_user else {}
+    report = {
         "num_examples": len(true),
         "unknown_users": int(np.sum(users == 0)),
         "unknown_items": int(np.sum(items == 0)),
-        **_errors(guessed - true),
         "num_users": len(np.unique(pairs[0])),
         "num_candidates": num_items,
         **model,
-        "intervals": _intervals(guessed - true, per_user),
-        "baseline": {
-            "global_mean": _errors(center - true),
-            "biases": {**_errors(biased - true), "damping": bias_damping},
-            "most_popular": popular,
-        },
+        "intervals": users_of,
+        "baseline": {"most_popular": popular},
         "hit_rate_by_k": {"k": list(range(1, len(curve["model"]) + 1)), **curve},
-        "errors": _histogram({"model": guessed - true, "biases": biased - true}),
+    }
+    if not rated:
+        return report
+    errors = _rating_errors((users, items, true), guessed, known, sizes, rating_range, bias_damping)
+    for name in ("intervals", "baseline"):
+        errors[name] = {**errors[name], **report[name]}
+    return {**report, **errors}
+
+
+def _rating_errors(
+    held_out: tuple[Numbers, Numbers, Array],
+    guessed: Array,
+    known: tuple[Numbers, Numbers, Array],
+    sizes: tuple[int, int],
+    rating_range: Sequence[float] | None,
+    damping: float,
+) -> dict[str, Any]:
+    """Returns the part of the report about predicted ratings."""
+
+    def clipped(ratings: Array) -> Array:
+        return ratings if rating_range is None else np.clip(ratings, rating_range[0], rating_range[1])
+
+    users, items, true = held_out
+    center = known[2].mean()
+    user_bias, item_bias = fit_biases(*known, sizes, damping)
+    biased, error = clipped(center + user_bias[users] + item_bias[items]) - true, guessed - true
+    return {
+        **_errors(error),
+        "intervals": bootstrap(len(error), lambda counts: {"rmse": np.sqrt(mean(counts, error**2))}),
+        "baseline": {"global_mean": _errors(center - true), "biases": {**_errors(biased), "damping": damping}},
+        "errors": _histogram({"model": error, "biases": biased}),
     }
 
 
@@ -185,29 +196,31 @@ def summary(report: Mapping[str, Any]) -> str:
         >>> report = ranking_report([7], [7.5], user_ids=[2], item_ids=[2], train=train, num_users=2, num_items=2,
         ...                         scores=lambda users: np.ones((len(users), 2)))
         >>> print(summary(report))
-        RMSE         0.5000  (user and item biases 1.0000, global mean 1.0000)
-        MAE          0.5000  (1.0000, 1.0000)
         hit rate@10  1.0000  (most popular 1.0000)
         NDCG@10      1.0000  (1.0000)
         coverage     0.5000  (0.5000)
-        measured on  1 rating; 1 user ranked over 2 items
+        RMSE         0.5000  (user and item biases 1.0000, global mean 1.0000)
+        MAE          0.5000  (1.0000, 1.0000)
+        measured on  1 interaction; 1 user ranked over 2 items
     """
-    base = report["baseline"]
-    biases, center, popular = base["biases"], base["global_mean"], base["most_popular"]
-    lines = [
-        f"RMSE         {with_interval(report, 'rmse')}  "
-        f"(user and item biases {biases['rmse']:.4f}, global mean {center['rmse']:.4f})",
-        f"MAE          {report['mae']:.4f}  ({biases['mae']:.4f}, {center['mae']:.4f})",
-    ]
+    base, lines = report["baseline"], []
     if report["num_users"]:
+        popular = base["most_popular"]
         lines += [
             f"hit rate@10  {with_interval(report, 'hit_rate')}  (most popular {popular['hit_rate']:.4f})",
             f"NDCG@10      {with_interval(report, 'ndcg')}  ({popular['ndcg']:.4f})",
             f"coverage     {report['coverage']:.4f}  ({popular['coverage']:.4f})",
         ]
+    if "rmse" in report:
+        biases, center = base["biases"], base["global_mean"]
+        lines += [
+            f"RMSE         {with_interval(report, 'rmse')}  "
+            f"(user and item biases {biases['rmse']:.4f}, global mean {center['rmse']:.4f})",
+            f"MAE          {report['mae']:.4f}  ({biases['mae']:.4f}, {center['mae']:.4f})",
+        ]
     count, ranked = report["num_examples"], report["num_users"]
     lines.append(
-        f"measured on  {count:,} rating{'s' * (count != 1)}; {ranked:,} user{'s' * (ranked != 1)} ranked over "
+        f"measured on  {count:,} interaction{'s' * (count != 1)}; {ranked:,} user{'s' * (ranked != 1)} ranked over "
         f"{report['num_candidates']:,} items"
     )
     return "\n".join(lines)
@@ -217,12 +230,8 @@ def _errors(error: Array) -> dict[str, float]:
     return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.abs(error).mean())}
 
 
-def _intervals(error: Array, per_user: Mapping[str, Any]) -> dict[str, list[float]]:
-    found = bootstrap(len(error), lambda counts: {"rmse": np.sqrt(mean(counts, error**2))})
-    if per_user:
-        users = len(per_user["hit_rate"])
-        found |= bootstrap(users, lambda counts: {k: mean(counts, values) for k, values in per_user.items()})
-    return found
+def _means(counts: Array, per_user: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: mean(counts, values) for name, values in per_user.items()}
 
 
 def _histogram(errors: Mapping[str, Array]) -> dict[str, list[float]]:
@@ -232,8 +241,15 @@ def _histogram(errors: Mapping[str, Array]) -> dict[str, list[float]]:
     return {"edges": edges.tolist(), **counts}
 
 
-def _ranked(pairs: tuple[Numbers, Numbers], seen: Numbers, scores: Scores, num_items: int) -> dict[str, Any]:
-    """Hit rate, NDCG, coverage and the hit rate curve of the relevant (users, items), sorted by user."""
+def rank_items(pairs: tuple[Numbers, Numbers], seen: Numbers, scores: Scores, num_items: int) -> dict[str, Any]:
+    """Returns hit rate, NDCG, coverage, the hit rate curve and the values per user.
+
+    Args:
+        pairs: users and their relevant items, sorted by user and then by item.
+        seen: sorted numbers user * (num_items + 1) + item of the pairs that are left out.
+        scores: see `ranking_report`.
+        num_items: number of known items.
+    """
     length = min(CURVE_LENGTH, num_items)
     ranked_users, first, relevant = np.unique(pairs[0], return_index=True, return_counts=True)
     if not len(ranked_users):
@@ -307,45 +323,3 @@ def _ratings(
             f"The {what} ratings hold {values[~np.isfinite(values)][0]}. Remove ratings that are not finite numbers."
         )
     return users.astype(np.int64), items.astype(np.int64), values
-
-
-def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) -> Report:
-    targets, predictions, _ = predict_split(model, data, split, batch_size)
-    scores = traced(get_spec(data.model).functions["scores"](model), autograph=False)
-
-    def table(users: Any) -> Any:
-        return scores({"user_ids": tf.constant(users, tf.int32)}, {})["score"].numpy()
-
-    def columns(name: str) -> dict[str, Any]:
-        batches = [(inputs, targets["rating"]) for inputs, targets, _ in data.batches(name, 65_536)]
-        ids = {key: joined([inputs[key].numpy() for inputs, _ in batches]) for key in ("user_ids", "item_ids")}
-        return {**ids, "ratings": joined([ratings.numpy() for _, ratings in batches])}
-
-    held_out = columns(split)
-    return ranking_report(
-        targets["rating"],
-        predictions["values"],
-        user_ids=held_out["user_ids"],
-        item_ids=held_out["item_ids"],
-        train=columns("train"),
-        scores=table,
-        num_users=data.arguments["num_users"],
-        num_items=data.arguments["num_items"],
-        rating_range=data.data.about.get("rating_range"),
-    )
-
-
-def _headline(report: Report) -> list[Figure]:
-    base = report["baseline"]
-    biased = base["biases"]["rmse"]
-    figures = [Figure("RMSE", report["rmse"], "user and item biases", biased, key="rmse", higher_is_better=False)]
-    popular = base["most_popular"]
-    for metric, key in (("hit rate at 10", "hit_rate"), ("NDCG at 10", "ndcg")):
-        if report[key] is not None:
-            figures.append(Figure(metric, report[key], "most popular items", popular[key], report["num_users"], key))
-    return figures
-
-
-_PLOTS = {"rating_errors": ranking_plots.plot_rating_errors, "hit_rate": ranking_plots.plot_hit_rate}
-
-register_report("ranking", ReportKind(_compute, summary, _headline, _PLOTS))

@@ -27,6 +27,8 @@ def plot_rating_errors(report: Mapping[str, Any], path: str | os.PathLike[str]) 
         >>> plot_rating_errors(report, "plots/rating_errors.png")
     """
     path = png_path(path)
+    if "errors" not in report:
+        return  # no ratings
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 4.5), dpi=DOTS_PER_INCH, layout="constrained")

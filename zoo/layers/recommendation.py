@@ -1,4 +1,4 @@
-"""Layers for recommenders: embeddings of known users and items, and the rating."""
+"""Layers for recommenders: embeddings of known users and items, similar items, and the rating."""
 
 from __future__ import annotations
 
@@ -49,6 +49,50 @@ class KnownEmbedding(layers.Layer):
         """Returns the constructor's arguments."""
         own = {"count": self.count, "dim": self.dim, "deviation": self.deviation, "l2": self.l2}
         return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class SimilarItems(layers.Layer):
+    """The similar items and the popularity by which items are ranked. It returns the item numbers that it is called with.
+
+    Its weights are fitted and not trained. It is part of a model so that they are saved with it; functions of the model
+    read them.
+
+    Args:
+        count: number of known items.
+        neighbors: number of similar items that are kept for each item.
+
+    Example:
+        >>> layer = SimilarItems(count=4, neighbors=2)
+        >>> layer(np.array([0, 3])).numpy().tolist(), [tuple(weight.shape) for weight in layer.weights]
+        ([0, 3], [(4, 2), (4, 2), (4,), ()])
+    """
+
+    def __init__(self, count: int, neighbors: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.count, self.neighbors = count, neighbors
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates the numbers of similar items, 0 for none, their similarities, the popularity, and the decay of a history:
+        the factor by which an item of it counts less than the next one."""
+        fixed: dict[str, Any] = {"trainable": False, "autocast": False}
+        shape = (self.count, self.neighbors)
+        self.numbers = self.add_weight(shape=shape, dtype="int32", initializer="zeros", name="numbers", **fixed)
+        self.similarities = self.add_weight(
+            shape=shape, dtype="float32", initializer="zeros", name="similarities", **fixed
+        )
+        self.popularity = self.add_weight(
+            shape=(self.count,), dtype="float32", initializer="zeros", name="popularity", **fixed
+        )
+        self.decay = self.add_weight(shape=(), dtype="float32", initializer="ones", name="decay", **fixed)
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the inputs."""
+        return inputs
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "count": self.count, "neighbors": self.neighbors}
 
 
 @keras.saving.register_keras_serializable("zoo")

@@ -1,4 +1,4 @@
-"""Matrix factorization: a rating from the biases and factors of a user and an item."""
+"""Matrix factorization: a rating from the biases and factors of a user and an item, and a ranking from similar items."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from zoo import item_neighbors
 from zoo.errors import UsageError
-from zoo.registry import register_model
+from zoo.registry import Situation, register_model
 
 if TYPE_CHECKING:
     import keras
@@ -23,60 +24,78 @@ Function = Callable[[Mapping[str, Any], Mapping[str, Any]], "dict[str, tf.Tensor
 
 
 def make_scores(model: keras.Model) -> Function:
-    """Returns a function from `inputs` {"user_ids": int32 (batch,)} to {"score": float32 (batch, items)}: the rating that the
-    model predicts for every item, the first column for item 1, not clipped.
+    """Returns a function that scores every item for the history of a user; higher is better.
+
+    It takes `inputs` {"user_ids": int32 (batch,)} and `extras` {"seen_items": int32 (batch, n), the numbers of the items of
+    the history, oldest first, 0 for none}. It returns {"score": float32 (batch, items)}, the first column for item 1. A
+    score is the sum of an item's similarities to the items of the history, as a multiple of the mean over all items, plus
+    the item's popularity. Similarities to older items count less. The latest 500 items count.
 
     Args:
         model: a model from `build_matrix_factorization_model`.
 
     Example:
         >>> scores = make_scores(zoo.build_matrix_factorization_model(num_users=3, num_items=20))
-        >>> scores({"user_ids": tf.constant([0, 2])}, {})["score"].shape
+        >>> scores({"user_ids": tf.constant([0, 2])}, {"seen_items": tf.constant([[0, 0], [3, 4]])})["score"].shape
         TensorShape([2, 20])
     """
     import tensorflow as tf
 
-    layers = {name: model.get_layer(name) for name in ("user_bias", "user_factors", "item_bias", "item_factors")}
-    mean = model.get_layer("rating").mean
+    layer = model.get_layer("similar_items")
+    count = layer.count
 
     def scores(inputs: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        users = inputs["user_ids"]
-        factors = tf.cast(layers["user_factors"](users), tf.float32)
-        products = tf.linalg.matmul(factors, layers["item_factors"].table.value, transpose_b=True)
-        biases = layers["item_bias"].table.value[:, 0] + tf.cast(layers["user_bias"](users), tf.float32)
-        return {"score": products + biases + mean.value}
+        history = _latest(extras["seen_items"])
+        there = tf.cast(history > 0, tf.float32)
+        later = tf.cumsum(there, axis=1, exclusive=True, reverse=True)
+        weights = there * tf.pow(layer.decay.value, later)  # (batch, n)
+        rows = tf.maximum(history - 1, 0)
+        numbers = tf.gather(layer.numbers.value, rows)  # (batch, n, neighbors)
+        values = tf.gather(layer.similarities.value, rows) * weights[..., tf.newaxis]
+        batch = tf.shape(history)[0]
+        # Column 0 receives the similarities of item 0, which is none.
+        places = numbers + (count + 1) * tf.range(batch)[:, tf.newaxis, tf.newaxis]
+        sums = tf.math.unsorted_segment_sum(tf.reshape(values, [-1]), tf.reshape(places, [-1]), batch * (count + 1))
+        sums = tf.reshape(sums, [batch, count + 1])[:, 1:]
+        means = tf.maximum(tf.reduce_mean(sums, axis=1, keepdims=True), 1e-30)
+        return {"score": sums / means + layer.popularity.value}
 
     return scores
+
+
+def _latest(history: tf.Tensor) -> tf.Tensor:
+    """Returns the latest items of histories (batch, n), which end with padding, at most 500 of each."""
+    import tensorflow as tf
+
+    length = tf.shape(history)[1]
+    kept = tf.minimum(length, item_neighbors.LONGEST)
+    ends = tf.reduce_max(tf.where(history > 0, tf.range(1, length + 1), 0), axis=1, keepdims=True)
+    places = tf.maximum(ends - kept, 0) + tf.range(kept)
+    return tf.gather(history, places, batch_dims=1)
 
 
 def make_top_k(model: keras.Model) -> Function:
     """Returns a function that scores every item for a user in the graph and keeps the ten best.
 
-    It takes `inputs` {"user_ids": int32 (batch,)} and `extras` {"seen_items": int32 (batch, n), 0 for none; "popularity":
-    (num_items,), how often each item was chosen}. It returns {"item_ids": int32 (batch, 10), best first; "score": float32
-    (batch, 10)}. Seen items are left out. A score is the rating that the model predicts. Unknown users, with the number 0,
-    get the most popular items, most popular first, also with their predicted ratings. Ties go to the lower item number. If
-    fewer than ten items are left, the rest is item 0 with score 0.
+    It takes the inputs and extras of `make_scores`. It returns {"item_ids": int32 (batch, 10), best first; "score": float32
+    (batch, 10)}. Items of the history are left out. A user without a history gets the most popular items, weighted by
+    recency. Ties go to the lower item number. If fewer than ten items are left, the rest is item 0 with score 0.
 
     Args:
         model: a model from `build_matrix_factorization_model`.
 
     Example:
         >>> top_k = make_top_k(zoo.build_matrix_factorization_model(num_users=3, num_items=20))
-        >>> extras = {"seen_items": tf.constant([[1, 0]]), "popularity": tf.range(20)}
-        >>> top_k({"user_ids": tf.constant([0])}, extras)["item_ids"].numpy()[0, :3].tolist()
-        [20, 19, 18]
+        >>> top_k({"user_ids": tf.constant([0])}, {"seen_items": tf.constant([[1, 3]])})["item_ids"].numpy()[0, :3].tolist()
+        [2, 4, 5]
     """
     import tensorflow as tf
 
-    score_all, rating = make_scores(model), model.get_layer("rating")
+    score_all = make_scores(model)
     num_items = model.get_layer("item_bias").count
 
     def top_k(inputs: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        users, seen = inputs["user_ids"], extras["seen_items"]
-        scores = score_all(inputs, {})["score"]
-        popularity = tf.cast(extras["popularity"], tf.float32)
-        order = tf.where((users > 0)[:, tf.newaxis], scores, popularity)
+        seen, order = extras["seen_items"], score_all(inputs, extras)["score"]
         # Column 0 receives the padding of seen items, and is removed.
         rows = tf.repeat(tf.range(tf.shape(seen)[0]), tf.shape(seen)[1])
         places = tf.stack([rows, tf.reshape(seen, [-1])], axis=1)
@@ -85,12 +104,35 @@ def make_top_k(model: keras.Model) -> Function:
         k = min(TOP_K, num_items)
         best, places = tf.math.top_k(order, k)
         there = best > -math.inf
-        items = tf.where(there, places + 1, 0)
-        score = tf.where(there, rating.clipped(tf.gather(scores, places, batch_dims=1)), 0.0)
         missing = [[0, 0], [0, TOP_K - k]]
+        items, score = tf.where(there, places + 1, 0), tf.where(there, best, 0.0)
         return {"item_ids": tf.pad(items, missing), "score": tf.pad(score, missing)}
 
     return top_k
+
+
+def fit_ranking(model: keras.Model, data: Any) -> None:
+    """Sets the similar items and the popularity by which a new model ranks; see `zoo.item_neighbors`.
+
+    Args:
+        model: a model from `build_matrix_factorization_model`.
+        data: prepared data. The choices are made on its validation split, the rest is fitted to its training split.
+    """
+    layer, users = model.get_layer("similar_items"), model.get_layer("user_bias").count
+    train, validation = (
+        item_neighbors.interactions(data.preprocessor.interactions(data.data.splits[split]), users, layer.count)
+        for split in ("train", "validation")
+    )
+    fitted = item_neighbors.fit(train, validation, layer.neighbors)
+    layer.numbers.assign(fitted.neighbors)
+    layer.similarities.assign(fitted.similarities)
+    layer.popularity.assign(fitted.popularity)
+    layer.decay.assign(fitted.decay)
+
+
+def _options(situation: Situation) -> dict[str, Any]:
+    """Recommends the closed form, which takes seconds; with any option of gradient descent, that is used."""
+    return {"closed_form": True}
 
 
 def closed_form(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> None:
@@ -200,10 +242,12 @@ def _factors(
     preprocessing={},
     data_arguments=("num_users", "num_items"),
     tiny={"num_users": 7, "num_items": 6, "embedding_dim": 4},
-    # (1,000 + 500) x (50 factors + 1 bias) and the mean.
-    golden=(({"num_users": 1_000, "num_items": 500}, 1_500 * 51 + 1),),
+    # (1,000 + 500) x (50 factors + 1 bias), the mean; 500 items with 100 similar ones and a popularity, and the decay.
+    golden=(({"num_users": 1_000, "num_items": 500}, 1_500 * 51 + 1 + 500 * 201 + 1),),
     functions={"scores": make_scores, "top_k": make_top_k},
     closed_form=closed_form,
+    adapt=fit_ranking,
+    recommended_options=_options,
 )
 def build_matrix_factorization_model(
     num_users: int,
@@ -211,17 +255,20 @@ def build_matrix_factorization_model(
     embedding_dim: int = 50,
     bias_regularization: float = 2.0,
     factor_regularization: float = 22.0,
+    neighbors: int = 100,
     num_ratings: int | None = None,
     rating_mean: float | None = None,
     rating_range: Sequence[float] | None = None,
 ) -> keras.Model:
-    """Mean, biases of user and item, and the product of their factors: the rating that a user would give an item.
+    """Items ranked by similar items and popularity; ratings from mean, biases and the product of user's and item's factors.
 
-    Use it for explicit ratings of known users and items. It predicts how an item would be rated, not which one is chosen
-    next. Its best items are those with the highest predicted ratings. Inputs `user_ids` and `item_ids`: int32 (batch,),
-    numbers from 1. The number 0 is an unknown user or item, whose bias and factors are zero. Output `rating`: float32
-    (batch,). Regularization is a penalty on all weights except the mean, in units of ratings: 2.0 pulls a bias toward
-    zero as much as two ratings without any bias. So users and items with few ratings stay near the mean.
+    Use it for ratings, clicks or purchases. The ranking says which items a user chooses next. It is fitted to who chose what
+    and when, not to how items were rated, before training begins. The rating says how an item would be rated.
+
+    Inputs `user_ids` and `item_ids`: int32 (batch,), numbers from 1. The number 0 is an unknown user or item, whose bias and
+    factors are zero. Output `rating`: float32 (batch,). Regularization is a penalty on all weights except the mean, in units
+    of ratings: 2.0 pulls a bias toward zero as much as two ratings without any bias. So users and items with few ratings
+    stay near the mean.
 
     Args:
         num_users: Number of known users.
@@ -229,6 +276,7 @@ def build_matrix_factorization_model(
         embedding_dim: Factors of a user and of an item.
         bias_regularization: Strength of the penalty on biases, in ratings.
         factor_regularization: Strength of the penalty on factors, in ratings.
+        neighbors: Similar items that are kept for each item, for the ranking.
         num_ratings: Number of training ratings, by which the penalty and the loss are divided. A data set provides it; null
             assumes ten per user.
         rating_mean: Initial value of the learned mean of all ratings. A data set provides it; null means 0.
@@ -239,26 +287,27 @@ def build_matrix_factorization_model(
 
     Example:
         >>> zoo.build_matrix_factorization_model(num_users=1000, num_items=500).count_params()
-        76501
+        177002
     """
     import keras
     from keras import layers
 
     from zoo.layers import blocks, recommendation
 
-    blocks.check_positive(num_users=num_users, num_items=num_items, embedding_dim=embedding_dim)
+    blocks.check_positive(num_users=num_users, num_items=num_items, embedding_dim=embedding_dim, neighbors=neighbors)
     ratings = _RATINGS_PER_USER * num_users if num_ratings is None else num_ratings
     blocks.check_positive(num_ratings=ratings)
     _check_numbers(bias_regularization, factor_regularization, rating_mean, rating_range)
     users = keras.Input((), dtype="int32", name="user_ids")
     items = keras.Input((), dtype="int32", name="item_ids")
+    chosen = recommendation.SimilarItems(num_items, min(neighbors, num_items), name="similar_items")(items)
     l2 = factor_regularization / ratings
     user_factors = recommendation.KnownEmbedding(num_users, embedding_dim, _DEVIATION, l2, name="user_factors")(users)
-    item_factors = recommendation.KnownEmbedding(num_items, embedding_dim, _DEVIATION, l2, name="item_factors")(items)
+    item_factors = recommendation.KnownEmbedding(num_items, embedding_dim, _DEVIATION, l2, name="item_factors")(chosen)
     l2 = bias_regularization / ratings
     parts = [
         recommendation.KnownEmbedding(num_users, 1, l2=l2, name="user_bias")(users),
-        recommendation.KnownEmbedding(num_items, 1, l2=l2, name="item_bias")(items),
+        recommendation.KnownEmbedding(num_items, 1, l2=l2, name="item_bias")(chosen),
         layers.Dot(axes=1, name="interaction")([user_factors, item_factors]),
     ]
     # Never half precision, as in the last layer of a classifier.

@@ -266,7 +266,7 @@ class Objective:
         Raises:
             UsageError: an output is missing, has another name, or is not used.
         """
-        if not self.loss and not self.metrics:
+        if not (self.loss or self.metrics):
             return  # nothing is compared, so the model may have any outputs
         names = output_names(model)
         used = {part.output_of(names, model.name) for part in (*self.loss, *self.metrics)}
@@ -301,10 +301,9 @@ class Task:
         prediction: evaluation: computes the report's input from the model's outputs, such as probabilities from logits.
         report: evaluation: the registered report.
         signatures: serving: the SavedModel's functions of raw requests; one is `serving_default`.
-        score: serving: the score of outputs for raw requests; None if no metric is a mean over examples, as for BLEU.
+        score: serving: the score of outputs for raw requests; None if no metric is a mean over examples.
         decide: training: computes what the outputs need besides the weights, such as thresholds, as plain values from the
-            targets and predictions of the validation split; None if nothing is. The trained model keeps it; the report
-            and the signatures use it.
+            targets and predictions of the validation split; None if nothing is. The report and the signatures use it.
         abstain: training: computes from which probability on the model answers, for `TrainConfig.abstain`, from the targets,
             predictions and weights of the validation split and the least share of right answers; part of what `decide`
             returns. None for a task whose signatures always answer.
@@ -335,9 +334,10 @@ class Task:
     def for_targets(self, preprocessor: Any) -> Task:
         """Returns the task for a preprocessor: with the signatures that it has, and the quantiles of its targets, if any."""
         found = {name: part for name, part in self.signatures.items() if part.exists(preprocessor)}
-        task = self if len(found) == len(self.signatures) else dataclasses.replace(self, signatures=found)
+        score = self.score if self.score and self.score.signature in found else None
+        task = dataclasses.replace(self, signatures=found, score=score)
         levels = tuple(getattr(getattr(preprocessor, "targets", None), "quantiles", ()))
-        return task.with_quantiles(task, levels) if task.with_quantiles is not None and levels else task
+        return task.with_quantiles(task, levels) if task.with_quantiles and levels else task
 
     def recorded(self, decided: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what verification must know of the outputs: what was decided, and the name of the margins, if any."""

@@ -1,7 +1,8 @@
-"""Recommendation: the items that a user would rate best, and the rating of an item."""
+"""Recommendation: the items that a user will choose next, and the rating of an item."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from zoo.scores import Score, distances
@@ -22,6 +23,19 @@ def _rating(served: Served) -> dict[str, tf.Tensor]:
     return {"rating": only_output(served.outputs)}
 
 
+_ITEMS = Signature(
+    ("user_id",),
+    _top_items,
+    {
+        "item_id": "the best items that the user has not chosen yet; the most popular ones, weighted by recency, without a "
+        "known history",
+        "title": "the title of each item",
+        "score": "how strongly the item is recommended; only its order has a meaning",
+    },
+    head="top_k",
+    shown=Shown("rows", ("title", "item_id", "score"), digits=2),
+)
+
 register_task(
     Task(
         name="recommendation",
@@ -32,18 +46,14 @@ register_task(
         prediction=predicted_values,
         report="ranking",
         signatures={
-            "serving_default": Signature(
-                ("user_id",),
-                _top_items,
-                {
-                    "item_id": "the best items that the user has not rated, the most popular ones for an unknown user",
-                    "title": "the title of each item",
-                    "score": "the predicted rating; for an unknown user, items are ordered by popularity instead",
-                },
-                head="top_k",
-                shown=Shown("rows", ("title", "item_id", "score"), digits=2),
+            "serving_default": _ITEMS,
+            "history": dataclasses.replace(_ITEMS, requests=("history",)),
+            "rating": Signature(
+                ("user_id", "item_id"),
+                _rating,
+                {"rating": "the predicted rating of the item"},
+                exists=lambda preprocessor: preprocessor.rated,
             ),
-            "rating": Signature(("user_id", "item_id"), _rating, {"rating": "the predicted rating of the item"}),
         },
         follows_time=True,
         score=Score("mae", "rating", distances("rating"), signature="rating", higher_is_better=False),

@@ -36,6 +36,11 @@ def _read_series(file: Any, entry: Mapping[str, Any], format: TableFormat) -> An
     return read_series(Path(file), entry.get("columns", {}), format)
 
 
+def _read_ids(text: Any, entry: Mapping[str, Any]) -> list[bytes]:
+    """Returns ids that a command line separates by commas."""
+    return [part.strip().encode("utf-8", "surrogateescape") for part in str(text).split(",")]
+
+
 for _name, _kind in {
     "file": RequestKind(
         "FILE",
@@ -48,6 +53,7 @@ for _name, _kind in {
         read=_read_file,
     ),
     "id": RequestKind("ID", "a string that is looked up unchanged", media=("text/plain",)),
+    "ids": RequestKind("ID,ID", "strings that are looked up unchanged", read=_read_ids),
     "number": RequestKind("NUMBER", "numbers of any shape, for requests from programs"),
     "series": RequestKind(
         "FILE.csv",

@@ -51,6 +51,7 @@ class Reader:
 
 
 _READERS = {
+    "tiny_shakespeare": Reader(("text_generation",), {"text": "text"}),
     "clinc_oos": Reader(
         ("text_classification",),
         {"text": "text", "label": "intent"},

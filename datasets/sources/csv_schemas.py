@@ -323,10 +323,7 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
     if table.about.get("gaps"):
         table.about["left_out"]["steps of the time that are too long; add the missing rows"] = table.about["gaps"]
     splits = window_splits(name, values, window, horizon)
-    season = table.season or best_lag(values[: int(0.7 * len(values)), 0], window, horizon)
-    if season > window:
-        raise UsageError(f"season is {season}; expected at most window={window}. Pass a larger window.")
-    lags = {"the last value": 1, **({f"{season:,} steps before": season} if season > 1 else {})}
+    lags = _lags(table, values, window, horizon, np.median(gaps) if "time" in table and len(gaps) else None)
     return Data(
         name=name,
         arguments=arguments,
@@ -342,9 +339,36 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
             "request_columns": table.named("time", series=channels),
             "unit": quantity,
             "naive": lags,
+            **({} if table.season is None else {"season": table.season}),
             **table.about,
         },
     )
+
+
+_PERIODS = {60: (60, 1_440), 600: (144, 1_008), 900: (96, 672), 1_800: (48, 336), 3_600: (24, 168), 86_400: (7, 365)}
+_PERIODS |= {604_800: (52,), 2_629_746: (12,), 7_889_238: (4,)}
+"""Steps of a day, a week or a year by the seconds of a step."""
+
+
+def _lags(table: Table, values: np.ndarray, window: int, horizon: int, step: float | None) -> dict[str, int]:
+    """Returns the naive forecasts of a series, names and lags in steps: the last value, and the seasons that it may have.
+
+    Args:
+        table: the file, with the season that the user chose, if any.
+        values: the channels.
+        window: steps of history.
+        horizon: steps to forecast.
+        step: seconds of a step; None if the file has no times.
+    """
+    if table.season is not None and table.season > window:
+        raise UsageError(f"season is {table.season}; expected at most window={window}. Pass a larger window.")
+    if table.season is not None:
+        seasons = [table.season]
+    else:
+        seasons = [best_lag(values[: int(0.7 * len(values)), 0], window, horizon)]
+        usual = [periods for size, periods in _PERIODS.items() if step and 0.9 * size < step < 1.1 * size]
+        seasons += [period for periods in usual for period in periods if period <= window]
+    return {"the last value": 1, **{f"{season:,} steps before": season for season in sorted({*seasons}) if season > 1}}
 
 
 def _with_target(

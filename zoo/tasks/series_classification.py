@@ -11,7 +11,7 @@ register_task(
         name="series_classification",
         targets=("label",),
         preprocessor="series",
-        default_model="lstm",
+        default_model="rocket",
         objective=class_objective("label", last_step_accuracy),
         prediction=predicted_classes,
         report="classification",

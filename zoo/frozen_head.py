@@ -5,7 +5,8 @@ A family gets it with `closed_form=solve_head` in `@register_model`. It suits pu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
@@ -21,8 +22,10 @@ _ALPHAS = (-4, 6, 31)
 """Penalties of the ridge regression as powers of ten: first, last and number."""
 _CLASS_ALPHAS = (-7, 2, 28)
 """Penalties of the ridge regression of classes as powers of ten of the number of features: first, last and number."""
-_SHARES = (0.1, 1.0)
-"""Sizes of the features of another kind, in parts of the size of all others."""
+_SHARES = (0.0, 0.1, 1.0)
+"""Weights of further groups of features; the first has the weight 1."""
+_MOST_COMPARED = 1_000
+"""Examples that decide the weights of groups."""
 _POWERS = (-2.0, 5.0)
 """Range of the natural logarithm of the factor that turns a regression of classes into logits."""
 _CONSTANT = 1e-6
@@ -73,12 +76,16 @@ def solve_head(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: Ma
 
 
 def solve_ridge_head(
-    model: keras.Model, inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], *, few: int = 0
+    model: keras.Model,
+    inputs: Mapping[str, np.ndarray],
+    targets: Mapping[str, np.ndarray],
+    *,
+    groups: Sequence[int] = (),
 ) -> None:
     """Sets the weights of a classifier's last layer by ridge regression of the classes on standardised features. All other
     weights stay as they are.
 
-    It suits very many features. The penalty, and the weight of a few features of another kind, have the smallest squared
+    It suits very many features. The penalty, and the weights of groups of features, have the smallest squared
     error of predictions of every training example by the others (leave-one-out, which needs no further fit); the factor that
     turns the regression into logits has the smallest log loss.
 
@@ -86,7 +93,7 @@ def solve_ridge_head(
         model: ends with a dense layer; that layer's weights are set.
         inputs: model inputs by name, with a row per example.
         targets: the only target: int (n,) class numbers.
-        few: number of features at the end that are of another kind, which the many others must not drown.
+        groups: sizes of groups of features, if there are several kinds, so that the largest group does not drown the others.
 
     Raises:
         UsageError: the model does not end with a dense layer, or all examples have the same label.
@@ -109,23 +116,32 @@ def solve_ridge_head(
     scale = np.where(scale > _CONSTANT, scale, np.inf)  # a constant feature has no weight
     features = ((features - center) / scale).astype(np.float32)
     classes = np.eye(last.units)[np.asarray(labels)]
-    weights = [1.0, *(share * (features.shape[1] - few) / few for share in _SHARES)] if few else [1.0]
-    kernel = factor = None
-    best = np.inf
-    for weight in weights:
-        weighted = (
-            features if weight == 1 else features * np.r_[np.ones(features.shape[1] - few), np.full(few, weight**0.5)]
-        )
-        error, found, times = _ridge_of_classes(np.asarray(weighted, np.float32), classes, np.asarray(labels))
-        if error < best:
-            if weight != 1:
-                found[-few:] *= weight**0.5
-            best, kernel, factor = error, found, times
+    factors = _group_factors(features, classes, np.asarray(labels), groups or [features.shape[1]])
+    features *= factors
+    _, kernel, factor = _ridge_of_classes(features, classes, np.asarray(labels))
+    kernel *= factors[:, np.newaxis]
     kernel = factor * kernel / scale[:, np.newaxis]
     bias = factor * classes.mean(axis=0) - center @ kernel
     bias[np.setdiff1d(np.arange(last.units), known)] = _NEVER
     last.kernel.assign(kernel)
     last.bias.assign(bias)
+
+
+def _group_factors(features: np.ndarray, classes: np.ndarray, labels: np.ndarray, groups: Sequence[int]) -> np.ndarray:
+    """Returns factors of standardised features, float32 (features,), that make all groups equally large, times the weights
+    with the smallest leave-one-out error."""
+    import numpy as np
+
+    rows = np.unique(np.linspace(0, len(features) - 1, min(len(features), _MOST_COMPARED)).astype(int))
+    some, places = features[rows], np.repeat(np.arange(len(groups)), groups)
+    sizes = np.maximum([np.square(some[:, places == i]).sum() / len(some) for i in range(len(groups))], _CONSTANT)
+    best, chosen = np.inf, np.ones(len(groups))
+    for weights in itertools.product([1.0], *[_SHARES] * (len(groups) - 1)):
+        tried = np.sqrt(np.array(weights) / sizes * features.shape[1])
+        error = _ridge_of_classes((some * tried[places]).astype(np.float32), classes[rows], labels[rows])[0]
+        if error < best:
+            best, chosen = error, tried
+    return chosen[places].astype(np.float32)
 
 
 def _ridge_of_classes(features: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray, float]:

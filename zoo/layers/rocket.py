@@ -16,9 +16,9 @@ _SOFTNESS = 0.1
 """Width of a threshold in standard deviations of a kernel's outputs. A hard threshold would turn the rounding errors of
 another runtime into visible differences."""
 _CONSTANT = 1e-6
-_DILATIONS = 8
-_EXAMPLES = 16
-"""Examples whose outputs with one dilation give the thresholds."""
+_MOST_DISTANCES = 500
+_EXAMPLES, _PARTS = 16, 16
+"""Examples whose outputs with one dilation give the thresholds; parts of a series whose means are statistics."""
 _MOST_COLUMNS = 2_000
 """Steps times thresholds of a kernel that are compared at once, which bounds the memory."""
 
@@ -100,96 +100,100 @@ class LastSteps(layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class RocketFeatures(layers.Layer):
-    """Shares of convolutions above thresholds, of (batch, steps, channels) without NaN: float32 (batch, features). Nothing is
-    trained.
+    """MiniRocket's features: shares of convolutions above thresholds, of (batch, steps, channels) without NaN: float32
+    (batch, features). Nothing is trained.
 
-    The 84 kernels of MiniRocket are applied with up to eight dilations. Beyond both ends a series keeps its first and last
-    value. A threshold is soft: its share rises from 0 to 1 over a tenth of the standard deviation of the kernel's outputs.
-    Steps that the mask excludes do not count; they must have the last value, as those of `FillGaps` do.
-
-    Args:
-        length: steps of the longest series, which limits the dilations.
-        num_features: number of features, rounded down to a multiple of 84 for each dilation.
-        differences: whether it takes the differences of neighbouring steps instead of the values.
+    The 84 kernels are applied with growing dilations. Every other kernel uses only windows within the series, the others have
+    zeros beyond both ends. A threshold is soft: its share rises from 0 to 1 over a tenth of the standard deviation of the
+    kernel's outputs. Steps that the mask excludes do not affect the output.
 
     The channels of each kernel, and the examples that give the thresholds, are drawn with Python's random numbers, which
     `keras.utils.set_random_seed` seeds.
+
+    Args:
+        length: steps of the longest series, which limits the dilations.
+        num_features: number of features, rounded down to a multiple of 84.
 
     Example:
         >>> RocketFeatures(length=9, num_features=200)(keras.ops.ones((2, 20, 1))).shape
         TensorShape([2, 168])
     """
 
-    def __init__(self, length: int, num_features: int = 5_000, differences: bool = False, **kwargs: Any) -> None:
+    def __init__(self, length: int, num_features: int = 9_996, **kwargs: Any) -> None:
         super().__init__(**{"dtype": keras.config.floatx(), **kwargs})
-        self.length, self.num_features, self.differences = length, num_features, differences
-        most = max(1, min(_DILATIONS, num_features // len(minirocket.KERNELS)))
-        self.dilations = [dilation for dilation, _ in minirocket.dilations(length, most * len(minirocket.KERNELS))]
-        self.count = max(1, num_features // (len(minirocket.KERNELS) * len(self.dilations)))
+        self.length, self.num_features = length, num_features
+        self.plan = minirocket.dilations(length, num_features)
+        # For each dilation the kernels in the order of the layer: first those that use all steps.
+        self._orders = [np.argsort(~minirocket.is_padded(i), kind="stable") for i in range(len(self.plan))]
 
     def build(self, input_shape: Any) -> None:
         """Creates the channels of the kernels, their inverse widths and their thresholds."""
-        channels, kernels, dilations = int(input_shape[-1]), len(minirocket.KERNELS), len(self.dilations)
+        channels, kernels = int(input_shape[-1]), len(minirocket.KERNELS)
         generator = np.random.default_rng(random.getrandbits(32))
-        chosen = np.stack([minirocket.chosen_channels(channels, generator) for _ in range(dilations)])
+        chosen = np.stack([minirocket.chosen_channels(channels, generator) for _ in self.plan])
         self.channels = self.add_weight(
             name="channels", shape=chosen.shape, initializer=lambda *_, **__: chosen, trainable=False
         )
-        self.scales = self.add_weight(name="scales", shape=(dilations, kernels), initializer="ones", trainable=False)
-        shape = (dilations, kernels, self.count)
+        shape = (len(self.plan), kernels)
+        self.scales = self.add_weight(name="scales", shape=shape, initializer="ones", trainable=False)
+        shape = (kernels, sum(count for _, count in self.plan))
         self.offsets = self.add_weight(name="offsets", shape=shape, initializer="zeros", trainable=False)
 
-    def set_thresholds(self, series: Any) -> None:
+    def set_thresholds(self, series: Any, mask: Any) -> None:
         """Sets the thresholds of each kernel to quantiles of its outputs for one training example.
 
         Args:
             series: the examples, (batch, steps, channels) without NaN.
+            mask: their real steps, bool (batch, steps).
         """
         generator = np.random.default_rng(random.getrandbits(32))
-        padded = self._padded(series)
-        steps, kernels = series.shape[1], np.arange(len(minirocket.KERNELS))
-        places = minirocket.quantiles(len(self.dilations) * self.count).reshape(len(self.dilations), -1)
+        series, lengths = np.asarray(series) * np.asarray(mask)[..., np.newaxis], np.asarray(mask).sum(axis=1)
+        places, start = minirocket.quantiles(self.offsets.shape[1]), 0
         scales, offsets = [], []
-        for number in range(len(self.dilations)):
+        for number, (dilation, count) in enumerate(self.plan):
             drawn = generator.integers(0, len(series), _EXAMPLES)
-            whole = np.asarray(self._outputs(ops.take(padded, drawn, axis=0), number)).reshape(_EXAMPLES, steps, -1)
-            own = whole[kernels % _EXAMPLES, :, kernels]  # (84, steps)
-            width = _SOFTNESS * whole.std(axis=(0, 1))
+            whole = np.asarray(self._outputs(ops.convert_to_tensor(series[drawn]), number))
+            found = np.zeros((len(minirocket.KERNELS), count))
+            deviations = np.zeros(len(minirocket.KERNELS))
+            for kernel in range(len(minirocket.KERNELS)):
+                one = whole[kernel % _EXAMPLES, : lengths[drawn[kernel % _EXAMPLES]], kernel]
+                used = one if kernel < len(minirocket.KERNELS) // 2 else minirocket.valid(one, dilation)
+                found[kernel] = np.quantile(used, places[start : start + count])
+                deviations[kernel] = whole[..., kernel].std()
+            width = _SOFTNESS * deviations
             scale = np.where(width > _CONSTANT, 1 / np.maximum(width, _CONSTANT), 1.0)
             scales.append(scale)
-            offsets.append(0.5 - np.quantile(own, places[number], axis=1).T * scale[:, np.newaxis])
+            offsets.append(0.5 - found * scale[:, np.newaxis])
+            start += count
         self.scales.assign(np.stack(scales))
-        self.offsets.assign(np.stack(offsets))
+        self.offsets.assign(np.concatenate(offsets, axis=1))
 
-    def _padded(self, inputs: Any) -> Any:
-        """Returns the values or their differences, with as many further steps at both ends as the kernels reach."""
-        reach = (minirocket.WIDTH - 1) // 2 * self.dilations[-1]
-        parts = [ops.repeat(inputs[:, :1], reach + 1, axis=1), inputs, ops.repeat(inputs[:, -1:], reach, axis=1)]
-        x = ops.concatenate(parts, axis=1)
-        return x[:, 1:] - x[:, :-1] if self.differences else x[:, 1:]
-
-    def _outputs(self, padded: Any, number: int) -> Any:
-        """Returns the outputs of all kernels with a dilation, (batch, steps, 84)."""
-        dilation, reach = self.dilations[number], (minirocket.WIDTH - 1) // 2
-        unused = reach * (self.dilations[-1] - dilation)
-        kernels = ops.convert_to_tensor(minirocket.KERNELS.T[:, np.newaxis], padded.dtype) * self.channels[number]
-        x = padded[:, unused : -unused or None]
-        return ops.conv(x, kernels, dilation_rate=dilation, padding="valid")
+    def _outputs(self, x: Any, number: int) -> Any:
+        """Returns the outputs of all kernels with a dilation, (batch, steps, 84), in the order of the layer."""
+        dilation, order = self.plan[number][0], self._orders[number]
+        reach = (minirocket.WIDTH - 1) // 2 * dilation
+        kernels = minirocket.KERNELS[order].T[:, np.newaxis]
+        weights = ops.convert_to_tensor(kernels, x.dtype) * ops.cast(self.channels[number], x.dtype)
+        x = ops.pad(x, ((0, 0), (reach, reach), (0, 0)))
+        return ops.conv(x, weights, dilation_rate=dilation, padding="valid")
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Returns the shares."""
         real = ops.ones_like(inputs[..., 0]) if mask is None else ops.cast(mask, inputs.dtype)
-        real = ops.expand_dims(real / ops.sum(real, axis=1, keepdims=True), 1)  # (batch, 1, steps)
-        padded = self._padded(inputs)
-        at_once = max(1, _MOST_COLUMNS // self.length)
-        found = []
-        for number in range(len(self.dilations)):
-            whole = ops.expand_dims(self._outputs(padded, number) * self.scales[number], -1)
-            for start in range(0, self.count, at_once):
-                above = ops.clip(whole + self.offsets[number, :, start : start + at_once], 0.0, 1.0)
-                columns = len(minirocket.KERNELS) * (min(start + at_once, self.count) - start)
-                rows = ops.reshape(above, (-1, ops.shape(above)[1], columns))
-                found.append(ops.matmul(real, rows)[:, 0])
+        x = inputs * ops.expand_dims(real, -1)
+        whole_mean = ops.expand_dims(real / ops.sum(real, axis=1, keepdims=True), 1)  # (batch, 1, steps)
+        half, at_once = len(minirocket.KERNELS) // 2, max(1, _MOST_COLUMNS // self.length)
+        found, start = [], 0
+        for number, (dilation, count) in enumerate(self.plan):
+            inner = _inner(real, (minirocket.WIDTH - 1) // 2 * dilation)
+            outputs = ops.expand_dims(self._outputs(x, number) * self.scales[number], -1)
+            for first in range(start, start + count, at_once):
+                end = min(first + at_once, start + count)
+                above = ops.clip(outputs + self.offsets[:, first:end], 0.0, 1.0)
+                rows = ops.reshape(above, (-1, ops.shape(above)[1], 2 * half * (end - first)))
+                cut = half * (end - first)
+                found += [ops.matmul(whole_mean, rows[..., :cut])[:, 0], ops.matmul(inner, rows[..., cut:])[:, 0]]
+            start += count
         return ops.concatenate(found, axis=-1)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
@@ -197,24 +201,89 @@ class RocketFeatures(layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
         """(batch, features)."""
-        return (input_shape[0], len(minirocket.KERNELS) * len(self.dilations) * self.count)
+        return (input_shape[0], len(minirocket.KERNELS) * sum(count for _, count in self.plan))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        given = {"length": self.length, "num_features": self.num_features, "differences": self.differences}
-        return {**super().get_config(), **given}
+        return {**super().get_config(), "length": self.length, "num_features": self.num_features}
+
+
+def _inner(real: Any, reach: int) -> Any:
+    """Returns weights of sum 1 of the steps whose windows lie within the series, (batch, 1, steps); of all real steps if the
+    series is too short."""
+    padded = ops.pad(real, ((0, 0), (reach, reach)))
+    inner = padded[:, : -2 * reach] * padded[:, 2 * reach :]
+    inner = ops.where(ops.max(inner, axis=1, keepdims=True) > 0, inner, real)
+    return ops.expand_dims(inner / ops.sum(inner, axis=1, keepdims=True), 1)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class RandomFourier(layers.Layer):
+    """Random Fourier features of (batch, features), float32 (batch, units): their products approximate a Gaussian kernel.
+    Nothing is trained.
+
+    Source: Rahimi and Recht, Random features for large-scale kernel machines, NeurIPS 2007. They are drawn with Python's
+    random numbers, which `keras.utils.set_random_seed` seeds.
+
+    Args:
+        units: number of features.
+
+    Example:
+        >>> RandomFourier(8)(keras.ops.ones((2, 5))).shape
+        TensorShape([2, 8])
+    """
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": keras.config.floatx(), **kwargs})
+        self.units = units
+
+    def build(self, input_shape: Any) -> None:
+        """Creates directions and phases."""
+        generator = np.random.default_rng(random.getrandbits(32))
+        drawn = generator.normal(size=(input_shape[-1], self.units)) / input_shape[-1] ** 0.5
+        phases = generator.uniform(0, 2 * np.pi, self.units)
+        self.kernel = self.add_weight(
+            name="kernel", shape=drawn.shape, initializer=lambda *_, **__: drawn, trainable=False
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=phases.shape, initializer=lambda *_, **__: phases, trainable=False
+        )
+
+    def adapt(self, rows: np.ndarray) -> None:
+        """Scales the directions to standardised features whose kernel is exp(-2) at the median squared distance.
+
+        Args:
+            rows: features of training examples, (examples, features).
+        """
+        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+        scale = np.where(deviation > _CONSTANT, 1 / np.maximum(deviation, _CONSTANT), 0.0)
+        scaled = ((rows - mean) * scale)[:_MOST_DISTANCES]
+        squares = np.square(scaled).sum(axis=1)
+        distances = squares[:, np.newaxis] + squares - 2 * scaled @ scaled.T
+        median = float(np.median(distances[np.triu_indices(len(scaled), 1)])) if len(scaled) > 1 else 1.0
+        kernel = np.asarray(self.kernel) * scale[:, np.newaxis] * 2 * (rows.shape[1] / max(median, _CONSTANT)) ** 0.5
+        self.kernel.assign(kernel)
+        self.bias.assign(np.asarray(self.bias) - mean @ kernel)
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the features."""
+        return ops.cos(ops.matmul(inputs, self.kernel) + self.bias)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "units": self.units}
 
 
 @keras.saving.register_keras_serializable("zoo")
 class SeriesStatistics(layers.Layer):
-    """Simple statistics of (batch, steps, channels) over the real steps: float32 (batch, 6 x channels + 1).
+    """Simple statistics of (batch, steps, channels) over the real steps: float32 (batch, 22 x channels + 1).
 
-    For every channel the mean, the standard deviation, the smallest, the largest, the first and the last value; then the
-    logarithm of the number of steps.
+    For every channel the mean, the standard deviation, the smallest, the largest, the first and the last value, and the means
+    of sixteen parts of equal length; then the logarithm of the number of steps.
 
     Example:
         >>> SeriesStatistics()(keras.ops.ones((2, 5, 3))).shape
-        TensorShape([2, 19])
+        TensorShape([2, 67])
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -230,12 +299,18 @@ class SeriesStatistics(layers.Layer):
         high = ops.max(inputs * real - 1e9 * (1.0 - real), axis=1)
         is_last = real - ops.concatenate([real[:, 1:], ops.zeros_like(real[:, :1])], axis=1)
         last = ops.sum(inputs * is_last, axis=1)
-        parts = [mean, ops.sqrt(spread + 1e-8), low, high, inputs[:, 0], last, ops.log(count)]
+        steps = ops.expand_dims(ops.cumsum(ops.ones_like(inputs[..., 0]), axis=1), 1)  # (batch, 1, steps): 1, 2, ...
+        size = ops.expand_dims(count, -1) / _PARTS  # (batch, 1, 1)
+        ends = size * ops.reshape(ops.arange(1, _PARTS + 1, dtype=inputs.dtype), (1, -1, 1))
+        overlap = ops.minimum(steps, ends) - ops.maximum(steps - 1.0, ends - size)
+        means = ops.matmul(ops.maximum(overlap, 0.0) / size, inputs * real)  # (batch, parts, channels)
+        means = ops.reshape(means, (-1, _PARTS * inputs.shape[-1]))
+        parts = [mean, ops.sqrt(spread + 1e-8), low, high, inputs[:, 0], last, means, ops.log(count)]
         return ops.concatenate(parts, axis=-1)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         """None: the output has no steps."""
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
-        """(batch, 6 x channels + 1)."""
-        return (input_shape[0], 6 * input_shape[-1] + 1)
+        """(batch, 22 x channels + 1)."""
+        return (input_shape[0], (6 + _PARTS) * input_shape[-1] + 1)

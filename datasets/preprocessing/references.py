@@ -58,7 +58,7 @@ def candidates(seasons: Sequence[int], given: int | None) -> list[Reference]:
 
 def choose(data: RawData, seasons: Sequence[int], given: int | None) -> tuple[Reference, str]:
     """Returns the reference whose linear forecasts have the smallest mean absolute error on the validation split, and a line
-    that says so. Without a validation split it is the first of the candidates that the user allows.
+    that says so. Without a validation split it is the longest season, or else the mean.
 
     Args:
         data: a data set to forecast.
@@ -68,7 +68,7 @@ def choose(data: RawData, seasons: Sequence[int], given: int | None) -> tuple[Re
     possible = candidates(seasons, given)
     held = data.splits.get("validation")
     if held is None or not held.num_examples or len(possible) == 1:
-        chosen = possible[-1] if given else possible[min(1, len(possible) - 1)]
+        chosen = possible[0] if len(possible) < 3 else possible[-2]
         return chosen, f"Forecasts are differences from {chosen}"
     train, validation = _read(data.splits["train"]), _read(held)
     errors = {each: _error(train, validation, each) for each in possible}
@@ -105,11 +105,11 @@ def _error(train: tuple[np.ndarray, ...], validation: tuple[np.ndarray, ...], re
         parts.append((inputs, forecast, _start(series[..., 0], reference, forecast.shape[1], means[0])))
     (x, y, start), (other, wanted, begin) = parts
     center, middle = x.mean(axis=0), (y - start).mean(axis=0)
-    left, values, right = np.linalg.svd(x - center, full_matrices=False)
-    projected = left.T @ (y - start - middle)
+    values, vectors = np.linalg.eigh((x - center).T @ (x - center))
+    projected = vectors.T @ ((x - center).T @ (y - start - middle))
     errors = []
     for alpha in _ALPHAS * len(x):
-        weights = right.T @ ((values / (values**2 + alpha))[:, np.newaxis] * projected)
+        weights = vectors @ (projected / (np.maximum(values, 0) + alpha)[:, np.newaxis])
         errors.append(np.abs((other - center) @ weights + middle + begin - wanted).mean())
     return float(min(errors))
 

@@ -1,4 +1,4 @@
-"""The default models of series: MiniRocket's features and the linear forecaster, compared with plain NumPy and scikit-learn."""
+"""The default models of series, compared with plain NumPy and scikit-learn."""
 
 from __future__ import annotations
 

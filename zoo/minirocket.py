@@ -153,7 +153,7 @@ def filled(series: np.ndarray) -> np.ndarray:
 
 def features(
     series: list[np.ndarray], plan: list[tuple[int, int]], matrices: list[np.ndarray], bounds: list[np.ndarray]
-):
+) -> np.ndarray:
     """Returns the share of each kernel's outputs above each threshold, float32 (examples, features).
 
     Args:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from zoo.datasets.data import Data
-from zoo.datasets.sources import csv_targets, table_rows
+from zoo.datasets.sources import csv_targets, seasons, table_rows
 from zoo.datasets.sources.csv_files import Table
-from zoo.datasets.sources.in_memory import Rows, best_lag, check_images, features_of, positive, texts, window_splits
+from zoo.datasets.sources.in_memory import Rows, check_images, features_of, positive, texts, window_splits
 from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
 from zoo.datasets.sources.splitting import (
     digest,
@@ -323,7 +323,8 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
     if table.about.get("gaps"):
         table.about["left_out"]["steps of the time that are too long; add the missing rows"] = table.about["gaps"]
     splits = window_splits(name, values, window, horizon)
-    lags = _lags(table, values, window, horizon, np.median(gaps) if "time" in table and len(gaps) else None)
+    step = float(np.median(gaps)) if "time" in table and len(gaps) else None
+    lags = seasons.lags(table.season, values[:, 0], window, horizon, step)
     return Data(
         name=name,
         arguments=arguments,
@@ -343,32 +344,6 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
             **table.about,
         },
     )
-
-
-_PERIODS = {60: (60, 1_440), 600: (144, 1_008), 900: (96, 672), 1_800: (48, 336), 3_600: (24, 168), 86_400: (7, 365)}
-_PERIODS |= {604_800: (52,), 2_629_746: (12,), 7_889_238: (4,)}
-"""Steps of a day, a week or a year by the seconds of a step."""
-
-
-def _lags(table: Table, values: np.ndarray, window: int, horizon: int, step: float | None) -> dict[str, int]:
-    """Returns the naive forecasts of a series, names and lags in steps: the last value, and the seasons that it may have.
-
-    Args:
-        table: the file, with the season that the user chose, if any.
-        values: the channels.
-        window: steps of history.
-        horizon: steps to forecast.
-        step: seconds of a step; None if the file has no times.
-    """
-    if table.season is not None and table.season > window:
-        raise UsageError(f"season is {table.season}; expected at most window={window}. Pass a larger window.")
-    if table.season is not None:
-        seasons = [table.season]
-    else:
-        seasons = [best_lag(values[: int(0.7 * len(values)), 0], window, horizon)]
-        usual = [periods for size, periods in _PERIODS.items() if step and 0.9 * size < step < 1.1 * size]
-        seasons += [period for periods in usual for period in periods if period <= window]
-    return {"the last value": 1, **{f"{season:,} steps before": season for season in sorted({*seasons}) if season > 1}}
 
 
 def _with_target(

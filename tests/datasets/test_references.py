@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from zoo.datasets.preprocessing import references
+from zoo.datasets.sources import seasons
 from zoo.datasets.sources.in_memory import window_splits
 
 NOISE = np.random.default_rng(0).normal(size=1_200)
@@ -51,3 +52,20 @@ def test_missing_values_do_not_stop_the_choice():
     values = NOISE.cumsum()
     values[5:1_100:37] = np.nan
     assert chosen(values, [12])[0] == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("step", "window", "expected"),
+    [
+        (3_600.0, 200, [1, 24, 168]),
+        (3_600.0, 100, [1, 24]),
+        (86_400.0, 60, [1, 7]),
+        (2_629_800.0, 24, [1, 12]),
+        (50.0, 200, [1]),
+        (None, 200, [1]),
+    ],
+)
+def test_the_times_of_a_series_suggest_its_seasons(step, window, expected):
+    walk = NOISE.cumsum().astype(np.float32)
+    assert [*seasons.lags(None, walk, window, 6, step).values()] == expected
+    assert [*seasons.lags(0, walk, window, 6, step).values()] == [1]

@@ -12,6 +12,7 @@ from zoo import datasets, environment, registry, storage
 from zoo.config import TrainConfig, as_config, not_defaults
 from zoo.errors import UsageError
 from zoo.finished_runs import finished, load_model
+from zoo.finished_runs import open_run as open_run
 from zoo.preparation import Preparation, choose_model, default_directory, golden_of, prepare_run, record_golden
 from zoo.run_arguments import check_data, check_devices
 
@@ -265,29 +266,6 @@ def _export(
         verification = verify(newest, runtimes=())
     _say(verification.table(), verbose)
     return newest, verification
-
-
-def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str, Any]]:
-    """Opens a finished run: its trained model, its data prepared in the same way, and its settings.
-
-    Raises:
-        UsageError: the folder is not a run, its training has not finished, its parts belong to different data, or the
-            classes or the training split of the data have changed.
-
-    Example:
-        >>> model, prepared, settings = open_run("runs/digits-cnn")
-    """
-    model_file, settings, interface = finished(run_directory)
-    arguments = {key: value for key, value in settings["model"].items() if key != "name"}
-    prepared = datasets.load_of_run(settings["data"], run_directory).prepared_as(interface, arguments)
-    if prepared.class_names != interface.class_names or "train" in prepared.changed:
-        changes = "; ".join(interface.fingerprint.changes(prepared.fingerprint))
-        raise UsageError(
-            f"The run in {run_directory} was trained on other data: {changes}. Metrics would be meaningless: classes may "
-            "have other numbers, and training examples may be in the test split. Put the old data back. Only a separate "
-            "test split (a column named split, or folders train and test) may change."
-        )
-    return load_model(model_file), prepared, settings
 
 
 def export_run(

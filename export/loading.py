@@ -16,7 +16,7 @@ from zoo import display, storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths, brightness, zoo_json
 from zoo.export.inspection import operations
-from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path
+from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path, targets_of
 from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown, value_of
 from zoo.export.unknown_values import unknown_values, vocabularies_of
 from zoo.tables.formats import TableFormat
@@ -261,6 +261,7 @@ class LoadedModel:
             given, unused = ([item for _, item in named[0]], named[1]) if named else (given, [])
             items, others = items_of(given, inputs, signature, columns, self._check_scale)
             unused = unused or others
+        unused = [name for name in unused if name not in targets_of(self._data)]
         if unused and unused != self._unused:
             self._unused = unused
             warnings.warn(f"The model does not use the columns {', '.join(unused)}.", stacklevel=3)

@@ -368,6 +368,13 @@ def value_of(value: Any, name: str, given: Input, signature: str, entry: Mapping
     # Command-line bytes that are not UTF-8 arrive as lone surrogates; this restores the bytes.
     value = value.encode("utf-8", "surrogateescape") if text else value
     shape = given.spec.shape
-    if not (shape.rank and shape.rank > 1 and shape[-1] == 1 and np.ndim(value) == shape.rank - 2):
-        return value
-    return [value] if not np.ndim(value) else np.asarray(value)[..., np.newaxis]  # a single channel, as in Keras
+    if shape.rank and shape.rank > 1 and shape[-1] == 1 and np.ndim(value) == shape.rank - 2:
+        value = [value] if not np.ndim(value) else np.asarray(value)[..., np.newaxis]  # a single channel, as in Keras
+    is_array = given.kind == "number" and isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+    if is_array and shape.rank is not None and not shape[1:].is_compatible_with(value.shape):
+        sizes = ", ".join(str(size or "any") for size in shape[1:].as_list())
+        raise UsageError(
+            f"{signature} takes {name} of the shape ({sizes}) for each example; received {shown(value)}. Pass a list of "
+            "examples: [x] for one example x."
+        )
+    return value

@@ -60,7 +60,11 @@ def test_a_run_says_where_arguments_belong(arguments, message, tmp_path):
     [
         ((IMAGES, Y), {"labels": ["a"]}, r"Data from arrays takes no labels. Pass class_names=\['cat', 'dog'\], say"),
         (FRAME, {"target": "income"}, r"A DataFrame takes no target. Pass columns=\{'label': NAME\}"),
-        (FRAME, {"window": None}, r"fit no task.*'\{\"label\": \"income\"\}', say, or columns=... in Python"),
+        (
+            FRAME,
+            {"window": None},
+            r"income, which fit no task. Pass columns=\{'label': 'income'\}, say; the keys are [^.]*$",
+        ),
         (FRAME, {"columns": {"income": "label"}}, r"keys come first. Pass columns=\{'label': 'income'\}"),
     ],
 )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import datasets, environment, registry, storage
+from zoo import datasets, environment, option_words, registry, storage
 from zoo.config import TrainConfig, as_config, not_defaults
 from zoo.errors import UsageError
 from zoo.finished_runs import finished, load_model
@@ -153,7 +153,7 @@ def run(
     network = trained.model
     with in_use(directory):
         report = evaluation.evaluate_run(network, prepared, directory, verbose, baselines)
-        concluded = conclusions.of_run(trained, prepared, config, report, directory)
+        concluded = conclusions.of_run(trained, prepared, config, report, directory, export=export)
         saved = verification = None
         if export:
             interface = Interface.load(directory / "interface")
@@ -208,7 +208,8 @@ def begin(
     source = data  # whose name the folder has
     check_devices(devices, model, inspect.signature(run).parameters)
     if model is None:
-        model, data = choose_model(data, config, loading, devices, verbose)
+        with option_words.read_by(option_words.RUN):
+            model, data = choose_model(data, config, loading, devices, verbose)
         loading = {}
     registry.check_arguments(registry.get_spec(model), model_arguments or {})
     directory = Path(run_directory) if run_directory else default_directory(model, source)
@@ -222,18 +223,19 @@ def begin(
     if export:
         publishing.check_folder(directory / "saved_model")
     golden = golden_of(directory, golden, overwrite)
-    ready = prepare_run(
-        model,
-        data,
-        directory,
-        config,
-        model_arguments=model_arguments or {},
-        data_arguments=loading,
-        start_from=start_from,
-        overwrite=overwrite,
-        devices=devices,
-        verbose=verbose,
-    )
+    with option_words.read_by(option_words.RUN):
+        ready = prepare_run(
+            model,
+            data,
+            directory,
+            config,
+            model_arguments=model_arguments or {},
+            data_arguments=loading,
+            start_from=start_from,
+            overwrite=overwrite,
+            devices=devices,
+            verbose=verbose,
+        )
     if golden is not None:
         record_golden(ready.prepared, golden, export)
     return ready, directory
@@ -258,7 +260,9 @@ def _export(
     other = any(facts.get(name) != value for name, value in expected.items())
     if other or not raw_requests.publishes(newest, interface, golden):
         figures = evaluation.plot_files(report, directory, revealing=raw_requests.is_test(golden))
-        newest = artifact.save(network, base, interface=interface, golden=golden, report=report, figures=figures)
+        newest = artifact.save(
+            network, base, interface=interface, golden=golden, report=report, figures=figures, verbose=verbose
+        )
         place = newest.relative_to(directory).as_posix()
         storage.write_text(directory / "README.md", model_card(newest, report, place=place))
         verification = Verification.read(newest)  # `save` has just verified it

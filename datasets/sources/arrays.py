@@ -217,6 +217,9 @@ def _pair(role: str, part: Any) -> tuple[Any, Any]:
     x, y = plain(x, _name("x", role)), plain(y, _name("y", role))
     if x is None:
         raise UsageError(f"{_name('x', role)} is None. Pass the inputs.")
+    if isinstance(x, np.ndarray) and x.dtype.kind in "OUS" and x.ndim == 2 and x.shape[1] == 1:
+        name = _name("x", role)
+        raise UsageError(f"{name} has texts of the shape {x.shape}; expected ({len(x)},), one text each. Pass x[:, 0].")
     if y is not None and len(x) != len(y):
         raise UsageError(
             f"{_name('x', role)} has {len(x):,} examples and y has {len(y):,}; expected the same number. Pass both for "

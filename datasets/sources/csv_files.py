@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ import numpy as np
 
 from zoo.datasets.sources.labels import unified
 from zoo.errors import UsageError, did_you_mean
+from zoo.option_words import option
 from zoo.tables import cells, formats, parsing
 from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import named
@@ -223,6 +223,8 @@ def _guess(frame: pd.DataFrame) -> dict[str, str]:
 
 
 _SENTENCE, _CLASSES = 20, 20
+IN_MEMORY = Path("DataFrame")
+"""The path of a table that is no file, in messages."""
 
 
 def match(
@@ -235,11 +237,14 @@ def match(
         fitting = [layout for layout in layouts.values() if set(layout.required) <= set(header)]
         layout = max(fitting, key=lambda layout: _fit(layout, header), default=None)
         if layout is None:
+            first = header_hint = ""
+            if path != IN_MEMORY:
+                first = "; its first line must name the columns"
+                unnamed = option("data", "header", False)
+                header_hint = f" If the first line has data, pass {unnamed}, and the columns as numbers from 0."
             raise UsageError(
-                f"{path} has the columns {', '.join(header)}, which fit no task; its first line must name the columns. "
-                f"Pass --data.columns '{json.dumps(_guess(frame), ensure_ascii=False)}', say, or columns=... in Python; "
-                f"the keys are {', '.join(keys)}. If the first line has data, pass --data.header false, and the columns as "
-                "numbers from 0."
+                f"{path} has the columns {', '.join(header)}, which fit no task{first}. Pass "
+                f"{option('data', 'columns', _guess(frame))}, say; the keys are {', '.join(keys)}.{header_hint}"
             )
         rivals = [other.task for other in fitting if _fit(other, header) == _fit(layout, header)]
         if len(rivals) > 1:

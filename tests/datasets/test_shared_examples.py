@@ -54,6 +54,8 @@ def test_the_report_counts_examples_that_are_also_in_train(tmp_path):
     report = zoo.evaluate(prepared.build(), prepared, baselines="none")
     assert report["also_in_train"] == 5
     assert "\n5 test examples are also in train" in zoo.evaluation.summarize(report)
+    del report["also_in_train"]
+    assert "also in train" not in zoo.evaluation.summarize(report)
 
 
 def test_a_frequent_class_of_equal_examples_is_named(capsys):

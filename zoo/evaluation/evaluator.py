@@ -176,7 +176,8 @@ def summarize(report: Report) -> str:
     """Returns a report as a few lines for a terminal."""
     text = get_report(get_task(report["task"]).report).summary(report)
     compared = [report["comparison"]] if "comparison" in report else []
-    seen = [f"{report['also_in_train']:,} {report['split']} examples are also in train"] * ("also_in_train" in report)
+    count = report.get("also_in_train", 0)
+    seen = [f"{count:,} {report['split']} examples are also in train"] if count else []
     text = "\n".join([text, *compared, *seen, *comparison.notes(report)])
     if "changed_data" not in report:
         return text

@@ -44,7 +44,7 @@ def load(file: Path, restore: str) -> keras.Model:
         unknown = re.match(r"Could not locate (?:class|function) '([^']+)'", str(error))
         if unknown:
             raise UsageError(
-                f"{file} cannot be loaded: Keras does not know its class {unknown[1]!r}. {restore}"
+                f"{file} cannot be loaded: Keras does not know its class {unknown[1]!r}. {restore} Then try again."
             ) from error
         raise UsageError(
             f"{file} cannot be loaded: {_sentence(error).rstrip('.')}. {restore} Or pass an intact file."

@@ -25,9 +25,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -227,6 +227,23 @@ IN_MEMORY = Path("DataFrame")
 """The path of a table that is no file, in messages."""
 
 
+def _reject(path: Path, frame: pd.DataFrame, keys: Sequence[str]) -> NoReturn:
+    """Raises UsageError for a table whose columns fit no task."""
+    names, guess, unnamed = (
+        ", ".join(frame.columns),
+        option("data", "columns", _guess(frame)),
+        option("data", "header", False),
+    )
+    if path == IN_MEMORY:
+        raise UsageError(
+            f"{path} has the columns {names}, which fit no task. Pass {guess}, say; the keys are {', '.join(keys)}."
+        )
+    raise UsageError(
+        f"{path} has the columns {names}, which fit no task; its first line must name the columns. Pass {guess}, say; the "
+        f"keys are {', '.join(keys)}. If the first line has data, pass {unnamed}, and the columns as numbers from 0."
+    )
+
+
 def match(
     path: Path, frame: pd.DataFrame, columns: Mapping[str, Columns] | None, layouts: Mapping[str, Any]
 ) -> tuple[Any, dict[str, list[str]]]:
@@ -237,15 +254,7 @@ def match(
         fitting = [layout for layout in layouts.values() if set(layout.required) <= set(header)]
         layout = max(fitting, key=lambda layout: _fit(layout, header), default=None)
         if layout is None:
-            first = header_hint = ""
-            if path != IN_MEMORY:
-                first = "; its first line must name the columns"
-                unnamed = option("data", "header", False)
-                header_hint = f" If the first line has data, pass {unnamed}, and the columns as numbers from 0."
-            raise UsageError(
-                f"{path} has the columns {', '.join(header)}, which fit no task{first}. Pass "
-                f"{option('data', 'columns', _guess(frame))}, say; the keys are {', '.join(keys)}.{header_hint}"
-            )
+            _reject(path, frame, keys)
         rivals = [other.task for other in fitting if _fit(other, header) == _fit(layout, header)]
         if len(rivals) > 1:
             raise UsageError(

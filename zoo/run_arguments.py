@@ -81,4 +81,5 @@ def _shown(value: Any) -> str:
     text = repr(value)
     if len(text) <= _LONG and "\n" not in text:
         return text
-    return {list: "[...]", tuple: "(...)", dict: "{...}", set: "{...}"}.get(type(value), "...")
+    brackets: dict[type, str] = {list: "[...]", tuple: "(...)", dict: "{...}", set: "{...}"}
+    return brackets.get(type(value), "...")

@@ -250,7 +250,7 @@ class Rows:
             what = "in a group with others" if self.groups else "equal to others"
             why = f" {equal} of its {len(self.digests)} examples are {what}, which stay together." if equal else ""
             raise UsageError(f"Data set {name!r} is too small to split: {sizes}.{why} Choose one with more examples.")
-        roles = {role: [self.digests[i] for i in np.flatnonzero(parts == n)] for n, role in enumerate(SPLITS)}
+        roles = {role: [self.digests[i] for i in np.flatnonzero(parts == n).tolist()] for n, role in enumerate(SPLITS)}
         if repeated := also_in_train(roles):
             self.about["also_in_train"] = repeated
         key = next((key for key in ("label", "labels") if key in self.columns), None)

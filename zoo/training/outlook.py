@@ -56,7 +56,7 @@ def _without_display() -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
     from IPython.utils.capture import capture_output
 
-    return capture_output(stdout=False, stderr=False, display=True)  # type: ignore[no-any-return]
+    return capture_output(stdout=False, stderr=False, display=True)
 
 
 @dataclasses.dataclass(frozen=True)

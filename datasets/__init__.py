@@ -215,6 +215,14 @@ def load_of_run(source: Mapping[str, Any], run_directory: str | Path) -> Data:
     Raises:
         UsageError: it is not where it was; the message says what needs no data.
     """
+    from zoo.datasets.sources.arrays import NAME
+
+    if source["name"] == NAME:
+        raise UsageError(
+            f"The run in {run_directory} was trained on data in memory, which it does not hold. Pass the same data: "
+            f"data=(x, y), or a DataFrame, to zoo.open_run or zoo.evaluate. zoo.load({str(run_directory)!r}) gives the model "
+            "alone, which predicts."
+        )
     try:
         return load(**source)
     except UsageError as error:

@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from zoo import display, storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
-from zoo.export import artifact_paths, zoo_json
+from zoo.export import artifact_paths, brightness, zoo_json
 from zoo.export.inspection import operations
-from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path
+from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path, targets_of
 from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown, value_of
 from zoo.export.unknown_values import unknown_values, vocabularies_of
 from zoo.tables.formats import TableFormat
@@ -31,6 +31,7 @@ class LoadedModel:
         self.path, self._facts = path, zoo_json.signatures(facts)
         self._data, self._vocabularies = facts.get("data"), vocabularies_of(facts)
         self._unused: list[str] = []
+        self._check_scale = brightness.checking(path, facts)
         if not (ops := operations.check(operations.read(path), ours=False)).passed:
             raise UsageError(
                 f"{path} is not loaded, because it has dangerous ops: {ops.detail}. `zoo describe {path}` lists all of them."
@@ -208,7 +209,7 @@ class LoadedModel:
         the path of a CSV file. So does a model of texts, whose columns are those of the training, and a folder of files is
         all files in it.
 
-        A warning names categories of tables that the model does not know.
+        A warning names categories of tables that the model does not know, and images on another scale than in training.
 
         Args:
             items: the items.
@@ -258,8 +259,9 @@ class LoadedModel:
             columns = columns_of(self._data, entries, inputs := self._inputs(signature))
             named = items_of_path(str(given), inputs, columns, format) if isinstance(given, (str, Path)) else None
             given, unused = ([item for _, item in named[0]], named[1]) if named else (given, [])
-            items, others = items_of(given, inputs, signature, columns)
+            items, others = items_of(given, inputs, signature, columns, self._check_scale)
             unused = unused or others
+        unused = [name for name in unused if name not in targets_of(self._data)]
         if unused and unused != self._unused:
             self._unused = unused
             warnings.warn(f"The model does not use the columns {', '.join(unused)}.", stacklevel=3)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import docstring_parser
 import jsonargparse
 
+from zoo import option_words
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.registry import families_with
 
@@ -227,7 +228,8 @@ def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | N
         if isinstance(stream, io.TextIOWrapper):  # names of classes may have letters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     try:
-        return main(words) or 0
+        with option_words.read_by(option_words.COMMAND):
+            return main(words) or 0
     except UsageError as error:
         print(f"zoo: {printable(str(error))}", file=sys.stderr)
         return 2

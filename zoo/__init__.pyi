@@ -21,6 +21,7 @@ from .config import TrainConfig as TrainConfig
 from .cross_validation import cross_validate as cross_validate
 from .errors import UsageError as UsageError
 from .export import load as load
+from .finished_runs import open_run as open_run
 from .models.applications import build_mobilenet_v2_model as build_mobilenet_v2_model
 from .models.applications import build_resnet50_model as build_resnet50_model
 from .models.applications import build_vgg16_model as build_vgg16_model
@@ -99,7 +100,6 @@ from .models.vit import build_vit_model as build_vit_model
 from .models.vit import build_vit_small_model as build_vit_small_model
 from .models.vit import build_vit_tiny_model as build_vit_tiny_model
 from .models.wide_deep import build_wide_deep_model as build_wide_deep_model
-from .pipeline import open_run as open_run
 from .pipeline import run as run
 from .plugins import list_plugins as list_plugins
 from .plugins import load_plugin as load_plugin

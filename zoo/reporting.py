@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import UsageError
-from zoo.finished_runs import finished, load_model
+from zoo.finished_runs import finished, load_model, open_run
 from zoo.other_data import prepare_other
-from zoo.pipeline import RunResult, open_run
+from zoo.pipeline import RunResult
 
 if TYPE_CHECKING:
     import keras

@@ -315,7 +315,7 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
             "message,kind\na,b\n",
             None,
             "has the columns message, kind, which fit no task; its first line must name the columns. "
-            """Pass --data.columns '{"text": "message", "label": "kind"}', say, or columns=... in Python; """
+            "Pass columns={'text': 'message', 'label': 'kind'}, say; "
             "the keys are features, forecast, image, item_id, label, labels, rating, sentence, separator, sequence, "
             "series, split, tags, text, text_pair, time, title, tokens, translation, user_id, value.",
         ),

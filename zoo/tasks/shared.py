@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo import scores
@@ -201,9 +201,28 @@ def label_objective(target: str = "labels") -> Objective:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _NumberTerm(Term):
+    """The loss of numbers. The output may have any name but those of a classifier, whose outputs add up to 1."""
+
+    def output_of(self, names: Sequence[str], model: str) -> str:
+        """See the base.
+
+        Raises:
+            UsageError: as the base; or the output has the name of a classifier's.
+        """
+        found = super().output_of(names, model)
+        if found in CLASS_OUTPUTS:
+            raise UsageError(
+                f"Model {model!r} ends with a layer named {found!r}, the output of a classifier; this task predicts numbers. "
+                "Build it with a linear last layer, and name this layer 'values'."
+            )
+        return found
+
+
 def value_objective(target: str, loss: Callable[[str, float], keras.losses.Loss] = squared_error) -> Objective:
     """Returns the objective of one target of numbers."""
-    return Objective(loss=(Term(target, (), loss),), metrics=(Measure(target, (), errors),))
+    return Objective(loss=(_NumberTerm(target, (), loss),), metrics=(Measure(target, (), errors),))
 
 
 # --- Outputs with labels ---------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.scores import Score, distances
+from zoo.scores import Score, distances, root_mean_square
 from zoo.tasks.contract import Served, Shown, Signature, Task
 from zoo.tasks.registry import register_task
 from zoo.tasks.shared import only_output, predicted_values, value_objective
@@ -46,6 +46,13 @@ register_task(
             "rating": Signature(("user_id", "item_id"), _rating, {"rating": "the predicted rating of the item"}),
         },
         follows_time=True,
-        score=Score("mae", "rating", distances("rating"), signature="rating", higher_is_better=False),
+        score=Score(
+            "mae",
+            "rating",
+            distances("rating"),
+            signature="rating",
+            higher_is_better=False,
+            further=(root_mean_square(distances("rating", power=2)),),
+        ),
     )
 )

@@ -6,7 +6,7 @@ import json
 import sys
 
 from zoo.errors import UsageError
-from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command, take_option
+from zoo.scripts.console import Parser, import_tensorflow, load_plugins, quiet_output, run_command, take_option
 from zoo.scripts.train import add_data_options
 
 _DESCRIPTION = """Compare two finished models on the same examples: metrics with intervals of their difference, McNemar's
@@ -37,7 +37,8 @@ def command(argv: list[str]) -> int:
     import zoo
 
     arguments = {name: value for name, value in options.data.as_dict().items() if value is not None} if data else {}
-    result = zoo.compare(options.first, options.second, data, options.split, count=options.count, **arguments)
+    with quiet_output(options.json):
+        result = zoo.compare(options.first, options.second, data, options.split, count=options.count, **arguments)
     print(json.dumps(result.to_dict(), ensure_ascii=False) if options.json else result.table())
     return 0
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from zoo.errors import UsageError
-from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command, take_option
+from zoo.scripts.console import Parser, import_tensorflow, load_plugins, quiet_output, run_command, take_option
 from zoo.scripts.train import add_data_options
 
 _DESCRIPTION = """List the worst mistakes of a finished model with their inputs, the largest loss first.
@@ -45,7 +45,8 @@ def command(argv: list[str]) -> int:
     from zoo.training.run_directory import is_run
 
     arguments = {name: value for name, value in options.data.as_dict().items() if value is not None} if data else {}
-    found = zoo.mistakes(options.model, data, options.split, count=options.count, **arguments)
+    with quiet_output(options.json):
+        found = zoo.mistakes(options.model, data, options.split, count=options.count, **arguments)
     print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else found.table())
     written = [found.write(file) for file in options.output]
     if not written and found.has_pictures and is_run(Path(options.model)):

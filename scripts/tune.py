@@ -6,7 +6,7 @@ import json
 import sys
 
 from zoo.errors import UsageError
-from zoo.scripts.console import Parser, import_tensorflow, run_command
+from zoo.scripts.console import Parser, import_tensorflow, quiet_output, run_command
 from zoo.scripts.cross_validate import seeds_of
 from zoo.scripts.train import formatter, run_arguments, run_parser
 
@@ -48,7 +48,8 @@ def command(argv: list[str]) -> int:
 
     given = {**arguments, "verbose": 0} if options.json else arguments
     seeds = () if options.seeds == "none" else seeds_of(options.seeds)
-    found = zoo.tune(trials=options.trials, space=options.space, timeout=options.timeout, seeds=seeds, **given)
+    with quiet_output(options.json):
+        found = zoo.tune(trials=options.trials, space=options.space, timeout=options.timeout, seeds=seeds, **given)
     print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else found.table())
     if not options.json:
         print(f"Search: {found.directory}")

@@ -10,6 +10,7 @@ import pytest
 
 import zoo
 from untrained_runs import untrained
+from zoo.analysis import Mistakes
 from zoo.scripts import cli
 
 LABELS = ("meh", "neg", "pos")
@@ -53,10 +54,12 @@ def test_metrics_are_those_of_the_reports_of_both_runs(runs, capsys):
     assert len(worst) == 3 and worst == sorted(worst, reverse=True)
     assert found.examples[0]["input"]["text"].startswith("film number")
     assert found.examples[0]["input"]["text"].endswith(found.examples[0]["target"])
+    capsys.readouterr()
     assert cli.main(["compare", str(runs / "a"), str(runs / "b"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["mcnemar"] == found.mcnemar
 
 
+@pytest.mark.slow
 def test_other_data_is_compared_as_a_whole(runs, tmp_path):
     rows = [(f"film number {i} is pos", "pos") for i in range(400, 430)]
     found = zoo.compare(runs / "a", runs / "b", write(tmp_path / "week.csv", rows))
@@ -77,6 +80,7 @@ def test_models_that_do_not_belong_together_are_rejected(runs, tmp_path):
         zoo.compare(runs / "a", runs / "b", count=-1)
 
 
+@pytest.mark.slow
 def test_runs_on_other_splits_of_the_data_are_rejected(runs, tmp_path):
     name = f"csv:{runs / 'films.csv'}"
     data = {"folds": 5, "fold": 1}
@@ -92,9 +96,6 @@ def test_the_worst_mistakes_come_first(runs, tmp_path, capsys):
     losses = [part["loss"] for part in found.examples]
     assert len(losses) == 4 and losses == sorted(losses, reverse=True)
     assert all(part["answer"].split()[0] != part["target"] for part in found.examples)
-    # The log loss of the whole split is the mean of those of all examples, right ones included.
-    everything = zoo.mistakes(runs / "a", count=10**6)
-    assert len(everything.examples) == everything.num_wrong and losses[0] == max(p["loss"] for p in everything.examples)
     model, prepared, _ = zoo.open_run(runs / "a")
     examples = list(prepared.data.test.as_numpy_iterator())
     inputs, targets, _ = next(iter(prepared.batches("test", 1000)))
@@ -102,20 +103,56 @@ def test_the_worst_mistakes_come_first(runs, tmp_path, capsys):
     want = -np.log(probabilities[np.arange(len(examples)), targets["label"]])
     place = found.examples[0]["place"]
     assert losses[0] == pytest.approx(float(want[place]), rel=1e-4)
+    wrong = probabilities.argmax(axis=1) != targets["label"].numpy()
+    assert losses == pytest.approx(sorted(want[wrong], reverse=True)[:4], rel=1e-4)
     assert examples[place]["text"].decode() == found.examples[0]["input"]["text"]
     files = [str(tmp_path / name) for name in ("errors.csv", "errors.json")]
     assert cli.main(["errors", str(runs / "a"), "--count", "4", "--output", *files]) == 0
     assert f"{found.num_wrong:,} of {found.num_examples:,} examples" in capsys.readouterr().out
-    rows = list(csv.DictReader(open(files[0], encoding="utf-8")))
+    with open(files[0], encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
     assert [row["text"] for row in rows] == [part["input"]["text"] for part in found.examples]
     assert json.loads((tmp_path / "errors.json").read_text())["metric"] == "log_loss"
 
 
-def test_files_of_mistakes_have_known_endings(runs, tmp_path):
-    found = zoo.mistakes(runs / "a", count=1)
+def test_files_of_mistakes_have_known_endings(tmp_path):
+    example = {"place": 3, "input": {"text": "a film"}, "target": "pos", "answer": "neg 0.5", "loss": 0.7}
+    found = Mistakes("a", "films", "test", 30, 1, "log_loss", [example], [{"text": b"a film"}])
     with pytest.raises(zoo.UsageError, match=r"ends with '.txt'; expected .json, .csv, .png. Pass errors.csv"):
         found.write(tmp_path / "errors.txt")
     with pytest.raises(zoo.UsageError, match=r"have no images or series to draw. Choose a .csv or .json file"):
         found.write(tmp_path / "errors.png")
     with pytest.raises(zoo.UsageError, match=r"count is 0; expected a whole number of at least 1"):
-        zoo.mistakes(runs / "a", count=0)
+        zoo.mistakes("a", count=0)
+
+
+def test_an_unmet_requirement_has_an_exit_status_of_its_own(runs, capsys):
+    words = ["evaluate", str(runs / "a"), "--baselines", "none", "--json", "--require"]
+    assert cli.main([*words, "accuracy>=0", "accuracy>1"]) == 3
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert f"zoo: accuracy is {report['accuracy']:.4f}; required is > 1" in printed.err
+    assert cli.main([*words, "accuracy=1"]) == 2  # before anything is evaluated
+    printed = capsys.readouterr()
+    assert not printed.out and "is not of the form METRIC>=NUMBER" in printed.err
+
+
+@pytest.mark.slow
+def test_saved_models_are_evaluated_and_compared_like_their_runs(runs, tmp_path):
+    paths = [zoo.pipeline.export_run(runs / name, tmp_path / name) for name in ("a", "b")]
+    before = {file: file.stat().st_mtime_ns for path in paths for file in path.rglob("*")}
+    data = f"csv:{runs / 'films.csv'}"
+    with pytest.raises(zoo.UsageError, match=r"do not say where their data is. Pass data"):
+        zoo.compare(*paths)
+    found, of_runs = zoo.compare(*paths, data), zoo.compare(runs / "a", runs / "b")
+    assert found.num_examples == of_runs.num_examples  # the test split: the file is what both were trained on
+    assert [part["metric"] for part in found.metrics] == [part["metric"] for part in of_runs.metrics]
+    for one, other in zip(found.metrics, of_runs.metrics, strict=True):
+        assert one["difference"] == pytest.approx(other["difference"], abs=1e-5)
+    assert found.models[0]["bytes"] == sum(file.stat().st_size for file in paths[0].rglob("*") if file.is_file())
+    report, of_run = zoo.evaluate(paths[0], data), zoo.evaluate(runs / "a", baselines="none")
+    assert report["confusion_matrix"] == of_run["confusion_matrix"]
+    assert report["log_loss"] == pytest.approx(of_run["log_loss"], abs=1e-6)
+    assert zoo.mistakes(paths[0], data, count=2).examples[0]["place"] == zoo.mistakes(runs / "a").examples[0]["place"]
+    assert cli.main(["evaluate", str(paths[0]), "--data", data, "--require", "accuracy>=0"]) == 0
+    assert before == {file: file.stat().st_mtime_ns for path in paths for file in path.rglob("*")}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -59,9 +61,11 @@ def shared_data(
         return _own(sides, split, arguments)
     found = []
     for side in sides:
-        prepared, name = prepare_other(
-            data, split, side.interface, side.directory, side.settings, arguments, baselines=False
-        )
+        # What is read is described once.
+        with contextlib.redirect_stdout(io.StringIO()) if found else contextlib.nullcontext():
+            prepared, name = prepare_other(
+                data, split, side.interface, side.directory, side.settings, arguments, baselines=False
+            )
         _check_counts(side, prepared)
         found.append((prepared, side, name))
     # What one of them was trained on is divided as for its training, so that its training examples are left out.

@@ -77,7 +77,7 @@ class Mistakes:
         shown = f"the {len(self.examples):,} with the worst {self.metric}" if self.examples else "no mistakes"
         lines = [f"{head}; {shown}"]
         for part in self.examples:
-            answer = f"{printable(str(part['answer']))}, correct {printable(str(part['target']))}"
+            answer = f"answer {printable(str(part['answer']))}, correct {printable(str(part['target']))}"
             lines.append(f"{part['place']:>7,}  {self.metric} {number_text(part['loss'])}  {answer}")
             if not self._are_images:
                 lines.append(f"         {in_words(part['input'])}")

@@ -84,5 +84,5 @@ def _title(facts: Mapping[str, Any]) -> str:
     head = f"example {facts['place']}"
     if isinstance(target, list) and target and isinstance(target[0], (int, float)):
         return head
-    lines = textwrap.wrap(f"{printable(str(facts['answer']))}", _LINE)[:_LINES]
+    lines = textwrap.wrap(f"answer {printable(str(facts['answer']))}", _LINE)[:_LINES]
     return "\n".join([head, *lines, *textwrap.wrap(f"correct {printable(str(target))}", _LINE)[:_LINES]])

@@ -120,6 +120,16 @@ class Side:
         }
         return {name: value.numpy() for name, value in self._live[signature][1](tensors).items()}
 
+    def raw_signature(self, signature: str) -> tuple[Any, list[str]]:
+        """Returns a function of the SavedModel, from tensors by name to tensors by name, and the names of its inputs."""
+        return self._loaded.function(signature), list(self._loaded.inputs(signature))
+
+    @property
+    def decided(self) -> Mapping[str, Any]:
+        """What the task decided after the training, such as thresholds, of a SavedModel."""
+        assert self.saved_model is not None
+        return dict(_facts(self.saved_model).get("decided", {}))
+
     def describe(self, answer: Mapping[str, Any], signature: str) -> str:
         """Returns the outputs for one example in one line, as `zoo predict` prints them."""
         shown = self.interface.definition.signatures[signature].shown

@@ -52,7 +52,7 @@ class SliceValues:
             self._values.setdefault(name, []).extend(example[name] for example in examples)
 
     def slices(self) -> list[Slice]:
-        """Returns all slices with at least `FEWEST` examples, if there are two or more values."""
+        """Returns all slices with at least `FEWEST` examples, if two or more values occur."""
         found = []
         for by, values in self._values.items():
             if by == self._labels:
@@ -69,7 +69,7 @@ class SliceValues:
                 order = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
                 parts = list(zip((name or "(missing)" for name in known), order, strict=True))
             large = [Slice(by, name, rows) for name, rows in parts if len(rows) >= FEWEST]
-            found += large if len(parts) > 1 else []
+            found += large if sum(len(rows) > 0 for _, rows in parts) > 1 else []
         return found
 
 

@@ -23,17 +23,18 @@ _RANDOM = 6
 """Trials that are drawn at random, before the sampler learns from earlier ones."""
 _UNPRUNED = 3
 """Complete trials before one can be pruned."""
+_WARMUP = 2
+"""The first epoch at whose end a trial can be pruned."""
 
 
 def check_installed() -> None:
     """Raises UsageError if Optuna is not installed."""
     try:
-        import optuna
+        import optuna  # noqa: F401
     except ImportError as error:
         raise UsageError(
             "A search needs Optuna, which is not installed. Install the extra `tune`: pip install '.[tune]' in a checkout."
         ) from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def study_of(trials: Sequence[Trial], space: Sequence[Dimension], direction: str, seed: int) -> optuna.Study:
@@ -47,12 +48,13 @@ def study_of(trials: Sequence[Trial], space: Sequence[Dimension], direction: str
     """
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     number = len(trials)
     numbers = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(n_startup_trials=_RANDOM, multivariate=True, seed=numbers)
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED, n_warmup_steps=1)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED, n_warmup_steps=_WARMUP)
     way = "maximize" if direction == "max" else "minimize"
     study = optuna.create_study(sampler=sampler, pruner=pruner, direction=way)
     states = {COMPLETE: optuna.trial.TrialState.COMPLETE, PRUNED: optuna.trial.TrialState.PRUNED}

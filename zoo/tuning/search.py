@@ -168,10 +168,11 @@ def _prepared(
         data, load = datasets.load(data, model=model, **load), {}  # once for all trials
     spec = registry.get_spec(model)
     parts = search_space(space, spec)
-    for part in parts:
-        held = config.given if part.section == "config" else shared["model_arguments"]
-        if part.name in held:
-            raise UsageError(f"{part.key} is set and is in the search space. Leave one of them out.")
+    set_already = {f"config.{name}" for name in config.given} | {f"model.{name}" for name in shared["model_arguments"]}
+    twice = [part.key for part in parts if part.key in set_already]
+    if twice and (space is not None or len(twice) == len(parts)):
+        raise UsageError(f"{twice[0]} is set and is in the search space. Leave one of them out.")
+    parts = tuple(part for part in parts if part.key not in twice)  # of what the model declares
     first = Path(given) if given else default_directory(model, source)
     directory = first if given else first.with_name(f"{first.name}-tune")
     return _Search(model, data, config, parts, shared, devices, verbose), directory, final

@@ -52,6 +52,9 @@ def test_metrics_are_those_of_the_reports_of_both_runs(runs, capsys):
     assert found.models[0]["bytes"] is None and found.models[0]["milliseconds"]["one"] > 0
     worst = [abs(part["first"]["log_loss"] - part["second"]["log_loss"]) for part in found.examples]
     assert len(worst) == 3 and worst == sorted(worst, reverse=True)
+    for part in found.examples:  # one model alone is right
+        answers = [part[name]["answer"].split()[0] for name in ("first", "second")]
+        assert sum(answer == part["target"] for answer in answers) == 1
     assert found.examples[0]["input"]["text"].startswith("film number")
     assert found.examples[0]["input"]["text"].endswith(found.examples[0]["target"])
     capsys.readouterr()

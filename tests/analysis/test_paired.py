@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from zoo.analysis import comparison_text
+from zoo.analysis import comparison
 from zoo.analysis.paired import Outcome, difference_interval, mcnemar, normal_interval
 from zoo.analysis.slices import Slice, compared
 
@@ -108,4 +108,4 @@ def test_slices_are_those_of_pandas(pair):
 )
 def test_the_verdict_names_the_better_model(gap, interval, higher, said):
     metric = {"metric": "accuracy", "difference": gap, "interval": interval, "higher_is_better": higher}
-    assert comparison_text.verdict(metric).startswith(said)
+    assert comparison.verdict(metric).startswith(said)

@@ -59,7 +59,7 @@ def shared_data(
     """
     if data is None:
         return _own(sides, split, arguments)
-    found = []
+    found: list[tuple[Prepared, Side, str]] = []
     for side in sides:
         # What is read is described once.
         with contextlib.redirect_stdout(io.StringIO()) if found else contextlib.nullcontext():

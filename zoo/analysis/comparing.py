@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.analysis import comparison_text
+from zoo.analysis.comparison import Comparison
 from zoo.analysis.paired import Outcome, difference_interval, mcnemar
 from zoo.analysis.sides import Side, open_side
 from zoo.errors import UsageError
@@ -16,54 +15,6 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     from zoo.datasets.prepared import Prepared
     from zoo.scores import Score
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Comparison:
-    """The result of `compare`. Differences are those of the second model from the first one.
-
-    Attributes:
-        task: name of the task.
-        data: name of the data set.
-        split: name of the split.
-        num_examples: number of examples that both models were called with.
-        models: for each model its `path` and `model` (the family), `parameters`, `bytes` of the SavedModel (None without
-            one) and `milliseconds` of a request: `one`, and `batch`, in a batch of 64.
-        metrics: for each metric its `metric` (the name), `first`, `second`, `difference`, `interval` (the 95 % bootstrap
-            interval of the difference, None if it is the same in every sample) and `higher_is_better`.
-        mcnemar: for examples that are right or wrong the numbers `both`, `only_first`, `only_second` and `neither`, and
-            the `p_value` of McNemar's exact test; else None.
-        slices: the first metric for each class, label and category of a table with 20 examples or more, those that differ
-            most first: `by`, `value`, `examples`, `first`, `second`, `difference` and `interval` (normal approximation).
-        examples: those on which the models differ most: `place` in the split, `input`, `target`, and for both models, as
-            `first` and `second`, the `answer` and its metric.
-    """
-
-    task: str
-    data: str
-    split: str
-    num_examples: int
-    models: tuple[Mapping[str, Any], Mapping[str, Any]]
-    metrics: Sequence[Mapping[str, Any]]
-    mcnemar: Mapping[str, Any] | None
-    slices: Sequence[Mapping[str, Any]]
-    examples: Sequence[Mapping[str, Any]]
-
-    def __repr__(self) -> str:
-        return self.table()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns everything as values that JSON holds."""
-        return dataclasses.asdict(self)
-
-    @property
-    def verdict(self) -> str:
-        """A sentence on the first metric: which model is better, and by how much."""
-        return comparison_text.verdict(self.metrics[0])
-
-    def table(self) -> str:
-        """Returns the comparison as lines for a terminal."""
-        return comparison_text.text(self)
 
 
 def compare(
@@ -196,14 +147,17 @@ def _examples(
     places: np.ndarray,
     count: int,
 ) -> list[dict[str, Any]]:
-    """Returns the examples on which the models differ most, by the first further metric if the task has one."""
+    """Returns the examples on which the models differ most: first those that one of them alone has right, then by the first
+    further metric if the task has one."""
     from zoo.analysis.answers import Chunk, examples_at, requests_of, targets_at
     from zoo.analysis.inputs import correct_answer, plain_inputs
 
     metric = (score.further[0] if score.further else score).figure
     each = np.stack([found[metric].each() for found in outcomes])
     gaps = np.nan_to_num(np.abs(each[0] - each[1]))
-    rows = [int(row) for row in np.argsort(-gaps, kind="stable")[:count] if gaps[row] > 0]
+    right = [found[score.figure].each() for found in outcomes]
+    alone = np.nan_to_num(np.abs(right[0] - right[1])) if score.higher_is_better else np.zeros(len(gaps))
+    rows = [int(row) for row in np.lexsort((-gaps, -alone))[:count] if gaps[row] > 0]
     if not rows:
         return []
     held = examples_at(prepared, split, places[rows].tolist())

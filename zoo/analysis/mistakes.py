@@ -138,7 +138,8 @@ def mistakes(model: Any, data: Any = None, split: str = "test", *, count: int = 
     """Returns the worst mistakes of a finished model on raw examples, the largest loss first.
 
     Of a task whose answers are right or wrong, only wrong ones are mistakes. The loss is the first further metric of the
-    task's score, such as the log loss of a class, or the score itself.
+    task's score, such as the log loss of a class, or the score itself. Of windows of a series that overlap by the horizon,
+    only the worst is returned.
 
     Args:
         model: a run, its folder or what `zoo.run` returned; or the folder of a SavedModel that this package wrote.
@@ -178,7 +179,9 @@ def mistakes(model: Any, data: Any = None, split: str = "test", *, count: int = 
             f"No example of split {split!r} of {prepared.data.name} can be sent as a request. Choose another split."
         )
     outcomes = scored.outcomes()
-    metric, rows = _worst(score, outcomes, count)
+    # Neighbouring windows of a series share most of their steps: of these, the worst alone.
+    apart = max(1, *scored.target_shape) if prepared.task.follows_time and scored.target_shape else 1
+    metric, rows = _worst(score, outcomes, count, apart)
     wrong = _wrong(score, outcomes[score.figure])
     examples, raw = _described(side, score, prepared, split, np.concatenate(places)[rows])
     each = outcomes[metric].each()
@@ -200,14 +203,20 @@ def _wrong(score: Score, outcome: Outcome) -> np.ndarray | None:
     return (outcome.totals < outcome.counts) & (outcome.counts > 0) if score.higher_is_better else None
 
 
-def _worst(score: Score, outcomes: Mapping[str, Outcome], count: int) -> tuple[str, list[int]]:
-    """Returns the metric that sorts the mistakes, and the numbers of the worst examples."""
+def _worst(score: Score, outcomes: Mapping[str, Outcome], count: int, apart: int) -> tuple[str, list[int]]:
+    """Returns the metric that sorts the mistakes, and the numbers of the worst examples, which are at least `apart`."""
     metric = score.further[0] if score.further else score
     each = outcomes[metric.figure].each()
     loss = np.nan_to_num(-each if metric.higher_is_better else each, nan=-np.inf)
     wrong = _wrong(score, outcomes[score.figure])
     order = [int(row) for row in np.argsort(-loss, kind="stable") if np.isfinite(loss[row])]
-    return metric.figure, [row for row in order if wrong is None or wrong[row]][:count]
+    found: list[int] = []
+    for row in order:
+        if (wrong is None or wrong[row]) and all(abs(row - other) >= apart for other in found):
+            found.append(row)
+        if len(found) == count:
+            break
+    return metric.figure, found
 
 
 def _described(

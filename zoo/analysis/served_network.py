@@ -34,7 +34,7 @@ class ServedNetwork:
         self._side = side  # keeps the variables of the SavedModel
         self._call, names = side.raw_signature(_SIGNATURE)
         self._inputs = names
-        copies.record_decided(self, side.decided)  # type: ignore[arg-type]  # an attribute, of any object
+        copies.record_decided(self, side.decided)
 
     def __call__(self, inputs: Any, training: bool = False) -> Mapping[str, Any]:
         """Returns the outputs for a batch of model inputs: a dict, or the only tensor."""

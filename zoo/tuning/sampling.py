@@ -55,7 +55,8 @@ def study_of(trials: Sequence[Trial], space: Sequence[Dimension], direction: str
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(n_startup_trials=_RANDOM, multivariate=True, seed=numbers)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED, n_warmup_steps=_WARMUP)
-    way = "maximize" if direction == "max" else "minimize"
+    directions = optuna.study.StudyDirection
+    way = directions.MAXIMIZE if direction == "max" else directions.MINIMIZE
     study = optuna.create_study(sampler=sampler, pruner=pruner, direction=way)
     states = {COMPLETE: optuna.trial.TrialState.COMPLETE, PRUNED: optuna.trial.TrialState.PRUNED}
     distributions = {part.key: part.distribution for part in space}

@@ -1,18 +1,64 @@
-"""A comparison of two models as lines for a terminal."""
+"""The result of a comparison of two models, and its lines for a terminal."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.analysis.inputs import in_words
 from zoo.display import interval_text, number_text
 from zoo.errors import printable
 
-if TYPE_CHECKING:
-    from zoo.analysis.comparing import Comparison
-
 _MOST_SLICES = 8
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison:
+    """The result of `compare`. Differences are those of the second model from the first one.
+
+    Attributes:
+        task: name of the task.
+        data: name of the data set.
+        split: name of the split.
+        num_examples: number of examples that both models were called with.
+        models: for each model its `path` and `model` (the family), `parameters`, `bytes` of the SavedModel (None without
+            one) and `milliseconds` of a request: `one`, and `batch`, in a batch of 64.
+        metrics: for each metric its `metric` (the name), `first`, `second`, `difference`, `interval` (the 95 % bootstrap
+            interval of the difference, None if it is the same in every sample) and `higher_is_better`.
+        mcnemar: for examples that are right or wrong the numbers `both`, `only_first`, `only_second` and `neither`, and
+            the `p_value` of McNemar's exact test; else None.
+        slices: the first metric for each class, label and category of a table with 20 examples or more, those that differ
+            most first: `by`, `value`, `examples`, `first`, `second`, `difference` and `interval` (normal approximation).
+        examples: those on which the models differ most, first those that one alone has right: `place` in the split, `input`,
+            `target`, and for both models, as `first` and `second`, the `answer` and its metric.
+    """
+
+    task: str
+    data: str
+    split: str
+    num_examples: int
+    models: tuple[Mapping[str, Any], Mapping[str, Any]]
+    metrics: Sequence[Mapping[str, Any]]
+    mcnemar: Mapping[str, Any] | None
+    slices: Sequence[Mapping[str, Any]]
+    examples: Sequence[Mapping[str, Any]]
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as values that JSON holds."""
+        return dataclasses.asdict(self)
+
+    @property
+    def verdict(self) -> str:
+        """A sentence on the first metric: which model is better, and by how much."""
+        return verdict(self.metrics[0])
+
+    def table(self) -> str:
+        """Returns the comparison as lines for a terminal."""
+        return text(self)
 
 
 def verdict(metric: Mapping[str, Any]) -> str:

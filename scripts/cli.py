@@ -25,6 +25,7 @@ COMMANDS = {
     "vocabulary": "train a WordPiece vocabulary on a data set or on text files",
     "cross-validate": "train once per fold, report mean and standard deviation",
     "tune": "search for the settings of a model on the validation split",
+    "clean": "delete the checkpoints of finished runs",
     "corpus": "write the texts of data sets as lines, for training without labels",
     "huggingface": "write a finished run as a folder that transformers loads",
     "launch-local": "start N workers of a training on this machine",

@@ -19,6 +19,7 @@ from . import training as training
 from ._version import __version__ as __version__
 from .analysis import compare as compare
 from .analysis import mistakes as mistakes
+from .cleaning import clean as clean
 from .config import TrainConfig as TrainConfig
 from .cross_validation import cross_validate as cross_validate
 from .errors import UsageError as UsageError

@@ -14,7 +14,7 @@ from zoo import datasets, registry
 from zoo.config import TrainConfig, as_config
 from zoo.config_checks import duration
 from zoo.cross_validation import cross_validate
-from zoo.errors import UsageError
+from zoo.errors import UsageError, one_line
 from zoo.pipeline import begin
 from zoo.preparation import choose_model, default_directory
 from zoo.run_arguments import DEVICES
@@ -120,6 +120,7 @@ def tune(
     if best is None or records.metric is None:
         reasons = "; ".join(dict.fromkeys(trial.reason for trial in records.trials))
         raise UsageError(f"No trial of the search in {directory} was completed: {reasons:.300} Correct the settings.")
+    _draw(records, search.space, best)
     done = None
     if chosen:
         _say(f"The best settings, of trial {best.number}, are trained with the seeds {list(chosen)}.", search.verbose)
@@ -176,6 +177,17 @@ def _prepared(
     first = Path(given) if given else default_directory(model, source)
     directory = first if given else first.with_name(f"{first.name}-tune")
     return _Search(model, data, config, parts, shared, devices, verbose), directory, final
+
+
+def _draw(records: Records, space: Sequence[Dimension], best: Trial) -> None:
+    """Draws the search. One that cannot be drawn is named, and nothing else is lost."""
+    from zoo.tuning.plots import draw_search
+
+    file = records.directory / "search.png"
+    try:
+        draw_search(records.trials, space, records.metric[0] if records.metric else "", best, file)
+    except Exception as error:  # noqa: BLE001, such as a font that is missing
+        _say(f"The picture {file} could not be drawn: {type(error).__name__}: {one_line(error)}", 1)
 
 
 def _described(search: _Search) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Tuned:
     """The result of `tune`.
 
     Attributes:
-        directory: the folder of the search: search.json, a run for each trial, and `best` with the final runs.
+        directory: the folder of the search: search.json, search.png, a run for each trial, and `best` with the final runs.
         metric: the metric of the validation split that was searched for, and its direction, max or min.
         trials: the trials in order. The first one has the settings that were given.
         best: the best one.

@@ -118,6 +118,18 @@ def test_the_worst_mistakes_come_first(runs, tmp_path, capsys):
     assert json.loads((tmp_path / "errors.json").read_text())["metric"] == "log_loss"
 
 
+@pytest.mark.slow
+def test_answers_of_words_and_labels_are_text(tmp_path):
+    untrained(tmp_path / "tags", "tagged_commands", "rnn", embedding_dim=4, rnn_units=4)
+    part = zoo.mistakes(tmp_path / "tags", count=1).examples[0]
+    words = [pair.rpartition("/")[0] for pair in part["answer"].split()]
+    assert words == part["input"]["tokens"] and len(part["target"]) == len(words)
+    untrained(tmp_path / "labels", "pastimes", "mlp", hidden_units=(4,))
+    for part in zoo.mistakes(tmp_path / "labels", count=20).examples:
+        answered = "no label" not in part["answer"]
+        assert answered or part["target"]  # no label at all is right for an example without labels
+
+
 def test_files_of_mistakes_have_known_endings(tmp_path):
     example = {"place": 3, "input": {"text": "a film"}, "target": "pos", "answer": "neg 0.5", "loss": 0.7}
     found = Mistakes("a", "films", "test", 30, 1, "log_loss", [example], [{"text": b"a film"}])

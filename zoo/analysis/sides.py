@@ -136,7 +136,17 @@ class Side:
         if not shown.outputs:
             named = tuple(self.interface.definition.signatures[signature].named(self.interface.preprocessor))
             shown = dataclasses.replace(shown, outputs=named)
-        return shown.format(answer, list(self.interface.class_names))
+        decoded = {name: _decoded(value) for name, value in answer.items()}
+        return shown.format(decoded, list(self.interface.class_names))
+
+
+def _decoded(value: Any) -> Any:
+    """Returns bytes, or an array of bytes, as text; other values unchanged."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return np.array([_decoded(part) for part in value], object)
+    return value
 
 
 def open_side(given: Any) -> Side:

@@ -232,7 +232,7 @@ def _train(search: _Search, records: Records, trial: Trial) -> None:
 
     if trial.state == PRUNED:
         return
-    config, model_arguments = search.configured(trial, **_selection(search.config))
+    config, model_arguments = search.configured(trial)
     ready, directory = begin(
         search.model,
         search.data,
@@ -249,17 +249,18 @@ def _train(search: _Search, records: Records, trial: Trial) -> None:
         devices=search.devices,
         verbose=0,
     )
-    _check_metric(ready.config, ready.prepared)
+    options = _selecting(ready.config, search.config)
+    _check_metric(options, ready.prepared)
     clock = Clock(trial)
     judge = None
     if records.metric is not None and trial.drawn:
         earlier = [other for other in records.finished if other.number < trial.number]
         judge = sampling.Judge(earlier, trial, search.space, records.metric[1], search.seed)
-    monitor = ready.config.monitor or ready.prepared.objective.monitor[0]
+    monitor = options.monitor or ready.prepared.objective.monitor[0]
     watch = Pruning(trial, monitor, judge, clock, records.write)
     try:
         trained = training.train(
-            ready.network, ready.prepared, ready.config, run_directory=directory, verbose=0, callbacks=[watch]
+            ready.network, ready.prepared, options, run_directory=directory, verbose=0, callbacks=[watch]
         )
     except Pruned:
         return
@@ -271,9 +272,11 @@ def _train(search: _Search, records: Records, trial: Trial) -> None:
     trial.value, trial.state = trial.values[trial.epoch - 1], COMPLETE
 
 
-def _selection(config: TrainConfig) -> dict[str, Any]:
-    """Returns the option by which a run ends in its best epoch, which is the one that a trial is compared by."""
-    return {} if config.closed_form or "keep_best" in config.given else {"keep_best": 1}
+def _selecting(complete: TrainConfig, given: TrainConfig) -> TrainConfig:
+    """Returns complete options with which a run ends in its best epoch, by which a trial is compared."""
+    if complete.closed_form or "keep_best" in given.given or complete.keep_best:
+        return complete
+    return dataclasses.replace(complete, keep_best=1)
 
 
 def _check_metric(config: TrainConfig, prepared: Any) -> None:
@@ -292,7 +295,11 @@ def _check_metric(config: TrainConfig, prepared: Any) -> None:
 
 def _final(search: _Search, best: Trial, directory: Path, seeds: tuple[int, ...], arguments: dict[str, Any]) -> Any:
     """Trains the best settings with other seeds, with reports on the test split."""
-    config, model_arguments = search.configured(best, **_selection(search.config))
+    from zoo.training.run_directory import read_settings
+
+    settings = read_settings(directory.parent / best.name)["config"]
+    solved = settings.get("closed_form") or "keep_best" in search.config.given
+    config, model_arguments = search.configured(best, **({} if solved else {"keep_best": settings["keep_best"]}))
     options = {name: getattr(config, name) for name in config.given if name != "seed"}
     return cross_validate(
         search.model,

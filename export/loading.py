@@ -47,7 +47,7 @@ class LoadedModel:
     def __repr__(self) -> str:
         names = self.signatures()
         lines = [
-            f"{name}: {', '.join(self.inputs(name))} -> {', '.join(sorted(self._function(name).structured_outputs))}"
+            f"{name}: {', '.join(self.inputs(name))} -> {', '.join(sorted(self.function(name).structured_outputs))}"
             for name in names[:_MOST_SIGNATURES]
         ]
         count = f"{len(names)} signature{'s' * (len(names) != 1)}"
@@ -55,16 +55,16 @@ class LoadedModel:
 
     def _repr_html_(self) -> str:
         """Returns the inputs and outputs of the signatures as a table, for a notebook."""
-        return _html(self, {name: self._function(name) for name in self.signatures()[:_MOST_SIGNATURES]}, self._facts)
+        return _html(self, {name: self.function(name) for name in self.signatures()[:_MOST_SIGNATURES]}, self._facts)
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs, sorted, because TensorFlow keeps no order."""
-        return sorted(self._function(signature).structured_input_signature[1])
+        return sorted(self.function(signature).structured_input_signature[1])
 
     def kinds(self, signature: str = "serving_default") -> dict[str, str]:
         """Returns the kind of each input, one of `zoo.tasks.REQUEST_KINDS`: as declared, else `text` for strings
         and `number` for other types."""
-        specs = self._function(signature).structured_input_signature[1]
+        specs = self.function(signature).structured_input_signature[1]
         declared = self._facts.get(signature, {}).get("inputs", {})
         usual = {name: "text" if spec.dtype == tf.string else "number" for name, spec in specs.items()}
         kinds = {name: declared.get(name, {}).get("kind", usual[name]) for name in self.inputs(signature)}
@@ -84,10 +84,15 @@ class LoadedModel:
 
     def specs(self, signature: str = "serving_default") -> tuple[dict[str, tf.TensorSpec], dict[str, Any]]:
         """Returns the inputs and outputs of a signature by name, with their types and shapes."""
-        function = self._function(signature)
+        function = self.function(signature)
         return dict(function.structured_input_signature[1]), dict(function.structured_outputs)
 
-    def _function(self, signature: str) -> Any:
+    def function(self, signature: str) -> Any:
+        """Returns the TensorFlow function of a signature, which takes and returns tensors by name.
+
+        Raises:
+            UsageError: there is no such signature; the message suggests the nearest.
+        """
         names = list(self._model.signatures)
         if signature not in names:
             raise UsageError(f"{self.path} has no signature {signature!r}. {did_you_mean(signature, names)}")
@@ -110,7 +115,7 @@ class LoadedModel:
         Raises:
             UsageError: wrong input names, or inputs that the graph rejects.
         """
-        function, names = self._function(signature), " and ".join(self.inputs(signature))
+        function, names = self.function(signature), " and ".join(self.inputs(signature))
         specs = function.structured_input_signature[1]
         if inputs is None:
             inputs = named
@@ -177,7 +182,7 @@ class LoadedModel:
         return items_of_path(str(path), inputs, columns, self._format(signature, options))
 
     def _inputs(self, signature: str) -> dict[str, Input]:
-        specs = self._function(signature).structured_input_signature[1]
+        specs = self.function(signature).structured_input_signature[1]
         return {name: Input(kind, specs[name]) for name, kind in self.kinds(signature).items()}
 
     def has_rows(self, signature: str = "serving_default") -> bool:
@@ -269,7 +274,7 @@ class LoadedModel:
 
     def _batch_size(self, signature: str) -> int:
         """Returns how many items are computed together: one, if the outputs of one item would be padded for others."""
-        outputs = self._function(signature).structured_outputs.values()
+        outputs = self.function(signature).structured_outputs.values()
         fixed = all(tensor.shape.rank is not None and None not in tensor.shape.as_list()[1:] for tensor in outputs)
         return _BATCH if fixed else 1
 

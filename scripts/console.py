@@ -221,6 +221,13 @@ def _light_imports() -> Iterator[None]:
         gc.enable()
 
 
+@contextlib.contextmanager
+def quiet_output(json: bool) -> Iterator[None]:
+    """With `json`, moves what the block prints to standard error, so that standard output holds JSON alone."""
+    with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+        yield
+
+
 def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 2, with one line on standard error, for a `UsageError`."""
     words = list(sys.argv[1:] if argv is None else argv)

@@ -17,6 +17,9 @@ from . import scores as scores
 from . import tasks as tasks
 from . import training as training
 from ._version import __version__ as __version__
+from .analysis import compare as compare
+from .analysis import mistakes as mistakes
+from .cleaning import clean as clean
 from .config import TrainConfig as TrainConfig
 from .cross_validation import cross_validate as cross_validate
 from .errors import UsageError as UsageError
@@ -114,3 +117,4 @@ from .tasks import register_task as register_task
 from .training import precision as precision
 from .training import strategy as strategy
 from .training import train as train
+from .tuning import tune as tune

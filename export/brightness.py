@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.export import artifact_paths
-from zoo.export.raw_requests import MADE_UP
 from zoo.export.standalone import arrays
+from zoo.export.zoo_json import MADE_UP
 from zoo.pixels import is_dark, note_on_scale
 
 _STACK = 6

@@ -16,12 +16,12 @@ from zoo.errors import UsageError, one_line
 from zoo.export import artifact_paths
 from zoo.export.keras_models.files import read_examples
 from zoo.export.standalone import arrays
+from zoo.export.zoo_json import MADE_UP
 
 MOST = 64
 """The number of requests that an artifact keeps."""
 GENERATED = "generated"
 TEST = "test"
-MADE_UP = "requests that were made up"
 """The origin of such requests, in zoo.json."""
 IN_MEMORY = "in memory"
 """What a run records of requests that only Python can pass again."""

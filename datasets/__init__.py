@@ -77,7 +77,7 @@ def load(
     columns: dict[str, str | int | list[str | int]] | None = None,
     window: int | None = None,
     horizon: int | None = None,
-    season: int | None = None,
+    season: int | str | None = None,
     header: bool | None = None,
     skip_broken: bool | None = None,
     titles: str | None = None,
@@ -137,8 +137,8 @@ def load(
             by number from 0. Null if the columns are named like the keys.
         window: Steps of history for a forecast. Null uses the data set's default.
         horizon: Steps to forecast. Null uses the data set's default.
-        season: Steps after which a series repeats itself, such as 24 or 168 for hours; 1 for the last value. Null takes
-            the number whose naive forecast has the smallest error in the training split.
+        season: Steps after which a series repeats itself, such as 24 or 168 for hours; 1 for the last value, `none` for no
+            season. Null or `auto` takes what is best on the validation split, and prints it.
         header: Whether the first line of a CSV file names the columns. False needs numbers from 0 as columns.
         skip_broken: Whether to leave out image files that cannot be read, and to print their names.
         titles: For ratings in a CSV file: another CSV file in its folder, with the columns item_id and title.
@@ -215,6 +215,14 @@ def load_of_run(source: Mapping[str, Any], run_directory: str | Path) -> Data:
     Raises:
         UsageError: it is not where it was; the message says what needs no data.
     """
+    from zoo.datasets.sources.arrays import NAME
+
+    if source["name"] == NAME:
+        raise UsageError(
+            f"The run in {run_directory} was trained on data in memory, which it does not hold. Pass the same data: "
+            f"data=(x, y), or a DataFrame, to zoo.open_run or zoo.evaluate. zoo.load({str(run_directory)!r}) gives the model "
+            "alone, which predicts."
+        )
     try:
         return load(**source)
     except UsageError as error:

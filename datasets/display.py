@@ -83,6 +83,9 @@ def describe_splits(data: RawData) -> str:
     """
     sizes = ", ".join(f"{data.splits[role].num_examples:,} {role}" for role in SPLITS if role in data.splits)
     lines = [f"Examples: {sizes}."]
+    if repeated := data.about.get("also_in_train"):
+        also = [f"{count:,} of {data.splits[role].num_examples:,} {role} examples" for role, count in repeated.items()]
+        lines.append(f"Also in train: {', '.join(also)}. Metrics on them say nothing about new examples.")
     if data.class_names:
         counts = data.about.get("class_counts")
         shown = [

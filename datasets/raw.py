@@ -14,6 +14,8 @@ from zoo.errors import UsageError, did_you_mean
 from zoo.tasks import get_task, list_tasks
 
 SPLITS = ("train", "validation", "test")
+OF_SPLITS = ("class_counts", "groups", "also_in_train")
+"""Metadata that holds for the splits of a data set, and not for others made of the same examples."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,13 +38,13 @@ def draw_sample(splits: SplitReader, known: Examples) -> Sample | None:
     each = sum(_bytes(values) for values in known.requests.values()) / max(1, len(next(iter(known.requests.values()))))
     count = int(min(COUNT, num_examples, BYTES // max(1.0, each)))
     chosen = np.sort(np.random.default_rng(0).permutation(num_examples)[:count])
-    accepts = _accepting(preprocessor)
+    accepts = accepting(preprocessor)
     examples = [example for example in _at(dataset, chosen).as_numpy_iterator() if accepts(example)]
     if not examples:
         return None
     order = np.random.default_rng(1).permutation(len(examples))  # so that the first n are a random sample too
     examples = [examples[i] for i in order]
-    return Sample(preprocessor.to_requests(examples), _targets(splits, examples, lost=True), whole)
+    return Sample(preprocessor.to_requests(examples), targets_of(splits, examples, lost=True), whole)
 
 
 def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
@@ -64,7 +64,7 @@ def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
     elif (several := splits.task.objective.labels) is not None:
         chosen = spread(rarest(np.stack([target[several] for target in targets])), count)
     else:
-        accepts = _accepting(splits.preprocessor)
+        accepts = accepting(splits.preprocessor)
         valid = [i for i, example in enumerate(dataset.as_numpy_iterator()) if accepts(example)]
         chosen = np.array(valid[:count], np.int64)
     if not len(chosen):
@@ -76,7 +76,7 @@ def pick_examples(splits: SplitReader, count: int = 64) -> Examples:
     examples = list(raw.as_numpy_iterator())
     requests = splits.preprocessor.to_requests(examples)
     inputs, *_ = splits.collect(raw)
-    right = _targets(splits, examples, lost=False)
+    right = targets_of(splits, examples, lost=False)
     return Examples(requests, right, {name: value.numpy() for name, value in inputs.items()})
 
 
@@ -85,7 +85,7 @@ def _names(splits: SplitReader) -> list[str]:
     return [name for name in splits.task.targets if name in splits.data.features]
 
 
-def _targets(splits: SplitReader, examples: Sequence[Mapping[str, Any]], *, lost: bool) -> dict[str, np.ndarray]:
+def targets_of(splits: SplitReader, examples: Sequence[Mapping[str, Any]], *, lost: bool) -> dict[str, np.ndarray]:
     """Returns the targets of the examples' requests by name."""
     aligned: Any = getattr(splits.preprocessor, "to_targets", None)
     found: dict[str, np.ndarray] = aligned(examples, lost=lost) if aligned else {}
@@ -93,7 +93,7 @@ def _targets(splits: SplitReader, examples: Sequence[Mapping[str, Any]], *, lost
     return {**found, **others}
 
 
-def _accepting(preprocessor: Preprocessor) -> Callable[[Mapping[str, Any]], bool]:
+def accepting(preprocessor: Preprocessor) -> Callable[[Mapping[str, Any]], bool]:
     """Returns whether an example can be sent as a request; a rating of an unknown item is valid in training only."""
     return getattr(preprocessor, "accepts", lambda example: True)
 

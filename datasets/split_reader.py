@@ -14,6 +14,7 @@ from zoo.datasets.batches import joined
 from zoo.datasets.preprocessing.base import Batch, Tensors
 from zoo.datasets.shuffling import redrawn, shuffled
 from zoo.errors import UsageError, did_you_mean
+from zoo.kernels import traced
 from zoo.resident import Resident
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class SplitReader:
         self._gathers: dict[str, Any] = {}
         redraw = getattr(preprocessor, "redraw", None)
         # Traced once; a dataset is made for every split and every epoch, and would trace its functions again.
-        self._redraw = None if redraw is None else tf.function(redraw, autograph=False, reduce_retracing=True)
-        self._encode = tf.function(preprocessor.encode, autograph=False, reduce_retracing=True)
+        self._redraw = None if redraw is None else traced(redraw, autograph=False)
+        self._encode = traced(preprocessor.encode, autograph=False)
 
     def split(self, name: str) -> Split:
         """Returns a split of raw examples.

@@ -116,7 +116,8 @@ def measure(
     with kernels.whole_float32():
         # Traced once: eager decoding of 1,000 images would take longer than the export.
         specs = {name: interface.preprocessor.requests[name].spec for name in function.takes}
-        answers = live.answers_to(given, tf.function(function, input_signature=[specs], autograph=False), _SECONDS)
+        once = kernels.traced(function, reduce_retracing=False, input_signature=[specs], autograph=False)
+        answers = live.answers_to(given, once, _SECONDS)
     count = len(next(iter(answers.values())))
     given, targets = {k: v[:count] for k, v in given.items()}, sample.targets[score.target][:count]
     known = interface.class_names or getattr(getattr(interface.preprocessor, "targets", None), "value_names", ())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -56,6 +55,7 @@ def save(
     figures: Mapping[str, str | Path] | None = None,
     runtimes: str | Sequence[str] = (),
     forms: Sequence[Form] | None = None,
+    verbose: int = 1,
 ) -> Path:
     """Writes the next version of a SavedModel, verifies it, and publishes it only if the verification passes.
 
@@ -82,6 +82,7 @@ def save(
         runtimes: other runtimes that must agree: `openvino`, `onnxruntime`, `litert`, `c_api`. `zoo verify` requires
             them again.
         forms: ways to write the model, tried in order until one passes its verification.
+        verbose: 1 prints a line at the start, 0 nothing.
 
     Returns:
         The version folder, such as `PATH/1`.
@@ -98,7 +99,7 @@ def save(
         >>> zoo.export.save(keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]), "exports/line", examples=x)
         PosixPath('exports/line/1')
     """
-    base = _folder(path)
+    base = publishing.folder_of(path)
     publishing.check_folder(base)
     require(runtimes)
     if (interface is None) == (examples is None):
@@ -106,6 +107,8 @@ def save(
             f"zoo.export.save takes either an interface or examples; received {'neither' if interface is None else 'both'}. "
             "Pass interface=prepared.interface for a model of zoo.datasets data, or examples=x for any other Keras model."
         )
+    if verbose:
+        print(f"Exports {getattr(model, 'name', 'the model')} to {base} and verifies it.", flush=True)
     ways: Sequence[Form] = forms or FORMS
     if interface is None:
         model, interface, ways = _given(model, examples, class_names, preprocessor, forms)
@@ -179,15 +182,6 @@ def _publish_first(
         f"The SavedModel was not published, because its verification failed: {verification.failures}. "
         f"Check {_advice(model, verification, own)}."
     )
-
-
-def _folder(path: Any) -> Path:
-    if not isinstance(path, (str, os.PathLike)):
-        raise UsageError(
-            f"The folder for the SavedModel is a {type(path).__name__}; expected a path. Call "
-            "zoo.export.save(model, PATH, interface=...)."
-        )
-    return Path(path)
 
 
 def _given(

@@ -33,7 +33,9 @@ def compiled_serve(preprocessor: Any) -> Serve:
         names = frozenset(requests)
         if names not in functions:
             specs = {name: preprocessor.requests[name].spec for name in requests}
-            functions[names] = tf.function(preprocessor.serve, input_signature=[specs], autograph=False)
+            functions[names] = kernels.traced(
+                preprocessor.serve, reduce_retracing=False, input_signature=[specs], autograph=False
+            )
         return functions[names](requests)
 
     return serve

@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from zoo import display, storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
-from zoo.export import artifact_paths, zoo_json
+from zoo.export import artifact_paths, brightness, zoo_json
 from zoo.export.inspection import operations
-from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path
+from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path, targets_of
 from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown, value_of
 from zoo.export.unknown_values import unknown_values, vocabularies_of
 from zoo.tables.formats import TableFormat
@@ -31,6 +31,7 @@ class LoadedModel:
         self.path, self._facts = path, zoo_json.signatures(facts)
         self._data, self._vocabularies = facts.get("data"), vocabularies_of(facts)
         self._unused: list[str] = []
+        self._check_scale = brightness.checking(path, facts)
         if not (ops := operations.check(operations.read(path), ours=False)).passed:
             raise UsageError(
                 f"{path} is not loaded, because it has dangerous ops: {ops.detail}. `zoo describe {path}` lists all of them."
@@ -46,7 +47,7 @@ class LoadedModel:
     def __repr__(self) -> str:
         names = self.signatures()
         lines = [
-            f"{name}: {', '.join(self.inputs(name))} -> {', '.join(sorted(self._function(name).structured_outputs))}"
+            f"{name}: {', '.join(self.inputs(name))} -> {', '.join(sorted(self.function(name).structured_outputs))}"
             for name in names[:_MOST_SIGNATURES]
         ]
         count = f"{len(names)} signature{'s' * (len(names) != 1)}"
@@ -54,16 +55,16 @@ class LoadedModel:
 
     def _repr_html_(self) -> str:
         """Returns the inputs and outputs of the signatures as a table, for a notebook."""
-        return _html(self, {name: self._function(name) for name in self.signatures()[:_MOST_SIGNATURES]}, self._facts)
+        return _html(self, {name: self.function(name) for name in self.signatures()[:_MOST_SIGNATURES]}, self._facts)
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs, sorted, because TensorFlow keeps no order."""
-        return sorted(self._function(signature).structured_input_signature[1])
+        return sorted(self.function(signature).structured_input_signature[1])
 
     def kinds(self, signature: str = "serving_default") -> dict[str, str]:
         """Returns the kind of each input, one of `zoo.tasks.REQUEST_KINDS`: as declared, else `text` for strings
         and `number` for other types."""
-        specs = self._function(signature).structured_input_signature[1]
+        specs = self.function(signature).structured_input_signature[1]
         declared = self._facts.get(signature, {}).get("inputs", {})
         usual = {name: "text" if spec.dtype == tf.string else "number" for name, spec in specs.items()}
         kinds = {name: declared.get(name, {}).get("kind", usual[name]) for name in self.inputs(signature)}
@@ -83,10 +84,15 @@ class LoadedModel:
 
     def specs(self, signature: str = "serving_default") -> tuple[dict[str, tf.TensorSpec], dict[str, Any]]:
         """Returns the inputs and outputs of a signature by name, with their types and shapes."""
-        function = self._function(signature)
+        function = self.function(signature)
         return dict(function.structured_input_signature[1]), dict(function.structured_outputs)
 
-    def _function(self, signature: str) -> Any:
+    def function(self, signature: str) -> Any:
+        """Returns the TensorFlow function of a signature, which takes and returns tensors by name.
+
+        Raises:
+            UsageError: there is no such signature; the message suggests the nearest.
+        """
         names = list(self._model.signatures)
         if signature not in names:
             raise UsageError(f"{self.path} has no signature {signature!r}. {did_you_mean(signature, names)}")
@@ -109,7 +115,7 @@ class LoadedModel:
         Raises:
             UsageError: wrong input names, or inputs that the graph rejects.
         """
-        function, names = self._function(signature), " and ".join(self.inputs(signature))
+        function, names = self.function(signature), " and ".join(self.inputs(signature))
         specs = function.structured_input_signature[1]
         if inputs is None:
             inputs = named
@@ -176,7 +182,7 @@ class LoadedModel:
         return items_of_path(str(path), inputs, columns, self._format(signature, options))
 
     def _inputs(self, signature: str) -> dict[str, Input]:
-        specs = self._function(signature).structured_input_signature[1]
+        specs = self.function(signature).structured_input_signature[1]
         return {name: Input(kind, specs[name]) for name, kind in self.kinds(signature).items()}
 
     def has_rows(self, signature: str = "serving_default") -> bool:
@@ -208,7 +214,7 @@ class LoadedModel:
         the path of a CSV file. So does a model of texts, whose columns are those of the training, and a folder of files is
         all files in it.
 
-        A warning names categories of tables that the model does not know.
+        A warning names categories of tables that the model does not know, and images on another scale than in training.
 
         Args:
             items: the items.
@@ -258,8 +264,9 @@ class LoadedModel:
             columns = columns_of(self._data, entries, inputs := self._inputs(signature))
             named = items_of_path(str(given), inputs, columns, format) if isinstance(given, (str, Path)) else None
             given, unused = ([item for _, item in named[0]], named[1]) if named else (given, [])
-            items, others = items_of(given, inputs, signature, columns)
+            items, others = items_of(given, inputs, signature, columns, self._check_scale)
             unused = unused or others
+        unused = [name for name in unused if name not in targets_of(self._data)]
         if unused and unused != self._unused:
             self._unused = unused
             warnings.warn(f"The model does not use the columns {', '.join(unused)}.", stacklevel=3)
@@ -267,7 +274,7 @@ class LoadedModel:
 
     def _batch_size(self, signature: str) -> int:
         """Returns how many items are computed together: one, if the outputs of one item would be padded for others."""
-        outputs = self._function(signature).structured_outputs.values()
+        outputs = self.function(signature).structured_outputs.values()
         fixed = all(tensor.shape.rank is not None and None not in tensor.shape.as_list()[1:] for tensor in outputs)
         return _BATCH if fixed else 1
 

@@ -45,6 +45,21 @@ def columns_of(data: Any, entries: Mapping[str, Mapping[str, Any]], inputs: Mapp
     return found
 
 
+_TARGETS = ("label", "labels", "value", "tags", "translation", "split")
+
+
+def targets_of(data: Any) -> set[str]:
+    """Returns the columns of the training data that held targets or splits, as far as they are known.
+
+    Example:
+        >>> targets_of({"columns": {"text": "message", "label": "kind"}})
+        {'kind'}
+    """
+    known = data.get("columns") if isinstance(data, Mapping) else None
+    found = [known[key] for key in _TARGETS if key in known] if isinstance(known, Mapping) else []
+    return {column_name(part) for held in found for part in (held if isinstance(held, (list, tuple)) else [held])}
+
+
 def format_of(
     signature: str, inputs: Mapping[str, Input], columns: Mapping[str, str], data: Any, options: Mapping[str, Any]
 ) -> TableFormat:

@@ -20,6 +20,8 @@ from zoo.tasks import REQUEST_KINDS
 Rows = list[dict[str, Any]]
 ReadRows = Callable[[Any, Mapping[str, Any]], tuple[Rows, list[str]]]
 """The `read_rows` of a kind of request, in the format of the table."""
+CheckScale = Callable[[str, float, bool], None]
+"""Looks at images that were passed as arrays: the name of the input, the brightest pixel, and whether pixels are floats."""
 
 
 def shown(value: Any) -> str:
@@ -147,7 +149,11 @@ def rejected_row(
 
 
 def items_of(
-    given: Any, inputs: Mapping[str, Input], signature: str, trained_on: Mapping[str, str]
+    given: Any,
+    inputs: Mapping[str, Input],
+    signature: str,
+    trained_on: Mapping[str, str],
+    check_scale: CheckScale | None = None,
 ) -> tuple[list[Any], list[str]]:
     """Returns the items of a signature, with images as uint8, and the names of columns that it does not use.
 
@@ -156,6 +162,7 @@ def items_of(
         inputs: the signature's inputs by name.
         signature: its name.
         trained_on: the columns of the training data by input, as far as they are known.
+        check_scale: is called with the pixels of images that are arrays.
 
     Raises:
         UsageError: it is something else, or fits no input.
@@ -177,7 +184,7 @@ def items_of(
     for name, (kind, _) in inputs.items():
         known = REQUEST_KINDS.get(kind)
         if known.is_bytes:
-            items = _with_images(items, name, single=len(inputs) == 1)
+            items = _with_images(items, name, single=len(inputs) == 1, check_scale=check_scale)
         elif known.read is not None:
             items = [_series(item, name, takes) for item in items]
     return items, unused
@@ -281,7 +288,7 @@ def numbers_of(frame: Any, count: int | None, takes: str) -> np.ndarray:
     return np.asarray(frame.to_numpy(np.float64, na_value=np.nan).astype(np.float32))
 
 
-def _with_images(items: Sequence[Any], name: str, *, single: bool) -> list[Any]:
+def _with_images(items: Sequence[Any], name: str, *, single: bool, check_scale: CheckScale | None = None) -> list[Any]:
     """Returns items with the images of an input as uint8, by the brightest pixel of all, as in training."""
     is_whole = [single and not isinstance(item, Mapping) for item in items]
     held = [
@@ -289,7 +296,11 @@ def _with_images(items: Sequence[Any], name: str, *, single: bool) -> list[Any]:
         for item, whole in zip(items, is_whole, strict=True)
     ]
     arrays = [_image(value, name) for value in held]
-    brightest = max((float(image.max()) for image in arrays if image is not None and image.size), default=0.0)
+    numbers = [image for image in arrays if image is not None and image.size]
+    brightest = max((float(image.max()) for image in numbers), default=0.0)
+    is_float = any(image.dtype.kind == "f" for image in numbers)
+    if check_scale is not None and any(image.dtype.kind != "b" for image in numbers):
+        check_scale(name, brightest, is_float)
     found: list[Any] = []
     for item, whole, image in zip(items, is_whole, arrays, strict=True):
         if image is None:
@@ -357,6 +368,13 @@ def value_of(value: Any, name: str, given: Input, signature: str, entry: Mapping
     # Command-line bytes that are not UTF-8 arrive as lone surrogates; this restores the bytes.
     value = value.encode("utf-8", "surrogateescape") if text else value
     shape = given.spec.shape
-    if not (shape.rank and shape.rank > 1 and shape[-1] == 1 and np.ndim(value) == shape.rank - 2):
-        return value
-    return [value] if not np.ndim(value) else np.asarray(value)[..., np.newaxis]  # a single channel, as in Keras
+    if shape.rank and shape.rank > 1 and shape[-1] == 1 and np.ndim(value) == shape.rank - 2:
+        value = [value] if not np.ndim(value) else np.asarray(value)[..., np.newaxis]  # a single channel, as in Keras
+    is_array = given.kind == "number" and isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+    if is_array and shape.rank is not None and not shape[1:].is_compatible_with(value.shape):
+        sizes = ", ".join(str(size or "any") for size in shape[1:].as_list())
+        raise UsageError(
+            f"{signature} takes {name} of the shape ({sizes}) for each example; received {shown(value)}. Pass a list of "
+            "examples: [x] for one example x."
+        )
+    return value

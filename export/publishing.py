@@ -10,12 +10,27 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from zoo import storage
 from zoo.errors import UsageError
 from zoo.export import artifact_paths
 
 _WRITING = ".writing-"
+
+
+def folder_of(path: Any) -> Path:
+    """Returns the folder for the versions of a SavedModel.
+
+    Raises:
+        UsageError: it is no path, such as an interface without its name.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(
+            f"The folder for the SavedModel is a {type(path).__name__}; expected a path. Call "
+            "zoo.export.save(model, PATH, interface=...)."
+        )
+    return Path(path)
 
 
 def check_folder(base: Path) -> None:

@@ -16,11 +16,13 @@ from zoo.errors import UsageError, one_line
 from zoo.export import artifact_paths
 from zoo.export.keras_models.files import read_examples
 from zoo.export.standalone import arrays
+from zoo.export.zoo_json import MADE_UP
 
 MOST = 64
 """The number of requests that an artifact keeps."""
 GENERATED = "generated"
 TEST = "test"
+"""The origin of such requests, in zoo.json."""
 IN_MEMORY = "in memory"
 """What a run records of requests that only Python can pass again."""
 
@@ -53,7 +55,7 @@ def requests_to_publish(interface: Any, golden: Any) -> tuple[Any, str]:
                 f"The preprocessor {preprocessor.kind!r} makes up no requests. Pass a list of requests, or add a method "
                 "generated(generator, count) to it."
             )
-        golden, origin = preprocessor.generated(np.random.default_rng(0), MOST), "requests that were made up"
+        golden, origin = preprocessor.generated(np.random.default_rng(0), MOST), MADE_UP
     if _is_file(golden):
         golden = read_examples(golden)
     requests = raw_requests(preprocessor, golden)

@@ -9,6 +9,9 @@ from typing import Any
 from zoo import storage
 from zoo.export import artifact_paths
 
+MADE_UP = "requests that were made up"
+"""The origin of golden examples that are no data of anybody, as zoo.json names it."""
+
 
 def read(path: Path) -> dict[str, Any]:
     """Returns the contents of zoo.json; empty for a third-party SavedModel."""

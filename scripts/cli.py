@@ -13,6 +13,8 @@ from zoo.scripts.console import run_command
 COMMANDS = {
     "train": "train a model, evaluate it, write and verify its SavedModel",
     "evaluate": "evaluate a finished run",
+    "compare": "compare two finished models on the same examples",
+    "errors": "list the worst mistakes of a finished model with their inputs",
     "fetch": "download published weights by name",
     "export": "write and verify the SavedModel of a finished run in another folder",
     "verify": "check a SavedModel against its golden examples, in every installed runtime",
@@ -22,6 +24,8 @@ COMMANDS = {
     "serve": "serve SavedModels over HTTP, with a page to try them",
     "vocabulary": "train a WordPiece vocabulary on a data set or on text files",
     "cross-validate": "train once per fold, report mean and standard deviation",
+    "tune": "search for the settings of a model on the validation split",
+    "clean": "delete the checkpoints of finished runs",
     "corpus": "write the texts of data sets as lines, for training without labels",
     "huggingface": "write a finished run as a folder that transformers loads",
     "launch-local": "start N workers of a training on this machine",

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import docstring_parser
 import jsonargparse
 
+from zoo import option_words
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.registry import families_with
 
@@ -220,6 +221,13 @@ def _light_imports() -> Iterator[None]:
         gc.enable()
 
 
+@contextlib.contextmanager
+def quiet_output(json: bool) -> Iterator[None]:
+    """With `json`, moves what the block prints to standard error, so that standard output holds JSON alone."""
+    with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+        yield
+
+
 def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 2, with one line on standard error, for a `UsageError`."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -227,7 +235,8 @@ def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | N
         if isinstance(stream, io.TextIOWrapper):  # names of classes may have letters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     try:
-        return main(words) or 0
+        with option_words.read_by(option_words.COMMAND):
+            return main(words) or 0
     except UsageError as error:
         print(f"zoo: {printable(str(error))}", file=sys.stderr)
         return 2

@@ -29,7 +29,7 @@ def command(argv: list[str]) -> int:
     import_tensorflow()
     import zoo
 
-    result = zoo.cross_validate(folds=options.folds, seeds=_seeds(options.seeds), **arguments)
+    result = zoo.cross_validate(folds=options.folds, seeds=seeds_of(options.seeds), **arguments)
     if not result.runs:
         return 0  # a worker; the chief does the rest
     print(result.table())
@@ -37,7 +37,7 @@ def command(argv: list[str]) -> int:
     return 0 if result.passed else 1
 
 
-def _seeds(text: str | None) -> list[int] | None:
+def seeds_of(text: str | None) -> list[int] | None:
     """Returns the seeds of `--seeds`, None where not given."""
     if text is None:
         return None

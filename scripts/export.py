@@ -14,8 +14,8 @@ from typing import Any
 
 from zoo import checkpoints
 from zoo.errors import UsageError
-from zoo.scripts.console import Parser, golden_of, import_tensorflow, load_plugins, run_command
-from zoo.scripts.verify import asked_runtimes
+from zoo.scripts.console import Parser, golden_of, import_tensorflow, load_plugins, quiet_output, run_command
+from zoo.scripts.verify import as_json, asked_runtimes
 
 
 def _parser() -> Parser:
@@ -65,6 +65,7 @@ def _parser() -> Parser:
         help="For a .keras file that takes images: let the SavedModel take image files, scaled by unit (0 to 1), bytes (0 to "
         "255), symmetric (-1 to 1), torch, caffe, or as a model of keras.applications, such as resnet50.",
     )
+    parser.add_argument("--json", action="store_true", help="Print the path and the verdict as one JSON object.")
     parser.add_plugins()
     return parser
 
@@ -72,6 +73,17 @@ def _parser() -> Parser:
 def command(argv: list[str]) -> int:
     """Parses the options, exports and prints the verdict."""
     options = _parser().parse(load_plugins(argv))
+    with quiet_output(options.json):
+        saved = _exported(options)
+    from zoo.export.verification import Verification
+
+    verification = Verification.read(saved)
+    print(as_json(verification) if options.json else f"{verification.table()}\nSavedModel: {saved}")
+    return 0
+
+
+def _exported(options: Any) -> Path:
+    """Exports what the options name; returns the version folder."""
     if options.corpus is not None and (options.data is not None or options.run_directory.endswith(".keras")):
         raise UsageError(
             "--corpus is for runs and published weights of text encoders, without --data. Leave --corpus out, or pass such a "
@@ -112,31 +124,21 @@ def command(argv: list[str]) -> int:
         saved = pipeline.export_run(
             options.run_directory, options.path, runtimes, golden=golden_of(options.golden), corpus=options.corpus
         )
-    return _say(saved)
+    return saved
 
 
-def _say(saved: Path) -> int:
-    from zoo.export.verification import Verification
-
-    print(Verification.read(saved).table())
-    print(f"SavedModel: {saved}")
-    return 0
-
-
-def _export_as_it_is(options: Any) -> int:
+def _export_as_it_is(options: Any) -> Path:
     import_tensorflow()
     from zoo.published_export import export_published
 
-    return _say(
-        export_published(
-            options.run_directory,
-            options.path,
-            options.examples,
-            asked_runtimes(options.runtimes),
-            _labels(options.labels),
-            corpus=options.corpus,
-            golden=golden_of(options.golden),
-        )
+    return export_published(
+        options.run_directory,
+        options.path,
+        options.examples,
+        asked_runtimes(options.runtimes),
+        _labels(options.labels),
+        corpus=options.corpus,
+        golden=golden_of(options.golden),
     )
 
 
@@ -147,7 +149,7 @@ def _labels(given: list[str] | None) -> list[str] | None:
     return given
 
 
-def _export_keras_file(options: Any) -> int:
+def _export_keras_file(options: Any) -> Path:
     file = Path(options.run_directory)
     if options.examples is None:
         raise UsageError(f"{file} needs examples of its inputs. Pass --examples with a .npy, .npz or CSV file.")
@@ -161,16 +163,14 @@ def _export_keras_file(options: Any) -> int:
     if options.images is not None:
         *size, channels = image_size(model)
         preprocessor = datasets.image_files(size, channels=channels, scaling=options.images)
-    return _say(
-        export.save(
-            model,
-            options.path,
-            examples=read_examples(options.examples) if preprocessor is None else options.examples,
-            preprocessor=preprocessor,
-            class_names=_labels(options.labels),
-            golden=golden_of(options.golden),
-            runtimes=asked_runtimes(options.runtimes),
-        )
+    return export.save(
+        model,
+        options.path,
+        examples=read_examples(options.examples) if preprocessor is None else options.examples,
+        preprocessor=preprocessor,
+        class_names=_labels(options.labels),
+        golden=golden_of(options.golden),
+        runtimes=asked_runtimes(options.runtimes),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import math
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +17,15 @@ from zoo.datasets.sources.registry import SOURCES, options_of
 from zoo.errors import UsageError, did_you_mean
 from zoo.plugins import check_recorded, load_function
 from zoo.registry import get_spec, list_models
-from zoo.scripts.console import Parser, golden_of, import_tensorflow, load_plugins, run_command, take_option
+from zoo.scripts.console import (
+    Parser,
+    golden_of,
+    import_tensorflow,
+    load_plugins,
+    quiet_output,
+    run_command,
+    take_option,
+)
 
 RECIPES = Path(__file__).with_name("recipes")
 _SECTIONS = ("model", "data", "config", "start_from")
@@ -209,6 +219,8 @@ def command(argv: list[str]) -> int:
         parser = Parser("train", _DESCRIPTION + names, usage=usage, formatter_class=formatter())
         text = "Print data, model, options, steps and memory; train and write nothing."
         parser.add_argument("--dry-run", action="store_true", help=text)
+        text = "Print one JSON object per epoch and one with the result; everything else goes to standard error."
+        parser.add_argument("--json", action="store_true", help=text)
         return parser
 
     arguments, options = run_arguments(*run_parser(argv, parser_of))
@@ -218,9 +230,15 @@ def command(argv: list[str]) -> int:
     if options.dry_run:
         print(zoo.preview(**{name: value for name, value in arguments.items() if name != "verbose"}))
         return 0
-    result = zoo.run(**arguments)
+    if options.json:
+        arguments |= {"verbose": 2, "callbacks": [_epoch_printer()]}
+    with quiet_output(options.json):
+        result = zoo.run(**arguments)
     if not result.report:
         return 0  # a worker; the chief does the rest
+    if options.json:
+        print(json.dumps(_result(result), ensure_ascii=False))
+        return 1 if result.verification is not None and not result.verification.passed else 0
     print(f"Run:        {result.run_directory}")
     place = shlex.quote(str(result.run_directory))
     if result.saved_model is None or result.verification is None:
@@ -229,6 +247,35 @@ def command(argv: list[str]) -> int:
     print(f"SavedModel: {result.saved_model}")
     print(f"Next:       zoo predict {place} {result.request}")
     return 0 if result.verification.passed else 1
+
+
+def _epoch_printer() -> Any:
+    """Returns a callback that prints the figures of every epoch as a line of JSON on standard output."""
+    import keras
+
+    output = sys.stdout  # what is printed otherwise goes to standard error
+
+    class EpochPrinter(keras.callbacks.Callback):
+        """Prints `epoch`, counted from 1, and the figures of the epoch."""
+
+        def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+            """Prints the line."""
+            figures = {name: float(value) for name, value in (logs or {}).items()}
+            known = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+            print(json.dumps({"epoch": epoch + 1, **known}), file=output, flush=True)
+
+    return EpochPrinter()
+
+
+def _result(result: Any) -> dict[str, Any]:
+    """Returns what a run has led to, as JSON values."""
+    return {
+        "run_directory": str(result.run_directory),
+        "epochs": len(result.history),
+        "report": result.report,
+        "saved_model": None if result.saved_model is None else str(result.saved_model),
+        "verified": None if result.verification is None else result.verification.passed,
+    }
 
 
 def _optional(model: str | None, argument: str) -> bool:

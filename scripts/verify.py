@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import TYPE_CHECKING
 
-from zoo.scripts.console import Parser, import_tensorflow, run_command
+from zoo.scripts.console import Parser, import_tensorflow, quiet_output, run_command
+
+if TYPE_CHECKING:
+    from zoo.export.verdict import Verification
 
 
 def command(argv: list[str]) -> int:
@@ -27,18 +32,25 @@ def command(argv: list[str]) -> int:
     parser.add_argument(
         "--python", type=str | None, default=None, help="Another Python interpreter, whose TensorFlow runs the replay."
     )
+    parser.add_argument("--json", action="store_true", help="Print the verdict as one JSON object.")
     options = parser.parse(argv)
 
     import_tensorflow()
     from zoo.export import scratch, verify
 
     try:
-        verification = verify(options.path, runtimes=asked_runtimes(options.runtimes), python=options.python)
+        with quiet_output(options.json):
+            verification = verify(options.path, runtimes=asked_runtimes(options.runtimes), python=options.python)
     except scratch.TemporaryFilesError as error:
         print(f"zoo: {options.path} could not be verified. {error}", file=sys.stderr)
         return 3
-    print(verification.table())
+    print(as_json(verification) if options.json else verification.table())
     return 0 if verification.passed else 1
+
+
+def as_json(verification: Verification) -> str:
+    """Returns a verdict as one line of JSON: the contents of verification.json, and the path."""
+    return json.dumps({"path": str(verification.path), **verification.to_dict()}, ensure_ascii=False)
 
 
 def asked_runtimes(words: list[str]) -> str | list[str]:

@@ -42,6 +42,8 @@ COMPUTING = (
     "layers",
     "training",
     "evaluation",
+    "analysis",
+    "tuning",
     "datasets",
     "export",
     "pipeline",

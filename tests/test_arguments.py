@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import zoo
+from untrained_runs import untrained
 
 X, Y = np.random.default_rng(0).random((60, 4)).astype(np.float32), np.arange(60) % 3
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8)).astype(np.uint8)
@@ -59,7 +60,11 @@ def test_a_run_says_where_arguments_belong(arguments, message, tmp_path):
     [
         ((IMAGES, Y), {"labels": ["a"]}, r"Data from arrays takes no labels. Pass class_names=\['cat', 'dog'\], say"),
         (FRAME, {"target": "income"}, r"A DataFrame takes no target. Pass columns=\{'label': NAME\}"),
-        (FRAME, {"window": None}, r"fit no task.*'\{\"label\": \"income\"\}', say, or columns=... in Python"),
+        (
+            FRAME,
+            {"window": None},
+            r"income, which fit no task. Pass columns=\{'label': 'income'\}, say; the keys are [^.]*$",
+        ),
         (FRAME, {"columns": {"income": "label"}}, r"keys come first. Pass columns=\{'label': 'income'\}"),
     ],
 )
@@ -104,3 +109,57 @@ def test_a_run_of_an_own_model_says_in_words_what_differs(model, tmp_path):
         zoo.train(other, (X, Y), {"epochs": 1}, run_directory=folder, verbose=0)
     with pytest.raises(zoo.UsageError, match=r"model of your own.*zoo.export.save\(result.model, FOLDER, examples=x\)"):
         zoo.pipeline.export_run(folder, tmp_path / "saved")
+
+
+@pytest.mark.parametrize("call", [zoo.run, zoo.preview, zoo.cross_validate])
+def test_a_keras_model_in_place_of_a_name_is_sent_to_the_training_of_own_models(model, call, tmp_path):
+    message = (
+        r"The model is a Sequential; expected the name.*call zoo.train\(model, data.*zoo.export.save\(model, path, ex"
+    )
+    with pytest.raises(zoo.UsageError, match=message):
+        call(model, (X, Y), run_directory=tmp_path / "run")
+    with pytest.raises(zoo.UsageError, match=r"The model is a Sequential; expected its name. Pass one of attention"):
+        zoo.datasets.load((IMAGES, Y)).prepare(model)
+
+
+def test_hints_are_valid_python_however_long_a_value_is(tmp_path):
+    names = [f"number {number}" for number in range(10)]
+    for argument, value, hint in (
+        ("class_names", names, "data_arguments={'class_names': [...]}."),
+        ("filters", tuple(range(100, 120)), "model_arguments={'filters': (...)}."),
+        ("columns", {"label": "x" * 50}, "data_arguments={'columns': {...}}."),
+    ):
+        with pytest.raises(zoo.UsageError) as error:
+            zoo.run("cnn", (IMAGES, Y), run_directory=tmp_path / "run", **{argument: value})
+        assert str(error.value).endswith(f"pass {hint}")
+
+
+def test_a_run_on_arrays_is_opened_with_the_same_arrays(tmp_path):
+    x = IMAGES + np.arange(60, dtype=np.uint8)[:, None, None]
+    untrained(tmp_path / "run", (x, Y), "mlp", hidden_units=(4,))
+    for call in (zoo.open_run, zoo.evaluate):
+        with pytest.raises(
+            zoo.UsageError, match=r"data in memory.*data=\(x, y\).*zoo.open_run.*zoo.load\('.*run'\) gives"
+        ):
+            call(tmp_path / "run")
+    model, prepared, settings = zoo.open_run(tmp_path / "run", data=(x, Y))
+    assert settings["model"]["name"] == "mlp" and prepared.num_examples("test") == 6 and model.count_params()
+    with pytest.raises(zoo.UsageError, match=r"was trained on other data"):
+        zoo.open_run(tmp_path / "run", data=(x[:50], Y[:50]))
+    with pytest.raises(zoo.UsageError, match=r"test came without data. Pass data"):
+        zoo.open_run(tmp_path / "run", test=(x, Y))
+
+
+def test_a_classifier_for_numbers_is_rejected_before_it_is_trained():
+    prepared = zoo.datasets.load((IMAGES, np.random.default_rng(0).random((60, 3)).astype("float32"))).prepare("mlp")
+    for name, allowed in (("probabilities", False), ("logits", False), ("my_values", True)):
+        inputs = keras.Input((8, 8, 1))
+        outputs = keras.layers.Dense(3, name=name)(keras.layers.Flatten()(inputs))
+        objective = prepared.objective
+        if allowed:
+            objective.check_outputs(keras.Model(inputs, outputs))
+        else:
+            with pytest.raises(
+                zoo.UsageError, match=rf"layer named '{name}', the output of a classifier.*Build it with"
+            ):
+                objective.check_outputs(keras.Model(inputs, outputs))

@@ -123,3 +123,10 @@ def test_a_large_table_gets_an_ensemble_unless_the_user_says_otherwise():
     assert data.prepare("mlp", members=1).arguments["members"] == 1
     assert data.prepare("mlp", classifier_activation=None).arguments["members"] == 1
     assert zoo.datasets.load("iris").prepare("mlp").arguments["members"] == 1
+
+
+def test_options_of_a_training_exclude_a_recommended_closed_form():
+    assert TrainConfig().completed({"closed_form": True}).closed_form
+    assert TrainConfig(seed=3).completed({"closed_form": True}).closed_form
+    for given in ({"epochs": 3}, {"class_weights": "balanced"}, {"learning_rate": 0.01}):
+        assert not TrainConfig(**given).completed({"closed_form": True}).closed_form

@@ -17,10 +17,14 @@ from . import scores as scores
 from . import tasks as tasks
 from . import training as training
 from ._version import __version__ as __version__
+from .analysis import compare as compare
+from .analysis import mistakes as mistakes
+from .cleaning import clean as clean
 from .config import TrainConfig as TrainConfig
 from .cross_validation import cross_validate as cross_validate
 from .errors import UsageError as UsageError
 from .export import load as load
+from .finished_runs import open_run as open_run
 from .models.applications import build_mobilenet_v2_model as build_mobilenet_v2_model
 from .models.applications import build_resnet50_model as build_resnet50_model
 from .models.applications import build_vgg16_model as build_vgg16_model
@@ -99,7 +103,6 @@ from .models.vit import build_vit_model as build_vit_model
 from .models.vit import build_vit_small_model as build_vit_small_model
 from .models.vit import build_vit_tiny_model as build_vit_tiny_model
 from .models.wide_deep import build_wide_deep_model as build_wide_deep_model
-from .pipeline import open_run as open_run
 from .pipeline import run as run
 from .plugins import list_plugins as list_plugins
 from .plugins import load_plugin as load_plugin
@@ -114,3 +117,4 @@ from .tasks import register_task as register_task
 from .training import precision as precision
 from .training import strategy as strategy
 from .training import train as train
+from .tuning import tune as tune

@@ -13,7 +13,7 @@ from zoo.config import TrainConfig, as_config
 from zoo.errors import UsageError
 from zoo.pipeline import run
 from zoo.preparation import choose_model, default_directory
-from zoo.run_arguments import DEVICES
+from zoo.run_arguments import DEVICES, check_model
 
 FILE = "cross_validation.json"
 """The file with the metrics of all runs: `runs` by folder, `seeds` (None for folds), `summary` and `verified`."""
@@ -85,6 +85,7 @@ def cross_validate(
     """
     from zoo import evaluation
 
+    check_model(model)
     folds, chosen = _checked(folds, seeds)
     given = arguments.pop("run_directory", None)
     load = dict(arguments.pop("data_arguments", None) or {})

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import keras
 
     from zoo.datasets.interface import Interface
+    from zoo.datasets.prepared import Prepared
 
 
 def load_model(file: Path) -> keras.Model:
@@ -62,3 +63,43 @@ def finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface
         )
     interface = dataclasses.replace(interface, training=not_defaults(settings.get("config", {})))
     return directory / "model.keras", settings, interface
+
+
+def open_run(
+    run_directory: str | Path, data: Any = None, **data_arguments: Any
+) -> tuple[keras.Model, Prepared, dict[str, Any]]:
+    """Opens a finished run: its trained model, its data prepared in the same way, and its settings.
+
+    Args:
+        run_directory: the run's folder.
+        data: for a run on data from memory, the same arrays or DataFrame; None loads the data by its name.
+        **data_arguments: the arguments that came with this data, such as `test=(x_test, y_test)`.
+
+    Raises:
+        UsageError: the folder is not a run, its training has not finished, its parts belong to different data, or the
+            classes or the training split of the data have changed.
+
+    Example:
+        >>> model, prepared, settings = open_run("runs/digits-cnn")
+        >>> model, prepared, settings = open_run("runs/arrays", data=(x, y))
+    """
+    from zoo import datasets
+
+    model_file, settings, interface = finished(run_directory)
+    if data is None and data_arguments:
+        raise UsageError(f"{next(iter(data_arguments))} came without data. Pass data, or leave it out.")
+    arguments = {key: value for key, value in settings["model"].items() if key != "name"}
+    if data is None:
+        loaded = datasets.load_of_run(settings["data"], run_directory)
+    else:
+        recorded = {key: value for key, value in settings["data"].items() if key != "name"}
+        loaded = datasets.load(data, model=settings["model"]["name"], **{**recorded, **data_arguments})
+    prepared = loaded.prepared_as(interface, arguments)
+    if prepared.class_names != interface.class_names or "train" in prepared.changed:
+        changes = "; ".join(interface.fingerprint.changes(prepared.fingerprint))
+        raise UsageError(
+            f"The run in {run_directory} was trained on other data: {changes}. Metrics would be meaningless: classes may "
+            "have other numbers, and training examples may be in the test split. Put the old data back. Only a separate "
+            "test split (a column named split, or folders train and test) may change."
+        )
+    return load_model(model_file), prepared, settings

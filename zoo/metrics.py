@@ -131,6 +131,23 @@ class SquaredError(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class AbsoluteLoss(keras.losses.Loss):
+    """Mean absolute error of every example, (batch,), for targets (batch,) or (batch, numbers).
+
+    Raises:
+        UsageError: targets and outputs have different shapes.
+
+    Example:
+        >>> AbsoluteLoss(reduction=None)([1.0, 2.0], [1.0, 4.0]).numpy().tolist()
+        [0.0, 2.0]
+    """
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the errors."""
+        return _per_example(ops.abs(_difference(y_true, y_pred)))
+
+
+@keras.saving.register_keras_serializable("zoo")
 class QuantileLoss(keras.losses.Loss):
     """Squared error of values plus the pinball loss of their quantiles, for every example, (batch,).
 

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,9 +41,19 @@ def load(file: Path, restore: str) -> keras.Model:
         _check(file)
         return keras.saving.load_model(file, compile=False)
     except Exception as error:  # damaged bytes may raise any exception
+        unknown = re.match(r"Could not locate (?:class|function) '([^']+)'", str(error))
+        if unknown:
+            raise UsageError(
+                f"{file} cannot be loaded: Keras does not know its class {unknown[1]!r}. {restore} Then try again."
+            ) from error
         raise UsageError(
-            f"{file} cannot be loaded: {one_line(error, 300).rstrip('.')}. {restore} Or pass an intact file."
+            f"{file} cannot be loaded: {_sentence(error).rstrip('.')}. {restore} Or pass an intact file."
         ) from error
+
+
+def _sentence(error: BaseException) -> str:
+    """Returns an error of Keras as one line, without the config that it may end with."""
+    return re.split(r"\s*(?:Full object config|config=\{|Exception encountered)", one_line(error, 2_000))[0][:300]
 
 
 def weights_sha256(file: Path) -> str:

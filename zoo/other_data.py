@@ -37,6 +37,8 @@ def prepare_other(
     settings: Mapping[str, Any],
     arguments: Mapping[str, Any],
     own: RawData | None = None,
+    *,
+    baselines: bool = True,
 ) -> tuple[Prepared, str]:
     """Returns other data prepared for a run, and the name of the split in it. Its split `train` is the run's own.
 
@@ -50,6 +52,7 @@ def prepare_other(
         settings: the run's `data` section.
         arguments: arguments of `zoo.datasets.load`.
         own: the run's data; None loads it again, if that is possible.
+        baselines: whether the run's training split is needed, for the baselines of a report.
 
     Raises:
         UsageError: the data cannot be loaded, is for another task, has unknown classes or does not fit the preprocessor, or
@@ -87,7 +90,7 @@ def prepare_other(
         raise UsageError(
             f"{loaded.name} has the splits {', '.join(found)}; received split {split!r}. Pass one of these, or all."
         )
-    own = _own_data(settings, directory) if own is None else own
+    own = _own_data(settings, directory) if own is None and baselines else own
     if own is not None and own.class_names == interface.class_names:
         splits["train"] = own.splits["train"]
     about = {**(own.about if own is not None else {}), **loaded.about}

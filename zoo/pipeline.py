@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import datasets, environment, registry, storage
+from zoo import datasets, environment, option_words, registry, storage
 from zoo.config import TrainConfig, as_config, not_defaults
 from zoo.errors import UsageError
 from zoo.finished_runs import finished, load_model
+from zoo.finished_runs import open_run as open_run
 from zoo.preparation import Preparation, choose_model, default_directory, golden_of, prepare_run, record_golden
 from zoo.run_arguments import check_data, check_devices
 
@@ -152,7 +153,7 @@ def run(
     network = trained.model
     with in_use(directory):
         report = evaluation.evaluate_run(network, prepared, directory, verbose, baselines)
-        concluded = conclusions.of_run(trained, prepared, config, report, directory)
+        concluded = conclusions.of_run(trained, prepared, config, report, directory, export=export)
         saved = verification = None
         if export:
             interface = Interface.load(directory / "interface")
@@ -207,7 +208,8 @@ def begin(
     source = data  # whose name the folder has
     check_devices(devices, model, inspect.signature(run).parameters)
     if model is None:
-        model, data = choose_model(data, config, loading, devices, verbose)
+        with option_words.read_by(option_words.RUN):
+            model, data = choose_model(data, config, loading, devices, verbose)
         loading = {}
     registry.check_arguments(registry.get_spec(model), model_arguments or {})
     directory = Path(run_directory) if run_directory else default_directory(model, source)
@@ -221,18 +223,19 @@ def begin(
     if export:
         publishing.check_folder(directory / "saved_model")
     golden = golden_of(directory, golden, overwrite)
-    ready = prepare_run(
-        model,
-        data,
-        directory,
-        config,
-        model_arguments=model_arguments or {},
-        data_arguments=loading,
-        start_from=start_from,
-        overwrite=overwrite,
-        devices=devices,
-        verbose=verbose,
-    )
+    with option_words.read_by(option_words.RUN):
+        ready = prepare_run(
+            model,
+            data,
+            directory,
+            config,
+            model_arguments=model_arguments or {},
+            data_arguments=loading,
+            start_from=start_from,
+            overwrite=overwrite,
+            devices=devices,
+            verbose=verbose,
+        )
     if golden is not None:
         record_golden(ready.prepared, golden, export)
     return ready, directory
@@ -257,7 +260,9 @@ def _export(
     other = any(facts.get(name) != value for name, value in expected.items())
     if other or not raw_requests.publishes(newest, interface, golden):
         figures = evaluation.plot_files(report, directory, revealing=raw_requests.is_test(golden))
-        newest = artifact.save(network, base, interface=interface, golden=golden, report=report, figures=figures)
+        newest = artifact.save(
+            network, base, interface=interface, golden=golden, report=report, figures=figures, verbose=verbose
+        )
         place = newest.relative_to(directory).as_posix()
         storage.write_text(directory / "README.md", model_card(newest, report, place=place))
         verification = Verification.read(newest)  # `save` has just verified it
@@ -265,29 +270,6 @@ def _export(
         verification = verify(newest, runtimes=())
     _say(verification.table(), verbose)
     return newest, verification
-
-
-def open_run(run_directory: str | Path) -> tuple[keras.Model, Prepared, dict[str, Any]]:
-    """Opens a finished run: its trained model, its data prepared in the same way, and its settings.
-
-    Raises:
-        UsageError: the folder is not a run, its training has not finished, its parts belong to different data, or the
-            classes or the training split of the data have changed.
-
-    Example:
-        >>> model, prepared, settings = open_run("runs/digits-cnn")
-    """
-    model_file, settings, interface = finished(run_directory)
-    arguments = {key: value for key, value in settings["model"].items() if key != "name"}
-    prepared = datasets.load_of_run(settings["data"], run_directory).prepared_as(interface, arguments)
-    if prepared.class_names != interface.class_names or "train" in prepared.changed:
-        changes = "; ".join(interface.fingerprint.changes(prepared.fingerprint))
-        raise UsageError(
-            f"The run in {run_directory} was trained on other data: {changes}. Metrics would be meaningless: classes may "
-            "have other numbers, and training examples may be in the test split. Put the old data back. Only a separate "
-            "test split (a column named split, or folders train and test) may change."
-        )
-    return load_model(model_file), prepared, settings
 
 
 def export_run(

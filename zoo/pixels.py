@@ -37,15 +37,8 @@ def as_uint8(values: np.ndarray, what: str, brightest: float | None = None) -> t
             "them from 0 to 1 in any case: pass the images as they were before they were scaled."
         )
     top = high if brightest is None else brightest
-    name, is_float = what.split()[0], values.dtype.kind == "f"
-    note = ""
-    if 1 < top <= _DARK:
-        note = (
-            f"the brightest pixel is {top:g} of 255, so the images are nearly black: the model gets pixels / 255. If "
-            f"{top:g} is white, pass {name} * (255 / {name}.max())"
-        )
-    elif top == 1 and not is_float:
-        note = f"pixels are 0 and 1 of 255, which is black; pass {name} * 255 if 1 is white"
+    is_float = values.dtype.kind == "f"
+    note = note_on_scale(top, what.split()[0], is_float=is_float)
     if not is_float:
         return values.astype(np.uint8, copy=False), note
     scaled = values * 255.0 if top <= 1 else values
@@ -54,3 +47,28 @@ def as_uint8(values: np.ndarray, what: str, brightest: float | None = None) -> t
     unit = "from 0 to 1" if top <= 1 else "from 0 to 255"
     rounded = f"pixels {unit} are rounded to 256 levels, as in image files" if gap > 1e-3 else ""
     return whole.astype(np.uint8), "; ".join(filter(None, (note, rounded)))
+
+
+def note_on_scale(top: float, name: str, *, is_float: bool) -> str:
+    """Returns a note on images that are nearly black, perhaps because their pixels have another scale; else "".
+
+    Args:
+        top: the brightest pixel.
+        name: what to multiply, in the note.
+        is_float: whether the pixels are floats, which are from 0 to 1 if none is above 1.
+
+    Example:
+        >>> note_on_scale(1, "x", is_float=False)
+        'pixels are 0 and 1 of 255, which is black; pass x * 255 if 1 is white'
+    """
+    if 1 < top <= _DARK:
+        return (
+            f"the brightest pixel is {top:g} of 255, so the images are nearly black: the model gets pixels / 255. If "
+            f"{top:g} is white, pass {name} * (255 / {top:g})"
+        )
+    return f"pixels are 0 and 1 of 255, which is black; pass {name} * 255 if 1 is white" * (top == 1 and not is_float)
+
+
+def is_dark(top: float) -> bool:
+    """Returns whether images are nearly black, from their brightest pixel of 255."""
+    return top <= _DARK

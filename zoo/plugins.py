@@ -15,6 +15,7 @@ from typing import Any
 from zoo import registry
 from zoo.errors import UsageError, did_you_mean, one_line
 from zoo.registries import Plugin, import_plugin, list_plugins
+from zoo.tasks import list_tasks
 
 __all__ = ["Plugin", "check_recorded", "list_plugins", "load_function", "load_plugin"]
 
@@ -45,9 +46,21 @@ def load_plugin(source: str | Path, *, allow_changes: bool = False) -> Plugin:
     plugin = import_plugin(place)
     plugin.named, plugin.source = True, str(source)
     plugin.allow_changes |= allow_changes
+    _check_tasks(plugin)
     if function:
         _register_function(plugin, function)
     return plugin
+
+
+def _check_tasks(plugin: Plugin) -> None:
+    """Raises UsageError for a model whose task does not exist, once the plugin's own tasks are registered."""
+    for name in plugin.adds.get("model", ()):
+        for task in registry.get_spec(name).tasks:
+            if task not in list_tasks():
+                raise UsageError(
+                    f"Plugin {plugin.name!r} registers the model {name!r} for the task {task!r}, which does not exist. "
+                    f"{did_you_mean(task, list_tasks())}"
+                )
 
 
 def load_function(source: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.config import TrainConfig, as_config, to_yaml
+from zoo.option_words import by_command
 from zoo.pipeline import begin
 from zoo.preparation import Preparation
 from zoo.registry import get_spec, plain
@@ -30,6 +31,7 @@ class Preview:
         memory: estimated bytes on each device: weights, gradients, optimizer and activations.
         held: bytes of the splits in memory, None for one that is read as a stream.
         directory: the folder of the run, and what is there.
+        hint: how to train.
     """
 
     data: str
@@ -39,6 +41,7 @@ class Preview:
     memory: Mapping[str, int]
     held: Mapping[str, int | None]
     directory: str
+    hint: str = "Call zoo.run with the same arguments to train."
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name} {_size(count)}" for name, count in self.memory.items())
@@ -53,9 +56,20 @@ class Preview:
                 f"Memory:   about {_size(sum(self.memory.values()))} on each device: {parts}\n"
                 f"Data:     {held}\n"
                 f"Run:      {self.directory}\n"
-                "Nothing was trained or written. Call zoo.run, or leave --dry-run out, to train.",
+                f"Nothing was trained or written. {self.hint}",
             ]
         )
+
+    def _repr_html_(self) -> str:
+        """Returns the preview for a notebook, with the summary of the model as it is in a terminal."""
+        from zoo import display
+
+        facts, *_, ending = repr(self).split("\n\n")
+        parts = [facts, ending, self.summary, to_yaml(self.options).rstrip()]
+        lines = [display.escaped_lines(part) for part in parts]
+        for place, title in ((2, "Model"), (3, "All options")):
+            lines[place] = f"<details><summary>{title}</summary><pre>{lines[place]}</pre></details>"
+        return display.stacked([f"<pre>{line}</pre>" for line in lines[:2]] + lines[2:])
 
 
 def preview(
@@ -137,7 +151,8 @@ def preview(
         if unnamed
         else _state(directory, overwrite)
     )
-    return Preview(described, ahead.summary, options, ahead.steps, ahead.memory, ahead.data, state)
+    hint = {"hint": "Leave --dry-run out to train."} if by_command() else {}
+    return Preview(described, ahead.summary, options, ahead.steps, ahead.memory, ahead.data, state, **hint)
 
 
 def _classes(ready: Preparation) -> str:

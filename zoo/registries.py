@@ -117,6 +117,10 @@ class Registry(Generic[T]):
             UsageError: the name is unknown; the message suggests the nearest.
         """
         known = self.names()
+        if not isinstance(name, str):
+            raise UsageError(
+                f"The {self.kind} is a {type(name).__name__}; expected its name. Pass one of {', '.join(known[:3])}, say."
+            )
         if name not in self.entries:
             raise UsageError(f"Unknown {self.kind} {name!r}. {did_you_mean(name, known, listing=listing)}")
         return self.entries[name].value

@@ -76,6 +76,7 @@ class ModelSpec:
             local paths.
         recommended_arguments: function that returns the builder's arguments that suit a situation better than the defaults.
         recommended_options: function that returns the options of `TrainConfig` that suit a situation.
+        search_space: what `zoo tune` varies, as {"config.learning_rate": "1e-4:1e-2:log", "model.dropout": "0:0.5"}.
         tiny: the smallest valid arguments, for tests.
         heavy: whether even the smallest model is large, so that tests that train it are marked slow.
         golden: arguments and the exact number of parameters that they must give, as (arguments, count) pairs.
@@ -103,6 +104,7 @@ class ModelSpec:
     initial_arguments: tuple[str, ...] = ()
     recommended_arguments: Recommend = _nothing
     recommended_options: Recommend = _nothing
+    search_space: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     golden: Golden = ()
     functions: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
@@ -140,6 +142,7 @@ def register_model(
     initial_arguments: tuple[str, ...] = (),
     recommended_arguments: Recommend = _nothing,
     recommended_options: Recommend = _nothing,
+    search_space: Mapping[str, str] | None = None,
     tiny: Mapping[str, Any] | None = None,
     golden: tuple[tuple[Mapping[str, Any], int], ...] = (),
     functions: Mapping[str, Callable[..., Any]] | None = None,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import UsageError
-from zoo.finished_runs import finished, load_model
+from zoo.finished_runs import finished, load_model, open_run
 from zoo.other_data import prepare_other
-from zoo.pipeline import RunResult, open_run
+from zoo.pipeline import RunResult
 
 if TYPE_CHECKING:
     import keras
@@ -36,6 +36,7 @@ def evaluate(
     |---|---|---|
     | a run: its folder, or what `zoo.run` returned | None | of a split of the run's data |
     | a run | a data set's name, arrays (x, y), a DataFrame, a loaded data set | of these raw examples |
+    | a SavedModel: its folder | the same; None if it is in the folder of its run | of its own outputs |
     | a Keras model | what `data.prepare(...)` returned | of a split of this data |
     | a Keras model | what `zoo.train` takes, such as (x, y) | the loss and metrics on these model inputs |
 
@@ -87,8 +88,12 @@ def _of_run(
     run: RunResult | str | Path, data: Any, split: str, arguments: dict[str, Any]
 ) -> tuple[keras.Model, Prepared, str]:
     """Returns the model of a run, its own or other data prepared for it, and the name of the split."""
+    from zoo.training.run_directory import is_run
+
     result = run if isinstance(run, RunResult) and run.model is not None and run.prepared is not None else None
     directory = Path(run.run_directory if isinstance(run, RunResult) else run)
+    if result is None and not is_run(directory) and directory.exists():
+        return _of_saved_model(directory, data, split, arguments)
     if data is None:
         if arguments:
             raise UsageError(f"{next(iter(arguments))} came without data. Pass data, or leave it out.")
@@ -100,6 +105,17 @@ def _of_run(
     model = result.model if result else load_model(file)
     prepared.check_fits(model)
     return model, prepared, split
+
+
+def _of_saved_model(directory: Path, data: Any, split: str, arguments: dict[str, Any]) -> tuple[Any, Prepared, str]:
+    """Returns a SavedModel as a model, the data of its run or other data prepared for it, and the name of the split."""
+    from zoo.analysis.answers import shared_data
+    from zoo.analysis.served_network import ServedNetwork
+    from zoo.analysis.sides import open_side
+
+    side = open_side(directory)
+    prepared, _, split = shared_data((side,), data, split, arguments)
+    return ServedNetwork(side), prepared, split
 
 
 def _measured(model: keras.Model, data: Any, split: str, batch_size: int, directory: Any) -> Report:

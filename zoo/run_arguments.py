@@ -12,6 +12,7 @@ from zoo.config import TrainConfig
 from zoo.datasets.sources.names import SYNONYMS
 from zoo.errors import UsageError, did_you_mean
 
+_LONG = 40
 DEVICES = ("cluster", "task_index", "cluster_timeout", "gpu_memory_limit")
 
 
@@ -21,6 +22,17 @@ def check_data(model: Any, data: Any) -> None:
         first = "" if model is None or isinstance(model, str) else " Its first argument is the name of a model."
         raise UsageError(
             f"zoo.run needs data.{first} Pass zoo.run('cnn', (x, y)), say, or zoo.run(data=(x, y)) for the default model."
+        )
+    check_model(model)
+
+
+def check_model(model: Any) -> None:
+    """Raises UsageError for a model that is no name, such as a Keras model."""
+    if model is not None and not isinstance(model, str):
+        raise UsageError(
+            f"The model is a {type(model).__name__}; expected the name of a registered model, such as 'cnn'. To train a "
+            "model of your own, call zoo.train(model, data, run_directory=...); to export it, "
+            "zoo.export.save(model, path, examples=x)."
         )
 
 
@@ -36,11 +48,11 @@ def check_devices(devices: Mapping[str, Any], model: str | None, known: Iterable
         if name in DEVICES:
             continue
         if name in {field.name for field in dataclasses.fields(TrainConfig)}:
-            hint = f"It is an option of the training: pass config=zoo.TrainConfig({name}={value!r:.40})."
+            hint = f"It is an option of the training: pass config=zoo.TrainConfig({name}={_shown(value)})."
         elif model is not None and name in registry.get_spec(model).parameters:
-            hint = f"It is an argument of the model: pass model_arguments={{{name!r}: {value!r:.40}}}."
+            hint = f"It is an argument of the model: pass model_arguments={{{name!r}: {_shown(value)}}}."
         elif name in _data_options():
-            hint = f"It is an argument of the data: pass data_arguments={{{name!r}: {value!r:.40}}}."
+            hint = f"It is an argument of the data: pass data_arguments={{{name!r}: {_shown(value)}}}."
         elif name == "validation_data":
             hint = "Pass validation=(x, y)."
         elif name in ("x", "y"):
@@ -57,3 +69,17 @@ def _data_options() -> set[str]:
     """Returns the arguments of `zoo.datasets.load`, with those for data from memory."""
     functions = (datasets.load, datasets.from_arrays, datasets.from_frame, datasets.from_dataset)
     return {name for function in functions for name in inspect.signature(function).parameters} - {"x", "y"}
+
+
+def _shown(value: Any) -> str:
+    """Returns a value as Python code, or `...` in the brackets of a long one.
+
+    Example:
+        >>> _shown(["cat", "dog"]), _shown([0.125] * 40)
+        ("['cat', 'dog']", '[...]')
+    """
+    text = repr(value)
+    if len(text) <= _LONG and "\n" not in text:
+        return text
+    brackets: dict[type, str] = {list: "[...]", tuple: "(...)", dict: "{...}", set: "{...}"}
+    return brackets.get(type(value), "...")

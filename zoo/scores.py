@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,24 @@ import numpy as np
 from zoo.errors import UsageError
 
 Sums: TypeAlias = tuple[np.ndarray, np.ndarray]
+ExampleSums: TypeAlias = Callable[[Mapping[str, Any], Any, Sequence[str]], Sums]
+
+
+@dataclasses.dataclass(frozen=True)
+class FurtherScore:
+    """Another metric of the same outputs, for comparisons of two models.
+
+    Attributes:
+        figure: name of the metric, such as `log_loss`.
+        sums: as in `Score`.
+        higher_is_better: False for an error.
+        root: whether the metric is the square root of the quotient, as the root mean squared error is.
+    """
+
+    figure: str
+    sums: ExampleSums
+    higher_is_better: bool = False
+    root: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +47,16 @@ class Score:
         signature: name of the signature that is scored.
         higher_is_better: False for an error.
         trained: name of the metric in training, if it has another one there; "" for `figure`.
+        further: other metrics, for comparisons of two models. The first one orders the examples on which they differ.
     """
 
     figure: str
     target: str
-    sums: Callable[[Mapping[str, Any], Any, Sequence[str]], Sums]
+    sums: ExampleSums
     signature: str = "serving_default"
     higher_is_better: bool = True
     trained: str = ""
+    further: tuple[FurtherScore, ...] = ()
 
 
 _SUM_TOLERANCE = 1e-3
@@ -153,20 +174,30 @@ def word_spans(words: Sequence[bytes]) -> list[tuple[int, int]]:
     return [*itertools.pairwise(itertools.accumulate(lengths, initial=0))]
 
 
-def distances(output: str) -> Callable[[Mapping[str, Any], Any, Sequence[str]], Sums]:
-    """Returns the function that sums the absolute differences between an output and the targets."""
+def log_losses(answers: Mapping[str, Any], targets: Any, class_names: Sequence[str]) -> Sums:
+    """Returns the negative natural logarithm of the true class's probability for each example, clipped at 1e-7."""
+    found = np.asarray(answers["probabilities"], np.float64)[np.arange(len(targets)), targets]
+    return -np.log(np.maximum(found, _LEAST_PROBABILITY)), np.ones(len(targets))
+
+
+LOG_LOSS = FurtherScore("log_loss", log_losses)
+_LEAST_PROBABILITY = 1e-7
+
+
+def distances(output: str, power: int = 1) -> ExampleSums:
+    """Returns the function that sums the absolute differences between an output and the targets, or a power of them."""
 
     def sums(answers: Mapping[str, Any], targets: Any, class_names: Sequence[str]) -> Sums:
         answered = np.asarray(answers[output], np.float64).reshape(len(targets), -1)
-        gaps = np.abs(answered - np.asarray(targets, np.float64).reshape(len(targets), -1))
+        gaps = np.abs(answered - np.asarray(targets, np.float64).reshape(len(targets), -1)) ** power
         return gaps.sum(1), np.full(len(gaps), float(gaps.shape[1]))
 
     return sums
 
 
-def value_distances(answers: Mapping[str, Any], targets: Any, names: Sequence[str]) -> Sums:
-    """Sums the absolute errors of the values of each example. Of several values, whose units differ, each error is divided
-    by the standard deviation of the value.
+def value_distances(answers: Mapping[str, Any], targets: Any, names: Sequence[str], power: int = 1) -> Sums:
+    """Sums the absolute errors of the values of each example, or a power of them. Of several values, whose units differ, each
+    error is divided by the standard deviation of the value.
 
     `answers` has an output for each of the `names`, and `targets` a column, (examples, values).
     """
@@ -174,4 +205,13 @@ def value_distances(answers: Mapping[str, Any], targets: Any, names: Sequence[st
     gaps = np.abs(np.stack([np.asarray(answers[name], np.float64) for name in names], axis=1) - true)
     if len(names) > 1:
         gaps = gaps / np.maximum(true.std(axis=0), np.finfo(np.float32).tiny)
+    gaps = gaps**power
     return gaps.sum(1), np.full(len(gaps), float(len(names)))
+
+
+def root_mean_square(sums: ExampleSums) -> FurtherScore:
+    """Returns the root mean squared error, from the function that sums the squares of the errors."""
+    return FurtherScore("rmse", sums, root=True)
+
+
+VALUE_RMSE = root_mean_square(functools.partial(value_distances, power=2))

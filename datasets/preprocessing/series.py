@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from zoo.datasets.preprocessing.base import register_preprocessor
+from zoo.datasets.preprocessing import references
+from zoo.datasets.preprocessing.base import Choices, register_preprocessor
 from zoo.errors import UsageError
 from zoo.tasks import Request, get_task
 
@@ -29,9 +30,9 @@ class SeriesPreprocessor:
     """Standardises series, float32 (batch, steps, channels). NaN is a missing value and stays NaN.
 
     Steps at the end that are NaN in every channel are padding. A series without any value counts as one step. The target of
-    a forecast is the difference from the value of channel 0 one season earlier, in standard deviations of channel 0. So
-    level and seasonality need not be learned, and may change after training. An additional channel has the same difference
-    for every step whose earlier value is in the series.
+    a forecast is the difference from the mean, the last value or the value one season earlier of channel 0, in standard
+    deviations of channel 0. So level and seasonality need not be learned, and may change after training. With a season, an
+    additional channel has the same difference for every step whose earlier value is in the series.
 
     Attributes:
         means: mean of every channel's values in the training split.
@@ -39,10 +40,12 @@ class SeriesPreprocessor:
         longest: steps of the longest series of the data; a request may have more.
         every_step: whether a label is the target of every step, or of the whole series.
         horizon: number of steps to forecast, 0 if the target is a label.
-        season: lag in steps of the earlier value that a forecast is compared with, such as a week. If 0, it is compared
-            with the mean.
+        season: lag in steps of the earlier value that a forecast is compared with, such as a week; 1 for the last value, 0
+            for the mean.
+        relative: whether channel 0 of the inputs is the difference from its last value.
         columns: the names of the columns of the data's CSV file by key: `series`, in the order of the channels, and perhaps
             `time` and `sequence`; empty for other sources.
+        note: how season and relative were chosen.
 
     Example:
         >>> preprocess = SeriesPreprocessor(means=(5.0,), deviations=(2.0,), longest=3)
@@ -58,6 +61,8 @@ class SeriesPreprocessor:
     every_step: bool = False
     horizon: int = 0
     season: int = 0
+    relative: bool = False
+    note: str = ""
     columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,9 +79,11 @@ class SeriesPreprocessor:
         Raises:
             UsageError: `input_shape` differs from the data's, a value is infinite, or the activation for labels is linear.
         """
-        # The longest season: a weekly lag covers the day of the week, a daily lag does not.
         forecasts = "forecast" in get_task(data.task).targets
-        season = max(data.about.get("naive", {}).values(), default=0) if forecasts else 0
+        reference, note = references.Reference(0, False), ""
+        if forecasts:
+            reference, note = references.choose(data, [*data.about.get("naive", {}).values()], data.about.get("season"))
+        season = reference.season
         channels = data.features["series"].shape[-1]
         if channels is None:
             raise UsageError(
@@ -100,12 +107,18 @@ class SeriesPreprocessor:
         every_step = not horizon and bool(arguments.get("return_sequences", False))
         means, deviations = _measure(data.train.map(lambda example: example["series"]), channels)
         columns = data.about.get("request_columns", {})
-        return cls(means, deviations, _longest(data), every_step, horizon, season, columns), fixed
+        fixed["length"] = longest = _longest(data)
+        return cls(means, deviations, longest, every_step, horizon, *reference, note, columns), fixed
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """{"series": (longest, channels)}."""
         return {"series": (self.longest, len(self.means) + bool(self.season))}
+
+    @property
+    def choices(self) -> Choices:
+        """What forecasts are compared with, as it was chosen on the validation split."""
+        return Choices(notes=(self.note,) if self.note else ())
 
     @property
     def requests(self) -> dict[str, Request]:
@@ -197,13 +210,15 @@ class SeriesPreprocessor:
         return values * self._deviations[0] + extras["start"]
 
     def _start(self, series: tf.Tensor) -> tf.Tensor:
-        """Channel 0 one season before each step of the forecast, (batch, horizon); its mean if that value is unknown."""
-        mean = tf.constant(self._means[0])
-        ahead = tf.range(self.horizon) % max(self.season, 1)  # a season that is shorter than the horizon is repeated
-        places = lengths(series)[:, tf.newaxis] - self.season + ahead
-        known = (places >= 0) & (places < lengths(series)[:, tf.newaxis])
-        values = tf.gather(series[..., 0], tf.where(known, places, 0), axis=1, batch_dims=1)
-        return tf.where(known & ~tf.math.is_nan(values), values, mean)
+        """The values that forecasts are compared with, (batch, horizon): channel 0 one season before each step, or the last
+        known value before it; the mean if there is none."""
+        mean = tf.fill([tf.shape(series)[0], self.horizon], self._means[0])
+        if not self.season:
+            return mean
+        count = min(self.season, self.horizon)  # a season that is shorter than the horizon is repeated
+        places = lengths(series)[:, tf.newaxis] - self.season + tf.range(count)
+        values = tf.gather(_latest(series[..., 0], places, self._means[0]), tf.range(self.horizon) % count, axis=1)
+        return tf.reshape(values, tf.shape(mean))
 
     def trim(self, inputs: Tensors, targets: Tensors, weights: Tensors) -> Batch:
         """Removes the steps at the end that are padding in every series, so that batches of short series are fast."""
@@ -239,6 +254,9 @@ class SeriesPreprocessor:
 
     def _standardised(self, raw: tf.Tensor) -> tf.Tensor:
         inputs = (raw - self._means) / self._deviations
+        if self.relative:
+            last = _latest(inputs[..., 0], lengths(raw)[:, tf.newaxis] - 1, np.float32(0))
+            inputs = tf.concat([inputs[..., :1] - last[..., tf.newaxis], inputs[..., 1:]], axis=-1)
         if not self.season:
             return inputs
         values = raw[:, :, :1]
@@ -257,6 +275,15 @@ def lengths(series: tf.Tensor) -> tf.Tensor:
     known = tf.reduce_any(~tf.math.is_nan(series), axis=-1)
     numbers = tf.range(1, tf.shape(series)[1] + 1)
     return tf.maximum(tf.reduce_max(tf.where(known, numbers, 0), axis=1), 1)
+
+
+def _latest(values: tf.Tensor, places: tf.Tensor, otherwise: np.float32) -> tf.Tensor:
+    """Returns the last known value at or before each place, (batch, places), of values (batch, steps); or another number."""
+    steps = tf.range(tf.shape(values)[1])
+    known = ~tf.math.is_nan(values)[:, tf.newaxis] & (steps <= places[..., tf.newaxis])
+    found = tf.reduce_max(tf.where(known, steps, -1), axis=-1)
+    chosen = tf.gather(values, tf.maximum(found, 0), axis=1, batch_dims=1)
+    return tf.where(found >= 0, chosen, otherwise)
 
 
 def _longest(data: RawData) -> int:

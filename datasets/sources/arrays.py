@@ -13,9 +13,9 @@ from zoo.datasets.raw import Feature
 from zoo.datasets.sources import array_splits, array_tables, array_targets
 from zoo.datasets.sources.array_kinds import READERS, Layout, choose, note_on_labels, plain
 from zoo.datasets.sources.in_memory import Column, features_of, split_of, useful_lags
-from zoo.datasets.sources.labels import check_classes, count_classes, rarest
+from zoo.datasets.sources.labels import check_classes, count_classes, note_on_lacking, rarest
 from zoo.datasets.sources.registry import register_source
-from zoo.datasets.sources.splitting import is_undivided
+from zoo.datasets.sources.splitting import also_in_train, is_undivided
 from zoo.errors import UsageError
 
 NAME = "arrays"
@@ -171,14 +171,21 @@ def _divided(
 ) -> Data:
     """Returns the data set of the columns of the given splits; missing splits are cut from train."""
     digests = {role: array_splits.digests_of(held[layout.key]) for role, held in columns.items()}
+    cut = array_splits.cut(digests, strata)
     parts = {
         role: {key: array_splits.rows_of(column, index) for key, column in columns[origin].items()}
-        for role, (origin, index) in array_splits.cut(digests, strata).items()
+        for role, (origin, index) in cut.items()
     }
+    if "train" in cut and (
+        repeated := also_in_train({k: [digests[origin][i] for i in index] for k, (origin, index) in cut.items()})
+    ):
+        about["also_in_train"] = repeated
     splits = {role: split_of(part) for role, part in parts.items()}
     if layout.y in ("labels", "flags") and not is_undivided():
         labels = {role: np.asarray(part[layout.target]) for role, part in parts.items()}
-        about["class_counts"] = count_classes(NAME, labels, names, {*columns} if len(columns) > 1 else ())
+        given = {*columns} if len(columns) > 1 else set()
+        counts = about["class_counts"] = count_classes(NAME, labels, names, given)
+        about["notes"] += note_on_lacking(counts, names, given) if layout.y == "labels" else []
     whole = hashlib.sha256(b"".join(part for role in digests for part in digests[role])).hexdigest()
     features = features_of(splits.get("train", splits["test"]))
     return Data(
@@ -210,6 +217,9 @@ def _pair(role: str, part: Any) -> tuple[Any, Any]:
     x, y = plain(x, _name("x", role)), plain(y, _name("y", role))
     if x is None:
         raise UsageError(f"{_name('x', role)} is None. Pass the inputs.")
+    if isinstance(x, np.ndarray) and x.dtype.kind in "OUS" and x.ndim == 2 and x.shape[1] == 1:
+        name = _name("x", role)
+        raise UsageError(f"{name} has texts of the shape {x.shape}; expected ({len(x)},), one text each. Pass x[:, 0].")
     if y is not None and len(x) != len(y):
         raise UsageError(
             f"{_name('x', role)} has {len(x):,} examples and y has {len(y):,}; expected the same number. Pass both for "

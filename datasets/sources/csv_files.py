@@ -25,15 +25,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from zoo.datasets.sources.labels import unified
 from zoo.errors import UsageError, did_you_mean
+from zoo.option_words import option
 from zoo.tables import cells, formats, parsing
 from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import named
@@ -223,6 +223,25 @@ def _guess(frame: pd.DataFrame) -> dict[str, str]:
 
 
 _SENTENCE, _CLASSES = 20, 20
+IN_MEMORY = Path("DataFrame")
+"""The path of a table that is no file, in messages."""
+
+
+def _reject(path: Path, frame: pd.DataFrame, keys: Sequence[str]) -> NoReturn:
+    """Raises UsageError for a table whose columns fit no task."""
+    names, guess, unnamed = (
+        ", ".join(frame.columns),
+        option("data", "columns", _guess(frame)),
+        option("data", "header", False),
+    )
+    if path == IN_MEMORY:
+        raise UsageError(
+            f"{path} has the columns {names}, which fit no task. Pass {guess}, say; the keys are {', '.join(keys)}."
+        )
+    raise UsageError(
+        f"{path} has the columns {names}, which fit no task; its first line must name the columns. Pass {guess}, say; the "
+        f"keys are {', '.join(keys)}. If the first line has data, pass {unnamed}, and the columns as numbers from 0."
+    )
 
 
 def match(
@@ -235,12 +254,7 @@ def match(
         fitting = [layout for layout in layouts.values() if set(layout.required) <= set(header)]
         layout = max(fitting, key=lambda layout: _fit(layout, header), default=None)
         if layout is None:
-            raise UsageError(
-                f"{path} has the columns {', '.join(header)}, which fit no task; its first line must name the columns. "
-                f"Pass --data.columns '{json.dumps(_guess(frame), ensure_ascii=False)}', say, or columns=... in Python; "
-                f"the keys are {', '.join(keys)}. If the first line has data, pass --data.header false, and the columns as "
-                "numbers from 0."
-            )
+            _reject(path, frame, keys)
         rivals = [other.task for other in fitting if _fit(other, header) == _fit(layout, header)]
         if len(rivals) > 1:
             raise UsageError(

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from zoo.datasets.data import Data
-from zoo.datasets.sources import csv_targets, table_rows
+from zoo.datasets.sources import csv_targets, seasons, table_rows
 from zoo.datasets.sources.csv_files import Table
-from zoo.datasets.sources.in_memory import Rows, best_lag, check_images, features_of, positive, texts, window_splits
+from zoo.datasets.sources.in_memory import Rows, check_images, features_of, positive, texts, window_splits
 from zoo.datasets.sources.labels import SPLIT_NAMES, check_classes, numbered
 from zoo.datasets.sources.splitting import (
     digest,
@@ -323,10 +323,8 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
     if table.about.get("gaps"):
         table.about["left_out"]["steps of the time that are too long; add the missing rows"] = table.about["gaps"]
     splits = window_splits(name, values, window, horizon)
-    season = table.season or best_lag(values[: int(0.7 * len(values)), 0], window, horizon)
-    if season > window:
-        raise UsageError(f"season is {season}; expected at most window={window}. Pass a larger window.")
-    lags = {"the last value": 1, **({f"{season:,} steps before": season} if season > 1 else {})}
+    step = float(np.median(gaps)) if "time" in table and len(gaps) else None
+    lags = seasons.lags(table.season, values[:, 0], window, horizon, step)
     return Data(
         name=name,
         arguments=arguments,
@@ -342,6 +340,7 @@ def _forecasting(table: Table, name: str, arguments: dict[str, Any], source: str
             "request_columns": table.named("time", series=channels),
             "unit": quantity,
             "naive": lags,
+            **({} if table.season is None else {"season": table.season}),
             **table.about,
         },
     )

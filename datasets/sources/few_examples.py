@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.data import Data
-from zoo.datasets.raw import Split
+from zoo.datasets.raw import OF_SPLITS, Split
 from zoo.errors import UsageError
 
 _KEY = "label"
@@ -44,7 +44,7 @@ def few_of_each_class(data: Data, count: int) -> Data:
         data,
         splits=kept,
         arguments={**data.arguments, "examples_per_class": count},
-        about={key: value for key, value in data.about.items() if key not in ("class_counts", "groups")},
+        about={key: value for key, value in data.about.items() if key not in OF_SPLITS},
     )
 
 

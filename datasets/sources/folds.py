@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.data import Data
-from zoo.datasets.raw import SPLITS, Split
+from zoo.datasets.raw import OF_SPLITS, SPLITS, Split
 from zoo.datasets.sources.labels import rarest
 from zoo.datasets.sources.splitting import deal, digest
 from zoo.errors import UsageError
@@ -61,7 +61,7 @@ def take_fold(data: Data, folds: int, fold: int) -> Data:
         data,
         splits={role: _chosen(data, parts == number) for number, role in enumerate(SPLITS)},
         arguments={**data.arguments, "folds": folds, "fold": fold},
-        about={key: value for key, value in data.about.items() if key not in ("class_counts", "groups")},
+        about={key: value for key, value in data.about.items() if key not in OF_SPLITS},
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.datasets.data import Data
 from zoo.datasets.sources.arrays import NAME
-from zoo.datasets.sources.csv_files import Columns
+from zoo.datasets.sources.csv_files import IN_MEMORY, Columns
 from zoo.datasets.sources.tables import read_table
 from zoo.errors import UsageError
 from zoo.tables.formats import TableFormat
@@ -91,7 +90,7 @@ def from_frame(
     )
     return read_table(
         texts,
-        Path("DataFrame"),
+        IN_MEMORY,
         NAME,
         source,
         memory_limit,

@@ -15,8 +15,8 @@ from zoo.datasets.data import Data
 from zoo.datasets.preprocessing import image_files
 from zoo.datasets.preprocessing.base import object_array
 from zoo.datasets.raw import SPLITS, Feature, Split
-from zoo.datasets.sources.labels import count_classes
-from zoo.datasets.sources.splitting import SHARES, divide, is_undivided
+from zoo.datasets.sources.labels import count_classes, note_on_lacking
+from zoo.datasets.sources.splitting import SHARES, also_in_train, divide, is_undivided
 from zoo.errors import UsageError, printable
 
 _LARGEST_IMAGE = 512 << 20
@@ -250,11 +250,17 @@ class Rows:
             what = "in a group with others" if self.groups else "equal to others"
             why = f" {equal} of its {len(self.digests)} examples are {what}, which stay together." if equal else ""
             raise UsageError(f"Data set {name!r} is too small to split: {sizes}.{why} Choose one with more examples.")
+        roles = {role: [self.digests[i] for i in np.flatnonzero(parts == n).tolist()] for n, role in enumerate(SPLITS)}
+        if repeated := also_in_train(roles):
+            self.about["also_in_train"] = repeated
         key = next((key for key in ("label", "labels") if key in self.columns), None)
         if key is not None and self.class_names:
             labels = np.asarray(self.columns[key])
             held = {role: labels[parts == number] for number, role in enumerate(SPLITS)}
-            self.about["class_counts"] = count_classes(name, held, self.class_names, set(self.given or ()))
+            given = set(self.given or ())
+            counts = self.about["class_counts"] = count_classes(name, held, self.class_names, given)
+            notes = note_on_lacking(counts, self.class_names, given) if key == "label" else []
+            self.about["notes"] = [*self.about.get("notes", ()), *notes]
         return self._data(parts, name, arguments, source, memory_limit)
 
     def _data(self, parts: np.ndarray, name: str, arguments: Mapping[str, Any], source: str, memory_limit: int) -> Data:

@@ -28,6 +28,10 @@ SPLIT_NAMES = {
 _NO_ACCIDENT = 5
 """If a split should have this many examples of a class by its share of train, and has none, this is no accident."""
 
+_FREQUENT = 10
+"""Training examples of a class from which on a split with a tenth of the examples should have one."""
+_MOST_NAMED = 3
+
 _OUT_OF_SCOPE: contextvars.ContextVar[str | None] = contextvars.ContextVar("out_of_scope", default=None)
 
 _ASIDE = ("set", "data", "dataset", "image", "images", "text", "texts", "file", "files", "split", "seg")
@@ -163,3 +167,31 @@ def count_classes(
                     "examples without a label, remove it."
                 )
     return {role: count.tolist() for role, count in counts.items()}
+
+
+def note_on_lacking(
+    counts: Mapping[str, Sequence[int]], class_names: Sequence[str], given: Collection[str]
+) -> list[str]:
+    """Returns a sentence if frequent classes have no example in a split that was cut from train.
+
+    Args:
+        counts: the number of examples of each class, by split.
+        class_names: the labels.
+        given: the splits that the source gives.
+
+    Example:
+        >>> note_on_lacking({"train": [12, 40], "validation": [0, 5], "test": [1, 5]}, ["hello", "bye"], ())[0][:58]
+        "Frequent classes without an example: 'hello' (12 in train,"
+    """
+    found = []
+    for number, label in enumerate(class_names):
+        roles = [role for role in counts if role not in given and not counts[role][number]]
+        if roles and counts["train"][number] >= _FREQUENT and label != _OUT_OF_SCOPE.get():
+            found.append(f"{printable(label)!r} ({counts['train'][number]:,} in train, none in {' or '.join(roles)})")
+    if not found:
+        return []
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return [
+        f"Frequent classes without an example: {', '.join(found[:_MOST_NAMED])}{more}. Equal examples stay in one split: add "
+        "examples that differ, or give a validation and a test split."
+    ]

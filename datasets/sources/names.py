@@ -24,6 +24,7 @@ TESTED = {
     "mnist": "CC BY-SA 3.0",
     "movietweetings_100k": "MIT",
     "sms_spam": "CC BY 4.0",
+    "spoken_digit_frames": "CC BY-SA 4.0",
     "tiny_shakespeare": "public domain, as the plays; the file states no licence",
     "universal_dependencies/en_ewt": "CC BY-SA 4.0",
 }

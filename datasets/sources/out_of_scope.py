@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.datasets.data import Data
-from zoo.datasets.raw import Split
+from zoo.datasets.raw import OF_SPLITS, Split
 from zoo.datasets.sources.splitting import is_undivided
 from zoo.errors import UsageError, did_you_mean
 from zoo.tasks import get_task
@@ -95,7 +95,7 @@ def without_class(data: Data, label: str) -> Data:
 
 def _about(data: Data, kept: np.ndarray) -> dict[str, Any]:
     """Returns the metadata without the counts of classes, and with the groups of the examples that are kept, in order."""
-    about = {key: value for key, value in data.about.items() if key != "class_counts"}
+    about = {key: value for key, value in data.about.items() if key == "groups" or key not in OF_SPLITS}
     if "groups" in about:
         about["groups"] = [group for group, keep in zip(about["groups"], kept, strict=True) if keep]
     return about

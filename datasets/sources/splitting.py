@@ -8,7 +8,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -200,6 +200,18 @@ def sentence_groups(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
         one, other = sorted((root(text_key), root(translation_key)))
         above[other] = one  # the smallest of a group is its root
     return [digest(root(text_key)[1]) for text_key, _ in keys]
+
+
+def also_in_train(digests: Mapping[str, Sequence[bytes]]) -> dict[str, int]:
+    """Returns the number of examples of each other split that are equal to a training example, without zeros.
+
+    Example:
+        >>> also_in_train({"train": [b"1", b"2"], "test": [b"2", b"3"]})
+        {'test': 1}
+    """
+    known = set(digests["train"])
+    counts = {role: sum(one in known for one in part) for role, part in digests.items() if role != "train"}
+    return {role: count for role, count in counts.items() if count}
 
 
 def duplicates(digests: Sequence[bytes]) -> int:

@@ -26,7 +26,7 @@ def read_csv(
     columns: Mapping[str, str | int | list[str | int]] | None = None,
     window: int | None = None,
     horizon: int | None = None,
-    season: int | None = None,
+    season: int | str | None = None,
     skip_broken: bool = False,
     header: bool = True,
     log_values: bool = False,
@@ -58,8 +58,8 @@ def read_csv(
             keys.
         window: rows of history, for a series to forecast.
         horizon: rows to forecast, for a series to forecast.
-        season: Rows after which a series to forecast repeats itself, such as 24 or 168 for hours; 1 for the last value.
-            Null takes the number whose naive forecast has the smallest error in the training split.
+        season: Rows after which a series to forecast repeats itself, such as 24 or 168 for hours; 1 for the last value,
+            `none` for no season. Null or `auto` takes what is best on the validation split, and prints it.
         skip_broken: Leave out image files that cannot be read, and print their names.
         header: Whether the first line names the columns. Without names, pass numbers from 0 as columns.
         log_values: Whether a regression learns the logarithms log(1 + value).
@@ -134,7 +134,7 @@ def read_table(
     source: str,
     memory_limit: int,
     columns: Mapping[str, csv_files.Columns] | None,
-    steps: Mapping[str, int | None],
+    steps: Mapping[str, Any],
     *,
     skip_broken: bool = False,
     log_values: bool = False,
@@ -168,14 +168,12 @@ def read_table(
         if "value" not in layout.required:
             raise UsageError(f"Data set {name!r} is for {layout.task} and takes no log_values. Leave it out.")
         about["log_values"] = True
-    season = steps.get("season")
+    season = _season(steps.get("season"))
     settings = {key: value for key, value in (columns or {}).items() if key in layout.settings}
     options = {option: named(value) for option, value in options.items() if value is not None}
     if unused := [option for option in options if option not in layout.options]:
         raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {unused[0]}. Leave it out.")
-    table = Table(
-        path, frame, chosen, about, skip_broken, season and positive("season", season, 24), settings, dict(options)
-    )
+    table = Table(path, frame, chosen, about, skip_broken, season, settings, dict(options))
     if not layout.forecasts:
         for option in (k for k, v in steps.items() if v is not None):
             raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {option}. Leave it out.")
@@ -187,6 +185,23 @@ def read_table(
     asked = {"columns": {k: _plain(v) for k, v in columns.items()}} if columns else {}
     arguments = {**asked, **given, **recorded, **options, **format.asked()}
     return layout.read(table, name, arguments, source, memory_limit)
+
+
+def _season(given: Any) -> int | None:
+    """Returns the steps of a season, 0 for none, or None if it is open.
+
+    Raises:
+        UsageError: it is no whole number of at least 1, and no word that is known.
+    """
+    if isinstance(given, str) and given.isdecimal():
+        given = int(given)
+    if given is None or given == "auto":
+        return None
+    if given == "none":
+        return 0
+    if isinstance(given, str):
+        raise UsageError(f"season is {given!r}; expected a number of steps, 'none' or 'auto'. Pass season=24, say.")
+    return positive("season", given, 24)
 
 
 def _plain(value: csv_files.Columns) -> csv_files.Columns:

@@ -115,7 +115,11 @@ def _open(name: str, data_dir: str | None) -> Any:
     """Returns TensorFlow Datasets' builder of a name."""
     import tensorflow_datasets as tfds
 
-    for module in ("table_builders", "text_builders"):  # which register all builders with TensorFlow Datasets
+    for module in (
+        "table_builders",
+        "text_builders",
+        "series_builders",
+    ):  # which register all builders with TensorFlow Datasets
         importlib.import_module(f"zoo.datasets.sources.{module}")
     tfds.disable_progress_bar()
     try:

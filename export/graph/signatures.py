@@ -208,7 +208,7 @@ Heads = dict[str, Callable[[Tensors, Tensors], Tensors]]
 def _compiled_heads(network: keras.Model, functions: Heads, *, limited: bool = True) -> tuple[Heads, Heads]:
     """Returns the heads with a forward pass that is traced once, and the same with large batches computed in slices. Of a
     large model, both reject more rows than it computes in about a second."""
-    forward = tf.function(lambda inputs: functions["predict"](inputs, {}), autograph=False)
+    forward = kernels.traced(lambda inputs: functions["predict"](inputs, {}), reduce_retracing=False, autograph=False)
     whole: Heads = {**functions, "predict": lambda inputs, extras: forward(inputs)}
     rows = _slice_rows(network) if limited else None
     if rows is None:
@@ -221,7 +221,9 @@ def _compiled_heads(network: keras.Model, functions: Heads, *, limited: bool = T
         return lambda inputs, extras: whole[name](few(inputs), extras)
 
     def sliced(name: str) -> Callable[[Tensors, Tensors], Tensors]:
-        function = tf.function(lambda both: whole[name](both["inputs"], both["extras"]), autograph=False)
+        function = kernels.traced(
+            lambda both: whole[name](both["inputs"], both["extras"]), reduce_retracing=False, autograph=False
+        )
 
         def answer(inputs: Tensors, extras: Tensors) -> Tensors:
             used = {key: extras[key] for key in ("lengths",) if key in extras}

@@ -23,7 +23,8 @@ def load_keras_file(file: Path) -> keras.Model:
     """
     return model_archive.load(
         file,
-        "If it has classes of your own, register them with keras.saving.register_keras_serializable and pass --plugin.",
+        "Register classes of your own with @keras.saving.register_keras_serializable(), and pass their file: --plugin "
+        "my_layers.py (in Python, import it).",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,10 +33,11 @@ def named_network(model: Any, examples: Any) -> tuple[keras.Model, dict[str, np.
         examples: its inputs, batch first: an array, a list of arrays in the order of its inputs, or a dict of arrays.
 
     Raises:
-        UsageError: the object is no Keras model or was never called, the examples do not fit, or the model's outputs cannot
-            be served.
+        UsageError: the object is no Keras model, the examples do not fit, or the model's outputs cannot be served.
     """
     _check(model)
+    if not _has_weights(model):
+        _call_once(model, examples)
     graph = _graph(model)
     if graph is None:
         names, arrays = _named_structure(model, examples)
@@ -55,10 +57,31 @@ def _check(model: Any) -> None:
             f"Received {what or f'a {type(model).__name__}'}; expected a Keras model. Pass a keras.Model, such as the result "
             "of keras.saving.load_model(FILE)."
         )
-    if not model.built or (isinstance(model, keras.Sequential) and not model.inputs):
+
+
+def _has_weights(model: keras.Model) -> bool:
+    return bool(model.built and not (isinstance(model, keras.Sequential) and not model.inputs))
+
+
+def _call_once(model: keras.Model, examples: Any) -> None:
+    """Calls a model on examples, which makes its initial weights.
+
+    Raises:
+        UsageError: it cannot be called on them.
+    """
+    names, arrays = _named_structure(model, examples)
+    given = {name: tf.constant(v.tolist() if v.dtype == object else v) for name, v in arrays.items()}
+    try:
+        model(_structured(names, given))
+    except Exception as error:  # code of the user may raise anything
         raise UsageError(
-            f"Model {model.name!r} was never called, so it has no weights. Train it, or call it on examples: model(x)."
-        )
+            f"Model {model.name!r} was never called, and cannot be called on the examples: {one_line(error, 200)} Pass "
+            "examples in the form that it takes."
+        ) from error
+    warnings.warn(
+        f"Model {model.name!r} was never called: it has its initial weights, which no training has changed.",
+        stacklevel=5,
+    )
 
 
 def _graph(model: keras.Model) -> keras.Model | None:

@@ -7,6 +7,7 @@ import pytest
 import zoo
 from zoo.conclusions import Facts, advise, conclude, describe_exported, gathering, lines
 from zoo.conclusions.advice import RULES
+from zoo.option_words import COMMAND, RUN, option, read_by
 
 ACCURACY = ("val_accuracy", "max")
 
@@ -176,5 +177,22 @@ def test_a_run_ends_with_the_lines_and_its_report_has_them(tmp_path, capsys):
     accuracy, base = result.report["accuracy"], result.report["baseline"]["accuracy"]
     better = "this model is better than the most frequent class by"
     assert found["compared"].startswith(f"accuracy {accuracy:.4f}: {better} {accuracy - base:.4f}")
-    assert capsys.readouterr().out.rstrip().endswith(lines(found))
+    ended = capsys.readouterr().out.rstrip()
+    assert ended.endswith(lines(found, export=False)) and "\nModel:      epoch" in ended and "Exported:" not in ended
     assert zoo.evaluation.read_report(tmp_path / "run" / "evaluation.json")["conclusions"] == found
+
+
+def test_options_are_in_the_words_of_the_command_line_or_of_python():
+    advice = {"advice": "--config.augmentation '[\"crop\"]': the model is over-fitted"}
+    assert lines(advice) == "Try next:   config={'augmentation': ['crop']}: the model is over-fitted"
+    two = {"advice": "--config.closed_form false --config.head_first true --model.weights hf:org/name: the last layer"}
+    assert lines(two) == (
+        "Try next:   config={'closed_form': False, 'head_first': True}, model_arguments={'weights': 'hf:org/name'}: the last "
+        "layer"
+    )
+    with read_by(COMMAND):
+        assert lines(advice) == f"Try next:   {advice['advice']}"
+        with read_by(RUN):
+            assert option("data", "header", False) == "--data.header false"
+    with read_by(RUN):
+        assert option("data", "columns", {"label": "kind"}) == "data_arguments={'columns': {'label': 'kind'}}"

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 import zoo
+from selection import slow
 from source_examples import SPLITS, message, picture, rows, sizes, words, write
 from zoo.datasets.raw import Feature
 from zoo.datasets.sources.splitting import with_validation_by_time
@@ -314,7 +315,7 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
             "message,kind\na,b\n",
             None,
             "has the columns message, kind, which fit no task; its first line must name the columns. "
-            """Pass --data.columns '{"text": "message", "label": "kind"}', say, or columns=... in Python; """
+            "Pass columns={'text': 'message', 'label': 'kind'}, say; "
             "the keys are features, forecast, image, item_id, label, labels, rating, sentence, separator, sequence, "
             "series, split, tags, text, text_pair, time, title, tokens, translation, user_id, value.",
         ),
@@ -512,9 +513,7 @@ def test_splits_are_read_from_several_files(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("period", "horizon", "season"), [(24, 6, 24), (24, 30, 24), (7, 14, 7), (0, 6, 1), (168, 24, 168)]
-)
+@pytest.mark.parametrize(("period", "horizon", "season"), [(24, 30, 24), (0, 6, 1), slow(7, 14, 7), slow(168, 24, 168)])
 def test_the_season_of_a_series_is_that_of_its_data(tmp_path, period, horizon, season):
     """Whatever the horizon: forecasts were once compared with the values one horizon earlier."""
     rng = np.random.default_rng(0)
@@ -527,8 +526,17 @@ def test_the_season_of_a_series_is_that_of_its_data(tmp_path, period, horizon, s
     options = {"columns": {"forecast": "sold"}, "window": 200, "horizon": horizon}
     data = zoo.datasets.load(name, **options)
     assert data.about["naive"] == {"the last value": 1} | ({f"{season} steps before": season} if period else {})
-    prepared = data.prepare("lstm", units=[2])
+    chosen = data.prepare("lstm", units=[2]).preprocessor
+    assert chosen.note.startswith("Forecasts are differences from") and "on the validation split" in chosen.note
+    assert chosen.season in (0, 1, season) and (period or (chosen.season, chosen.relative) == (1, True))
+    prepared = zoo.datasets.load(name, **options, season=season).prepare("lstm", units=[2])
     assert prepared.preprocessor.season == season
+    without = zoo.datasets.load(name, **options, season="none")
+    assert without.about["naive"] == {"the last value": 1} and without.prepare("lstm").preprocessor.season in (0, 1)
+    assert zoo.datasets.load(name, **options, season="auto").about["naive"] == data.about["naive"]
+    assert "season is 'weekly'; expected a number of steps, 'none' or 'auto'" in message(
+        name, **options, season="weekly"
+    )
     example = rows(data, "test")[0]
     start = prepared.preprocessor.serve({"series": example["series"][None]})[1]["start"].numpy()[0]
     repeated = [example["series"][200 - season + step % season, 0] for step in range(horizon)]

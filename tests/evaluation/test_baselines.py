@@ -15,9 +15,10 @@ from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
@@ -28,7 +29,7 @@ from untrained_runs import untrained
 from zoo import display
 from zoo.datasets.raw import Split
 from zoo.evaluation import Figure, baselines, comparison
-from zoo.evaluation.baselines import BASELINES, Baseline, channel_means, tables
+from zoo.evaluation.baselines import BASELINES, Baseline, tables
 from zoo.scores import best_thresholds
 from zoo.scripts import cli
 
@@ -307,17 +308,46 @@ def test_rankings_are_compared_with_recent_popularity_and_cosines():
     assert 0 < found["popular items by recency"]["ndcg"] < 1
 
 
-def test_series_are_compared_with_the_means_of_their_channels():
+def test_series_are_compared_with_simple_methods():
     data = zoo.datasets.load("digit_rows")
     prepared = data.prepare("attention", filters=4)
-    (entry,) = zoo.evaluate(prepared.build(seed=0), prepared)["baselines"]
+    entries = {entry["name"]: entry for entry in zoo.evaluate(prepared.build(seed=0), prepared)["baselines"]}
     train, test = (next(iter(split.batch(2_000))) for split in (data.train, data.test))
-    x, others = (part["series"].numpy().astype(float).mean(axis=1) for part in (train, test))
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, train["label"].numpy())
-    assert entry["name"] == "logistic regression on channel means"
-    assert entry["accuracy"] == pytest.approx(model.score(others, test["label"].numpy()), abs=1e-3)
-    series = np.array([np.full((2, 1), np.nan), np.array([[1.0], [np.nan], [3.0]])], object)
-    np.testing.assert_array_equal(channel_means._means({"series": series}), [[0], [2]])
+    known, wanted = train["label"].numpy(), test["label"].numpy()
+    x, others = (part["series"].numpy() for part in (train, test))
+    assert [*entries] == ["MiniRocket with ridge regression", "logistic regression on statistics", "nearest neighbour"]
+    scale = x.reshape(-1, x.shape[-1]).std(axis=0)
+    scale[scale == 0] = 1
+    near = KNeighborsClassifier(1).fit((x / scale).reshape(len(x), -1), known)
+    expected = near.score((others / scale).reshape(len(others), -1), wanted)
+    assert entries["nearest neighbour"]["accuracy"] == pytest.approx(expected, abs=1e-9)
+
+    def statistics(values):
+        slope = (values * np.linspace(-1, 1, values.shape[1])[:, np.newaxis]).mean(1)
+        ends = [values[:, 0], values[:, -1]]
+        return np.concatenate([values.mean(1), values.std(1), values.min(1), values.max(1), *ends, slope], axis=1)
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(statistics(x), known)
+    found = entries["logistic regression on statistics"]["accuracy"]
+    assert found == pytest.approx(model.score(statistics(others), wanted), abs=0.003)
+    assert entries["MiniRocket with ridge regression"]["accuracy"] > 0.9
+
+
+def test_forecasts_are_compared_with_ridge_regression_on_the_window():
+    data = zoo.datasets.load("seasons")
+    prepared = data.prepare("nlinear")
+    report = zoo.evaluate(prepared.build(seed=0), prepared)
+    (entry,) = report["baselines"]
+    train, test = (next(iter(split.batch(10_000))) for split in (data.train, data.test))
+    x, others = (part["series"].numpy().reshape(len(part["series"]), -1) for part in (train, test))
+    model = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-3, 6, 19))).fit(x, train["forecast"].numpy())
+    assert entry["name"] == "ridge regression on the window"
+    error = np.abs(model.predict(others) - test["forecast"].numpy()).mean()
+    assert entry["mae"] == pytest.approx(error, rel=1e-3)
+    assert "the last value" in [naive["name"] for naive in report["naive"]]
+    names = [figure["baseline"] for figure in report["headline"]]
+    assert len(names) == len(set(names)), "each baseline stands once"
+    assert "ridge regression on the window is better than this model" in report["comparison"]
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def test_equal_targets_have_no_r2_and_no_skill():
 def test_summary_reports_a_forecast_worse_than_the_naive_one():
     report = regression_report([[1.0, 2.0]], [[3.0, 4.0]], naive={"last": [[1.0, 1.0]]})
     assert report["skill"] == -3.0
-    assert "300.0 % more error than the best naive forecast" in summary(report)
+    assert "300.0 % more error than the best simple method" in summary(report)
 
 
 @pytest.mark.parametrize("window", [24, 25, 168, 200])
@@ -150,7 +150,7 @@ def test_summary_lists_metrics_and_baseline(example):
     report = regression_report(targets, predictions, naive=naive, unit="bikes per hour")
     text = summary(report)
     assert (
-        f"MAE          {report['mae']:.4g} bikes per hour  (best naive {report['naive'][0]['mae']:.4g}: last week)"
+        f"MAE          {report['mae']:.4g} bikes per hour  (best simple method {report['naive'][0]['mae']:.4g}: last week)"
         in text
     )
     assert f"{100 * report['skill']:.1f} % less error" in text and text.endswith("measured on  200 windows")

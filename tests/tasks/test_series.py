@@ -349,7 +349,7 @@ def test_channels_are_standardized_by_the_training_split():
     values = np.concatenate([e["series"] for e in examples]).astype(np.float64)
     np.testing.assert_allclose(preprocess.means, np.nanmean(values, 0), rtol=1e-9)
     np.testing.assert_allclose(preprocess.deviations, [np.nanstd(values[:, 0]), 1, np.nanstd(values[:, 2])], rtol=1e-9)
-    assert fixed == {"input_shape": (None, 3)} and preprocess.every_step
+    assert fixed == {"input_shape": (None, 3), "length": 5} and preprocess.every_step
     assert preprocess.input_shapes == {"series": (5, 3)}
     assert SeriesPreprocessor(**preprocess.config()) == preprocess
 
@@ -377,6 +377,7 @@ def test_forecasts_are_scaled_and_restored():
         "num_classes": 2,
         "classifier_activation": "linear",
         "return_sequences": False,
+        "length": 5,
     }
     assert not preprocess.every_step and SeriesPreprocessor(**preprocess.config()) == preprocess
     batch = {"series": np.float32([[[1, 2, 3]]]), "forecast": np.float32([[1e4, 1e4 + 7]])}
@@ -386,6 +387,21 @@ def test_forecasts_are_scaled_and_restored():
     np.testing.assert_allclose(targets, (batch["forecast"] - preprocess.means[0]) / preprocess.deviations[0], rtol=1e-4)
     _, extras = preprocess.serve({"series": batch["series"]})
     np.testing.assert_allclose(preprocess.unscale(targets, extras), batch["forecast"], rtol=1e-6)
+
+
+def test_inputs_relative_to_the_last_value_forget_the_level():
+    preprocess = SeriesPreprocessor((10.0, 0.0), (2.0, 1.0), longest=4, horizon=2, season=1, relative=True)
+    series = np.float32([[[5, 1], [NAN, 2], [9, 3], [NAN, 4], [NAN, NAN]]])
+    batch = {"series": series, "forecast": np.float32([[11, 7]])}
+    inputs, targets, _ = preprocess.encode(batch)
+    np.testing.assert_allclose(inputs["series"][0, :4, 0], [-2, NAN, 0, NAN])
+    np.testing.assert_allclose(inputs["series"][0, :4, 1], [1, 2, 3, 4])
+    np.testing.assert_allclose(targets["forecast"], [[1, -1]])
+    shifted = series + np.float32([100, 0])
+    again = preprocess.encode({**batch, "series": shifted})[0]["series"]
+    np.testing.assert_allclose(again, inputs["series"], atol=1e-5)
+    _, extras = preprocess.serve({"series": shifted})
+    np.testing.assert_allclose(preprocess.unscale(targets["forecast"], extras), [[111, 107]])
 
 
 def test_seasonal_forecasts_are_restored_to_the_original_unit():

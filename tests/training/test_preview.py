@@ -41,7 +41,7 @@ def test_the_command_shows_everything_and_writes_nothing(tmp_path, monkeypatch, 
     assert "\n  num_classes: 10\n" in printed and "\n  freeze: [hidden_1]\n" in printed
     assert "\n  monitor: val_accuracy\n" in printed and "\nSteps:    21 an epoch, 42 in all\n" in printed
     assert printed.endswith(
-        "\nRun:      runs/digits-mlp, new\nNothing was trained or written. Call zoo.run, or leave --dry-run out, to train.\n"
+        "\nRun:      runs/digits-mlp, new\nNothing was trained or written. Leave --dry-run out to train.\n"
     )
     assert not [*tmp_path.rglob("*")]
 

@@ -10,6 +10,7 @@ from zoo.conclusions.advice import advise
 from zoo.conclusions.exported import describe_exported
 from zoo.conclusions.facts import Facts
 from zoo.conclusions.gathering import gather
+from zoo.option_words import in_words
 
 if TYPE_CHECKING:
     from zoo.config import TrainConfig
@@ -37,7 +38,13 @@ def conclude(facts: Facts, compared: str) -> dict[str, str]:
 
 
 def of_run(
-    trained: TrainResult, prepared: Prepared, config: TrainConfig, report: dict[str, Any], directory: Path
+    trained: TrainResult,
+    prepared: Prepared,
+    config: TrainConfig,
+    report: dict[str, Any],
+    directory: Path,
+    *,
+    export: bool = True,
 ) -> str:
     """Returns the lines that end a run, and adds its conclusions to its report.
 
@@ -47,6 +54,7 @@ def of_run(
         config: the options, complete.
         report: the report on the test split, or {"failure": REASON}.
         directory: the run's folder.
+        export: whether the run writes a SavedModel.
     """
     from zoo import evaluation
 
@@ -54,14 +62,17 @@ def of_run(
     if "failure" not in report:
         report["conclusions"] = found
         evaluation.record(report, directory)
-    return lines(found)
+    return lines(found, export=export)
 
 
-def lines(conclusions: Mapping[str, str]) -> str:
-    """Returns the conclusions as lines for a terminal.
+def lines(conclusions: Mapping[str, str], *, export: bool = True) -> str:
+    """Returns the conclusions as lines, with options in the words of the caller: of the command line, or of Python.
 
     Example:
         >>> lines({"exported": "epoch 1 of 1, the last one"})
         'Exported:   epoch 1 of 1, the last one'
     """
-    return "\n".join(f"{title:<12}{conclusions[name]}" for name, title in _TITLES.items() if name in conclusions)
+    titles = _TITLES if export else {**_TITLES, "exported": "Model:"}
+    return "\n".join(
+        f"{title:<12}{in_words(conclusions[name])}" for name, title in titles.items() if name in conclusions
+    )

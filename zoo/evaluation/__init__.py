@@ -13,6 +13,7 @@ from zoo.evaluation.evaluator import (
     summarize,
 )
 from zoo.evaluation.reports import Figure, ReportKind, get_report, register_report
+from zoo.evaluation.requirements import read_requirements, unmet
 
 __all__ = [
     "Figure",
@@ -24,9 +25,11 @@ __all__ = [
     "headline",
     "plot_files",
     "read_report",
+    "read_requirements",
     "record",
     "register_report",
     "report_file",
     "standing",
     "summarize",
+    "unmet",
 ]

@@ -94,7 +94,8 @@ def completed(figures: Sequence[Figure], report: Mapping[str, Any]) -> list[Figu
         found.append(dataclasses.replace(figure, interval=ends) if figure.key and ends else figure)
         for entry in report.get("baselines", ()):
             value = entry.get(figure.key) if figure.key else None
-            if value is not None:
+            known = any(other.metric == figure.metric and other.baseline == entry["name"] for other in found)
+            if value is not None and not known:
                 found.append(dataclasses.replace(found[-1], baseline=entry["name"], baseline_value=value))
     return found
 

@@ -49,7 +49,8 @@ def evaluate(
         The report, a dict of plain numbers, lists and strings. A notebook shows it with its plots. Its content depends on
         the task, see the reports in `zoo.evaluation`: `classification`, `multilabel`, `values`, `tagging`, `regression`,
         `translation`, `ranking`. `intervals` holds 95 % bootstrap intervals, `baselines` the metrics of the baselines, and
-        `comparison` a sentence on who is better.
+        `comparison` a sentence on who is better. `also_in_train` is the number of examples that are also training examples,
+        if there are any and the examples could be compared.
 
     Raises:
         UsageError: the split or a baseline is unknown, the split is empty, or the directory is not writable.
@@ -75,6 +76,8 @@ def evaluate(
         report["changed_data"] = changed
     if data.other:
         report["other_data"] = data.other
+    elif repeated := data.data.about.get("also_in_train", {}).get(split):
+        report["also_in_train"] = repeated
     figures = comparison.completed(kind.headline(report), report)
     report["headline"] = [dataclasses.asdict(figure) for figure in figures]
     if verdict := comparison.verdict(figures, report):
@@ -173,7 +176,9 @@ def summarize(report: Report) -> str:
     """Returns a report as a few lines for a terminal."""
     text = get_report(get_task(report["task"]).report).summary(report)
     compared = [report["comparison"]] if "comparison" in report else []
-    text = "\n".join([text, *compared, *comparison.notes(report)])
+    count = report.get("also_in_train", 0)
+    seen = [f"{count:,} {report['split']} examples are also in train"] if count else []
+    text = "\n".join([text, *compared, *seen, *comparison.notes(report)])
     if "changed_data" not in report:
         return text
     return (

@@ -184,9 +184,9 @@ def summary(report: Mapping[str, Any]) -> str:
     Example:
         >>> naive = {"last": [[9, 9], [9, 9]]}
         >>> print(summary(regression_report([[10, 12], [8, 6]], [[11, 12], [8, 5]], naive=naive, unit="bikes")))
-        MAE          0.5 bikes  (best naive 2: last)
+        MAE          0.5 bikes  (best simple method 2: last)
         RMSE         0.7071 bikes  (2.236)
-        skill        75.0 % less error than the best naive forecast
+        skill        75.0 % less error than the best simple method
         R2           0.9000
         MAPE         6.7 %
         sMAPE        6.9 %
@@ -194,15 +194,18 @@ def summary(report: Mapping[str, Any]) -> str:
         measured on  2 windows
     """
     unit = f" {report['unit']}" if report["unit"] else ""
-    best = report["naive"][0] if report["naive"] else None
+    rivals = [*report["naive"], *(entry for entry in report.get("baselines", ()) if "mae" in entry)]
+    best = min(rivals, key=lambda rival: rival["mae"]) if rivals else None
     lines = [
         f"MAE          {with_interval(report, 'mae', '.4g')}{unit}"
-        + (f"  (best naive {short_number(best['mae'])}: {best['name']})" if best else ""),
+        + (f"  (best simple method {short_number(best['mae'])}: {best['name']})" if best else ""),
         f"RMSE         {short_number(report['rmse'])}{unit}" + (f"  ({short_number(best['rmse'])})" if best else ""),
     ]
-    if report["skill"] is not None:
-        word = "less" if report["skill"] >= 0 else "more"
-        lines.append(f"skill        {abs(report['skill']):.1%} {word} error than the best naive forecast")
+    if best and best["mae"] > 0:
+        skill = 1 - report["mae"] / best["mae"]
+        lines.append(
+            f"skill        {abs(skill):.1%} {'less' if skill >= 0 else 'more'} error than the best simple method"
+        )
     if report["r2"] is not None:
         lines.append(f"R2           {report['r2']:.4f}")
     lines += [
@@ -253,7 +256,8 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     _, extras = preprocessor.serve({"series": tf.constant(series)})
     predictions, history = np.asarray(preprocessor.unscale(scaled["values"], extras)), series[..., 0]
     about = data.data.about
-    lags = {k: n for k, n in about.get("naive", {"the last value": 1}).items() if n <= history.shape[1]}
+    lags = {"the last value": 1, **about.get("naive", {})}
+    lags = {name: lag for name, lag in lags.items() if lag <= history.shape[1]}
     facts = {"unit": about.get("unit", ""), "channel": next(iter(about.get("channels", [""])))}
     naive = naive_forecasts(history, lags, targets.shape[1])
     report = regression_report(targets, predictions, naive=naive, **facts)
@@ -264,6 +268,11 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
         "intervals": forecast_intervals(targets, predictions),
         "samples": {name: part.astype(float).tolist() for name, part in samples.items()},
     }
+
+
+def measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[str, Any]) -> Report:
+    """Returns the report of a baseline's forecasts for raw examples."""
+    return regression_report(np.stack([*examples["forecast"]]), predictions["values"])
 
 
 def _plot_forecasts(report: Report, path: Path) -> None:
@@ -282,4 +291,4 @@ def _headline(report: Report) -> list[Figure]:
 
 _PLOTS = {"error_by_step": regression_plots.plot_error_by_step, "forecasts": _plot_forecasts}
 
-register_report("regression", ReportKind(_compute, summary, _headline, _PLOTS, revealing=("forecasts",)))
+register_report("regression", ReportKind(_compute, summary, _headline, _PLOTS, measure, revealing=("forecasts",)))

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     "windows as in Kim, Convolutional neural networks for sentence classification, EMNLP 2014",
     features_layer="features",
     preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
+    search_space={
+        "config.learning_rate": "3e-4:1e-2:log",
+        "model.filters": "64,128,256",
+        "model.dropout": "0:0.6",
+        "model.word_dropout": "0:0.4",
+    },
     tiny={
         "vocab_size": 12,
         "num_classes": 3,

@@ -180,6 +180,7 @@ def _features(model: keras.Model, inputs: Mapping[str, np.ndarray], size: int) -
     recommended_options=options,
     adapt=_adapt,
     closed_form=solve,
+    search_space={"model.ngrams": "1,2", "model.num_features": "16384,65536,131072"},
     tiny={
         "vocab_size": 12,
         "embedding_dim": 6,

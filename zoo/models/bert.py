@@ -77,6 +77,7 @@ _TEXT_TASKS = ("text_classification", "text_multilabel", "text_regression")
     initial_arguments=("weights", "load_classifier", "labels", "vocabulary"),
     recommended_options=fine_tuning,
     closed_form=solve_head,
+    search_space={"config.learning_rate": "1e-5:1e-4:log", "config.batch_size": "16,32", "config.epochs": "2,3,4"},
     tiny={
         "vocab_size": 12,
         "num_classes": 3,

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     features_layer="features",
     preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
     data_arguments=("num_classes",),
+    search_space={
+        "config.learning_rate": "3e-4:1e-2:log",
+        "model.embedding_dim": "64,128,256",
+        "model.lstm_units": "64,128,256",
+        "model.bidirectional": "false,true",
+        "model.dropout": "0:0.6",
+    },
     tiny={"vocab_size": 12, "embedding_dim": 6, "lstm_units": 5, "num_classes": 3},
     golden=(({"vocab_size": 10_000, "embedding_dim": 128, "lstm_units": 64, "num_classes": 10}, 1_330_058),),
 )

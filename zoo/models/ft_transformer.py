@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     recommended_arguments=small_attention,
     recommended_options=table_options,
     data_arguments=("input_shape", "num_classes", "category_sizes", "bin_edges"),
+    search_space={
+        "config.learning_rate": "3e-5:3e-3:log",
+        "model.num_layers": "1:4",
+        "model.attention_dropout": "0:0.5",
+        "model.dropout": "0:0.5",
+    },
     tiny={
         "input_shape": (3,),
         "num_classes": 3,

@@ -23,6 +23,11 @@ _UNROLLED = 16
     features_layer="features",
     jit_compile=True,  # only series of a fixed length are compiled
     preprocessing={"image_size": (28, 28), "rows_as_steps": True},
+    search_space={
+        "config.learning_rate": "3e-4:1e-2:log",
+        "model.units": "[32],[64],[64, 64],[128, 128]",
+        "model.dropout": "0:0.5",
+    },
     tiny={"input_shape": (None, 3), "num_classes": 3, "units": (16, 12)},
     # A layer of u units over c channels: 4 ((c + u) u + u).
     golden=(

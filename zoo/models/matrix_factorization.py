@@ -241,6 +241,7 @@ def _factors(
     reference="Koren, Bell and Volinsky, Matrix factorization techniques for recommender systems, Computer 42(8), 2009",
     preprocessing={},
     data_arguments=("num_users", "num_items"),
+    search_space={"config.learning_rate": "1e-4:1e-2:log", "model.embedding_dim": "16,32,64,128"},
     tiny={"num_users": 7, "num_items": 6, "embedding_dim": 4},
     # (1,000 + 500) x (50 factors + 1 bias), the mean; 500 items with 100 similar ones and a popularity, and the decay.
     golden=(({"num_users": 1_000, "num_items": 500}, 1_500 * 51 + 1 + 500 * 201 + 1),),

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     jit_compile=True,
     preprocessing={"image_size": (28, 28)},
     data_arguments=("num_classes", "category_sizes", "bin_edges"),
+    search_space={
+        "config.learning_rate": "1e-4:1e-2:log",
+        "model.hidden_units": "[64, 64],[128, 128],[256, 256],[128, 128, 128]",
+        "model.dropout": "0:0.5",
+    },
     tiny={"input_shape": (6, 5, 1), "num_classes": 3, "hidden_units": (4,)},
     golden=(
         ({"input_shape": (28, 28, 1), "num_classes": 10}, 55_050),

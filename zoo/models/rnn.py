@@ -23,6 +23,12 @@ _PARTS = 8
     data_arguments=("num_classes", "form_vocab_size"),
     recommended_arguments=recommended.tagger_arguments,
     recommended_options=recommended.tagging_options,
+    search_space={
+        "config.learning_rate": "3e-4:1e-2:log",
+        "model.rnn_units": "64,128,256",
+        "model.dropout": "0:0.6",
+        "model.word_dropout": "0:0.4",
+    },
     tiny={
         "vocab_size": 12,
         "embedding_dim": 6,

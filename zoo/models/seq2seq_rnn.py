@@ -78,6 +78,7 @@ def make_beam(model: keras.Model) -> Callable[..., dict[str, Any]]:
     preprocessing={"vocab_size": 8_000, "max_length": 40, "longest": 128},
     data_arguments=(),
     functions={"greedy": make_greedy, "beam": make_beam},
+    search_space={"config.learning_rate": "3e-4:3e-3:log", "model.rnn_units": "128,256,512", "model.dropout": "0:0.5"},
     tiny={
         "source_vocab_size": 12,
         "target_vocab_size": 11,

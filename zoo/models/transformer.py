@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     reference="Vaswani et al., Attention is all you need, NeurIPS 2017",
     features_layer="features",
     preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
+    search_space={
+        "config.learning_rate": "1e-4:3e-3:log",
+        "model.num_layers": "1,2,4",
+        "model.embedding_dim": "64,128,256",
+        "model.dropout": "0:0.4",
+    },
     tiny={
         "vocab_size": 12,
         "num_classes": 3,

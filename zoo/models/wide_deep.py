@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     recommended_arguments=large_table_layers,
     recommended_options=table_options,
     data_arguments=("input_shape", "num_classes", "category_sizes", "bin_edges"),
+    search_space={
+        "config.learning_rate": "1e-4:1e-2:log",
+        "model.hidden_units": "[64, 64],[128, 128],[256, 256]",
+        "model.dropout": "0:0.5",
+    },
     tiny={
         "input_shape": (3,),
         "num_classes": 3,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.scores import Score, distances
+from zoo.scores import Score, distances, root_mean_square
 from zoo.tasks.contract import Served, Shown, Signature, Task
 from zoo.tasks.registry import register_task
-from zoo.tasks.shared import only_output, predicted_values, value_objective
+from zoo.tasks.shared import absolute_error, only_output, predicted_values, value_objective
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -22,8 +22,8 @@ register_task(
         name="forecasting",
         targets=("forecast",),
         preprocessor="series",
-        default_model="lstm",
-        objective=value_objective("forecast"),
+        default_model="nlinear",
+        objective=value_objective("forecast", absolute_error),
         prediction=predicted_values,
         report="regression",
         signatures={
@@ -36,6 +36,12 @@ register_task(
         },
         arguments={"classifier_activation": "linear", "return_sequences": False},
         follows_time=True,
-        score=Score("mae", "forecast", distances("forecast"), higher_is_better=False),
+        score=Score(
+            "mae",
+            "forecast",
+            distances("forecast"),
+            higher_is_better=False,
+            further=(root_mean_square(distances("forecast", power=2)),),
+        ),
     )
 )

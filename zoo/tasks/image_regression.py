@@ -1,6 +1,6 @@
 """Image regression: one or several numbers for an image."""
 
-from zoo.scores import Score, value_distances
+from zoo.scores import VALUE_RMSE, Score, value_distances
 from zoo.tasks.contract import Task
 from zoo.tasks.quantiles import with_quantiles
 from zoo.tasks.registry import register_task
@@ -17,7 +17,7 @@ register_task(
         report="values",
         signatures=value_signatures("image_bytes"),
         arguments={"classifier_activation": "linear", "return_sequences": False},
-        score=Score("mae", "value", value_distances, higher_is_better=False),
+        score=Score("mae", "value", value_distances, higher_is_better=False, further=(VALUE_RMSE,)),
         with_quantiles=with_quantiles,
     )
 )

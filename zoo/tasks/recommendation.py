@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from zoo.scores import Score, distances
+from zoo.scores import Score, distances, root_mean_square
 from zoo.tasks.contract import Served, Shown, Signature, Task
 from zoo.tasks.registry import register_task
 from zoo.tasks.shared import only_output, predicted_values, value_objective
@@ -56,6 +56,13 @@ register_task(
             ),
         },
         follows_time=True,
-        score=Score("mae", "rating", distances("rating"), signature="rating", higher_is_better=False),
+        score=Score(
+            "mae",
+            "rating",
+            distances("rating"),
+            signature="rating",
+            higher_is_better=False,
+            further=(root_mean_square(distances("rating", power=2)),),
+        ),
     )
 )

@@ -1,6 +1,6 @@
 """Series classification: a label for a series of numbers."""
 
-from zoo.scores import Score, right_labels
+from zoo.scores import LOG_LOSS, Score, right_labels
 from zoo.tasks.abstention import decide_answers
 from zoo.tasks.contract import Task
 from zoo.tasks.registry import register_task
@@ -11,12 +11,12 @@ register_task(
         name="series_classification",
         targets=("label",),
         preprocessor="series",
-        default_model="lstm",
+        default_model="rocket",
         objective=class_objective("label", last_step_accuracy),
         prediction=predicted_classes,
         report="classification",
         signatures=class_signatures("series"),
-        score=Score("accuracy", "label", right_labels),
+        score=Score("accuracy", "label", right_labels, further=(LOG_LOSS,)),
         abstain=decide_answers,
     )
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo import scores
@@ -75,11 +75,27 @@ def squared_error(output: str, label_smoothing: float = 0.0) -> keras.losses.Los
     """
     from zoo.metrics import SquaredError
 
+    _no_smoothing(label_smoothing)
+    return SquaredError(reduction=None)
+
+
+def absolute_error(output: str, label_smoothing: float = 0.0) -> keras.losses.Loss:
+    """Returns the absolute loss of numbers, one value per example.
+
+    Raises:
+        UsageError: label smoothing is set, which applies only to classes.
+    """
+    from zoo.metrics import AbsoluteLoss
+
+    _no_smoothing(label_smoothing)
+    return AbsoluteLoss(reduction=None)
+
+
+def _no_smoothing(label_smoothing: float) -> None:
     if label_smoothing:
         raise UsageError(
             f"label_smoothing={label_smoothing} requires classes; this task predicts numbers. Leave label_smoothing out."
         )
-    return SquaredError(reduction=None)
 
 
 def accuracy() -> list[keras.metrics.Metric]:
@@ -185,9 +201,28 @@ def label_objective(target: str = "labels") -> Objective:
     )
 
 
-def value_objective(target: str) -> Objective:
+@dataclasses.dataclass(frozen=True)
+class _NumberTerm(Term):
+    """The loss of numbers. The output may have any name but those of a classifier, whose outputs add up to 1."""
+
+    def output_of(self, names: Sequence[str], model: str) -> str:
+        """See the base.
+
+        Raises:
+            UsageError: as the base; or the output has the name of a classifier's.
+        """
+        found = super().output_of(names, model)
+        if found in CLASS_OUTPUTS:
+            raise UsageError(
+                f"Model {model!r} ends with a layer named {found!r}, the output of a classifier; this task predicts numbers. "
+                "Build it with a linear last layer, and name this layer 'values'."
+            )
+        return found
+
+
+def value_objective(target: str, loss: Callable[[str, float], keras.losses.Loss] = squared_error) -> Objective:
     """Returns the objective of one target of numbers."""
-    return Objective(loss=(Term(target, (), squared_error),), metrics=(Measure(target, (), errors),))
+    return Objective(loss=(_NumberTerm(target, (), loss),), metrics=(Measure(target, (), errors),))
 
 
 # --- Outputs with labels ---------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Text classification: a label for a text, or for a pair of texts."""
 
-from zoo.scores import Score, right_labels
+from zoo.scores import LOG_LOSS, Score, right_labels
 from zoo.tasks.abstention import decide_answers
 from zoo.tasks.contract import Task
 from zoo.tasks.registry import register_task
@@ -16,7 +16,7 @@ register_task(
         prediction=predicted_classes,
         report="classification",
         signatures=class_signatures("text", optional=("text_pair",)),
-        score=Score("accuracy", "label", right_labels),
+        score=Score("accuracy", "label", right_labels, further=(LOG_LOSS,)),
         abstain=decide_answers,
     )
 )

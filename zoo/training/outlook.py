@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
@@ -49,6 +50,15 @@ _NOT_KEPT = frozenset(
 """Ops whose outputs take no memory of their own in a training step, or are not needed for the gradient."""
 
 
+def _without_display() -> contextlib.AbstractContextManager[Any]:
+    """Keeps the empty output out of a notebook that Keras displays while it writes a summary to a function."""
+    if "IPython" not in sys.modules:
+        return contextlib.nullcontext()
+    from IPython.utils.capture import capture_output
+
+    return capture_output(stdout=False, stderr=False, display=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Outlook:
     """What a training would do.
@@ -90,7 +100,8 @@ def look_ahead(model: keras.Model, data: TrainingData, config: TrainConfig) -> O
     lines: list[str] = []
     with contextlib.ExitStack() as open_parts:
         adaptations = open_parts.enter_context(adapted(model, config))
-        model.summary(print_fn=lambda text, **_: lines.append(text))  # before it is compiled, which adds the optimizer
+        with _without_display():
+            model.summary(print_fn=lambda text, **_: lines.append(text))  # before compilation, which adds the optimizer
         if adaptations.summary:
             lines.append(adaptations.summary)
         computation = open_parts.enter_context(closing(Computation(model, data, config, adaptations)))

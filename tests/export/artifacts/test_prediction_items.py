@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
+
 import keras
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ import tensorflow as tf
 import zoo
 from mixed_tables import mixed_table, write_table
 from zoo.export import artifact, live
+from zoo.export.standalone import arrays
 
 TABLE = mixed_table(60)
 FEATURES = {name: values for name, values in TABLE.items() if name != "target"}
@@ -215,3 +219,28 @@ def test_images_are_read_as_in_training(base, digits):
         zoo.UsageError, match=r"received a DataFrame with the columns 0, 1.*Pass a list of paths or arrays"
     ):
         served.predict(pd.DataFrame(images[0, ..., 0]))
+
+
+def test_images_on_another_scale_than_in_training_are_named(base, digits, tmp_path):
+    served = zoo.load(base / "1")
+    pixels = np.stack([example["image"] for example in digits.test.take(20).as_numpy_iterator()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        served.predict(list(pixels))
+        served.predict(list(pixels / 255))
+        served.predict([np.zeros((8, 8), np.uint8)])
+    with pytest.warns(UserWarning, match=r"brightest pixel is 16 of 255.*If 16 is white, pass image \* \(255 / 16\)"):
+        served.predict(list(pixels * (16 / 255)))
+    with pytest.warns(UserWarning, match=r"pixels are 0 and 1 of 255, which is black; pass image \* 255"):
+        served.predict(pixels // 255)
+    folder = tmp_path / "dark"
+    shutil.copytree(base / "1", folder)
+    held = dict(arrays.load(folder / "assets.extra" / "golden.npz"))
+    dark = [tf.io.encode_png(tf.constant(image // 16)).numpy() for image in pixels]
+    held["requests/image_bytes"] = np.array(dark, object)
+    arrays.save(folder / "assets.extra" / "golden.npz", held)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        zoo.load(folder).predict(list(pixels // 16))
+    with pytest.warns(UserWarning, match=r"pixel is 255 of 255; that of the images .* trained on is 15 of 255. Pass"):
+        zoo.load(folder).predict(list(pixels))

@@ -291,7 +291,12 @@ def dense(shape=(3,), units=2, **options):
 X = np.ones((4, 3), np.float32)
 WRONG = {
     "no model": (lambda: "model.keras", X, {}, "Received the path 'model.keras'; expected a Keras model"),
-    "never called": (lambda: keras.Sequential([L.Dense(1)], name="new"), X, {}, "'new' was never called"),
+    "never called": (
+        lambda: keras.Sequential([L.Conv2D(1, 3)], name="new"),
+        X,
+        {},
+        "'new' was never called, and cannot be called on the examples.* Pass examples in the form",
+    ),
     "random": (lambda: keras.Sequential([keras.Input((3,)), Noisy()]), X, {}, "gives other values for output 'output'"),
     "no rows": (dense, X[:0], {}, "have no rows"),
     "wrong shape": (dense, np.ones((4, 5)), {}, r"takes rows of the shape \(3\); the examples have rows of \(5,\)"),

@@ -1,0 +1,43 @@
+"""The seasons that a series to forecast may have."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.datasets.sources.in_memory import best_lag
+from zoo.errors import UsageError
+
+_PERIODS: dict[int, tuple[int, ...]] = {
+    **{60: (60, 1_440), 600: (144, 1_008), 900: (96, 672), 1_800: (48, 336), 3_600: (24, 168)},
+    **{86_400: (7, 365), 604_800: (52,), 2_629_746: (12,), 7_889_238: (4,)},
+}
+"""Steps of an hour, a day, a week or a year by the seconds of a step, from a minute to a quarter."""
+_TRAINING = 0.7
+
+
+def lags(season: int | None, quantity: np.ndarray, window: int, horizon: int, step: float | None) -> dict[str, int]:
+    """Returns the naive forecasts of a series, names and lags in steps: the last value, and the seasons that it may have.
+
+    Args:
+        season: the only season, 0 for none; None for the best one of the training split and those that the times suggest.
+        quantity: float32 (steps,), NaN for missing values.
+        window: steps of history.
+        horizon: steps to forecast.
+        step: seconds of a step; None if the data has no times.
+
+    Raises:
+        UsageError: the season is longer than the window.
+
+    Example:
+        >>> lags(None, np.tile(np.float32([1, 5, 2, 8]), 60), 170, 3, 3_600.0)
+        {'the last value': 1, '4 steps before': 4, '24 steps before': 24, '168 steps before': 168}
+    """
+    if season is not None and season > window:
+        raise UsageError(f"season is {season}; expected at most window={window}. Pass a larger window.")
+    if season is not None:
+        found = [season]
+    else:
+        usual = [periods for size, periods in _PERIODS.items() if step and 0.9 * size < step < 1.1 * size]
+        found = [best_lag(quantity[: int(_TRAINING * len(quantity))], window, horizon)]
+        found += [period for periods in usual for period in periods if period <= window]
+    return {"the last value": 1, **{f"{each:,} steps before": each for each in sorted({*found}) if each > 1}}

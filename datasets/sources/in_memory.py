@@ -250,9 +250,10 @@ class Rows:
             what = "in a group with others" if self.groups else "equal to others"
             why = f" {equal} of its {len(self.digests)} examples are {what}, which stay together." if equal else ""
             raise UsageError(f"Data set {name!r} is too small to split: {sizes}.{why} Choose one with more examples.")
-        roles = {role: [self.digests[i] for i in np.flatnonzero(parts == n).tolist()] for n, role in enumerate(SPLITS)}
-        if repeated := also_in_train(roles):
-            self.about["also_in_train"] = repeated
+        if self.digests:  # ratings of users have none
+            places = {role: np.flatnonzero(parts == number).tolist() for number, role in enumerate(SPLITS)}
+            if repeated := also_in_train({role: [self.digests[i] for i in rows] for role, rows in places.items()}):
+                self.about["also_in_train"] = repeated
         key = next((key for key in ("label", "labels") if key in self.columns), None)
         if key is not None and self.class_names:
             labels = np.asarray(self.columns[key])

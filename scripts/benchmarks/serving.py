@@ -79,6 +79,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "intermediate_size": 768,
         },
     },
+    "nlinear": {"data": "seasons"},
+    "rocket": {"data": "digit_rows"},
     "matrix_factorization": {"data": "tastes"},
     "bert_mlm": {"data": "command_lines", "length": 50},
     "gpt": {"data": "spoken_sums", "length": 64},

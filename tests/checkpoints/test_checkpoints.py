@@ -51,7 +51,7 @@ def test_families_are_detected_from_a_path(tmp_path):
         ('{"model_type": "bert"}', BERTS),
         ('{"model_type": "distilbert"}', BERTS),
         ("{}", BERTS),  # the first BERT folders have no model_type
-        ('{"model_type": "gpt2"}', []),
+        ('{"model_type": "gptj"}', []),
         ('{"architectures": ["GPT2Model"]}', []),
         ('{"architectures": 1}', []),
         ("[]", []),

@@ -208,7 +208,7 @@ def test_other_architectures_are_rejected_before_their_weights(served, files, co
     (files / "config.json").write_text(json.dumps(config))
     served.add("acme/other", files)
     for fetch, types in (
-        (checkpoints.locate, "bert, distilbert, vit"),
+        (checkpoints.locate, "bert, distilbert, gpt2, vit"),
         (lambda name: checkpoints.fetch("bert_mlm", name), "bert, distilbert"),
         (lambda name: checkpoints.fetch("vit", name), "vit"),
     ):

@@ -102,7 +102,7 @@ def test_flat_images_and_dark_images_are_named(capsys):
     for images in (digits.images, digits.images.astype(np.uint8)):
         data = zoo.datasets.load((images, digits.target), model="cnn")
         assert "the brightest pixel is 16 of 255" in capsys.readouterr().out
-        assert "If 16 is white, pass x * (255 / x.max())" in data.about["notes"][0]
+        assert "If 16 is white, pass x * (255 / 16)" in data.about["notes"][0]
     assert (
         not zoo.datasets.load((digits.images * (255 / 16), digits.target), model="cnn").about["notes"][0].count("16 of")
     )

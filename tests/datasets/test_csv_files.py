@@ -482,7 +482,7 @@ def test_files_without_a_header_have_numbered_columns(tmp_path):
     data = zoo.datasets.load(name, **options)
     assert sorted((words(e), int(e["label"])) for e in rows(data)) == sorted((f"text {i}", i % 2) for i in range(40))
     assert data.arguments == options
-    assert "If the first line has data, pass --data.header false" in message(name)
+    assert "If the first line has data, pass header=False" in message(name)
     assert message(name, columns={"text": 3, "label": 0}, header=False).endswith(
         "has no column 3; expected 0 to 2. Pass one of these."
     )

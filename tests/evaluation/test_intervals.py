@@ -148,7 +148,8 @@ def test_forecasts_are_drawn_in_blocks_of_the_horizon():
 
 def test_rankings_are_drawn_by_user_and_errors_by_rating():
     error, hits = np.random.default_rng(0).normal(size=400), np.random.default_rng(1).random(90) < 0.3
-    found = ranking._intervals(error, {"hit_rate": hits, "ndcg": hits / 2})
+    found = bootstrap(90, lambda counts: ranking._means(counts, {"hit_rate": hits, "ndcg": hits / 2}))
+    found |= bootstrap(400, lambda counts: {"rmse": np.sqrt(mean(counts, error**2))})
     assert found["hit_rate"] == pytest.approx(resampled(90, lambda rows: hits[rows].mean()), abs=0.03)
     assert found["ndcg"] == pytest.approx([end / 2 for end in found["hit_rate"]])
     assert found["rmse"] == pytest.approx(resampled(400, lambda rows: np.sqrt((error[rows] ** 2).mean())), abs=0.02)

@@ -99,7 +99,7 @@ def test_message_names_a_contender_that_dies(tmp_path):
         (["training", "--families", "mpl"], "--families has 'mpl'. Did you mean 'mlp'"),
         (["training", "--contenders", "pytorch"], "--contenders has 'pytorch'"),
         (["training", "--threads", "0"], "--threads is 0; expected at least 1"),
-        (["serve"], "Did you mean 'serving'"),
+        (["serve"], "Did you mean 'server' or 'serving'"),
     ],
 )
 def test_invalid_options_are_rejected(words, message, capsys):

@@ -151,7 +151,10 @@ BAD = {
         r"No model serves .* Did you mean 'image_classification'",
     ),
     "no such config": (["train", "--config", "cnn_digit"], r"neither a file nor a recipe. Did you mean 'cnn_digits'"),
-    "evaluate no run": (["evaluate", "/"], r"/ is not a run: it has no config.yaml"),
+    "evaluate no run": (
+        ["evaluate", "/"],
+        r"/ holds no SavedModel. Pass a folder with saved_model.pb, one with versions",
+    ),
     "verify nothing": (["verify", "/nowhere"], r"/nowhere does not exist. Pass a folder with saved_model.pb"),
     "verify without path": (["verify"], r"required: path `zoo verify --help`"),
 }

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import zoo
 from numpy_layers import numpy_encoder_block, numpy_positions
+from zoo import tasks
 from zoo.config import read_yaml
 from zoo.datasets.preprocessing.text import TextPreprocessor
 from zoo.datasets.preprocessing.tokenizers import words
@@ -104,10 +105,14 @@ def test_padding_does_not_change_the_output(name):
     prepared = zoo.datasets.load("commands").prepare(name)
     model = prepared.build()
     texts = ["switch on the lamp", "no", "why does the garage next to the stairs never work?", ""]
-    together = model(prepared.preprocessor(tf.constant(texts)), training=False).numpy()
+
+    def answer(given):
+        (found,) = tasks.call_model(model, prepared.preprocessor.serve({"text": tf.constant(given)})[0]).values()
+        return found.numpy()
+
+    together = answer(texts)
     for text, row in zip(texts, together, strict=True):
-        alone = model(prepared.preprocessor(tf.constant([text])), training=False).numpy()[0]
-        np.testing.assert_allclose(alone, row, atol=1e-6)
+        np.testing.assert_allclose(answer([text])[0], row, atol=1e-6)
 
 
 def test_positions_equal_the_formula():

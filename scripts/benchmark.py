@@ -1,4 +1,4 @@
-"""`zoo benchmark training`, `serving`, `server`, `rows`, `tokenization`, `exports`, `runtimes` and `requests`."""
+"""`zoo benchmark NAME`: measures, and compares with other frameworks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "server": "requests per second, latency and memory of the HTTP server, compared with FastAPI and MLServer",
     "rows": "rows per second of a table's SavedModel: inputs per column, tf.Example and model inputs",
     "tokenization": "texts per second of the tokenizer in the graph, compared with the tokenizers library",
+    "generation": "tokens per second of GPT-2, compared with Hugging Face's generate",
     "exports": "SavedModels of other Keras models, compared with Keras's own export",
     "runtimes": "outputs of ONNX Runtime, OpenVINO and LiteRT, compared with TensorFlow's",
     "requests": "seconds and memory of requests that are made to be expensive",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -260,6 +260,11 @@ class Prepared:
         """Returns the model inputs of the first 64 training examples."""
         inputs: Tensors = next(iter(self.batches("train", 64)))[0]
         return inputs
+
+    def training_inputs(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the model inputs of all training examples in batches, dicts of arrays, for `ModelSpec.adapt`."""
+        for inputs, _, _ in self.batches("train", 1_024).as_numpy_iterator():
+            yield inputs
 
     def target_counts(self, split: str) -> np.ndarray | None:
         """Returns the number of examples of each class in a split, int64 (num_classes,); None for tasks without classes."""

@@ -95,12 +95,6 @@ def inverse_document_frequencies(model: keras.Model, inputs: Callable[[], Iterab
     terms.values.assign(np.concatenate([[1.0], frequencies]))  # number 0 is padding
 
 
-def _adapt(model: keras.Model, data: Any) -> None:
-    inverse_document_frequencies(
-        model, lambda: (batch[0] for batch in data.batches("train", 1_024).as_numpy_iterator())
-    )
-
-
 def _document_counts(batches: Iterable[Any], size: int) -> tuple[int, np.ndarray]:
     """Returns the number of texts, and in how many of them each number from 0 occurs, int64 (size,)."""
     texts, counts = 0, np.zeros(size, np.int64)
@@ -178,7 +172,7 @@ def _features(model: keras.Model, inputs: Mapping[str, np.ndarray], size: int) -
     preprocessing={"vocab_size": 30_000, "max_length": 512, "longest": 2_048, "character_ngrams": 5},
     recommended_arguments=selected_features,
     recommended_options=options,
-    adapt=_adapt,
+    adapt=lambda model, data: inverse_document_frequencies(model, data.training_inputs),
     closed_form=solve,
     search_space={"model.ngrams": "1,2", "model.num_features": "16384,65536,131072"},
     tiny={

@@ -82,7 +82,7 @@ def solve(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: Mapping
     recommended_options=options,
     data_arguments=("num_classes", "length"),
     closed_form=solve,
-    adapt=set_thresholds,
+    adapt=lambda model, data: set_thresholds(model, data.training_inputs),
     tiny={"input_shape": (None, 3), "num_classes": 3, "length": 12, "num_features": 168, "num_similarities": 10},
     # Channels and widths of 84 kernels, two thresholds of each; 67 statistics to 10 similarities; a dense layer.
     golden=(

@@ -30,7 +30,7 @@ _NONE = -1
 _ENOUGH_FOR_WORDS = 4 << 20
 """Bytes of training texts from which on tokens are learned from words. A smaller text repeats too few of them."""
 _FEWEST = 257
-DEFAULTS: Mapping[str, Any] = {"seed": 0, "temperature": 0.8, "top_k": 50, "top_p": 1.0}
+DEFAULTS: Mapping[str, Any] = {"seed": 0, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
 """How `serving_default` samples."""
 _MOST_NEW = 128
 
@@ -134,6 +134,13 @@ class PromptPreprocessor:
             "temperature": Request("temperature", "number", "float32", (), "0 takes the most probable token"),
             "top_k": Request("top_k", "number", "int32", (), "draws from the k most probable tokens; 0 from all"),
             "top_p": Request("top_p", "number", "float32", (), "draws from the tokens of this probability, at most 1"),
+            "repetition_penalty": Request(
+                "repetition_penalty",
+                "number",
+                "float32",
+                (),
+                "above 1 makes tokens that occurred less probable; 1 does not",
+            ),
             "max_new_tokens": Request("max_new_tokens", "number", "int32", (), f"tokens to generate, 1 to {most:,}"),
         }
 
@@ -227,8 +234,8 @@ class PromptPreprocessor:
         """
         found = self.tokens.encode(requests["text"])
         rows = found.nrows()
-        ways = {name: requests.get(name) for name in ("seed", "temperature", "top_k", "top_p", "max_new_tokens")}
         usual = {**DEFAULTS, "max_new_tokens": self.most_new}
+        ways = {name: requests.get(name) for name in usual}
         ways = {
             name: tf.fill([rows], tf.constant(usual[name], self.requests[name].dtype)) if given is None else given
             for name, given in ways.items()
@@ -255,6 +262,10 @@ class PromptPreprocessor:
             "temperature": (lambda x: tf.math.is_finite(x) & (x >= 0), "a number of at least 0"),
             "top_k": (lambda x: x >= 0, "a whole number of at least 0, where 0 means all tokens"),
             "top_p": (lambda x: (x > 0) & (x <= 1), "a number above 0, at most 1"),
+            "repetition_penalty": (
+                lambda x: tf.math.is_finite(x) & (x > 0),
+                "a number above 0, where 1 means no penalty",
+            ),
             "max_new_tokens": (lambda x: (x >= 1) & (x <= most), f"1 to {most}, less than the model's context"),
         }
         checks = [
@@ -295,6 +306,7 @@ class PromptPreprocessor:
             "temperature": np.array([0.8, 1.0, 0.0, 0.5], np.float32)[number % 4],
             "top_k": np.array([50, 0, 0, 5], np.int32)[number % 4],
             "top_p": np.array([1.0, 0.9, 1.0, 0.8], np.float32)[number % 4],
+            "repetition_penalty": np.array([1.0, 1.0, 1.0, 1.3], np.float32)[number % 4],
             "max_new_tokens": np.full(count, min(16, self.most_new), np.int32),
         }
 

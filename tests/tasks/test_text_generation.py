@@ -257,8 +257,8 @@ def test_logits_and_gradients_equal_those_of_hugging_face(ours, theirs):
 
 
 def ways(count, **chosen):
-    usual = {"seed": 0, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 24}
-    kinds = {"seed": tf.int64, "temperature": tf.float32, "top_p": tf.float32}
+    usual = {"seed": 0, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "max_new_tokens": 24}
+    kinds = {"seed": tf.int64, **dict.fromkeys(("temperature", "top_p", "repetition_penalty"), tf.float32)}
     return {n: tf.cast(tf.zeros(count) + chosen.get(n, v), kinds.get(n, tf.int32)) for n, v in usual.items()}
 
 
@@ -275,6 +275,20 @@ def test_greedy_texts_of_a_mixed_batch_equal_those_of_hugging_face(ours, theirs)
         likely = torch.log_softmax(theirs(made[None]).logits[0], -1)[len(prompt[0]) - 1 : -1]
         score = likely.gather(1, made[len(prompt[0]) :, None]).sum().item()
         np.testing.assert_allclose(found["log_probability"][row], score, rtol=1e-4)
+
+
+def test_texts_with_a_penalty_equal_those_of_hugging_face(ours, theirs):
+    prepared, model = ours
+    chosen = ways(4, temperature=0.0, repetition_penalty=np.float32([1.2, 1.0, 1.7, 0.9]))
+    inputs, extras = prepared.preprocessor.serve({"text": tf.constant(PROMPTS), **chosen})
+    found = get_spec("gpt").functions["sample"](model)(inputs, extras)["tokens"].numpy()
+    for row, text in enumerate(PROMPTS):
+        prompt = torch.tensor(prepared.preprocessor.tokens.encode(tf.constant([text])).to_list())
+        penalty = float(chosen["repetition_penalty"][row])
+        options = {"max_new_tokens": 24, "do_sample": False, "pad_token_id": 0, "repetition_penalty": penalty}
+        expected = theirs.generate(prompt, **options)[0, prompt.shape[1] :].numpy()
+        tokens = found[row]
+        np.testing.assert_array_equal(tokens[tokens >= 0], expected[expected != prepared.preprocessor.tokens.end])
 
 
 def test_a_text_depends_on_its_seed_and_not_on_the_batch(ours):
@@ -328,6 +342,10 @@ def test_a_long_prompt_keeps_its_last_tokens(ours):
         ({"temperature": np.nan}, "temperature is out of range; expected a number of at least 0"),
         ({"top_p": 0.0}, "top_p is out of range; expected a number above 0, at most 1"),
         ({"top_p": 1.5}, "top_p is out of range; expected a number above 0, at most 1"),
+        (
+            {"repetition_penalty": 0.0},
+            "repetition_penalty is out of range; expected a number above 0, where 1 means no",
+        ),
         ({"top_k": -1}, "top_k is out of range; expected a whole number of at least 0, where 0 means all tokens"),
         ({"max_new_tokens": 0}, "max_new_tokens is out of range; expected 1 to 47, less than the model's context"),
         ({"max_new_tokens": 48}, "max_new_tokens is out of range; expected 1 to 47, less than the model's context"),

@@ -14,6 +14,8 @@ NONE = -1
 _FAR = -1e9
 """Logit of a token that is not drawn. It is finite, because the difference of infinities is NaN."""
 
+_DRAWN = ("seed", "temperature", "top_k", "top_p", "repetition_penalty")
+
 Answer = dict[str, tf.Tensor]
 Ways = Mapping[str, tf.Tensor]
 
@@ -43,10 +45,10 @@ def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]
     """Returns a function that continues prompts: f(inputs, extras) -> tokens, log_probability, margins.
 
     `inputs` holds `token_ids`, int32 (batch, tokens), and `extras` `lengths` and `max_new_tokens`, int32 (batch,), and for
-    draws `seed`, `temperature`, `top_k` and `top_p`, (batch,). `tokens`: int32 (batch, steps), -1 from the end on.
-    `log_probability`: float32 (batch,), that of all generated tokens and the end, at temperature 1 and without limits.
-    `margins`: float32 (batch, steps), by how much each token was ahead of the next one, at most 1, and 0 after the end. Where
-    a margin is as small as rounding, another processor may write another text from there on.
+    draws `seed`, `temperature`, `top_k`, `top_p` and `repetition_penalty`, (batch,). `tokens`: int32 (batch, steps), -1
+    from the end on. `log_probability`: float32 (batch,), that of all generated tokens and the end, at temperature 1 and
+    without limits. `margins`: float32 (batch, steps), by how much each token was ahead of the next one, at most 1, and 0
+    after the end. Where a margin is as small as rounding, another processor may write another text from there on.
 
     A row's text depends only on its prompt, its seed and the other values of the row. It is the same in any batch.
     """
@@ -62,16 +64,17 @@ def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]
             return (step < tf.reduce_max(most)) & tf.reduce_any(~ended)
 
         def body(step: tf.Tensor, ended: tf.Tensor, found: tf.Tensor, score: tf.Tensor, *rest: Any) -> Any:
-            margins, logits, real, state = rest
+            margins, seen, logits, real, state = rest
             likely = tf.nn.log_softmax(logits)
-            chosen, margin = _first(logits if greedily else draws(logits, step, ways))
+            chosen, margin = _first(logits if greedily else draws(penalised(logits, seen, ways), step, ways))
             score += tf.where(ended, 0.0, tf.gather(likely, chosen, batch_dims=1))
             now_ended = ended | (chosen == reader.end)
             found = tf.concat([found, tf.where(now_ended, NONE, chosen)[:, tf.newaxis]], axis=1)
             margins = tf.concat([margins, tf.where(ended, 0.0, margin)[:, tf.newaxis]], axis=1)
             real = tf.concat([real, tf.ones([rows, 1], tf.bool)], axis=1)
             logits, state = reader.step(chosen, lengths + step, real, state)
-            return step + 1, now_ended | (step + 1 >= most), found, score, margins, logits, real, state
+            seen |= tf.one_hot(chosen, tf.shape(seen)[1], True, False)
+            return step + 1, now_ended | (step + 1 >= most), found, score, margins, seen, logits, real, state
 
         first = (
             tf.constant(0),
@@ -79,6 +82,7 @@ def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]
             tf.zeros([rows, 0], tf.int32),
             tf.zeros([rows]),
             tf.zeros([rows, 0]),
+            _occurring(prompts, real, tf.shape(logits)[1]),
             logits,
             real,
             state,
@@ -87,7 +91,7 @@ def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]
         return {"tokens": last[2], "log_probability": last[3], "margins": last[4]}
 
     def answer(inputs: Mapping[str, tf.Tensor], extras: Ways) -> Answer:
-        names = ("lengths", "max_new_tokens", *(() if greedily else ("seed", "temperature", "top_k", "top_p")))
+        names = ("lengths", "max_new_tokens", *(() if greedily else _DRAWN))
         return search(inputs["token_ids"], {name: extras[name] for name in names})
 
     return answer
@@ -134,6 +138,34 @@ def draws(logits: tf.Tensor, step: tf.Tensor, ways: Ways) -> tf.Tensor:
     limited = _limited(scaled, ways["top_k"], ways["top_p"])
     noise = _gumbel(tf.cast(ways["seed"], tf.int64), step, tf.shape(logits)[1])
     return tf.where(temperature > 0, limited + noise, logits)
+
+
+def penalised(logits: tf.Tensor, seen: tf.Tensor, ways: Ways) -> tf.Tensor:
+    """Returns logits in which tokens that occurred before are less probable, (batch, vocabulary).
+
+    Source: Keskar et al., CTRL: A conditional transformer language model for controllable generation, 2019, section 4.1.
+
+    Args:
+        logits: (batch, vocabulary).
+        seen: whether each token occurs in the prompt or the text so far, bool of the same shape.
+        ways: `repetition_penalty`, (batch,): positive logits are divided by it, and negative ones multiplied with it.
+
+    Example:
+        >>> logits, seen = tf.constant([[2.0, -1.0, 3.0]]), tf.constant([[True, True, False]])
+        >>> penalised(logits, seen, {"repetition_penalty": tf.constant([2.0])}).numpy()
+        array([[ 1., -2.,  3.]], dtype=float32)
+    """
+    penalty = ways["repetition_penalty"][:, tf.newaxis]
+    return tf.where(seen, tf.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def _occurring(tokens: tf.Tensor, real: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Returns whether each token occurs in each row, bool (batch, size)."""
+    row = tf.zeros_like(tokens) + tf.range(tf.shape(tokens)[0])[:, tf.newaxis]
+    counts = tf.scatter_nd(
+        tf.stack([row, tokens], axis=-1), tf.cast(real, tf.int32), tf.stack([tf.shape(tokens)[0], size])
+    )
+    return counts > 0
 
 
 def _first(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

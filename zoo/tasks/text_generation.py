@@ -50,7 +50,7 @@ register_task(
         signatures={
             "serving_default": Signature(("text",), _answer, _ANSWERS, head="sample", shown=_SHOWN),
             "sample": Signature(
-                ("text", "seed", "temperature", "top_k", "top_p", "max_new_tokens"),
+                ("text", "seed", "temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens"),
                 _answer,
                 _ANSWERS,
                 head="sample",

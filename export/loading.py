@@ -179,7 +179,7 @@ class LoadedModel:
         """
         inputs = self._inputs(signature)
         columns = columns_of(self._data, self._entries(signature), inputs)
-        return items_of_path(str(path), inputs, columns, self._format(signature, options))
+        return items_of_path(str(path), inputs, columns, self._format(signature, options), self._entries(signature))
 
     def _inputs(self, signature: str) -> dict[str, Input]:
         specs = self.function(signature).structured_input_signature[1]
@@ -262,7 +262,8 @@ class LoadedModel:
                 warnings.warn(unknown, stacklevel=3)
         else:
             columns = columns_of(self._data, entries, inputs := self._inputs(signature))
-            named = items_of_path(str(given), inputs, columns, format) if isinstance(given, (str, Path)) else None
+            is_path = isinstance(given, (str, Path))
+            named = items_of_path(str(given), inputs, columns, format, entries) if is_path else None
             given, unused = ([item for _, item in named[0]], named[1]) if named else (given, [])
             items, others = items_of(given, inputs, signature, columns, self._check_scale)
             unused = unused or others

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tensorflow as tf
@@ -98,7 +99,11 @@ def _are_files(inputs: Mapping[str, Input], columns: Mapping[str, str]) -> bool:
 
 
 def items_of_path(
-    path: str, inputs: Mapping[str, Input], columns: Mapping[str, str], format: TableFormat = DEFAULT
+    path: str,
+    inputs: Mapping[str, Input],
+    columns: Mapping[str, str],
+    format: TableFormat = DEFAULT,
+    entries: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> tuple[Named, list[str]] | None:
     """Returns the items that a folder or a file holds, and the names of columns that are not used; None for a path that is
     an item itself, and for anything else.
@@ -108,6 +113,7 @@ def items_of_path(
         inputs: the signature's inputs by name.
         columns: see `columns_of`.
         format: how a table is written.
+        entries: the inputs in zoo.json.
 
     Raises:
         UsageError: a folder has no file for the input, a file cannot be read, or a table lacks a column.
@@ -126,6 +132,8 @@ def items_of_path(
             len(kinds) == 1 and kind.open is not None and path.lower().endswith(kind.suffixes) and os.path.isfile(path)
         )
         return ([(path, kind.open(path))], []) if opened and kind.open else None
+    if len(kinds) == 1 and kind.read_items is not None:
+        return kind.read_items(path, next(iter(entries.values()), {}), format)
     of_texts, of_files = _are_texts(inputs), _are_files(inputs, columns)
     is_path = os.path.isfile(path) or not any(map(str.isspace, path))  # a name of no file is a mistake, no text
     return _rows(Path(path), inputs, columns, of_files, format) if (of_texts or of_files) and is_path else None

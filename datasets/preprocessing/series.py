@@ -44,7 +44,7 @@ class SeriesPreprocessor:
             for the mean.
         relative: whether channel 0 of the inputs is the difference from its last value.
         columns: the names of the columns of the data's CSV file by key: `series`, in the order of the channels, and perhaps
-            `time` and `sequence`; empty for other sources.
+            `time` and `sequence`; or `steps` and `label` for a file with a series in each row; empty for other sources.
         note: how season and relative were chosen.
 
     Example:
@@ -124,7 +124,7 @@ class SeriesPreprocessor:
     def requests(self) -> dict[str, Request]:
         """`series`: float32 (batch, steps, channels), NaN for missing values."""
         shape = (None, len(self.means))
-        names = f" of {', '.join(self.columns['series'])}" if self.columns else ""
+        names = f" of {', '.join(self.columns['series'])}" if "series" in self.columns else ""
         description = f"a row{names} for each step, NaN for a missing value"
         return {"series": Request("series", "series", "float32", shape, description, self.columns)}
 

@@ -9,8 +9,9 @@
 | text embedding | text, text_pair (texts that belong together) | |
 | translation | text, translation | |
 | recommendation | user_id, item_id | rating, time, title |
-| forecasting | forecast | series (one or several), time |
+| forecasting | forecast | series (one or several), time, sequence (an id, for several series) |
 | series classification | sequence (an id), series (one or several), label; one row per step | time |
+| series classification | label, steps (several, or a pattern such as t*); one row per series | |
 | tagging | sentence (an id), tokens, tags; one row per token | |
 | tabular classification | label; all other columns are features | features |
 | tabular regression | value (one or several); all other columns are features | features |
@@ -251,7 +252,7 @@ def match(
     header = list(frame.columns)
     keys = sorted({key for layout in layouts.values() for key in layout.keys})
     if columns is None:
-        fitting = [layout for layout in layouts.values() if set(layout.required) <= set(header)]
+        fitting = [layout for layout in layouts.values() if layout.inferred and set(layout.required) <= set(header)]
         layout = max(fitting, key=lambda layout: _fit(layout, header), default=None)
         if layout is None:
             _reject(path, frame, keys)

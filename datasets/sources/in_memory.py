@@ -103,9 +103,15 @@ def positive(name: str, value: Any, example: int) -> int:
 
 
 def window_splits(
-    name: str, values: np.ndarray, window: int, horizon: int, *, bounds: tuple[int, int] | None = None
+    name: str,
+    values: np.ndarray,
+    window: int,
+    horizon: int,
+    *,
+    bounds: tuple[int, int] | None = None,
+    parts: Mapping[str, int] | None = None,
 ) -> dict[str, Split]:
-    """Cuts a long series into examples: `series` with `window` steps, and `forecast` with the next `horizon` steps.
+    """Cuts long series into examples: `series` with `window` steps, and `forecast` with the next `horizon` steps.
 
     The timeline is split, not the windows. Training examples lie wholly before the first bound. Validation forecasts lie
     between the bounds, and test forecasts after the second. Their histories may start before the bounds. Every step starts
@@ -117,24 +123,24 @@ def window_splits(
         window: steps of history.
         horizon: steps to forecast.
         bounds: first steps of the validation and test forecasts; by default at 70 % and 80 % of the timeline.
+        parts: the steps of each series by its name, if `values` has several, one after the other. Each has a timeline of its
+            own, and no window has steps of two.
 
     Raises:
-        UsageError: window or horizon is not a whole number, or the series is too short for them.
+        UsageError: window or horizon is not a whole number, or a series is too short for them.
     """
     positive("window", window, 168)
     positive("horizon", horizon, 24)
-    steps = len(values)
-    first, second = bounds or (int(0.7 * steps), int(0.8 * steps))
     with tf.device("CPU"):
         held = tf.constant(values, tf.float32)
     bad = np.cumsum(np.concatenate([[0], np.isnan(values[:, 0])]))
 
-    def split(starts: np.ndarray) -> Split:
-        starts = starts[starts >= window]
+    def usable(starts: np.ndarray) -> np.ndarray:
         starts = starts[bad[starts + horizon] == bad[starts]]
         # If the last steps of a history had no value, it would look like a shorter one with an earlier forecast.
-        starts = starts[~np.isnan(values[starts - 1]).all(axis=1)]
+        return starts[~np.isnan(values[starts - 1]).all(axis=1)]
 
+    def split(starts: np.ndarray) -> Split:
         @tf.autograph.experimental.do_not_convert
         def example(start: tf.Tensor) -> dict[str, tf.Tensor]:
             series = held[start - window : start]
@@ -149,24 +155,43 @@ def window_splits(
             return numbers.map(example, num_parallel_calls=2, deterministic=True)
 
         def content() -> tf.data.Dataset:  # each step once, not once for every window
-            steps = values[starts[0] - window : starts[-1] + horizon] if len(starts) else values[:0]
+            steps = values[starts.min() - window : starts.max() + horizon]
             return tf.data.Dataset.from_tensors(
                 {"starts": starts, "steps": np.float32(steps), "window": [window, horizon]}
             )
 
         return Split(dataset, len(starts), content)
 
-    bounds_of = {"train": (0, first), "validation": (first, second), "test": (second, steps)}
-    if is_undivided():
-        bounds_of = {"test": (0, steps)}
-    splits = {role: split(np.arange(start, stop - horizon + 1)) for role, (start, stop) in bounds_of.items()}
-    sizes = {role: part.num_examples for role, part in splits.items()}
-    if not all(sizes.values()):
-        raise UsageError(
-            f"Data set {name!r} has {steps} steps, too few for window={window} and horizon={horizon}: it gives {sizes} "
-            "examples. Pass a smaller window or horizon."
-        )
-    return splits
+    found: dict[str, list[np.ndarray]] = {}
+    begin = 0
+    for key, steps in (parts or {"": len(values)}).items():
+        first, second = bounds or (int(0.7 * steps), int(0.8 * steps))
+        bounds_of = {"train": (0, first), "validation": (first, second), "test": (second, steps)}
+        if is_undivided():
+            bounds_of = {"test": (0, steps)}
+        starts_of = {
+            role: usable(begin + np.arange(max(start, window), stop - horizon + 1))
+            for role, (start, stop) in bounds_of.items()
+        }
+        sizes = {role: len(starts) for role, starts in starts_of.items()}
+        if not all(sizes.values()):
+            hint = f", or leave out the rows of {key}" if key else ""
+            raise UsageError(
+                f"Data set {name!r} has {steps} steps{f' of {key}' if key else ''}, too few for window={window} and "
+                f"horizon={horizon}: it gives {sizes} examples. Pass a smaller window or horizon{hint}."
+            )
+        for role, starts in starts_of.items():
+            found.setdefault(role, []).append(starts)
+        begin += steps
+    return {
+        role: split(_merged(starts) if role == "train" else np.concatenate(starts)) for role, starts in found.items()
+    }
+
+
+def _merged(starts: list[np.ndarray]) -> np.ndarray:
+    """Returns the windows of several series in the order of time, so that the last ones are the latest of each series."""
+    places = np.concatenate([np.linspace(0, 1, len(part)) for part in starts])
+    return np.concatenate(starts)[np.argsort(places, kind="stable")]
 
 
 def useful_lags(lags: Mapping[str, int], window: int, horizon: int) -> dict[str, int]:

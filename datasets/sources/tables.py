@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from zoo.datasets.data import Data
-from zoo.datasets.sources import csv_files
+from zoo.datasets.sources import csv_files, csv_series
 from zoo.datasets.sources.csv_files import Table
 from zoo.datasets.sources.csv_schemas import LAYOUTS
 from zoo.datasets.sources.in_memory import positive
@@ -96,6 +96,7 @@ def read_csv(
     format = TableFormat.of(
         {"encoding": encoding, "decimal": decimal, "thousands": thousands, "missing": missing, "units": units}
     )
+    header = header and not (columns is None and csv_series.lacks_header(path))
     frame, sha256 = csv_files.read(path, header=header, format=format)
     files = {role: file for role, file in (("validation", validation), ("test", test)) if file}
     source = f"file {path.name} (SHA-256 {sha256[:16]})"
@@ -158,7 +159,10 @@ def read_table(
         recorded: further arguments that repeat the call.
         options: options that only some layouts take; None for those that are not set.
     """
-    layout, chosen = csv_files.match(path, frame, columns, LAYOUTS)
+    options = {option: named(value) for option, value in options.items() if value is not None}
+    if not options:  # they are for tables of features
+        columns = csv_series.with_steps(frame, columns)
+    layout, chosen = csv_files.match(path, frame, csv_series.named_steps(path, frame, columns), LAYOUTS)
     format: TableFormat = frame.attrs.get("format", DEFAULT)
     described = {column: csv_files.describe_column(frame[column]) for column in frame.columns}
     about: dict[str, Any] = {"columns": described, "left_out": {}, "format": format.recorded()}
@@ -170,7 +174,6 @@ def read_table(
         about["log_values"] = True
     season = _season(steps.get("season"))
     settings = {key: value for key, value in (columns or {}).items() if key in layout.settings}
-    options = {option: named(value) for option, value in options.items() if value is not None}
     if unused := [option for option in options if option not in layout.options]:
         raise UsageError(f"Data set {name!r} is for {layout.task} and takes no {unused[0]}. Leave it out.")
     table = Table(path, frame, chosen, about, skip_broken, season, settings, dict(options))

@@ -67,5 +67,5 @@ def test_missing_values_do_not_stop_the_choice():
 )
 def test_the_times_of_a_series_suggest_its_seasons(step, window, expected):
     walk = NOISE.cumsum().astype(np.float32)
-    assert [*seasons.lags(None, walk, window, 6, step).values()] == expected
-    assert [*seasons.lags(0, walk, window, 6, step).values()] == [1]
+    assert [*seasons.lags(None, [walk], window, 6, step).values()] == expected
+    assert [*seasons.lags(0, [walk], window, 6, step).values()] == [1]

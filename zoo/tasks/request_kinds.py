@@ -11,7 +11,7 @@ from zoo.errors import UsageError
 from zoo.tables.formats import TableFormat
 from zoo.tasks.kinds import RequestKind, register_request_kind
 from zoo.tasks.row_files import read_rows
-from zoo.tasks.series_files import read_series
+from zoo.tasks.series_files import read_series, read_several
 
 _LARGEST_FILE = 1 << 30
 """Maximum bytes of a file."""
@@ -34,6 +34,10 @@ def _read_text(file: Any) -> str:
 
 def _read_series(file: Any, entry: Mapping[str, Any], format: TableFormat) -> Any:
     return read_series(Path(file), entry.get("columns", {}), format)
+
+
+def _read_several(file: Any, entry: Mapping[str, Any], format: TableFormat) -> Any:
+    return read_several(Path(file), entry.get("columns", {}), format)
 
 
 def _read_ids(text: Any, entry: Mapping[str, Any]) -> list[bytes]:
@@ -63,6 +67,7 @@ for _name, _kind in {
         media=("text/csv",),
         read=_read_series,
         has_format=True,
+        read_items=_read_several,
     ),
     "record": RequestKind(
         "RECORD",

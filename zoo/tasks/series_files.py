@@ -1,4 +1,4 @@
-"""Reads a CSV file as the series of a request, by the names of the columns that the model was trained on."""
+"""Reads a CSV file as the series of requests, by the names of the columns that the model was trained on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def read_series(file: Path, columns: Mapping[str, Any], format: TableFormat = DE
         file: the file. Commas, semicolons, tabs or bars separate its cells.
         columns: the names of the columns by key: `series`, the channels in order, and perhaps `time` and `sequence`. If
             given, a header line may have them in any order, next to other columns. Without a header line, and if empty,
-            the columns of the file are the channels in order.
+            the columns of the file are the channels in order. Or `steps`, see `read_several`: such a file may have one
+            row, or one column with a row per step.
         format: how the file writes numbers and missing values.
 
     Returns:
@@ -42,22 +43,15 @@ def read_series(file: Path, columns: Mapping[str, Any], format: TableFormat = DE
         (56, 2)
     """
     columns = {key: named(value) for key, value in columns.items()}
-    try:
-        content = storage.read_bytes(file, _LARGEST)
-    except OSError as error:
-        raise UsageError(
-            f"Cannot read {file}: {one_line(error, 200)} Pass a CSV file with one row of numbers per step."
-        ) from error
-    table = parsing.parse(file, content, header=False, format=format)
-    first = table.iloc[0].str.strip()
-    known = ~first.str.lower().isin(cells.MISSING_NUMBERS)
-    if known.any() and not first[known].str.contains(_HAS_DIGITS_ONLY).any():
-        rows = table.iloc[1:].reset_index(drop=True)
-        table = formats.applied(
-            rows.set_axis([column_name(cell) for cell in first], axis=1), format, table.attrs["format"].separator
-        )
-        if columns:
-            table = _channels(file, table, columns)
+    table = _table(file, format)
+    if "steps" in columns and table.shape[1] > 1:
+        series = [value for _, value in _of_rows(file, table, columns)[0]]
+        if len(series) > 1:
+            raise UsageError(f"{file} has {len(series)} series, one per row; expected one. Pass a file with one row.")
+        return series[0]
+    columns = {} if "steps" in columns else columns
+    if not _is_without_header(table):
+        table = _channels(file, table, columns) if columns else table
     elif columns and all(name.isdecimal() and int(name) < table.shape[1] for name in columns["series"]):
         table = table[[str(int(name)) for name in columns["series"]]]  # the data had no header either
     elif columns and table.shape[1] != len(columns["series"]):
@@ -65,8 +59,103 @@ def read_series(file: Path, columns: Mapping[str, Any], format: TableFormat = DE
             f"{file} has {table.shape[1]} columns and no header; expected {', '.join(columns['series'])}. Add a line "
             "with the names of its columns."
         )
+    return _values(file, table)
+
+
+def read_several(
+    file: Path, columns: Mapping[str, Any], format: TableFormat = DEFAULT
+) -> tuple[list[tuple[str, np.ndarray]], list[str]] | None:
+    """Reads a file with several series: one per row for a model of `steps`, or one per id of a column `sequence`.
+
+    Args:
+        file: the file, CSV or Parquet.
+        columns: as of `read_series`; `steps` has the columns of steps in order, and `label` the column of labels. Without a
+            header line, the first of one more column is the label.
+        format: how the file writes numbers and missing values.
+
+    Returns:
+        The name and the values, float32 (steps, channels), of each series, and the columns that are not used; None for a
+        file with one series, which `read_series` reads.
+
+    Raises:
+        UsageError: as `read_series`, or a row has no number.
+
+    Example:
+        >>> series, unused = read_several(Path("beats.csv"), {"steps": ["t0", "t1", "t2"], "label": "kind"})
+        >>> series[0]
+        ('beats.csv row 1', array([[0.5], [1.5], [2. ]], dtype=float32))
+    """
+    columns = {key: named(value) for key, value in columns.items()}
+    if "steps" not in columns and "sequence" not in columns:
+        return None
+    table = _table(file, format)
+    if "steps" in columns:
+        return _of_rows(file, table, columns) if table.shape[1] > 1 else None
+    sequence = columns["sequence"]
+    if _is_without_header(table) or sequence not in table.columns or table[sequence].nunique() < 2:
+        return None
+    parts = [(key, table[table[sequence] == key]) for key in dict.fromkeys(table[sequence])]
+    return [(f"{file} {sequence} {key}", _values(file, _channels(file, part, columns))) for key, part in parts], []
+
+
+def _table(file: Path, format: TableFormat) -> pd.DataFrame:
+    """Returns the cells of a file, with the names of columns that it has, or their numbers."""
+    try:
+        content = storage.read_bytes(file, _LARGEST)
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read {file}: {one_line(error, 200)} Pass a CSV file with one row of numbers per step."
+        ) from error
+    if content.startswith(b"PAR1"):
+        return parsing.parse(file, content, format=format)
+    table = parsing.parse(file, content, header=False, format=format)
+    first = table.iloc[0].str.strip()
+    known = ~first.str.lower().isin(cells.MISSING_NUMBERS)
+    if known.any() and not first[known].str.contains(_HAS_DIGITS_ONLY).any():
+        rows = table.iloc[1:].reset_index(drop=True)
+        return formats.applied(
+            rows.set_axis([column_name(cell) for cell in first], axis=1), format, table.attrs["format"].separator
+        )
+    return table
+
+
+def _is_without_header(table: pd.DataFrame) -> bool:
+    return list(table.columns) == [str(number) for number in range(table.shape[1])]
+
+
+def _values(file: Path, table: pd.DataFrame) -> np.ndarray:
     channels = [cells.numbers(file, table.iloc[:, place]) for place in range(table.shape[1])]
     return np.stack(channels, axis=1).astype(np.float32)
+
+
+def _of_rows(
+    file: Path, table: pd.DataFrame, columns: Mapping[str, Any]
+) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
+    """Returns the series of the rows, without the empty cells at their ends, and the columns that are not used."""
+    steps, label = columns["steps"], columns.get("label")
+    header = list(table.columns)
+    if _is_without_header(table) and not set(steps) <= set(header):  # other names, or no column of labels
+        if len(header) not in (len(steps), len(steps) + 1):
+            raise UsageError(
+                f"{file} has {len(header)} columns and no header; expected {len(steps)}, or {len(steps) + 1} with the label "
+                "first. Add a line with the names of its columns."
+            )
+        steps, label = header[-len(steps) :], header[0]
+    for name in steps:
+        if header.count(name) != 1:
+            raise UsageError(
+                f"{file} has {header.count(name)} columns named {name!r}; expected {steps[0]} to {steps[-1]} once each. "
+                f"{did_you_mean(name, header)}"
+            )
+    values = _values(file, table[list(steps)])
+    known = ~np.isnan(values)
+    if not known.any(axis=1).all():
+        row = int(np.flatnonzero(~known.any(axis=1))[0]) + 1
+        raise UsageError(f"{file} row {row} has no number in {steps[0]} to {steps[-1]}. Leave the row out.")
+    lengths = values.shape[1] - known[:, ::-1].argmax(axis=1)
+    series = [row[:length, np.newaxis] for row, length in zip(values, lengths, strict=True)]
+    unused = [name for name in header if name not in {*steps, label}]
+    return [(f"{file} row {number}", each) for number, each in enumerate(series, start=1)], unused
 
 
 _HAS_DIGITS_ONLY = r"^[+-]?[\d.,' \u00a0\u202f]*\d"

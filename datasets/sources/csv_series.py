@@ -42,7 +42,7 @@ def lacks_header(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         first = file.readline(1 << 24).decode("utf-8", "replace").rstrip("\r\n").split("\t")
-    return len(first) > _FEWEST_STEPS and all(_NUMBER.fullmatch(cell) for cell in first)
+    return len(first) > _FEWEST_STEPS and bool(first[0]) and all(_NUMBER.fullmatch(cell) for cell in first if cell)
 
 
 def with_steps(frame: pd.DataFrame, columns: Mapping[str, Columns] | None) -> Mapping[str, Columns] | None:

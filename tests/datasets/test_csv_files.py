@@ -317,7 +317,7 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
             "has the columns message, kind, which fit no task; its first line must name the columns. "
             "Pass columns={'text': 'message', 'label': 'kind'}, say; "
             "the keys are features, forecast, image, item_id, label, labels, rating, sentence, separator, sequence, "
-            "series, split, tags, text, text_pair, time, title, tokens, translation, user_id, value.",
+            "series, split, steps, tags, text, text_pair, time, title, tokens, translation, user_id, value.",
         ),
         (
             "text,label,translation\na,b,c\n",

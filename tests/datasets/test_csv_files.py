@@ -517,13 +517,14 @@ def test_splits_are_read_from_several_files(tmp_path):
 def test_the_season_of_a_series_is_that_of_its_data(tmp_path, period, horizon, season):
     """Whatever the horizon: forecasts were once compared with the values one horizon earlier."""
     rng = np.random.default_rng(0)
-    hours = np.arange(1500)
+    steps, window = (1500, 200) if period == 168 else (600, 60)
+    hours = np.arange(steps)
     pattern = (
         rng.normal(size=period)[hours % period] * 3 + np.sin(hours / 24 * 2 * np.pi) * (period == 168) if period else 0
     )
-    values = rng.normal(size=1500) * 0.3 + (pattern if period else np.cumsum(rng.normal(size=1500)))
+    values = rng.normal(size=steps) * 0.3 + (pattern if period else np.cumsum(rng.normal(size=steps)))
     name = write(tmp_path / "a.csv", "\n".join(["sold", *(f"{value:.4f}" for value in values)]))
-    options = {"columns": {"forecast": "sold"}, "window": 200, "horizon": horizon}
+    options = {"columns": {"forecast": "sold"}, "window": window, "horizon": horizon}
     data = zoo.datasets.load(name, **options)
     assert data.about["naive"] == {"the last value": 1} | ({f"{season} steps before": season} if period else {})
     chosen = data.prepare("lstm", units=[2]).preprocessor
@@ -539,10 +540,10 @@ def test_the_season_of_a_series_is_that_of_its_data(tmp_path, period, horizon, s
     )
     example = rows(data, "test")[0]
     start = prepared.preprocessor.serve({"series": example["series"][None]})[1]["start"].numpy()[0]
-    repeated = [example["series"][200 - season + step % season, 0] for step in range(horizon)]
+    repeated = [example["series"][window - season + step % season, 0] for step in range(horizon)]
     np.testing.assert_array_equal(start, repeated)
     assert zoo.datasets.load(name, **options, season=12).about["naive"]["12 steps before"] == 12
-    assert "season is 201; expected at most window=200" in message(name, **options, season=201)
+    assert f"season is {window + 1}; expected at most window={window}" in message(name, **options, season=window + 1)
 
 
 def test_images_are_read_from_a_csv(tmp_path):

@@ -309,7 +309,7 @@ def test_rankings_are_compared_with_recent_popularity_and_cosines():
 
 
 def test_series_are_compared_with_simple_methods():
-    data = zoo.datasets.load("digit_rows")
+    data = zoo.datasets.load("digit_rows", examples_per_class=20)
     prepared = data.prepare("attention", filters=4)
     entries = {entry["name"]: entry for entry in zoo.evaluate(prepared.build(seed=0), prepared)["baselines"]}
     train, test = (next(iter(split.batch(2_000))) for split in (data.train, data.test))
@@ -334,7 +334,7 @@ def test_series_are_compared_with_simple_methods():
 
 
 def test_forecasts_are_compared_with_ridge_regression_on_the_window():
-    data = zoo.datasets.load("seasons")
+    data = zoo.datasets.load("seasons", window=14, horizon=3)
     prepared = data.prepare("nlinear")
     report = zoo.evaluate(prepared.build(seed=0), prepared)
     (entry,) = report["baselines"]

@@ -221,7 +221,7 @@ def _of_features(task: str, key: str, read: csv_targets.Read, **more: Any) -> La
 
 
 LAYOUTS = {
-    (layout.task, layout.required): layout
+    f"{layout.task} of {', '.join(layout.required)}": layout
     for layout in [
         Layout("text_classification", ("text", "label"), ("text_pair",), rows=_classified_texts),
         Layout("image_classification", ("image", "label"), rows=_classified_images),

@@ -45,18 +45,19 @@ def lacks_header(path: Path) -> bool:
     return len(first) > _FEWEST_STEPS and bool(first[0]) and all(_NUMBER.fullmatch(cell) for cell in first if cell)
 
 
-def with_steps(frame: pd.DataFrame, columns: Mapping[str, Columns] | None) -> Mapping[str, Columns] | None:
+def with_steps(path: Path, frame: pd.DataFrame, columns: Mapping[str, Columns] | None) -> Mapping[str, Columns] | None:
     """Returns columns with `steps` for a table that has a series in each row without doubt; unchanged for any other.
 
-    These are tables with a label whose other columns are numbers with names that count up, t0, t1 and so on; and tables
-    without names of columns that have a label in the first one, as those of the UCR archive.
+    These are tables with a label whose other columns are numbers with names that count up, t0, t1 and so on; and .tsv
+    files without names of columns that have a label in the first one, as those of the UCR archive.
 
     Args:
+        path: the file.
         frame: the table, whose cells are texts.
         columns: the columns of every key; None if none were passed.
     """
     names = [name for name in frame.columns if name != "split"]
-    if columns is None and names == [str(number) for number in range(len(names))]:
+    if columns is None and path.suffix.lower() == ".tsv" and names == [str(number) for number in range(len(names))]:
         label = frame[names[0]].str.strip()
         is_label = not label.str.contains(".", regex=False).any() and 2 * label.nunique() <= max(len(label), 4)
         if is_label and len(names) > _FEWEST_STEPS and _are_numbers(frame, names[1:]):

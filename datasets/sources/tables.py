@@ -161,7 +161,7 @@ def read_table(
     """
     options = {option: named(value) for option, value in options.items() if value is not None}
     if not options:  # they are for tables of features
-        columns = csv_series.with_steps(frame, columns)
+        columns = csv_series.with_steps(path, frame, columns)
     layout, chosen = csv_files.match(path, frame, csv_series.named_steps(path, frame, columns), LAYOUTS)
     format: TableFormat = frame.attrs.get("format", DEFAULT)
     described = {column: csv_files.describe_column(frame[column]) for column in frame.columns}

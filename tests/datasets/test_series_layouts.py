@@ -80,6 +80,11 @@ def test_files_of_the_ucr_archive_need_no_options(tmp_path, rows):
     assert data.splits["test"].num_examples == 10
     again = zoo.datasets.load(data.name, **data.arguments)
     assert series_of(again) == series_of(data)
+    (tmp_path / "a_TRAIN.tsv").rename(tmp_path / "a.csv")  # may be a table of features
+    assert "fit no task" in message(f"csv:{tmp_path / 'a.csv'}", header=False)
+    columns = {"label": 0, "steps": "*"}
+    data = zoo.datasets.load(f"csv:{tmp_path / 'a.csv'}", header=False, columns=columns, test="a_TEST.tsv")
+    assert series_of(data) == series_of(again)
 
 
 def test_parquet_files_and_steps_in_another_order(tmp_path, rows):

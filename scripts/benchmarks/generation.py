@@ -64,7 +64,8 @@ def writers(size: str, batch: int, new: int, folder: Path) -> dict[str, Write]:
     from zoo.registry import get_spec
 
     torch.manual_seed(0)
-    config = transformers.GPT2Config(**SIZES[size], n_positions=256, bos_token_id=0, eos_token_id=None)
+    sizes: dict[str, Any] = {**SIZES[size]}
+    config = transformers.GPT2Config(**sizes, n_positions=256, bos_token_id=0, eos_token_id=None)
     theirs = transformers.GPT2LMHeadModel(config).eval()
     with torch.no_grad():  # so that texts differ
         for weight in theirs.parameters():

@@ -8,6 +8,7 @@ from typing import Any
 
 from zoo import checkpoints, config_checks, registry, tasks
 from zoo import recommended as recommendations
+from zoo.checkpoints import word_vectors
 from zoo.datasets import display
 from zoo.datasets.arguments import Read, check_fixed, complete_arguments
 from zoo.datasets.interface import Interface, check_numbering
@@ -111,6 +112,7 @@ class Data(RawData):
         arguments |= decided
         fitting: dict[str, Any] = {"several": several, "builder": arguments}
         from_checkpoint = checkpoint.arguments(self.class_names, **fitting) if checkpoint else {}
+        from_checkpoint |= word_vectors.chosen(spec, arguments, chosen)
         _check_kind(model, kind.kind, earlier)
         needs = {**spec.preprocessing, "checkpoint": checkpoint, "earlier": earlier, "quantiles": levels}
         needs["open"] = {name for name in spec.parameters if chosen.get(name) is None}
@@ -125,6 +127,7 @@ class Data(RawData):
                 "needs['quantiles'] to Targets.fit in its for_model."
             )
         complete, requested = complete_arguments(spec, chosen, arguments, fixed, {*decided}, self.name, from_checkpoint)
+        vectors, pretrained = _with_vectors(spec, complete, preprocessor, self.name, pretrained)
         return Prepared(
             data=data,
             model=model,
@@ -134,6 +137,7 @@ class Data(RawData):
             arguments=complete,
             recommended=recommended,
             pretrained=pretrained,
+            word_vectors=vectors,
         )
 
     def _recommended(self, spec: registry.ModelSpec, task: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,6 +163,24 @@ class Data(RawData):
         )
         old, now = interface.fingerprint, prepared.fingerprint
         return dataclasses.replace(prepared, changed=old.split_changes(now))
+
+
+def _with_vectors(
+    spec: registry.ModelSpec,
+    arguments: Mapping[str, Any],
+    preprocessor: Preprocessor,
+    name: str,
+    pretrained: dict[str, Any],
+) -> tuple[word_vectors.WordVectors | None, dict[str, Any]]:
+    """Returns the vectors of the data's words, None without any, and the section `pretrained` of config.yaml.
+
+    Raises:
+        UsageError: as in `word_vectors.of_words`, or a run has recorded another file.
+    """
+    found = word_vectors.of_words(spec, arguments, getattr(preprocessor, "word_numbers", None), name)
+    if found is None:
+        return None, pretrained
+    return found, checkpoints.as_recorded(found.published).record(found.published.name)
 
 
 def _check_kind(model: str, kind: str, earlier: Interface | None) -> None:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def describe_data(prepared: Prepared) -> str:
-    """Returns lines with the sizes of the splits, the classes, and the share of unknown tokens."""
+    """Returns lines with the sizes of the splits, the classes, the share of unknown tokens, and the number of words
+    with a vector."""
     choices = getattr(prepared.preprocessor, "choices", None)
     notes = "".join(f"\n{note}" for note in choices.notes) if choices else ""
-    return f"{describe_splits(prepared.data)}{notes}{describe_unknown(prepared)}"
+    vectors = f"\n{prepared.word_vectors}" if prepared.word_vectors else ""
+    return f"{describe_splits(prepared.data)}{notes}{describe_unknown(prepared)}{vectors}"

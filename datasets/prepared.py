@@ -26,6 +26,7 @@ from zoo.predictions import predict_split
 if TYPE_CHECKING:
     import keras
 
+    from zoo.checkpoints.word_vectors import WordVectors
     from zoo.datasets.preprocessing.base import Preprocessor
     from zoo.datasets.raw import RawData
     from zoo.resident import Resident
@@ -49,7 +50,8 @@ class Prepared:
         recommended: those of the requested arguments that the model recommends for the data, and the user left open.
         start: the run whose weights the training begins with, as config.yaml records it; None for initial weights.
         pretrained: name, source, licence and SHA-256 of the published weights that the model was made from, as config.yaml
-            records them; empty for a local path or random weights.
+            records them; empty for a local path or random weights, except for word vectors.
+        word_vectors: the vectors that the embedding of the words begins with; None for random ones.
         golden: the requests that the run's SavedModel publishes, as config.yaml records them; None for test examples.
     """
 
@@ -65,6 +67,7 @@ class Prepared:
     start: Mapping[str, Any] | None = None
     golden: Any = None
     pretrained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    word_vectors: WordVectors | None = None
 
     def __post_init__(self) -> None:
         self.task = self.task.for_targets(self.preprocessor)

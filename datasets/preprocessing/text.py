@@ -70,6 +70,11 @@ class VocabularyPreprocessor:
         return {"text": text_request("text")}
 
     @property
+    def word_numbers(self) -> dict[str, int]:
+        """The numbers of the known words. Entries that are no words, such as forms, have a space."""
+        return {word: number for number, word in enumerate(self.vocabulary, FIRST_WORD) if " " not in word}
+
+    @property
     def described_inputs(self) -> dict[str, str]:
         """How words are numbered."""
         return {"token_ids": f"line numbers of `assets/{VOCABULARY_FILE}`, from 0; 0 is padding, 1 an unknown word"}

@@ -37,6 +37,7 @@ __all__ = [
     "Published",
     "PublishedFile",
     "Repository",
+    "as_recorded",
     "build",
     "chosen",
     "expect",
@@ -151,11 +152,11 @@ def fetch(model: str, weights: Any, arguments: Mapping[str, Any] = _NONE, *, ver
             raise UsageError(
                 f"Model {model!r} is not read from repositories; received {str(weights)!r:.80}. Pass {titles}."
             )
-        return _as_recorded(hub.fetch(weights, formats, verbose=verbose))
+        return as_recorded(hub.fetch(weights, formats, verbose=verbose))
     if isinstance(weights, str) and weights in spec.published:
         complete = {n: p.default for n, p in spec.parameters.items()} | dict(arguments)
         file = spec.published[weights](complete)
-        return _as_recorded(keras_download.fetch(weights, model, file, verbose=verbose))
+        return as_recorded(keras_download.fetch(weights, model, file, verbose=verbose))
     return None
 
 
@@ -168,7 +169,7 @@ def locate(weights: Location, *, verbose: int = 1) -> Published | None:
     if not hub.is_name(weights):
         return None
     formats = [FORMATS.get(name) for name in FORMATS.names()]
-    return _as_recorded(hub.fetch(weights, [f for f in formats if f.repository], verbose=verbose))
+    return as_recorded(hub.fetch(weights, [f for f in formats if f.repository], verbose=verbose))
 
 
 def pinned(
@@ -190,8 +191,8 @@ def pinned(
     """
     given = arguments.get("weights") if spec.checkpoints else None
     name = given
-    if recorded and given in (recorded.get("name"), recorded.get("source")):
-        expect(recorded)
+    expect(recorded)
+    if recorded and given in (recorded["name"], recorded["source"]):
         given = recorded["source"] if hub.is_name(given) else given
         name = recorded["name"]
     found = None if given is None else fetch(spec.name, given, arguments, verbose=verbose)
@@ -217,7 +218,16 @@ def expect(recorded: Mapping[str, Any] | None) -> None:
     _expected[recorded["source"]] = recorded["sha256"]
 
 
-def _as_recorded(found: Published) -> Published:
+def as_recorded(found: Published) -> Published:
+    """Returns weights unchanged, if no run has recorded others of the same source.
+
+    Raises:
+        UsageError: the hashes differ from those that were passed to `expect`.
+
+    Example:
+        >>> as_recorded(fetch("bert", "hf:google/bert_uncased_L-2_H-128_A-2")).licence
+        'apache-2.0'
+    """
     wanted = _expected.get(found.source, found.sha256)
     if dict(wanted) != dict(found.sha256):
         here, there = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from zoo.checkpoints.word_vectors import assign_vectors
 from zoo.errors import UsageError
 from zoo.registry import register_model
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     reference="Bahdanau, Cho and Bengio, Neural machine translation by jointly learning to align and translate, ICLR 2015; "
     "windows as in Kim, Convolutional neural networks for sentence classification, EMNLP 2014",
     features_layer="features",
+    initial_arguments=("word_vectors",),
+    adapt=assign_vectors,
     preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
     search_space={
         "config.learning_rate": "3e-4:1e-2:log",
@@ -60,6 +63,7 @@ def build_attention_model(
     word_dropout: float = 0.2,
     classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
     max_length: int | None = None,
+    word_vectors: str | None = None,
 ) -> keras.Model:
     """Convolution windows over words or steps, attention over the windows, a dense layer, a softmax.
 
@@ -85,6 +89,9 @@ def build_attention_model(
             logits.
         max_length: Maximum number of tokens of a text, which the preprocessor truncates. Null takes the length that 95% of
             the training texts do not exceed, 128 to 512.
+        word_vectors: Text file of word vectors, as of GloVe or fastText, that the embedding begins with; embedding_dim
+            is then the file's. They are read when data is prepared, because the builder does not know the words. Null
+            for random ones.
 
     Raises:
         UsageError: neither or both of `input_shape` and `vocab_size`, a size that is not positive, a fraction out of

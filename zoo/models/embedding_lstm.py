@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from zoo.checkpoints.word_vectors import assign_vectors
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     tasks=("text_classification", "text_multilabel", "text_regression"),
     reference="Hochreiter and Schmidhuber, Long short-term memory, Neural Computation 9(8), 1997",
     features_layer="features",
+    initial_arguments=("word_vectors",),
+    adapt=assign_vectors,
     preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
     data_arguments=("num_classes",),
     search_space={
@@ -35,6 +38,7 @@ def build_embedding_lstm_model(
     dropout: float = 0.0,
     classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
     max_length: int | None = None,
+    word_vectors: str | None = None,
 ) -> keras.Model:
     """Word embeddings, an LSTM over the words, a softmax on its last state.
 
@@ -53,6 +57,9 @@ def build_embedding_lstm_model(
             logits.
         max_length: Maximum number of tokens of a text, which the preprocessor truncates. Null takes the length that 95% of
             the training texts do not exceed, 128 to 512.
+        word_vectors: Text file of word vectors, as of GloVe or fastText, that the embedding begins with; embedding_dim
+            is then the file's. They are read when data is prepared, because the builder does not know the words. Null
+            for random ones.
 
     Raises:
         UsageError: a size that is not positive, or a fraction out of range.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from zoo import recommended
+from zoo.checkpoints.word_vectors import assign_vectors
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ _PARTS = 8
     reference="Cho, van Merrienboer, Gulcehre et al., Learning phrase representations using RNN encoder-decoder for "
     "statistical machine translation, EMNLP 2014; dropout between steps: Gal and Ghahramani, NeurIPS 2016",
     features_layer="features",
+    initial_arguments=("word_vectors",),
+    adapt=assign_vectors,
     preprocessing={"vocab_size": 20_000, "max_length": 256, "reads_forms": True},
     data_arguments=("num_classes", "form_vocab_size"),
     recommended_arguments=recommended.tagger_arguments,
@@ -64,6 +67,7 @@ def build_rnn_model(
     form_vocab_size: int = 0,
     form_dim: int = 32,
     word_dropout: float = 0.0,
+    word_vectors: str | None = None,
 ) -> keras.Model:
     """Word embeddings, a GRU in both directions, a softmax at every word.
 
@@ -86,6 +90,9 @@ def build_rnn_model(
         form_dim: Channels of the vector of each of the 8 parts of a word's form.
         word_dropout: Rate at which the whole vector of a word is dropped, so that the model also learns from its form and its
             neighbours.
+        word_vectors: Text file of word vectors, as of GloVe or fastText, that the embedding begins with; embedding_dim
+            is then the file's. They are read when data is prepared, because the builder does not know the words. Null
+            for random ones.
 
     Raises:
         UsageError: a size that is not positive, or a fraction out of range.

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from zoo.checkpoints.word_vectors import assign_vectors
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
     import keras
 
 
+def _assign_vectors(model: keras.Model, data: Any) -> None:
+    # The model multiplies its embedding by this root, so the vectors enter it as they are in the file.
+    assign_vectors(model, data, scale=data.arguments["embedding_dim"] ** -0.5)
+
+
 @register_model(
     tasks=("text_classification", "text_multilabel", "text_regression"),
     reference="Vaswani et al., Attention is all you need, NeurIPS 2017",
     features_layer="features",
+    initial_arguments=("word_vectors",),
+    adapt=_assign_vectors,
     preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
     search_space={
         "config.learning_rate": "1e-4:3e-3:log",
@@ -45,6 +53,7 @@ def build_transformer_model(
     num_layers: int = 2,
     dropout: float = 0.1,
     classifier_activation: Literal["softmax", "sigmoid", "linear"] | None = "softmax",
+    word_vectors: str | None = None,
 ) -> keras.Model:
     """Word embeddings with sinusoidal positions, encoder blocks, the mean over the words, a softmax.
 
@@ -64,6 +73,9 @@ def build_transformer_model(
         dropout: Dropout rate of the embeddings and of the outputs of attention and dense layers.
         classifier_activation: Activation of the last layer: sigmoid for several labels, linear for values, null for
             logits.
+        word_vectors: Text file of word vectors, as of GloVe or fastText, that the embedding begins with; embedding_dim
+            is then the file's. They are read when data is prepared, because the builder does not know the words. Null
+            for random ones.
 
     Raises:
         UsageError: a size that is not positive, a fraction out of range, or an embedding size that num_heads does not divide.

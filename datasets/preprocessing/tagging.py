@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from zoo import lookup
 from zoo.datasets.batches import rectangular
-from zoo.datasets.preprocessing.base import object_array, register_preprocessor
+from zoo.datasets.preprocessing.base import Unknown, object_array, register_preprocessor
 from zoo.datasets.preprocessing.text import (
     FIRST_WORD,
     PADDING,
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 _MIN_COUNT = 2
 """Words that occur once in training count as unknown, so that the model learns from the forms of unknown words."""
 _MIN_FORM_COUNT = 3
+_MANY_UNKNOWN = 0.6
+"""The share of unknown words above which a warning is given, for a model that also reads the parts of words. In languages
+with many forms of a word, such as German, 40% are usual, and their last letters say enough."""
 _SAMPLE = 256
 _FEWEST_SAME = 0.5
 """If the tokenizer finds fewer of the data's words, the served model would tag other words than those it was trained on."""
@@ -87,6 +90,12 @@ class TaggingPreprocessor(VocabularyPreprocessor):
         """{"token_ids": (max_length,)}, and for models with that input {"form_ids": (max_length, NUM_PARTS)}."""
         shapes: dict[str, tuple[int | None, ...]] = super().input_shapes
         return shapes | ({"form_ids": (self.max_length, NUM_PARTS)} if self.form_vocabulary else {})
+
+    @property
+    def unknown(self) -> Unknown:  # type: ignore[override]  # it depends on the inputs
+        """The number of a word that is unknown, and so is its form."""
+        usual = super().unknown
+        return usual._replace(many=_MANY_UNKNOWN) if self.form_vocabulary else usual
 
     @property
     def described_inputs(self) -> dict[str, str]:

@@ -372,6 +372,14 @@ def test_every_tokenizer_says_how_much_it_does_not_know(tmp_path, content, model
     assert all(hasattr(cls, "unknown") for cls in with_vocabulary)
 
 
+def test_word_forms_make_more_unknown_words_usual():
+    tagged = zoo.datasets.load("tagged_commands").prepare("rnn").preprocessor
+    assert tagged.form_vocabulary
+    assert tagged.unknown.many == 0.6
+    without = dataclasses.replace(tagged, form_vocabulary=())
+    assert without.unknown == tagged.unknown._replace(many=0.3)
+
+
 def _fields(cls):
     return [field.name for field in dataclasses.fields(cls)]
 

@@ -45,7 +45,7 @@ class ImagePreprocessor:
 
     For a model with one channel, colour is converted to luminance; for three channels, grey is repeated. Transparency is
     dropped. Images are resized bilinearly with anti-aliasing, without keeping the aspect ratio. Only the upper 8 of 16 bits
-    and the first picture of an animation are used. The EXIF orientation is ignored.
+    and the first picture of an animation are used. JPEG files are turned upright by their EXIF orientation.
 
     Attributes:
         height: rows of the model's input.
@@ -157,7 +157,8 @@ class ImagePreprocessor:
         )
         return (
             f"Images of any size are resized to {self.height} x {self.width}, without keeping the aspect ratio. {colours} "
-            "Transparency is dropped. Only the first picture of an animation is used. The EXIF orientation is ignored.",
+            "Transparency is dropped. Only the first picture of an animation is used. JPEG files are turned upright by their "
+            "EXIF orientation.",
             f"PNG, JPEG, BMP and GIF files of up to {MAX_PIXELS:,} pixels are decoded. A batch is rejected if a file is of "
             "another kind or cannot be decoded, or if it is a BMP file with a colour palette, a CMYK JPEG file without "
             "Adobe's marker, or a PNG file with 16 bits per channel that uses at most 12 of them.",

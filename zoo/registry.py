@@ -65,9 +65,10 @@ class ModelSpec:
         features_layer: the layer whose output is the `features` signature; None without such a signature.
         levels: groups of layers that have the same learning rate with `layer_decay`, as patterns of their names, such as
             (("pooler", "probabilities", "logits"),). Any other layer is a separate group.
-        preprocessing: settings for the preprocessor: `image_size` (height, width) for images of smaller or varying size, a
-            vocabulary size, a maximum length, whether the model `reads_pairs` of texts or `reads_forms` of words. Its
-            `preprocessor` replaces that of the task; it is a kind, or a kind for each of the tasks that it replaces.
+        preprocessing: settings for the preprocessor: `image_size` (height, width) for images of smaller or varying size, the
+            `longest_side` of its input, a vocabulary size, a maximum length, whether the model `reads_pairs` of texts or
+            `reads_forms` of words. Its `preprocessor` replaces that of the task; it is a kind, or a kind for each of the
+            tasks that it replaces.
         data_arguments: the builder's arguments that the data determines (classes, vocabulary), never the user.
         checkpoints: the formats of published weights (`zoo.checkpoints`) that the builder's argument `weights` accepts.
         published: files of weights by their name, such as `imagenet`, which the argument `weights` accepts too. Each is a

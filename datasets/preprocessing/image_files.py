@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from zoo.datasets.preprocessing.orientation import upright
 from zoo.errors import one_line
 
 MAX_PIXELS = 2**25
@@ -74,8 +75,8 @@ def _any_kind() -> Any:
 
 
 def decode_examined(content: tf.Tensor) -> tf.Tensor:
-    """Decodes one of the files that `examined` returned, string (), to uint8 (height, width, channels)."""
-    return tf.io.decode_image(content, channels=0, expand_animations=False)
+    """Decodes one of the files that `examined` returned, string (), to uint8 (height, width, channels), turned upright."""
+    return upright(content, tf.io.decode_image(content, channels=0, expand_animations=False))
 
 
 @functools.cache

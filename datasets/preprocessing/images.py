@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from zoo.datasets.preprocessing.base import object_array, register_preprocessor
+from zoo.datasets.preprocessing.base import Choices, object_array, register_preprocessor
 from zoo.datasets.preprocessing.image_files import MAX_PIXELS, decode_examined, examined
 from zoo.datasets.preprocessing.targets import Targets
 from zoo.errors import UsageError
@@ -45,7 +45,7 @@ class ImagePreprocessor:
 
     For a model with one channel, colour is converted to luminance; for three channels, grey is repeated. Transparency is
     dropped. Images are resized bilinearly with anti-aliasing, without keeping the aspect ratio. Only the upper 8 of 16 bits
-    and the first picture of an animation are used. The EXIF orientation is ignored.
+    and the first picture of an animation are used. JPEG files are turned upright by their EXIF orientation.
 
     Attributes:
         height: rows of the model's input.
@@ -54,6 +54,7 @@ class ImagePreprocessor:
         rows_as_steps: whether a sequence model reads the image row by row.
         every_step: whether that model has an output after every row.
         targets: makes the model's targets.
+        choices: how the size was chosen, if the user left it open.
 
     Example:
         >>> ImagePreprocessor(28, 28, 1)(np.zeros((2, 8, 8, 3), np.uint8)).shape
@@ -68,6 +69,7 @@ class ImagePreprocessor:
     rows_as_steps: bool = False
     every_step: bool = False
     targets: Targets = dataclasses.field(default_factory=Targets)
+    choices: Choices = dataclasses.field(default=Choices(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", Targets.restored(self.targets))
@@ -78,8 +80,10 @@ class ImagePreprocessor:
     ) -> tuple[ImagePreprocessor, dict[str, Any]]:
         """The model's input has the shape `input_shape` if given. For the weights of a run, and for published weights that
         say it, it has their shape. Otherwise it has the size of the data's images, if that is fixed and not smaller than the
-        spec's `image_size`, or else `image_size`. A sequence model with `rows_as_steps` in its spec gets (rows, columns x
-        channels)."""
+        spec's `image_size`, or else `image_size`. With `longest_side` in its spec, images of various sizes have their
+        median size in the training split, and larger ones are scaled down to that side. A sequence model with
+        `rows_as_steps` in its spec gets (rows, columns x channels)."""
+        notes: tuple[str, ...] = ()
         shape, feature = arguments.get("input_shape"), data.features["image"]
         if shape is None and (earlier := needs.get("earlier")) is not None:
             shape = (earlier.preprocessor.height, earlier.preprocessor.width, earlier.preprocessor.channels)
@@ -95,8 +99,8 @@ class ImagePreprocessor:
                     f"The images of data set {data.name!r} have various sizes. Pass input_shape=[28, 28, 1], say, or name "
                     "an image_size in the model's preprocessing."
                 )
-            fits = all(o is not None and o >= n for o, n in zip(own, least, strict=True))
-            shape = (*(own if fits else least), 1 if feature.shape[-1] in (1, 2) else 3)
+            size, notes = _size_for(own, least, needs.get("longest_side"), data.about.get("median_image_size"))
+            shape = (*size, 1 if feature.shape[-1] in (1, 2) else 3)
         valid = isinstance(shape, (list, tuple)) and len(shape) == 3 and all(isinstance(n, int) for n in shape)
         if not valid or min(shape) < 1 or shape[2] not in (1, 3):
             raise UsageError(
@@ -110,7 +114,8 @@ class ImagePreprocessor:
             made = cls(height, width, channels, rows_as_steps=True, every_step=every_step, targets=targets)
             return made, {"input_shape": made.shape, **targets.arguments}
         height, width, channels = shape
-        return cls(height, width, channels, targets=targets), {"input_shape": tuple(shape), **targets.arguments}
+        made = cls(height, width, channels, targets=targets, choices=Choices(notes=notes))
+        return made, {"input_shape": tuple(shape), **targets.arguments}
 
     @classmethod
     def without_data(
@@ -157,7 +162,8 @@ class ImagePreprocessor:
         )
         return (
             f"Images of any size are resized to {self.height} x {self.width}, without keeping the aspect ratio. {colours} "
-            "Transparency is dropped. Only the first picture of an animation is used. The EXIF orientation is ignored.",
+            "Transparency is dropped. Only the first picture of an animation is used. JPEG files are turned upright by their "
+            "EXIF orientation.",
             f"PNG, JPEG, BMP and GIF files of up to {MAX_PIXELS:,} pixels are decoded. A batch is rejected if a file is of "
             "another kind or cannot be decoded, or if it is a BMP file with a colour palette, a CMYK JPEG file without "
             "Adobe's marker, or a PNG file with 16 bits per channel that uses at most 12 of them.",
@@ -262,8 +268,36 @@ class ImagePreprocessor:
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "targets"}
+        fields = [field.name for field in dataclasses.fields(self) if field.name not in ("targets", "choices")]
+        own = {name: getattr(self, name) for name in fields}
         return {**own, **self.targets.described()}
+
+
+def _size_for(
+    own: Sequence[int | None], least: Sequence[int], longest: int | None, median: Sequence[int] | None
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Returns the size of a model's input, and lines about it that are printed.
+
+    Args:
+        own: height and width of the images, None where they vary.
+        least: the smallest size.
+        longest: the longest side, None to keep the size of the images, or `least` if it varies.
+        median: the median size of the training images, None if it is unknown.
+    """
+    varies = None in own
+    found = (median if longest is not None else None) if varies else own
+    known = [side for side in found or () if side is not None]
+    if not known or any(side < n for side, n in zip(known, least, strict=True)):
+        return tuple(least), ()
+    if longest is None or (not varies and max(known) <= longest):
+        return tuple(known), ()
+    factor = min(1.0, longest / max(known))
+    size = tuple(max(n, round(factor * side)) for side, n in zip(known, least, strict=True))
+    what = "have a median size of" if varies else "have"
+    return size, (
+        f"The images {what} {known[0]} x {known[1]} pixels. The model's input has {size[0]} x {size[1]}: "
+        "pass --model.input_shape to choose another size",
+    )
 
 
 def _not_inflated(contents: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

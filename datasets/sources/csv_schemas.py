@@ -106,7 +106,7 @@ def _classified_images(table: Table) -> Rows:
         strata=labels,
         given=splits_of(table, images.kept),
         class_names=classes,
-        about={"image_shape": images.shape},
+        about={"image_shape": images.shape, "image_sizes": images.sizes},
         images="image",
     )
 

@@ -75,7 +75,7 @@ def image_rows(table: Table, task: str, read: Read, splits: Splits) -> Rows:
         images.kept,
         digests=images.contents,
         given=splits(table, images.kept),
-        about={"image_shape": images.shape},
+        about={"image_shape": images.shape, "image_sizes": images.sizes},
         images="image",
     )
 

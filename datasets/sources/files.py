@@ -54,6 +54,7 @@ def read_images(name: str, path: Path, memory_limit: int, skip_broken: bool = Fa
             "left_out": {**found.left_out, **images.left_out},
             "duplicates": duplicates(images.contents),
             "image_shape": images.shape,
+            "image_sizes": images.sizes,
         },
         images="image",
     )

@@ -297,6 +297,10 @@ class Rows:
         features = features_of(next(iter(splits.values())))
         if self.images is not None:
             features[self.images] = Feature(self.about.pop("image_shape"), "uint8")
+            sizes = self.about.pop("image_sizes")[found["train"]]
+            self.about["median_image_size"] = (
+                tuple(np.median(sizes, axis=0).astype(int).tolist()) if len(sizes) else None
+            )
         return Data(
             name=name,
             arguments=arguments,
@@ -341,12 +345,14 @@ class Images(NamedTuple):
         kept: their positions.
         contents: the SHA-256 of each.
         shape: their common shape, with None for dimensions that differ.
+        sizes: height and width of each, int64 (images, 2).
         left_out: which others were left out, and how many.
     """
 
     kept: list[int]
     contents: list[bytes]
     shape: tuple[int | None, int | None, int | None]
+    sizes: np.ndarray
     left_out: dict[str, int]
 
 
@@ -386,7 +392,8 @@ def check_images(paths: Sequence[Path], where: Path, *, skip_broken: bool) -> Im
             f"{len(broken)} of {len(paths)} images of {where} cannot be read: {'; '.join(broken[:_MOST_SHOWN])}{more}. "
             "Convert or remove them, or pass --data.skip_broken true, which leaves them out."
         )
-    sizes = [{found[position][0][axis] for position in kept} for axis in range(3)]
-    height, width, channels = (next(iter(size)) if len(size) == 1 else None for size in sizes)
+    shapes = np.array([found[position][0] for position in kept], np.int64)  # (images, 3)
+    height, width, channels = (int(one[0]) if len(one := np.unique(axis)) == 1 else None for axis in shapes.T)
     left_out = {f"images that cannot be read: {'; '.join(broken)}": len(broken)} if broken else {}
-    return Images(kept, [found[position][2] for position in kept], (height, width, channels), left_out)
+    contents = [found[position][2] for position in kept]
+    return Images(kept, contents, (height, width, channels), shapes[:, :2], left_out)

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 import zoo
 from dataset_arrays import SPLITS, columns, multiset, raw, scaled
 from zoo import registry
+from zoo.datasets.description import describe_data
 from zoo.datasets.interface import Interface
 from zoo.datasets.preprocessing.base import PREPROCESSORS
 from zoo.datasets.raw import Feature
@@ -392,3 +393,34 @@ def test_texts_whose_words_are_all_rare_are_rejected(tmp_path):
         zoo.datasets.load(f"csv:{tmp_path}/a.csv", tokenizer="words").prepare("embedding_lstm")
     found = zoo.datasets.load(f"csv:{tmp_path}/a.csv").prepare("embedding_lstm").preprocessor
     assert found.tokenizer == "characters" and found.choices.notes[0] == "tokenizer characters: no word occurs twice."
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected", "note"),
+    [
+        ([(40, 50), (44, 52), (48, 60)], (44, 52), "have a median size of 44 x 52 pixels"),
+        ([(300, 200), (310, 220), (320, 180)], (64, 41), "have a median size of 310 x 200 pixels"),
+        ([(300, 200)], (64, 43), "The images have 300 x 200 pixels. The model's input has 64 x 43"),
+        ([(28, 28)], (28, 28), ""),
+        ([(64, 40)], (64, 40), ""),
+        ([(12, 20), (14, 20), (16, 20)], (28, 28), ""),
+        ([(900, 30)], (64, 28), "The images have 900 x 30 pixels"),
+    ],
+)
+def test_the_input_size_follows_the_images(tmp_path, sizes, expected, note):
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 24), ("validation", 4), ("test", 4)):
+        for i in range(count):
+            # Images of validation and test are larger: the size depends on those of training only.
+            height, width = sizes[i // 2 % len(sizes)] if split == "train" or len(sizes) == 1 else (500, 500)
+            file = tmp_path / split / "ab"[i % 2] / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(file, generator.integers(0, 255, (height, width, 3)), scale=False)
+    prepared = zoo.datasets.load(f"images:{tmp_path}").prepare("cnn")
+    assert prepared.arguments["input_shape"] == (*expected, 3)
+    assert note in describe_data(prepared)
+    assert ("--model.input_shape" in describe_data(prepared)) == bool(note)
+    assert "choices" not in prepared.preprocessor.config()
+    given = zoo.datasets.load(f"images:{tmp_path}").prepare("cnn", input_shape=[30, 30, 3])
+    assert given.arguments["input_shape"] == (30, 30, 3)
+    assert "--model.input_shape" not in describe_data(given)

@@ -195,7 +195,7 @@ SMOOTH = (np.add.outer(np.arange(HEIGHT), np.arange(WIDTH))[..., None] * [9, 4, 
 FEW = Image.fromarray(SMOOTH).quantize(16)
 OTHER = Image.fromarray(NOISE).quantize(16)
 TURNED = Image.Exif()
-TURNED[0x112] = 6  # orientation: rotated by a quarter turn
+TURNED[0x112] = 6  # orientation: to be turned clockwise by a quarter
 JPEG = encoded(SMOOTH, "JPEG", quality=98, subsampling=0)
 PROGRESSIVE = encoded(SMOOTH, "JPEG", progressive=True)
 CMYK = encoded(Image.fromarray(SMOOTH).convert("CMYK"), "JPEG", quality=98, subsampling=0)
@@ -220,8 +220,8 @@ ANSWERED = {  # with the levels that they encode, and the tolerance of a level
     "PNG, something behind its end": (encoded(NOISE) + b"more", NOISE, 0),
     "JPEG": (JPEG, SMOOTH, 12),
     "JPEG, four inks": (CMYK, SMOOTH, 12),
-    "JPEG, turned by EXIF, which is ignored": (
-        encoded(SMOOTH, "JPEG", quality=98, subsampling=0, exif=TURNED),
+    "JPEG, turned by EXIF": (
+        encoded(np.rot90(SMOOTH), "JPEG", quality=98, subsampling=0, exif=TURNED),
         SMOOTH,
         12,
     ),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     reference="LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, "
     "Proceedings of the IEEE 86(11), 1998",
     features_layer="features",
-    preprocessing={"image_size": (28, 28)},
+    preprocessing={"image_size": (28, 28), "longest_side": 64},
     recommended_options=recommended.small_image_options,
     search_space={"config.learning_rate": "1e-4:1e-2:log", "config.batch_size": "32,64,128", "model.dropout": "0:0.6"},
     tiny={"input_shape": (12, 10, 1), "num_classes": 3, "filters": (3, 4), "dense_units": 5},

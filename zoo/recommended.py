@@ -220,7 +220,7 @@ def published_image_size(size: int) -> Recommend:
     return recommend
 
 
-_FEW_IMAGES = 2_000
+_FEW_PHOTOGRAPHS = 2_000
 
 
 def fine_tuning_of_images(*freeze: str) -> Recommend:
@@ -241,7 +241,7 @@ def fine_tuning_of_images(*freeze: str) -> Recommend:
     def recommend(situation: Situation) -> dict[str, Any]:
         if situation.arguments.get("weights") is None:
             return {}
-        few = situation.examples < _FEW_IMAGES
+        few = situation.examples < _FEW_PHOTOGRAPHS
         return {
             "head_first": True,
             "freeze": list(freeze),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from zoo.checkpoints.byte_pair_files import as_merges
-from zoo.datasets.preprocessing.byte_pairs import BytePairs
+from zoo.datasets.preprocessing.byte_pairs import END_PIECE, BytePairs
 from zoo.datasets.preprocessing.pair_encoding import join
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def fit_byte_pairs(data: RawData, tokenizer: str, size: int) -> BytePairs:
     cut = tf.function(lambda texts: BytePairs((), rule).cut(texts).flat_values, autograph=False, reduce_retracing=True)
     for batch in data.train.batch(_BATCH):
         counts.update(cut(batch["text"]).numpy().tolist())
+    counts.pop(END_PIECE, None)  # it has its own number
     most = size - 257
     pairs = _characters(counts, most) if tokenizer == "characters" else learn_byte_pairs(counts, most)
     return BytePairs(as_merges(pairs), rule)

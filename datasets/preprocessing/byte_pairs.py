@@ -30,7 +30,7 @@ _PIECES = {
     "characters": "((?s:.))",
 }
 """What a piece is, by the rule."""
-_BORDER, _END = b"\xff", b"\xfe\xfe"
+_BORDER, END_PIECE = b"\xff", b"\xfe\xfe"
 """Bytes that no UTF-8 text has, so no text can forge them. The second ends a text."""
 _NEVER = 2**62
 
@@ -115,13 +115,13 @@ class BytePairs:
         """Returns the bytes of each token, strings of the same shape; empty for the token that ends a text."""
         flat = tokens.flat_values if isinstance(tokens, tf.RaggedTensor) else tokens
         found = tf.io.decode_base64(self._table("bytes").lookup(tf.cast(flat, tf.int64)))
-        found = tf.where(found == _END, "", found)
+        found = tf.where(found == END_PIECE, "", found)
         return tokens.with_flat_values(found) if isinstance(tokens, tf.RaggedTensor) else found
 
     def cut(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Returns the pieces of texts, ragged string (batch, pieces); the end of a text is a piece of its own."""
         texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-        texts = tf.strings.regex_replace(texts, END_OF_TEXT.replace("|", "\\|"), _BORDER + _END + _BORDER)
+        texts = tf.strings.regex_replace(texts, END_OF_TEXT.replace("|", "\\|"), _BORDER + END_PIECE + _BORDER)
         if self.rule == "words":
             texts = tf.strings.regex_replace(texts, _LAST_SPACE, b"\\1" + _BORDER + b"\\2")
         texts = tf.strings.regex_replace(texts, _PIECES[self.rule], b"\\1" + _BORDER)
@@ -206,7 +206,7 @@ class BytePairs:
 
     def _lines(self) -> list[str]:
         """Returns the bytes of every token in base64, as a line cannot hold line breaks."""
-        return [base64.urlsafe_b64encode(piece).decode().rstrip("=") for piece in (*self.pieces, _END)]
+        return [base64.urlsafe_b64encode(piece).decode().rstrip("=") for piece in (*self.pieces, END_PIECE)]
 
     def _pairs(self) -> list[int]:
         return [left * self.size + right for left, right in self.merges]

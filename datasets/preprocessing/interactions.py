@@ -124,7 +124,11 @@ class InteractionPreprocessor:
             "user_id": Request("user_id", "id", "string", (), "as in the data"),
             "item_id": Request("item_id", "id", "string", (), "as in the data; an unknown id is rejected"),
             "history": Request(
-                "history", "ids", "string", (None,), "ids of items, the oldest first; unknown ones are ignored"
+                "history",
+                "ids",
+                "string",
+                (None,),
+                "ids of items, the oldest first, at most 1,000; unknown ones are ignored",
             ),
         }
 
@@ -233,7 +237,7 @@ class InteractionPreprocessor:
         unknown items in it get the number 0.
         """
         if "user_id" not in requests:
-            seen = self._numbers("history", requests["history"], rank=2)
+            seen = _latest(self._numbers("history", requests["history"], rank=2)[:, -_LONGEST_HISTORY:])
             return {"user_ids": tf.zeros_like(seen[:, 0])}, {"seen_items": seen}
         users = self._numbers("user_id", requests["user_id"])
         if "item_id" not in requests:
@@ -327,6 +331,17 @@ def _check_sizes(data: RawData, users: np.ndarray, items: np.ndarray) -> None:
                 f"The training split of {data.name!r} has one {name}, {ids[0][:_LONGEST_SHOWN_ID]!r}; expected at least two, "
                 f"which a recommender compares. Pass interactions of more {name}s."
             )
+
+
+_LONGEST_HISTORY = 1_000
+
+
+def _latest(items: tf.Tensor) -> tf.Tensor:
+    """Returns histories, (batch, n), in which each item stands once, at its last place, with 0 at the others, as training has
+    each once."""
+    equal = items[:, :, tf.newaxis] == items[:, tf.newaxis, :]
+    later = tf.linalg.band_part(tf.cast(equal, tf.int32), 0, -1) - tf.linalg.band_part(tf.cast(equal, tf.int32), 0, 0)
+    return tf.where(tf.reduce_any(later > 0, axis=2), 0, items)
 
 
 def _known(ids: tf.Tensor, numbers: tf.Tensor, count: int) -> tf.Tensor:

@@ -286,17 +286,19 @@ class PromptPreprocessor:
         return tf.strings.unicode_transcode(self.tokens.bytes_of(ids), "UTF-8", "UTF-8", errors="replace")
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Returns the first quarter of every window, or given texts, as prompts, with ways to generate."""
-        pieces = [*self.tokens.pieces, b""]
-        quarter = max(1, self.max_length // 4)
-        texts = [
-            _bytes(example["text"])
-            if "text" in example
-            else b"".join(pieces[number] for number in example["tokens"][:quarter] if number != _NONE)
-            for example in examples
-        ]
+        """Returns the last text in the first quarter of every window, or given texts, as prompts, with ways to generate."""
+        texts = [_bytes(e["text"]) if "text" in e else self._last_text(e["tokens"].tolist()) for e in examples]
         whole = [text.decode("utf-8", "ignore").encode() or b"\n" for text in texts]
         return {"text": object_array(whole), **self._ways(len(whole))}
+
+    def _last_text(self, tokens: list[int]) -> bytes:
+        texts = [b""]
+        for number in tokens[: max(1, self.max_length // 4)]:
+            if number == self.tokens.end:
+                texts.append(b"")
+            elif number != _NONE:
+                texts[-1] += self.tokens.pieces[number]
+        return next(filter(None, reversed(texts)), b"")
 
     def _ways(self, count: int) -> dict[str, np.ndarray]:
         """Returns different ways to generate few tokens, each (count,)."""

@@ -97,9 +97,10 @@ def _error(train: tuple[np.ndarray, ...], validation: tuple[np.ndarray, ...], re
     """Returns the mean absolute error of ridge regression on the window, with the best penalty, on the validation split."""
     means, deviations = train[0].mean(axis=(0, 1)), train[0].std(axis=(0, 1))
     deviations = np.where(deviations > 0, deviations, 1.0)
-    parts = []
+    parts, steps = [], min(_MOST_STEPS, train[0].shape[1])
     for series, forecast in (train, validation):
-        window = ((series - means) / deviations)[:, -_MOST_STEPS:]
+        window = ((series - means) / deviations)[:, -steps:]
+        window = np.pad(window, ((0, 0), (steps - window.shape[1], 0), (0, 0)), mode="edge")  # series of unequal length
         quantity = window[..., 0] - (window[:, -1:, 0] if reference.relative else 0.0)
         inputs = np.concatenate([quantity, window[:, -1, 1:]], axis=1)
         parts.append((inputs, forecast, _start(series[..., 0], reference, forecast.shape[1], means[0])))

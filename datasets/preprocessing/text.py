@@ -269,6 +269,7 @@ class TextPreprocessor(VocabularyPreprocessor):
             f"Only the first {self.max_length:,} {unit}s of a text are used. The rest is silently ignored.",
             f"{self._splitter.rule} Before, texts are lower-cased, brought into Unicode's form NFC, and full-width and "
             "half-width forms are replaced, so clients send texts as they are.",
+            *(["Of their characters, the first 4,096 are read."] if self.reads_characters else []),
             f"The model knows the {len(self.vocabulary):,} entries of `assets/{VOCABULARY_FILE}`. Any other {unit} becomes "
             f"the unknown {unit}. So does a text without {unit}s, and any bytes that are not UTF-8. No text is rejected.",
         )

@@ -14,6 +14,8 @@ from zoo.datasets.sources.splitting import digest, divide, duplicates
 from zoo.errors import UsageError, did_you_mean
 
 _SHARES = (0.9, 0.05, 0.05)
+_NEAR = 50
+"""A text is cut at a line break if one is nearer to the mark than this part of its length."""
 _ENOUGH = 100
 """Documents from which on whole documents are divided among the splits; fewer are cut themselves."""
 
@@ -22,8 +24,8 @@ _ENOUGH = 100
 def read_documents(name: str, path: Path, memory_limit: int) -> Data:
     """Reads texts for text generation: a UTF-8 file, or a folder with files *.txt, also in its folders.
 
-    A hash of their content divides many documents 90/5/5. Of fewer than 100, each is cut at line breaks: its first 90 % are
-    the training text, and the rest is halved.
+    A hash of their content divides many documents 90/5/5. Of fewer than 100, each is cut at line breaks or spaces: its first
+    90 % are the training text, and the rest is halved.
 
     Args:
         name: the name that `load` was called with.
@@ -73,8 +75,11 @@ def _cut(text: str) -> list[str]:
     """
     parts, start = [], 0
     for share in np.cumsum(_SHARES)[:-1]:
-        end = text.rfind("\n", start, round(share * len(text))) + 1
-        end = end if end > start else round(share * len(text))  # a text without line breaks
+        mark = round(share * len(text))
+        nearest = max(start, mark - len(text) // _NEAR)
+        # The last line break before the mark, unless that would cut off much: then the last space.
+        found = (text.rfind(border, nearest, mark) + 1 for border in ("\n", " "))
+        end = next((place for place in found if place > start), mark)
         parts.append(text[start:end])
         start = end
     return [*parts, text[start:]]

@@ -100,8 +100,11 @@ class Guard:
         """Raises `Refused` for a request without the token, and for one that another web site sends from a browser."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host, origin = headers.get(b"host", ""), headers.get(b"origin", "")
-        if origin and origin != "null" and origin.partition("://")[2] != host:
-            raise Refused(403, f"The page of {origin:.100} may not use this server. Open the server's own page.")
+        if origin and origin.partition("://")[2] != host:
+            raise Refused(
+                403,
+                f"The page of {origin:.100} may not use this server. Open the server's own page (a proxy must pass Host on).",
+            )
         if not self._settings.token:
             name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
             if is_loopback(self._settings.host) and host and not is_loopback(name):

@@ -56,6 +56,7 @@ class Model:
         self._only = int(found.name) if artifact_paths.is_version(found.name) else 1
         self._path = found
         self.versions: dict[int, Version] = {}
+        self._states: dict[int, Any] = {}
         self.failures: dict[int, Failure] = {}
         self._lock = threading.Lock()
         self.update()
@@ -64,13 +65,14 @@ class Model:
             raise UsageError(f"The model {name!r} cannot be served: {cause} Pass an intact version.")
 
     def update(self) -> None:
-        """Loads versions that are new, and closes those that are no longer wanted, once a newer one is ready."""
+        """Loads versions that are new or written again, and closes those that are not wanted, once a newer one is ready."""
         with self._lock:
             on_disk = self._on_disk()
             for number in sorted(on_disk, reverse=True):
                 loaded = [n for n in self.versions if n in on_disk]
                 newest = max([number, *loaded])
-                if number not in self.versions and self._settings.wants(number, newest):
+                is_new = number not in self.versions or _state(on_disk[number]) != self._states[number]
+                if is_new and self._settings.wants(number, newest):
                     self._load(number, on_disk[number])
             best = max((n for n in self.versions if n in on_disk), default=None)
             for number in [n for n in self.versions if n not in on_disk or not self._settings.wants(n, best or n)]:
@@ -97,7 +99,11 @@ class Model:
             self._event("version_failed", model=self.name, version=number, error=message, serving=sorted(self.versions))
             return
         self.failures.pop(number, None)
-        self.versions = {**self.versions, number: version}
+        before = self.versions.get(number)
+        self.versions, self._states[number] = {**self.versions, number: version}, state
+        if before is not None:
+            before.close()
+            before.batcher.join(self._settings.timeout)
         self._metrics.version(self.name, number, True)
         self._event("version_ready", model=self.name, version=number, path=str(path))
 

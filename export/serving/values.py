@@ -110,6 +110,9 @@ def _holds_missing(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
+_MOST_DIMENSIONS = 8
+
+
 def _strings(value: Any, name: str, given: Input) -> np.ndarray:
     """Returns texts, or bytes of {"b64": ...}, in an array of objects with the shape of the nested lists."""
     shape: list[int] = []
@@ -119,9 +122,11 @@ def _strings(value: Any, name: str, given: Input) -> np.ndarray:
         if not part:
             break
         part = part[0]
-    found = np.empty(shape, object)
+    if len(shape) > _MOST_DIMENSIONS:
+        raise Refused(400, f"{name} is nested {len(shape)} times. Send {given.described}.")
     flat: list[bytes] = []
-    _fill(value, shape, name, given, flat)
+    _fill(value, shape, name, given, flat)  # first, because rows of different lengths would make the array huge
+    found = np.empty(shape, object)
     if shape and 0 not in shape:
         found.reshape(-1)[:] = flat
     elif not shape:

@@ -210,6 +210,12 @@ def test_draws_follow_the_limited_softmax_of_hugging_face(temperature, top_k, to
     np.testing.assert_allclose(found, chances, atol=4 * np.sqrt(0.25 / count))
 
 
+def test_the_noise_of_every_draw_is_finite():
+    """Seeds whose hash of some token has only ones in its upper bits gave infinite noise."""
+    noise = generation._gumbel(tf.range(128, dtype=tf.int64), tf.constant(4), tf.constant(50_257)).numpy()
+    assert np.isfinite(noise).all() and noise.max() < 17
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, merges):
     """A GPT-2 of random weights that are large enough to write different texts."""
@@ -534,3 +540,35 @@ def test_a_folder_of_gpt2_is_exported_as_it_is(folder, theirs, tmp_path):
         ids = torch.tensor([[tokens.end, *tokens.encode([text]).to_list()[0]]])
         likely = torch.log_softmax(theirs(ids).logits[0, :-1], -1)
         np.testing.assert_allclose(score, likely.gather(1, ids[0, 1:, None]).sum().item(), rtol=1e-4)
+
+
+def test_ends_of_texts_in_training_texts_are_no_pairs(tmp_path):
+    file = tmp_path / "stories.txt"
+    file.write_text("A story.\n<|endoftext|>\nAnother story.\n" * 60, encoding="utf-8")
+    for tokenizer in ("characters", "subwords"):
+        data = zoo.datasets.load(f"documents:{file}", tokenizer=tokenizer)
+        tokens = data.prepare("gpt").preprocessor.tokens
+        assert tokens.encode(["<|endoftext|>"]).to_list() == [[tokens.end]]
+
+
+def test_a_text_with_few_line_breaks_is_cut_near_the_marks(tmp_path):
+    file = tmp_path / "letter.txt"
+    file.write_text("Letter 1\n\n" + "word " * 2000, encoding="utf-8")
+    data = zoo.datasets.load(f"documents:{file}")
+    sizes = [len(next(part.dataset().as_numpy_iterator())["text"]) for part in data.splits.values()]
+    assert sizes == pytest.approx([0.9 * 10_010, 500, 500], abs=20)
+
+
+def test_low_temperatures_take_the_most_probable_token():
+    logits = tf.constant([[-80.0, -70.0, -90.0]])
+    low = {name: value[:1] for name, value in ways(1, temperature=1e-8, top_k=1).items()}
+    assert tf.argmax(generation.draws(logits, tf.constant(0), low), axis=1).numpy().tolist() == [1]
+
+
+def test_prompts_of_windows_do_not_join_texts(prepared):
+    tokens = prepared.preprocessor.tokens
+    ids = tokens.encode(["ab<|endoftext|>cd"]).to_list()[0]
+    row = np.full(33, -1, np.int32)
+    for start, expected in ((0, b"c"), (1, b"cd"), (2, b"cd")):
+        row[:4] = ids[start : start + 4] + [-1] * max(0, 4 - len(ids[start:]))
+        assert prepared.preprocessor.to_requests([{"tokens": row}])["text"].tolist() == [expected]

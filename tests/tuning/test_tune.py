@@ -67,10 +67,11 @@ def epochs(file):
 def test_only_the_best_settings_are_scored_on_the_test_split(tmp_path):
     given = {"space": SPACE, "config": CONFIG, "run_directory": tmp_path / "search", "verbose": 0, "baselines": "none"}
     found = zoo.tune("mlp", "iris", trials=3, export=False, **given)
-    reports = sorted(file.relative_to(tmp_path / "search").parts[:2] for file in tmp_path.rglob("evaluation.json"))
-    assert reports == [("best", "seed-1"), ("best", "seed-2")] and found.final.seeds == (1, 2)
+    reports = sorted(file.relative_to(tmp_path / "search").parts[:3] for file in tmp_path.rglob("evaluation.json"))
+    trial = f"trial-{found.best.number:03}"
+    assert reports == [("best", trial, "seed-1"), ("best", trial, "seed-2")] and found.final.seeds == (1, 2)
     for seed in (1, 2):
-        settings = zoo.config.read_yaml(tmp_path / "search" / "best" / f"seed-{seed}" / "config.yaml")
+        settings = zoo.config.read_yaml(tmp_path / "search" / "best" / trial / f"seed-{seed}" / "config.yaml")
         for name, value in found.settings["config"].items():
             assert settings["config"][name] == value
         assert settings["config"]["seed"] == seed and settings["config"]["epochs"] == 4

@@ -134,7 +134,8 @@ def draws(logits: tf.Tensor, step: tf.Tensor, ways: Ways) -> tf.Tensor:
         array([[0., 2., 1.]], dtype=float32)
     """
     temperature = ways["temperature"][:, tf.newaxis]
-    scaled = logits / tf.where(temperature > 0, temperature, 1.0)
+    # The best logit becomes 0, so that a low temperature makes none smaller than `_FAR` but hopeless ones.
+    scaled = (logits - tf.reduce_max(logits, axis=1, keepdims=True)) / tf.where(temperature > 0, temperature, 1.0)
     limited = _limited(scaled, ways["top_k"], ways["top_p"])
     noise = _gumbel(tf.cast(ways["seed"], tf.int64), step, tf.shape(logits)[1])
     return tf.where(temperature > 0, limited + noise, logits)
@@ -207,7 +208,8 @@ def _gumbel(seed: tf.Tensor, step: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     row = scrambled(scrambled(scrambled(low) + high) + tf.cast(step, tf.uint32))
     place = scrambled(tf.cast(tf.range(size), tf.uint32) * tf.constant(0x9E3779B1, tf.uint32))
     bits = scrambled(row[:, tf.newaxis] + place[tf.newaxis])
-    uniform = (tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) + 0.5) * 2.0**-24
+    # 23 bits and a half are exact in float32; one bit more would be rounded to 1, whose noise is infinite.
+    uniform = (tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.float32) + 0.5) * 2.0**-23
     return -tf.math.log(-tf.math.log(uniform))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from keras import layers, ops
 
 from zoo import minirocket
+from zoo.layers.sequences import within
 from zoo.layers.series import FillMissing
 
 _SOFTNESS = 0.1
@@ -19,6 +20,8 @@ _CONSTANT = 1e-6
 _MOST_DISTANCES = 500
 _EXAMPLES, _PARTS = 16, 16
 """Examples whose outputs with one dilation give the thresholds; parts of a series whose means are statistics."""
+_MOST_TIMES = 20
+"""A series may have so many times the steps of the longest training series."""
 _MOST_COLUMNS = 2_000
 """Steps times thresholds of a kernel that are compared at once, which bounds the memory."""
 
@@ -179,6 +182,7 @@ class RocketFeatures(layers.Layer):
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Returns the shares."""
+        inputs = within(inputs, _MOST_TIMES * self.length)  # memory grows with the steps
         real = ops.ones_like(inputs[..., 0]) if mask is None else ops.cast(mask, inputs.dtype)
         x = inputs * ops.expand_dims(real, -1)
         whole_mean = ops.expand_dims(real / ops.sum(real, axis=1, keepdims=True), 1)  # (batch, 1, steps)

@@ -124,7 +124,7 @@ def tune(
     done = None
     if chosen:
         _say(f"The best settings, of trial {best.number}, are trained with the seeds {list(chosen)}.", search.verbose)
-        done = _final(search, best, directory / "best", chosen, final)
+        done = _final(search, best, directory / "best" / f"trial-{best.number:03}", chosen, final)
     return Tuned(directory, records.metric, records.trials, best, search.settings(best), done)
 
 
@@ -198,6 +198,7 @@ def _described(search: _Search) -> dict[str, Any]:
         "data": {"name": search.data.name, **registry.plain(dict(search.data.arguments)), **splits},
         "config": {name: registry.plain(getattr(search.config, name)) for name in sorted(search.config.given)},
         "model_arguments": registry.plain(search.arguments["model_arguments"]),
+        "start_from": registry.plain(search.arguments["start_from"]),
         "space": {part.key: str(part) for part in search.space},
         "seed": search.seed,
     }

@@ -94,7 +94,7 @@ async function predict() {
     const response = await fetch(`v1/models/${encodeURIComponent(model.name)}:predict`, { method: "POST", headers, body: JSON.stringify(bodyOf(row)) });
     const text = await response.text();
     const spent = performance.now() - started;
-    const content = JSON.parse(text.replace(/\bNaN\b|-?\bInfinity\b/g, "null"));
+    const content = JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|\bNaN\b|-?\bInfinity\b/g, (part) => (part[0] === '"' ? part : "null")));
     if (asked !== signature) return; // another signature was chosen meanwhile
     if (!response.ok) {
       fail(content.error);

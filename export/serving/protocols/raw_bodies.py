@@ -10,6 +10,7 @@ import contextlib
 import fnmatch
 import os
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -30,8 +31,6 @@ from zoo.export.serving.version import SignatureInfo
 from zoo.tasks import REQUEST_KINDS
 
 _TABLE = "text/csv"
-_SMALL = 64 << 10
-"""Tables of more bytes are read in a thread."""
 
 
 def routes(repository: Repository, settings: Settings) -> list[Route]:
@@ -56,10 +55,7 @@ async def _predict(asked: Asked) -> Response:
     if not query.get("top", "1").isdecimal() or int(query.get("top", "1")) < 1:
         raise Refused(400, f"top is {query['top']!r:.20}; expected a number of labels. Send top=3.")
     body = await asked.request.body()
-    if len(body) > _SMALL:
-        rows, notes = await asyncio.to_thread(_read, asked, signature, info, body)
-    else:
-        rows, notes = _read(asked, signature, info, body)
+    rows, notes = await asyncio.to_thread(_read, asked, signature, info, body)
     if not rows:
         raise Refused(400, "The body holds no example. Send at least one.")
     if not info.is_batched:
@@ -73,6 +69,10 @@ async def _predict(asked: Asked) -> Response:
         asked.version.model.describe({k: as_text(v) for k, v in answer.items()}, signature, top) for answer in answers
     ]
     return PlainTextResponse("".join(f"{line}\n" for line in [*lines, *notes]))
+
+
+_NOTING = threading.Lock()
+"""Python records warnings for the whole process, so one body is read at a time: a client gets its own notes alone."""
 
 
 def media_of(info: SignatureInfo) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def _read(asked: Asked, signature: str, info: SignatureInfo, body: bytes) -> tup
         )
     model = asked.version.model
     path = ""
-    with warnings.catch_warnings(record=True) as caught, contextlib.ExitStack() as stack:
+    with _NOTING, warnings.catch_warnings(record=True) as caught, contextlib.ExitStack() as stack:
         warnings.simplefilter("always", UserWarning)
         try:
             if given == _TABLE:

@@ -167,6 +167,7 @@ def test_requests_of_other_sites_are_rejected(client, strict):
     status, _, content = client.send("GET", "/", Host="evil.example:8501")  # a name that resolves to this machine
     assert status == 403 and "not this machine" in json.loads(content)["error"]
     assert client.send("GET", "/v1/models", Origin=f"http://127.0.0.1:{client.port}")[0] == 200
+    assert client.send("GET", "/v1/models", Origin="null")[0] == 403  # a sandboxed frame of any site sends it
     assert strict.send("GET", "/v1/models", Host="models.example", **KEY)[0] == 200
 
 

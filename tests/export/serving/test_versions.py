@@ -112,6 +112,24 @@ def test_several_versions_with_labels(artifacts, tmp_path):
         assert client.get("/v1/models") == {"iris": [1]}
 
 
+def test_a_version_that_is_written_again_is_loaded_again(artifacts, tmp_path):
+    base = tmp_path / "iris"
+    base.mkdir()
+    publish(base, artifacts["iris"] / "1", 1)
+    models = repository({"iris": base})
+    (model,) = models.models.values()
+    first = model.versions[1]
+    model.update()
+    assert model.versions[1] is first
+    shutil.rmtree(base / "1")
+    model.update()
+    assert model.versions[1] is first, "the last version is served though its folder is gone"
+    publish(base, artifacts["iris"] / "1", 1)
+    (base / "1" / "saved_model.pb").touch()
+    model.update()
+    assert model.versions[1] is not first and list(model.versions) == [1]
+
+
 def repository(paths):
     return Repository(paths, Settings(), Metrics(), lambda *_, **__: None)
 

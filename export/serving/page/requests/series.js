@@ -6,9 +6,10 @@ requestKinds.series = (input, name) => {
   const file = element("input", { type: "file", accept: ".csv,.tsv,.txt", "aria-label": "CSV file" });
   const drawn = element("div");
   const read = () => {
-    const lines = area.value.split(/\r?\n/).filter((line) => line.trim());
+    // With one channel, an empty line is a missing value.
+    const lines = area.value.replace(/\r?\n$/, "").split(/\r?\n/).filter((line) => channels === 1 || line.trim());
     if (lines.length && /[a-z]/i.test(lines[0].replace(/nan/gi, ""))) lines.shift(); // a header
-    if (!lines.length) throw new Error("The series is empty. Type or paste rows of numbers.");
+    if (!lines.some((line) => line.trim())) throw new Error("The series is empty. Type or paste rows of numbers.");
     return lines.map((line, place) => {
       const cells = line.split(/[,;\t]/).map((cell) => (/^\s*(nan)?\s*$/i.test(cell) ? null : Number(cell)));
       if (cells.length !== channels || cells.some(Number.isNaN)) {
@@ -32,7 +33,7 @@ requestKinds.series = (input, name) => {
   return {
     parts: [area, file, element("small", { className: "quiet" }, [` one row per step: ${what}; an empty cell is missing`]), drawn],
     get: read,
-    set: (value) => { area.value = value.map((row) => row.map((cell) => (cell === null ? "" : exact(cell))).join(",")).join("\n"); draw(); },
+    set: (value) => { area.value = value.map((row) => row.map((cell) => (cell === null ? "" : exact(cell))).join(",")).join("\n") + "\n"; draw(); },
     label: (value) => `${value.length} steps: ${show(value[0][0])}, ...`,
   };
 };

@@ -29,6 +29,7 @@ AGAIN = [
     ("cnn", "image_regression"),
     ("bert", "text_classification"),
     ("bert_mlm", "masked_language_modelling"),
+    ("gpt", "text_generation"),  # tests/export/test_card.py exports one
     ("embedding_lstm", "text_classification"),
     ("embedding_lstm", "text_multilabel"),
     ("embedding_lstm", "text_regression"),

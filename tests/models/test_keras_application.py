@@ -44,6 +44,14 @@ def theirs(name: str, images: np.ndarray) -> keras.Model:
             layer.adapt_variance.assign(np.square([0.229, 0.224, 0.225]))
             layer.finalize_state()
     model(preprocessed(name, images), training=True)
+    last = model.layers[-1]
+    if isinstance(
+        last, keras.layers.Dense
+    ):  # otherwise the softmax of deep untrained networks says 0 or 1 for every image
+        logits = keras.Model(model.inputs, last.input)(preprocessed(name, images)) @ last.kernel
+        deviation = keras.ops.std(logits, axis=0)
+        last.kernel.assign(last.kernel / deviation)
+        last.bias.assign(-keras.ops.mean(logits, axis=0) / deviation)
     return model
 
 

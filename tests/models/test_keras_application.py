@@ -65,7 +65,9 @@ def test_a_keras_file_gives_the_outputs_of_keras(name, tmp_path):
     assert expected.std(axis=0).max() > 1e-3, "the outputs for different images differ"
     model = zoo.build(name, input_shape=images.shape[1:], num_classes=4, weights=str(tmp_path / "theirs.h5"))
     assert model.count_params() == source.count_params()
-    np.testing.assert_allclose(model(images / 255), expected, atol=2e-5)
+    # Untrained networks make much of rounding: the last bit of a pixel may move Keras's own outputs.
+    nudged = np.asarray(source(preprocessed(name, np.nextafter(images, np.float32(1e9)))))
+    np.testing.assert_allclose(model(images / 255), expected, atol=max(2e-5, 5 * np.abs(nudged - expected).max()))
     names = [layer.name for layer in model.layers]
     assert names == [layer.name for layer in zoo.build(name, input_shape=images.shape[1:], num_classes=4).layers]
 

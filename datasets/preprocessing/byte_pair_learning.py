@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import heapq
 import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import tensorflow as tf
 
 from zoo.checkpoints.byte_pair_files import as_merges
 from zoo.datasets.preprocessing.byte_pairs import END_PIECE, BytePairs
-from zoo.datasets.preprocessing.pair_encoding import join
+from zoo.datasets.preprocessing.pair_encoding import joined_pairs
 
 if TYPE_CHECKING:
     from zoo.datasets.raw import RawData
@@ -69,32 +68,7 @@ def learn_byte_pairs(words: Mapping[bytes, int], most: int) -> list[tuple[bytes,
         [(b'a', b'n'), (b' ', b'an')]
     """
     spelled = [([chr(byte) for byte in word], count) for word, count in sorted(words.items())]
-    counts: collections.Counter[tuple[str, str]] = collections.Counter()
-    where: dict[tuple[str, str], set[int]] = collections.defaultdict(set)
-    for i, (spelling, count) in enumerate(spelled):
-        for pair in itertools.pairwise(spelling):
-            counts[pair] += count
-            where[pair].add(i)
-    waiting = [(-count, pair) for pair, count in counts.items()]
-    heapq.heapify(waiting)
     made: dict[str, tuple[str, str]] = {}
-    while waiting and len(made) < most:
-        count, pair = heapq.heappop(waiting)
-        joined = "".join(pair)
-        if counts[pair] != -count or -count < _LEAST or joined in made:
-            continue  # an outdated entry: the pair is also in the heap with its current count
-        made[joined] = pair
-        changes: collections.Counter[tuple[str, str]] = collections.Counter()
-        for i in sorted(where.pop(pair)):
-            spelling, times = spelled[i]
-            gone, new = join(spelling, pair, joined)
-            for old in gone:
-                changes[old] -= times
-            for other in new:
-                changes[other] += times
-                where[other].add(i)
-        for other, change in changes.items():
-            counts[other] += change
-            if change and counts[other] >= _LEAST:
-                heapq.heappush(waiting, (-counts[other], other))
+    for pair in itertools.islice(joined_pairs(spelled, _LEAST, made.__contains__), max(most, 0)):
+        made["".join(pair)] = pair
     return [(left.encode("latin-1"), right.encode("latin-1")) for left, right in made.values()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import heapq
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -131,6 +131,28 @@ def learn_pieces(words: Mapping[str, int], size: int, least: int = _MIN_COUNT) -
 
 def _joined_pairs(spelled: list[tuple[list[str], int]], most: int, known: set[str]) -> list[str]:
     """Joins pairs in the spellings, in place, until there are `most` new tokens, and returns these."""
+    made: list[str] = []
+    if most <= 0:
+        return made
+    for left, right in joined_pairs(spelled, _MIN_COUNT, lambda joined: len(joined) > _LONGEST):
+        if (joined := left + right) not in known:  # another pair may have produced it
+            known.add(joined)
+            made.append(joined)
+            if len(made) == most:
+                break
+    return made
+
+
+def joined_pairs(
+    spelled: list[tuple[list[str], int]], least: int, refuses: Callable[[str], bool]
+) -> Iterator[tuple[str, str]]:
+    """Joins the most frequent pair of neighbours in the spellings, in place, and yields it; then the next one, and so on.
+
+    Args:
+        spelled: tokens of each word, and how often the word occurs.
+        least: how often a pair must occur.
+        refuses: whether a token must not be made of a pair.
+    """
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
     where: dict[tuple[str, str], set[int]] = collections.defaultdict(set)
     for i, (spelling, count) in enumerate(spelled):
@@ -139,19 +161,15 @@ def _joined_pairs(spelled: list[tuple[list[str], int]], most: int, known: set[st
             where[pair].add(i)
     waiting = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(waiting)
-    made: list[str] = []
-    while waiting and len(made) < most:
+    while waiting:
         count, pair = heapq.heappop(waiting)
         joined = "".join(pair)
-        if counts[pair] != -count or -count < _MIN_COUNT or len(joined) > _LONGEST:
-            continue  # too long, or an outdated entry: the pair is also in the heap with its current count
-        if joined not in known:  # another pair may have produced it
-            known.add(joined)
-            made.append(joined)
+        if counts[pair] != -count or -count < least or refuses(joined):
+            continue  # refused, or an outdated entry: the pair is also in the heap with its current count
         changes: collections.Counter[tuple[str, str]] = collections.Counter()
         for i in sorted(where.pop(pair)):
             spelling, times = spelled[i]
-            gone, new = join(spelling, pair, joined)
+            gone, new = _join(spelling, pair, joined)
             for old in gone:
                 changes[old] -= times
             for other in new:
@@ -159,12 +177,12 @@ def _joined_pairs(spelled: list[tuple[list[str], int]], most: int, known: set[st
                 where[other].add(i)
         for other, change in changes.items():
             counts[other] += change
-            if change and counts[other] >= _MIN_COUNT:
+            if change and counts[other] >= least:
                 heapq.heappush(waiting, (-counts[other], other))
-    return made
+        yield pair
 
 
-def join(
+def _join(
     spelling: list[str], pair: tuple[str, str], joined: str
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Joins a pair in a spelling, in place. Returns the pairs of neighbours that are gone, and the new ones."""

@@ -15,7 +15,7 @@ from zoo.evaluation.retrieval import retrieval_report
 from zoo.export import artifact
 from zoo.export.standalone.compare import compare
 from zoo.metrics import ContrastiveLoss
-from zoo.recommended import contrastive_tuning, fine_tuning
+from zoo.recommended.texts import contrastive_tuning, fine_tuning
 from zoo.registry import Situation
 
 SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_layers": 1}

@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import zoo
-from zoo.recommended import fine_tuning_of_images
+from zoo.recommended.images import fine_tuning_of_images
 from zoo.registry import Situation
 
 SIZES = {"patch_size": 8, "hidden_size": 12, "num_layers": 1, "num_heads": 2, "intermediate_size": 16}

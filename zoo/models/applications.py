@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo import checkpoints, recommended
+from zoo import checkpoints
 from zoo.checkpoints import PublishedFile
 from zoo.errors import UsageError
 from zoo.frozen_head import solve_head
+from zoo.recommended.images import fine_tuning_of_images
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _mobilenet_v2_file(arguments: Mapping[str, Any]) -> PublishedFile:
     reference="He, Zhang, Ren and Sun, Deep residual learning for image recognition, CVPR 2016, arXiv:1512.03385",
     features_layer="features",
     closed_form=solve_head,
-    recommended_options=recommended.fine_tuning_of_images("BatchNormalization"),
+    recommended_options=fine_tuning_of_images("BatchNormalization"),
     preprocessing={"image_size": (32, 32)},
     checkpoints=("keras_weights",),
     published={"imagenet": _resnet50_file},
@@ -111,7 +112,7 @@ def build_resnet50_model(
     "arXiv:1409.1556",
     features_layer="features",
     closed_form=solve_head,
-    recommended_options=recommended.fine_tuning_of_images(),
+    recommended_options=fine_tuning_of_images(),
     preprocessing={"image_size": (32, 32)},
     checkpoints=("keras_weights",),
     published={"imagenet": _vgg16_file},
@@ -170,7 +171,7 @@ def build_vgg16_model(
     "arXiv:1801.04381",
     features_layer="features",
     closed_form=solve_head,
-    recommended_options=recommended.fine_tuning_of_images("BatchNormalization"),
+    recommended_options=fine_tuning_of_images("BatchNormalization"),
     preprocessing={"image_size": (32, 32)},
     checkpoints=("keras_weights",),
     published={"imagenet": _mobilenet_v2_file},

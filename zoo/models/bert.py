@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoo import checkpoints
 from zoo.errors import UsageError
 from zoo.frozen_head import solve_head
-from zoo.recommended import fine_tuning
+from zoo.recommended.texts import fine_tuning
 from zoo.registry import register_model, register_variant
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from zoo import recommended
 from zoo.errors import UsageError
+from zoo.recommended.images import small_image_options
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "Proceedings of the IEEE 86(11), 1998",
     features_layer="features",
     preprocessing={"image_size": (28, 28), "longest_side": 64},
-    recommended_options=recommended.small_image_options,
+    recommended_options=small_image_options,
     search_space={"config.learning_rate": "1e-4:1e-2:log", "config.batch_size": "32,64,128", "model.dropout": "0:0.6"},
     tiny={"input_shape": (12, 10, 1), "num_classes": 3, "filters": (3, 4), "dense_units": 5},
     golden=(

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo import checkpoints, recommended
+from zoo import checkpoints
 from zoo.errors import UsageError
 from zoo.frozen_head import solve_head
+from zoo.recommended.images import fine_tuning_of_images, published_image_size
 from zoo.registry import register_model, register_variant
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ _STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80
     "arXiv:1905.11946; the Lite sizes are of 2020",
     features_layer="features",
     closed_form=solve_head,
-    recommended_options=recommended.fine_tuning_of_images("BatchNormalization"),
+    recommended_options=fine_tuning_of_images("BatchNormalization"),
     preprocessing={"image_size": (_SMALLEST, _SMALLEST)},
     checkpoints=("efficientnet_lite",),
     initial_arguments=("weights", "load_classifier", "labels"),
-    recommended_arguments=recommended.published_image_size(224),
+    recommended_arguments=published_image_size(224),
     tiny={"input_shape": (32, 32, 1), "num_classes": 3, "width_factor": 0.35, "depth_factor": 0.3, "dropout": 0.0},
     heavy=True,
     golden=(
@@ -151,7 +152,7 @@ build_efficientnet_lite1_model = register_variant(
     "EfficientNet-Lite1: lite0 with more blocks, for images of 240x240.",
     depth_factor=1.1,
     golden=(({"input_shape": (240, 240, 3), **_IMAGENET}, 5_470_344),),
-    spec={"recommended_arguments": recommended.published_image_size(240)},
+    spec={"recommended_arguments": published_image_size(240)},
 )
 build_efficientnet_lite2_model = register_variant(
     build_efficientnet_lite0_model,
@@ -161,7 +162,7 @@ build_efficientnet_lite2_model = register_variant(
     depth_factor=1.2,
     dropout=0.3,
     golden=(({"input_shape": (260, 260, 3), **_IMAGENET}, 6_150_168),),
-    spec={"recommended_arguments": recommended.published_image_size(260)},
+    spec={"recommended_arguments": published_image_size(260)},
 )
 build_efficientnet_lite3_model = register_variant(
     build_efficientnet_lite0_model,
@@ -171,7 +172,7 @@ build_efficientnet_lite3_model = register_variant(
     depth_factor=1.4,
     dropout=0.3,
     golden=(({"input_shape": (280, 280, 3), **_IMAGENET}, 8_273_768),),
-    spec={"recommended_arguments": recommended.published_image_size(280)},
+    spec={"recommended_arguments": published_image_size(280)},
 )
 build_efficientnet_lite4_model = register_variant(
     build_efficientnet_lite0_model,
@@ -181,5 +182,5 @@ build_efficientnet_lite4_model = register_variant(
     depth_factor=1.8,
     dropout=0.3,
     golden=(({"input_shape": (300, 300, 3), **_IMAGENET}, 13_118_936),),
-    spec={"recommended_arguments": recommended.published_image_size(300)},
+    spec={"recommended_arguments": published_image_size(300)},
 )

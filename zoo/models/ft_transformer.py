@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from zoo.errors import UsageError
-from zoo.recommended import small_attention, table_options
+from zoo.recommended.tables import small_attention, table_options
 from zoo.registry import register_model
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo import checkpoints, model_archive, recommended
+from zoo import checkpoints, model_archive
 from zoo.checkpoints import PublishedFile
 from zoo.errors import UsageError, did_you_mean
 from zoo.frozen_head import solve_head
+from zoo.recommended.images import fine_tuning_of_images, published_image_size
 from zoo.registry import Builder, register_model, register_variant
 
 if TYPE_CHECKING:
@@ -91,12 +92,12 @@ _DEFAULT = "efficientnet_v2_b0"
     reference="the papers that the documentation of keras.applications names",
     features_layer="features",
     closed_form=solve_head,
-    recommended_options=recommended.fine_tuning_of_images("BatchNormalization"),
+    recommended_options=fine_tuning_of_images("BatchNormalization"),
     preprocessing={"image_size": (96, 96)},
     checkpoints=("keras_weights",),
     published={"imagenet": lambda arguments: _find(arguments["architecture"]).published},
     initial_arguments=("weights",),
-    recommended_arguments=recommended.published_image_size(architectures()[_DEFAULT].size),
+    recommended_arguments=published_image_size(architectures()[_DEFAULT].size),
     tiny={"architecture": "mobilenet_v3_small", "input_shape": (32, 32, 1), "num_classes": 3},
     heavy=True,
     golden=(({"input_shape": (224, 224, 3), "num_classes": 1000}, architectures()[_DEFAULT].parameters),),
@@ -220,7 +221,7 @@ for _name, _each in architectures().items():
         golden=(({"input_shape": (_each.size, _each.size, 3), "num_classes": 1000}, _each.parameters),),
         spec={
             "preprocessing": {"image_size": (_each.smallest, _each.smallest)},
-            "recommended_arguments": recommended.published_image_size(_each.size),
-            "recommended_options": recommended.fine_tuning_of_images(*filter(None, [_each.frozen])),
+            "recommended_arguments": published_image_size(_each.size),
+            "recommended_options": fine_tuning_of_images(*filter(None, [_each.frozen])),
         },
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo.recommended import table_members, table_options
+from zoo.recommended.tables import table_members, table_options
 from zoo.registry import register_model
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from zoo import recommended
 from zoo.checkpoints.word_vectors import assign_vectors
+from zoo.recommended import tagging
 from zoo.registry import register_model
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ _PARTS = 8
     adapt=assign_vectors,
     preprocessing={"vocab_size": 20_000, "max_length": 256, "reads_forms": True},
     data_arguments=("num_classes", "form_vocab_size"),
-    recommended_arguments=recommended.tagger_arguments,
-    recommended_options=recommended.tagging_options,
+    recommended_arguments=tagging.tagger_arguments,
+    recommended_options=tagging.tagging_options,
     search_space={
         "config.learning_rate": "3e-4:1e-2:log",
         "model.rnn_units": "64,128,256",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo.models.bert import find_checkpoint
-from zoo.recommended import contrastive_tuning
+from zoo.recommended.texts import contrastive_tuning
 from zoo.registry import register_model
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo import checkpoints, recommended
+from zoo import checkpoints
 from zoo.errors import UsageError
 from zoo.frozen_head import solve_head
+from zoo.recommended.images import fine_tuning_of_images
 from zoo.registry import register_model, register_variant
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     "arXiv:2010.11929",
     features_layer="features",
     closed_form=solve_head,
-    recommended_options=recommended.fine_tuning_of_images(),
+    recommended_options=fine_tuning_of_images(),
     preprocessing={"image_size": (32, 32)},
     checkpoints=("vit_folder",),
     initial_arguments=("weights", "load_classifier", "labels"),

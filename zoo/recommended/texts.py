@@ -1,0 +1,51 @@
+"""What families of texts recommend, by the number of texts and with published weights; chosen on validation splits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.registry import Situation
+
+_FEW_TEXTS = 2_000
+_PEAK, _PEAK_SIZE = 2e-4, 384
+"""The learning rate up to this hidden size; beyond, it falls with the square: 5e-5 for the 768 channels of BERT base."""
+
+
+def fine_tuning(situation: Situation) -> dict[str, Any]:
+    """Returns options for published weights of a Transformer of texts; nothing for random weights.
+
+    A small rate with a warm-up keeps what the weights know. A small data set needs more epochs for enough steps.
+
+    Example:
+        >>> fine_tuning(Situation("text_classification", 15_000, {"weights": "bert-base-uncased", "hidden_size": 768}))
+        {'epochs': 5, 'batch_size': 32, 'optimizer': 'adamw', 'learning_rate': 5e-05, ...
+    """
+    if situation.arguments.get("weights") is None:
+        return {}
+    few = situation.examples < _FEW_TEXTS
+    size = max(_PEAK_SIZE, situation.arguments.get("hidden_size", _PEAK_SIZE))
+    return {
+        "epochs": 10 if few else 5,
+        "batch_size": 16 if few else 32,
+        "optimizer": "adamw",
+        "learning_rate": float(f"{_PEAK * (_PEAK_SIZE / size) ** 2:.1e}"),
+        "schedule": "linear",
+        "warmup_fraction": 0.1,
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+        "group_by_length": True,
+    }
+
+
+def contrastive_tuning(situation: Situation) -> dict[str, Any]:
+    """Returns options for published weights of a text encoder; nothing for random weights.
+
+    The texts of a batch are compared with each other, so batches are larger than for a classifier, and epochs are fewer.
+
+    Example:
+        >>> contrastive_tuning(Situation("text_embedding", 15_000, {"weights": "all-MiniLM-L6-v2"}))["batch_size"]
+        64
+    """
+    found = fine_tuning(situation)
+    return {**found, "batch_size": 64, "epochs": 1 if situation.examples >= _FEW_TEXTS else 5} if found else {}

@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from zoo.errors import UsageError
-from zoo.scripts.console import Parser, import_tensorflow, load_plugins, quiet_output, run_command, take_option
-from zoo.scripts.train import add_baselines, add_data_options
+from zoo.scripts import examples_option
+from zoo.scripts.console import Parser, import_tensorflow, quiet_output, run_command
+from zoo.scripts.train import add_baselines
 
 _DESCRIPTION = """Evaluate a finished run and write evaluation.json and plots into its folder.
 With --data, evaluate it on other data and write evaluation-DATA.json: the run's preprocessor, vocabulary and
@@ -21,14 +21,8 @@ _UNMET = 3
 
 def command(argv: list[str]) -> int:
     """Parses the options, evaluates the run and prints the report and its file."""
-    data, argv = take_option(load_plugins(argv), "data")
     parser = Parser("evaluate", _DESCRIPTION)
     parser.add_argument("run_directory", help="A folder that `zoo train` wrote, or a SavedModel of this package.")
-    parser.add_argument(
-        "--split",
-        default="test",
-        help="Split to evaluate: train, validation or test; or all examples of --data. Files without splits are test.",
-    )
     parser.add_argument(
         "--require",
         nargs="+",
@@ -38,11 +32,7 @@ def command(argv: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="Print the report as one JSON object.")
     add_baselines(parser)
-    parser.add_plugins()
-    add_data_options(parser, data, {})
-    options = parser.parse(argv)
-    if data is None and (words := [word for word in argv if word.startswith("--data.")]):
-        raise UsageError(f"{words[0]} came without --data. Pass --data NAME, or leave it out.")
+    options, data, arguments = examples_option.parse(parser, argv, "evaluate")
 
     import_tensorflow()
     import zoo
@@ -51,7 +41,6 @@ def command(argv: list[str]) -> int:
 
     evaluation.read_requirements(options.require)
     folder = options.run_directory if is_run(Path(options.run_directory)) else None
-    arguments = {name: value for name, value in options.data.as_dict().items() if value is not None} if data else {}
     with quiet_output(options.json):
         report = zoo.evaluate(
             options.run_directory,

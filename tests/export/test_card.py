@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 import zoo
+from served_models import serving
 from zoo import storage
 from zoo.errors import UsageError
 from zoo.export.extras import request_examples
@@ -363,20 +364,22 @@ def test_python_code_of_a_card_runs(run, image):
 
 
 @pytest.mark.slow
-def test_json_of_a_card_matches_the_signatures(run):
-    import tensorflow as tf
-
+def test_curl_commands_of_a_card_are_answered_by_a_server(run, image):
+    pytest.importorskip("starlette", reason="needs the extra `serve`")
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
     card = (run.saved_model / "README.md").read_text(encoding="utf-8")
-    bodies = [json.loads(shlex.split(line)[2]) for line in re.findall(r"^curl .*$", card, re.MULTILINE)]
-    model = tf.saved_model.load(str(run.saved_model))
-    for body in bodies:
-        function = model.signatures[body["signature_name"]]
-        specs = function.structured_input_signature[1]
-        (row,) = body["instances"]
-        row = row if len(specs) > 1 else {next(iter(specs)): row}
-        answer = function(**{key: tf.constant([row[key]], spec.dtype) for key, spec in specs.items()})
-        assert all(value.shape[0] == 1 for value in answer.values())
-    assert bodies or "image_bytes" in card
+    commands = re.findall(r"^.*curl -d.*$", card, re.MULTILINE)
+    with serving({"model": run.saved_model}) as client:
+        signatures = client.repository.model("model").version().signatures
+        for command in commands:
+            command = re.sub(r"localhost:8501/v1/models/\w+:", f"127.0.0.1:{client.port}/v1/models/model:", command)
+            command = command.replace("/path/to/image.png", str(image)).replace("curl", "curl -s")
+            done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+            (prediction,) = json.loads(done.stdout)["predictions"]
+            outputs = signatures[re.search(r'"signature_name": "(\w+)"', command)[1]].outputs
+            assert len(outputs) == 1 or prediction.keys() == outputs.keys()
+    assert commands
 
 
 @pytest.mark.slow

@@ -1,24 +1,20 @@
 """Artifacts on a server.
 
-Over gRPC with TensorFlow Serving's client stubs, over HTTP with the model card's commands, and the warm-up
-requests that TensorFlow Serving replays.
+Over gRPC with TensorFlow Serving's client stubs, the warm-up requests that TensorFlow Serving replays, and the model card's
+Python and C programs.
 
-TensorFlow Serving has no Python package, so these tests run small servers over the loaded SavedModel. They implement
+TensorFlow Serving has no Python package, so these tests run a small server over the loaded SavedModel. It implements
 the same interface: the tests prove that the artifact accepts the requests of real clients.
 """
 
 from __future__ import annotations
 
-import base64
 import concurrent.futures
 import contextlib
-import http.server
 import io
-import json
 import re
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 
 import grpc
@@ -320,90 +316,12 @@ def test_warm_up_requests_are_small_but_not_empty(tmp_path):
         warmup.write_warmup(tmp_path, "m", {"other": {}})
 
 
-# ---------------------------------------------------------------- HTTP, as in the model card
-
-
-def rest_tensor(value, spec):
-    """Converts a column of instances as TensorFlow Serving's REST API does: an object {"b64": ...} means bytes."""
-    if isinstance(value, dict):
-        return base64.b64decode(value["b64"], validate=True)
-    return [rest_tensor(v, spec) for v in value] if isinstance(value, list) else value
-
-
-@contextlib.contextmanager
-def rest_server(models):
-    """Implements POST /v1/models/NAME:predict in the row format."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            name = re.fullmatch(r"/v1/models/(\w+):predict", self.path)[1]
-            function = models[name].signatures[body["signature_name"]]
-            specs = function.structured_input_signature[1]
-            rows = body["instances"]
-            if not (isinstance(rows[0], dict) and set(rows[0]) == set(specs)):
-                assert len(specs) == 1  # a single input may omit its name
-                rows = [{next(iter(specs)): row} for row in rows]
-            inputs = {k: tf.constant([rest_tensor(r[k], s) for r in rows], s.dtype) for k, s in specs.items()}
-            answer = {k: tf.nest.map_structure(text, v.numpy().tolist()) for k, v in function(**inputs).items()}
-            content = json.dumps({"predictions": [{k: v[i] for k, v in answer.items()} for i in range(len(rows))]})
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(content.encode())
-
-        def log_message(self, *arguments):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
-def text(value):
-    return value.decode() if isinstance(value, bytes) else value
+# ---------------------------------------------------------------- Python, as in the model card
 
 
 def card_blocks(version, language):
     card = (version / "README.md").read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", card, re.DOTALL | re.MULTILINE)
-
-
-def run_rest_commands(version, model_name, model, image, shell="bash"):
-    """Runs the card's curl commands in the shell against a server; returns (signature, output) pairs."""
-    if shutil.which("curl") is None:
-        pytest.skip("needs curl")
-    block = next(block for block in card_blocks(version, "sh") if "curl" in block)
-    server, *commands = block.splitlines()
-    assert server == (
-        f'tensorflow_model_server --rest_api_port=8501 --model_name={model_name} --model_base_path="$(realpath ..)" &'
-    )
-    found = []
-    with rest_server({model_name: model}) as address:
-        for command in commands:
-            command = command.replace("localhost:8501", address).replace("/path/to/image.png", str(image))
-            done = subprocess.run([shell, "-c", command], cwd=version, capture_output=True, text=True)
-            assert done.returncode == 0, f"{command}\n{done.stderr}"
-            name = re.search(r'"signature_name": "(\w+)"', command)[1]
-            found.append((name, json.loads(done.stdout)["predictions"]))
-    return found
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_curl_commands_of_the_card_work(versions, loaded, goldens, name, tmp_path):
-    known, image = goldens[name], tmp_path / "an image.png"
-    if "requests/image_bytes" in known:
-        image.write_bytes(known["requests/image_bytes"][0])
-    answers = dict(run_rest_commands(versions[name], MODELS[name][0], loaded[name], str(image).replace(" ", r"\ ")))
-    assert set(answers) == ({"serving_default"} if name == "digits" else {"serving_default", "predict"})
-    for signature, predictions in answers.items():
-        assert len(predictions) == 1
-        for key, want in part(known, f"answers/{signature}/").items():
-            got = predictions[0][key]
-            if want.dtype == object:
-                assert np.ravel(got).tolist() == [text(v) for v in np.ravel(want[0])][: np.size(got)]
-            else:
-                np.testing.assert_allclose(np.ravel(got), np.ravel(want[0])[: np.size(got)], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["digits", slow("commands")])

@@ -29,7 +29,7 @@ class LoadedModel:
     def __init__(self, path: Path) -> None:
         facts = zoo_json.read(path)
         self.path, self._facts = path, zoo_json.signatures(facts)
-        self._data, self._vocabularies = facts.get("data"), vocabularies_of(facts)
+        self.data, self._vocabularies = facts.get("data"), vocabularies_of(facts)
         self._unused: list[str] = []
         self._check_scale = brightness.checking(path, facts)
         if not (ops := operations.check(operations.read(path), ours=False)).passed:
@@ -152,15 +152,15 @@ class LoadedModel:
         if (reader := self._row_reader(signature)) is None:
             names = ", ".join(self.inputs(signature))
             raise UsageError(f"{signature} takes {names}, not the columns of a table. Pass its inputs to predict.")
-        format = self._format(signature, options)
-        found: tuple[list[dict[str, Any]], list[str]] = reader(Path(path), self._entries(signature), format)
+        format = self.table_format(signature, options)
+        found: tuple[list[dict[str, Any]], list[str]] = reader(Path(path), self.entries(signature), format)
         return found
 
-    def _format(self, signature: str, options: Mapping[str, Any]) -> TableFormat:
+    def table_format(self, signature: str, options: Mapping[str, Any]) -> TableFormat:
         """Returns the format of CSV files and other tables: what is given, else that of the training data."""
-        inputs = self._inputs(signature)
-        columns = columns_of(self._data, self._entries(signature), inputs)
-        return format_of(signature, inputs, columns, self._data, options)
+        inputs = self.described_inputs(signature)
+        columns = columns_of(self.data, self.entries(signature), inputs)
+        return format_of(signature, inputs, columns, self.data, options)
 
     def items_of_path(
         self, path: str | Path, signature: str = "serving_default", **options: Any
@@ -177,11 +177,12 @@ class LoadedModel:
             >>> items[0]
             ('new.csv row 1', 'Win a prize now')
         """
-        inputs = self._inputs(signature)
-        columns = columns_of(self._data, self._entries(signature), inputs)
-        return items_of_path(str(path), inputs, columns, self._format(signature, options), self._entries(signature))
+        inputs = self.described_inputs(signature)
+        columns = columns_of(self.data, self.entries(signature), inputs)
+        return items_of_path(str(path), inputs, columns, self.table_format(signature, options), self.entries(signature))
 
-    def _inputs(self, signature: str) -> dict[str, Input]:
+    def described_inputs(self, signature: str = "serving_default") -> dict[str, Input]:
+        """Returns the kind, the type and the shape of each input."""
         specs = self.function(signature).structured_input_signature[1]
         return {name: Input(kind, specs[name]) for name, kind in self.kinds(signature).items()}
 
@@ -193,7 +194,12 @@ class LoadedModel:
         readers = {REQUEST_KINDS.get(kind).read_rows for kind in self.kinds(signature).values()}
         return readers.pop() if len(readers) == 1 else None
 
-    def _entries(self, signature: str) -> Mapping[str, Any]:
+    def defaults(self, signature: str = "serving_default") -> dict[str, Any]:
+        """Returns the values of inputs that a request may leave out."""
+        entries = self.entries(signature)
+        return {name: entry["default"] for name, entry in entries.items() if entry.get("default") is not None}
+
+    def entries(self, signature: str = "serving_default") -> Mapping[str, Any]:
         """Returns the entries of a signature's inputs in zoo.json; empty for a third-party SavedModel."""
         entries: Mapping[str, Any] = self._facts.get(signature, {}).get("inputs", {})
         return entries
@@ -248,26 +254,26 @@ class LoadedModel:
         self, items: Any, signature: str = "serving_default", **options: Any
     ) -> tuple[list[Any], list[dict[str, Any]]]:
         """Returns the items of whatever `predict` takes, and for each the values of the signature's inputs by name."""
-        format = self._format(signature, options)
+        format = self.table_format(signature, options)
         found = self._items(items, signature, format)
         return found, [self._request(item, signature, format) for item in found]
 
     def _items(self, given: Any, signature: str, format: TableFormat) -> list[Any]:
         """Returns the items of whatever `predict` takes; images as uint8."""
-        entries = self._entries(signature)
+        entries = self.entries(signature)
         if self.has_rows(signature):
             read = functools.partial(self._row_reader(signature), format=format)
             items, unused = items_of_table(given, read, entries, signature)
             if unknown := unknown_values(items, self._vocabularies):
                 warnings.warn(unknown, stacklevel=3)
         else:
-            columns = columns_of(self._data, entries, inputs := self._inputs(signature))
+            columns = columns_of(self.data, entries, inputs := self.described_inputs(signature))
             is_path = isinstance(given, (str, Path))
             named = items_of_path(str(given), inputs, columns, format, entries) if is_path else None
             given, unused = ([item for _, item in named[0]], named[1]) if named else (given, [])
             items, others = items_of(given, inputs, signature, columns, self._check_scale)
             unused = unused or others
-        unused = [name for name in unused if name not in targets_of(self._data)]
+        unused = [name for name in unused if name not in targets_of(self.data)]
         if unused and unused != self._unused:
             self._unused = unused
             warnings.warn(f"The model does not use the columns {', '.join(unused)}.", stacklevel=3)
@@ -297,20 +303,20 @@ class LoadedModel:
             except UsageError as error:
                 cause = error.__cause__ or error
                 if self.has_rows(signature):
-                    raise rejected_row(row, request, self._entries(signature), cause) from error
+                    raise rejected_row(row, request, self.entries(signature), cause) from error
                 raise rejected(item, self.kinds(signature), cause) from error
         return found
 
     def _request(self, item: Any, signature: str, format: TableFormat) -> dict[str, Any]:
         """Returns the inputs of a signature for one item."""
-        inputs, entries = self._inputs(signature), self._entries(signature)
+        inputs, entries = self.described_inputs(signature), self.entries(signature)
         kinds = {name: value.kind for name, value in inputs.items()}
         if len(kinds) == 1:
             (name,) = kinds
             parts = item if isinstance(item, Mapping) and set(item) == {name} else {name: item}
             return {name: value_of(parts[name], name, inputs[name], signature, entries.get(name, {}), format)}
         if isinstance(item, Mapping):
-            item = _by_input(item, self._entries(signature))
+            item = _by_input(item, self.entries(signature))
             if set(item) != set(kinds):
                 raise UsageError(
                     f"{signature} takes {', '.join(kinds)}; received {', '.join(map(str, item))}. Pass these names."

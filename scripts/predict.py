@@ -12,6 +12,7 @@ from typing import Any
 
 from zoo.errors import UsageError
 from zoo.scripts.console import Parser, import_tensorflow, load_plugins, run_command
+from zoo.scripts.predict_progress import ProgressBar
 from zoo.tables.formats import OPTIONS
 
 
@@ -32,9 +33,27 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--top", type=int, default=1, help="Number of labels to print per input.")
     parser.add_argument("--signature", default="serving_default", help="Signature of the SavedModel to call.")
     parser.add_argument("--json", action="store_true", help="Print one JSON object per line, with every output.")
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        default=None,
+        help="Write the answers for files of any size to this file, .parquet, .csv or .jsonl, instead of printing them. The "
+        "inputs are folders, or CSV, Parquet, JSON lines and TFRecord files. A command that was interrupted goes on if it is "
+        "called again.",
+    )
+    for name, text in {
+        "batch_size": "With --output: rows that are computed together, by default 256, and 64 for files.",
+        "workers": "With --output: processes, by default one for each core, at most 8.",
+    }.items():
+        parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", type=int | None, default=None, help=text)
     _add_format(parser)
     parser.add_plugins()
     options = parser.parse(load_plugins(argv))
+    if options.output is not None:
+        return _to_file(options)
+    for name in ("batch_size", "workers"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} belongs to --output. Pass --output answers.csv, or leave it out.")
     if options.top < 1:
         raise UsageError(f"--top is {options.top}; expected at least 1. Try --top 3.")
 
@@ -58,6 +77,42 @@ def command(argv: list[str]) -> int:
             continue
         item = item.encode("utf-8", "replace").decode()  # other bytes cannot be printed
         print(f"{item}: {model.describe(answer, options.signature, options.top)}")
+    return 0
+
+
+def _to_file(options: Any) -> int:
+    """Predicts for files of any size, and prints the number of rows."""
+    for name in ("json", "top"):
+        if getattr(options, name) not in (False, 1):
+            raise UsageError(f"--{name} belongs to printed answers; --output writes all outputs. Leave it out.")
+    from zoo.export.bulk.run import predict_files
+    from zoo.registries import list_plugins
+
+    bar = ProgressBar()
+    try:
+        found = predict_files(
+            options.path,
+            options.inputs,
+            options.output,
+            signature=options.signature,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            plugins=[plugin.source for plugin in list_plugins() if plugin.named],
+            progress=bar.show,
+            **{name: getattr(options, name) for name in OPTIONS},
+        )
+    except KeyboardInterrupt:
+        bar.end()
+        raise KeyboardInterrupt("interrupted. The same command goes on where it stopped.") from None
+    finally:
+        bar.end()
+    if found.note:
+        print(f"zoo: {found.note}", file=sys.stderr)
+    rejected = f", {found.rejected:,} rejected ({found.rejected_file})" if found.rejected else ""
+    print(
+        f"{found.output}: {found.answered:,} answers{rejected}, {found.seconds:.1f} s, {found.rows_per_second:,.0f} rows a "
+        "second"
+    )
     return 0
 
 

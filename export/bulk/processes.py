@@ -1,0 +1,174 @@
+"""The processes that compute chunks. One that is killed is replaced, and its chunk computed again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from zoo.errors import UsageError
+from zoo.export.bulk.chunks import Chunk, Served
+from zoo.export.bulk.worker import THREADS, receive, send
+
+_MOST_KILLS = 3
+"""A chunk with which so many processes end is not tried again."""
+
+Done = Callable[[Chunk, dict[str, Any]], None]
+
+
+class Processes:
+    """Processes that compute chunks.
+
+    Args:
+        count: their number.
+        settings: see `worker.py`.
+        done: called with each chunk and its record, from several threads.
+
+    Raises:
+        UsageError: the SavedModel cannot be loaded.
+    """
+
+    def __init__(self, count: int, settings: Mapping[str, Any], done: Done) -> None:
+        self._settings, self._done = dict(settings), done
+        self._waiting: queue.Queue[Chunk | None] = queue.Queue(maxsize=count)
+        self._error: UsageError | None = None
+        self._closing = threading.Event()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        first = self._start()
+        self.served, self.batch_size = self._ready(first)
+        others = [self._start() for _ in range(count - 1)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(process, at == 0), daemon=True)
+            for at, process in enumerate([first, *others])
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    served: Served
+    batch_size: int
+
+    def submit(self, chunk: Chunk) -> None:
+        """Adds a chunk; waits while all processes have enough to do.
+
+        Raises:
+            UsageError: a chunk could not be computed.
+        """
+        while True:
+            self._check()
+            with contextlib.suppress(queue.Full):
+                self._waiting.put(chunk, timeout=0.2)
+                return
+
+    def finish(self) -> None:
+        """Waits until all chunks are computed.
+
+        Raises:
+            UsageError: a chunk could not be computed.
+        """
+        for _ in self._threads:
+            self.submit_end()
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(0.2)
+                self._check()
+        self._check()
+
+    def submit_end(self) -> None:
+        """Tells one process that nothing follows."""
+        while True:
+            self._check()
+            with contextlib.suppress(queue.Full):
+                self._waiting.put(None, timeout=0.2)
+                return
+
+    def close(self) -> None:
+        """Ends all processes."""
+        self._closing.set()
+        for process in list(self._running):
+            process.kill()
+            process.wait()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-P", "-m", "zoo.export.bulk.worker"]
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **THREADS},
+            start_new_session=True,  # Ctrl-C in a terminal reaches the parent alone, which ends them
+        )
+        self._running.add(process)
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            send(process.stdin, self._settings)
+        return process
+
+    def _ready(self, process: subprocess.Popen[bytes]) -> tuple[Served, int]:
+        assert process.stdout is not None
+        try:
+            kind, *content = receive(process.stdout)
+        except EOFError:
+            raise UsageError(
+                f"The process that loads the SavedModel ended ({_status(process)}). Pass fewer --workers, or run `zoo verify "
+                f"{self._settings['path']}` to find the cause."
+            ) from None
+        if kind != "ready":
+            raise UsageError(content[0])
+        served, batch_size = content
+        return served, batch_size
+
+    def _run(self, process: subprocess.Popen[bytes], is_ready: bool) -> None:
+        try:
+            if not is_ready:
+                self._ready(process)
+            while (chunk := self._waiting.get()) is not None and not self._closing.is_set():
+                process = self._computed(process, chunk)
+        except UsageError as error:
+            if not self._closing.is_set():
+                self._error = self._error or error
+        except Exception as error:  # noqa: BLE001, the main thread must not wait forever
+            self._error = self._error or UsageError(f"Cannot write the answers: {error}. Free disk space, and call again.")
+        finally:
+            self._running.discard(process)
+            process.kill()
+            process.wait()
+
+    def _computed(self, process: subprocess.Popen[bytes], chunk: Chunk) -> subprocess.Popen[bytes]:
+        """Computes a chunk; returns the process for the next one."""
+        for _ in range(_MOST_KILLS):
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                send(process.stdin, chunk)
+                kind, content = receive(process.stdout)
+            except (EOFError, OSError):
+                if self._closing.is_set():
+                    raise UsageError("closed") from None
+                status = _status(process)
+                self._running.discard(process)
+                process = self._start()
+                self._ready(process)
+                continue
+            if kind == "done":
+                self._done(chunk, content)
+                return process
+            where = f"{chunk.source} from row {chunk.first:,} on: " if chunk.first and kind == "failed" else ""
+            raise UsageError(f"{where}{content}")
+        raise UsageError(
+            f"{_MOST_KILLS} processes ended ({status}) with {chunk.source} from row {chunk.first:,} on. Pass a smaller "
+            "--batch_size, or fewer --workers, if memory is short; the same command goes on."
+        )
+
+
+def _status(process: subprocess.Popen[bytes]) -> str:
+    code = process.wait()
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"

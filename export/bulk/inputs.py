@@ -21,7 +21,9 @@ def check_exist(paths: Sequence[Path]) -> None:
         if not path.exists():
             near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
             hint = did_you_mean(path.name, near, listing=f"ls {path.parent}") if near else ""
-            raise UsageError(f"The input {path} does not exist. {hint} Pass files or folders; texts only without --output.")
+            raise UsageError(
+                f"The input {path} does not exist. {hint} Pass files or folders; texts only without --output."
+            )
 
 
 class Inputs:
@@ -51,9 +53,7 @@ class Inputs:
     @property
     def total(self) -> float:
         """The weight of all chunks: bytes of files with several examples, and files with one."""
-        sizes = [
-            len(files) if name == "single_files" else sum(map(_size, files)) for name, files in self._groups
-        ]
+        sizes = [len(files) if name == "single_files" else sum(map(_size, files)) for name, files in self._groups]
         return float(sum(sizes))
 
     @property

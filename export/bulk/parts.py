@@ -75,16 +75,21 @@ class Parts:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            raise UsageError(
-                f"Another process writes {output} now. Wait for it, or pass another --output."
-            ) from error
+            raise UsageError(f"Another process writes {output} now. Wait for it, or pass another --output.") from error
         storage.remove_leftovers(self.folder)
         wanted = {"zoo": __version__, **manifest}
         file = self.folder / _MANIFEST
-        if file.is_file():
-            self._compare(storage.read_json(file), wanted, output)
-        else:
-            storage.write_json(file, wanted)
+        try:
+            if file.is_file() and self._has_records():
+                self._compare(storage.read_json(file), wanted, output)
+            else:
+                storage.write_json(file, wanted)
+        except BaseException:
+            self.close()
+            raise
+
+    def _has_records(self) -> bool:
+        return any(file.stem.isdecimal() for file in self.folder.glob("*.json"))
 
     def _compare(self, held: Mapping[str, Any], wanted: Mapping[str, Any], output: Path) -> None:
         for name, value in wanted.items():
@@ -122,7 +127,9 @@ class Parts:
         storage.remove_tree(self.folder)
 
     def close(self) -> None:
-        """Lets another process write the output."""
+        """Lets another process write the output. A folder in which no chunk is finished is removed."""
+        if self.folder.is_dir() and not self._has_records():
+            storage.remove_tree(self.folder)
         os.close(self._lock)
 
 

@@ -38,6 +38,12 @@ _MOST_UNKNOWN = 100
 Arrays = dict[str, np.ndarray]
 
 
+def share_devices() -> None:
+    """Lets several processes use the memory of a GPU. Call it before anything is computed."""
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+
+
 @dataclasses.dataclass
 class Answered:
     """The answers of a chunk.
@@ -66,7 +72,13 @@ class Predictor:
     """
 
     def __init__(self, path: str | Path, signature: str, batch_size: int | None) -> None:
-        self.model = LoadedModel(artifact_paths.find(path))
+        found = artifact_paths.find(path)
+        if changed := artifact_paths.changes(found):
+            raise UsageError(
+                f"{found} has changed since its export: {'; '.join(changed[:3])}. Copy the folder again; "
+                f"`zoo verify {found}` checks it."
+            )
+        self.model = LoadedModel(found)
         self.served = _served(self.model, signature)
         are_bytes = any(REQUEST_KINDS.get(value.kind).is_bytes for value in self.served.inputs.values())
         self.batch_size = batch_size or (_BATCH_OF_FILES if are_bytes else _BATCH)
@@ -116,7 +128,7 @@ class _Computation:
         values = {name: self._rows.inputs[name][places[0] : places[-1] + 1] for name in self._rows.inputs}
         kept, batch = self._opened(list(places), values)
         groups: dict[Any, list[int]] = {}
-        if all(isinstance(part, np.ndarray) and part.dtype != object or _are_bytes(part) for part in batch.values()):
+        if all((isinstance(part, np.ndarray) and part.dtype != object) or _are_bytes(part) for part in batch.values()):
             groups[()] = list(range(len(kept)))
         else:
             for at in range(len(kept)):
@@ -212,8 +224,11 @@ def _plain(dtype: str) -> Any:
 
 
 def _are_bytes(values: Any) -> bool:
-    return isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1 and (
-        not len(values) or isinstance(values[0], bytes)
+    return (
+        isinstance(values, np.ndarray)
+        and values.dtype == object
+        and values.ndim == 1
+        and (not len(values) or isinstance(values[0], bytes))
     )
 
 

@@ -40,8 +40,7 @@ class Processes:
         self._error: UsageError | None = None
         self._closing = threading.Event()
         self._running: set[subprocess.Popen[bytes]] = set()
-        first = self._start()
-        self.served, self.batch_size = self._ready(first)
+        first = self._ready(self._start())
         others = [self._start() for _ in range(count - 1)]
         self._threads = [
             threading.Thread(target=self._run, args=(process, at == 0), daemon=True)
@@ -113,31 +112,40 @@ class Processes:
             send(process.stdin, self._settings)
         return process
 
-    def _ready(self, process: subprocess.Popen[bytes]) -> tuple[Served, int]:
-        assert process.stdout is not None
-        try:
-            kind, *content = receive(process.stdout)
-        except EOFError:
-            raise UsageError(
-                f"The process that loads the SavedModel ended ({_status(process)}). Pass fewer --workers, or run `zoo verify "
-                f"{self._settings['path']}` to find the cause."
-            ) from None
-        if kind != "ready":
-            raise UsageError(content[0])
-        served, batch_size = content
-        return served, batch_size
+    def _ready(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """Waits until a process has loaded the SavedModel; returns it, or the one that replaces it if it is killed."""
+        for _ in range(_MOST_KILLS):
+            assert process.stdout is not None
+            try:
+                kind, *content = receive(process.stdout)
+            except EOFError:
+                status = _status(process)
+                self._running.discard(process)
+                if self._closing.is_set():
+                    break
+                process = self._start()
+                continue
+            if kind != "ready":
+                raise UsageError(content[0])
+            self.served, self.batch_size = content
+            return process
+        raise UsageError(
+            f"{_MOST_KILLS} processes ended ({status}) while they loaded the SavedModel. Pass fewer --workers, or run `zoo "
+            f"verify {self._settings['path']}` to find the cause."
+        )
 
     def _run(self, process: subprocess.Popen[bytes], is_ready: bool) -> None:
         try:
-            if not is_ready:
-                self._ready(process)
+            process = process if is_ready else self._ready(process)
             while (chunk := self._waiting.get()) is not None and not self._closing.is_set():
                 process = self._computed(process, chunk)
         except UsageError as error:
             if not self._closing.is_set():
                 self._error = self._error or error
         except Exception as error:  # noqa: BLE001, the main thread must not wait forever
-            self._error = self._error or UsageError(f"Cannot write the answers: {error}. Free disk space, and call again.")
+            self._error = self._error or UsageError(
+                f"Cannot write the answers: {error}. Free disk space, and call again."
+            )
         finally:
             self._running.discard(process)
             process.kill()
@@ -155,8 +163,7 @@ class Processes:
                     raise UsageError("closed") from None
                 status = _status(process)
                 self._running.discard(process)
-                process = self._start()
-                self._ready(process)
+                process = self._ready(self._start())
                 continue
             if kind == "done":
                 self._done(chunk, content)
@@ -167,6 +174,26 @@ class Processes:
             f"{_MOST_KILLS} processes ended ({status}) with {chunk.source} from row {chunk.first:,} on. Pass a smaller "
             "--batch_size, or fewer --workers, if memory is short; the same command goes on."
         )
+
+
+class InThisProcess:
+    """Computes chunks in this process, with its threads; the methods are those of `Processes`."""
+
+    def __init__(self, settings: Mapping[str, Any], done: Done) -> None:
+        from zoo.export.bulk.worker import Worker
+
+        self._worker, self._done = Worker(settings), done
+        self.served, self.batch_size = self._worker.predictor.served, self._worker.predictor.batch_size
+
+    def submit(self, chunk: Chunk) -> None:
+        """Computes a chunk."""
+        self._done(chunk, self._worker.computed(chunk))
+
+    def finish(self) -> None:
+        """Does nothing: all chunks are computed."""
+
+    def close(self) -> None:
+        """Does nothing."""
 
 
 def _status(process: subprocess.Popen[bytes]) -> str:

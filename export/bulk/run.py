@@ -9,14 +9,17 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo import storage
 from zoo.errors import UsageError
 from zoo.export.bulk import answers, inputs, parts
 from zoo.export.bulk.chunks import Chunk, Limits, Served
-from zoo.export.bulk.processes import Processes
+from zoo.export.bulk.processes import InThisProcess, Processes
 from zoo.export.unknown_values import described
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MOST_WORKERS = 8
 _MOST_UNKNOWN = 10_000
@@ -106,7 +109,8 @@ def predict_files(
         output: the file to write: .parquet, .csv or .jsonl. An existing one is replaced at the end.
         signature: the signature to call.
         batch_size: rows that are computed together, by default 256, and 64 for files.
-        workers: number of processes, each with one thread; by default one for each core, at most 8.
+        workers: number of processes, each with one thread; by default one for each core, at most 8. 0 computes in this
+            process, with all of its threads.
         plugins: plugins that the SavedModel needs, see `zoo.load_plugin`.
         progress: called after each chunk.
         **options: the options of CSV files of `LoadedModel.predict`.
@@ -124,22 +128,76 @@ def predict_files(
     output = Path(output)
     answers.format_of(output)
     _check_folder(output)
-    for name, value in (("batch_size", batch_size), ("workers", workers)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise UsageError(f"{name} is {value!r}; expected a whole number of at least 1. Pass one.")
-    given = [Path(files)] if isinstance(files, (str, Path)) else [Path(file) for file in files]
-    inputs.check_exist(given)
+    for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise UsageError(f"{name} is {value!r}; expected a whole number of at least {least}. Pass one.")
+    given = _paths(files)
     settings = {"path": str(path), "signature": signature, "batch_size": batch_size, "output": str(output.absolute())}
     state = _State(progress)
-    processes = Processes(workers or usual_workers(), {**settings, "plugins": list(plugins)}, state.finished)
+    count = usual_workers() if workers is None else workers
+    processes: Processes | InThisProcess
+    if count:
+        processes = Processes(count, {**settings, "plugins": list(plugins)}, state.finished)
+    else:
+        processes = InThisProcess({**settings, "plugins": list(plugins)}, state.finished)
     try:
         return _run(processes, state, given, output, {k: v for k, v in options.items() if v is not None})
     finally:
         processes.close()
 
 
+def predict_rows(
+    path: str | Path,
+    files: str | Path | Sequence[str | Path],
+    *,
+    signature: str = "serving_default",
+    batch_size: int | None = None,
+    **options: Any,
+) -> Iterator[pd.DataFrame]:
+    """Yields predictions for files of any size as DataFrames, in this process and with little memory.
+
+    Args:
+        path: a version folder, its parent folder, or a run.
+        files: see `predict_files`.
+        signature: the signature to call.
+        batch_size: rows that are computed together, by default 256, and 64 for files.
+        **options: the options of CSV files of `LoadedModel.predict`.
+
+    Yields:
+        The answers of a few thousand rows: the columns `input` and `row`, and one for each output. `attrs["rejected"]` has
+        the rows without an answer, each a dict of `input`, `row` and `reason`.
+
+    Raises:
+        UsageError: a file does not fit to the model.
+
+    Example:
+        >>> for frame in predict_rows("runs/income", "people.parquet"):
+        ...     print(frame["class_name"].value_counts())
+    """
+    from zoo.export.bulk.predictor import Predictor
+
+    given = _paths(files)
+    predictor = Predictor(path, signature, batch_size)
+    held = {name: value for name, value in options.items() if value is not None}
+    for chunk in inputs.Inputs(given, predictor.served, held, Limits(predictor.batch_size)).chunks():
+        found = predictor.answer(chunk)
+        frame = found.table.to_pandas()
+        frame.attrs["rejected"] = [_rejected(dataclasses.asdict(fault)) for fault in found.rejected]
+        yield frame
+
+
+def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
+    given = [Path(files)] if isinstance(files, (str, Path)) else [Path(file) for file in files]
+    inputs.check_exist(given)
+    return given
+
+
+def _rejected(fault: Mapping[str, Any]) -> dict[str, Any]:
+    return {answers.INPUT: fault["source"], answers.ROW: fault["row"], "reason": fault["reason"]}
+
+
 def _run(
-    processes: Processes, state: _State, given: Sequence[Path], output: Path, options: Mapping[str, Any]
+    processes: Processes | InThisProcess, state: _State, given: Sequence[Path], output: Path, options: Mapping[str, Any]
 ) -> Written:
     served, limits = processes.served, Limits(processes.batch_size)
     found = inputs.Inputs(given, served, options, limits)
@@ -241,12 +299,13 @@ def _rejected_lines(held: parts.Parts, state: _State) -> Iterator[str]:
     for number, record in sorted(state.records.items()):
         if record["rejected"]:
             for fault in (held.record(number) or {}).get("rejected", ()):
-                row = {answers.INPUT: fault["source"], answers.ROW: fault["row"], "reason": fault["reason"]}
-                yield json.dumps(row, ensure_ascii=False) + "\n"
+                yield json.dumps(_rejected(fault), ensure_ascii=False) + "\n"
 
 
 def _check_folder(output: Path) -> None:
     if output.is_dir():
-        raise UsageError(f"The output {output} is a folder. Pass the name of a file, such as {output / 'answers.parquet'}.")
+        raise UsageError(
+            f"The output {output} is a folder. Pass the name of a file, such as {output / 'answers.parquet'}."
+        )
     if not output.absolute().parent.is_dir():
         raise UsageError(f"The folder of the output {output} does not exist. Create it, or pass another --output.")

@@ -9,6 +9,7 @@ import os
 import pickle
 import struct
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,7 +52,10 @@ def main() -> None:
     sys.modules.setdefault("keras", None)  # type: ignore[arg-type]  # TensorFlow would import it, and works without it
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        worker = _Worker(settings)
+        from zoo.export.bulk.predictor import share_devices
+
+        share_devices()
+        worker = Worker(settings)
         send(replies, ("ready", worker.predictor.served, worker.predictor.batch_size))
         while True:
             chunk = receive(given)
@@ -66,21 +70,16 @@ def main() -> None:
         send(replies, ("failed", f"{type(error).__name__}: {one_line(error)}"))
 
 
-class _Worker:
+class Worker:
     """The predictor of this process, and the folder that it writes to."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        import tensorflow as tf
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        from zoo.export.bulk.predictor import Predictor
 
-        if tf.config.list_physical_devices("GPU"):  # several processes may share it
-            for device in tf.config.list_physical_devices("GPU"):
-                tf.config.experimental.set_memory_growth(device, True)
         for plugin in settings["plugins"]:
             from zoo.plugins import load_plugin
 
             load_plugin(plugin, allow_changes=True)
-        from zoo.export.bulk.predictor import Predictor
-
         self.predictor = Predictor(settings["path"], settings["signature"], settings["batch_size"])
         self.output = Path(settings["output"])
 

@@ -91,20 +91,30 @@ def read_columns(
         array([39.], dtype=float32)
     """
     columns = {name: column_name(entry.get("columns", {}).get("column", name)) for name, entry in inputs.items()}
-    if rejected is not None:
+    try:
+        return _values(where, texts, inputs, columns), texts
+    except UsageError:
+        if rejected is None:
+            raise
         for name, column in columns.items():
             if inputs[name]["dtype"] != "string":
                 rejected.update(cells.wrong_numbers(Path(where), texts[column]))
-        if rejected:
-            attrs, texts = texts.attrs, texts.drop(index=[row for row in rejected if row in texts.index])
-            texts.attrs = attrs
-    found = {
+        if not rejected:
+            raise
+    attrs, texts = texts.attrs, texts.drop(index=list(rejected))
+    texts.attrs = attrs
+    return _values(where, texts, inputs, columns), texts
+
+
+def _values(
+    where: str, texts: pd.DataFrame, inputs: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    return {
         name: _bytes(texts[column])
         if inputs[name]["dtype"] == "string"
         else cells.numbers(Path(where), texts[column]).astype(np.float32)
         for name, column in columns.items()
     }
-    return found, texts
 
 
 def _bytes(column: pd.Series) -> np.ndarray:

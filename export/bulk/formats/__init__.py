@@ -45,4 +45,3 @@ def format_of(path: Path) -> str | None:
 def all_suffixes() -> list[str]:
     """Returns the endings of the names of files with several examples."""
     return [suffix for reader in readers().values() for suffix in reader.suffixes]
-

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import dataclasses
 import gzip
 import itertools
 import zlib
@@ -14,7 +16,7 @@ from zoo.errors import UsageError, one_line
 from zoo.export.bulk.chunks import MOST_BYTES, Chunk, Limits, Rejected, Rows, Served
 from zoo.export.bulk.formats import Reader
 from zoo.export.bulk.frames import check_header, rows_of
-from zoo.tables import encodings, formats, parsing
+from zoo.tables import encodings, parsing
 from zoo.tables.formats import TableFormat
 from zoo.tables.parsing import Layout
 
@@ -24,11 +26,13 @@ _HEAD_LINES = 4096
 
 def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> Iterator[Chunk]:
     """Divides a file at the ends of its rows. Rows without a character are skipped, as everywhere."""
-    lines = _lines(path, format)
+    written, lines = format, _lines(path, format)
+    if _is_wide(format):
+        format = dataclasses.replace(format, encoding=None)  # the lines are UTF-8
     head = b"".join(itertools.islice(lines, _HEAD_LINES))
     layout = parsing.layout(path, head or b" ", format)
     check_header(path, list(layout.names), served)
-    quotes = _quotes(path, layout, format)
+    quotes = _quotes(path, layout, written)
     layout = layout._replace(quotes=quotes is not False)
     format = _decided(path, head, layout, format)
     lines = itertools.chain(head.splitlines(keepends=True), lines)
@@ -54,51 +58,47 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
 
 
 def _lines(path: Path, format: TableFormat) -> Iterator[bytes]:
-    """Yields the lines of a file, unpacked, in its encoding or, if line breaks are no single bytes there, in UTF-8."""
+    """Yields the lines of a file, unpacked; in UTF-8 where a line break is not one byte."""
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
-    codec = (format.encoding or "utf-8").lower().replace("_", "-")
-    opened: Any = gzip.open(path) if packed else path.open("rb")
-    with opened as file:
+    with _opened(path, packed) as file:
         try:
             start = file.read(_HEAD)
-            if codec.startswith(("utf-16", "utf-32")) or (b"\n" not in start and b"\r" in start):
-                text = encodings.decoded(path, start + file.read(), format)
-                text = text if "\n" in text else text.replace("\r", "\n")
-                yield from text.encode(format.encoding or "utf-8").splitlines(keepends=True) if not codec.startswith(
-                    ("utf-16", "utf-32")
-                ) else text.encode().splitlines(keepends=True)
-                return
-            *whole, rest = start.split(b"\n")
-            yield from (line + b"\n" for line in whole)
-            first = rest + file.readline()
-            if first:
-                yield first
-            yield from file
+            if _is_wide(format):
+                yield from encodings.decoded(path, start + file.read(), format).encode().splitlines(keepends=True)
+            elif b"\n" not in start and b"\r" in start:  # the line breaks of old Macs
+                yield from (start + file.read()).replace(b"\r", b"\n").splitlines(keepends=True)
+            else:
+                *whole, rest = start.split(b"\n")
+                yield from (line + b"\n" for line in whole)
+                rest += file.readline()
+                yield from [rest] if rest else []
+                yield from file
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(
                 f"{path} is damaged: {one_line(error, 100)}. Replace it with the original file."
             ) from error
 
 
+def _opened(path: Path, packed: bool) -> Any:
+    return gzip.open(path) if packed else path.open("rb")  # noqa: SIM115, closed by the caller
+
+
+def _is_wide(format: TableFormat) -> bool:
+    return codecs.lookup(format.encoding or "utf-8").name.startswith(("utf-16", "utf-32"))
+
+
 def _decided(path: Path, head: bytes, layout: Layout, format: TableFormat) -> TableFormat:
     """Returns the format with what the first rows decide for all: whether the numbers have decimal commas."""
-    codec = (format.encoding or "utf-8").lower().replace("_", "-")
-    if codec.startswith(("utf-16", "utf-32")):
-        import dataclasses
-
-        format = dataclasses.replace(format, encoding=None)
     if layout.separator == "," or format.point:
         return format
-    import dataclasses
-
     text = encodings.decoded(path, head, format)
     rows = text.split("\n", 2 if text.lower().startswith("sep=") else 1)[-1]
     try:
         frame = parsing.parse_rows(path, rows, layout, format)
     except UsageError:  # a row is too long; it is rejected later
         return format
-    return dataclasses.replace(format, commas=formats.of(frame.iloc[:, 0]).commas or frame.attrs["format"].commas)
+    return dataclasses.replace(format, commas=frame.attrs["format"].commas)
 
 
 def _quotes(path: Path, layout: Layout, format: TableFormat) -> bool | None:
@@ -162,8 +162,8 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
         frame = parsing.parse_rows(path, text, layout, format)
     if len(frame) + len(rejected) != chunk.rows:
         raise UsageError(
-            f"{path}: {chunk.rows:,} lines from row {chunk.first:,} on are read as {len(frame):,} rows. Correct the quotation "
-            "marks and line breaks there, or save the file as CSV again."
+            f"{path}: {chunk.rows:,} lines from row {chunk.first:,} on are read as {len(frame):,} rows. Correct the "
+            "quotation marks and line breaks there, or save the file as CSV again."
         )
     frame.index = [chunk.first - 1 + at for at in range(chunk.rows or 0) if at not in rejected]
     places = [Rejected(chunk.source, chunk.first + at, why) for at, why in rejected.items()]

@@ -38,20 +38,23 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
     if kind.read_items is not None and (held := kind.read_items(Path(files[0]), entry, format)) is not None:
         items = [value for _, value in held[0]]
         return Rows({name: items}, np.arange(1, len(items) + 1), files[0])
-    if kind.open is None:
-        read = kind.read if kind.has_format else None
-    else:
-        read = lambda file, *_: kind.open(file).encode()  # noqa: E731
     found: list[Any] = []
     kept: list[str] = []
     rejected: list[Rejected] = []
     for file in files:
         try:
-            found.append(file if read is None else read(file, entry, format))
+            found.append(_value(file, kind, entry, format))
             kept.append(file)
         except UsageError as error:
             rejected.append(Rejected(file, 0, str(error)))
     return Rows({name: found}, np.zeros(len(kept), np.int64), kept, rejected)
+
+
+def _value(file: str, kind: Any, entry: Any, format: TableFormat) -> Any:
+    """Returns the example in a file; the path, if its bytes are the example."""
+    if kind.open is not None:
+        return kind.open(file).encode()
+    return kind.read(file, entry, format) if kind.has_format else file
 
 
 READER = Reader((), chunks, rows)

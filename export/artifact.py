@@ -371,7 +371,8 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
     def input_spec(key: str, tensor: Any) -> dict[str, Any]:
         raw = None if of_model else requests.get(key)  # model inputs may have the name of a request
         if raw:
-            return spec(tensor, kind=raw.kind, description=raw.description, columns=dict(raw.columns))
+            known = spec(tensor, kind=raw.kind, description=raw.description, columns=dict(raw.columns))
+            return known if raw.default is None else {**known, "default": raw.default}
         single = next(iter(described.values()), "") if len(described) == len(inputs) == 1 else ""  # of any name
         kind = "text" if tensor.dtype == tf.string else "number"
         return spec(tensor, kind=kind, description=described.get(key, single) if of_model else "")

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from zoo import display, storage
+from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths, brightness, zoo_json
 from zoo.export.inspection import operations
+from zoo.export.loaded_display import as_html
 from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path, targets_of
-from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown, value_of
+from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown
+from zoo.export.prediction_requests import request_of
 from zoo.export.unknown_values import unknown_values, vocabularies_of
 from zoo.tables.formats import TableFormat
 from zoo.tasks import ANSWER_KINDS, REQUEST_KINDS, Shown
@@ -55,7 +57,7 @@ class LoadedModel:
 
     def _repr_html_(self) -> str:
         """Returns the inputs and outputs of the signatures as a table, for a notebook."""
-        return _html(self, {name: self.function(name) for name in self.signatures()[:_MOST_SIGNATURES]}, self._facts)
+        return as_html(self, {name: self.function(name) for name in self.signatures()[:_MOST_SIGNATURES]}, self._facts)
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs, sorted, because TensorFlow keeps no order."""
@@ -121,8 +123,12 @@ class LoadedModel:
             inputs = named
         elif named:
             raise UsageError(f"{signature} received inputs and {', '.join(named)}. Pass one dict, or keywords alone.")
-        elif not isinstance(inputs, Mapping) and len(specs) == 1:
-            inputs = {next(iter(specs)): inputs}
+        defaults = self.defaults(signature)
+        needed = [name for name in specs if name not in defaults]
+        if not isinstance(inputs, Mapping) and len(needed) == 1:
+            inputs = {needed[0]: inputs}
+        if isinstance(inputs, Mapping) and defaults and needed and needed[0] in inputs:
+            inputs = {**{name: [value] * len(inputs[needed[0]]) for name, value in defaults.items()}, **inputs}
         if not isinstance(inputs, Mapping) or set(inputs) != set(specs):
             came = ", ".join(inputs) if isinstance(inputs, Mapping) else shown(inputs)
             raise UsageError(f"{signature} takes {', '.join(specs)}; received {came or 'nothing'}. Pass these names.")
@@ -308,56 +314,13 @@ class LoadedModel:
         return found
 
     def _request(self, item: Any, signature: str, format: TableFormat) -> dict[str, Any]:
-        """Returns the inputs of a signature for one item."""
         inputs, entries = self.described_inputs(signature), self.entries(signature)
-        kinds = {name: value.kind for name, value in inputs.items()}
-        if len(kinds) == 1:
-            (name,) = kinds
-            parts = item if isinstance(item, Mapping) and set(item) == {name} else {name: item}
-            return {name: value_of(parts[name], name, inputs[name], signature, entries.get(name, {}), format)}
-        if isinstance(item, Mapping):
-            item = _by_input(item, self.entries(signature))
-            if set(item) != set(kinds):
-                raise UsageError(
-                    f"{signature} takes {', '.join(kinds)}; received {', '.join(map(str, item))}. Pass these names."
-                )
-            return {
-                name: value_of(item[name], name, value, signature, entries.get(name, {}), format)
-                for name, value in inputs.items()
-            }
-        names = " and ".join(kinds)
-        if not isinstance(item, str) or not {"text", "id"}.issuperset(kinds.values()):
-            raise UsageError(
-                f"{signature} takes {names}; received {shown(item)}. Pass a dict with these names: of arrays with one "
-                "row per example, or a list of such dicts, one per example."
-            )
-        texts = item.split("\t")
-        if len(texts) != len(kinds):
-            raise UsageError(
-                f"Cannot predict for {item!r}: {signature} takes {names}. Pass {len(kinds)} values separated "
-                "by a tab: $'a\\tb' in a shell; in Python, a dict with these names."
-            )
-        return {name: text.encode("utf-8", "surrogateescape") for name, text in zip(kinds, texts, strict=True)}
+        return request_of(item, signature, inputs, entries, self.defaults(signature), format)
 
     def labels(self) -> list[str]:
         """Returns the class names of the artifact, in the order of its probabilities; empty if it has none."""
         file = self.path / "assets" / "labels.txt"
         return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
-
-
-def _html(model: LoadedModel, functions: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    rows = []
-    for name, function in functions.items():
-        kinds = model.kinds(name)
-        parts = {"input": function.structured_input_signature[1], "output": function.structured_outputs}
-        for part, specs in parts.items():
-            described = facts.get(name, {}).get(f"{part}s", {})
-            for key, spec in sorted(specs.items()):
-                kind = kinds[key] if part == "input" else ""
-                text = described.get(key, {}).get("description", "")
-                rows.append([name, part, key, kind, f"{spec.dtype.name} {spec.shape}", text])
-    title = f"<b>{display.escaped(repr(model).splitlines()[0])}</b>"
-    return display.stacked([title, display.table(["signature", "", "name", "kind", "type", ""], rows)])
 
 
 _MOST_SIGNATURES = 4
@@ -367,14 +330,6 @@ _BATCH = 64
 
 def _shapes(request: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(() if isinstance(value, bytes) else np.shape(value) for value in request.values())
-
-
-def _by_input(item: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns an item by the names of inputs; it may have the names of the data's columns instead."""
-    if set(item) == set(entries):  # a column may have the name that is another column's input
-        return dict(item)
-    columns = {entry.get("columns", {}).get("column"): name for name, entry in entries.items()}
-    return {columns.get(name, name): value for name, value in item.items()}
 
 
 def _row(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -128,20 +128,18 @@ class PromptPreprocessor:
     def requests(self) -> dict[str, Request]:
         """`text`: string (batch,), UTF-8, and for the signature `sample` how the text is generated, each (batch,)."""
         most = self.max_length - 1
-        return {
-            "text": text_request("text"),
-            "seed": Request("seed", "number", "int64", (), "of the draws; the same seed gives the same text"),
-            "temperature": Request("temperature", "number", "float32", (), "0 takes the most probable token"),
-            "top_k": Request("top_k", "number", "int32", (), "draws from the k most probable tokens; 0 from all"),
-            "top_p": Request("top_p", "number", "float32", (), "draws from the tokens of this probability, at most 1"),
-            "repetition_penalty": Request(
-                "repetition_penalty",
-                "number",
-                "float32",
-                (),
-                "above 1 makes tokens that occurred less probable; 1 does not",
-            ),
-            "max_new_tokens": Request("max_new_tokens", "number", "int32", (), f"tokens to generate, 1 to {most:,}"),
+        numbers = {
+            "seed": ("int64", "of the draws; the same seed gives the same text"),
+            "temperature": ("float32", "0 takes the most probable token"),
+            "top_k": ("int32", "draws from the k most probable tokens; 0 from all"),
+            "top_p": ("float32", "draws from the tokens of this probability, at most 1"),
+            "repetition_penalty": ("float32", "above 1 makes tokens that occurred less probable; 1 does not"),
+            "max_new_tokens": ("int32", f"tokens to generate, 1 to {most:,}"),
+        }
+        usual = {**DEFAULTS, "max_new_tokens": self.most_new}
+        return {"text": text_request("text")} | {
+            name: Request(name, "number", dtype, (), text, default=usual[name])
+            for name, (dtype, text) in numbers.items()
         }
 
     @property

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-_ROWS = 4096
-_FILES = 512
-"""Rows and files of a chunk, about: full batches, and little lost by a kill."""
+_TABLE_ROWS, _ROWS, _FILES = 4096, 1024, 512
+"""Rows of a table, of other examples, and files of a chunk, about: full batches, and little lost by a kill."""
 MOST_BYTES = 8 << 20
 """A chunk ends after the row with which it has this many bytes."""
 
@@ -53,11 +52,16 @@ class Served:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
+    def needed(self) -> list[str]:
+        """The inputs that have no default."""
+        return [name for name in self.inputs if name not in self.defaults]
+
+    @property
     def kinds(self) -> list[Any]:
-        """The kinds of the inputs, without duplicates."""
+        """The kinds of these inputs, without duplicates."""
         from zoo.tasks import REQUEST_KINDS
 
-        return [REQUEST_KINDS.get(name) for name in dict.fromkeys(value.kind for value in self.inputs.values())]
+        return [REQUEST_KINDS.get(kind) for kind in dict.fromkeys(self.inputs[name].kind for name in self.needed)]
 
     @property
     def are_columns(self) -> bool:
@@ -67,7 +71,7 @@ class Served:
     @property
     def are_files(self) -> bool:
         """Whether an example is a file."""
-        return len(self.inputs) == 1 and self.kinds[0].is_path
+        return len(self.needed) == 1 and self.kinds[0].is_path
 
     @property
     def takes(self) -> str:
@@ -77,14 +81,15 @@ class Served:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The sizes of chunks: full batches of `batch_size` rows."""
+    """The sizes of chunks: full batches of `batch_size` rows; more of them for tables, whose models are fast."""
 
     batch_size: int
+    are_columns: bool
 
     @property
     def rows(self) -> int:
         """Rows of a chunk."""
-        return self.batch_size * max(1, _ROWS // self.batch_size)
+        return self.batch_size * max(1, (_TABLE_ROWS if self.are_columns else _ROWS) // self.batch_size)
 
     @property
     def files(self) -> int:

@@ -21,8 +21,7 @@ def check_header(path: Path, header: list[str], served: Served) -> None:
             raise UsageError(
                 f"{served.takes}; {name} has several numbers, which {path} cannot hold in a column. Pass JSON lines (.jsonl)."
             )
-    needed = [served.columns[name] for name in served.inputs if name not in served.defaults]
-    if missing := [column for column in needed if column not in header]:
+    if missing := [served.columns[name] for name in served.needed if served.columns[name] not in header]:
         raise UsageError(
             f"{path} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(header)}. Add or rename "
             "columns; cells may be empty."

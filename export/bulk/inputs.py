@@ -81,7 +81,7 @@ class Inputs:
     def _found(self, path: Path) -> Iterator[tuple[str, Path]]:
         """Yields the files of a path with the names of their formats."""
         kinds = self._served.kinds
-        own = kinds[0].suffixes if len(self._served.inputs) == 1 and not self._served.are_columns else ()
+        own = kinds[0].suffixes if len(self._served.needed) == 1 and not self._served.are_columns else ()
         if not path.is_dir():
             yield self._format_of(path, own), path
             return

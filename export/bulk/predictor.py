@@ -21,8 +21,9 @@ from zoo.export.bulk.formats import readers
 from zoo.export.loading import LoadedModel
 from zoo.export.prediction_files import columns_of
 from zoo.export.prediction_items import rejected, rejected_row
+from zoo.export.standalone import arrays
 from zoo.export.unknown_values import unknown_counts, vocabularies_of
-from zoo.export.zoo_json import read
+from zoo.export.zoo_json import read, signatures
 from zoo.tasks import REQUEST_KINDS
 
 _INVALID = (
@@ -84,7 +85,18 @@ class Predictor:
         self.batch_size = batch_size or (_BATCH_OF_FILES if are_bytes else _BATCH)
         # Outputs that are padded to the longest example of a batch would depend on the neighbours.
         self._is_fixed = all(None not in shape for _, shape in self.served.outputs.values())
-        self._vocabularies = vocabularies_of(read(self.model.path))
+        facts = read(self.model.path)
+        self._vocabularies = vocabularies_of(facts)
+        self._warm(facts)
+
+    def _warm(self, facts: Mapping[str, Any]) -> None:
+        """Calls the signature with a golden example: the first call takes much longer than others."""
+        file = self.model.path / artifact_paths.EXTRA / "golden.npz"
+        known = (
+            arrays.examples(arrays.load(file), signatures(facts), self.served.signature)[0] if file.is_file() else {}
+        )
+        if known:
+            self.model({name: value[:1] for name, value in known.items()}, self.served.signature)
 
     def answer(self, chunk: Chunk) -> Answered:
         """Returns the answers of a chunk.
@@ -93,6 +105,9 @@ class Predictor:
             UsageError: the chunk as a whole cannot be read, or the SavedModel fails for another reason than a row's values.
         """
         rows = readers()[chunk.reader].rows(chunk, self.model, self.served)
+        if rows.signature is None:
+            lacking = {name: value for name, value in self.served.defaults.items() if name not in rows.inputs}
+            rows.inputs = {**rows.inputs, **{name: [value] * len(rows) for name, value in lacking.items()}}
         computed = _Computation(self.model, rows, rows.signature or self.served.signature, self.served)
         size = self.batch_size if self._is_fixed else 1
         for start in range(0, len(rows), size):

@@ -40,8 +40,8 @@ class Processes:
         self._error: UsageError | None = None
         self._closing = threading.Event()
         self._running: set[subprocess.Popen[bytes]] = set()
-        first = self._ready(self._start())
-        others = [self._start() for _ in range(count - 1)]
+        first, *others = [self._start() for _ in range(count)]
+        first = self._ready(first)
         self._threads = [
             threading.Thread(target=self._run, args=(process, at == 0), daemon=True)
             for at, process in enumerate([first, *others])

@@ -179,7 +179,9 @@ def predict_rows(
     given = _paths(files)
     predictor = Predictor(path, signature, batch_size)
     held = {name: value for name, value in options.items() if value is not None}
-    for chunk in inputs.Inputs(given, predictor.served, held, Limits(predictor.batch_size)).chunks():
+    for chunk in inputs.Inputs(
+        given, predictor.served, held, Limits(predictor.batch_size, predictor.served.are_columns)
+    ).chunks():
         found = predictor.answer(chunk)
         frame = found.table.to_pandas()
         frame.attrs["rejected"] = [_rejected(dataclasses.asdict(fault)) for fault in found.rejected]
@@ -199,7 +201,7 @@ def _rejected(fault: Mapping[str, Any]) -> dict[str, Any]:
 def _run(
     processes: Processes | InThisProcess, state: _State, given: Sequence[Path], output: Path, options: Mapping[str, Any]
 ) -> Written:
-    served, limits = processes.served, Limits(processes.batch_size)
+    served, limits = processes.served, Limits(processes.batch_size, processes.served.are_columns)
     found = inputs.Inputs(given, served, options, limits)
     held = parts.Parts(output, _manifest(served, limits, found, options))
     try:

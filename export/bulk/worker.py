@@ -11,7 +11,7 @@ import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from zoo.errors import UsageError, one_line
 
@@ -20,7 +20,7 @@ THREADS = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NU
 and so the last bit of the answers, does not depend on the machine's number of cores."""
 
 
-def send(stream: BinaryIO, message: Any) -> None:
+def send(stream: IO[bytes], message: Any) -> None:
     """Writes a message."""
     content = pickle.dumps(message, protocol=5)
     stream.write(struct.pack("<Q", len(content)))
@@ -28,7 +28,7 @@ def send(stream: BinaryIO, message: Any) -> None:
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Any:
+def receive(stream: IO[bytes]) -> Any:
     """Reads a message.
 
     Raises:

@@ -94,11 +94,11 @@ def _signature_schema(name: str, info: SignatureInfo, is_default: bool) -> dict[
         "properties": {
             key: _value_schema(value, info.entry.get("inputs", {}).get(key, {})) for key, value in info.inputs.items()
         },
-        "required": list(info.inputs),
+        "required": info.needed,
         "additionalProperties": False,
     }
-    if len(info.inputs) == 1:
-        row = {"anyOf": [next(iter(row["properties"].values())), row]}
+    if len(info.needed) == 1:
+        row = {"anyOf": [row["properties"][info.needed[0]], row]}
     return {
         "title": name,
         "type": "object",

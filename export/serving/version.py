@@ -37,6 +37,7 @@ class SignatureInfo:
         entry: its entry in zoo.json; empty for a third-party SavedModel.
         golden: golden inputs by name; empty without golden examples.
         answers: golden outputs by name.
+        defaults: the values of inputs that a request may leave out.
     """
 
     inputs: dict[str, Input]
@@ -46,6 +47,12 @@ class SignatureInfo:
     entry: Mapping[str, Any]
     golden: Mapping[str, np.ndarray]
     answers: Mapping[str, np.ndarray]
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def needed(self) -> list[str]:
+        """The inputs that a request must have."""
+        return [name for name in self.inputs if name not in self.defaults]
 
 
 class Version:
@@ -104,6 +111,7 @@ class Version:
             fixed,
             entries.get(name, {}),
             *golden,
+            self.model.defaults(name),
         )
 
     def _warm(self) -> None:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 import zoo
-from bulk_models import image_model, series_model, table_model, text_model
+from bulk_models import image_model, repeated_model, series_model, table_model, text_model
 from zoo.errors import UsageError
 from zoo.export.bulk import parts
 from zoo.export.bulk.run import predict_files
@@ -22,7 +22,13 @@ from zoo.export.bulk.run import predict_files
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     base = tmp_path_factory.mktemp("models")
-    makers = {"table": table_model, "text": text_model, "image": image_model, "series": series_model}
+    makers = {
+        "table": table_model,
+        "text": text_model,
+        "image": image_model,
+        "series": series_model,
+        "repeated": repeated_model,
+    }
     return {name: make(base / name / "1") for name, make in makers.items()}
 
 
@@ -229,3 +235,22 @@ def test_a_damaged_gzip_file_is_an_error(models, tmp_path):
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"Age,Town\n" + b"1,A\n" * 50_000)[:-30])
     with pytest.raises(UsageError, match=r"a.csv.gz is damaged: .* Replace it with the original file"):
         predict_files(models["table"], tmp_path / "a.csv.gz", tmp_path / "out.csv", workers=0)
+
+
+def test_inputs_with_a_default_may_be_left_out(models, tmp_path):
+    model = zoo.load(models["repeated"])
+    answers = model.predict(["a", {"text": "b"}, {"text": "c", "times": 3}])
+    assert [answer["text"] for answer in answers] == ["aa", "bb", "ccc"]
+    assert model(["a"])["text"].tolist() == model(text=["a"])["text"].tolist() == [b"aa"]
+    with pytest.raises(UsageError, match="takes text, times; received times. Pass these names"):
+        model(times=[2])
+    (tmp_path / "a.jsonl").write_text('"a"\n{"text": "b"}\n{"times": 3, "text": "c"}\n{"times": 3}')
+    answers, faults = predicted(models["repeated"], tmp_path / "a.jsonl", tmp_path / "out.csv")
+    assert answers["text"].tolist() == ["aa", "bb", "ccc"] and "has no text" in faults[0]["reason"]
+    (tmp_path / "b.csv").write_text("text,times\na,1\nb,4\n")
+    (tmp_path / "c.csv").write_text("text\nc\n")
+    (tmp_path / "d.txt").write_text("d")
+    answers, _ = predicted(
+        models["repeated"], [tmp_path / name for name in ("b.csv", "c.csv", "d.txt")], tmp_path / "o.csv"
+    )
+    assert answers["text"].tolist() == ["a", "bbbb", "cc", "dd"]

@@ -72,3 +72,19 @@ def series_model(folder):
         return {"sum": tf.reduce_sum(series, axis=[1, 2])}
 
     return saved(folder, answer, {"series": {"kind": "series", "dtype": "float32", "columns": {"series": ["load"]}}})
+
+
+def repeated_model(folder):
+    """A text several times, by default twice."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text"), tf.TensorSpec([None], tf.int32, "times")])
+    def answer(text, times):
+        return {
+            "text": tf.map_fn(lambda row: tf.strings.reduce_join(tf.repeat(row[0], row[1])), (text, times), tf.string)
+        }
+
+    inputs = {
+        "text": {"kind": "text", "dtype": "string"},
+        "times": {"kind": "number", "dtype": "int32", "default": 2},
+    }
+    return saved(folder, answer, inputs)

@@ -37,6 +37,8 @@ class Request:
         description: its content, for the model card.
         columns: for a series, the names of its columns in a CSV file by key: `series`, the channels in order, and perhaps
             `time` and `sequence`; empty if they have no names.
+        default: the value of an example where a client sends none; None if the input is required. The signature itself takes
+            every input; `zoo predict`, `zoo serve` and `zoo.load` add it.
 
     Raises:
         UsageError: the kind is unknown.
@@ -52,6 +54,7 @@ class Request:
     shape: tuple[int | None, ...]
     description: str
     columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    default: Any = None
 
     def __post_init__(self) -> None:
         REQUEST_KINDS.get(self.kind)

@@ -81,7 +81,7 @@ def _lines(path: Path, format: TableFormat) -> Iterator[bytes]:
 
 
 def _opened(path: Path, packed: bool) -> Any:
-    return gzip.open(path) if packed else path.open("rb")  # noqa: SIM115, closed by the caller
+    return gzip.open(path) if packed else path.open("rb")
 
 
 def _is_wide(format: TableFormat) -> bool:

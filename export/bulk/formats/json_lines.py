@@ -76,10 +76,9 @@ def _row(line: bytes, served: Served) -> dict[str, Any]:
         raise UsageError(f"is not JSON: {one_line(error, 100)}. Correct it.") from error
     if isinstance(value, dict) and set(value) != {"b64"}:
         return by_column(value, served)
-    needed = [name for name in served.inputs if name not in served.defaults]
-    if len(needed) > 1 or served.are_columns:
+    if len(served.needed) > 1 or served.are_columns:
         raise UsageError(f"is a JSON {type(value).__name__}; {served.takes}. Write an object with these names.")
-    return by_column({needed[0]: value}, served)
+    return by_column({served.needed[0]: value}, served)
 
 
 def _cells(row: dict[str, Any]) -> dict[str, Any]:

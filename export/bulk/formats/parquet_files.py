@@ -49,12 +49,13 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
 
 def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
     """Returns the rows of a chunk."""
+    import pandas
     import pyarrow
 
     content, used, format = chunk.content
     table = pyarrow.ipc.open_stream(content).read_all().select(used)
     frame = frames.as_texts(table.to_pandas(integer_object_nulls=True, ignore_metadata=True), chunk.source, format)
-    frame.index = range(chunk.first - 1, chunk.first - 1 + len(frame))
+    frame.index = pandas.RangeIndex(chunk.first - 1, chunk.first - 1 + len(frame))
     return rows_of(chunk.source, frame, served, [])
 
 

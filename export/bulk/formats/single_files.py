@@ -16,7 +16,7 @@ from zoo.tables.formats import TableFormat
 
 def chunks_of(files: Sequence[Path], served: Served, format: TableFormat, limits: Limits) -> Iterator[Chunk]:
     """Divides a list of files. Their sizes and times are part of a chunk, so that a change is noticed."""
-    several = len(served.inputs) == 1 and served.kinds[0].read_items is not None
+    several = len(served.needed) == 1 and served.kinds[0].read_items is not None
     step = 1 if several else limits.files
     for start in range(0, len(files), step):
         part = files[start : start + step]
@@ -32,7 +32,7 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
 def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
     """Returns the examples of a chunk; bytes are read when they are needed."""
     states, format = chunk.content
-    (name,), (kind,) = served.inputs, served.kinds
+    (name,), (kind,) = served.needed, served.kinds
     entry = served.entries.get(name, {})
     files = [file for file, _, _ in states]
     if kind.read_items is not None and (held := kind.read_items(Path(files[0]), entry, format)) is not None:

@@ -128,14 +128,22 @@ def check_names(given: Any, info: SignatureInfo, signature: str, where: str) -> 
     Raises:
         Refused: a name is missing or unknown.
     """
-    if set(given) != set(info.inputs):
-        missing = [name for name in info.inputs if name not in given]
+    missing = [name for name in info.needed if name not in given]
+    if missing or not set(given) <= set(info.inputs):
         unknown = [str(name) for name in given if name not in info.inputs]
         parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has {', '.join(unknown):.200}"] * bool(unknown)
         raise Refused(
             400,
             f"{where} {' and '.join(parts)}; {signature} takes {', '.join(info.inputs)}. Send exactly these names.",
         )
+
+
+def completed(arrays: Mapping[str, np.ndarray], info: SignatureInfo) -> dict[str, np.ndarray]:
+    """Returns a batch with the inputs that the request has left out."""
+    rows = max((len(value) for value in arrays.values() if value.ndim), default=1)
+    lacking = {name: value for name, value in info.defaults.items() if name not in arrays}
+    added = {name: np.full(rows, value, info.inputs[name].spec.dtype.as_numpy_dtype) for name, value in lacking.items()}
+    return {**arrays, **added}
 
 
 def json_response(content: Any, *, status: int = 200, missing: bool = True) -> Response:

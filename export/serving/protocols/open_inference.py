@@ -14,7 +14,7 @@ from starlette.routing import Route
 from zoo._version import __version__
 from zoo.errors import did_you_mean
 from zoo.export.serving import values
-from zoo.export.serving.protocols.exchange import Asked, check_names, json_response
+from zoo.export.serving.protocols.exchange import Asked, check_names, completed, json_response
 from zoo.export.serving.refusals import Refused
 from zoo.export.serving.repository import Repository
 from zoo.export.serving.settings import Settings
@@ -88,7 +88,7 @@ async def _infer(asked: Asked) -> Response:
     if len(counts) > 1:
         raise Refused(400, f"The inputs have {sorted(counts)} rows. Send as many of each.")
     wanted = _wanted(content.get("outputs"), info)
-    outputs = await asked.answer(signature, arrays)
+    outputs = await asked.answer(signature, completed(arrays, info))
     answer = {
         "model_name": asked.model.name,
         "model_version": str(asked.version.number),

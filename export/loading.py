@@ -46,6 +46,10 @@ class LoadedModel:
                 f"{path} cannot be loaded: {one_line(error)}. Run `zoo verify {path}` to find the cause."
             ) from error
 
+    def use_graph(self, folder: Path, called: Any) -> None:
+        """Computes with another SavedModel that has the same signatures and calls a function of this process, `called`."""
+        self._model, self._called = tf.saved_model.load(str(folder)), called
+
     def __repr__(self) -> str:
         names = self.signatures()
         lines = [

@@ -29,6 +29,12 @@ def command(argv: list[str]) -> int:
     parser.add_argument(
         "--label", nargs="+", default=[], help="Labels of versions: stable=1 canary=2, or MODEL:stable=1 for one model."
     )
+    parser.add_argument(
+        "--runtime",
+        default="tensorflow",
+        help="What computes the models: tensorflow, openvino or onnxruntime (extra `runtimes`). Raw inputs and labels stay "
+        "in TensorFlow, and the golden examples are compared before anything is served.",
+    )
     parser.add_argument("--max-body", type=int, default=32 << 20, help="Largest body of a request in bytes.")
     parser.add_argument(
         "--max-queue", type=int, default=256, help="Waiting requests of a model before 429 is answered."
@@ -58,6 +64,7 @@ def command(argv: list[str]) -> int:
             port=options.port,
             token=options.token or os.environ.get("ZOO_SERVE_TOKEN", ""),
             versions=options.versions,
+            runtime=options.runtime,
             labels=_labels(options.label),
             max_body=options.max_body,
             max_queue=options.max_queue,

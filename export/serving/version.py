@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,12 @@ class Version:
             )
         self.number, self.path = number, path
         self.model = LoadedModel(path)
+        self._folder = None
+        if settings.runtime != "tensorflow":
+            from zoo.export.serving import model_runtime
+
+            self._folder = tempfile.TemporaryDirectory(prefix="zoo-serve-")  # removed with this object
+            model_runtime.replace_model(self.model, settings.runtime, Path(self._folder.name))
         golden = path / artifact_paths.EXTRA / "golden.npz"
         self.facts: Mapping[str, Any] = zoo_json.read(path)
         self._golden = arrays.load(golden) if golden.is_file() else {}

@@ -242,7 +242,7 @@ def test_inputs_with_a_default_may_be_left_out(models, tmp_path):
     answers = model.predict(["a", {"text": "b"}, {"text": "c", "times": 3}])
     assert [answer["text"] for answer in answers] == ["aa", "bb", "ccc"]
     assert model(["a"])["text"].tolist() == model(text=["a"])["text"].tolist() == [b"aa"]
-    with pytest.raises(UsageError, match="takes text, times; received times. Pass these names"):
+    with pytest.raises(UsageError, match=r"received times\. Pass these names"):
         model(times=[2])
     (tmp_path / "a.jsonl").write_text('"a"\n{"text": "b"}\n{"times": 3, "text": "c"}\n{"times": 3}')
     answers, faults = predicted(models["repeated"], tmp_path / "a.jsonl", tmp_path / "out.csv")

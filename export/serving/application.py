@@ -56,9 +56,9 @@ def application(
 
     router = Router(
         routes=[
+            *tensorflow_serving.routes(repository, settings),
             *page.routes(repository, settings),
             *operations.routes(repository, metrics),
-            *tensorflow_serving.routes(repository, settings),
             *open_inference.routes(repository, settings),
             *raw_bodies.routes(repository, settings),
         ],

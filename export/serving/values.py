@@ -93,7 +93,7 @@ def _numbers(value: Any, name: str, given: Input) -> np.ndarray:
     if found.size == 0:
         return found.astype(dtype)
     allowed = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}.get(dtype.kind, dtype.kind)
-    if found.dtype.kind not in allowed:
+    if found.dtype.kind not in allowed or ("b" not in allowed and _holds_true_or_false(value)):
         raise Refused(400, f"{name} is {_shown(value)}; expected {given.described}. Send JSON numbers.")
     with np.errstate(over="ignore", invalid="ignore"):
         converted = found.astype(dtype)
@@ -101,6 +101,15 @@ def _numbers(value: Any, name: str, given: Input) -> np.ndarray:
     if not exact:
         raise Refused(400, f"{name} has numbers beyond the range of {dtype.name}. Send {given.described}.")
     return converted
+
+
+def _holds_true_or_false(value: Any) -> bool:
+    """Returns whether nested lists hold a boolean, which NumPy would take for 0 or 1 among numbers."""
+    if not isinstance(value, list):
+        return isinstance(value, bool)
+    return (
+        any(map(_holds_true_or_false, value)) if value and isinstance(value[0], list) else bool in set(map(type, value))
+    )
 
 
 def _holds_missing(value: Any) -> bool:

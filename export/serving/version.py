@@ -139,13 +139,16 @@ class Version:
         Raises:
             Refused: there is no such signature.
         """
-        chosen = name or self.default
+        chosen = self.default if name in (None, "") else name
         if not isinstance(chosen, str) or chosen not in self.signatures:
             raise Refused(400, f"There is no signature {chosen!r:.60}. {did_you_mean(str(chosen), self.signatures)}")
         return chosen, self.signatures[chosen]
 
-    async def answer(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the outputs for a batch; it may be computed together with other requests.
+    async def answer(
+        self, signature: str, inputs: Mapping[str, np.ndarray], *, alone: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Returns the outputs for a batch; it may be computed together with other requests. A short request of the only
+        client (`alone`) may be computed in this thread.
 
         Raises:
             Refused: the graph rejects it, or too many requests wait. For several rows, the message names the invalid one.
@@ -157,6 +160,8 @@ class Version:
         shapes = tuple((key, value.shape[1:]) for key, value in sorted(inputs.items()))
         key = (signature, shapes) if info.is_joined and len(sizes) == 1 and rows else None
         try:
+            if alone and rows == 1 and (found := self.batcher.answer_now(signature, inputs)) is not None:
+                return found
             return await asyncio.wrap_future(self.batcher.submit(signature, inputs, rows, key))
         except UsageError as error:
             refused = _refused(error)

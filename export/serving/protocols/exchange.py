@@ -84,7 +84,9 @@ class Asked:
         fields = self.request.scope["zoo"]
         fields["rows"] = fields.get("rows", 0) + rows
         try:
-            return await self.model.answer(self.version, signature, inputs, pinned=self.pinned)
+            return await self.model.answer(
+                self.version, signature, inputs, pinned=self.pinned, alone=self.request.scope.get("zoo.alone", False)
+            )
         except Refused as refused:
             if refused.status != 400 or (refused.row is None and (places is None or len(places) > 1)):
                 raise
@@ -102,10 +104,11 @@ class Asked:
             {name: _stacked([rows[place][name] for place in places]) for name in rows[places[0]]}
             for places in groups.values()
         ]
-        asked = zip(batches, groups.values(), strict=True)
-        answers = await asyncio.gather(
-            *(self.answer(signature, batch, places if len(rows) > 1 else None) for batch, places in asked)
-        )
+        if len(batches) == 1:
+            answers = [await self.answer(signature, batches[0], *(groups.values() if len(rows) > 1 else ()))]
+        else:
+            asked = zip(batches, groups.values(), strict=True)
+            answers = await asyncio.gather(*(self.answer(signature, batch, places) for batch, places in asked))
         found: list[dict[str, Any]] = [{} for _ in rows]
         for places, outputs in zip(groups.values(), answers, strict=True):
             for at, place in enumerate(places):

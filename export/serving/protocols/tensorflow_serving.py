@@ -65,7 +65,7 @@ async def _predict(asked: Asked) -> Response:
     content = await asked.json()
     if unknown := [key for key in content if key not in _KEYS]:
         raise Refused(400, f"The body has {unknown[0]!r:.60}; expected signature_name, instances, inputs. Send these.")
-    signature, info = asked.signature(content.get("signature_name") or None)
+    signature, info = asked.signature(content.get("signature_name"))
     if ("instances" in content) == ("inputs" in content):
         raise Refused(400, "The body has neither or both of instances and inputs. Send instances, a list of examples.")
     if "inputs" in content:

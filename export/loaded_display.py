@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo import display
 
-if TYPE_CHECKING:
-    from zoo.export.loading import LoadedModel
 
-
-def as_html(model: LoadedModel, functions: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Returns the inputs and outputs of signatures as a table."""
+def as_html(model: Any, functions: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Returns the inputs and outputs of the signatures of a `LoadedModel` as a table."""
     rows = []
     for name, function in functions.items():
         kinds = model.kinds(name)

@@ -12,6 +12,39 @@ from zoo.scripts.console import Parser, import_tensorflow, run_command
 
 def command(argv: list[str]) -> int:
     """Parses the options and serves until it is stopped."""
+    options = _parser().parse(argv)
+
+    paths = _paths(options.models)
+    sys.modules.setdefault("keras", None)  # type: ignore[arg-type]  # TensorFlow would import it, and works without it
+    import_tensorflow()
+    try:
+        from zoo.export.serving.server import serve
+        from zoo.export.serving.settings import Settings
+    except ImportError as error:
+        raise UsageError(
+            f"zoo serve needs {error.name}, which is not installed. Run `pip install 'savedmodel-zoo[serve]'`."
+        ) from error
+    serve(
+        paths,
+        Settings(
+            host=options.host,
+            port=options.port,
+            token=options.token or os.environ.get("ZOO_SERVE_TOKEN", ""),
+            versions=options.versions,
+            runtime=options.runtime,
+            labels=_labels(options.label),
+            max_body=options.max_body,
+            max_queue=options.max_queue,
+            max_batch=options.max_batch,
+            timeout=options.timeout,
+            drain=options.drain,
+            poll=options.poll,
+        ),
+    )
+    return 0
+
+
+def _parser() -> Parser:
     parser = Parser(
         "serve",
         "Serve SavedModels over HTTP: TensorFlow Serving's REST API, the Open Inference Protocol, raw files and texts, and a "
@@ -45,36 +78,7 @@ def command(argv: list[str]) -> int:
     parser.add_argument("--timeout", type=float, default=30.0, help="Seconds until a request is answered with 504.")
     parser.add_argument("--drain", type=float, default=30.0, help="Seconds for requests in progress after SIGTERM.")
     parser.add_argument("--poll", type=float, default=1.0, help="Seconds between two looks for new versions.")
-    options = parser.parse(argv)
-
-    paths = _paths(options.models)
-    sys.modules.setdefault("keras", None)  # type: ignore[arg-type]  # TensorFlow would import it, and works without it
-    import_tensorflow()
-    try:
-        from zoo.export.serving.server import serve
-        from zoo.export.serving.settings import Settings
-    except ImportError as error:
-        raise UsageError(
-            f"zoo serve needs {error.name}, which is not installed. Run `pip install 'savedmodel-zoo[serve]'`."
-        ) from error
-    serve(
-        paths,
-        Settings(
-            host=options.host,
-            port=options.port,
-            token=options.token or os.environ.get("ZOO_SERVE_TOKEN", ""),
-            versions=options.versions,
-            runtime=options.runtime,
-            labels=_labels(options.label),
-            max_body=options.max_body,
-            max_queue=options.max_queue,
-            max_batch=options.max_batch,
-            timeout=options.timeout,
-            drain=options.drain,
-            poll=options.poll,
-        ),
-    )
-    return 0
+    return parser
 
 
 def _paths(words: list[str]) -> dict[str, str]:

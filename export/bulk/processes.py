@@ -22,6 +22,15 @@ _MOST_KILLS = 3
 Done = Callable[[Chunk, dict[str, Any]], None]
 
 
+class _ClosedError(Exception):
+    """The processes were ended while a chunk was computed."""
+
+
+def _passed_on(message: str) -> UsageError:
+    """Returns the error of another process."""
+    return UsageError(message)
+
+
 class Processes:
     """Processes that compute chunks.
 
@@ -126,7 +135,7 @@ class Processes:
                 process = self._start()
                 continue
             if kind != "ready":
-                raise UsageError(content[0])
+                raise _passed_on(content[0])
             self.served, self.batch_size = content
             return process
         raise UsageError(
@@ -139,6 +148,8 @@ class Processes:
             process = process if is_ready else self._ready(process)
             while (chunk := self._waiting.get()) is not None and not self._closing.is_set():
                 process = self._computed(process, chunk)
+        except _ClosedError:
+            return
         except UsageError as error:
             if not self._closing.is_set():
                 self._error = self._error or error
@@ -160,7 +171,7 @@ class Processes:
                 kind, content = receive(process.stdout)
             except (EOFError, OSError):
                 if self._closing.is_set():
-                    raise UsageError("closed") from None
+                    raise _ClosedError from None
                 status = _status(process)
                 self._running.discard(process)
                 process = self._ready(self._start())
@@ -169,7 +180,7 @@ class Processes:
                 self._done(chunk, content)
                 return process
             where = f"{chunk.source} from row {chunk.first:,} on: " if chunk.first and kind == "failed" else ""
-            raise UsageError(f"{where}{content}")
+            raise _passed_on(f"{where}{content}")
         raise UsageError(
             f"{_MOST_KILLS} processes ended ({status}) with {chunk.source} from row {chunk.first:,} on. Pass a smaller "
             "--batch_size, or fewer --workers, if memory is short; the same command goes on."

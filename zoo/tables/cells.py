@@ -45,7 +45,7 @@ def numbers(path: Path, cells: pd.Series, expected: str = "a number") -> np.ndar
     format = formats.of(cells)
     held, values, missing, wrong = _read(cells)
     if wrong.any():
-        raise UsageError(_not_a_number(path, cells, held, int(np.flatnonzero(wrong)[0]), expected))
+        raise _not_a_number(path, cells, held, int(np.flatnonzero(wrong)[0]), expected)
     values[missing] = np.nan
     if format.units:
         _check_units(path, held[~missing], format)
@@ -63,7 +63,7 @@ def wrong_numbers(path: Path, cells: pd.Series, expected: str = "a number") -> d
     """
     held, _, _, wrong = _read(cells)
     places = [int(at) for at in np.flatnonzero(wrong)]
-    return {int(cells.index[at]): _not_a_number(path, cells, held, at, expected) for at in places}
+    return {int(cells.index[at]): str(_not_a_number(path, cells, held, at, expected)) for at in places}
 
 
 def _read(cells: pd.Series) -> tuple[pd.Series, np.ndarray, np.ndarray, np.ndarray]:
@@ -74,9 +74,9 @@ def _read(cells: pd.Series) -> tuple[pd.Series, np.ndarray, np.ndarray, np.ndarr
     return held, values, missing, ~np.isfinite(values) & ~missing
 
 
-def _not_a_number(path: Path, cells: pd.Series, held: pd.Series, at: int, expected: str) -> str:
+def _not_a_number(path: Path, cells: pd.Series, held: pd.Series, at: int, expected: str) -> UsageError:
     lacks, hint = faults.explain(held.iloc[at], formats.of(cells), as_numbers)
-    return (
+    return UsageError(
         f"{path} row {cells.index[at] + 1}: {cells.name} is {cells.iloc[at]!r}; expected {expected}{lacks}. {hint}"
         "Correct it or leave the cell empty if it is a mistake."
     )

@@ -77,7 +77,7 @@ def _row(line: bytes, served: Served) -> dict[str, Any]:
     if isinstance(value, dict) and set(value) != {"b64"}:
         return by_column(value, served)
     if len(served.needed) > 1 or served.are_columns:
-        raise UsageError(f"is a JSON {type(value).__name__}; {served.takes}. Write an object with these names.")
+        raise UsageError(f"is a JSON {type(value).__name__}; {served.takes}. Pass an object with these names.")
     return by_column({served.needed[0]: value}, served)
 
 
@@ -105,9 +105,13 @@ def _values(row: dict[str, Any], source: str, model: Any, served: Served) -> dic
             given = values.Input(specs[name], kind.is_bytes, served.inputs[name].kind)
             array = values.array(value, name, given, batch=False)
         except Refused as refused:
-            raise UsageError(refused.message) from refused
+            raise _passed_on(refused) from refused
         found[name] = array[()] if array.ndim == 0 else array
     return found
+
+
+def _passed_on(refused: Exception) -> UsageError:
+    return UsageError(str(refused))
 
 
 READER = Reader((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), chunks, rows)

@@ -31,7 +31,7 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
             length = struct.unpack("<Q", head[:8])[0] if len(head) == 12 else left
             if length + _FRAME > left:
                 raise UsageError(
-                    f"{path} is damaged, or no TFRecord file, at record {first + count}: it ends too early. Write it again "
+                    f"{path} is damaged, or no TFRecord file, at record {first + count}: it ends too early. Make it again "
                     "with tf.io.TFRecordWriter, not compressed."
                 )
             held.append(head + file.read(length + 4))
@@ -118,7 +118,7 @@ def _shaped(name: str, value: Any, served: Served) -> Any:
     if not isinstance(value, list):  # a default
         return value
     if (wanted.dtype == "string") != all(isinstance(part, bytes) for part in value):
-        raise UsageError(f"has a feature {name} of another type; expected {wanted.dtype}. Write it in this type.")
+        raise UsageError(f"has a feature {name} of another type; expected {wanted.dtype}. Convert it to this type.")
     if not wanted.shape:
         if len(value) != 1:
             raise UsageError(f"has {len(value)} values of {name}; expected one. Correct it.")

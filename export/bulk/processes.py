@@ -49,12 +49,13 @@ class Processes:
         self._error: UsageError | None = None
         self._closing = threading.Event()
         self._running: set[subprocess.Popen[bytes]] = set()
-        first, *others = [self._start() for _ in range(count)]
-        first = self._ready(first)
-        self._threads = [
-            threading.Thread(target=self._run, args=(process, at == 0), daemon=True)
-            for at, process in enumerate([first, *others])
-        ]
+        started = [self._start() for _ in range(count)]
+        try:
+            ready = [self._ready(process) for process in started]  # they load at the same time
+        except BaseException:
+            self.close()
+            raise
+        self._threads = [threading.Thread(target=self._run, args=(process,), daemon=True) for process in ready]
         for thread in self._threads:
             thread.start()
 
@@ -143,9 +144,8 @@ class Processes:
             f"verify {self._settings['path']}` to find the cause."
         )
 
-    def _run(self, process: subprocess.Popen[bytes], is_ready: bool) -> None:
+    def _run(self, process: subprocess.Popen[bytes]) -> None:
         try:
-            process = process if is_ready else self._ready(process)
             while (chunk := self._waiting.get()) is not None and not self._closing.is_set():
                 process = self._computed(process, chunk)
         except _ClosedError:

@@ -74,6 +74,9 @@ class Worker:
     """The predictor of this process, and the folder that it writes to."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
+        import pandas  # noqa: F401, the first chunk must not wait for it
+        import pyarrow.csv  # noqa: F401
+
         from zoo.export.bulk.predictor import Predictor
 
         for plugin in settings["plugins"]:

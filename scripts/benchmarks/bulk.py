@@ -125,13 +125,13 @@ class Memory:
             self.samples.append(sum(map(_megabytes, [self._pid, *_children(self._pid)])))
 
     def end(self) -> tuple[float, float]:
-        """Returns the most memory in MB, and by how much the second half of the time exceeded the first."""
+        """Returns the most memory in MB, and by how much the last quarter of the time exceeded the third."""
         self._ended.set()
         self._thread.join()
-        middle = len(self.samples) // 2
-        first, second = self.samples[: middle or 1], self.samples[middle:]
+        count = len(self.samples)
+        third, last = self.samples[count // 2 : 3 * count // 4], self.samples[3 * count // 4 :]
         most = max(self.samples, default=float("nan"))
-        return most, max(second, default=most) - max(first, default=most)
+        return most, max(last, default=most) - max(third, default=most)
 
 
 def _megabytes(pid: int) -> float:
@@ -288,7 +288,7 @@ def command(argv: list[str]) -> int:
     for row in found:
         print(
             f"{row['data']}, {CONTENDERS[str(row['contender'])]}: {row['megabytes']} MB at most, {row['growth']} MB more in "
-            f"the second half; {row['seconds']} s with the start"
+            f"the last quarter than in the third; {row['seconds']} s with the start"
         )
     print("\n".join(NOTES))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ _INVALID = (
 )
 """What the graph raises for invalid values. Any other error, such as too little memory, is no fault of a row."""
 _MOST_UNKNOWN = 100
+_ONLY_ROW = re.compile(r", row 0(?=:)|\brow 0: ")
+"""The number of the row in a batch, which says nothing in a file."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -209,7 +212,7 @@ class _Computation:
             shown = self._rows.source(place) if self._served.are_files else item
             said = str(rejected(shown, {name: value.kind for name, value in self._served.inputs.items()}, cause))
             said = said.removeprefix("Cannot predict for ")
-        return said.removeprefix("Cannot predict for row 1: ")
+        return _ONLY_ROW.sub("", said.removeprefix("Cannot predict for row 1: "))
 
     def _reject(self, place: int, reason: str) -> None:
         self.rejected.append(Rejected(self._rows.source(place), int(self._rows.numbers[place]), reason))

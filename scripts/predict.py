@@ -45,7 +45,8 @@ def command(argv: list[str]) -> int:
         "batch_size": "With --output: rows that are computed together, by default 256, and 64 for files.",
         "workers": "With --output: processes, by default one for each core, at most 8.",
     }.items():
-        parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", type=int | None, default=None, help=text)
+        spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+        parser.add_argument(*spellings, type=int | None, default=None, help=text)
     _add_format(parser)
     parser.add_plugins()
     options = parser.parse(load_plugins(argv))

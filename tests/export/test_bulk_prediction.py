@@ -135,6 +135,32 @@ def test_cells_with_line_breaks_and_marks_stay_whole(models, tmp_path):
     assert answers["name"].tolist() == ['5" pipe-5" pipe', "x-x"]
 
 
+def test_marks_that_other_readers_take_for_line_breaks(models, tmp_path):
+    (tmp_path / "a.jsonl").write_bytes('{"Age": 1,\r"Town": "A\u2028B"}\r\n{"Age": 2, "Town": "C"}'.encode())
+    answers, _ = predicted(models["table"], tmp_path / "a.jsonl", tmp_path / "out.csv")
+    assert answers["name"].tolist() == ["A\u2028B-A\u2028B", "C-C"]
+    (tmp_path / "a.csv").write_bytes("Age,Town\r\n1,A\u2028B\r\n2,C,D\r\n3,E\x0bF\r\n".encode())
+    answers, faults = predicted(models["table"], tmp_path / "a.csv", tmp_path / "out.csv")
+    assert answers["name"].tolist() == ["A\u2028B-A\u2028B", "E\x0bF-E\x0bF"] and [f["row"] for f in faults] == [2]
+    (tmp_path / "b.csv").write_text(f'Age,Town\n1,"{"x" * 200_000}"\n')
+    answers, _ = predicted(models["table"], tmp_path / "b.csv", tmp_path / "out.csv")
+    assert len(answers["name"][0]) == 400_001
+    (tmp_path / "c.csv").write_bytes("Age;Town\n1,5;Köln\n".encode("utf-16"))
+    answers, _ = predicted(models["table"], tmp_path / "c.csv", tmp_path / "out.csv", encoding="utf-16")
+    assert answers["twice"].tolist() == [3.0] and answers["name"].tolist() == ["Köln-Köln"]
+
+
+def test_the_first_rows_decide_how_numbers_are_written(models, tmp_path):
+    rows = ["0,5;A"] * 4_096 + ["1.234;B"] * 100  # alone, the last rows would be read as 1.234
+    (tmp_path / "a.csv").write_text("Age;Town\n" + "\n".join(rows))
+    with pytest.raises(UsageError, match=r"row 4097: Age is '1\.234', and Age has decimal commas, such as 0,5"):
+        predict_files(models["table"], tmp_path / "a.csv", tmp_path / "out.csv", workers=0)
+    found = predict_files(
+        models["table"], tmp_path / "a.csv", tmp_path / "o.csv", workers=0, thousands=".", decimal=","
+    )
+    assert found.answered == 4_196 and pd.read_csv(tmp_path / "o.csv")["twice"].tolist()[-1] == 2468
+
+
 def test_texts_with_outputs_of_any_length(models, tmp_path):
     texts = ["one", "two words", "größer als drei Wörter", ""]
     for name, text in zip("abcd", texts, strict=True):

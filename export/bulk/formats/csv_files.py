@@ -6,6 +6,7 @@ import codecs
 import csv
 import dataclasses
 import gzip
+import io
 import itertools
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from zoo.tables.parsing import Layout
 
 _HEAD = 1 << 20
 _HEAD_LINES = 4096
+csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))  # by default, a longer cell than 128 KB is an error
 
 
 def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> Iterator[Chunk]:
@@ -29,13 +31,14 @@ def chunks(path: Path, served: Served, format: TableFormat, limits: Limits) -> I
     written, lines = format, _lines(path, format)
     if _is_wide(format):
         format = dataclasses.replace(format, encoding=None)  # the lines are UTF-8
-    head = b"".join(itertools.islice(lines, _HEAD_LINES))
+    first_lines = list(itertools.islice(lines, _HEAD_LINES))
+    head = b"".join(first_lines)
     layout = parsing.layout(path, head or b" ", format)
     check_header(path, list(layout.names), served)
     quotes = _quotes(path, layout, written)
     layout = layout._replace(quotes=quotes is not False)
     format = _decided(path, head, layout, format)
-    lines = itertools.chain(head.splitlines(keepends=True), lines)
+    lines = itertools.chain(first_lines, lines)
     records = _records(lines, layout.separator) if quotes else ((line, 1) for line in lines)
     records = _after_header(records, format)
     keeps_empty = len(layout.names) == 1
@@ -176,7 +179,8 @@ def _without_long_rows(text: str, layout: Layout) -> tuple[str, dict[int, str]]:
     rejected: dict[int, str] = {}
     width, mark = len(layout.names), layout.separator
     quoting = csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
-    for place, cells in enumerate(csv.reader(text.splitlines(keepends=True), delimiter=mark, quoting=quoting)):  # type: ignore[arg-type]
+    lines = io.StringIO(text, newline="")
+    for place, cells in enumerate(csv.reader(lines, delimiter=mark, quoting=quoting)):  # type: ignore[arg-type]
         if len(cells) > width:
             rejected[place] = f"has {len(cells)} cells; the header has {width}. Correct the row."
         else:

@@ -49,7 +49,7 @@ def rows(chunk: Chunk, model: Any, served: Served) -> Rows:
     found: list[dict[str, Any]] = []
     numbers: list[int] = []
     rejected: list[Rejected] = []
-    for number, line in enumerate(content.splitlines(), start=chunk.first):
+    for number, line in enumerate(content.split(b"\n")[:-1], start=chunk.first):
         try:
             row = _row(line, served)
             found.append(_cells(row) if served.are_columns else _values(row, chunk.source, model, served))

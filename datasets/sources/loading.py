@@ -11,6 +11,7 @@ from zoo.datasets.sources.embedded import EMBEDDED
 from zoo.datasets.sources.labels import leaving_out
 from zoo.datasets.sources.names import check_folder, check_options
 from zoo.datasets.sources.registry import SOURCES, common_arguments, options_of, takes_path
+from zoo.datasets.sources.tagged_characters import is_tagged, with_characters
 from zoo.datasets.sources.tensorflow_datasets import load_builder
 from zoo.errors import UsageError, printable
 
@@ -143,9 +144,16 @@ def check_tokenizer(name: str | None) -> None:
 def with_tokenizer(data: Data, name: str | None) -> Data:
     """Returns a data set with the option `tokenizer`; unchanged without one.
 
+    Tagged words of languages without spaces get tags for their characters.
+
     Raises:
         UsageError: the data has no texts.
     """
+    if is_tagged(data):
+        data, line = with_characters(data, name)
+        if line:
+            print(line, flush=True)
+        return data
     if name is None:
         return data
     if "text" not in data.features:

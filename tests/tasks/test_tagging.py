@@ -158,7 +158,7 @@ def sentences(*words, tags="ab", count=30):
 )
 def test_words_that_the_served_tokenizer_does_not_find_are_rejected(tmp_path, words, share):
     (tmp_path / "a.csv").write_text(sentences(*words))
-    data = zoo.datasets.load(f"csv:{tmp_path}/a.csv")
+    data = zoo.datasets.load(f"csv:{tmp_path}/a.csv", tokenizer="words")
     with pytest.raises(zoo.UsageError, match=rf", {share} are words of the tokenizer.*Use data whose words are split"):
         data.prepare("rnn")
 

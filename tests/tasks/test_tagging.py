@@ -104,7 +104,8 @@ def some_data(sentences: list[str]) -> SimpleNamespace:
         return ({"tokens": row, "tags": [0] * len(row)} for row in rows)
 
     shape = {"tokens": tf.TensorSpec([None], tf.string), "tags": tf.TensorSpec([None], tf.int64)}
-    return SimpleNamespace(name="words", train=tf.data.Dataset.from_generator(examples, output_signature=shape))
+    train = tf.data.Dataset.from_generator(examples, output_signature=shape)
+    return SimpleNamespace(name="words", arguments={}, train=train)
 
 
 def test_vocabulary_contains_training_words_and_forms_of_rare_words():

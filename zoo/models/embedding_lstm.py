@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
     data_arguments=("num_classes",),
     recommended_arguments=texts.bidirectional,
-    recommended_options=texts.small_text_options(0.003),
+    recommended_options=texts.recurrent_options,
     search_space={
         "config.learning_rate": "3e-4:1e-2:log",
         "model.embedding_dim": "64,128,256",

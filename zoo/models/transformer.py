@@ -24,8 +24,7 @@ def _assign_vectors(model: keras.Model, data: Any) -> None:
     initial_arguments=("word_vectors",),
     adapt=_assign_vectors,
     preprocessing={"vocab_size": 10_000, "max_length": 128, "longest": 512},
-    recommended_arguments=texts.transformer_dropout,
-    recommended_options=texts.small_text_options(0.001, warmup_fraction=0.1),
+    recommended_options=texts.best_epoch,
     search_space={
         "config.learning_rate": "1e-4:3e-3:log",
         "model.num_layers": "1,2,4",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.registry import Recommend, Situation
+    from zoo.registry import Situation
 
 _FEW_TEXTS = 2_000
+_TEXTS = 40_000
+"""Texts of a training on few of them, in all epochs together."""
 _MOST_GROUPED = 200_000
 """Texts that fit into memory, whose batches are grouped by length."""
 _PEAK, _PEAK_SIZE = 2e-4, 384
@@ -43,7 +45,7 @@ def fine_tuning(situation: Situation) -> dict[str, Any]:
 def bidirectional(situation: Situation) -> dict[str, Any]:
     """Returns arguments of a recurrent classifier of texts: an LSTM in each direction, and strong dropout.
 
-    On the validation split of clinc_oos they raised the accuracy, with `small_text_options`, from 0.869 to 0.902; on that of
+    On the validation split of clinc_oos they raised the accuracy, with `recurrent_options`, from 0.869 to 0.902; on that of
     sms_spam from 0.993 to 0.995.
 
     Example:
@@ -53,43 +55,34 @@ def bidirectional(situation: Situation) -> dict[str, Any]:
     return {"dropout": 0.5, "bidirectional": True}
 
 
-def transformer_dropout(situation: Situation) -> dict[str, Any]:
-    """Returns arguments of a Transformer of texts that begins with random weights.
+def best_epoch(situation: Situation) -> dict[str, Any]:
+    """Returns options for a classifier of texts that begins with random weights: those of the best epoch of the validation
+    split are kept, and texts of similar length share a batch, unless there may be too many for the memory.
+
+    Few texts need more passes: with 3,000, attention was still improving after ten. The learning rate stays constant. On the
+    validation split of clinc_oos, attention gained nothing from one that falls to zero; with 20 examples of each of its
+    intents, a Transformer fell from 0.781 to 0.748.
 
     Example:
-        >>> transformer_dropout(Situation("text_classification", 15_000, {}))
-        {'dropout': 0.2}
+        >>> best_epoch(Situation("text_classification", 15_000, {}))["keep_best"]
+        1
     """
-    return {"dropout": 0.2}
+    if not situation.task.startswith("text_"):
+        return {}
+    epochs = min(30, max(10, _TEXTS // max(1, situation.examples)))
+    return {"epochs": epochs, "group_by_length": situation.examples <= _MOST_GROUPED, "keep_best": 1}
 
 
-def small_text_options(learning_rate: float, warmup_fraction: float = 0.0) -> Recommend:
-    """Returns a function that recommends options for a classifier of texts that begins with random weights.
-
-    The learning rate falls to zero, and the weights of the best epoch of the validation split are kept. Texts of similar
-    length share a batch, unless there are too many to be sure that they fit into memory.
-
-    Args:
-        learning_rate: the highest learning rate.
-        warmup_fraction: share of the steps in which it rises.
+def recurrent_options(situation: Situation) -> dict[str, Any]:
+    """Returns options for a recurrent classifier of texts that begins with random weights: as in `best_epoch`, and a larger
+    learning rate that falls to zero; see `bidirectional` for what that gains.
 
     Example:
-        >>> small_text_options(0.003)(Situation("text_classification", 15_000, {}))["schedule"]
-        'cosine'
+        >>> recurrent_options(Situation("text_classification", 15_000, {}))["learning_rate"]
+        0.003
     """
-
-    def recommend(situation: Situation) -> dict[str, Any]:
-        if not situation.task.startswith("text_"):
-            return {}
-        return {
-            "learning_rate": learning_rate,
-            "schedule": "cosine",
-            **({"warmup_fraction": warmup_fraction} if warmup_fraction else {}),
-            "group_by_length": situation.examples <= _MOST_GROUPED,
-            "keep_best": 1,
-        }
-
-    return recommend
+    found = best_epoch(situation)
+    return {"learning_rate": 0.003, "schedule": "cosine", **found} if found else {}
 
 
 def contrastive_tuning(situation: Situation) -> dict[str, Any]:

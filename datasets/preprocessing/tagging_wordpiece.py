@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.checkpoints.wordpiece_files import SPECIAL_TOKENS
-from zoo.datasets.preprocessing.base import Choices, register_preprocessor
+from zoo.datasets.preprocessing.base import register_preprocessor
 from zoo.datasets.preprocessing.tagged_tokens import SPLITTERS, splitter_of
 from zoo.datasets.preprocessing.tagging import check_words, lengths_of, recorded, sentences_of, tags_of
 from zoo.datasets.preprocessing.wordpiece import WordPiecePreprocessor, arrange, check_batch
@@ -43,11 +43,6 @@ class TaggingWordPiecePreprocessor(WordPiecePreprocessor):
 
     kind: ClassVar[str] = "tagging_wordpiece"
 
-    @property
-    def choices(self) -> Choices:
-        """What has a tag, for config.yaml."""
-        return Choices(options={"tokenizer": self.tokenizer})
-
     @classmethod
     def for_model(
         cls, data: RawData, needs: Mapping[str, Any], arguments: Mapping[str, Any]
@@ -60,7 +55,8 @@ class TaggingWordPiecePreprocessor(WordPiecePreprocessor):
         made, fixed = super().for_model(data, needs, arguments)
         tokenizer = splitter_of(data)
         check_words(data.name, list(data.train.take(_SAMPLE).as_numpy_iterator()), tokenizer)
-        return dataclasses.replace(made, tokenizer=tokenizer), fixed
+        options = {**made.choices.options, "tokenizer": tokenizer}
+        return dataclasses.replace(made, tokenizer=tokenizer, choices=made.choices._replace(options=options)), fixed
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -234,13 +234,13 @@ class TextPreprocessor(VocabularyPreprocessor):
         most_tokens = longest(lengths, usual, needs["longest"]) if is_open else usual
         why = f": {fitted.reason}" if fitted.reason else ""
         sizes = ngrams_of_characters(data, needs, arguments)
-        notes = (f"tokenizer {fitted.tokenizer}{why}.", describe_lengths(made._splitter.unit, lengths, most_tokens))
+        notes = [f"tokenizer {fitted.tokenizer}{why}.", describe_lengths(made._splitter.unit, lengths, most_tokens)]
         if sizes.get("character_ngrams") == 0 and arguments.get("character_ngrams") is None:
-            notes += (WITHOUT_CHARACTERS,)
+            notes.append(WITHOUT_CHARACTERS)
         choices = Choices(
             ({"max_length": most_tokens} if is_open else {}) | sizes,
             {"tokenizer": fitted.tokenizer},
-            notes,
+            tuple(notes),
         )
         fixed = {"vocab_size": len(fitted.vocabulary) + FIRST_WORD, "max_length": most_tokens, **targets.arguments}
         made = dataclasses.replace(made, max_length=most_tokens, choices=choices)

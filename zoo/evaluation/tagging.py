@@ -333,7 +333,9 @@ def _measure(data: Prepared, examples: Mapping[str, Any], predictions: Mapping[s
             right, total = right + int(hits[:size].sum()), total + size
             unknown_right, unknown = unknown_right + int(hits[:size][is_new].sum()), unknown + int(is_new.sum())
             raw_right += int(hits[at[at >= 0]].sum())
-            in_text.append(None if scheme is None else raw_entities.places_by_words(scheme, names, at, found))
+            in_text.append(
+                None if scheme is None else raw_entities.places_by_words(scheme, names, at.tolist(), found.tolist())
+            )
     scores = {"accuracy": right / max(1, total), "raw_text_accuracy": raw_right / max(1, raw_total)}
     if unknown:
         scores["unknown_accuracy"] = unknown_right / unknown

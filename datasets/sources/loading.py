@@ -11,7 +11,6 @@ from zoo.datasets.sources.embedded import EMBEDDED
 from zoo.datasets.sources.labels import leaving_out
 from zoo.datasets.sources.names import check_folder, check_options
 from zoo.datasets.sources.registry import SOURCES, common_arguments, options_of, takes_path
-from zoo.datasets.sources.tagged_characters import is_tagged, with_characters
 from zoo.datasets.sources.tensorflow_datasets import load_builder
 from zoo.errors import UsageError, printable
 
@@ -149,7 +148,9 @@ def with_tokenizer(data: Data, name: str | None) -> Data:
     Raises:
         UsageError: the data has no texts.
     """
-    if is_tagged(data):
+    if {"tokens", "tags"} <= {*data.features}:
+        from zoo.datasets.sources.tagged_characters import with_characters
+
         data, line = with_characters(data, name)
         if line:
             print(line, flush=True)

@@ -25,11 +25,6 @@ _LAST = {"BIOES": "E", "BILOU": "L"}
 """The prefix of the last word of an entity by the scheme."""
 
 
-def is_tagged(data: Data) -> bool:
-    """Returns whether the examples of a data set are words with tags."""
-    return {"tokens", "tags"} <= {*data.features}
-
-
 def with_characters(data: Data, name: str | None) -> tuple[Data, str]:
     """Returns a data set of tagged words as its option `tokenizer` says, and a line for the user: unchanged for `words`, with
     a tag for every character for `characters`. `auto` takes characters if a script has no spaces between words and the rules

@@ -41,6 +41,7 @@ def blocks(language, pages=PAGES):
     [
         ("zoo/models", "models", model_table),
         ("scripts/recipes", "results", lambda: results.markdown(results.read(results.RECORDED))),
+        ("scripts/recipes", "behind", lambda: results.behind_markdown(results.behind(results.read(results.RECORDED)))),
         *(
             ("scripts/benchmarks", module.__name__.rpartition(".")[2], lambda module=module: printed(module))
             for module in (training, serving, bulk, rows, tokenization, generation)

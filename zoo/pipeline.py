@@ -141,8 +141,8 @@ def run(
     from zoo.training.run_directory import in_use
 
     prepared, network, chief = ready.prepared, ready.network, ready.workers.chief
+    _say(ready.describe(directory) if chief else ready.cluster, verbose)
     verbose = verbose if chief else 0
-    _say(ready.describe(directory), verbose)
     config = ready.config
     del ready  # which holds the weights of `start_from` a second time
     trained = training.train(

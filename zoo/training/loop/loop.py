@@ -81,9 +81,10 @@ class Loop:
         self._model.stop_training = False
         with (
             Interruption() as interruption,
-            replicated(self._model),
+            replicated(self._model, computation.config.accumulation_steps) as draws,
             explained(computation.config, computation.strategy),
         ):
+            computation.calls.draws = draws
             resumed = state.restore()
             if resumed and self._verbose:
                 print(state.describe(), flush=True)

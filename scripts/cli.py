@@ -28,12 +28,14 @@ COMMANDS = {
     "clean": "delete the checkpoints of finished runs",
     "corpus": "write the texts of data sets as lines, for training without labels",
     "huggingface": "write a finished run as a folder that transformers loads",
-    "launch-local": "start N workers of a training on this machine",
+    "launch": "start workers on this machine, or print a job file for Slurm, Ray or Kubernetes",
     "results": "print the recorded figures of the recipes",
     "reproduce": "run recipes and compare their figures with the recorded ones",
     "benchmark": "compare training, serving or tokenization with other frameworks",
     "list": "list models and data sets",
 }
+
+_RENAMED = {"launch-local": "launch local 2 -- train ..."}
 
 
 def _help() -> str:
@@ -59,6 +61,8 @@ def _dispatch(argv: list[str]) -> int | None:
     if argv[0] == "--version":
         print(f"savedmodel-zoo {__version__}")
         return 0
+    if argv[0] in _RENAMED:
+        raise UsageError(f"`zoo {argv[0]}` has another name. Type `zoo {_RENAMED[argv[0]]}`.")
     if argv[0] not in COMMANDS:
         raise UsageError(f"Unknown command {argv[0]!r}. {did_you_mean(argv[0], COMMANDS)}")
     name = "list_models" if argv[0] == "list" else argv[0].replace("-", "_")

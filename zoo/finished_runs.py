@@ -35,6 +35,7 @@ def finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface
         UsageError: the folder is not a run, its training has not finished, or its parts belong to different data.
     """
     from zoo.datasets.interface import Interface
+    from zoo.training.devices import devices_of_run
     from zoo.training.run_directory import is_run, read_settings, trained_on
 
     directory = Path(run_directory)
@@ -61,7 +62,8 @@ def finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface
             f"{directory / 'interface'} belongs to other data than {directory / 'model.keras'}: their words and classes may "
             "have other numbers. Put the original files back, or train the model again with overwrite=True (--overwrite)."
         )
-    interface = dataclasses.replace(interface, training=not_defaults(settings.get("config", {})))
+    training = {**not_defaults(settings.get("config", {})), **devices_of_run(directory)}
+    interface = dataclasses.replace(interface, training=training)
     return directory / "model.keras", settings, interface
 
 

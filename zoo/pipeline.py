@@ -138,6 +138,7 @@ def run(
 
     from zoo import conclusions, evaluation, training
     from zoo.datasets.interface import Interface
+    from zoo.training.devices import devices_of_run
     from zoo.training.run_directory import in_use
 
     prepared, network, chief = ready.prepared, ready.network, ready.workers.chief
@@ -157,7 +158,8 @@ def run(
         saved = verification = None
         if export:
             interface = Interface.load(directory / "interface")
-            interface = dataclasses.replace(interface, training=not_defaults(config.to_dict()))
+            options = {**not_defaults(config.to_dict()), **devices_of_run(directory)}
+            interface = dataclasses.replace(interface, training=options)
             golden = prepared.golden if golden is None else golden
             saved, verification = _export(network, interface, directory, report, golden, verbose)
     _say(concluded, verbose)

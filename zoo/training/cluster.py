@@ -131,7 +131,7 @@ class Workers:
         workers = resolver.cluster_spec().as_dict().get("worker", []) if resolver else []
         self.count = max(1, len(workers))
         self.index = int(getattr(resolver, "task_id", 0) or 0) if self.count > 1 else 0
-        self._sum: Any = None
+        self._sums: dict[tuple[tf.DType, int], Any] = {}
 
     @property
     def chief(self) -> bool:
@@ -144,9 +144,11 @@ class Workers:
 
         if self.count == 1:
             return np.asarray(values)
-        if self._sum is None:
+        tensor = tf.constant(values)
+        kind = tensor.dtype, tensor.shape.rank
+        if kind not in self._sums:  # one trace for each: TensorFlow warns of a function that is traced again and again
 
-            @tf.function(reduce_retracing=True, autograph=False)
+            @tf.function(input_signature=[tf.TensorSpec([None] * kind[1], kind[0])], autograph=False)
             def over_all(value: tf.Tensor) -> tf.Tensor:
                 def replica(value: tf.Tensor) -> tf.Tensor:
                     context = tf.distribute.get_replica_context()
@@ -156,8 +158,8 @@ class Workers:
                 return self._strategy.experimental_local_results(self._strategy.run(replica, args=(value,)))[0]
 
             local = self._strategy.num_replicas_in_sync // self.count
-            self._sum = over_all
-        total: np.ndarray = self._sum(tf.constant(values)).numpy()
+            self._sums[kind] = over_all
+        total: np.ndarray = self._sums[kind](tensor).numpy()
         return total
 
     def from_chief(self, values: np.ndarray) -> np.ndarray:

@@ -71,6 +71,7 @@ class Epoch:
         done, loss = run_steps(count)
         done = int(done)
         self._computation.check_gradients()
+        self._computation.check_draws(state.devices)
         self._length.record(time.perf_counter() - started, done)
         state.step += done
         logs = self._computation.logs()

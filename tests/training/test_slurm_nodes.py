@@ -162,7 +162,7 @@ def test_tasks_of_srun_train_one_model(slurm):
 
 def test_a_job_that_is_queued_again_resumes(slurm):
     """The script that `zoo launch slurm` prints; its job gets SIGTERM from `scontrol requeue`, and trains to its end."""
-    words = [*TRAIN, "--config.epochs", "40", "--config.checkpoint_steps", "2", "--run-directory", "runs/queued"]
+    words = [*TRAIN, "--config.epochs", "9", "--config.checkpoint_steps", "2", "--run-directory", "runs/queued"]
     printed = slurm.run(*zoo_command("launch", "slurm", "--cpus", "1", "--name", "queued", "--", *words)).stdout
     (slurm.folder / "job.sh").write_text(printed)
     job = slurm.run("sbatch", "--parsable", "job.sh").stdout.strip()

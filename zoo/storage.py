@@ -201,7 +201,7 @@ def check_name(path: str | Path) -> None:
 _REMOTE = re.compile(r"(?:[a-z_]+:)?(s3a?|gs|gcs|az|adl|abfss?|wasbs?|hdfs|r2|oss|hf):/", re.IGNORECASE)
 
 
-def check_local(path: str | Path, what: str) -> None:
+def check_local(path: str | os.PathLike[str], what: str) -> None:
     """Raises UsageError for a path of an object store, which would become a local folder `gs:` otherwise.
 
     The message leaves the path out, which may hold a key.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,6 @@ def finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface
         UsageError: the folder is not a run, its training has not finished, or its parts belong to different data.
     """
     from zoo.datasets.interface import Interface
-    from zoo.training.devices import devices_of_run
     from zoo.training.run_directory import is_run, read_settings, trained_on
 
     directory = Path(run_directory)
@@ -62,9 +62,20 @@ def finished(run_directory: str | Path) -> tuple[Path, dict[str, Any], Interface
             f"{directory / 'interface'} belongs to other data than {directory / 'model.keras'}: their words and classes may "
             "have other numbers. Put the original files back, or train the model again with overwrite=True (--overwrite)."
         )
-    training = {**not_defaults(settings.get("config", {})), **devices_of_run(directory)}
-    interface = dataclasses.replace(interface, training=training)
+    interface = dataclasses.replace(interface, training=training_options(settings.get("config", {}), directory))
     return directory / "model.keras", settings, interface
+
+
+def training_options(config: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """Returns what the model card says of a run's training: options that are no defaults, and devices if they changed.
+
+    Args:
+        config: the section `config` of its settings.
+        directory: the run directory.
+    """
+    from zoo.training.devices import devices_of_run
+
+    return {**not_defaults(config), **devices_of_run(directory)}
 
 
 def open_run(

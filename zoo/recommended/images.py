@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 _IMAGES = 80_000
 """Images of a training on few of them, in all epochs together."""
 _FEW_IMAGES = 5_000
+FEW_IMAGES = 10_000
+"""Images below which the residual network augments them."""
 _FEW_PHOTOGRAPHS = 2_000
 
 
@@ -29,6 +31,33 @@ def small_image_options(situation: Situation) -> dict[str, Any]:
     epochs = min(60, max(12, _IMAGES // max(1, situation.examples)))
     few = {"augmentation": ["crop"], "monitor": "val_loss"} if situation.examples < _FEW_IMAGES else {}
     return {"epochs": epochs, "schedule": "cosine", "keep_best": 1, **few}
+
+
+def residual_image_options(situation: Situation) -> dict[str, Any]:
+    """Returns options for a small residual network that learns images from random weights.
+
+    The learning rate rises, then falls to zero, and the weights of the best epoch of the validation split are kept. Few
+    images are shifted, and mirrored if the preprocessor found that mirrored images keep their classes.
+
+    Example:
+        >>> residual_image_options(Situation("image_classification", 1_300, {}, {"mirrored": True}))["augmentation"]
+        ['flip', 'crop']
+    """
+    epochs = min(60, max(5, _IMAGES // max(1, situation.examples)))
+    found = {
+        "epochs": epochs,
+        "batch_size": 64 if situation.examples >= FEW_IMAGES else 32,
+        "learning_rate": 3e-3,
+        "schedule": "cosine",
+        "warmup_fraction": 0.1,
+        "keep_best": 1,
+    }
+    if situation.task != "image_classification":
+        return found
+    if situation.examples < FEW_IMAGES:
+        found["augmentation"] = ["flip", "crop"] if situation.facts.get("mirrored") else ["crop"]
+        found["monitor"] = "val_loss"
+    return found
 
 
 def published_image_size(size: int) -> Recommend:

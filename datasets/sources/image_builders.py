@@ -67,11 +67,13 @@ def boxes(annotation: bytes) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
     try:
         root = ElementTree.fromstring(annotation)
     except ElementTree.ParseError as error:
-        raise ValueError(f"an annotation is no XML: {error}") from error
+        raise ValueError(f"An annotation is no XML: {error}. Pass one of PASCAL VOC.") from error
     for item in root.iter("object"):
         label, *edges = (item.findtext(path) for path in ("name", *(f"bndbox/{edge}" for edge in _EDGES)))
         if label is None or None in edges:
-            raise ValueError(f"an object of an annotation has the class {label!r} and the box {edges}")
+            raise ValueError(
+                f"An object of an annotation has the class {label!r} and the box {edges}. Pass one of PASCAL VOC."
+            )
         left, top, right, bottom = (int(edge or "") for edge in edges)
         yield label, (left, top, right, bottom)
 

@@ -64,10 +64,10 @@ def test_cells_are_the_boxes_of_the_photographs(tmp_path):
 
 def test_damaged_annotations_are_rejected(tmp_path):
     for annotation, expected in (
-        ("<annotation><object>", "an annotation is no XML: "),
+        ("<annotation><object>", "An annotation is no XML: "),
         (
             "<annotation><object><name>RBC</name></object></annotation>",
-            "an object of an annotation has the class 'RBC' ",
+            "An object of an annotation has the class 'RBC' ",
         ),
     ):
         found = message("bccd_cells", **write(tmp_path, annotation))

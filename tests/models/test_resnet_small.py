@@ -67,7 +67,7 @@ def test_epochs_follow_the_pixels_and_few_images_are_augmented():
     def options(examples, side, task="image_classification", **facts):
         return recommend(Situation(task, examples, {"input_shape": (side, side, 3)}, facts))
 
-    assert [options(n, 28)["epochs"] for n in (100, 1_300, 10_000, 54_000, 10**6)] == [60, 60, 30, 5, 5]
+    assert [options(n, 28)["epochs"] for n in (100, 1_300, 10_000, 54_000, 10**6)] == [60, 60, 30, 10, 10]
     assert [options(n, 96)["epochs"] for n in (100, 1_300, 2_800, 9_000)] == [60, 20, 12, 12]
     assert options(9_999, 28)["augmentation"] == ["crop"] and "augmentation" not in options(10_000, 28)
     assert options(500, 96, mirrored=True)["augmentation"] == ["flip", "crop"]

@@ -51,7 +51,7 @@ def residual_image_options(situation: Situation) -> dict[str, Any]:
     height, width, _ = situation.arguments.get("input_shape", (28, 28, 1))
     pixels = max(1, situation.examples) * height * width
     options = {
-        "epochs": min(60, max(12 if few else 5, _PIXELS // pixels)),
+        "epochs": min(60, max(12 if few else 10, _PIXELS // pixels)),
         "batch_size": 32 if few else 64,
         "learning_rate": 3e-3,
         "schedule": "cosine",

@@ -17,7 +17,7 @@ from zoo.datasets.batches import plain
 from zoo.datasets.display import as_html, as_text
 from zoo.datasets.fingerprint import Fingerprint
 from zoo.datasets.interface import Interface, described, needed_plugins
-from zoo.datasets.preprocessing.base import Tensors
+from zoo.datasets.preprocessing.base import Choices, Tensors
 from zoo.datasets.sampling import draw_sample, pick_examples
 from zoo.datasets.split_reader import SplitReader
 from zoo.errors import UsageError
@@ -250,7 +250,8 @@ class Prepared:
             >>> zoo.datasets.load("iris").prepare("mlp").complete({"epochs": 5}).batch_size
             32
         """
-        situation = registry.Situation(self.task.name, self.num_examples("train"), self.arguments)
+        facts = getattr(self.preprocessor, "choices", Choices()).facts
+        situation = registry.Situation(self.task.name, self.num_examples("train"), self.arguments, facts)
         recommended = recommendations.options_of(registry.get_spec(self.model), situation)
         if (
             self.start or self.objective.quantiles

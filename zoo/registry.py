@@ -37,11 +37,14 @@ class Situation:
         task: the task's name.
         examples: number of training examples.
         arguments: arguments of the builder: those that the user chose, and for options of the training all of them.
+        facts: what the preprocessor found in the data, for options of the training; such as `mirrored`, whether mirrored
+            images keep their classes.
     """
 
     task: str
     examples: int
     arguments: Mapping[str, Any]
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 Recommend = Callable[[Situation], Mapping[str, Any]]
@@ -66,7 +69,8 @@ class ModelSpec:
         levels: groups of layers that have the same learning rate with `layer_decay`, as patterns of their names, such as
             (("pooler", "probabilities", "logits"),). Any other layer is a separate group.
         preprocessing: settings for the preprocessor: `image_size` (height, width) for images of smaller or varying size, the
-            `longest_side` of its input, a vocabulary size, a maximum length, whether the model `reads_pairs` of texts or
+            `longest_side` of its input, the number of training images below which they are compared with their mirror images
+            (`mirrored_below`), a vocabulary size, a maximum length, whether the model `reads_pairs` of texts or
             `reads_forms` of words. Its `preprocessor` replaces that of the task; it is a kind, or a kind for each of the
             tasks that it replaces.
         data_arguments: the builder's arguments that the data determines (classes, vocabulary), never the user.

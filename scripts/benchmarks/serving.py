@@ -67,6 +67,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "mobilenet_v2": {"data": "digits", "model": {"input_shape": [96, 96, 3]}},
     "resnet50": {"data": "digits", "model": {"input_shape": [64, 64, 3]}},
+    "resnet_small": {"data": "digits", "model": {"input_shape": [28, 28, 1]}},
     "vgg16": {"data": "digits", "model": {"input_shape": [32, 32, 3]}},
     "efficientnet_lite0": {"data": "digits", "model": {"input_shape": [96, 96, 3]}},
     "keras_application": {"data": "digits", "model": {"input_shape": [96, 96, 3]}},

@@ -24,6 +24,31 @@ _FARTHEST = 1e6
 a model overflow."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ForecastTargets:
+    """What a model predicts of a series: `horizon` steps, and the quantiles of each of them.
+
+    Example:
+        >>> ForecastTargets(24, (0.1, 0.9)).arguments
+        {'num_classes': 72}
+    """
+
+    horizon: int
+    quantiles: tuple[float, ...] = ()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The argument of a model's builder that they determine: the number of its outputs."""
+        return {"num_classes": self.horizon * (1 + len(self.quantiles))} if self.horizon else {}
+
+    @property
+    def described_outputs(self) -> dict[str, str]:
+        """What the model's output holds, for the model card; empty without quantiles."""
+        levels = ", ".join(f"{level:g}" for level in self.quantiles)
+        text = f"the standardised steps, then for each step the quantiles {levels}, neither calibrated nor sorted"
+        return {"values": text} if levels else {}
+
+
 @register_preprocessor
 @dataclasses.dataclass(frozen=True)
 class SeriesPreprocessor:
@@ -46,6 +71,7 @@ class SeriesPreprocessor:
         columns: the names of the columns of the data's CSV file by key: `series`, in the order of the channels, and perhaps
             `time` and `sequence`; or `steps` and `label` for a file with a series in each row; empty for other sources.
         note: how season and relative were chosen.
+        quantiles: the levels of the quantiles that are forecast for every step, ascending; empty for none.
 
     Example:
         >>> preprocess = SeriesPreprocessor(means=(5.0,), deviations=(2.0,), longest=3)
@@ -64,10 +90,11 @@ class SeriesPreprocessor:
     relative: bool = False
     note: str = ""
     columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    quantiles: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "means", tuple(self.means))  # they are lists if they were read from a file
-        object.__setattr__(self, "deviations", tuple(self.deviations))
+        for name in ("means", "deviations", "quantiles"):  # they are lists if they were read from a file
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod
     def for_model(
@@ -96,19 +123,25 @@ class SeriesPreprocessor:
                 f"input_shape={chosen!r} contradicts data set {data.name!r}, whose series have the shape (None, {channels}). "
                 "Leave input_shape out."
             )
-        horizon = 0
+        targets = ForecastTargets(0)
         if forecasts:
-            horizon = int(data.features["forecast"].shape[0] or 0)
-            fixed |= {"num_classes": horizon, "classifier_activation": "linear", "return_sequences": False}
+            targets = ForecastTargets(int(data.features["forecast"].shape[0] or 0), tuple(needs.get("quantiles", ())))
+            fixed |= {**targets.arguments, "classifier_activation": "linear", "return_sequences": False}
         elif arguments.get("classifier_activation") == "linear":
             raise UsageError(
                 f"classifier_activation is 'linear' for the labels of data set {data.name!r}. Leave it out."
             )
-        every_step = not horizon and bool(arguments.get("return_sequences", False))
+        every_step = not forecasts and bool(arguments.get("return_sequences", False))
         means, deviations = _measure(data.train.map(lambda example: example["series"]), channels)
         columns = data.about.get("request_columns", {})
         fixed["length"] = longest = _longest(data)
-        return cls(means, deviations, longest, every_step, horizon, *reference, note, columns), fixed
+        own = targets.horizon, *reference, note, columns, targets.quantiles
+        return cls(means, deviations, longest, every_step, *own), fixed
+
+    @property
+    def targets(self) -> ForecastTargets:
+        """The steps and quantiles to forecast; no steps for labels."""
+        return ForecastTargets(self.horizon, self.quantiles)
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -206,8 +239,10 @@ class SeriesPreprocessor:
             return {"series": tf.identity(inputs)}, extras
 
     def unscale(self, values: tf.Tensor, extras: Tensors) -> tf.Tensor:
-        """Turns a model's standardised differences (batch, horizon) into forecasts in channel 0's unit."""
-        return values * self._deviations[0] + extras["start"]
+        """Turns a model's standardised differences, (batch, horizon) or quantiles (batch, horizon, levels), into forecasts in
+        channel 0's unit."""
+        start = extras["start"] if len(values.shape) == 2 else extras["start"][..., tf.newaxis]
+        return values * self._deviations[0] + start
 
     def _start(self, series: tf.Tensor) -> tf.Tensor:
         """The values that forecasts are compared with, (batch, horizon): channel 0 one season before each step, or the last
@@ -242,7 +277,8 @@ class SeriesPreprocessor:
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**dataclasses.asdict(self), "means": list(self.means), "deviations": list(self.deviations)}
+        lists = {name: list(getattr(self, name)) for name in ("means", "deviations", "quantiles")}
+        return {**dataclasses.asdict(self), **lists}
 
     @property
     def _means(self) -> np.ndarray:

@@ -53,15 +53,22 @@ def options(situation: Situation) -> dict[str, Any]:
     }
 
 
-def solve(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> None:
+def solve(
+    model: keras.Model,
+    inputs: Mapping[str, np.ndarray],
+    targets: Mapping[str, np.ndarray],
+    levels: Sequence[float] = (),
+) -> None:
     """Sets the weights of the linear map by ridge regression, and those behind the dense network to 0.
 
-    The penalty has the smallest mean absolute error on the last fifth of the windows; the map is then fitted to all.
+    The penalty has the smallest mean absolute error on the last fifth of the windows; the map is then fitted to all. A
+    quantile of a step is its forecast plus that quantile of the errors on the last fifth.
 
     Args:
         model: a model of `build_nlinear_model`.
         inputs: the training windows in the order of time, a dict with `series`, float32 (windows, steps, channels).
         targets: a dict with `forecast`, float32 (windows, horizon).
+        levels: levels of the quantiles of each step, which follow the forecasts in the model's output.
 
     Example:
         >>> model = build_nlinear_model(input_shape=(None, 1), num_classes=2, length=8)
@@ -79,10 +86,13 @@ def solve(model: keras.Model, inputs: Mapping[str, np.ndarray], targets: Mapping
     held = max(1, int(_HELD * len(x)))
     # Windows that share forecast steps with the held-out ones are left out.
     kept = max(1, len(x) - held - y.shape[1])
-    errors = [
-        np.abs(x[-held:] @ kernel + bias - y[-held:]).mean() for kernel, bias in _ridge(x[:kept], y[:kept], _ALPHAS)
-    ]
-    ((kernel, bias),) = _ridge(x, y, _ALPHAS[[int(np.argmin(errors))]])
+    errors = [y[-held:] - x[-held:] @ kernel - bias for kernel, bias in _ridge(x[:kept], y[:kept], _ALPHAS)]
+    best = int(np.argmin([np.abs(error).mean() for error in errors]))
+    ((kernel, bias),) = _ridge(x, y, _ALPHAS[[best]])
+    if levels:
+        spread = np.quantile(errors[best], levels, axis=0).T  # (horizon, levels)
+        kernel = np.concatenate([kernel, np.repeat(kernel, len(levels), axis=1)], axis=1)
+        bias = np.concatenate([bias, (bias[:, np.newaxis] + spread).ravel()])
     last = model.layers[-1]
     whole = np.zeros(last.kernel.shape)
     whole[:size] = kernel

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo import minirocket
-from zoo.evaluation.baselines.contract import Baseline, Columns, probabilities, register_baseline
+from zoo.evaluation.baselines.contract import Baseline, Columns, probabilities, read_columns, register_baseline
+from zoo.evaluation.forecast_quantiles import of_forecasts
 from zoo.tasks import get_task
 
 if TYPE_CHECKING:
@@ -125,6 +126,14 @@ def _ridge(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any
     return {"values": found.reshape(len(found), -1)}
 
 
+def _ridge_quantiles(train: Columns, examples: Columns, data: RawData, levels: Sequence[float]) -> np.ndarray:
+    """The forecasts of ridge regression plus the quantiles of its errors on the validation split."""
+    held = read_columns(data.splits["validation"], _MOST_WINDOWS)
+    both = {name: np.concatenate([held[name], examples[name]]) for name in held}
+    found, count = _ridge(train, both, data)["values"], len(held["forecast"])
+    return of_forecasts(found[count:], found[:count], np.stack([*held["forecast"]]), levels)
+
+
 def _whole(examples: Columns) -> list[np.ndarray]:
     """Returns the series without gaps, with all steps."""
     ends = np.zeros((1, examples["series"][0].shape[-1]), np.float32)
@@ -135,11 +144,10 @@ def _forecasts(data: RawData) -> bool:
     return "series" in data.features and "forecast" in data.features
 
 
-_METHODS: dict[str, tuple[Callable[[RawData], bool], Callable[..., Mapping[str, Any]], int]] = {
-    "logistic regression on statistics": (_has_classes, _logistic, 100_000),
-    "nearest neighbour": (_has_classes, _nearest, 2 * _MOST_SERIES),
-    "MiniRocket with ridge regression": (_has_classes, _minirocket, _MOST_SERIES),
-    "ridge regression on the window": (_forecasts, _ridge, _MOST_WINDOWS),
-}
-for _name, (_applies, _predict, _most_rows) in _METHODS.items():
-    register_baseline(_name, Baseline(_applies, _predict, most_rows=_most_rows))
+for _name, _baseline in {
+    "logistic regression on statistics": Baseline(_has_classes, _logistic),
+    "nearest neighbour": Baseline(_has_classes, _nearest, most_rows=2 * _MOST_SERIES),
+    "MiniRocket with ridge regression": Baseline(_has_classes, _minirocket, most_rows=_MOST_SERIES),
+    "ridge regression on the window": Baseline(_forecasts, _ridge, _MOST_WINDOWS, quantiles=_ridge_quantiles),
+}.items():
+    register_baseline(_name, _baseline)

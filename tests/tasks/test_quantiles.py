@@ -302,7 +302,7 @@ def test_data_without_values_is_rejected(data, model):
     with pytest.raises(
         zoo.UsageError,
         match=rf"quantiles=\[0\.5\] needs values to predict; data set '{data}' is for \w+\. Leave quantiles out, or choose "
-        "data for image_regression, tabular_regression, text_regression",
+        "data for forecasting, image_regression, tabular_regression, text_regression",
     ):
         zoo.datasets.load(data).prepare(model, quantiles=[0.5])
 

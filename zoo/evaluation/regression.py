@@ -290,7 +290,8 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     examples = list(raw_examples(data, split))
     targets = np.stack([e["forecast"] for e in examples])
     series = np.stack([e["series"] for e in examples])
-    _, extras = preprocessor.serve({"series": tf.constant(series)})
+    requests = preprocessor.to_requests(examples)
+    _, extras = preprocessor.serve({"series": tf.constant(requests["series"])})
     predictions, history = np.asarray(preprocessor.unscale(scaled["values"], extras)), series[..., 0]
     about = data.data.about
     lags = {"the last value": 1, **about.get("naive", {})}

@@ -10,6 +10,7 @@ import numpy as np
 from zoo import minirocket
 from zoo.evaluation.baselines.contract import Baseline, Columns, probabilities, read_columns, register_baseline
 from zoo.evaluation.forecast_quantiles import of_forecasts
+from zoo.tables import calendars
 from zoo.tasks import get_task
 
 if TYPE_CHECKING:
@@ -116,14 +117,22 @@ def _ridge(train: Columns, examples: Columns, data: RawData) -> Mapping[str, Any
 
     def rows(columns: Columns) -> np.ndarray:
         series = [each[-used:] for each in _whole(columns)]
-        return np.stack([np.pad(each, ((used - len(each), 0), (0, 0)), mode="edge") for each in series]).reshape(
-            len(series), -1
-        )
+        padded = [np.pad(each, ((used - len(each), 0), (0, 0)), mode="edge").ravel() for each in series]
+        if "known" not in columns:
+            return np.stack(padded)
+        return np.concatenate([np.stack(padded), _ahead(columns["known"], data)], axis=1)
 
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-3, 6, 19)))
     model.fit(rows(train), np.stack([*train["forecast"]]))
     found = np.asarray(model.predict(rows(examples)))
     return {"values": found.reshape(len(found), -1)}
+
+
+def _ahead(known: np.ndarray, data: RawData) -> np.ndarray:
+    """Returns what is known in advance of the steps to forecast, (windows, features), parts of the time as circles."""
+    count, values = len(data.about["known"]), np.nan_to_num(np.stack([*known]).astype(np.float64))
+    circles = calendars.circles(values[..., count:], data.about["calendar"], 3)
+    return np.concatenate([values[..., :count], circles], axis=-1).reshape(len(values), -1)
 
 
 def _ridge_quantiles(train: Columns, examples: Columns, data: RawData, levels: Sequence[float]) -> np.ndarray:

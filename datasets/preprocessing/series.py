@@ -209,7 +209,8 @@ class SeriesPreprocessor:
         channels = f"{len(self.means)} channel{'s' * (len(self.means) != 1)}"
         return (
             f"A series has {channels} in the units of the data, and at least 1 step; the longest series of the data has "
-            f"{self.longest:,}. NaN is a missing value. Steps at the end with only NaN are padding.",
+            f"{self.longest:,}. NaN is a missing value. Steps at the end with only NaN are padding."
+            + (f" The {self.horizon} steps to forecast follow, with what is known of them." if self.ahead else ""),
             f"A batch is rejected if a series has no steps, or if a value is infinite or more than {_FARTHEST:,.0f} standard "
             "deviations from the mean of the data.",
         )

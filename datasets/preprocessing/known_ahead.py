@@ -98,7 +98,7 @@ class KnownAhead:
 
     def generated(self, generator: np.random.Generator, count: int) -> np.ndarray:
         """Returns random values of what is known, float32 (count, horizon, known)."""
-        columns = [np.zeros((count, self.horizon, len(self.means)))]
+        columns: list[np.ndarray] = [np.zeros((count, self.horizon, len(self.means)))]
         for part in self.calendar:
             first, size = PARTS[part]
             columns.append(first + generator.integers(0, size, (count, self.horizon, 1)))

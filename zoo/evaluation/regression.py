@@ -150,7 +150,7 @@ def forecast_intervals(
     error = np.abs(np.asarray(predictions, np.float64) - true)
     blocks = np.arange(len(error)) // error.shape[1]
     count = int(blocks[-1]) + 1
-    total, sizes = sums(error.mean(axis=1), blocks, count), np.bincount(blocks)
+    total, sizes = sums(error.mean(axis=1), blocks, count), np.bincount(blocks).astype(np.float64)
 
     def statistics(counts: Array) -> dict[str, Array]:
         found = {"mae": mean(counts, total, sizes)}
@@ -298,17 +298,17 @@ def _compute(model: keras.Model, data: Prepared, split: str, batch_size: int) ->
     lags = {name: lag for name, lag in lags.items() if lag <= history.shape[1]}
     facts = {"unit": about.get("unit", ""), "channel": next(iter(about.get("channels", [""])))}
     naive = naive_forecasts(history, lags, targets.shape[1])
-    levels, more = data.objective.quantiles, {}
+    levels, more, rivals = data.objective.quantiles, dict[str, Any](), dict[str, Any]()
     chosen = np.linspace(0, len(targets) - 1, 6).astype(int)[1:-1]
     samples = {"series": history[chosen], "targets": targets[chosen], "predictions": predictions[chosen]}
     if levels:
         decided = copies.decided(model)
         held = np.asarray(preprocessor.unscale(calibrated(scaled["quantiles"], decided), extras))
         more = {"levels": levels, "quantiles": held}
-        facts["naive_quantiles"] = _naive_quantiles(data, naive, lags, levels)
+        rivals["naive_quantiles"] = _naive_quantiles(data, naive, lags, levels)
         if ends := widest(levels):
             samples |= {name: held[chosen][..., end] for name, end in zip(("low", "high"), ends, strict=True)}
-    report = regression_report(targets, predictions, naive=naive, **facts, **more)
+    report = regression_report(targets, predictions, naive=naive, **facts, **rivals, **more)
     if levels:
         report["quantiles_from"] = "calibrated on the validation split" if SHIFTS in decided else "not calibrated"
     return {

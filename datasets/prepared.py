@@ -252,11 +252,13 @@ class Prepared:
         """
         facts = getattr(self.preprocessor, "choices", Choices()).facts
         situation = registry.Situation(self.task.name, self.num_examples("train"), self.arguments, facts)
-        recommended = recommendations.options_of(registry.get_spec(self.model), situation)
-        if (
-            self.start or self.objective.quantiles
-        ):  # weights of a run are trained further; quantiles have no closed form
+        spec = registry.get_spec(self.model)
+        recommended = recommendations.options_of(spec, situation)
+        unsolved = self.objective.quantiles and not spec.solves_quantiles
+        if self.start or unsolved:  # weights of a run are trained further
             recommended.pop("closed_form", None)
+        if unsolved:
+            recommended.pop("head_first", None)
         recommended = {**recommended, "quantiles": list(self.objective.quantiles)}
         return as_config(config).completed(recommended, validation=self.num_examples("validation") > 0)
 

@@ -89,7 +89,7 @@ class ModelSpec:
             from model inputs and the preprocessor's extras to named tensors. They become part of the SavedModel.
         side_outputs: layers whose outputs are returned in addition to the model's outputs, if a model has such a layer.
         closed_form: sets a model's weights directly from all training inputs and targets, dicts of arrays, without
-            gradient steps.
+            gradient steps. One with a parameter `levels` also sets those of quantiles, of these levels.
         adapt: sets weights of a new model from the data, before the first step; it is called with the model and the
             prepared data (`zoo.datasets.prepared.Prepared`). It may use the validation split for choices.
         jit_compile: whether XLA makes training faster on a CPU; measured with `zoo benchmark training`.
@@ -119,6 +119,11 @@ class ModelSpec:
     heavy: bool = False
     jit_compile: bool = False
     variant_of: str | None = None
+
+    @property
+    def solves_quantiles(self) -> bool:
+        """Whether `closed_form` also sets the weights of quantiles."""
+        return self.closed_form is not None and "levels" in inspect.signature(self.closed_form).parameters
 
     @property
     def summary(self) -> str:

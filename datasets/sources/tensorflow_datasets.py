@@ -236,7 +236,7 @@ def _split(builder: Any, reader: Reader, spec: str) -> Split:
 
 
 def _windows(name: str, builder: Any, reader: Reader, window: int, horizon: int) -> dict[str, Split]:
-    from zoo.datasets.sources.in_memory import window_splits
+    from zoo.datasets.sources.windows import window_splits
 
     (example,) = _raw(builder, "train").as_numpy_iterator()
     return window_splits(name, example[reader.keys["series"]], window, horizon)
@@ -244,7 +244,7 @@ def _windows(name: str, builder: Any, reader: Reader, window: int, horizon: int)
 
 def _about(builder: Any, chosen: Mapping[str, int]) -> dict[str, Any]:
     """Returns the metadata of this package's builders."""
-    from zoo.datasets.sources.in_memory import useful_lags
+    from zoo.datasets.sources.windows import useful_lags
 
     about = {**getattr(builder, "facts", {})}
     if about or hasattr(builder, "tasks"):

@@ -81,6 +81,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         },
     },
     "nlinear": {"data": "seasons"},
+    "nbeats": {"data": "seasons"},
     "rocket": {"data": "digit_rows"},
     "matrix_factorization": {"data": "tastes"},
     "bert_mlm": {"data": "command_lines", "length": 50},

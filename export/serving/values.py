@@ -40,13 +40,17 @@ def parse(body: bytes) -> Any:
     """Returns the content of a JSON body; `NaN` and `Infinity` are accepted, as in TensorFlow Serving.
 
     Raises:
-        Refused: it is not JSON.
+        Refused: it is not JSON in UTF-8.
     """
     try:
         return orjson.loads(body) if orjson is not None else json.loads(body)
     except ValueError:
         try:
             return json.loads(body)
+        except UnicodeDecodeError as error:
+            raise Refused(
+                400, f"The body is not UTF-8 at byte {error.start}, {body[error.start]:#04x}. Send JSON in UTF-8."
+            ) from error
         except (ValueError, RecursionError) as error:
             came = f"{printable(body[:40].decode('utf-8', 'replace'))!r}" if body else "an empty body"
             where = getattr(error, "pos", 0)

@@ -341,9 +341,9 @@ def test_tagged_sentences_are_read_from_a_csv(tmp_path):
         ),
         ('text,label\n"a, b,c\nc,d\n', None, "Write two marks for one inside a cell, or correct that line."),
         (
-            '{"text": "a", "label": "b"}\n',
+            '{"text": "a", "label": "b"}\n{"text": "a", "label": ["b"]}\n',
             None,
-            "looks like JSON. Convert it with pandas: `read_json(FILE, lines=True)",
+            "row 2: label is ['b']; expected one value. Write a key for each value",
         ),
         (
             "text,label\n" + "".join(f"text {i},{i}.5\n" for i in range(40)),

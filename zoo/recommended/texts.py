@@ -19,7 +19,8 @@ _PEAK, _PEAK_SIZE = 2e-4, 384
 def fine_tuning(situation: Situation) -> dict[str, Any]:
     """Returns options for published weights of a Transformer of texts; nothing for random weights.
 
-    A small rate with a warm-up keeps what the weights know. A small data set needs more epochs for enough steps.
+    A small rate with a warm-up keeps what the weights know. A small data set needs more epochs for enough steps, after which
+    the model may be over-fitted: the weights of the best epoch of the validation split are kept.
 
     Example:
         >>> fine_tuning(Situation("text_classification", 15_000, {"weights": "bert-base-uncased", "hidden_size": 768}))
@@ -39,6 +40,7 @@ def fine_tuning(situation: Situation) -> dict[str, Any]:
         "weight_decay": 0.01,
         "clip_norm": 1.0,
         "group_by_length": True,
+        **({"keep_best": 1} if few else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Parses CSV and Parquet files: all cells are texts, and nothing is guessed that could be wrong without a word."""
+"""Parses CSV, JSON and Parquet files: all cells are texts, and nothing is guessed that could be wrong without a word."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line
-from zoo.tables import encodings, formats, frames
+from zoo.tables import encodings, formats, frames, json_rows
 from zoo.tables.formats import DEFAULT, TableFormat
 from zoo.tables.headers import column_name
 
@@ -33,7 +33,7 @@ def read_bytes(path: Path) -> bytes:
 
 _LARGEST = 4 << 30
 """Maximum bytes of a CSV file, which is held in memory, and of what gzip has compressed."""
-_SUFFIXES = {".csv", ".tsv", ".parquet"}
+_SUFFIXES = {".csv", ".tsv", ".parquet", ".json", ".jsonl"}
 
 
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
@@ -45,8 +45,9 @@ def parse(path: Path, content: bytes, *, header: bool = True, format: TableForma
     """Returns all cells as texts; missing words are empty. Duplicate column names and rows that are too long are errors,
     unlike in pandas.
 
-    The content is CSV, CSV compressed with gzip, or Parquet. `attrs` has the format of the table, see `formats.applied`, and
-    the kinds of Parquet's columns, see `frames.as_texts`. Without a header line, columns are named by their numbers from 0.
+    The content is CSV or JSON, perhaps compressed with gzip, or Parquet. `attrs` has the format of the table, see
+    `formats.applied`, and the kinds of the columns of JSON and Parquet, see `frames.as_texts`. Without a header line, columns
+    are named by their numbers from 0.
     """
     if content.startswith(_PARQUET):
         if not header:
@@ -55,6 +56,10 @@ def parse(path: Path, content: bytes, *, header: bool = True, format: TableForma
             )
         return _of_parquet(path, content, format)
     content = _unpacked(path, content) if content.startswith(_GZIP) else content
+    if json_rows.is_json(content[:1000].decode("utf-8", "replace").removeprefix("\ufeff")):
+        if not header:
+            raise UsageError(f"{path} is JSON, whose values have names. Leave header=False (--data.header false) out.")
+        return json_rows.parse(path, encodings.decoded(path, content, format), format)
     text, found = _layout(path, content, header, format)
     frame = _frame(path, text, found._replace(quotes=_quotes(path, text, found.separator, len(found.names))), header)
     if frame.empty:
@@ -190,10 +195,8 @@ def _text(path: Path, content: bytes, format: TableFormat) -> tuple[str, str]:
         text = text.replace("\r", "\n")  # the line breaks of old Macs
     if not text.strip():
         raise UsageError(f"{path} is empty. Choose a file with a header and rows.")
-    if text.lstrip().startswith(("{", "[{")):
-        raise UsageError(
-            f"{path} looks like JSON. Convert it with pandas: `read_json(FILE, lines=True).to_csv(NEW, index=False)`."
-        )
+    if json_rows.is_json(text):
+        raise UsageError(f"{path} holds JSON. Name it FILE.jsonl, or pass it as CSV.")
     named = re.match(r"(?i)sep=(.)\r?\n", text)
     return text[named.end() if named else 0 :].rstrip("\r\n") + "\n", named.group(1) if named else ""
 

@@ -37,8 +37,7 @@ class Situation:
         task: the task's name.
         examples: number of training examples.
         arguments: arguments of the builder: those that the user chose, and for options of the training all of them.
-        facts: what the preprocessor found in the data, for options of the training; such as `mirrored`, whether mirrored
-            images keep their classes.
+        facts: what the preprocessor found in the data, such as whether `mirrored` images keep their classes.
     """
 
     task: str

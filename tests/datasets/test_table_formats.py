@@ -90,7 +90,7 @@ def test_other_encodings_are_rejected_with_the_row(tmp_path):
         "a.csv row 2 (line 4), after 'Gro', byte 0xdf, is not UTF-8. Pass --data.encoding cp1252 (encoding='cp1252' in "
         "Python), or another one that reads its words rightly: cp1252 'Groß'"
     )
-    assert said(content).endswith(". Or save it as CSV UTF-8.")
+    assert said(content).endswith("; or save it as CSV UTF-8.")
     assert "a.csv line 1, after 'Gr', byte 0xf6, is not UTF-8" in said("Größe,b\n".encode("cp1252"))
     assert "byte 0x81, is not cp1252" in said(b"a,b\n\x81,x\n", encoding="cp1252")
     assert "a.csv is UTF-16, not cp1252. Pass --data.encoding utf-16" in said(

@@ -50,26 +50,28 @@ def decoded(path: Path, content: bytes, format: TableFormat) -> str:
     try:
         text = content.decode(codec).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
+        likely, read = _proposal(content, codec)
         raise UsageError(
-            f"{path} {_place(content, error.start, codec)} is not {_shown(format)}. "
-            f"{_proposal(content, codec, format)} Or save it as CSV UTF-8."
+            f"{path} {_place(content, error.start, codec)} is not {_shown(format)}. Pass {option(encoding=likely)}{read}; or "
+            "save it as CSV UTF-8."
         ) from error
     if not codec.startswith("utf") and (found := _CONTROLS.search(text)):
         line = text.count("\n", 0, found.start()) + 1
+        likely, read = _proposal(content, codec)
         raise UsageError(
             f"{path} line {line} has the control character {ord(found[0]):#04x} if it is {format.encoding}, so it seems to "
-            f"have another encoding. {_proposal(content, codec, format)}"
+            f"have another encoding. Pass {option(encoding=likely)}{read}."
         )
     return text
 
 
-def _proposal(content: bytes, codec: str, format: TableFormat) -> str:
-    """Returns which encoding to pass, by what some words of the file are in each encoding that is likely."""
+def _proposal(content: bytes, codec: str) -> tuple[str, str]:
+    """Returns a likely encoding, and a clause with some words of the file in each encoding that is likely."""
     found = [(name, words) for name, words in _readings(content) if codecs.lookup(name).name != codec]
     if not found:
-        return f"Pass {format.flags(encoding='gb18030')}, say, with the encoding that it was saved in."
+        return "gb18030", ", say, with the encoding that it was saved in"
     read = ", ".join(f"{name} {words!r}" for name, words in found)
-    return f"Pass {format.flags(encoding=found[0][0])}, or another one that reads its words rightly: {read}."
+    return found[0][0], f", or another one that reads its words rightly: {read}"
 
 
 def _readings(content: bytes) -> list[tuple[str, str]]:

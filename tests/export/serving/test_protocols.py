@@ -193,7 +193,7 @@ def test_commands_of_the_model_card_work_on_this_server(client, artifacts, name,
     assert commands
     for command in commands:
         command = command.replace(f"localhost:8501/v1/models/{model}", f"127.0.0.1:{client.port}/v1/models/{name}")
-        command = command.replace("/path/to/image.png", str(image)).replace("curl", "curl -s")
+        command = command.replace("/path/to/image.png", str(image)).replace("curl -d", "curl -s -d")
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
         info = version_of(client, name).signatures[re.search(r'"signature_name": "(\w+)"', command)[1]]
         (prediction,) = json.loads(done.stdout)["predictions"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from zoo import stop_strings
 from zoo.datasets.preprocessing.base import Choices, object_array, register_preprocessor
 from zoo.datasets.preprocessing.byte_pair_learning import fit_byte_pairs
 from zoo.datasets.preprocessing.byte_pairs import BytePairs
@@ -33,6 +34,7 @@ _FEWEST = 257
 DEFAULTS: Mapping[str, Any] = {"seed": 0, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
 """How `serving_default` samples."""
 _MOST_NEW = 128
+_MOST_STOPS, _LONGEST_STOP = 16, 100
 
 
 @register_preprocessor
@@ -128,20 +130,23 @@ class PromptPreprocessor:
     def requests(self) -> dict[str, Request]:
         """`text`: string (batch,), UTF-8, and for the signature `sample` how the text is generated, each (batch,)."""
         most = self.max_length - 1
+        found = {
+            "seed": ("int64", "of the draws; the same seed gives the same text"),
+            "temperature": ("float32", "0 takes the most probable token"),
+            "top_k": ("int32", "draws from the k most probable tokens; 0 from all"),
+            "top_p": ("float32", "draws from the tokens of this probability, at most 1"),
+            "repetition_penalty": ("float32", "above 1 makes tokens that occurred less probable; 1 does not"),
+            "max_new_tokens": ("int32", f"tokens to generate, 1 to {most:,}"),
+        }
+        defaults = {**DEFAULTS, "max_new_tokens": self.most_new}
+        stops = f"the generated text ends before the first of these texts, at most {_MOST_STOPS}; an empty one has no effect"
         return {
             "text": text_request("text"),
-            "seed": Request("seed", "number", "int64", (), "of the draws; the same seed gives the same text"),
-            "temperature": Request("temperature", "number", "float32", (), "0 takes the most probable token"),
-            "top_k": Request("top_k", "number", "int32", (), "draws from the k most probable tokens; 0 from all"),
-            "top_p": Request("top_p", "number", "float32", (), "draws from the tokens of this probability, at most 1"),
-            "repetition_penalty": Request(
-                "repetition_penalty",
-                "number",
-                "float32",
-                (),
-                "above 1 makes tokens that occurred less probable; 1 does not",
-            ),
-            "max_new_tokens": Request("max_new_tokens", "number", "int32", (), f"tokens to generate, 1 to {most:,}"),
+            **{
+                name: Request(name, "number", dtype, (), description, default=defaults[name])
+                for name, (dtype, description) in found.items()
+            },
+            "stop": Request("stop", "texts", "string", (None,), stops, default=[""]),
         }
 
     @property
@@ -157,7 +162,7 @@ class PromptPreprocessor:
             "that leave room for `max_new_tokens`. The rest is silently ignored.",
             f"`serving_default` generates at most {self.most_new} tokens, with "
             + ", ".join(f"{name} {value:g}" for name, value in DEFAULTS.items())
-            + ". `sample` takes other values.",
+            + ". `sample` takes other values, and stop strings.",
             f"`score` reads the first {self.max_length - 1:,} tokens of a text.",
             "No text is rejected. Bytes that are not UTF-8 become U+FFFD. The text that is generated may be wrong or offend.",
         )
@@ -229,17 +234,20 @@ class PromptPreprocessor:
 
         Returns:
             The input `token_ids`, int32 (batch, tokens), with 0 after the last token of a prompt. Of a long prompt they are
-            the last ones. The extras `lengths`, int32 (batch,), and the ways to generate, each (batch,); `scored_ids` and
+            the last ones. The extras `lengths`, int32 (batch,), and the ways to generate, each (batch,), with `stop`, string
+            (batch, stops), and `pieces`, the bytes of every token, if there are stop strings; `scored_ids` and
             `scored_lengths` of the first tokens of the text after the end of another text.
         """
         found = self.tokens.encode(requests["text"])
         rows = found.nrows()
-        usual = {**DEFAULTS, "max_new_tokens": self.most_new}
-        ways = {name: requests.get(name) for name in usual}
         ways = {
-            name: tf.fill([rows], tf.constant(usual[name], self.requests[name].dtype)) if given is None else given
-            for name, given in ways.items()
+            name: tf.repeat(tf.constant([request.default], request.dtype), rows, axis=0)
+            if requests.get(name) is None
+            else requests[name]
+            for name, request in self.requests.items()
+            if request.default is not None
         }
+        stops = self._checked_stops(ways.pop("stop"))
         ways = self._checked(ways)
         ends = tf.fill([rows, 1], self.tokens.end)
         # A prompt without tokens begins a text.
@@ -251,6 +259,8 @@ class PromptPreprocessor:
             "lengths": tf.cast(prompt.row_lengths(), tf.int32),
             "scored_ids": scored.to_tensor(0),
             "scored_lengths": tf.cast(scored.row_lengths(), tf.int32),
+            "stop": stops,
+            "pieces": self._pieces_for(stops),
             **ways,
         }
         return {"token_ids": prompt.to_tensor(0)}, extras
@@ -277,13 +287,54 @@ class PromptPreprocessor:
         with tf.control_dependencies(checks):
             return {name: tf.identity(value) for name, value in ways.items()}
 
-    def to_text(self, ids: tf.Tensor) -> tf.Tensor:
-        """Returns the texts of token numbers, int32 (batch, tokens): string (batch,). -1 is no token."""
-        return self.tokens.decode(ids)
+    @staticmethod
+    def _checked_stops(stops: tf.Tensor) -> tf.Tensor:
+        """Returns stop strings after checking in the graph that they are few and short."""
+        sizes = tf.strings.length(stops)
+        fits = (tf.shape(stops)[1] <= _MOST_STOPS) & tf.reduce_all(sizes <= _LONGEST_STOP)
+        few = f"stop is too long; expected at most {_MOST_STOPS} texts of at most {_LONGEST_STOP} bytes"
+        with tf.control_dependencies([tf.debugging.Assert(fits, [few])]):
+            return tf.strings.unicode_transcode(stops, "UTF-8", "UTF-8", errors="replace")
+
+    def _pieces_for(self, stops: tf.Tensor) -> tf.Tensor:
+        """Returns the bytes of every token, string (vocabulary,), or of none if all stop strings are empty."""
+        return tf.cond(
+            tf.reduce_any(stops != ""),
+            lambda: self.tokens.bytes_of(tf.range(self.tokens.size)),
+            lambda: tf.zeros([0], tf.string),
+        )
+
+    def to_text(self, ids: tf.Tensor, stops: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the texts of token numbers, int32 (batch, tokens): string (batch,). -1 is no token. With stop strings,
+        string (batch, stops), a text ends before the first one."""
+        if stops is None:
+            return self.tokens.decode(ids)
+        joined = tf.strings.reduce_join(self.tokens.bytes_of(ids), axis=1)
+        return as_text(tf.cond(tf.reduce_any(stops != ""), lambda: stop_strings.before(joined, stops), lambda: joined))
+
+    def next_text(
+        self, ids: tf.Tensor, waiting: tf.Tensor, stops: tf.Tensor, ends: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the next part of texts that are generated token by token; the parts make the text of `to_text`.
+
+        Args:
+            ids: the next token of each text, int32 (batch,); -1 is no token.
+            waiting: bytes of earlier tokens that were not returned, string (batch,); empty at first.
+            stops: string (batch, stops).
+            ends: whether no token follows, bool (batch,).
+
+        Returns:
+            The next part, string (batch,); it may be empty. The bytes that wait for the next token, string (batch,): a part
+            of a character, or of a stop string. Whether a stop string was found, bool (batch,).
+        """
+        added = self.tokens.bytes_of(ids[:, tf.newaxis])[:, 0]
+        certain, waits, stopped = stop_strings.advance(waiting, added, stops)
+        certain = tf.where(ends, tf.strings.join([certain, waits]), certain)
+        return as_text(certain), tf.where(ends, "", waits), stopped
 
     def each_text(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns the text of every token of `to_text`, strings of the shape of the numbers."""
-        return tf.strings.unicode_transcode(self.tokens.bytes_of(ids), "UTF-8", "UTF-8", errors="replace")
+        return as_text(self.tokens.bytes_of(ids))
 
     def to_requests(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Returns the last text in the first quarter of every window, or given texts, as prompts, with ways to generate."""
@@ -301,7 +352,7 @@ class PromptPreprocessor:
         return next(filter(None, reversed(texts)), b"")
 
     def _ways(self, count: int) -> dict[str, np.ndarray]:
-        """Returns different ways to generate few tokens, each (count,)."""
+        """Returns different ways to generate few tokens, each (count,), and stop strings, (count, 1)."""
         number = np.arange(count)
         return {
             "seed": number.astype(np.int64),
@@ -310,6 +361,7 @@ class PromptPreprocessor:
             "top_p": np.array([1.0, 0.9, 1.0, 0.8], np.float32)[number % 4],
             "repetition_penalty": np.array([1.0, 1.0, 1.0, 1.3], np.float32)[number % 4],
             "max_new_tokens": np.full(count, min(16, self.most_new), np.int32),
+            "stop": object_array([b"", b"\n", b"e", b""])[number % 4, np.newaxis],
         }
 
     def for_export(self, directory: Path) -> tuple[PromptPreprocessor, list[Any]]:
@@ -320,6 +372,11 @@ class PromptPreprocessor:
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {"merges": [list(pair) for pair in self.merges], "rule": self.rule, "max_length": self.max_length}
+
+
+def as_text(joined: tf.Tensor) -> tf.Tensor:
+    """Returns bytes as UTF-8; parts of a character that is not complete become U+FFFD."""
+    return tf.strings.unicode_transcode(joined, "UTF-8", "UTF-8", errors="replace")
 
 
 def _bytes(text: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -306,6 +307,16 @@ def _asked(signatures: Mapping[str, Any], examples: Mapping[str, Any]) -> list[s
     asked: list[str] = []
     rows: list[Any] = []  # the inputs that `row` already holds
     for key, signature in signatures.items():
+        if first := signature.get("continues"):
+            words = ", ".join(request_examples.python_request(signatures[first]["inputs"], examples[first]))
+            takes = json.dumps(list(signature["inputs"]))
+            asked += [
+                "",
+                f'answer = ask("{first}", {words})',
+                f'answer = ask("{key}", **{{name: tf.constant(answer[name]) for name in {takes}}})',
+                "print(answer)",
+            ]
+            continue
         arguments = request_examples.python_request(signature["inputs"], examples[key])
         if len(arguments) <= _MOST_INPUTS:
             asked += [line for line in request_examples.columns_comment(signature["inputs"]) if line not in asked]

@@ -37,6 +37,7 @@ class Request:
         description: its content, for the model card.
         columns: for a series, the names of its columns in a CSV file by key: `series`, the channels in order, and perhaps
             `time` and `sequence`; empty if they have no names.
+        default: what signatures without this input use, a value of one example; None without such a value.
 
     Raises:
         UsageError: the kind is unknown.
@@ -52,6 +53,7 @@ class Request:
     shape: tuple[int | None, ...]
     description: str
     columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    default: Any = None
 
     def __post_init__(self) -> None:
         REQUEST_KINDS.get(self.kind)
@@ -136,6 +138,11 @@ class Signature:
         shown: how the outputs are printed.
         named: describes further outputs, whose names depend on the data, from the preprocessor.
         exists: whether a SavedModel has it, from the preprocessor, such as a search that needs a corpus.
+        state: names of outputs that only a signature which continues this one reads, such as the keys and values of earlier
+            tokens. The golden examples do not hold them; verification compares what follows from them.
+        continues: the signature whose outputs are the inputs of this one. Its own outputs have the same names, so that it can
+            be called again with them. Verification calls both several times.
+        parts_of: for such a signature, those whose `text` its own ones make, one after the other.
     """
 
     requests: tuple[str, ...]
@@ -147,6 +154,9 @@ class Signature:
     shown: Shown = Shown()
     named: Callable[[Any], Mapping[str, str]] = lambda preprocessor: {}
     exists: Callable[[Any], bool] = lambda preprocessor: True
+    state: tuple[str, ...] = ()
+    continues: str = ""
+    parts_of: tuple[str, ...] = ()
 
     def described(self, preprocessor: Any) -> dict[str, str]:
         """Returns the description of each output by name, given the preprocessor."""

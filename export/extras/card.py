@@ -55,6 +55,7 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         *_labels_section(report),
         *_threshold_section(report),
         *_figures_section(directory, extra),
+        *_samples_section(report),
         *_signature_section(facts),
         *_request_section(facts, golden, place),
         *_limits_section(facts),
@@ -69,6 +70,32 @@ def model_card(directory: Path, report: Mapping[str, Any], *, place: str = "") -
         "shows whether a file has changed since.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _samples_section(report: Mapping[str, Any]) -> list[str]:
+    """Returns the texts that the model wrote for the report, as they are; empty for other models."""
+    if not (samples := report.get("samples")):
+        return []
+    seeds = ", ".join(str(sample["seed"]) for sample in samples)
+    lines = [
+        "## Generated texts",
+        "",
+        f"What the model writes after the first words of the evaluated split, with the seeds {seeds}. None was chosen.",
+        "",
+    ]
+    for prompt in dict.fromkeys(sample["prompt"] for sample in samples):
+        lines += ["Prompt:", "", *_fenced(prompt)]
+        for sample in samples:
+            if sample["prompt"] == prompt:
+                lines += [f"Seed {sample['seed']}:", "", *_fenced(sample["text"])]
+    return lines
+
+
+def _fenced(text: str) -> list[str]:
+    """Returns a text as a block of Markdown, without control characters; no text can end the block."""
+    shown = "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
+    return [f"{fence}text", shown, fence, ""]
 
 
 def _head(facts: Mapping[str, Any], weights: str = "") -> list[str]:

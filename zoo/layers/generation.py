@@ -17,7 +17,6 @@ _FAR = -1e9
 
 DRAWN = ("seed", "temperature", "top_k", "top_p", "repetition_penalty")
 """How tokens are drawn, each (batch,)."""
-_WAYS = ("lengths", "max_new_tokens", "stop", "pieces", *DRAWN)
 
 Answer = dict[str, tf.Tensor]
 Ways = Mapping[str, tf.Tensor]
@@ -73,7 +72,9 @@ def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]
             chosen, margin = first(logits if greedily else draws(penalised(logits, seen, ways), step, ways))
             score += tf.where(ended, 0.0, tf.gather(likely, chosen, batch_dims=1))
             now_ended = ended | (chosen == reader.end)
-            seen, waiting, stopped = _occurred(seen, waiting, chosen, now_ended, ways)
+            stopped = tf.zeros_like(ended)
+            if not greedily:
+                seen, waiting, stopped = _occurred(seen, waiting, chosen, now_ended, ways)
             found = tf.concat([found, tf.where(now_ended, NONE, chosen)[:, tf.newaxis]], axis=1)
             margins = tf.concat([margins, tf.where(ended, 0.0, margin)[:, tf.newaxis]], axis=1)
             real = tf.concat([real, tf.ones([rows, 1], tf.bool)], axis=1)
@@ -97,7 +98,8 @@ def generate(reader: Reader, *, greedily: bool = False) -> Callable[..., Answer]
         return {"tokens": last[2], "log_probability": last[3], "margins": last[4]}
 
     def answer(inputs: Mapping[str, tf.Tensor], extras: Ways) -> Answer:
-        return search(inputs["token_ids"], {name: extras[name] for name in _WAYS})
+        names = ("lengths", "max_new_tokens", *(() if greedily else ("stop", "pieces", *DRAWN)))
+        return search(inputs["token_ids"], {name: extras[name] for name in names})
 
     return answer
 

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from zoo import display, storage
+from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths, brightness, zoo_json
+from zoo.export.default_inputs import completed, needed
 from zoo.export.inspection import operations
+from zoo.export.loading_display import html_of
 from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path, targets_of
 from zoo.export.prediction_items import Input, items_of, items_of_table, rejected, rejected_row, shown, value_of
 from zoo.export.unknown_values import unknown_values, vocabularies_of
@@ -55,7 +57,7 @@ class LoadedModel:
 
     def _repr_html_(self) -> str:
         """Returns the inputs and outputs of the signatures as a table, for a notebook."""
-        return _html(self, {name: self.function(name) for name in self.signatures()[:_MOST_SIGNATURES]}, self._facts)
+        return html_of(self, {name: self.function(name) for name in self.signatures()[:_MOST_SIGNATURES]}, self._facts)
 
     def inputs(self, signature: str = "serving_default") -> list[str]:
         """Returns the names of a signature's inputs, sorted, because TensorFlow keeps no order."""
@@ -70,6 +72,10 @@ class LoadedModel:
         kinds = {name: declared.get(name, {}).get("kind", usual[name]) for name in self.inputs(signature)}
         known = REQUEST_KINDS.names()  # without those of a plugin that is not loaded here
         return {name: kind if kind in known else usual[name] for name, kind in kinds.items()}
+
+    def needed(self, signature: str = "serving_default") -> list[str]:
+        """Returns the names of a signature's inputs without a default value, sorted."""
+        return needed(self.inputs(signature), self._entries(signature))
 
     def describe(self, answer: Mapping[str, Any], signature: str = "serving_default", top: int = 1) -> str:
         """Formats a result of `predict` in one line, as its signature declares; `top` is the number of labels."""
@@ -304,6 +310,7 @@ class LoadedModel:
     def _request(self, item: Any, signature: str, format: TableFormat) -> dict[str, Any]:
         """Returns the inputs of a signature for one item."""
         inputs, entries = self._inputs(signature), self._entries(signature)
+        item = completed(item, inputs, entries)
         kinds = {name: value.kind for name, value in inputs.items()}
         if len(kinds) == 1:
             (name,) = kinds
@@ -337,21 +344,6 @@ class LoadedModel:
         """Returns the class names of the artifact, in the order of its probabilities; empty if it has none."""
         file = self.path / "assets" / "labels.txt"
         return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
-
-
-def _html(model: LoadedModel, functions: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    rows = []
-    for name, function in functions.items():
-        kinds = model.kinds(name)
-        parts = {"input": function.structured_input_signature[1], "output": function.structured_outputs}
-        for part, specs in parts.items():
-            described = facts.get(name, {}).get(f"{part}s", {})
-            for key, spec in sorted(specs.items()):
-                kind = kinds[key] if part == "input" else ""
-                text = described.get(key, {}).get("description", "")
-                rows.append([name, part, key, kind, f"{spec.dtype.name} {spec.shape}", text])
-    title = f"<b>{display.escaped(repr(model).splitlines()[0])}</b>"
-    return display.stacked([title, display.table(["signature", "", "name", "kind", "type", ""], rows)])
 
 
 _MOST_SIGNATURES = 4

@@ -15,6 +15,7 @@ from zoo import stop_strings
 from zoo.datasets.preprocessing.base import Choices, object_array, register_preprocessor
 from zoo.datasets.preprocessing.byte_pair_learning import fit_byte_pairs
 from zoo.datasets.preprocessing.byte_pairs import BytePairs
+from zoo.datasets.preprocessing.generation_requests import DEFAULTS, checked, checked_stops, generation_requests
 from zoo.datasets.preprocessing.text import random_texts, text_request
 from zoo.datasets.raw import Split
 from zoo.errors import UsageError
@@ -31,10 +32,7 @@ _NONE = -1
 _ENOUGH_FOR_WORDS = 4 << 20
 """Bytes of training texts from which on tokens are learned from words. A smaller text repeats too few of them."""
 _FEWEST = 257
-DEFAULTS: Mapping[str, Any] = {"seed": 0, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
-"""How `serving_default` samples."""
 _MOST_NEW = 128
-_MOST_STOPS, _LONGEST_STOP = 16, 100
 
 
 @register_preprocessor
@@ -130,24 +128,7 @@ class PromptPreprocessor:
     def requests(self) -> dict[str, Request]:
         """`text`: string (batch,), UTF-8, and for the signature `sample` how the text is generated, each (batch,)."""
         most = self.max_length - 1
-        found = {
-            "seed": ("int64", "of the draws; the same seed gives the same text"),
-            "temperature": ("float32", "0 takes the most probable token"),
-            "top_k": ("int32", "draws from the k most probable tokens; 0 from all"),
-            "top_p": ("float32", "draws from the tokens of this probability, at most 1"),
-            "repetition_penalty": ("float32", "above 1 makes tokens that occurred less probable; 1 does not"),
-            "max_new_tokens": ("int32", f"tokens to generate, 1 to {most:,}"),
-        }
-        defaults = {**DEFAULTS, "max_new_tokens": self.most_new}
-        stops = f"the generated text ends before the first of these texts, at most {_MOST_STOPS}; an empty one has no effect"
-        return {
-            "text": text_request("text"),
-            **{
-                name: Request(name, "number", dtype, (), description, default=defaults[name])
-                for name, (dtype, description) in found.items()
-            },
-            "stop": Request("stop", "texts", "string", (None,), stops, default=[""]),
-        }
+        return {"text": text_request("text"), **generation_requests(most, self.most_new)}
 
     @property
     def described_inputs(self) -> dict[str, str]:
@@ -247,8 +228,8 @@ class PromptPreprocessor:
             for name, request in self.requests.items()
             if request.default is not None
         }
-        stops = self._checked_stops(ways.pop("stop"))
-        ways = self._checked(ways)
+        stops = checked_stops(ways.pop("stop"))
+        ways = checked(ways, self.max_length - 1)
         ends = tf.fill([rows, 1], self.tokens.end)
         # A prompt without tokens begins a text.
         is_empty = found.row_lengths() == 0
@@ -264,37 +245,6 @@ class PromptPreprocessor:
             **ways,
         }
         return {"token_ids": prompt.to_tensor(0)}, extras
-
-    def _checked(self, ways: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Returns the ways to generate after checking them in the graph."""
-        most = self.max_length - 1
-        rules = {
-            "temperature": (lambda x: tf.math.is_finite(x) & (x >= 0), "a number of at least 0"),
-            "top_k": (lambda x: x >= 0, "a whole number of at least 0, where 0 means all tokens"),
-            "top_p": (lambda x: (x > 0) & (x <= 1), "a number above 0, at most 1"),
-            "repetition_penalty": (
-                lambda x: tf.math.is_finite(x) & (x > 0),
-                "a number above 0, where 1 means no penalty",
-            ),
-            "max_new_tokens": (lambda x: (x >= 1) & (x <= most), f"1 to {most}, less than the model's context"),
-        }
-        checks = [
-            tf.debugging.Assert(
-                tf.reduce_all(valid(ways[name])), [f"{name} is out of range; expected {range_}", ways[name]]
-            )
-            for name, (valid, range_) in rules.items()
-        ]
-        with tf.control_dependencies(checks):
-            return {name: tf.identity(value) for name, value in ways.items()}
-
-    @staticmethod
-    def _checked_stops(stops: tf.Tensor) -> tf.Tensor:
-        """Returns stop strings after checking in the graph that they are few and short."""
-        sizes = tf.strings.length(stops)
-        fits = (tf.shape(stops)[1] <= _MOST_STOPS) & tf.reduce_all(sizes <= _LONGEST_STOP)
-        few = f"stop is too long; expected at most {_MOST_STOPS} texts of at most {_LONGEST_STOP} bytes"
-        with tf.control_dependencies([tf.debugging.Assert(fits, [few])]):
-            return tf.strings.unicode_transcode(stops, "UTF-8", "UTF-8", errors="replace")
 
     def _pieces_for(self, stops: tf.Tensor) -> tf.Tensor:
         """Returns the bytes of every token, string (vocabulary,), or of none if all stop strings are empty."""

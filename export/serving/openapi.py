@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from zoo._version import __version__
+from zoo.export.default_inputs import needed
 from zoo.export.serving.protocols.raw_bodies import media_of
 from zoo.export.serving.protocols.streams import streamed
 from zoo.export.serving.repository import Repository
@@ -98,7 +99,7 @@ def _signature_schema(name: str, info: SignatureInfo, is_default: bool) -> dict[
         "properties": {
             key: _value_schema(value, info.entry.get("inputs", {}).get(key, {})) for key, value in info.inputs.items()
         },
-        "required": list(info.inputs),
+        "required": needed(info.inputs, info.entry.get("inputs", {})),
         "additionalProperties": False,
     }
     if len(info.inputs) == 1:

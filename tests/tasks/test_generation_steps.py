@@ -16,6 +16,8 @@ import tensorflow as tf
 import zoo
 from zoo import stop_strings
 from zoo.export import live
+from zoo.export.default_inputs import completed
+from zoo.scripts import cli
 
 PARTS = [
     b"a",
@@ -221,3 +223,43 @@ def test_invalid_streams_are_rejected_before_they_begin(served, body, message):
         ask(served[1], "stream", **body)
     assert caught.value.code == 400 and message in json.loads(caught.value.read())["error"]
     assert len(streamed(served[1], [{"text": "a\0b", "max_new_tokens": 1}])[0]) == 1, "the next request is answered"
+
+
+# --- The command line -------------------------------------------------------------------------------------------------
+
+
+def test_inputs_that_are_left_out_have_default_values():
+    entries = {"text": {}, "seed": {"default": 0}, "stop": {"default": [""]}}
+    assert completed("a", entries, entries) == completed({"text": "a"}, entries, entries)
+    assert completed({"text": "a", "seed": 3}, entries, entries) == {"text": "a", "seed": 3, "stop": [""]}
+    assert completed("a\tb", {"text": {}, "text_pair": {}}, {}) == "a\tb", "without default values nothing is filled"
+
+
+def predict(path, *words, capsys):
+    status = cli.main(["predict", str(path), *words])
+    found = capsys.readouterr()
+    return status, found.out, found.err
+
+
+@pytest.mark.slow
+def test_the_command_passes_settings_and_rejects_invalid_ones(served, capsys):
+    path, _ = served
+    saved = tf.saved_model.load(str(path))
+    one = requests([["e"]] * 4)
+    wanted = saved.signatures["sample"](**{k: v[:1] for k, v in one.items()})["text"].numpy()[0].decode()
+    settings = {k: v.numpy().tolist()[0] for k, v in one.items() if k not in ("text", "stop")} | {"stop": ["e"]}
+    words = ["turn", "--signature", "sample", "--settings", json.dumps(settings), "--json"]
+    assert json.loads(predict(path, *words, capsys=capsys)[1])["text"] == wanted
+    for words, message in (
+        (["--settings", '{"temperature": -1}'], "temperature is out of range; expected a number of at least 0"),
+        (["--settings", '{"top_p": 1.5}'], "top_p is out of range; expected a number above 0, at most 1"),
+        (["--settings", '{"max_new_tokens": 99}'], "max_new_tokens is out of range; expected 1 to 31"),
+        (["--settings", '{"heat": 1}'], "--settings has heat; sample takes max_new_tokens, repetition_penalty, seed"),
+        (["--settings", "{"], "--settings is no JSON"),
+    ):
+        status, _, error = predict(path, "turn", "--signature", "sample", *words, capsys=capsys)
+        assert status == 2 and message in error
+    for text in ("", "\udcff\udcfe", "a" * 500):  # no prompt, bytes that are not UTF-8, longer than the context
+        assert predict(path, text, "--signature", "sample", "--settings", '{"temperature": 0}', capsys=capsys)[0] == 0
+    card = (path / "README.md").read_text()
+    assert "Of a longer prompt, the last ones are used" in card and 'ask("step", **{' in card

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from zoo.export.default_inputs import completed
 from zoo.export.serving import values
 from zoo.export.serving.protocols.exchange import Asked, check_names
 from zoo.export.serving.refusals import Refused
@@ -75,14 +76,9 @@ async def _inputs(asked: Asked, first: str) -> dict[str, np.ndarray]:
 
 
 def _row(value: Any, number: int, signature: str, info: SignatureInfo) -> dict[str, np.ndarray]:
-    entries = info.entry["inputs"]
-    defaults = {name: entry["default"] for name, entry in entries.items() if "default" in entry}
-    needed = [name for name in info.inputs if name not in defaults]
-    if not isinstance(value, dict) and len(needed) == 1:
-        value = {needed[0]: value}
+    value = completed(value, info.inputs, info.entry.get("inputs", {}))
     if not isinstance(value, dict):
-        raise Refused(400, f"Instance {number} is a {type(value).__name__}; expected an object. Send {needed}.")
-    value = {**defaults, **value}
+        raise Refused(400, f"Instance {number} is a {type(value).__name__}; {signature} takes several. Send an object.")
     check_names(value, info, signature, f"Instance {number}")
     try:
         return {name: values.array(value[name], name, given, batch=False) for name, given in info.inputs.items()}

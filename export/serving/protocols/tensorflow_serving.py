@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from zoo.export.default_inputs import completed
 from zoo.export.serving import values
 from zoo.export.serving.protocols.exchange import Asked, check_names, json_response
 from zoo.export.serving.refusals import Refused
@@ -108,6 +109,7 @@ async def _rows(asked: Asked, signature: str, info: SignatureInfo, given: Any) -
 
 
 def _row(value: Any, number: int, signature: str, info: SignatureInfo) -> dict[str, np.ndarray]:
+    value = completed(value, info.inputs, info.entry.get("inputs", {}))
     is_named = isinstance(value, dict) and set(value) != {"b64"}
     if len(info.inputs) == 1 and not is_named:
         value = {next(iter(info.inputs)): value}

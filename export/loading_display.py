@@ -1,0 +1,33 @@
+"""Shows a loaded SavedModel in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zoo import display
+
+if TYPE_CHECKING:
+    from zoo.export.loading import LoadedModel
+
+
+def html_of(model: LoadedModel, functions: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Returns the inputs and outputs of signatures as a table.
+
+    Args:
+        model: the SavedModel.
+        functions: its signatures by name, those that are shown.
+        facts: the signatures in zoo.json.
+    """
+    rows = []
+    for name, function in functions.items():
+        kinds = model.kinds(name)
+        parts = {"input": function.structured_input_signature[1], "output": function.structured_outputs}
+        for part, specs in parts.items():
+            described = facts.get(name, {}).get(f"{part}s", {})
+            for key, spec in sorted(specs.items()):
+                kind = kinds[key] if part == "input" else ""
+                text = described.get(key, {}).get("description", "")
+                rows.append([name, part, key, kind, f"{spec.dtype.name} {spec.shape}", text])
+    title = f"<b>{display.escaped(repr(model).splitlines()[0])}</b>"
+    return display.stacked([title, display.table(["signature", "", "name", "kind", "type", ""], rows)])

@@ -386,14 +386,8 @@ def _describe(name: str, function: Any, interface: Interface) -> dict[str, Any]:
         "outputs": {key: spec(tensor, description=texts.get(key)) for key, tensor in outputs.items()},
         "shown": dataclasses.asdict(shown),
         "golden": {"inputs": "inputs" if of_model else "requests", "answers": "predict" if of_model else name},
-        **(_in_turn(signature) if signature else {}),
+        **(signature.in_turn if signature else {}),
     }
-
-
-def _in_turn(signature: tasks.Signature) -> dict[str, Any]:
-    """Returns what zoo.json holds of a signature that is called in turn with another one; empty for others."""
-    found = {"state": list(signature.state), "continues": signature.continues, "parts_of": list(signature.parts_of)}
-    return {name: value for name, value in found.items() if value}
 
 
 def _seal(directory: Path, verification: Verification) -> None:

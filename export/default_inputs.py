@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from zoo.export import zoo_json
+
 
 def needed(names: Collection[str], entries: Mapping[str, Any]) -> list[str]:
     """Returns the inputs without a default value.
@@ -35,3 +37,9 @@ def completed(item: Any, names: Collection[str], entries: Mapping[str, Any]) -> 
         item = {without[0]: item}
     defaults = {name: entries[name]["default"] for name in names if name not in without}
     return {**defaults, **item} if isinstance(item, Mapping) else item
+
+
+def needed_by(model: Any, signature: str) -> list[str]:
+    """Returns the inputs of a signature of a `LoadedModel` without a default value, sorted."""
+    entry = zoo_json.signatures(zoo_json.read(model.path)).get(signature, {})
+    return needed(model.inputs(signature), entry.get("inputs", {}))

@@ -15,7 +15,7 @@ import tensorflow as tf
 from zoo import storage
 from zoo.errors import UsageError, did_you_mean, one_line, printable
 from zoo.export import artifact_paths, brightness, zoo_json
-from zoo.export.default_inputs import completed, needed
+from zoo.export.default_inputs import completed
 from zoo.export.inspection import operations
 from zoo.export.loading_display import html_of
 from zoo.export.prediction_files import Named, columns_of, format_of, items_of_path, targets_of
@@ -72,10 +72,6 @@ class LoadedModel:
         kinds = {name: declared.get(name, {}).get("kind", usual[name]) for name in self.inputs(signature)}
         known = REQUEST_KINDS.names()  # without those of a plugin that is not loaded here
         return {name: kind if kind in known else usual[name] for name, kind in kinds.items()}
-
-    def needed(self, signature: str = "serving_default") -> list[str]:
-        """Returns the names of a signature's inputs without a default value, sorted."""
-        return needed(self.inputs(signature), self._entries(signature))
 
     def describe(self, answer: Mapping[str, Any], signature: str = "serving_default", top: int = 1) -> str:
         """Formats a result of `predict` in one line, as its signature declares; `top` is the number of labels."""

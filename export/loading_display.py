@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo import display
 
-if TYPE_CHECKING:
-    from zoo.export.loading import LoadedModel
 
-
-def html_of(model: LoadedModel, functions: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def html_of(model: Any, functions: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Returns the inputs and outputs of signatures as a table.
 
     Args:
-        model: the SavedModel.
+        model: the `LoadedModel`.
         functions: its signatures by name, those that are shown.
         facts: the signatures in zoo.json.
     """

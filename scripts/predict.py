@@ -89,6 +89,8 @@ def _items(model: Any, item: str, signature: str, written: Mapping[str, Any]) ->
 
 def _with_settings(model: Any, items: list[tuple[str, Any]], signature: str, settings: str) -> list[tuple[str, Any]]:
     """Returns the items with further inputs of the signature."""
+    from zoo.export.default_inputs import needed_by
+
     try:
         more = json.loads(settings)
     except ValueError as error:
@@ -99,7 +101,7 @@ def _with_settings(model: Any, items: list[tuple[str, Any]], signature: str, set
         raise UsageError(
             f"--settings has {came:.200}; {signature} takes {', '.join(names)}. Pass an object of some of these."
         )
-    needed = [name for name in model.needed(signature) if name not in more]
+    needed = [name for name in needed_by(model, signature) if name not in more]
     return [
         (title, {**more, **(value if isinstance(value, Mapping) else dict.fromkeys(needed, value))})
         for title, value in items

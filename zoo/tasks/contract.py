@@ -158,6 +158,12 @@ class Signature:
     continues: str = ""
     parts_of: tuple[str, ...] = ()
 
+    @property
+    def in_turn(self) -> dict[str, Any]:
+        """What zoo.json holds of a signature that is called in turn with another one; empty for others."""
+        found = {"state": list(self.state), "continues": self.continues, "parts_of": list(self.parts_of)}
+        return {name: value for name, value in found.items() if value}
+
     def described(self, preprocessor: Any) -> dict[str, str]:
         """Returns the description of each output by name, given the preprocessor."""
         return {**self.answers, **self.named(preprocessor)}

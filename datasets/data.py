@@ -107,7 +107,8 @@ class Data(RawData):
             decided["num_classes"] = len(self.class_names)
         arguments, pretrained = checkpoints.pinned(spec, arguments)
         checkpoint = checkpoints.chosen(spec, arguments)
-        kind = get_preprocessor(kind_for(spec, task, checkpoint))
+        same = earlier is not None and (earlier.build["name"], earlier.task) == (model, task.name)
+        kind = get_preprocessor(earlier.preprocessor.kind if earlier and same else kind_for(spec, task, checkpoint))
         several = task.objective.labels is not None
         arguments |= decided
         fitting: dict[str, Any] = {"several": several, "builder": arguments}

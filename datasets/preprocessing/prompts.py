@@ -140,7 +140,7 @@ class PromptPreprocessor:
         """How much of a prompt is used."""
         return (
             f"Prompt and generated text have at most {self.max_length:,} tokens. Of a longer prompt, the last ones are used "
-            "that leave room for `max_new_tokens`. The rest is silently ignored.",
+            "that leave room for `max_new_tokens`. The rest is silently ignored. An empty prompt begins a new text.",
             f"`serving_default` generates at most {self.most_new} tokens, with "
             + ", ".join(f"{name} {value:g}" for name, value in DEFAULTS.items())
             + ". `sample` takes other values, and stop strings.",

@@ -85,7 +85,8 @@ class ByteLevelPreprocessor(EncoderTexts):
     ) -> tuple[Self, dict[str, Any]]:
         """Takes the tokens of the checkpoint or of an earlier run. The maximum length is the builder's `max_length`, but at
         most the number of positions in the checkpoint."""
-        checkpoint, earlier = needs.get("checkpoint"), needs.get("earlier")
+        checkpoint: Any = needs.get("checkpoint")
+        earlier: Any = needs.get("earlier")
         sizes = checkpoint.arguments() if checkpoint else earlier.build["arguments"]
         longest = min(sizes["max_length"], arguments.get("max_length", needs["max_length"]))
         names = ("merges", "numbers", "add_prefix_space", "stripping")
@@ -147,8 +148,8 @@ class ByteLevelPreprocessor(EncoderTexts):
         if pairs is None:
             kept = [rows[0][:, : self.max_length - 2]]
         else:
-            lengths = [tf.cast(row.row_lengths(), tf.int32) for row in rows]
-            sizes = longest_first(*lengths, self.max_length - 4)
+            first, second = (tf.cast(row.row_lengths(), tf.int32) for row in rows)
+            sizes = longest_first(first, second, self.max_length - 4)
             kept = [_first(row, size) for row, size in zip(rows, sizes, strict=True)]
         count = kept[0].nrows()
         begin, end = (tf.fill([count, 1], self._special(name)) for name in ("<s>", "</s>"))

@@ -105,8 +105,8 @@ def load_weights(model: keras.Model, folder: str | Path, *, load_classifier: boo
         several = _kind(model) == _SEVERAL
         bert_config.check_classifier(folder, model.output_shape[-1], several=several, tags_words=is_tagger(model))
     tensors, file = tensor_files.read_tensors(folder)
-    tensors = roberta.as_bert_tensors(distilbert.as_bert_tensors(tensors), Path(folder))
-    set_weights(model, tensors, file, load_classifier=load_classifier)
+    found = roberta.as_bert_tensors(distilbert.as_bert_tensors(tensors), Path(folder))
+    set_weights(model, found, file, load_classifier=load_classifier)
 
 
 def set_weights(model: keras.Model, tensors: Mapping[str, np.ndarray], file: Path, *, load_classifier: bool) -> None:

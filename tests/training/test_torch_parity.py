@@ -140,7 +140,7 @@ def test_fifty_steps_of_bert_equal_hugging_face(tmp_path, kind):
 TINY_GPT = """
 import sys, torch, transformers
 torch.manual_seed(0)
-config = transformers.GPT2Config(vocab_size=257, n_positions=16, n_embd=32, n_layer=2, n_head=2)
+config = transformers.GPT2Config(vocab_size=257, n_positions=17, n_embd=32, n_layer=2, n_head=2)
 transformers.GPT2LMHeadModel(config).save_pretrained(sys.argv[1])
 """
 
@@ -153,7 +153,9 @@ def test_fifty_steps_of_gpt_equal_hugging_face(tmp_path):
     folder = tmp_path / "gpt"
     subprocess.run([torch_python(), "-c", TINY_GPT, str(folder)], capture_output=True, check=True)
     byte_pair_files.write(folder, ())
-    prepared = zoo.datasets.load("spoken_sums").prepare("gpt", weights=str(folder), dropout=0.0, attention_dropout=0.0)
+    # Hugging Face shifts the targets itself, so its rows have one token more.
+    chosen = {"weights": str(folder), "max_length": 16, "dropout": 0.0, "attention_dropout": 0.0}
+    prepared = zoo.datasets.load("spoken_sums").prepare("gpt", **chosen)
     size = prepared.num_examples("train") // 50
     seed = zoo.TrainConfig().seed
     batches = list(prepared.batches("train", size, seed=seed, epoch=0).as_numpy_iterator())
@@ -169,6 +171,6 @@ def test_fifty_steps_of_gpt_equal_hugging_face(tmp_path):
     with np.load(expected) as torch:
         first, last = torch["losses"][0], torch["losses"][-1]
         assert len(losses) == len(torch["losses"]) >= 50 and last < first - 0.5
-        furthest = np.abs(torch["losses"] - losses).max()
+        furthest = np.abs(torch["losses"] - losses)[:50].max()  # a smaller last batch has another share in the mean
     print(f"losses of {len(losses)} steps {furthest:.1e} apart, {first:.3f} to {last:.3f}")
     assert furthest < 1e-3
